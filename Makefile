@@ -1,0 +1,36 @@
+# Each target makes .venv and installs what it needs. `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help app test test-all check bench
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+.venv/run: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/test: .venv/run tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+app: .venv/run  ## serve the app on http://localhost:8501
+	$(BIN)/python -m streamlit run streamlit_app.py
+
+test: .venv/test  ## the fast tests (minutes)
+	$(BIN)/python -m pytest
+
+test-all: .venv/test  ## everything that needs no GPU: also slow tests and the browser
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: .venv/test  ## lint, format, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: .venv/test  ## the speed claims, each against its peer in the same run
+	for script in benchmarks/*.py; do PYTHONPATH=. $(BIN)/python $$script || exit 1; done

@@ -1,0 +1,22 @@
+"""What goes wrong because of what was asked, as sentences a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VizError(Exception):
+    """Something the user can put right: what was asked, what was found, what to do. One line, no jargon."""
+
+
+def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:
+    """`" Did you mean A, B or C?"`, or an empty string when nothing known is similar to `wrong`."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wrong.lower(), by_lower, n=count, cutoff=0.5)
+    if not close:
+        close = sorted(name for name in by_lower if wrong and wrong.lower() in name)[:count]
+    if not close:
+        return ""
+    names = [by_lower[name] for name in close]
+    return f" Did you mean {' or '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)}?"

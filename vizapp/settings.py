@@ -1,0 +1,56 @@
+"""What the machine's owner can set: environment variables that begin with `VIZAPP_`, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vizapp.errors import VizError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force. Sizes in the unit that the name says."""
+
+    device: str
+    cache: Path
+    weights: Path | None
+    upload_mb: int
+    picture_megapixels: int
+    network_gb: float
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1
+    if value <= 0:
+        raise VizError(f"{name} is {text!r}; it must be a number above zero.")
+    return value
+
+
+def settings() -> Settings:
+    """The settings as the environment has them now.
+
+    `VIZAPP_DEVICE` (auto, cpu, cuda:0 …), `VIZAPP_CACHE` (folder), `VIZAPP_WEIGHTS` (folder of weight files, looked
+    into before the network is asked), `VIZAPP_UPLOAD_MB` (25), `VIZAPP_PICTURE_MEGAPIXELS` (100), `VIZAPP_NETWORK_GB`
+    (memory for networks kept by the app, 4).
+
+    Raises:
+        VizError: a number is none, or is not above zero.
+    """
+    weights = os.environ.get("VIZAPP_WEIGHTS")
+    cache = (
+        os.environ.get("VIZAPP_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vizapp"
+    )
+    return Settings(
+        device=os.environ.get("VIZAPP_DEVICE") or "auto",
+        cache=Path(cache).expanduser(),
+        weights=Path(weights).expanduser() if weights else None,
+        upload_mb=int(_number("VIZAPP_UPLOAD_MB", 25)),
+        picture_megapixels=int(_number("VIZAPP_PICTURE_MEGAPIXELS", 100)),
+        network_gb=_number("VIZAPP_NETWORK_GB", 4),
+    )
