@@ -1,0 +1,77 @@
+"""Small networks that have each difficulty of real ones, with answers that can be worked out by hand."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Branching(nn.Module):
+    """Functional and in-place ReLUs, a reused module, a concatenation, a residual sum, a head."""
+
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 5, stride=2, padding=2)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.left = nn.Conv2d(8, 4, 3, padding=2, dilation=2)
+        self.right = nn.Conv2d(8, 4, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.body = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.relu(self.stem(x)))
+        x = torch.cat([F.relu(self.left(x)), self.right(x).relu()], 1)
+        y = self.body(x)
+        y += x
+        return self.head(self.relu(y).mean([2, 3]))
+
+
+class Aliasing(nn.Module):
+    """Counts on an in-place ReLU rewriting its input: a tap that clones on the way would change its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        y = F.relu(x, inplace=True)
+        return (x + y).flatten(1)
+
+
+class Choosing(nn.Module):
+    """Data-dependent control flow, which symbolic tracing cannot follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.conv_1 = nn.Conv2d(4, 4, 3)  # a name that looks like a second call of `conv`
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if x.mean() > 1e9:
+            return x.flatten(1)
+        return self.conv_1(x).mean((2, 3))
+
+
+class Breaking(nn.Module):
+    """Raises in the middle of its pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.conv(x)
+        raise ValueError("broken on purpose")
+
+
+def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
+    """The network in evaluation mode with weights that depend on the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return network.eval().requires_grad_(False)

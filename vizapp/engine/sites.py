@@ -1,0 +1,165 @@
+"""The activations that a network has, by name and in running order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.fields import FieldTrace
+from vizapp.engine.spans import Field
+from vizapp.engine.tap import first_tensor, operation_name
+
+Kind = Literal[
+    "convolution", "linear", "activation", "pool", "norm", "add", "concat", "multiply", "attention", "softmax", "reshape",
+    "identity", "other",
+]  # fmt: skip
+Layout = Literal["chw", "hwc", "tokens", "vector"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One activation that every pass produces.
+
+    `name` is spelled as torchvision's feature extraction spells it. `shape` is that of one picture at the network's own
+    input size, channels first: `(C, h, w)`, or `(C,)` for vectors. `layout` says how the operation itself lays it out:
+    `"chw"`; `"hwc"` (Swin, ConvNeXt's inner layers); `"tokens"` `[T C]` (ViT; a leading class token is left out of the
+    map when the rest forms a square); `"vector"`. `operation` is the torch function that made it.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    layout: Layout
+    operation: str
+
+    @property
+    def channels(self) -> int:
+        """How many units the site has."""
+        return self.shape[0]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the site has cells that lie somewhere in the picture."""
+        return len(self.shape) == 3
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is explained: a channel of a site, at one `cell` (row, column) or, with None, where it is strongest."""
+
+    site: str
+    channel: int
+    cell: tuple[int, int] | None = None
+
+
+def survey(module: nn.Module, batch: Tensor) -> tuple[Site, ...]:
+    """The sites of a network in running order, from one pass over `batch` `[1 C H W]`.
+
+    A site is an activation that depends on the picture, is made of floating-point numbers, and has cells and channels
+    or channels alone. Values that are computed from weights only, masks, indices and shapes are none.
+    """
+    found: dict[str, Site] = {}
+
+    class Collect(FieldTrace):
+        def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+            tensor = first_tensor(output)
+            field = None if tensor is None else self.of(tensor)
+            if tensor is not None and field is not None and tensor.is_floating_point():
+                operation = operation_name(function)
+                site = _site(name, operation, tuple(tensor.shape), field)
+                if site is not None:
+                    found.pop(name, None)  # the last operation of a layer is its result
+                    found[name] = site
+
+    batch = batch.clone()
+    with torch.no_grad(), Collect(module, batch):
+        module(batch)
+    return tuple(found.values())
+
+
+def _site(name: str, operation: str, shape: tuple[int, ...], field: Field) -> Site | None:
+    if not shape or shape[0] != 1 or 0 in shape:
+        return None
+    layout = _layout(shape, field)
+    if layout is None:
+        return None
+    return Site(
+        name, _KINDS.get(operation.rstrip("_"), "other"), channels_first_shape(shape[1:], layout), layout, operation
+    )
+
+
+def _layout(shape: tuple[int, ...], field: Field) -> Layout | None:
+    axes = (field.rows.axis, field.columns.axis)
+    if len(shape) == 2 and axes == (None, None):
+        return "vector"
+    if len(shape) == 3 and axes == (None, None):
+        return "tokens"
+    if len(shape) == 4:
+        if axes == (2, 3):
+            return "chw"
+        if axes == (1, 2):
+            return "hwc"
+        if axes == (None, None):  # inside attention: the cells are there, the way they were regrouped is not tracked
+            if shape[2] == shape[3] and shape[1] != shape[2]:
+                return "chw"
+            if shape[1] == shape[2] and shape[2] != shape[3]:
+                return "hwc"
+    return None
+
+
+def channels_first_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """The shape of one picture's activation, channels first, from the shape that the operation gave it."""
+    if layout == "hwc":
+        return (shape[2], shape[0], shape[1])
+    if layout == "tokens":
+        return (shape[1], *_token_grid(shape[0]))
+    return shape
+
+
+def channels_first(activation: Tensor, layout: Layout) -> Tensor:
+    """The activation `[N …]` as `[N C h w]`, or `[N C]` for vectors; a leading class token is left out of the map."""
+    if layout == "hwc":
+        return activation.permute(0, 3, 1, 2)
+    if layout == "tokens":
+        h, w = _token_grid(activation.shape[1])
+        return activation[:, activation.shape[1] - h * w :].transpose(1, 2).unflatten(2, (h, w))
+    return activation
+
+
+def _token_grid(tokens: int) -> tuple[int, int]:
+    for count in (tokens, tokens - 1):
+        side = math.isqrt(count)
+        if side * side == count and side > 0:
+            return side, side
+    return 1, tokens
+
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(["conv2d", "conv_transpose2d"], "convolution"),
+    **dict.fromkeys(["linear", "addmm"], "linear"),
+    **dict.fromkeys(
+        ["relu", "relu6", "hardtanh", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",
+         "hardsigmoid", "sigmoid", "tanh", "softplus", "threshold", "clamp"],
+        "activation",
+    ),
+    **dict.fromkeys(
+        ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "lp_pool2d", "interpolate"], "pool"
+    ),
+    **dict.fromkeys(["batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "normalize"], "norm"),
+    **dict.fromkeys(["add", "sub"], "add"),
+    **dict.fromkeys(["cat", "concat", "stack"], "concat"),
+    **dict.fromkeys(["mul", "truediv"], "multiply"),
+    **dict.fromkeys(["multi_head_attention_forward", "scaled_dot_product_attention", "matmul", "bmm", "einsum"], "attention"),
+    **dict.fromkeys(["softmax", "log_softmax"], "softmax"),
+    **dict.fromkeys(["dropout", "feature_dropout"], "identity"),
+    **dict.fromkeys(
+        ["flatten", "view", "reshape", "permute", "transpose", "getitem", "squeeze", "unsqueeze", "contiguous", "chunk",
+         "split", "pad", "roll", "unflatten"],
+        "reshape",
+    ),
+}  # fmt: skip

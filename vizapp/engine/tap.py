@@ -1,0 +1,157 @@
+"""Seeing every operation of one pass through any network, by name, without touching the network.
+
+A `TorchFunctionMode` sees what hooks on modules do not: functional, in-place and reused operations. It belongs to one
+thread and to one `with` block, and it runs what it sees unchanged, so that several people can look into one network
+at once and nothing is left behind. Where an operation stands in the network is read from the Python stack (the nearest
+running `Module.__call__`), so that not even a hook is needed.
+
+What it cannot see: the inside of scripted and compiled modules (`vizapp.load` and `vizapp.wrap` refuse those), other
+threads (`DataParallel`), and what runs inside a Python function that torch overrides as a whole
+(`F.multi_head_attention_forward` is one operation).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from types import FrameType, TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+_MODULE_CALL = nn.Module._call_impl.__code__
+# torch.fx spells the operators as Python's `operator` module does; torch's own name of `x += y` is `add_`.
+_FX_SPELLING = {"__get__": "getattr", "div": "truediv", "add_": "add", "sub_": "sub", "mul_": "mul", "div_": "truediv"}
+
+
+def operation_name(function: Callable[..., Any]) -> str:
+    """The name of a torch function as torch.fx writes it: `relu`, `add`, `flatten`, `getitem`."""
+    name = str(getattr(function, "__name__", type(function).__name__))
+    name = _FX_SPELLING.get(name, name)
+    if name.startswith("__") and name.endswith("__"):
+        name = name[2:-2]
+        return name[1:] if name in {"radd", "rsub", "rmul", "rtruediv", "rpow", "rmatmul"} else name
+    return name
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The output itself or, of a tuple or list, its first tensor."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, (tuple, list)):
+        return next((item for item in output if isinstance(item, Tensor)), None)
+    return None
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether a call of the module is one operation: torch's own layers, as for torch.fx."""
+    if not type(module).__module__.startswith("torch.nn"):
+        return False
+    return isinstance(module, nn.MultiheadAttention) or next(module.children(), None) is None
+
+
+class Trace(TorchFunctionMode):
+    """Names each operation of the passes that run inside the `with` block; subclasses say what to do with it.
+
+    A layer of torch is named by its path (`layer1.0.conv1`), anything else by the path of the running module and its
+    own name (`layer1.0.add`); the second of a name gets `_1`, the third `_2`, as in torchvision's feature extraction.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._paths = {id(part): path for path, part in module.named_modules()}
+        self._module = module  # keeps the ids above valid
+        self._times: dict[str, int] = {}
+        self._names: set[str] = set()
+        self._call: FrameType | None = None  # the running call of a leaf module …
+        self._call_name = ""  # … and the name that all its operations share
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation called `name`. Its result is what the network goes on with."""
+        return function(*args, **kwargs)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.operate(self._name(func), func, args, kwargs or {})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._call = None  # a frame keeps its local variables alive
+        super().__exit__(kind, error, trace)
+        return None
+
+    def _name(self, function: Callable[..., Any]) -> str:
+        frame, module, path = self._running()
+        if frame is not None and module is not None and _is_leaf(module) and path:
+            if frame is not self._call:
+                self._call, self._call_name = frame, self._numbered(path)
+            return self._call_name
+        self._call = None
+        name = operation_name(function)
+        return self._numbered(f"{path}.{name}" if path else name)
+
+    def _running(self) -> tuple[FrameType | None, nn.Module | None, str]:
+        """The innermost running call of a part of the network, that part, and its path."""
+        frame: FrameType | None = sys._getframe(3)
+        while frame is not None:
+            if frame.f_code is _MODULE_CALL:
+                module = frame.f_locals["self"]
+                path = self._paths.get(id(module))
+                if path is not None:
+                    return frame, module, path
+            frame = frame.f_back
+        return None, None, ""
+
+    def _numbered(self, name: str) -> str:
+        times = self._times.get(name, 0)
+        numbered = f"{name}_{times}" if times else name
+        while numbered in self._names:  # a module may really be called `conv_1`
+            times += 1
+            numbered = f"{name}_{times}"
+        self._times[name] = times + 1
+        self._names.add(numbered)
+        return numbered
+
+
+class _Enough(BaseException):
+    """Everything asked for was seen. Not an Exception, so that no network swallows it."""
+
+
+class Tap(Trace):
+    """Keeps what one pass computes at some sites.
+
+        with Tap(module, {"layer1.0.relu"}) as tap:
+            module(batch)
+        tap.kept["layer1.0.relu"]
+
+    `kept` holds clones, because a later in-place operation may rewrite the original; gradients flow through them when
+    the pass runs with gradients. With `stop`, the pass ends just before the first operation after the last of the
+    wanted ones. One pass per Tap; a name that the pass does not produce is missing from `kept`.
+    """
+
+    def __init__(self, module: nn.Module, keep: Collection[str], stop: bool = True) -> None:
+        super().__init__(module)
+        self.kept: dict[str, Tensor] = {}
+        self._wanted = frozenset(keep)
+        self._stop = stop
+        self._enough = _Enough()
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation and keep a clone of its result if its name is wanted."""
+        if self._stop and name not in self._wanted and self.kept.keys() == self._wanted:
+            raise self._enough
+        output = function(*args, **kwargs)
+        if name in self._wanted:
+            tensor = first_tensor(output)
+            if tensor is not None:
+                self.kept[name] = tensor.clone()
+        return output
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        super().__exit__(kind, error, trace)
+        return error is self._enough
