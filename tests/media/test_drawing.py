@@ -1,0 +1,146 @@
+"""Colours mean the numbers that they stand for."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.media.files import noise
+from vizapp.media.drawing import draw_box, heat, overlay, sheet, signed, to_png
+
+
+def lightness(colours: np.ndarray) -> np.ndarray:
+    """CIE L*, 0 to 100, of uint8 `[... 3]` sRGB."""
+    linear = np.where(colours / 255 <= 0.04045, colours / 255 / 12.92, ((colours / 255 + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where(luminance > 216 / 24389, 116 * np.cbrt(luminance) - 16, luminance * 24389 / 27)
+
+
+def test_a_png_gives_the_pixels_back_in_rgb() -> None:
+    pixels = noise(9, 13)
+    for array in (pixels, pixels[:, :, 0]):
+        assert np.array_equal(np.asarray(Image.open(BytesIO(to_png(array)))), array)
+    frozen = pixels.copy()
+    frozen.setflags(write=False)
+    assert to_png(frozen) == to_png(pixels)
+
+
+def test_heat_rises_in_equal_steps_of_lightness() -> None:
+    ramp = heat(np.linspace(-3, 7, 256)[None])[0]
+    steps = np.diff(lightness(ramp))
+    assert steps.min() > -0.3  # 8-bit colours round the lightness by that much
+    assert lightness(ramp)[0] < 2
+    assert lightness(ramp)[-1] > 95
+    tenths = np.diff(lightness(ramp)[::51])
+    assert tenths.max() < 1.5 * tenths.min()
+
+
+def test_heat_is_rgb_and_not_bgr() -> None:
+    red, _, blue = heat(np.array([[0.0, 0.6, 1.0]]))[0, 1]
+    assert red > blue + 50  # the middle of inferno is orange
+
+
+def test_heat_is_stretched_over_the_data_or_between_the_limits() -> None:
+    values = np.array([[2.0, 3.0, 4.0]])
+    ramp = heat(np.linspace(0, 1, 256)[None])[0]
+    assert heat(values)[0].tolist() == ramp[[0, 128, 255]].tolist()
+    assert heat(values, low=0, high=8)[0].tolist() == ramp[[64, 96, 128]].tolist()
+    assert heat(values, low=3)[0].tolist() == ramp[[0, 0, 255]].tolist()
+    assert heat(values, high=3)[0].tolist() == ramp[[0, 255, 255]].tolist()
+    assert heat(values, low=9, high=9)[0].tolist() == ramp[[0, 0, 0]].tolist()
+    assert heat(values.astype(np.float16))[0].tolist() == ramp[[0, 128, 255]].tolist()
+
+
+@pytest.mark.filterwarnings("error")
+def test_heat_takes_constant_missing_and_infinite_numbers() -> None:
+    dark, bright = heat(np.array([[0.0, 1.0]]))[0].tolist()
+    assert (heat(np.full((3, 4), 7.0)) == dark).all()
+    assert heat(np.array([[np.nan, 1.0, 2.0]]))[0].tolist() == [[128] * 3, dark, bright]
+    assert (heat(np.full((2, 2), np.nan)) == 128).all()
+    assert heat(np.array([[-np.inf, 0.0, 1.0, np.inf]]))[0].tolist() == [dark, dark, bright, bright]
+    assert heat(np.zeros((0, 4))).shape == (0, 4, 3)
+
+
+def test_signed_is_symmetric_about_mid_grey() -> None:
+    assert signed(np.array([[-2.0, -1.0, 0.0, 1.0, 2.0]]))[0, :, 0].tolist() == [1, 64, 128, 192, 255]
+    assert signed(np.array([[-2.0, 0.0, 1.0]]), scale=1)[0, :, 1].tolist() == [1, 128, 255]
+    values = np.random.default_rng(0).normal(size=(5, 6, 3))
+    assert (signed(values).astype(int) + signed(-values) == 256).all()
+    assert signed(values).shape == (5, 6, 3)
+    assert signed(values[:, :, 0]).shape == (5, 6, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_signed_takes_zero_missing_and_infinite_numbers() -> None:
+    assert (signed(np.zeros((3, 3))) == 128).all()
+    assert (signed(np.full((3, 3), np.nan)) == 128).all()
+    assert signed(np.array([[np.nan, -np.inf, np.inf, 0.5]]))[0, :, 2].tolist() == [128, 1, 255, 255]
+
+
+def test_a_sheet_places_tiles_row_by_row() -> None:
+    tiles = [np.full((2, 3, 3), 10 * number, np.uint8) for number in range(5)]
+    whole = sheet(tiles, columns=2, gap=1, background=200)
+    assert whole.shape == (3 * 2 + 2, 2 * 3 + 1, 3)
+    assert whole[:, :, 0].tolist() == [
+        [0, 0, 0, 200, 10, 10, 10],
+        [0, 0, 0, 200, 10, 10, 10],
+        [200] * 7,
+        [20, 20, 20, 200, 30, 30, 30],
+        [20, 20, 20, 200, 30, 30, 30],
+        [200] * 7,
+        [40, 40, 40, 200, 200, 200, 200],
+        [40, 40, 40, 200, 200, 200, 200],
+    ]
+
+
+def test_a_sheet_enlarges_without_blur_and_centres_small_tiles() -> None:
+    tile = noise(2, 3)
+    assert np.array_equal(sheet([tile], columns=9, enlarge=4), np.kron(tile, np.ones((4, 4, 1), np.uint8)))
+    both = sheet([np.zeros((3, 3, 3), np.uint8), np.full((1, 1, 3), 7, np.uint8)], columns=2, gap=0)
+    assert both[:, 3:, 0].tolist() == [[255] * 3, [255, 7, 255], [255] * 3]
+    with pytest.raises(ValueError, match="0 tiles"):
+        sheet([], columns=3)
+
+
+def test_overlay_mixes_the_stretched_map_into_the_photo() -> None:
+    photo, over = noise(8, 12), noise(2, 3, seed=1)
+    large = np.kron(over, np.ones((4, 4, 1), np.uint8))
+    assert np.array_equal(overlay(photo, over, 0, "nearest"), photo)
+    assert np.array_equal(overlay(photo, over, 1, "nearest"), large)
+    mixed = overlay(photo, over, 0.25, "nearest")
+    assert np.abs(mixed - (0.75 * photo + 0.25 * large)).max() <= 0.5
+    assert overlay(photo, over).shape == photo.shape
+    with pytest.raises(ValueError, match="opacity"):
+        overlay(photo, over, 2)
+
+
+def test_a_box_is_a_frame_on_its_inner_edge() -> None:
+    pixels = np.zeros((7, 8, 3), np.uint8)
+    drawn = draw_box(pixels, (1, 2, 6, 7), (9, 8, 7), thickness=1)
+    frame = [[int(row in (1, 5) or column in (2, 6)) for column in range(2, 7)] for row in range(1, 6)]
+    assert np.array_equal(drawn[1:6, 2:7], np.array(frame)[:, :, None] * [9, 8, 7])
+    assert drawn.sum() == 16 * (9 + 8 + 7)
+    assert pixels.sum() == 0
+
+
+def test_a_box_is_clipped_to_the_picture() -> None:
+    pixels = np.zeros((5, 5, 3), np.uint8)
+    assert np.array_equal(draw_box(pixels, (-9, -9, 99, 99)), draw_box(pixels, (0, 0, 5, 5)))
+    assert np.array_equal(draw_box(pixels, (3, -4, 9, 2)), draw_box(pixels, (3, 0, 5, 2)))
+    assert draw_box(pixels, (9, 9, 12, 12)).sum() == 0
+    assert (draw_box(pixels, (1, 1, 4, 4), (1, 1, 1), thickness=5)[1:4, 1:4] == 1).all()
+
+
+def test_other_arrays_are_refused() -> None:
+    for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)):
+        with pytest.raises(ValueError, match="uint8"):
+            to_png(wrong)
+        with pytest.raises(ValueError, match="uint8"):
+            draw_box(wrong, (0, 0, 1, 1))
+    with pytest.raises(ValueError, match="heat takes"):
+        heat(np.zeros((2, 2, 3)))
+    with pytest.raises(ValueError, match="signed takes"):
+        signed(np.zeros((2, 2, 4)))

@@ -1,0 +1,130 @@
+"""A folder is listed in the order people count in, with its sub-folders as classes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.media.files import noise, saved
+from vizapp.errors import VizError
+from vizapp.media import picture
+from vizapp.media.folder import natural_key, open_folder
+
+PNG = saved(noise(8, 8))
+
+
+def place(root: Path, *names: str, data: bytes = PNG) -> None:
+    """Write the same file under every one of these names."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def listed(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in open_folder(root).paths]
+
+
+def complaint(path: str | Path) -> str:
+    with pytest.raises(VizError) as caught:
+        open_folder(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_pictures_are_listed_recursively_in_natural_order(tmp_path: Path) -> None:
+    place(tmp_path, "10.png", "2.png", "1.JPEG", "b/x10/1.png", "b/x9/1.png", "A/1.webp")
+    assert listed(tmp_path) == ["1.JPEG", "2.png", "10.png", "A/1.webp", "b/x9/1.png", "b/x10/1.png"]
+
+
+def test_first_level_folders_are_classes_and_loose_pictures_have_none(tmp_path: Path) -> None:
+    place(tmp_path, "loose.png", "dog/1.png", "dog/deep/2.png", "cat/1.png", "10/1.png", "9/1.png", "notes/a.txt")
+    folder = open_folder(tmp_path)
+    assert folder.classes == ("9", "10", "cat", "dog")
+    assert folder.labels == ("9", "10", "cat", "dog", "dog", None)
+    assert len(folder) == len(folder.paths) == 6
+    assert folder.name == tmp_path.name
+
+
+def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
+    place(tmp_path, "a.png", "b.png")
+    assert open_folder(tmp_path).classes == ()
+    assert open_folder(str(tmp_path)).labels == (None, None)
+
+
+def test_hidden_files_are_left_out_and_other_kinds_counted(tmp_path: Path) -> None:
+    place(tmp_path, "a.png", ".b.png", ".thumbs/c.png", "._a.png", "list.txt", "sub/film.mp4", "README")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    folder = open_folder(tmp_path)
+    assert [path.name for path in folder.paths] == ["a.png"]
+    assert sorted(path.name for path in folder.skipped) == ["README", "film.mp4", "gone.png", "list.txt", "pipe.png"]
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    place(root, "b/1.png")
+    place(elsewhere, "2.png")
+    (root / "b" / "up").symlink_to(root)
+    (root / "a").symlink_to(root / "b")  # sorts first, but the pictures stay in the real folder
+    (root / "c").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root)
+    (root / "self").symlink_to(root / "self")
+    (root / "3.png").symlink_to(elsewhere / "2.png")
+    assert listed(root) == ["3.png", "b/1.png", "c/2.png"]
+
+
+def test_listing_decodes_nothing_and_opening_decodes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(tmp_path, "1.png")
+    place(tmp_path, "2.png", data=b"\x89PNG\r\n\x1a\nbroken")
+    decoded: list[str] = []
+    decode = picture.decode
+    monkeypatch.setattr(picture, "decode", lambda file, subject: decoded.append(subject) or decode(file, subject))
+    folder = open_folder(tmp_path)
+    assert decoded == []
+    assert np.array_equal(folder.open(0).pixels, noise(8, 8))
+    assert folder.open(0).name == "1.png"
+    assert len(decoded) == 2
+    with pytest.raises(VizError, match=r"2\.png"):
+        folder.open(1)
+
+
+def test_a_folder_without_pictures_says_what_is_there(tmp_path: Path) -> None:
+    assert "no picture" in complaint(tmp_path)
+    place(tmp_path, "a.txt", "b/c.txt", "d.csv")
+    text = complaint(tmp_path)
+    assert "3 other files: .txt, .csv" in text
+    assert "JPEG" in text
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    place(tmp_path, "a.png")
+    assert "is a file" in complaint(tmp_path / "a.png")
+    assert "no folder" in complaint(tmp_path / "b")
+    assert "NUL" in complaint("a\0b")
+    assert "empty" in complaint("")
+    assert "too long" in complaint("x" * 5000)
+
+
+def test_folders_that_may_not_be_read_are_passed_by_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(tmp_path, "a.png", "closed/b.png")
+    scan, closed = os.scandir, {tmp_path / "closed"}
+
+    def refuse(path: Path) -> object:
+        if path in closed:
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # permissions themselves do not stop the superuser
+    assert open_folder(tmp_path).skipped == (tmp_path / "closed",)
+    assert len(open_folder(tmp_path)) == 1
+    closed.add(tmp_path)
+    assert "permission denied" in complaint(tmp_path)
+
+
+def test_natural_order_counts_and_ignores_case() -> None:
+    names = ["b", "A10", "a2", "a02", "10", "9", "²", ""]
+    assert sorted(names, key=natural_key) == ["", "9", "10", "a02", "a2", "A10", "b", "²"]

@@ -1,0 +1,179 @@
+"""From the bytes of a picture file to upright RGB, with a sentence for everything that was changed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from vizapp.errors import VizError
+from vizapp.media.formats import format_of, is_cut, looks_like, open_header, readable
+from vizapp.settings import settings
+
+SMALLEST = 4  # pixels a side
+
+# What Pillow's plugins raise on damaged files; any of these can come from any of them.
+_PILLOW_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, Warning, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, "mirrored"),
+    3: (Image.Transpose.ROTATE_180, "turned by 180°"),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, "mirrored top to bottom"),
+    5: (Image.Transpose.TRANSPOSE, "mirrored and turned by 90°"),
+    6: (Image.Transpose.ROTATE_270, "turned clockwise by 90°"),
+    7: (Image.Transpose.TRANSVERSE, "mirrored and turned by 90°"),
+    8: (Image.Transpose.ROTATE_90, "turned counter-clockwise by 90°"),
+}
+_WHITE_IS_ZERO = 0
+
+
+def check_size(height: int, width: int, subject: str) -> None:
+    """Refuse, as a VizError, a picture that is too small to look at or larger than the settings allow."""
+    if height < SMALLEST or width < SMALLEST:
+        raise VizError(f"{subject} has {width} × {height} pixels; at least {SMALLEST} × {SMALLEST} are needed.")
+    most = settings().picture_megapixels
+    if height * width > most * 1_000_000:
+        raise VizError(
+            f"{subject} has {width:,} × {height:,} pixels ({height * width / 1e6:,.0f} megapixels); at most {most} "
+            "megapixels are read, so make it smaller or raise VIZAPP_PICTURE_MEGAPIXELS."
+        )
+
+
+def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Pixels uint8 `[H W 3]`, upright, and the notes. The size is checked before memory is spent on pixels.
+
+    Raises:
+        VizError: no picture, of a format that is not read, damaged, incomplete, too small or too large; the sentence
+            begins with `subject`.
+    """
+    key = format_of(file)
+    if key is None:
+        kind = looks_like(file)
+        found = f"looks like {kind}" if kind else "is not a picture"
+        raise VizError(f"{subject} {found}; pictures are read as {readable()}.")
+    try:
+        image = open_header(file, key)
+    except _PILLOW_ERRORS as error:
+        raise VizError(_complaint(error, file, key, subject)) from error
+    check_size(image.height, image.width, subject)
+    try:
+        return _upright_rgb(image)
+    except _PILLOW_ERRORS as error:
+        raise VizError(_complaint(error, file, key, subject)) from error
+
+
+def _complaint(error: BaseException, file: BinaryIO, key: str, subject: str) -> str:
+    if isinstance(error, MemoryError):
+        return f"{subject} does not fit into memory; make the picture smaller."
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{subject} has too many pixels inside; make the picture smaller."
+    cause = error.__cause__ or error  # Pillow makes a SyntaxError of what goes wrong in a header
+    at_end = isinstance(cause, (EOFError, IndexError, struct.error)) or "truncated" in str(cause).lower()
+    if at_end or is_cut(file, key):
+        return f"{subject} ends too early: a part of the {key} file is missing, so copy or download it again."
+    return f"{subject} is damaged: it begins like a {key} file but cannot be decoded."
+
+
+def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    coded = str(getattr(image, "tile", ""))  # how the samples lie in the file; gone after loading
+    inverted = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == _WHITE_IS_ZERO
+    claimed = _orientation(image)
+    image.load()
+    remaining = _orientation(image)  # Pillow has turned TIFF files already
+    first, notes = _rgb(image, coded, inverted)
+    frames = 1
+    with contextlib.suppress(*_PILLOW_ERRORS):  # a later frame may be damaged; only the first one is of interest
+        frames = int(getattr(image, "n_frames", 1))
+    if frames > 1:
+        notes.insert(0, f"First of {frames} frames.")
+    if claimed in _TURNS:
+        notes.append(f"Set upright as its EXIF orientation asks: {_TURNS[claimed][1]}.")
+    if remaining in _TURNS:
+        first = first.transpose(_TURNS[remaining][0])
+    return np.array(first), tuple(notes)
+
+
+def _orientation(image: Image.Image) -> int:
+    with contextlib.suppress(*_PILLOW_ERRORS):  # damaged EXIF data is no reason to refuse a picture
+        value = image.getexif().get(_ORIENTATION, 1)
+        return value if isinstance(value, int) else 1
+    return 1
+
+
+def _rgb(image: Image.Image, coded: str, inverted: bool) -> tuple[Image.Image, list[str]]:
+    """The loaded image in mode RGB, and notes. `coded` tells about 12 and 16 bits, `inverted` that white is zero."""
+    mode, notes = image.mode, []
+    if mode in ("I", "F") or mode.startswith("I;"):
+        grey, note = _grey_of_many_bits(np.asarray(image), coded, image.format == "PPM")
+        image, mode = Image.fromarray(255 - grey if inverted else grey), "L"
+        notes.append(note)
+    elif _bits(coded) > 8:
+        notes.append(f"{_bits(coded)} bits a channel reduced to 8.")
+    if mode == "1":
+        notes.append("Black and white, 1 bit a pixel.")
+    elif mode in ("L", "LA", "La"):
+        notes.append("Greyscale: the three channels are equal.")
+    elif mode in ("P", "PA"):
+        notes.append("Colours come from a palette.")
+    elif mode in ("CMYK", "LAB"):
+        notes.append(f"{mode} converted to RGB without the file's colour profile.")
+    if image.has_transparency_data:
+        image, transparent = _on_white(image)
+        notes += ["Transparent parts laid on white."] if transparent else []
+    return image if image.mode == "RGB" else image.convert("RGB"), notes
+
+
+def _bits(coded: str) -> int:
+    """Bits a channel, from Pillow's raw mode (`"RGB;16B"`; `"BGR;16"` means a pixel) or the maximum of a PPM file."""
+    if found := re.search(r"(?<!BGR);(12|16)", coded):
+        return int(found[1])
+    if found := re.search(r"\('(?:L|I|RGB)', (\d+)\)", coded):
+        return int(found[1]).bit_length()
+    return 8
+
+
+def _grey_of_many_bits(values: np.ndarray, coded: str, full_range: bool) -> tuple[np.ndarray, str]:
+    """Uint8 of grey values with more than 8 bits, `[H W]` in any number type.
+
+    16-bit files (and PPM's integers, which Pillow scales to 16 bits) run from 0 to 65535. For 32 bits no format says
+    what white is: 0…1 (floats), 0…255 and 0…65535 are taken for what they look like, everything else is stretched.
+    """
+    is_float = values.dtype.kind == "f"
+    if values.dtype.itemsize == 2 or (full_range and not is_float):
+        top = 4095 if ";12" in coded else 65535
+        return _scaled(values, 0, top), f"{_bits(coded) if _bits(coded) > 8 else 16} bits a channel reduced to 8."
+    kind = "32-bit numbers"
+    finite = values[np.isfinite(values)] if is_float else values
+    if finite.size == 0:
+        return np.zeros(values.shape, np.uint8), f"{kind}, none of them finite: black."
+    low, high = float(finite.min()), float(finite.max())
+    for top in (1, 255, 65535) if is_float else (255, 65535):
+        if low >= 0 and high <= top:
+            return _scaled(values, 0, top), f"{kind} from {low:g} to {high:g}; {top} is taken for white."
+    return _scaled(values, low, high), f"{kind}: {low:g} to {high:g} stretched from black to white."
+
+
+def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Uint8 in which `low` is 0 and `high` is 255; what is no number is 0."""
+    scaled = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return np.clip(np.rint((scaled - low) * (255 / max(high - low, 1e-300))), 0, 255).astype(np.uint8)
+
+
+def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The image in RGB on white, and whether any pixel of it was less than opaque."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    over = image.convert("RGBA")
+    if over.getchannel("A").getextrema() == (255, 255):
+        return over.convert("RGB"), False
+    white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+    white.alpha_composite(over)
+    return white.convert("RGB"), True

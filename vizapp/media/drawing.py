@@ -1,0 +1,131 @@
+"""Arrays as pictures: colour maps, contact sheets, overlays, boxes and PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+
+from vizapp.media.transforms import Method, resize
+
+GREY = 128  # what is no number, and the middle of signed maps
+
+
+def to_png(pixels: np.ndarray) -> bytes:
+    """A PNG file with exactly these pixels: uint8 `[H W 3]` RGB, or `[H W]` grey."""
+    _check(pixels, (2, 3))
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
+    return bytes(cv2.imencode(".png", bgr)[1])
+
+
+def heat(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
+    """Uint8 `[h w 3]` of numbers `[h w]`: dark to bright in steps that look equal (the map "inferno").
+
+    `low` and what is below it is darkest, `high` and above is brightest; by default the least and the greatest finite
+    number. A constant map is all dark unless it lies above a `low` that was given. What is no number is grey.
+    """
+    if values.ndim != 2:
+        raise ValueError(f"heat takes [h w], not {list(values.shape)}")
+    numbers = values.astype(np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    low = float(low if low is not None else finite.min(initial=np.inf))
+    high = float(high if high is not None else finite.max(initial=-np.inf))
+    # Without a range (constant, nothing finite, limits that were given) a number is either dark or bright.
+    share = np.clip((numbers - low) / (high - low), 0, 1) if high > low else numbers > low
+    level = np.rint(np.nan_to_num(share) * 255).astype(np.uint8)
+    colours = _inferno()[level]
+    colours[np.isnan(numbers)] = GREY
+    return colours
+
+
+def signed(values: np.ndarray, scale: float | None = None) -> np.ndarray:
+    """Uint8 `[H W 3]` of signed numbers `[H W 3]` or `[H W]`: 0 is mid-grey 128, plus and minus `scale` are 255 and 1.
+
+    `scale` is by default the greatest finite magnitude, so that the sign of every number can be seen. What is no number
+    is mid-grey.
+    """
+    if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
+        raise ValueError(f"signed takes [H W] or [H W 3], not {list(values.shape)}")
+    numbers = values.astype(np.float64)
+    if scale is None:
+        scale = float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0))
+    share = np.clip(numbers, -scale, scale) / scale if scale > 0 else np.zeros_like(numbers)
+    grey = np.rint(GREY + 127 * np.nan_to_num(share)).astype(np.uint8)
+    return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def sheet(
+    tiles: Sequence[np.ndarray], columns: int, gap: int = 1, background: int = 255, enlarge: int = 1
+) -> np.ndarray:
+    """Uint8 `[H W 3]`: the tiles, uint8 `[h w 3]`, in rows of `columns` from the top left, `gap` pixels between them.
+
+    Each pixel of a tile becomes `enlarge` × `enlarge` pixels. Tiles smaller than the largest stand in the middle of
+    their place; what is left free is of the grey `background`.
+    """
+    if not tiles or columns < 1 or enlarge < 1 or gap < 0:
+        raise ValueError(f"a sheet of {len(tiles)} tiles in {columns} columns, {enlarge} times, gap {gap}")
+    for tile in tiles:
+        _check(tile, (3,))
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    tall, wide = (enlarge * max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    whole = np.full((rows * (tall + gap) - gap, columns * (wide + gap) - gap, 3), background, np.uint8)
+    for place, tile in enumerate(tiles):
+        large = tile.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
+        top = place // columns * (tall + gap) + (tall - large.shape[0]) // 2
+        left = place % columns * (wide + gap) + (wide - large.shape[1]) // 2
+        whole[top : top + large.shape[0], left : left + large.shape[1]] = large
+    return whole
+
+
+def overlay(photo: np.ndarray, heat: np.ndarray, opacity: float = 0.5, method: Method = "bilinear") -> np.ndarray:
+    """The photo, uint8 `[H W 3]`, under a map, uint8 `[h w 3]`, stretched over it; `opacity`: the map's, 0 to 1."""
+    _check(photo, (3,))
+    _check(heat, (3,))
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity {opacity} is not from 0 to 1")
+    over = resize(heat, photo.shape[0], photo.shape[1], method)
+    return cv2.addWeighted(photo, 1 - opacity, over, opacity, 0).astype(np.uint8, copy=False)
+
+
+def draw_box(
+    pixels: np.ndarray,
+    box: Sequence[int],
+    colour: tuple[int, int, int] = (255, 96, 0),
+    thickness: int = 2,
+) -> np.ndarray:
+    """A copy of uint8 `[H W 3]` with a frame on the inner edge of `box` = (top, left, bottom, right).
+
+    Bottom and right are the first row and column outside, as in slices. A box that reaches out of the picture is drawn
+    along the picture's border there; one that lies wholly outside is not drawn.
+    """
+    _check(pixels, (3,))
+    if thickness < 1:
+        raise ValueError(f"a frame is at least 1 pixel thick, not {thickness}")
+    height, width = pixels.shape[:2]
+    top, left = max(int(box[0]), 0), max(int(box[1]), 0)
+    bottom, right = min(int(box[2]), height), min(int(box[3]), width)
+    drawn = pixels.copy()
+    if top >= bottom or left >= right:
+        return drawn
+    inside = drawn[top:bottom, left:right]
+    kept = inside[thickness:-thickness, thickness:-thickness].copy()
+    inside[:] = colour
+    inside[thickness:-thickness, thickness:-thickness] = kept
+    return drawn
+
+
+@cache
+def _inferno() -> np.ndarray:
+    """The 256 colours of the map, uint8 `[256 3]` RGB."""
+    ramp = np.arange(256, dtype=np.uint8)[:, None]
+    table = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)[:, 0]
+    table.setflags(write=False)
+    return table
+
+
+def _check(pixels: np.ndarray, dimensions: tuple[int, ...]) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim not in dimensions or pixels.shape[2:] not in ((), (3,)):
+        raise ValueError(f"pixels are uint8 [H W 3], not {pixels.dtype} {list(pixels.shape)}")

@@ -1,0 +1,123 @@
+"""A folder of pictures, whose sub-folders may be classes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from vizapp.errors import VizError
+from vizapp.media.formats import readable, suffixes
+from vizapp.media.picture import Picture, local_path, open_picture, showable
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """The pictures under `root`, listed and not yet decoded.
+
+    `paths`: in natural order (`2.png` before `10.png`). `labels`: the sub-folder of `root` that each picture lies in,
+    None directly under `root`. `classes`: the different labels, in natural order. `skipped`: files that are no pictures
+    by their name, broken links, and folders that may not be read.
+    """
+
+    root: Path
+    paths: tuple[Path, ...]
+    labels: tuple[str | None, ...]
+    classes: tuple[str, ...]
+    skipped: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, for showing."""
+        return showable(self.root.resolve().name) or str(self.root)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def open(self, index: int) -> Picture:
+        """Decode picture number `index`. Raises VizError where the file is damaged or has gone meanwhile."""
+        return open_picture(self.paths[index])
+
+
+def open_folder(path: str | Path) -> Folder:
+    """List the pictures in a folder and everything under it; hidden files are left out, links are followed once.
+
+    Raises:
+        VizError: there is no such folder, it is a file, it may not be read, or there is no picture in it.
+    """
+    root = local_path(path, "folder")
+    subject = showable(str(root))
+    try:
+        if not root.exists():
+            raise VizError(f"There is no folder {subject}.")
+        if not root.is_dir():
+            raise VizError(f"{subject} is a file; give the folder that it lies in, or open it as a picture.")
+        files, odd = _walk(root)
+    except OSError as error:
+        raise VizError(f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.") from error
+    files.sort(key=lambda file: tuple(map(natural_key, file.relative_to(root).parts)))
+    paths = [file for file in files if file.suffix.lower() in suffixes()]
+    skipped = [file for file in files if file.suffix.lower() not in suffixes()] + odd
+    if not paths:
+        raise VizError(f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable()}.")
+    labels = [_label(file, root) for file in paths]
+    classes = sorted({label for label in labels if label is not None}, key=natural_key)
+    return Folder(root, tuple(paths), tuple(labels), tuple(classes), tuple(skipped))
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """For sorting as people count: runs of digits by their value, letters without regard to case."""
+    parts = re.split(r"([0-9]+)", name)
+    pieces = tuple((0, int(part), "") if part[:1].isdecimal() else (1, 0, part.lower()) for part in parts if part)
+    return pieces, name
+
+
+def _label(file: Path, root: Path) -> str | None:
+    parts = file.relative_to(root).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+def _walk(root: Path) -> tuple[list[Path], list[Path]]:
+    """The files under `root`, and what is neither file nor folder or may not be read. OSError where `root` may not.
+
+    Real folders are entered before links, and none twice, so that a link back to where one came from ends there.
+    """
+    files: list[Path] = []
+    odd: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    real, links = [root], list[Path]()
+    while real or links:
+        folder = real.pop() if real else links.pop(0)
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                visible = sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+        except OSError:
+            if folder == root:
+                raise
+            odd.append(folder)
+            continue
+        for entry in visible:
+            place = folder / entry.name
+            at = (
+                place if entry.is_symlink() else entry
+            )  # an entry knows without asking again, but fails on circular links
+            if at.is_dir():
+                (links if entry.is_symlink() else real).append(place)
+            else:
+                (files if at.is_file() else odd).append(place)
+    return files, odd
+
+
+def _others(skipped: list[Path]) -> str:
+    """`" (3 other files: .txt, .csv)"`, or nothing where the folder is empty."""
+    if not skipped:
+        return ""
+    kinds = Counter(showable(path.suffix) or "no suffix" for path in skipped)
+    named = ", ".join(kind for kind, _ in kinds.most_common(3))
+    return f" ({len(skipped)} other file{'s' if len(skipped) > 1 else ''}: {named})"

@@ -1,0 +1,135 @@
+"""Which picture files are read, and what a file that is none looks like."""
+
+from __future__ import annotations
+
+from functools import cache
+from io import SEEK_END
+from typing import BinaryIO
+
+from PIL import Image, ImageFile, features
+
+# Decoded inside Pillow. Left out are formats that it hands to another program (EPS to Ghostscript), and containers
+# whose header does not tell the size of the picture inside (ICO, ICNS).
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+_SPELLING = {"WEBP": "WebP"}
+_SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "AVIF": (".avif",),
+}
+_PREFIX = 64  # bytes that tell one format from another
+_TAIL = 1024  # bytes in which the end mark is looked for: some programs append their own data
+_END_MARK = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
+_PROMISE = {"WEBP": (4, 8), "BMP": (2, 0)}  # where the size of the file is written, and what it leaves out
+
+_MAGIC: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript drawing"),
+    (0, b"\xc5\xd0\xd3\xc6", "a PostScript drawing"),
+    (0, b"PK\x03\x04", "a ZIP archive (office documents and PyTorch checkpoints are such files, too)"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"Rar!", "a RAR archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (0, b"8BPS", "a Photoshop document"),
+    (4, b"ftyphei", "a HEIC photo"),
+    (4, b"ftyphev", "a HEIC photo"),
+    (4, b"ftypmif1", "a HEIC photo"),
+    (4, b"ftypmsf1", "a HEIC photo"),
+    (4, b"ftypavi", "an AVIF picture"),
+    (4, b"ftyp", "a film"),
+    (0, b"\x1aE\xdf\xa3", "a film"),
+    (8, b"AVI ", "a film"),
+    (8, b"WAVE", "a sound recording"),
+    (0, b"ID3", "a sound recording"),
+    (0, b"OggS", "a sound recording"),
+    (0, b"\x00\x00\x01\x00", "an icon"),
+    (4, b"jP  \r\n", "a JPEG 2000 picture"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\x89HDF", "an HDF5 file"),
+    (0, b"\x80\x02", "pickled Python data"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ", "a program"),
+)
+_MARKUP: tuple[tuple[bytes, str], ...] = (
+    (b"<svg", "an SVG drawing"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"<?xml", "an XML document"),
+)
+_TEXT = frozenset(range(32, 127)) | {9, 10, 13}
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read, as far as this build of Pillow knows them."""
+    Image.init()
+    optional = {"WEBP": "webp", "AVIF": "avif"}
+    return tuple(
+        key for key in _FORMATS if key in Image.OPEN and (key not in optional or features.check(optional[key]))
+    )
+
+
+def readable() -> str:
+    """The formats that are read, for a sentence: `"JPEG, PNG, … or AVIF"`."""
+    names = [_SPELLING.get(key, key) for key in _formats()]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """The endings of file names, in lower case and with the dot, that pictures of these formats bear."""
+    return frozenset(suffix for key in _formats() for suffix in _SUFFIXES[key])
+
+
+def format_of(file: BinaryIO) -> str | None:
+    """The format (`"JPEG"`, `"PNG"`, …) that the file begins like, or None."""
+    file.seek(0)
+    prefix = file.read(_PREFIX).ljust(_PREFIX, b"\0")  # older plugins index into it without a look at its length
+    for key in _formats():
+        accept = Image.OPEN[key][1]
+        if accept is None or accept(prefix) is True:
+            return key
+    return None
+
+
+def open_header(file: BinaryIO, key: str) -> ImageFile.ImageFile:
+    """Pillow's image of format `key` with the header read and nothing decoded.
+
+    Pillow's `Image.open` is passed by: it warns about large pictures, or refuses them by a limit that is global to the
+    process, before anybody could ask it for the size. Raises whatever Pillow's plugin raises on a damaged header.
+    """
+    file.seek(0)
+    return Image.OPEN[key][0](file, "")
+
+
+def is_cut(file: BinaryIO, key: str) -> bool:
+    """Whether a damaged file of format `key` lacks its end: the end mark, or bytes that its header promises."""
+    size = file.seek(0, SEEK_END)
+    if key in _END_MARK:
+        file.seek(max(0, size - _TAIL))
+        return _END_MARK[key] not in file.read()
+    if key in _PROMISE:
+        offset, more = _PROMISE[key]
+        file.seek(offset)
+        return int.from_bytes(file.read(4), "little") + more > size
+    return False
+
+
+def looks_like(file: BinaryIO) -> str:
+    """`"a PDF document"`, `"text"`, …, or an empty string where the first bytes tell nothing."""
+    file.seek(0)
+    prefix = file.read(_PREFIX)
+    for offset, magic, kind in _MAGIC:
+        if prefix[offset : offset + len(magic)] == magic:
+            return kind
+    begin = prefix.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for tag, kind in _MARKUP:
+        if begin.startswith(tag):
+            return kind
+    return "text" if prefix and _TEXT.issuperset(prefix) else ""

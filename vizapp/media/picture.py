@@ -1,0 +1,161 @@
+"""One picture, from wherever it comes, as RGB pixels that nobody can change."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from vizapp.errors import VizError, nearest
+from vizapp.media.decoding import check_size, decode
+
+_ACCEPTED = "uint8 (0…255) or float (0…1) of shape [H W 3], [H W 4], [H W 1] or [H W]"
+_SIBLINGS = 1000  # names that a misspelt one is compared with
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture as every part of the project takes it.
+
+    `pixels`: uint8 `[H W 3]` RGB, read-only. `name`: for showing and for file names, `"chelsea.png"`. `digest`: sha256
+    hex of shape and pixels. `notes`: a sentence for each thing that a careful reader must know about how it was read.
+    """
+
+    pixels: np.ndarray
+    name: str
+    digest: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return int(self.pixels.shape[1])
+
+
+def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = "") -> Picture:
+    """The picture in a file, in the bytes of a file, or in an array.
+
+    Files: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF; the first frame, set upright, alpha on white. Arrays: uint8,
+    or float from 0 to 1, `[H W 3]` RGB, `[H W 4]` with alpha, `[H W]` or `[H W 1]` grey; they are copied.
+
+    Raises:
+        VizError: there is no such file, or no picture in it, or it is damaged, too small or too large, or the array has
+            another shape or type.
+    """
+    if isinstance(source, Picture):
+        return replace(source, name=showable(name)) if name else source
+    if isinstance(source, (str, Path)):
+        return _from_path(local_path(source, "picture"), showable(name))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_bytes(bytes(source), showable(name))
+    if isinstance(source, np.ndarray):
+        return _from_array(source, showable(name))
+    raise VizError(
+        f"No picture can be made of {type(source).__name__}; give a path, the bytes of a file or a NumPy array."
+    )
+
+
+def showable(name: str) -> str:
+    """The name on one line and encodable: file systems allow line breaks and bytes that are no text."""
+    return " ".join(name.encode("utf-8", "replace").decode().split())
+
+
+def local_path(path: str | Path, noun: str) -> Path:
+    """The path with `~` written out. Raises VizError where it can be no path at all."""
+    if not str(path).strip():
+        raise VizError(f"The path of the {noun} is empty.")
+    if "\0" in str(path):
+        raise VizError(f"The path of the {noun} contains a NUL character, which no file name has.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise VizError(f"{showable(str(path))} names a user who has no home folder here.") from error
+
+
+def _from_path(path: Path, name: str) -> Picture:
+    subject = showable(str(path))
+    try:
+        if path.is_dir():
+            raise VizError(f"{subject} is a folder; give a picture in it, or open it as a folder.")
+        if not path.exists():
+            raise VizError(f"There is no file {subject}.{_siblings(path)}")
+        if not path.is_file():
+            raise VizError(f"{subject} is a device or a pipe; give a picture file.")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise VizError(f"{subject} is empty (0 bytes).")
+            pixels, notes = decode(file, subject)
+    except OSError as error:
+        raise VizError(f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.") from error
+    return _picture(pixels, name or showable(path.name), notes)
+
+
+def _siblings(path: Path) -> str:
+    try:
+        return nearest(path.name, [showable(other.name) for other in islice(path.parent.iterdir(), _SIBLINGS)])
+    except OSError:
+        return ""
+
+
+def _from_bytes(data: bytes, name: str) -> Picture:
+    subject = name or "The picture"
+    if not data:
+        raise VizError(f"{subject} is empty (0 bytes).")
+    pixels, notes = decode(BytesIO(data), subject)
+    return _picture(pixels, name or "picture", notes)
+
+
+def _from_array(array: np.ndarray, name: str) -> Picture:
+    subject = name or "The array"
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        advice = " (channels come last: array.transpose(1, 2, 0))" if first else ""
+        raise VizError(f"{subject} has shape {list(array.shape)}; accepted is {_ACCEPTED}{advice}.")
+    check_size(array.shape[0], array.shape[1], subject)
+    pixels = _bytes_of(array, subject)
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    channels, notes = pixels.shape[2], []
+    if channels == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+        notes.append("Greyscale: the three channels are equal.")
+    if channels == 4:
+        if pixels[:, :, 3].min() < 255:
+            notes.append("Transparent parts laid on white.")
+        pixels = _on_white(pixels)
+    return _picture(pixels, name or "picture", tuple(notes))
+
+
+def _bytes_of(array: np.ndarray, subject: str) -> np.ndarray:
+    """A copy of the values as uint8; floats from 0 to 1 are scaled and rounded."""
+    if array.dtype == np.uint8:
+        return np.array(array)
+    if array.dtype.kind != "f":
+        raise VizError(f"{subject} holds {array.dtype} values; accepted is {_ACCEPTED}.")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):  # not(…): NaN is out of range as well; 1e-6 is rounding of float32
+        raise VizError(f"{subject} holds floats from {low:g} to {high:g}; accepted is {_ACCEPTED}.")
+    return np.clip(np.rint(array.astype(np.float64) * 255), 0, 255).astype(np.uint8)
+
+
+def _on_white(pixels: np.ndarray) -> np.ndarray:
+    """Uint8 `[H W 3]` of `[H W 4]`, rounded to the nearest grey level."""
+    alpha = pixels[:, :, 3:].astype(np.uint16)
+    return ((pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _picture(pixels: np.ndarray, name: str, notes: tuple[str, ...]) -> Picture:
+    """Freezes `pixels`, which nobody else may hold."""
+    frozen = np.ascontiguousarray(pixels)
+    frozen.setflags(write=False)
+    digest = hashlib.sha256(str(frozen.shape).encode())
+    digest.update(frozen.data)
+    return Picture(frozen, name, digest.hexdigest(), notes)

@@ -1,0 +1,93 @@
+"""Pictures to begin with: photos and digits that scikit-image and scikit-learn bring with them; nothing is fetched."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vizapp.errors import VizError, nearest
+from vizapp.media.picture import Picture, open_picture
+
+# Package and file of each photo. Read from where they lie: importing the packages would take seconds, and some of the
+# functions that they offer for it download what is not there.
+_PHOTOS = {
+    "chelsea": ("skimage", "data/chelsea.png"),
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "camera": ("skimage", "data/camera.png"),
+    "coins": ("skimage", "data/coins.png"),
+    "moon": ("skimage", "data/moon.png"),
+    "hubble deep field": ("skimage", "data/hubble_deep_field.jpg"),
+    "retina": ("skimage", "data/retina.jpg"),
+    "tissue": ("skimage", "data/ihc.png"),
+    "cell": ("skimage", "data/cell.png"),
+    "brick": ("skimage", "data/brick.png"),
+    "grass": ("skimage", "data/grass.png"),
+    "gravel": ("skimage", "data/gravel.png"),
+    "page": ("skimage", "data/page.png"),
+}
+_DIGITS = ("sklearn", "datasets/data/digits.csv.gz")
+_DIGIT_SIDE, _DIGIT_WHITE, _ENLARGED_SIDE = 8, 16, 28
+
+
+def sample_names() -> list[str]:
+    """The names that `open_sample` takes, those with the most to see first; without the packages there are none."""
+    photos = [name for name, place in _PHOTOS.items() if _file(*place)]
+    return photos + ([f"digit {digit}" for digit in range(10)] if _file(*_DIGITS) else [])
+
+
+def open_sample(name: str) -> Picture:
+    """The sample of that name.
+
+    Raises:
+        VizError: there is none; with the nearest names.
+    """
+    names = sample_names()
+    if name not in names:
+        install = "" if names else " The samples come with the packages scikit-image and scikit-learn: install them."
+        raise VizError(f"There is no sample picture {name!r}.{nearest(name, names)}{install}")
+    if name in _PHOTOS:
+        return open_picture(_file(*_PHOTOS[name]) or "", name=f"{name}{Path(_PHOTOS[name][1]).suffix}")
+    return open_picture(digit_pixels(_first_digits()[int(name[-1])]), name=f"{name}.png")
+
+
+def digit_pixels(image: np.ndarray) -> np.ndarray:
+    """Uint8 `[28 28 3]`, white on black, of one of scikit-learn's digits: `[8 8]`, 0 to 16.
+
+    The bundled LeNet-5 is trained on digits that were enlarged by this very function.
+    """
+    if image.shape != (_DIGIT_SIDE, _DIGIT_SIDE):
+        raise ValueError(f"a digit has shape [{_DIGIT_SIDE} {_DIGIT_SIDE}], not {list(image.shape)}")
+    grey = np.clip(np.rint(image * (255 / _DIGIT_WHITE)), 0, 255).astype(np.uint8)
+    large = Image.fromarray(grey).resize((_ENLARGED_SIDE, _ENLARGED_SIDE), Image.Resampling.BICUBIC)
+    return np.repeat(np.asarray(large)[:, :, None], 3, axis=2)
+
+
+def _file(package: str, path: str) -> Path | None:
+    spec = find_spec(package)  # looks, and imports nothing
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / path).is_file():
+            return Path(folder) / path
+    return None
+
+
+@cache
+def _first_digits() -> dict[int, np.ndarray]:
+    """The first picture `[8 8]`, 0 to 16, of each of the ten digits."""
+    first: dict[int, np.ndarray] = {}
+    with gzip.open(_file(*_DIGITS) or "", "rt", encoding="ascii") as lines:
+        for line in lines:
+            *values, digit = (float(value) for value in line.split(","))
+            first.setdefault(int(digit), np.array(values).reshape(_DIGIT_SIDE, _DIGIT_SIDE))
+            if len(first) == 10:
+                break
+    return first

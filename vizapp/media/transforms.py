@@ -1,0 +1,72 @@
+"""Resizing and cropping, equal bit for bit to what torchvision does to Pillow images."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from vizapp.errors import VizError
+from vizapp.settings import settings
+
+Method = Literal["bilinear", "bicubic", "nearest", "area"]
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+    "area": Image.Resampling.BOX,
+}
+
+
+def resize(pixels: np.ndarray, height: int, width: int, method: Method = "bilinear") -> np.ndarray:
+    """Uint8 `[height width 3]` (or `[height width]` of a grey one); antialiased when it shrinks, but for "nearest".
+
+    Raises:
+        VizError: the result would have more pixels than the settings allow for a picture.
+    """
+    most = settings().picture_megapixels
+    if height * width > most * 1_000_000:
+        raise VizError(
+            f"Resizing {pixels.shape[1]:,} × {pixels.shape[0]:,} pixels would give {width:,} × {height:,}, more than "
+            f"{most} megapixels; crop the picture to a less extreme shape first."
+        )
+    return np.array(Image.fromarray(pixels).resize((width, height), _RESAMPLING[method]))
+
+
+def resize_short_side(pixels: np.ndarray, side: int, method: Method = "bilinear") -> np.ndarray:
+    """The picture with its short side `side` pixels long and its proportions kept; the long side is rounded down."""
+    height, width = pixels.shape[:2]
+    longer = int(side * max(height, width) / min(height, width))  # as torchvision: a float, truncated
+    return resize(pixels, *((longer, side) if width <= height else (side, longer)), method)
+
+
+def centre_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of the picture, `[height width 3]`; black where the picture is smaller than that."""
+    missing = [max(want - have, 0) for want, have in zip((height, width), pixels.shape, strict=False)]
+    if any(missing):
+        around = [(space // 2, (space + 1) // 2) for space in missing] + [(0, 0)] * (pixels.ndim - 2)
+        pixels = np.pad(pixels, around)
+    top, left = (round((have - want) / 2) for want, have in zip((height, width), pixels.shape, strict=False))
+    return _crop(pixels, top, left, height, width)
+
+
+def five_crops(pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
+    """Top left, top right, bottom left, bottom right and centre, each `[height width 3]`.
+
+    Raises:
+        VizError: the picture is smaller than a crop.
+    """
+    below, beside = pixels.shape[0] - height, pixels.shape[1] - width
+    if below < 0 or beside < 0:
+        raise VizError(
+            f"Five crops of {width} × {height} pixels do not fit into a picture of {pixels.shape[1]} × "
+            f"{pixels.shape[0]}; enlarge it first."
+        )
+    corners = [(0, 0), (0, beside), (below, 0), (below, beside)]
+    return [_crop(pixels, top, left, height, width) for top, left in corners] + [centre_crop(pixels, height, width)]
+
+
+def _crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
