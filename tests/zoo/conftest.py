@@ -1,0 +1,18 @@
+"""No test of the zoo reaches the network, the real caches, or the settings of whoever runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache; returns the folder in which weights would be cached."""
+    for name in ("VIZAPP_WEIGHTS", "VIZAPP_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "hub"
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    return folder / "checkpoints"

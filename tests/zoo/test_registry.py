@@ -1,0 +1,199 @@
+"""Which networks there are, what is known about them, and how the wrong names are answered."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import vizapp
+from vizapp.zoo import Card, describe, own, torchvision_zoo
+from vizapp.zoo.devices import choose_device
+
+CPU = torch.device("cpu")
+
+
+def test_lists_all_photo_networks_of_torchvision_and_our_own_in_natural_order() -> None:
+    names = vizapp.list_networks()
+    assert {"torchvision/resnet50", "torchvision/fcn_resnet50", "vizapp/zfnet", "vizapp/lenet5-digits"} <= set(names)
+    assert not any("quantized" in name or "raft" in name or "swin3d" in name for name in names)
+    places = [names.index(f"torchvision/{name}") for name in ("resnet18", "resnet34", "resnet50", "resnet101")]
+    assert places == sorted(places)
+    assert len(names) == len(set(names))
+
+
+def test_every_torchvision_network_can_be_described_without_building_it() -> None:
+    for name in torchvision_zoo.names():
+        card = describe(f"torchvision/{name}")
+        assert card.published, name
+        assert card.parameters, name
+        assert card.size_mb, name
+        assert card.input_size[0] == 3, name
+        assert card.input_size[1] == card.input_size[2], name
+
+
+def test_the_card_of_resnet50_is_that_of_its_newest_weights() -> None:
+    card = describe("resnet50")
+    assert card == Card("torchvision/resnet50", 25_557_032, 80.858, 102.5, (3, 224, 224), True)
+
+
+@pytest.mark.parametrize("name", own.names())
+def test_our_own_cards_count_their_parameters_right(name: str) -> None:
+    recipe = own.recipe(name)
+    assert recipe is not None
+    with torch.device("meta"):
+        module = recipe.build(len(recipe.categories))
+    assert sum(p.numel() for p in module.parameters()) == recipe.parameters == describe(f"vizapp/{name}").parameters
+
+
+def test_input_sizes_follow_the_published_weights() -> None:
+    sizes = {
+        name: describe(name).input_size[1] for name in ("vit_h_14", "efficientnet_b7", "inception_v3", "swin_v2_t")
+    }
+    assert sizes == {"vit_h_14": 518, "efficientnet_b7": 600, "inception_v3": 299, "swin_v2_t": 256}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("resnet5O", "Did you mean resnet50"),
+        ("torchvision/resnet5O", "Did you mean torchvision/resnet50"),
+        ("nowhere/resnet50", "no network called"),
+        ("quantized_resnet50", "8-bit"),
+        ("torchvision/r3d_18", "videos"),
+        ("raft_small", "optical flow"),
+        ("", "no network called"),
+    ],
+)
+def test_a_network_that_cannot_be_had_is_answered_with_a_sentence(name: str, says: str) -> None:
+    with pytest.raises(vizapp.VizError, match=says):
+        vizapp.load(name, weights="none")
+
+
+def test_a_network_without_published_weights_says_so() -> None:
+    assert not describe("vizapp/zfnet").published
+    with pytest.raises(vizapp.VizError, match='weights="none"'):
+        vizapp.load("zfnet")
+
+
+def test_unknown_published_weights_are_answered_with_those_there_are() -> None:
+    with pytest.raises(vizapp.VizError, match="IMAGENET1K_V1, IMAGENET1K_V2"):
+        vizapp.load("resnet50", weights="IMAGENET1K_V3")
+    with pytest.raises(vizapp.VizError, match='"default"'):
+        vizapp.load("lenet5-digits", weights="IMAGENET1K_V3")
+
+
+@pytest.mark.parametrize("name", ["torchvision/squeezenet1_1", "torchvision/googlenet", "vizapp/resnet20-cifar"])
+def test_random_weights_are_the_same_each_time_and_leave_torchs_generator_alone(name: str) -> None:
+    before = torch.random.get_rng_state()
+    one, two = (vizapp.load(name, weights="none", device="cpu") for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert one.digest == two.digest
+    scores = one.scores(torch.rand(1, *one.input_size, generator=torch.Generator().manual_seed(0)))
+    assert torch.isfinite(scores).all()
+    assert scores.std() > 0
+    assert "random" in one.facts["weights"]
+
+
+def test_a_loaded_network_is_frozen_on_its_device() -> None:
+    network = vizapp.load("vizapp/lenet5-digits", weights="none", device="cpu")
+    assert not any(part.training for part in network.module.modules())
+    assert not any(parameter.requires_grad for parameter in network.module.parameters())
+    assert (network.device, network.weights, network.parameters) == (CPU, "none", 44_426)
+
+
+def test_classes_can_be_fewer_and_named() -> None:
+    network = vizapp.load("squeezenet1_1", weights="none", device="cpu", classes=["cat", "dog"])
+    assert network.categories == ("cat", "dog")
+    assert network.scores(torch.zeros(2, 3, 64, 64)).shape == (2, 2)
+    assert vizapp.load("squeezenet1_1", weights="none", device="cpu", classes=3).categories[2] == "class 2"
+
+
+@pytest.mark.parametrize("classes", [0, [], [1, 2], 2.5, True, "no/such/file.txt"])
+def test_classes_that_are_none_are_answered_with_a_sentence(classes: object) -> None:
+    with pytest.raises(vizapp.VizError):
+        vizapp.load("squeezenet1_1", weights="none", classes=classes)  # type: ignore[arg-type]
+
+
+def test_detection_and_segmentation_networks_load_and_say_that_they_give_no_class_scores() -> None:
+    for name in ("lraspp_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large"):
+        network = vizapp.load(name, weights="none", device="cpu")
+        with pytest.raises(vizapp.VizError, match="no class scores"):
+            network.scores(torch.zeros(1, *network.input_size))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_a_gpu_that_is_not_there_is_answered_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(vizapp.VizError, match="no GPU"):
+        vizapp.load("lenet5-digits", weights="none", device="cuda:0")
+    assert choose_device("auto") == CPU
+    monkeypatch.setenv("VIZAPP_DEVICE", "cuda")
+    with pytest.raises(vizapp.VizError, match="no GPU"):
+        choose_device("auto")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "", "meta"])
+def test_a_device_that_is_none_is_answered_with_a_sentence(device: str) -> None:
+    with pytest.raises(vizapp.VizError):
+        choose_device(device)
+
+
+@pytest.mark.parametrize(
+    ("asked", "channel"), [(281, 281), ("281", 281), ("tabby", 281), ("Tabby", 281), ("goldfish", 1)]
+)
+def test_a_class_is_a_unit_of_the_last_site(asked: int | str, channel: int) -> None:
+    network = vizapp.load("squeezenet1_1", weights="none", device="cpu")
+    unit = vizapp.class_unit(network, asked)
+    assert (unit.site, unit.channel, unit.cell) == (network.sites[-1].name, channel, None)
+
+
+def test_large_letters_tell_classes_apart_where_only_they_do() -> None:
+    network = vizapp.load("squeezenet1_1", weights="none", device="cpu")
+    assert vizapp.class_unit(network, "Cardigan").channel == 264  # a dog
+    assert vizapp.class_unit(network, "cardigan").channel == 474  # a garment
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [(1000, "0 to 999"), (-1, "0 to 999"), ("goldfsh", "Did you mean goldfish")],
+)
+def test_a_class_that_cannot_be_had_is_answered_with_a_sentence(asked: int | str, says: str) -> None:
+    network = vizapp.load("squeezenet1_1", weights="none", device="cpu")
+    with pytest.raises(vizapp.VizError, match=says):
+        vizapp.class_unit(network, asked)
+
+
+def test_a_name_that_two_classes_have_is_answered_with_their_numbers() -> None:
+    network = vizapp.load("lenet5-digits", weights="none", device="cpu", classes=["crane", "dog", "crane"])
+    with pytest.raises(vizapp.VizError, match="0 and 2"):
+        vizapp.class_unit(network, "crane")
+
+
+def test_a_network_without_class_scores_has_no_class_units() -> None:
+    network = vizapp.wrap(nn.Conv2d(3, 4, 3), input_size=(3, 8, 8), categories=["a", "b", "c", "d"])
+    with pytest.raises(vizapp.VizError, match="no unit"):
+        vizapp.class_unit(network, "a")
+
+
+timm = pytest.importorskip("timm")
+
+
+def test_timm_networks_are_listed_described_and_built() -> None:
+    assert "timm/resnet18" in vizapp.list_networks()
+    assert describe("timm/resnet18").input_size == (3, 224, 224)
+    network = vizapp.load("timm/mobilenetv3_small_050", weights="none", device="cpu")
+    assert network.scores(torch.zeros(1, *network.input_size)).shape == (1, 1000)
+    assert network.categories[1] == "goldfish"
+
+
+def test_timm_preprocessing_is_that_of_its_configuration() -> None:
+    shape = vizapp.load("timm/mobilenetv3_small_050", weights="none", device="cpu").preprocessing
+    config = timm.models.get_pretrained_cfg("mobilenetv3_small_050")
+    assert shape.resize == int(config.input_size[1] / config.crop_pct)
+    assert (shape.interpolation, shape.mean, shape.std) == (config.interpolation, config.mean, config.std)
+
+
+def test_a_timm_tag_names_other_weights() -> None:
+    assert describe("timm/resnet50.a2_in1k").published
+    with pytest.raises(vizapp.VizError, match=r"resnet50\.a1_in1k"):
+        describe("timm/resnet50.nothing")

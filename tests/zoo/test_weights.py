@@ -1,0 +1,223 @@
+"""Where published weights come from: offline folder, hub cache, and a small server on this machine as the web."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+import vizapp
+from vizapp.zoo import own, weights
+from vizapp.zoo.recipe import Published, Recipe
+
+NAME = "vizapp/resnet20-cifar"
+
+
+class Web:
+    """What the server has, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.promised = 0  # bytes that Content-Length says on top of those that are sent
+        self.asked: list[str] = []
+        self.url = ""
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    there = Web()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            there.asked.append(self.path)
+            content = there.files.get(self.path.lstrip("/"))
+            if content is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content) + there.promised))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    there.url = f"http://127.0.0.1:{server.server_port}/"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield there
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> bytes:
+    """A file of weights for `NAME` that are not those of weights="none"."""
+    network = vizapp.load(NAME, weights="none", device="cpu")
+    state = {key: value + 1 for key, value in network.module.state_dict().items()}
+    torch.save(state, tmp_path / "made.th")
+    return (tmp_path / "made.th").read_bytes()
+
+
+@pytest.fixture
+def publish(web: Web, checkpoint: bytes, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Puts the checkpoint on the web under a file name and makes it the published one of `NAME`."""
+
+    def at(file: str) -> str:
+        real = own._ROWS["resnet20-cifar"]
+
+        def recipe() -> Recipe:
+            return replace(real(), published=Published(file, web.url + file))
+
+        monkeypatch.setitem(own._ROWS, "resnet20-cifar", recipe)
+        web.files[file] = checkpoint
+        return file
+
+    return at
+
+
+def in_hub(hub: Path) -> list[str]:
+    return sorted(path.name for path in hub.iterdir()) if hub.exists() else []
+
+
+def test_a_download_shows_progress_is_kept_and_is_done_once(
+    web: Web, publish: Callable[[str], str], checkpoint: bytes, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_CHUNK", 100_000)
+    file = publish(f"net-{hashlib.sha256(checkpoint).hexdigest()[:8]}.th")
+    shares: list[float] = []
+    network = vizapp.load(NAME, device="cpu", tick=shares.append)
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+    assert in_hub(hub) == [file]
+    assert (hub / file).read_bytes() == checkpoint
+    assert (network.weights, network.categories[0]) == ("default", "airplane")
+    assert vizapp.load(NAME, device="cpu").digest == network.digest
+    assert web.asked == [f"/{file}"]
+
+
+def test_a_download_that_is_cut_off_leaves_nothing(web: Web, publish: Callable[[str], str], hub: Path) -> None:
+    publish("net.th")
+    web.promised = 1000
+    with pytest.raises(vizapp.VizError, match="bytes arrived"):
+        vizapp.load(NAME, device="cpu")
+    assert in_hub(hub) == []
+
+
+def test_a_download_with_the_wrong_digest_leaves_nothing(publish: Callable[[str], str], hub: Path) -> None:
+    publish("net-00000000.th")
+    with pytest.raises(vizapp.VizError, match="sha256"):
+        vizapp.load(NAME, device="cpu")
+    assert in_hub(hub) == []
+
+
+def test_a_file_that_the_server_does_not_have_is_answered_with_a_sentence(
+    web: Web, publish: Callable[[str], str], hub: Path
+) -> None:
+    del web.files[publish("net.th")]
+    with pytest.raises(vizapp.VizError, match=r"answered 404.*VIZAPP_WEIGHTS"):
+        vizapp.load(NAME, device="cpu")
+    assert in_hub(hub) == []
+
+
+def test_who_leaves_during_a_download_leaves_nothing(publish: Callable[[str], str], hub: Path) -> None:
+    class Leave(Exception):
+        pass
+
+    def tick(share: float) -> None:
+        raise Leave
+
+    publish("net.th")
+    with pytest.raises(Leave):
+        vizapp.load(NAME, device="cpu", tick=tick)
+    assert in_hub(hub) == []
+
+
+def test_without_a_network_the_sentence_says_what_to_do(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable() -> Recipe:
+        return replace(real(), published=Published("net.th", "http://127.0.0.1:9/net.th"))
+
+    real = own._ROWS["resnet20-cifar"]
+    monkeypatch.setitem(own._ROWS, "resnet20-cifar", unreachable)
+    with pytest.raises(vizapp.VizError) as caught:
+        vizapp.load(NAME, device="cpu")
+    for part in ("net.th", "http://127.0.0.1:9/net.th", "VIZAPP_WEIGHTS", 'weights="none"'):
+        assert part in str(caught.value)
+    assert in_hub(hub) == []
+
+
+def test_a_cache_that_cannot_be_written_is_answered_with_a_sentence(publish: Callable[[str], str], hub: Path) -> None:
+    publish("net.th")
+    hub.parent.parent.mkdir(parents=True, exist_ok=True)
+    hub.parent.write_text("a file where the folder should be")
+    with pytest.raises(vizapp.VizError, match="cannot write"):
+        vizapp.load(NAME, device="cpu")
+
+
+@pytest.mark.parametrize("place", ["net.th", "resnet20-cifar.pth", "resnet20-cifar.ckpt", "vizapp/resnet20-cifar.th"])
+def test_the_offline_folder_comes_first(
+    place: str,
+    web: Web,
+    publish: Callable[[str], str],
+    checkpoint: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish("net.th")
+    path = tmp_path / "offline" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(checkpoint)
+    monkeypatch.setenv("VIZAPP_WEIGHTS", str(tmp_path / "offline"))
+    assert vizapp.load(NAME, device="cpu").weights == "default"
+    assert web.asked == []
+
+
+def test_the_hub_cache_comes_before_the_web(
+    web: Web, publish: Callable[[str], str], checkpoint: bytes, hub: Path
+) -> None:
+    hub.mkdir(parents=True)
+    (hub / publish("net.th")).write_bytes(checkpoint)
+    vizapp.load(NAME, device="cpu")
+    assert web.asked == []
+
+
+def test_published_weights_know_their_number_of_classes(publish: Callable[[str], str], tmp_path: Path) -> None:
+    publish("net.th")
+    with pytest.raises(vizapp.VizError, match="know 10 classes; 5 were asked for"):
+        vizapp.load(NAME, device="cpu", classes=5)
+    assert vizapp.load(NAME, device="cpu", classes=list("abcdefghij")).categories[1] == "b"
+
+
+def test_published_torchvision_weights_load_from_the_offline_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = vizapp.load("squeezenet1_1", weights="none", device="cpu")
+    torch.save(made.module.state_dict(), tmp_path / "squeezenet1_1-b8a52dc0.pth")
+    monkeypatch.setenv("VIZAPP_WEIGHTS", str(tmp_path))
+    network = vizapp.load("squeezenet1_1", device="cpu")
+    assert network.digest == made.digest
+    assert "58.18 %" in network.facts["accuracy"]
+
+
+def test_a_missing_asset_is_answered_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "ASSETS", tmp_path)
+    with pytest.raises(vizapp.VizError, match="missing from this installation"):
+        vizapp.load("vizapp/zfnet-mini")
+    assert len(vizapp.load("vizapp/zfnet-mini", weights="none", device="cpu").categories) == 101
+
+
+def test_timm_takes_published_weights_from_the_offline_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm")
+    made = vizapp.load("timm/mobilenetv3_small_050", weights="none", device="cpu")
+    (tmp_path / "timm").mkdir()
+    torch.save(made.module.state_dict(), tmp_path / "timm" / "mobilenetv3_small_050.pth")
+    monkeypatch.setenv("VIZAPP_WEIGHTS", str(tmp_path))
+    assert vizapp.load("timm/mobilenetv3_small_050", device="cpu").digest == made.digest

@@ -1,0 +1,10 @@
+"""The networks one can look into: torchvision's, timm's, the classic ones, checkpoints, and the user's own."""
+
+from __future__ import annotations
+
+from vizapp.zoo.network import Network, Preprocessing, class_unit
+from vizapp.zoo.recipe import Card
+from vizapp.zoo.registry import describe, list_networks, load
+from vizapp.zoo.wrapping import wrap
+
+__all__ = ["Card", "Network", "Preprocessing", "class_unit", "describe", "list_networks", "load", "wrap"]

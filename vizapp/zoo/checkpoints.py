@@ -1,0 +1,240 @@
+"""Checkpoints: read without running anything they carry, and poured into a network with every key accounted for."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vizapp.errors import VizError
+from vizapp.zoo.labels import in_order
+from vizapp.zoo.recipe import Recipe, build_blank
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
+_STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights")
+_NAME_KEYS = ("classes", "class_names", "categories", "labels", "class_to_idx")
+# How torch's reader says that a pickle wants to call something, and what.
+_CALLED = re.compile(r"GLOBAL (\S+)|Unsupported class (\S+)|(?:call|Can only) (?:reduce|build)", re.IGNORECASE)
+_WHAT_TO_DO = "Save the weights alone: torch.save(model.state_dict(), path)."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of a file, float32 where they are floating-point, and class names if the file holds some."""
+
+    file: str
+    state: dict[str, Tensor]
+    categories: tuple[str, ...] | None = None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The weights in a `.pth`, `.pt`, `.th`, `.ckpt` or `.safetensors` file; no code in it is ever run.
+
+    State dicts may lie bare or under one of the usual keys (`state_dict`, `model` …).
+
+    Raises:
+        VizError: there is no such file, it is damaged, it carries code, it holds no weights, or a weight is not finite.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise VizError(f'The weights file {str(path)!r} {what}. Give a checkpoint file, or "default", or "none".')
+    if path.stat().st_size == 0:
+        raise VizError(f"The weights file {path.name!r} is empty (0 bytes).")
+    names = None
+    if path.suffix.lower() == ".safetensors":
+        state, names = _read_safetensors(path)
+    else:
+        content = _read_pickle(path)
+        state = _find_state(path, content)
+        names = _find_names(content)
+    return Checkpoint(path.name, {key: _plain(path, key, value) for key, value in state.items()}, names)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as content:
+            state = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (it is no mapping)
+            names = (content.metadata() or {}).get("classes")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise VizError(f"The weights file {path.name!r} is damaged or is no safetensors file: {error}.") from None
+    if not state:
+        raise VizError(f"The weights file {path.name!r} holds no weights.")
+    try:
+        return state, _find_names({"classes": json.loads(names)}) if names else None
+    except json.JSONDecodeError:
+        return state, None
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        called = _CALLED.search(str(error))
+        if called:
+            name = next((group for group in called.groups() if group), "")
+            what = f"code ({name.strip('`.,')})" if name else "code"
+            raise VizError(f"The weights file {path.name!r} contains {what} and was not run. {_WHAT_TO_DO}") from None
+        raise _damaged(path) from None
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise VizError(f"The file {path.name!r} is a TorchScript program and was not run. {_WHAT_TO_DO}") from None
+        raise _damaged(path) from None
+    # What torch's reader was seen to raise for files that are something else or end too early.
+    except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError):
+        raise _damaged(path) from None
+    except (zipfile.BadZipFile, MemoryError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> VizError:
+    return VizError(
+        f"The weights file {path.name!r} is no checkpoint that torch can read, or it is cut off; "
+        f"copy it again, or give a file of one of the kinds {', '.join(SUFFIXES)}."
+    )
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
+
+
+def _find_state(path: Path, content: Any) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        under = [content[key] for key in _STATE_KEYS if isinstance(content.get(key), Mapping)]
+        if not any(isinstance(value, Tensor) for value in content.values()):
+            under += [value for value in content.values() if isinstance(value, Mapping)]
+        for value in (*under, content):
+            if _is_state(value):
+                return {str(key): item for key, item in value.items() if isinstance(item, Tensor)}
+        nested = [value for value in under if any(_is_state(item) for item in value.values())]
+        if nested:
+            return _find_state(path, nested[0])
+        keys = ", ".join(repr(key) for key in list(content)[:5]) or "nothing"
+        raise VizError(f"The file {path.name!r} holds no weights: found {keys}. {_WHAT_TO_DO}")
+    raise VizError(f"The file {path.name!r} holds no weights but a {type(content).__name__}. {_WHAT_TO_DO}")
+
+
+def _find_names(content: Any) -> tuple[str, ...] | None:
+    """Class names that a training script put beside the weights, if it did."""
+    for key in _NAME_KEYS:
+        names = content.get(key) if isinstance(content, Mapping) else None
+        if isinstance(names, Mapping):
+            try:
+                names = in_order({str(index): name for index, name in names.items()})
+            except (ValueError, TypeError):
+                continue
+        if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return None
+
+
+def _plain(path: Path, key: str, value: Tensor) -> Tensor:
+    """The weight as a dense float32 tensor (integers stay integers)."""
+    if value.is_quantized or value.layout != torch.strided:
+        raise VizError(f"The file {path.name!r} holds quantised or sparse weights ({key}); save plain float ones.")
+    if not value.is_floating_point():
+        return value
+    value = value.to(torch.float32)
+    # A sum is not finite if a number in it is not, and takes a tenth of the time.
+    if not math.isfinite(value.sum().item()) and not bool(torch.isfinite(value).all()):
+        raise VizError(f"The file {path.name!r} holds NaN or infinite numbers in {key}; has training diverged?")
+    return value
+
+
+def fill(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
+    """The recipe's network with the weights of the checkpoint, and its number of classes.
+
+    The number of classes is `classes`, or that of the checkpoint. Prefixes that all keys share and the network does
+    not (`module.`, `_orig_mod.`, `model.` …) are taken off. `num_batches_tracked`, which old files lack and evaluation
+    does not use, may be missing.
+
+    Raises:
+        VizError: a key is missing, unexpected, or of another shape; the sentence lists the first few of each.
+    """
+    count = classes or len(recipe.categories)
+    module = build_blank(recipe, count)
+    state = _fitting_keys(checkpoint.state, module.state_dict().keys(), recipe)
+    if classes is None:
+        found = _classes_of(recipe, module, state)
+        if found is not None:
+            module, count = build_blank(recipe, found), found
+    _check(recipe.name, checkpoint.file, module, state)
+    own = module.state_dict()
+    counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
+    # A state dict carries the versions of its layers' formats; torchvision's MNASNet asks for its own.
+    complete = type(own)(counters | state)
+    complete._metadata = own._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(complete)
+    return module, count
+
+
+def _fitting_keys(state: Mapping[str, Tensor], wanted: Collection[str], recipe: Recipe) -> dict[str, Tensor]:
+    """The state with shared prefixes taken off as long as that makes more of the network's keys known."""
+    best = {recipe.rename(key): value for key, value in state.items()}
+    stripped = dict(state)
+    while True:
+        prefixes = {key.split(".", 1)[0] for key in stripped}
+        if len(prefixes) != 1 or not all("." in key for key in stripped):
+            break
+        stripped = {key.split(".", 1)[1]: value for key, value in stripped.items()}
+        renamed = {recipe.rename(key): value for key, value in stripped.items()}
+        if _known(renamed, wanted) > _known(best, wanted):
+            best = renamed
+    return {key: value for key, value in best.items() if not key.startswith(recipe.training_only) or key in wanted}
+
+
+def _known(keys: Iterable[str], wanted: Collection[str]) -> int:
+    return sum(key in wanted for key in keys)
+
+
+def _classes_of(recipe: Recipe, module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """The number of classes that the checkpoint was trained for, or None if it is the module's, or cannot be told.
+
+    Which weights depend on the number of classes, and how, is read from the network built for one class more.
+    """
+    own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    if not any(key in own and tuple(value.shape) != own[key] for key, value in state.items()):
+        return None
+    count = len(recipe.categories)
+    more = {key: tuple(value.shape) for key, value in build_blank(recipe, count + 1).state_dict().items()}
+    for key, shape in own.items():
+        if key in state and len(state[key].shape) == len(shape) and more.get(key, shape) != shape:
+            found, here, there = (s[0] for s in (tuple(state[key].shape), shape, more[key]))
+            extra, rest = divmod(found - here, max(1, there - here))
+            if rest == 0 and count + extra > 0:
+                return int(count + extra)
+    return None
+
+
+def _check(network: str, file: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = module.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    shapes = [
+        f"{key} is {_by(value.shape)} and not {_by(own[key].shape)}"
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    wrong = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        for keys, what in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
+        if keys
+    ]
+    if wrong:
+        raise VizError(
+            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. Is it of another network?"
+        )
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "×".join(str(side) for side in shape) if math.prod(shape) != 1 or len(shape) else "one number"

@@ -1,0 +1,41 @@
+"""Which device a network runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from vizapp.errors import VizError
+from vizapp.settings import settings
+
+
+def choose_device(wanted: str | torch.device = "auto") -> torch.device:
+    """The device to use: the one asked for; else that of `VIZAPP_DEVICE`; else the first GPU; else the CPU.
+
+    Raises:
+        VizError: there is no such device on this machine.
+    """
+    name = str(wanted)
+    if name == "auto":
+        name = settings().device
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise VizError(f'There is no device called {name!r}; say "auto", "cpu" or "cuda:0".') from None
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type == "cuda":
+        return _gpu(name, device.index or 0)
+    if device.type == "mps" and torch.backends.mps.is_available():
+        return device
+    raise VizError(f'Device {name!r} cannot be used here; say "auto", "cpu" or "cuda:0".')
+
+
+def _gpu(name: str, index: int) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise VizError(f'Device {name!r} was asked for and torch finds no GPU on this machine; use "cpu" or "auto".')
+    if index >= count:
+        raise VizError(f"Device {name!r} was asked for; the GPUs of this machine are cuda:0 to cuda:{count - 1}.")
+    return torch.device("cuda", index)

@@ -1,0 +1,90 @@
+"""Names of classes: from a list, from a file, from torchvision's metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from vizapp.errors import VizError
+
+Classes = int | str | Path | Sequence[str] | None
+
+
+def imagenet_categories() -> tuple[str, ...]:
+    """The 1000 names of ImageNet-1k as torchvision's weights carry them."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for classes that nobody has named."""
+    return tuple(f"class {number}" for number in range(count))
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Class names of a file: one a line, or JSON: a list, or an object from index (or from name) to name (or index).
+
+    Raises:
+        VizError: the file cannot be read, or holds no names.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise VizError(f"The labels file {str(path)!r} cannot be read: {reason}.") from None
+    if path.suffix.lower() == ".json":
+        names = _names_of_json(path, text)
+    else:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise VizError(f"The labels file {str(path)!r} holds no class names.")
+    return tuple(names)
+
+
+def _names_of_json(path: Path, text: str) -> list[str]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.") from None
+    if isinstance(found, dict):
+        try:
+            found = in_order(found)
+        except (ValueError, TypeError):
+            found = None
+    if not isinstance(found, list):
+        raise VizError(f"The labels file {str(path)!r} must hold a list of names, or an object from index to name.")
+    # ImageNet's usual file has ["n01440764", "tench"] under each index
+    return [str(name[-1] if isinstance(name, list) and name else name) for name in found]
+
+
+def in_order(names: dict[str, object]) -> list[object]:
+    """Names in the order of their indices, from index -> name or (as torchvision's `class_to_idx`) name -> index."""
+    if all(isinstance(value, int) for value in names.values()):
+        pairs = {int(str(index)): name for name, index in names.items()}
+    else:
+        pairs = {int(index): name for index, name in names.items()}  # type: ignore[misc]
+    if sorted(pairs) != list(range(len(names))):
+        raise ValueError("the indices are not 0, 1, 2 …")
+    return [pairs[index] for index in sorted(pairs)]
+
+
+def read_classes(classes: Classes) -> tuple[int | None, tuple[str, ...] | None]:
+    """How many classes were asked for, and their names, from a number, a list of names, or a labels file.
+
+    Raises:
+        VizError: it is none of these.
+    """
+    if classes is None:
+        return None, None
+    if isinstance(classes, int) and not isinstance(classes, bool):
+        if classes < 1:
+            raise VizError(f"A network needs at least one class; {classes} was asked for.")
+        return classes, None
+    if isinstance(classes, (str, Path)):
+        names = read_labels(Path(classes))
+        return len(names), names
+    if isinstance(classes, Sequence) and classes and all(isinstance(name, str) for name in classes):
+        return len(classes), tuple(classes)
+    raise VizError("classes must be a number, a list of names, or the path of a labels file.")

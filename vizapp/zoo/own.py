@@ -1,0 +1,125 @@
+"""The networks that vizapp brings along: one function each, and a row in the table at the end.
+
+A new network is one function that returns a `Recipe`, and its row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from vizapp.errors import VizError
+from vizapp.zoo.classic.cifar_resnet import CifarResNet
+from vizapp.zoo.classic.lenet import LeNet5
+from vizapp.zoo.classic.zfnet import ZFNet, zfnet_mini
+from vizapp.zoo.labels import imagenet_categories, numbered, read_labels
+from vizapp.zoo.preprocessing import Preprocessing
+from vizapp.zoo.recipe import Published, Recipe
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+DIGITS = Preprocessing(1, 28, 28, 28, "bicubic", (0.3,), (0.38,))
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR_WEIGHTS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
+
+
+def _categories(file: str, classes: int) -> tuple[str, ...]:
+    path = ASSETS / f"{file}.classes.txt"
+    return read_labels(path) if path.is_file() else numbered(classes)
+
+
+def _accuracy(file: str) -> float | None:
+    """Top-1 in percent, from the model card beside the weights."""
+    card = ASSETS / f"{file}.md"
+    found = re.search(r"top-1 accuracy \| ([0-9.]+) %", card.read_text(encoding="utf-8")) if card.is_file() else None
+    return float(found[1]) if found else None
+
+
+def _size(path: Path) -> float | None:
+    return round(path.stat().st_size / 1e6, 2) if path.is_file() else None
+
+
+def _lenet5_digits() -> Recipe:
+    path = ASSETS / "lenet5-digits.safetensors"
+    return Recipe(
+        name="vizapp/lenet5-digits",
+        build=LeNet5,
+        preprocessing=DIGITS,
+        categories=_categories("lenet5-digits", 10),
+        published=Published(path.name, path=path),
+        parameters=44_426,
+        accuracy=_accuracy("lenet5-digits"),
+        size_mb=_size(path),
+        facts={"kind": "classification", "data": "scikit-learn's handwritten digits"},
+    )
+
+
+def _zfnet_mini() -> Recipe:
+    path = ASSETS / "zfnet-mini.safetensors"
+    return Recipe(
+        name="vizapp/zfnet-mini",
+        build=zfnet_mini,
+        preprocessing=Preprocessing(3, 160, 160, 176),
+        categories=_categories("zfnet-mini", 101),
+        published=Published(path.name, path=path),
+        parameters=4_146_181,
+        accuracy=_accuracy("zfnet-mini"),
+        size_mb=_size(path),
+        facts={"kind": "classification", "data": "Caltech-101"},
+    )
+
+
+def _zfnet() -> Recipe:
+    return Recipe(
+        name="vizapp/zfnet",
+        build=lambda classes: ZFNet(classes=classes),
+        preprocessing=Preprocessing(3, 224, 224, 256),
+        categories=imagenet_categories(),
+        parameters=62_357_608,
+        facts={"kind": "classification", "paper": "Zeiler & Fergus 2013, section 3"},
+    )
+
+
+def _cifar_resnet(depth: int, parameters: int, digest: str, accuracy: float) -> Recipe:
+    file = f"resnet{depth}-{digest}.th"
+    return Recipe(
+        name=f"vizapp/resnet{depth}-cifar",
+        build=lambda classes: CifarResNet(depth, classes),
+        preprocessing=Preprocessing(3, 32, 32, 32),
+        categories=_CIFAR10,
+        published=Published(file, _CIFAR_WEIGHTS + file),
+        parameters=parameters,
+        accuracy=accuracy,
+        facts={"kind": "classification", "data": "CIFAR-10", "paper": "He et al. 2015, section 4.2"},
+    )
+
+
+_ROWS: dict[str, Callable[[], Recipe]] = {
+    "lenet5-digits": _lenet5_digits,
+    "zfnet-mini": _zfnet_mini,
+    "zfnet": _zfnet,
+    "resnet20-cifar": partial(_cifar_resnet, 20, 269_722, "12fca82f", 91.73),
+    "resnet32-cifar": partial(_cifar_resnet, 32, 464_154, "d509ac18", 92.63),
+    "resnet44-cifar": partial(_cifar_resnet, 44, 658_586, "014dd654", 93.10),
+    "resnet56-cifar": partial(_cifar_resnet, 56, 853_018, "4bfd9763", 93.39),
+    "resnet110-cifar": partial(_cifar_resnet, 110, 1_727_962, "1d1ed7c2", 93.68),
+}
+
+
+def names() -> list[str]:
+    """The names of the table."""
+    return list(_ROWS)
+
+
+def recipe(name: str, variant: str = "default") -> Recipe | None:
+    """The recipe of a row.
+
+    Raises:
+        VizError: `variant` is not "default".
+    """
+    if name not in _ROWS:
+        return None
+    if variant != "default":
+        raise VizError(f'vizapp/{name} has one set of weights, "default"; {variant!r} was asked for.')
+    return _ROWS[name]()

@@ -1,0 +1,185 @@
+"""The zoo's front door: what networks there are, what is known about them, and loading them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vizapp.errors import VizError, nearest
+from vizapp.zoo import own, timm_zoo, torchvision_zoo
+from vizapp.zoo.checkpoints import Checkpoint, fill, read_checkpoint
+from vizapp.zoo.devices import choose_device
+from vizapp.zoo.labels import Classes, numbered, read_classes
+from vizapp.zoo.network import Network, freeze
+from vizapp.zoo.recipe import Card, Recipe, Source, build_random
+from vizapp.zoo.weights import find_weights
+
+Tick = Callable[[float], None]
+_SOURCES: dict[str, Source] = {"vizapp": own, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in order of look-up
+
+
+@cache
+def _all_names() -> tuple[str, ...]:
+    names = [f"{source}/{name}" for source, zoo in _SOURCES.items() for name in zoo.names()]
+    return tuple(sorted(names, key=_naturally))
+
+
+def _naturally(name: str) -> list[tuple[int, int, str]]:
+    """A key by which resnet18 stands before resnet101."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def list_networks() -> list[str]:
+    """The names of all networks: "torchvision/resnet50", "vizapp/zfnet", and "timm/…" if timm is installed."""
+    return list(_all_names())
+
+
+def find_recipe(name: str, variant: str = "default") -> Recipe:
+    """The recipe of a network; a bare name is looked up in vizapp's own, then torchvision, then timm.
+
+    Raises:
+        VizError: there is no such network (the sentence suggests the nearest names), or it cannot be used.
+    """
+    source, slash, bare = str(name).strip().partition("/")
+    if slash and source in _SOURCES:
+        found = _SOURCES[source].recipe(bare, variant)
+        if found is not None:
+            return found
+        if source == "timm" and not timm_zoo.installed():
+            raise VizError(f"{name} is one of timm's networks, and timm is not installed: pip install timm.")
+    elif not slash:
+        for zoo in _SOURCES.values():
+            found = zoo.recipe(source, variant)
+            if found is not None:
+                return found
+    similar = nearest(str(name), [*_all_names(), *(known.split("/", 1)[1] for known in _all_names())])
+    raise VizError(f"There is no network called {str(name)!r}.{similar} `list_networks` lists all.")
+
+
+def describe(name: str) -> Card:
+    """What is known about a network without building it.
+
+    Raises:
+        VizError: there is no such network.
+    """
+    recipe = find_recipe(name)
+    shape = recipe.preprocessing
+    return Card(
+        name=recipe.name,
+        parameters=recipe.parameters,
+        accuracy=recipe.accuracy,
+        size_mb=recipe.size_mb,
+        input_size=(shape.channels, shape.height, shape.width),
+        published=recipe.published is not None,
+    )
+
+
+def load(
+    name: str,
+    weights: str | Path = "default",
+    device: str | torch.device = "auto",
+    classes: Classes = None,
+    tick: Tick | None = None,
+) -> Network:
+    """A network of the zoo, ready to be asked.
+
+    Args:
+        name: as in `list_networks`, or without its source.
+        weights: "default" (the published ones), "none" (random, the same each time), the path of a checkpoint, or the
+            name of other published weights (torchvision's `IMAGENET1K_V1`).
+        device: "auto" is the one of `VIZAPP_DEVICE`, else the first GPU, else the CPU.
+        classes: their number, a list of their names, or the path of a labels file. By default those of the weights.
+        tick: is told the share that is done of a download.
+
+    Raises:
+        VizError: what was asked for is not there or does not fit.
+    """
+    where = choose_device(device)
+    count, labels = read_classes(classes)
+    named = str(weights)
+    kind = "published" if _is_variant(weights) else "file" if named != "none" else "none"
+    recipe = find_recipe(name, _variant(name, named, kind))
+    checkpoint = None
+    if kind == "none":
+        found = count or len(recipe.categories)
+        module = build_random(recipe, found)
+    elif kind == "published":
+        checkpoint = read_checkpoint(find_weights(recipe, tick))
+        module, found = _published(recipe, checkpoint, count)
+    else:
+        checkpoint = read_checkpoint(Path(named).expanduser())
+        module, found = fill(recipe, checkpoint, count)
+    freeze(module, where, channels_last=True)
+    return Network(
+        name=recipe.name,
+        module=module,
+        device=where,
+        preprocessing=recipe.preprocessing,
+        categories=labels or _categories(recipe, found, checkpoint),
+        weights=Path(named).name if kind == "file" else named,
+        facts=_facts(recipe, kind, checkpoint),
+    )
+
+
+def _is_variant(weights: str | Path) -> bool:
+    """Whether `weights` names published weights rather than a file."""
+    text = str(weights)
+    if text in {"default", "none"}:
+        return text == "default"
+    known = not isinstance(weights, Path) and re.fullmatch(r"[A-Z][A-Z0-9_]+", text) is not None
+    return known and not Path(text).exists()
+
+
+def _variant(name: str, weights: str, kind: str) -> str:
+    """Which published weights decide on preprocessing: those asked for, or those whose file this is."""
+    if kind == "published":
+        return weights
+    source, _, bare = str(name).rpartition("/")
+    if kind == "file" and source in {"", "torchvision"}:
+        return torchvision_zoo.variant_of_file(bare, Path(weights).name)
+    return "default"
+
+
+def _published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
+    known = len(recipe.categories)
+    if classes is not None and classes != known:
+        raise VizError(
+            f"The published weights of {recipe.name} know {known} classes; {classes} were asked for. "
+            'Use weights="none" or a checkpoint with that many.'
+        )
+    if recipe.adopt is None:
+        module, known = fill(recipe, checkpoint, known)
+        recipe.finish(module)
+        return module, known
+    try:
+        return recipe.adopt(checkpoint.state), known
+    except (RuntimeError, LookupError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise VizError(f"The file {checkpoint.file!r} does not fit {recipe.name}: {reason}") from None
+
+
+def _categories(recipe: Recipe, count: int, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """Names from the checkpoint, else those of the published weights, if there are as many; else numbers."""
+    for names in (checkpoint.categories if checkpoint else None, recipe.categories):
+        if names is not None and len(names) == count:
+            return names
+    return numbered(count)
+
+
+def _facts(recipe: Recipe, kind: str, checkpoint: Checkpoint | None) -> dict[str, str]:
+    """What the reader of a picture should know about the network that made it."""
+    facts = dict(recipe.facts)
+    if kind != "published":
+        facts.pop("published weights", None)
+    if kind == "none":
+        facts["weights"] = "random (seed 0): nothing was learned"
+    elif checkpoint is not None:
+        facts["weights"] = checkpoint.file
+    if kind == "published" and recipe.accuracy is not None:
+        facts["accuracy"] = f"{recipe.accuracy:.2f} % top-1, as published"
+    return facts

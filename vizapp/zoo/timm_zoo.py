@@ -1,0 +1,117 @@
+"""timm's networks, if timm is installed, read from its own configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from vizapp.errors import VizError
+from vizapp.zoo.labels import imagenet_categories, numbered
+from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing
+from vizapp.zoo.recipe import Published, Recipe
+
+_INTERPOLATIONS: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest"}
+
+
+def installed() -> bool:
+    """Whether timm can be imported."""
+    return importlib.util.find_spec("timm") is not None
+
+
+def names() -> list[str]:
+    """All networks of timm, without the tags of their weights."""
+    if not installed():
+        return []
+    import timm
+
+    return list(timm.list_models())
+
+
+def recipe(name: str, variant: str = "default") -> Recipe | None:
+    """The recipe of a network. Weights other than the default ones are named by timm's tag: `resnet50.a1_in1k`.
+
+    Raises:
+        VizError: `variant` is not "default".
+    """
+    if not installed():
+        return None
+    import timm
+
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        return None
+    known = variant == "default" and (not tag or name in timm.list_pretrained(f"{base}.*"))
+    if not known:
+        raise VizError(f"timm has no weights {tag or variant!r} for {base}; {_tags(base)}")
+    config = timm.models.get_pretrained_cfg(name)
+    settings: dict[str, Any] = dataclasses.asdict(config) if config is not None else {}
+    classes = int(settings.get("num_classes", 1000))
+    facts = {"kind": "classification" if classes else "features (no classes)"}
+    if settings.get("tag"):
+        facts["published weights"] = f"{base}.{settings['tag']}"
+    if settings.get("license"):
+        facts["licence of the weights"] = str(settings["license"])
+    if settings.get("crop_mode") == "border":
+        facts["preprocessing"] = "timm pads this network's photos to a square; here they are cropped."
+    return Recipe(
+        name=f"timm/{name}",
+        build=partial(_build, name),
+        preprocessing=_preprocessing(settings),
+        categories=imagenet_categories() if classes == 1000 else numbered(classes),
+        published=_published(name, settings),
+        adopt=partial(_adopt, name),
+        facts=facts,
+    )
+
+
+def _tags(base: str) -> str:
+    import timm
+
+    known = timm.list_pretrained(f"{base}.*")
+    return f"it has {', '.join(known[:5])}{' …' if len(known) > 5 else ''}." if known else "it has none."
+
+
+def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
+    """Shorter side = floor(side / crop_pct), centre crop; or, where timm says "squash", the whole photo squeezed."""
+    channels, height, width = settings.get("input_size", (3, 224, 224))
+    resize = math.floor(min(height, width) / float(settings.get("crop_pct") or 0.875))
+    mean, std = tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD))
+    return Preprocessing(
+        channels,
+        height,
+        width,
+        None if settings.get("crop_mode") == "squash" else resize,
+        _INTERPOLATIONS.get(str(settings.get("interpolation")), "bicubic"),
+        mean * channels if len(mean) == 1 else mean,
+        std * channels if len(std) == 1 else std,
+    )
+
+
+def _published(name: str, settings: dict[str, Any]) -> Published | None:
+    if settings.get("custom_load"):  # numpy archives in another layout, read by code of their own
+        return None
+    hub = settings.get("hf_hub_id")
+    if hub:
+        file = settings.get("hf_hub_filename") or "model.safetensors"
+        own = f"{str(hub).replace('/', '--')}--{file}"
+        return Published(file=own, url=f"https://huggingface.co/{hub}/resolve/main/{file}", hub=str(hub))
+    url = str(settings.get("url") or "")
+    return Published(file=url.rsplit("/", 1)[-1], url=url) if url else None
+
+
+def _build(name: str, classes: int) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=classes)
+
+
+def _adopt(name: str, state: dict[str, Tensor]) -> nn.Module:
+    """The network with published weights; timm itself brings their keys up to date."""
+    import timm
+
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})

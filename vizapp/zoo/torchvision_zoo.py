@@ -1,0 +1,153 @@
+"""torchvision's networks, read from the metadata that torchvision keeps with its published weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+from torch import nn
+
+from vizapp.errors import VizError
+from vizapp.zoo.preprocessing import Interpolation, Preprocessing
+from vizapp.zoo.recipe import Published, Recipe
+
+_SOURCE = "torchvision"
+# Old DenseNet files have keys like `denselayer1.norm.1.weight`; today it is `denselayer1.norm1.weight`.
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+# Trained with a batch norm that added nothing to the variance (torchvision's overwrite_eps).
+_NO_EPSILON = {f"{head}_resnet50_fpn" for head in ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet")}
+_SIZED = {"maxvit_t"}  # networks that take `input_size` when they are built, as ViTs take `image_size`
+_DETECTION_SIDES = {
+    "fasterrcnn_mobilenet_v3_large_320_fpn": 320,
+    "ssdlite320_mobilenet_v3_large": 320,
+    "ssd300_vgg16": 300,
+}
+
+
+def names() -> list[str]:
+    """All classification, segmentation and detection networks."""
+    return sorted(_kinds())
+
+
+@cache
+def _kinds() -> dict[str, str]:
+    """Network -> "classification", "segmentation" or "detection"."""
+    from torchvision import models
+
+    kinds = dict.fromkeys(models.list_models(module=models), "classification")
+    kinds |= dict.fromkeys(models.list_models(module=models.segmentation), "segmentation")
+    kinds |= dict.fromkeys(models.list_models(module=models.detection), "detection")
+    return kinds
+
+
+def _excuse(name: str) -> str:
+    from torchvision import models
+
+    if name.startswith("quantized_") or name in models.list_models(module=models.quantization):
+        return "it computes with 8-bit integers, whose inside cannot be traced; take the network without 'quantized_'"
+    if name in models.list_models(module=models.video):
+        return "it takes videos, not photos"
+    return "it takes pairs of video frames (optical flow), not photos"
+
+
+def recipe(name: str, variant: str = "default") -> Recipe | None:
+    """The recipe of a network, with its default weights or those of another published `variant` (`IMAGENET1K_V1`).
+
+    Raises:
+        VizError: torchvision's network takes something else than photos, or has no such variant.
+    """
+    from torchvision import models
+
+    if name not in models.list_models():
+        return None
+    if name not in _kinds():
+        raise VizError(f"torchvision's {name} cannot be looked into: {_excuse(name)}.")
+    weights = _weights(name, variant)
+    kind, meta, shape = _kinds()[name], weights.meta, _preprocessing(name, weights)
+    metrics = next(iter(meta["_metrics"].values()))
+    accuracy = metrics.get("acc@1") if kind == "classification" else None
+    facts = {"kind": kind, "published weights": str(weights), "recipe": str(meta.get("recipe") or "")}
+    return Recipe(
+        name=f"{_SOURCE}/{name}",
+        build=_builder(name, kind, shape),
+        preprocessing=shape,
+        categories=tuple(meta["categories"]),
+        published=Published(file=weights.url.rsplit("/", 1)[-1], url=weights.url),
+        parameters=meta["num_params"],
+        accuracy=accuracy,
+        size_mb=round(meta["_file_size"] * 1.048576, 1),  # torchvision counts in MiB
+        training_only=("aux_classifier.", "AuxLogits.", "aux1.", "aux2."),
+        rename=_today if name.startswith("densenet") else (lambda key: key),
+        finish=_without_epsilon if name in _NO_EPSILON and weights.name == "COCO_V1" else (lambda module: None),
+        facts={key: text for key, text in facts.items() if text},
+    )
+
+
+def variant_of_file(name: str, file: str) -> str:
+    """The published variant whose weights have this file name, or "default"."""
+    from torchvision.models import get_model_weights
+
+    if name not in _kinds():
+        return "default"
+    return next((entry.name for entry in get_model_weights(name) if entry.url.endswith("/" + file)), "default")
+
+
+def _weights(name: str, variant: str) -> Any:
+    from torchvision.models import get_model_weights
+
+    entries = get_model_weights(name)
+    if variant == "default":
+        return entries.DEFAULT
+    if variant in entries.__members__:
+        return entries[variant]
+    raise VizError(f"torchvision/{name} has no weights called {variant!r}; it has {', '.join(entries.__members__)}.")
+
+
+def _preprocessing(name: str, weights: Any) -> Preprocessing:
+    """From the transforms of the weights. Segmentation and detection, which take photos of any size, get squares.
+
+    Detection networks resize and normalise by themselves; at the side given here their resizing changes nothing.
+    """
+    kind, preset = _kinds()[name], weights.transforms()
+    if kind == "detection":
+        side = _DETECTION_SIDES.get(name, 800)
+        return Preprocessing(3, side, side, side, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    (resize,) = preset.resize_size
+    side = preset.crop_size[0] if kind == "classification" else resize
+    method: Interpolation = "bicubic" if preset.interpolation.value == "bicubic" else "bilinear"
+    return Preprocessing(3, side, side, resize, method, tuple(preset.mean), tuple(preset.std))
+
+
+def _builder(name: str, kind: str, shape: Preprocessing) -> Callable[[int], nn.Module]:
+    options: dict[str, Any] = {}
+    if kind != "classification":
+        options["weights_backbone"] = None  # else torchvision downloads those
+    if kind == "segmentation" and not name.startswith("lraspp"):
+        options["aux_loss"] = False  # a head for training
+    if name in {"googlenet", "inception_v3"}:
+        # As published: the input is shifted to TensorFlow's normalisation; the auxiliary heads serve training alone.
+        options |= {"aux_logits": False, "transform_input": True, "init_weights": False}
+    if name.startswith("vit_"):
+        options["image_size"] = shape.height
+    if name in _SIZED:
+        options["input_size"] = (shape.height, shape.width)
+    return partial(_build, name, options)
+
+
+def _build(name: str, options: dict[str, Any], classes: int) -> nn.Module:
+    from torchvision.models import get_model
+
+    module: nn.Module = get_model(name, weights=None, num_classes=classes, **options)
+    return module
+
+
+def _today(key: str) -> str:
+    return _OLD_DENSENET.sub(r"\1\2", key)
+
+
+def _without_epsilon(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eps = 0.0

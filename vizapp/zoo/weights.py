@@ -1,0 +1,135 @@
+"""Finding published weights: in the offline folder, in torch's hub cache, or by downloading them into it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from vizapp.errors import VizError
+from vizapp.settings import settings
+from vizapp.zoo.checkpoints import SUFFIXES
+from vizapp.zoo.recipe import Published, Recipe
+
+Tick = Callable[[float], None]
+TIMEOUT = 20.0  # seconds without a byte
+_CHUNK = 1 << 20
+_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+
+def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
+    """The file with the published weights of a network, downloaded if it is not on this machine.
+
+    Looks for it in this project's assets, in the folder `VIZAPP_WEIGHTS` (under its published name, or as NETWORK.pth,
+    NETWORK.safetensors …, or in a sub-folder `torchvision`, `timm` or `vizapp`), in the caches of torch and of Hugging
+    Face, on the web. `tick` is told the share that is done.
+
+    Raises:
+        VizError: there are no published weights, or they are not here and cannot be downloaded.
+    """
+    published = recipe.published
+    if published is None:
+        raise VizError(f'There are no published weights for {recipe.name}; use weights="none" or a checkpoint file.')
+    if published.path is not None:
+        if published.path.is_file():
+            return published.path
+        raise VizError(
+            f'The weights of {recipe.name} ({published.file}) are missing from this installation; use weights="none", '
+            "or install vizapp again."
+        )
+    found = next((path for path in _places(recipe.name, published) if path.is_file()), None)
+    if found is not None:
+        return found
+    target = _hub_folder() / published.file
+    try:
+        download(published.url, target, tick)
+    except _DownloadError as error:
+        size = f", {recipe.size_mb:.0f} MB" if recipe.size_mb else ""
+        raise VizError(
+            f"The weights of {recipe.name} ({published.file}{size}) are not on this machine, and downloading "
+            f"{published.url} failed: {error}. Put that file into the folder named by VIZAPP_WEIGHTS, or use "
+            'weights="none" for random weights.'
+        ) from None
+    return target
+
+
+def _hub_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _places(name: str, published: Published) -> Iterator[Path]:
+    source, bare = name.split("/", 1)
+    folder = settings().weights
+    if folder is not None:
+        yield folder / published.file
+        for suffix in SUFFIXES:
+            yield folder / source / (bare + suffix)
+        if source != "timm":  # torchvision has networks of the same name
+            for suffix in SUFFIXES:
+                yield folder / (bare + suffix)
+    yield _hub_folder() / published.file
+    if published.hub:
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(published.hub, Path(published.url).name)
+        if isinstance(cached, str):
+            yield Path(cached)
+
+
+class _DownloadError(Exception):
+    """Why a file did not arrive, in a few words."""
+
+
+def download(url: str, target: Path, tick: Tick | None = None) -> None:
+    """Fetch a file. It gets its name when it is complete and has the digest that its name promises.
+
+    `tick` may raise to cancel; nothing is left behind then.
+    """
+    part: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=target.name + ".", suffix=".part", dir=target.parent)
+        part = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            digest = _fetch(url, file, tick)
+        promised = _DIGEST.search(target.name)
+        if promised and not digest.startswith(promised[1]):
+            raise _DownloadError("the file that arrived is damaged (its sha256 is not the one in its name)")
+        part.replace(target)
+    except urllib.error.HTTPError as error:
+        raise _DownloadError(f"the server answered {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _DownloadError(f"no connection ({error.reason})") from None
+    except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        raise _DownloadError(f"the connection broke ({error or type(error).__name__})") from None
+    except OSError as error:
+        raise _DownloadError(f"cannot write to {target.parent} ({error.strerror or error})") from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _fetch(url: str, file: IO[bytes], tick: Tick | None) -> str:
+    """Write what is behind the URL to the file and return its sha256."""
+    request = urllib.request.Request(url, headers={"User-Agent": "vizapp"})
+    digest, done = hashlib.sha256(), 0
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        total = int(answer.headers.get("Content-Length") or 0)
+        while chunk := answer.read(_CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            if tick is not None and total:
+                tick(done / total)
+    if total and done != total:
+        raise _DownloadError(f"only {done} of {total} bytes arrived")
+    return digest.hexdigest()

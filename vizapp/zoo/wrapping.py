@@ -1,0 +1,118 @@
+"""The user's own module as a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vizapp.errors import VizError
+from vizapp.zoo.devices import choose_device
+from vizapp.zoo.labels import Classes, numbered, read_classes
+from vizapp.zoo.network import Network, class_scores, freeze
+from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+# What a module was seen to raise when it is run on an input that it does not fit.
+_MODULE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+
+
+def wrap(
+    module: nn.Module,
+    input_size: tuple[int, int, int] = (3, 224, 224),
+    categories: Classes = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    name: str | None = None,
+    resize: int | None = None,
+    device: str | torch.device | None = None,
+) -> Network:
+    """The user's own module as a network. The module given is worked on itself: it is put into evaluation mode and
+    frozen (no parameter wants a gradient), and stays so; give a `copy.deepcopy` of one that is still to be trained.
+
+    Args:
+        module: takes `[N C H W]`. Of a `DataParallel` the module inside is taken.
+        input_size: channels, height and width of what it takes.
+        categories: names of its classes: a list, or the path of a labels file. By default they are numbered.
+        mean, std: of the normalisation, for pixels from 0 to 1. By default ImageNet's for 3 channels; 0 and 1 else.
+        name: how the network is called; by default as its class.
+        resize: the shorter side of a photo before the centre crop; by default the larger side of `input_size`.
+        device: by default the module stays where its weights are.
+
+    Raises:
+        VizError: it cannot be looked into (scripted, compiled, quantised), or does not take such an input.
+    """
+    while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        module = module.module
+    _refuse(module)
+    where = _home(module) if device is None else choose_device(device)
+    channels, height, width = _three(input_size)
+    shape = Preprocessing(
+        channels,
+        height,
+        width,
+        resize or max(height, width),
+        "bilinear",
+        _per_channel(mean, channels, IMAGENET_MEAN if channels == 3 else (0.0,)),
+        _per_channel(std, channels, IMAGENET_STD if channels == 3 else (1.0,)),
+    )
+    freeze(module, where, channels_last=False)
+    network = Network(name or type(module).__name__, module, where, shape, (), "own", {"weights": "the module's"})
+    count = _count_classes(network)
+    asked, names = read_classes(categories)
+    if asked is not None and count is not None and asked != count:
+        raise VizError(f"{network.name} gives {count} class scores, and {asked} categories were given.")
+    names = names or numbered(asked or count or 0)
+    return Network(network.name, module, where, shape, names, network.weights, network.facts)
+
+
+def _refuse(module: nn.Module) -> None:
+    if not isinstance(module, nn.Module):
+        raise VizError(f"wrap takes a torch.nn.Module; a {type(module).__name__} was given.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise VizError("A TorchScript module hides its operations; give the Python module that it was made from.")
+    if any(hasattr(part, "_orig_mod") for part in module.modules()):
+        raise VizError("A compiled module hides its operations; give the module that was handed to torch.compile.")
+    for path, part in module.named_modules():
+        if ".quantized" in type(part).__module__ or ".qat" in type(part).__module__:
+            raise VizError(f"Layer {path!r} is quantised: integers cannot be looked into; give the float module.")
+
+
+def _home(module: nn.Module) -> torch.device:
+    devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    if len(devices) > 1:
+        names = ", ".join(sorted(map(str, devices)))
+        raise VizError(f"The module lies on several devices ({names}); name one (device=…), or move it to one first.")
+    home = devices.pop() if devices else torch.device("cpu")
+    if home.type == "meta":
+        raise VizError("The module has no weights yet (it is on torch's meta device); load them first.")
+    return home
+
+
+def _three(input_size: Sequence[int]) -> tuple[int, int, int]:
+    sizes = tuple(input_size)
+    if len(sizes) != 3 or not all(isinstance(size, int) for size in sizes):
+        raise VizError(f"input_size is channels, height and width, such as (3, 224, 224); {input_size!r} was given.")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _per_channel(given: float | Sequence[float] | None, channels: int, default: Sequence[float]) -> tuple[float, ...]:
+    if given is None:
+        given = default
+    values = (float(given),) if isinstance(given, (int, float)) else tuple(float(value) for value in given)
+    return values * channels if len(values) == 1 else values
+
+
+def _count_classes(network: Network) -> int | None:
+    """How many class scores the module gives, from one pass; None if its answer is something else."""
+    batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+    try:
+        with torch.no_grad():
+            scores = class_scores(network.module(batch), 1)
+    except _MODULE_ERRORS as error:
+        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        raise VizError(
+            f"{network.name} could not be run on an input of {' × '.join(map(str, batch.shape))}: {reason} "
+            "Is input_size (channels, height, width) right?"
+        ) from error
+    return None if scores is None else scores.shape[1]
