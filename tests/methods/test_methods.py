@@ -1,0 +1,170 @@
+"""predict and activations give what a plain pass through the network gives; every method answers or says why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import vizapp
+from tests.networks import Aliasing, Branching, Breaking, seeded
+from vizapp.errors import VizError
+from vizapp.zoo.network import Network
+
+CLASSES = ("cat", "dog", "coffee cup", "rocket", "flower")
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return vizapp.wrap(seeded(Branching()), input_size=(3, 48, 40), categories=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def picture() -> vizapp.media.picture.Picture:  # type: ignore[name-defined]
+    return vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8), "noise")
+
+
+def test_predict_is_the_softmax_of_the_networks_scores(network, picture) -> None:
+    result = vizapp.ask("predict", network, picture, top=3)
+    with torch.no_grad():
+        logits = network.module(network.prepare(picture))[0]
+    np.testing.assert_allclose(result.arrays["logits"], logits.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.arrays["probabilities"], logits.softmax(0).numpy(), rtol=1e-5)
+    order = logits.argsort(descending=True)[:3].tolist()
+    assert [row["class"] for row in result.table] == order
+    assert result.table[0]["name"] == CLASSES[order[0]]
+
+
+def test_ten_crops_are_the_corners_and_the_centre_with_their_mirror_images(network, picture) -> None:
+    from torchvision.transforms import functional as tv
+
+    result = vizapp.ask("predict", network, picture, crops="ten")
+    resize = network.preprocessing.resize or round(48 * 256 / 224)
+    image = tv.resize(Image.fromarray(picture.pixels), resize, tv.InterpolationMode.BILINEAR)
+    crops = tv.ten_crop(image, (48, 40))
+    how = network.preprocessing
+    batch = torch.stack([tv.normalize(tv.to_tensor(crop), how.mean, how.std) for crop in crops])
+    with torch.no_grad():
+        expected = network.module(batch).softmax(1).mean(0)
+    np.testing.assert_allclose(result.arrays["probabilities"], expected.numpy(), atol=2e-6)
+    assert result.facts["crops"] == "mean of ten crops"
+
+
+def test_multi_crop_takes_three_scales(network, picture) -> None:
+    shares: list[float] = []
+    result = vizapp.ask("predict", network, picture, crops="multi", tick=shares.append)
+    assert "30 crops" in result.facts["crops"]
+    assert result.arrays["probabilities"].sum() == pytest.approx(1, abs=1e-5)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_activations_are_those_of_the_layer(network, picture) -> None:
+    result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("stem", 2))
+    with torch.no_grad():
+        expected = network.module.stem(network.prepare(picture))[0].numpy()
+    np.testing.assert_allclose(result.arrays["activations"], expected, rtol=1e-5, atol=1e-6)
+    assert expected.min() < 0, "the in-place ReLU after the layer did not rewrite it"
+    by_channel = {row["channel"]: row for row in result.table}
+    assert by_channel[2]["max"] == pytest.approx(expected[2].max(), rel=1e-5)
+    assert by_channel[2]["mean"] == pytest.approx(expected[2].mean(), rel=1e-4)
+    peaks = expected.reshape(8, -1).max(1)
+    assert [row["channel"] for row in result.table] == np.argsort(-peaks, kind="stable").tolist()
+
+
+def test_fraction_of_zeros_and_silent_channels(network, picture) -> None:
+    result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("relu_3", 0))
+    values = result.arrays["activations"]
+    for row in result.table:
+        assert row["zeros"] == pytest.approx((values[row["channel"]] == 0).mean())
+
+
+def test_vectors_and_classes_are_activations_too(network, picture) -> None:
+    result = vizapp.ask("activations", network, picture, unit=vizapp.class_unit(network, "coffee cup"))
+    logits = vizapp.ask("predict", network, picture).arrays["logits"]
+    np.testing.assert_allclose(result.arrays["activations"], logits, rtol=1e-5)
+    assert result.panels == ()
+
+
+def test_save_writes_pictures_arrays_and_facts(network, picture, tmp_path: Path) -> None:
+    result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("relu", 1))
+    folder = result.save(tmp_path / "new" / "folder")
+    with np.load(folder / "arrays.npz") as arrays:
+        np.testing.assert_array_equal(arrays["activations"], result.arrays["activations"])
+    summary = json.loads((folder / "result.json").read_text())
+    assert summary["facts"]["layer"].startswith("relu, activation")
+    for panel, entry in zip(result.panels, summary["panels"], strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(folder / entry["file"])), panel.pixels)
+
+
+def test_saving_into_a_file_is_refused(network, picture, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VizError, match="Cannot write"):
+        vizapp.ask("predict", network, picture).save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("unit", "sentence"),
+    [
+        (vizapp.Unit("stm", 0), "'stm'"),
+        (vizapp.Unit("stem", 8), "Layer 'stem' has channels 0 to 7; 8 was asked for."),
+        (vizapp.Unit("stem", -1), "channels 0 to 7; -1"),
+        (vizapp.Unit("stem", 0, (24, 0)), "cells 0,0 to 23,19; 24,0"),
+        (vizapp.Unit("head", 0, (0, 0)), "a vector without cells"),
+    ],
+)
+def test_units_that_do_not_exist(network, picture, unit, sentence: str) -> None:
+    with pytest.raises(VizError) as caught:
+        vizapp.ask("activations", network, picture, unit=unit)
+    assert sentence in str(caught.value)
+
+
+def test_a_missing_picture_unit_or_method_is_told(network, picture) -> None:
+    with pytest.raises(VizError, match="needs a picture"):
+        vizapp.ask("predict", network)
+    with pytest.raises(VizError, match="needs a unit"):
+        vizapp.ask("activations", network, picture)
+    with pytest.raises(VizError, match="Did you mean predict"):
+        vizapp.ask("predct", network, picture)
+
+
+class Leave(BaseException):
+    """Leaving is no error."""
+
+
+def test_leaving_passes_through(network, picture) -> None:
+    def leave(share: float) -> None:
+        raise Leave
+
+    with pytest.raises(Leave):
+        vizapp.ask("predict", network, picture, tick=leave)
+
+
+def test_the_users_network_is_asked_and_not_changed(picture) -> None:
+    module = seeded(Aliasing())
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules()]
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    network = vizapp.wrap(module, input_size=(3, 16, 16))
+    vizapp.ask("activations", network, picture, unit=vizapp.Unit("conv", 0))
+    assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules()]
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+
+
+def test_an_error_inside_the_users_network_is_told_when_it_is_wrapped() -> None:
+    with pytest.raises(VizError, match="broken on purpose"):
+        vizapp.wrap(seeded(Breaking()), input_size=(3, 16, 16))
+
+
+def test_activations_that_are_not_finite_are_told(picture) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with torch.no_grad():
+        module[0].weight[1] = float("nan")
+    network = vizapp.wrap(module, input_size=(3, 16, 16))
+    result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("0", 1))
+    assert "not finite" in result.facts
+    assert [row["channel"] for row in result.table][-1] == 1

@@ -1,0 +1,104 @@
+"""The command line gives what Python gives; what the user got wrong is one line and status 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vizapp.__main__ import main, read_unit
+from vizapp.engine.sites import Unit
+from vizapp.errors import VizError
+
+DIGITS = ["--network", "lenet5-digits", "--picture", "digit 7"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_predict_as_text_and_as_json(capsys) -> None:
+    status, out, err = run(capsys, "predict", *DIGITS, "--top", "2")
+    assert (status, err) == (0, "")
+    assert "answer: 7" in out
+    status, out, _ = run(capsys, "predict", *DIGITS, "--json")
+    assert json.loads(out)["table"][0]["name"] == "7"
+
+
+def test_out_holds_the_pictures_the_arrays_and_the_facts(capsys, tmp_path: Path) -> None:
+    status, _, _ = run(capsys, "activations", *DIGITS, "--unit", "features.3:5", "--out", str(tmp_path / "out"))
+    assert status == 0
+    assert np.load(tmp_path / "out" / "arrays.npz")["activations"].shape == (16, 8, 8)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "arrays.npz", "result.json", "sheet.png", "channel-5.png",
+    }  # fmt: skip
+
+
+def test_a_class_is_a_unit(capsys) -> None:
+    status, out, _ = run(capsys, "activations", *DIGITS, "--class", "7", "--json")
+    assert status == 0
+    assert json.loads(out)["arrays"]["activations"]["shape"] == [10]
+
+
+def test_lists(capsys) -> None:
+    status, out, _ = run(capsys, "networks", "lenet", "--json")
+    assert status == 0
+    assert "vizapp/lenet5-digits" in json.loads(out)
+    status, out, _ = run(capsys, "sites", "vizapp/lenet5-digits", "--json")
+    assert json.loads(out)[0] == {"site": "features.0", "kind": "convolution", "shape": [6, 24, 24]}
+    status, out, _ = run(capsys, "methods", "--json")
+    assert {"predict", "activations"} <= {row["key"] for row in json.loads(out)}
+    assert run(capsys, "methods")[0] == run(capsys, "sites", "lenet5-digits")[0] == run(capsys, "networks")[0] == 0
+
+
+def test_units_are_read() -> None:
+    assert read_unit("layer1.0.relu:7") == Unit("layer1.0.relu", 7)
+    assert read_unit("a.b:7@3,4") == Unit("a.b", 7, (3, 4))
+    for wrong in ("", "a", "a:", "a:x", ":3", "a:3@", "a:3@1", "a:3@1,2,3"):
+        with pytest.raises(VizError):
+            read_unit(wrong)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["predct", *DIGITS],
+        ["predict", "--picture", "digit 7"],
+        ["predict", "--network", "lenet5-digts", "--picture", "digit 7"],
+        ["predict", "--network", "lenet5-digits"],
+        ["predict", "--network", "lenet5-digits", "--picture", "no such file.jpg"],
+        ["predict", *DIGITS, "--top", "0"],
+        ["predict", *DIGITS, "--top", "many"],
+        ["predict", *DIGITS, "--crops", "eleven"],
+        ["predict", *DIGITS, "--frobnicate", "1"],
+        ["predict", *DIGITS, "--device", "abacus"],
+        ["predict", *DIGITS, "--weights", "no such file.pth"],
+        ["activations", *DIGITS],
+        ["activations", *DIGITS, "--unit", "features.3"],
+        ["activations", *DIGITS, "--unit", "features.9:1"],
+        ["activations", *DIGITS, "--unit", "features.3:99"],
+        ["activations", *DIGITS, "--class", "eleven"],
+        ["activations", *DIGITS, "--class", "99"],
+        ["activations", *DIGITS, "--class", "1", "--unit", "features.3:1"],
+        ["sites", "nothing"],
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_2(capsys, arguments: list[str]) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("vizapp: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_help_is_status_0(capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["predict", "--help"])
+    assert left.value.code == 0
+    assert "--top" in capsys.readouterr().out

@@ -1,0 +1,230 @@
+"""The command line, drawn from the methods: `python -m vizapp METHOD --network resnet50 --picture photo.jpg …`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vizapp.errors import VizError
+
+if TYPE_CHECKING:
+    from vizapp.engine.sites import Unit
+    from vizapp.methods.base import Method
+    from vizapp.methods.params import Knob
+    from vizapp.zoo.network import Network
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, like every other error of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise VizError(f"{message[0].upper()}{message[1:]}. '{self.prog} --help' lists what there is.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line: a sub-command per method, and `networks`, `sites`, `methods`."""
+    from vizapp.methods import methods
+
+    top = _Parser(prog="python -m vizapp", description="See what convolutional networks compute.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
+    for method in methods().values():
+        _add_method(commands, method)
+    networks = commands.add_parser("networks", help="list the networks that can be loaded")
+    networks.add_argument("match", nargs="?", default="", help="only names that contain this text")
+    sites = commands.add_parser("sites", help="list the layers of a network")
+    sites.add_argument("network")
+    listing = commands.add_parser("methods", help="list the methods with their parameters")
+    for command in (networks, sites, listing):
+        command.add_argument("--json", action="store_true", help="as JSON")
+    _add_weights(sites)
+    return top
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--weights", default="default", help="default (published), none (random) or a checkpoint file")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda:0 …")
+    command.add_argument("--classes", help="number of classes, or a file with one name per line")
+
+
+def _add_method(commands: Any, method: Method) -> None:
+    from vizapp.methods.params import knobs
+
+    command = commands.add_parser(
+        method.key, help=method.summary, description=f"{method.summary} Source: {method.source}."
+    )
+    command.set_defaults(method=method)
+    command.add_argument("--network", required=True, help="a name from the list that 'networks' prints")
+    _add_weights(command)
+    asked = method.needs | method.takes
+    if "picture" in asked:
+        command.add_argument("--picture", help="a photo, or the name of a sample picture")
+    if "folder" in asked:
+        command.add_argument("--folder", help="a folder of photos; sub-folders may be classes")
+    if "unit" in asked:
+        unit = command.add_mutually_exclusive_group()
+        unit.add_argument("--unit", metavar="SITE:CHANNEL[@ROW,COL]", help="the unit to explain")
+        unit.add_argument("--class", dest="class_", metavar="NAME_OR_INDEX", help="explain a class instead")
+    command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
+    command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
+    for knob in knobs(method.params).values():
+        command.add_argument(
+            f"--{knob.name.replace('_', '-')}", dest=f"param_{knob.name}", metavar=knob.name.upper(), help=_help(knob)
+        )
+
+
+def _help(knob: Knob) -> str:
+    of = f" ({', '.join(knob.choices)})" if knob.choices else ""
+    return f"{knob.help}{of}, default {knob.default}".replace("%", "%%")
+
+
+def read_unit(text: str) -> Unit:
+    """A unit from `SITE:CHANNEL` or `SITE:CHANNEL@ROW,COL`.
+
+    Raises:
+        VizError: the text is not of that form.
+    """
+    from vizapp.engine.sites import Unit
+
+    site, _, rest = text.rpartition(":")
+    channel, at, cell = rest.partition("@")
+    try:
+        row, column = map(int, cell.split(",")) if at else (0, 0)
+        if not site:
+            raise ValueError
+        return Unit(site, int(channel), (row, column) if at else None)
+    except ValueError:
+        raise VizError(
+            f"{text!r} names no unit; write SITE:CHANNEL or SITE:CHANNEL@ROW,COL, as in layer1.0.relu:7."
+        ) from None
+
+
+def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) -> Network:
+    from vizapp.zoo import load
+
+    classes: Any = options.classes
+    if isinstance(classes, str) and classes.isdigit():
+        classes = int(classes)
+    return load(options.network, options.weights, options.device, classes, tick=tick)
+
+
+def _answer(options: argparse.Namespace) -> None:
+    from vizapp.media.folder import open_folder
+    from vizapp.methods import ask
+    from vizapp.zoo import class_unit
+
+    given = vars(options)
+    tick = _Progress(sys.stderr) if sys.stderr.isatty() else None
+    # The cheap things first, so that a mistyped path is told before a network is fetched.
+    picture = _picture(given["picture"]) if given.get("picture") else None
+    folder = open_folder(given["folder"]) if given.get("folder") else None
+    unit = read_unit(given["unit"]) if given.get("unit") else None
+    params = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
+    from vizapp.methods.params import build
+
+    build(options.method.params, params, f"method {options.command!r}")
+    network = _network(options, tick)
+    if given.get("class_") is not None:
+        unit = class_unit(network, int(given["class_"]) if given["class_"].isdigit() else given["class_"])
+    result = ask(options.command, network, picture, folder, unit, tick, **params)
+    saved = result.save(options.out) if options.out else None
+    if options.json:
+        print(json.dumps(result.summary() | ({"out": str(saved)} if saved else {}), ensure_ascii=False))
+        return
+    _print_table(result.table[:25])
+    for name, fact in result.facts.items():
+        print(f"{name}: {fact}")
+    if saved:
+        print(f"saved: {saved}")
+
+
+def _picture(text: str) -> Any:
+    from pathlib import Path
+
+    from vizapp.media.picture import open_picture
+    from vizapp.media.samples import open_sample, sample_names
+
+    if not Path(text).exists() and text in sample_names():
+        return open_sample(text)
+    return open_picture(text)
+
+
+def _list_networks(options: argparse.Namespace) -> None:
+    from vizapp.zoo import list_networks
+
+    names = [name for name in list_networks() if options.match.lower() in name.lower()]
+    print(json.dumps(names) if options.json else "\n".join(names))
+
+
+def _list_sites(options: argparse.Namespace) -> None:
+    network = _network(options, None)
+    rows = [{"site": s.name, "kind": s.kind, "shape": " x ".join(map(str, s.shape))} for s in network.sites]
+    if options.json:
+        print(json.dumps([row | {"shape": list(s.shape)} for row, s in zip(rows, network.sites, strict=True)]))
+    else:
+        _print_table(rows)
+
+
+def _list_methods(options: argparse.Namespace) -> None:
+    from vizapp.methods import methods
+    from vizapp.methods.params import knobs
+
+    found = methods().values()
+    if options.json:
+        listed = [
+            {"key": m.key, "title": m.title, "needs": sorted(m.needs), "source": m.source}
+            | {"params": {k.name: k.default for k in knobs(m.params).values()}}
+            for m in found
+        ]
+        print(json.dumps(listed))
+        return
+    for method in found:
+        print(f"{method.key}: {method.summary}")
+        for knob in knobs(method.params).values():
+            print(f"    --{knob.name.replace('_', '-')}: {_help(knob).replace('%%', '%')}")
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    texts = [{k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
+    if texts:
+        widths = {k: max(len(k), *(len(row[k]) for row in texts)) for k in texts[0]}
+        for row in [{k: k for k in texts[0]}, *texts]:
+            print("  ".join(row[k].ljust(widths[k]) for k in row).rstrip())
+
+
+class _Progress:
+    """One line that rewrites itself, for work that takes longer than half a second."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._began, self._shown = stream, time.monotonic(), False
+
+    def __call__(self, share: float) -> None:
+        if time.monotonic() - self._began > 0.5:
+            self._shown = share < 1
+            self._stream.write(f"\r{100 * share:3.0f} %" if self._shown else "\r     \r")
+            self._stream.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, or 2 for what the user got wrong."""
+    commands = {"networks": _list_networks, "sites": _list_sites, "methods": _list_methods}
+    try:
+        options = parser().parse_args(arguments)
+        commands.get(options.command, _answer)(options)
+    except VizError as error:
+        print(f"vizapp: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output left
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("vizapp: stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

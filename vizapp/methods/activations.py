@@ -1,0 +1,89 @@
+"""The feature maps of a layer on a picture: what each of its channels answers, and where."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vizapp.engine.observe import observe
+from vizapp.media.drawing import heat, overlay, sheet
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.params import Params, knob
+
+
+@dataclass(frozen=True)
+class ActivationParams(Params):
+    """How the contact sheet is drawn; the numbers do not depend on it."""
+
+    order: Literal["strength", "number"] = knob("strength", "Strongest channel first, or by channel number")
+    scale: Literal["layer", "channel"] = knob("layer", "One brightness scale for the layer, or one per channel")
+
+
+def statistics(activations: np.ndarray) -> dict[str, np.ndarray]:
+    """Minimum, maximum, mean and fraction of zeros of each channel of `[C h w]` or `[C]`; each `[C]`."""
+    flat = activations.reshape(len(activations), -1)
+    return {"min": flat.min(1), "max": flat.max(1), "mean": flat.mean(1), "zeros": (flat == 0).mean(1)}
+
+
+def strength_order(activations: np.ndarray) -> np.ndarray:
+    """Channel numbers `[C]`, the one with the largest single activation first; ties to the lower number."""
+    peaks = activations.reshape(len(activations), -1).max(1)
+    return np.argsort(-np.nan_to_num(peaks, nan=-np.inf), kind="stable")
+
+
+def contact_sheet(activations: np.ndarray, order: np.ndarray, scale: str = "layer") -> np.ndarray:
+    """All channels of `[C h w]` as a grid in that order: uint8 `[H W 3]`, zero (or the minimum) darkest."""
+    low, high = (float(activations.min()), float(activations.max())) if scale == "layer" else (None, None)
+    tiles = [heat(activations[channel], low, high) for channel in order]
+    zoom = max(1, 48 // max(activations.shape[1:]))
+    tiles = [tile.repeat(zoom, 0).repeat(zoom, 1) for tile in tiles]
+    return sheet(tiles, columns=math.ceil(math.sqrt(len(tiles) * 1.6)))
+
+
+def activations(question: Question, params: ActivationParams, job: Job) -> Result:
+    """The feature maps of the unit's layer on the picture, all channels.
+
+    `arrays`: `activations` `[C h w]` (or `[C]`) float32. `table`: minimum, maximum, mean and fraction of zeros per
+    channel, in the order of the sheet. The unit's channel is shown over the picture.
+    """
+    network, picture, unit = question.network, question.the_picture(), question.the_unit()
+    site = network.site(unit.site)
+    values = observe(network.module, network.prepare(picture), [site])[site.name][0].float().cpu().numpy()
+    job.tick(0.5)
+    order = strength_order(values) if params.order == "strength" else np.arange(len(values))
+    numbers = statistics(values)
+    table = tuple({"channel": int(c)} | {name: float(column[c]) for name, column in numbers.items()} for c in order)
+    panels: tuple[Panel, ...] = ()
+    if values.ndim == 3:
+        chosen = values[unit.channel]
+        peak = np.unravel_index(int(np.nanargmax(chosen)) if np.isfinite(chosen).any() else 0, chosen.shape)
+        panels = (
+            Panel("sheet", contact_sheet(values, order, params.scale), f"All {len(values)} channels of {site.name}."),
+            Panel(
+                f"channel-{unit.channel}",
+                overlay(network.seen(picture), heat(chosen), 0.6),
+                f"Channel {unit.channel}, strongest at cell {int(peak[0])},{int(peak[1])} with {chosen.max():.3g}.",
+            ),
+        )
+    dead = int((numbers["max"] <= 0).sum()) if site.kind == "activation" else 0
+    facts = {"layer": f"{site.name}, {site.kind}, {' x '.join(map(str, values.shape))}"}
+    if site.layout == "tokens":
+        facts["tokens"] = "The patch tokens are laid out as a map; a class token is left out."
+    if dead:
+        facts["silent"] = f"{dead} of {len(values)} channels are nowhere above zero on this picture."
+    if not np.isfinite(values).all():
+        facts["not finite"] = f"{int((~np.isfinite(values)).sum())} activations are infinite or no numbers."
+    return Result("activations", {"activations": values.astype(np.float32)}, panels, facts, table)
+
+
+METHOD = Method(
+    key="activations",
+    title="Feature maps",
+    source="Zeiler & Fergus 2013, section 2",
+    params=ActivationParams,
+    run=activations,
+    needs=frozenset({"picture", "unit"}),
+)

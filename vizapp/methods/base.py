@@ -1,0 +1,183 @@
+"""What every visualization is made of: a question goes in, raw numbers and pictures to show come out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vizapp.engine.sites import Unit
+from vizapp.errors import VizError
+from vizapp.methods.params import Params
+
+if TYPE_CHECKING:
+    from vizapp.media.folder import Folder
+    from vizapp.media.picture import Picture
+    from vizapp.zoo.network import Network
+
+Need = Literal["picture", "folder", "unit"]
+_NEEDS = {
+    "picture": "Give it a photo (picture=… in Python, --picture on the command line).",
+    "folder": "Give it a folder of photos (folder=… in Python, --folder on the command line).",
+    "unit": "Name a unit (unit=… in Python, --unit SITE:CHANNEL or --class NAME on the command line).",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about: a network, and what the method needs of picture, folder and unit."""
+
+    network: Network
+    picture: Picture | None = None
+    folder: Folder | None = None
+    unit: Unit | None = None
+
+    def the_picture(self) -> Picture:
+        """The picture, for methods that need one."""
+        assert self.picture is not None, "Method.answer checks `needs` before it runs the method"
+        return self.picture
+
+    def the_unit(self) -> Unit:
+        """The unit, for methods that need one."""
+        assert self.unit is not None, "Method.answer checks `needs` before it runs the method"
+        return self.unit
+
+
+class Job:
+    """The progress of one piece of work, and the place where its user can leave."""
+
+    def __init__(self, tick: Callable[[float], None] | None = None) -> None:
+        self._tick = tick
+
+    def tick(self, share: float) -> None:
+        """Say that `share` (0 to 1) is done. May raise whatever the user's tick raises; nobody catches it."""
+        if self._tick is not None:
+            self._tick(min(max(share, 0.0), 1.0))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture to show: uint8 `[H W 3]`, with a title (also its file name) and a caption."""
+
+    title: str
+    pixels: np.ndarray
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer: raw numbers by name, pictures to show, and what a careful reader must know. Holds no tensors."""
+
+    method: str
+    arrays: dict[str, np.ndarray]
+    panels: tuple[Panel, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+    table: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the answer takes, about."""
+        return sum(a.nbytes for a in self.arrays.values()) + sum(p.pixels.nbytes for p in self.panels)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a PNG per panel, `arrays.npz` and `result.json` into the folder, and return it.
+
+        Raises:
+            VizError: the folder cannot be written.
+        """
+        from vizapp.media.drawing import to_png
+
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for panel in self.panels:
+                (folder / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
+            np.savez_compressed(folder / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
+            (folder / "result.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.") from None
+        return folder
+
+    def summary(self) -> dict[str, Any]:
+        """What `result.json` holds: method, facts, table, and shape and type of each array."""
+        return {
+            "method": self.method,
+            "facts": self.facts,
+            "table": list(self.table),
+            "arrays": {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in self.arrays.items()},
+            "panels": [{"file": f"{_file_name(p.title)}.png", "caption": p.caption} for p in self.panels],
+        }
+
+
+def _file_name(title: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in title).strip("-.") or "panel"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One visualization: a value, found by discovery, from which form, command line and generic tests are drawn.
+
+    `misfit` says in a sentence why the method cannot answer a question, or returns None.
+    """
+
+    key: str
+    title: str
+    source: str  # the paper and section that define it
+    params: type[Params]
+    run: Callable[[Question, Any, Job], Result]
+    needs: frozenset[Need] = frozenset({"picture"})
+    takes: frozenset[Need] = frozenset()  # used when given
+    misfit: Callable[[Question], str | None] = lambda question: None
+
+    @property
+    def summary(self) -> str:
+        """The first line of what `run` says of itself."""
+        return (self.run.__doc__ or "").strip().split("\n")[0]
+
+    def answer(self, question: Question, params: Params, job: Job) -> Result:
+        """Check the question, run the method, and add what is always worth knowing to the facts.
+
+        Raises:
+            VizError: something is missing, or the method does not fit.
+        """
+        for need in sorted(self.needs):
+            if getattr(question, need) is None:
+                raise VizError(f"{self.title} needs a {need}. {_NEEDS[need]}")
+        if question.unit is not None:
+            check_unit(question.network, question.unit)
+        reason = self.misfit(question)
+        if reason is not None:
+            raise VizError(reason)
+        started = time.perf_counter()
+        job.tick(0.0)
+        result = self.run(question, params, job)
+        job.tick(1.0)
+        facts = {
+            "network": f"{question.network.name}, weights {question.network.weights}, on {question.network.device}"
+        }
+        if question.picture is not None:
+            notes = " ".join(question.picture.notes)
+            facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name
+        facts |= result.facts | {"time": f"{time.perf_counter() - started:.2f} s"}
+        return Result(self.key, result.arrays, result.panels, facts, result.table)
+
+
+def check_unit(network: Network, unit: Unit) -> None:
+    """Raise a VizError if the network has no such site, channel or cell."""
+    site = network.site(unit.site)
+    if not 0 <= unit.channel < site.channels:
+        raise VizError(f"Layer {unit.site!r} has channels 0 to {site.channels - 1}; {unit.channel} was asked for.")
+    if unit.cell is None:
+        return
+    if not site.is_map:
+        raise VizError(f"Layer {unit.site!r} is a vector without cells; name the channel alone.")
+    row, column = unit.cell
+    if not (0 <= row < site.shape[1] and 0 <= column < site.shape[2]):
+        raise VizError(
+            f"Layer {unit.site!r} has cells 0,0 to {site.shape[1] - 1},{site.shape[2] - 1}; {row},{column} was asked for."
+        )

@@ -1,0 +1,112 @@
+"""Parameters that describe their own form: the app's widgets and the command line's options are drawn from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from vizapp.errors import VizError, nearest
+
+P = TypeVar("P", bound="Params")
+_WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Params:
+    """The parameters of a method: a frozen dataclass whose fields are made with `knob`."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """How one parameter is shown and checked."""
+
+    name: str
+    kind: type  # int, float, bool or str
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: Any) -> Any:
+        """The value in the knob's own type; text is read, as the command line and links give it.
+
+        Raises:
+            VizError: not of that type, out of range or none of the choices.
+        """
+        if self.choices:
+            if value not in self.choices:
+                hint = nearest(str(value), self.choices)
+                raise VizError(f"{self.name} is {value!r}; it must be one of {', '.join(self.choices)}.{hint}")
+            return value
+        read = self._read(value)
+        below, above = self.low is not None and read < self.low, self.high is not None and read > self.high
+        if below or above or read != read:
+            raise VizError(f"{self.name} is {value!r}; it must be {self._range()}.")
+        return read
+
+    def _read(self, value: Any) -> Any:
+        wrong = VizError(f"{self.name} is {value!r}; it must be {self._range()}.")
+        if self.kind is bool:
+            value = _WORDS.get(value.lower(), value) if isinstance(value, str) else value
+            if not isinstance(value, bool):
+                raise wrong
+            return value
+        if self.kind is str:
+            if not isinstance(value, str):
+                raise wrong
+            return value
+        if isinstance(value, bool):
+            raise wrong
+        try:
+            read = self.kind(value)
+        except (TypeError, ValueError, OverflowError):
+            raise wrong from None
+        if self.kind is int and not isinstance(value, str) and read != value:
+            raise wrong
+        return read
+
+    def _range(self) -> str:
+        noun = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}[self.kind]
+        if self.low is not None and self.high is not None:
+            noun += f" from {self.low:g} to {self.high:g}"
+        elif self.low is not None:
+            noun += f" of at least {self.low:g}"
+        elif self.high is not None:
+            noun += f" of at most {self.high:g}"
+        return f"{noun} {self.unit}".rstrip()
+
+
+def knob(default: Any, help: str, low: float | None = None, high: float | None = None, unit: str = "") -> Any:
+    """A field of a `Params` class: its default, a sentence of help, its range (both ends included) and its unit."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "unit": unit})
+
+
+def knobs(params: type[Params]) -> dict[str, Knob]:
+    """The knobs of a `Params` class by name, in the order of the class. A `Literal` annotation gives the choices."""
+    types = typing.get_type_hints(params)
+    found = {}
+    for field in dataclasses.fields(params):
+        kind = types[field.name]
+        choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        found[field.name] = Knob(
+            field.name, str if choices else kind, field.default, **field.metadata, choices=tuple(choices)
+        )
+    return found
+
+
+def build(params: type[P], values: dict[str, Any], owner: str) -> P:
+    """The parameters with `values` checked and put in, the rest at their defaults. `owner` is named in errors.
+
+    Raises:
+        VizError: a name that the class lacks, or a value that does not fit.
+    """
+    known = knobs(params)
+    for name in values:
+        if name not in known:
+            listed = f" It has: {', '.join(known)}." if known else " It has none."
+            raise VizError(f"The {owner} has no parameter {name!r}.{nearest(name, known)}{listed}")
+    return params(**{name: known[name].check(value) for name, value in values.items()})

@@ -1,0 +1,93 @@
+"""What the network takes the picture for: classes with probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from vizapp.media.transforms import five_crops, resize_short_side
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.params import Params, knob
+
+
+@dataclass(frozen=True)
+class PredictParams(Params):
+    """`crops`: "one" is the centre crop of the network's own preprocessing; "ten" are AlexNet's: the four corners and
+    the centre of the resized picture, and their mirror images; "multi" are the ten crops at three scales."""
+
+    top: int = knob(5, "How many classes to list", low=1, high=1000)
+    crops: Literal["one", "ten", "multi"] = knob(
+        "one", "The centre crop, the corners and centre with their mirror images, or those at three scales"
+    )
+
+
+_SCALES = (1.0, 1.25, 1.5)  # of the short side, for crops="multi"
+
+
+def crops_of(question: Question, crops: str) -> list[np.ndarray]:
+    """The crops of the picture that the network is to see, each uint8 `[H W 3]`."""
+    network, picture = question.network, question.the_picture()
+    if crops == "one":
+        return [network.seen(picture)]
+    _, height, width = network.input_size
+    how = network.preprocessing
+    found = []
+    for scale in _SCALES if crops == "multi" else (1.0,):
+        # Preprocessing without a resize squeezes the whole picture into the input; crops need some room around them.
+        short = round((how.resize or max(height, width) * 256 / 224) * scale)
+        resized = resize_short_side(picture.pixels, max(short, height, width), how.interpolation)
+        five = five_crops(resized, height, width)
+        found += five + [np.ascontiguousarray(crop[:, ::-1]) for crop in five]
+    return found
+
+
+def predict(question: Question, params: PredictParams, job: Job) -> Result:
+    """The most probable classes of the picture, with probabilities and logits.
+
+    `arrays`: `probabilities` `[classes]` and `logits` `[classes]`; over several crops, the mean of the crops'
+    probabilities (Krizhevsky et al. 2012, section 4.1) and the mean of their logits. `table`: the top classes.
+    """
+    network = question.network
+    crops = crops_of(question, params.crops)
+    scores = []
+    with torch.no_grad():
+        for number, crop in enumerate(crops):
+            scores.append(network.scores(network.batch([crop]))[0].double())  # [classes]
+            job.tick((number + 1) / len(crops))
+    logits = torch.stack(scores)  # [crops classes]
+    probabilities = logits.softmax(1).mean(0).cpu().numpy()
+    logits_mean = logits.mean(0).cpu().numpy()
+    order = np.argsort(-probabilities, kind="stable")[: params.top]
+    table = tuple(
+        {
+            "class": int(index),
+            "name": network.categories[index] if index < len(network.categories) else str(index),
+            "probability": float(probabilities[index]),
+            "logit": float(logits_mean[index]),
+        }
+        for index in order
+    )
+    names = {
+        "one": "the centre crop",
+        "ten": "mean of ten crops",
+        "multi": f"mean of {len(crops)} crops at three scales",
+    }
+    return Result(
+        "predict",
+        {"probabilities": probabilities.astype(np.float32), "logits": logits_mean.astype(np.float32)},
+        (Panel("seen", network.seen(question.the_picture()), "The picture as the network sees it."),),
+        {"crops": names[params.crops], "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)"},
+        table,
+    )
+
+
+METHOD = Method(
+    key="predict",
+    title="Predict",
+    source="Krizhevsky et al. 2012, section 4.1 (ten crops)",
+    params=PredictParams,
+    run=predict,
+)
