@@ -1,0 +1,142 @@
+"""Deconvnet projections of 64 units of a layer on one photo, against Captum's NeuronDeconvolution and NeuronGuidedBackprop.
+
+The bound, by arithmetic: for each unit the peer runs the network forward in full and one signal backward over whole maps;
+we run forward once, up to the layer, and each signal backward over the window that its unit sees. `bound` is the ratio of
+those multiply-adds, convolutions and linear layers only.
+
+    python benchmarks/projection.py [--units 64] [--networks alexnet vgg16 resnet50]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+import torchvision
+from captum.attr import NeuronDeconvolution, NeuronGuidedBackprop
+from torch import nn
+
+from vizapp.engine.chunks import chunk_size
+from vizapp.engine.project import _bytes_per_unit, project
+from vizapp.engine.rules import Rule
+from vizapp.engine.signal import Window
+from vizapp.engine.sites import Unit, survey
+from vizapp.engine.tape import record
+
+LAYERS = {
+    "alexnet": ["features.4", "features.7", "features.11"],
+    "vgg16": ["features.15", "features.22", "features.29"],
+    "resnet50": ["layer1.2.relu_2", "layer2.3.relu_2", "layer4.2.relu_2"],
+}
+PEERS = {"deconvnet": NeuronDeconvolution, "guided": NeuronGuidedBackprop}
+
+
+class Counting(Rule):
+    """A rule that adds up the multiply-adds of the convolutions it sends signals through."""
+
+    spent = 0
+
+    def down(self, step, signals, shapes):  # type: ignore[no-untyped-def]
+        if step.operation == "conv2d" and isinstance(signals[0], Window):
+            weight = step.args[1]
+            units, _, h, w = signals[0].values.shape
+            Counting.spent += units * h * w * weight.numel()
+        return super().down(step, signals, shapes)
+
+
+def forward_work(module: nn.Module, picture: torch.Tensor, site: str) -> int:
+    """Multiply-adds of the convolutions and linear layers up to a site."""
+    tape = record(module, picture, {site}, Rule())
+    total = 0
+    for step in tape.steps:
+        if step.operation in {"conv2d", "linear"}:
+            shape = tape.shapes[step.outputs[0]]
+            total += step.args[1].numel() * (shape[2] * shape[3] if len(shape) == 4 else 1)
+    return total
+
+
+def median_time(work: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--units", type=int, default=64)
+    parser.add_argument("--networks", nargs="+", default=list(LAYERS))
+    parser.add_argument(
+        "--peer-units", type=int, default=6, help="units the peer is timed on; it repeats the same work"
+    )
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{name}, torch {torch.__version__}, {options.units} units, 224 x 224, float32, random weights")
+    print(
+        f"{'network':9} {'layer':16} {'field':>6} {'rule':10} {'ours':>8} {'peer':>8} {'ratio':>6} {'bound':>6} {'of it':>6} "
+        f"{'deviation':>9} {'chunk':>6}"
+    )
+    for network in options.networks:
+        torch.manual_seed(0)
+        module = torchvision.models.get_model(network, weights=None).eval().requires_grad_(False).to(device)
+        picture = torch.randn(1, 3, 224, 224, device=device)
+        sites = survey(module, picture)
+        for layer in LAYERS[network]:
+            compare(module, network, layer, picture, sites, options)
+
+
+def compare(module, network, layer, picture, sites, options) -> None:  # type: ignore[no-untyped-def]
+    from vizapp.engine.fields import fields
+
+    site = next(site for site in sites if site.name == layer)
+    field = fields(module, picture)[layer].size[0]
+    step = max(1, site.channels // options.units)
+    units = [Unit(layer, channel) for channel in range(0, step * options.units, step)]
+    target = module.get_submodule(layer.rpartition("_")[0] if layer.rpartition("_")[2].isdigit() else layer)
+    chunk = min(options.units, chunk_size(_bytes_per_unit(record(module, picture, {layer}, Rule())), picture.device))
+    for rule, peer in PEERS.items():
+        Counting.spent = 0
+        project(module, picture, units, sites, Counting(rule), seed="one")
+        ours_work = forward_work(module, picture, layer) + Counting.spent
+        peer_work = options.units * (
+            forward_work(module, picture, sites[-1].name) + forward_work(module, picture, layer)
+        )
+        found = project(module, picture, units, sites, Rule(rule), seed="one")[0]
+        ours = median_time(lambda rule=rule: project(module, picture, units, sites, Rule(rule), seed="one"), 3)
+        tool = peer(module, target)
+        chosen = list(zip(units, found.cells, strict=True))[: options.peer_units]
+
+        def ask_peer(tool=tool, chosen=chosen):  # type: ignore[no-untyped-def]
+            return [tool.attribute(picture.clone().requires_grad_(), (unit.channel, *cell)) for unit, cell in chosen]
+
+        answers = ask_peer()
+        theirs = median_time(ask_peer, 2) / len(chosen) * options.units
+        deviation = max(
+            float((found.values[i] - a[0]).abs().max() / a.abs().max().clamp_min(1e-30)) for i, a in enumerate(answers)
+        )
+        # A module that is called several times in one pass (torchvision's ResNets) has no unit of its own in Captum.
+        agreed = f"{deviation:9.1e}" if module_calls(layer) == 1 else f"{'(reused)':>9}"
+        ratio, bound = theirs / ours, peer_work / ours_work
+        print(
+            f"{network:9} {layer:16} {field:6} {rule:10} {ours:7.2f}s {theirs:7.2f}s {ratio:6.1f} {bound:6.1f} "
+            f"{ratio / bound:6.0%} {agreed} {chunk:6}",
+            flush=True,
+        )
+
+
+def module_calls(layer: str) -> int:
+    return 3 if layer.endswith("_2") else 1
+
+
+if __name__ == "__main__":
+    main()

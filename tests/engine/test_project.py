@@ -1,0 +1,241 @@
+"""Projections equal the explicit deconvnet on sequences, and a steered autograd pass on any network."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from tests.engine.test_tap import trail
+from tests.networks import Aliasing, Branching, seeded
+from tests.oracles import explicit_projection, out_of_place, steered_projection
+from vizapp.engine.project import Certificate, project
+from vizapp.engine.rules import Rule
+from vizapp.engine.sites import Unit, survey
+from vizapp.errors import VizError
+from vizapp.zoo.classic.zfnet import ZFNet
+
+RULES = ["deconvnet", "guided", "gradient"]
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float(((found - expected).abs().max() / expected.abs().max()).detach())
+
+
+def sequence(name: str, response_norm: bool) -> list[nn.Module]:
+    torch.manual_seed(0)
+    if name == "zfnet":
+        net: nn.Module = ZFNet((12, 16, 24, 24, 16), 32, 10, 96, response_norm)
+    else:
+        net = torchvision.models.get_model(name, weights=None)
+    net = out_of_place(net).eval().double().requires_grad_(False)
+    return [*net.features, *([net.avgpool] if hasattr(net, "avgpool") else []), nn.Flatten(), *net.classifier]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("name", "side", "depths"),
+    [("alexnet", 224, (3, 6, 12, 13)), ("vgg11", 64, (2, 8, 20)), ("zfnet", 96, (4, 9, 15, 23))],
+)
+def test_equal_to_the_explicit_deconvnet_on_sequences(name: str, side: int, depths: tuple[int, ...], rule: str) -> None:
+    layers = sequence(name, response_norm=rule != "gradient")  # the oracle takes it as the identity
+    picture = torch.randn(1, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for depth in [min(depth, len(layers)) for depth in depths]:
+        net = nn.Sequential(*layers[:depth])
+        sites = survey(net, picture)
+        site = next(site for site in sites if site.name == str(depth - 1))
+        units = [Unit(site.name, channel) for channel in (0, 3, site.channels - 1)]
+        for seed in ("value", "one"):
+            (down,) = project(net, picture, units, sites, Rule(rule), seed=seed)
+            for place, unit in enumerate(units):
+                expected = explicit_projection(layers[:depth], picture, unit.channel, rule, seed)
+                if expected.abs().max() == 0:  # a unit that is silent, or whose signal was rectified away
+                    assert down.values[place].abs().max() == 0
+                else:
+                    assert relative(down.values[place], expected) < 1e-9, (depth, seed, unit)
+
+
+ANY = {
+    "googlenet": ["conv1.conv", "inception3a.cat", "inception4c.branch2.1.relu"],
+    "densenet121": ["features.denseblock2.denselayer3.conv2", "relu"],
+    "inception_v3": ["Mixed_5b.cat", "Mixed_6a.cat"],
+    "resnet18": ["layer1.0.relu_1", "layer3.1.add", "fc"],
+    "mobilenet_v2": ["features.3.conv.1.2", "features.7.conv.2", "classifier.1"],
+    "mobilenet_v3_small": ["features.1.block.1.mul", "features.5.add", "classifier.3"],
+    "shufflenet_v2_x0_5": ["stage2.1.cat", "fc"],
+    "efficientnet_b0": ["features.2.0.block.2.mul", "features.3.1.add"],
+    "regnet_y_400mf": ["trunk_output.block2.block2-0.activation"],
+    "squeezenet1_1": ["features.4.cat", "flatten"],
+    "convnext_tiny": ["features.1.1.add"],
+    "mnasnet0_5": ["layers.8.1.layers.7", "classifier.1"],
+}
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_equal_to_a_steered_backward_pass_on_any_network(name: str) -> None:
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+    module = torchvision.models.get_model(name, weights=None, **options).eval().double().requires_grad_(False)
+    plain = out_of_place(module)
+    side = 96 if name.startswith("incep") else 64
+    picture = torch.randn(1, 3, side, side, dtype=torch.float64)
+    sites = survey(module, picture)
+    for wanted in ANY[name]:
+        site = next(site for site in sites if site.name == wanted)
+        cells = [None] if not site.is_map else [(0, 0), (site.shape[1] // 2, site.shape[2] - 1)]
+        units = [Unit(wanted, channel, cell) for cell in cells for channel in (0, site.channels // 2)]
+        for rule in RULES:
+            (down,) = project(module, picture, units, sites, Rule(rule), seed="one")
+            for place, unit in enumerate(units):
+                index = (unit.channel, *(unit.cell or ()))
+                if site.layout == "hwc":
+                    index = (*index[1:], index[0])
+                expected = steered_projection(plain, picture, wanted, index, rule)
+                if expected.abs().max() == 0:
+                    assert down.values[place].abs().max() == 0
+                else:
+                    assert relative(down.values[place], expected) < 1e-9, (wanted, rule, unit)
+
+
+def test_a_network_that_counts_on_in_place_writing() -> None:
+    module, picture = seeded(Aliasing()).double(), torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    sites = survey(module, picture)
+    (down,) = project(module, picture, [Unit("flatten", 5)], sites, Rule("gradient"), seed="one")
+    leaf = picture.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(module(leaf)[0, 5], leaf)
+    assert relative(down.values[0], expected[0]) < 1e-12
+
+
+class Split(nn.Module):
+    """Rectifies one half of the channels in place, through a view."""
+
+    def __init__(self, use_whole: bool) -> None:
+        super().__init__()
+        self.conv, self.use_whole = nn.Conv2d(3, 4, 3), use_whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        a, b = x[:, :2], x[:, 2:]
+        F.relu(a, inplace=True)
+        return x.mean((2, 3)) if self.use_whole else torch.cat([a, b], 1).mean((2, 3))
+
+
+def test_writing_through_a_view_is_followed_or_refused() -> None:
+    picture = torch.randn(1, 3, 8, 8)
+    module = seeded(Split(use_whole=False))
+    (down,) = project(module, picture, [Unit("mean", 1)], survey(module, picture), Rule("gradient"), seed="one")
+    leaf = picture.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(module(leaf)[0, 1], leaf)
+    assert relative(down.values[0], expected[0]) < 1e-5
+    module = seeded(Split(use_whole=True))
+    with pytest.raises(VizError, match="through a view"):
+        project(module, picture, [Unit("mean", 1)], survey(module, picture))
+
+
+def test_windows_over_the_border_and_whole_maps() -> None:
+    module = seeded(Branching()).double()
+    plain, picture = out_of_place(module), torch.randn(1, 3, 37, 50, dtype=torch.float64)
+    sites = survey(module, picture)
+    site = next(site for site in sites if site.name == "add")
+    cells = [(r, c) for r in range(0, site.shape[1], 2) for c in (0, 3, site.shape[2] - 1)]
+    units = [Unit("add", 2, cell) for cell in cells]
+    for rule in RULES:
+        (down,) = project(module, picture, units, sites, Rule(rule), seed="one")
+        for place, unit in enumerate(units):
+            expected = steered_projection(plain, picture, "add", (2, *unit.cell), rule)  # type: ignore[misc]
+            assert (down.values[place] - expected).abs().max() <= 1e-9 * max(1e-9, float(expected.abs().max()))
+    # The gradient is linear: the map's projection is the sum of its cells', each times its activation.
+    every = [Unit("add", 2, (r, c)) for r in range(site.shape[1]) for c in range(site.shape[2])]
+    (cells_down,) = project(module, picture, every, sites, Rule("gradient"))
+    (map_down,) = project(module, picture, [Unit("add", 2)], sites, Rule("gradient"), extent="map")
+    assert relative(map_down.values[0], cells_down.values.sum(0)) < 1e-9
+
+
+def test_overlapping_pools_sum_or_overwrite() -> None:
+    pool = nn.Sequential(nn.MaxPool2d(3, 1))
+    picture = torch.zeros(1, 1, 3, 4)
+    picture[0, 0, 1, 1] = 5.0  # the maximum of both regions
+    sites = survey(pool, picture)
+    (summed,) = project(pool, picture, [Unit("0", 0)], sites, Rule(pools="sum"), extent="map")
+    (last,) = project(pool, picture, [Unit("0", 0)], sites, Rule(pools="overwrite"), extent="map")
+    assert summed.values[0, 0, 1, 1] == 10
+    assert last.values[0, 0, 1, 1] == 5
+    assert summed.values.sum() == 10
+    assert last.values.sum() == 5
+
+
+def test_options_for_response_norm_gates_and_other_activations() -> None:
+    picture = torch.randn(1, 3, 24, 24, dtype=torch.float64)
+    norm = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.LocalResponseNorm(5, alpha=0.5)).double().eval()
+    sites = survey(norm, picture)
+    unit = [Unit("2", 1)]
+    (identity,) = project(norm, picture, unit, sites, Rule(), seed="one")
+    (derivative,) = project(norm, picture, unit, sites, Rule(response_norm="derivative"), seed="one")
+    assert identity.certificate == Certificate(paper=1)
+    assert derivative.certificate == Certificate(paper=1, differentiated=1)
+    assert relative(identity.values, derivative.values) > 0.01
+    silu = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3)).double().eval()
+    sites = survey(silu, picture)
+    (extended,) = project(silu, picture, [Unit("2", 0)], sites, Rule(), seed="one")
+    (sloped,) = project(silu, picture, [Unit("2", 0)], sites, Rule(extended=False), seed="one")
+    leaf = picture.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(silu(leaf)[(0, 0, *sloped.cells[0])], leaf)  # type: ignore[arg-type]
+    assert relative(sloped.values[0], expected[0]) < 1e-9
+    assert extended.certificate == Certificate(extended=1)
+    assert sloped.certificate == Certificate(differentiated=1)
+
+
+def test_the_certificate_counts_what_lies_between() -> None:
+    module = torchvision.models.resnet50(weights=None).eval()
+    picture = torch.randn(1, 3, 64, 64)
+    sites = survey(module, picture)
+    (down,) = project(module, picture, [Unit("fc", 7)], sites)
+    assert down.certificate == Certificate(paper=49, switches=1)
+    (down,) = project(module, picture, [Unit("layer1.0.conv3", 7)], sites)
+    assert down.certificate == Certificate(paper=3, switches=1)
+    module = torchvision.models.mobilenet_v2(weights=None).eval()
+    sites = survey(module, picture)
+    (down,) = project(module, picture, [Unit("classifier.1", 7)], sites)
+    assert down.certificate == Certificate(extended=35)
+    assert down.certificate.nonlinearities == 35
+
+
+def test_a_unit_gets_the_same_projection_alone_and_in_company() -> None:
+    module = seeded(Branching())
+    picture = torch.randn(1, 3, 64, 64)
+    sites = survey(module, picture)
+    units = [Unit("body", channel, (channel, 3)) for channel in range(8)]
+    (together,) = project(module, picture, units, sites)
+    for place, unit in enumerate(units):
+        (alone,) = project(module, picture, [unit], sites)
+        assert relative(together.values[place], alone.values[0]) < 1e-6
+
+
+def test_eight_threads_with_three_rules_get_the_serial_answers_and_leave_nothing() -> None:
+    torch.manual_seed(0)
+    module = torchvision.models.googlenet(weights=None, init_weights=False).eval().requires_grad_(False)
+    before = trail(module)
+    pictures = [torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(8)]
+    sites = survey(module, pictures[0])
+    units = [Unit("inception4a.cat", channel) for channel in (1, 200, 500)]
+
+    def look(i: int) -> Tensor:
+        return project(module, pictures[i], units, sites, Rule(RULES[i % 3]))[0].values
+
+    serial = [look(i) for i in range(8)]
+    parallel: list[Tensor] = [torch.empty(0)] * 8
+
+    def work(i: int) -> None:
+        parallel[i] = look(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(a, b) for a, b in zip(serial, parallel, strict=True))
+    assert trail(module) == before

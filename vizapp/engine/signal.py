@@ -1,0 +1,101 @@
+"""Signals on their way down from some units to the pixels, kept to the window that can be other than zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """Signals of K units at one activation `[1 C H W]`, each on a window of its own.
+
+    `values` is `[K C h w]`; the window of unit k has its upper left cell at `(top[k], left[k])` and may reach over the
+    border, where `values` is zero. Everything outside of the window is zero.
+    """
+
+    values: Tensor
+    top: Tensor  # [K] int64
+    left: Tensor  # [K] int64
+
+    @property
+    def units(self) -> int:
+        """How many units the signals belong to."""
+        return self.values.shape[0]
+
+    def covers(self, height: int, width: int) -> bool:
+        """Whether every window is exactly the map of that size."""
+        return tuple(self.values.shape[2:]) == (height, width) and not bool(self.top.any() or self.left.any())
+
+    def full(self, height: int, width: int) -> Tensor:
+        """The signals on the whole map: `[K C height width]`."""
+        if self.covers(height, width):
+            return self.values
+        k, channels, h, w = self.values.shape
+        (row, row_exists), (column, column_exists) = _inside(self.top, h, height), _inside(self.left, w, width)
+        whole = self.values.new_zeros(
+            k, channels, height + 1, width + 1
+        )  # the last row and column take what is outside
+        row, column = row.where(row_exists, height), column.where(column_exists, width)
+        unit = torch.arange(k, device=row.device)[:, None, None]
+        whole.permute(0, 2, 3, 1)[unit, row[:, :, None], column[:, None, :]] = self.values.permute(0, 2, 3, 1)
+        return whole[:, :, :height, :width]
+
+    def fitted(self, height: int, width: int) -> Window:
+        """The same signals with what lies outside of a map of that size set to zero, on the whole map if that is smaller."""
+        _, _, h, w = self.values.shape
+        if h >= height and w >= width:
+            zero = torch.zeros_like(self.top)
+            return Window(self.full(height, width), zero, zero)
+        values = self.values
+        for start, extent, length, axis in ((self.top, h, height, 2), (self.left, w, width, 3)):
+            if bool((start < 0).any()) or bool((start + extent > length).any()):
+                inside = _inside(start, extent, length)[1]
+                values = values * inside.reshape(-1, 1, *((extent, 1) if axis == 2 else (1, extent)))
+        return Window(values, self.top, self.left)
+
+    def cut(self, values: Tensor) -> Tensor:
+        """The windows of a forward activation `[1 C H W]`: `[K C h w]`, or `[1 C H W]` when the window is the map."""
+        height, width = values.shape[2:]
+        if self.covers(height, width) or (height == 1 and width == 1):
+            return values
+        _, _, h, w = self.values.shape
+        rows = _inside(self.top, h, height)[0].clamp(0, height - 1)
+        columns = _inside(self.left, w, width)[0].clamp(0, width - 1)
+        return values[0].permute(1, 2, 0)[rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def with_values(self, values: Tensor) -> Window:
+        """Other values on the same windows."""
+        return Window(values, self.top, self.left)
+
+
+def _inside(start: Tensor, extent: int, length: int) -> tuple[Tensor, Tensor]:
+    """Map indices `[K extent]` of each window's cells, and which of them exist."""
+    index = start[:, None] + torch.arange(extent, device=start.device)
+    return index, (index >= 0) & (index < length)
+
+
+def merged(a: Window, b: Window) -> Window:
+    """The sum of two signals at one activation, on the smallest window that holds both."""
+    if a.values.shape == b.values.shape and torch.equal(a.top, b.top) and torch.equal(a.left, b.left):
+        return a.with_values(a.values + b.values)
+    top, left = torch.minimum(a.top, b.top), torch.minimum(a.left, b.left)
+    bottom = torch.maximum(a.top + a.values.shape[2], b.top + b.values.shape[2])
+    right = torch.maximum(a.left + a.values.shape[3], b.left + b.values.shape[3])
+    height, width = int((bottom - top).max()), int((right - left).max())
+    total = _placed(a, top, left, height, width) + _placed(b, top, left, height, width)
+    return Window(total, top, left)
+
+
+def _placed(window: Window, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """The window's values on a larger window that begins at `top`, `left` and has that size."""
+    shift = Window(window.values, window.top - top, window.left - left)
+    down, right = shift.top, shift.left
+    if bool((down == down[0]).all()) and bool((right == right[0]).all()):
+        dy, dx = int(down[0]), int(right[0])
+        h, w = window.values.shape[2:]
+        return F.pad(window.values, (dx, width - w - dx, dy, height - h - dy))
+    return shift.full(height, width)

@@ -1,0 +1,210 @@
+"""Attributions of other schools behind the same face, for comparison. Captum does the work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.observe import observe
+from vizapp.engine.project import strongest
+from vizapp.engine.sites import Site, Unit, channels_first
+from vizapp.engine.tap import Tap
+from vizapp.errors import VizError
+from vizapp.media.drawing import heat, overlay, signed
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.params import Params, knob
+
+
+@dataclass(frozen=True)
+class AttributionParams(Params):
+    """Which attribution, and what it needs."""
+
+    kind: Literal["integrated_gradients", "smoothgrad", "gradcam", "deeplift", "guided_gradcam"] = knob(
+        "integrated_gradients", "The attribution"
+    )
+    steps: int = knob(32, "Steps of integrated gradients, or noisy samples of SmoothGrad", low=2, high=500)
+    noise: float = knob(0.15, "SmoothGrad's noise, as a share of the input's range", low=0.01, high=1)
+    layer: str = knob("", "Grad-CAM's layer, a module; by default the last one whose output has cells")
+    seed: int = knob(0, "Of the noise", low=0, high=2**31 - 1)
+
+
+class UnitOf(nn.Module):
+    """A network that answers with one unit's activation `[N 1]`: what Captum is given to explain."""
+
+    def __init__(self, module: nn.Module, site: Site, unit: Unit, cell: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.module, self._site, self._unit, self._cell = module, site, unit, cell
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """The unit's activation on each picture of `[N C H W]`."""
+        with Tap(self.module, {self._site.name}, stop=False) as tap:
+            self.module(batch)
+        maps = channels_first(tap.kept[self._site.name], self._site.layout)
+        values = maps[:, self._unit.channel]
+        return (values if self._cell is None else values[:, self._cell[0], self._cell[1]])[:, None]
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """A copy that shares the weights and whose activations do not write into their inputs.
+
+    Captum hangs hooks on modules; on the shared module another thread would run into them, and an in-place activation
+    breaks them.
+    """
+    shared = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    copied = copy.deepcopy(module, dict(shared))
+    for part in copied.modules():
+        if isinstance(getattr(part, "inplace", None), bool):
+            part.inplace = False  # type: ignore[assignment]
+    return copied
+
+
+def attribution(question: Question, params: AttributionParams, job: Job) -> Result:
+    """How much each pixel counts for the unit, by a method from Captum.
+
+    `arrays`: `attribution` `[H W]` float32, summed over colours (Grad-CAM: resized from its layer, not below zero).
+    """
+    network, unit = question.network, question.the_unit()
+    site = network.site(unit.site)
+    batch = network.prepare(question.the_picture())
+    maps = observe(network.module, batch, [site])[site.name][0]
+    cell = strongest(maps, unit)
+    inner = private_copy(network.module)
+    model = UnitOf(inner, site, unit, cell).eval()
+    job.tick(0.1)
+    try:
+        with torch.enable_grad():
+            values, note = _RUN[params.kind](model, inner, batch, params)
+    except (AssertionError, RuntimeError, AttributeError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise VizError(f"Captum cannot compute {params.kind} on this network: {reason}") from error
+    pixels = values.detach().float().cpu().numpy()
+    seen = network.seen(question.the_picture())
+    panels = (
+        Panel("seen", seen, "The picture as the network sees it."),
+        Panel("attribution", signed(pixels), f"{params.kind} of {unit.site}:{unit.channel}, signed."),
+        Panel("overlay", overlay(seen, heat(np.abs(pixels)), 0.6), "Its size, over the picture."),
+    )
+    facts = {"attribution": f"{params.kind}, computed by Captum {_captum_version()}", "note": note}
+    return Result("attribution", {"attribution": pixels}, panels, {k: v for k, v in facts.items() if v})
+
+
+def _captum_version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("captum")
+
+
+def _summed(values: Tensor) -> Tensor:
+    return values[0].sum(0)  # [H W]
+
+
+def _integrated_gradients(
+    model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams
+) -> tuple[Tensor, str]:
+    from captum.attr import IntegratedGradients
+
+    found = IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=8)
+    return _summed(found), f"{p.steps} steps from the mean colour."
+
+
+def _smoothgrad(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+    from captum.attr import NoiseTunnel, Saliency
+
+    with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
+        torch.manual_seed(p.seed)
+        found = NoiseTunnel(Saliency(model)).attribute(
+            batch, nt_type="smoothgrad", nt_samples=p.steps, nt_samples_batch_size=8, target=0, abs=False,
+            stdevs=p.noise * float(batch.max() - batch.min()),
+        )  # fmt: skip
+    return _summed(found), f"{p.steps} noisy samples."
+
+
+def _deeplift(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+    from captum.attr import DeepLift
+
+    found = DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
+    return _summed(found), f"Against the mean colour. {_visible(model)}"
+
+
+def _gradcam(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+    from captum.attr import LayerGradCam
+
+    name, layer = _layer(inner, batch, p.layer)
+    found = LayerGradCam(model, layer).attribute(batch, target=0, relu_attributions=True)
+    found = nn.functional.interpolate(found, size=batch.shape[2:], mode="bilinear", align_corners=False)
+    return _summed(found), f"At layer {name}."
+
+
+def _guided_gradcam(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+    from captum.attr import GuidedGradCam
+
+    name, layer = _layer(inner, batch, p.layer)
+    found = GuidedGradCam(model, layer).attribute(batch.clone().requires_grad_(), target=0, interpolate_mode="bilinear")
+    return _summed(found), f"At layer {name}. {_visible(model)}"
+
+
+def _visible(model: nn.Module) -> str:
+    count = sum(isinstance(part, nn.ReLU) for part in model.modules())
+    return (
+        f"Captum sees {count} ReLU modules; functional ones get their plain gradient (the method projection sees all)."
+    )
+
+
+def _layer(inner: nn.Module, batch: Tensor, wanted: str) -> tuple[str, nn.Module]:
+    """The module of that name, or the last one without parts whose output has more than one cell."""
+    modules = dict(inner.named_modules())
+    if wanted:
+        if wanted not in modules or wanted == "":
+            raise VizError(f"The network has no module {wanted!r} for Grad-CAM; leave layer empty for the last map.")
+        return wanted, modules[wanted]
+    kept: dict[str, tuple[int, ...]] = {}
+    handles = [
+        part.register_forward_hook(_note(kept, name)) for name, part in modules.items() if not any(part.children())
+    ]  # on the private copy
+    try:
+        with torch.no_grad():
+            inner(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    with_cells = [name for name, shape in kept.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
+    if not with_cells:
+        raise VizError("Grad-CAM needs a layer with cells (a feature map); this network has none.")
+    return with_cells[-1], modules[with_cells[-1]]
+
+
+def _note(kept: dict[str, tuple[int, ...]], name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            kept.pop(name, None)
+            kept[name] = tuple(output.shape)
+
+    return hook
+
+
+_Run = Callable[[nn.Module, nn.Module, Tensor, AttributionParams], "tuple[Tensor, str]"]
+_RUN: dict[str, _Run] = {
+    "integrated_gradients": _integrated_gradients,
+    "smoothgrad": _smoothgrad,
+    "gradcam": _gradcam,
+    "deeplift": _deeplift,
+    "guided_gradcam": _guided_gradcam,
+}
+
+METHOD = Method(
+    key="attribution",
+    title="Attribution",
+    source="Sundararajan 2017 (integrated gradients); Smilkov 2017 (SmoothGrad); Selvaraju 2017 (Grad-CAM, guided "
+    "Grad-CAM); Shrikumar 2017 (DeepLIFT)",
+    params=AttributionParams,
+    run=attribution,
+    needs=frozenset({"picture", "unit"}),
+)

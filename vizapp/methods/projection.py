@@ -1,0 +1,147 @@
+"""Deconvnet, guided and gradient projections: what in this picture excites a unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from vizapp.engine.fields import fields
+from vizapp.engine.project import Certificate, project
+from vizapp.engine.rules import Rule
+from vizapp.engine.sites import Unit
+from vizapp.media.drawing import signed
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.params import Params, knob
+
+CAUTION = (
+    "It shows what in this picture excites the unit, given the pooling switches. It hardly depends on later layers and is "
+    "no explanation of the class decision (Nie 2018, Adebayo 2018, Sixt 2020)."
+)
+
+
+@dataclass(frozen=True)
+class ProjectionParams(Params):
+    """The rule, and each point that the papers leave open."""
+
+    rule: Literal["deconvnet", "guided", "gradient"] = knob("deconvnet", "What a rectifier sends down")
+    seed: Literal["value", "one"] = knob("value", "Start with the unit's activation, or with 1")
+    extent: Literal["cell", "map"] = knob(
+        "cell", "Start at one cell (the strongest, or the unit's), or at the whole map"
+    )
+    pools: Literal["sum", "overwrite"] = knob("sum", "What overlapping pooling windows do at one location")
+    response_norm: Literal["identity", "derivative"] = knob("identity", "How local response norm is passed")
+    gates: Literal["held", "derivative"] = knob(
+        "held", "Gates (squeeze and excitation) held constant, or differentiated"
+    )
+    extended: bool = knob(True, "ReLU6, SiLU, GELU … by the rectifier's rule; else by their true derivative")
+
+
+def projection(question: Question, params: ProjectionParams, job: Job) -> Result:
+    """What in the picture excites the unit, sent down to the pixels.
+
+    `arrays`: `projection` `[H W 3]` float32, signed, in the network's normalised input space; `patch` uint8 `[h w 3]`, the
+    part of the picture that the unit's cell can see (grey where it reaches over the border); `field` (top, left, bottom,
+    right) in input pixels, which may reach over the border; `activation` of the unit.
+    """
+    network, unit, picture = question.network, question.the_unit(), question.the_picture()
+    rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
+    batch = network.prepare(picture)
+    (down,) = project(network.module, batch, [unit], network.sites, rule, params.seed, params.extent)
+    job.tick(0.7)
+    pixels = in_three_channels(down.values[0])
+    cell = down.cells[0]
+    box = receptive_field(question, batch, unit.site, cell if params.extent == "cell" else None)
+    seen = network.seen(picture)
+    patch = cut(seen, box)
+    arrays = {
+        "projection": pixels,
+        "patch": patch,
+        "field": np.array(box, np.int64),
+        "activation": np.array(float(down.activations[0]), np.float32),
+    }
+    where = "" if cell is None or params.extent == "map" else f" at cell {cell[0]},{cell[1]}"
+    name = _unit_name(question, unit)
+    panels = (
+        Panel("seen", seen, "The picture as the network sees it."),
+        Panel(
+            "projection", signed(pixels), f"{params.rule}: {name}{where}, activation {float(down.activations[0]):.4g}."
+        ),
+        Panel("patch", patch, "What the cell can see of the picture."),
+        Panel("projection-patch", cut(signed(pixels), box), "The same part of the projection."),
+    )
+    facts = {
+        "unit": f"{name}{where}",
+        "certificate": certificate_text(down.certificate, params.rule),
+        "caution": CAUTION,
+    }
+    if not np.any(pixels):
+        facts["silent"] = (
+            "Nothing reaches the pixels: the unit is at or below zero here, or all of its signal was rectified away."
+        )
+    return Result("projection", arrays, panels, facts)
+
+
+def in_three_channels(values: torch.Tensor) -> np.ndarray:
+    """A projection `[C H W]` as float32 `[H W 3]`; a grey network's one channel stands three times."""
+    pixels = values.permute(1, 2, 0).float().cpu().numpy()
+    return np.ascontiguousarray(
+        np.broadcast_to(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1], (*pixels.shape[:2], 3))
+    )
+
+
+def receptive_field(
+    question: Question, batch: torch.Tensor, site: str, cell: tuple[int, int] | None
+) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the cell in input pixels; all that the site sees when there is no cell."""
+    field = fields(question.network.module, batch)[site]
+    if cell is not None and field.rows.axis is not None:
+        return field.box(cell)
+    return (0, 0, int(batch.shape[2]), int(batch.shape[3]))
+
+
+def cut(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """The box's part of uint8 `[H W 3]`, mid-grey where it lies outside; the whole picture if the box is larger than it."""
+    top, left, bottom, right = box
+    height, width = pixels.shape[:2]
+    if bottom - top >= height or right - left >= width:
+        return pixels
+    patch = np.full((bottom - top, right - left, 3), 128, np.uint8)
+    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+    patch[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+    return patch
+
+
+def certificate_text(certificate: Certificate, rule: str) -> str:
+    """The certificate as a sentence."""
+    count = certificate.nonlinearities
+    pools = (
+        f"{certificate.switches} max pools with switches" if certificate.switches != 1 else "1 max pool with switches"
+    )
+    gates = f", {certificate.gates} gates held constant" if certificate.gates else ""
+    if rule == "gradient":
+        return f"{count} non-linearities between unit and pixels, all differentiated (gradient); {pools}{gates}."
+    return (
+        f"{count} non-linearities between unit and pixels: {certificate.paper} reversed by the paper's rule, "
+        f"{certificate.extended} by an extended rule, {certificate.differentiated} only differentiated; {pools}{gates}."
+    )
+
+
+def _unit_name(question: Question, unit: Unit) -> str:
+    network = question.network
+    site = network.site(unit.site)
+    if site == network.sites[-1] and site.channels == len(network.categories):
+        return f"class {network.categories[unit.channel]} ({unit.site}:{unit.channel})"
+    return f"{unit.site}:{unit.channel}"
+
+
+METHOD = Method(
+    key="projection",
+    title="Projection",
+    source="Zeiler & Fergus 2013, section 2.1; Springenberg et al. 2014; Simonyan et al. 2013",
+    params=ProjectionParams,
+    run=projection,
+    needs=frozenset({"picture", "unit"}),
+)

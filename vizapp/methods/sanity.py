@@ -1,0 +1,131 @@
+"""Adebayo's sanity check of a projection: does it change when what the network has learnt is taken away?"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.project import project
+from vizapp.engine.rules import Rule
+from vizapp.engine.sites import Unit
+from vizapp.engine.tape import record, slots
+from vizapp.media.drawing import signed
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.params import Params, knob
+from vizapp.methods.projection import in_three_channels
+
+
+@dataclass(frozen=True)
+class SanityParams(Params):
+    """Which projection is checked."""
+
+    rule: Literal["deconvnet", "guided", "gradient"] = knob("deconvnet", "What a rectifier sends down")
+    seed: int = knob(0, "Of the random weights", low=0, high=2**31 - 1)
+
+
+def sanity(question: Question, params: SanityParams, job: Job) -> Result:
+    """The unit's projection beside those of the same unit with randomised weights (Adebayo et al. 2018).
+
+    "above" randomises every layer above the unit (for a class, the last layer, which is the unit itself); "upper" the upper
+    half of the layers between pixels and unit; "all" every layer. All three go down from the cell that is strongest in
+    the trained network, with seed 1. `arrays`: `projection`, `above`, `upper`, `all` `[H W 3]`; `similarity` `[3]`: the rank
+    correlation (Spearman) of their absolute values with the trained projection's, 1 when nothing changes.
+    """
+    network, unit = question.network, question.the_unit()
+    batch, rule = network.prepare(question.the_picture()), Rule(params.rule)
+    (trained,) = project(network.module, batch, [unit], network.sites, rule, "one")
+    fixed = Unit(unit.site, unit.channel, trained.cells[0])
+    below = _layers_below(network.module, batch, unit.site, rule)
+    every = [name for name, part in network.module.named_modules() if _learns(part)]
+    above = [name for name in every if name not in below] or below[-1:]
+    chosen = {"above": above, "upper": below[len(below) // 2 :], "all": every}
+    arrays = {"projection": in_three_channels(trained.values[0])}
+    panels = [Panel("trained", signed(arrays["projection"]), "The trained network.")]
+    similarity = []
+    for number, (name, layers) in enumerate(chosen.items()):
+        changed = randomised(network.module, layers, params.seed)
+        (down,) = project(changed, batch, [fixed], network.sites, rule, "one")
+        arrays[name] = in_three_channels(down.values[0])
+        similarity.append(rank_correlation(np.abs(arrays["projection"]), np.abs(arrays[name])))
+        panels.append(Panel(name, signed(arrays[name]), f"{_WORDS[name]}: similarity {similarity[-1]:.2f}."))
+        job.tick((number + 1) / len(chosen))
+    arrays["similarity"] = np.array(similarity, np.float32)
+    facts = {
+        "similarity": "; ".join(
+            f"{_WORDS[name].lower()} {value:.2f}" for name, value in zip(chosen, similarity, strict=True)
+        ),
+        "reading": "1 means that the picture does not depend on what was randomised, and so does not show what it has learnt.",
+    }
+    return Result("sanity", arrays, tuple(panels), facts)
+
+
+_WORDS = {
+    "above": "Layers above the unit randomised",
+    "upper": "Upper half randomised",
+    "all": "All weights randomised",
+}
+
+
+def _learns(part: nn.Module) -> bool:
+    return any(parameter.ndim > 1 for parameter in part.parameters(recurse=False))
+
+
+def _layers_below(module: nn.Module, batch: Tensor, site: str, rule: Rule) -> list[str]:
+    """The layers with weights that run before the site, in running order."""
+    paths = {name for name, part in module.named_modules() if _learns(part)}
+    tape = record(module, batch, {site}, rule)
+    found: list[str] = []
+    for step in tape.steps:
+        if next(slots((step.args, step.kwargs)), None) is None:
+            continue
+        base = step.name
+        path = (
+            base
+            if base in paths
+            else base.rpartition("_")[0]
+            if base.rpartition("_")[0] in paths
+            else base.rpartition(".")[0]
+        )
+        if path in paths and path not in found:
+            found.append(path)
+    return found
+
+
+def randomised(module: nn.Module, layers: list[str], seed: int) -> nn.Module:
+    """A copy in which the weights of these layers are shuffled: the same numbers in another order. The rest is shared."""
+    memo = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    changed = copy.deepcopy(module, dict(memo))
+    generator = torch.Generator().manual_seed(seed)
+    for name in layers:
+        part = changed.get_submodule(name)
+        for key, parameter in list(part.named_parameters(recurse=False)):
+            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+            shuffled = parameter.detach().reshape(-1)[order].reshape(parameter.shape)
+            setattr(part, key, nn.Parameter(shuffled, requires_grad=False))
+    return changed
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's correlation of two arrays, ties by their mean rank; 1 for equal arrays, 0 if one is constant."""
+    ranks = []
+    for values in (a, b):
+        _, inverse, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(counts) - (counts - 1) / 2)[inverse])
+    first, second = (rank - rank.mean() for rank in ranks)
+    size = np.sqrt((first**2).sum() * (second**2).sum())
+    return float((first * second).sum() / size) if size > 0 else 0.0
+
+
+METHOD = Method(
+    key="sanity",
+    title="Sanity check",
+    source="Adebayo et al. 2018",
+    params=SanityParams,
+    run=sanity,
+    needs=frozenset({"picture", "unit"}),
+)
