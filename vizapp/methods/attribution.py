@@ -41,9 +41,9 @@ class UnitOf(nn.Module):
         super().__init__()
         self.module, self._site, self._unit, self._cell = module, site, unit, cell
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """The unit's activation on each picture of `[N C H W]`."""
-        with Tap(self.module, {self._site.name}, stop=False) as tap:
+    def forward(self, batch: Tensor, stop: bool = False) -> Tensor:
+        """The unit's activation on each picture of `[N C H W]`; with `stop`, nothing above it is run."""
+        with Tap(self.module, {self._site.name}, stop=stop) as tap:
             self.module(batch)
         maps = channels_first(tap.kept[self._site.name], self._site.layout)
         values = maps[:, self._unit.channel]
@@ -74,12 +74,12 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     batch = network.prepare(question.the_picture())
     maps = observe(network.module, batch, [site])[site.name][0]
     cell = strongest(maps, unit)
-    inner = private_copy(network.module)
-    model = UnitOf(inner, site, unit, cell).eval()
+    model = UnitOf(private_copy(network.module), site, unit, cell)
+    model.eval()
     job.tick(0.1)
     try:
         with torch.enable_grad():
-            values, note = _RUN[params.kind](model, inner, batch, params)
+            values, note = _RUN[params.kind](model, batch, params)
     except (AssertionError, RuntimeError, AttributeError, TypeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -106,16 +106,14 @@ def _summed(values: Tensor) -> Tensor:
     return values[0].sum(0)  # [H W]
 
 
-def _integrated_gradients(
-    model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams
-) -> tuple[Tensor, str]:
+def _integrated_gradients(model: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
     from captum.attr import IntegratedGradients
 
     found = IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=8)
     return _summed(found), f"{p.steps} steps from the mean colour."
 
 
-def _smoothgrad(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
     from captum.attr import NoiseTunnel, Saliency
 
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
@@ -127,28 +125,47 @@ def _smoothgrad(model: nn.Module, inner: nn.Module, batch: Tensor, p: Attributio
     return _summed(found), f"{p.steps} noisy samples."
 
 
-def _deeplift(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _deeplift(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
     from captum.attr import DeepLift
 
     found = DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
     return _summed(found), f"Against the mean colour. {_visible(model)}"
 
 
-def _gradcam(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
     from captum.attr import LayerGradCam
 
-    name, layer = _layer(inner, batch, p.layer)
-    found = LayerGradCam(model, layer).attribute(batch, target=0, relu_attributions=True)
-    found = nn.functional.interpolate(found, size=batch.shape[2:], mode="bilinear", align_corners=False)
-    return _summed(found), f"At layer {name}."
+    for name, layer in _layers(model, batch, p.layer):
+        found = _if_used(LayerGradCam(model, layer).attribute, batch, target=0, relu_attributions=True)
+        if found is not None:
+            found = nn.functional.interpolate(found, size=batch.shape[2:], mode="bilinear", align_corners=False)
+            return _summed(found), f"At layer {name}."
+    raise VizError(_NO_LAYER)
 
 
-def _guided_gradcam(model: nn.Module, inner: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
     from captum.attr import GuidedGradCam
 
-    name, layer = _layer(inner, batch, p.layer)
-    found = GuidedGradCam(model, layer).attribute(batch.clone().requires_grad_(), target=0, interpolate_mode="bilinear")
-    return _summed(found), f"At layer {name}. {_visible(model)}"
+    for name, layer in _layers(model, batch, p.layer):
+        wanting = batch.clone().requires_grad_()
+        found = _if_used(GuidedGradCam(model, layer).attribute, wanting, target=0, interpolate_mode="bilinear")
+        if found is not None:
+            return _summed(found), f"At layer {name}. {_visible(model)}"
+    raise VizError(_NO_LAYER)
+
+
+_NO_LAYER = "Grad-CAM needs a layer with cells (a feature map) that counts for the unit; here there is none."
+
+
+def _if_used(attribute: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor | None:
+    """Captum's answer, or None where nothing of the layer counts for the unit (the other branch of a concatenation)."""
+    try:
+        found = attribute(*args, **kwargs)
+    except RuntimeError as error:
+        if "not to have been used" in str(error) or "not have been used" in str(error):
+            return None
+        raise
+    return found if bool(found.any()) else None
 
 
 def _visible(model: nn.Module) -> str:
@@ -158,27 +175,24 @@ def _visible(model: nn.Module) -> str:
     )
 
 
-def _layer(inner: nn.Module, batch: Tensor, wanted: str) -> tuple[str, nn.Module]:
-    """The module of that name, or the last one without parts whose output has more than one cell."""
-    modules = dict(inner.named_modules())
+def _layers(model: UnitOf, batch: Tensor, wanted: str) -> list[tuple[str, nn.Module]]:
+    """The module of that name; or those without parts that run below the unit and give more than one cell, last first."""
+    modules = dict(model.module.named_modules())
     if wanted:
-        if wanted not in modules or wanted == "":
+        if wanted not in modules:
             raise VizError(f"The network has no module {wanted!r} for Grad-CAM; leave layer empty for the last map.")
-        return wanted, modules[wanted]
+        return [(wanted, modules[wanted])]
     kept: dict[str, tuple[int, ...]] = {}
-    handles = [
-        part.register_forward_hook(_note(kept, name)) for name, part in modules.items() if not any(part.children())
-    ]  # on the private copy
+    leaves = {name: part for name, part in modules.items() if not any(part.children())}
+    handles = [part.register_forward_hook(_note(kept, name)) for name, part in leaves.items()]  # on the private copy
     try:
         with torch.no_grad():
-            inner(batch)
+            model.forward(batch, stop=True)
     finally:
         for handle in handles:
             handle.remove()
     with_cells = [name for name, shape in kept.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
-    if not with_cells:
-        raise VizError("Grad-CAM needs a layer with cells (a feature map); this network has none.")
-    return with_cells[-1], modules[with_cells[-1]]
+    return [(name, modules[name]) for name in reversed(with_cells)]
 
 
 def _note(kept: dict[str, tuple[int, ...]], name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -190,7 +204,7 @@ def _note(kept: dict[str, tuple[int, ...]], name: str) -> Callable[[nn.Module, A
     return hook
 
 
-_Run = Callable[[nn.Module, nn.Module, Tensor, AttributionParams], "tuple[Tensor, str]"]
+_Run = Callable[[UnitOf, Tensor, AttributionParams], "tuple[Tensor, str]"]
 _RUN: dict[str, _Run] = {
     "integrated_gradients": _integrated_gradients,
     "smoothgrad": _smoothgrad,

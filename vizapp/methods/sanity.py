@@ -34,7 +34,7 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     "above" randomises every layer above the unit (for a class, the last layer, which is the unit itself); "upper" the upper
     half of the layers between pixels and unit; "all" every layer. All three go down from the cell that is strongest in
     the trained network, with seed 1. `arrays`: `projection`, `above`, `upper`, `all` `[H W 3]`; `similarity` `[3]`: the rank
-    correlation (Spearman) of their absolute values with the trained projection's, 1 when nothing changes.
+    correlation (Spearman) of their absolute values, where any is not zero, with the trained projection's, 1 when nothing changes.
     """
     network, unit = question.network, question.the_unit()
     batch, rule = network.prepare(question.the_picture()), Rule(params.rule)
@@ -111,10 +111,16 @@ def randomised(module: nn.Module, layers: list[str], seed: int) -> nn.Module:
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's correlation of two arrays, ties by their mean rank; 1 for equal arrays, 0 if one is constant."""
+    """Spearman's correlation of two arrays where at least one of them is not zero, ties by their mean rank.
+
+    The zeros outside of both would make any two small projections alike. 1 for equal arrays, 0 if one is constant.
+    """
+    if np.array_equal(a, b):
+        return 1.0
     ranks = []
-    for values in (a, b):
-        _, inverse, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    somewhere = (a != 0) | (b != 0)
+    for values in (a[somewhere], b[somewhere]):
+        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
         ranks.append((np.cumsum(counts) - (counts - 1) / 2)[inverse])
     first, second = (rank - rank.mean() for rank in ranks)
     size = np.sqrt((first**2).sum() * (second**2).sum())

@@ -1,0 +1,148 @@
+"""projection, attribution and sanity, as their users call them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from captum.attr import IntegratedGradients
+from torch import nn
+
+import vizapp
+import vizapp.media.samples
+from tests.networks import Branching, seeded
+from tests.oracles import out_of_place, steered_projection
+from vizapp.errors import VizError
+from vizapp.methods.sanity import rank_correlation
+from vizapp.zoo.network import Network
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return vizapp.wrap(seeded(Branching()), input_size=(3, 48, 40), categories=list("abcde"))
+
+
+@pytest.fixture(scope="module")
+def picture() -> vizapp.media.picture.Picture:  # type: ignore[name-defined]
+    return vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8), "noise")
+
+
+def test_arrays_are_as_promised(network, picture) -> None:
+    result = vizapp.ask("projection", network, picture, unit=vizapp.Unit("add", 2, (3, 4)))
+    projection, patch, field = (result.arrays[name] for name in ("projection", "patch", "field"))
+    activation = vizapp.ask("activations", network, picture, unit=vizapp.Unit("add", 2)).arrays["activations"][2, 3, 4]
+    assert projection.shape == (48, 40, 3)
+    assert projection.dtype == np.float32
+    assert result.arrays["activation"] == pytest.approx(activation, rel=1e-5)
+    expected = steered_projection(out_of_place(network.module), network.prepare(picture), "add", (2, 3, 4), "deconvnet")
+    if activation > 0:
+        np.testing.assert_allclose(projection, (expected * activation).permute(1, 2, 0), rtol=1e-3, atol=1e-6)
+    top, left, bottom, right = field
+    assert patch.shape == (bottom - top, right - left, 3) or patch.shape == (48, 40, 3)
+    outside = np.ones((48, 40), bool)
+    outside[max(top, 0) : bottom, max(left, 0) : right] = False
+    assert not projection[outside].any(), "a cell gets nothing from where it cannot see"
+
+
+def test_the_patch_is_the_part_of_the_picture_that_the_cell_sees(network, picture) -> None:
+    result = vizapp.ask("projection", network, picture, unit=vizapp.Unit("stem", 1, (10, 8)))
+    top, left, bottom, right = result.arrays["field"]
+    assert (bottom - top, right - left) == (5, 5)
+    np.testing.assert_array_equal(result.arrays["patch"], network.seen(picture)[top:bottom, left:right])
+    corner = vizapp.ask("projection", network, picture, unit=vizapp.Unit("stem", 1, (0, 0)))
+    assert tuple(corner.arrays["field"]) == (-2, -2, 3, 3)
+    np.testing.assert_array_equal(corner.arrays["patch"][2:, 2:], network.seen(picture)[:3, :3])
+    assert (corner.arrays["patch"][:2] == 128).all()
+
+
+def test_no_cell_means_the_strongest_one(network, picture) -> None:
+    maps = vizapp.ask("activations", network, picture, unit=vizapp.Unit("add", 2)).arrays["activations"][2]
+    row, column = np.unravel_index(maps.argmax(), maps.shape)
+    free = vizapp.ask("projection", network, picture, unit=vizapp.Unit("add", 2))
+    named = vizapp.ask("projection", network, picture, unit=vizapp.Unit("add", 2, (int(row), int(column))))
+    np.testing.assert_array_equal(free.arrays["projection"], named.arrays["projection"])
+    assert f"{row},{column}" in free.facts["unit"]
+
+
+def test_the_facts_carry_certificate_and_caution(network, picture) -> None:
+    result = vizapp.ask("projection", network, picture, unit=vizapp.class_unit(network, "c"), rule="guided")
+    assert (
+        "4 reversed by the paper's rule, 0 by an extended rule, 0 only differentiated; 1 max pool"
+        in result.facts["certificate"]
+    )
+    assert "no explanation of the class decision" in result.facts["caution"]
+    gradient = vizapp.ask("projection", network, picture, unit=vizapp.class_unit(network, "c"), rule="gradient")
+    assert "all differentiated" in gradient.facts["certificate"]
+
+
+def test_grey_networks_give_three_equal_channels() -> None:
+    network = vizapp.load("vizapp/lenet5-digits", device="cpu")
+    result = vizapp.ask(
+        "projection", network, vizapp.media.samples.open_sample("digit 3"), unit=vizapp.Unit("features.4", 3)
+    )
+    projection = result.arrays["projection"]
+    assert projection.shape == (28, 28, 3)
+    assert projection.any()
+    np.testing.assert_array_equal(projection[..., 0], projection[..., 2])
+
+
+@pytest.mark.parametrize("module", [torch.jit.script(Branching()), torch.compile(Branching())])
+def test_modules_that_cannot_be_seen_into_are_refused(module: nn.Module) -> None:
+    with pytest.raises(VizError):
+        vizapp.wrap(module, input_size=(3, 48, 40))
+
+
+def test_quantised_modules_are_refused() -> None:
+    with pytest.raises(VizError, match=r"[Qq]uanti"):
+        vizapp.load("torchvision/quantized_mobilenet_v2")
+
+
+@pytest.mark.parametrize("kind", ["integrated_gradients", "smoothgrad", "gradcam", "deeplift", "guided_gradcam"])
+def test_every_attribution_answers_for_classes_and_hidden_units(kind: str) -> None:
+    torch.manual_seed(0)
+    network = vizapp.wrap(torchvision.models.squeezenet1_1(weights=None), input_size=(3, 64, 64))
+    picture = vizapp.media.samples.open_sample("chelsea")
+    hooks = [len(part._forward_hooks) + len(part._backward_hooks) for part in network.module.modules()]
+    top = vizapp.ask("predict", network, picture).table[0]["class"]  # others may be silent, with random weights
+    strong = vizapp.ask("activations", network, picture, unit=vizapp.Unit("features.7.cat", 0)).table[0]["channel"]
+    for unit in (vizapp.class_unit(network, top), vizapp.Unit("features.7.cat", strong)):
+        result = vizapp.ask("attribution", network, picture, unit=unit, kind=kind, steps=3)
+        assert result.arrays["attribution"].shape == (64, 64)
+        assert np.isfinite(result.arrays["attribution"]).all()
+        assert result.arrays["attribution"].any()
+    assert hooks == [len(part._forward_hooks) + len(part._backward_hooks) for part in network.module.modules()]
+
+
+def test_attribution_is_captums(network, picture) -> None:
+    result = vizapp.ask("attribution", network, picture, unit=vizapp.class_unit(network, "b"), steps=16)
+    expected = IntegratedGradients(out_of_place(network.module)).attribute(
+        network.prepare(picture), target=1, n_steps=16
+    )
+    np.testing.assert_allclose(result.arrays["attribution"], expected[0].sum(0).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_what_captum_cannot_do_is_told(network, picture) -> None:
+    with pytest.raises(VizError, match="no module 'nowhere'"):
+        vizapp.ask(
+            "attribution", network, picture, unit=vizapp.class_unit(network, "b"), kind="gradcam", layer="nowhere"
+        )
+
+
+def test_sanity_compares_with_randomised_networks(network, picture) -> None:
+    state = {key: value.clone() for key, value in network.module.state_dict().items()}
+    result = vizapp.ask("sanity", network, picture, unit=vizapp.Unit("relu", 2))
+    above, _, every = result.arrays["similarity"]
+    assert above == pytest.approx(1), "layers above a hidden unit have no part in its projection"
+    np.testing.assert_array_equal(result.arrays["above"], result.arrays["projection"])
+    assert every < 0.99
+    assert all(torch.equal(value, state[key]) for key, value in network.module.state_dict().items())
+
+
+def test_rank_correlation() -> None:
+    a = np.array([1.0, 2.0, 3.0, 4.0])
+    assert rank_correlation(a, a**3) == pytest.approx(1)
+    assert rank_correlation(a, -a) == pytest.approx(-1)
+    assert rank_correlation(a, np.ones(4)) == 0
+    # scipy.stats.spearmanr([1, 2, 2, 4], [1, 3, 2, 4]) is 0.9487
+    assert rank_correlation(np.array([1.0, 2, 2, 4]), np.array([1.0, 3, 2, 4])) == pytest.approx(0.9487, abs=1e-4)
