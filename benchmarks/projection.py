@@ -20,8 +20,7 @@ import torchvision
 from captum.attr import NeuronDeconvolution, NeuronGuidedBackprop
 from torch import nn
 
-from vizapp.engine.chunks import chunk_size
-from vizapp.engine.project import _bytes_per_unit, project
+from vizapp.engine.project import project
 from vizapp.engine.rules import Rule
 from vizapp.engine.signal import Window
 from vizapp.engine.sites import Unit, survey
@@ -84,7 +83,7 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}, {options.units} units, 224 x 224, float32, random weights")
     print(
         f"{'network':9} {'layer':16} {'field':>6} {'rule':10} {'ours':>8} {'peer':>8} {'ratio':>6} {'bound':>6} {'of it':>6} "
-        f"{'deviation':>9} {'chunk':>6}"
+        f"{'deviation':>9}"
     )
     for network in options.networks:
         torch.manual_seed(0)
@@ -103,7 +102,6 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
     step = max(1, site.channels // options.units)
     units = [Unit(layer, channel) for channel in range(0, step * options.units, step)]
     target = module.get_submodule(layer.rpartition("_")[0] if layer.rpartition("_")[2].isdigit() else layer)
-    chunk = min(options.units, chunk_size(_bytes_per_unit(record(module, picture, {layer}, Rule())), picture.device))
     for rule, peer in PEERS.items():
         Counting.spent = 0
         project(module, picture, units, sites, Counting(rule), seed="one")
@@ -129,7 +127,7 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
         ratio, bound = theirs / ours, peer_work / ours_work
         print(
             f"{network:9} {layer:16} {field:6} {rule:10} {ours:7.2f}s {theirs:7.2f}s {ratio:6.1f} {bound:6.1f} "
-            f"{ratio / bound:6.0%} {agreed} {chunk:6}",
+            f"{ratio / bound:6.0%} {agreed} ",
             flush=True,
         )
 

@@ -84,21 +84,30 @@ def _down(
     value, activation = tape.values[site.name]
     maps = channels_first(activation, site.layout)[0]  # [channels h w] or [channels]
     cells = tuple(strongest(maps, unit) for unit in units)
-    certificate = Certificate()
     parts: list[Tensor] = []
+    certificate, peak = Certificate(), 0
 
-    def run(part: Sequence[int]) -> tuple[Tensor, Certificate]:
+    def run(part: Sequence[int]) -> Tensor:
+        nonlocal certificate, peak
         started = _seed(maps, activation, site.layout, [units[i] for i in part], [cells[i] for i in part], seed, extent)
-        return _walk(tape, value, started, rule)
+        down, certificate, widest = _walk(tape, value, started, rule)
+        peak = widest // len(part)
+        return down
 
-    size = chunk_size(_bytes_per_unit(tape), activation.device)
-    for down, certificate in in_chunks(range(len(units)), run, size, tick):  # noqa: B007
-        parts.append(down)
+    # The first few units show how wide their windows get; the rest go down in chunks that fit.
+    first = range(min(4, len(units)))
+    parts += in_chunks(first, run, len(first))
+    rest = range(len(first), len(units))
+    size = min(chunk_size(3 * peak, activation.device), max(1, _BEST_CHUNK[activation.device.type] // max(1, peak)))
+    parts += in_chunks(rest, run, size, tick)
     reached = torch.stack(
         [maps[u.channel] if c is None else maps[u.channel][c] for u, c in zip(units, cells, strict=True)]
     )
-    values = torch.cat(parts)
-    return Projections(values, reached, cells, certificate)
+    return Projections(torch.cat(parts), reached, cells, certificate)
+
+
+# Bytes of the widest signal of a chunk beyond which larger chunks were slower (CPU: the caches), or gained nothing.
+_BEST_CHUNK = {"cpu": 100 * 2**20, "cuda": 4 * 2**30}
 
 
 def strongest(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
@@ -109,12 +118,6 @@ def strongest(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
         return unit.cell
     index = int(maps[unit.channel].argmax())
     return index // maps.shape[2], index % maps.shape[2]
-
-
-def _bytes_per_unit(tape: Tape) -> int:
-    """What a unit's signal takes at the widest activation, when it covers the whole map; three at a time are alive."""
-    widest = max(torch.Size(shape).numel() for shape in tape.shapes)
-    return 3 * 4 * widest
 
 
 def _seed(
@@ -155,10 +158,11 @@ def _laid_out(whole: Tensor, activation: Tensor, layout: Layout) -> Signal:
     return lifted(whole[:, None], tuple(activation.shape))
 
 
-def _walk(tape: Tape, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate]:
-    """Send the signals from a value down to the picture `[K C H W]`."""
+def _walk(tape: Tape, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate, int]:
+    """Send signals from a value down to the picture `[K C H W]`; also the certificate, and the bytes of the widest signal."""
     signals: dict[int, Signal] = {value: start}
     counts: dict[Share, int] = {}
+    peak = _bytes(start)
     for step in reversed(tape.steps):
         arriving = [signals.pop(output, None) for output in step.outputs]
         if all(signal is None for signal in arriving):
@@ -168,13 +172,19 @@ def _walk(tape: Tape, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Ce
             counts[counted] = counts.get(counted, 0) + 1
         for target, signal in zip(step.inputs, leaving, strict=True):
             if signal is not None:
+                peak = max(peak, _bytes(signal))
                 signals[target] = _sum(signals[target], signal) if target in signals else signal
     picture = tape.shapes[0]
     if 0 not in signals:  # nothing reached the pixels: the unit does not depend on them
         units = start.units if isinstance(start, Window) else len(start)
         like = start.values if isinstance(start, Window) else start
-        return like.new_zeros(units, *picture[1:]), Certificate(**counts)
-    return spread(signals[0], picture)[:, 0], Certificate(**counts)
+        return like.new_zeros(units, *picture[1:]), Certificate(**counts), peak
+    return spread(signals[0], picture)[:, 0], Certificate(**counts), peak
+
+
+def _bytes(signal: Signal) -> int:
+    values = signal.values if isinstance(signal, Window) else signal
+    return values.numel() * values.element_size()
 
 
 def _sum(a: Signal, b: Signal) -> Signal:

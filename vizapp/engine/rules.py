@@ -60,6 +60,8 @@ class Rule:
             pool = F.max_pool2d_with_indices if base == "max_pool2d" else F.adaptive_max_pool2d_with_indices
             kwargs = {key: value for key, value in kwargs.items() if key != "return_indices"}
             output, switches = pool(*args, **kwargs)
+            if base == "max_pool2d":
+                return {"taps": _taps(switches, args, kwargs)}, output
             return {"switches": switches}, output
         saved: dict[str, Any] = {}
         if self._has_derivative(base):
@@ -141,7 +143,7 @@ class Rule:
         if base == "max_pool2d":
             return [_max_pool(step, signal, shape, self.pools)], "switches"
         if base == "adaptive_max_pool2d":
-            return [_unpooled(signal, step.saved["switches"], shape, (shape[2], shape[3]), self.pools)], "switches"
+            return [_adaptive_max_pool(step, signal, shape)], "switches"
         if base == "avg_pool2d":
             down = _average_pool(step, signal, shape)
             return None if down is None else ([down], None)
@@ -225,50 +227,62 @@ def _batch_norm(step: Step, signal: Window) -> Window:
     return signal.with_values(signal.values * scale[:, None, None].to(signal.values.dtype))
 
 
-def _max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools: str) -> Window:
-    kernel = argument(step.args, step.kwargs, 1, "kernel_size", 1)
-    stride = pair(argument(step.args, step.kwargs, 2, "stride", kernel) or kernel)
-    kernel, padding = pair(kernel), pair(argument(step.args, step.kwargs, 3, "padding", 0))
-    dilation = pair(argument(step.args, step.kwargs, 4, "dilation", 1))
-    h, w = signal.values.shape[2:]
-    size = (
-        (h - 1) * stride[0] + (kernel[0] - 1) * dilation[0] + 1,
-        (w - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1,
+def _pool_geometry(args: Any, kwargs: Any) -> tuple[tuple[int, int], ...]:
+    """Kernel, stride, padding and dilation of a max pool."""
+    kernel = argument(args, kwargs, 1, "kernel_size", 1)
+    stride = argument(args, kwargs, 2, "stride", kernel) or kernel
+    return (
+        pair(kernel),
+        pair(stride),
+        pair(argument(args, kwargs, 3, "padding", 0)),
+        pair(argument(args, kwargs, 4, "dilation", 1)),
     )
-    if size[0] >= shape[2] and size[1] >= shape[3]:
-        return _unpooled(signal, step.saved["switches"], shape, (shape[2], shape[3]), pools)
+
+
+def _taps(switches: Tensor, args: Any, kwargs: Any) -> Tensor:
+    """Which place of its own window each maximum was at, counted row by row: `[1 C h w]`, one byte each if that is enough."""
+    kernel, stride, padding, dilation = _pool_geometry(args, kwargs)
+    width = argument(args, kwargs, 0, "input", None).shape[-1]
+    rows, columns = (torch.arange(n, device=switches.device) for n in switches.shape[-2:])
+    row = torch.div(switches, width, rounding_mode="floor") - (rows * stride[0] - padding[0])[:, None]
+    column = switches % width - (columns * stride[1] - padding[1])
+    taps = torch.div(row, dilation[0], rounding_mode="floor") * kernel[1] + torch.div(
+        column, dilation[1], rounding_mode="floor"
+    )
+    return taps.to(torch.uint8 if kernel[0] * kernel[1] < 256 else torch.int32)
+
+
+def _max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools: str) -> Window:
+    """Each number at the place of its region's maximum, one place of the window after the other.
+
+    Where regions overlap the numbers add up, or that of the last region in reading order stays.
+    """
+    kernel, stride, padding, dilation = _pool_geometry(step.args, step.kwargs)
+    units, channels, h, w = signal.values.shape
+    taps = signal.cut(step.saved["taps"])
+    size = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip((h, w), stride, kernel, dilation, strict=True)]
+    down = signal.values.new_zeros(units, channels, *size)
+    for tap in reversed(range(kernel[0] * kernel[1])):  # a later region reaches a pixel with an earlier place
+        y, x = tap // kernel[1] * dilation[0], tap % kernel[1] * dilation[1]
+        part = down[:, :, y : y + (h - 1) * stride[0] + 1 : stride[0], x : x + (w - 1) * stride[1] + 1 : stride[1]]
+        here = taps == tap
+        if pools == "sum":
+            part += signal.values * here
+        else:
+            part.copy_(torch.where(here, signal.values, part))
     top, left = signal.top * stride[0] - padding[0], signal.left * stride[1] - padding[1]
-    return _unpooled(signal, step.saved["switches"], shape, size, pools, top, left)
+    return Window(down, top, left).fitted(shape[2], shape[3])
 
 
-def _unpooled(
-    signal: Window, switches: Tensor, shape: tuple[int, ...], size: tuple[int, int], pools: str,
-    top: Tensor | None = None, left: Tensor | None = None,
-) -> Window:  # fmt: skip
-    """Each number at the location of its region's maximum; `top`, `left` and `size` say on which window."""
-    top = torch.zeros_like(signal.top) if top is None else top
-    left = torch.zeros_like(signal.left) if left is None else left
-    at = signal.cut(switches).expand(signal.units, -1, -1, -1)  # [K C h w] index into H·W
-    row = torch.div(at, shape[3], rounding_mode="floor") - top[:, None, None, None]
-    column = at % shape[3] - left[:, None, None, None]
-    # Cells of the window that lie outside of the map carry nothing; their clamped switches may point anywhere.
-    outside = (row < 0) | (row >= size[0]) | (column < 0) | (column >= size[1])
-    values = signal.values.masked_fill(outside, 0)
-    index = (row * size[1] + column).masked_fill(outside, 0).flatten(2)
-    down = values.new_zeros(signal.units, values.shape[1], size[0] * size[1])
-    if pools == "sum":
-        down.scatter_add_(2, index, values.flatten(2))
-    else:
-        index = index.masked_fill(outside.flatten(2), size[0] * size[1] - 1) if bool(outside.any()) else index
-        down = _overwritten(down, index, values.flatten(2))
-    return Window(down.unflatten(2, size), top, left)
-
-
-def _overwritten(down: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """Of several numbers for one location the last one in reading order stays, on every device."""
-    order = torch.arange(index.shape[2], device=index.device).expand_as(index)
-    last = torch.full_like(down, -1, dtype=torch.int64).scatter_reduce_(2, index, order, "amax")
-    return torch.where(last >= 0, values.gather(2, last.clamp_min(0)), down)
+def _adaptive_max_pool(step: Step, signal: Window, shape: tuple[int, ...]) -> Window:
+    """Each number at the location of its region's maximum; regions of irregular size, on the whole map."""
+    values = signal.full(*step.saved["switches"].shape[2:])
+    index = step.saved["switches"].expand(signal.units, -1, -1, -1).flatten(2)
+    down = values.new_zeros(signal.units, values.shape[1], shape[2] * shape[3]).scatter_add_(
+        2, index, values.flatten(2)
+    )
+    zero = torch.zeros_like(signal.top)
+    return Window(down.unflatten(2, (shape[2], shape[3])), zero, zero)
 
 
 def _average_pool(step: Step, signal: Window, shape: tuple[int, ...]) -> Window | None:

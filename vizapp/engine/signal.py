@@ -45,17 +45,23 @@ class Window:
         return whole[:, :, :height, :width]
 
     def fitted(self, height: int, width: int) -> Window:
-        """The same signals with what lies outside of a map of that size set to zero, on the whole map if that is smaller."""
+        """The same signals, zero outside of a map of that size, on the whole map if that is smaller.
+
+        Writes into `values`: for signals that were just made.
+        """
         _, _, h, w = self.values.shape
         if h >= height and w >= width:
             zero = torch.zeros_like(self.top)
             return Window(self.full(height, width), zero, zero)
         values = self.values
-        for start, extent, length, axis in ((self.top, h, height, 2), (self.left, w, width, 3)):
-            if bool((start < 0).any()) or bool((start + extent > length).any()):
-                inside = _inside(start, extent, length)[1]
-                values = values * inside.reshape(-1, 1, *((extent, 1) if axis == 2 else (1, extent)))
-        return Window(values, self.top, self.left)
+        for axis, start, extent, length in ((2, self.top, h, height), (3, self.left, w, width)):
+            first, last = int(start.min()), int(start.max()) + extent
+            if first < 0 or last > length:
+                for unit, begin in enumerate(start.tolist()):  # a few slices cost less than a mask of everything
+                    values[unit].narrow(axis - 1, 0, min(max(-begin, 0), extent)).zero_()
+                    over = min(max(begin + extent - length, 0), extent)
+                    values[unit].narrow(axis - 1, extent - over, over).zero_()
+        return self
 
     def cut(self, values: Tensor) -> Tensor:
         """The windows of a forward activation `[1 C H W]`: `[K C h w]`, or `[1 C H W]` when the window is the map."""
@@ -63,9 +69,17 @@ class Window:
         if self.covers(height, width) or (height == 1 and width == 1):
             return values
         _, _, h, w = self.values.shape
-        rows = _inside(self.top, h, height)[0].clamp(0, height - 1)
-        columns = _inside(self.left, w, width)[0].clamp(0, width - 1)
-        return values[0].permute(1, 2, 0)[rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        tops, lefts = self.top.tolist(), self.left.tolist()
+        around = (  # left, right, top, bottom: so that every window lies inside
+            max(0, -min(lefts)), max(0, max(lefts) + w - width), max(0, -min(tops)), max(0, max(tops) + h - height)
+        )  # fmt: skip
+        whole = F.pad(values, around)[0] if any(around) else values[0]
+        return torch.stack(
+            [
+                whole[:, t + around[2] : t + around[2] + h, s + around[0] : s + around[0] + w]
+                for t, s in zip(tops, lefts, strict=True)
+            ]
+        )
 
     def with_values(self, values: Tensor) -> Window:
         """Other values on the same windows."""
