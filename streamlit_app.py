@@ -1,0 +1,21 @@
+"""The app: page configuration and navigation. A new page is a file in `vizapp/ui/pages` and a row below."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from vizapp.ui import state
+from vizapp.ui.frame import ICON, Row, show
+
+st.set_page_config("vizapp", ICON, layout="wide", initial_sidebar_state=300)
+
+show(
+    [
+        Row("predict.py", "Predict", ":material/leaderboard:", (state.TOP, state.CROPS), default=True),
+        Row(
+            "feature_maps.py", "Feature maps", ":material/grid_view:",
+            (state.LAYER, state.CHANNEL, state.CELL, state.ORDER, state.SCALE, state.VIEW),
+        ),
+        Row("about.py", "About", ":material/info:"),
+    ]
+)  # fmt: skip

@@ -1,0 +1,230 @@
+"""The app in a real browser: a person's way from picking a network to the files, and how it looks on that way."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
+PATIENCE = 60_000  # milliseconds; a first page imports torch on a busy machine
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A running app."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": "true"}
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py")]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    environment = {**os.environ, "VIZAPP_DEVICE": "cpu"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def _wait_for(health: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(health, timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(f"{health} did not answer")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, or a skip where there is none."""
+    api = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def _page(browser: Any, width: int = 1440, height: int = 1500, scheme: str = "light") -> Any:
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    return page
+
+
+def _settle(page: Any) -> None:
+    """Wait until the script has run and pictures are decoded."""
+    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget], [data-stale=true]')")
+    page.wait_for_timeout(500)
+
+
+def _went_well(page: Any) -> None:
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert page.locator(".st-key-unexpected").count() == 0
+    assert page.errors == []
+
+
+def _photo() -> bytes:
+    from vizapp.media.samples import open_sample
+
+    buffer = io.BytesIO()
+    Image.fromarray(open_sample("coffee").pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: str, browser: Any) -> None:
+    page = _page(browser)
+    outside: list[str] = []
+    page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else outside.append(r.url))
+    page.goto(f"{address}/?network=vizapp/lenet5-digits")
+    page.locator(".bars li").first.wait_for()
+
+    network = page.get_by_role("combobox", name="Network")
+    network.click()
+    network.fill("zfnet-mini")
+    page.get_by_role("option", name="vizapp/zfnet-mini").click()
+    page.wait_for_url(lambda url: "lenet5" not in url)
+    page.get_by_role("radio", name="Upload").or_(page.get_by_role("button", name="Upload", exact=True)).first.click()
+    page.locator('[data-testid="stFileUploaderDropzoneInput"]').set_input_files(
+        {"name": "my photo.jpg", "mimeType": "image/jpeg", "buffer": _photo()}
+    )
+    page.get_by_text("my photo.jpg").first.wait_for()
+    _settle(page)
+    _went_well(page)
+
+    page.get_by_role("link", name="Feature maps").click()
+    page.locator(".diagram [data-block='3']").click()
+    page.locator(".diagram [data-block='3'].chosen").wait_for()
+    _settle(page)
+    page.keyboard.press("ArrowRight")  # the diagram can be walked without a mouse
+    page.keyboard.press("Enter")
+    page.locator(".diagram [data-block='4'].chosen").wait_for()
+    _settle(page)
+    sheet = page.locator(".stMain .sheet canvas")
+    box = sheet.bounding_box()
+    sheet.click(position={"x": box["width"] / 2, "y": 20})
+    page.wait_for_url(re.compile("channel="))
+    channel_map = page.locator(".picture:not(.still)")
+    box = channel_map.bounding_box()
+    channel_map.click(position={"x": box["width"] * 0.4, "y": box["height"] * 0.5})
+    page.wait_for_url(re.compile("cell="))
+    page.locator(".picture.still").wait_for()
+    page.get_by_text("Receptive field").wait_for()
+    _settle(page)
+    _went_well(page)
+
+    with page.expect_download() as png:
+        page.get_by_role("button", name="Channel PNG").click()
+    assert Image.open(png.value.path()).format == "PNG"
+    with page.expect_download() as npz:
+        page.get_by_role("button", name="Arrays NPZ").click()
+    with np.load(npz.value.path()) as arrays:
+        assert arrays["activations"].ndim == 3
+    _went_well(page)
+    assert outside == []  # nothing is fetched from anywhere else
+    page.context.close()
+
+
+def test_a_computation_can_be_cancelled_and_asked_again(address: str, browser: Any) -> None:
+    page = _page(browser)
+    page.goto(f"{address}/?network=torchvision/resnet101&weights=random&crops=multi")
+    bars = page.locator(".bars li")
+    cancel = page.get_by_role("button", name="Cancel")
+    cancel.wait_for()
+    page.get_by_text("Computing").wait_for()  # the network is open, its answer takes seconds
+    cancel.click()
+    page.get_by_text("Cancelled.").wait_for()
+    assert bars.count() == 0
+    page.get_by_role("button", name="Run again").click()
+    bars.first.wait_for()
+    _went_well(page)
+    page.context.close()
+
+
+def test_a_network_without_class_scores_is_told_and_nothing_else_is_left(address: str, browser: Any) -> None:
+    page = _page(browser)
+    page.goto(f"{address}/?network=torchvision/deeplabv3_resnet50&weights=random")
+    page.locator('[data-testid="stAlert"]').wait_for()
+    _settle(page)
+    assert "no class scores" in page.locator('[data-testid="stAlert"]').inner_text()
+    assert page.get_by_role("button", name="Cancel").count() == 0
+    _went_well(page)
+    page.context.close()
+
+
+def test_a_file_that_is_no_picture_is_told_and_the_app_goes_on(address: str, browser: Any) -> None:
+    page = _page(browser)
+    page.goto(f"{address}/?network=vizapp/lenet5-digits")
+    page.locator(".bars li").first.wait_for()
+    page.get_by_role("radio", name="Upload").or_(page.get_by_role("button", name="Upload", exact=True)).first.click()
+    page.locator('[data-testid="stFileUploaderDropzoneInput"]').set_input_files(
+        {"name": "letter.txt", "mimeType": "text/plain", "buffer": b"Dear network"}
+    )
+    page.locator('[data-testid="stAlert"]').wait_for()
+    assert "letter.txt" in page.locator('[data-testid="stAlert"]').inner_text()
+    assert page.locator(".bars li").count() == 5
+    _went_well(page)
+    page.context.close()
+
+
+VIEWS = {
+    "predict": "",
+    "feature-maps": "feature_maps?layer=features.relu2&cell=10,12",
+    "vector": "feature_maps?layer=classifier.relu6",
+    "numbers": "feature_maps?layer=features.relu2&view=numbers",
+    "deep": "feature_maps?network=torchvision/resnet152&weights=random&layer=layer3.10.relu_2",
+    "digits": "feature_maps?network=vizapp/lenet5-digits&layer=features.3&cell=3,4",
+    "notice": "feature_maps?layer=features.relu22",
+    "about": "about",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 800])
+@pytest.mark.parametrize("view", VIEWS)
+def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
+    """Keeps a screenshot for a person to look at; nothing may stick out sideways."""
+    page = _page(browser, width, 1300 if width > 1000 else 1900, scheme)
+    page.goto(f"{address}/{VIEWS[view]}")
+    page.locator(".vz-title").wait_for()
+    if view not in {"about", "predict"}:
+        page.locator('[data-testid="stDownloadButton"]').first.wait_for()
+    _settle(page)
+    page.wait_for_timeout(700)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{view}-{width}-{scheme}.png")
+    _went_well(page)
+    assert (
+        page.evaluate("document.querySelector('.stMain').scrollWidth - document.querySelector('.stMain').clientWidth")
+        <= 1
+    )
+    page.context.close()

@@ -1,0 +1,49 @@
+"""The app under test: a fresh session, fresh stores, no files outside the test's own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def fresh_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stores survive between AppTests of one process unless they are emptied."""
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VIZAPP_DEVICE", "cpu")
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def open_app() -> Open:
+    """`open_app("feature_maps", layer="features.1")`: the page as a link with these choices shows it."""
+
+    def opened(page: str = "predict", **address: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
+        for name, value in ({"network": "vizapp/lenet5-digits"} | address).items():
+            app.query_params[name] = value
+        app.run()
+        if page != "predict":
+            app.switch_page(f"vizapp/ui/pages/{page}.py").run()
+        return app
+
+    return opened
+
+
+def sentences(app: AppTest) -> str:
+    """All notices of a page."""
+    return " ".join(notice.value for notice in app.warning).replace("\\", "")
+
+
+def went_well(app: AppTest) -> bool:
+    """Whether the page has neither a stack trace nor the notice of an unexpected error."""
+    return not app.exception and "Something unexpected" not in sentences(app)

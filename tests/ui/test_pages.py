@@ -1,0 +1,243 @@
+"""Every page, asked as a person would: by links, by switches, by files that are no pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from tests.ui.conftest import Open, sentences, went_well
+
+
+def picture(seed: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def chosen(app: AppTest, name: str) -> str:
+    """What the address names."""
+    value = app.query_params[name]
+    return value if isinstance(value, str) else value[0]
+
+
+def shown(app: AppTest, key: str) -> Any:
+    """What a component of ours was given."""
+    element = next(e for e in app.get("bidi_component") if key in e.proto.id)
+    return json.loads(element.proto.json)
+
+
+@pytest.mark.parametrize("page", ["predict", "feature_maps", "about"])
+def test_a_page_opens_without_a_notice(open_app: Open, page: str) -> None:
+    app = open_app(page)
+    assert went_well(app)
+    assert not app.warning
+
+
+def test_predict_shows_as_many_classes_as_asked(open_app: Open) -> None:
+    app = open_app(top="3")
+    assert app.number_input(key="predict.top").value == 3
+    assert chosen(app, "top") == "3"
+
+
+def test_the_app_begins_with_a_picture_that_the_network_gets_right(open_app: Open) -> None:
+    app = open_app(network="vizapp/zfnet-mini")
+    assert went_well(app)
+    assert not app.warning
+    names = [row["name"] for row in shown(app, "predict.bars")["rows"]]
+    assert names[0].lower().startswith("motorbike")
+
+
+def test_choices_survive_a_change_of_page(open_app: Open) -> None:
+    app = open_app()
+    app.number_input(key="predict.top").set_value(7).run()
+    app.switch_page("vizapp/ui/pages/about.py").run()
+    app.switch_page("vizapp/ui/pages/predict.py").run()
+    assert app.number_input(key="predict.top").value == 7
+    assert app.selectbox(key="sidebar.network").value == "vizapp/lenet5-digits"
+
+
+def test_a_link_reopens_the_same_layer_channel_and_cell(open_app: Open) -> None:
+    app = open_app("feature_maps", layer="features.3", channel="9", cell="2,5", order="number", scale="channel")
+    assert went_well(app)
+    assert not app.warning
+    assert app.selectbox(key="maps.layer").value == "features.3"
+    assert app.number_input(key="maps.channel").value == 9
+    assert app.session_state["choice.cell"] == (2, 5)
+    assert chosen(app, "cell") == "2,5"
+    assert any("Receptive field" in caption.value for caption in app.caption)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ({"network": "vizapp/lenet5-digit"}, "Did you mean vizapp/lenet5-digits"),
+        ({"picture": "digit 77"}, "There is no picture 'digit 77'"),
+        ({"top": "many"}, "whole number"),
+        ({"top": "-1"}, "whole number"),
+        ({"crops": "nine"}, "none of one, ten, multi"),
+        ({"cell": "3"}, "row,column"),
+        ({"channel": "²"}, "whole number"),
+        ({"weights": "../../etc"}, "none of published, random, file"),
+    ],
+)
+def test_a_bad_value_in_a_link_is_told_and_left_out(open_app: Open, address: dict[str, str], told: str) -> None:
+    if "network" in address:
+        address["weights"] = "random"  # the default network then opens without its weights
+    app = open_app(**address)
+    assert went_well(app)
+    assert told in sentences(app)
+    app.run()
+    assert told not in sentences(app)  # once
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ({"layer": "features.33"}, "no layer called 'features.33'"),
+        ({"layer": "features.1", "channel": "600"}, "channels 0 to 5"),
+        ({"layer": "features.1", "cell": "99,1"}, "cells 0,0 to 23,23"),
+    ],
+)
+def test_a_unit_that_the_network_lacks_is_told_and_another_shown(
+    open_app: Open, address: dict[str, str], told: str
+) -> None:
+    app = open_app("feature_maps", **address)
+    assert went_well(app)
+    assert told in sentences(app)
+    assert app.number_input(key="maps.channel").value is not None
+
+
+def test_another_network_lets_go_of_layer_and_channel(open_app: Open) -> None:
+    app = open_app("feature_maps", layer="features.3", channel="9")
+    app.segmented_control(key="sidebar.weights").set_value("random").run()
+    assert app.selectbox(key="maps.layer").value == "features.3"
+    app.selectbox(key="sidebar.network").set_value("torchvision/squeezenet1_1").run()
+    assert went_well(app)
+    assert app.selectbox(key="maps.layer").value == "features.1"
+    assert "layer" not in app.query_params
+
+
+def test_a_vector_layer_is_drawn_as_bars(open_app: Open) -> None:
+    app = open_app("feature_maps", layer="classifier.0")
+    assert went_well(app)
+    assert len(app.get("plotly_chart")) == 1
+
+
+def test_numbers_are_a_table_with_a_row_per_channel(open_app: Open) -> None:
+    app = open_app("feature_maps", layer="features.3", view="numbers")
+    table = app.dataframe[0].value
+    assert list(table.columns) == ["channel", "min", "max", "mean", "zeros"]
+    assert len(table) == 16
+    assert table["max"].is_monotonic_decreasing
+
+
+def test_an_uploaded_photo_becomes_the_picture(open_app: Open) -> None:
+    app = open_app()
+    app.segmented_control(key="sidebar.source").set_value("upload").run()
+    assert "25 MB" in app.file_uploader(key="sidebar.upload").label
+    app.file_uploader(key="sidebar.upload").upload("noise.png", picture(), "image/png").run()
+    assert went_well(app)
+    assert not app.warning
+    assert app.session_state["picture.origin"][2] == "noise.png"
+    assert "picture" not in app.query_params
+    app.segmented_control(key="sidebar.source").set_value("sample").run()
+    assert app.session_state["picture.origin"][2] == "noise.png"  # looking at the samples takes none of them
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture at all", picture()[:200], b"\x89PNG\r\n\x1a\n"], ids=["empty", "text", "cut", "head"]
+)
+def test_a_file_that_is_no_picture_is_told_and_the_picture_stays(open_app: Open, content: bytes) -> None:
+    app = open_app()
+    app.segmented_control(key="sidebar.source").set_value("upload").run()
+    app.file_uploader(key="sidebar.upload").upload("broken.png", content, "image/png").run()
+    assert went_well(app)
+    assert "broken.png" in sentences(app)
+    assert "picture.origin" not in app.session_state
+    assert len(app.get("download_button")) == 2  # the answer for the sample is still there
+
+
+def test_a_folder_gives_its_pictures_by_name(open_app: Open, tmp_path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.png").write_bytes(picture(1))
+    (tmp_path / "a" / "two.png").write_bytes(picture(2))
+    app = open_app()
+    app.segmented_control(key="sidebar.source").set_value("folder").run()
+    app.text_input(key="sidebar.folder").set_value(str(tmp_path)).run()
+    app.selectbox(key="sidebar.folder_picture").set_value(1).run()
+    assert went_well(app)
+    assert not app.warning
+    assert app.session_state["picture.origin"] == ("folder", str(tmp_path), 1)
+
+
+def test_a_folder_that_is_not_there_is_told(open_app: Open, tmp_path) -> None:
+    app = open_app()
+    app.segmented_control(key="sidebar.source").set_value("folder").run()
+    app.text_input(key="sidebar.folder").set_value(str(tmp_path / "nowhere")).run()
+    assert went_well(app)
+    assert "nowhere" in sentences(app)
+
+
+def test_weights_that_are_not_on_this_machine_offer_random_ones(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vizapp.errors import VizError
+
+    def offline(*args: object, **kwargs: object) -> None:
+        raise VizError("The weights are not on this machine.")
+
+    monkeypatch.setattr("vizapp.zoo.registry.find_weights", offline)
+    app = open_app(network="torchvision/squeezenet1_1")
+    assert went_well(app)
+    assert "not on this machine" in sentences(app)
+    app.button(key="weights.go_on").click().run()
+    assert went_well(app)
+    assert not app.warning
+    assert chosen(app, "weights") == "random"
+
+
+def test_a_checkpoint_of_another_network_is_told(open_app: Open, tmp_path) -> None:
+    import torch
+
+    torch.save({"nothing.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    app = open_app(weights="file")
+    assert any("Give a checkpoint" in caption.value for caption in app.caption)
+    app.text_input(key="sidebar.checkpoint_path").set_value(str(tmp_path / "other.pth")).run()
+    assert went_well(app)
+    assert "other.pth" in sentences(app)
+
+
+def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
+    import torch
+
+    from vizapp import load
+
+    path = tmp_path / "mine.pth"
+    torch.save(load("vizapp/lenet5-digits", weights="none").module.state_dict(), path)
+    app = open_app(weights="file")
+    app.file_uploader(key="sidebar.checkpoint").upload("mine.pth", path.read_bytes(), "application/octet-stream").run()
+    assert went_well(app)
+    assert not app.warning
+    assert len(app.get("download_button")) == 2
+
+
+def test_the_unexpected_becomes_a_sentence_with_a_number_for_the_log(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("vizapp.methods.ask", broken)
+    app = open_app()
+    assert not app.exception
+    told = sentences(app)
+    assert "unexpected" in told
+    assert told.split("number ")[1].rstrip(".") in caplog.text
+    assert "ZeroDivisionError" in caplog.text

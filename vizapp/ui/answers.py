@@ -1,0 +1,144 @@
+"""Answers to questions: computed once, kept in a bounded store by digests, with progress and a way out."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.ui import notices, state
+from vizapp.ui.shelf import Key, Shelf
+from vizapp.ui.work import Office, Tick, Work
+
+if TYPE_CHECKING:
+    from vizapp.engine.sites import Unit
+    from vizapp.media.folder import Folder
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+Value = TypeVar("Value")
+CAPACITY = 768 * 2**20  # bytes of answers kept for all sessions together
+QUIET = 0.5  # seconds before progress is shown
+
+
+@st.cache_resource(show_spinner=False)
+def answers() -> Shelf[Any]:
+    """The store of all sessions."""
+    return Shelf(CAPACITY)
+
+
+@st.cache_resource(show_spinner=False)
+def office() -> Office:
+    """The work under way of all sessions."""
+    return Office()
+
+
+def key_of(
+    method: str,
+    network: Network,
+    picture: Picture | None = None,
+    folder: Folder | None = None,
+    unit: Unit | None = None,
+    **params: Any,
+) -> Key:
+    """What tells one question from another, as text: digests, names and the parameters in a fixed order."""
+    return (
+        method,
+        network.digest,
+        str(network.device),
+        picture.digest if picture else "",
+        str(folder.root) if folder else "",
+        repr(unit),
+        repr(sorted(params.items())),
+    )
+
+
+def run(
+    method: str,
+    network: Network,
+    picture: Picture | None = None,
+    folder: Folder | None = None,
+    unit: Unit | None = None,
+    **params: Any,
+) -> Result | None:
+    """The answer of a method, or None when a sentence in its place says why there is none."""
+    from vizapp.methods import ask
+
+    return compute(
+        key_of(method, network, picture, folder, unit, **params),
+        lambda tick: ask(method, network, picture=picture, folder=folder, unit=unit, tick=tick, **params),
+        size=lambda result: result.nbytes,
+        title="Computing",
+        device=str(network.device),
+    )
+
+
+def compute(
+    key: Key,
+    work: Callable[[Tick], Value],
+    size: Callable[[Value], int],
+    title: str,
+    device: str | None = None,
+    shelf: Shelf[Value] | None = None,
+) -> Value | None:
+    """`work(tick)`, from the store if it is there, with progress and a Cancel button after half a second.
+
+    `device` names the gate that the work passes (one computation per device at a time). None when the person
+    cancelled, or when a VizError was raised, whose sentence is shown in place.
+    """
+    place = st.empty()
+    store = answers() if shelf is None else shelf
+    found = store.get(key)
+    if found is not None:
+        return cast(Value, found)
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    if state.is_cancelled(name):
+        with place.container(horizontal=True, vertical_alignment="center"):
+            st.caption("Cancelled.")
+            st.button("Run again", key=f"again.{name}", on_click=state.allow, args=(name,))
+        return None
+
+    def kept(tick: Tick) -> Value:
+        answer = work(tick)
+        store.put(key, answer, size(answer))
+        return answer
+
+    try:
+        with office().waiting(key, kept, device) as begun:
+            answer = _wait(begun, place, title, name)
+    except VizError as error:
+        # Not in a container: the browser would keep what an earlier container in this place held, the Cancel button.
+        notices.sorry(str(error), place)
+        return None
+    place.empty()
+    return cast(Value, answer)
+
+
+def remembered(key: Key, make: Callable[[], Value], size: Callable[[Value], int]) -> Value:
+    """`make()`, from the store if it is there. For drawings that take a fraction of a second."""
+    found = answers().get(key)
+    if found is None:
+        found = make()
+        answers().put(key, found, size(found))
+    return cast(Value, found)
+
+
+def _wait(work: Work, place: Any, title: str, name: str) -> Any:
+    """Wait for the work; every `st.*` call in here is a place where the person can leave."""
+    started = time.monotonic()
+    while not work.future.done() and time.monotonic() - started < QUIET:
+        time.sleep(0.01)
+    if not work.future.done():
+        with place.container(horizontal=True, vertical_alignment="center"):
+            bar = st.progress(work.share, text=title)
+            st.button("Cancel", key=f"cancel.{name}", on_click=state.cancel, args=(name,))
+        while not work.future.done():
+            waiting = "Waiting for another computation on this device" if work.queued else title
+            bar.progress(work.share, text=f"{waiting} · {time.monotonic() - started:.0f} s")
+            time.sleep(0.1)
+    return work.future.result()

@@ -1,0 +1,30 @@
+"""Plotly figures. Colours come from the theme (first: accent, second: quiet), so that they follow light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+
+def _plain(text: str) -> str:
+    """Text that Plotly does not read as markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def value_bars(values: np.ndarray, order: np.ndarray, chosen: int, names: Sequence[str] = ()) -> go.Figure:
+    """A bar per value of `[C]`, in that order, the chosen one in the accent colour."""
+    figure = go.Figure()
+    place = {int(channel): index for index, channel in enumerate(order)}
+    for channels in ([chosen], [int(c) for c in order if c != chosen]):
+        figure.add_bar(
+            x=[place[c] for c in channels], y=values[channels],
+            customdata=[[c, f" · {_plain(names[c])}" if names else ""] for c in channels],
+            hovertemplate="channel %{customdata[0]}%{customdata[1]}<br>%{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=320, margin={"l": 44, "r": 0, "t": 6, "b": 6}, showlegend=False, bargap=0.15 if len(values) < 200 else 0,
+        barmode="overlay", xaxis={"visible": False}, yaxis={"zeroline": True, "title": None},
+    )  # fmt: skip
+    return figure

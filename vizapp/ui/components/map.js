@@ -1,0 +1,132 @@
+// A map of cells over a photo. data: {photo, size: [height, width], heat?, cells?: [rows, columns], values?: base64 float32, low, high,
+// ramp?, cell?: [row, column], field?: [top, left, bottom, right], opacity, label}
+// A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(name, className, parent, content) {
+  const made = document.createElement(name);
+  made.className = className;
+  if (content !== undefined) made.textContent = content;
+  parent.appendChild(made);
+  return made;
+}
+
+function rectangle(className, parent, [top, left, bottom, right], inset) {
+  const made = document.createElementNS(SVG, "rect");
+  made.setAttribute("class", className);
+  for (const [key, value] of Object.entries({ x: left + inset, y: top + inset, width: Math.max(right - left - 2 * inset, 0.01), height: Math.max(bottom - top - 2 * inset, 0.01) }))
+    made.setAttribute(key, value);
+  parent.appendChild(made);
+  return made;
+}
+
+function floats(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+const short = (value) => {
+  const size = Math.abs(value);
+  if (!Number.isFinite(value)) return String(value);
+  if (size >= 1e5 || (size !== 0 && size < 1e-3)) return value.toExponential(2);
+  return size >= 100 ? value.toFixed(0) : value.toPrecision(3);
+};
+
+// What is there already is kept and changed, so that nothing flashes when the page is run again.
+function picture_of(image, source, className, alt) {
+  if (image.getAttribute("src") !== source) image.src = source;
+  image.className = className;
+  image.alt = alt;
+  image.draggable = false;
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const root = parentElement.querySelector(".root");
+  if (!data) return;
+  const opacity = root.__opacity ?? data.opacity ?? 0.6;
+  const [height, width] = data.size;
+  let picture = root.querySelector(".picture");
+  if (!picture) {
+    picture = element("div", "picture", root);
+    element("img", "photo", picture);
+  }
+  for (const old of root.querySelectorAll("svg, .below, .tip")) old.remove();
+  picture.className = "picture" + (data.cells ? "" : " still");
+  picture.style.aspectRatio = `${width} / ${height}`;
+  picture_of(picture.querySelector("img"), data.photo, width < 64 ? "photo coarse" : "photo", data.label || "");
+  let heat = picture.querySelector(".heat");
+  if (data.heat) {
+    heat ??= element("img", "", picture);
+    picture_of(heat, data.heat, "coarse heat", "");
+    heat.style.opacity = opacity;
+  } else heat?.remove();
+  const marks = document.createElementNS(SVG, "svg");
+  marks.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  marks.setAttribute("preserveAspectRatio", "none");
+  picture.appendChild(marks);
+  if (data.field) {
+    const [top, left, bottom, right] = data.field;
+    const seen = [Math.max(top, 0), Math.max(left, 0), Math.min(bottom, height), Math.min(right, width)];
+    rectangle("under", marks, seen, width / 300);
+    rectangle("field", marks, seen, width / 300);
+  }
+  if (!data.cells) return;
+
+  const [rows, columns] = data.cells;
+  const values = data.values ? floats(data.values) : null;
+  const boxOf = ([row, column]) => [row * height / rows, column * width / columns, (row + 1) * height / rows, (column + 1) * width / columns];
+  if (data.cell) rectangle("cell", marks, boxOf(data.cell), 0);
+  const below = element("div", "below", root);
+  const tip = element("div", "tip", root);
+  const tell = (cell, prefix) => {
+    tip.replaceChildren();
+    if (!cell) { element("span", "", tip, "Click a cell to see its receptive field"); return; }
+    if (values) element("b", "", tip, short(values[cell[0] * columns + cell[1]]));
+    element("span", "", tip, ` ${prefix} row ${cell[0]}, column ${cell[1]}`);
+  };
+  tell(data.cell, "at");
+  if (data.ramp) {
+    const ramp = element("div", "ramp", below);
+    element("span", "", ramp, short(data.low));
+    element("img", "", ramp).src = data.ramp;
+    element("span", "", ramp, short(data.high));
+  }
+  if (data.heat) {
+    element("div", "space", below);
+    const label = element("label", "", below, "Map");
+    const slider = element("input", "", label);
+    Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.05, value: opacity, ariaLabel: "Opacity of the map over the photo" });
+    slider.oninput = () => { heat.style.opacity = root.__opacity = slider.value; };
+  }
+
+  let mark = null, cursor = data.cell || [Math.floor(rows / 2), Math.floor(columns / 2)];
+  const hover = (cell) => {
+    mark?.remove();
+    mark = cell ? rectangle("hover", marks, boxOf(cell), 0) : null;
+    tell(cell || data.cell, "at");
+  };
+  const at = (event) => {
+    const box = picture.getBoundingClientRect();
+    const clamp = (value, count) => Math.min(Math.max(Math.floor(value * count), 0), count - 1);
+    return [clamp((event.clientY - box.top) / box.height, rows), clamp((event.clientX - box.left) / box.width, columns)];
+  };
+  picture.tabIndex = 0;
+  picture.setAttribute("role", "application");
+  picture.setAttribute("aria-label", `${data.label || "Map"}: ${rows} by ${columns} cells; arrow keys move, Enter chooses`);
+  picture.onmousemove = (event) => hover(at(event));
+  picture.onmouseleave = () => hover(null);
+  picture.onclick = (event) => setTriggerValue("cell", at(event));
+  picture.onkeydown = (event) => {
+    const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    if (step) {
+      cursor = [Math.min(Math.max(cursor[0] + step[0], 0), rows - 1), Math.min(Math.max(cursor[1] + step[1], 0), columns - 1)];
+      hover(cursor);
+      event.preventDefault();
+    } else if (event.key === "Enter") {
+      setTriggerValue("cell", cursor);
+      event.preventDefault();
+    }
+  };
+}

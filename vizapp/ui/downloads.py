@@ -1,0 +1,39 @@
+"""Buttons that give away what is shown: a PNG per picture, the raw numbers as NPZ. Encoded when they are clicked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from vizapp.media.drawing import to_png
+
+
+def file_name(*parts: str) -> str:
+    """Parts as a file name without an ending: letters, digits, `-`, `_` and `.` alone."""
+    joined = "-".join(parts)
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in joined).strip("-.") or "vizapp"
+
+
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The arrays as the bytes of a compressed .npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def row(key: str, name: str, pictures: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
+    """A row of buttons: a PNG per picture, and the arrays. `key` begins the widget keys, `name` the file names."""
+    with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
+        for title, pixels in pictures.items():
+            st.download_button(
+                f"{title} PNG", partial(to_png, pixels), file_name(name, title.lower()) + ".png", "image/png",
+                key=f"{key}.png.{title}", on_click="ignore", type="tertiary", icon=":material/download:",
+            )  # fmt: skip
+        st.download_button(
+            "Arrays NPZ", partial(npz, arrays), file_name(name) + ".npz", "application/octet-stream",
+            key=f"{key}.npz", on_click="ignore", type="tertiary", icon=":material/download:",
+        )  # fmt: skip

@@ -1,0 +1,73 @@
+"""What stands around every page: the style, the sidebar, sentences to show, the address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from vizapp.ui import networks, notices, pictures, sidebar, state
+from vizapp.ui.state import Choice
+
+if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
+    from vizapp.zoo.network import Network
+
+_ROOT = Path(__file__).resolve().parents[2]
+ICON = str(_ROOT / "assets" / "icon.svg")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries."""
+
+    file: str
+    title: str
+    icon: str
+    choices: tuple[Choice, ...] = ()
+    default: bool = False
+
+
+def show(rows: list[Row]) -> None:
+    """Draw the frame and the page that the address names."""
+    st.html(_ROOT / "assets" / "app.css")
+    st.logo(_ROOT / "assets" / "logo.svg", icon_image=ICON, size="large")
+    pages = {
+        st.Page(_ROOT / "vizapp" / "ui" / "pages" / row.file, title=row.title, icon=row.icon, default=row.default): row
+        for row in rows
+    }
+    page = st.navigation(list(pages), position="top")
+    row = next(row for candidate, row in pages.items() if candidate == page)
+    notices.calmly(_read_address)
+    notices.calmly(sidebar.draw)
+    for sentence in state.take_notes():
+        notices.sorry(sentence)
+    state.write_address(row.choices)
+    notices.calmly(page.run)
+
+
+def _read_address() -> None:
+    from vizapp.media.samples import sample_names
+
+    state.read_address({"network": networks.labels(), "picture": sample_names()})
+
+
+def network_and_picture() -> tuple[Network, Picture] | None:
+    """What every question needs, or None when a sentence in its place says what is missing."""
+    network = networks.current()
+    if network is None:
+        return None
+    return network, pictures.current()
+
+
+def heading(title: str, sentence: str) -> None:
+    """The page's title, and in one sentence what it shows."""
+    st.html(f'<div class="vz-title"><h1>{title}</h1><p>{sentence}</p></div>')
+
+
+def columns(left: float, right: float) -> list[Any]:
+    """Two columns, which stand below one another in a narrow window. Once per page."""
+    with st.container(key="stacking"):
+        return st.columns([left, right], gap="medium")

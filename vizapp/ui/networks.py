@@ -1,0 +1,149 @@
+"""The network in use: opened in the background, kept in a bounded store that all sessions share."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from vizapp.settings import settings
+from vizapp.ui import answers, notices, state
+from vizapp.ui.shelf import Key, Shelf
+from vizapp.ui.work import Tick
+
+if TYPE_CHECKING:
+    from vizapp.engine.sites import Site
+    from vizapp.zoo.network import Network
+
+_SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
+CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
+
+
+class _Networks(Shelf["Network"]):
+    """Networks that are open. One that goes is not moved off its device, since another session may be using it."""
+
+    def put(self, key: Key, value: Network, nbytes: int) -> list[Network]:
+        gone = super().put(key, value, nbytes)
+        if gone:
+            import torch
+
+            gone.clear()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return gone
+
+
+@st.cache_resource(show_spinner=False)
+def opened() -> Shelf[Network]:
+    """The networks that are open, of all sessions."""
+    return _Networks(int(settings().network_gb * 2**30))
+
+
+@st.cache_resource(show_spinner=False)
+def labels() -> dict[str, str]:
+    """Every network of the zoo, with what is known of it unopened: `torchvision/resnet50 · 25.6 M · 80.9 %`."""
+    from vizapp.zoo import describe, list_networks
+
+    found = {}
+    for name in sorted(list_networks(), key=lambda name: _SOURCES.index(name.split("/")[0])):
+        card = describe(name)
+        parts = [name]
+        if card.parameters:
+            parts.append(_millions(card.parameters))
+        if card.accuracy:
+            parts.append(f"{card.accuracy:.3g} %")
+        found[name] = " · ".join(parts)
+    return found
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
+
+
+def known(name: str) -> str:
+    """What is known of a network, as a caption: parameters, published accuracy, input size."""
+    from vizapp.zoo import describe
+
+    card = describe(name)
+    parts = [_millions(card.parameters)] if card.parameters else []
+    if card.accuracy:
+        parts.append(f"{card.accuracy:.3g} % top-1")
+    return " · ".join([*parts, f"{card.input_size[2]} px"])
+
+
+@st.cache_resource(show_spinner=False)
+def devices() -> dict[str, str]:
+    """The devices of this machine, and what to call them."""
+    import torch
+
+    found = {"auto": "Automatic", "cpu": "CPU"}
+    for index in range(torch.cuda.device_count()):
+        found[f"cuda:{index}"] = f"GPU {index}" if torch.cuda.device_count() > 1 else "GPU"
+    return found
+
+
+@st.cache_resource(show_spinner=False)
+def _given_files() -> tempfile.TemporaryDirectory[str]:
+    """Where uploaded checkpoints lie until the app ends."""
+    return tempfile.TemporaryDirectory(prefix="vizapp-")
+
+
+def keep_checkpoint(content: bytes, name: str) -> Path:
+    """Write an uploaded checkpoint to a file of this machine, named by what it holds."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(_given_files().name) / digest[:16] / Path(name).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return path
+
+
+def current() -> Network | None:
+    """The chosen network, or None when a sentence in its place says why there is none."""
+    name, weights = state.get(state.NETWORK), state.get(state.WEIGHTS)
+    device = state.get(state.DEVICE)
+    if device == "auto":
+        device = settings().device
+    given = st.session_state.get(state.CHECKPOINT)
+    if weights == "file" and given is None:
+        notices.hint("Give a checkpoint of this network in the sidebar, or choose other weights.")
+        return None
+    source = given[0] if weights == "file" and given else "none" if weights == "random" else "default"
+
+    def opening(tick: Tick) -> Network:
+        from vizapp.zoo import load
+
+        network = load(name, weights=source, device=device, tick=tick)
+        assert network.digest, "computed here, because hashing the weights of a large network takes a while"
+        return network
+
+    network = answers.compute(
+        ("network", name, source, device),
+        opening,
+        size=lambda opened: sum(p.numel() * p.element_size() for p in opened.module.parameters()),
+        title=f"Opening {name}",
+        shelf=opened(),
+    )
+    if network is None and weights != "random":
+        st.button(
+            "Go on with random weights", key="weights.go_on", on_click=state.put, args=(state.WEIGHTS, "random"),
+            help="The same layers, untrained: good for looking at shapes and receptive fields.",
+        )  # fmt: skip
+    return network
+
+
+def sites(network: Network) -> tuple[Site, ...]:
+    """The network's sites; found in the background the first time, empty when a sentence says why there are none."""
+    found = answers.compute(
+        ("sites", network.digest, str(network.device)),
+        lambda tick: network.sites,
+        size=lambda sites: 500 * len(sites),
+        title="Finding the layers",
+        device=str(network.device),
+    )
+    return found or ()

@@ -1,0 +1,50 @@
+"""About: what this is, what comes with it, where its definitions are from, what happens to pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from vizapp.ui import frame
+
+_ASSETS = Path(__file__).resolve().parents[3] / "assets"
+_WHAT = """
+vizapp shows what a convolutional network computes. Pick a network, give it a picture, and look at what its layers
+answer: every picture here is defined by a paper, and the numbers behind it can be downloaded.
+
+Networks of torchvision, of timm where it is installed, your own checkpoints, and two small networks that come with
+the app and need no download.
+"""
+_PRIVACY = """
+Pictures and checkpoints stay on the machine that runs the app, in memory, and are gone when it stops. The only thing
+ever fetched is a network's published weights, when you pick one whose weights are not on this machine. No statistics
+are sent.
+"""
+_SOURCES = """
+- Zeiler and Fergus, *Visualizing and Understanding Convolutional Networks*, 2013
+- Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012
+- LeCun, Bottou, Bengio and Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998
+- Sample pictures: scikit-image and scikit-learn
+"""
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("About", "A window into convolutional networks.")
+    with st.container(width=720):
+        st.markdown(_WHAT)
+        st.subheader("Your pictures", anchor=False)
+        st.markdown(_PRIVACY)
+        cards = sorted(_ASSETS.glob("*.md"))
+        if cards:
+            st.subheader("Networks that come with the app", anchor=False)
+        for card in cards:
+            with st.expander(card.stem):
+                st.markdown(card.read_text("utf-8"))
+        st.subheader("Sources", anchor=False)
+        st.markdown(_SOURCES)
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,51 @@
+"""Predict: the crop that the network sees, and the classes that it takes it for."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from vizapp.ui import answers, downloads, frame, maps, notices, state
+from vizapp.ui.components import component
+
+_CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Predict", "What the network takes the picture for.")
+    asked = frame.network_and_picture()
+    if asked is None:
+        return
+    network, picture = asked
+    left, right = frame.columns(5, 6)
+    with left:
+        seen = network.seen(picture)
+        component("map")(key="predict.seen", data=maps.photo_data(seen, f"{picture.name}, as the network sees it"))
+        _, height, width = network.input_size
+        st.caption(f"The crop that the network sees: {width} × {height} pixels.")
+        if picture.notes:
+            notices.hint(" ".join(picture.notes))
+    with right:
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.segmented_control(
+                "Crops", list(_CROPS), format_func=_CROPS.__getitem__, required=True, label_visibility="collapsed",
+                help="Ten: corners, centre and their mirror images, averaged.",
+                **state.shows(state.CROPS, "predict.crops"),
+            )  # fmt: skip
+            st.number_input(
+                "Classes", 1, 20, label_visibility="collapsed", width=130, **state.shows(state.TOP, "predict.top")
+            )
+        result = answers.run("predict", network, picture, top=state.get(state.TOP), crops=state.get(state.CROPS))
+        if result is None:
+            return
+        bars = [{"name": r["name"], "share": r["probability"], "more": f"logit {r['logit']:.3f}"} for r in result.table]
+        component("bars")(key="predict.bars", data={"rows": bars})
+        crops, seconds = result.facts["crops"], result.facts["time"]
+        st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
+        name = downloads.file_name("predict", network.name, picture.name)
+        shown = {panel.title.capitalize(): panel.pixels for panel in result.panels}
+        downloads.row("predict", name, shown, result.arrays)
+
+
+if __name__ == "__main__":
+    page()

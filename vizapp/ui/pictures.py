@@ -1,0 +1,130 @@
+"""The picture in use, wherever it came from; and pictures as the browser wants them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.ui import state
+from vizapp.ui.shelf import Shelf
+
+if TYPE_CHECKING:
+    from vizapp.media.folder import Folder
+    from vizapp.media.picture import Picture
+
+CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together
+THUMB = 96  # pixels
+_KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
+
+
+@st.cache_resource(show_spinner=False)
+def decoded() -> Shelf[Picture]:
+    """Decoded pictures of all sessions; a session holds their digests only."""
+    return Shelf(CAPACITY)
+
+
+def sample(name: str) -> Picture:
+    """A sample picture."""
+    from vizapp.media.samples import open_sample
+
+    found = decoded().get(("sample", name))
+    if found is None:
+        found = open_sample(name)
+        decoded().put(("sample", name), found, found.pixels.nbytes)
+    return found
+
+
+def take(content: bytes, name: str) -> None:
+    """Make an uploaded picture the current one.
+
+    Raises:
+        VizError: it is none; the current picture stays.
+    """
+    from vizapp.media.picture import open_picture
+
+    digest = hashlib.sha256(content).hexdigest()
+    if decoded().get(("given", digest)) is None:
+        picture = open_picture(content, name=name)
+        decoded().put(("given", digest), picture, picture.pixels.nbytes)
+    st.session_state[state.ORIGIN] = ("given", digest, name)
+
+
+@st.cache_resource(show_spinner=False, ttl=60, max_entries=8)
+def folder(path: str) -> Folder:
+    """A folder of this machine; read anew after a minute."""
+    from vizapp.media.folder import open_folder
+
+    return open_folder(Path(path).expanduser())
+
+
+def sample_names() -> list[str]:
+    """The samples that suit the chosen network: digits for networks of grey pictures, else photos."""
+    from vizapp.media.samples import sample_names as names
+    from vizapp.zoo import describe
+
+    digits = describe(state.get(state.NETWORK)).input_size[0] == 1
+    return [name for name in names() if name.startswith("digit") == digits]
+
+
+def first_sample() -> str:
+    """The picture to begin with: one that the chosen network knows."""
+    first = _KNOWN.get(state.get(state.NETWORK))
+    names = sample_names()
+    return first if first in names else names[0]
+
+
+def origin() -> tuple[Any, ...]:
+    """Where the current picture came from: ("sample", name), ("given", digest, name) or ("folder", path, index)."""
+    chosen = st.session_state.get(state.ORIGIN)
+    if chosen is not None:
+        return tuple(chosen)
+    return ("sample", state.get(state.SAMPLE) or first_sample())
+
+
+def current() -> Picture:
+    """The current picture.
+
+    Raises:
+        VizError: it is gone, or cannot be read.
+    """
+    kind, *rest = origin()
+    if kind == "sample":
+        return sample(rest[0])
+    if kind == "folder":
+        path, index = rest
+        key = ("folder", str(path), str(index))
+        found = decoded().get(key)
+        if found is None:
+            found = folder(path).open(index)
+            decoded().put(key, found, found.pixels.nbytes)
+        return found
+    found = decoded().get(("given", rest[0]))
+    if found is None:
+        raise VizError(f"The picture {rest[1]!r} is no longer in memory; give it again.")
+    return found
+
+
+def uri(png: bytes) -> str:
+    """PNG bytes as an address that a browser shows."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def thumb(picture: Picture) -> np.ndarray:
+    """The middle of the picture, uint8 `[THUMB THUMB 3]`."""
+    from vizapp.media.transforms import centre_crop, resize_short_side
+
+    return centre_crop(resize_short_side(picture.pixels, THUMB, "bilinear"), THUMB, THUMB)
+
+
+@st.cache_resource(show_spinner=False)
+def sprite(names: tuple[str, ...], columns: int) -> str:
+    """These samples as one picture, `columns` beside one another: its address."""
+    from vizapp.media.drawing import sheet, to_png
+
+    return uri(to_png(sheet([thumb(sample(name)) for name in names], columns, gap=0)))

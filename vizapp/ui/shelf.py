@@ -1,0 +1,52 @@
+"""A store that keeps what was used last and never grows past its size."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+Key = tuple[str, ...]
+
+
+class Shelf(Generic[Value]):
+    """Values by key, bounded by the bytes they take; what was used longest ago goes first. For many threads.
+
+    The newest value always stays, even one that is larger than the whole shelf, so that it can be shown.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity  # bytes
+        self._values: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the shelf now."""
+        with self._lock:
+            return sum(size for _, size in self._values.values())
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Key) -> Value | None:
+        """The value, or None when it was never there or had to go."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: Key, value: Value, nbytes: int) -> list[Value]:
+        """Keep the value, which takes `nbytes`. Returns what had to go."""
+        with self._lock:
+            self._values.pop(key, None)
+            self._values[key] = (value, nbytes)
+            gone = []
+            total = sum(size for _, size in self._values.values())
+            while total > self.capacity and len(self._values) > 1:
+                _, (old, size) = self._values.popitem(last=False)
+                gone.append(old)
+                total -= size
+            return gone

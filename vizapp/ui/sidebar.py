@@ -1,0 +1,137 @@
+"""The frame's choices: network and weights, picture, device. They are the same on every page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.settings import settings
+from vizapp.ui import networks, notices, pictures, state
+from vizapp.ui.components import component
+
+
+def draw() -> None:
+    """Draw the sidebar."""
+    with st.sidebar:
+        _head("Network")
+        _network()
+        _head("Picture")
+        _picture()
+        _head("Device")
+        _device()
+
+
+def _head(title: str) -> None:
+    st.html(f'<div class="vz-head">{title}</div>')
+
+
+def _network() -> None:
+    names = networks.labels()
+    st.selectbox(
+        "Network", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
+        filter_mode="contains", **state.shows(state.NETWORK, "sidebar.network"),
+    )  # fmt: skip
+    notices.hint(networks.known(state.get(state.NETWORK)))
+    words = {"published": "Trained", "random": "Random", "file": "From a file"}
+    st.segmented_control(
+        "Weights", list(words), format_func=words.__getitem__, label_visibility="collapsed", width="stretch",
+        required=True, **state.shows(state.WEIGHTS, "sidebar.weights"),
+    )  # fmt: skip
+    if state.get(state.WEIGHTS) == "file":
+        _checkpoint()
+
+
+def _checkpoint() -> None:
+    file = st.file_uploader(
+        f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key="sidebar.checkpoint",
+        max_upload_size=settings().upload_mb, help="A state dict. Code in a file is never run.",
+    )  # fmt: skip
+    path = st.text_input("or the path of a file on this machine", key="sidebar.checkpoint_path").strip()
+    if file is not None:
+        content = file.getvalue()
+        st.session_state[state.CHECKPOINT] = (str(networks.keep_checkpoint(content, file.name)), file.name)
+    elif path:
+        st.session_state[state.CHECKPOINT] = (path, path)
+    given = st.session_state.get(state.CHECKPOINT)
+    if given is not None and file is None:
+        notices.hint(f"Weights of {given[1]}")
+
+
+def _picture() -> None:
+    words = {"sample": "Sample", "upload": "Upload", "camera": "Camera", "folder": "Folder"}
+    source = st.segmented_control(
+        "Picture", list(words), format_func=words.__getitem__, label_visibility="collapsed", width="stretch",
+        required=True, default="sample", key="sidebar.source",
+    )  # fmt: skip
+    try:
+        {"sample": _samples, "upload": _upload, "camera": _camera, "folder": _folder}[source or "sample"]()
+    except VizError as error:
+        notices.sorry(str(error))
+
+
+def _samples() -> None:
+    names, columns = pictures.sample_names(), 8
+    origin = pictures.origin()
+    data = {
+        "sprite": pictures.sprite(tuple(names), columns),
+        "tile": [pictures.THUMB, pictures.THUMB],
+        "columns": columns,
+        "side": 48,
+        "most": 48,
+        "items": list(names),
+        "titles": list(names),
+        "chosen": origin[1] if origin[0] == "sample" else None,
+        "label": f"{len(names)} sample pictures",
+    }
+    component("sheet")(key="sidebar.samples", data=data, on_chosen_change=_take_sample)
+
+
+def _take_sample() -> None:
+    name = st.session_state["sidebar.samples"].chosen
+    state.put(state.SAMPLE, name)
+    st.session_state[state.ORIGIN] = ("sample", name)
+
+
+def _upload() -> None:
+    megabytes = settings().upload_mb
+    # No list of endings: what a file is shows when it is opened, and that sentence says more than "not allowed".
+    file = st.file_uploader(f"A photo, at most {megabytes} MB", key="sidebar.upload", max_upload_size=megabytes)
+    _take(file, "sidebar.upload")
+
+
+def _camera() -> None:
+    file = st.camera_input("A photo by the camera", key="sidebar.camera", label_visibility="collapsed")
+    _take(file, "sidebar.camera")
+
+
+def _take(file: Any, key: str) -> None:
+    """A file that is new becomes the picture; one that was taken before does not overrule a later choice."""
+    seen = f"{key}.seen"
+    if file is None:
+        st.session_state.pop(seen, None)
+    elif st.session_state.get(seen) != file.file_id:
+        pictures.take(file.getvalue(), file.name)
+        st.session_state[seen] = file.file_id
+
+
+def _folder() -> None:
+    path = st.text_input("Path of a folder on this machine", key="sidebar.folder", persist_state="session").strip()
+    if not path:
+        return
+    found = pictures.folder(path)
+    index = st.selectbox(
+        f"{len(found)} pictures", range(len(found)), key="sidebar.folder_picture",
+        format_func=lambda i: str(found.paths[i].relative_to(found.root)),
+    )  # fmt: skip
+    if index is not None:
+        st.session_state[state.ORIGIN] = ("folder", path, index)
+
+
+def _device() -> None:
+    names = networks.devices()
+    st.segmented_control(
+        "Device", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
+        required=True, width="stretch", **state.shows(state.DEVICE, "sidebar.device"),
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""Everything that the app remembers of a session: all session keys, and the choices that an address (a link) carries.
+
+Widgets come and go with their pages, so what a person chose is kept under plain keys, and widgets show it. An address
+names the choices that differ from their defaults; opening it shows the same view again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from vizapp.errors import VizError, nearest
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in choices:
+            raise VizError(f"{value!r} is none of {', '.join(choices)}.{nearest(value, choices)}")
+        return value
+
+    return read
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
+        if number < low or (high is not None and number > high):
+            upper = f" to {high}" if high is not None else " or more"
+            raise VizError(f"{value!r} is not a whole number of {low}{upper}.")
+        return number
+
+    return read
+
+
+def _cell(value: str) -> tuple[int, int]:
+    row, _, column = value.partition(",")
+    try:
+        return _whole(0)(row.strip()), _whole(0)(column.strip())
+    except VizError:
+        raise VizError(f"{value!r} is not a cell, which is written row,column, as in 3,5.") from None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing a person chooses: its name in an address, its default, and how it is read from an address."""
+
+    name: str
+    default: Any
+    read: Callable[[str], Any] = _text
+    shared: bool = False  # whether every page's address has it
+
+    @property
+    def key(self) -> str:
+        """The plain session key."""
+        return f"choice.{self.name}"
+
+
+NETWORK = Choice("network", "vizapp/zfnet-mini", shared=True)
+WEIGHTS = Choice("weights", "published", _one_of("published", "random", "file"), shared=True)
+SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network
+LAYER = Choice("layer", None)
+CHANNEL = Choice("channel", None, _whole(0))
+CELL = Choice("cell", None, _cell)
+TOP = Choice("top", 5, _whole(1, 20))
+CROPS = Choice("crops", "one", _one_of("one", "ten", "multi"))
+ORDER = Choice("order", "strength", _one_of("strength", "number"))
+SCALE = Choice("scale", "layer", _one_of("layer", "channel"))
+VIEW = Choice("view", "maps", _one_of("maps", "numbers"))
+DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
+CHOICES = {c.name: c for c in (NETWORK, WEIGHTS, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER, SCALE, VIEW)}
+
+# Plain keys without a place in addresses.
+ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, index)
+CHECKPOINT = "weights.file"  # (path, name shown)
+_NOTES = "notes"  # sentences to show once
+_CANCELLED = "cancelled"  # names of questions that are not to be started again by themselves
+_ADDRESS = "address"  # what the address said when it was last read or written
+
+
+def get(choice: Choice) -> Any:
+    """What is chosen now."""
+    return st.session_state.get(choice.key, choice.default)
+
+
+def put(choice: Choice, value: Any) -> None:
+    """Choose. A new network lets go of layer, channel and cell; a new layer of channel and cell."""
+    if value == get(choice):
+        return
+    st.session_state[choice.key] = value
+    for dependent in {NETWORK: (LAYER, CHANNEL, CELL), LAYER: (CHANNEL, CELL)}.get(choice, ()):
+        st.session_state[dependent.key] = dependent.default
+
+
+def shows(choice: Choice, key: str, value: Any = None) -> dict[str, Any]:
+    """Arguments that make the widget `key` show the choice and change it.
+
+    `value` is what stands for a choice that was not made.
+    """
+    now = get(choice) if value is None else value
+    if st.session_state.get(key) != now:
+        st.session_state[key] = now
+    return {"key": key, "on_change": _take, "args": (choice, key)}
+
+
+def _take(choice: Choice, key: str) -> None:
+    value = st.session_state[key]
+    if value is not None:  # a segmented control can be switched off; the choice stays
+        put(choice, value)
+
+
+def note(sentence: str) -> None:
+    """Have a sentence shown at the top of the page, once."""
+    st.session_state.setdefault(_NOTES, []).append(sentence)
+
+
+def take_notes() -> list[str]:
+    """The sentences to show now."""
+    return list(st.session_state.pop(_NOTES, []))
+
+
+def read_address(known: dict[str, Collection[str]]) -> None:
+    """Take over what the address says, if it was opened or edited since it was last written.
+
+    `known` are the names that choices may have, by choice. What does not fit is told in a sentence and left out.
+    """
+    written = st.session_state.get(_ADDRESS, {})
+    given = {name: value for name, value in st.query_params.to_dict().items() if written.get(name) != value}
+    for name, choice in CHOICES.items():  # in this order, because a network lets go of the layer before it is read
+        if name not in given:
+            continue
+        try:
+            value = choice.read(given[name])
+            if name in known and value not in known[name]:
+                raise VizError(f"There is no {name} {value!r}.{nearest(value, known[name])}")
+        except VizError as error:
+            note(f"The link's {name} was left out. {error}")
+            continue
+        put(choice, value)
+        if choice is SAMPLE:
+            st.session_state[ORIGIN] = ("sample", value)
+    st.session_state[_ADDRESS] = written | given
+
+
+def write_address(page: Collection[Choice]) -> None:
+    """Make the address name every shared choice and those of the page, where they differ from the default."""
+    chosen = [choice for choice in CHOICES.values() if choice.shared or choice in page]
+    origin = st.session_state.get(ORIGIN)
+    told = {}
+    for choice in chosen:
+        value = get(choice)
+        if value == choice.default or (choice is SAMPLE and origin is not None and origin[0] != "sample"):
+            continue
+        told[choice.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if st.query_params.to_dict() != told:
+        st.query_params.from_dict(told)
+    st.session_state[_ADDRESS] = told
+
+
+def cancel(name: str) -> None:
+    """The person does not want this answer."""
+    st.session_state.setdefault(_CANCELLED, set()).add(name)
+
+
+def allow(name: str) -> None:
+    """The person wants it after all."""
+    st.session_state.get(_CANCELLED, set()).discard(name)
+
+
+def is_cancelled(name: str) -> bool:
+    """Whether the question waits until the person asks again."""
+    return name in st.session_state.get(_CANCELLED, set())
