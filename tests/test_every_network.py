@@ -1,16 +1,27 @@
-"""Every classification network of torchvision is surveyed and asked for feature maps, on random weights."""
+"""Every network of torchvision is asked for feature maps, every classifier for projections, on random weights."""
 
 from __future__ import annotations
 
 import gc
+import math
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 
 import vizapp
+from vizapp.engine.fields import fields
+from vizapp.engine.project import project
+from vizapp.engine.rules import Rule
+from vizapp.engine.sites import Site
+from vizapp.engine.tape import Tape, record
+from vizapp.zoo.network import Network
 from vizapp.zoo.registry import describe
 
 NETWORKS = [name for name in vizapp.list_networks() if name.startswith("torchvision/")]
+CLASSIFIERS = {f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)}
+PICTURE = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
 HUGE = 200e6  # parameters; the largest variants of a family repeat what its smaller ones do
 
 
@@ -22,26 +33,101 @@ def small_input(name: str) -> int | None:
     return 96 if family.startswith(("inception", "googlenet")) else 64
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
-def test_feature_maps_of_an_early_a_middle_and_a_late_site(name: str) -> None:
+def built(name: str) -> Network:
+    """The network on random weights, at a small input; skips what is too large for these machines."""
     card = describe(name)
     if card.parameters and card.parameters > HUGE:
         pytest.skip("a larger variant of a family that is tested")
     network = vizapp.load(name, weights="none", device="cpu")
+    if name.startswith("torchvision/vit"):  # torchvision begins their heads with zeros
+        torch.nn.init.normal_(network.module.heads.head.weight, generator=torch.Generator().manual_seed(0))
     side = small_input(name)
-    if side is not None:
-        network = vizapp.wrap(network.module, input_size=(3, side, side), name=name)
-    picture = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
+    return network if side is None else vizapp.wrap(network.module, input_size=(3, side, side), name=name)
+
+
+def maps_of(network: Network) -> list[Site]:
+    """The maps of the whole picture; a detector's heads work on what its backbone found."""
+    maps = [site for site in network.sites if site.is_map]
+    return [site for site in maps if site.name.startswith("backbone.")] or maps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_feature_maps_of_an_early_a_middle_and_a_late_site(name: str) -> None:
+    network = built(name)
     sites = network.sites
     assert len({site.name for site in sites}) == len(sites)
     assert any(site.kind == "convolution" for site in sites)
-    maps = [site for site in sites if site.is_map]
-    for site in (maps[0], maps[len(maps) // 2], maps[-1], sites[-1]):
-        result = vizapp.ask("activations", network, picture, unit=vizapp.Unit(site.name, site.channels - 1))
+    maps = maps_of(network)
+    last = [sites[-1]] if len(network.categories) == sites[-1].channels else []
+    for site in (maps[0], maps[len(maps) // 2], maps[-1], *last):
+        result = vizapp.ask("activations", network, PICTURE, unit=vizapp.Unit(site.name, site.channels - 1))
         values = result.arrays["activations"]
         assert values.shape == site.shape
         assert np.isfinite(values).all()
         assert len(result.table) == site.channels
     del network
     gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NETWORKS if describe(name).name in CLASSIFIERS])
+def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name: str) -> None:
+    network = built(name)
+    maps = maps_of(network)
+    batch = network.prepare(PICTURE)
+    top = vizapp.ask("predict", network, PICTURE).table[0]["class"]
+    units = [strongest(network, site) for site in (maps[0], maps[len(maps) // 2], maps[-1])]
+    for unit in [*units, vizapp.class_unit(network, top)]:
+        (down,) = project(network.module, batch, [unit], network.sites, seed="one")
+        tape = record(network.module, batch, {unit.site}, Rule())
+        values, certificate = down.values[0], down.certificate
+        assert values.isfinite().all(), unit
+        assert values.any(), unit
+        assert certificate.nonlinearities + certificate.switches + certificate.gates == nonlinear_between(
+            tape, unit.site
+        ), unit
+        cell = down.cells[0]
+        if cell is not None:
+            outside = torch.ones(values.shape[1:], dtype=torch.bool)
+            top_, left, bottom, right = fields(network.module, batch)[unit.site].inside(cell)
+            outside[top_:bottom, left:right] = False
+            assert not values[:, outside].any(), "a unit gets nothing from where it cannot see"
+    del network
+    gc.collect()
+
+
+def strongest(network: Network, site: Site) -> vizapp.Unit:
+    """The site's strongest channel."""
+    return vizapp.Unit(
+        site.name, vizapp.ask("activations", network, PICTURE, unit=vizapp.Unit(site.name, 0)).table[0]["channel"]
+    )
+
+
+def nonlinear_between(tape: Tape, site: str) -> int:
+    """Non-linear operations, max pools and gates that the site depends on, by a walk of its own over the tape.
+
+    What only makes a gate counts with the gate: the held gate lets no signal into it.
+    """
+    reached, count = {tape.values[site][0]}, 0
+    for step in reversed(tape.steps):
+        if not reached.intersection(step.outputs):
+            continue
+        inputs, operation = list(step.inputs), step.operation.rstrip("_")
+        if operation == "mul" and len(inputs) == 2:
+            sizes = [math.prod(tape.shapes[value]) for value in inputs]
+            if sizes[0] != sizes[1]:
+                inputs = [inputs[sizes.index(max(sizes))]]
+            count += 1
+        elif operation in {"matmul", "bmm", "einsum"}:
+            count += len(inputs) > 1
+        else:
+            count += operation in NONLINEAR
+        reached.update(inputs)
+    return count
+
+
+NONLINEAR = frozenset({
+    "relu", "hardtanh", "relu6", "silu", "gelu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softmax", "layer_norm",
+    "max_pool2d", "adaptive_max_pool2d", "scaled_dot_product_attention", "multi_head_attention_forward", "normalize",
+})  # fmt: skip

@@ -11,6 +11,7 @@ backward pass with positive weights and no gating.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.field_rules import everything, field_after
 from vizapp.engine.spans import Field, Span
-from vizapp.engine.tap import Trace, first_tensor, operation_name
+from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
 
 
 def whole(height: int, width: int) -> Field:
@@ -50,15 +51,30 @@ class FieldTrace(Trace):
         inputs = [(t, f) for t in tensors_in((args, kwargs)) if (f := self.of(t)) is not None]
         shapes = [tuple(tensor.shape) for tensor, _ in inputs]  # before an in-place operation changes them
         output = function(*args, **kwargs)
-        if inputs:
+        if inputs and operation_name(function) not in SHAPE_ONLY:
             given = [(shape, field) for shape, (_, field) in zip(shapes, inputs, strict=True)]
             operation = operation_name(function)
             if operation == "setitem":
                 self._fields[args[0]] = everything(given)
             for position, made in enumerate(tensors_in(output)):
-                self._fields[made] = field_after(operation, args, kwargs, given, tuple(made.shape), position)
+                field = field_after(operation, args, kwargs, given, tuple(made.shape), position)
+                self._fields[made] = field
+                if args and made is args[0]:
+                    self._write_through(made, field)
         self.saw(name, function, output)
         return output
+
+    def _write_through(self, view: Tensor, field: Field) -> None:
+        """What was written into a part of a constant (a padded batch, say) is then in the whole."""
+        base = view._base
+        if base is None or base in self._fields:
+            return
+        if base.shape[-2:] == view.shape[-2:] and field.rows.axis == view.ndim - 2:
+            behind = base.ndim - view.ndim
+            rows = replace(field.rows, axis=field.rows.axis + behind)
+            self._fields[base] = Field(rows, replace(field.columns, axis=base.ndim - 1))
+        else:
+            self._fields[base] = everything([(tuple(view.shape), field)])
 
     def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
         """Called after each operation, when the fields of its results are known."""

@@ -11,6 +11,8 @@ from vizapp.engine.sites import Site, channels_first
 from vizapp.engine.tap import Tap
 from vizapp.errors import VizError
 
+_RANK = {"chw": 4, "hwc": 4, "tokens": 3, "vector": 2}
+
 
 def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str, Tensor]:
     """The activations of `batch` `[N C H W]` at the sites, by name: `[N C h w]`, or `[N C]` for vectors.
@@ -19,11 +21,18 @@ def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str
     compute on the way, and a tensor made in inference mode could never again take part in a gradient.
 
     Raises:
-        VizError: the pass over these pictures does not produce one of the sites.
+        VizError: the pass over these pictures does not produce one of the sites, or not one answer per picture.
     """
     with torch.no_grad(), Tap(module, {site.name for site in sites}) as tap:
         module(batch.clone())  # a network may write into its input
     missing = [site.name for site in sites if site.name not in tap.kept]
     if missing:
         raise VizError(f"The network did not compute {missing[0]!r} on this picture; pick another layer.")
+    for site in sites:
+        shape = tap.kept[site.name].shape
+        if shape[0] != len(batch) or len(shape) != _RANK[site.layout] or shape[-1] == 0:
+            raise VizError(
+                f"What layer {site.name!r} computes depends on what the network found in the picture (boxes, say), so it "
+                "has no channels to show; pick an earlier layer."
+            )
     return {site.name: channels_first(tap.kept[site.name], site.layout) for site in sites}

@@ -28,6 +28,7 @@ class Span:
 
     def unclipped(self, index: int) -> tuple[int, int]:
         """First pixel and the one after the last, which may lie outside the input where windows are regular."""
+        index = 0 if self.axis is None else index  # without the direction every cell sees the same
         if self.start is None or self.step is None or self.size is None:
             return self.clipped(index)
         first = self.start + self.step * index
@@ -35,6 +36,7 @@ class Span:
 
     def clipped(self, index: int) -> tuple[int, int]:
         """First pixel and the one after the last of those that exist; (0, 0) when the index sees none."""
+        index = 0 if self.axis is None else index
         low, high = int(self.low[index]), int(self.high[index])
         return (low, high) if low < high else (0, 0)
 

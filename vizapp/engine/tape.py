@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.fields import tensors_in
-from vizapp.engine.tap import Trace, operation_name
+from vizapp.engine.tap import SHAPE_ONLY, Trace, operation_name
 from vizapp.errors import VizError
 
 _STALE = -1
@@ -72,7 +72,7 @@ class Tape(Trace):
         if name not in self._wanted and self.values.keys() == self._wanted:
             raise self._enough
         inputs = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self._ids]
-        if not inputs:
+        if not inputs or operation_name(function) in SHAPE_ONLY:
             return function(*args, **kwargs)
         numbers = tuple(self._number(tensor) for tensor in inputs)
         operation = operation_name(function)
@@ -85,6 +85,8 @@ class Tape(Trace):
         for result in results:
             if any(result is tensor for tensor in inputs):
                 self._mark_stale(result)
+            elif args and result is args[0] and result._base is not None:
+                self._ids[result._base] = _STALE  # a constant, until a part of it was written to
         made = tuple(self._new(result) for result in results)
         if made:
             self.steps.append(Step(name, operation, function, *noted, numbers, made, saved))
