@@ -62,7 +62,11 @@ def three(name: str, layer: str, unit: Unit, rule: str) -> tuple[Tensor, Tensor,
     (down,) = project(module, picture, [unit], survey(module, picture), Rule(rule), seed="one")  # type: ignore[arg-type]
     plain = out_of_place(module)
     index = (unit.channel, *(unit.cell or ()))
-    return down.values[0], captums(module, layer, picture, unit, rule), steered_projection(plain, picture, unit.site, index, rule)
+    return (
+        down.values[0],
+        captums(module, layer, picture, unit, rule),
+        steered_projection(plain, picture, unit.site, index, rule),
+    )
 
 
 @pytest.mark.parametrize("rule", PEERS)
