@@ -105,6 +105,14 @@ def test_boxes_have_one_size_and_are_clipped_only_on_request() -> None:
     assert field.centre((1, 3)) == (3.0, 7.0)
 
 
+def test_sizes_and_strides_of_dilated_strided_and_averaged_layers() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, dilation=3), nn.AvgPool2d(2, 2), nn.Conv2d(4, 4, 3, padding=1))
+    found = fields(module, torch.rand(1, 3, 40, 40))
+    assert [found[name].size for name in ("0", "1", "2")] == [(7, 7), (8, 8), (12, 12)]
+    assert [found[name].stride for name in ("0", "1", "2")] == [(1, 1), (2, 2), (2, 2)]
+    assert found["2"].box((0, 0)) == (-2, -2, 10, 10)
+
+
 def test_what_mixes_all_cells_sees_the_whole_picture() -> None:
     class Gate(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

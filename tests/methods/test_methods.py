@@ -78,10 +78,11 @@ def test_activations_are_those_of_the_layer(network, picture) -> None:
 
 
 def test_fraction_of_zeros_and_silent_channels(network, picture) -> None:
-    result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("relu_3", 0))
-    values = result.arrays["activations"]
-    for row in result.table:
-        assert row["zeros"] == pytest.approx((values[row["channel"]] == 0).mean())
+    for site in ("stem", "relu_3"):  # with and without numbers below zero
+        result = vizapp.ask("activations", network, picture, unit=vizapp.Unit(site, 0))
+        values = result.arrays["activations"]
+        for row in result.table:
+            assert row["zeros"] == pytest.approx((values[row["channel"]] == 0).mean())
 
 
 def test_vectors_and_classes_are_activations_too(network, picture) -> None:
