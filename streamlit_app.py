@@ -16,6 +16,10 @@ show(
             "feature_maps.py", "Feature maps", ":material/grid_view:",
             (state.LAYER, state.CHANNEL, state.CELL, state.ORDER, state.SCALE, state.VIEW),
         ),
+        Row(
+            "projection.py", "Projection", ":material/filter_center_focus:",
+            (state.LAYER, state.CHANNEL, state.CELL, state.MODE, state.PART, state.CONTRAST), method="projection",
+        ),
         Row("about.py", "About", ":material/info:"),
     ]
 )  # fmt: skip

@@ -87,6 +87,12 @@ def _settle(page: Any) -> None:
     page.wait_for_timeout(500)
 
 
+def _keep(page: Any, name: str) -> None:
+    """A screenshot for a person to look at."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
 def _went_well(page: Any) -> None:
     assert page.locator('[data-testid="stException"]').count() == 0
     assert page.locator(".st-key-unexpected").count() == 0
@@ -154,6 +160,60 @@ def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: 
     page.context.close()
 
 
+def test_a_unit_is_sent_down_from_a_clicked_cell_and_checked(address: str, browser: Any) -> None:
+    page = _page(browser, 1440, 1750)
+    page.goto(f"{address}/feature_maps?layer=features.relu5")
+    page.locator(".stMain .sheet canvas").wait_for()
+    page.get_by_role("link", name="Projection").click()
+    page.get_by_text("How the signal came down").wait_for()
+    page.locator(".diagram [data-block='11'].chosen").wait_for()  # the layer of the page before
+    _settle(page)
+    page.get_by_text("Nine strongest", exact=True).click()
+    tiles = page.locator(".stMain .sheet canvas")
+    tiles.nth(1).wait_for()
+    _settle(page)
+    box = tiles.nth(1).bounding_box()
+    tiles.nth(1).click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.5})
+    page.wait_for_url(re.compile("channel="))
+    pictures = page.locator(".stMain .picture.still img.photo")
+    pictures.nth(3).wait_for()
+    _settle(page)
+    before = pictures.nth(1).get_attribute("src")
+    channel_map = page.locator(".picture:not(.still)")
+    box = channel_map.bounding_box()
+    channel_map.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.6})
+    page.wait_for_url(re.compile("cell="))
+    page.get_by_role("button", name="Strongest", exact=True).wait_for()
+    _settle(page)
+    assert pictures.nth(1).get_attribute("src") != before
+    page.get_by_role("button", name="Options").click()
+    page.locator(".st-key-form-projection-seed").get_by_text("One", exact=True).click()
+    page.wait_for_url(re.compile("projection.seed=one"))
+    _settle(page)
+    assert "extended" not in page.url  # opening the options changes none of them
+    assert "Options: seed one." in page.locator(".stMain").inner_text()
+    _keep(page, "projection-options")
+    extended = page.locator(".st-key-form-projection-extended label").first
+    extended.click()
+    page.wait_for_url(re.compile("projection.extended=False"))
+    _settle(page)
+    extended.click()
+    page.wait_for_url(lambda url: "extended" not in url)
+    _settle(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Compare with randomised networks").click()
+    page.get_by_text("rank correlations").wait_for()
+    _settle(page)
+    assert pictures.count() == 8
+    _keep(page, "projection-checked")
+    with page.expect_download() as npz:
+        page.get_by_role("button", name="Arrays NPZ").click()
+    with np.load(npz.value.path()) as arrays:
+        assert {"deconvnet", "guided", "gradient", "field", "sanity_similarity"} <= set(arrays)
+    _went_well(page)
+    page.context.close()
+
+
 def test_a_computation_can_be_cancelled_and_asked_again(address: str, browser: Any) -> None:
     page = _page(browser)
     page.goto(f"{address}/?network=torchvision/resnet101&weights=random&crops=multi")
@@ -204,6 +264,12 @@ VIEWS = {
     "deep": "feature_maps?network=torchvision/resnet152&weights=random&layer=layer3.10.relu_2",
     "digits": "feature_maps?network=vizapp/lenet5-digits&layer=features.3&cell=3,4",
     "notice": "feature_maps?layer=features.relu22",
+    "projection": "projection?layer=features.relu5",
+    "projection-cell": "projection?layer=features.relu2&cell=10,12&part=whole&contrast=own",
+    "projection-nine": "projection?layer=features.relu5&mode=nine",
+    "projection-digits": "projection?network=vizapp/lenet5-digits&layer=features.4",
+    "projection-deep": "projection?network=torchvision/mobilenet_v2&weights=random&layer=features.6.conv.2&channel=3",
+    "projection-class": "projection?layer=classifier.fc8",
     "about": "about",
 }
 
@@ -220,8 +286,7 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
         page.locator('[data-testid="stDownloadButton"]').first.wait_for()
     _settle(page)
     page.wait_for_timeout(700)
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{view}-{width}-{scheme}.png")
+    _keep(page, f"{view}-{width}-{scheme}")
     _went_well(page)
     assert (
         page.evaluate("document.querySelector('.stMain').scrollWidth - document.querySelector('.stMain').clientWidth")

@@ -166,7 +166,9 @@ def test_overlapping_pools_sum_or_overwrite() -> None:
     assert last.values[0, 0, 1, 1] == 5
     assert summed.values.sum() == 10
     assert last.values.sum() == 5
-    weighing = nn.Sequential(pool[0], nn.Conv2d(1, 1, (1, 2), bias=False))  # sends 1 to the first region, 10 to the second
+    weighing = nn.Sequential(
+        pool[0], nn.Conv2d(1, 1, (1, 2), bias=False)
+    )  # sends 1 to the first region, 10 to the second
     weighing[1].weight.data = torch.tensor([[[[1.0, 10.0]]]])
     sites = survey(weighing, picture)
     (summed,) = project(weighing, picture, [Unit("1", 0)], sites, Rule(pools="sum"), seed="one")

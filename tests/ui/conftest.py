@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -47,3 +49,15 @@ def sentences(app: AppTest) -> str:
 def went_well(app: AppTest) -> bool:
     """Whether the page has neither a stack trace nor the notice of an unexpected error."""
     return not app.exception and "Something unexpected" not in sentences(app)
+
+
+def chosen(app: AppTest, name: str) -> str:
+    """What the address names."""
+    value = app.query_params[name]
+    return value if isinstance(value, str) else value[0]
+
+
+def shown(app: AppTest, key: str) -> Any:
+    """What a component of ours was given."""
+    element = next(e for e in app.get("bidi_component") if key in e.proto.id)
+    return json.loads(element.proto.json)

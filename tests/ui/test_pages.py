@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from streamlit.testing.v1 import AppTest
 
-from tests.ui.conftest import Open, sentences, went_well
+from tests.ui.conftest import Open, chosen, sentences, shown, went_well
 
 
 def picture(seed: int = 0) -> bytes:
@@ -21,19 +18,7 @@ def picture(seed: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def chosen(app: AppTest, name: str) -> str:
-    """What the address names."""
-    value = app.query_params[name]
-    return value if isinstance(value, str) else value[0]
-
-
-def shown(app: AppTest, key: str) -> Any:
-    """What a component of ours was given."""
-    element = next(e for e in app.get("bidi_component") if key in e.proto.id)
-    return json.loads(element.proto.json)
-
-
-@pytest.mark.parametrize("page", ["predict", "feature_maps", "about"])
+@pytest.mark.parametrize("page", ["predict", "feature_maps", "projection", "about"])
 def test_a_page_opens_without_a_notice(open_app: Open, page: str) -> None:
     app = open_app(page)
     assert went_well(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,13 +10,15 @@ import numpy as np
 import torch
 
 from vizapp.engine.fields import fields
-from vizapp.engine.project import Certificate, project
+from vizapp.engine.project import Certificate, Projections, project
 from vizapp.engine.rules import Rule
 from vizapp.engine.sites import Unit
 from vizapp.media.drawing import signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob
 
+Boxes = list[tuple[int, int, int, int]]  # (top, left, bottom, right) in input pixels
+SILENT = "Nothing reaches the pixels: the unit is at or below zero here, or all of its signal was rectified away."
 CAUTION = (
     "It shows what in this picture excites the unit, given the pooling switches. It hardly depends on later layers and is "
     "no explanation of the class decision (Nie 2018, Adebayo 2018, Sixt 2020)."
@@ -46,15 +49,9 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
     part of the picture that the unit's cell can see (grey where it reaches over the border); `field` (top, left, bottom,
     right) in input pixels, which may reach over the border; `activation` of the unit.
     """
-    network, unit, picture = question.network, question.the_unit(), question.the_picture()
-    rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
-    batch = network.prepare(picture)
-    (down,) = project(network.module, batch, [unit], network.sites, rule, params.seed, params.extent)
-    job.tick(0.7)
-    pixels = in_three_channels(down.values[0])
-    cell = down.cells[0]
-    box = receptive_field(question, batch, unit.site, cell if params.extent == "cell" else None)
-    seen = network.seen(picture)
+    unit, seen = question.the_unit(), question.network.seen(question.the_picture())
+    down, boxes = _sent_down(question, [unit], params, job)
+    cell, box, pixels = down.cells[0], boxes[0], in_three_channels(down.values[0])
     patch = cut(seen, box)
     arrays = {
         "projection": pixels,
@@ -72,16 +69,60 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
         Panel("patch", patch, "What the cell can see of the picture."),
         Panel("projection-patch", cut(signed(pixels), box), "The same part of the projection."),
     )
-    facts = {
-        "unit": f"{name}{where}",
-        "certificate": certificate_text(down.certificate, params.rule),
-        "caution": CAUTION,
-    }
+    facts = {"unit": f"{name}{where}"} | _facts(down.certificate, params.rule)
     if not np.any(pixels):
-        facts["silent"] = (
-            "Nothing reaches the pixels: the unit is at or below zero here, or all of its signal was rectified away."
-        )
+        facts["silent"] = SILENT
     return Result("projection", arrays, panels, facts)
+
+
+def several(question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job) -> Result:
+    """Some units of one layer, sent down in one go; `question` names network and picture.
+
+    `arrays`, an entry per unit: `projection` `[K H W 3]` float32 as in `projection`; `field` `[K 4]`; `activation` and
+    `channel` `[K]`; `cell` `[K 2]` (row, column), -1 where none was chosen.
+    """
+    down, boxes = _sent_down(question, units, params, job)
+    arrays = {
+        "projection": np.stack([in_three_channels(values) for values in down.values]),
+        "field": np.array(boxes, np.int64),
+        "activation": down.activations.float().cpu().numpy(),
+        "channel": np.array([unit.channel for unit in units], np.int64),
+        "cell": np.array([(params.extent == "cell" and cell) or (-1, -1) for cell in down.cells], np.int64),
+    }
+    return Result("projection", arrays, facts=_facts(down.certificate, params.rule))
+
+
+def _sent_down(
+    question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job
+) -> tuple[Projections, Boxes]:
+    """The projections of units of one layer, and the (top, left, bottom, right) that each unit sees."""
+    network = question.network
+    rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
+    batch = network.prepare(question.the_picture())
+
+    def tick(share: float) -> None:
+        job.tick(0.7 * share)
+
+    (down,) = project(network.module, batch, units, network.sites, rule, params.seed, params.extent, tick)
+    job.tick(0.7)
+    cells = down.cells if params.extent == "cell" else [None] * len(units)
+    return down, receptive_fields(network.module, batch, units[0].site, cells)
+
+
+def _facts(certificate: Certificate, rule: str) -> dict[str, str]:
+    """What a reader must know of how the signal came down."""
+    facts = {"certificate": certificate_text(certificate, rule), "caution": CAUTION}
+    if certificate.extended:
+        facts["extended"] = (
+            "Some activations on the way (ReLU6, SiLU, GELU …) are unknown to the paper; they were passed by an extended rule, "
+            "as if they were rectifiers."
+        )
+    if rule == "deconvnet" and certificate.nonlinearities and not certificate.switches:
+        facts["no switches"] = (
+            "There is no max pool on the way, so no switches tie the projection to this picture; deconvnet is weak there "
+            "(Springenberg 2014)."
+        )
+    return facts
 
 
 def in_three_channels(values: torch.Tensor) -> np.ndarray:
@@ -92,14 +133,13 @@ def in_three_channels(values: torch.Tensor) -> np.ndarray:
     )
 
 
-def receptive_field(
-    question: Question, batch: torch.Tensor, site: str, cell: tuple[int, int] | None
-) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of the cell in input pixels; all that the site sees when there is no cell."""
-    field = fields(question.network.module, batch)[site]
-    if cell is not None and field.rows.axis is not None:
-        return field.box(cell)
-    return (0, 0, int(batch.shape[2]), int(batch.shape[3]))
+def receptive_fields(
+    module: torch.nn.Module, batch: torch.Tensor, site: str, cells: Sequence[tuple[int, int] | None]
+) -> Boxes:
+    """(top, left, bottom, right) of each cell in input pixels; the whole picture where there is no cell."""
+    field = fields(module, batch)[site]
+    whole = (0, 0, int(batch.shape[2]), int(batch.shape[3]))
+    return [whole if cell is None or field.rows.axis is None else field.box(cell) for cell in cells]
 
 
 def cut(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

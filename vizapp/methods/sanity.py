@@ -34,7 +34,8 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     "above" randomises every layer above the unit (for a class, the last layer, which is the unit itself); "upper" the upper
     half of the layers between pixels and unit; "all" every layer. All three go down from the cell that is strongest in
     the trained network, with seed 1. `arrays`: `projection`, `above`, `upper`, `all` `[H W 3]`; `similarity` `[3]`: the rank
-    correlation (Spearman) of their absolute values, where any is not zero, with the trained projection's, 1 when nothing changes.
+    correlation (Spearman) of their absolute values with the trained projection's, where either is not zero; 1 when nothing
+    changes.
     """
     network, unit = question.network, question.the_unit()
     batch, rule = network.prepare(question.the_picture()), Rule(params.rule)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from vizapp.ui import networks, notices, pictures, sidebar, state
+from vizapp.ui import forms, networks, notices, pictures, sidebar, state
 from vizapp.ui.state import Choice
 
 if TYPE_CHECKING:
@@ -21,13 +21,22 @@ ICON = str(_ROOT / "assets" / "icon.svg")
 
 @dataclass(frozen=True)
 class Row:
-    """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries."""
+    """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries.
+
+    `method` is the one whose parameters the page draws as a form; its address carries these too.
+    """
 
     file: str
     title: str
     icon: str
     choices: tuple[Choice, ...] = ()
     default: bool = False
+    method: str = ""
+
+    @property
+    def carried(self) -> tuple[Choice, ...]:
+        """All choices that the page's address carries."""
+        return (*self.choices, *(forms.choices(self.method).values() if self.method else ()))
 
 
 def show(rows: list[Row]) -> None:
@@ -40,18 +49,19 @@ def show(rows: list[Row]) -> None:
     }
     page = st.navigation(list(pages), position="top")
     row = next(row for candidate, row in pages.items() if candidate == page)
-    notices.calmly(_read_address)
+    notices.calmly(lambda: _read_address(rows))
     notices.calmly(sidebar.draw)
     for sentence in state.take_notes():
         notices.sorry(sentence)
-    state.write_address(row.choices)
+    state.write_address(row.carried)
     notices.calmly(page.run)
 
 
-def _read_address() -> None:
+def _read_address(rows: list[Row]) -> None:
     from vizapp.media.samples import sample_names
 
-    state.read_address({"network": networks.labels(), "picture": sample_names()})
+    more = [choice for row in rows for choice in row.carried]
+    state.read_address({"network": networks.labels(), "picture": sample_names()}, more)
 
 
 def network_and_picture() -> tuple[Network, Picture] | None:

@@ -47,11 +47,7 @@ def _unit(channel: np.ndarray) -> np.ndarray:
 def sheet_data(values: np.ndarray, order: np.ndarray, scale: str, numbers: dict[str, np.ndarray]) -> dict[str, Any]:
     """What the sheet component shows of `[C h w]`, in that order. `numbers` are the channels' statistics."""
     drawn = tiles(values[order], scale)
-    columns = math.ceil(math.sqrt(len(drawn)))
-    return {
-        "sprite": uri(to_png(sheet(drawn, columns, gap=0))),
-        "tile": list(drawn[0].shape[:2]),
-        "columns": columns,
+    return sprite_data(drawn, math.ceil(math.sqrt(len(drawn)))) | {
         "side": 58,  # pixels on the screen, and the most that few tiles grow to
         "most": 132,
         "items": [int(channel) for channel in order],
@@ -62,6 +58,12 @@ def sheet_data(values: np.ndarray, order: np.ndarray, scale: str, numbers: dict[
         ],
         "label": f"{len(order)} channels",
     }
+
+
+def sprite_data(drawn: list[np.ndarray], columns: int) -> dict[str, Any]:
+    """The sheet component's one picture of all tiles, uint8 `[h w 3]`; smaller ones stand in the middle of their place."""
+    tile = [max(tile.shape[axis] for tile in drawn) for axis in (0, 1)]
+    return {"sprite": uri(to_png(sheet(drawn, columns, gap=0, background=OUTSIDE))), "tile": tile, "columns": columns}
 
 
 def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None, field: Box | None) -> dict[str, Any]:

@@ -24,6 +24,11 @@ def hint(sentence: str) -> None:
     st.caption(escaped(sentence))
 
 
+def head(title: str) -> None:
+    """A small heading over a group of widgets or sentences."""
+    st.html(f'<div class="vz-head">{title}</div>')
+
+
 def escaped(text: str) -> str:
     """Text as it is, in a place that reads Markdown: layer, class and file names hold `_`, `*`, `[` and `:`."""
     for mark in "\\`*_[]<>$:#~|":

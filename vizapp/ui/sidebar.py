@@ -15,16 +15,12 @@ from vizapp.ui.components import component
 def draw() -> None:
     """Draw the sidebar."""
     with st.sidebar:
-        _head("Network")
+        notices.head("Network")
         _network()
-        _head("Picture")
+        notices.head("Picture")
         _picture()
-        _head("Device")
+        notices.head("Device")
         _device()
-
-
-def _head(title: str) -> None:
-    st.html(f'<div class="vz-head">{title}</div>')
 
 
 def _network() -> None:

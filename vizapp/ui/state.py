@@ -73,12 +73,19 @@ CROPS = Choice("crops", "one", _one_of("one", "ten", "multi"))
 ORDER = Choice("order", "strength", _one_of("strength", "number"))
 SCALE = Choice("scale", "layer", _one_of("layer", "channel"))
 VIEW = Choice("view", "maps", _one_of("maps", "numbers"))
+MODE = Choice("mode", "one", _one_of("one", "nine"))
+PART = Choice("part", "patch", _one_of("patch", "whole"))
+CONTRAST = Choice("contrast", "shared", _one_of("shared", "own"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
-CHOICES = {c.name: c for c in (NETWORK, WEIGHTS, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER, SCALE, VIEW)}
+_LISTED = (
+    NETWORK, WEIGHTS, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER, SCALE, VIEW, MODE, PART, CONTRAST,
+)  # fmt: skip
+CHOICES = {choice.name: choice for choice in _LISTED}
 
 # Plain keys without a place in addresses.
 ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, index)
 CHECKPOINT = "weights.file"  # (path, name shown)
+CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked for last
 _NOTES = "notes"  # sentences to show once
 _CANCELLED = "cancelled"  # names of questions that are not to be started again by themselves
 _ADDRESS = "address"  # what the address said when it was last read or written
@@ -125,14 +132,17 @@ def take_notes() -> list[str]:
     return list(st.session_state.pop(_NOTES, []))
 
 
-def read_address(known: dict[str, Collection[str]]) -> None:
+def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = ()) -> None:
     """Take over what the address says, if it was opened or edited since it was last written.
 
-    `known` are the names that choices may have, by choice. What does not fit is told in a sentence and left out.
+    `known` are the names that choices may have, by choice; `more` are choices beside those of this file. What does
+    not fit is told in a sentence and left out.
     """
     written = st.session_state.get(_ADDRESS, {})
     given = {name: value for name, value in st.query_params.to_dict().items() if written.get(name) != value}
-    for name, choice in CHOICES.items():  # in this order, because a network lets go of the layer before it is read
+    for name, choice in (
+        CHOICES | {choice.name: choice for choice in more}
+    ).items():  # in this order, because a network lets go of the layer before it is read
         if name not in given:
             continue
         try:
@@ -150,7 +160,7 @@ def read_address(known: dict[str, Collection[str]]) -> None:
 
 def write_address(page: Collection[Choice]) -> None:
     """Make the address name every shared choice and those of the page, where they differ from the default."""
-    chosen = [choice for choice in CHOICES.values() if choice.shared or choice in page]
+    chosen = [choice for choice in CHOICES.values() if choice.shared] + [choice for choice in page if not choice.shared]
     origin = st.session_state.get(ORIGIN)
     told = {}
     for choice in chosen:

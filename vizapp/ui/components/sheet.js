@@ -1,5 +1,5 @@
 // Many small pictures as tiles cut from one. data: {sprite, tile: [height, width], columns, side, most, items: [value], titles: [text],
-// details: [text], chosen: value, label}. A click sends the tile's item: trigger "chosen".
+// details: [text], chosen: value, label, across?}. A click sends the tile's item: trigger "chosen".
 
 const GAP = 3, EDGE = 3, TALLEST = 606, SCROLLBAR = 12;  // pixels
 
@@ -21,10 +21,14 @@ function load(root, source) {
   return root.__sprite;
 }
 
-// The largest tiles with which all fit without scrolling; where even the smallest do not, those, and the view scrolls.
+// `across` tiles in a row where it is given. Else the largest tiles with which all fit without scrolling; where even the smallest do not, those, and the view scrolls.
 function layout(root, data) {
   const shape = data.tile[0] / data.tile[1], count = data.items.length;
   const room = Math.max(root.clientWidth - 2 * EDGE, 120);
+  if (data.across) {
+    const width = Math.min((room + GAP) / data.across - GAP, data.most);
+    return { columns: data.across, rows: Math.ceil(count / data.across), width, height: width * shape };
+  }
   for (let columns = Math.min(2, count); columns <= count; columns++) {
     const free = (room + GAP) / columns - GAP, rows = Math.ceil(count / columns);
     if (free < data.side) break;

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from vizapp.engine.sites import Unit
-from vizapp.errors import VizError
-from vizapp.ui import answers, charts, diagram, downloads, frame, maps, networks, notices, state
+from vizapp.ui import answers, downloads, frame, maps, networks, notices, state, units
 from vizapp.ui.components import component
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ def page() -> None:
     sites = networks.sites(network)
     if not sites:
         return
-    site = _site(network, sites)
-    component("diagram")(key="maps.diagram", data=diagram.drawing(sites, site.name), on_site_change=_take_layer)
+    site = units.site(network, sites)
+    units.draw_network("maps", sites, site)
     _controls(sites, site)
     result = answers.run("activations", network, picture, unit=Unit(site.name, 0))
     if result is None:
@@ -44,49 +43,17 @@ def page() -> None:
     _show(network, picture, site, result)
 
 
-def _site(network: Network, sites: tuple[Site, ...]) -> Site:
-    """The chosen layer; the first rectified map when none is chosen or the network has no such layer."""
-    name = state.get(state.LAYER)
-    if name is not None:
-        try:
-            return network.site(name)
-        except VizError as error:
-            notices.sorry(f"{error} Showing another layer.")
-            state.put(state.LAYER, None)
-    rectified = (site for site in sites if site.is_map and site.kind == "activation")
-    return next(rectified, next((site for site in sites if site.is_map), sites[0]))
-
-
-def _take_layer() -> None:
-    state.put(state.LAYER, st.session_state["maps.diagram"].site)
-
-
 def _take_channel() -> None:
     state.put(state.CHANNEL, st.session_state["maps.sheet"].chosen)
 
 
-def _take_cell() -> None:
-    state.put(state.CELL, tuple(st.session_state["maps.map"].cell))
-
-
 def _controls(sites: tuple[Site, ...], site: Site) -> None:
-    shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in sites}
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="maps_controls"):
-        st.selectbox(
-            "Layer", list(shapes), format_func=lambda name: shapes.get(name, name), width=340,
-            label_visibility="collapsed", **state.shows(state.LAYER, "maps.layer", site.name),
-        )  # fmt: skip
-        _switch(state.VIEW, _VIEWS, "maps.view")
-        _switch(state.ORDER, _ORDERS, "maps.order")
+        units.layer_list("maps", sites, site)
+        units.switch(state.VIEW, _VIEWS, "maps.view")
+        units.switch(state.ORDER, _ORDERS, "maps.order")
         if site.is_map:
-            _switch(state.SCALE, _SCALES, "maps.scale")
-
-
-def _switch(choice: state.Choice, words: dict[str, str], key: str) -> None:
-    st.segmented_control(
-        choice.name, list(words), format_func=words.__getitem__, required=True, label_visibility="collapsed",
-        **state.shows(choice, key),
-    )  # fmt: skip
+            units.switch(state.SCALE, _SCALES, "maps.scale")
 
 
 def _show(network: Network, picture: Picture, site: Site, result: Result) -> None:
@@ -94,8 +61,9 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
 
     values = result.arrays["activations"]
     order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
-    channel = _channel(values, strength_order(values))
+    channel = units.channel(strength_order(values))
     numbers = statistics(values)
+    names = units.class_names(network, site)
     left, right = frame.columns(7, 5)
     with left:
         if state.get(state.VIEW) == "numbers":
@@ -103,28 +71,17 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
         elif values.ndim == 3:
             _sheet(network, picture, site, values, order, numbers, channel)
         else:
-            _bars(network, values, order, channel)
+            units.bars("maps", values, order, channel, names)
         _facts(result)
     with right:
-        _stepper(len(values), channel)
+        units.stepper("maps", len(values), channel)
         pictures = {"Sheet": result.panels[0].pixels} if result.panels else {}
-        names = network.categories if len(network.categories) == len(values) else ()
-        if names and values.ndim == 1:
+        if names:
             notices.hint(names[channel])
         if values.ndim == 3:
             pictures |= _map(network, picture, site, values[channel], channel)
     name = downloads.file_name(network.name, site.name, picture.name)
     downloads.row("maps", name, pictures, result.arrays)
-
-
-def _channel(values: np.ndarray, by_strength: np.ndarray) -> int:
-    """The chosen channel; the strongest when none is chosen or the layer has no such channel."""
-    channel = state.get(state.CHANNEL)
-    if channel is not None and channel >= len(values):
-        notices.sorry(f"This layer has channels 0 to {len(values) - 1}, not {channel}. Showing the strongest.")
-        state.put(state.CHANNEL, None)
-        channel = None
-    return int(by_strength[0]) if channel is None else int(channel)
 
 
 def _sheet(
@@ -137,12 +94,6 @@ def _sheet(
         key, lambda: maps.sheet_data(values, order, scale, numbers), size=lambda data: len(data["sprite"])
     )
     component("sheet")(key="maps.sheet", data=data | {"chosen": channel}, on_chosen_change=_take_channel)
-
-
-def _bars(network: Network, values: np.ndarray, order: np.ndarray, channel: int) -> None:
-    names = network.categories if len(network.categories) == len(values) else ()
-    st.plotly_chart(charts.value_bars(values, order, channel, names), key="maps.bars", config={"displayModeBar": False})
-    st.caption(f"{len(values)} numbers without a place in the picture.")
 
 
 def _table(order: np.ndarray, numbers: dict[str, np.ndarray]) -> None:
@@ -164,30 +115,13 @@ def _facts(result: Result) -> None:
             notices.hint(result.facts[name])
 
 
-def _stepper(count: int, channel: int) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="maps_stepper"):
-        st.html('<div class="vz-label">Channel</div>', width="content")
-        st.number_input(
-            "Channel", 0, count - 1, label_visibility="collapsed", width=130,
-            **state.shows(state.CHANNEL, "maps.channel", channel),
-        )  # fmt: skip
-        st.caption(f"of {count}")
-
-
 def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, channel: int) -> dict[str, np.ndarray]:
     """The channel over the photo and the patch of the cell. Returns the pictures shown, by title."""
     seen = network.seen(picture)
-    cell = state.get(state.CELL)
-    if cell is not None and not (cell[0] < values.shape[0] and cell[1] < values.shape[1]):
-        last = f"{values.shape[0] - 1},{values.shape[1] - 1}"
-        notices.sorry(f"This layer has cells 0,0 to {last}, not {cell[0]},{cell[1]}. Click one.")
-        state.put(state.CELL, None)
-        cell = None
+    cell = units.cell(values.shape)
     field = _field(network, picture, site) if cell is not None else None
-    box = field.box(cell) if field is not None else None
-    data: dict[str, Any] = maps.map_data(seen, values, cell, box)
-    data["label"] = f"Channel {channel} over the picture"
-    component("map")(key="maps.map", data=data, on_cell_change=_take_cell)
+    box = field.box(cell) if field is not None and cell is not None else None
+    units.cell_map("maps", seen, values, channel, cell, box)
     shown = {"Channel": maps.over_photo(seen, values)}
     if cell is not None and box is not None:
         shown["Patch"] = maps.patch(seen, box)
