@@ -21,7 +21,7 @@ from captum.attr import NeuronDeconvolution, NeuronGuidedBackprop
 from torch import nn
 
 from vizapp.engine.project import project
-from vizapp.engine.rules import Rule
+from vizapp.engine.rules import Rule, Signal
 from vizapp.engine.signal import Window
 from vizapp.engine.sites import Unit, survey
 from vizapp.engine.tape import record
@@ -38,13 +38,20 @@ class Counting(Rule):
     """A rule that adds up the multiply-adds of the convolutions it sends signals through."""
 
     spent = 0
+    widest = 0  # bytes of the widest signal, which the chunks keep small
 
     def down(self, step, signals, shapes):  # type: ignore[no-untyped-def]
         if step.operation == "conv2d" and isinstance(signals[0], Window):
             weight = step.args[1]
             units, _, h, w = signals[0].values.shape
             Counting.spent += units * h * w * weight.numel()
+        Counting.widest = max(Counting.widest, *(_size(signal) for signal in signals if signal is not None))
         return super().down(step, signals, shapes)
+
+
+def _size(signal: Signal) -> int:
+    values = signal.values if isinstance(signal, Window) else signal
+    return values.numel() * values.element_size()
 
 
 def forward_work(module: nn.Module, picture: torch.Tensor, site: str) -> int:
@@ -83,7 +90,7 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}, {options.units} units, 224 x 224, float32, random weights")
     print(
         f"{'network':9} {'layer':16} {'field':>6} {'rule':10} {'ours':>8} {'peer':>8} {'ratio':>6} {'bound':>6} {'of it':>6} "
-        f"{'deviation':>9}"
+        f"{'deviation':>9} {'signal':>8}"
     )
     for network in options.networks:
         torch.manual_seed(0)
@@ -103,7 +110,7 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
     units = [Unit(layer, channel) for channel in range(0, step * options.units, step)]
     target = module.get_submodule(layer.rpartition("_")[0] if layer.rpartition("_")[2].isdigit() else layer)
     for rule, peer in PEERS.items():
-        Counting.spent = 0
+        Counting.spent = Counting.widest = 0
         project(module, picture, units, sites, Counting(rule), seed="one")
         ours_work = forward_work(module, picture, layer) + Counting.spent
         peer_work = options.units * (
@@ -127,7 +134,7 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
         ratio, bound = theirs / ours, peer_work / ours_work
         print(
             f"{network:9} {layer:16} {field:6} {rule:10} {ours:7.2f}s {theirs:7.2f}s {ratio:6.1f} {bound:6.1f} "
-            f"{ratio / bound:6.0%} {agreed} ",
+            f"{ratio / bound:6.0%} {agreed} {Counting.widest / 1e6:6.1f}MB",
             flush=True,
         )
 

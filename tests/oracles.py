@@ -22,6 +22,11 @@ class _PositiveAndUngated(TorchFunctionMode):
             return args[0] * 1.0
         if name == "batch_norm":
             return args[0] * 1.0
+        if name == "mul" and all(isinstance(arg, Tensor) for arg in args):
+            return args[0] + args[1]  # depends on both as a product does; products of many gates would underflow
+        if name == "layer_norm":  # every number depends on all of those that are normalised together
+            shape = args[1] if len(args) > 1 else kwargs["normalized_shape"]
+            return args[0] + args[0].mean(tuple(range(-len(shape), 0)), keepdim=True)
         if name == "max_pool2d":
             return _sum_of_windows(*args, **kwargs)
         if name == "adaptive_max_pool2d":

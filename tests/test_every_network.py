@@ -11,6 +11,7 @@ import torch
 import torchvision
 
 import vizapp
+from tests.oracles import field_by_backward
 from vizapp.engine.fields import fields
 from vizapp.engine.project import project
 from vizapp.engine.rules import Rule
@@ -22,6 +23,8 @@ from vizapp.zoo.registry import describe
 NETWORKS = [name for name in vizapp.list_networks() if name.startswith("torchvision/")]
 CLASSIFIERS = {f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)}
 PICTURE = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
+# Where the cells are regrouped for attention the field is given as the whole picture, also before cells are mixed.
+ATTENTIVE = ("torchvision/vit", "torchvision/swin", "torchvision/maxvit")
 HUGE = 200e6  # parameters; the largest variants of a family repeat what its smaller ones do
 
 
@@ -90,8 +93,10 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
         cell = down.cells[0]
         if cell is not None:
             outside = torch.ones(values.shape[1:], dtype=torch.bool)
-            top_, left, bottom, right = fields(network.module, batch)[unit.site].inside(cell)
-            outside[top_:bottom, left:right] = False
+            box = fields(network.module, batch)[unit.site].inside(cell)
+            outside[box[0] : box[2], box[1] : box[3]] = False
+            if not name.startswith(ATTENTIVE):
+                assert box == field_by_backward(network.module, batch, unit.site, cell), unit
             assert not values[:, outside].any(), "a unit gets nothing from where it cannot see"
     del network
     gc.collect()

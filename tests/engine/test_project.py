@@ -10,15 +10,23 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+import vizapp
+import vizapp.media.samples
 from tests.engine.test_tap import trail
 from tests.networks import Aliasing, Branching, seeded
 from tests.oracles import explicit_projection, out_of_place, steered_projection
+from tests.zoo.shared import shared
+from vizapp.engine.observe import observe
 from vizapp.engine.project import Certificate, project
 from vizapp.engine.rules import Rule
 from vizapp.engine.sites import Unit, survey
 from vizapp.errors import VizError
 from vizapp.zoo.classic.zfnet import ZFNet
 
+TRAINED = {
+    "squeezenet1_0": "weights/squeezenet1_0-imagenet-decompressed.pth",
+    "mobilenet_v2": "weights/mobilenet_v2-imagenet-dequantized.pth",
+}
 RULES = ["deconvnet", "guided", "gradient"]
 
 
@@ -248,3 +256,58 @@ def test_eight_threads_with_three_rules_get_the_serial_answers_and_leave_nothing
         thread.join()
     assert all(torch.equal(a, b) for a, b in zip(serial, parallel, strict=True))
     assert trail(module) == before
+
+
+def trained(name: str) -> tuple[list[nn.Module], nn.Module, Tensor]:
+    """The layers, the whole network and a picture, in float64."""
+    picture = vizapp.media.samples.open_sample("digit 5" if "lenet" in name else "chelsea")
+    weights = shared(TRAINED[name]) if name in TRAINED else "default"
+    network = vizapp.load(name, weights=weights, device="cpu")
+    module = network.module.to(memory_format=torch.contiguous_format).double()
+    plain = out_of_place(module)
+    return [*plain.features, nn.Flatten(), *plain.classifier], module, network.prepare(picture).double()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("name", "depths"), [("vizapp/lenet5-digits", (3, 6, 11)), ("vizapp/zfnet-mini", (3, 8, 13, 22))]
+)
+def test_equal_to_the_explicit_deconvnet_on_the_embedded_networks(
+    name: str, depths: tuple[int, ...], rule: str
+) -> None:
+    layers, _, picture = trained(name)
+    for depth in depths:
+        net = nn.Sequential(*layers[:depth])
+        sites = survey(net, picture)
+        (maps,) = [tensor[0] for tensor in observe(net, picture, [sites[-1]]).values()]
+        units = [Unit(sites[-1].name, int(c)) for c in maps.flatten(1).amax(1).argsort()[-3:]] if maps.ndim == 3 else [
+            Unit(sites[-1].name, int(maps.argmax()))
+        ]  # fmt: skip
+        (down,) = project(net, picture, units, sites, Rule(rule))  # type: ignore[arg-type]
+        for place, unit in enumerate(units):
+            expected = explicit_projection(layers[:depth], picture, unit.channel, rule)
+            assert expected.abs().max() > 0
+            assert relative(down.values[place], expected) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("squeezenet1_0", ["features.5.cat", "features.10.cat", "flatten"]),
+                         ("mobilenet_v2", ["features.4.conv.2", "features.10.add", "classifier.1"])]
+)  # fmt: skip
+def test_equal_to_a_steered_backward_pass_on_real_trained_networks(name: str, wanted: list[str], rule: str) -> None:
+    _, module, picture = trained(name)
+    sites = survey(module, picture)
+    plain = out_of_place(module)
+    for site in wanted:
+        chosen = next(s for s in sites if s.name == site)
+        maps = observe(module, picture, [chosen])[site][0]
+        channel = int((maps.flatten(1).amax(1) if maps.ndim == 3 else maps).argmax())
+        (down,) = project(module, picture, [Unit(site, channel)], sites, Rule(rule), seed="one")  # type: ignore[arg-type]
+        index = (channel, *(down.cells[0] or ()))
+        expected = steered_projection(plain, picture, site, index, rule)
+        if expected.abs().max() == 0:  # SqueezeNet's classes under the deconvnet rule: all of it is rectified away
+            assert down.values[0].abs().max() == 0
+        else:
+            assert relative(down.values[0], expected) < 1e-5

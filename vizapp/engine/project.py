@@ -107,7 +107,7 @@ def _down(
 
 
 # Bytes of the widest signal of a chunk beyond which larger chunks were slower (CPU: the caches), or gained nothing.
-_BEST_CHUNK = {"cpu": 100 * 2**20, "cuda": 4 * 2**30}
+_BEST_CHUNK = {"cpu": 12 * 2**20, "cuda": 4 * 2**30}
 
 
 def strongest(maps: Tensor, unit: Unit) -> tuple[int, int] | None:

@@ -35,14 +35,20 @@ class Window:
         if self.covers(height, width):
             return self.values
         k, channels, h, w = self.values.shape
-        (row, row_exists), (column, column_exists) = _inside(self.top, h, height), _inside(self.left, w, width)
-        whole = self.values.new_zeros(
-            k, channels, height + 1, width + 1
-        )  # the last row and column take what is outside
-        row, column = row.where(row_exists, height), column.where(column_exists, width)
-        unit = torch.arange(k, device=row.device)[:, None, None]
-        whole.permute(0, 2, 3, 1)[unit, row[:, :, None], column[:, None, :]] = self.values.permute(0, 2, 3, 1)
-        return whole[:, :, :height, :width]
+        tops, lefts = self.top.tolist(), self.left.tolist()
+        if len(set(tops)) == len(set(lefts)) == 1:
+            top, left = tops[0], lefts[0]
+            if top <= 0 and left <= 0 and top + h >= height and left + w >= width:
+                return self.values[:, :, -top : height - top, -left : width - left]
+        whole = self.values.new_zeros(k, channels, height, width)
+        for unit, (top, left) in enumerate(zip(tops, lefts, strict=True)):  # slices are much faster than an index
+            y, x = max(top, 0), max(left, 0)
+            bottom, right = min(top + h, height), min(left + w, width)
+            if y < bottom and x < right:
+                whole[unit, :, y:bottom, x:right] = self.values[
+                    unit, :, y - top : bottom - top, x - left : right - left
+                ]
+        return whole
 
     def fitted(self, height: int, width: int) -> Window:
         """The same signals, zero outside of a map of that size, on the whole map if that is smaller.
@@ -84,12 +90,6 @@ class Window:
     def with_values(self, values: Tensor) -> Window:
         """Other values on the same windows."""
         return Window(values, self.top, self.left)
-
-
-def _inside(start: Tensor, extent: int, length: int) -> tuple[Tensor, Tensor]:
-    """Map indices `[K extent]` of each window's cells, and which of them exist."""
-    index = start[:, None] + torch.arange(extent, device=start.device)
-    return index, (index >= 0) & (index < length)
 
 
 def merged(a: Window, b: Window) -> Window:

@@ -62,6 +62,10 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
         ),
         "reading": "1 means that the picture does not depend on what was randomised, and so does not show what it has learnt.",
     }
+    if not arrays["projection"].any():
+        facts["silent"] = (
+            "The trained projection is empty (all of its signal was rectified away), so there is nothing to compare."
+        )
     return Result("sanity", arrays, tuple(panels), facts)
 
 
