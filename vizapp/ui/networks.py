@@ -46,7 +46,7 @@ def opened() -> Shelf[Network]:
 
 @st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
-    """Every network of the zoo, with what is known of it unopened: `torchvision/resnet50 · 25.6 M · 80.9 %`."""
+    """Every network of the zoo, with what is known of it unopened: `torchvision/resnet50 · 25.6 M · 81 %`."""
     from vizapp.zoo import describe, list_networks
 
     found = {}
@@ -56,7 +56,7 @@ def labels() -> dict[str, str]:
         if card.parameters:
             parts.append(_millions(card.parameters))
         if card.accuracy:
-            parts.append(f"{card.accuracy:.3g} %")
+            parts.append(f"{card.accuracy:.0f} %")
         found[name] = " · ".join(parts)
     return found
 
