@@ -56,8 +56,8 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
         size = f", {recipe.size_mb:.0f} MB" if recipe.size_mb else ""
         raise VizError(
             f"The weights of {recipe.name} ({published.file}{size}) are not on this machine, and downloading "
-            f"{published.url} failed: {error}. Put that file into the folder named by VIZAPP_WEIGHTS, or use "
-            'weights="none" for random weights.'
+            f"{published.url} failed: {error}. Put that file into the folder named by VIZAPP_WEIGHTS, or take "
+            'random weights (weights="none").'
         ) from None
     return target
 
