@@ -183,6 +183,12 @@ def test_overlapping_pools_sum_or_overwrite() -> None:
     (last,) = project(weighing, picture, [Unit("1", 0)], sites, Rule(pools="overwrite"), seed="one")
     assert summed.values[0, 0, 1, 1] == 11
     assert last.values[0, 0, 1, 1] == 10
+    adaptive = nn.Sequential(nn.AdaptiveMaxPool2d((1, 3)), weighing[1])  # of 4 columns: 0-1, 1-2, 2-3
+    sites = survey(adaptive, picture)
+    (summed,) = project(adaptive, picture, [Unit("1", 0, (0, 0))], sites, Rule(pools="sum"), seed="one")
+    (last,) = project(adaptive, picture, [Unit("1", 0, (0, 0))], sites, Rule(pools="overwrite"), seed="one")
+    assert summed.values[0, 0, 1, 1] == 11
+    assert last.values[0, 0, 1, 1] == 10
 
 
 def test_options_for_response_norm_gates_and_other_activations() -> None:

@@ -28,7 +28,6 @@ EXTENDED = frozenset({
     "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",
     "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "logsigmoid", "threshold", "clamp", "clamp_min",
 })  # fmt: skip
-SQUASHES = frozenset({"sigmoid", "hardsigmoid", "softmax", "tanh", "softplus"})  # what a gate is made with
 PASSING = frozenset({"dropout", "feature_dropout", "contiguous", "clone", "float", "double", "to", "detach", "type_as"})
 LINEAR = frozenset({
     "view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "getitem", "squeeze",
@@ -68,7 +67,7 @@ class Rule:
             saved["slope"] = _slope(function, args, kwargs)
         elif self._differentiates(base, len(inputs)):
             saved["at"] = [tensor.clone() for tensor in inputs]
-        if base in {"mul"} and len(inputs) == 2:
+        if base == "mul" and len(inputs) == 2:
             saved["gate"] = _gate(inputs)
             if saved["gate"] is not None:
                 saved["held"] = inputs[saved["gate"]].clone()
@@ -143,7 +142,7 @@ class Rule:
         if base == "max_pool2d":
             return [_max_pool(step, signal, shape, self.pools)], "switches"
         if base == "adaptive_max_pool2d":
-            return [_adaptive_max_pool(step, signal, shape)], "switches"
+            return [_adaptive_max_pool(step, signal, shape, self.pools)], "switches"
         if base == "avg_pool2d":
             down = _average_pool(step, signal, shape)
             return None if down is None else ([down], None)
@@ -274,13 +273,18 @@ def _max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools: str) ->
     return Window(down, top, left).fitted(shape[2], shape[3])
 
 
-def _adaptive_max_pool(step: Step, signal: Window, shape: tuple[int, ...]) -> Window:
+def _adaptive_max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools: str) -> Window:
     """Each number at the location of its region's maximum; regions of irregular size, on the whole map."""
-    values = signal.full(*step.saved["switches"].shape[2:])
-    index = step.saved["switches"].expand(signal.units, -1, -1, -1).flatten(2)
-    down = values.new_zeros(signal.units, values.shape[1], shape[2] * shape[3]).scatter_add_(
-        2, index, values.flatten(2)
-    )
+    height, width = step.saved["switches"].shape[2:]
+    values = signal.full(height, width).flatten(2)
+    index = step.saved["switches"].flatten(2).expand(signal.units, -1, -1)
+    down = values.new_zeros(signal.units, values.shape[1], shape[2] * shape[3])
+    if pools == "sum":
+        down.scatter_add_(2, index, values)
+    else:
+        for region in range(height * width):  # in reading order, so that the last one stays
+            here = index[:, :, region : region + 1]
+            down.scatter_(2, here, values[:, :, region : region + 1])
     zero = torch.zeros_like(signal.top)
     return Window(down.unflatten(2, (shape[2], shape[3])), zero, zero)
 

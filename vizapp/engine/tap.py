@@ -122,8 +122,8 @@ class Trace(TorchFunctionMode):
         return numbered
 
 
-class _Enough(BaseException):
-    """Everything asked for was seen. Not an Exception, so that no network swallows it."""
+class Enough(BaseException):
+    """Ends a pass in which everything asked for was seen. Not an Exception, so that no network swallows it."""
 
 
 class Tap(Trace):
@@ -143,7 +143,7 @@ class Tap(Trace):
         self.kept: dict[str, Tensor] = {}
         self._wanted = frozenset(keep)
         self._stop = stop
-        self._enough = _Enough()
+        self._enough = Enough()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and keep a clone of its result if its name is wanted."""

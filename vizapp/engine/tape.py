@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.fields import tensors_in
-from vizapp.engine.tap import SHAPE_ONLY, Trace, operation_name
+from vizapp.engine.tap import SHAPE_ONLY, Enough, Trace, operation_name
 from vizapp.errors import VizError
+
+if TYPE_CHECKING:
+    from vizapp.engine.rules import Rule
 
 _STALE = -1
 
@@ -42,27 +45,19 @@ class Step:
     saved: dict[str, Any] = field(default_factory=dict)
 
 
-Saver = Callable[[str, tuple[Any, ...], dict[str, Any]], "Callable[[Any], tuple[Any, dict[str, Any]]] | None"]
-
-
-class Enough(BaseException):
-    """The highest wanted site was computed. Not an Exception, so that no network swallows it."""
-
-
 class Tape(Trace):
     """Writes down the operations of one pass over `batch` `[1 C H W]` that depend on it.
 
-    `prepare(operation, args, kwargs)` is asked before each operation what to keep for the way down: it returns the
-    keepsakes as a dict. `shapes[v]` is the shape of value v; `values[site]` is `(value, clone)` for wanted sites. The
-    pass ends above the last wanted site.
+    `rule` runs each operation unchanged and says what to keep of it for the way down. `shapes[v]` is the shape of
+    value v; `values[site]` is `(value, clone)` for wanted sites. The pass ends above the last wanted site.
     """
 
-    def __init__(self, module: nn.Module, batch: Tensor, wanted: set[str], rules: Any) -> None:
+    def __init__(self, module: nn.Module, batch: Tensor, wanted: set[str], rule: Rule) -> None:
         super().__init__(module)
         self.steps: list[Step] = []
         self.shapes: list[tuple[int, ...]] = [tuple(batch.shape)]
         self.values: dict[str, tuple[int, Tensor]] = {}
-        self._wanted, self._rules = wanted, rules
+        self._wanted, self._rule = wanted, rule
         self._ids = WeakTensorKeyDictionary()
         self._ids[batch] = 0
         self._enough = Enough()
@@ -77,7 +72,7 @@ class Tape(Trace):
         numbers = tuple(self._number(tensor) for tensor in inputs)
         operation = operation_name(function)
         noted = self._noted(args), self._noted(kwargs)
-        saved, output = self._rules.run(operation, function, args, kwargs, inputs)
+        saved, output = self._rule.run(operation, function, args, kwargs, inputs)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
         results = [t for t in results if t.is_floating_point()]
         if not results:
@@ -160,14 +155,14 @@ def slots(noted: Any) -> Iterator[Slot]:
         yield from slots(tuple(noted.values()))
 
 
-def record(module: nn.Module, batch: Tensor, wanted: set[str], rules: Any) -> Tape:
+def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: Rule) -> Tape:
     """The tape of one pass over `batch` `[1 C H W]`, up to the last wanted site.
 
     Raises:
         VizError: the pass does not produce a wanted site.
     """
     batch = batch.clone()
-    with torch.no_grad(), Tape(module, batch, wanted, rules) as tape:
+    with torch.no_grad(), Tape(module, batch, wanted, rule) as tape:
         module(batch)
     missing = wanted - tape.values.keys()
     if missing:

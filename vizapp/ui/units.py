@@ -10,15 +10,31 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import charts, diagram, maps, notices, state
+from vizapp.ui import charts, diagram, frame, maps, networks, notices, state
 from vizapp.ui.components import component
 from vizapp.ui.maps import Box
 
 if TYPE_CHECKING:
     from vizapp.engine.sites import Site
+    from vizapp.media.picture import Picture
     from vizapp.zoo.network import Network
 
 Cell = tuple[int, int]
+
+
+def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
+    """The head of a page about a layer, down to the drawn network: network, picture, layers and the chosen one.
+
+    None when a sentence in its place says what is missing. `page` begins the widget keys.
+    """
+    frame.heading(title, sentence)
+    asked = frame.network_and_picture()
+    sites = networks.sites(asked[0]) if asked is not None else ()
+    if asked is None or not sites:
+        return None
+    chosen = site(asked[0], sites)
+    draw_network(page, sites, chosen)
+    return *asked, sites, chosen
 
 
 def site(network: Network, sites: tuple[Site, ...]) -> Site:

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.sites import Unit
-from vizapp.ui import answers, downloads, frame, maps, networks, notices, state, units
+from vizapp.ui import answers, downloads, frame, maps, notices, state, units
 from vizapp.ui.components import component
 
 if TYPE_CHECKING:
@@ -26,16 +26,12 @@ _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Feature maps", "What each channel of a layer answers, and where. Click a layer, a channel, a cell.")
-    asked = frame.network_and_picture()
-    if asked is None:
+    opened = units.opened(
+        "maps", "Feature maps", "What each channel of a layer answers, and where. Click a layer, a channel, a cell."
+    )
+    if opened is None:
         return
-    network, picture = asked
-    sites = networks.sites(network)
-    if not sites:
-        return
-    site = units.site(network, sites)
-    units.draw_network("maps", sites, site)
+    network, picture, sites, site = opened
     _controls(sites, site)
     result = answers.run("activations", network, picture, unit=Unit(site.name, 0))
     if result is None:

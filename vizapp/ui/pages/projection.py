@@ -10,7 +10,7 @@ import streamlit as st
 
 from vizapp.engine.sites import Unit
 from vizapp.media.drawing import sheet
-from vizapp.ui import answers, downloads, forms, frame, maps, networks, notices, projected, sanity, state, units
+from vizapp.ui import answers, downloads, forms, frame, maps, notices, projected, sanity, state, units
 from vizapp.ui.components import component
 from vizapp.ui.projected import RULES
 
@@ -32,16 +32,12 @@ _FAINT = 0.05  # share of the common scale below which a projection can hardly b
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Projection", "What in this picture excites a unit, sent back down to the pixels.")
-    asked = frame.network_and_picture()
-    if asked is None:
+    opened = units.opened(
+        "projection", "Projection", "What in this picture excites a unit, sent back down to the pixels."
+    )
+    if opened is None:
         return
-    network, picture = asked
-    sites = networks.sites(network)
-    if not sites:
-        return
-    site = units.site(network, sites)
-    units.draw_network("projection", sites, site)
+    network, picture, sites, site = opened
     mode = state.get(state.MODE)
     _controls(sites, site, mode)
     layer = answers.run("activations", network, picture, unit=Unit(site.name, 0))
