@@ -19,7 +19,7 @@ from tests.zoo.shared import shared
 from vizapp.engine.observe import observe
 from vizapp.engine.project import Certificate, project
 from vizapp.engine.rules import Rule
-from vizapp.engine.sites import Unit, survey
+from vizapp.engine.sites import Site, Unit, survey
 from vizapp.errors import VizError
 from vizapp.zoo.classic.zfnet import ZFNet
 
@@ -317,3 +317,22 @@ def test_equal_to_a_steered_backward_pass_on_real_trained_networks(name: str, wa
             assert down.values[0].abs().max() == 0
         else:
             assert relative(down.values[0], expected) < 1e-5
+
+
+class BreakingLater(nn.Module):
+    """Raises two operations after its first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        F.relu(self.conv(x))
+        raise ValueError("what lies above the unit was run")
+
+
+def test_nothing_above_the_unit_is_run() -> None:
+    module, picture = seeded(BreakingLater()), torch.randn(1, 3, 8, 8)
+    site = Site("conv", "convolution", (4, 6, 6), "chw", "conv2d")
+    (down,) = project(module, picture, [Unit("conv", 1, (2, 2))], [site], seed="one")
+    assert torch.equal(down.values[0, :, 2:5, 2:5], module.conv.weight[1])
