@@ -14,8 +14,9 @@ BELOW = {
     "engine": {"errors", "settings"},
     "media": {"errors", "settings"},
     "zoo": {"engine", "media", "errors", "settings"},
-    "methods": {"zoo", "engine", "media", "errors", "settings"},
-    "ui": {"methods", "zoo", "engine", "media", "errors", "settings"},
+    "gallery": {"zoo", "engine", "media", "errors", "settings"},
+    "methods": {"gallery", "zoo", "engine", "media", "errors", "settings"},
+    "ui": {"methods", "gallery", "zoo", "engine", "media", "errors", "settings"},
 }
 ONLY_IN = {"streamlit": "ui", "cv2": "media", "PIL": "media", "plotly": "ui"}
 

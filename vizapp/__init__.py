@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vizapp.engine.sites import Unit as Unit
     from vizapp.errors import VizError as VizError
-    from vizapp.media.folder import open_folder as open_folder
     from vizapp.media.picture import open_picture as open_picture
+    from vizapp.media.sources import open_folder as open_folder
     from vizapp.methods import ask as ask
     from vizapp.zoo import class_unit as class_unit
     from vizapp.zoo import list_networks as list_networks
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Unit": "vizapp.engine.sites",
     "VizError": "vizapp.errors",
-    "open_folder": "vizapp.media.folder",
+    "open_folder": "vizapp.media.sources",
     "open_picture": "vizapp.media.picture",
     "ask": "vizapp.methods",
     "class_unit": "vizapp.zoo",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -63,7 +64,10 @@ def _add_method(commands: Any, method: Method) -> None:
     if "picture" in asked:
         command.add_argument("--picture", help="a photo, or the name of a sample picture")
     if "folder" in asked:
-        command.add_argument("--folder", help="a folder of photos; sub-folders may be classes")
+        command.add_argument(
+            "--folder",
+            help="a folder of photos (sub-folders may be classes), a zip, a CSV of paths, digits, samples, torchvision/NAME",
+        )
     if "unit" in asked:
         unit = command.add_mutually_exclusive_group()
         unit.add_argument("--unit", metavar="SITE:CHANNEL[@ROW,COL]", help="the unit to explain")
@@ -71,6 +75,8 @@ def _add_method(commands: Any, method: Method) -> None:
     command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
     command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
     for knob in knobs(method.params).values():
+        if knob.name == "out":  # that of all methods, which this one wants to know
+            continue
         command.add_argument(
             f"--{knob.name.replace('_', '-')}", dest=f"param_{knob.name}", metavar=knob.name.upper(), help=_help(knob)
         )
@@ -78,7 +84,8 @@ def _add_method(commands: Any, method: Method) -> None:
 
 def _help(knob: Knob) -> str:
     of = f" ({', '.join(knob.choices)})" if knob.choices else ""
-    return f"{knob.help}{of}, default {knob.default}".replace("%", "%%")
+    default = ",".join(knob.default) if isinstance(knob.default, tuple) else knob.default
+    return f"{knob.help}{of}, default {default}".replace("%", "%%")
 
 
 def read_unit(text: str) -> Unit:
@@ -112,24 +119,28 @@ def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) 
 
 
 def _answer(options: argparse.Namespace) -> None:
-    from vizapp.media.folder import open_folder
+    from vizapp.media.sources import open_folder
     from vizapp.methods import ask
     from vizapp.zoo import class_unit
 
     given = vars(options)
-    tick = _Progress(sys.stderr) if sys.stderr.isatty() else None
+    tick = _Progress(sys.stderr) if sys.stderr.isatty() and _leads() else None
     # The cheap things first, so that a mistyped path is told before a network is fetched.
     picture = _picture(given["picture"]) if given.get("picture") else None
     folder = open_folder(given["folder"]) if given.get("folder") else None
     unit = read_unit(given["unit"]) if given.get("unit") else None
     params = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
-    from vizapp.methods.params import build
+    from vizapp.methods.params import build, knobs
 
+    if "out" in knobs(options.method.params) and options.out:
+        params["out"] = options.out
     build(options.method.params, params, f"method {options.command!r}")
     network = _network(options, tick)
     if given.get("class_") is not None:
         unit = class_unit(network, int(given["class_"]) if given["class_"].isdigit() else given["class_"])
     result = ask(options.command, network, picture, folder, unit, tick, **params)
+    if not _leads():
+        return
     saved = result.save(options.out) if options.out else None
     if options.json:
         print(json.dumps(result.summary() | ({"out": str(saved)} if saved else {}), ensure_ascii=False))
@@ -139,6 +150,11 @@ def _answer(options: argparse.Namespace) -> None:
         print(f"{name}: {fact}")
     if saved:
         print(f"saved: {saved}")
+
+
+def _leads() -> bool:
+    """Whether this process is the one that writes and prints, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
 
 
 def _picture(text: str) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from tests.media.files import noise, saved
 from vizapp.errors import VizError
 from vizapp.media import picture
-from vizapp.media.folder import natural_key, open_folder
+from vizapp.media.folder import list_folder, natural_key
 
 PNG = saved(noise(8, 8))
 
@@ -25,12 +25,12 @@ def place(root: Path, *names: str, data: bytes = PNG) -> None:
 
 
 def listed(root: Path) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in open_folder(root).paths]
+    return [path.relative_to(root).as_posix() for path in list_folder(root).paths]
 
 
 def complaint(path: str | Path) -> str:
     with pytest.raises(VizError) as caught:
-        open_folder(path)
+        list_folder(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -42,7 +42,7 @@ def test_pictures_are_listed_recursively_in_natural_order(tmp_path: Path) -> Non
 
 def test_first_level_folders_are_classes_and_loose_pictures_have_none(tmp_path: Path) -> None:
     place(tmp_path, "loose.png", "dog/1.png", "dog/deep/2.png", "cat/1.png", "10/1.png", "9/1.png", "notes/a.txt")
-    folder = open_folder(tmp_path)
+    folder = list_folder(tmp_path)
     assert folder.classes == ("9", "10", "cat", "dog")
     assert folder.labels == ("9", "10", "cat", "dog", "dog", None)
     assert len(folder) == len(folder.paths) == 6
@@ -51,15 +51,15 @@ def test_first_level_folders_are_classes_and_loose_pictures_have_none(tmp_path: 
 
 def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     place(tmp_path, "a.png", "b.png")
-    assert open_folder(tmp_path).classes == ()
-    assert open_folder(str(tmp_path)).labels == (None, None)
+    assert list_folder(tmp_path).classes == ()
+    assert list_folder(str(tmp_path)).labels == (None, None)
 
 
 def test_hidden_files_are_left_out_and_other_kinds_counted(tmp_path: Path) -> None:
     place(tmp_path, "a.png", ".b.png", ".thumbs/c.png", "._a.png", "list.txt", "sub/film.mp4", "README")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")
-    folder = open_folder(tmp_path)
+    folder = list_folder(tmp_path)
     assert [path.name for path in folder.paths] == ["a.png"]
     assert sorted(path.name for path in folder.skipped) == ["README", "film.mp4", "gone.png", "list.txt", "pipe.png"]
 
@@ -83,7 +83,7 @@ def test_listing_decodes_nothing_and_opening_decodes_one(tmp_path: Path, monkeyp
     decoded: list[str] = []
     decode = picture.decode
     monkeypatch.setattr(picture, "decode", lambda file, subject: decoded.append(subject) or decode(file, subject))
-    folder = open_folder(tmp_path)
+    folder = list_folder(tmp_path)
     assert decoded == []
     assert np.array_equal(folder.open(0).pixels, noise(8, 8))
     assert folder.open(0).name == "1.png"
@@ -119,8 +119,8 @@ def test_folders_that_may_not_be_read_are_passed_by_or_said(tmp_path: Path, monk
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)  # permissions themselves do not stop the superuser
-    assert open_folder(tmp_path).skipped == (tmp_path / "closed",)
-    assert len(open_folder(tmp_path)) == 1
+    assert list_folder(tmp_path).skipped == (tmp_path / "closed",)
+    assert len(list_folder(tmp_path)) == 1
     closed.add(tmp_path)
     assert "permission denied" in complaint(tmp_path)
 

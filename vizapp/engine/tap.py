@@ -153,8 +153,12 @@ class Tap(Trace):
         if name in self._wanted:
             tensor = first_tensor(output)
             if tensor is not None:
-                self.kept[name] = tensor.clone()
+                self.keep(name, tensor)
         return output
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Keep a clone of what the pass computed at a wanted site."""
+        self.kept[name] = tensor.clone()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -117,6 +117,18 @@ def draw_box(
     return drawn
 
 
+def cut(pixels: np.ndarray, box: Sequence[int]) -> np.ndarray:
+    """The box's part of uint8 `[H W 3]`, mid-grey where it lies outside; the whole picture if the box is larger than it."""
+    top, left, bottom, right = box
+    height, width = pixels.shape[:2]
+    if bottom - top >= height or right - left >= width:
+        return pixels
+    patch = np.full((bottom - top, right - left, 3), GREY, np.uint8)
+    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+    patch[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+    return patch
+
+
 @cache
 def _inferno() -> np.ndarray:
     """The 256 colours of the map, uint8 `[256 3]` RGB."""

@@ -10,38 +10,40 @@ from pathlib import Path
 
 from vizapp.errors import VizError
 from vizapp.media.formats import readable, suffixes
-from vizapp.media.picture import Picture, local_path, open_picture, showable
+from vizapp.media.picture import local_path, showable
+from vizapp.media.source import File, Source, Ticket, file_stamp
 
 
 @dataclass(frozen=True, eq=False)
-class Folder:
+class Folder(Source):
     """The pictures under `root`, listed and not yet decoded.
 
     `paths`: in natural order (`2.png` before `10.png`). `labels`: the sub-folder of `root` that each picture lies in,
-    None directly under `root`. `classes`: the different labels, in natural order. `skipped`: files that are no pictures
-    by their name, broken links, and folders that may not be read.
+    None directly under `root`. `skipped`: files that are no pictures by their name, broken links, and folders that may
+    not be read.
     """
 
-    root: Path
     paths: tuple[Path, ...]
-    labels: tuple[str | None, ...]
-    classes: tuple[str, ...]
-    skipped: tuple[Path, ...]
 
     @property
     def name(self) -> str:
         """The folder's own name, for showing."""
         return showable(self.root.resolve().name) or str(self.root)
 
-    def __len__(self) -> int:
-        return len(self.paths)
+    def ticket(self, index: int) -> Ticket:
+        """The picture's file."""
+        return File(str(self.paths[index]))
 
-    def open(self, index: int) -> Picture:
-        """Decode picture number `index`. Raises VizError where the file is damaged or has gone meanwhile."""
-        return open_picture(self.paths[index])
+    def path(self, index: int) -> str:
+        """The path below `root`."""
+        return self.paths[index].relative_to(self.root).as_posix()
+
+    def stamp(self, index: int) -> str:
+        """Size and time of change."""
+        return file_stamp(self.paths[index])
 
 
-def open_folder(path: str | Path) -> Folder:
+def list_folder(path: str | Path) -> Folder:
     """List the pictures in a folder and everything under it; hidden files are left out, links are followed once.
 
     Raises:
@@ -64,7 +66,7 @@ def open_folder(path: str | Path) -> Folder:
         raise VizError(f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable()}.")
     labels = [_label(file, root) for file in paths]
     classes = sorted({label for label in labels if label is not None}, key=natural_key)
-    return Folder(root, tuple(paths), tuple(labels), tuple(classes), tuple(skipped))
+    return Folder(root, tuple(labels), tuple(classes), tuple(paths), skipped=tuple(skipped))
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:

@@ -80,11 +80,19 @@ def _file(package: str, path: str) -> Path | None:
     return None
 
 
+def digits_file() -> Path:
+    """scikit-learn's digits as they lie in its package. Raises VizError where it is not installed."""
+    found = _file(*_DIGITS)
+    if found is None:
+        raise VizError("The digits come with the package scikit-learn: install it.")
+    return found
+
+
 @cache
 def _first_digits() -> dict[int, np.ndarray]:
     """The first picture `[8 8]`, 0 to 16, of each of the ten digits."""
     first: dict[int, np.ndarray] = {}
-    with gzip.open(_file(*_DIGITS) or "", "rt", encoding="ascii") as lines:
+    with gzip.open(digits_file(), "rt", encoding="ascii") as lines:
         for line in lines:
             *values, digit = (float(value) for value in line.split(","))
             first.setdefault(int(digit), np.array(values).reshape(_DIGIT_SIDE, _DIGIT_SIDE))

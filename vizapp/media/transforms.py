@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,25 @@ _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "area": Image.Resampling.BOX,
 }
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a photo that a network sees: the centre crop of the photo with its shorter side `resize` pixels long.
+
+    With `resize` None the whole photo is squeezed into height and width, whatever its shape.
+    """
+
+    height: int
+    width: int
+    resize: int | None
+    interpolation: Method = "bilinear"
+
+    def of(self, pixels: np.ndarray) -> np.ndarray:
+        """Uint8 `[height width 3]` of a photo, uint8 `[H W 3]`."""
+        if self.resize is None:
+            return resize(pixels, self.height, self.width, self.interpolation)
+        return centre_crop(resize_short_side(pixels, self.resize, self.interpolation), self.height, self.width)
 
 
 def resize(pixels: np.ndarray, height: int, width: int, method: Method = "bilinear") -> np.ndarray:

@@ -15,8 +15,8 @@ from vizapp.methods.params import build
 
 if TYPE_CHECKING:
     from vizapp.engine.sites import Unit
-    from vizapp.media.folder import Folder
     from vizapp.media.picture import Picture
+    from vizapp.media.source import Source
     from vizapp.zoo.network import Network
 
 
@@ -46,7 +46,7 @@ def ask(
     key: str,
     network: Network,
     picture: Picture | None = None,
-    folder: Folder | None = None,
+    folder: Source | None = None,
     unit: Unit | None = None,
     tick: Callable[[float], None] | None = None,
     **params: Any,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +17,8 @@ from vizapp.errors import VizError
 from vizapp.methods.params import Params
 
 if TYPE_CHECKING:
-    from vizapp.media.folder import Folder
     from vizapp.media.picture import Picture
+    from vizapp.media.source import Source
     from vizapp.zoo.network import Network
 
 Need = Literal["picture", "folder", "unit"]
@@ -34,13 +35,18 @@ class Question:
 
     network: Network
     picture: Picture | None = None
-    folder: Folder | None = None
+    folder: Source | None = None
     unit: Unit | None = None
 
     def the_picture(self) -> Picture:
         """The picture, for methods that need one."""
         assert self.picture is not None, "Method.answer checks `needs` before it runs the method"
         return self.picture
+
+    def the_folder(self) -> Source:
+        """The collection of pictures, for methods that need one."""
+        assert self.folder is not None, "Method.answer checks `needs` before it runs the method"
+        return self.folder
 
     def the_unit(self) -> Unit:
         """The unit, for methods that need one."""
@@ -71,13 +77,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Result:
-    """An answer: raw numbers by name, pictures to show, and what a careful reader must know. Holds no tensors."""
+    """An answer: raw numbers by name, pictures to show, and what a careful reader must know. Holds no tensors.
+
+    `store` is a folder of files that belong to the answer and are too large to hold.
+    """
 
     method: str
     arrays: dict[str, np.ndarray]
     panels: tuple[Panel, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     table: tuple[dict[str, Any], ...] = ()
+    store: Path | None = None
 
     @property
     def nbytes(self) -> int:
@@ -87,21 +97,28 @@ class Result:
     def save(self, folder: str | Path) -> Path:
         """Write a PNG per panel, `arrays.npz` and `result.json` into the folder, and return it.
 
+        Where the answer has a `store`, the folder becomes a copy of that, which other programs read as a whole; the rest
+        then lies in its sub-folder `_result`, which they pass over.
+
         Raises:
             VizError: the folder cannot be written.
         """
         from vizapp.media.drawing import to_png
 
-        folder = Path(folder)
+        whole = folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if self.store is not None:
+                _copy(self.store, folder)
+                folder = folder / "_result"
+                folder.mkdir(exist_ok=True)
             for panel in self.panels:
                 (folder / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
             np.savez_compressed(folder / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
             (folder / "result.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.") from None
-        return folder
+        return whole
 
     def summary(self) -> dict[str, Any]:
         """What `result.json` holds: method, facts, table, and shape and type of each array."""
@@ -112,6 +129,14 @@ class Result:
             "arrays": {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in self.arrays.items()},
             "panels": [{"file": f"{_file_name(p.title)}.png", "caption": p.caption} for p in self.panels],
         }
+
+
+def _copy(store: Path, folder: Path) -> None:
+    """Copy the files of a store, unless it is that very folder."""
+    if store.resolve() != folder.resolve():
+        for path in sorted(store.iterdir()):
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
 
 
 def _file_name(title: str) -> str:
@@ -164,7 +189,7 @@ class Method:
             notes = " ".join(question.picture.notes)
             facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name
         facts |= result.facts | {"time": f"{time.perf_counter() - started:.2f} s"}
-        return Result(self.key, result.arrays, result.panels, facts, result.table)
+        return replace(result, method=self.key, facts=facts)
 
 
 def check_unit(network: Network, unit: Unit) -> None:

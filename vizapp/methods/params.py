@@ -23,7 +23,7 @@ class Knob:
     """How one parameter is shown and checked."""
 
     name: str
-    kind: type  # int, float, bool or str
+    kind: type  # int, float, bool, str, or tuple for a list of texts
     default: Any
     help: str
     low: float | None = None
@@ -43,6 +43,8 @@ class Knob:
                 raise VizError(f"{self.name} is {value!r}; it must be one of {', '.join(self.choices)}.{hint}")
             return value
         read = self._read(value)
+        if self.kind is tuple:
+            return read
         below, above = self.low is not None and read < self.low, self.high is not None and read > self.high
         if below or above or read != read:
             raise VizError(f"{self.name} is {value!r}; it must be {self._range()}.")
@@ -55,6 +57,11 @@ class Knob:
             if not isinstance(value, bool):
                 raise wrong
             return value
+        if self.kind is tuple:
+            parts = value.split(",") if isinstance(value, str) else value
+            if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+                raise wrong
+            return tuple(part.strip() for part in parts if part.strip())
         if self.kind is str:
             if not isinstance(value, str):
                 raise wrong
@@ -70,7 +77,8 @@ class Knob:
         return read
 
     def _range(self) -> str:
-        noun = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}[self.kind]
+        nouns = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
+        noun = nouns.get(self.kind, "a list of texts, or one text with commas")
         if self.low is not None and self.high is not None:
             noun += f" from {self.low:g} to {self.high:g}"
         elif self.low is not None:
@@ -93,7 +101,11 @@ def knobs(params: type[Params]) -> dict[str, Knob]:
         kind = types[field.name]
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         found[field.name] = Knob(
-            field.name, str if choices else kind, field.default, **field.metadata, choices=tuple(choices)
+            field.name,
+            str if choices else typing.get_origin(kind) or kind,
+            field.default,
+            **field.metadata,
+            choices=tuple(choices),
         )
     return found
 

@@ -13,7 +13,7 @@ from vizapp.engine.fields import fields
 from vizapp.engine.project import Certificate, Projections, project
 from vizapp.engine.rules import Rule
 from vizapp.engine.sites import Unit
-from vizapp.media.drawing import signed
+from vizapp.media.drawing import cut, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob
 
@@ -69,7 +69,7 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
         Panel("patch", patch, "What the cell can see of the picture."),
         Panel("projection-patch", cut(signed(pixels), box), "The same part of the projection."),
     )
-    facts = {"unit": f"{name}{where}"} | _facts(down.certificate, params.rule)
+    facts = {"unit": f"{name}{where}"} | what_was_reversed(down.certificate, params.rule)
     if not np.any(pixels):
         facts["silent"] = SILENT
     return Result("projection", arrays, panels, facts)
@@ -89,7 +89,7 @@ def several(question: Question, units: Sequence[Unit], params: ProjectionParams,
         "channel": np.array([unit.channel for unit in units], np.int64),
         "cell": np.array([(params.extent == "cell" and cell) or (-1, -1) for cell in down.cells], np.int64),
     }
-    return Result("projection", arrays, facts=_facts(down.certificate, params.rule))
+    return Result("projection", arrays, facts=what_was_reversed(down.certificate, params.rule))
 
 
 def _sent_down(
@@ -109,7 +109,7 @@ def _sent_down(
     return down, receptive_fields(network.module, batch, units[0].site, cells)
 
 
-def _facts(certificate: Certificate, rule: str) -> dict[str, str]:
+def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
     """What a reader must know of how the signal came down."""
     facts = {"certificate": certificate_text(certificate, rule), "caution": CAUTION}
     if certificate.extended:
@@ -140,18 +140,6 @@ def receptive_fields(
     field = fields(module, batch)[site]
     whole = (0, 0, int(batch.shape[2]), int(batch.shape[3]))
     return [whole if cell is None or field.rows.axis is None else field.box(cell) for cell in cells]
-
-
-def cut(pixels: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """The box's part of uint8 `[H W 3]`, mid-grey where it lies outside; the whole picture if the box is larger than it."""
-    top, left, bottom, right = box
-    height, width = pixels.shape[:2]
-    if bottom - top >= height or right - left >= width:
-        return pixels
-    patch = np.full((bottom - top, right - left, 3), 128, np.uint8)
-    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
-    patch[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
-    return patch
 
 
 def certificate_text(certificate: Certificate, rule: str) -> str:

@@ -16,8 +16,8 @@ from vizapp.ui.work import Office, Tick, Work
 
 if TYPE_CHECKING:
     from vizapp.engine.sites import Unit
-    from vizapp.media.folder import Folder
     from vizapp.media.picture import Picture
+    from vizapp.media.source import Source
     from vizapp.methods.base import Result
     from vizapp.zoo.network import Network
 
@@ -42,7 +42,7 @@ def key_of(
     method: str,
     network: Network,
     picture: Picture | None = None,
-    folder: Folder | None = None,
+    folder: Source | None = None,
     unit: Unit | None = None,
     **params: Any,
 ) -> Key:
@@ -62,7 +62,7 @@ def run(
     method: str,
     network: Network,
     picture: Picture | None = None,
-    folder: Folder | None = None,
+    folder: Source | None = None,
     unit: Unit | None = None,
     **params: Any,
 ) -> Result | None:

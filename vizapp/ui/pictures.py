@@ -15,8 +15,8 @@ from vizapp.ui import state
 from vizapp.ui.shelf import Shelf
 
 if TYPE_CHECKING:
-    from vizapp.media.folder import Folder
     from vizapp.media.picture import Picture
+    from vizapp.media.source import Source
 
 CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together
 THUMB = 96  # pixels
@@ -56,9 +56,9 @@ def take(content: bytes, name: str) -> None:
 
 
 @st.cache_resource(show_spinner=False, ttl=60, max_entries=8)
-def folder(path: str) -> Folder:
+def folder(path: str) -> Source:
     """A folder of this machine; read anew after a minute."""
-    from vizapp.media.folder import open_folder
+    from vizapp.media.sources import open_folder
 
     return open_folder(Path(path).expanduser())
 

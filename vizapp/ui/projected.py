@@ -32,7 +32,7 @@ def drawn(projections: Mapping[str, np.ndarray], scale: Mapping[str, float]) -> 
 
 def shown_part(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
     """The "patch" in the box (the whole where the box is larger than the picture), or the "whole"."""
-    from vizapp.methods.projection import cut
+    from vizapp.media.drawing import cut
 
     return cut(pixels, box) if part == "patch" else pixels
 

@@ -119,7 +119,7 @@ def _folder() -> None:
     found = pictures.folder(path)
     index = st.selectbox(
         f"{len(found)} pictures", range(len(found)), key="sidebar.folder_picture",
-        format_func=lambda i: str(found.paths[i].relative_to(found.root)),
+        format_func=lambda i: found.path(i),
     )  # fmt: skip
     if index is not None:
         st.session_state[state.ORIGIN] = ("folder", path, index)

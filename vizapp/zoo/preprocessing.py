@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vizapp.errors import VizError
+from vizapp.media.transforms import View
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -49,12 +50,12 @@ class Preprocessing:
 
     def seen(self, pixels: np.ndarray) -> np.ndarray:
         """The part of a photo, uint8 `[H W 3]`, that the network sees: uint8 `[height width 3]`."""
-        from vizapp.media.transforms import centre_crop, resize, resize_short_side
+        return self.view.of(pixels)
 
-        if self.resize is None:
-            return resize(pixels, self.height, self.width, self.interpolation)
-        resized = resize_short_side(pixels, self.resize, self.interpolation)
-        return centre_crop(resized, self.height, self.width)
+    @property
+    def view(self) -> View:
+        """The same, for processes that see photos and never a network."""
+        return View(self.height, self.width, self.resize, self.interpolation)
 
     def normalised(self, pixels: Sequence[np.ndarray] | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Pictures of one size, each uint8 `[H W 3]`, as the tensor `[N C H W]` that the network takes.

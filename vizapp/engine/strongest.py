@@ -1,0 +1,249 @@
+"""The strongest activations of every unit of many sites at once, and each unit's statistics, from a stream of batches.
+
+Activations are reduced at the moment they appear in the pass: nothing is kept of a site but a number per picture and
+channel, so that memory does not grow with the number of pictures, and a later in-place operation changes nothing. The
+cell of a maximum is looked for only where the maximum enters the running k best; after the first batches those are few.
+
+All counts are whole numbers and all sums are kept exactly (`sums.py`), so that any number of processes may share the
+batches: states that saw different batches are merged to the same bits, whatever the order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.sites import Site, channels_first
+from vizapp.engine.sums import LIMBS, added, limbs, total
+from vizapp.engine.tap import Tap
+from vizapp.errors import VizError
+
+State = dict[str, Tensor]  # a row per unit: see `Strongest.state`
+_PIECE = 2**20  # bytes of an activation that are reduced while they are still in the caches of a CPU
+_GATHER = 2**22  # numbers that are gathered at once in search of the cells of maxima
+
+# Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on either side of zero. The edges are those
+# of the float's own bits, so that a bin is found without rounding, and never depends on the data.
+_SHIFT, _LOWEST, _PER_SIDE = 21, (127 - 12) << 2, 96
+BINS = 2 * _PER_SIDE + 2  # negative, around zero, positive; the last bin holds what is no number
+
+
+def bin_edges() -> list[float]:
+    """The edges of all bins but the last, one more than those: from minus to plus infinity, around zero ±2^-12."""
+    positive = [2.0 ** (i // 4 - 12) * (1 + i % 4 / 4) for i in range(_PER_SIDE)]
+    return [-math.inf, *(-edge for edge in reversed(positive)), *positive, math.inf]
+
+
+def bins_of(values: Tensor) -> Tensor:
+    """The bin of each number, int64: negative ones by descending magnitude, |x| < 2^-12 in the middle, then positive."""
+    single = values.float()
+    code = single.abs().view(torch.int32).bitwise_right_shift(_SHIFT)  # exponent and two bits of the mantissa
+    step = (code - _LOWEST + 1).clamp_(0, _PER_SIDE)  # 0: around zero
+    place = torch.where(single < 0, -step, step) + _PER_SIDE
+    return torch.where(single.isnan(), BINS - 1, place).long()
+
+
+class Strongest:
+    """The running k best pictures and the statistics of all units of `sites`, on the device of what it is shown.
+
+        strongest = Strongest(sites, top=9)
+        strongest.see(module, batch, pictures)  # as often as there are batches
+        strongest.state()
+
+    Of pictures with equal activations the lower number wins, of equal cells of one picture the first in reading order.
+    Pictures must come in ascending order; what is no number takes no part.
+    """
+
+    def __init__(self, sites: Sequence[Site], top: int) -> None:
+        self.sites = tuple(sites)
+        self.top = top
+        self.starts = [0]
+        for site in self.sites:
+            self.starts.append(self.starts[-1] + site.channels)
+        self._state: State = {}
+
+    @property
+    def units(self) -> int:
+        """How many units all sites have together."""
+        return self.starts[-1]
+
+    def state(self) -> State:
+        """What is known so far, a row per unit, in the order of the sites and their channels; on the CPU.
+
+        `values` `[U k]`, -inf where there is none; `pictures` and `cells` `[U k]`, -1 there; `sums` `[U 2 LIMBS]`: of
+        all activations and of the pictures' maxima, exact; `counts` `[U 5]`: pictures, positions that are zero,
+        pictures that are zero everywhere, pictures that are nowhere above zero, pictures with what is no finite number
+        (in neither sum); `histogram` `[U BINS]` of the maxima.
+        """
+        return {name: value.cpu() for name, value in (self._state or empty(self.units, self.top)).items()}
+
+    def load(self, state: State, device: torch.device) -> None:
+        """Go on from a state."""
+        self._state = {name: value.to(device, copy=True) for name, value in state.items()}
+
+    def see(self, module: nn.Module, batch: Tensor, pictures: Tensor, tick: Callable[[], None] | None = None) -> None:
+        """Show the network one batch `[N C H W]` of the pictures numbered `[N]`. `tick` is called at every site.
+
+        Raises:
+            VizError: the pass over this batch does not produce one of the sites as the survey saw it.
+        """
+        if not self._state:
+            dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
+            self.load(empty(self.units, self.top, dtype), batch.device)
+        seen = _Seen(self, module, len(batch), tick)
+        with torch.no_grad(), seen:
+            module(batch.clone())  # a network may write into its input
+        missing = [site.name for site in self.sites if site.name not in seen.kept]
+        if missing:
+            raise VizError(f"The network did not compute {missing[0]!r} on these pictures; pick another layer.")
+        self._merge(seen, pictures.to(batch.device))
+
+    def floor(self, place: slice) -> Tensor:
+        """The activation `[C]` that a picture has to exceed to be among the k best of some units."""
+        return self._state["values"][place, -1]
+
+    def _merge(self, seen: _Seen, pictures: Tensor) -> None:
+        state, peaks = self._state, seen.peaks  # [N U]
+        found = (seen.cells >= 0).any(0).nonzero().flatten()  # units with a new picture
+        if len(found):
+            candidates = peaks[:, found].T.masked_fill(seen.cells[:, found].T < 0, float("-inf"))
+            values = torch.cat([state["values"][found], candidates], 1)
+            order = values.sort(dim=1, descending=True, stable=True).indices[:, : self.top]
+            rows = pictures.expand(len(found), -1).masked_fill(candidates.isneginf(), -1)
+            state["values"][found] = values.gather(1, order)
+            state["pictures"][found] = torch.cat([state["pictures"][found], rows], 1).gather(1, order)
+            state["cells"][found] = torch.cat([state["cells"][found], seen.cells[:, found].T], 1).gather(1, order)
+        finite = seen.sums.isfinite() & peaks.isfinite()
+        both = torch.stack([seen.sums, peaks.double()], 2).masked_fill(~finite[..., None], 0)  # [N U 2]
+        state["sums"] += limbs(both.sum(0))
+        pictures_seen = torch.full_like(seen.zeros[0], len(peaks))
+        below, odd = ~(peaks > 0), ~finite
+        state["counts"] += torch.stack(
+            [pictures_seen, seen.zeros.sum(0), seen.silent.sum(0), below.sum(0), odd.sum(0)], 1
+        )
+        flat = bins_of(peaks) + torch.arange(self.units, device=peaks.device) * BINS
+        state["histogram"].view(-1).index_add_(0, flat.flatten(), torch.ones_like(flat, dtype=torch.int32).flatten())
+
+
+def empty(units: int, top: int, dtype: torch.dtype = torch.float32) -> State:
+    """The state before the first batch."""
+    return {
+        "values": torch.full((units, top), float("-inf"), dtype=dtype),
+        "pictures": torch.full((units, top), -1),
+        "cells": torch.full((units, top), -1),
+        "sums": torch.zeros(units, 2, LIMBS, dtype=torch.int64),
+        "counts": torch.zeros(units, 5, dtype=torch.int64),
+        "histogram": torch.zeros(units, BINS, dtype=torch.int32),
+    }
+
+
+def merged(states: Sequence[State]) -> State:
+    """One state that knows what all of them know; they must not have seen the same pictures."""
+    top = states[0]["values"].shape[1]
+    joined = {name: torch.cat([state[name] for state in states], 1) for name in ("values", "pictures", "cells")}
+    # First by picture, then, keeping that order, by activation. Places that are still free have picture -1 and come last.
+    by_picture = joined["pictures"].sort(dim=1, stable=True).indices
+    by_value = joined["values"].gather(1, by_picture).sort(dim=1, descending=True, stable=True).indices
+    order = by_picture.gather(1, by_value)[:, :top]
+    return {name: value.gather(1, order) for name, value in joined.items()} | {
+        "sums": added([state["sums"] for state in states]),
+        "counts": torch.stack([state["counts"] for state in states]).sum(0),
+        "histogram": torch.stack([state["histogram"] for state in states]).sum(0, dtype=torch.int32),
+    }
+
+
+class _Seen(Tap):
+    """What one pass shows of each unit and picture: numbers `[N U]`. A layer of several operations: its last one."""
+
+    def __init__(self, strongest: Strongest, module: nn.Module, pictures: int, tick: Callable[[], None] | None) -> None:
+        super().__init__(module, {site.name for site in strongest.sites})
+        self._strongest, self._tick, self._pictures = strongest, tick, pictures
+        self._place = {
+            site.name: (site, slice(start, start + site.channels))
+            for site, start in zip(strongest.sites, strongest.starts, strict=False)
+        }
+        state = strongest._state["values"]
+        shape = (pictures, strongest.units)
+        self.peaks = state.new_empty(shape)
+        self.sums = state.new_empty(shape, dtype=torch.float64)  # over the cells
+        self.zeros = state.new_empty(shape, dtype=torch.int64)  # cells that are zero
+        self.silent = state.new_empty(shape, dtype=torch.bool)  # all cells are zero
+        self.cells = state.new_full(shape, -1, dtype=torch.int64)  # of the maximum, where it enters the k best
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Reduce the site's activation to a few numbers; it is not kept."""
+        site, place = self._place[name]
+        rank = {"chw": 4, "hwc": 4, "tokens": 3, "vector": 2}[site.layout]
+        if tensor.ndim != rank or len(tensor) != self._pictures:
+            return
+        maps = channels_first(tensor, site.layout)
+        if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
+            return
+        self.kept[name] = tensor.new_empty(0)
+        self._reduce(_cells_and_channels(maps), place)
+        if self._tick is not None:
+            self._tick()
+
+    def _reduce(self, maps: tuple[Tensor, int], place: slice) -> None:
+        values, axis = maps
+        count = values.shape[axis]
+        size = values[0].numel() * values.element_size()
+        step = max(1, _PIECE // size) if values.device.type == "cpu" else len(values)
+        zero = torch.empty_like(values[:step], dtype=self.peaks.dtype)
+        for start in range(0, len(values), step):
+            piece = values[start : start + step]
+            if piece.dtype != self.peaks.dtype:
+                piece = piece.to(self.peaks.dtype)
+            rows = slice(start, start + len(piece))
+            self.peaks[rows, place] = piece.amax(axis)
+            self.sums[rows, place] = piece.sum(axis).double()
+            # Comparing into floats and adding them up is four times as fast as booleans; whole numbers below 2^24 are exact.
+            self.zeros[rows, place] = torch.eq(piece, 0, out=zero[: len(piece)]).sum(axis).long()
+        self.silent[:, place] = self.zeros[:, place] == count
+        self._find(values, axis, place)
+
+    def _find(self, values: Tensor, axis: int, place: slice) -> None:
+        """The cells of the maxima that enter the k best of their units."""
+        peaks = self.peaks[:, place]
+        enters = peaks > self._strongest.floor(place)
+        top = self._strongest.top
+        if len(peaks) > top:  # of one batch no more than k can, but for ties
+            enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
+        number, channel = enters.nonzero(as_tuple=True)
+        step = max(1, _GATHER // values.shape[axis])
+        cells = self.cells[:, place]
+        for start in range(0, len(number), step):
+            n, c = number[start : start + step], channel[start : start + step]
+            picked = values[n, :, c] if axis == 1 else values[n, c]  # [pairs cells]
+            cells[n, c] = picked.argmax(1)
+
+
+def _cells_and_channels(maps: Tensor) -> tuple[Tensor, int]:
+    """The activation with its cells along one axis, and which: `[N cells C]` or `[N C cells]`, whatever needs no copy."""
+    if maps.ndim == 2:
+        return maps[:, None], 1
+    if maps.stride(1) == 1 and maps.shape[1] > 1:
+        return maps.permute(0, 2, 3, 1).flatten(1, 2), 1
+    return maps.flatten(2), 2
+
+
+def read(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:
+    """The statistics of a state as columns `[U]`: means over pictures and cells, fractions from 0 to 1."""
+    cells = [math.prod(site.shape[1:]) for site in sites for _ in range(site.channels)]
+    count = torch.tensor(cells, dtype=torch.float64)
+    pictures, zeros, silent, below, odd = state["counts"].double().unbind(1)
+    activations, maxima = total(state["sums"]).unbind(1)
+    finite = pictures - odd
+    return {
+        "mean": (activations / (finite * count)).numpy(),
+        "maximum": state["values"][:, 0].double().numpy(),
+        "mean_maximum": (maxima / finite).numpy(),
+        "zero_pictures": (silent / pictures).numpy(),
+        "zero_positions": (zeros / (pictures * count)).numpy(),
+        "below_zero": (below / pictures).numpy(),
+        "not_finite": state["counts"][:, 4].numpy(),
+    }

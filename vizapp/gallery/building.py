@@ -1,0 +1,301 @@
+"""The pass: every picture of a collection once through the network, resumable, shared by as many processes as there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vizapp.engine.fields import fields
+from vizapp.engine.sites import Site
+from vizapp.engine.strongest import State, Strongest, merged
+from vizapp.errors import VizError
+from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint
+from vizapp.gallery.shards import Shards, running
+from vizapp.gallery.store import FORMAT, MANIFEST, WORK, read_manifest, write_gallery
+from vizapp.gallery.tables import digest_of, row_table, unit_table
+from vizapp.media.loading import Loaded, batches, workers_for
+from vizapp.media.source import Source
+
+if TYPE_CHECKING:
+    from vizapp.zoo.network import Network
+
+_FIRST_CHECKPOINTS = (1, 4)  # rounds after which one is written early, so that there is something to look at
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a gallery is made. `workers`: decoding processes, None chooses. `every`: batches between checkpoints."""
+
+    top: int = 9
+    batch: int = 32
+    workers: int | None = None
+    every: int = 32
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pass is. `seconds_left` is None before anything is known; `note` is a sentence worth telling, or empty."""
+
+    pictures: int
+    of: int
+    per_second: float = 0.0
+    seconds_left: float | None = None
+    unreadable: int = 0
+    note: str = ""
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.pictures / max(1, self.of)
+
+
+Watch = Callable[[Progress], None]
+
+
+def identity(network: Network, source: Source, sites: Sequence[Site], plan: Plan) -> dict[str, Any]:
+    """All that a gallery's numbers depend on; two passes of one identity may be continued by each other."""
+    return {
+        "network": network.name,
+        "digest": network.digest,
+        "device": network.device.type,
+        "preprocessing": asdict(network.preprocessing),
+        "data": source.listing(),
+        "pictures": len(source),
+        "sites": [site.name for site in sites],
+        "top": plan.top,
+        "batch": plan.batch,
+    }
+
+
+def build(
+    network: Network, source: Source, sites: Sequence[Site], out: Path, plan: Plan = Plan(), watch: Watch | None = None
+) -> str:
+    """Make the gallery in the folder `out`, or go on with the one that was begun there; an existing whole one is kept.
+
+    Under torchrun every process calls this with the same arguments, and the one that leads writes. `watch` is told the
+    progress, several times a second; whatever it raises ends the pass, which can then be resumed. Returns a sentence
+    about what was found in `out`, or nothing.
+
+    Raises:
+        VizError: `out` holds something else, or cannot be written; no picture can be read.
+    """
+    shards = running()
+    wanted = identity(network, source, sites, plan)
+    try:
+        found, note = _begun(out, wanted) if shards.leads else (None, "")
+        begun, note, whole = shards.told((found.batches if found else 0, note, read_manifest(out) is not None))
+        if whole:
+            return "The gallery was there already."
+        run = _Pass(network, source, sites, out, plan, wanted, shards, watch)
+        run.go(found, begun, note)
+    except OSError as error:
+        raise VizError(f"The gallery cannot be written to {out}: {error.strerror or error}.") from None
+    return note
+
+
+def _begun(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
+    """The checkpoint to go on from, if any, after making sure that nothing else lies there."""
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = read_manifest(out)
+    if manifest is not None:
+        _same(manifest["identity"], wanted, out)
+        return None, ""
+    found, note = load_checkpoint(out / WORK)
+    if found is not None:
+        _same(found.identity, wanted, out)
+        note = note or f"Resumed after {found.batches} batches."
+    elif not note and not (out / WORK).exists() and any(out.glob("*.parquet")):
+        raise VizError(f"{out} holds other Parquet files; give a folder of its own to the gallery.")
+    return found, note
+
+
+def _same(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
+    words = {
+        "network": "of another network",
+        "digest": "of other weights",
+        "device": "of another kind of device",
+        "preprocessing": "with other preprocessing",
+        "data": "of other pictures",
+        "pictures": "of other pictures",
+        "sites": "of other layers",
+        "top": "with another top",
+        "batch": "with another batch size",
+    }
+    for name, what in words.items():
+        if there.get(name) != wanted[name] and there.get(name) != _jsonable(wanted[name]):
+            raise VizError(
+                f"{out} holds a gallery {what} ({_short(there.get(name))}, not {_short(wanted[name])}); delete it or give "
+                "another folder."
+            )
+
+
+def _jsonable(value: Any) -> Any:
+    """What JSON makes of tuples."""
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return [_jsonable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 40 else f"{text[:36]} …"
+
+
+class _Pass:
+    """One run over the batches that belong to this process."""
+
+    def __init__(
+        self, network: Network, source: Source, sites: Sequence[Site], out: Path, plan: Plan,
+        wanted: dict[str, Any], shards: Shards, watch: Watch | None,
+    ) -> None:  # fmt: skip
+        self.network, self.source, self.sites, self.out, self.plan = network, source, tuple(sites), out, plan
+        self.identity, self.shards, self.watch = wanted, shards, watch
+        self.strongest = Strongest(sites, plan.top)
+        self.digest, self.failed = 0, list[tuple[int, str]]()
+        self.count = -(-len(source) // plan.batch)
+        self.done = 0  # pictures of this run, for the speed
+        self.started = time.monotonic()
+
+    def go(self, found: Checkpoint | None, begun: int, note: str) -> None:
+        """From batch `begun` to the end; `found` is what the leading process goes on from."""
+        if found is not None:
+            self.strongest.load(found.state, self.network.device)
+            self.digest, self.failed = found.digest, list(found.failed)
+        self._tell(begun, note)
+        between, at = False, begun  # whether the state is that after the first `at` batches
+        try:
+            for number, loaded in enumerate(self._loaded(begun), 1):
+                between = False
+                if loaded is not None:
+                    self._see(loaded, at)
+                at, between = min(begun + number * self.shards.world, self.count), True
+                if self._is_time(number) and at < self.count:
+                    self._save(at)
+                self._tell(at, note)
+            between = False
+            self._finish()
+        finally:
+            if between and self.shards.world == 1:  # somebody left in the middle
+                self._save(at)
+
+    def _loaded(self, begun: int) -> Iterator[Loaded | None]:
+        """This process's batches, one per round; None in the last round if there is none left for it."""
+        world, rank = self.shards.world, self.shards.rank
+        numbers = range(begun + rank, self.count, world)
+        workers = self.plan.workers
+        if workers is None:
+            workers = workers_for(len(self.source), world)
+        view = self.network.preprocessing.view
+        yield from batches(self.source, view, numbers, self.plan.batch, workers)
+        rounds = -(-(self.count - begun) // world)
+        yield from [None] * (rounds - len(numbers))
+
+    def _see(self, loaded: Loaded, at: int) -> None:
+        if loaded.pictures:
+            batch = self.network.batch(loaded.pixels)
+            self.strongest.see(self.network.module, batch, torch.tensor(loaded.pictures), lambda: self._tell(at, ""))
+        self.digest = (self.digest + digest_of(loaded.pictures, loaded.digests)) % 2**256
+        self.failed += loaded.failed
+        self.done += len(loaded.pictures) + len(loaded.failed)
+
+    def _is_time(self, number: int) -> bool:
+        rounds = max(1, self.plan.every // self.shards.world)
+        return number % rounds == 0 or number in _FIRST_CHECKPOINTS
+
+    def _together(self, batches: int) -> Checkpoint | None:
+        """What all processes know after the first `batches` batches; at the one that leads."""
+        parts = self.shards.gathered((self.strongest.state(), self.digest, self.failed))
+        if not parts:
+            return None
+        failed = sorted(failure for part in parts for failure in part[2])
+        state = merged([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
+        digest = sum(part[1] for part in parts) % 2**256
+        return Checkpoint(self.identity, batches, state, digest, tuple(failed))
+
+    def _save(self, batches: int) -> None:
+        checkpoint = self._together(batches)
+        if checkpoint is not None:
+            save_checkpoint(self.out / WORK, checkpoint)
+
+    def _tell(self, batches: int, note: str) -> None:
+        if self.watch is None or not self.shards.leads:
+            return
+        pictures = min(batches * self.plan.batch, len(self.source))
+        spent = time.monotonic() - self.started
+        speed = self.shards.world * self.done / spent if self.done else 0.0
+        left = (len(self.source) - pictures) / speed if speed else None
+        self.watch(Progress(pictures, len(self.source), speed, left, len(self.failed), note))
+
+    def _finish(self) -> None:
+        whole = self._together(self.count)
+        if whole is not None:
+            if len(whole.failed) == len(self.source):
+                raise VizError(
+                    f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}"
+                )
+            save_checkpoint(self.out / WORK, whole)
+            units, tables, manifest = described(self.network, self.source, self.sites, whole)
+            write_gallery(self.out, tables, units, manifest)
+            forget_checkpoints(self.out / WORK)
+            (self.out / WORK).rmdir()
+        self.shards.told(None)  # the others wait until everything is written
+
+
+def described(
+    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The tables (units; rows by site) and the manifest of what a checkpoint knows."""
+    state: State = checkpoint.state
+    blank = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+    units = unit_table(state, sites)
+    rows = row_table(state, sites, fields(network.module, blank), network.input_size[1:], units, source)
+    return units, rows, manifest_of(network, source, sites, checkpoint)
+
+
+def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the gallery is of; nothing in it depends on when, where or by how many it was made."""
+    import vizapp
+    from vizapp.gallery.store import file_of
+
+    return {
+        "format": FORMAT,
+        "vizapp": vizapp.__version__,
+        "network": {"name": network.name, "weights": network.weights, "digest": network.digest},
+        "input": list(network.input_size),
+        "preprocessing": asdict(network.preprocessing),
+        "data": {
+            "name": source.name,
+            "pictures": len(source),
+            "digest": f"{checkpoint.digest:064x}",
+            "listing": checkpoint.identity["data"],
+            "classes": list(source.classes),
+        },
+        "sites": [
+            {"name": site.name, "kind": site.kind, "shape": list(site.shape), "file": file_of(number, site.name)}
+            for number, site in enumerate(sites)
+        ],
+        "top": checkpoint.identity["top"],
+        "unreadable": [
+            {"picture": number, "path": source.path(number), "reason": reason} for number, reason in checkpoint.failed
+        ],
+        "identity": checkpoint.identity,
+    }
+
+
+def seen_so_far(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Any:
+    """The gallery as the last checkpoint in `out` knows it, or the whole one; None before the first checkpoint."""
+    from vizapp.gallery.reader import Gallery, open_gallery
+
+    if (out / MANIFEST).exists():
+        return open_gallery(out)
+    found, _ = load_checkpoint(out / WORK)
+    if found is None:
+        return None
+    units, rows, manifest = described(network, source, sites, found)
+    seen = min(found.batches * found.identity["batch"], len(source))
+    return Gallery(out, manifest, units, rows, seen)

@@ -1,0 +1,106 @@
+"""What a pass has seen so far, in a file that survives being killed at any moment and knows when it is damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from vizapp.engine.strongest import State
+
+NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
+_MAGIC = b"vizapp gallery checkpoint 1\n"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pass after its first `batches` batches. `identity` says of what; `digest` is of the pictures seen (a sum, so
+    that their order does not matter), `failed` the (number, sentence) of those that could not be read."""
+
+    identity: dict[str, Any]
+    batches: int
+    state: State
+    digest: int = 0
+    failed: tuple[tuple[int, str], ...] = field(default=())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file such that either the old or the new content is there, whatever happens meanwhile."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    _sync(path.parent)
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Put the checkpoint into the folder; the one before is kept until the next one."""
+    head = {
+        "identity": checkpoint.identity,
+        "batches": checkpoint.batches,
+        "digest": f"{checkpoint.digest:064x}",
+        "failed": checkpoint.failed,
+    }
+    body = json.dumps(head, sort_keys=True).encode() + b"\n" + save(checkpoint.state)
+    content = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        (folder / NAME).replace(folder / PREVIOUS)
+    write_bytes(folder / NAME, content)
+
+
+def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
+    """The newest checkpoint that is whole, or None; and a sentence if one was found damaged."""
+    told = ""
+    for name in (NAME, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        found = _read(path)
+        if found is not None:
+            return found, told and f"{told} the one before it was taken, {found.batches} batches into the pass."
+        told = told or f"The checkpoint in {folder.name} was damaged;"
+    return None, told and f"{told} the pass began anew."
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Remove them, after the work is done."""
+    for name in (NAME, PREVIOUS, f".{NAME}.part"):
+        with suppress(FileNotFoundError):
+            (folder / name).unlink()
+
+
+def _read(path: Path) -> Checkpoint | None:
+    """None where the file is cut, altered, of another version, or cannot be read."""
+    try:
+        content = path.read_bytes()
+        if not content.startswith(_MAGIC):
+            return None
+        digest, _, body = content[len(_MAGIC) :].partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return None
+        line, _, tensors = body.partition(b"\n")
+        head = json.loads(line)
+        failed = tuple((int(number), str(text)) for number, text in head["failed"])
+        return Checkpoint(head["identity"], head["batches"], load(tensors), int(head["digest"], 16), failed)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
+
+
+def _sync(folder: Path) -> None:
+    """Make a renaming last; not every system can do so for folders."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,185 @@
+"""Reading a gallery: its sites, the rows and statistics of a unit, and the pictures behind them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vizapp.engine.strongest import bin_edges
+from vizapp.errors import VizError, nearest
+from vizapp.gallery.store import WORK, read_manifest, read_rows, read_units
+from vizapp.media.drawing import cut, draw_box
+from vizapp.media.source import Source
+
+if TYPE_CHECKING:
+    from vizapp.zoo.network import Network
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """A gallery that was built, or what is known of one that is being built.
+
+    `units`: a row per unit (`docs/gallery.md`). `seen`: how many pictures it is of; all of them when it is whole.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    units: pd.DataFrame
+    _rows: dict[str, pd.DataFrame] = field(repr=False)
+    seen: int = 0
+
+    @property
+    def sites(self) -> list[str]:
+        """The names of its layers, in running order."""
+        return [site["name"] for site in self.manifest["sites"]]
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the whole collection has."""
+        return int(self.manifest["data"]["pictures"])
+
+    @property
+    def top(self) -> int:
+        """How many pictures are kept of each unit, at most."""
+        return int(self.manifest["top"])
+
+    @property
+    def unreadable(self) -> list[dict[str, Any]]:
+        """`picture`, `path` and `reason` of those that were passed over."""
+        return list(self.manifest["unreadable"])
+
+    def rows(self, site: str, channel: int | None = None) -> pd.DataFrame:
+        """The rows of a layer or of one of its units, best first.
+
+        Raises:
+            VizError: the gallery has no such layer or unit.
+        """
+        if site not in self.sites:
+            raise VizError(f"The gallery has no layer {site!r}.{nearest(site, self.sites)}")
+        if site not in self._rows:
+            file = next(entry["file"] for entry in self.manifest["sites"] if entry["name"] == site)
+            self._rows[site] = read_rows(self.folder, file)
+        table = self._rows[site]
+        if channel is None:
+            return table
+        self.unit(site, channel)
+        return table[table["channel"] == channel].reset_index(drop=True)
+
+    def units_of(self, site: str) -> pd.DataFrame:
+        """The statistics of a layer's units, a row per channel."""
+        return self.units[self.units["site"] == site].reset_index(drop=True)
+
+    def unit(self, site: str, channel: int) -> pd.Series:
+        """The statistics of one unit.
+
+        Raises:
+            VizError: the gallery has no such unit.
+        """
+        table = self.units_of(site)
+        if not 0 <= channel < len(table):
+            raise VizError(
+                f"Layer {site!r} of the gallery has {len(table)} units, numbered from 0; {channel} was asked for."
+                if len(table)
+                else f"The gallery has no layer {site!r}.{nearest(site, self.sites)}"
+            )
+        return table.iloc[channel]
+
+    def histogram(self, site: str, channel: int) -> tuple[np.ndarray, np.ndarray]:
+        """Edges `[n + 1]` and counts `[n]` of the pictures' maxima, without the empty bins at both ends.
+
+        Four bins per power of two; the bin around zero reaches from -2^-12 to 2^-12, the outermost are open.
+        """
+        counts = np.asarray(self.unit(site, channel)["histogram"])[:-1]
+        edges = np.array(bin_edges())
+        filled = np.flatnonzero(counts)
+        if len(filled) == 0:
+            return np.zeros(1), np.zeros(0, np.int64)
+        first, last = filled[0], filled[-1] + 1
+        return edges[first : last + 1], counts[first:last].astype(np.int64)
+
+    def classes(self, site: str, channel: int) -> dict[str, int]:
+        """How many of the unit's top pictures are of each class, the most frequent first."""
+        labels = self.rows(site, channel)["label"].dropna()
+        return dict(sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0])))
+
+    def class_mix(self, site: str) -> pd.DataFrame:
+        """For each unit of a layer, a row per channel: `top_class`, its `share` of the top pictures, and `entropy`.
+
+        `entropy` in bits, of the classes among the top pictures; 0 where all are of one class.
+        """
+        rows = self.rows(site)
+        table = rows[rows["label"].notna()].groupby(["channel", "label"]).size().rename("n").reset_index()
+        share = table["n"] / table.groupby("channel")["n"].transform("sum")
+        table = table.assign(share=share, entropy=-share * np.log2(share))
+        best = table.sort_values(["channel", "n", "label"], ascending=[True, False, True]).drop_duplicates("channel")
+        answer = best.set_index("channel")[["label", "share"]].rename(columns={"label": "top_class"})
+        answer["entropy"] = table.groupby("channel")["entropy"].sum().abs()
+        return answer.reindex(range(len(self.units_of(site)))).reset_index()
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One of a unit's top pictures: what the network sees of it `[H W 3]`, the unit's part of that, and the rectangle."""
+
+    seen: np.ndarray
+    patch: np.ndarray
+    box: Box
+    path: str
+    label: str | None
+    activation: float
+
+    @property
+    def framed(self) -> np.ndarray:
+        """The whole picture with a frame around what the unit sees."""
+        return draw_box(self.seen, self.box)
+
+
+def shown(
+    network: Network, source: Source, rows: pd.DataFrame, opened: Callable[[int], np.ndarray] | None = None
+) -> list[Shown]:
+    """The pictures behind some rows, decoded now; patches of one unit have one size, grey outside of the picture.
+
+    `opened` gives the crop that the network sees of a picture's number, for callers that keep decoded ones. A picture
+    that has gone or changed its shape since is a grey one.
+    """
+    found = []
+    for row in rows.itertuples():
+        box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
+        seen = opened(int(row.picture)) if opened else crop(network, source, int(row.picture))
+        label = row.label if isinstance(row.label, str) else None
+        found.append(Shown(seen, cut(seen, box), box, str(row.path), label, float(row.activation)))
+    return found
+
+
+def crop(network: Network, source: Source, picture: int) -> np.ndarray:
+    """What the network sees of a picture, uint8 `[H W 3]`; grey where it can no longer be read."""
+    try:
+        return network.seen(source.open(picture))
+    except VizError:
+        return np.full((*network.input_size[1:], 3), 128, np.uint8)
+
+
+def open_gallery(folder: str | Path) -> Gallery:
+    """The gallery in a folder.
+
+    Raises:
+        VizError: there is none, it is not finished, or it is damaged.
+    """
+    place = Path(folder).expanduser()
+    manifest = read_manifest(place)
+    if manifest is None:
+        begun = (place / WORK).exists()
+        raise VizError(
+            f"The gallery in {place} is not finished; run the same command again to go on with it."
+            if begun
+            else f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one."
+        )
+    return Gallery(place, manifest, read_units(place), {}, int(manifest["data"]["pictures"]))

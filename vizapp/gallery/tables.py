@@ -1,0 +1,107 @@
+"""From the state of a pass to the rows that people query: one per unit and rank, and one per unit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vizapp.engine.sites import Site
+from vizapp.engine.spans import Field
+from vizapp.engine.strongest import State, read
+from vizapp.media.source import Source
+
+ROW_COLUMNS = (
+    "site", "channel", "rank", "activation", "picture", "row", "column", "top", "left", "bottom", "right",
+)  # fmt: skip
+UNIT_COLUMNS = (
+    "mean", "maximum", "mean_maximum", "zero_pictures", "zero_positions", "not_finite", "selectivity", "dead", "always_on",
+)  # fmt: skip
+
+
+def boxes(site: Site, field: Field, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(row, column) of flat cells `[n]`, and (top, left, bottom, right) that they see; each `[n]`, int64.
+
+    Where every cell sees the same (classes, attention) that is the whole input, of `size` height and width.
+    """
+    row, column = np.divmod(cells, site.shape[2] if site.is_map else 1)
+    if not site.is_map or field.rows.axis is None:
+        same = [np.full(len(cells), side) for side in (0, 0, *size)]
+        return row, column, *same
+    sides = []
+    for span, index in ((field.rows, row), (field.columns, column)):
+        known = np.array([span.unclipped(i) for i in range(len(span.low))], np.int64)  # [h 2]
+        sides.append(known[index])
+    (vertical, horizontal) = sides
+    return row, column, vertical[:, 0], horizontal[:, 0], vertical[:, 1], horizontal[:, 1]
+
+
+def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
+    """A row per unit: `site`, `channel`, the `UNIT_COLUMNS` and `histogram` (its bins' counts, as a list).
+
+    `selectivity` compares the top pictures with all pictures as Morcos et al. 2018 compare classes:
+    (a - b) / (a + b), a the mean activation of the top pictures, b the mean of all pictures' maxima, both at least 0;
+    0 for a unit that all pictures excite alike, near 1 for one that only its top pictures do. `dead`: no picture brings
+    it above zero. `always_on`: every picture does.
+    """
+    columns: dict[str, Any] = {
+        "site": np.repeat([site.name for site in sites], [site.channels for site in sites]),
+        "channel": np.concatenate([np.arange(site.channels) for site in sites]),
+    }
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns |= read(state, sites)
+        values = state["values"].double().numpy()
+        taken = state["pictures"].numpy() >= 0
+        top = np.where(taken, values, 0).sum(1) / taken.sum(1)
+        a, b = top.clip(min=0), np.maximum(columns["mean_maximum"], 0)
+        columns["selectivity"] = np.where(a + b > 0, np.clip((a - b) / (a + b), 0, 1), 0.0)
+    columns["dead"] = columns["maximum"] <= 0
+    columns["always_on"] = columns.pop("below_zero") == 0
+    table = pd.DataFrame(columns)
+    table["histogram"] = list(state["histogram"].numpy())
+    return table
+
+
+def row_table(
+    state: State,
+    sites: Sequence[Site],
+    fields: dict[str, Field],
+    size: tuple[int, int],
+    units: pd.DataFrame,
+    source: Source,
+) -> dict[str, pd.DataFrame]:
+    """By site, a row per unit and rank: `ROW_COLUMNS`, then `path`, `label` and the unit's `UNIT_COLUMNS`."""
+    tables, start = {}, 0
+    for site in sites:
+        place = slice(start, start + site.channels)
+        start = place.stop
+        pictures, cells = state["pictures"][place].numpy(), state["cells"][place].numpy()
+        channel, rank = np.nonzero(pictures >= 0)
+        numbers = pictures[channel, rank]
+        found: dict[str, Any] = {
+            "site": np.repeat(site.name, len(channel)),
+            "channel": channel,
+            "rank": rank,
+            "activation": state["values"][place].numpy()[channel, rank],
+            "picture": numbers,
+        }
+        names = ("row", "column", "top", "left", "bottom", "right")
+        found |= dict(zip(names, boxes(site, fields[site.name], size, cells[channel, rank]), strict=True))
+        table = pd.DataFrame(found)
+        table["path"] = pd.array([source.path(int(number)) for number in numbers], dtype="str")
+        table["label"] = pd.array([source.labels[int(number)] for number in numbers], dtype="str")
+        for name in UNIT_COLUMNS:
+            table[name] = units[name].to_numpy()[place][channel]
+        tables[site.name] = table
+    return tables
+
+
+def digest_of(pictures: Sequence[int], digests: Sequence[str]) -> int:
+    """A number for some pictures at their places; those of two parts of a collection add up, modulo 2^256."""
+    whole = 0
+    for picture, digest in zip(pictures, digests, strict=True):
+        whole += int.from_bytes(hashlib.sha256(f"{picture} {digest}".encode()).digest())
+    return whole % 2**256

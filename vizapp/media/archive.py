@@ -1,0 +1,110 @@
+"""The pictures in a zip file, read where they lie: nothing is ever unpacked onto the disk."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from vizapp.errors import VizError
+from vizapp.media.folder import natural_key
+from vizapp.media.formats import readable, suffixes
+from vizapp.media.picture import Picture, open_picture, showable
+from vizapp.media.source import Source, Ticket, file_stamp
+from vizapp.settings import settings
+
+# What reading a damaged, encrypted or unusually packed member was seen to raise.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, KeyError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A picture inside a zip file."""
+
+    archive: str
+    name: str
+
+    def open(self) -> Picture:
+        """Decode the member; at most as many bytes as the settings allow for a file are unpacked, whatever it claims."""
+        most = settings().upload_mb * 2**20
+        subject = f"{showable(self.name)} in {showable(Path(self.archive).name)}"
+        try:
+            with _opened(self.archive).open(self.name) as file:
+                content = file.read(most + 1)
+        except _BROKEN as error:
+            raise VizError(f"{subject} cannot be unpacked: {str(error) or type(error).__name__}.") from error
+        if len(content) > most:
+            raise VizError(f"{subject} is larger than {settings().upload_mb} MB unpacked (VIZAPP_UPLOAD_MB).")
+        if not content:
+            raise VizError(f"{subject} is empty (0 bytes).")
+        return open_picture(content, name=PurePosixPath(self.name).name)
+
+
+@dataclass(frozen=True, eq=False)
+class Archive(Source):
+    """The pictures in a zip file; folders of the first level are classes (of the second, where the first is one)."""
+
+    members: tuple[str, ...]
+    above: int = 0  # characters of the one folder in which everything lies
+
+    def ticket(self, index: int) -> Ticket:
+        """The zip file and the member's name."""
+        return Member(str(self.root), self.members[index])
+
+    def path(self, index: int) -> str:
+        """The name in the zip file, without the folder in which everything lies."""
+        return self.members[index][self.above :]
+
+    def stamp(self, index: int) -> str:
+        """Checksum and size of the member, as the zip file has them."""
+        info = _opened(str(self.root)).getinfo(self.members[index])
+        return f"{info.CRC} {info.file_size}"
+
+
+def open_archive(path: Path) -> Archive:
+    """List the pictures in a zip file; nothing is unpacked.
+
+    Raises:
+        VizError: it is damaged, or there is no picture in it.
+    """
+    subject = showable(str(path))
+    try:
+        names = [info.filename for info in _opened(str(path)).infolist() if not info.is_dir()]
+    except _BROKEN as error:
+        raise VizError(f"{subject} cannot be read as a zip file: {str(error) or type(error).__name__}.") from error
+    shown = [name for name in names if _is_plain(name)]
+    members = sorted(
+        (name for name in shown if PurePosixPath(name).suffix.lower() in suffixes()),
+        key=lambda name: tuple(map(natural_key, PurePosixPath(name).parts)),
+    )
+    if not members:
+        raise VizError(
+            f"There is no picture in {subject} ({len(names)} other files); pictures are read as {readable()}."
+        )
+    tops = {PurePosixPath(name).parts[0] for name in members}
+    nested = len(tops) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in members)
+    above = len(tops.pop()) + 1 if nested else 0
+    parts = [PurePosixPath(name[above:]).parts for name in members]
+    labels = tuple(part[0] if len(part) > 1 else None for part in parts)
+    classes = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
+    chosen = set(members)
+    skipped = tuple(Path(name) for name in names if name not in chosen)
+    return Archive(path, labels, classes, tuple(members), above, skipped=skipped)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether the name leads down from the zip file's root, and no part of it is hidden (`__MACOSX` neither)."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not any(part[0] in "./\\" or part == "__MACOSX" or ":" in part for part in parts)
+
+
+def _opened(path: str) -> zipfile.ZipFile:
+    return _open(path, file_stamp(Path(path)))
+
+
+@lru_cache(maxsize=4)
+def _open(path: str, stamp: str) -> zipfile.ZipFile:
+    """Kept open, because reading the directory of a large zip file takes seconds; its reads are locked."""
+    return zipfile.ZipFile(path)

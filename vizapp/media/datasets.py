@@ -1,0 +1,128 @@
+"""torchvision's data sets by name, as collections of pictures with their classes."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vizapp.errors import VizError, nearest
+from vizapp.media.picture import Picture, open_picture
+from vizapp.media.source import Source, Ticket
+from vizapp.settings import settings
+
+# Those that give one picture and one class each, and that can be downloaded without an account.
+NAMES = (
+    "CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "SVHN", "STL10", "Caltech101",
+    "Caltech256", "Flowers102", "OxfordIIITPet", "Food101", "DTD", "EuroSAT", "GTSRB", "Country211", "FGVCAircraft",
+    "RenderedSST2", "Imagenette",
+)  # fmt: skip
+# What looking for and downloading a data set was seen to raise.
+_MISSING = (OSError, RuntimeError, ValueError, ImportError, EOFError)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a data set."""
+
+    name: str
+    part: str
+    index: int
+
+    def open(self) -> Picture:
+        """The picture."""
+        from PIL import Image
+
+        image = _dataset(self.name, self.part, False)[self.index][0]
+        if not isinstance(image, Image.Image):
+            raise VizError(f"Item {self.index} of {self.name} is no picture.")
+        return open_picture(np.asarray(image.convert("RGB")), name=f"{self.name}-{self.index}.png")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset(Source):
+    """A part of a data set of torchvision."""
+
+    part: str
+
+    def ticket(self, index: int) -> Ticket:
+        """The data set's name and the picture's number."""
+        return Item(self.root.name, self.part, index)
+
+    def path(self, index: int) -> str:
+        """The picture's number, under its class."""
+        label = self.labels[index]
+        return f"{self.part}/{label}/{index}" if label is not None else f"{self.part}/{index}"
+
+
+def open_dataset(text: str) -> Dataset:
+    """The data set `torchvision/NAME` or `torchvision/NAME:train`, downloaded into the cache folder if need be.
+
+    Raises:
+        VizError: there is none of that name, or it is not there and cannot be downloaded.
+    """
+    asked, _, part = text.partition("/")[2].partition(":")
+    name = {known.lower(): known for known in NAMES}.get(asked.strip().lower())
+    if name is None:
+        raise VizError(f"There is no data set {asked!r}.{nearest(asked, NAMES)} Known are: {', '.join(NAMES)}.")
+    part = part.strip().lower() or "test"
+    if part not in {"train", "test"}:
+        raise VizError(f"{name} was asked for its part {part!r}; it must be train or test.")
+    try:
+        found = _dataset(name, part, True)
+    except _MISSING as error:
+        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        raise VizError(
+            f"The data set {name} is not in {_root()} and could not be downloaded ({reason.rstrip('.')}); put it there, or "
+            "give a folder of pictures."
+        ) from None
+    targets = _targets(found)
+    names = [str(label) for label in getattr(found, "classes", None) or getattr(found, "categories", None) or ()]
+    known = [names[target] if 0 <= target < len(names) else str(target) for target in targets]
+    labels = tuple(known) if known else (None,) * len(found)
+    classes = tuple(names) if names else tuple(dict.fromkeys(sorted(known)))
+    return Dataset(Path("torchvision") / name, labels, classes, part)
+
+
+def _targets(found: Any) -> list[int]:
+    """The class of each picture, where the data set knows them without decoding."""
+    for name in ("targets", "labels", "_labels", "y"):
+        values = getattr(found, name, None)
+        if values is not None and len(values) == len(found):
+            return [int(value) for value in values]
+    return []
+
+
+def _root() -> Path:
+    return settings().cache / "datasets"
+
+
+@lru_cache(maxsize=2)
+def _dataset(name: str, part: str, download: bool) -> Any:
+    """The data set as torchvision has it. Their constructors call the same thing `train` and `split`."""
+    from torchvision import datasets
+
+    make = getattr(datasets, name)
+    takes = inspect.signature(make).parameters
+    options: dict[str, Any] = {}
+    if "train" in takes:
+        options["train"] = part == "train"
+    elif "split" in takes:
+        options["split"] = _split(name, part)
+    root = _root()
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        return make(str(root), download=False, **options)
+    except _MISSING:
+        if not download:
+            raise
+    return make(str(root), download=True, **options)
+
+
+def _split(name: str, part: str) -> str:
+    other = {"OxfordIIITPet": ("trainval", "test"), "Imagenette": ("train", "val")}
+    return other.get(name, ("train", "test"))[part == "test"]

@@ -1,0 +1,65 @@
+"""Pictures that a CSV file lists: a column of paths and, if there is one, a column of labels."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from vizapp.errors import VizError
+from vizapp.media.folder import natural_key
+from vizapp.media.picture import showable
+from vizapp.media.source import File, Source, Ticket, file_stamp
+
+_PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "picture", "photo")
+_LABELS = ("label", "class", "category", "classname", "class_name", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class Listing(Source):
+    """The pictures of a CSV file, in its order; `root` is that file."""
+
+    paths: tuple[str, ...]  # as they are written; relative ones start from the file's folder
+
+    def ticket(self, index: int) -> Ticket:
+        """The picture's file."""
+        return File(str(self.root.parent / self.paths[index]))
+
+    def path(self, index: int) -> str:
+        """The path as the CSV file has it."""
+        return self.paths[index]
+
+    def stamp(self, index: int) -> str:
+        """Size and time of change."""
+        return file_stamp(self.root.parent / self.paths[index])
+
+
+def open_listing(path: Path) -> Listing:
+    """The pictures that a CSV (or TSV) file lists.
+
+    The first row may name the columns: `path` (or `file`, `image` …) and `label` (or `class` …). Without such a row the
+    first column holds the paths and the second, if there is one, the labels.
+
+    Raises:
+        VizError: it is no text, or lists nothing.
+    """
+    subject = showable(str(path))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",") if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise VizError(f"{subject} cannot be read as a CSV file: {error}.") from error
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    named = next((name for name in _PATHS if name in header), None)
+    at = header.index(named) if named else 0
+    label_name = next((name for name in _LABELS if name in header), None)
+    label_at = (header.index(label_name) if label_name else None) if named else 1
+    found = [row for row in rows[1 if named else 0 :] if len(row) > at and row[at].strip()]
+    if not found:
+        raise VizError(f"{subject} lists no picture; its rows are a path and, if wanted, a label.")
+    paths = tuple(row[at].strip() for row in found)
+    labels = tuple(
+        (row[label_at].strip() or None) if label_at is not None and len(row) > label_at else None for row in found
+    )
+    classes = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
+    return Listing(path, labels, classes, paths)

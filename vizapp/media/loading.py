@@ -1,0 +1,176 @@
+"""Pictures decoded and cropped in batches, ahead of whoever takes them, in processes of their own.
+
+The batches are cut the same way and come in the same order whatever the number of processes. The processes are started
+afresh (`worker.py`), not forked: they know nothing of the caller's threads, module or memory, so a running server can
+start them; and they import no torch, so that they are there in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vizapp.errors import VizError
+from vizapp.media.source import Source, Ticket
+from vizapp.media.transforms import View
+
+AHEAD = 2  # batches that each process works on ahead of the reader
+FEW = 400  # pictures; for fewer it does not pay to start processes
+_DIED = "The process that decoded it ended; the file is probably damaged."
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One batch. `pictures` are the numbers of those that could be read, `pixels` uint8 `[N H W 3]` their crops,
+    `digests` theirs; `failed` are (number, sentence) of the others."""
+
+    number: int
+    pictures: tuple[int, ...]
+    pixels: np.ndarray
+    digests: tuple[str, ...]
+    failed: tuple[tuple[int, str], ...]
+
+
+def load(number: int, first: int, tickets: Sequence[Ticket], view: View) -> Loaded:
+    """Decode one batch, whose pictures are numbered from `first`."""
+    pictures, crops, digests, failed = [], [], [], []
+    for index, ticket in enumerate(tickets, first):
+        try:
+            picture = ticket.open()
+            crops.append(view.of(picture.pixels))
+        except VizError as error:
+            failed.append((index, str(error)))
+            continue
+        pictures.append(index)
+        digests.append(picture.digest)
+    pixels = np.stack(crops) if crops else np.zeros((0, view.height, view.width, 3), np.uint8)
+    return Loaded(number, tuple(pictures), pixels, tuple(digests), tuple(failed))
+
+
+def batches(source: Source, view: View, numbers: Sequence[int], size: int, workers: int) -> Iterator[Loaded]:
+    """The batches of those numbers, in that order; batch n holds the pictures n·size to (n+1)·size - 1.
+
+    With 0 `workers` they are decoded by the caller as they are asked for. Leaving early ends the processes.
+    """
+    if workers == 0:
+        for number in numbers:
+            yield load(number, *_tickets(source, number, size), view)
+        return
+    crew = _Crew(min(workers, max(1, len(numbers))), view)
+    waiting: deque[Future[Loaded]] = deque()
+    try:
+        rest = iter(numbers)
+        while True:
+            while len(waiting) < AHEAD * workers and (n := next(rest, None)) is not None:
+                waiting.append(crew.ask(n, *_tickets(source, n, size)))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        crew.dismiss()
+
+
+def workers_for(pictures: int, processes: int = 1) -> int:
+    """How many worker processes suit this machine and that many pictures; `processes` share the machine."""
+    return 0 if pictures < FEW else max(1, min(8, (os.cpu_count() or 1) // processes))
+
+
+def _tickets(source: Source, number: int, size: int) -> tuple[int, list[Ticket]]:
+    first = number * size
+    return first, [source.ticket(index) for index in range(first, min(first + size, len(source)))]
+
+
+class _Crew:
+    """Some worker processes, each with a thread that hands it work and waits for the answer."""
+
+    def __init__(self, workers: int, view: View) -> None:
+        self._view = view
+        self._own = threading.local()
+        self._all: list[subprocess.Popen[bytes]] = []
+        self._lock, self._over = threading.Lock(), False
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vizapp-decode")
+
+    def ask(self, number: int, first: int, tickets: list[Ticket]) -> Future[Loaded]:
+        return self._pool.submit(self._answer, number, first, tickets)
+
+    def dismiss(self) -> None:
+        """End the processes, also those that are busy."""
+        with self._lock:
+            self._over = True
+            for process in self._all:
+                process.kill()
+        self._pool.shutdown(cancel_futures=True)
+        for process in self._all:
+            process.wait()
+            _close(process)
+
+    def _answer(self, number: int, first: int, tickets: list[Ticket]) -> Loaded:
+        try:
+            return self._call(number, first, tickets)
+        except (EOFError, OSError, pickle.UnpicklingError):  # the process died; find out over which picture
+            parts = [self._alone(number, index, ticket) for index, ticket in enumerate(tickets, first)]
+        return Loaded(
+            number,
+            tuple(index for part in parts for index in part.pictures),
+            np.concatenate([part.pixels for part in parts]),
+            tuple(digest for part in parts for digest in part.digests),
+            tuple(failure for part in parts for failure in part.failed),
+        )
+
+    def _alone(self, number: int, index: int, ticket: Ticket) -> Loaded:
+        try:
+            return self._call(number, index, [ticket])
+        except (EOFError, OSError, pickle.UnpicklingError):
+            empty = np.zeros((0, self._view.height, self._view.width, 3), np.uint8)
+            return Loaded(number, (), empty, (), ((index, _DIED),))
+
+    def _call(self, number: int, first: int, tickets: list[Ticket]) -> Loaded:
+        process = self._process()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            pickle.dump((number, first, tickets, self._view), process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            process.stdin.flush()
+            return pickle.load(process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            self._own.process = None
+            raise
+
+    def _process(self) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
+        if process is None:
+            with self._lock:
+                if self._over:
+                    raise EOFError
+                process = _start()
+                self._all.append(process)
+            self._own.process = process
+        return process
+
+
+def _start() -> subprocess.Popen[bytes]:
+    """A new worker; it finds the same modules as this process does."""
+    places = [path or os.getcwd() for path in sys.path]
+    code = f"import sys; sys.path[:] = {places!r}; from vizapp.media.worker import serve; serve()"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+
+
+def _close(process: subprocess.Popen[Any]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # what was left to be written finds nobody
+                pipe.close()

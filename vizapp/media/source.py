@@ -1,0 +1,88 @@
+"""What all collections of pictures have in common: they are listed at once and decoded one by one."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from vizapp.media.picture import Picture, showable
+
+
+class Ticket(Protocol):
+    """All that another process needs to open one picture; small, and can be pickled."""
+
+    def open(self) -> Picture:
+        """Decode the picture. Raises VizError where it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Source(ABC):
+    """A collection of pictures in a fixed order, listed and not yet decoded.
+
+    `root`: where it lies, or what it is called. `labels`: the class of each picture, or None. `classes`: the different
+    labels, in natural order. `skipped`: what was found and is no picture by its name.
+    """
+
+    root: Path
+    labels: Sequence[str | None]
+    classes: tuple[str, ...]
+    skipped: tuple[Path, ...] = field(default=(), kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """A name for showing."""
+        return showable(self.root.name) or str(self.root)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def open(self, index: int) -> Picture:
+        """Decode picture number `index`. Raises VizError where it is damaged or has gone meanwhile."""
+        return self.ticket(index).open()
+
+    @abstractmethod
+    def ticket(self, index: int) -> Ticket:
+        """What another process needs to open picture number `index`."""
+
+    @abstractmethod
+    def path(self, index: int) -> str:
+        """What picture number `index` is called: its path below `root`, with `/`."""
+
+    def stamp(self, index: int) -> str:
+        """What changes when the picture is replaced, without reading it; empty where that cannot happen."""
+        return ""
+
+    def listing(self) -> str:
+        """A digest (sha256 hex) of the pictures' order, names, labels and stamps; no picture is read."""
+        answer = hashlib.sha256()
+        for index in range(len(self)):
+            row = (self.path(index), self.labels[index], self.stamp(index))
+            answer.update(repr(row).encode("utf-8", "surrogateescape") + b"\n")
+        return answer.hexdigest()
+
+
+@dataclass(frozen=True)
+class File:
+    """A picture in a file of its own."""
+
+    path: str
+
+    def open(self) -> Picture:
+        """Decode the file."""
+        from vizapp.media.picture import open_picture
+
+        return open_picture(self.path)
+
+
+def file_stamp(path: Path) -> str:
+    """Size and time of change of a file; "gone" where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size} {status.st_mtime_ns}"

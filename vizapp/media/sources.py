@@ -1,0 +1,83 @@
+"""The one door to collections of pictures: a folder, a zip file, a CSV file, or the name of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from vizapp.errors import VizError, nearest
+from vizapp.media.picture import local_path, showable
+from vizapp.media.source import Source
+from vizapp.settings import settings
+
+BUNDLED = ("digits", "samples")
+_LISTS = (".csv", ".tsv")
+
+
+def open_folder(path: str | Path | bytes) -> Source:
+    """The pictures of a collection, listed and not yet decoded.
+
+    Takes a folder (recursive; sub-folders of the first level are classes), a zip file or its bytes, a CSV file of paths
+    and labels, `"digits"` (scikit-learn's), `"samples"` (the sample photos in overlapping crops), and data sets of
+    torchvision such as `"torchvision/CIFAR10"` (their test part; `"torchvision/CIFAR10:train"`), which are downloaded if
+    they are not there.
+
+    Raises:
+        VizError: there is nothing of that name, it cannot be read, or there is no picture in it.
+    """
+    if isinstance(path, (bytes, bytearray, memoryview)):
+        return _kept_archive(bytes(path))
+    text = str(path).strip()
+    if text.lower().startswith("torchvision/"):
+        from vizapp.media.datasets import open_dataset
+
+        return open_dataset(text)
+    place = local_path(path, "folder")
+    try:
+        is_file, exists = place.is_file(), place.exists()
+    except OSError as error:
+        raise VizError(
+            f"{showable(text)} cannot be read: {(error.strerror or 'input/output error').lower()}."
+        ) from None
+    if text in BUNDLED and not exists:
+        from vizapp.media.bundled import open_crops, open_digits
+
+        return open_digits() if text == "digits" else open_crops()
+    if is_file:
+        return _from_file(place)
+    if not exists and "/" not in text and (hint := nearest(text, BUNDLED)):
+        raise VizError(f"There is no folder {showable(text)}.{hint}")
+    from vizapp.media.folder import list_folder
+
+    return list_folder(place)
+
+
+def _from_file(place: Path) -> Source:
+    if place.suffix.lower() in _LISTS:
+        from vizapp.media.listing import open_listing
+
+        return open_listing(place)
+    if place.suffix.lower() == ".zip" or zipfile.is_zipfile(place):
+        from vizapp.media.archive import open_archive
+
+        return open_archive(place)
+    raise VizError(
+        f"{showable(str(place))} is a file; give the folder that it lies in, a zip file, or a CSV file that lists pictures."
+    )
+
+
+def _kept_archive(content: bytes) -> Source:
+    """An uploaded zip file, kept in the cache so that other processes can read it."""
+    from vizapp.media.archive import open_archive
+
+    place = settings().cache / "uploads" / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
+    try:
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_suffix(".part")
+            part.write_bytes(content)
+            part.replace(place)
+    except OSError as error:
+        raise VizError(f"The upload cannot be kept in {place.parent}: {error.strerror or error}.") from None
+    return open_archive(place)

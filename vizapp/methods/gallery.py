@@ -1,0 +1,154 @@
+"""Top-activation galleries: the nine pictures that excite each unit most, for every unit of every chosen layer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vizapp.engine.sites import Site
+from vizapp.media.drawing import sheet
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.params import Params, knob
+from vizapp.settings import settings
+
+if TYPE_CHECKING:
+    from vizapp.gallery.building import Progress
+    from vizapp.gallery.reader import Gallery
+    from vizapp.zoo.network import Network
+
+KINDS = ("convolution", "activation", "linear", "pool", "norm", "add", "concat")
+_SHOWN_SITES, _SHOWN_UNITS = 12, 12  # of the panels
+
+
+@dataclass(frozen=True)
+class GalleryParams(Params):
+    """`sites`: names of layers, kinds of layers (convolution, activation …), or "all". By default every activation
+    function's map, and the class scores: that is what the next layer gets to see, and what Zeiler & Fergus show."""
+
+    sites: tuple[str, ...] = knob((), "Layers by name, or kinds such as convolution; empty: activations and classes")
+    top: int = knob(9, "How many pictures to keep of each unit", low=1, high=1000)
+    batch: int = knob(32, "How many pictures go through the network at once", low=1, high=4096)
+    workers: int = knob(
+        -1, "Processes that decode pictures; 0: none of their own, -1: as many as suit", low=-1, high=256
+    )
+    every: int = knob(32, "Batches between two checkpoints", low=1)
+    out: str = knob("", "Folder that holds the gallery; empty: the cache folder")
+
+
+def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
+    """The layers that names, kinds or "all" stand for, in running order; by default as `GalleryParams` says.
+
+    Raises:
+        VizError: there is no such layer, or nothing of that kind.
+    """
+    sites = network.sites
+    if not wanted:
+        found = [site for site in sites if site.kind == "activation" and site.is_map and site.shape[1:] != (1, 1)]
+        found = found or [site for site in sites if site.kind == "convolution"] or list(sites)
+        last = sites[-1]
+        return tuple(found if last in found or last.is_map else [*found, last])
+    names: set[str] = set()
+    for text in wanted:
+        of_kind = [site.name for site in sites if text in (site.kind, f"{site.kind}s", "all")]
+        names |= set(of_kind) if of_kind else {network.site(text).name}
+    return tuple(site for site in sites if site.name in names)
+
+
+def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
+    """The pictures that excite each unit of the chosen layers most, with the unit's statistics.
+
+    In `out` (or a folder of the cache, see `facts["folder"]`): a Parquet file per layer, a row per unit and rank. `arrays`:
+    `channels` and `pictures` counts. `table`: a row per unit. `panels`: the patches of the most selective units, layer by
+    layer. A pass that was interrupted goes on where it was when the same is asked again.
+    """
+    from vizapp.gallery import Plan, build, open_gallery
+    from vizapp.gallery.shards import shard_of_environment
+
+    network, source = question.network, question.the_folder()
+    sites = chosen_sites(network, params.sites)
+    plan = Plan(params.top, params.batch, None if params.workers < 0 else params.workers, params.every)
+    out = Path(params.out).expanduser() if params.out else place_for(network, question, sites, plan)
+
+    def watch(progress: Progress) -> None:
+        job.tick(0.98 * progress.share)
+
+    note = build(network, source, sites, out, plan, watch)
+    if shard_of_environment()[0]:
+        return Result("gallery", {})
+    return _told(question, open_gallery(out), note)
+
+
+def place_for(network: Network, question: Question, sites: Sequence[Site], plan: object) -> Path:
+    """The folder of the cache for this gallery; the same for the same question, so that it can be gone on with."""
+    from vizapp.gallery.building import identity
+
+    text = json.dumps(identity(network, question.the_folder(), sites, plan), sort_keys=True)  # type: ignore[arg-type]
+    return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _told(question: Question, found: Gallery, note: str) -> Result:
+    units = found.units.drop(columns="histogram")
+    dead = int(units["dead"].sum())
+    facts = {
+        "folder": str(found.folder),
+        "pictures": f"{found.pictures} of {found.manifest['data']['name']}",
+        "units": f"{len(units)} units of {len(found.sites)} layers, the {found.top} strongest pictures of each",
+    }
+    if dead:
+        facts["dead"] = f"{dead} units are at or below zero on every picture."
+    if found.unreadable:
+        first = found.unreadable[0]
+        facts["unreadable"] = f"{len(found.unreadable)} pictures were passed over, the first: {first['reason']}"
+    if note:
+        facts["note"] = note
+    arrays = {
+        "channels": np.array([len(found.units_of(site)) for site in found.sites], np.int64),
+        "pictures": np.array(found.pictures, np.int64),
+    }
+    table = tuple(units.to_dict("records"))
+    return Result("gallery", arrays, tuple(_panels(question, found)), facts, table, store=found.folder)
+
+
+def _panels(question: Question, found: Gallery) -> list[Panel]:
+    """For some layers, the patches of the most selective units, three by three as in the paper's figure 2."""
+    from vizapp.gallery.reader import shown
+
+    step = -(-len(found.sites) // _SHOWN_SITES)
+    panels = []
+    for site in found.sites[::step]:
+        units = found.units_of(site).sort_values(["selectivity", "channel"], ascending=[False, True])
+        chosen = [int(channel) for channel in units["channel"][:_SHOWN_UNITS]]
+        nines = []
+        for channel in chosen:
+            rows = found.rows(site, channel)[:9]
+            tiles = [item.patch for item in shown(question.network, question.the_folder(), rows)]
+            if tiles:
+                nines.append(sheet(tiles, 3, enlarge=max(1, 32 // tiles[0].shape[0])))
+        if nines:
+            named = ", ".join(map(str, chosen))
+            panels.append(Panel(site, sheet(nines, 4, gap=6), f"{site}, the most selective units: {named}."))
+    return panels
+
+
+def no_channels(question: Question) -> str | None:
+    """Why a question cannot be answered, or None."""
+    if len(question.the_folder()) == 0:
+        return f"There is no picture in {question.the_folder().name}."
+    return None
+
+
+METHOD = Method(
+    key="gallery",
+    title="Gallery",
+    source="Zeiler & Fergus 2013, section 4.1 and figure 2",
+    params=GalleryParams,
+    run=gallery,
+    needs=frozenset({"folder"}),
+    misfit=no_channels,
+)
