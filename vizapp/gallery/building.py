@@ -84,15 +84,15 @@ def build(
     Raises:
         VizError: `out` holds something else, or cannot be written; no picture can be read.
     """
-    shards = running()
     wanted = identity(network, source, sites, plan)
     try:
-        found, note = _begun(out, wanted) if shards.leads else (None, "")
-        begun, note, whole = shards.told((found.batches if found else 0, note, read_manifest(out) is not None))
-        if whole:
-            return "The gallery was there already."
-        run = _Pass(network, source, sites, out, plan, wanted, shards, watch)
-        run.go(found, begun, note)
+        with running(network.device) as shards:
+            found, note = _begun(out, wanted) if shards.leads else (None, "")
+            begun, note, whole = shards.told((found.batches if found else 0, note, read_manifest(out) is not None))
+            if whole:
+                note = "The gallery was there already."
+            else:
+                _Pass(network, source, sites, out, plan, wanted, shards, watch).go(found, begun, note)
     except OSError as error:
         raise VizError(f"The gallery cannot be written to {out}: {error.strerror or error}.") from None
     return note
@@ -243,7 +243,6 @@ class _Pass:
             write_gallery(self.out, tables, units, manifest)
             forget_checkpoints(self.out / WORK)
             (self.out / WORK).rmdir()
-        self.shards.told(None)  # the others wait until everything is written
 
 
 def described(

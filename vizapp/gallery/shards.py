@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,19 +47,26 @@ class Shards:
         return box[0]
 
 
-def running() -> Shards:
-    """The processes that torchrun started, connected (NCCL between GPUs, gloo between CPUs); else this one alone."""
+@contextmanager
+def running(device: torch.device) -> Iterator[Shards]:
+    """The processes that torchrun started, connected (NCCL between GPUs, gloo between CPUs); else this one alone.
+
+    At the end of the block all wait for each other. They stay connected until they exit: torch cannot connect the same
+    processes a second time.
+    """
     rank, world = shard_of_environment()
     if world == 1:
-        return Shards()
+        yield Shards()
+        return
     from torch import distributed
 
     if not distributed.is_initialized():
-        cuda = torch.cuda.is_available() and torch.cuda.device_count() > 0
-        if cuda:
-            torch.cuda.set_device(local_device())
-        distributed.init_process_group("nccl" if cuda else "gloo")
-    return Shards(rank, world)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
+    yield Shards(rank, world)
+    distributed.barrier()
 
 
 def shard_of_environment() -> tuple[int, int]:
@@ -64,8 +74,3 @@ def shard_of_environment() -> tuple[int, int]:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-
-def local_device() -> str:
-    """The GPU of this process on its machine."""
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(1, torch.cuda.device_count())}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from vizapp.errors import VizError
@@ -18,7 +20,7 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
     if name == "auto":
         name = settings().device
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return _free_gpu() if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -30,6 +32,12 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
     if device.type == "mps" and torch.backends.mps.is_available():
         return device
     raise VizError(f'Device {name!r} cannot be used here; say "auto", "cpu" or "cuda:0".')
+
+
+def _free_gpu() -> torch.device:
+    """The first GPU; of several processes that torchrun started on a machine, each has its own."""
+    place = os.environ.get("LOCAL_RANK", "0")
+    return torch.device("cuda", int(place) % torch.cuda.device_count() if place.isdigit() else 0)
 
 
 def _gpu(name: str, index: int) -> torch.device:
