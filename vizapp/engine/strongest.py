@@ -23,7 +23,7 @@ from vizapp.engine.tap import Tap
 from vizapp.errors import VizError
 
 State = dict[str, Tensor]  # a row per unit: see `Strongest.state`
-_PIECE = 2**20  # bytes of an activation that are reduced while they are still in the caches of a CPU
+_PIECE = 8 * 2**20  # bytes of an activation that a CPU reduces at once: what its caches hold, in few parallel parts
 _GATHER = 2**22  # numbers that are gathered at once in search of the cells of maxima
 
 # Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on either side of zero. The edges are those
@@ -41,10 +41,10 @@ def bin_edges() -> list[float]:
 def bins_of(values: Tensor) -> Tensor:
     """The bin of each number, int64: negative ones by descending magnitude, |x| < 2^-12 in the middle, then positive."""
     single = values.float()
-    code = single.abs().view(torch.int32).bitwise_right_shift(_SHIFT)  # exponent and two bits of the mantissa
-    step = (code - _LOWEST + 1).clamp_(0, _PER_SIDE)  # 0: around zero
-    place = torch.where(single < 0, -step, step) + _PER_SIDE
-    return torch.where(single.isnan(), BINS - 1, place).long()
+    code = single.abs().view(torch.int32).bitwise_right_shift_(_SHIFT)  # exponent and two bits of the mantissa
+    step = code.sub_(_LOWEST - 1).clamp_(0, _PER_SIDE)  # 0: around zero
+    place = torch.where(single < 0, -step, step).add_(_PER_SIDE)
+    return place.masked_fill_(single.isnan(), BINS - 1).long()
 
 
 class Strongest:
@@ -65,6 +65,7 @@ class Strongest:
         for site in self.sites:
             self.starts.append(self.starts[-1] + site.channels)
         self._state: State = {}
+        self._scratch: Tensor | None = None
 
     @property
     def units(self) -> int:
@@ -102,6 +103,12 @@ class Strongest:
             raise VizError(f"The network did not compute {missing[0]!r} on these pictures; pick another layer.")
         self._merge(seen, pictures.to(batch.device))
 
+    def scratch(self, numbers: int, like: Tensor) -> Tensor:
+        """Room for that many numbers, used again and again: fresh memory would cost more than what is done in it."""
+        if self._scratch is None or self._scratch.numel() < numbers:
+            self._scratch = like.new_empty(numbers)
+        return self._scratch
+
     def floor(self, place: slice) -> Tensor:
         """The activation `[C]` that a picture has to exceed to be among the k best of some units."""
         return self._state["values"][place, -1]
@@ -117,16 +124,20 @@ class Strongest:
             state["values"][found] = values.gather(1, order)
             state["pictures"][found] = torch.cat([state["pictures"][found], rows], 1).gather(1, order)
             state["cells"][found] = torch.cat([state["cells"][found], seen.cells[:, found].T], 1).gather(1, order)
-        finite = seen.sums.isfinite() & peaks.isfinite()
-        both = torch.stack([seen.sums, peaks.double()], 2).masked_fill(~finite[..., None], 0)  # [N U 2]
-        state["sums"] += limbs(both.sum(0))
-        pictures_seen = torch.full_like(seen.zeros[0], len(peaks))
-        below, odd = ~(peaks > 0), ~finite
-        state["counts"] += torch.stack(
-            [pictures_seen, seen.zeros.sum(0), seen.silent.sum(0), below.sum(0), odd.sum(0)], 1
-        )
-        flat = bins_of(peaks) + torch.arange(self.units, device=peaks.device) * BINS
-        state["histogram"].view(-1).index_add_(0, flat.flatten(), torch.ones_like(flat, dtype=torch.int32).flatten())
+        sums, maxima = seen.sums, peaks.double()  # [N U]
+        odd = ~(sums.isfinite() & maxima.isfinite())
+        if odd.any():
+            sums, maxima = sums.masked_fill(odd, 0), maxima.masked_fill(odd, 0)
+        state["sums"] += limbs(torch.stack([sums.sum(0), maxima.sum(0)], 1))
+        # Comparisons as floats add up several times as fast as booleans.
+        count = torch.full_like(sums[0], len(peaks))
+        silent = torch.eq(seen.zeros, seen.every, out=torch.empty_like(seen.zeros)).sum(0)
+        below = torch.le(peaks, 0, out=torch.empty_like(peaks)).sum(0)
+        zeros = seen.zeros.sum(0, dtype=torch.float64)
+        state["counts"] += torch.stack([count, zeros, silent, below, odd.sum(0)], 1).long()
+        flat = bins_of(peaks).add_(torch.arange(0, self.units * BINS, BINS, device=peaks.device))
+        one = torch.ones((), dtype=torch.int32, device=peaks.device).expand(flat.numel())
+        state["histogram"].view(-1).index_add_(0, flat.flatten(), one)
 
 
 def empty(units: int, top: int, dtype: torch.dtype = torch.float32) -> State:
@@ -170,8 +181,8 @@ class _Seen(Tap):
         shape = (pictures, strongest.units)
         self.peaks = state.new_empty(shape)
         self.sums = state.new_empty(shape, dtype=torch.float64)  # over the cells
-        self.zeros = state.new_empty(shape, dtype=torch.int64)  # cells that are zero
-        self.silent = state.new_empty(shape, dtype=torch.bool)  # all cells are zero
+        self.zeros = state.new_empty(shape)  # how many cells are zero: whole numbers
+        self.every = state.new_empty(strongest.units)  # how many cells there are
         self.cells = state.new_full(shape, -1, dtype=torch.int64)  # of the maximum, where it enters the k best
 
     def keep(self, name: str, tensor: Tensor) -> None:
@@ -193,7 +204,7 @@ class _Seen(Tap):
         count = values.shape[axis]
         size = values[0].numel() * values.element_size()
         step = max(1, _PIECE // size) if values.device.type == "cpu" else len(values)
-        zero = torch.empty_like(values[:step], dtype=self.peaks.dtype)
+        scratch = self._strongest.scratch(values[:step].numel(), self.peaks)
         for start in range(0, len(values), step):
             piece = values[start : start + step]
             if piece.dtype != self.peaks.dtype:
@@ -202,18 +213,20 @@ class _Seen(Tap):
             self.peaks[rows, place] = piece.amax(axis)
             self.sums[rows, place] = piece.sum(axis).double()
             # Comparing into floats and adding them up is four times as fast as booleans; whole numbers below 2^24 are exact.
-            self.zeros[rows, place] = torch.eq(piece, 0, out=zero[: len(piece)]).sum(axis).long()
-        self.silent[:, place] = self.zeros[:, place] == count
+            zero = scratch[: piece.numel()].view(piece.shape)
+            self.zeros[rows, place] = torch.eq(piece, 0, out=zero).sum(axis)
+        self.every[place] = count
         self._find(values, axis, place)
 
     def _find(self, values: Tensor, axis: int, place: slice) -> None:
         """The cells of the maxima that enter the k best of their units."""
         peaks = self.peaks[:, place]
         enters = peaks > self._strongest.floor(place)
-        top = self._strongest.top
-        if len(peaks) > top:  # of one batch no more than k can, but for ties
-            enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
         number, channel = enters.nonzero(as_tuple=True)
+        top = self._strongest.top
+        if len(number) > top * peaks.shape[1] and len(peaks) > top:  # of one batch no more than k can, but for ties
+            enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
+            number, channel = enters.nonzero(as_tuple=True)
         step = max(1, _GATHER // values.shape[axis])
         cells = self.cells[:, place]
         for start in range(0, len(number), step):

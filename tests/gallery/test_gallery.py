@@ -1,0 +1,416 @@
+"""A gallery holds what sorting all activations gives, whatever the workers, processes, interruptions and damages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import vizapp
+from tests.gallery.conftest import SIZE
+from vizapp.engine.fields import fields
+from vizapp.engine.observe import observe
+from vizapp.errors import VizError
+from vizapp.gallery import Progress, build, open_gallery
+from vizapp.gallery.building import Plan, seen_so_far
+from vizapp.gallery.reader import shown
+from vizapp.gallery.tables import ROW_COLUMNS
+from vizapp.methods.base import Job
+from vizapp.methods.gallery import chosen_sites
+from vizapp.methods.nine import top_projections
+from vizapp.methods.projection import ProjectionParams
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The gallery's files and their bytes; not the result that tells of this run."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+class Leave(BaseException):
+    """Leaving is no error."""
+
+
+def leave_at(pictures: int):  # type: ignore[no-untyped-def]
+    def watch(progress: Progress) -> None:
+        if progress.pictures >= pictures:
+            raise Leave
+
+    return watch
+
+
+@pytest.fixture(scope="module")
+def whole(network, photos, tmp_path_factory) -> Path:
+    """A gallery of all layers, made in one go."""
+    out = tmp_path_factory.mktemp("whole") / "gallery"
+    vizapp.ask("gallery", network, folder=vizapp.open_folder(photos), sites="all", batch=8, workers=0, out=str(out))
+    return out
+
+
+def test_rows_are_the_sorted_activations_of_all_pictures(network, photos, whole) -> None:
+    source = vizapp.open_folder(photos)
+    sites = network.sites
+    readable = [n for n in range(len(source)) if "broken" not in source.paths[n].read_bytes().decode("latin1")]
+    seen = [network.seen(source.open(n)) for n in readable]
+    found = pd.read_parquet(whole)
+    assert tuple(found.columns[:11]) == ROW_COLUMNS
+    known = fields(network.module, torch.zeros(1, *SIZE))
+    # The same cut as the pass has: eight places of the folder at a time, damaged files left out.
+    parts = [[i for i, n in enumerate(readable) if n // 8 == number] for number in range(9)]
+    kept = [observe(network.module, network.batch([seen[i] for i in part]), sites) for part in parts]
+    for site in sites:
+        values = torch.cat([part[site.name] for part in kept]).numpy()
+        values = values.reshape(*values.shape[:2], -1)
+        rows = found[found.site == site.name]
+        assert len(rows) == site.channels * 9
+        for channel in range(site.channels):
+            peaks = values[:, channel].max(1)
+            order = sorted(range(len(readable)), key=lambda i: (-peaks[i], i))[:9]
+            unit = rows[rows.channel == channel]
+            assert unit["rank"].tolist() == list(range(9))
+            assert unit.activation.tolist() == peaks[order].tolist()
+            assert unit.picture.tolist() == [readable[i] for i in order]
+            assert unit.path.tolist() == [source.path(readable[i]) for i in order]
+            assert unit.label.tolist() == [source.labels[readable[i]] for i in order]
+            cells = [int(np.flatnonzero(values[i, channel] == peaks[i])[0]) for i in order]
+            width = site.shape[2] if site.is_map else 1
+            assert (unit.row * width + unit.column).tolist() == cells
+            box = known[site.name].box((int(unit.row.iloc[0]), int(unit.column.iloc[0])))
+            expected = box if site.is_map else (0, 0, *SIZE[1:])
+            assert tuple(unit[["top", "left", "bottom", "right"]].iloc[0]) == expected
+
+
+def test_both_ways_of_reading_give_the_same(whole) -> None:
+    by_folder = pd.read_parquet(whole)
+    paths = sorted(whole.glob("**/*.parquet"))
+    by_glob = pd.concat(map(pd.read_parquet, paths), ignore_index=True)
+    pd.testing.assert_frame_equal(by_folder, by_glob)
+    assert by_folder.picture.dtype == np.int64
+    assert by_folder.site.drop_duplicates().tolist() == open_gallery(whole).sites
+
+
+def test_the_manifest_says_what_the_gallery_is_of(network, photos, whole) -> None:
+    manifest = json.loads((whole / "_manifest.json").read_text())
+    assert manifest["network"]["digest"] == network.digest
+    assert manifest["data"]["pictures"] == 70
+    assert manifest["data"]["classes"] == ["cat", "dog", "owl"]
+    assert [entry["picture"] for entry in manifest["unreadable"]] == [5, 33, 69]
+    assert manifest["unreadable"][0]["path"] == "cat/5.png"
+    assert all((whole / site["file"]).exists() for site in manifest["sites"])
+    assert not (whole / "_work").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers_gives_the_same_bytes(network, photos, whole, tmp_path, workers: int) -> None:
+    source = vizapp.open_folder(photos)
+    build(network, source, network.sites, tmp_path / "out", Plan(batch=8, workers=workers))
+    assert files(tmp_path / "out") == files(whole)
+
+
+def test_other_batch_sizes_differ_by_rounding_only(network, photos, whole, tmp_path) -> None:
+    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "out", Plan(batch=32, workers=0))
+    a, b = pd.read_parquet(whole), pd.read_parquet(tmp_path / "out")
+    np.testing.assert_allclose(a.activation, b.activation, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(a["mean"], b["mean"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pictures", [0, 8, 40, 64])
+def test_leaving_and_asking_again_gives_the_same_bytes(network, photos, whole, tmp_path, pictures: int) -> None:
+    source, plan = vizapp.open_folder(photos), Plan(batch=8, workers=0, every=3)
+    with pytest.raises(Leave):
+        build(network, source, network.sites, tmp_path / "out", plan, leave_at(pictures))
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    told: list[Progress] = []
+    note = build(network, source, network.sites, tmp_path / "out", plan, told.append)
+    assert files(tmp_path / "out") == files(whole)
+    if pictures:
+        assert told[0].pictures == pictures
+        assert note == f"Resumed after {pictures // 8} batches."
+
+
+def test_what_is_known_so_far_can_be_looked_at(network, photos, tmp_path) -> None:
+    source, out = vizapp.open_folder(photos), tmp_path / "out"
+    assert seen_so_far(network, source, network.sites, out) is None
+    with pytest.raises(Leave):
+        build(network, source, network.sites, out, Plan(batch=8, workers=0), leave_at(32))
+    part = seen_so_far(network, source, network.sites, out)
+    assert part.seen == 32
+    assert part.pictures == 70
+    assert part.rows("relu").picture.max() < 32
+    with pytest.raises(VizError, match="not finished"):
+        open_gallery(out)
+    build(network, source, network.sites, out, Plan(batch=8, workers=0))
+    assert seen_so_far(network, source, network.sites, out).seen == 70
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "both"])
+def test_a_damaged_checkpoint_is_told_and_rebuilt(network, photos, whole, tmp_path, damage: str) -> None:
+    source, out, plan = vizapp.open_folder(photos), tmp_path / "out", Plan(batch=8, workers=0, every=2)
+    with pytest.raises(Leave):
+        build(network, source, network.sites, out, plan, leave_at(48))
+    for name in ["checkpoint", "checkpoint.previous"][: 2 if damage == "both" else 1]:
+        path = out / "_work" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes({"cut": bytes(content[:-9]), "empty": b""}.get(damage, bytes(content)))
+    note = build(network, source, network.sites, out, plan)
+    assert "damaged" in note
+    assert ("anew" in note) == (damage == "both")
+    assert files(out) == files(whole)
+
+
+@pytest.mark.parametrize("what", ["network", "data", "top", "sites", "batch"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_something_else_is_refused(network, photos, tmp_path, what: str, finished: bool) -> None:
+    source, out = vizapp.open_folder(photos), tmp_path / "out"
+    sites = network.sites[:2]
+    try:
+        build(network, source, sites, out, Plan(batch=8, workers=0), None if finished else leave_at(24))
+    except Leave:
+        assert not finished
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    other = {
+        "network": (vizapp.wrap(_other(), input_size=SIZE, name="branching"), source, sites, Plan(batch=8)),
+        "data": (network, vizapp.open_folder(photos / "cat"), sites, Plan(batch=8)),
+        "top": (network, source, sites, Plan(batch=8, top=5)),
+        "sites": (network, source, network.sites[:1], Plan(batch=8)),
+        "batch": (network, source, sites, Plan(batch=4)),
+    }[what]
+    with pytest.raises(VizError, match=r"holds a gallery .*; delete it or give another folder"):
+        build(other[0], other[1], other[2], out, other[3])
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def _other() -> torch.nn.Module:
+    from tests.networks import Branching, seeded
+
+    return seeded(Branching(), 1)
+
+
+def test_other_files_in_the_folder_are_left_alone(network, photos, tmp_path) -> None:
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "mine.parquet")
+    with pytest.raises(VizError, match="other Parquet files"):
+        build(network, vizapp.open_folder(photos), network.sites, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.parquet")] == ["mine.parquet"]
+
+
+def test_without_a_folder_it_is_kept_in_the_cache_and_saved_as_a_copy(network, photos, tmp_path, cache) -> None:
+    source = vizapp.open_folder(photos)
+    result = vizapp.ask("gallery", network, folder=source, sites=["relu", "head"], top=4)
+    assert Path(result.facts["folder"]).parent == cache / "galleries"
+    assert (
+        vizapp.ask("gallery", network, folder=source, sites="relu,head", top=4).facts["note"].startswith("The gallery")
+    )
+    saved = result.save(tmp_path / "saved")
+    assert files(saved) == files(Path(result.facts["folder"]))
+    assert {path.name for path in (saved / "_result").iterdir()} >= {"result.json", "arrays.npz", "relu.png"}
+    rows = pd.read_parquet(saved)
+    assert set(rows.site) == {"relu", "head"}
+    assert rows["rank"].max() == 3
+    assert "3 pictures were passed over" in result.facts["unreadable"]
+
+
+def test_when_nothing_can_be_read_it_is_said(network, tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with pytest.raises(VizError, match="None of the 3 pictures"):
+        vizapp.ask("gallery", network, folder=vizapp.open_folder(tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"sites": "rellu"}, "no layer called 'rellu'"),
+        ({"top": 0}, "top is 0"),
+        ({"sites": 3}, "a list of texts"),
+        ({"batch": 0}, "batch is 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(network, photos, params, sentence: str) -> None:
+    with pytest.raises(VizError, match=sentence):
+        vizapp.ask("gallery", network, folder=vizapp.open_folder(photos), **params)
+
+
+def test_a_place_that_cannot_be_written_is_told(network, photos, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VizError, match="cannot be written"):
+        vizapp.ask("gallery", network, folder=vizapp.open_folder(photos), out=str(tmp_path / "file" / "out"))
+
+
+def test_layers_are_chosen_by_name_kind_or_default(network) -> None:
+    names = [site.name for site in chosen_sites(network, ())]
+    assert names == ["relu", "relu_1", "relu_2", "relu_3", "head"]
+    assert [site.name for site in chosen_sites(network, ["convolutions"])] == ["stem", "left", "right", "body"]
+    assert chosen_sites(network, ["all"]) == network.sites
+    assert [site.name for site in chosen_sites(network, ["head", "stem"])] == ["stem", "head"]
+
+
+def test_progress_is_told_and_ends_at_the_last_picture(network, photos, tmp_path) -> None:
+    told: list[Progress] = []
+    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "out", Plan(batch=8, workers=0), told.append)
+    shares = [progress.share for progress in told]
+    assert shares == sorted(shares)
+    assert (told[0].pictures, told[-1].pictures, told[-1].of) == (0, 70, 70)
+    assert told[-1].per_second > 0
+    assert told[-1].seconds_left == 0
+    assert told[-1].unreadable == 3
+
+
+def test_the_reader_finds_units_classes_and_patches(network, photos, whole) -> None:
+    found, source = open_gallery(whole), vizapp.open_folder(photos)
+    rows = found.rows("stem", 3)
+    patches = shown(network, source, rows)
+    assert len({item.patch.shape for item in patches}) == 1
+    assert patches[0].patch.shape[:2] == (5, 5)
+    best = rows.iloc[0]
+    seen = network.seen(source.open(int(best.picture)))
+    top, left = max(0, best.top), max(0, best.left)
+    bottom, right = min(SIZE[1], best.bottom), min(SIZE[2], best.right)
+    inside = patches[0].patch[top - best.top : bottom - best.top, left - best.left : right - best.left]
+    np.testing.assert_array_equal(inside, seen[top:bottom, left:right])
+    assert sum(found.classes("stem", 3).values()) == 9
+    mix = found.class_mix("stem")
+    assert mix.top_class[3] == next(iter(found.classes("stem", 3)))
+    edges, counts = found.histogram("stem", 3)
+    assert counts.sum() == 67
+    assert len(edges) == len(counts) + 1
+    assert edges[0] <= best.activation <= edges[-1]
+    for wrong in (("stem", 8), ("stm", 0)):
+        with pytest.raises(VizError):
+            found.unit(*wrong)
+
+
+def test_projections_of_the_top_pictures_are_those_of_the_method(network, photos, whole) -> None:
+    found, source = open_gallery(whole), vizapp.open_folder(photos)
+    rows = found.rows("relu_2", 1)[:4]
+    down = top_projections(network, source, rows, ProjectionParams(), Job()).arrays
+    for number, row in enumerate(rows.itertuples()):
+        unit = vizapp.Unit("relu_2", 1, (row.row, row.column))
+        single = vizapp.ask("projection", network, source.open(int(row.picture)), unit=unit)
+        np.testing.assert_allclose(down["projection"][number], single.arrays["projection"], atol=1e-6)
+        assert down["activation"][number] == pytest.approx(row.activation, rel=1e-5)
+
+
+def test_a_field_alone_is_projected_where_nothing_pads() -> None:
+    from vizapp.methods.nine import is_exact_alone
+
+    net, source = vizapp.load("vizapp/lenet5-digits"), vizapp.open_folder("digits")
+    known = fields(net.module, torch.zeros(1, *net.input_size))
+    assert is_exact_alone(known["features.4"], (0, 0, 16, 16), (28, 28)) == (known["features.4"].rows.start == 0)
+    result = vizapp.ask("gallery", net, folder=source, sites="features.1", top=2)
+    rows = open_gallery(result.facts["folder"]).rows("features.1", 2)
+    down = top_projections(net, source, rows, ProjectionParams(), Job()).arrays["projection"]
+    box = tuple(rows[["top", "left", "bottom", "right"]].iloc[0])
+    assert is_exact_alone(known["features.1"], box, (28, 28))
+    cell = (int(rows.row[0]), int(rows.column[0]))
+    unit = vizapp.Unit("features.1", 2, cell)
+    single = vizapp.ask("projection", net, source.open(int(rows.picture[0])), unit=unit)
+    np.testing.assert_allclose(down[0], single.arrays["projection"], atol=1e-5)
+    assert not is_exact_alone(
+        fields(net.module, torch.zeros(1, *net.input_size))["classifier.4"], (0, 0, 28, 28), (28, 28)
+    )
+
+
+def run(*arguments: str, processes: int = 0) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-m", "vizapp"]
+    if processes:
+        start = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            "-m",
+            "vizapp",
+        ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*start, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+LENET = ("gallery", "--network", "lenet5-digits", "--folder", "digits")
+
+
+def test_the_command_line_makes_the_digits_gallery(tmp_path) -> None:
+    done = run(*LENET, "--sites", "features.4,classifier.4", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_parquet(tmp_path / "out")
+    digits = rows[(rows.site == "classifier.4") & (rows["rank"] < 5)]
+    assert (digits.label.astype(int) == digits.channel).mean() > 0.95, "a class is excited most by its own digits"
+    again = run(*LENET, "--sites", "features.4", "--out", str(tmp_path / "out"))
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1
+    assert "other layers" in again.stderr
+
+
+@pytest.mark.slow
+def test_one_two_and_three_processes_give_the_same_bytes(tmp_path) -> None:
+    made = []
+    for processes in (0, 1, 2, 3):
+        out = tmp_path / str(processes)
+        done = run(*LENET, "--sites", "all", "--every", "7", "--out", str(out), processes=processes)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("saved: ") == 1
+        made.append(files(out))
+    assert len(made[0]) > 10
+    assert made[0] == made[1] == made[2] == made[3]
+
+
+KILLED = """
+import os, random, signal, sys, threading, time
+import torch, vizapp
+from vizapp.gallery.building import Plan, build
+torch.set_num_threads(1)
+out, again = sys.argv[1], "again" in sys.argv
+network, source = vizapp.load("lenet5-digits"), vizapp.open_folder("digits")
+network.sites, network.digest
+if not again:
+    threading.Timer(random.Random(int(sys.argv[2])).uniform(0, 1.2), os.kill, (os.getpid(), signal.SIGKILL)).start()
+from pathlib import Path
+build(network, source, network.sites, Path(out), Plan(batch=4, workers=int(sys.argv[3]), every=2))
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_and_resumed_gives_the_same_bytes(tmp_path) -> None:
+    def go(name: str, *more: str) -> int:
+        command = [sys.executable, "-c", KILLED, str(tmp_path / name), *more]
+        return subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300).returncode
+
+    assert go("whole", "0", "0", "again") == 0
+    killed = [go("killed", str(seed), str(seed % 2)) for seed in range(10)]
+    assert killed.count(-9) >= 3, killed
+    assert go("killed", "0", "0", "again") == 0
+    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    assert not list((tmp_path / "killed").glob("**/.*"))
+
+
+@pytest.mark.slow
+def test_late_units_of_a_trained_network_prefer_their_own_class(tmp_path) -> None:
+    from tests.zoo.shared import shared
+
+    photos = shared("data/imagenet-sample/images")
+    weights = shared("weights/squeezenet1_0-imagenet-decompressed.pth")
+    net = vizapp.load("squeezenet1_0", weights=str(weights))
+    result = vizapp.ask(
+        "gallery",
+        net,
+        folder=vizapp.open_folder(photos),
+        sites="features.12.cat,classifier.1",
+        out=str(tmp_path / "out"),
+    )
+    listed = pd.read_csv(shared("data/imagenet-sample/labels.csv")).set_index("file").class_index
+    rows = open_gallery(result.facts["folder"]).rows("classifier.1")
+    known = rows[rows.channel.isin(listed) & (rows["rank"] < 9)]
+    own = known.path.map(listed) == known.channel
+    assert own.groupby(known.channel).any().mean() > 0.6, "a class map is among the strongest for its own photo"
