@@ -413,4 +413,5 @@ def test_late_units_of_a_trained_network_prefer_their_own_class(tmp_path) -> Non
     rows = open_gallery(result.facts["folder"]).rows("classifier.1")
     known = rows[rows.channel.isin(listed) & (rows["rank"] < 9)]
     own = known.path.map(listed) == known.channel
-    assert own.groupby(known.channel).any().mean() > 0.6, "a class map is among the strongest for its own photo"
+    by_chance = 9 / 750  # that a class's own photo is among the nine that excite its map most
+    assert own.groupby(known.channel).any().mean() > 10 * by_chance
