@@ -1,0 +1,266 @@
+"""Every kind of collection is recognised, listed in order with its classes, and read without harm."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.media.files import noise, saved
+from vizapp.errors import VizError
+from vizapp.media import loading
+from vizapp.media.bundled import Crops
+from vizapp.media.loading import batches
+from vizapp.media.picture import Picture, open_picture
+from vizapp.media.source import Source
+from vizapp.media.sources import open_folder
+from vizapp.media.transforms import View
+
+PNG = saved(noise(8, 8))
+VIEW = View(6, 6, None)
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def paths(source: Source) -> list[str]:
+    return [source.path(index) for index in range(len(source))]
+
+
+def test_a_zip_is_listed_like_the_folder_it_was_made_of(tmp_path: Path) -> None:
+    names = ["photos/dog/10.png", "photos/dog/2.png", "photos/cat/1.png", "photos/loose.png", "photos/a.txt"]
+    source = open_folder(zipped(tmp_path / "photos.zip", dict.fromkeys(names, PNG)))
+    assert paths(source) == ["cat/1.png", "dog/2.png", "dog/10.png", "loose.png"]
+    assert list(source.labels) == ["cat", "dog", "dog", None]
+    assert source.classes == ("cat", "dog")
+    assert np.array_equal(source.open(1).pixels, noise(8, 8))
+    assert [path.name for path in source.skipped] == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["photos.zip"], "nothing is unpacked"
+
+
+def test_names_that_lead_out_of_a_zip_are_passed_over(tmp_path: Path) -> None:
+    names = ["../up.png", "/root.png", "a/../../up.png", "__MACOSX/._a.png", ".hidden.png", "C:/x.png", "a/good.png"]
+    source = open_folder(zipped(tmp_path / "odd.zip", dict.fromkeys(names, PNG)))
+    assert [member.rpartition("/")[2] for member in source.members] == ["good.png"]  # type: ignore[attr-defined]
+
+
+def test_a_bomb_in_a_zip_is_stopped_while_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIZAPP_UPLOAD_MB", "1")
+    source = open_folder(zipped(tmp_path / "bomb.zip", {"bomb.png": PNG + bytes(50 * 2**20), "good.png": PNG}))
+    with pytest.raises(VizError, match=r"bomb\.png in bomb\.zip is larger than 1 MB"):
+        source.open(0)
+    assert source.open(1).height == 8
+
+
+def test_damaged_and_encrypted_zips_are_told(tmp_path: Path) -> None:
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 no zip at all")
+    with pytest.raises(VizError, match="cannot be read as a zip file"):
+        open_folder(tmp_path / "bad.zip")
+    with pytest.raises(VizError, match="no picture in"):
+        open_folder(zipped(tmp_path / "none.zip", {"a.txt": b"x"}))
+    good = zipped(tmp_path / "cut.zip", {"a.png": PNG, "b.png": PNG})
+    content = bytearray(good.read_bytes())
+    content[60:80] = bytes(20)
+    good.write_bytes(bytes(content))
+    source = open_folder(good)
+    with pytest.raises(VizError, match="cannot be unpacked"):
+        source.open(0)
+    assert source.open(1).height == 8
+
+
+def test_the_bytes_of_a_zip_are_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path / "cache"))
+    content = zipped(tmp_path / "a.zip", {"a.png": PNG}).read_bytes()
+    assert open_folder(content).root == open_folder(content).root
+    assert len(open_folder(content)) == 1
+    assert len(list((tmp_path / "cache" / "uploads").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("path,label\na.png,x\nsub/b.png,y\n", ["x", "y"]),
+        ("file;\na.png\nsub/b.png\n", None),
+        ("a.png\nsub/b.png\n", [None, None]),
+        ("a.png,x\nsub/b.png,\n", ["x", None]),
+        ("id,image,class\n1,a.png,x\n2,sub/b.png,x\n", ["x", "x"]),
+        ("\ufeffPath\na.png\n\nsub/b.png\n", [None, None]),
+    ],
+)
+def test_a_csv_file_lists_paths_and_labels(tmp_path: Path, text: str, labels: list[str | None] | None) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.png"):
+        (tmp_path / name).write_bytes(PNG)
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    source = open_folder(tmp_path / "list.csv")
+    if labels is None:  # a header that is not known is a path like any other, and told when it is opened
+        assert len(source) == 3
+        return
+    assert list(source.labels) == labels
+    assert paths(source) == ["a.png", "sub/b.png"]
+    assert source.open(1).height == 8
+
+
+def test_what_a_csv_file_misses_is_told_when_it_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("gone.png\n")
+    with pytest.raises(VizError, match="There is no file"):
+        open_folder(tmp_path / "list.csv").open(0)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(VizError, match="lists no picture"):
+        open_folder(tmp_path / "empty.csv")
+    (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(VizError, match="cannot be read as a CSV"):
+        open_folder(tmp_path / "binary.csv")
+
+
+def test_digits_are_all_there_with_their_classes() -> None:
+    from sklearn.datasets import load_digits
+
+    source, known = open_folder("digits"), load_digits()
+    assert len(source) == 1797
+    assert [int(label or -1) for label in source.labels] == known.target.tolist()
+    assert source.classes == tuple("0123456789")
+    from vizapp.media.samples import digit_pixels
+
+    np.testing.assert_array_equal(source.open(1000).pixels, digit_pixels(known.images[1000]))
+
+
+def test_sample_photos_are_cut_into_overlapping_crops() -> None:
+    source = open_folder("samples")
+    assert isinstance(source, Crops)
+    assert len(source) > 200
+    first, second = source.crops[:2]
+    assert first.left < second.left < first.left + first.side
+    assert source.open(0).height == source.open(0).width == first.side
+    assert len(set(paths(source))) == len(source)
+    assert set(source.labels) == set(source.classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("digts", "Did you mean digits"),
+        ("torchvision/CIFAR11", "Did you mean CIFAR10"),
+        ("torchvision/CIFAR10:half", "train or test"),
+        ("no/such/place", "There is no folder"),
+    ],
+)
+def test_what_there_is_not_is_told(text: str, sentence: str) -> None:
+    with pytest.raises(VizError, match=sentence):
+        open_folder(text)
+
+
+def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import CIFAR10
+
+    from vizapp.media import datasets
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("no network\nsecond line")
+
+    datasets._dataset.cache_clear()
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
+    monkeypatch.setattr(CIFAR10, "download", refuse)
+    with pytest.raises(VizError, match=r"CIFAR10 is not in .* could not be downloaded \(no network\)") as caught:
+        open_folder("torchvision/cifar10")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_on_the_disk_is_read_with_its_classes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vizapp.media import datasets
+
+    datasets._dataset.cache_clear()
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
+    folder = tmp_path / "datasets" / "mnist" / "MNIST" / "raw"
+    folder = tmp_path / "datasets" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    pixels = noise(28, 28)[None, :, :, 0].repeat(3, 0)
+    for part in ("t10k", "train"):
+        head = (0x803).to_bytes(4) + (3).to_bytes(4) + (28).to_bytes(4) * 2
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes((0x801).to_bytes(4) + (3).to_bytes(4) + bytes([7, 1, 7]))
+    source = open_folder("torchvision/MNIST")
+    assert [label[0] for label in source.labels if label] == ["7", "1", "7"]
+    assert len(source.classes) == 10
+    np.testing.assert_array_equal(source.open(2).pixels[:, :, 1], pixels[2])
+
+
+def test_a_replaced_picture_changes_the_listing(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(PNG)
+    before = open_folder(tmp_path).listing()
+    assert open_folder(tmp_path).listing() == before
+    os.utime(tmp_path / "a.png", (1, 1))
+    changed = open_folder(tmp_path).listing()
+    assert changed != before
+    (tmp_path / "a.png").rename(tmp_path / "c.png")
+    assert open_folder(tmp_path).listing() not in {before, changed}
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_come_in_order_with_what_failed(tmp_path: Path, workers: int) -> None:
+    for number in range(11):
+        (tmp_path / f"{number}.png").write_bytes(
+            b"no picture" if number in (3, 4, 5, 8) else saved(noise(8, 8, number))
+        )
+    source = open_folder(tmp_path)
+    found = list(batches(source, VIEW, [0, 1, 3], 3, workers))
+    assert [part.number for part in found] == [0, 1, 3]
+    assert [part.pictures for part in found] == [(0, 1, 2), (), (9, 10)]
+    assert [index for index, _ in found[1].failed] == [3, 4, 5]
+    assert found[1].pixels.shape == (0, 6, 6, 3)
+    for part in found:
+        assert part.digests == tuple(source.open(index).digest for index in part.pictures)
+        for index, pixels in zip(part.pictures, part.pixels, strict=True):
+            np.testing.assert_array_equal(pixels, VIEW.of(source.open(index).pixels))
+
+
+class Deadly:
+    """A picture over which the process that decodes it dies."""
+
+    def __init__(self, deadly: bool) -> None:
+        self.deadly = deadly
+
+    def open(self) -> Picture:
+        if self.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return open_picture(noise(8, 8))
+
+
+def test_a_picture_that_ends_the_process_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    tickets = [Deadly(number == 2) for number in range(4)]
+    assert pickle.loads(pickle.dumps(tickets[0])).deadly is False
+    crew = loading._Crew(1, VIEW)
+    try:
+        found = crew.ask(0, 0, tickets).result(timeout=60)
+        after = crew.ask(1, 4, tickets[:2]).result(timeout=60)
+    finally:
+        crew.dismiss()
+    assert found.pictures == (0, 1, 3)
+    assert found.failed[0][0] == 2
+    assert "process" in found.failed[0][1]
+    assert after.pictures == (4, 5)
+
+
+def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "list.csv").write_text("a.png\n" * 100)
+    source = open_folder(tmp_path / "list.csv")
+    stream = batches(source, VIEW, range(50), 2, 2)
+    next(stream)
+    import psutil
+
+    children = psutil.Process().children()
+    assert children
+    stream.close()  # type: ignore[attr-defined]
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
