@@ -20,6 +20,12 @@ show(
             "projection.py", "Projection", ":material/filter_center_focus:",
             (state.LAYER, state.CHANNEL, state.CELL, state.MODE, state.PART, state.CONTRAST), method="projection",
         ),
+        Row(
+            "gallery.py", "Gallery", ":material/photo_library:",
+            (
+                state.DATA, state.SITES, state.LAYER, state.CHANNEL, state.SORT, state.SEED, state.GROUP, state.PAGE,
+            ),
+        ),
         Row("about.py", "About", ":material/info:"),
     ]
 )  # fmt: skip

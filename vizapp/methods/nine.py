@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.fields import fields
-from vizapp.engine.project import Certificate, Projections, project
+from vizapp.engine.project import Certificate, project
 from vizapp.engine.rules import Rule
-from vizapp.engine.sites import Site, Unit
+from vizapp.engine.sites import Unit
 from vizapp.engine.spans import Field
 from vizapp.gallery.reader import crop
 from vizapp.media.source import Source
@@ -34,33 +35,49 @@ def top_projections(
 
     A network runs on the rectangle that the unit sees alone where that gives the same: where no operation on the way
     pads (the field of cell 0,0 begins at pixel 0,0, through all branches), and the rectangle lies inside of the picture.
-    Else borders of the rectangle would be seen as borders of the picture, and it runs on the whole picture.
+    Else borders of the rectangle would be seen as borders of the picture, and it runs on the whole picture, once for all
+    rows that are of this picture and layer.
     """
-    blank = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
-    known: dict[str, Field] = {}
-    answers: list[Projections] = []
-    pixels = []
+    known = fields(network.module, _blank(network)) if len(rows) else {}
+    size = network.input_size[1:]
     rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
+    groups: dict[tuple[object, ...], list[_Start]] = {}
     for number, row in enumerate(rows.itertuples()):
-        site = network.site(str(row.site))
-        if not known:
-            known = fields(network.module, blank)
-        seen = opened(int(row.picture)) if opened else crop(network, source, int(row.picture))
-        batch = network.batch([seen])
-        cell = (int(row.row), int(row.column)) if site.is_map else None
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
-        alone = is_exact_alone(known[site.name], box, (batch.shape[2], batch.shape[3])) and params.extent == "cell"
-        answer = _sent_down(network, site, batch, int(row.channel), cell, box if alone else None, rule, params)
-        answers.append(answer)
-        pixels.append(_in_place(answer.values[0], box if alone else None, batch))
-        job.tick((number + 1) / len(rows))
-    certificate = answers[0].certificate if answers else Certificate()
+        site, picture = network.site(str(row.site)), int(row.picture)
+        alone = is_exact_alone(known[site.name], box, size) and params.extent == "cell"
+        cell = ((0, 0) if alone else (int(row.row), int(row.column))) if site.is_map else None
+        start = _Start(number, Unit(site.name, int(row.channel), cell), picture, box if alone else None)
+        groups.setdefault((site.name, picture, start.box), []).append(start)
+    pixels: dict[int, np.ndarray] = {}
+    activations = np.zeros(len(rows), np.float32)
+    certificate = Certificate()
+    for starts in groups.values():
+        picture, part = starts[0].picture, starts[0].box
+        batch = network.batch([opened(picture) if opened else crop(network, source, picture)])
+        units = [start.unit for start in starts]
+        (answer,) = project(network.module, _cut(batch, part), units, network.sites, rule, params.seed, params.extent)
+        certificate = answer.certificate
+        for place, start in enumerate(starts):
+            pixels[start.number] = in_three_channels(_in_place(answer.values[place], part, batch))
+            activations[start.number] = float(answer.activations[place])
+        job.tick(len(pixels) / len(rows))
     arrays = {
-        "projection": np.stack([in_three_channels(values) for values in pixels]) if pixels else np.zeros((0, 0, 0, 3)),
-        "activation": np.array([float(answer.activations[0]) for answer in answers], np.float32),
+        "projection": np.stack([pixels[number] for number in range(len(rows))]) if pixels else np.zeros((0, 0, 0, 3)),
+        "activation": activations,
         "field": rows[["top", "left", "bottom", "right"]].to_numpy(np.int64),
     }
     return Result("projection", arrays, facts=what_was_reversed(certificate, params.rule))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where one row's projection begins: a unit of the picture, or of its rectangle `box` alone."""
+
+    number: int
+    unit: Unit
+    picture: int
+    box: Box | None
 
 
 def is_exact_alone(field: Field, box: Box, size: tuple[int, int]) -> bool:
@@ -71,15 +88,15 @@ def is_exact_alone(field: Field, box: Box, size: tuple[int, int]) -> bool:
     return unpadded and inside and (bottom - top, right - left) != size
 
 
-def _sent_down(
-    network: Network, site: Site, batch: Tensor, channel: int, cell: tuple[int, int] | None, box: Box | None,
-    rule: Rule, params: ProjectionParams,
-) -> Projections:  # fmt: skip
-    if box is not None:
-        top, left, bottom, right = box
-        batch, cell = batch[:, :, top:bottom, left:right], (0, 0)
-    unit = Unit(site.name, channel, cell)
-    return project(network.module, batch, [unit], network.sites, rule, params.seed, params.extent)[0]
+def _blank(network: Network) -> Tensor:
+    return torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+
+
+def _cut(batch: Tensor, box: Box | None) -> Tensor:
+    if box is None:
+        return batch
+    top, left, bottom, right = box
+    return batch[:, :, top:bottom, left:right]
 
 
 def _in_place(values: Tensor, box: Box | None, batch: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -25,15 +26,31 @@ def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class File:
+    """Something to give away: what its button says, its name and type, and what makes its bytes."""
+
+    title: str
+    name: str
+    mime: str
+    make: Callable[[], bytes]
+
+
+def buttons(key: str, files: Sequence[File]) -> None:
+    """A row of buttons. `key` begins the widget keys."""
+    with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
+        for file in files:
+            st.download_button(
+                file.title, file.make, file.name, file.mime, key=f"{key}.{file.title}", on_click="ignore",
+                type="tertiary", icon=":material/download:",
+            )  # fmt: skip
+
+
 def row(key: str, name: str, pictures: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
     """A row of buttons: a PNG per picture, and the arrays. `key` begins the widget keys, `name` the file names."""
-    with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
-        for title, pixels in pictures.items():
-            st.download_button(
-                f"{title} PNG", partial(to_png, pixels), file_name(name, title.lower()) + ".png", "image/png",
-                key=f"{key}.png.{title}", on_click="ignore", type="tertiary", icon=":material/download:",
-            )  # fmt: skip
-        st.download_button(
-            "Arrays NPZ", partial(npz, arrays), file_name(name) + ".npz", "application/octet-stream",
-            key=f"{key}.npz", on_click="ignore", type="tertiary", icon=":material/download:",
-        )  # fmt: skip
+    files = [
+        File(f"{title} PNG", file_name(name, title.lower()) + ".png", "image/png", partial(to_png, pixels))
+        for title, pixels in pictures.items()
+    ]
+    files.append(File("Arrays NPZ", file_name(name) + ".npz", "application/octet-stream", partial(npz, arrays)))
+    buttons(key, files)

@@ -77,7 +77,7 @@ def heading(title: str, sentence: str) -> None:
     st.html(f'<div class="vz-title"><h1>{title}</h1><p>{sentence}</p></div>')
 
 
-def columns(left: float, right: float) -> list[Any]:
-    """Two columns, which stand below one another in a narrow window. Once per page."""
-    with st.container(key="stacking"):
-        return st.columns([left, right], gap="medium")
+def columns(*widths: float, key: str = "stacking") -> list[Any]:
+    """Columns, which stand below one another in a narrow window. `key` begins with "stacking", and is used once per page."""
+    with st.container(key=key):
+        return st.columns(list(widths), gap="medium")

@@ -47,6 +47,10 @@ def _cell(value: str) -> tuple[int, int]:
         raise VizError(f"{value!r} is not a cell, which is written row,column, as in 3,5.") from None
 
 
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
 @dataclass(frozen=True)
 class Choice:
     """One thing a person chooses: its name in an address, its default, and how it is read from an address."""
@@ -76,16 +80,30 @@ VIEW = Choice("view", "maps", _one_of("maps", "numbers"))
 MODE = Choice("mode", "one", _one_of("one", "nine"))
 PART = Choice("part", "patch", _one_of("patch", "whole"))
 CONTRAST = Choice("contrast", "shared", _one_of("shared", "own"))
+DATA = Choice("data", None)  # None: a collection that suits the network; else as `collection.py` says
+SITES = Choice("layers", (), _names)  # of a gallery; none: those that suit
+SORT = Choice("sort", "random", _one_of("random", "strength", "selectivity", "dead", "number"))
+SEED = Choice("seed", 1, _whole(0))
+GROUP = Choice("class", None)
+PAGE = Choice("page", 1, _whole(1))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 _LISTED = (
-    NETWORK, WEIGHTS, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER, SCALE, VIEW, MODE, PART, CONTRAST,
+    NETWORK, WEIGHTS, SAMPLE, DATA, SITES, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER, SCALE, VIEW, MODE, PART, CONTRAST,
+    SORT, SEED, GROUP, PAGE,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _LISTED}
+_LETS_GO = {
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE), LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE),
+    SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,),
+}  # fmt: skip
 
 # Plain keys without a place in addresses.
 ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, index)
 CHECKPOINT = "weights.file"  # (path, name shown)
 CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked for last
+KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
+READ = "data.read"  # how often the person had the data listed anew
+PASSES = "gallery.passes"  # the galleries that this session wants to be built
 _NOTES = "notes"  # sentences to show once
 _CANCELLED = "cancelled"  # names of questions that are not to be started again by themselves
 _ADDRESS = "address"  # what the address said when it was last read or written
@@ -97,11 +115,11 @@ def get(choice: Choice) -> Any:
 
 
 def put(choice: Choice, value: Any) -> None:
-    """Choose. A new network lets go of layer, channel and cell; a new layer of channel and cell."""
+    """Choose. What depends on it is let go: with a new network the layer, with a new layer the channel, and so on."""
     if value == get(choice):
         return
     st.session_state[choice.key] = value
-    for dependent in {NETWORK: (LAYER, CHANNEL, CELL), LAYER: (CHANNEL, CELL)}.get(choice, ()):
+    for dependent in _LETS_GO.get(choice, ()):
         st.session_state[dependent.key] = dependent.default
 
 

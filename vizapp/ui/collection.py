@@ -1,0 +1,182 @@
+"""The pictures that a gallery is of: bundled ones, a folder of this machine, an uploaded zip file, a data set."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.settings import settings
+from vizapp.ui import answers, notices, pictures, state
+from vizapp.ui.shelf import Shelf
+from vizapp.ui.work import Tick
+
+if TYPE_CHECKING:
+    from vizapp.media.source import Source
+    from vizapp.zoo.network import Network
+
+KINDS = {"samples": "Samples", "digits": "Digits", "folder": "Folder", "upload": "Upload", "dataset": "Data set"}
+_CAPACITY = 512 * 2**20  # bytes of lists, about
+_DATASET, _UPLOAD = "torchvision/", re.compile(r"upload/([0-9a-f]{32})")
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """Pictures, listed. `text` is what an address calls them, `listing` the digest of the list."""
+
+    text: str
+    source: Source
+    listing: str
+
+    @property
+    def title(self) -> str:
+        """A name for showing."""
+        return {"samples": "sample crops", "upload": "the uploaded zip file"}.get(kind(self.text), self.source.name)
+
+
+def kind(text: str) -> str:
+    """Which of the `KINDS` an address means: `samples`, `digits`, `torchvision/NAME:part`, `upload/DIGEST`, or a path."""
+    if text in ("samples", "digits"):
+        return text
+    if text.startswith(_DATASET):
+        return "dataset"
+    return "upload" if _UPLOAD.fullmatch(text) else "folder"
+
+
+def chosen(network: Network) -> str:
+    """What an address calls the chosen pictures; digits for networks of grey pictures and sample crops for others."""
+    return state.get(state.DATA) or ("digits" if network.input_size[0] == 1 else "samples")
+
+
+def choose(network: Network) -> Collection | None:
+    """Draw the choice, and list the chosen pictures; None when a sentence in its place says what is missing."""
+    text = chosen(network)
+    shown = st.session_state.get(state.KIND) or kind(text)
+    st.session_state["gallery.kind"] = shown
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_data"):
+        st.segmented_control(
+            "Data", list(KINDS), format_func=KINDS.__getitem__, required=True, label_visibility="collapsed",
+            key="gallery.kind", on_change=_take_kind,
+        )  # fmt: skip
+        more = {"folder": _folder, "upload": _upload, "dataset": _dataset}.get(shown)
+        if more is not None:
+            more(text if kind(text) == shown else "")
+    if shown != kind(text):
+        return None
+    return _listed(text)
+
+
+def _take_kind() -> None:
+    value = st.session_state["gallery.kind"]
+    if value in ("samples", "digits"):
+        _take(value)
+    else:
+        st.session_state[state.KIND] = value
+
+
+def _take(text: str) -> None:
+    st.session_state.pop(state.KIND, None)
+    state.put(state.DATA, text)
+
+
+def _folder(text: str) -> None:
+    key = "gallery.folder"
+    if key not in st.session_state:
+        st.session_state[key] = text or st.session_state.get("sidebar.folder", "")
+    elif text and st.session_state.get(state.KIND) is None:
+        st.session_state[key] = text
+    st.text_input(
+        "Folder", key=key, label_visibility="collapsed", width=420, on_change=_take_path, args=(key,),
+        placeholder="Path of a folder, a zip file or a CSV file on this machine",
+    )  # fmt: skip
+    if not text and st.session_state[key]:
+        st.button("Open", key="gallery.open_folder", on_click=_take_path, args=(key,))
+
+
+def _take_path(key: str) -> None:
+    path = st.session_state[key].strip()
+    if path:
+        _take(path)
+
+
+def _upload(text: str) -> None:
+    megabytes = settings().upload_mb
+    file = st.file_uploader(
+        f"A zip file of pictures, at most {megabytes} MB; its folders are classes", key="gallery.upload",
+        max_upload_size=megabytes, width=420,
+    )  # fmt: skip
+    if file is None or st.session_state.get("gallery.upload.seen") == file.file_id:
+        return
+    from vizapp.media.sources import open_folder
+
+    st.session_state["gallery.upload.seen"] = file.file_id
+    try:
+        kept = open_folder(file.getvalue())
+    except VizError as error:
+        notices.sorry(str(error))
+        return
+    _take(f"upload/{kept.root.stem}")
+    st.rerun()
+
+
+def _dataset(text: str) -> None:
+    from vizapp.media.datasets import NAMES
+
+    name, _, part = text.removeprefix(_DATASET).partition(":")
+    names, parts = list(NAMES), ["test", "train"]
+    for key, value, known in (("gallery.dataset", name, names), ("gallery.dataset_part", part, parts)):
+        if key not in st.session_state:
+            st.session_state[key] = value if value in known else known[0]
+    picked = st.selectbox("Data set", names, label_visibility="collapsed", width=200, key="gallery.dataset")
+    which = st.selectbox("Part", parts, label_visibility="collapsed", width=100, key="gallery.dataset_part")
+    wanted = f"{_DATASET}{picked}" + (":train" if which == "train" else "")
+    if wanted != text:
+        st.button(
+            "Open", key="gallery.open_dataset", on_click=_take, args=(wanted,),
+            help="Downloaded into the cache folder if it is not there.",
+        )  # fmt: skip
+
+
+def _listed(text: str) -> Collection | None:
+    """The pictures; read again when their folder or file has another date, or when the person asks for it."""
+    from vizapp.media.source import file_stamp
+
+    stamp = file_stamp(Path(text).expanduser()) if kind(text) == "folder" else ""
+
+    def work(tick: Tick) -> Collection:
+        source = _open(text)
+        return Collection(text, source, source.listing())
+
+    return answers.compute(
+        ("collection", text, stamp, str(st.session_state.get(state.READ, 0))), work,
+        size=lambda found: 300 * len(found.source), title="Listing the pictures", shelf=_collections(),
+    )  # fmt: skip
+
+
+@st.cache_resource(show_spinner=False)
+def _collections() -> Shelf[Collection]:
+    """The lists of pictures of all sessions."""
+    return Shelf(_CAPACITY)
+
+
+def read_again() -> None:
+    """Have the pictures listed anew."""
+    st.session_state[state.READ] = st.session_state.get(state.READ, 0) + 1
+
+
+def _open(text: str) -> Source:
+    from vizapp.media.sources import open_folder
+
+    if kind(text) == "folder":
+        return pictures.folder(text)
+    match = _UPLOAD.fullmatch(text)
+    if match is None:
+        return open_folder(text)
+    kept = settings().cache / "uploads" / f"{match[1]}.zip"
+    if not kept.exists():
+        raise VizError("The uploaded zip file of this link is no longer kept; upload it again.")
+    return open_folder(kept)

@@ -1,0 +1,55 @@
+// Units as cards: up to nine patches beside their projections. data: {cards: [{item, title, note, patches, down, empty}], label, waiting}.
+// `patches` and `down` are {src, count, grid: [rows, columns], ratio, coarse} or null; `empty` is said where there are none, `waiting` where
+// projections are still to come. A click sends the card's item: trigger "chosen".
+
+function element(name, className, parent, content) {
+  const made = document.createElement(name);
+  made.className = className;
+  if (content !== undefined) made.textContent = content;
+  parent.appendChild(made);
+  return made;
+}
+
+function nine(parent, tiles, label) {
+  const [rows, columns] = tiles.grid;
+  const box = element("span", tiles.coarse ? "nine coarse" : "nine", parent);
+  box.setAttribute("role", "img");
+  box.setAttribute("aria-label", label);
+  for (let index = 0; index < tiles.count; index++) {
+    const row = Math.floor(index / columns), column = index % columns;
+    const tile = element("i", "", box);
+    tile.style.aspectRatio = tiles.ratio;
+    tile.style.backgroundImage = `url(${tiles.src})`;
+    tile.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
+    tile.style.backgroundPosition = `${columns > 1 ? (100 * column) / (columns - 1) : 0}% ${rows > 1 ? (100 * row) / (rows - 1) : 0}%`;
+  }
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const root = parentElement.querySelector(".root");
+  const focused = root.querySelector(".card:focus")?.dataset.item;
+  root.replaceChildren();
+  if (!data) return;
+  const list = element("div", "cards", root);
+  list.setAttribute("role", "list");
+  list.setAttribute("aria-label", data.label);
+  for (const card of data.cards) {
+    const place = element("div", "place", list);
+    place.setAttribute("role", "listitem");
+    const button = element("button", "card", place);
+    button.dataset.item = card.item;
+    const head = element("span", "head", button);
+    element("b", "", head, card.title);
+    element("span", "", head, card.note);
+    const pair = element("span", "pair", button);
+    if (!card.patches) element("span", "empty", pair, card.empty);
+    else {
+      nine(pair, card.patches, `Patches of ${card.title}`);
+      if (card.down) nine(pair, card.down, `Projections of ${card.title}`);
+      else element("span", "wait", pair, data.waiting);
+    }
+    button.onclick = () => setTriggerValue("chosen", card.item);
+    if (String(card.item) === focused) button.focus();
+  }
+}

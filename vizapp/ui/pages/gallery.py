@@ -1,0 +1,312 @@
+"""Gallery: for each unit of a layer the pictures that excite it most, beside what in them does; built from the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.ui import collection, frame, networks, notices, passes, ranking, state, topmost, unit_sheet, units
+from vizapp.ui.components import component
+
+if TYPE_CHECKING:
+    from vizapp.engine.sites import Site
+    from vizapp.gallery.reader import Gallery
+    from vizapp.ui.passes import Wanted
+    from vizapp.zoo.network import Network
+
+_PER_PAGE = 12
+_KINDS = {"convolution": "All convolutions", "linear": "All linear layers", "all": "Everything"}
+_TITLES = 60  # characters of a class name on a card
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Gallery", "The pictures that excite each unit of a layer most, and what in them does.")
+    network = networks.current()
+    if network is None:
+        return
+    pictures = collection.choose(network)
+    sites = networks.sites(network)
+    if pictures is None or not sites:
+        return
+    asked = passes.wanted(network, pictures, _sites(network))
+    if asked.is_running and not asked.is_whole:
+        with passes.watched(asked) as running:
+            _known(asked)
+            running.follow()
+    else:
+        _line(asked)
+        _known(asked)
+
+
+# What the gallery is of
+
+
+def _sites(network: Network) -> tuple[Site, ...]:
+    from vizapp.methods.gallery import chosen_sites
+
+    try:
+        return chosen_sites(network, state.get(state.SITES))
+    except VizError as error:
+        notices.sorry(f"{error} Taking the layers that suit.")
+        state.put(state.SITES, ())
+        return chosen_sites(network, ())
+
+
+def _line(asked: Wanted) -> None:
+    """What there is, and the button that makes it be there."""
+    source, whole, begun = asked.collection.source, asked.is_whole, bool(asked.stamp)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
+        if not whole:
+            st.button(
+                "Go on" if begun else "Build", key="gallery.build", type="primary", on_click=passes.start, args=(asked,),
+                icon=":material/play_arrow:",
+            )  # fmt: skip
+        layers = _plural(len(asked.sites), "layer")
+        st.caption(f"{_plural(len(source), 'picture')} of {notices.escaped(asked.collection.title)}, {layers}.")
+        _layers(asked)
+        st.button(
+            "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=collection.read_again,
+            help="List the pictures anew",
+        )  # fmt: skip
+    if not whole and not begun:
+        _nothing(asked)
+
+
+def _layers(asked: Wanted) -> None:
+    names = [*_KINDS, *(site.name for site in asked.network.sites)]
+    key = "gallery.layers"
+    st.session_state[key] = [name for name in state.get(state.SITES) if name in names]
+    with st.popover("Layers", icon=":material/layers:"):
+        st.multiselect(
+            "Layers to look at", names, key=key, format_func=lambda name: _KINDS.get(name, name), width=420,
+            placeholder="Activations and class scores", on_change=_take_layers, args=(key,),
+        )  # fmt: skip
+        notices.hint("All of them are looked at in one pass. Other layers make another gallery.")
+
+
+def _take_layers(key: str) -> None:
+    state.put(state.SITES, tuple(st.session_state[key]))
+
+
+def _nothing(asked: Wanted) -> None:
+    """One sentence in place of a gallery that is not there."""
+    channels = sum(site.channels for site in asked.sites)
+    layer, channel = state.get(state.LAYER), state.get(state.CHANNEL)
+    unit = f" Unit {channel} of {layer} is shown when it is there." if layer and channel is not None else ""
+    notices.hint(
+        f"There is no gallery of these pictures yet: one pass over them finds the nine that excite each of the {channels:,} "
+        f"units most, and can be left and gone on with at any time.{unit}"
+    )
+    other = passes.other_weights(asked)
+    if other:
+        notices.hint(other)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+# What is known
+
+
+def _known(asked: Wanted) -> None:
+    """The gallery, or what is known of it so far."""
+    try:
+        found = passes.known(asked)
+        if found is not None:
+            _show(asked, found)
+    except VizError as error:  # a file of the gallery is gone or damaged
+        notices.sorry(str(error))
+        st.button("Build it anew", key="gallery.anew", on_click=passes.forget, args=(asked,))
+
+
+def _show(asked: Wanted, found: Gallery) -> None:
+    sites = tuple(site for site in asked.sites if site.name in found.sites)
+    site = _site(asked.network, sites)
+    units.draw_network("gallery", sites, site)
+    if found.seen < found.pictures:
+        notices.hint(f"What is known after {found.seen:,} of {found.pictures:,} pictures:")
+    channel = _channel(site)
+    order = _controls(asked, found, sites, site, channel)
+    if channel is not None:
+        unit_sheet.draw(asked, found, site, channel, order)
+    else:
+        _cards(asked, found, site, order)
+    _unreadable(found)
+
+
+def _site(network: Network, sites: tuple[Site, ...]) -> Site:
+    """The chosen layer, or the next one that the gallery knows; the last with a map when none is chosen."""
+    name = state.get(state.LAYER)
+    last = next((site for site in reversed(sites) if site.is_map and site.shape[1:] != (1, 1)), sites[-1])
+    if name is None:
+        return last
+    try:
+        wanted = network.site(name)
+    except VizError as error:
+        notices.sorry(f"{error} Showing another layer.")
+        state.put(state.LAYER, None)
+        return last
+    if wanted in sites:
+        return wanted
+    places = {site.name: place for place, site in enumerate(network.sites)}
+    later = [site for site in sites if places[site.name] > places[wanted.name]]
+    shown = later[0] if later else last
+    notices.hint(f"The gallery has not looked at {wanted.name}. This is {shown.name}; add layers under Layers.")
+    return shown
+
+
+def _channel(site: Site) -> int | None:
+    """The unit to show alone, if any."""
+    channel, layer = state.get(state.CHANNEL), state.get(state.LAYER)
+    if channel is None or (layer is not None and layer != site.name and not site.name.startswith(f"{layer}.")):
+        return None
+    if channel >= site.channels:
+        notices.sorry(f"This layer has units 0 to {site.channels - 1}, not {channel}. Showing all of them.")
+        state.put(state.CHANNEL, None)
+        return None
+    return int(channel)
+
+
+def _controls(asked: Wanted, found: Gallery, sites: tuple[Site, ...], site: Site, channel: int | None) -> np.ndarray:
+    """Layer, order and class; returns the channels in that order."""
+    groups = list(found.manifest["data"]["classes"])
+    group = state.get(state.GROUP)
+    if group is not None and group not in groups:
+        notices.sorry(f"These pictures have no class {group!r}. Showing all units.")
+        state.put(state.GROUP, None)
+        group = None
+    sort, seed = state.get(state.SORT), state.get(state.SEED)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_controls"):
+        units.layer_list("gallery", sites, site)
+        if channel is None:
+            units.switch(state.SORT, ranking.SORTS, "gallery.sort")
+            if sort == "random":
+                st.button(
+                    "Shuffle", key="gallery.shuffle", icon=":material/shuffle:", on_click=state.put,
+                    args=(state.SEED, seed + 1),
+                )  # fmt: skip
+        if groups and channel is None:
+            _groups(groups)
+    return ranking.ranked(found, site.name, sort, seed, group)
+
+
+def _groups(groups: list[str]) -> None:
+    key = "gallery.class"
+    st.session_state[key] = state.get(state.GROUP)
+    st.selectbox(
+        "Class", groups, key=key, index=None, label_visibility="collapsed", width=220, placeholder="Search by class",
+        on_change=_take_group, args=(key,),
+    )  # fmt: skip
+
+
+def _take_group(key: str) -> None:
+    state.put(state.GROUP, st.session_state[key])
+
+
+# All units of a layer
+
+
+def _cards(asked: Wanted, found: Gallery, site: Site, order: np.ndarray) -> None:
+    pages = max(1, -(-len(order) // _PER_PAGE))
+    number = min(state.get(state.PAGE), pages)
+    _facts(found, site, order)
+    if not len(order):
+        return
+    channels = [int(channel) for channel in order[(number - 1) * _PER_PAGE : number * _PER_PAGE]]
+    looked = topmost.look(asked, found, site.name, channels)
+    if not looked:
+        return
+    whole = found.seen == found.pictures
+    down = topmost.remembered(asked, found, site.name, channels)
+    cards = [_card(asked, found, site, channel, looked[channel], down.get(channel)) for channel in channels]
+    data = {
+        "cards": cards,
+        "label": f"Units of {site.name}",
+        "waiting": "Projecting …" if whole else "Projections come when all pictures were seen",
+    }
+    component("units")(key="gallery.units", data=data, on_chosen_change=_open)
+    _pager(number, pages)
+    if whole and len(down) < len(channels) and topmost.send_down(asked, found, site.name, channels):
+        st.rerun()
+
+
+def _card(
+    asked: Wanted, found: Gallery, site: Site, channel: int, looked: topmost.Looked, down: topmost.Down | None
+) -> dict[str, object]:
+    names = units.class_names(asked.network, site)
+    unit = found.unit(site.name, channel)
+    return {
+        "item": channel,
+        "title": f"{names[channel][:_TITLES]} · {channel}" if names else f"Unit {channel}",
+        "note": _note(found, site, channel, unit),
+        "patches": topmost.drawn("patches", asked, found, site.name, channel, looked.patches),
+        "down": topmost.drawn("down", asked, found, site.name, channel, down.pictures) if down is not None else None,
+        "empty": "Dead: no picture brings it above zero" if unit["dead"] else "No picture",
+    }
+
+
+def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
+    """What a card says beside its title: the most frequent class of the top pictures, else the strength."""
+    if unit["dead"]:
+        return "dead"
+    mix = found.classes(site.name, channel)
+    name = state.get(state.GROUP) or next(iter(mix), None)
+    if name is not None and mix.get(name, 0) > 1:
+        return f"{mix[name]} of {sum(mix.values())} {name[:28]}"
+    return f"up to {unit['maximum']:.3g}"
+
+
+def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
+    """How many units there are, and how many of them are dead."""
+    table = found.units_of(site.name)
+    dead, always = int(table["dead"].sum()), int(table["always_on"].sum())
+    told = [_plural(len(table), "unit"), f"{dead} dead" if dead else "", f"{always} always on" if always else ""]
+    sentence = ", ".join(part for part in told if part) + "."
+    group = state.get(state.GROUP)
+    if group is not None:
+        sentence += f" {len(order)} of them have pictures of {group} among their top ones."
+    if not site.is_map:
+        sentence += " They have no place in the picture: whole pictures are shown."
+    notices.hint(sentence)
+
+
+def _pager(number: int, pages: int) -> None:
+    if pages == 1:
+        return
+    with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center", key="gallery_pager"):
+        st.button(
+            "", key="gallery.before", icon=":material/chevron_left:", disabled=number == 1, on_click=state.put,
+            args=(state.PAGE, number - 1), help="The units before",
+        )  # fmt: skip
+        st.caption(f"Page {number} of {pages}")
+        st.button(
+            "", key="gallery.after", icon=":material/chevron_right:", disabled=number == pages, on_click=state.put,
+            args=(state.PAGE, number + 1), help="More units",
+        )  # fmt: skip
+
+
+def _open() -> None:
+    """The unit that was clicked is shown alone; the layer is then named, so that the link is one to this unit."""
+    channel = st.session_state["gallery.units"].chosen
+    state.put(state.LAYER, st.session_state["gallery.layer"])
+    state.put(state.CHANNEL, channel)
+
+
+def _unreadable(found: Gallery) -> None:
+    failed = found.unreadable
+    if failed:
+        with st.expander(f"{_plural(len(failed), 'picture')} could not be read and took no part"):
+            table = pd.DataFrame(failed[:1000])[["path", "reason"]]
+            st.dataframe(table, hide_index=True, key="gallery.unreadable", column_config={
+                "path": st.column_config.TextColumn("Picture"), "reason": st.column_config.TextColumn("Why", width="large"),
+            })  # fmt: skip
+
+
+if __name__ == "__main__":
+    page()

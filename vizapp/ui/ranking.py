@@ -1,0 +1,44 @@
+"""The units of a gallery's layer in the order that a person wants to see them in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from vizapp.gallery.reader import Gallery
+
+SORTS = {
+    "random": "Random", "strength": "Strongest", "selectivity": "Selective", "dead": "Dead first", "number": "By number",
+}  # fmt: skip
+
+
+def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | None = None) -> np.ndarray:
+    """The channels of a layer, int64 `[n]`, in the order `sort`, one of `SORTS`; ties to the lower channel.
+
+    With `group` only those with pictures of that class among their top ones, the most of them first.
+    """
+    units = found.units_of(site)
+    maximum = np.nan_to_num(units["maximum"].to_numpy(np.float64), nan=-np.inf)
+    dead = units["dead"].to_numpy(bool)
+    keys = {
+        "strength": (-maximum,),
+        "selectivity": (-units["selectivity"].to_numpy(np.float64), dead),
+        "dead": (maximum, ~dead),
+        "number": (np.arange(len(units)),),
+    }
+    order = np.random.default_rng(seed).permutation(len(units)) if sort == "random" else np.lexsort(keys[sort])
+    if group is None:
+        return order
+    share = shares(found, site, group)[order]
+    return order[np.argsort(-share, kind="stable")][: int((share > 0).sum())]
+
+
+def shares(found: Gallery, site: str, group: str) -> np.ndarray:
+    """Which part of each unit's top pictures are of a class: float `[channels]`, from 0 to 1; 0 for dead units."""
+    rows, units = found.rows(site), found.units_of(site)
+    channels = rows["channel"].to_numpy()
+    all_of_them = np.bincount(channels, minlength=len(units))
+    of_class = np.bincount(channels[(rows["label"] == group).to_numpy(bool)], minlength=len(units))
+    return np.where(units["dead"].to_numpy(bool), 0.0, of_class / np.maximum(all_of_them, 1))

@@ -1,0 +1,200 @@
+"""A unit's top pictures as the browser shows them: patches beside projections, computed for what is on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vizapp.media.drawing import sheet, signed, to_png
+from vizapp.media.transforms import resize
+from vizapp.ui import answers
+from vizapp.ui.passes import Wanted
+from vizapp.ui.pictures import uri
+from vizapp.ui.shelf import Key, Shelf
+from vizapp.ui.work import Tick
+
+if TYPE_CHECKING:
+    from vizapp.gallery.reader import Gallery, Shown
+
+NINE = 9
+Keep = Callable[[int, Any], None]
+_TOGETHER = 4  # units that go down together: until they are cut their projections are as large as the pictures
+_LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; tiles below that are shown with their pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Some of a unit's top pictures, best first."""
+
+    shown: tuple[Shown, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take, about; the pictures are shared by units."""
+        return sum(item.patch.nbytes for item in self.shown) + 1000
+
+    @property
+    def patches(self) -> list[np.ndarray]:
+        """What the unit sees of them, uint8 `[h w 3]` of one size."""
+        return [item.patch for item in self.shown]
+
+
+@dataclass(frozen=True, eq=False)
+class Down:
+    """Their projections, cut at the unit's field, float32 `[h w 3]` each, and what must be known of how they came down."""
+
+    values: tuple[np.ndarray, ...]
+    facts: dict[str, str]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        return sum(values.nbytes for values in self.values) + 1000
+
+    @property
+    def pictures(self) -> list[np.ndarray]:
+        """As uint8 pictures on one scale for the unit, zero mid-grey."""
+        peak = max((float(np.abs(values[np.isfinite(values)]).max(initial=0)) for values in self.values), default=0.0)
+        return [signed(values, peak) for values in self.values]
+
+
+def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
+    """The rows of a unit that are shown; none of a dead unit, whose top pictures mean nothing."""
+    rows = found.rows(site, channel)[:NINE]
+    return rows[:0] if bool(found.unit(site, channel)["dead"]) else rows
+
+
+def look(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Looked]:
+    """The patches of some units, decoded where they are not known yet; none when a sentence says why."""
+    from vizapp.gallery.reader import shown
+
+    def work(tick: Tick, missing: list[int], keep: Keep) -> None:
+        for number, channel in enumerate(missing):
+            tick(number / len(missing))
+            rows = rows_of(found, site, channel)
+            items = shown(asked.network, asked.collection.source, rows, lambda picture: _seen(asked, picture))
+            keep(channel, Looked(tuple(items)))
+
+    return _each("patches", asked, found, site, channels, work, "Decoding the pictures", None)
+
+
+def send_down(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Down]:
+    """The projections of some units' top pictures, where they are not known yet; none when a sentence says why."""
+    from vizapp.methods.base import Job
+    from vizapp.methods.nine import top_projections
+    from vizapp.methods.projection import ProjectionParams
+
+    def work(tick: Tick, missing: list[int], keep: Keep) -> None:
+        for start in range(0, len(missing), _TOGETHER):
+            some = missing[start : start + _TOGETHER]
+            parts = [rows_of(found, site, channel) for channel in some]
+            job = Job(partial(_tick_within, tick, start / len(missing), len(some) / len(missing)))
+            result = top_projections(
+                asked.network, asked.collection.source, pd.concat(parts, ignore_index=True), ProjectionParams(), job,
+                opened=lambda picture: _seen(asked, picture),
+            )  # fmt: skip
+            boxes = result.arrays["field"].tolist()
+            values = [cut_numbers(*pair) for pair in zip(result.arrays["projection"], boxes, strict=True)]
+            for channel, part in zip(some, parts, strict=True):
+                keep(channel, Down(tuple(values[: len(part)]), result.facts))
+                values = values[len(part) :]
+
+    return _each("down", asked, found, site, channels, work, "Projecting", str(asked.network.device))
+
+
+def _tick_within(tick: Tick, start: float, length: float, share: float) -> None:
+    """Tick with a share of a part of the work."""
+    tick(start + length * share)
+
+
+def remembered(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Down]:
+    """Those of the units' projections that are in the store."""
+    keys = {channel: _key("down", asked, found, site, channel) for channel in channels}
+    return {channel: down for channel, key in keys.items() if (down := answers.answers().get(key)) is not None}
+
+
+def _key(what: str, asked: Wanted, found: Gallery, site: str, channel: int) -> Key:
+    return (f"gallery.{what}", str(asked.folder), str(found.seen), site, str(channel))
+
+
+def _each(
+    what: str, asked: Wanted, found: Gallery, site: str, channels: Sequence[int],
+    work: Callable[[Tick, list[int], Keep], None], title: str, device: str | None,
+) -> dict[int, Any]:  # fmt: skip
+    """An answer per unit: from the store, and the missing ones by one piece of work that keeps each as it comes."""
+    store = answers.answers()
+    keys = {channel: _key(what, asked, found, site, channel) for channel in channels}
+    known = {channel: value for channel, key in keys.items() if (value := store.get(key)) is not None}
+    missing = [channel for channel in channels if channel not in known]
+
+    def all_of_them(tick: Tick) -> dict[int, Any]:
+        made: dict[int, Any] = {}
+
+        def keep(channel: int, value: Any) -> None:
+            store.put(keys[channel], value, value.nbytes)
+            made[channel] = value
+
+        work(tick, missing, keep)
+        return made
+
+    if missing:
+        key = (*_key(what, asked, found, site, missing[0]), *map(str, missing[1:]), "together")
+        made = answers.compute(key, all_of_them, lambda made: 0, title, device, shelf=Shelf(0))
+        if made is None:
+            return {}
+        known |= made
+    return known
+
+
+def _seen(asked: Wanted, picture: int) -> np.ndarray:
+    """What the network sees of a picture, kept for a while: several units have it, and patches and projections need it."""
+    from vizapp.gallery.reader import crop
+
+    key = ("gallery.seen", repr(asked.network.preprocessing), asked.collection.listing, str(picture))
+    return answers.remembered(
+        key, lambda: crop(asked.network, asked.collection.source, picture), size=lambda pixels: int(pixels.nbytes)
+    )
+
+
+def cut_numbers(values: np.ndarray, box: Sequence[int]) -> np.ndarray:
+    """The box's part of float `[H W 3]`, zero outside; the whole where the box is larger than it, as patches are cut."""
+    top, left, bottom, right = box
+    height, width = values.shape[:2]
+    if bottom - top >= height or right - left >= width:
+        return values
+    patch = np.zeros((bottom - top, right - left, 3), np.float32)
+    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+    patch[y0 - top : y1 - top, x0 - left : x1 - left] = values[y0:y1, x0:x1]
+    return patch
+
+
+def drawn(
+    what: str, asked: Wanted, found: Gallery, site: str, channel: int, tiles: Sequence[np.ndarray]
+) -> dict[str, Any] | None:
+    """`tile_data` of a unit's "patches" or "down", drawn once."""
+    if not tiles:
+        return None
+    key = _key(f"{what}.drawn", asked, found, site, channel)
+    return answers.remembered(key, lambda: tile_data(tiles), size=lambda data: len(data["src"]))
+
+
+def tile_data(tiles: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What the units component shows of one to nine tiles, uint8 `[h w 3]`."""
+    height, width = tiles[0].shape[:2]
+    factor = _LARGEST / max(height, width)
+    if factor < 1:
+        small = max(1, round(height * factor)), max(1, round(width * factor))
+        tiles = [resize(tile, *small, "area") for tile in tiles]
+    columns = min(3, len(tiles))
+    return {
+        "src": uri(to_png(sheet(tiles, columns, gap=0))),
+        "count": len(tiles),
+        "grid": [-(-len(tiles) // columns), columns],
+        "ratio": width / height,
+        "coarse": max(height, width) < _COARSE,
+    }
