@@ -159,6 +159,7 @@ class _Pass:
         self.digest, self.failed = 0, list[tuple[int, str]]()
         self.count = -(-len(source) // plan.batch)
         self.done = 0  # pictures of this run, for the speed
+        self.left = False  # whether the watcher ended the pass: then the state is that after the last whole batch
         self.started = time.monotonic()
 
     def go(self, found: Checkpoint | None, begun: int, note: str) -> None:
@@ -180,7 +181,7 @@ class _Pass:
             between = False
             self._finish()
         finally:
-            if between and self.shards.world == 1:  # somebody left in the middle
+            if (between or self.left) and self.shards.world == 1:  # somebody left in the middle
                 self._save(at)
 
     def _loaded(self, begun: int) -> Iterator[Loaded | None]:
@@ -229,7 +230,11 @@ class _Pass:
         spent = time.monotonic() - self.started
         speed = self.shards.world * self.done / spent if self.done else 0.0
         left = (len(self.source) - pictures) / speed if speed else None
-        self.watch(Progress(pictures, len(self.source), speed, left, len(self.failed), note))
+        try:
+            self.watch(Progress(pictures, len(self.source), speed, left, len(self.failed), note))
+        except BaseException:
+            self.left = True
+            raise
 
     def _finish(self) -> None:
         whole = self._together(self.count)

@@ -138,8 +138,8 @@ class Shown:
 
     @property
     def framed(self) -> np.ndarray:
-        """The whole picture with a frame around what the unit sees."""
-        return draw_box(self.seen, self.box)
+        """The whole picture with a frame around what the unit sees, of a thickness that suits it."""
+        return draw_box(self.seen, self.box, thickness=max(1, round(len(self.seen) / 75)))
 
 
 def shown(

@@ -85,7 +85,7 @@ SITES = Choice("layers", (), _names)  # of a gallery; none: those that suit
 SORT = Choice("sort", "random", _one_of("random", "strength", "selectivity", "dead", "number"))
 SEED = Choice("seed", 1, _whole(0))
 GROUP = Choice("class", None)
-PAGE = Choice("page", 1, _whole(1))
+PAGE = Choice("sheet", 1, _whole(1))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 _LISTED = (
     NETWORK, WEIGHTS, SAMPLE, DATA, SITES, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER, SCALE, VIEW, MODE, PART, CONTRAST,

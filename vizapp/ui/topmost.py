@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NINE = 9
 Keep = Callable[[int, Any], None]
 _TOGETHER = 4  # units that go down together: until they are cut their projections are as large as the pictures
+_CONTRAST = 99.5  # percentile of a unit's magnitudes that is drawn with full contrast
 _LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; tiles below that are shown with their pixels
 
 
@@ -56,11 +57,23 @@ class Down:
         """Memory that they take."""
         return sum(values.nbytes for values in self.values) + 1000
 
-    @property
-    def pictures(self) -> list[np.ndarray]:
-        """As uint8 pictures on one scale for the unit, zero mid-grey."""
-        peak = max((float(np.abs(values[np.isfinite(values)]).max(initial=0)) for values in self.values), default=0.0)
-        return [signed(values, peak) for values in self.values]
+    def pictures(self, largest: int | None = None) -> list[np.ndarray]:
+        """As uint8 pictures on one scale for the unit, zero mid-grey; with `largest` no side is much longer than that.
+
+        Full contrast is at a high percentile of the magnitudes, because a few pixels are often far above all others.
+        """
+        values = [made_small(values, largest) for values in self.values] if largest else list(self.values)
+        sizes = np.concatenate([np.abs(pixels[np.isfinite(pixels)]) for pixels in values]) if values else np.zeros(1)
+        scale = float(np.percentile(sizes, _CONTRAST)) if len(sizes) else 0.0
+        return [signed(pixels, scale or float(sizes.max(initial=0))) for pixels in values]
+
+
+def made_small(values: np.ndarray, largest: int) -> np.ndarray:
+    """Means over squares of float `[h w 3]`, so that no side is longer than `largest`."""
+    height, width = values.shape[:2]
+    side = -(-max(height, width) // largest)
+    rows, columns = height // side, width // side
+    return values[: rows * side, : columns * side].reshape(rows, side, columns, side, 3).mean((1, 3))
 
 
 def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
@@ -148,7 +161,7 @@ def _each(
         if made is None:
             return {}
         known |= made
-    return known
+    return {channel: known[channel] for channel in channels if channel in known}
 
 
 def _seen(asked: Wanted, picture: int) -> np.ndarray:
@@ -173,14 +186,16 @@ def cut_numbers(values: np.ndarray, box: Sequence[int]) -> np.ndarray:
     return patch
 
 
-def drawn(
-    what: str, asked: Wanted, found: Gallery, site: str, channel: int, tiles: Sequence[np.ndarray]
-) -> dict[str, Any] | None:
-    """`tile_data` of a unit's "patches" or "down", drawn once."""
-    if not tiles:
+def drawn(asked: Wanted, found: Gallery, site: str, channel: int, what: Looked | Down) -> dict[str, Any] | None:
+    """`tile_data` of a unit's patches or projections, drawn once; None where there are none."""
+    down = isinstance(what, Down)
+    if not (what.values if isinstance(what, Down) else what.shown):
         return None
-    key = _key(f"{what}.drawn", asked, found, site, channel)
-    return answers.remembered(key, lambda: tile_data(tiles), size=lambda data: len(data["src"]))
+    key = _key("down.drawn" if down else "patches.drawn", asked, found, site, channel)
+    return answers.remembered(
+        key, lambda: tile_data(what.pictures(_LARGEST) if isinstance(what, Down) else what.patches),
+        size=lambda data: len(data["src"]),
+    )  # fmt: skip
 
 
 def tile_data(tiles: Sequence[np.ndarray]) -> dict[str, Any]:

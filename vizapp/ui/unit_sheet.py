@@ -57,7 +57,7 @@ def _head(asked: Wanted, site: Site, channel: int, order: np.ndarray) -> None:
                 help=f"{label} in this order", on_click=_go, args=(site.name, other),
             )  # fmt: skip
         units.stepper("gallery", site.channels, channel)
-        names = units.class_names(asked.network, site)
+        names = units.score_names(asked.network, site)
         if names:
             notices.hint(names[channel])
 
@@ -84,8 +84,8 @@ def _nines(asked: Wanted, found: Gallery, site: Site, channel: int, looked: Look
         if found.seen == found.pictures:
             down = topmost.send_down(asked, found, site.name, [channel]).get(channel)
             if down is not None:
-                whole["Projections"] = down.pictures
-                _nine("Projections", "deconvnet, mid-grey is zero", down.pictures, titles, details)
+                tiles = whole["Projections"] = down.pictures()
+                _nine("Projections", "deconvnet, mid-grey is zero", tiles, titles, details)
         else:
             st.html('<div class="vz-tile"><b>Projections</b></div>')
             notices.hint("They come when all pictures were seen.")

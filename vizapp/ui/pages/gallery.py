@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from vizapp.engine.sites import Site
     from vizapp.gallery.reader import Gallery
     from vizapp.ui.passes import Wanted
+    from vizapp.ui.topmost import Down, Looked
     from vizapp.zoo.network import Network
 
 _PER_PAGE = 12
@@ -66,8 +68,8 @@ def _line(asked: Wanted) -> None:
                 "Go on" if begun else "Build", key="gallery.build", type="primary", on_click=passes.start, args=(asked,),
                 icon=":material/play_arrow:",
             )  # fmt: skip
-        layers = _plural(len(asked.sites), "layer")
-        st.caption(f"{_plural(len(source), 'picture')} of {notices.escaped(asked.collection.title)}, {layers}.")
+        count, layers = _plural(len(source), "picture"), _plural(len(asked.sites), "layer")
+        notices.hint(f"{asked.collection.title[:_TITLES]} · {count} · {layers}")
         _layers(asked)
         st.button(
             "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=collection.read_again,
@@ -115,24 +117,29 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _known(asked: Wanted) -> None:
-    """The gallery, or what is known of it so far."""
+    """The gallery, or what is known of it so far; where it is damaged a sentence and the way out."""
     try:
         found = passes.known(asked)
         if found is not None:
             _show(asked, found)
-    except VizError as error:  # a file of the gallery is gone or damaged
+            return
+    except VizError as error:
         notices.sorry(str(error))
+    if asked.is_whole:
         st.button("Build it anew", key="gallery.anew", on_click=passes.forget, args=(asked,))
 
 
 def _show(asked: Wanted, found: Gallery) -> None:
     sites = tuple(site for site in asked.sites if site.name in found.sites)
     site = _site(asked.network, sites)
+    found.rows(site.name)  # read before anything is drawn: the file may be damaged
     units.draw_network("gallery", sites, site)
     if found.seen < found.pictures:
-        notices.hint(f"What is known after {found.seen:,} of {found.pictures:,} pictures:")
+        notices.hint(
+            f"What is known after {found.seen:,} of {found.pictures:,} pictures; projections come when all were seen."
+        )
     channel = _channel(site)
-    order = _controls(asked, found, sites, site, channel)
+    order = _controls(found, sites, site, channel)
     if channel is not None:
         unit_sheet.draw(asked, found, site, channel, order)
     else:
@@ -173,7 +180,7 @@ def _channel(site: Site) -> int | None:
     return int(channel)
 
 
-def _controls(asked: Wanted, found: Gallery, sites: tuple[Site, ...], site: Site, channel: int | None) -> np.ndarray:
+def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int | None) -> np.ndarray:
     """Layer, order and class; returns the channels in that order."""
     groups = list(found.manifest["data"]["classes"])
     group = state.get(state.GROUP)
@@ -188,8 +195,8 @@ def _controls(asked: Wanted, found: Gallery, sites: tuple[Site, ...], site: Site
             units.switch(state.SORT, ranking.SORTS, "gallery.sort")
             if sort == "random":
                 st.button(
-                    "Shuffle", key="gallery.shuffle", icon=":material/shuffle:", on_click=state.put,
-                    args=(state.SEED, seed + 1),
+                    "", key="gallery.shuffle", icon=":material/shuffle:", on_click=state.put,
+                    args=(state.SEED, seed + 1), help="Shuffle",
                 )  # fmt: skip
         if groups and channel is None:
             _groups(groups)
@@ -200,7 +207,7 @@ def _groups(groups: list[str]) -> None:
     key = "gallery.class"
     st.session_state[key] = state.get(state.GROUP)
     st.selectbox(
-        "Class", groups, key=key, index=None, label_visibility="collapsed", width=220, placeholder="Search by class",
+        "Class", groups, key=key, index=None, label_visibility="collapsed", width=190, placeholder="Search by class",
         on_change=_take_group, args=(key,),
     )  # fmt: skip
 
@@ -222,31 +229,39 @@ def _cards(asked: Wanted, found: Gallery, site: Site, order: np.ndarray) -> None
     looked = topmost.look(asked, found, site.name, channels)
     if not looked:
         return
+    place = st.empty()
     whole = found.seen == found.pictures
     down = topmost.remembered(asked, found, site.name, channels)
-    cards = [_card(asked, found, site, channel, looked[channel], down.get(channel)) for channel in channels]
-    data = {
-        "cards": cards,
-        "label": f"Units of {site.name}",
-        "waiting": "Projecting …" if whole else "Projections come when all pictures were seen",
-    }
-    component("units")(key="gallery.units", data=data, on_chosen_change=_open)
+    if whole and len(down) < len(channels):
+        _draw(place, "gallery.patches", asked, found, site, looked, down)
+        down |= topmost.send_down(asked, found, site.name, channels)
+    _draw(place, "gallery.units", asked, found, site, looked, down)
     _pager(number, pages)
-    if whole and len(down) < len(channels) and topmost.send_down(asked, found, site.name, channels):
-        st.rerun()
+
+
+def _draw(
+    place: Any, key: str, asked: Wanted, found: Gallery, site: Site, looked: dict[int, Looked], down: dict[int, Down]
+) -> None:
+    data = {
+        "cards": [_card(asked, found, site, channel, looked[channel], down.get(channel)) for channel in looked],
+        "label": f"Units of {site.name}",
+        "waiting": "Projecting …" if key == "gallery.patches" else "No projections yet",
+    }
+    with place.container():
+        component("units")(key=key, data=data, on_chosen_change=partial(_open, key))
 
 
 def _card(
-    asked: Wanted, found: Gallery, site: Site, channel: int, looked: topmost.Looked, down: topmost.Down | None
+    asked: Wanted, found: Gallery, site: Site, channel: int, looked: Looked, down: Down | None
 ) -> dict[str, object]:
-    names = units.class_names(asked.network, site)
+    names = units.score_names(asked.network, site)
     unit = found.unit(site.name, channel)
     return {
         "item": channel,
         "title": f"{names[channel][:_TITLES]} · {channel}" if names else f"Unit {channel}",
         "note": _note(found, site, channel, unit),
-        "patches": topmost.drawn("patches", asked, found, site.name, channel, looked.patches),
-        "down": topmost.drawn("down", asked, found, site.name, channel, down.pictures) if down is not None else None,
+        "patches": topmost.drawn(asked, found, site.name, channel, looked),
+        "down": topmost.drawn(asked, found, site.name, channel, down) if down is not None else None,
         "empty": "Dead: no picture brings it above zero" if unit["dead"] else "No picture",
     }
 
@@ -258,7 +273,7 @@ def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
     mix = found.classes(site.name, channel)
     name = state.get(state.GROUP) or next(iter(mix), None)
     if name is not None and mix.get(name, 0) > 1:
-        return f"{mix[name]} of {sum(mix.values())} {name[:28]}"
+        return f"{mix[name]} of {sum(mix.values())} are {name[:28]}"
     return f"up to {unit['maximum']:.3g}"
 
 
@@ -284,16 +299,16 @@ def _pager(number: int, pages: int) -> None:
             "", key="gallery.before", icon=":material/chevron_left:", disabled=number == 1, on_click=state.put,
             args=(state.PAGE, number - 1), help="The units before",
         )  # fmt: skip
-        st.caption(f"Page {number} of {pages}")
+        st.caption(f"Page {number} of {pages}", width="content")
         st.button(
             "", key="gallery.after", icon=":material/chevron_right:", disabled=number == pages, on_click=state.put,
             args=(state.PAGE, number + 1), help="More units",
         )  # fmt: skip
 
 
-def _open() -> None:
+def _open(key: str) -> None:
     """The unit that was clicked is shown alone; the layer is then named, so that the link is one to this unit."""
-    channel = st.session_state["gallery.units"].chosen
+    channel = st.session_state[key].chosen
     state.put(state.LAYER, st.session_state["gallery.layer"])
     state.put(state.CHANNEL, channel)
 
