@@ -3,100 +3,19 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser.conftest import keep as _keep
+from tests.browser.conftest import open_page as _page
+from tests.browser.conftest import settle as _settle
+from tests.browser.conftest import went_well as _went_well
+
 pytestmark = pytest.mark.browser
-ROOT = Path(__file__).resolve().parents[2]
-SCREENSHOTS = ROOT / "build" / "screenshots"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run",
-]  # fmt: skip
-PATIENCE = 60_000  # milliseconds; a first page imports torch on a busy machine
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A running app."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": "true"}
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py")]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    environment = {**os.environ, "VIZAPP_DEVICE": "cpu"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as server:
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-def _wait_for(health: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(health, timeout=1) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"{health} did not answer")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, or a skip where there is none."""
-    api = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-def _page(browser: Any, width: int = 1440, height: int = 1500, scheme: str = "light") -> Any:
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    return page
-
-
-def _settle(page: Any) -> None:
-    """Wait until the script has run and pictures are decoded."""
-    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget], [data-stale=true]')")
-    page.wait_for_timeout(500)
-
-
-def _keep(page: Any, name: str) -> None:
-    """A screenshot for a person to look at."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
-def _went_well(page: Any) -> None:
-    assert page.locator('[data-testid="stException"]').count() == 0
-    assert page.locator(".st-key-unexpected").count() == 0
-    assert page.errors == []
 
 
 def _photo() -> bytes:
@@ -270,6 +189,7 @@ VIEWS = {
     "projection-digits": "projection?network=vizapp/lenet5-digits&layer=features.4",
     "projection-deep": "projection?network=torchvision/mobilenet_v2&weights=random&layer=features.6.conv.2&channel=3",
     "projection-class": "projection?layer=classifier.fc8",
+    "gallery": "gallery",
     "about": "about",
 }
 
@@ -282,7 +202,7 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
     page = _page(browser, width, 1300 if width > 1000 else 1900, scheme)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
-    if view not in {"about", "predict"}:
+    if view not in {"about", "predict", "gallery"}:
         page.locator('[data-testid="stDownloadButton"]').first.wait_for()
     _settle(page)
     page.wait_for_timeout(700)

@@ -1,0 +1,105 @@
+"""The page Gallery in a real browser: build, cancel, go on, one unit, its link in a fresh session, and how it looks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import keep, open_page, settle, went_well
+
+pytestmark = pytest.mark.browser
+
+
+def opened(browser: Any, address: str, width: int = 1440, scheme: str = "light") -> Any:
+    page = open_page(browser, width, 1500 if width > 1000 else 2600, scheme)
+    page.goto(address)
+    page.locator(".vz-title").wait_for()
+    return page
+
+
+def progress(page: Any) -> int:
+    """How many pictures the progress says were seen."""
+    line = page.get_by_text(re.compile(r"of [\d,]+ pictures")).first.inner_text()
+    return int(line.split(" of ")[0].split()[-1].replace(",", ""))
+
+
+def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address: str, browser: Any) -> None:
+    page = opened(browser, f"{address}/gallery")
+    page.get_by_role("button", name="Build").click()
+    page.get_by_text(re.compile(r"[1-9]\d* of [\d,]+ pictures · .* per second · .* left")).wait_for()
+    page.locator(".card").first.wait_for()  # what is known so far
+    keep(page, "gallery-running")
+    seen = progress(page)
+    page.get_by_role("button", name="Cancel").first.click()
+    page.get_by_role("button", name="Go on").wait_for()
+    settle(page)
+    assert page.get_by_role("button", name="Cancel").count() == 0
+    known = progress(page)
+    assert known > 0
+
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Cancel").first.wait_for()
+    page.get_by_text(re.compile(r"of [\d,]+ pictures · .* left")).wait_for()
+    assert progress(page) >= min(seen, known)  # not from the beginning
+    other = opened(browser, f"{address}/gallery")  # somebody else joins the same pass
+    other.get_by_role("button", name="Go on").or_(other.locator(".st-key-gallery_line")).first.wait_for()
+    other.context.close()
+    page.get_by_role("button", name="Go on").wait_for(state="detached")
+    page.locator(".st-key-gallery_line").wait_for()
+    page.locator(".card .nine").nth(23).wait_for()  # patches and projections of twelve units
+    settle(page)
+    went_well(page)
+
+    page.locator(".card").nth(4).click()
+    page.wait_for_url(re.compile("channel="))
+    page.get_by_text("framed: what the unit sees").wait_for()
+    page.get_by_text("non-linearities between unit and pixels").wait_for()
+    settle(page)
+    assert page.locator(".stMain .sheet canvas").count() == 3
+    with page.expect_download() as csv:
+        page.get_by_role("button", name="Rows CSV").click()
+    rows = Path(csv.value.path()).read_text().splitlines()
+    assert rows[0].startswith("site,channel,rank,activation,picture,row,column")
+    assert len(rows) == 10
+    link, title = page.url, page.locator(".st-key-gallery_unit input").input_value()
+    tiles = page.locator(".stMain .sheet canvas").first.evaluate("canvas => canvas.toDataURL()")
+    went_well(page)
+    page.context.close()
+
+    fresh = opened(browser, link)
+    fresh.get_by_text("framed: what the unit sees").wait_for()
+    settle(fresh)
+    assert fresh.locator(".st-key-gallery_unit input").input_value() == title
+    assert fresh.locator(".stMain .sheet canvas").first.evaluate("canvas => canvas.toDataURL()") == tiles
+    went_well(fresh)
+    fresh.context.close()
+
+
+VIEWS = {
+    "gallery-units": "gallery?network=vizapp/lenet5-digits&layer=features.4",
+    "gallery-unit": "gallery?network=vizapp/lenet5-digits&layer=features.4&channel=9",
+    "gallery-class": "gallery?network=vizapp/lenet5-digits&layer=classifier.4&channel=3",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 800])
+@pytest.mark.parametrize("view", VIEWS)
+def test_how_galleries_look(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
+    """Keeps a screenshot for a person to look at; nothing may stick out sideways."""
+    page = opened(browser, f"{address}/{VIEWS[view]}", width, scheme)
+    build = page.get_by_role("button", name=re.compile("Build|Go on"))
+    build.or_(page.locator(".stMain .units, .stMain .sheet").first).first.wait_for()
+    if build.count():
+        build.click()
+    there = ".card .nine >> nth=23" if view == "gallery-units" else ".stMain .sheet canvas >> nth=2"
+    page.locator(there).wait_for()
+    settle(page)
+    keep(page, f"{view}-{width}-{scheme}")
+    went_well(page)
+    main = "document.querySelector('.stMain')"
+    assert page.evaluate(f"{main}.scrollWidth - {main}.clientWidth") <= 1
+    page.context.close()
