@@ -48,5 +48,8 @@ def maxima(edges: np.ndarray, counts: np.ndarray) -> go.Figure:
 
 
 def _signed(numbers: np.ndarray) -> list[str]:
-    """Numbers in few characters; those next to zero are zero."""
-    return ["0" if abs(number) < 1e-3 else f"{number:.3g}".replace("inf", "∞") for number in numbers]
+    """Numbers in few characters; the edges next to zero are called zero."""
+    return [
+        "0" if abs(number) < 2.5e-4 else f"{number:.2g}" if abs(number) < 0.01 else f"{number:.3g}".replace("inf", "∞")
+        for number in numbers
+    ]

@@ -17,8 +17,9 @@ Networks of torchvision, of timm where it is installed, your own checkpoints, an
 the app and need no download.
 """
 _PRIVACY = """
-Pictures and checkpoints stay on the machine that runs the app, in memory, and are gone when it stops. The only thing
-ever fetched is a network's published weights, when you pick one whose weights are not on this machine. No statistics
+Pictures and checkpoints stay on the machine that runs the app, in memory, and are gone when it stops; zip files given for
+a gallery, and the galleries, stay in its cache folder until somebody deletes them. The only things ever fetched are a
+network's published weights and a data set of torchvision, when you pick one that is not on this machine. No statistics
 are sent.
 """
 _SOURCES = """
