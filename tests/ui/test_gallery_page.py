@@ -18,6 +18,7 @@ import vizapp
 from tests.ui.conftest import Open, chosen, sentences, shown, went_well
 from tests.ui.test_projection_page import words
 from vizapp.engine.sites import Unit
+from vizapp.errors import VizError
 from vizapp.gallery import Gallery, Plan, Progress, build, open_gallery
 from vizapp.gallery.building import seen_so_far
 from vizapp.media.bundled import open_digits
@@ -278,6 +279,14 @@ def test_an_uploaded_zip_file_has_a_link(open_app: Open, pictures: Path) -> None
     app.button(key="gallery.build").click().run()
     assert went_well(app)
     assert cards(app)
+
+
+def test_an_upload_that_is_no_zip_file_is_told_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
+    with pytest.raises(VizError, match="The uploaded file cannot be read as a zip file") as told:
+        open_folder(b"no zip file")
+    assert str(tmp_path) not in str(told.value)
+    assert not list((tmp_path / "uploads").iterdir())
 
 
 def test_galleries_of_other_weights_are_another_one_and_told(open_app: Open, pictures: Path, network: Network) -> None:

@@ -80,4 +80,8 @@ def _kept_archive(content: bytes) -> Source:
             part.replace(place)
     except OSError as error:
         raise VizError(f"The upload cannot be kept in {place.parent}: {error.strerror or error}.") from None
-    return open_archive(place)
+    try:
+        return open_archive(place)
+    except VizError as error:
+        place.unlink(missing_ok=True)
+        raise VizError(str(error).replace(showable(str(place)), "The uploaded file")) from None

@@ -109,16 +109,16 @@ def _upload(text: str) -> None:
         f"A zip file of pictures, at most {megabytes} MB; its folders are classes", key="gallery.upload",
         max_upload_size=megabytes, width=420,
     )  # fmt: skip
-    if file is None or st.session_state.get("gallery.upload.seen") == file.file_id:
+    if file is None or (text and st.session_state.get(state.UPLOAD) == file.file_id):
         return
     from vizapp.media.sources import open_folder
 
-    st.session_state["gallery.upload.seen"] = file.file_id
     try:
         kept = open_folder(file.getvalue())
     except VizError as error:
         notices.sorry(str(error))
         return
+    st.session_state[state.UPLOAD] = file.file_id
     _take(f"upload/{kept.root.stem}")
     st.rerun()
 

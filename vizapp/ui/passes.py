@@ -18,6 +18,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.ui import answers, notices, state
 from vizapp.ui.collection import Collection
+from vizapp.ui.shelf import Shelf
 from vizapp.ui.work import Tick, Work
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
 EVERY = 16  # batches between two looks at what is known so far, at most
+_CAPACITY = 384 * 2**20  # bytes of galleries kept for all sessions together
 LOOK = 2.0  # seconds between two, at least
 
 
@@ -112,7 +114,19 @@ def known(asked: Wanted) -> Gallery | None:
         lambda tick: seen_so_far(asked.network, asked.collection.source, asked.sites, asked.folder),
         size=lambda found: 0 if found is None else 4000 * len(found.units),
         title="Reading the gallery",
+        shelf=_galleries(),
     )
+
+
+@st.cache_resource(show_spinner=False)
+def _galleries() -> Shelf[Gallery | None]:
+    """The galleries that were looked at last, of all sessions; a new checkpoint is a new one."""
+    return Shelf(_CAPACITY)
+
+
+def under_way(asked: Wanted) -> Progress | None:
+    """How far a pass over this gallery is that some session watches now; None when nobody does."""
+    return _told().get(str(asked.folder))
 
 
 def other_weights(asked: Wanted) -> str:

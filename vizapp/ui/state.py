@@ -102,6 +102,7 @@ ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("fold
 CHECKPOINT = "weights.file"  # (path, name shown)
 CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked for last
 KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
+UPLOAD = "data.upload"  # the uploaded file that became the data
 READ = "data.read"  # how often the person had the data listed anew
 PASSES = "gallery.passes"  # the galleries that this session wants to be built
 _NOTES = "notes"  # sentences to show once

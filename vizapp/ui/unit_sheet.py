@@ -177,9 +177,14 @@ def _downloads(
         files.append(downloads.File("Sheet PNG", f"{name}.png", "image/png", lambda: to_png(_whole_sheet(pictures))))
     files.append(downloads.File("Rows CSV", f"{name}.csv", "text/csv", lambda: rows.to_csv(index=False).encode()))
     if asked.is_whole:
-        whole = downloads.file_name("gallery", asked.network.name, asked.collection.title)
-        files.append(downloads.File("Gallery Parquet", f"{whole}.zip", "application/zip", lambda: zipped(found)))
+        files.append(whole_gallery(asked, found))
     downloads.buttons("gallery", files)
+
+
+def whole_gallery(asked: Wanted, found: Gallery) -> downloads.File:
+    """All files of the gallery, to give away."""
+    name = downloads.file_name("gallery", asked.network.name, asked.collection.title)
+    return downloads.File("Gallery Parquet", f"{name}.zip", "application/zip", lambda: zipped(found))
 
 
 def _whole_sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:

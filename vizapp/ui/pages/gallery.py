@@ -10,7 +10,19 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import collection, frame, networks, notices, passes, ranking, state, topmost, unit_sheet, units
+from vizapp.ui import (
+    collection,
+    downloads,
+    frame,
+    networks,
+    notices,
+    passes,
+    ranking,
+    state,
+    topmost,
+    unit_sheet,
+    units,
+)
 from vizapp.ui.components import component
 
 if TYPE_CHECKING:
@@ -63,9 +75,11 @@ def _line(asked: Wanted) -> None:
     """What there is, and the button that makes it be there."""
     source, whole, begun = asked.collection.source, asked.is_whole, bool(asked.stamp)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
+        progress = None if whole else passes.under_way(asked)
         if not whole:
+            label = "Watch" if progress is not None else "Go on" if begun else "Build"
             st.button(
-                "Go on" if begun else "Build", key="gallery.build", type="primary", on_click=passes.start, args=(asked,),
+                label, key="gallery.build", type="primary", on_click=passes.start, args=(asked,),
                 icon=":material/play_arrow:",
             )  # fmt: skip
         count, layers = _plural(len(source), "picture"), _plural(len(asked.sites), "layer")
@@ -75,7 +89,9 @@ def _line(asked: Wanted) -> None:
             "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=collection.read_again,
             help="List the pictures anew",
         )  # fmt: skip
-    if not whole and not begun:
+    if progress is not None:
+        notices.hint(f"Somebody has it built now: {passes.words(progress)}. Watch it to keep it going.")
+    elif not whole and not begun:
         _nothing(asked)
 
 
@@ -237,6 +253,8 @@ def _cards(asked: Wanted, found: Gallery, site: Site, order: np.ndarray) -> None
         down |= topmost.send_down(asked, found, site.name, channels)
     _draw(place, "gallery.units", asked, found, site, looked, down)
     _pager(number, pages)
+    if whole:
+        downloads.buttons("gallery.all", [unit_sheet.whole_gallery(asked, found)])
 
 
 def _draw(
