@@ -59,7 +59,7 @@ def _head(asked: Wanted, site: Site, channel: int, order: np.ndarray) -> None:
         units.stepper("gallery", site.channels, channel)
         names = units.score_names(asked.network, site)
         if names:
-            notices.hint(names[channel])
+            st.caption(f"**{notices.escaped(names[channel])}**", width="content")
 
 
 def _go(site: str, channel: int | None) -> None:

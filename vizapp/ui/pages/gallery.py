@@ -292,7 +292,8 @@ def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
     name = state.get(state.GROUP) or next(iter(mix), None)
     if name is not None and mix.get(name, 0) > 1:
         return f"{mix[name]} of {sum(mix.values())} are {name[:28]}"
-    return f"up to {unit['maximum']:.3g}"
+    maximum = float(unit["maximum"])
+    return f"up to {maximum:,.0f}" if abs(maximum) >= 1000 else f"up to {maximum:.3g}"
 
 
 def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
@@ -303,7 +304,8 @@ def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
     sentence = ", ".join(part for part in told if part) + "."
     group = state.get(state.GROUP)
     if group is not None:
-        sentence += f" {len(order)} of them have pictures of {group} among their top ones."
+        verb = "has" if len(order) == 1 else "have"
+        sentence += f" {len(order)} of them {verb} pictures of {group} among their top ones."
     if not site.is_map:
         sentence += " They have no place in the picture: whole pictures are shown."
     notices.hint(sentence)
