@@ -36,6 +36,11 @@ def escaped(text: str) -> str:
     return text
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 picture`, `1,797 pictures`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def calmly(run: Callable[[], None]) -> None:
     """Run a page (or a part of the frame); what it raises becomes a sentence, the unexpected with a number for the log.
 
