@@ -48,11 +48,12 @@ class Step:
 class Tape(Trace):
     """Writes down the operations of one pass over `batch` `[1 C H W]` that depend on it.
 
-    `rule` runs each operation unchanged and says what to keep of it for the way down. `shapes[v]` is the shape of
-    value v; `values[site]` is `(value, clone)` for wanted sites. The pass ends above the last wanted site.
+    `rule` runs each operation unchanged and says what to keep of it for the way down; without one, nothing is kept, and
+    masks and indices are followed like other values. `shapes[v]` is the shape of value v; `values[site]` is `(value,
+    clone)` for wanted sites. The pass ends above the last wanted site; when none is wanted it runs to its end.
     """
 
-    def __init__(self, module: nn.Module, batch: Tensor, wanted: set[str], rule: Rule) -> None:
+    def __init__(self, module: nn.Module, batch: Tensor, wanted: set[str], rule: Rule | None) -> None:
         super().__init__(module)
         self.steps: list[Step] = []
         self.shapes: list[tuple[int, ...]] = [tuple(batch.shape)]
@@ -64,7 +65,7 @@ class Tape(Trace):
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and write it down if it depends on the picture."""
-        if name not in self._wanted and self.values.keys() == self._wanted:
+        if self._wanted and name not in self._wanted and self.values.keys() == self._wanted:
             raise self._enough
         inputs = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self._ids]
         if not inputs or operation_name(function) in SHAPE_ONLY:
@@ -72,14 +73,15 @@ class Tape(Trace):
         numbers = tuple(self._number(tensor) for tensor in inputs)
         operation = operation_name(function)
         noted = self._noted(args), self._noted(kwargs)
-        saved, output = self._rule.run(operation, function, args, kwargs, inputs)
+        saved, output = self._run(operation, function, args, kwargs, inputs)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
-        results = [t for t in results if t.is_floating_point()]
+        results = [t for t in results if self._rule is None or t.is_floating_point()]
         if not results:
             return output
         for result in results:
             if any(result is tensor for tensor in inputs):
                 self._mark_stale(result)
+                saved["writes"] = True  # over one of its inputs
             elif args and result is args[0] and result._base is not None:
                 self._ids[result._base] = _STALE  # a constant, until a part of it was written to
         made = tuple(self._new(result) for result in results)
@@ -88,6 +90,13 @@ class Tape(Trace):
             if name in self._wanted:
                 self.values[name] = (made[0], results[0].clone())
         return output
+
+    def _run(
+        self, operation: str, function: Callable[..., Any], args: Any, kwargs: Any, inputs: list[Tensor]
+    ) -> tuple[dict[str, Any], Any]:
+        if self._rule is None:
+            return {}, function(*args, **kwargs)
+        return self._rule.run(operation, function, args, kwargs, inputs)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
         super().__exit__(kind, error, trace)

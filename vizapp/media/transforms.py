@@ -90,3 +90,10 @@ def five_crops(pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
 
 def _crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+def blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
+    """Uint8 `[H W 3]` through a Gaussian of that standard deviation in pixels; the border is mirrored."""
+    import cv2
+
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.uint8)

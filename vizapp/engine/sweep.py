@@ -1,0 +1,333 @@
+"""A square slid over pictures: what the network answers at each place, exactly, as fast as the machine allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.chunks import in_chunks
+from vizapp.engine.script import Script, Unrepeatable
+from vizapp.engine.sites import Site, channels_first
+from vizapp.engine.tap import Tap
+from vizapp.engine.windows import Box, Plan, Planner, Run
+from vizapp.errors import VizError
+
+Precision = Literal["exact", "tf32", "bf16"]
+TOLERANCE = {torch.float64: 1e-10}  # of probabilities, against whole passes; 1e-5 for all other types
+TOGETHER = 128  # squares whose vectors go through the last linear layers at once
+KINDS = 4  # of rows and of columns of squares, by how much they touch
+WORTH_IT = 1.15  # the least saving of multiply-adds for which windows are cut
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Some finished places: `places` index the sweep's boxes; `scores` `[n classes]`; `sums` `[n]`, of the chosen map."""
+
+    places: tuple[int, ...]
+    scores: Tensor
+    sums: Tensor | None
+
+
+class Sweep:
+    """All squares of one pass over some pictures of one size.
+
+    `clean` and `patch` are `[P C H W]`: a square shows `patch` where the picture shows `clean`. `boxes` are (top, left,
+    bottom, right) in pixels and may reach over the border. `scores(batch)` runs `module` and gives `[N classes]`.
+    `site` is the layer whose maps are summed. Place number i is box `i % len(boxes)` on picture `i // len(boxes)`.
+
+    After construction: `clean_scores` `[P classes]`, `maps` (the site's clean activations `[P C h w]`, or None),
+    `facts` (how it is computed, in words) and `bound` (multiply-adds of a whole pass over those of a place).
+    """
+
+    def __init__(
+        self, module: nn.Module, scores: Callable[[Tensor], Tensor], clean: Tensor, patch: Tensor, boxes: Sequence[Box],
+        site: Site | None = None, precision: Precision = "exact", windows: bool = True, fold: bool = True,
+    ) -> None:  # fmt: skip
+        self._module, self._scores, self._site = module, scores, site
+        self._clean, self._patch = clean, patch
+        self.boxes = [_clipped(box, *clean.shape[2:]) for box in boxes]
+        self._precision = precision
+        self.facts: dict[str, str] = {}
+        self.bound = 1.0
+        self._planner: Planner | None = None
+        self._plans: dict[Any, Plan] = {}
+        self._size = 32  # squares per batch
+        self._alone = False
+        self._rows = sorted({(box[0], box[2]) for box in self.boxes})
+        self._columns = sorted({(box[1], box[3]) for box in self.boxes})
+        self.clean_scores, self.maps = self._clean_pass()
+        if windows:
+            self._prepare(fold)
+        else:
+            self.facts["evaluation"] = "Each square by a whole pass."
+
+    # ---------------------------------------------------------------------------------------------------- asking
+
+    def __len__(self) -> int:
+        return len(self.boxes) * len(self._clean)
+
+    def batches(self, order: Sequence[int] | None = None, channel: int | None = None) -> Iterator[Answers]:
+        """The answers in that order of places (all of them by default), as many at a time as suit the machine.
+
+        `channel`: of the site; its activations are summed over all cells. Stop iterating to stop the work.
+        """
+        places = list(range(len(self)) if order is None else order)
+        if self._planner is None:
+            yield from in_chunks(places, lambda part: self.answer(part, channel), 1 if self._alone else self._size)
+            return
+        for start in range(0, len(places), TOGETHER):
+            part = places[start : start + TOGETHER]
+            yield from in_chunks(part, lambda part: self.answer(part, channel), len(part))
+
+    def answer(self, places: Sequence[int], channel: int | None = None) -> Answers:
+        """The answers at some places, in one batch."""
+        with torch.no_grad(), self._arithmetic():
+            if self._planner is None:
+                return self._by_whole_passes(places, channel)
+            return self._by_windows(self._planner, places, channel)
+
+    def whole(self, places: Sequence[int], channel: int | None = None) -> Answers:
+        """The same by whole passes over occluded pictures, in the network's own arithmetic."""
+        with torch.no_grad():
+            return self._by_whole_passes(places, channel)
+
+    def pictures(self, places: Sequence[int]) -> Tensor:
+        """The occluded pictures `[N C H W]`."""
+        shown = []
+        for picture, box in map(self._place, places):
+            one = self._clean[picture].clone()
+            top, left, bottom, right = box
+            one[:, top:bottom, left:right] = self._patch[picture, :, top:bottom, left:right]
+            shown.append(one)
+        batch = torch.stack(shown)
+        last = self._clean.is_contiguous(memory_format=torch.channels_last)
+        return batch.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+    def look(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scores and the site's activations, channels first, of some pictures."""
+        if self._site is None:
+            return self._scores(batch.clone()), None
+        with Tap(self._module, {self._site.name}, stop=False) as tap:
+            scores = self._scores(batch.clone())
+        if self._site.name not in tap.kept:
+            raise VizError(f"The network did not compute {self._site.name!r} on this picture; pick another layer.")
+        return scores, channels_first(tap.kept[self._site.name], self._site.layout)
+
+    # -------------------------------------------------------------------------------------------------- preparing
+
+    def _clean_pass(self) -> tuple[Tensor, Tensor | None]:
+        with torch.no_grad():
+            parts = [self.look(self._clean[p : p + 1]) for p in range(len(self._clean))]
+        maps = None if self._site is None else torch.cat([part[1] for part in parts if part[1] is not None])
+        return torch.cat([part[0] for part in parts]), maps
+
+    def _prepare(self, fold: bool) -> None:
+        """Make the plan and try it on two squares; without one that is right, whole passes it is."""
+        try:
+            planner = self._made_planner(fold)
+        except (Unrepeatable, VizError) as reason:
+            self._alone = isinstance(reason, Unrepeatable)
+            self._whole_passes(str(reason))
+            return
+        if self.bound < WORTH_IT:
+            self._whole_passes("windows would save too little")
+            return
+        tries = sorted({0, len(self) // 2})
+        expected = self.whole(tries, 0)
+        try:
+            self._planner = planner
+            found = self.answer(tries, 0)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+            self._whole_passes(f"an operation could not be run on windows ({str(error).splitlines()[0][:120]})")
+            return
+        self._judge(expected, found)
+
+    def _made_planner(self, fold: bool) -> Planner:
+        first = Script(self._module, self._clean[:1].clone())
+        answer, site = self._write(first, self._clean[:1])
+        self._answer, self._site_value = answer, site
+        wanted = {answer} if site is None else {answer, site}
+        planner = Planner(first, wanted, self._rows, self._columns, fold)
+        work = planner.squares_work()
+        places = [(self._rows.index(box[::2]), self._columns.index(box[1::2])) for box in self.boxes]
+        self._cells = places
+        self._kinds = _kinds(work.mean(1)), _kinds(work.mean(0))
+        self.bound = sum(planner.work) / max(1.0, float(np.mean([work[cell] for cell in places])))
+        plan = planner.plan(range(len(self._rows)), range(len(self._columns)))
+        self._frontier = plan.frontier
+        keep = set(planner.touched)
+        parts = []
+        for picture in range(len(self._clean)):
+            again = Script(self._module, self._clean[picture : picture + 1].clone(), keep)
+            same = self._write(again, self._clean[picture : picture + 1]) == (answer, site)
+            if not same or len(again.steps) != len(first.steps):
+                raise Unrepeatable("it takes another course on another picture")
+            parts.append(again.clean)
+        for value in keep:
+            maps = torch.cat([part[value] for part in parts])
+            last = planner.touched[value].axes == (2, 3) and maps.ndim == 4
+            planner.clean[value] = maps.contiguous(
+                memory_format=torch.channels_last if last else torch.contiguous_format
+            )
+        return planner
+
+    def _write(self, script: Script, picture: Tensor) -> tuple[int, int | None]:
+        """Run the pass under the script; the numbers of its answer and of the site's value."""
+        with torch.no_grad(), script:
+            answer = script.number(self._scores(script.picture))
+        if self._site is None:
+            return answer, None
+        site = script.numbers.get(self._site.name)
+        if site is None:
+            raise Unrepeatable(f"{self._site.name} was not written down")
+        return answer, site
+
+    def _judge(self, expected: Answers, found: Answers) -> None:
+        """Keep the plan if it gave what whole passes give; say how near it came."""
+        deviation = float((expected.scores.softmax(1) - found.scores.softmax(1)).abs().max())
+        scale = max(1e-30, float(expected.scores.abs().max()))
+        of_scores = float((expected.scores - found.scores).abs().max()) / scale
+        tolerance = TOLERANCE.get(self._clean.dtype, 1e-5)
+        exact = self._precision == "exact"
+        if exact and not (deviation <= tolerance and of_scores <= 100 * tolerance):
+            self._whole_passes(f"windows gave probabilities that are off by {deviation:.1e}")
+            return
+        until = f"whole maps from {self._frontier} on" if self._frontier else "windows to the end"
+        self.facts["evaluation"] = (
+            f"Only what a square touches is recomputed, {until}: {1 / self.bound:.0%} of the multiply-adds. Tried on "
+            f"{len(expected.places)} squares against whole passes: probabilities differ by at most {deviation:.1e}."
+        )
+        if not exact:
+            self.facts["precision"] = f"{self._precision}: probabilities off by up to {deviation:.1e} on those squares."
+
+    def _whole_passes(self, reason: str) -> None:
+        self._planner, self.bound = None, 1.0
+        self.facts["evaluation"] = f"Each square by a whole pass: {reason}."
+
+    # -------------------------------------------------------------------------------------------------- computing
+
+    def _by_windows(self, planner: Planner, places: Sequence[int], channel: int | None) -> Answers:
+        groups = self._groups(places)
+        ended: list[Run] = []
+        sums = []
+        for group in groups:
+            run = self._started(planner, [places[n] for n in group])
+            run.plan.run(run, 0, planner.head)
+            if channel is not None and self._site is not None and self._site_value is not None:
+                sums.append(self._summed(run, self._site_value, channel))
+                if self._site_value != self._answer:
+                    run.values.pop(self._site_value, None)
+            ended.append(run)
+        run = _together(ended)
+        run.plan.run(run, planner.head)
+        taken = [n for group in groups for n in group]
+        back = sorted(range(len(taken)), key=taken.__getitem__)  # to the order that was asked for
+        scores = run.whole(self._answer)[back]
+        return Answers(tuple(places), scores, torch.cat(sums)[back] if sums else None)
+
+    def _groups(self, places: Sequence[int]) -> list[list[int]]:
+        """Batches of squares whose windows are of like size, as indices of `places`."""
+
+        def kind(n: int) -> tuple[int, int]:
+            row, column = self._cells[places[n] % len(self.boxes)]
+            return self._kinds[0][row], self._kinds[1][column]
+
+        ordered = sorted(range(len(places)), key=kind)
+        return [ordered[start : start + self._size] for start in range(0, len(ordered), self._size)]
+
+    def _started(self, planner: Planner, places: Sequence[int]) -> Run:
+        """A run of those squares, with what they show of the pictures."""
+        cells = [self._cells[place % len(self.boxes)] for place in places]
+        rows, columns = [cell[0] for cell in cells], [cell[1] for cell in cells]
+        key = frozenset(rows), frozenset(columns)
+        if key not in self._plans:
+            self._plans[key] = planner.plan(sorted(key[0]), sorted(key[1]))
+        run = Run(self._plans[key], rows, columns, [place // len(self.boxes) for place in places])
+        run.values[0] = self._windows_of_pictures(run.plan, run, [self._place(place) for place in places])
+        return run
+
+    def _windows_of_pictures(self, plan: Plan, run: Run, taken: list[tuple[int, Box]]) -> Tensor:
+        frame, parts = plan.frames[0], []
+        (h, w) = frame.size
+        for (picture, (top, left, bottom, right)), r, c in zip(taken, run.rows, run.columns, strict=True):
+            y, x = frame.tops[r], frame.lefts[c]
+            part = self._clean[picture, :, y : y + h, x : x + w].clone()
+            part[:, top - y : bottom - y, left - x : right - x] = self._patch[picture, :, top:bottom, left:right]
+            parts.append(part)
+        return torch.stack(parts).contiguous(memory_format=torch.channels_last)
+
+    def _summed(self, run: Run, value: int, channel: int) -> Tensor:
+        """The sum over all cells of one channel of the site, at each place: `[n]`."""
+        assert self._site is not None
+        frame = run.plan.frames.get(value)
+        if frame is None:
+            return channels_first(run.whole(value), self._site.layout)[:, channel].flatten(1).sum(1)
+        index = (slice(None), slice(None), slice(None), channel) if frame.axes == (1, 2) else (slice(None), channel)
+        window, clean = run.values[value][index], run.plan.clean[value][index]
+        (h, w) = frame.size
+        before = [
+            clean[p, frame.tops[r] : frame.tops[r] + h, frame.lefts[c] : frame.lefts[c] + w].sum()
+            for p, r, c in zip(run.pictures, run.rows, run.columns, strict=True)
+        ]
+        return clean.sum((1, 2))[run.pictures] + window.sum((1, 2)) - torch.stack(before)
+
+    def _by_whole_passes(self, places: Sequence[int], channel: int | None) -> Answers:
+        size = 1 if self._alone else len(places)
+        scores, sums = [], []
+        for start in range(0, len(places), size):
+            batch = self.pictures(places[start : start + size])
+            if channel is None or self._site is None:
+                scores.append(self._scores(batch))
+                continue
+            given, maps = self.look(batch)
+            assert maps is not None
+            scores.append(given)
+            sums.append(maps[:, channel].flatten(1).sum(1))
+        return Answers(tuple(places), torch.cat(scores), torch.cat(sums) if sums else None)
+
+    def _place(self, place: int) -> tuple[int, Box]:
+        picture, box = divmod(place, len(self.boxes))
+        return picture, self.boxes[box]
+
+    def _arithmetic(self) -> Any:
+        if self._precision == "bf16":
+            return torch.autocast(self._clean.device.type, torch.bfloat16)
+        return nullcontext()
+
+
+def _clipped(box: Box, height: int, width: int) -> Box:
+    """The part of a box inside the picture; (0, 0, 0, 0) if there is none."""
+    top, left, bottom, right = max(box[0], 0), max(box[1], 0), min(box[2], height), min(box[3], width)
+    return (top, left, bottom, right) if top < bottom and left < right else (0, 0, 0, 0)
+
+
+def _together(runs: list[Run]) -> Run:
+    """Runs that have only whole values left, as one."""
+    if len(runs) == 1:
+        return runs[0]
+    whole = Run(
+        runs[0].plan,
+        [r for run in runs for r in run.rows],
+        [c for run in runs for c in run.columns],
+        [p for run in runs for p in run.pictures],
+    )
+    for value in runs[0].values:
+        whole.values[value] = torch.cat([run.whole(value) for run in runs])
+    return whole
+
+
+def _kinds(work: np.ndarray) -> list[int]:
+    """Rows (or columns) of squares in `KINDS` kinds of like work."""
+    order = np.argsort(work, kind="stable")
+    kinds = np.empty(len(work), int)
+    for kind, members in enumerate(np.array_split(order, min(KINDS, len(work)))):
+        kinds[members] = kind
+    return [int(kind) for kind in kinds]

@@ -1,0 +1,124 @@
+"""The occluder: where a square stands on the picture, and what it shows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vizapp.errors import VizError, nearest
+from vizapp.media.transforms import blurred
+
+Grid = Literal["cover", "inside"]
+FILLS = ("grey", "mean", "blur", "noise", "black", "white")
+_GREY = 128  # 0.5 in pixel space
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the square stands: `rows` and `columns` are the first pixels of each row and column of positions."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    height: int
+    width: int
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(top, left, bottom, right) of each, in pixels of what the network sees: int64 `[h w 4]`; may leave the picture."""
+        top, left = np.meshgrid(self.rows, self.columns, indexing="ij")
+        return np.stack([top, left, top + self.height, left + self.width], -1).astype(np.int64)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the map."""
+        return len(self.rows), len(self.columns)
+
+
+def positions(size: tuple[int, int], window: tuple[int, int], stride: int, grid: Grid = "cover") -> Positions:
+    """Where a square of `window` (height, width) stands on a picture of `size` (height, width), every `stride` pixels.
+
+    "cover": its centres are the centres of equal cells that cover the picture, so that squares at the border are cut off
+    by it and the map lies over the picture. "inside": from the upper left corner on, as Captum's `Occlusion` has it; the
+    last square of a row is cut off where it does not fit.
+
+    Raises:
+        VizError: the square is larger than the picture.
+    """
+    for side, length, name in zip(window, size, ("high", "wide"), strict=True):
+        if side > length:
+            raise VizError(f"The square is {side} pixels {name} and the network sees {length}; take a smaller window.")
+    starts = []
+    for side, length in zip(window, size, strict=True):
+        if grid == "cover":
+            count = -(-length // stride)
+            first = (length - (count - 1) * stride - side) // 2
+        else:
+            count, first = -(-(length - side) // stride) + 1, 0
+        starts.append(tuple(first + stride * index for index in range(count)))
+    return Positions(starts[0], starts[1], *window)
+
+
+def filling(seen: np.ndarray, fill: str, seed: int = 0) -> np.ndarray:
+    """What an occluder shows, everywhere: uint8 `[H W 3]`, from the picture that the network sees.
+
+    Raises:
+        VizError: `fill` is none of `FILLS` and no colour.
+    """
+    if fill == "blur":
+        return blurred(seen, max(seen.shape[:2]) / 14)  # of the default square, half a side
+    if fill == "noise":
+        return np.random.default_rng(seed).integers(0, 256, seen.shape, dtype=np.uint8)
+    colours = {"grey": (_GREY,) * 3, "black": (0,) * 3, "white": (255,) * 3}
+    if fill == "mean":
+        colour = tuple(int(value) for value in np.rint(seen.reshape(-1, 3).mean(0)))
+    elif fill in colours:
+        colour = colours[fill]
+    elif re.fullmatch(r"#[0-9a-fA-F]{6}", fill):
+        colour = tuple(bytes.fromhex(fill[1:]))
+    else:
+        raise VizError(
+            f"fill is {fill!r}; it must be one of {', '.join(FILLS)}, or a colour such as #ff8800.{nearest(fill, FILLS)}"
+        )
+    return np.full_like(seen, 0) + np.array(colour, np.uint8)
+
+
+def coarse_to_fine(shape: tuple[int, int]) -> list[list[int]]:
+    """Numbers of all cells of a map `[h w]`, in reading order, in three turns: each fourth, each second, all others.
+
+    The first turn is about a sixteenth of them, spread evenly; no cell comes twice.
+    """
+    done = np.zeros(shape, bool)
+    turns = []
+    first = [min(2, (length - 1) // 2) for length in shape]
+    for step in (4, 2, 1):
+        part = np.zeros(shape, bool)
+        part[first[0] % step :: step, first[1] % step :: step] = True
+        turns.append([int(n) for n in np.flatnonzero(part & ~done)])
+        done |= part
+    return [turn for turn in turns if turn]
+
+
+def from_nearest(known: np.ndarray) -> np.ndarray:
+    """For each cell of a map the number of the nearest known one: int64 `[h w]` from bool `[h w]`, of which some is True."""
+    where = np.argwhere(known)  # [n 2]
+    cells = np.argwhere(np.ones_like(known))
+    distance = ((cells[:, None] - where[None]) ** 2).sum(-1)
+    closest = where[distance.argmin(1)]
+    return (closest[:, 0] * known.shape[1] + closest[:, 1]).reshape(known.shape)
+
+
+def per_pixel(drop: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Captum's quantity: at each pixel the mean `drop` of the squares that cover it; float64 `[H W]`, 0 where none does.
+
+    `drop` `[h w]` is the clean score less the occluded one, `boxes` `[h w 4]`; equal to Captum's `Occlusion` for the
+    same squares.
+    """
+    total, count = np.zeros(size), np.zeros(size)
+    for value, (top, left, bottom, right) in zip(drop.ravel(), boxes.reshape(-1, 4), strict=True):
+        part = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
+        total[part] += value
+        count[part] += 1
+    return total / np.maximum(count, 1)

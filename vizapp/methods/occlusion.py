@@ -1,0 +1,309 @@
+"""Occlusion maps: what the network answers while a square hides a part of the picture, for each place of the square."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from vizapp.engine.sites import Site, Unit
+from vizapp.engine.sweep import Sweep
+from vizapp.errors import VizError
+from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.occluder import Positions, coarse_to_fine, filling, from_nearest, per_pixel, positions
+from vizapp.methods.occlusion_panels import legend, panels
+from vizapp.methods.params import Params, knob
+from vizapp.methods.projection import ProjectionParams, projection
+
+if TYPE_CHECKING:
+    from vizapp.zoo.network import Network
+
+_DEFAULT = (32, 8)  # window and stride, for inputs of 224 pixels: a seventh, and a quarter of that
+_SMALL = 64  # pixels of the input's shorter side below which the default square is a seventh of it
+_KEPT = 16 * 2**20  # bytes of probabilities of all classes; beyond it only the strongest classes are kept
+CAUTION = (
+    "A square also adds edges and shapes that were not there, and hides several things at once; compare other fills and "
+    "sizes before you read a cause into the map."
+)
+
+
+@dataclass(frozen=True)
+class OcclusionParams(Params):
+    """The square, what it shows, and which map is summed.
+
+    With an input whose shorter side is under 64 pixels, the default `window` and `stride` (both untouched) stand for a
+    seventh of that side and a quarter of that; else a default of 32 would hide most of the picture.
+    """
+
+    window: int = knob(_DEFAULT[0], "Side of the square", low=1, high=4096, unit="pixels")
+    stride: int = knob(_DEFAULT[1], "From one position to the next", low=1, high=4096, unit="pixels")
+    width: int = knob(0, "Width, for a rectangle `window` high; 0: a square", low=0, high=4096, unit="pixels")
+    fill: str = knob(
+        "grey", "What the square shows: grey, mean, blur, noise, black, white, or a colour such as #ff8800"
+    )
+    inverse: bool = knob(False, "Hide everything but the square")
+    site: str = knob("", "The late layer whose map is summed; by default the last feature maps before the answer")
+    strongest: Literal["sum", "maximum"] = knob("sum", "Which map of it: of the largest sum, or the largest value")
+    grid: Literal["cover", "inside"] = knob(
+        "cover", "Squares centred on cells that cover the picture, or from the corner on, inside"
+    )
+    precision: Literal["exact", "tf32", "bf16"] = knob("exact", "Exact, or faster and rounded (on a GPU)")
+    seed: int = knob(0, "Of the noise", low=0, high=2**31 - 1)
+
+
+def occlusion(question: Question, params: OcclusionParams, job: Job) -> Result:
+    """Probability, answer and a late map's activation for each place of a square that hides a part of the picture.
+
+    `arrays` (h w: positions of the square; K classes): `probability`, `logit` `[h w]` float32 of the class in question
+    (the unit's, else the clean prediction); `label` `[h w]` int64, the most probable class; `activation` `[h w]` float32,
+    the sum over the cells of the late map that is strongest on the clean picture; `positions` int64 `[h w 4]` (top, left,
+    bottom, right) in pixels of what the network sees, which may leave the picture; `clean_probability`, `clean_logit`,
+    `clean_label`, `clean_activation`; `projection` `[H W 3]`, that map sent down to the pixels; `probabilities` and
+    `logits` `[h w K]` of `classes` `[K]` (`clean_probabilities` and `clean_logits` `[K]`), from which any other class can
+    be shown; `per_pixel` float32 `[H W]`, Captum's quantity (mean drop of the logit over the squares that cover a pixel).
+    `table`: the classes of panel (e), with colours.
+    """
+    work = Occlusion(question, params)
+    for share in work.run():
+        job.tick(0.95 * share)
+    return work.result(job)
+
+
+class Occlusion:
+    """A sweep under way, for those who show it while it runs.
+
+        work = Occlusion(question, params)      # the clean pass, and the plan
+        for share in work.run():                # 0 to 1, after each batch of positions, coarse to fine
+            work.maps()                         # arrays as they are now; `finished` says which cells were visited
+        work.result()                           # the whole Result; any time, also when the loop was left
+
+    `maps` and `result` take what is finished; a cell that was not visited shows its nearest visited neighbour (all of
+    them do after a sixteenth of the work). `shown(row, column)` is the occluded photo of a cell. One thread runs it;
+    others may call `maps` meanwhile.
+
+    Raises:
+        VizError: the square does not fit, the fill is no colour, the site has no map, or there are no class scores.
+    """
+
+    def __init__(self, question: Question, params: OcclusionParams) -> None:
+        self.question, self.params = question, fitting(params, question.network)
+        network = question.network
+        self.seen = network.seen(question.the_picture())
+        self.positions = places(self.params, network)
+        fill = filling(self.seen, self.params.fill, self.params.seed)
+        picture, filled = network.batch([self.seen]), network.batch([fill])
+        site, channel, class_ = _asked(question, self.params)
+        clean, patch = (filled, picture) if self.params.inverse else (picture, filled)
+        boxes = [tuple(box) for box in self.positions.boxes.reshape(-1, 4).tolist()]
+        self.sweep = Sweep(network.module, network.scores, clean, patch, boxes, site, self.params.precision)
+        with torch.no_grad():
+            scores, maps = (
+                self.sweep.look(picture) if self.params.inverse else (self.sweep.clean_scores, self.sweep.maps)
+            )
+        self.site = site
+        self.channel = None if maps is None else channel if channel is not None else self._strongest(maps[0])
+        self._clean_logits = scores[0].double().cpu().numpy()
+        self.class_ = int(self._clean_logits.argmax()) if class_ is None else class_
+        self._clean_activation = float("nan") if maps is None else float(maps[0, self.channel].double().sum())
+        count, classes = len(boxes), len(self._clean_logits)
+        self.finished = np.zeros(self.positions.shape, bool)
+        self._logits = np.zeros((count, classes), np.float32)
+        self._sums = np.full(count, np.nan, np.float32)
+
+    def run(self) -> Iterator[float]:
+        """Visit all positions, coarse to fine; yields the share that is done after each batch. Leave it to stop."""
+        finished = self.finished.reshape(-1)
+        for turn in coarse_to_fine(self.positions.shape):
+            left = [place for place in turn if not finished[place]]
+            for answers in self.sweep.batches(left, self.channel):
+                places = list(answers.places)
+                self._logits[places] = answers.scores.float().cpu().numpy()
+                if answers.sums is not None:
+                    self._sums[places] = answers.sums.float().cpu().numpy()
+                finished[places] = True
+                yield float(finished.mean())
+
+    def maps(self, class_: int | None = None) -> dict[str, np.ndarray]:
+        """`probability`, `logit`, `label`, `activation` `[h w]` as they are now, and `finished`, bool `[h w]`.
+
+        Before the first batch all cells show what the network answers to the clean picture.
+        """
+        class_ = self.class_ if class_ is None else class_
+        logits, sums, finished = self._filled()
+        probabilities = _softmax(logits)
+        shape = self.positions.shape
+        return {
+            "probability": probabilities[:, class_].reshape(shape).astype(np.float32),
+            "logit": logits[:, class_].reshape(shape).astype(np.float32),
+            "label": logits.argmax(1).reshape(shape).astype(np.int64),
+            "activation": sums.reshape(shape).astype(np.float32),
+            "finished": finished,
+        }
+
+    def shown(self, row: int, column: int) -> np.ndarray:
+        """The picture with the square at that cell: uint8 `[H W 3]`."""
+        return occluded(self.seen, self.params, self.positions, row, column)
+
+    def result(self, job: Job | None = None) -> Result:
+        """Everything, from what is finished: see `occlusion` for the arrays."""
+        found = self.maps()
+        logits, _, finished = self._filled()
+        clean = _softmax(self._clean_logits[None])[0]
+        boxes = self.positions.boxes
+        arrays = {key: found[key] for key in ("probability", "logit", "label", "activation")} | {
+            "positions": boxes,
+            "clean_probability": np.array(clean[self.class_], np.float32),
+            "clean_logit": np.array(self._clean_logits[self.class_], np.float32),
+            "clean_label": np.array(int(clean.argmax()), np.int64),
+            "clean_activation": np.array(self._clean_activation, np.float32),
+        }
+        arrays |= self._classes(logits, clean)
+        drop = self._clean_logits[self.class_] - found["logit"].astype(np.float64)
+        arrays["per_pixel"] = per_pixel(drop, boxes, self.seen.shape[:2]).astype(np.float32)
+        facts = self._facts(finished)
+        arrays |= self._projection(job, facts)
+        table = legend(found["label"], int(clean.argmax()), clean, self.question.network.categories)
+        return Result("occlusion", arrays, panels(self, arrays, table), facts, table)
+
+    # ---------------------------------------------------------------------------------------------------- details
+
+    def _filled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits `[h·w C]` and sums `[h·w]` with each missing cell from its nearest neighbour; what is finished `[h w]`."""
+        finished = self.finished.copy()
+        if not finished.any():
+            count = finished.size
+            clean = np.repeat(self._clean_logits[None].astype(np.float32), count, 0)
+            return clean, np.full(count, self._clean_activation, np.float32), finished
+        if finished.all():
+            return self._logits, self._sums, finished
+        nearest = from_nearest(finished).reshape(-1)
+        return self._logits[nearest], self._sums[nearest], finished
+
+    def _classes(self, logits: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities and logits of all classes, or of the strongest where all would be too many numbers."""
+        probabilities = _softmax(logits)
+        room = max(1, _KEPT // (4 * len(logits)))
+        classes = np.arange(logits.shape[1])
+        if len(classes) > room:
+            peak = np.maximum(probabilities.max(0), clean)
+            peak[self.class_] = np.inf
+            classes = np.sort(np.argsort(-peak, kind="stable")[:room])
+        shape = (*self.positions.shape, len(classes))
+        return {
+            "classes": classes.astype(np.int64),
+            "probabilities": probabilities[:, classes].reshape(shape).astype(np.float32),
+            "logits": logits[:, classes].reshape(shape).astype(np.float32),
+            "clean_probabilities": clean[classes].astype(np.float32),
+            "clean_logits": self._clean_logits[classes].astype(np.float32),
+        }
+
+    def _facts(self, finished: np.ndarray) -> dict[str, str]:
+        network, params = self.question.network, self.params
+        name = network.categories[self.class_] if self.class_ < len(network.categories) else str(self.class_)
+        height, width = self.positions.height, self.positions.width
+        verb = "shows" if not params.inverse else "is kept, all else shows"
+        facts = {
+            "class": f"{name} ({self.class_}), clean {100 * _softmax(self._clean_logits[None])[0, self.class_]:.1f} %",
+            "square": f"{height} x {width} pixels every {params.stride}, {verb} {params.fill}",
+        } | self.sweep.facts
+        if not finished.all():
+            facts["finished"] = f"{int(finished.sum())} of {finished.size} positions; the others show their nearest."
+        if self.site is None:
+            facts["activation"] = "This network has no late feature map with cells, so (b) and (c) are left out."
+        else:
+            facts["map"] = f"{self.site.name}:{self.channel}, clean sum {self._clean_activation:.4g}"
+        return facts | {"caution": CAUTION}
+
+    def _projection(self, job: Job | None, facts: dict[str, str]) -> dict[str, np.ndarray]:
+        """The late map sent down to the pixels of the clean picture, or a fact that says why not."""
+        if self.site is None or self.channel is None:
+            return {}
+        asked = replace(self.question, unit=Unit(self.site.name, self.channel))
+        try:
+            down = projection(asked, ProjectionParams(extent="map"), Job())
+        except VizError as error:
+            facts["projection"] = f"Not projected: {error}"
+            return {}
+        if job is not None:
+            job.tick(0.99)
+        facts["projection"] = down.facts["certificate"]
+        return {"projection": down.arrays["projection"]}
+
+    def _strongest(self, maps: torch.Tensor) -> int:
+        flat = maps.double().flatten(1)
+        return int((flat.sum(1) if self.params.strongest == "sum" else flat.amax(1)).argmax())
+
+
+def fitting(params: OcclusionParams, network: Network) -> OcclusionParams:
+    """The parameters with the default square fitted to a small input: a seventh of its side, in steps of a quarter."""
+    side = min(network.input_size[1:])
+    if side >= _SMALL or (params.window, params.stride) != _DEFAULT or params.width:
+        return params
+    window = max(1, round(side / 7))
+    return replace(params, window=window, stride=max(1, round(window / 4)))
+
+
+def places(params: OcclusionParams, network: Network) -> Positions:
+    """Where the square of these (fitted) parameters stands on what the network sees."""
+    _, height, width = network.input_size
+    return positions((height, width), (params.window, params.width or params.window), params.stride, params.grid)
+
+
+def occluded(seen: np.ndarray, params: OcclusionParams, where: Positions, row: int, column: int) -> np.ndarray:
+    """What the network saw, uint8 `[H W 3]`, with the square at one cell of the map."""
+    fill = filling(seen, params.fill, params.seed)
+    below, above = (fill, seen) if params.inverse else (seen, fill)
+    shown = below.copy()
+    top, left, bottom, right = (max(int(v), 0) for v in where.boxes[row, column])
+    shown[top:bottom, left:right] = above[top:bottom, left:right]
+    return shown
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Float64 `[n classes]`."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+def _asked(question: Question, params: OcclusionParams) -> tuple[Site | None, int | None, int | None]:
+    """The late layer, a channel of it if one was asked for, and the class if one was asked for."""
+    network, unit = question.network, question.unit
+    channel = class_ = None
+    site = network.site(params.site) if params.site else None
+    if unit is not None:
+        its = network.site(unit.site)
+        if its.is_map and (site is None or site == its):
+            site, channel = its, unit.channel
+        elif its == network.sites[-1]:
+            class_ = unit.channel
+        else:
+            raise VizError(
+                f"{unit.site!r} is neither the layer of classes nor the layer whose map is summed; ask about a class."
+            )
+    if site is not None and not (site.is_map and site.shape[1] * site.shape[2] > 1):
+        raise VizError(
+            f"Layer {site.name!r} has no map (no cells), so nothing can be summed over it; pick an earlier layer."
+        )
+    return site or late_site(network), channel, class_
+
+
+def late_site(network: Network) -> Site | None:
+    """The last feature maps of several cells that are no maps of classes; None where there are none."""
+    maps = [site for site in network.sites if site.is_map and site.shape[1] * site.shape[2] > 1]
+    kinds = {"activation", "add", "concat", "norm"}
+    features = [site for site in maps if site.kind in kinds and site.channels != len(network.categories)]
+    found = features or maps
+    return found[-1] if found else None
+
+
+METHOD = Method(
+    key="occlusion",
+    title="Occlusion",
+    source="Zeiler & Fergus 2013, section 4.2 and figure 7",
+    params=OcclusionParams,
+    run=occlusion,
+    takes=frozenset({"unit"}),
+)
