@@ -12,6 +12,7 @@ from vizapp.engine.observe import observe
 from vizapp.engine.project import project
 from vizapp.engine.rules import Rule
 from vizapp.engine.sites import Unit, survey
+from vizapp.engine.sweep import Sweep
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda:0")
@@ -57,3 +58,29 @@ def test_free_memory_of_the_device_decides_the_chunk() -> None:
     free = free_memory(CUDA)
     assert 0 < free <= torch.cuda.mem_get_info(CUDA)[1]
     assert chunk_size(free, CUDA) == 1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "googlenet", "convnext_tiny"])
+def test_sweeps_are_those_of_the_cpu(name: str) -> None:
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name == "googlenet" else {}
+    module = torchvision.models.get_model(name, weights=None, **options).eval().double().requires_grad_(False)
+    clean, patch = torch.randn(1, 3, 128, 128, dtype=torch.float64), torch.zeros(1, 3, 128, 128, dtype=torch.float64)
+    boxes = [(top, left, top + 16, left + 16) for top in range(-8, 128, 24) for left in range(-8, 128, 24)]
+    expected = Sweep(module, module, clean, patch, boxes).answer(range(len(boxes))).scores
+    sweep = Sweep(module.to(CUDA), module, clean.to(CUDA), patch.to(CUDA), boxes)
+    assert "Only what a square touches" in sweep.facts["evaluation"]
+    torch.testing.assert_close(sweep.answer(range(len(boxes))).scores.cpu(), expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("exact", 1e-5), ("tf32", 1e-2), ("bf16", 5e-2)])
+def test_rounded_sweeps_state_their_error(precision: str, most: float) -> None:
+    torch.manual_seed(0)
+    module = torchvision.models.resnet18(weights=None).eval().requires_grad_(False).to(CUDA)
+    clean, patch = torch.randn(1, 3, 128, 128, device=CUDA), torch.zeros(1, 3, 128, 128, device=CUDA)
+    boxes = [(top, left, top + 16, left + 16) for top in range(-8, 128, 24) for left in range(-8, 128, 24)]
+    sweep = Sweep(module, module, clean, patch, boxes, precision=precision)  # type: ignore[arg-type]
+    places = range(len(boxes))
+    error = (sweep.answer(places).scores.float().softmax(1) - sweep.whole(places).scores.softmax(1)).abs().max()
+    assert error <= most
+    assert ("precision" in sweep.facts) == (precision != "exact")

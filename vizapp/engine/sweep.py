@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +21,9 @@ from vizapp.errors import VizError
 
 Precision = Literal["exact", "tf32", "bf16"]
 TOLERANCE = {torch.float64: 1e-10}  # of probabilities, against whole passes; 1e-5 for all other types
-TOGETHER = 128  # squares whose vectors go through the last linear layers at once
-KINDS = 4  # of rows and of columns of squares, by how much they touch
+TOGETHER = 512  # squares at most whose vectors go through the last linear layers at once
+PATIENCE = 0.7  # seconds of work after which those are run, so that there is something to show
+KINDS = 6  # of rows and of columns of squares, by how much they touch
 WORTH_IT = 1.15  # the least saving of multiply-adds for which windows are cut
 
 
@@ -58,6 +60,7 @@ class Sweep:
         self._planner: Planner | None = None
         self._plans: dict[Any, Plan] = {}
         self._size = 32  # squares per batch
+        self._together = 2 * self._size  # squares that go through the last linear layers at once
         self._alone = False
         self._rows = sorted({(box[0], box[2]) for box in self.boxes})
         self._columns = sorted({(box[1], box[3]) for box in self.boxes})
@@ -81,20 +84,25 @@ class Sweep:
         if self._planner is None:
             yield from in_chunks(places, lambda part: self.answer(part, channel), 1 if self._alone else self._size)
             return
-        for start in range(0, len(places), TOGETHER):
-            part = places[start : start + TOGETHER]
+        start = 0
+        while start < len(places):
+            part = places[start : start + self._together]
+            began = time.perf_counter()
             yield from in_chunks(part, lambda part: self.answer(part, channel), len(part))
+            pace = (time.perf_counter() - began) / len(part)
+            start += len(part)
+            self._together = max(self._size, min(TOGETHER, round(PATIENCE / max(pace, 1e-6))))
 
     def answer(self, places: Sequence[int], channel: int | None = None) -> Answers:
         """The answers at some places, in one batch."""
-        with torch.no_grad(), self._arithmetic():
+        with torch.no_grad(), arithmetic(self._clean.device, self._precision):
             if self._planner is None:
                 return self._by_whole_passes(places, channel)
             return self._by_windows(self._planner, places, channel)
 
     def whole(self, places: Sequence[int], channel: int | None = None) -> Answers:
-        """The same by whole passes over occluded pictures, in the network's own arithmetic."""
-        with torch.no_grad():
+        """The same by whole passes over occluded pictures, in exact arithmetic."""
+        with torch.no_grad(), arithmetic(self._clean.device, "exact"):
             return self._by_whole_passes(places, channel)
 
     def pictures(self, places: Sequence[int]) -> Tensor:
@@ -122,7 +130,7 @@ class Sweep:
     # -------------------------------------------------------------------------------------------------- preparing
 
     def _clean_pass(self) -> tuple[Tensor, Tensor | None]:
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic(self._clean.device, "exact"):
             parts = [self.look(self._clean[p : p + 1]) for p in range(len(self._clean))]
         maps = None if self._site is None else torch.cat([part[1] for part in parts if part[1] is not None])
         return torch.cat([part[0] for part in parts]), maps
@@ -156,6 +164,7 @@ class Sweep:
         self._answer, self._site_value = answer, site
         wanted = {answer} if site is None else {answer, site}
         planner = Planner(first, wanted, self._rows, self._columns, fold)
+        planner.by_index = self._clean.device.type != "cpu"
         work = planner.squares_work()
         places = [(self._rows.index(box[::2]), self._columns.index(box[1::2])) for box in self.boxes]
         self._cells = places
@@ -181,7 +190,7 @@ class Sweep:
 
     def _write(self, script: Script, picture: Tensor) -> tuple[int, int | None]:
         """Run the pass under the script; the numbers of its answer and of the site's value."""
-        with torch.no_grad(), script:
+        with torch.no_grad(), arithmetic(self._clean.device, "exact"), script:
             answer = script.number(self._scores(script.picture))
         if self._site is None:
             return answer, None
@@ -192,15 +201,15 @@ class Sweep:
 
     def _judge(self, expected: Answers, found: Answers) -> None:
         """Keep the plan if it gave what whole passes give; say how near it came."""
-        deviation = float((expected.scores.softmax(1) - found.scores.softmax(1)).abs().max())
-        scale = max(1e-30, float(expected.scores.abs().max()))
-        of_scores = float((expected.scores - found.scores).abs().max()) / scale
+        right, given = expected.scores.double(), found.scores.double()
+        deviation = float((right.softmax(1) - given.softmax(1)).abs().max())
+        of_scores = float((right - given).abs().max()) / max(1e-30, float(right.abs().max()))
         tolerance = TOLERANCE.get(self._clean.dtype, 1e-5)
         exact = self._precision == "exact"
         if exact and not (deviation <= tolerance and of_scores <= 100 * tolerance):
             self._whole_passes(f"windows gave probabilities that are off by {deviation:.1e}")
             return
-        until = f"whole maps from {self._frontier} on" if self._frontier else "windows to the end"
+        until = f"until {self._frontier}" if self._frontier else "to the end"
         self.facts["evaluation"] = (
             f"Only what a square touches is recomputed, {until}: {1 / self.bound:.0%} of the multiply-adds. Tried on "
             f"{len(expected.places)} squares against whole passes: probabilities differ by at most {deviation:.1e}."
@@ -240,8 +249,13 @@ class Sweep:
             row, column = self._cells[places[n] % len(self.boxes)]
             return self._kinds[0][row], self._kinds[1][column]
 
-        ordered = sorted(range(len(places)), key=kind)
-        return [ordered[start : start + self._size] for start in range(0, len(ordered), self._size)]
+        groups: list[list[int]] = []
+        for n in sorted(range(len(places)), key=kind):
+            full = not groups or len(groups[-1]) >= self._size
+            if full or (kind(groups[-1][0]) != kind(n) and len(groups[-1]) >= self._size // 2):
+                groups.append([])
+            groups[-1].append(n)
+        return groups
 
     def _started(self, planner: Planner, places: Sequence[int]) -> Run:
         """A run of those squares, with what they show of the pictures."""
@@ -297,10 +311,21 @@ class Sweep:
         picture, box = divmod(place, len(self.boxes))
         return picture, self.boxes[box]
 
-    def _arithmetic(self) -> Any:
-        if self._precision == "bf16":
-            return torch.autocast(self._clean.device.type, torch.bfloat16)
-        return nullcontext()
+
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """How products are rounded inside the block: "exact" is the type's own precision, also where a GPU would take TF32."""
+    if device.type != "cuda":
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+        return
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _clipped(box: Box, height: int, width: int) -> Box:
@@ -325,9 +350,22 @@ def _together(runs: list[Run]) -> Run:
 
 
 def _kinds(work: np.ndarray) -> list[int]:
-    """Rows (or columns) of squares in `KINDS` kinds of like work."""
+    """Rows (or columns) of squares in at most `KINDS` kinds, so that the least is computed in vain.
+
+    All squares of a kind get windows as large as the largest needs; the best cuts of the sorted rows are searched.
+    """
     order = np.argsort(work, kind="stable")
-    kinds = np.empty(len(work), int)
-    for kind, members in enumerate(np.array_split(order, min(KINDS, len(work)))):
-        kinds[members] = kind
-    return [int(kind) for kind in kinds]
+    ranked, count = work[order], len(work)
+    best = np.full((KINDS + 1, count + 1), np.inf)
+    cut = np.zeros((KINDS + 1, count + 1), int)
+    best[0, 0] = 0
+    for kinds in range(1, KINDS + 1):
+        for end in range(1, count + 1):
+            costs = best[kinds - 1, :end] + (end - np.arange(end)) * ranked[end - 1]
+            cut[kinds, end] = int(costs.argmin())
+            best[kinds, end] = costs[cut[kinds, end]]
+    answer, end = np.zeros(count, int), count
+    for kinds in range(int(best[:, count].argmin()), 0, -1):
+        answer[order[cut[kinds, end] : end]] = kinds
+        end = cut[kinds, end]
+    return [int(kind) for kind in answer]

@@ -22,7 +22,10 @@ POINTWISE = frozenset({
     "neg", "abs", "exp", "sqrt", "square", "rsqrt", "float", "double", "type_as",
 })  # fmt: skip
 CASTS = frozenset({"float", "double", "type_as"})  # may give back what they got
-SAME = frozenset({"dropout", "feature_dropout", "contiguous", "clone", "detach", "alpha_dropout"})
+SAME = frozenset({
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "contiguous",
+    "clone", "detach",
+})  # fmt: skip
 JOINING = frozenset({"cat", "concat", "concatenate"})
 TWO = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum"})
 FRESH = frozenset({
@@ -534,7 +537,7 @@ def _pooled(plan: Plan, step: Step) -> Operate | None:
             clean[p, :, frame.tops[r] : frame.tops[r] + h, frame.lefts[c] : frame.lefts[c] + w].sum((1, 2))
             for p, r, c in zip(run.pictures, run.rows, run.columns, strict=True)
         ])  # [N C]  # fmt: skip
-        change = (window.sum((2, 3)) - before) / cells
+        change = (window.to(clean.dtype).sum((2, 3)) - before) / cells
         return [(clean.mean((2, 3))[run.pictures] + change).reshape(run.squares, *shape[1:])]
 
     return operate

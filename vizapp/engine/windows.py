@@ -129,8 +129,13 @@ class Run:
         shape[0], shape[ya], shape[xa] = self.squares, *size
         layout = torch.channels_last if frame.axes == (2, 3) and clean.ndim == 4 else torch.contiguous_format
         out = torch.empty(shape, dtype=window.dtype, device=window.device, memory_format=layout)
-        for n, (p, t, s) in enumerate(zip(self.pictures, tops, lefts, strict=True)):
-            out[n].copy_(clean[p].narrow(ya - 1, t, size[0]).narrow(xa - 1, s, size[1]))
+        if not self.plan.by_index:
+            for n, (p, t, s) in enumerate(zip(self.pictures, tops, lefts, strict=True)):
+                out[n].copy_(clean[p].narrow(ya - 1, t, size[0]).narrow(xa - 1, s, size[1]))
+        else:  # one launch instead of one per square
+            views = clean.unfold(ya, size[0], 1).unfold(xa, size[1], 1).movedim((ya, xa), (1, 2))
+            where = (torch.tensor(each, device=window.device) for each in (self.pictures, tops, lefts))
+            out.copy_(views[tuple(where)].movedim((-2, -1), (ya, xa)))
         for begin, end in _alike(down, right):
             y, x = down[begin], right[begin]
             y0, y1, x0, x1 = max(y, 0), min(y + frame.size[0], size[0]), max(x, 0), min(x + frame.size[1], size[1])
@@ -181,6 +186,7 @@ class Plan:
     work: int = 0
     full_work: int = 0
     frontier: str = ""
+    by_index: bool = False  # cut windows out by an index, as on a GPU
     padded_maps: dict[Any, Tensor] = field(default_factory=dict)
 
     def padded(self, value: int, pads: tuple[int, int, int, int], fill: float) -> Tensor:
@@ -212,7 +218,8 @@ class Plan:
 class Planner:
     """Makes plans for the pass in `script`, up to the `wanted` values, for squares at some rows and columns of pixels.
 
-    `reads` fills up with the values whose clean maps the plans need; `clean` is where they are looked up.
+    `clean` is where the plans look up clean maps: the caller puts those of all `touched` values in. `by_index` says how
+    windows are cut out of them: each by a slice, which is best on a CPU, or all by one index.
     """
 
     def __init__(
@@ -223,6 +230,7 @@ class Planner:
         self.shapes = script.shapes
         self.clean: dict[int, Tensor] = {}
         self.padded: dict[Any, Tensor] = {}
+        self.by_index = False
         self.touched = {
             value: found
             for value, shape in enumerate(self.shapes)
@@ -239,7 +247,10 @@ class Planner:
         Raises:
             Unrepeatable: an operation cannot be run on many pictures at once.
         """
-        plan = Plan(self.steps, self.shapes, clean=self.clean, last_use=self.last_use, padded_maps=self.padded)
+        plan = Plan(
+            self.steps, self.shapes, clean=self.clean, last_use=self.last_use, by_index=self.by_index,
+            padded_maps=self.padded,
+        )  # fmt: skip
         plan.frames[0] = self.touched[0].frame(rows, columns)
         for place, step in enumerate(self.steps):
             self._add(plan, place, step, rows, columns)
@@ -269,8 +280,9 @@ class Planner:
         else:
             operate = whole_rule(plan, step, place)
             if windowed and not plan.frontier:
-                why = "windows cover the map" if frames and area >= WHOLE else "not local"
-                plan.frontier = f"{step.name} ({step.operation}, {why})"
+                covered = area >= WHOLE and any(max(frame.length) > 1 for frame in frames.values())
+                why = "windows cover the map" if covered else "not local"
+                plan.frontier = f"{step.name} ({why})"
             area = 1.0
         plan.operations.append(operate)
         plan.work += round(self.work[place] * area)

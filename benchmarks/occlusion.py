@@ -1,0 +1,126 @@
+"""A square slid over a photo: our sweep, our own whole passes, and Captum's `Occlusion`, same places, same network.
+
+`bound` is arithmetic: multiply-adds of a whole pass over those of the cells that a square touches, on the mean of all
+places. The slower sides repeat the same work for each place, so they are timed on some of the places and scaled.
+
+    python benchmarks/occlusion.py [--network vgg16] [--window 32] [--stride 8] [--places 96]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+import torchvision
+from captum.attr import Occlusion
+from torch import Tensor, nn
+
+from vizapp.engine.sweep import Answers, Sweep
+from vizapp.methods.occluder import coarse_to_fine, positions
+
+NETWORKS = ["vgg16", "squeezenet1_0", "alexnet", "resnet50", "resnet18", "googlenet"]
+BATCHES = (4, 16, 32)  # of Captum, and of our whole passes
+
+
+def built(name: str, device: torch.device) -> nn.Module:
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name == "googlenet" else {}
+    return torchvision.models.get_model(name, weights=None, **options).eval().requires_grad_(False).to(device)
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def captums(module: nn.Module, picture: Tensor, window: int, device: torch.device) -> tuple[float, int]:
+    """Seconds per place at its best `perturbations_per_eval`, on squares side by side; each place is the same work."""
+    tool, places = Occlusion(module), (-(-(picture.shape[2] - window) // window) + 1) ** 2
+    found = {}
+    for size in BATCHES:
+        work = lambda size=size: tool.attribute(  # noqa: E731
+            picture, (3, window, window), (3, window, window), 0.0, target=0, perturbations_per_eval=size
+        )
+        found[size] = timed(work, device) / places
+    best = min(found, key=lambda size: found[size])
+    return found[best], best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", nargs="+", default=NETWORKS)
+    parser.add_argument("--window", type=int, default=32)
+    parser.add_argument("--stride", type=int, default=8)
+    parser.add_argument("--places", type=int, default=64, help="places that the whole passes are timed on")
+    parser.add_argument("--precision", choices=["exact", "tf32", "bf16"], default="exact")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    square = f"square {options.window}, stride {options.stride}, {options.precision}"
+    print(f"{name}, torch {torch.__version__}, 224 x 224, {square}, float32, random weights")
+    print(
+        f"{'network':14} {'ours':>8} {'coarse':>7} {'whole':>9} {'Captum':>9} {'(at)':>4} {'bound':>6} {'ratio':>6} "
+        f"{'of it':>6} {'to Captum':>9} {'deviation':>9}"
+    )
+    for network in options.network:
+        compare(network, options, device)
+
+
+def compare(name: str, options: argparse.Namespace, device: torch.device) -> None:
+    plain = built(name, device)
+    module = built(name, device).to(memory_format=torch.channels_last)  # as `vizapp.load` lays it out
+    picture = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device)
+    own = picture.contiguous(memory_format=torch.channels_last)
+    where = positions((224, 224), (options.window, options.window), options.stride)
+    boxes = [tuple(box) for box in where.boxes.reshape(-1, 4).tolist()]
+    turns = coarse_to_fine(where.shape)
+
+    def make() -> Sweep:
+        return Sweep(module, module, own, torch.zeros_like(own), boxes, precision=options.precision)
+
+    found: list[Answers] = []
+    with torch.no_grad():
+        module(own.expand(8, -1, -1, -1))
+        list(make().batches(turns[0]))  # the first convolutions of a process are slow
+    started = time.perf_counter()
+    sweep = make()
+    for number, turn in enumerate(turns):
+        found += sweep.batches(turn)
+        if number == 0:
+            coarse = time.perf_counter() - started
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    ours = time.perf_counter() - started
+
+    step = max(1, len(boxes) // options.places)
+    tried = list(range(0, len(boxes), step))[: options.places]
+    by_size = {}
+    for size in BATCHES:
+        parts = [tried[start : start + size] for start in range(0, len(tried), size)][:2]
+        by_size[size] = timed(lambda parts=parts: [sweep.whole(part) for part in parts], device) / sum(map(len, parts))
+    whole = min(by_size.values()) * len(boxes)
+    with torch.no_grad():
+        captum, best = captums(plain, picture, options.window, device)
+    captum *= len(boxes)
+
+    scores = {place: row for answers in found for place, row in zip(answers.places, answers.scores, strict=True)}
+    expected = sweep.whole(tried).scores.softmax(1)
+    ours_there = torch.stack([scores[place] for place in tried]).softmax(1)
+    deviation = float((expected - ours_there).abs().max())
+    ratio = whole / ours
+    print(
+        f"{name:14} {ours:7.2f}s {coarse:6.2f}s {whole:8.1f}s {captum:8.1f}s {best:4} {sweep.bound:6.2f} {ratio:6.2f} "
+        f"{ratio / sweep.bound:6.0%} {captum / ours:9.2f} {deviation:9.1e}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

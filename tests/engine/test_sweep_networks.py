@@ -1,0 +1,82 @@
+"""Sweeps over the networks of the zoo against whole passes: odd sizes, odd strides, squares over the border."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from vizapp.engine.sweep import Sweep
+
+WINDOWED = [
+    "vgg16", "squeezenet1_0", "alexnet", "resnet18", "resnet50", "googlenet", "densenet121", "mobilenet_v2", "inception_v3",
+    "convnext_tiny", "regnet_x_400mf", "shufflenet_v2_x0_5",
+]  # fmt: skip
+WHOLE = ["mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "vit_b_16"]  # gates in the middle, attention
+
+
+def built(name: str, dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+    module = torchvision.models.get_model(name, weights=None, **options)
+    if name == "vit_b_16":  # torchvision begins its head with zeros
+        nn.init.normal_(module.heads.head.weight)
+    return module.to(dtype).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def check(
+    name: str, size: tuple[int, int], window: tuple[int, int], stride: int, dtype: torch.dtype, places: int
+) -> str:
+    """Compare some places, the corners among them, and return how the sweep was done."""
+    module = built(name, dtype)
+    noise = torch.Generator().manual_seed(1)
+    clean = torch.randn(1, 3, *size, generator=noise, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    patch = torch.randn(1, 3, *size, generator=noise, dtype=dtype)
+    boxes = [
+        (top, left, top + window[0], left + window[1])
+        for top in range(-stride, size[0], stride)
+        for left in range(-stride // 2, size[1], stride)
+    ]
+    sweep = Sweep(module, module, clean, patch, boxes)
+    last = len(boxes) - 1
+    chosen = [0, last, *torch.randperm(last, generator=noise)[: places - 2].tolist()]
+    found = sweep.answer(chosen).scores.softmax(1)
+    for place, row in zip(chosen, found, strict=True):
+        expected = whole_pass(module, clean, patch, boxes[place])
+        assert float((row - expected).abs().max()) <= (1e-10 if dtype == torch.float64 else 1e-5)
+        assert expected[row.argmax()] >= expected.max() - 1e-6, "the label"
+    del module
+    gc.collect()
+    return sweep.facts["evaluation"]
+
+
+def whole_pass(module: nn.Module, clean: Tensor, patch: Tensor, box: tuple[int, ...]) -> Tensor:
+    occluded = clean.clone()
+    rows, columns = slice(max(box[0], 0), max(box[2], 0)), slice(max(box[1], 0), max(box[3], 0))
+    occluded[:, :, rows, columns] = patch[:, :, rows, columns]
+    with torch.no_grad():
+        return module(occluded)[0].softmax(0)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_0", "resnet18", "shufflenet_v2_x0_5"])
+def test_small_networks_of_the_zoo(name: str) -> None:
+    assert "Only what a square touches" in check(name, (131, 97), (15, 21), 13, torch.float64, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WINDOWED)
+def test_networks_that_are_done_by_windows(name: str) -> None:
+    size = (235, 219)
+    assert "Only what a square touches" in check(name, size, (32, 33), 17, torch.float64, 6)
+    assert "Only what a square touches" in check(name, size, (32, 33), 17, torch.float32, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_networks_that_need_whole_passes_say_so(name: str) -> None:
+    size = (224, 224) if name == "vit_b_16" else (161, 143)
+    for dtype in (torch.float64, torch.float32):
+        assert "whole pass" in check(name, size, (32, 33), 17, dtype, 4)

@@ -1,0 +1,49 @@
+"""Films read back as what was written."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from vizapp.media.film import to_gif, to_mp4
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+
+
+def frames(height: int, width: int) -> list[np.ndarray]:
+    return [np.full((height, width, 3), colour, np.uint8) for colour in COLOURS]
+
+
+def test_a_gif_has_the_frames_in_order_and_repeats() -> None:
+    with Image.open(BytesIO(to_gif(frames(20, 31), per_second=10))) as film:
+        assert (film.n_frames, film.size, film.info["loop"]) == (4, (31, 20), 0)
+        for number, colour in enumerate(COLOURS):
+            film.seek(number)
+            assert film.convert("RGB").getpixel((5, 5)) == colour
+            assert film.info["duration"] == 100
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 47)])
+def test_an_mp4_has_the_frames_in_order(height: int, width: int, tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(to_mp4(frames(height, width), per_second=8))
+    film = cv2.VideoCapture(str(path))
+    assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(8)
+    for colour in COLOURS:
+        there, bgr = film.read()
+        assert there
+        assert bgr.shape == (height + height % 2, width + width % 2, 3)
+        assert np.abs(bgr[5, 5, ::-1].astype(int) - colour).max() < 12, "compressed, but the same colour"
+    assert not film.read()[0]
+
+
+@pytest.mark.parametrize("write", [to_gif, to_mp4])
+def test_frames_of_different_size_are_refused(write) -> None:
+    for wrong in ([], [*frames(20, 20), *frames(20, 22)], [np.zeros((20, 20), np.uint8)], [np.zeros((9, 9, 3))]):
+        with pytest.raises(ValueError, match="of one size"):
+            write(wrong)

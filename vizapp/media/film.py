@@ -1,0 +1,60 @@
+"""Pictures one after the other, as a GIF or an MP4 file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from vizapp.errors import VizError
+
+
+def to_gif(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
+    """A GIF file of frames, each uint8 `[H W 3]` of one size, that repeats for ever; 256 colours per frame.
+
+    A GIF counts time in hundredths of a second: `per_second` is rounded to what that allows, 50 at most.
+    """
+    from PIL import Image
+
+    _check(frames)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    file = BytesIO()
+    each = max(20, round(100 / per_second) * 10)  # milliseconds; players take less for a mistake and go slowly
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=each, loop=0, optimize=False)
+    return file.getvalue()
+
+
+def to_mp4(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
+    """An MP4 file (MPEG-4 video) of frames, each uint8 `[H W 3]` of one size.
+
+    Sides of an odd number of pixels are prolonged by one, which the format needs.
+
+    Raises:
+        VizError: this installation of OpenCV cannot write films.
+    """
+    import cv2
+
+    _check(frames)
+    height, width = (side + side % 2 for side in frames[0].shape[:2])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), per_second, (width, height))
+        try:
+            if not writer.isOpened():
+                raise VizError("OpenCV cannot write MP4 films on this machine; take the GIF.")
+            for frame in frames:
+                around = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
+                writer.write(cv2.cvtColor(np.pad(frame, around, "edge"), cv2.COLOR_RGB2BGR))
+        finally:
+            writer.release()
+        return path.read_bytes()
+
+
+def _check(frames: Sequence[np.ndarray]) -> None:
+    shapes = {(frame.shape, str(frame.dtype)) for frame in frames}
+    shape, kind = next(iter(shapes), ((), ""))
+    if len(shapes) != 1 or kind != "uint8" or len(shape) != 3 or shape[2] != 3:
+        raise ValueError(f"a film is made of uint8 [H W 3] of one size, not {sorted(map(str, shapes))}")
