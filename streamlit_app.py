@@ -26,6 +26,13 @@ show(
                 state.DATA, state.SITES, state.LAYER, state.CHANNEL, state.SORT, state.SEED, state.GROUP, state.PAGE,
             ),
         ),
+        Row(
+            "occlusion.py", "Occlusion", ":material/filter_none:",
+            (
+                state.WAY, state.WINDOW, state.STRIDE, state.MAP, state.CLASS, state.SHOWN, state.POSITION,
+                state.SECOND_PICTURE, state.SECOND_NETWORK, state.SECOND_WEIGHTS,
+            ), method="occlusion",
+        ),
         Row("about.py", "About", ":material/info:"),
     ]
 )  # fmt: skip

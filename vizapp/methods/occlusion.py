@@ -143,6 +143,11 @@ class Occlusion:
             "finished": finished,
         }
 
+    @property
+    def clean_logits(self) -> np.ndarray:
+        """Of all classes, for the picture without the square: float64 `[classes]`."""
+        return self._clean_logits
+
     def shown(self, row: int, column: int) -> np.ndarray:
         """The picture with the square at that cell: uint8 `[H W 3]`."""
         return occluded(self.seen, self.params, self.positions, row, column)

@@ -46,11 +46,16 @@ def buttons(key: str, files: Sequence[File]) -> None:
             )  # fmt: skip
 
 
-def row(key: str, name: str, pictures: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
-    """A row of buttons: a PNG per picture, and the arrays. `key` begins the widget keys, `name` the file names."""
-    files = [
+def row(
+    key: str, name: str, pictures: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], files: Sequence[File] = (),
+) -> None:  # fmt: skip
+    """A row of buttons: a PNG per picture, the arrays, further files.
+
+    `key` begins the widget keys, `name` the names of the pictures and the arrays.
+    """
+    given = [
         File(f"{title} PNG", file_name(name, title.lower()) + ".png", "image/png", partial(to_png, pixels))
         for title, pixels in pictures.items()
     ]
-    files.append(File("Arrays NPZ", file_name(name) + ".npz", "application/octet-stream", partial(npz, arrays)))
-    buttons(key, files)
+    given.append(File("Arrays NPZ", file_name(name) + ".npz", "application/octet-stream", partial(npz, arrays)))
+    buttons(key, [*given, *files])

@@ -61,7 +61,8 @@ def _read_address(rows: list[Row]) -> None:
     from vizapp.media.samples import sample_names
 
     more = [choice for row in rows for choice in row.carried]
-    state.read_address({"network": networks.labels(), "picture": sample_names()}, more)
+    nets, samples = networks.labels(), sample_names()
+    state.read_address({"network": nets, "picture": samples, "network2": nets, "picture2": samples}, more)
 
 
 def network_and_picture() -> tuple[Network, Picture] | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
 _SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
+_SOURCES_OF = {"published": "default", "random": "none"}  # weights as chosen, and as `load` takes them
 CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
 
 
@@ -106,14 +107,39 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
 def current() -> Network | None:
     """The chosen network, or None when a sentence in its place says why there is none."""
     name, weights = state.get(state.NETWORK), state.get(state.WEIGHTS)
-    device = state.get(state.DEVICE)
-    if device == "auto":
-        device = settings().device
     given = st.session_state.get(state.CHECKPOINT)
     if weights == "file" and given is None:
         notices.hint("Give a checkpoint of this network in the sidebar, or choose other weights.")
         return None
-    source = given[0] if weights == "file" and given else "none" if weights == "random" else "default"
+    network = _open(name, given[0] if weights == "file" and given else _SOURCES_OF[weights])
+    if network is None and weights != "random":
+        _offer_random(state.WEIGHTS)
+    return network
+
+
+def second() -> Network | None:
+    """The network chosen to compare with, or None when none is chosen or a sentence says why it cannot be had."""
+    name, weights = state.get(state.SECOND_NETWORK), state.get(state.SECOND_WEIGHTS)
+    if name is None:
+        return None
+    network = _open(name, _SOURCES_OF[weights])
+    if network is None and weights != "random":
+        _offer_random(state.SECOND_WEIGHTS)
+    return network
+
+
+def _offer_random(choice: state.Choice) -> None:
+    st.button(
+        "Go on with random weights", key=f"{choice.name}.go_on", on_click=state.put, args=(choice, "random"),
+        help="The same layers, untrained: good for looking at shapes and receptive fields.",
+    )  # fmt: skip
+
+
+def _open(name: str, source: str) -> Network | None:
+    """A network of the zoo; `source` is what `load` takes as weights."""
+    device = state.get(state.DEVICE)
+    if device == "auto":
+        device = settings().device
 
     def opening(tick: Tick) -> Network:
         from vizapp.zoo import load
@@ -122,19 +148,13 @@ def current() -> Network | None:
         assert network.digest, "computed here, because hashing the weights of a large network takes a while"
         return network
 
-    network = answers.compute(
+    return answers.compute(
         ("network", name, source, device),
         opening,
         size=lambda opened: sum(p.numel() * p.element_size() for p in opened.module.parameters()),
         title=f"Opening {name}",
         shelf=opened(),
     )
-    if network is None and weights != "random":
-        st.button(
-            "Go on with random weights", key="weights.go_on", on_click=state.put, args=(state.WEIGHTS, "random"),
-            help="The same layers, untrained: good for looking at shapes and receptive fields.",
-        )  # fmt: skip
-    return network
 
 
 def sites(network: Network) -> tuple[Site, ...]:

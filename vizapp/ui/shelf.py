@@ -50,3 +50,8 @@ class Shelf(Generic[Value]):
                 gone.append(old)
                 total -= size
             return gone
+
+    def drop(self, key: Key) -> None:
+        """Let go of the value, if it is there."""
+        with self._lock:
+            self._values.pop(key, None)

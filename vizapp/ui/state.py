@@ -84,17 +84,25 @@ DATA = Choice("data", None)  # None: a collection that suits the network; else a
 SITES = Choice("layers", (), _names)  # of a gallery; none: those that suit
 SORT = Choice("sort", "random", _one_of("random", "strength", "selectivity", "dead", "number"))
 SEED = Choice("seed", 1, _whole(0))
-GROUP = Choice("class", None)
+GROUP = Choice("group", None)  # a class of the data
 PAGE = Choice("sheet", 1, _whole(1))
+WAY = Choice("way", "sweep", _one_of("sweep", "hand"))
+WINDOW = Choice("window", None, _whole(1))  # None here and below: what suits the network
+STRIDE = Choice("stride", None, _whole(1))
+MAP = Choice("map", None, _whole(0))
+CLASS = Choice("class", None, _whole(0))
+SHOWN = Choice("shown", "probability", _one_of("probability", "logit", "pixels"))
+POSITION = Choice("position", None, _cell)
+SECOND_PICTURE = Choice("picture2", None)
+SECOND_NETWORK = Choice("network2", None)
+SECOND_WEIGHTS = Choice("weights2", "published", _one_of("published", "random"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
-_LISTED = (
-    NETWORK, WEIGHTS, SAMPLE, DATA, SITES, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER, SCALE, VIEW, MODE, PART, CONTRAST,
-    SORT, SEED, GROUP, PAGE,
-)  # fmt: skip
-CHOICES = {choice.name: choice for choice in _LISTED}
+# Everything above in its order (a network lets go of the layer before the layer is read), but for the device.
+CHOICES = {choice.name: choice for choice in list(globals().values()) if isinstance(choice, Choice)}
+del CHOICES[DEVICE.name]
 _LETS_GO = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE), LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE),
-    SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,),
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION), LAYER: (CHANNEL, CELL, PAGE),
+    DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), WINDOW: (POSITION,), STRIDE: (POSITION,),
 }  # fmt: skip
 
 # Plain keys without a place in addresses.
@@ -105,6 +113,8 @@ KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
 UPLOAD = "data.upload"  # the uploaded file that became the data
 READ = "data.read"  # how often the person had the data listed anew
 PASSES = "gallery.passes"  # the galleries that this session wants to be built
+MASK = "occlusion.mask"  # (height, width, base64 of the packed bits), as it was drawn last
+_WANTED = "occlusion.wanted"  # names of long sweeps that the person has started
 _NOTES = "notes"  # sentences to show once
 _CANCELLED = "cancelled"  # names of questions that are not to be started again by themselves
 _ADDRESS = "address"  # what the address said when it was last read or written
@@ -205,3 +215,13 @@ def allow(name: str) -> None:
 def is_cancelled(name: str) -> bool:
     """Whether the question waits until the person asks again."""
     return name in st.session_state.get(_CANCELLED, set())
+
+
+def want(name: str) -> None:
+    """The person has started this long piece of work."""
+    st.session_state.setdefault(_WANTED, set()).add(name)
+
+
+def is_wanted(name: str) -> bool:
+    """Whether the person has started it."""
+    return name in st.session_state.get(_WANTED, set())

@@ -1,0 +1,189 @@
+// Maps of one sweep beside the photo, linked: pointing at a cell of any of them shows the square on the photos and the cell in all maps.
+// data: {groups: [group], label}, a group per sweep: {title, photo, size: [height, width], grid: [rows, columns], tops: [pixel], lefts: [pixel],
+//   square: [height, width], fill: CSS colour or null, inverse, cell: [row, column] or null, photoTitle, maps: [map], names: {class: [name, colour]},
+//   legend: [{name, colour, note}], ramp}
+// map: {letter, title, picture, kind: "number" | "percent" | "class" | "pixels", grid?: [rows, columns], values?: base64 float32, low?, high?}
+// A click on a cell sends its [row, column] in the first group: trigger "cell".
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(name, className, parent, content) {
+  const made = document.createElement(name);
+  made.className = className;
+  if (content !== undefined) made.textContent = content;
+  parent.appendChild(made);
+  return made;
+}
+
+function rectangle(className, parent, [top, left, bottom, right]) {
+  const made = document.createElementNS(SVG, "rect");
+  made.setAttribute("class", className);
+  for (const [key, value] of Object.entries({ x: left, y: top, width: Math.max(right - left, 0.01), height: Math.max(bottom - top, 0.01) }))
+    made.setAttribute(key, value);
+  parent.appendChild(made);
+  return made;
+}
+
+const floats = (base64) => new Float32Array(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)).buffer);
+const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
+const fixed = (value) => {
+  const size = Math.abs(value);
+  if (!Number.isFinite(value)) return "–";
+  if (size >= 1e5 || (size !== 0 && size < 1e-3)) return value.toExponential(2);
+  return size >= 100 ? value.toFixed(0) : value.toPrecision(3);
+};
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+
+// What is there already is kept and changed, so that nothing flashes while maps sharpen.
+function build(root, group, linked) {
+  const node = { root: element("section", "group", root), panels: [] };
+  if (linked) node.title = element("div", "title", node.root);
+  node.row = element("div", "row", node.root);
+  for (let index = 0; index <= group.maps.length; index++) {
+    const panel = { root: element("figure", "panel", node.row) };
+    const head = element("figcaption", "head", panel.root);
+    panel.letter = element("b", "", head);
+    panel.name = element("span", "", head);
+    panel.picture = element("div", "picture", panel.root);
+    panel.image = element("img", "", panel.picture);
+    panel.image.draggable = false;
+    panel.marks = document.createElementNS(SVG, "svg");
+    panel.marks.setAttribute("preserveAspectRatio", "none");
+    panel.picture.appendChild(panel.marks);
+    panel.below = element("div", "below", panel.root);
+    panel.value = element("div", "value", panel.root);
+    node.panels.push(panel);
+  }
+  node.legend = element("div", "legend", node.root);
+  return node;
+}
+
+function fill(node, group) {
+  const [height, width] = group.size;
+  if (node.title) node.title.textContent = group.title;
+  node.panels.forEach((panel, index) => {
+    const map = index ? group.maps[index - 1] : null;
+    panel.letter.textContent = map ? map.letter : "(a)";
+    panel.name.textContent = map ? map.title : group.photoTitle;
+    panel.name.title = panel.name.textContent;
+    panel.picture.style.aspectRatio = `${width} / ${height}`;
+    panel.marks.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const source = map ? map.picture : group.photo;
+    panel.picture.classList.toggle("empty", !source);
+    panel.image.hidden = !source;
+    if (source && panel.image.getAttribute("src") !== source) panel.image.src = source;
+    panel.image.className = (map && map.grid) || width < 64 ? "coarse" : "";
+    panel.image.alt = `${panel.letter.textContent} ${panel.name.textContent}`;
+    panel.values = map && map.values ? floats(map.values) : null;
+    panel.below.replaceChildren();
+    if (map && map.low !== undefined) {
+      const show = map.kind === "percent" ? percent : fixed;
+      element("span", "", panel.below, show(map.low));
+      element("img", "", panel.below).src = group.ramp;
+      element("span", "", panel.below, show(map.high));
+    }
+  });
+  node.legend.replaceChildren();
+  for (const entry of group.legend) {
+    const item = element("span", "entry", node.legend);
+    element("i", "", item).style.background = entry.colour;
+    element("span", "", item, entry.name);
+    element("small", "", item, entry.note);
+  }
+}
+
+// The value of a map at the middle of a cell of the sweep.
+function told(panel, map, group, [row, column]) {
+  if (!panel.values) return "";
+  const [rows, columns] = map.grid || group.size;
+  const y = within(Math.floor(map.grid ? row : group.tops[row] + group.square[0] / 2), rows);
+  const x = within(Math.floor(map.grid ? column : group.lefts[column] + group.square[1] / 2), columns);
+  const value = panel.values[y * columns + x];
+  if (map.kind === "class") return (group.names[value] || [String(value)])[0];
+  return map.kind === "percent" ? percent(value) : fixed(value);
+}
+
+function mark(node, group, cell, className) {
+  const [height, width] = group.size, [rows, columns] = group.grid;
+  node.panels.forEach((panel, index) => {
+    panel.marks.replaceChildren();
+    panel.value.textContent = "";
+    if (!cell) return;
+    const [row, column] = cell, map = index ? group.maps[index - 1] : null;
+    if (map && map.grid) {
+      const box = [row * height / rows, column * width / columns, (row + 1) * height / rows, (column + 1) * width / columns];
+      rectangle("under", panel.marks, box);
+      rectangle(`cell ${className}`, panel.marks, box);
+    } else {
+      const top = group.tops[row], left = group.lefts[column];
+      const box = [Math.max(top, 0), Math.max(left, 0), Math.min(top + group.square[0], height), Math.min(left + group.square[1], width)];
+      if (!map && group.fill && !group.inverse) rectangle("cover", panel.marks, box).style.fill = group.fill;
+      rectangle("under", panel.marks, box);
+      rectangle(`square ${className}`, panel.marks, box);
+    }
+    if (map) panel.value.textContent = told(panel, map, group, cell);
+    else panel.value.textContent = `row ${row}, column ${column}`;
+  });
+}
+
+// The cell whose square has its middle nearest to a point.
+const nearest = (starts, side, point) => starts.reduce((best, start, n) => Math.abs(start + side / 2 - point) < Math.abs(starts[best] + side / 2 - point) ? n : best, 0);
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const root = parentElement.querySelector(".root");
+  if (!data) return;
+  const groups = data.groups;
+  const layout = JSON.stringify(groups.map((group) => group.maps.map((map) => map.letter)));
+  if (root.__layout !== layout) {
+    root.replaceChildren();
+    root.__nodes = groups.map((group) => build(root, group, groups.length > 1));
+    root.__layout = layout;
+    root.__place = null;
+  }
+  const nodes = root.__nodes;
+  nodes.forEach((node, n) => fill(node, groups[n]));
+
+  // A place is said as a share of the grid, so that sweeps of different grids can be compared.
+  const cellAt = (group, [down, across]) => [within(Math.floor(down * group.grid[0]), group.grid[0]), within(Math.floor(across * group.grid[1]), group.grid[1])];
+  const placeOf = (group, [row, column]) => [(row + 0.5) / group.grid[0], (column + 0.5) / group.grid[1]];
+  const first = groups[0];
+  const draw = () => {
+    const place = root.__place || (first.cell ? placeOf(first, first.cell) : null);
+    nodes.forEach((node, n) => mark(node, groups[n], place && cellAt(groups[n], place), root.__place ? "hover" : "chosen"));
+  };
+  draw();
+
+  nodes.forEach((node, n) => {
+    const group = groups[n];
+    let cursor = null;
+    node.panels.forEach((panel, index) => {
+      const over = (event) => {
+        const box = panel.picture.getBoundingClientRect();
+        const down = (event.clientY - box.top) / box.height, across = (event.clientX - box.left) / box.width;
+        if (index && group.maps[index - 1].grid) return cellAt(group, [down, across]);
+        return [nearest(group.tops, group.square[0], down * group.size[0]), nearest(group.lefts, group.square[1], across * group.size[1])];
+      };
+      panel.picture.onmousemove = (event) => { root.__place = placeOf(group, over(event)); draw(); };
+      panel.picture.onclick = (event) => setTriggerValue("cell", cellAt(first, placeOf(group, over(event))));
+    });
+    node.row.onmouseleave = () => { root.__place = null; draw(); };
+    node.row.tabIndex = 0;
+    node.row.setAttribute("role", "application");
+    node.row.setAttribute("aria-label", `${group.title}: ${group.grid[0]} by ${group.grid[1]} positions of the square; arrow keys move, Enter chooses`);
+    node.row.onblur = () => { cursor = null; root.__place = null; draw(); };
+    node.row.onkeydown = (event) => {
+      const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      if (step) {
+        const from = cursor || group.cell || group.grid.map((count) => Math.floor(count / 2));
+        cursor = [within(from[0] + step[0], group.grid[0]), within(from[1] + step[1], group.grid[1])];
+        root.__place = placeOf(group, cursor);
+        draw();
+        event.preventDefault();
+      } else if (event.key === "Enter" && cursor) {
+        setTriggerValue("cell", cellAt(first, placeOf(group, cursor)));
+        event.preventDefault();
+      }
+    };
+  });
+}

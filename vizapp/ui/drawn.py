@@ -1,0 +1,118 @@
+"""Hiding a part of the picture by hand: a photo to draw on, and what the network answers with and without that part."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.media.drawing import to_png
+from vizapp.ui import answers, downloads, frame, notices, panels, state
+from vizapp.ui.components import component
+from vizapp.ui.pictures import uri
+from vizapp.ui.sweeps import Asked
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+
+_KEY = "occlusion.mask_drawn"
+_TOP = 5
+_PATTERN = (128, 128, 128)  # the pen's colour where the fill is no single colour
+
+
+def draw(asked: Asked) -> None:
+    """The photo to draw on and the answers; a stroke runs this part of the page alone."""
+    st.fragment(lambda: notices.calmly(lambda: _draw(asked)))()
+
+
+def _draw(asked: Asked) -> None:
+    seen = asked.network.seen(asked.picture)
+    mask = mask_of(st.session_state.get(state.MASK), seen.shape[:2])
+    left, right = frame.columns(5, 7)
+    with left:
+        component("mask")(key=_KEY, data=_data(asked, seen, mask), on_mask_change=lambda: _take(seen.shape[:2]))
+    with right:
+        result = _answer(asked, mask)
+        if result is None:
+            return
+        _answers(asked, result, bool(mask.any()))
+    name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
+    downloads.row("drawn", name, {"Hidden": result.panels[0].pixels}, result.arrays)
+
+
+def _data(asked: Asked, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    colour = panels.colour_of(asked, seen)
+    numbers = [int(part) for part in colour[4:-1].split()] if colour else list(_PATTERN)
+    return {
+        "photo": uri(to_png(seen)),
+        "size": list(seen.shape[:2]),
+        "colour": numbers,
+        "mask": base64.b64encode(np.packbits(mask).tobytes()).decode(),
+        "inverse": asked.params.inverse,
+        "label": f"{asked.picture.name}, to draw on",
+    }
+
+
+def _take(size: tuple[int, int]) -> None:
+    packed = st.session_state[_KEY].mask
+    if packed is not None:
+        st.session_state[state.MASK] = (*size, packed)
+
+
+def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndarray:
+    """What was drawn, bool `[H W]`; nothing where nothing was, or on a picture of another size."""
+    empty = np.zeros(size, bool)
+    if kept is None or tuple(kept[:2]) != tuple(size):
+        return empty
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(kept[2]), np.uint8))
+    return bits[: empty.size].reshape(size).astype(bool) if bits.size >= empty.size else empty
+
+
+def _answer(asked: Asked, mask: np.ndarray) -> Result | None:
+    from vizapp.methods.base import Question
+    from vizapp.methods.by_hand import by_hand
+
+    params = asked.params
+    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    key = answers.key_of(
+        "occlusion.drawn", asked.network, asked.picture, mask=digest, fill=params.fill, inverse=params.inverse,
+        seed=params.seed,
+    )  # fmt: skip
+    return answers.compute(
+        key, lambda tick: by_hand(Question(asked.network, asked.picture), params, mask),
+        size=lambda result: result.nbytes, title="Computing", device=asked.device,
+    )  # fmt: skip
+
+
+def _answers(asked: Asked, result: Result, drawn: bool) -> None:
+    arrays = result.arrays
+    if not drawn:
+        words = "hide all but a part" if asked.params.inverse else "hide a part"
+        notices.hint(f"Draw on the picture to {words} of it; the network answers at every stroke.")
+    with st.container(key="beside_drawn"):
+        columns = st.columns(2, gap="medium")
+    with columns[0]:
+        notices.head(f"Without {result.facts['hidden'].replace('%', ' %')} of the picture")
+        bars("drawn.hidden", asked, arrays["probabilities"], arrays["clean_probabilities"], "was")
+    with columns[1]:
+        notices.head("The whole picture")
+        bars("drawn.whole", asked, arrays["clean_probabilities"], arrays["probabilities"], "hidden:")
+
+
+def bars(
+    key: str, asked: Asked, probabilities: np.ndarray, others: np.ndarray, word: str, classes: np.ndarray | None = None
+) -> None:
+    """The five most probable of `classes` (default: all, in order), each with its other probability when pointed at."""
+    order = np.argsort(-probabilities, kind="stable")[:_TOP]
+    rows = [
+        {
+            "name": panels.name_of(asked, int(place if classes is None else classes[place])),
+            "share": float(probabilities[place]),
+            "more": f"{word} {100 * float(others[place]):.1f} %",
+        }
+        for place in order
+    ]
+    component("bars")(key=key, data={"rows": rows})
