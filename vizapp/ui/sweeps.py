@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CAPACITY = 2 * 2**30  # bytes of clean activations of sweeps that are planned or under way, of all sessions together
 QUICK = 8.0  # seconds that a sweep may be expected to take and still begin by itself
+COARSE = 2.0  # seconds that the coarse maps may be expected to take and still be drawn unasked
 LOOK = 0.4  # seconds between two looks at a sweep under way
 _WAIT = 0.25  # seconds of such a look spent on waiting
 
@@ -66,7 +67,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Begun:
-    """A sweep that is planned or under way, and how many seconds all of it is expected to take."""
+    """A sweep that is planned or under way, and how many seconds it was expected to take from there."""
 
     work: Occlusion
     seconds: float
@@ -81,12 +82,12 @@ def begun() -> Shelf[Begun]:
 def plan(asked: Asked) -> Begun | None:
     """The sweep with its clean pass done; None when a sentence in its place says why there is none."""
     return answers.compute(
-        asked.plan_key, lambda tick: _planned(asked), size=lambda begun: _nbytes(asked, begun), title="Planning",
+        asked.plan_key, lambda tick: _planned(asked, tick), size=lambda begun: _nbytes(asked, begun), title="Planning",
         device=asked.device, shelf=begun(),
     )  # fmt: skip
 
 
-def _planned(asked: Asked) -> Begun:
+def _planned(asked: Asked, tick: Tick) -> Begun:
     from vizapp.methods.base import Question, check_unit
     from vizapp.methods.occlusion import Occlusion
 
@@ -95,8 +96,13 @@ def _planned(asked: Asked) -> Begun:
     work = Occlusion(Question(asked.network, asked.picture, unit=asked.unit), asked.params)
     started = time.perf_counter()
     float(asked.network.scores(asked.network.batch([work.seen])).sum())  # waits for the device
-    one_pass = time.perf_counter() - started
-    return Begun(work, one_pass * work.finished.size / work.sweep.bound)
+    seconds = (time.perf_counter() - started) * work.finished.size / work.sweep.bound
+    tick(0.5)
+    if seconds / 16 < COARSE:
+        started = time.perf_counter()
+        share = next(work.run(), 1.0)  # the coarse maps: to look at, and to time
+        seconds = (time.perf_counter() - started) * (1 - share) / share
+    return Begun(work, seconds)
 
 
 def _nbytes(asked: Asked, begun: Begun) -> int:

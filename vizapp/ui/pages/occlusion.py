@@ -135,7 +135,9 @@ def _sweep(asked: list[Asked]) -> None:
             left.append((one, plan))
     waiting = [(one, plan) for one, plan in left if not sweeps.may_run(one, plan)]
     if waiting:
-        _offer(waiting)
+        with st.container():
+            _offer(waiting)
+            _under_way(asked, dict(left))
         return
     going = [(one, plan) for one, plan in left if not state.is_cancelled(one.name)]
     if going and not sweeps.wait(going, answers.QUIET)[0]:
@@ -145,16 +147,15 @@ def _sweep(asked: list[Asked]) -> None:
 
 
 def _offer(waiting: list[tuple[Asked, Begun]]) -> None:
-    """The photo, and a button that starts what will take long."""
+    """How far it is, and a button that starts what will take long."""
     seconds = sum(plan.seconds for _, plan in waiting)
-    count = sum(plan.work.finished.size for _, plan in waiting)
+    done, count = (sum(int(f(plan.work.finished)) for _, plan in waiting) for f in (np.sum, np.size))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=_want,
             args=([one.name for one, _ in waiting],),
         )  # fmt: skip
-        st.caption(f"{count} positions, about {_duration(seconds)}; the maps appear at once and sharpen.")
-    _draw([panels.of_work(one, plan.work, None) for one, plan in waiting], None, coming=True)
+        st.caption(f"{done} of {count} positions so far; all of them take about {_duration(seconds)}.")
 
 
 def _want(names: list[str]) -> None:
@@ -200,9 +201,10 @@ def _finished(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
             return
         results.append(result)
         shown.append(panels.of_result(one, result, _class_of(one, asked[0])))
-    _choices(shown[0], results[0])
     cell = _cell(shown[0].positions.shape)
-    _draw(shown, cell)
+    with st.container():  # as the part that watches stands in one: the browser then keeps the maps that are there
+        _choices(shown[0], results[0])
+        _draw(shown, cell)
     _details(shown, results, cell)
     _sentences(results)
     _downloads(shown[0], results[0], cell or shown[0].lowest)
@@ -269,7 +271,12 @@ def _details(shown: list[Shown], results: list[Result], cell: tuple[int, int] | 
         if cell is None:
             st.caption("Click a cell of a map to see the picture with the square there.")
         else:
-            st.button("Least probable", key="occlusion.lowest", on_click=state.put, args=(state.POSITION, None))
+            st.button(
+                f"Where {notices.escaped(shown[0].class_name)} is least probable",
+                key="occlusion.lowest",
+                on_click=state.put,
+                args=(state.POSITION, None),
+            )
 
 
 def _same_place(cell: tuple[int, int], first: Shown, other: Shown) -> tuple[int, int]:
