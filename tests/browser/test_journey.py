@@ -190,6 +190,9 @@ VIEWS = {
     "projection-deep": "projection?network=torchvision/mobilenet_v2&weights=random&layer=features.6.conv.2&channel=3",
     "projection-class": "projection?layer=classifier.fc8",
     "gallery": "gallery",
+    "occlusion": "occlusion?picture=rocket&position=8,11",
+    "occlusion-two": "occlusion?picture2=chelsea&network2=vizapp/lenet5-digits&window=20",
+    "occlusion-drawn": "occlusion?way=hand&network=vizapp/lenet5-digits",
     "about": "about",
 }
 

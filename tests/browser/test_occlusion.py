@@ -1,0 +1,146 @@
+"""Occlusion in a real browser: maps that sharpen, pointing at one marks all, a click opens a position, a hand draws."""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import keep, open_page, settle, went_well
+
+pytestmark = pytest.mark.browser
+
+
+def picture(page: Any, number: int) -> Any:
+    """The photo (0) or one of the maps (b) to (e) (1 to 4)."""
+    return page.locator(".panels .panel").nth(number).locator(".picture")
+
+
+def source(page: Any, number: int) -> str:
+    return picture(page, number).locator("img").get_attribute("src") or ""
+
+
+def point(page: Any, number: int, across: float, down: float, click: bool = False) -> None:
+    box = picture(page, number).bounding_box()
+    where = {"x": box["width"] * across, "y": box["height"] * down}
+    (picture(page, number).click if click else picture(page, number).hover)(position=where)
+
+
+def marks(page: Any) -> list[int]:
+    """How many cells or squares are drawn on each of the five pictures."""
+    return [picture(page, number).locator("rect.cell, rect.square").count() for number in range(5)]
+
+
+def told(page: Any) -> list[str]:
+    return page.locator(".panels .value").all_inner_texts()
+
+
+def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> None:
+    page = open_page(browser)
+    page.goto(f"{address}/occlusion?stride=3")
+    sweeping = page.get_by_text(re.compile("Sweeping")).first
+    run = page.get_by_role("button", name="Run the sweep")  # on a slow machine
+    sweeping.or_(run).first.wait_for()
+    if run.count():
+        run.click()
+        sweeping.wait_for()
+    picture(page, 3).locator("img").wait_for()
+    coarse = source(page, 3)
+    deadline = time.monotonic() + 60
+    while source(page, 3) == coarse and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert source(page, 3) != coarse
+    assert page.get_by_test_id("stProgress").count() == 1  # while it runs
+    keep(page, "occlusion-under-way")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("Cancelled after").wait_for()
+    settle(page)
+    assert page.get_by_test_id("stProgress").count() == 0
+    kept = source(page, 3)
+    assert kept not in ("", coarse)
+    keep(page, "occlusion-kept")
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_text("Cancelled after").wait_for(state="detached")
+    page.get_by_role("button", name="Arrays NPZ").wait_for()
+    settle(page)
+    assert source(page, 3) not in (kept, coarse)
+
+    point(page, 3, 0.25, 0.7)
+    assert marks(page) == [1] * 5
+    beside = told(page)
+    assert re.fullmatch(r"row 37, column 13", beside[0])
+    assert beside[3].endswith("%")
+    assert beside[4] == "Motorbikes"
+    point(page, 0, 0.5, 0.2)  # on the photo as well
+    assert marks(page) == [1] * 5
+    assert told(page)[3] != beside[3]
+    keep(page, "occlusion-hover")
+    page.mouse.move(5, 5)
+    assert marks(page) == [0] * 5
+    assert "position" not in page.url
+
+    before = page.locator(".stMain .picture.still img").get_attribute("src")
+    point(page, 1, 0.5, 0.2, click=True)
+    page.wait_for_url(re.compile("position="))
+    settle(page)
+    assert page.locator(".stMain .picture.still img").get_attribute("src") != before
+    assert page.get_by_text("Position 10,26").count()
+    page.mouse.move(5, 5)
+    assert marks(page) == [1] * 5  # the chosen one stays
+
+    drawn, summed = source(page, 3), source(page, 1)
+    page.get_by_role("combobox", name="Class").click()
+    page.get_by_role("option", name=re.compile("scorpion")).click()
+    page.wait_for_url(re.compile("class="))
+    settle(page)
+    assert source(page, 3) != drawn
+    assert source(page, 1) == summed
+    files = {}
+    for title in ("(d) PNG", "Arrays NPZ", "Table CSV"):
+        with page.expect_download() as given:
+            page.get_by_role("button", name=title).click()
+        files[title] = Path(given.value.path())
+    assert Image.open(files["(d) PNG"]).size == (160, 160)
+    with np.load(files["Arrays NPZ"]) as arrays:
+        assert arrays["probability"].shape == (54, 54)
+    with files["Table CSV"].open() as lines:
+        assert len(list(csv.DictReader(lines))) == 54 * 54
+    went_well(page)
+    page.context.close()
+
+
+def test_a_part_is_hidden_by_hand(address: str, browser: Any) -> None:
+    page = open_page(browser)
+    page.goto(f"{address}/occlusion?way=hand")
+    share = page.locator(".bars").first.locator(".share").first
+    canvas = page.locator(".mask canvas")
+    canvas.wait_for()
+    share.wait_for()
+    settle(page)
+    whole = share.inner_text()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.6 * box["height"])
+    page.mouse.down()
+    for step in range(1, 11):
+        page.mouse.move(box["x"] + (0.2 + 0.06 * step) * box["width"], box["y"] + 0.6 * box["height"])
+        page.wait_for_timeout(80)
+    share.filter(has_not_text=whole).wait_for()  # while the pen is down
+    page.mouse.up()
+    page.get_by_text(re.compile(r"Without \d+ % of the picture", re.IGNORECASE)).wait_for()
+    settle(page)
+    keep(page, "occlusion-drawn-on")
+    with page.expect_download() as given:
+        page.get_by_role("button", name="Hidden PNG").click()
+    pixels = np.asarray(Image.open(given.value.path()))
+    row = pixels[96, int(0.25 * 160) : int(0.75 * 160)]
+    assert (row == 128).all()  # one stroke, although the page was run again meanwhile
+    page.get_by_role("button", name="Clear").click()
+    share.filter(has_text=whole).wait_for()
+    went_well(page)
+    page.context.close()
