@@ -102,13 +102,15 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     assert source(page, 3) != drawn
     assert source(page, 1) == summed
     files = {}
-    for title in ("(d) PNG", "Arrays NPZ", "Table CSV"):
+    for title in ("(d) PNG", "Arrays NPZ", "Table CSV", "Film GIF", "Film MP4"):
         with page.expect_download() as given:
             page.get_by_role("button", name=title).click()
         files[title] = Path(given.value.path())
     assert Image.open(files["(d) PNG"]).size == (160, 160)
     with np.load(files["Arrays NPZ"]) as arrays:
         assert arrays["probability"].shape == (54, 54)
+    assert Image.open(files["Film GIF"]).n_frames > 100
+    assert b"ftyp" in files["Film MP4"].read_bytes()[:16]
     with files["Table CSV"].open() as lines:
         assert len(list(csv.DictReader(lines))) == 54 * 54
     went_well(page)

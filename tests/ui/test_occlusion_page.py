@@ -18,9 +18,9 @@ from tests.ui.conftest import Open, chosen, sentences, shown, went_well
 from vizapp.engine.sweep import Sweep
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
-from vizapp.methods.by_hand import by_hand
 from vizapp.methods.occluder import per_pixel
 from vizapp.methods.occlusion import Occlusion, OcclusionParams
+from vizapp.methods.occlusion_mask import hide
 from vizapp.ui import answers, drawn, panels, state, sweeps
 from vizapp.ui.pages.occlusion import table_of
 from vizapp.ui.shelf import Shelf
@@ -67,7 +67,7 @@ def test_all_maps_of_one_sweep_are_shown_without_pressing_anything(open_app: Ope
     ]
     assert {row["name"] for row in group["legend"]} == {str(label) for label in np.unique(arrays["label"])} | {"3"}
     assert "What it does not show" in " ".join(html.proto.body for html in app.get("html"))
-    assert len(app.get("download_button")) == 7
+    assert len(app.get("download_button")) == 9
 
 
 def test_a_link_reopens_the_square_the_map_the_class_and_the_position(open_app: Open) -> None:
@@ -235,7 +235,8 @@ def test_two_pictures_and_two_networks_are_shown_side_by_side(open_app: Open) ->
     assert went_well(app)
     first, second = groups(app)
     assert second["size"] == [160, 160]
-    assert first["grid"] != second["grid"]
+    assert second["square"] == [40, 40]  # a quarter of the picture, as the first
+    assert first["grid"] == second["grid"] == [7, 7]
     assert second["maps"][2]["title"] not in ("3", "")  # it has no class of that name: its own prediction
 
 
@@ -253,12 +254,15 @@ def test_drawing_by_hand_answers_with_and_without_the_part(open_app: Open) -> No
     app.run()
     assert went_well(app)
     network = vizapp.load("vizapp/lenet5-digits")
-    expected = by_hand(Question(network, open_sample(DIGIT)), OcclusionParams(), mask).arrays["probabilities"]
+    expected = hide(Question(network, open_sample(DIGIT)), mask).arrays["probabilities"]
     rows = shown(app, "drawn.hidden")["rows"]
     assert [row["share"] for row in rows] == pytest.approx(sorted(expected.tolist(), reverse=True)[:5], abs=1e-6)
     assert shown(app, "occlusion.mask_drawn")["mask"] == packed
     assert "Draw on the picture" not in words(app)
     assert chosen(app, "way") == "hand"
+    app.toggle(key="occlusion.inverse").set_value(True).run()
+    expected = hide(Question(network, open_sample(DIGIT)), ~mask).arrays["probabilities"]
+    assert shown(app, "drawn.hidden")["rows"][0]["share"] == pytest.approx(float(expected.max()), abs=1e-6)
 
 
 @pytest.mark.parametrize("kept", [None, (14, 14, "AAAA"), (3, 5, "")])

@@ -38,9 +38,9 @@ def _draw(asked: Asked) -> None:
         result = _answer(asked, mask)
         if result is None:
             return
-        _answers(asked, result, bool(mask.any()))
+        _answers(asked, result, mask)
     name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
-    downloads.row("drawn", name, {"Hidden": result.panels[0].pixels}, result.arrays)
+    downloads.row("drawn", name, {"Hidden": result.panels[0].pixels}, result.arrays | {"mask": mask})
 
 
 def _data(asked: Asked, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
@@ -73,29 +73,30 @@ def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndar
 
 def _answer(asked: Asked, mask: np.ndarray) -> Result | None:
     from vizapp.methods.base import Question
-    from vizapp.methods.by_hand import by_hand
+    from vizapp.methods.occlusion_mask import hide
 
     params = asked.params
-    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    hidden = ~mask if params.inverse else mask
+    digest = hashlib.sha256(np.packbits(hidden).tobytes()).hexdigest()
     key = answers.key_of(
-        "occlusion.drawn", asked.network, asked.picture, mask=digest, fill=params.fill, inverse=params.inverse,
-        seed=params.seed,
-    )  # fmt: skip
+        "occlusion.drawn", asked.network, asked.picture, mask=digest, fill=params.fill, seed=params.seed
+    )
     return answers.compute(
-        key, lambda tick: by_hand(Question(asked.network, asked.picture), params, mask),
+        key, lambda tick: hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, _TOP),
         size=lambda result: result.nbytes, title="Computing", device=asked.device,
     )  # fmt: skip
 
 
-def _answers(asked: Asked, result: Result, drawn: bool) -> None:
+def _answers(asked: Asked, result: Result, mask: np.ndarray) -> None:
     arrays = result.arrays
-    if not drawn:
+    share = 100 * float((~mask if asked.params.inverse else mask).mean())
+    if not mask.any():
         words = "hide all but a part" if asked.params.inverse else "hide a part"
         notices.hint(f"Draw on the picture to {words} of it; the network answers at every stroke.")
     with st.container(key="beside_drawn"):
         columns = st.columns(2, gap="medium")
     with columns[0]:
-        notices.head(f"Without {result.facts['hidden'].replace('%', ' %')} of the picture")
+        notices.head(f"Without {share:.0f} % of the picture")
         bars("drawn.hidden", asked, arrays["probabilities"], arrays["clean_probabilities"], "was")
     with columns[1]:
         notices.head("The whole picture")

@@ -183,7 +183,7 @@ def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
 
 
 def colour_of(asked: Asked, seen: np.ndarray) -> str | None:

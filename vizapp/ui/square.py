@@ -77,6 +77,10 @@ def options(network: Network, sites: tuple[Site, ...]) -> None:
             "Back to the defaults", key="occlusion.reset", type="tertiary", on_click=_reset, args=(names,),
             disabled=not forms.changed("occlusion", names) and state.get(state.MAP) is None,
         )  # fmt: skip
+
+
+def tell_options() -> None:
+    """The options that are not at their defaults, in a sentence."""
     changed = forms.changed("occlusion", _OPTIONS)
     if changed:
         notices.hint("Options: " + ", ".join(f"{forms.label(k).lower()} {v}" for k, v in changed.items()) + ".")
@@ -154,6 +158,9 @@ def checked_site(network: Network) -> None:
         state.put(state.MAP, None)
 
 
-def params_of_second(network: Network) -> OcclusionParams:
-    """The same square on a second network, whose late layer is its own."""
-    return replace(params(network), site="")
+def params_of_second(network: Network, first: Network) -> OcclusionParams:
+    """The same square on a second network: of the same share of the picture, with a late layer of its own."""
+    chosen = params(first)
+    share = min(network.input_size[1:]) / min(first.input_size[1:])
+    window, stride = (max(1, round(pixels * share)) for pixels in (chosen.window, chosen.stride))
+    return replace(chosen, window=window, stride=stride, width=round(chosen.width * share), site="")

@@ -102,7 +102,7 @@ CHOICES = {choice.name: choice for choice in list(globals().values()) if isinsta
 del CHOICES[DEVICE.name]
 _LETS_GO = {
     NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION), LAYER: (CHANNEL, CELL, PAGE),
-    DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), WINDOW: (POSITION,), STRIDE: (POSITION,),
+    DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
 }  # fmt: skip
 
 # Plain keys without a place in addresses.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.media.film import to_gif, to_mp4
 from vizapp.media.transforms import resize
 from vizapp.ui import (
     answers,
@@ -68,6 +69,8 @@ def _controls(network: Network, by_hand: bool) -> None:
         if not by_hand:
             square.options(network, networks.sites(network))
             _comparison()
+    if not by_hand:
+        square.tell_options()
 
 
 # Two sweeps
@@ -81,11 +84,11 @@ def _comparison() -> None:
             (state.SECOND_PICTURE, "With another picture", pictures.sample_names(), "The same picture"),
             (state.SECOND_NETWORK, "With another network", list(names), "The same network"),
         ):
-            key = f"occlusion.{choice.name}"
-            st.session_state[key] = state.get(choice) or ""  # in every run: see forms
+            key, now = f"occlusion.{choice.name}", state.get(choice) or ""
+            st.session_state[key] = now  # in every run: see forms
             st.selectbox(
-                title, ["", *options], format_func=partial(_or, none, names), key=key, on_change=_take_second,
-                args=(choice, key), filter_mode="contains",
+                title, list(dict.fromkeys(("", *options, now))), format_func=partial(_or, none, names), key=key,
+                on_change=_take_second, args=(choice, key), filter_mode="contains",
             )  # fmt: skip
         if state.get(state.SECOND_NETWORK):
             units.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
@@ -109,7 +112,7 @@ def _second(network: Network, picture: Picture) -> Asked | None:
         return None
     shown = pictures.sample(name) if name else picture
     if named:
-        return Asked(other, shown, square.params_of_second(other))
+        return Asked(other, shown, square.params_of_second(other, network))
     return Asked(other, shown, square.params(other), square.unit(other))
 
 
@@ -329,10 +332,19 @@ def _downloads(shown: Shown, result: Result, cell: tuple[int, int]) -> None:
         for letter, pixels in panels.pictures(shown, state.get(state.SHOWN)).items()
     }
     name = downloads.file_name("occlusion", shown.asked.network.name, shown.asked.picture.name)
-    table = File(
-        "Table CSV", f"{name}.csv", "text/csv", lambda: table_of(shown, result.arrays).to_csv(index=False).encode()
-    )
-    downloads.row("occlusion", name, pictures, result.arrays, [table])
+    files = [
+        File("Table CSV", f"{name}.csv", "text/csv", lambda: table_of(shown, result.arrays).to_csv(index=False).encode()),
+        File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
+        File("Film MP4", f"{name}.mp4", "video/mp4", lambda: to_mp4(_film(shown), 24)),
+    ]
+    downloads.row("occlusion", name, pictures, result.arrays, files)
+
+
+def _film(shown: Shown) -> list[np.ndarray]:
+    from vizapp.methods.occlusion_film import frames
+
+    drawn = panels.pictures(shown, "probability")
+    return frames(shown.seen, shown.asked.params, shown.positions, [drawn["d"], drawn["e"]])
 
 
 def table_of(shown: Shown, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
