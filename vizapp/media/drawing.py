@@ -11,6 +11,12 @@ import numpy as np
 from vizapp.media.transforms import Method, resize
 
 GREY = 128  # what is no number, and the middle of signed maps
+# Okabe and Ito's colours, which the colour-blind tell apart, and two more.
+COLOURS = np.array(
+    [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167],
+     [148, 103, 189], [140, 86, 75], [188, 189, 34]],
+    np.uint8,
+)  # fmt: skip
 
 
 def to_png(pixels: np.ndarray) -> bytes:
@@ -88,6 +94,27 @@ def overlay(photo: np.ndarray, heat: np.ndarray, opacity: float = 0.5, method: M
         raise ValueError(f"opacity {opacity} is not from 0 to 1")
     over = resize(heat, photo.shape[0], photo.shape[1], method)
     return cv2.addWeighted(photo, 1 - opacity, over, opacity, 0).astype(np.uint8, copy=False)
+
+
+def place(photo: np.ndarray, colours: np.ndarray, box: tuple[int, int, int, int], opacity: float = 0.5) -> np.ndarray:
+    """The photo, uint8 `[H W 3]`, with a map, uint8 `[h w 3]`, over the part `box` = (top, left, bottom, right) of it."""
+    top, left, bottom, right = box
+    drawn = photo.copy()
+    inside = drawn[max(top, 0) : bottom, max(left, 0) : right]
+    if inside.size:
+        whole = resize(colours, max(1, bottom - top), max(1, right - left), "nearest")
+        y, x = max(-top, 0), max(-left, 0)
+        inside[:] = overlay(
+            inside, np.ascontiguousarray(whole[y : y + inside.shape[0], x : x + inside.shape[1]]), opacity, "nearest"
+        )
+    return drawn
+
+
+def categorical(numbers: np.ndarray, count: int) -> np.ndarray:
+    """Uint8 `[h w 3]` of whole numbers `[h w]`: a colour for each of 0 … `count` - 1 (ten at most), grey for the rest."""
+    table = np.full((max(count, int(numbers.max(initial=0))) + 1, 3), GREY, np.uint8)
+    table[: min(count, len(COLOURS))] = COLOURS[:count]
+    return table[numbers]
 
 
 def draw_box(

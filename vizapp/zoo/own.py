@@ -13,6 +13,7 @@ from pathlib import Path
 from vizapp.errors import VizError
 from vizapp.zoo.classic.cifar_resnet import CifarResNet
 from vizapp.zoo.classic.lenet import LeNet5
+from vizapp.zoo.classic.overfeat import OverFeat
 from vizapp.zoo.classic.zfnet import ZFNet, zfnet_mini
 from vizapp.zoo.labels import imagenet_categories, numbered, read_labels
 from vizapp.zoo.preprocessing import Preprocessing
@@ -81,6 +82,18 @@ def _zfnet() -> Recipe:
     )
 
 
+def _overfeat(fast: bool) -> Recipe:
+    side = 231 if fast else 221
+    return Recipe(
+        name=f"vizapp/overfeat-{'fast' if fast else 'accurate'}",
+        build=lambda classes: OverFeat(fast, classes),
+        preprocessing=Preprocessing(3, side, side, 256),
+        categories=imagenet_categories(),
+        parameters=145_920_872 if fast else 144_656_488,
+        facts={"kind": "classification", "paper": "Sermanet et al. 2013, section 3.2"},
+    )
+
+
 def _cifar_resnet(depth: int, parameters: int, digest: str, accuracy: float) -> Recipe:
     file = f"resnet{depth}-{digest}.th"
     return Recipe(
@@ -99,6 +112,8 @@ _ROWS: dict[str, Callable[[], Recipe]] = {
     "lenet5-digits": _lenet5_digits,
     "zfnet-mini": _zfnet_mini,
     "zfnet": _zfnet,
+    "overfeat-fast": partial(_overfeat, True),
+    "overfeat-accurate": partial(_overfeat, False),
     "resnet20-cifar": partial(_cifar_resnet, 20, 269_722, "12fca82f", 91.73),
     "resnet32-cifar": partial(_cifar_resnet, 32, 464_154, "d509ac18", 92.63),
     "resnet44-cifar": partial(_cifar_resnet, 44, 658_586, "014dd654", 93.10),

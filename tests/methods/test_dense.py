@@ -1,0 +1,184 @@
+"""The method `dense`: what it puts into its arrays, facts and panels, and what it says to what cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+import vizapp
+from tests.networks import Branching, seeded
+from vizapp.errors import VizError
+from vizapp.methods import dense as method
+from vizapp.zoo.classic.lenet import LeNet5
+from vizapp.zoo.network import Network
+
+CLASSES = ("cat", "dog", "coffee cup", "rocket", "flower")
+
+
+def photo(height: int, width: int, seed: int = 0) -> vizapp.media.picture.Picture:  # type: ignore[name-defined]
+    return vizapp.open_picture(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return vizapp.wrap(seeded(Branching()), input_size=(3, 32, 32), categories=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def lenet() -> Network:
+    return vizapp.wrap(seeded(LeNet5()), input_size=(1, 28, 28), mean=(0.5,), std=(0.5,))
+
+
+def crop_scores(network: Network, pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """The network's scores on crops, one after the other: `[h w classes]`."""
+    rows = [
+        [network.scores(network.batch([pixels[top:bottom, left:right]]))[0].numpy() for top, left, bottom, right in row]
+        for row in boxes
+    ]
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("stride", ["native", 2, "1"])
+def test_each_cell_is_the_crop_in_its_box(lenet: Network, stride: str | int) -> None:
+    picture = photo(45, 52)
+    result = vizapp.ask("dense", lenet, picture, stride=stride)
+    step = 4 if stride == "native" else int(stride)
+    scores, boxes = result.arrays["scores"], result.arrays["boxes"]
+    assert scores.shape == (10, (45 - 28) // step + 1, (52 - 28) // step + 1)
+    assert boxes.shape == (*scores.shape[1:], 4)
+    assert boxes[1, 2].tolist() == [step, 2 * step, step + 28, 2 * step + 28]
+    expected = crop_scores(lenet, picture.pixels, boxes)
+    np.testing.assert_allclose(scores.transpose(1, 2, 0), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(result.arrays["label"], scores.argmax(0))
+    np.testing.assert_allclose(result.arrays["prediction"], expected.mean((0, 1)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result.arrays["vote"], expected.max((0, 1)), rtol=1e-4, atol=1e-4)
+    assert result.arrays["difference"].max() < 1e-4
+    assert "the same on 100%" in result.facts["padding error"]
+    assert sum(row["share"] for row in result.table) == pytest.approx(1)
+
+
+def test_the_crop_is_one_cell_that_predict_gives(network: Network) -> None:
+    picture = photo(90, 70)
+    result = vizapp.ask("dense", network, picture, input="crop")
+    assert result.arrays["scores"].shape == (5, 1, 1)
+    logits = vizapp.ask("predict", network, picture).arrays["logits"]
+    np.testing.assert_allclose(result.arrays["scores"][:, 0, 0], logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(result.arrays["prediction"], logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(90, 70), (64, 200), (33, 33)])
+def test_the_box_of_the_crop_is_its_place_in_the_photo(size: tuple[int, int]) -> None:
+    """A network that answers with the mean colour of its crop, on a photo whose colours say where they are."""
+    rows, columns = np.indices(size)
+    pixels = np.stack([255 * rows / (size[0] - 1), 255 * columns / (size[1] - 1), 0 * rows], 2).astype(np.uint8)
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    network = vizapp.wrap(module, input_size=(3, 32, 32), mean=(0, 0, 0), std=(1, 1, 1))
+    result = vizapp.ask("dense", network, vizapp.open_picture(pixels), input="crop")
+    top, left, bottom, right = result.arrays["boxes"][0, 0]
+    assert 0 <= top < bottom <= size[0]
+    assert 0 <= left < right <= size[1]
+    colour = pixels[top:bottom, left:right].mean((0, 1)) / 255
+    np.testing.assert_allclose(result.arrays["prediction"], colour, atol=0.01)
+
+
+def test_zoom_lays_out_the_photo_at_another_size(network: Network) -> None:
+    picture = photo(64, 96)
+    result = vizapp.ask("dense", network, picture, zoom=0.5)
+    smaller = vizapp.media.transforms.resize(picture.pixels, 32, 48)
+    expected = vizapp.ask("dense", network, vizapp.open_picture(smaller))
+    np.testing.assert_array_equal(result.arrays["scores"], expected.arrays["scores"])
+    np.testing.assert_array_equal(result.arrays["boxes"], 2 * expected.arrays["boxes"])
+
+
+@pytest.mark.parametrize("vote", ["max", "mean"])
+def test_scales_and_flips_vote(network: Network, vote: str) -> None:
+    picture = photo(60, 80)
+    result = vizapp.ask("dense", network, picture, scales=6, flips=True, vote=vote, check=0)
+    assert result.arrays["votes"].shape == (12, 5)
+    row = 0
+    for step in (24, 60, 96, 168, 204, 240):  # pixels more than the crop, of OverFeat's stride of 36
+        zoom = (32 + round(4 * step / 36)) / 60
+        pixels = vizapp.media.transforms.resize(picture.pixels, round(60 * zoom), round(80 * zoom))
+        for version in (pixels, np.ascontiguousarray(pixels[:, ::-1])):
+            scores = vizapp.ask("dense", network, vizapp.open_picture(version)).arrays["scores"]
+            said = scores.max((1, 2)) if vote == "max" else scores.mean((1, 2))
+            np.testing.assert_allclose(result.arrays["votes"][row], said, rtol=1e-4, atol=1e-5)
+            row += 1
+    np.testing.assert_allclose(result.arrays["vote"], result.arrays["votes"].mean(0), rtol=1e-5, atol=1e-6)
+    assert sum(panel.title.startswith("scale-") for panel in result.panels) == 6
+
+
+def test_the_padding_error_is_the_difference_to_the_crops(network: Network) -> None:
+    picture = photo(70, 90)
+    result = vizapp.ask("dense", network, picture, check=5)
+    where, boxes = result.arrays["checked"], result.arrays["boxes"]
+    assert len({tuple(cell) for cell in where}) == 5
+    alone = crop_scores(network, picture.pixels, boxes)
+    for (row, column), difference in zip(where, result.arrays["difference"], strict=True):
+        expected = np.abs(alone[row, column] - result.arrays["scores"][:, row, column]).mean()
+        assert difference == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert result.arrays["difference"].max() > 1e-4
+    assert "pad with zeros" in result.facts["padding error"]
+    assert len(vizapp.ask("dense", network, picture, check=0).arrays["checked"]) == 0
+
+
+def test_of_a_large_map_the_strongest_classes_are_kept(lenet: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = photo(60, 60)
+    whole = vizapp.ask("dense", lenet, picture, stride=2)
+    monkeypatch.setattr(method, "LARGEST", 4 * 17 * 17 * 3.5)
+    some = vizapp.ask("dense", lenet, picture, stride=2)
+    classes = some.arrays["classes"]
+    native = vizapp.ask("dense", lenet, picture).arrays["label"]
+    assert len(classes) == 3
+    assert some.arrays["scores"].shape == (3, 17, 17)
+    np.testing.assert_allclose(some.arrays["scores"], whole.arrays["scores"][classes], rtol=1e-5, atol=1e-6)
+    for name in ("label", "prediction", "peak"):
+        np.testing.assert_allclose(some.arrays[name], whole.arrays[name], rtol=1e-5, atol=1e-6)
+    assert native.max() < 10
+    assert "3 strongest of 10" in some.facts["classes"]
+    assert "classes" not in whole.arrays
+
+
+def test_the_label_map_is_drawn_where_the_crops_centres_are(lenet: Network) -> None:
+    result = vizapp.ask("dense", lenet, photo(60, 80))
+    labels = next(panel for panel in result.panels if panel.title == "labels")
+    changed = (labels.pixels != photo(60, 80).pixels).any(2)
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    # 9 × 14 cells of 4 pixels, the first one's centre at 14
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (12, 12 + 36 - 1, 12, 12 + 56 - 1)
+
+
+def test_progress_and_leaving(network: Network) -> None:
+    shares: list[float] = []
+    vizapp.ask("dense", network, photo(70, 90), tick=shares.append, scales=2, flips=True)
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"stride": 3}, "stride is '3'; the map of .* can have \"native\" \\(4\\) or one of 2, 1 pixels."),
+        ({"stride": 8}, "stride is '8'"),
+        ({"stride": "fine"}, "stride is 'fine'"),
+        ({"stride": 0}, "stride is '0'"),
+        ({"zoom": 0.4}, "smaller than the 32 × 32"),
+        ({"input": "crop", "scales": 2}, 'take input="photo"'),
+        ({"scales": 7}, "from 1 to 6"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_in_a_sentence(network: Network, params: dict, sentence: str) -> None:
+    with pytest.raises(VizError, match=sentence) as caught:
+        vizapp.ask("dense", network, photo(60, 60), **params)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_photo_smaller_than_the_crop_and_a_refused_network(network: Network) -> None:
+    with pytest.raises(VizError, match="40 × 31 pixels, smaller than the 32 × 32"):
+        vizapp.ask("dense", network, photo(31, 40))
+    vit = vizapp.wrap(torchvision.models.VisionTransformer(32, 16, 1, 1, 8, 8), input_size=(3, 32, 32))
+    with pytest.raises(VizError, match="cannot be made convolutional"):
+        vizapp.ask("dense", vit, photo(64, 64))

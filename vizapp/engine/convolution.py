@@ -1,0 +1,445 @@
+"""How a classifier is turned into a convolution of itself: a plan, decided by what its own pass shows.
+
+One pass at the training size is watched. As long as an activation has rows and columns that follow the input's at a
+fixed step, its operations run on larger input as they are. Where the whole map is pooled or laid out in a row, the map
+ends and each place at which the trained window fits becomes a cell (EE-559 lecture 8.2; Sermanet et al. 2013, section
+3.5). From there on the cells stand where pictures of a batch stood, so that the rest of the head, whatever it is, runs
+on its own weights, unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vizapp.engine.field_rules import argument, pair
+from vizapp.engine.fields import FieldTrace, tensors_in
+from vizapp.engine.spans import Field, Span
+from vizapp.engine.tap import SHAPE_ONLY, first_tensor, operation_name
+from vizapp.errors import VizError
+
+_ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})
+_PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm"})
+_WHOLE_MAP = frozenset({"group_norm", "instance_norm", "interpolate", "upsample"})
+_CELLWISE = frozenset({"add", "sub", "mul", "truediv", "div", "maximum", "minimum", "where", "addcmul", "pow"})
+_ROWS = frozenset({"flatten", "view", "reshape", "squeeze"})
+_RESHAPING = frozenset({"view", "reshape", "unflatten"})
+_WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
+_ORDINARY = 3  # a pool of at most that many cells over a map of its own size is taken for an ordinary pool
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Mean, sum or maximum over the whole map, `window` at training: the same over each place of the window."""
+
+    window: tuple[int, int]
+    axes: tuple[int, int]
+    kind: Literal["mean", "sum", "max"]
+    keeps: bool  # whether rows and columns stay as axes
+
+
+@dataclass(frozen=True)
+class Skip:
+    """An adaptive pool that changed nothing at the training size."""
+
+
+@dataclass(frozen=True)
+class Unfold:
+    """The end of the map: each place of `window` becomes a cell, then the operation runs; `shape` is its training result."""
+
+    window: tuple[int, int]
+    axes: tuple[int, int]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """An operation on cells; `shape` is its result in training, where there was one cell."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Meet:
+    """A gate meets the map it was made from. `axes`: rows and columns in the result."""
+
+    axes: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Strided:
+    """An operation with a stride that may be run at all its offsets, because nothing above it pads."""
+
+    stride: int
+    step: int  # input pixels between cells of the result
+
+
+Change = Pool | Skip | Unfold | Cells | Meet | Strided
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be changed in a pass over larger input.
+
+    `changes`: by number of the operation; `operations`: the names of all, to notice a pass that takes another way.
+    `field`: what cell (0, 0) of the result sees, unclipped; its step is the native stride. `size`: height and width of
+    the training input. `gates`: how many gates there are, `padded`: whether anything pads, `pixel_bytes` and
+    `cell_bytes`: memory that a pass takes at its widest per input pixel, and the head per cell.
+    """
+
+    changes: dict[int, Change]
+    operations: list[str]
+    field: Field
+    size: tuple[int, int]
+    classes: int
+    gates: int
+    padded: bool
+    pixel_bytes: float
+    cell_bytes: int
+    output: int  # which of the tensors that the network returns
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Input pixels between neighbouring cells, down and across."""
+        rows, columns = self.field.rows.step, self.field.columns.step
+        assert rows, "a plan is made of regular fields only"
+        assert columns
+        return rows, columns
+
+    def shared(self, factor: int) -> int:
+        """The largest part of `factor` by which the map can be made finer inside of one pass."""
+        steps = [(c.step // c.stride, c.step) for c in self.changes.values() if isinstance(c, Strided)]
+        native = self.stride[0]
+        fits = [
+            part
+            for part in range(1, factor + 1)
+            if factor % part == 0
+            and native % part == 0
+            and any(below == native // part for below, _ in steps)
+            and all(below >= native // part or above <= native // part for below, above in steps)
+        ]
+        return max(fits, default=1)
+
+
+def plan(module: nn.Module, batch: Tensor) -> Plan:
+    """The plan of a classifier, from one pass over `batch` `[1 C H W]` of the training size.
+
+    Raises:
+        VizError: it cannot be made convolutional; the sentence says why.
+    """
+    batch = batch.clone()
+    with torch.no_grad(), _Watch(module, batch) as watch:
+        output = module(batch)
+    return watch.plan(output)
+
+
+def refuse(name: str, why: str) -> VizError:
+    """The sentence for a network that cannot be made convolutional."""
+    return VizError(f"This network cannot be made convolutional: at {name!r} it {why}.")
+
+
+@dataclass
+class _Memory:
+    """Bytes of the activations that are alive, counted by storage."""
+
+    alive: dict[int, tuple[int, int]] = field(default_factory=dict)  # address -> holders, bytes
+    now: int = 0
+    peak: int = 0
+
+    def hold(self, tensor: Tensor) -> None:
+        import weakref
+
+        storage = tensor.untyped_storage()
+        address = storage.data_ptr()
+        holders, size = self.alive.get(address, (0, storage.nbytes()))
+        if holders == 0:
+            self.now += size
+            self.peak = max(self.peak, self.now)
+        self.alive[address] = (holders + 1, size)
+        weakref.finalize(tensor, self._release, address)
+
+    def _release(self, address: int) -> None:
+        holders, size = self.alive.pop(address)
+        if holders > 1:
+            self.alive[address] = (holders - 1, size)
+        else:
+            self.now -= size
+
+
+class _Watch(FieldTrace):
+    """Follows rows and columns through one pass and writes the plan."""
+
+    def __init__(self, module: nn.Module, batch: Tensor) -> None:
+        super().__init__(module, batch)
+        self._changes: dict[int, Change] = {}
+        self._operations: list[str] = []
+        self._cells = WeakTensorKeyDictionary()  # what is past the end of the map -> the field of its one cell
+        self._size = int(batch.shape[2]), int(batch.shape[3])
+        self._strided: dict[int, Strided] = {}
+        self._blocked = -1  # the last operation above which nothing may run at offsets
+        self._padded = False
+        self._gates = self._cell_bytes = 0
+        self._memory = _Memory()
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        number, operation = len(self._operations), operation_name(function)
+        self._operations.append(operation)
+        given = [t for t in tensors_in((args, kwargs)) if self.of(t) is not None or t in self._cells]
+        if not given or operation in SHAPE_ONLY:
+            return function(*args, **kwargs)
+        operation = operation.rstrip("_")
+        if operation in _ATTENTION or (operation in _PRODUCTS and len(given) > 1):
+            raise refuse(name, "compares all positions with each other (attention)")
+        before = [self._cells.get(t) or self.of(t) for t in given]
+        sizes = [_extent(tensor, found) for tensor, found in zip(given, before, strict=True)]
+        in_cells = [t in self._cells for t in given]
+        output = super().operate(name, function, args, kwargs)
+        result = first_tensor(output)
+        if result is None or not result.is_floating_point():
+            return output
+        for made in tensors_in(output):
+            self._memory.hold(made)
+        known = Known(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
+        if all(in_cells) or (any(in_cells) and operation in {"expand", "expand_as"}):
+            self._on_cells(known, output)
+        elif any(in_cells):
+            self._met(known)
+        else:
+            self._on_map(known, output)
+        return output
+
+    # ------------------------------------------------------------------------------------------------ past the map
+
+    def _on_cells(self, known: Known, output: Any) -> None:
+        cell = next(f for t, f in zip(known.given, known.before, strict=True) if t in self._cells)
+        self._changes[known.number] = Cells(tuple(known.result.shape))
+        size = sum(t.numel() * t.element_size() for t in (*known.given, known.result))
+        self._cell_bytes = max(self._cell_bytes, size)
+        self._now_cells(output, cell)
+
+    def _now_cells(self, output: Any, cell: Field) -> None:
+        for made in tensors_in(output):
+            self._cells[made] = cell
+
+    # ------------------------------------------------------------------------------------------------- on the map
+
+    def _on_map(self, known: Known, output: Any) -> None:
+        if known.operation in _WHOLE_MAP:
+            raise refuse(known.name, "takes the whole map at once (a norm over all positions, or a fixed size)")
+        pooled = _pooled(known)
+        if pooled is not None:
+            self._pool(known, pooled)
+            return
+        if known.operation.startswith("adaptive") and known.given[0].shape == known.result.shape:
+            self._changes[known.number] = Skip()
+            self._fields[known.result] = known.before[0]
+            return
+        if known.operation in _CELLWISE:
+            self._check_constants(known)
+            if len({size for size in known.sizes if size}) > 1:
+                self._met(known)
+                return
+        found = self.of(known.result)
+        if found is not None and _regular(found) and not known.operation.startswith("adaptive"):
+            self._note_window(known, found)
+            return
+        self._end(known, output)
+
+    def _pool(self, known: Known, pool: Pool) -> None:
+        self._changes[known.number] = pool
+        before = known.before[0]
+        seen = Field(_widened(before.rows, pool.window[0]), _widened(before.columns, pool.window[1]))
+        if pool.keeps:
+            self._fields[known.result] = seen
+        else:
+            self._cells[known.result] = seen
+
+    def _end(self, known: Known, output: Any) -> None:
+        """Lays the trained window out in a row: the end of the map."""
+        tensor, before, window = known.given[0], known.before[0], known.sizes[0]
+        shape = tuple(known.result.shape)
+        vector = shape[0] == tensor.shape[0] and sum(extent > 1 for extent in shape[1:]) <= 1
+        adaptive = known.operation.startswith("adaptive")
+        if window is None or len(known.given) > 1 or not (adaptive or (known.operation in _ROWS and vector)):
+            size = f"{window[0]} × {window[1]} positions" if window else "positions"
+            raise refuse(known.name, f"regroups or mixes all of its {size} (tokens, windows, or a fixed size)")
+        self._changes[known.number] = Unfold(window, _axes(before), shape)
+        self._cell_bytes = max(self._cell_bytes, 2 * tensor.numel() * tensor.element_size())
+        cell = Field(_widened(before.rows, window[0]), _widened(before.columns, window[1]))
+        self._now_cells(output, cell)
+
+    def _met(self, known: Known) -> None:
+        """A gate, pooled to one cell, meets its map."""
+        maps = [i for i, tensor in enumerate(known.given) if tensor not in self._cells]
+        large = max(maps, key=lambda i: math.prod(known.sizes[i] or (0,)))
+        window = known.sizes[large]
+        gates = [i for i in range(len(known.given)) if i not in maps or known.sizes[i] != window]
+        single = all(known.sizes[i] in {(1, 1), None} for i in gates if i in maps)
+        if known.operation not in _CELLWISE or window is None or not single or known.result.ndim != 4:
+            raise refuse(known.name, "joins the map with a summary of the map in a way that is not a gate")
+        rows, columns = known.before[large].rows, known.before[large].columns
+        for i in gates:
+            rows = _reaching(rows, known.before[i].rows, window[0] - 1)
+            columns = _reaching(columns, known.before[i].columns, window[1] - 1)
+        met = Field(rows, columns)
+        self._changes[known.number] = Meet(_axes(met))
+        self._fields[known.result] = met
+        self._cells.pop(known.result, None)
+        self._gates += 1
+        self._blocked = known.number
+
+    def _check_constants(self, known: Known) -> None:
+        """A learned number for each position fixes the number of positions."""
+        axes = known.before[0].rows.axis, known.before[0].columns.axis
+        for constant in tensors_in((known.args, known.kwargs)):
+            if any(constant is tensor for tensor in known.given):
+                continue
+            for axis in axes:
+                from_right = None if axis is None else known.result.ndim - axis
+                if from_right and constant.ndim >= from_right and constant.shape[-from_right] > 1:
+                    raise refuse(known.name, "adds or multiplies a learned number for each position")
+
+    def _note_window(self, known: Known, found: Field) -> None:
+        """Padding and strides, for finer maps and for what is said about them."""
+        padding: Any = 0
+        if known.operation == "conv2d":
+            padding = argument(known.args, known.kwargs, 4, "padding", 0)
+        elif known.operation in _WINDOWED:
+            padding = argument(known.args, known.kwargs, 3, "padding", 0)
+        pads = padding not in (0, "valid", (0, 0), [0, 0]) or known.operation == "pad"
+        self._padded = self._padded or pads
+        before = known.before[0].rows.step
+        strided = before and found.rows.step and found.rows.step > before
+        if pads or (strided and (known.operation not in _WINDOWED or _loose(known))):
+            self._blocked = known.number
+        elif strided:
+            assert before
+            assert found.rows.step
+            self._strided[known.number] = Strided(found.rows.step // before, found.rows.step)
+
+    # ---------------------------------------------------------------------------------------------------- the plan
+
+    def plan(self, output: Any) -> Plan:
+        """The plan, when the pass is over and has given `output`."""
+        for output_number, tensor in enumerate(tensors_in(output)):  # noqa: B007 - it is used after the loop
+            answers = tensor.ndim in (2, 4) and tensor.shape[0] == 1 and math.prod(tensor.shape[2:]) == 1
+            found = self._cells.get(tensor) or self.of(tensor)
+            if answers and found is not None and _regular(found):
+                break
+        else:
+            raise VizError(
+                "This network cannot be made convolutional: it gives no scores of classes but something else "
+                "(a map, or boxes)."
+            )
+        strided = {number: change for number, change in self._strided.items() if number > self._blocked}
+        return Plan(
+            changes=self._changes | strided,
+            operations=self._operations,
+            field=found,
+            size=self._size,
+            classes=int(tensor.shape[1]),
+            gates=self._gates,
+            padded=self._padded,
+            pixel_bytes=self._memory.peak / math.prod(self._size),
+            cell_bytes=self._cell_bytes,
+            output=output_number,
+        )
+
+
+@dataclass(frozen=True)
+class Known:
+    """One operation of the watched pass: its inputs from the picture, their fields and sizes, its result."""
+
+    name: str
+    number: int
+    operation: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    given: list[Tensor]
+    before: list[Field]
+    sizes: list[tuple[int, int] | None]
+    result: Tensor
+
+
+def _extent(tensor: Tensor, found: Field | None) -> tuple[int, int] | None:
+    """Rows and columns of a map, None of what has none. Taken before an in-place operation changes the tensor."""
+    if found is None or found.rows.axis is None or found.columns.axis is None or tensor.ndim < 3:
+        return None
+    if max(found.rows.axis, found.columns.axis) >= tensor.ndim:
+        return None  # the one cell of a vector
+    return int(tensor.shape[found.rows.axis]), int(tensor.shape[found.columns.axis])
+
+
+def _axes(found: Field) -> tuple[int, int]:
+    """The axes of rows and columns, of what has them."""
+    rows, columns = found.rows.axis, found.columns.axis
+    assert rows is not None
+    assert columns is not None
+    return rows, columns
+
+
+def _regular(found: Field) -> bool:
+    spans = (found.rows, found.columns)
+    return all(span.axis is not None and span.step is not None and span.size is not None for span in spans)
+
+
+def _widened(span: Span, window: int) -> Span:
+    """What one place of a window of cells sees; its neighbour is one step on."""
+    assert span.start is not None
+    assert span.size is not None
+    assert span.step is not None
+    return replace(
+        span,
+        low=span.low.min(keepdims=True),
+        high=span.high.max(keepdims=True),
+        size=span.size + (window - 1) * span.step,
+    )
+
+
+def _reaching(span: Span, gate: Span, reach: int) -> Span:
+    """The cells of a map after a gate: each also sees the window of `reach` + 1 cells around it, the gate's own.
+
+    At the photo's edge that window is moved inside; what it reaches there the whole training window reaches anyway.
+    """
+    assert span.start is not None
+    assert span.size is not None
+    assert span.step is not None
+    assert gate.start is not None
+    assert gate.size is not None
+    start = min(span.start, gate.start - reach // 2 * span.step)
+    end = max(span.start + span.size, gate.start + gate.size - reach // 2 * span.step)
+    return replace(span, start=start, size=end - start)
+
+
+def _pooled(known: Known) -> Pool | None:
+    """The pool over the whole map that this operation is, if it is one."""
+    window, before, operation = known.sizes[0], known.before[0], known.operation
+    if window is None or len(known.given) > 1 or not _regular(before):
+        return None
+    axes = _axes(before)
+    if operation in {"adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"}:
+        if known.result.ndim != 4 or tuple(known.result.shape[2:]) != (1, 1):
+            return None
+        if not operation.startswith("adaptive"):
+            kernel = pair(argument(known.args, known.kwargs, 1, "kernel_size", 1))
+            if kernel != window or max(kernel) <= _ORDINARY:
+                return None
+        return Pool(window, axes, "mean" if "avg" in operation else "max", True)
+    kinds: dict[str, Literal["mean", "sum", "max"]] = {"mean": "mean", "sum": "sum", "amax": "max"}
+    if operation not in kinds or known.given[0].ndim != 4:
+        return None
+    dims = known.kwargs.get("dim", known.args[1] if len(known.args) > 1 else ())
+    gone = {dim % 4 for dim in (dims if isinstance(dims, (tuple, list)) else (dims,))}
+    return Pool(window, axes, kinds[operation], known.result.ndim == 4) if gone == set(axes) else None
+
+
+def _loose(known: Known) -> bool:
+    """Whether a strided operation cannot simply be run at offsets: a mean over a window that hangs over the edge."""
+    ceil = argument(known.args, known.kwargs, 4, "ceil_mode", False)
+    return known.operation == "avg_pool2d" and bool(ceil)
