@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tests.networks import Branching, seeded
-from vizapp.engine.convolution import Plan, plan
+from vizapp.engine.alive import Memory
+from vizapp.engine.convolution import plan
 from vizapp.engine.dense import DenseMap, cells, dense_map, strides
+from vizapp.engine.plan import Plan
 from vizapp.engine.twin import dense_scores
 from vizapp.errors import VizError
 from vizapp.zoo.classic.lenet import LeNet5
@@ -452,9 +454,7 @@ class Allocated(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        from vizapp.engine.convolution import _Memory
-
-        self.memory = _Memory()
+        self.memory = Memory()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         output = func(*args, **(kwargs or {}))

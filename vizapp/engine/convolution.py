@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vizapp.engine.alive import Memory
 from vizapp.engine.field_rules import argument, pair
 from vizapp.engine.fields import FieldTrace, tensors_in
+from vizapp.engine.plan import Cells, Change, Meet, Plan, Pool, Skip, Strided, Unfold, refuse
 from vizapp.engine.spans import Field, Span
 from vizapp.engine.tap import SHAPE_ONLY, first_tensor, operation_name
 from vizapp.errors import VizError
@@ -34,99 +36,6 @@ _WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
 _ORDINARY = 3  # a pool of at most that many cells over a map of its own size is taken for an ordinary pool
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Mean, sum or maximum over the whole map, `window` at training: the same over each place of the window."""
-
-    window: tuple[int, int]
-    axes: tuple[int, int]
-    kind: Literal["mean", "sum", "max"]
-    keeps: bool  # whether rows and columns stay as axes
-
-
-@dataclass(frozen=True)
-class Skip:
-    """An adaptive pool that changed nothing at the training size."""
-
-
-@dataclass(frozen=True)
-class Unfold:
-    """The end of the map: each place of `window` becomes a cell, then the operation runs; `shape` is its training result."""
-
-    window: tuple[int, int]
-    axes: tuple[int, int]
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Cells:
-    """An operation on cells; `shape` is its result in training, where there was one cell."""
-
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Meet:
-    """A gate meets the map it was made from. `axes`: rows and columns in the result."""
-
-    axes: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Strided:
-    """An operation with a stride that may be run at all its offsets, because nothing above it pads."""
-
-    stride: int
-    step: int  # input pixels between cells of the result
-
-
-Change = Pool | Skip | Unfold | Cells | Meet | Strided
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What has to be changed in a pass over larger input.
-
-    `changes`: by number of the operation; `operations`: the names of all, to notice a pass that takes another way.
-    `field`: what cell (0, 0) of the result sees, unclipped; its step is the native stride. `size`: height and width of
-    the training input. `gates`: how many gates there are, `padded`: whether anything pads, `pixel_bytes` and
-    `cell_bytes`: memory that a pass takes at its widest per input pixel, and the head per cell.
-    """
-
-    changes: dict[int, Change]
-    operations: list[str]
-    field: Field
-    size: tuple[int, int]
-    classes: int
-    gates: int
-    padded: bool
-    pixel_bytes: float
-    cell_bytes: int
-    output: int  # which of the tensors that the network returns
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """Input pixels between neighbouring cells, down and across."""
-        rows, columns = self.field.rows.step, self.field.columns.step
-        assert rows, "a plan is made of regular fields only"
-        assert columns
-        return rows, columns
-
-    def shared(self, factor: int) -> int:
-        """The largest part of `factor` by which the map can be made finer inside of one pass."""
-        steps = [(c.step // c.stride, c.step) for c in self.changes.values() if isinstance(c, Strided)]
-        native = self.stride[0]
-        fits = [
-            part
-            for part in range(1, factor + 1)
-            if factor % part == 0
-            and native % part == 0
-            and any(below == native // part for below, _ in steps)
-            and all(below >= native // part or above <= native // part for below, above in steps)
-        ]
-        return max(fits, default=1)
-
-
 def plan(module: nn.Module, batch: Tensor) -> Plan:
     """The plan of a classifier, from one pass over `batch` `[1 C H W]` of the training size.
 
@@ -139,37 +48,19 @@ def plan(module: nn.Module, batch: Tensor) -> Plan:
     return watch.plan(output)
 
 
-def refuse(name: str, why: str) -> VizError:
-    """The sentence for a network that cannot be made convolutional."""
-    return VizError(f"This network cannot be made convolutional: at {name!r} it {why}.")
+@dataclass(frozen=True)
+class _Known:
+    """One operation of the watched pass: its inputs from the picture, their fields and sizes, its result."""
 
-
-@dataclass
-class _Memory:
-    """Bytes of the activations that are alive, counted by storage."""
-
-    alive: dict[int, tuple[int, int]] = field(default_factory=dict)  # address -> holders, bytes
-    now: int = 0
-    peak: int = 0
-
-    def hold(self, tensor: Tensor) -> None:
-        import weakref
-
-        storage = tensor.untyped_storage()
-        address = storage.data_ptr()
-        holders, size = self.alive.get(address, (0, storage.nbytes()))
-        if holders == 0:
-            self.now += size
-            self.peak = max(self.peak, self.now)
-        self.alive[address] = (holders + 1, size)
-        weakref.finalize(tensor, self._release, address)
-
-    def _release(self, address: int) -> None:
-        holders, size = self.alive.pop(address)
-        if holders > 1:
-            self.alive[address] = (holders - 1, size)
-        else:
-            self.now -= size
+    name: str
+    number: int
+    operation: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    given: list[Tensor]
+    before: list[Field]
+    sizes: list[tuple[int, int] | None]
+    result: Tensor
 
 
 class _Watch(FieldTrace):
@@ -185,7 +76,7 @@ class _Watch(FieldTrace):
         self._blocked = -1  # the last operation above which nothing may run at offsets
         self._padded = False
         self._gates = self._cell_bytes = 0
-        self._memory = _Memory()
+        self._memory = Memory()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number, operation = len(self._operations), operation_name(function)
@@ -205,7 +96,7 @@ class _Watch(FieldTrace):
             return output
         for made in tensors_in(output):
             self._memory.hold(made)
-        known = Known(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
+        known = _Known(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
         if all(in_cells) or (any(in_cells) and operation in {"expand", "expand_as"}):
             self._on_cells(known, output)
         elif any(in_cells):
@@ -216,7 +107,7 @@ class _Watch(FieldTrace):
 
     # ------------------------------------------------------------------------------------------------ past the map
 
-    def _on_cells(self, known: Known, output: Any) -> None:
+    def _on_cells(self, known: _Known, output: Any) -> None:
         cell = next(f for t, f in zip(known.given, known.before, strict=True) if t in self._cells)
         self._changes[known.number] = Cells(tuple(known.result.shape))
         size = sum(t.numel() * t.element_size() for t in (*known.given, known.result))
@@ -229,7 +120,7 @@ class _Watch(FieldTrace):
 
     # ------------------------------------------------------------------------------------------------- on the map
 
-    def _on_map(self, known: Known, output: Any) -> None:
+    def _on_map(self, known: _Known, output: Any) -> None:
         if known.operation in _WHOLE_MAP:
             raise refuse(known.name, "takes the whole map at once (a norm over all positions, or a fixed size)")
         pooled = _pooled(known)
@@ -251,7 +142,7 @@ class _Watch(FieldTrace):
             return
         self._end(known, output)
 
-    def _pool(self, known: Known, pool: Pool) -> None:
+    def _pool(self, known: _Known, pool: Pool) -> None:
         self._changes[known.number] = pool
         before = known.before[0]
         seen = Field(_widened(before.rows, pool.window[0]), _widened(before.columns, pool.window[1]))
@@ -260,7 +151,7 @@ class _Watch(FieldTrace):
         else:
             self._cells[known.result] = seen
 
-    def _end(self, known: Known, output: Any) -> None:
+    def _end(self, known: _Known, output: Any) -> None:
         """Lays the trained window out in a row: the end of the map."""
         tensor, before, window = known.given[0], known.before[0], known.sizes[0]
         shape = tuple(known.result.shape)
@@ -274,7 +165,7 @@ class _Watch(FieldTrace):
         cell = Field(_widened(before.rows, window[0]), _widened(before.columns, window[1]))
         self._now_cells(output, cell)
 
-    def _met(self, known: Known) -> None:
+    def _met(self, known: _Known) -> None:
         """A gate, pooled to one cell, meets its map."""
         maps = [i for i, tensor in enumerate(known.given) if tensor not in self._cells]
         large = max(maps, key=lambda i: math.prod(known.sizes[i] or (0,)))
@@ -294,7 +185,7 @@ class _Watch(FieldTrace):
         self._gates += 1
         self._blocked = known.number
 
-    def _check_constants(self, known: Known) -> None:
+    def _check_constants(self, known: _Known) -> None:
         """A learned number for each position fixes the number of positions."""
         axes = known.before[0].rows.axis, known.before[0].columns.axis
         for constant in tensors_in((known.args, known.kwargs)):
@@ -305,7 +196,7 @@ class _Watch(FieldTrace):
                 if from_right and constant.ndim >= from_right and constant.shape[-from_right] > 1:
                     raise refuse(known.name, "adds or multiplies a learned number for each position")
 
-    def _note_window(self, known: Known, found: Field) -> None:
+    def _note_window(self, known: _Known, found: Field) -> None:
         """Padding and strides, for finer maps and for what is said about them."""
         padding: Any = 0
         if known.operation == "conv2d":
@@ -350,21 +241,6 @@ class _Watch(FieldTrace):
             cell_bytes=self._cell_bytes,
             output=output_number,
         )
-
-
-@dataclass(frozen=True)
-class Known:
-    """One operation of the watched pass: its inputs from the picture, their fields and sizes, its result."""
-
-    name: str
-    number: int
-    operation: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    given: list[Tensor]
-    before: list[Field]
-    sizes: list[tuple[int, int] | None]
-    result: Tensor
 
 
 def _extent(tensor: Tensor, found: Field | None) -> tuple[int, int] | None:
@@ -417,7 +293,7 @@ def _reaching(span: Span, gate: Span, reach: int) -> Span:
     return replace(span, start=start, size=end - start)
 
 
-def _pooled(known: Known) -> Pool | None:
+def _pooled(known: _Known) -> Pool | None:
     """The pool over the whole map that this operation is, if it is one."""
     window, before, operation = known.sizes[0], known.before[0], known.operation
     if window is None or len(known.given) > 1 or not _regular(before):
@@ -439,7 +315,7 @@ def _pooled(known: Known) -> Pool | None:
     return Pool(window, axes, kinds[operation], known.result.ndim == 4) if gone == set(axes) else None
 
 
-def _loose(known: Known) -> bool:
+def _loose(known: _Known) -> bool:
     """Whether a strided operation cannot simply be run at offsets: a mean over a window that hangs over the edge."""
     ceil = argument(known.args, known.kwargs, 4, "ceil_mode", False)
     return known.operation == "avg_pool2d" and bool(ceil)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.chunks import SHARE_OF_FREE_MEMORY, Tick, free_memory, in_chunks
-from vizapp.engine.convolution import Plan
+from vizapp.engine.plan import Plan
 from vizapp.engine.twin import dense_scores
 from vizapp.errors import VizError
 

@@ -10,20 +10,18 @@ import numpy as np
 import torch
 
 from vizapp.engine.chunks import in_chunks
-from vizapp.engine.convolution import Plan, plan
+from vizapp.engine.convolution import plan
 from vizapp.engine.dense import DenseMap, cells, dense_map, strides
+from vizapp.engine.plan import Plan
 from vizapp.errors import VizError
-from vizapp.media.drawing import categorical, heat, place
-from vizapp.media.transforms import resize
-from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.dense_view import View, panels, zoomed
 from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network
 
 # How far OverFeat's six scales are larger than its crop, in native strides (section 3.3: 24 … 240 of 36 pixels).
 STEPS = (2 / 3, 5 / 3, 8 / 3, 14 / 3, 17 / 3, 20 / 3)
 LARGEST = 256e6  # bytes of scores; above, only those of the strongest classes are kept
-SHOWN = 1600  # pixels of the longer side of a panel
-NAMED = 8  # classes with a colour of their own
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
         arrays["classes"] = found.classes
     table = _table(network, found, arrays["vote"])
     facts = _facts(network, made, found, view) | _checks(difference, same, made)
-    return Result("dense", arrays, _panels(view, made, found, table, pyramid), facts, table)
+    return Result("dense", arrays, panels(view, made, found, table, pyramid), facts, table)
 
 
 def convolutional(network: Network) -> Plan:
@@ -100,25 +98,10 @@ def _stride(asked: str, made: Plan, network: Network) -> int:
     )
 
 
-@dataclass(frozen=True)
-class View:
-    """What is laid out for the network: pixels, and where they are in the photo (`scale` = pixels per photo pixel)."""
-
-    pixels: np.ndarray
-    scale: tuple[float, float] = (1.0, 1.0)
-    origin: tuple[float, float] = (0.0, 0.0)
-    name: str = "the photo at its own scale"
-
-    def in_photo(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes `[... 4]` of this view in pixels of the photo, rounded."""
-        corner = np.array(self.origin * 2)
-        return np.rint((boxes + corner) / np.array(self.scale * 2)).astype(np.int64)
-
-
 def _view(question: Question, params: DenseParams) -> View:
     picture, network = question.the_picture(), question.network
     if params.input == "photo":
-        return _zoomed(picture.pixels, params.zoom)
+        return zoomed(picture.pixels, params.zoom)
     if params.zoom != 1 or params.scales != 1:
         raise VizError('zoom and scales change the size of the photo; take input="photo" with them.')
     seen, how = network.seen(picture), network.preprocessing
@@ -132,14 +115,6 @@ def _view(question: Question, params: DenseParams) -> View:
     ]
     origin = round((sizes[0] - how.height) / 2), round((sizes[1] - how.width) / 2)
     return View(seen, (scale, scale), origin, "the crop that predict sees")
-
-
-def _zoomed(pixels: np.ndarray, zoom: float) -> View:
-    if zoom == 1:
-        return View(pixels)
-    height, width = (max(1, round(side * zoom)) for side in pixels.shape[:2])
-    scale = height / pixels.shape[0], width / pixels.shape[1]
-    return View(resize(pixels, height, width), scale, name=f"the photo at {width} × {height} pixels")
 
 
 def _map(
@@ -190,7 +165,7 @@ def _votes(
 
     views, maps, votes = [view], [found], []
     if params.scales > 1:
-        views = [_zoomed(question.the_picture().pixels, zoom) for zoom in _zooms(question, params.scales, made)]
+        views = [zoomed(question.the_picture().pixels, zoom) for zoom in _zooms(question, params.scales, made)]
         maps = []
     each = 0.3 / (len(views) * (1 + params.flips))
     for number, scaled in enumerate(views):
@@ -282,59 +257,6 @@ def _table(network: Network, found: DenseMap, vote: np.ndarray) -> tuple[dict[st
         }
         for i in order
     )
-
-
-def covered(boxes: np.ndarray) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of the photo over which a map is drawn: each cell around the centre of its crop."""
-    centres = (boxes[..., :2] + boxes[..., 2:]) / 2  # [h w 2]
-    steps = [np.diff(centres, axis=axis)[..., axis] for axis in (0, 1)]
-    half = [
-        float(step.mean()) / 2 if step.size else (boxes[0, 0, 2 + i] - boxes[0, 0, i]) / 2
-        for i, step in enumerate(steps)
-    ]
-    first, last = centres[0, 0], centres[-1, -1]
-    ends = (first[0] - half[0], first[1] - half[1], last[0] + half[0], last[1] + half[1])
-    return tuple(round(float(end)) for end in ends)  # type: ignore[return-value]
-
-
-def ranks(label: np.ndarray, classes: list[int]) -> np.ndarray:
-    """For each cell the place of its class in `classes`, or their number where it is none of them: `[h w]`."""
-    return np.select([label == index for index in classes], range(len(classes)), len(classes))
-
-
-def _panels(
-    view: View, made: Plan, found: DenseMap, table: tuple[dict[str, object], ...], pyramid: list[tuple[View, DenseMap]]
-) -> tuple[Panel, ...]:
-    classes = [int(row["class"]) for row in table[:NAMED]]  # type: ignore[call-overload]
-    named = ", ".join(str(row["name"]) for row in table[:NAMED])
-    panels = [Panel("labels", _drawn(view, made, found, classes), f"The strongest class of each cell: {named}.")]
-    top = int(found.mean.argmax())
-    if top in found.classes:
-        shown = np.flatnonzero(found.classes == top)[0]
-        scores = found.scores.astype(np.float64) - found.scores.max(0)
-        chance = np.exp(scores[shown]) / np.exp(scores).sum(0)
-        panels.append(
-            Panel("class", _laid(view, made, found, heat(chance, 0, 1)), f"Probability of class {top} at each cell.")
-        )
-    for scaled, map_ in pyramid:
-        size = f"{scaled.pixels.shape[1]} × {scaled.pixels.shape[0]}"
-        panels.append(Panel(f"scale-{size.replace(' ', '')}", _drawn(scaled, made, map_, classes), f"{size} pixels."))
-    return tuple(panels)
-
-
-def _drawn(view: View, made: Plan, found: DenseMap, classes: list[int]) -> np.ndarray:
-    return _laid(view, made, found, categorical(ranks(found.label, classes), len(classes)))
-
-
-def _laid(view: View, made: Plan, found: DenseMap, colours: np.ndarray) -> np.ndarray:
-    """A map uint8 `[h w 3]` over what was laid out for the network, at most `SHOWN` pixels large."""
-    zoom = min(1.0, SHOWN / max(view.pixels.shape[:2]))
-    photo = view.pixels
-    if zoom < 1:
-        photo = resize(photo, *(max(1, round(side * zoom)) for side in photo.shape[:2]))
-    box = covered(found.boxes(made.size))
-    top, left, bottom, right = (round(edge * zoom) for edge in box)
-    return place(photo, colours, (top, left, bottom, right), 0.55)
 
 
 METHOD = Method(

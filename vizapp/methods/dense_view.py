@@ -1,0 +1,94 @@
+"""What a dense map is laid over: the photo at some size, the place of each cell in it, and the panels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vizapp.engine.dense import DenseMap
+from vizapp.engine.plan import Plan
+from vizapp.media.drawing import categorical, heat, place
+from vizapp.media.transforms import resize
+from vizapp.methods.base import Panel
+
+SHOWN = 1600  # pixels of the longer side of a panel
+NAMED = 8  # classes with a colour of their own
+
+
+@dataclass(frozen=True)
+class View:
+    """What is laid out for the network: pixels, and where they are in the photo (`scale` = pixels per photo pixel)."""
+
+    pixels: np.ndarray
+    scale: tuple[float, float] = (1.0, 1.0)
+    origin: tuple[float, float] = (0.0, 0.0)
+    name: str = "the photo at its own scale"
+
+    def in_photo(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes `[... 4]` of this view in pixels of the photo, rounded."""
+        corner = np.array(self.origin * 2)
+        return np.rint((boxes + corner) / np.array(self.scale * 2)).astype(np.int64)
+
+
+def zoomed(pixels: np.ndarray, zoom: float) -> View:
+    """A photo uint8 `[H W 3]` made larger or smaller."""
+    if zoom == 1:
+        return View(pixels)
+    height, width = (max(1, round(side * zoom)) for side in pixels.shape[:2])
+    scale = height / pixels.shape[0], width / pixels.shape[1]
+    return View(resize(pixels, height, width), scale, name=f"the photo at {width} × {height} pixels")
+
+
+def covered(boxes: np.ndarray) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the photo over which a map is drawn: each cell around the centre of its crop."""
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2  # [h w 2]
+    steps = [np.diff(centres, axis=axis)[..., axis] for axis in (0, 1)]
+    half = [
+        float(step.mean()) / 2 if step.size else (boxes[0, 0, 2 + i] - boxes[0, 0, i]) / 2
+        for i, step in enumerate(steps)
+    ]
+    first, last = centres[0, 0], centres[-1, -1]
+    ends = (first[0] - half[0], first[1] - half[1], last[0] + half[0], last[1] + half[1])
+    return tuple(round(float(end)) for end in ends)  # type: ignore[return-value]
+
+
+def ranks(label: np.ndarray, classes: list[int]) -> np.ndarray:
+    """For each cell the place of its class in `classes`, or their number where it is none of them: `[h w]`."""
+    return np.select([label == index for index in classes], range(len(classes)), len(classes))
+
+
+def panels(
+    view: View, made: Plan, found: DenseMap, table: tuple[dict[str, object], ...], pyramid: list[tuple[View, DenseMap]]
+) -> tuple[Panel, ...]:
+    """The strongest classes over the photo, the probability of the answer, and the maps of the other scales."""
+    classes = [int(row["class"]) for row in table[:NAMED]]  # type: ignore[call-overload]
+    named = ", ".join(str(row["name"]) for row in table[:NAMED])
+    panels = [Panel("labels", _drawn(view, made, found, classes), f"The strongest class of each cell: {named}.")]
+    top = int(found.mean.argmax())
+    if top in found.classes:
+        shown = np.flatnonzero(found.classes == top)[0]
+        scores = found.scores.astype(np.float64) - found.scores.max(0)
+        chance = np.exp(scores[shown]) / np.exp(scores).sum(0)
+        panels.append(
+            Panel("class", _laid(view, made, found, heat(chance, 0, 1)), f"Probability of class {top} at each cell.")
+        )
+    for scaled, map_ in pyramid:
+        size = f"{scaled.pixels.shape[1]} × {scaled.pixels.shape[0]}"
+        panels.append(Panel(f"scale-{size.replace(' ', '')}", _drawn(scaled, made, map_, classes), f"{size} pixels."))
+    return tuple(panels)
+
+
+def _drawn(view: View, made: Plan, found: DenseMap, classes: list[int]) -> np.ndarray:
+    return _laid(view, made, found, categorical(ranks(found.label, classes), len(classes)))
+
+
+def _laid(view: View, made: Plan, found: DenseMap, colours: np.ndarray) -> np.ndarray:
+    """A map uint8 `[h w 3]` over what was laid out for the network, at most `SHOWN` pixels large."""
+    zoom = min(1.0, SHOWN / max(view.pixels.shape[:2]))
+    photo = view.pixels
+    if zoom < 1:
+        photo = resize(photo, *(max(1, round(side * zoom)) for side in photo.shape[:2]))
+    box = covered(found.boxes(made.size))
+    top, left, bottom, right = (round(edge * zoom) for edge in box)
+    return place(photo, colours, (top, left, bottom, right), 0.55)
