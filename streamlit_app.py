@@ -33,6 +33,7 @@ show(
                 state.SECOND_PICTURE, state.SECOND_NETWORK, state.SECOND_WEIGHTS,
             ), method="occlusion",
         ),
+        Row("dense.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), method="dense"),
         Row("about.py", "About", ":material/info:"),
     ]
 )  # fmt: skip

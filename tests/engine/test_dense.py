@@ -86,6 +86,14 @@ class PoolAsLargeAsItsInput(Net):
         return self.fc(F.avg_pool2d(x, x.size(3)).flatten(1))
 
 
+class PaddedByItsSize(Net):
+    """As TensorFlow's "same": nothing at the training size of 12, one row and column on odd sizes."""
+
+    def forward(self, x):
+        x = F.pad(x, pad=(x.shape[3] % 2, 0, x.shape[2] % 2, 0))
+        return self.fc(self.maps(x).mean((2, 3)))
+
+
 class Greatest(Net):
     def forward(self, x):
         return self.fc(torch.flatten(F.adaptive_max_pool2d(self.maps(x), 1), 1))
@@ -124,7 +132,7 @@ class WithAuxiliary(Net):
 
 HEADS = [
     ViewByConstant, ViewBySizeReadFirst, FlattenWithNormAndSoftmax, ReducingAdaptivePool, MeanOverPositions,
-    TwoMeansAndTheirSquare, PoolAsLargeAsItsInput, Greatest, ConvolutionalHead, ConvolutionalHeadWithoutPool,
+    TwoMeansAndTheirSquare, PoolAsLargeAsItsInput, PaddedByItsSize, Greatest, ConvolutionalHead, ConvolutionalHeadWithoutPool,
     ChannelsLastInside, ShuffledChannels, WithAuxiliary,
 ]  # fmt: skip
 
@@ -193,7 +201,9 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 # ------------------------------------------------------------------------------------------------------- the twin
 
 
-@pytest.mark.parametrize("head", [head for head in HEADS if head is not PoolAsLargeAsItsInput])  # that one pads
+@pytest.mark.parametrize(
+    "head", [head for head in HEADS if head not in {PoolAsLargeAsItsInput, PaddedByItsSize}]
+)  # they pad
 def test_every_cell_is_the_crop_where_nothing_pads(head: type[Net]) -> None:
     module = seeded(head())
     photo = noise(2, 3, 23, 19)
@@ -247,6 +257,13 @@ def test_the_map_moves_with_the_photo_far_from_its_edge() -> None:
     there = dense_scores(module, made, photo)[0]
     here = dense_scores(module, made, photo[:, :, 8:, 12:])[0]
     torch.testing.assert_close(here[:, 5:9, 5:9], there[:, 7:11, 8:12], rtol=1e-4, atol=1e-5)
+
+
+def test_padding_that_depends_on_the_size_does_not_move_the_cells() -> None:
+    module = seeded(PaddedByItsSize())
+    made, photo = planned(module, 12), noise(1, 3, 25, 21)
+    expected = crop_by_crop(module, photo, 12, 2)
+    close(dense_scores(module, made, photo)[0].numpy()[:, : expected.shape[1], : expected.shape[2]], expected)
 
 
 def test_what_a_cell_sees_is_its_plans_field() -> None:

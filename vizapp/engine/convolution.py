@@ -21,7 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vizapp.engine.alive import Memory
 from vizapp.engine.field_rules import argument, pair
 from vizapp.engine.fields import FieldTrace, tensors_in
-from vizapp.engine.plan import Cells, Change, Meet, Plan, Pool, Skip, Strided, Unfold, refuse
+from vizapp.engine.plan import Cells, Change, Meet, Pad, Plan, Pool, Skip, Strided, Unfold, refuse
 from vizapp.engine.spans import Field, Span
 from vizapp.engine.tap import SHAPE_ONLY, first_tensor, operation_name
 from vizapp.errors import VizError
@@ -127,7 +127,13 @@ class _Watch(FieldTrace):
         if pooled is not None:
             self._pool(known, pooled)
             return
-        if known.operation.startswith("adaptive") and known.given[0].shape == known.result.shape:
+        if known.operation == "pad":
+            sides = tuple(argument(known.args, known.kwargs, 1, "pad", ()))
+            self._changes[known.number] = Pad(sides)
+            if not any(sides):
+                self._fields[known.result] = known.before[0]
+                return
+        elif known.operation.startswith("adaptive") and known.sizes[0] == _extent(known.result, known.before[0]):
             self._changes[known.number] = Skip()
             self._fields[known.result] = known.before[0]
             return

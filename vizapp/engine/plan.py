@@ -25,6 +25,13 @@ class Skip:
 
 
 @dataclass(frozen=True)
+class Pad:
+    """Padding by so much at training. Some networks pad by what the size asks for, which would move the cells."""
+
+    sides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Unfold:
     """The end of the map: each place of `window` becomes a cell, then the operation runs; `shape` is its training result."""
 
@@ -55,7 +62,7 @@ class Strided:
     step: int  # input pixels between cells of the result
 
 
-Change = Pool | Skip | Unfold | Cells | Meet | Strided
+Change = Pool | Skip | Pad | Unfold | Cells | Meet | Strided
 
 
 @dataclass(frozen=True)

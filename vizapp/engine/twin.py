@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.fields import tensors_in
-from vizapp.engine.plan import Cells, Meet, Plan, Pool, Skip, Strided, Unfold, refuse
+from vizapp.engine.plan import Cells, Meet, Pad, Plan, Pool, Skip, Strided, Unfold, refuse
 from vizapp.engine.tap import Trace, first_tensor, operation_name
 from vizapp.errors import VizError
 
@@ -73,6 +73,9 @@ class _Twin(Trace):
             return function(*args, **kwargs)
         if isinstance(change, Skip):
             return args[0]
+        if isinstance(change, Pad):
+            kwargs = {key: value for key, value in kwargs.items() if key != "pad"}
+            return function(args[0], change.sides, *args[2:], **kwargs)
         if isinstance(change, Pool):
             return self._pooled(args[0] if args else kwargs["input"], change)
         if isinstance(change, Unfold):

@@ -73,7 +73,13 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
         arrays["classes"] = found.classes
     table = _table(network, found, arrays["vote"])
     facts = _facts(network, made, found, view) | _checks(difference, same, made)
-    return Result("dense", arrays, panels(view, made, found, table, pyramid), facts, table)
+    return Result(
+        "dense",
+        arrays,
+        panels(view, made, found, table, pyramid, _name(network, int(found.mean.argmax()))),
+        facts,
+        table,
+    )
 
 
 def convolutional(network: Network) -> Plan:
@@ -225,7 +231,7 @@ def _facts(network: Network, made: Plan, found: DenseMap, view: View) -> dict[st
     facts = {
         "map": f"{h} × {w} cells, {found.stride} pixels apart, each a crop of {made.size[1]} × {made.size[0]} pixels of "
         f"{view.name}.",
-        "passes": f"{found.runs} over shifted input, {found.shared**2} offsets inside of each, in {found.tiles} tiles.",
+        "passes": _passes(found),
         "answer": f"{_name(network, int(found.mean.argmax()))} (logits averaged over the map)",
     }
     if made.gates:
@@ -236,6 +242,15 @@ def _facts(network: Network, made: Plan, found: DenseMap, view: View) -> dict[st
     if len(found.classes) < made.classes:
         facts["classes"] = f"The scores of the {len(found.classes)} strongest of {made.classes} classes are kept."
     return facts
+
+
+def _passes(found: DenseMap) -> str:
+    offsets = f", at {found.shared**2} offsets of its last strided layers" if found.shared > 1 else ""
+    tiles = f", in {found.tiles} tiles" if found.tiles > 1 else ""
+    if found.runs == 1:
+        return f"One pass over the photo{offsets}{tiles}."
+    each = f"{offsets} each" if offsets else ""
+    return f"{found.runs} passes over the photo, shifted by {found.stride} pixels and interleaved{each}{tiles}."
 
 
 def _name(network: Network, index: int) -> str:

@@ -59,9 +59,14 @@ def ranks(label: np.ndarray, classes: list[int]) -> np.ndarray:
 
 
 def panels(
-    view: View, made: Plan, found: DenseMap, table: tuple[dict[str, object], ...], pyramid: list[tuple[View, DenseMap]]
+    view: View,
+    made: Plan,
+    found: DenseMap,
+    table: tuple[dict[str, object], ...],
+    pyramid: list[tuple[View, DenseMap]],
+    answer: str,
 ) -> tuple[Panel, ...]:
-    """The strongest classes over the photo, the probability of the answer, and the maps of the other scales."""
+    """The strongest classes over the photo, the probability of the answer, and the maps of the scales that vote."""
     classes = [int(row["class"]) for row in table[:NAMED]]  # type: ignore[call-overload]
     named = ", ".join(str(row["name"]) for row in table[:NAMED])
     panels = [Panel("labels", _drawn(view, made, found, classes), f"The strongest class of each cell: {named}.")]
@@ -71,7 +76,7 @@ def panels(
         scores = found.scores.astype(np.float64) - found.scores.max(0)
         chance = np.exp(scores[shown]) / np.exp(scores).sum(0)
         panels.append(
-            Panel("class", _laid(view, made, found, heat(chance, 0, 1)), f"Probability of class {top} at each cell.")
+            Panel("class", _laid(view, made, found, heat(chance, 0, 1)), f"Probability of {answer} at each cell.")
         )
     for scaled, map_ in pyramid:
         size = f"{scaled.pixels.shape[1]} × {scaled.pixels.shape[0]}"

@@ -96,13 +96,15 @@ POSITION = Choice("position", None, _cell)
 SECOND_PICTURE = Choice("picture2", None)
 SECOND_NETWORK = Choice("network2", None)
 SECOND_WEIGHTS = Choice("weights2", "published", _one_of("published", "random"))
+PLACE = Choice("place", None, _cell)  # a cell of the dense map
+TINT = Choice("tint", "labels", _one_of("labels", "class"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # Everything above in its order (a network lets go of the layer before the layer is read), but for the device.
 CHOICES = {choice.name: choice for choice in list(globals().values()) if isinstance(choice, Choice)}
 del CHOICES[DEVICE.name]
 _LETS_GO = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION), LAYER: (CHANNEL, CELL, PAGE),
-    DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE),
+    LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
 }  # fmt: skip
 
 # Plain keys without a place in addresses.

@@ -1,5 +1,7 @@
 // A map of cells over a photo. data: {photo, size: [height, width], heat?, cells?: [rows, columns], values?: base64 float32, low, high,
-// ramp?, cell?: [row, column], field?: [top, left, bottom, right], opacity, label}
+// ramp?, cell?: [row, column], field?: [top, left, bottom, right], opacity, label, hint?, extent?: [top, left, bottom, right] where the
+// cells lie if not everywhere, crop?: {first: [top, left, bottom, right], step: [down, across]} what a cell saw, tops?: {names, count,
+// index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
 // A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -76,13 +78,31 @@ export default function (component) {
 
   const [rows, columns] = data.cells;
   const values = data.values ? floats(data.values) : null;
-  const boxOf = ([row, column]) => [row * height / rows, column * width / columns, (row + 1) * height / rows, (column + 1) * width / columns];
+  const [top, left, bottom, right] = data.extent || [0, 0, height, width];
+  const down = (bottom - top) / rows, across = (right - left) / columns;
+  const boxOf = ([row, column]) => [top + row * down, left + column * across, top + (row + 1) * down, left + (column + 1) * across];
+  const cropOf = ([row, column]) => data.crop.first.map((edge, side) => edge + (side % 2 ? column : row) * data.crop.step[side % 2]);
+  const framed = (cell) => data.crop ? [rectangle("under", marks, cropOf(cell), width / 300), rectangle("field", marks, cropOf(cell), width / 300)] : [];
+  const tops = data.tops && { names: data.tops.names, count: data.tops.count, index: floats(data.tops.index), share: floats(data.tops.share) };
+  if (heat) Object.assign(heat.style, data.extent
+    ? { left: `${100 * left / width}%`, top: `${100 * top / height}%`, width: `${100 * (right - left) / width}%`, height: `${100 * (bottom - top) / height}%` }
+    : { left: "", top: "", width: "", height: "" });
   if (data.cell) rectangle("cell", marks, boxOf(data.cell), 0);
   const below = element("div", "below", root);
-  const tip = element("div", "tip", root);
+  const tip = element("div", tops ? "tip tall" : "tip", root);
   const tell = (cell, prefix) => {
     tip.replaceChildren();
-    if (!cell) { element("span", "", tip, "Click a cell to see its receptive field"); return; }
+    if (!cell) { element("span", "", tip, data.hint || "Click a cell to see its receptive field"); return; }
+    if (tops) {
+      element("span", "", tip, `Row ${cell[0]}, column ${cell[1]}`);
+      const list = element("ol", "", tip);
+      for (let place = 0; place < tops.count; place++) {
+        const at = (cell[0] * columns + cell[1]) * tops.count + place, row = element("li", "", list);
+        element("b", "", row, `${(100 * tops.share[at]).toFixed(1)} %`);
+        element("span", "", row, tops.names[tops.index[at]]);
+      }
+      return;
+    }
     if (values) element("b", "", tip, short(values[cell[0] * columns + cell[1]]));
     element("span", "", tip, ` ${prefix} row ${cell[0]}, column ${cell[1]}`);
   };
@@ -101,16 +121,20 @@ export default function (component) {
     slider.oninput = () => { heat.style.opacity = root.__opacity = slider.value; };
   }
 
+  let frame = data.cell ? framed(data.cell) : [];
   let mark = null, cursor = data.cell || [Math.floor(rows / 2), Math.floor(columns / 2)];
   const hover = (cell) => {
     mark?.remove();
+    frame.forEach((line) => line.remove());
+    frame = cell || data.cell ? framed(cell || data.cell) : [];
     mark = cell ? rectangle("hover", marks, boxOf(cell), 0) : null;
     tell(cell || data.cell, "at");
   };
   const at = (event) => {
     const box = picture.getBoundingClientRect();
     const clamp = (value, count) => Math.min(Math.max(Math.floor(value * count), 0), count - 1);
-    return [clamp((event.clientY - box.top) / box.height, rows), clamp((event.clientX - box.left) / box.width, columns)];
+    const y = (event.clientY - box.top) / box.height * height, x = (event.clientX - box.left) / box.width * width;
+    return [clamp((y - top) / (bottom - top), rows), clamp((x - left) / (right - left), columns)];
   };
   picture.tabIndex = 0;
   picture.setAttribute("role", "application");
