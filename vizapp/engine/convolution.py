@@ -165,7 +165,10 @@ class _Watch(FieldTrace):
         adaptive = known.operation.startswith("adaptive")
         if window is None or len(known.given) > 1 or not (adaptive or (known.operation in _ROWS and vector)):
             size = f"{window[0]} × {window[1]} positions" if window else "positions"
-            raise refuse(known.name, f"regroups or mixes all of its {size} (tokens, windows, or a fixed size)")
+            raise refuse(
+                known.name,
+                f"regroups or mixes all of its {size}, as attention over tokens or windows does, and takes no other number",
+            )
         self._changes[known.number] = Unfold(window, _axes(before), shape)
         self._cell_bytes = max(self._cell_bytes, 2 * tensor.numel() * tensor.element_size())
         cell = Field(_widened(before.rows, window[0]), _widened(before.columns, window[1]))

@@ -21,6 +21,7 @@ from vizapp.zoo.network import Network
 
 # How far OverFeat's six scales are larger than its crop, in native strides (section 3.3: 24 … 240 of 36 pixels).
 STEPS = (2 / 3, 5 / 3, 8 / 3, 14 / 3, 17 / 3, 20 / 3)
+ROUNDING = 1e-4  # mean difference of logits below which nothing but the order of sums differs
 LARGEST = 256e6  # bytes of scores; above, only those of the strongest classes are kept
 
 
@@ -113,14 +114,16 @@ def _view(question: Question, params: DenseParams) -> View:
     seen, how = network.seen(picture), network.preprocessing
     height, width = picture.height, picture.width
     if how.resize is None:
-        return View(seen, (how.height / height, how.width / width), name="the crop that predict sees")
+        return View(
+            seen, (how.height / height, how.width / width), name="the resized photo, the crop that predict sees"
+        )
     scale = how.resize / min(height, width)
     sizes = [
         how.resize if side == min(height, width) else int(how.resize * side / min(height, width))
         for side in (height, width)
     ]
     origin = round((sizes[0] - how.height) / 2), round((sizes[1] - how.width) / 2)
-    return View(seen, (scale, scale), origin, "the crop that predict sees")
+    return View(seen, (scale, scale), origin, "the resized photo, the crop that predict sees")
 
 
 def _map(
@@ -218,19 +221,28 @@ def _checked(
 def _checks(difference: np.ndarray, same: float, made: Plan) -> dict[str, str]:
     if not len(difference):
         return {}
-    why = "the layers pad with zeros at each crop's edge, and here only at the photo's" if made.padded else "rounding"
     count = "1 cell" if len(difference) == 1 else f"{len(difference)} cells"
+    mean = float(difference.mean())
+    if mean < ROUNDING:
+        return {"padding error": f"On {count} the logits are those of the crop alone, but for rounding ({mean:.0e})."}
+    why = (
+        "the layers pad with zeros at each crop's edge, and here only at the photo's"
+        if made.padded
+        else "the gates differ"
+    )
     return {
-        "padding error": f"On {count} the logits differ from those of the crop alone by {difference.mean():.2g} "
-        f"on average ({why}); the class is the same on {same:.0%}."
+        "padding error": f"On {count} the logits differ from those of the crop alone by {mean:.2g} on average ({why}); the "
+        f"class is the same on {same:.0%}."
     }
 
 
 def _facts(network: Network, made: Plan, found: DenseMap, view: View) -> dict[str, str]:
     h, w = found.label.shape
+    crop = f"{made.size[1]} × {made.size[0]} pixels"
     facts = {
-        "map": f"{h} × {w} cells, {found.stride} pixels apart, each a crop of {made.size[1]} × {made.size[0]} pixels of "
-        f"{view.name}.",
+        "map": f"{h} × {w} cells, {found.stride} pixels apart, each a crop of {crop} of {view.name}."
+        if found.label.size > 1
+        else f"One cell: {crop} of {view.name}.",
         "passes": _passes(found),
         "answer": f"{_name(network, int(found.mean.argmax()))} (logits averaged over the map)",
     }

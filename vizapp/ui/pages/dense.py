@@ -120,10 +120,10 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
                 "Class", kept, format_func=lambda index: f"{_name(network, index)} · {index}",
                 label_visibility="collapsed", **state.shows(state.CLASS, "dense.class", shown),
             )  # fmt: skip
-    data = densemap.data(picture.pixels, result, network.categories, tint, shown, _cell(shape))
-    component("map")(key="dense.map", data=data, on_cell_change=_keep)
     if tint == "labels":
         st.html(f'<div class="vz-keys">{densemap.legend(result)}</div>')
+    data = densemap.data(picture.pixels, result, network.categories, tint, shown, _cell(shape))
+    component("map")(key="dense.map", data=data, on_cell_change=_keep)
 
 
 def _class(network: Network, result: Result) -> int:
@@ -153,11 +153,6 @@ def _name(network: Network, index: int) -> str:
 
 def _words(network: Network, picture: Picture, result: Result) -> None:
     arrays, cell = result.arrays, _cell(result.arrays["label"].shape)
-    notices.head("The photo: logits averaged over the map")
-    _bars(network, "dense.mean", densemap.chances(arrays["prediction"]), np.arange(len(arrays["prediction"])))
-    if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
-        notices.head(f"The vote of {len(arrays['votes'])} maps")
-        _bars(network, "dense.vote", densemap.chances(arrays["vote"]), np.arange(len(arrays["vote"])))
     if cell is not None:
         notices.head(f"Cell {cell[0]},{cell[1]} and the crop that it saw")
         top, left, bottom, right = arrays["boxes"][cell]
@@ -167,6 +162,11 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
         chance = densemap.chances(arrays["scores"][:, cell[0], cell[1]])
         _bars(network, "dense.cell", chance, densemap.kept_classes(result))
         st.button("Let go of the cell", key="dense.release", on_click=state.put, args=(state.PLACE, None))
+    notices.head("The photo: logits averaged over the map")
+    _bars(network, "dense.mean", densemap.chances(arrays["prediction"]), np.arange(len(arrays["prediction"])))
+    if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
+        notices.head(f"The vote of {len(arrays['votes'])} maps")
+        _bars(network, "dense.vote", densemap.chances(arrays["vote"]), np.arange(len(arrays["vote"])))
     notices.head("How it was made")
     for fact in ("map", "passes", "gates", "classes"):
         if fact in result.facts:
