@@ -54,6 +54,38 @@ def test_projections_are_those_of_the_cpu(method: str) -> None:
         torch.testing.assert_close(found.values.cpu(), expected.values, rtol=1e-8, atol=1e-12)
 
 
+def test_dense_scores_are_those_of_the_cpu_and_stay_below_the_memory_bound() -> None:
+    from vizapp.engine.convolution import plan
+    from vizapp.engine.dense import dense_map
+
+    torch.manual_seed(0)
+    photo = torch.randn(1, 3, 700, 900)
+    for build in (torchvision.models.alexnet, torchvision.models.resnet18, torchvision.models.mobilenet_v3_small):
+        module = build(weights=None).eval().requires_grad_(False)
+        made = plan(module, photo[:, :, :224, :224])
+        for memory in (None, 600_000_000):
+            maps = []
+            for device in (torch.device("cpu"), CUDA):
+                module, there = module.to(device), photo.to(device)
+                before = torch.cuda.memory_allocated()
+                torch.cuda.reset_peak_memory_stats()
+                maps.append(
+                    dense_map(
+                        module,
+                        made,
+                        lambda top, left, bottom, right, there=there: there[:, :, top:bottom, left:right],
+                        700,
+                        900,
+                        device,
+                        memory=memory,
+                    )
+                )
+                if memory is not None and device == CUDA:
+                    assert torch.cuda.max_memory_allocated() - before < memory
+            expected, found = maps[0].scores, maps[1].scores
+            assert abs(found - expected).max() <= 1e-4 * abs(expected).max()
+
+
 def test_free_memory_of_the_device_decides_the_chunk() -> None:
     free = free_memory(CUDA)
     assert 0 < free <= torch.cuda.mem_get_info(CUDA)[1]
