@@ -75,3 +75,34 @@ def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     return network.eval().requires_grad_(False)
+
+
+def gabor(side: int, frequency: float, stripes: float, phase: float = 0.5, width: float = 0.25) -> Tensor:
+    """A Gabor pattern `[side side]`: stripes at that angle (degrees anticlockwise from horizontal), fading outwards."""
+    y, x = torch.meshgrid(torch.arange(side) - (side - 1) / 2, torch.arange(side) - (side - 1) / 2, indexing="ij")
+    angle = torch.deg2rad(torch.tensor(float(stripes)))
+    wave = torch.cos(2 * torch.pi * frequency * (torch.sin(angle) * x + torch.cos(angle) * y) + phase)
+    return wave * torch.exp(-(x**2 + y**2) / (2 * (width * side) ** 2))
+
+
+class Detectors(nn.Module):
+    """Units whose ideal input is known: a Gabor pattern, a colour blob, and the sum of two channels."""
+
+    def __init__(self, side: int = 15) -> None:
+        super().__init__()
+        self.see = nn.Conv2d(3, 2, side)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(2, 2)
+        y, x = torch.meshgrid(torch.arange(side) - side // 2, torch.arange(side) - side // 2, indexing="ij")
+        blob = torch.exp(-(x**2 + y**2) / (2 * (0.2 * side) ** 2))
+        pattern = gabor(side, 0.18, 53)
+        with torch.no_grad():
+            self.see.weight[0] = pattern - pattern.mean()
+            self.see.weight[1] = blob * torch.tensor([1.0, -0.5, -0.5])[:, None, None]
+            self.see.bias.zero_()
+            self.head.weight.copy_(torch.eye(2))
+            self.head.bias.zero_()
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.see(x)).amax((2, 3)))

@@ -88,9 +88,12 @@ def _site(name: str, operation: str, shape: tuple[int, ...], field: Field) -> Si
     layout = _layout(shape, field)
     if layout is None:
         return None
-    return Site(
-        name, _KINDS.get(operation.rstrip("_"), "other"), channels_first_shape(shape[1:], layout), layout, operation
-    )
+    return Site(name, kind_of(operation), channels_first_shape(shape[1:], layout), layout, operation)
+
+
+def kind_of(operation: str) -> Kind:
+    """What a torch function does, by its name."""
+    return _KINDS.get(operation.rstrip("_"), "other")
 
 
 def _layout(shape: tuple[int, ...], field: Field) -> Layout | None:

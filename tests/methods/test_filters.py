@@ -1,0 +1,131 @@
+"""The method filters on layers whose kernels are known by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import vizapp
+from tests.networks import gabor
+from vizapp.engine.gratings import power
+from vizapp.errors import VizError
+from vizapp.media.drawing import signed
+from vizapp.methods.diagnosis import diagnose
+from vizapp.methods.filters import sheet_of, slices_of, tile
+
+
+def network(kernels: torch.Tensor, stride: int = 1, groups: int = 1) -> vizapp.zoo.Network:  # type: ignore[name-defined]
+    layer = nn.Conv2d(kernels.shape[1] * groups, len(kernels), kernels.shape[2], stride, groups=groups)
+    with torch.no_grad():
+        layer.weight.copy_(kernels)
+    module = nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return vizapp.wrap(module, input_size=(layer.in_channels, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def known() -> torch.Tensor:
+    """Eight colour kernels 11 × 11: two alike, one their negative, a weak one, a strong one, stripes of three kinds."""
+    first = gabor(11, 0.1, 20)
+    kernels = [first, 1.1 * first + 0.01 * gabor(11, 0.4, 80), -first, 0.001 * gabor(11, 0.2, 60),
+               9 * gabor(11, 0.25, 120), gabor(11, 0.24, 0), gabor(11, 0.45, 90), gabor(11, 0.12, 150)]  # fmt: skip
+    return torch.stack([kernel.expand(3, -1, -1) for kernel in kernels])
+
+
+def test_the_arrays_are_the_layers_kernels_whatever_site_behind_it_is_asked_for(known) -> None:
+    for site in ("0", "1", "2"):
+        result = vizapp.ask("filters", network(known), unit=vizapp.Unit(site, 3))
+        np.testing.assert_array_equal(result.arrays["kernels"], known.numpy())
+        assert ("the convolution before" in result.facts["layer"]) == (site != "0")
+    assert result.arrays["spectrum"].shape == (8, 32, 32)
+
+
+def test_twins_opposites_dead_and_dominating_filters_are_found(known) -> None:
+    result = vizapp.ask("filters", network(known), unit=vizapp.Unit("0", 0))
+    rows = result.table
+    assert [row["filter"] for row in rows if row["duplicate"]] == [0, 1]
+    assert [row["filter"] for row in rows if row["opposite"]] == [0, 1, 2]
+    assert [row["filter"] for row in rows if row["dead"]] == [3]
+    assert (rows[0]["twin"], rows[1]["twin"]) == (1, 0)
+    assert rows[0]["norm"] == pytest.approx(float(known[0].norm()), rel=1e-5)
+    assert rows[0]["rms"] == pytest.approx(float(known[0].square().mean().sqrt()), rel=1e-5)
+    assert "2 of 8 filters are near-duplicates" in result.facts["diagnosis"]
+    assert "1 more has an opposite" in result.facts["diagnosis"]
+    assert "1 is dead" in result.facts["diagnosis"]
+    assert "1 dominates" in result.facts["diagnosis"]
+
+
+def test_frequencies_fall_into_bands_and_gaps_are_named(known) -> None:
+    result = vizapp.ask("filters", network(known[[0, 1, 5, 7, 7, 7, 7, 2]]), unit=vizapp.Unit("0", 0))
+    assert result.arrays["bands"].tolist() == [7, 1, 0]
+    assert "mid and high frequencies are under-covered (1 and 0 of 8 filters)" in result.facts["diagnosis"]
+    assert result.arrays["energy"].sum() == pytest.approx(1, abs=1e-5)
+    assert result.arrays["energy"][0] > 0.7
+    assert result.table[5]["frequency"] == pytest.approx(0.12, rel=0.05)
+    assert result.table[5]["orientation"] == pytest.approx(150, abs=5)
+
+
+def test_a_stride_aliases_above_half_a_cycle_per_step(known) -> None:
+    said = vizapp.ask("filters", network(known, stride=4), unit=vizapp.Unit("0", 0)).facts["diagnosis"]
+    assert "stride 4 aliases above 0.125 cycles per pixel (3 filters are tuned to more)" in said
+    assert "aliases" not in vizapp.ask("filters", network(known), unit=vizapp.Unit("0", 0)).facts["diagnosis"]
+
+
+def test_thresholds_are_parameters(known) -> None:
+    unit = vizapp.Unit("0", 0)
+    loose = vizapp.ask("filters", network(known), unit=unit, alike=0.999999, dead=0.0)
+    assert not any(row["duplicate"] or row["dead"] for row in loose.table)
+    moved = torch.stack([known[5].roll(1, 1), known[5]])  # a quarter of a cycle
+    assert not vizapp.ask("filters", network(moved), unit=unit).table[0]["duplicate"]
+    assert vizapp.ask("filters", network(moved), unit=unit, shifts=1, alike=0.8).table[0]["duplicate"]
+
+
+def test_a_gallery_tells_of_channels_that_were_never_above_zero(known) -> None:
+    kernels = known.numpy()
+    found = diagnose(kernels, power(kernels), zeros={5: 1.0, 6: 0.99})
+    assert np.flatnonzero(found.dead).tolist() == [3, 5]
+    assert sum(found.bands.values()) == 6
+
+
+def test_zeros_and_single_cells_are_no_trouble() -> None:
+    kernels = torch.randn(6, 5, 1, 1)
+    kernels[2] = 0
+    result = vizapp.ask("filters", network(kernels), unit=vizapp.Unit("0", 2))
+    assert result.table[2]["dead"]
+    assert result.table[2]["frequency"] is None
+    assert "under-covered" not in result.facts["diagnosis"]
+    json.dumps(result.summary(), allow_nan=False)
+
+
+def test_depthwise_kernels_are_asked_for_one_by_one() -> None:
+    result = vizapp.ask("filters", network(torch.randn(6, 1, 3, 3), groups=6), unit=vizapp.Unit("0", 0))
+    assert result.arrays["kernels"].shape == (6, 1, 3, 3)
+    assert result.facts["groups"] == "Each kernel reads one channel."
+
+
+def test_layers_without_kernels_say_so() -> None:
+    with pytest.raises(VizError, match="not computed by one convolution"):
+        vizapp.ask("filters", network(torch.randn(4, 3, 3, 3)), unit=vizapp.Unit("3", 0))
+
+
+def test_colour_kernels_are_drawn_in_colour_deep_ones_as_their_strongest_slices() -> None:
+    rng = np.random.default_rng(0)
+    colour = rng.standard_normal((3, 5, 5))
+    np.testing.assert_array_equal(tile(colour), signed(colour.transpose(1, 2, 0)))
+    deep = rng.standard_normal((20, 3, 3)) * np.arange(1, 21)[:, None, None]
+    np.testing.assert_array_equal(
+        tile(deep)[:3, :3], signed(deep[np.argmax((deep**2).sum((1, 2)))], np.abs(deep).max())
+    )
+    assert tile(deep).shape == (11, 11, 3)
+    assert slices_of(deep).shape[1] == 5 * 3 + 4
+    np.testing.assert_array_equal(slices_of(deep)[:3, :3], signed(deep[0], np.abs(deep).max()))
+
+
+def test_one_scale_for_the_layer_or_one_per_filter() -> None:
+    weight = np.ones((2, 3, 3, 3)) * np.array([1, 0.1])[:, None, None, None]
+    shared, own = sheet_of(weight, "layer"), sheet_of(weight, "filter")
+    assert shared[0, -1].tolist() == [141, 141, 141]
+    assert own[0, -1].tolist() == [255, 255, 255]

@@ -1,0 +1,155 @@
+"""The kernels of a convolution: what they look like, what they are tuned to, which are dead or doubled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vizapp.engine.gratings import power, symmetries
+from vizapp.engine.kernels import Kernels, kernels_of
+from vizapp.media.drawing import heat, sheet, signed
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.diagnosis import BANDS, UNDER_COVERED, Diagnosis, diagnose, in_words
+from vizapp.methods.params import Params, knob
+
+SHOWN_SLICES = 9  # of a deep kernel in the sheet of all kernels: the strongest
+_GAP = 64  # grey between the slices of one kernel
+
+
+@dataclass(frozen=True)
+class FilterParams(Params):
+    """How kernels are drawn, and from where on they count as doubled or dead."""
+
+    scale: Literal["layer", "filter"] = knob("layer", "One scale for the layer, or one per filter")
+    alike: float = knob(0.9, "Correlation from which on two filters are near-duplicates", low=0.5, high=1.0)
+    shifts: int = knob(0, "Cells that one of two filters may be moved by to match the other", low=0, high=3)
+    dead: float = knob(0.1, "Share of the median norm below which a filter is dead", low=0.0, high=1.0)
+
+
+def filters(question: Question, params: FilterParams, job: Job) -> Result:
+    """The kernels of the convolution that computes the unit's layer, with what each is tuned to.
+
+    `arrays`: `kernels` `[out in kh kw]` float32 (`in` of one group); `spectrum` `[out S S]`, their power, frequency 0 in the
+    middle, S samples to a cycle per cell; `bands` `[3]` and `energy` `[3]`: kernels tuned to, and share of power in, low
+    (below 1/6 cycle per cell), middle and high (from 1/3) frequencies. `table`, a row per kernel: RMS and norm; correlation
+    with its mirror images; frequency (cycles per cell) and orientation (of the stripes, degrees anticlockwise from
+    horizontal) of the strongest grating and the share of the kernel that it explains; the most similar kernel; duplicate;
+    opposite; dead. What cannot be said (the orientation of a blob) is None. Fact `diagnosis` says it in words.
+    """
+    network, unit = question.network, question.the_unit()
+    batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+    kernels = kernels_of(network.module, batch, unit.site)
+    weight = kernels.weight.float().cpu().numpy()
+    job.tick(0.2)
+    spectra = power(weight)
+    job.tick(0.4)
+    found = diagnose(weight, spectra, params.alike, params.shifts, params.dead)
+    job.tick(0.9)
+    arrays: dict[str, np.ndarray] = {
+        "kernels": np.ascontiguousarray(weight, np.float32),
+        "spectrum": spectra.astype(np.float32),
+        "bands": np.array([found.bands[name] for name in BANDS], np.int64),
+        "energy": np.array([found.energy[name] for name in BANDS], np.float32),
+    }
+    chosen = unit.channel
+    panels = (
+        Panel("sheet", sheet_of(weight, params.scale), f"All {len(weight)} filters of {kernels.name}."),
+        Panel(f"filter-{chosen}", slices_of(weight[chosen]), f"Filter {chosen}, every input."),
+        Panel(f"spectrum-{chosen}", heat(spectra[chosen]), f"Power of filter {chosen}, frequency 0 in the middle."),
+    )
+    return Result("filters", arrays, panels, _facts(unit.site, kernels, found, params), _table(weight, found))
+
+
+def tile(kernel: np.ndarray, scale: float | None = None) -> np.ndarray:
+    """One kernel `[in kh kw]` as uint8 `[H W 3]`, zero mid-grey: in colour if it reads three channels, else its strongest
+    slices, strongest first, in rows. `scale` is the magnitude that has full contrast; by default the kernel's own."""
+    scale = float(np.abs(kernel).max(initial=0)) if scale is None else scale
+    if len(kernel) == 3:
+        return signed(kernel.transpose(1, 2, 0), scale)
+    if len(kernel) > 1:
+        kernel = kernel[np.argsort(-(kernel**2).sum((1, 2)), kind="stable")[:SHOWN_SLICES]]
+    return _in_rows([signed(part, scale) for part in kernel])
+
+
+def slices_of(kernel: np.ndarray) -> np.ndarray:
+    """Every slice of one kernel `[in kh kw]` in the order of the inputs, uint8 `[H W 3]`; in colour if there are three."""
+    scale = float(np.abs(kernel).max(initial=0))
+    return tile(kernel, scale) if len(kernel) == 3 else _in_rows([signed(part, scale) for part in kernel])
+
+
+def sheet_of(weight: np.ndarray, scale: str) -> np.ndarray:
+    """All kernels `[out in kh kw]` as a grid, on one scale for the "layer" or one per "filter"; uint8 `[H W 3]`."""
+    shared = float(np.abs(weight).max(initial=0)) if scale == "layer" else None
+    tiles = [tile(kernel, shared) for kernel in weight]
+    enlarge = max(1, 48 // max(tiles[0].shape[:2]))
+    return sheet(tiles, math.ceil(math.sqrt(len(tiles) * 1.6)), gap=2, enlarge=enlarge)
+
+
+def _in_rows(slices: list[np.ndarray]) -> np.ndarray:
+    return sheet(slices, math.ceil(math.sqrt(len(slices))), gap=int(len(slices) > 1), background=_GAP)
+
+
+def _facts(site: str, kernels: Kernels, found: Diagnosis, params: FilterParams) -> dict[str, str]:
+    count, inputs, height, width = kernels.weight.shape
+    stride = f", stride {max(kernels.stride)}" if max(kernels.stride) > 1 else ""
+    what = f"{count} kernels of {kernels.name}, {inputs} x {height} x {width}{stride}"
+    facts = {"layer": what if site == kernels.name else f"{what}, the convolution before {site}"}
+    if kernels.groups > 1:
+        facts["groups"] = "Each kernel reads one channel." if kernels.depthwise else (
+            f"{kernels.groups} groups: each kernel reads {inputs} channels."
+        )  # fmt: skip
+    facts["diagnosis"] = in_words(found, kernels)
+    if max(height, width) > 1:
+        cell = "pixel" if kernels.sees_pixels else "cell of the layer below"
+        facts["bands"] = (
+            "; ".join(f"{name}: {found.bands[name]} filters, {found.energy[name]:.0%} of the power" for name in BANDS)
+            + f" (limits 1/6 and 1/3 cycle per {cell}; under-covered: fewer than {UNDER_COVERED:.0%} of the filters)"
+        )
+    facts["thresholds"] = (
+        f"near-duplicate: normalised correlation of at least {params.alike:g}"
+        + (f", moved by up to {params.shifts}" if params.shifts else "")
+        + f"; opposite: of at most -{params.alike:g}; dead: norm below {params.dead:g} of the median; "
+        "dominating: above 3 times it"
+    )
+    return facts
+
+
+def _table(weight: np.ndarray, found: Diagnosis) -> tuple[dict[str, Any], ...]:
+    mirrors, size = symmetries(weight), weight[0].size
+    rows = []
+    for number in range(len(weight)):
+        rows.append({
+            "filter": number,
+            "rms": float(found.norms[number] / math.sqrt(size)),
+            "norm": float(found.norms[number]),
+            "mirror": _number(mirrors[number, 0]),
+            "upside_down": _number(mirrors[number, 1]),
+            "half_turn": _number(mirrors[number, 2]),
+            "frequency": _number(found.gratings.frequency[number]),
+            "orientation": _number(found.gratings.orientation[number]),
+            "grating": _number(found.gratings.share[number]),
+            "twin": int(found.twin[number]) if found.twin[number] >= 0 else None,
+            "alike": float(found.alike[number]),
+            "duplicate": bool(found.duplicate[number]),
+            "opposite": bool(found.opposite[number]),
+            "dead": bool(found.dead[number]),
+        })  # fmt: skip
+    return tuple(rows)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+METHOD = Method(
+    key="filters",
+    title="Filters",
+    source="Zeiler & Fergus 2013, section 4.1 and Fig. 6",
+    params=FilterParams,
+    run=filters,
+    needs=frozenset({"unit"}),
+)

@@ -1,0 +1,281 @@
+"""What a unit would most like to see: pictures painted from noise, by activation maximisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vizapp.engine.canvas import Canvas
+from vizapp.engine.fields import fields
+from vizapp.engine.ideal import Ascent, Ideals, Target, maximise
+from vizapp.engine.observe import observe
+from vizapp.engine.sites import Site
+from vizapp.errors import VizError
+from vizapp.media.drawing import sheet
+from vizapp.methods.base import Job, Method, Panel, Question, Result, check_unit
+from vizapp.methods.params import Params, knob
+
+if TYPE_CHECKING:
+    from vizapp.zoo.network import Network
+
+SMALLEST = 48  # pixels that a picture chosen by itself has at least
+LARGEST = 1024
+_CAUTION = (
+    "It is one picture among very many that excite the unit; which one depends on the start and the regularisers, and photos "
+    "that excite the unit may look quite different (Nguyen 2016; Olah 2017)."
+)
+# What a network was seen to raise on pictures of a size that it was not made for.
+_SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError)
+
+
+@dataclass(frozen=True)
+class IdealParams(Params):
+    """What is painted, how it is parameterised, and what keeps it near to pictures."""
+
+    channels: str = knob("", "More channels of the same layer, as in 3, 7, 12: one picture each")
+    direction: str = knob("", "A direction in channel space instead, as in 3:1, 7:-0.5")
+    extent: Literal["map", "cell"] = knob("map", "Excite the whole map, or its middle cell (or the unit's)")
+    size: int = knob(0, "Side of the picture, 0: what suits the layer", low=0, high=LARGEST, unit="px")
+    steps: int = knob(128, "Steps of the optimisation", low=1, high=4096)
+    rate: float = knob(0.05, "Learning rate of the first step", low=0.0001, high=1.0)
+    parameters: Literal["fourier", "pixels"] = knob("fourier", "Optimise the spectrum, or the pixels themselves")
+    colours: Literal["decorrelated", "plain"] = knob(
+        "decorrelated", "In colours as photos mix them, or red, green, blue"
+    )
+    contrast: float = knob(0.15, "Greatest root mean square contrast", low=0.01, high=2.0)
+    jitter: float = knob(0.04, "Moved in each step by up to this share of what the unit sees", low=0.0, high=0.5)
+    zoom: float = knob(0.05, "Zoomed in each step by up to this share", low=0.0, high=0.5)
+    turn: float = knob(5.0, "Turned in each step by up to this angle", low=0.0, high=180.0, unit="degrees")
+    variation: float = knob(0.0, "Weight of the total variation", low=0.0, high=100.0)
+    l2: float = knob(0.0, "Weight of the squared distance from mid-grey", low=0.0, high=100.0)
+    restarts: int = knob(1, "Pictures per unit, each from other noise", low=1, high=16)
+    diversity: float = knob(0.5, "Weight of being unlike the other pictures of the unit", low=0.0, high=100.0)
+    seed: int = knob(0, "Of the noise and of the movements", low=0, high=2**31 - 1)
+
+
+def ideal(question: Question, params: IdealParams, job: Job) -> Result:
+    """Pictures painted from noise so that they excite the unit as much as they can.
+
+    Of a unit with a cell that cell is excited, of one without the mean of its map (or its middle cell, by `extent`), of a class
+    its score. `arrays`, an entry per picture, those of one channel after one another: `pictures` uint8 `[n H W 3]`;
+    `activation` and `begun` `[n]`, of the finished picture and of the noise it began with; `channel` `[n]` (-1 for a
+    direction); `curve` `[steps n]`, the activation in each step, shaken; `stages` uint8 `[k n H W 3]`, unfinished pictures
+    after `stage_steps` `[k]`; `field` (top, left, bottom, right), what the excited cell sees, or the whole.
+    """
+    unit = question.the_unit()
+    if params.direction and params.channels:
+        raise VizError("Give channels or a direction, not both.")
+    if params.direction:
+        return several(question, [Target(unit, read_direction(params.direction))], params, job)
+    units = [unit, *(replace(unit, channel=channel) for channel in read_channels(params.channels))]
+    return several(question, [Target(unit) for unit in dict.fromkeys(units)], params, job)
+
+
+def several(question: Question, targets: Sequence[Target], params: IdealParams, job: Job) -> Result:
+    """The pictures for some targets of one layer, painted together; `question` names the network."""
+    network = question.network
+    site = network.site(targets[0].unit.site)
+    targets = [replace(target, unit=replace(target.unit, site=site.name)) for target in targets]
+    for target in targets:
+        for channel, _ in target.terms:
+            check_unit(network, replace(target.unit, channel=channel))
+    height, width = _size(network, site, targets, params.size)
+    box = _box(network, site, targets[0].unit.cell, params.extent, height, width)
+    canvas = Canvas(
+        network.input_size[0], height, width, params.parameters, params.colours == "decorrelated", params.contrast,
+        params.jitter * _seen(network, site, height, width), params.zoom, params.turn,
+    )  # fmt: skip
+    ascent = Ascent(
+        params.steps,
+        params.rate,
+        params.extent,
+        params.restarts,
+        params.diversity,
+        params.variation,
+        params.l2,
+        params.seed,
+    )
+    painted = maximise(
+        network.module,
+        _normaliser(network),
+        targets,
+        network.sites,
+        canvas,
+        ascent,
+        network.device,
+        network.dtype,
+        job.tick,
+    )
+    return _result(network, site, targets, painted, box, params)
+
+
+def read_channels(text: str) -> list[int]:
+    """Channel numbers from text such as `3, 7, 12`.
+
+    Raises:
+        VizError: it is no list of whole numbers.
+    """
+    try:
+        return [int(part) for part in text.replace(" ", "").split(",") if part]
+    except ValueError:
+        raise VizError(f"channels is {text!r}; write whole numbers with commas between them, as in 3, 7, 12.") from None
+
+
+def read_direction(text: str) -> tuple[tuple[int, float], ...]:
+    """Channels and weights from text such as `3:1, 7:-0.5`.
+
+    Raises:
+        VizError: it is nothing of that form, or all weights are zero.
+    """
+    wrong = VizError(f"direction is {text!r}; write CHANNEL:WEIGHT with commas between them, as in 3:1, 7:-0.5.")
+    terms: dict[int, float] = {}
+    for part in text.replace(" ", "").split(","):
+        channel, _, weight = part.partition(":")
+        try:
+            terms[int(channel)] = terms.get(int(channel), 0.0) + float(weight)
+        except ValueError:
+            raise wrong from None
+    if not any(terms.values()) or not all(math.isfinite(weight) for weight in terms.values()):
+        raise wrong
+    return tuple(terms.items())
+
+
+def _normaliser(network: Network) -> Any:
+    """Pictures `[n C H W]` from 0 to 1 as the network takes them; gradients flow through."""
+    from vizapp.zoo.network import memory_format
+
+    how, layout = network.preprocessing, memory_format(network.module)
+    mean, std = (
+        torch.tensor(v, dtype=network.dtype, device=network.device).view(-1, 1, 1) for v in (how.mean, how.std)
+    )
+
+    def normalise(pictures: Tensor) -> Tensor:
+        return ((pictures - mean) / std).contiguous(memory_format=layout)
+
+    return normalise
+
+
+def _seen(network: Network, site: Site, height: int, width: int) -> int:
+    """The side of what a cell of the site sees, in pixels, on a picture of that size."""
+    if not site.is_map:
+        return min(height, width)
+    batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+    return min(height, width, *fields(network.module, batch)[site.name].size)
+
+
+def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) -> tuple[int, int]:
+    """Height and width of the pictures: as wanted; else the network's own, or less where the layer sees much less."""
+    _, height, width = network.input_size
+    if wanted:
+        if not _fits(network, site, wanted, wanted):
+            raise VizError(
+                f"{network.name} does not compute {site.name!r} on pictures of {wanted} x {wanted} pixels; "
+                f"its own size is {height} x {width}."
+            )
+        return wanted, wanted
+    if site.is_map and all(target.unit.cell is None for target in targets):
+        side = max(SMALLEST, 2 * _seen(network, site, height, width))
+        if side < min(height, width) and _fits(network, site, side, side):
+            return side, side
+    return height, width
+
+
+def _fits(network: Network, site: Site, height: int, width: int) -> bool:
+    """Whether the network computes the site on pictures of that size."""
+    blank = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
+    try:
+        observe(network.module, blank, [site])
+    except (VizError, *_SIZE_ERRORS):
+        return False
+    return True
+
+
+def _box(
+    network: Network, site: Site, cell: tuple[int, int] | None, extent: str, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of what the excited cell sees; the whole picture if it is more than a cell."""
+    whole = (0, 0, height, width)
+    if not site.is_map or (cell is None and extent == "map"):
+        return whole
+    batch = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
+    if cell is None:
+        _, _, rows, columns = observe(network.module, batch, [site])[site.name].shape
+        cell = (rows // 2, columns // 2)
+    field = fields(network.module, batch)[site.name]
+    return whole if field.rows.axis is None else field.inside(cell)
+
+
+def _pixels(pictures: Tensor) -> np.ndarray:
+    """Pictures `[… C H W]` from 0 to 1 as uint8 `[… H W 3]`; those of other than three channels in grey."""
+    scaled = pictures.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).movedim(-3, -1).cpu()
+    grey = scaled.shape[-1] != 3
+    return np.ascontiguousarray((scaled[..., :1].expand(*scaled.shape[:-1], 3) if grey else scaled).numpy())
+
+
+def _result(
+    network: Network, site: Site, targets: Sequence[Target], painted: Ideals, box: tuple[int, int, int, int],
+    params: IdealParams,
+) -> Result:  # fmt: skip
+    channels = [-1 if target.direction else target.unit.channel for target in targets for _ in range(params.restarts)]
+    arrays = {
+        "pictures": _pixels(painted.pictures),
+        "activation": painted.activations.float().cpu().numpy(),
+        "begun": painted.begun.float().cpu().numpy(),
+        "channel": np.array(channels, np.int64),
+        "curve": painted.curve.float().cpu().numpy(),
+        "stages": _pixels(painted.stages),
+        "stage_steps": np.array(painted.stage_steps, np.int64),
+        "field": np.array(box, np.int64),
+    }
+    names = _names(network, site, targets, params.restarts)
+    numbers = zip(names, channels, arrays["begun"].tolist(), arrays["activation"].tolist(), strict=True)
+    table = tuple({"unit": n, "channel": c, "begun": begun, "activation": reached} for n, c, begun, reached in numbers)
+    panels = [
+        Panel(name, pixels, f"Activation {row['activation']:.4g}, begun at {row['begun']:.4g}.")
+        for name, pixels, row in zip(names, arrays["pictures"], table, strict=True)
+    ]
+    if len(panels) > 1:
+        columns = params.restarts if params.restarts > 1 else math.ceil(math.sqrt(len(panels)))
+        panels.insert(0, Panel("sheet", sheet(list(arrays["pictures"]), columns, gap=4), "All pictures."))
+    height, width = arrays["pictures"].shape[1:3]
+    what = "its class score" if not site.is_map else "the chosen cell" if targets[0].unit.cell is not None else (
+        "the mean of its map" if params.extent == "map" else "the middle cell of its map"
+    )  # fmt: skip
+    facts = {
+        "unit": f"{', '.join(dict.fromkeys(names))}; excited is {what}"
+        if len(names) < 20
+        else f"{len(names)} pictures",
+        "size": f"{width} x {height} pixels, {params.steps} steps, {params.parameters} parameters, seed {params.seed}",
+        "caution": _CAUTION,
+    }
+    silent = int((arrays["activation"] <= 0).sum())
+    if silent and site.kind == "activation":
+        facts["silent"] = f"{silent} of {len(names)} pictures do not wake their unit; take more steps or another seed."
+    return Result("ideal", arrays, tuple(panels), facts, table)
+
+
+def _names(network: Network, site: Site, targets: Sequence[Target], restarts: int) -> list[str]:
+    names = []
+    for target in targets:
+        classes = site == network.sites[-1] and site.channels == len(network.categories)
+        name = network.categories[target.unit.channel] if classes else f"{site.name}:{target.unit.channel}"
+        if target.direction:
+            name = f"{site.name}: " + ", ".join(f"{weight:g} x {channel}" for channel, weight in target.direction)
+        names += [f"{name} ({again + 1})" if restarts > 1 else name for again in range(restarts)]
+    return names
+
+
+METHOD = Method(
+    key="ideal",
+    title="Ideal input",
+    source="Erhan et al. 2009; Simonyan et al. 2013; Olah, Mordvintsev & Schubert 2017",
+    params=IdealParams,
+    run=ideal,
+    needs=frozenset({"unit"}),
+)
