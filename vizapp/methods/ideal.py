@@ -103,7 +103,7 @@ def several(question: Question, targets: Sequence[Target], params: IdealParams, 
     )
     painted = maximise(
         network.module,
-        _normaliser(network),
+        normaliser(network),
         targets,
         network.sites,
         canvas,
@@ -146,7 +146,7 @@ def read_direction(text: str) -> tuple[tuple[int, float], ...]:
     return tuple(terms.items())
 
 
-def _normaliser(network: Network) -> Any:
+def normaliser(network: Network) -> Any:
     """Pictures `[n C H W]` from 0 to 1 as the network takes them; gradients flow through."""
     from vizapp.zoo.network import memory_format
 
