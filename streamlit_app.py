@@ -34,6 +34,9 @@ show(
             ), method="occlusion",
         ),
         Row("dense.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), method="dense"),
+        Row(
+            "filters.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW), method="filters",
+        ),
         Row("about.py", "About", ":material/info:"),
     ]
 )  # fmt: skip

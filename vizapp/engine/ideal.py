@@ -18,6 +18,8 @@ from vizapp.errors import VizError
 
 Extent = Literal["map", "cell"]
 _EPSILON = 1e-12
+# Bytes of the widest activation of a batch beyond which larger batches were slower (CPU: the caches), or gained nothing.
+_BEST_CHUNK = {"cpu": 18 * 2**20, "cuda": 2 * 2**30}
 _DRAWS = 10  # of stronger noise, for a unit that is silent on the first
 _STRONGER = 100.0  # so that the noise has all the contrast that is allowed
 
@@ -104,8 +106,9 @@ def maximise(
     assert all(target.unit.site == names[index] for target in targets), "one site per call"
     texture = _texture(sites[: index + 1]) if ascent.restarts > 1 and ascent.diversity else None
     painter = _Painter(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
-    weight = sum(_cells(site) for site in sites[: index + 1]) * torch.empty((), dtype=dtype).element_size()
-    size = max(1, chunk_size(3 * weight, device, most=256) // ascent.restarts)
+    sizes = [_cells(site) * dtype.itemsize for site in sites[: index + 1]]
+    most = max(1, _BEST_CHUNK[device.type] // max(sizes)) if device.type in _BEST_CHUNK else 64
+    size = max(1, chunk_size(3 * sum(sizes), device, most) // ascent.restarts)
     done = 0
 
     def run(part: Sequence[Target]) -> Ideals:
@@ -169,14 +172,13 @@ class _Painter:
         ascent, canvas = self.ascent, self.canvas
         pictured = [target for target in targets for _ in range(ascent.restarts)]
         seeds = [seed_of(ascent.seed, target, again) for target in targets for again in range(ascent.restarts)]
-        parameters, seen = self._start(seeds, pictured)
+        parameters, seen, begun = self._start(seeds, pictured)
         shakes = canvas.shakes(seeds, ascent.steps)
         optimiser = torch.optim.Adam([parameters], lr=ascent.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ascent.steps)
         kept = sorted({round(ascent.steps * (i + 1) / ascent.stages) for i in range(ascent.stages - 1)} - {0})
         curve, stages = [], []
         with torch.enable_grad():
-            begun = self._clean(parameters, seen, pictured)
             for step in range(ascent.steps):
                 optimiser.zero_grad()
                 painted = canvas.paint(parameters, seen)
@@ -189,14 +191,14 @@ class _Painter:
                 if step + 1 in kept:
                     stages.append(canvas.paint(parameters, seen).detach())
                 tick((step + 1) / ascent.steps)
-        pictures = canvas.paint(parameters, seen).detach()
+        with torch.no_grad():
+            pictures = canvas.paint(parameters, seen)
+            reached, _, _ = self._excitement(pictures, pictured)
         stacked = torch.stack(stages) if stages else pictures.new_zeros(0, *pictures.shape)
-        return Ideals(
-            pictures, self._clean(parameters, seen, pictured), begun, torch.stack(curve), stacked, tuple(kept)
-        )
+        return Ideals(pictures, reached, begun, torch.stack(curve), stacked, tuple(kept))
 
-    def _start(self, seeds: list[int], targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
-        """The parameters `[n …]` to begin with, and the share `[n]` that each unit is known to see of its picture.
+    def _start(self, seeds: list[int], targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
+        """The parameters `[n …]` to begin with, the share `[n]` that each unit is known to see, its activation `[n]`.
 
         Where nothing at all reaches a unit, no direction is up: there, stronger noise is tried, some draws of it.
         """
@@ -204,19 +206,14 @@ class _Painter:
         seen = torch.zeros(len(targets), device=self.device, dtype=self.dtype)
         for draw in range(_DRAWS):
             with torch.no_grad():
-                _, climbed, _ = self._excitement(self.canvas.paint(parameters, seen), targets)
+                begun, climbed, _ = self._excitement(self.canvas.paint(parameters, seen), targets)
             silent = torch.nonzero(climbed == 0).flatten().tolist()
-            if not silent:
+            if not silent or draw == _DRAWS - 1:
                 break
             again = [seed_of(seeds[i], draw) for i in silent]
             parameters[silent] = _STRONGER * self.canvas.start(again, self.device, self.dtype)
             seen[silent] = 1
-        return parameters.requires_grad_(), seen
-
-    def _clean(self, parameters: Tensor, seen: Tensor, targets: Sequence[Target]) -> Tensor:
-        """The activation `[n]` of the pictures as they are."""
-        with torch.no_grad():
-            return self._excitement(self.canvas.paint(parameters, seen), targets)[0]
+        return parameters.requires_grad_(), seen, begun
 
     def _upward(self, painted: Tensor, draws: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """The activation `[n]` of the shaken pictures, and which way `[n C H W]` each gets better."""

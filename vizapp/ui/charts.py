@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -53,3 +53,33 @@ def _signed(numbers: np.ndarray) -> list[str]:
         "0" if abs(number) < 2.5e-4 else f"{number:.2g}" if abs(number) < 0.01 else f"{number:.3g}".replace("inf", "∞")
         for number in numbers
     ]
+
+
+def curve(values: np.ndarray) -> go.Figure:
+    """A line per column of `[steps n]`."""
+    figure = go.Figure()
+    for number, column in enumerate(values.T):
+        figure.add_scatter(
+            y=column, x=np.arange(1, len(column) + 1), mode="lines", name=f"start {number + 1}",
+            hovertemplate="step %{x}<br>%{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=180, margin={"l": 44, "r": 0, "t": 6, "b": 30}, showlegend=False,
+        xaxis={"title": "step", "zeroline": False}, yaxis={"zeroline": False},
+    )  # fmt: skip
+    return figure
+
+
+def coverage(counts: Mapping[str, Sequence[float]], labels: Sequence[str]) -> go.Figure:
+    """Bars of shares, a group per label and a bar per name."""
+    figure = go.Figure()
+    for name, shares in counts.items():
+        figure.add_bar(
+            x=list(labels), y=list(shares), name=_plain(name),
+            hovertemplate="%{x}: %{y:.0%}<extra>" + _plain(name) + "</extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=200, margin={"l": 44, "r": 0, "t": 6, "b": 24}, barmode="group", yaxis={"tickformat": ".0%", "title": None},
+        legend={"orientation": "h", "y": 1.15, "x": 0},
+    )  # fmt: skip
+    return figure

@@ -110,6 +110,7 @@ _LETS_GO = {
 # Plain keys without a place in addresses.
 ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, index)
 CHECKPOINT = "weights.file"  # (path, name shown)
+PAINTED = "filters.painted"  # the unit and options whose ideal input was asked for last
 CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked for last
 KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
 UPLOAD = "data.upload"  # the uploaded file that became the data

@@ -333,7 +333,9 @@ def _downloads(shown: Shown, result: Result, cell: tuple[int, int]) -> None:
     }
     name = downloads.file_name("occlusion", shown.asked.network.name, shown.asked.picture.name)
     files = [
-        File("Table CSV", f"{name}.csv", "text/csv", lambda: table_of(shown, result.arrays).to_csv(index=False).encode()),
+        File(
+            "Table CSV", f"{name}.csv", "text/csv", lambda: table_of(shown, result.arrays).to_csv(index=False).encode()
+        ),
         File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
         File("Film MP4", f"{name}.mp4", "video/mp4", lambda: to_mp4(_film(shown), 24)),
     ]
