@@ -37,6 +37,7 @@ show(
         Row(
             "filters.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW), method="filters",
         ),
+        Row("compare.py", "Compare", ":material/compare_arrows:", (state.OTHER, state.OTHER_WEIGHTS, state.PART)),
         Row("about.py", "About", ":material/info:"),
     ]
 )  # fmt: skip

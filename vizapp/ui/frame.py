@@ -62,7 +62,8 @@ def _read_address(rows: list[Row]) -> None:
 
     more = [choice for row in rows for choice in row.carried]
     nets, samples = networks.labels(), sample_names()
-    state.read_address({"network": nets, "picture": samples, "network2": nets, "picture2": samples}, more)
+    known = {"network": nets, "network2": nets, "other": nets, "picture": samples, "picture2": samples}
+    state.read_address(known, more)
 
 
 def network_and_picture() -> tuple[Network, Picture] | None:

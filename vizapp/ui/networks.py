@@ -106,25 +106,30 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
 
 def current() -> Network | None:
     """The chosen network, or None when a sentence in its place says why there is none."""
-    name, weights = state.get(state.NETWORK), state.get(state.WEIGHTS)
-    given = st.session_state.get(state.CHECKPOINT)
-    if weights == "file" and given is None:
-        notices.hint("Give a checkpoint of this network in the sidebar, or choose other weights.")
-        return None
-    network = _open(name, given[0] if weights == "file" and given else _SOURCES_OF[weights])
-    if network is None and weights != "random":
-        _offer_random(state.WEIGHTS)
-    return network
+    return _opened(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
+
+
+def other() -> Network | None:
+    """The network that it is compared with, or None when a sentence in its place says why there is none."""
+    return _opened(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
 
 
 def second() -> Network | None:
-    """The network chosen to compare with, or None when none is chosen or a sentence says why it cannot be had."""
-    name, weights = state.get(state.SECOND_NETWORK), state.get(state.SECOND_WEIGHTS)
-    if name is None:
+    """The network to show beside it, or None when none is chosen or a sentence says why it cannot be had."""
+    if state.get(state.SECOND_NETWORK) is None:
         return None
-    network = _open(name, _SOURCES_OF[weights])
+    return _opened(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
+
+
+def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Network | None:
+    """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
+    weights, given = state.get(of), st.session_state.get(checkpoint)
+    if weights == "file" and given is None:
+        notices.hint("Give a checkpoint of this network, or choose other weights.")
+        return None
+    network = _open(state.get(chosen), given[0] if weights == "file" and given else _SOURCES_OF[weights])
     if network is None and weights != "random":
-        _offer_random(state.SECOND_WEIGHTS)
+        _offer_random(of)
     return network
 
 

@@ -10,6 +10,7 @@ from vizapp.errors import VizError
 from vizapp.settings import settings
 from vizapp.ui import networks, notices, pictures, state
 from vizapp.ui.components import component
+from vizapp.ui.state import Choice
 
 
 def draw() -> None:
@@ -24,33 +25,38 @@ def draw() -> None:
 
 
 def _network() -> None:
+    network_choice("sidebar", state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
+
+
+def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str) -> None:
+    """A network and its weights to choose. `page` begins the widget keys, `checkpoint` is the key of a file given for it."""
     names = networks.labels()
     st.selectbox(
         "Network", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
-        filter_mode="contains", **state.shows(state.NETWORK, "sidebar.network"),
+        filter_mode="contains", **state.shows(network, f"{page}.network"),
     )  # fmt: skip
-    notices.hint(networks.known(state.get(state.NETWORK)))
+    notices.hint(networks.known(state.get(network)))
     words = {"published": "Trained", "random": "Random", "file": "From a file"}
     st.segmented_control(
         "Weights", list(words), format_func=words.__getitem__, label_visibility="collapsed", width="stretch",
-        required=True, **state.shows(state.WEIGHTS, "sidebar.weights"),
+        required=True, **state.shows(weights, f"{page}.weights"),
     )  # fmt: skip
-    if state.get(state.WEIGHTS) == "file":
-        _checkpoint()
+    if state.get(weights) == "file":
+        _checkpoint(page, checkpoint)
 
 
-def _checkpoint() -> None:
+def _checkpoint(page: str, key: str) -> None:
     file = st.file_uploader(
-        f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key="sidebar.checkpoint",
+        f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key=f"{page}.checkpoint",
         max_upload_size=settings().upload_mb, help="A state dict. Code in a file is never run.",
     )  # fmt: skip
-    path = st.text_input("or the path of a file on this machine", key="sidebar.checkpoint_path").strip()
+    path = st.text_input("or the path of a file on this machine", key=f"{page}.checkpoint_path").strip()
     if file is not None:
         content = file.getvalue()
-        st.session_state[state.CHECKPOINT] = (str(networks.keep_checkpoint(content, file.name)), file.name)
+        st.session_state[key] = (str(networks.keep_checkpoint(content, file.name)), file.name)
     elif path:
-        st.session_state[state.CHECKPOINT] = (path, path)
-    given = st.session_state.get(state.CHECKPOINT)
+        st.session_state[key] = (path, path)
+    given = st.session_state.get(key)
     if given is not None and file is None:
         notices.hint(f"Weights of {given[1]}")
 

@@ -98,6 +98,8 @@ SECOND_NETWORK = Choice("network2", None)
 SECOND_WEIGHTS = Choice("weights2", "published", _one_of("published", "random"))
 PLACE = Choice("place", None, _cell)  # a cell of the dense map
 TINT = Choice("tint", "labels", _one_of("labels", "class"))
+OTHER = Choice("other", "vizapp/zfnet-mini")  # what the network is compared with
+OTHER_WEIGHTS = Choice("other_weights", "random", _one_of("published", "random", "file"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # Everything above in its order (a network lets go of the layer before the layer is read), but for the device.
 CHOICES = {choice.name: choice for choice in list(globals().values()) if isinstance(choice, Choice)}
@@ -110,6 +112,8 @@ _LETS_GO = {
 # Plain keys without a place in addresses.
 ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, index)
 CHECKPOINT = "weights.file"  # (path, name shown)
+OTHER_CHECKPOINT = "other.file"  # (path, name shown)
+MATCHED = "compare.matched"  # the layers and folder whose units were asked to be matched last
 PAINTED = "filters.painted"  # the unit and options whose ideal input was asked for last
 CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked for last
 KIND = "data.kind"  # the kind of data that is being chosen, until one of it is

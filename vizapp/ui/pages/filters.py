@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import streamlit as st
 
 from vizapp.engine.sites import Unit
 from vizapp.media.drawing import heat
-from vizapp.ui import answers, charts, downloads, forms, frame, maps, notices, painted, state, units
+from vizapp.ui import answers, charts, downloads, forms, frame, kernel_sheets, notices, painted, state, units
 from vizapp.ui.components import component
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
 _SCALES = {"layer": "One scale", "filter": "Scale per filter"}
 _THRESHOLDS = ("alike", "shifts", "dead")
-_BANDS = ("Low", "Mid", "High")
 
 
 def page() -> None:
@@ -70,39 +68,14 @@ def _show(network: Network, site: Site, result: Result) -> None:
     downloads.row("filters", name, pictures, arrays)
 
 
-def sheet_data(result: Result, scale: str) -> dict[str, Any]:
-    """What the sheet component shows of all kernels, on one scale for the "layer" or one per "filter"."""
-    from vizapp.methods.filters import tile
-
-    kernels = result.arrays["kernels"]
-    shared = float(np.abs(kernels).max(initial=0)) if scale == "layer" else None
-    drawn = [tile(kernel, shared) for kernel in kernels]
-    return maps.sprite_data(drawn, math.ceil(math.sqrt(len(drawn)))) | {
-        "side": 40,
-        "most": 96,
-        "items": list(range(len(kernels))),
-        "titles": [f"Filter {number}" for number in range(len(kernels))],
-        "details": [_detail(row) for row in result.table],
-        "label": f"{len(kernels)} filters",
-    }
-
-
-def _detail(row: dict[str, Any]) -> str:
-    words = [f"norm {row['norm']:.3g}"]
-    if row["orientation"] is not None:
-        words.append(f"{row['frequency']:.2f} cycles at {row['orientation']:.0f}°")
-    elif row["frequency"] is not None:
-        words.append("a blob")
-    words += [word for word in ("dead", "duplicate", "opposite") if row[word]]
-    return ", ".join(words)
-
-
 def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
     scale = state.get(forms.choices("filters")["scale"])
     key = answers.key_of(
         "filters.sheet", network, unit=Unit(site.name, 0), scale=scale, **forms.values("filters", _THRESHOLDS)
     )
-    data = answers.remembered(key, lambda: sheet_data(result, scale), size=lambda data: len(data["sprite"]))
+    data = answers.remembered(
+        key, lambda: kernel_sheets.sheet_data(result, scale), size=lambda data: len(data["sprite"])
+    )
     component("sheet")(
         key="filters.sheet", data=data | {"chosen": chosen}, on_chosen_change=partial(_take, "filters.sheet")
     )
@@ -136,7 +109,7 @@ def _summary(result: Result) -> None:
     if "bands" in result.facts:
         counts = result.arrays["bands"]
         shares = {"Filters tuned to it": counts / max(1, counts.sum()), "Share of the power": result.arrays["energy"]}
-        figure = charts.coverage({name: share.tolist() for name, share in shares.items()}, _BANDS)
+        figure = charts.coverage({name: share.tolist() for name, share in shares.items()}, kernel_sheets.BANDS)
         st.plotly_chart(figure, key="filters.bands", config={"displayModeBar": False})
         notices.hint("Low: below 1/6 cycle per cell of what the layer reads; high: above 1/3.")
     notices.hint(f"{result.facts['thresholds'].capitalize()}.")

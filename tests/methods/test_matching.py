@@ -1,0 +1,71 @@
+"""Units of two networks are matched by what they answer to the pictures of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vizapp
+from tests.networks import Branching, seeded
+from vizapp.errors import VizError
+from vizapp.methods.base import Job
+from vizapp.methods.matching import match_units
+
+
+@pytest.fixture
+def folder(tmp_path: Path):  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8) // (1 + number % 4)).save(
+            tmp_path / f"{number}.png"
+        )
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    return vizapp.open_folder(tmp_path)
+
+
+def shuffled(order: list[int]) -> torch.nn.Module:
+    """The network with the channels of its first layer in another order."""
+    module = seeded(Branching())
+    with torch.no_grad():
+        module.stem.weight.copy_(module.stem.weight[order].clone())
+        module.stem.bias.copy_(module.stem.bias[order].clone())
+    return module
+
+
+@pytest.mark.parametrize("pool", ["mean", "maximum"])
+def test_a_network_with_shuffled_channels_is_matched_channel_by_channel(folder, pool) -> None:
+    order = [3, 0, 1, 7, 6, 5, 2, 4]
+    first = vizapp.wrap(seeded(Branching()), input_size=(3, 32, 32))
+    second = vizapp.wrap(shuffled(order), input_size=(3, 32, 32))
+    shares: list[float] = []
+    result = match_units((first, second), ("stem", "stem"), folder, Job(shares.append), pool)
+    assert {row["first"]: row["second"] for row in result.table} == {c: order.index(c) for c in range(8)}
+    assert all(row["correlation"] == pytest.approx(1, abs=1e-5) for row in result.table)
+    assert result.facts["pictures"].startswith("20 of 21 in")
+    assert result.facts["pictures"].endswith("1 unreadable")
+    assert shares[-1] == 1
+
+
+def test_the_correlation_is_that_of_the_activations(folder) -> None:
+    network = vizapp.wrap(seeded(Branching()), input_size=(3, 32, 32))
+    result = match_units((network, network), ("stem", "head"), folder, Job(), most=6)
+    numbers = np.unique(np.linspace(0, 20, 6).astype(int))
+    pictures = [folder.open(i) for i in numbers if folder.paths[i].name != "broken.png"]
+    answers = []
+    for site in ("stem", "head"):
+        maps = [
+            vizapp.ask("activations", network, p, unit=vizapp.Unit(site, 0)).arrays["activations"] for p in pictures
+        ]
+        answers.append(np.array([m.reshape(len(m), -1).mean(1) for m in maps]))
+    expected = np.corrcoef(answers[0].T, answers[1].T)[:8, 8:]
+    np.testing.assert_allclose(result.arrays["correlation"], expected, atol=1e-4)
+
+
+def test_two_pictures_are_too_few(folder) -> None:
+    network = vizapp.wrap(seeded(Branching()), input_size=(3, 32, 32))
+    with pytest.raises(VizError, match="can be read; at least 3 are needed"):
+        match_units((network, network), ("stem", "stem"), folder, Job(), most=2)

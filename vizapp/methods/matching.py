@@ -1,0 +1,84 @@
+"""Matching the units of two networks, or of two states of one, by what they answer over a folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vizapp.engine.chunks import in_chunks
+from vizapp.engine.matching import Correlation, best_matches
+from vizapp.engine.observe import observe
+from vizapp.errors import VizError
+from vizapp.methods.base import Job, Result
+
+if TYPE_CHECKING:
+    from vizapp.media.folder import Folder
+    from vizapp.media.picture import Picture
+    from vizapp.zoo.network import Network
+
+AT_ONCE = 16  # pictures
+FEWEST = 3  # pictures: through two points there is always a line
+Pool = Literal["mean", "maximum"]
+
+
+def match_units(
+    networks: tuple[Network, Network],
+    sites: tuple[str, str],
+    folder: Folder,
+    job: Job,
+    pool: Pool = "mean",
+    most: int = 500,
+) -> Result:
+    """For each unit of a layer of the first network the unit of a layer of the second that answers most alike.
+
+    A unit's answer to a picture is the mean (or the maximum) of its map. `arrays`: `correlation` `[C1 C2]`, Pearson's over at
+    most `most` pictures of the folder, evenly taken, nan for a unit that answers the same to all; `matches` `[K 2]`, the
+    best first. `table`: the same with the correlations. Pictures that cannot be read are left out and counted.
+
+    Raises:
+        VizError: fewer than three pictures can be read, or a network has no such layer.
+    """
+    found, unread = Correlation(), 0
+    chosen = [network.site(name) for network, name in zip(networks, sites, strict=True)]
+    numbers = np.unique(np.linspace(0, len(folder) - 1, min(most, len(folder))).astype(int)).tolist()
+
+    def run(part: Sequence[int]) -> int:
+        nonlocal unread
+        pictures = _read(folder, part)
+        unread += len(part) - len(pictures)
+        if pictures:
+            answers = []
+            for network, site in zip(networks, chosen, strict=True):
+                batch = network.batch([network.seen(picture) for picture in pictures])
+                values = observe(network.module, batch, [site])[site.name]
+                if values.ndim == 4:
+                    values = values.mean((2, 3)) if pool == "mean" else values.amax((2, 3))
+                answers.append(values.double().cpu().numpy())
+            found.add(*answers)
+        return len(pictures)
+
+    for _ in in_chunks(numbers, run, AT_ONCE, job.tick):
+        pass
+    if found.pictures < FEWEST:
+        raise VizError(
+            f"{found.pictures} pictures of {folder.name} can be read; at least {FEWEST} are needed to correlate."
+        )
+    correlation = found.matrix()
+    matches = best_matches(correlation)
+    table = tuple({"first": int(a), "second": int(b), "correlation": float(correlation[a, b])} for a, b in matches)
+    facts = {
+        "pictures": f"{found.pictures} of {len(folder)} in {folder.name}" + (f", {unread} unreadable" * bool(unread))
+    }
+    return Result("matching", {"correlation": correlation.astype(np.float32), "matches": matches}, (), facts, table)
+
+
+def _read(folder: Folder, numbers: Sequence[int]) -> list[Picture]:
+    pictures = []
+    for number in numbers:
+        try:
+            pictures.append(folder.open(number))
+        except VizError:  # damaged, or gone meanwhile: counted
+            continue
+    return pictures

@@ -1,0 +1,212 @@
+"""Compare: two networks, or two states of one, on one picture: filters, projections, answers, occlusion, matching units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.engine.sites import Unit
+from vizapp.media.drawing import signed
+from vizapp.ui import (
+    answers,
+    charts,
+    compared,
+    frame,
+    kernel_sheets,
+    maps,
+    networks,
+    notices,
+    projected,
+    sidebar,
+    state,
+    units,
+)
+from vizapp.ui.components import component
+
+if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.ui.compared import Pair
+
+_PARTS = {"patch": "Patch", "whole": "Whole"}
+_CLASSES = 5
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Compare", "Two networks, or two states of one, on the same picture.")
+    asked = frame.network_and_picture()
+    with st.container(key="compare_other", border=True):
+        notices.head("Compared with")
+        sidebar.network_choice("compare", state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
+    second = networks.other() if asked is not None else None
+    if asked is None or second is None:
+        return
+    pair, picture = (asked[0], second), asked[1]
+    if pair[0].digest == pair[1].digest:
+        notices.hint("These are the same network with the same weights: choose another, or other weights.")
+    _names(pair)
+    _filters(pair)
+    _projections(pair, picture)
+    _answers(pair, picture)
+    if compared.has_occlusion():
+        _occlusion(pair, picture)
+    _matches(pair)
+
+
+def _side_by_side() -> list[Any]:
+    return list(st.columns(2, gap="medium"))
+
+
+def _names(pair: Pair) -> None:
+    for column, network in zip(_side_by_side(), pair, strict=True):
+        with column:
+            st.markdown(f"**{notices.escaped(network.name)}**, {notices.escaped(compared.weights_of(network))}")
+            _, height, width = network.input_size
+            st.caption(
+                f"{network.parameters / 1e6:.3g} M numbers · {width} × {height} px · {len(network.categories)} classes"
+            )
+
+
+# Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters
+
+
+def _filters(pair: Pair) -> None:
+    notices.head("First-layer filters")
+    results: list[Result | None] = []
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            site = compared.first_convolution(network)
+            result = answers.run("filters", network, unit=Unit(site, 0)) if site else None
+            if not site:
+                notices.hint("This network has no convolution.")
+            if result is not None:
+                data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None}
+                component("sheet")(key=f"compare.filters.{number}", data=data)
+                st.markdown(notices.escaped(result.facts["diagnosis"]))
+                st.caption(notices.escaped(_counts(result)))
+            results.append(result)
+    found = [result for result in results if result is not None and "bands" in result.facts]
+    if len(found) == 2:
+        labels = compared.labels(pair)
+        shares = [result.arrays["bands"] / max(1, result.arrays["bands"].sum()) for result in found]
+        figure = charts.coverage(
+            {label: share.tolist() for label, share in zip(labels, shares, strict=True)}, kernel_sheets.BANDS
+        )
+        st.plotly_chart(figure, key="compare.bands", config={"displayModeBar": False})
+        notices.hint(
+            "Share of the filters tuned to low (below 1/6 cycle per pixel), middle and high (from 1/3) frequencies."
+        )
+
+
+def _counts(result: Result) -> str:
+    rows = result.table
+    dead, doubled = (sum(row[name] for row in rows) for name in ("dead", "duplicate"))
+    return f"{result.facts['layer']}: {dead} dead, {doubled} near-duplicates."
+
+
+# Fig. 6 (d) and (e): second-layer projections
+
+
+def _projections(pair: Pair, picture: Picture) -> None:
+    notices.head("Second layer: the nine strongest units, sent down to the pixels")
+    units.switch(state.PART, _PARTS, "compare.part")
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            site = compared.second_layer(network)
+            if site is None:
+                notices.hint("This network has no second convolution.")
+                continue
+            result = compared.strongest_projected(network, picture, site)
+            if result is not None:
+                _, down = projected.tiles(network.seen(picture), result, state.get(state.PART))
+                data = projected.grid_data(down, result, None, (), f"Nine units of {site}")
+                component("sheet")(key=f"compare.projections.{number}", data=data)
+                notices.hint(f"{site}. Each has a scale of its own; mid-grey is zero.")
+
+
+def _answers(pair: Pair, picture: Picture) -> None:
+    notices.head("Answers")
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            result = answers.run("predict", network, picture, top=_CLASSES)
+            if result is not None:
+                rows = [
+                    {"name": r["name"], "share": r["probability"], "more": f"logit {r['logit']:.3f}"}
+                    for r in result.table
+                ]
+                component("bars")(key=f"compare.bars.{number}", data={"rows": rows})
+
+
+def _occlusion(pair: Pair, picture: Picture) -> None:
+    notices.head("Occlusion: probability of the answer where a square hides the picture")
+    found = []
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            result = compared.occluded(network, picture)
+            if result is not None:
+                values, seen = result.arrays["probability"], network.seen(picture)
+                pixels = maps.over_photo(seen, values)
+                component("map")(key=f"compare.occlusion.{number}", data=maps.photo_data(pixels, "Occlusion map"))
+                clean = float(result.arrays["clean_probability"])
+                st.caption(f"Unhidden {clean:.1%}, hidden {float(values.min()):.1%} to {float(values.max()):.1%}")
+                found.append((values, clean))
+    if len(found) == 2:
+        difference = compared.difference(*found)
+        scale = float(np.abs(difference).max(initial=0))
+        left, right = _side_by_side()
+        with left:
+            data = maps.photo_data(
+                signed(difference, scale).repeat(8, 0).repeat(8, 1), "Difference of the occlusion maps"
+            )
+            component("map")(key="compare.difference", data=data)
+        with right:
+            st.caption(
+                f"**Difference** of what hiding costs, second minus first, each as a change of its own answer's probability. "
+                f"Mid-grey: none; bright: it costs the first more; full contrast ±{scale:.2f}."
+            )
+
+
+def _matches(pair: Pair) -> None:
+    notices.head("Matching units")
+    sites: list[str] = []
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            names = [site.name for site in networks.sites(network)]
+            preferred = compared.second_layer(network)
+            sites.append(
+                st.selectbox(
+                    f"Layer of the {('first', 'second')[number]}", names, key=f"compare.layer.{number}",
+                    index=names.index(preferred) if preferred in names else 0,
+                )
+            )  # fmt: skip
+    path = st.text_input(
+        "Path of a folder of pictures on this machine", key="compare.folder", persist_state="session"
+    ).strip()
+    key = repr((pair[0].digest, pair[1].digest, sites, path))
+    st.button("Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=_ask, args=(key,))
+    if not path or st.session_state.get(state.MATCHED) != key:
+        notices.hint("Units that answer alike over the pictures of a folder: correlation of the means of their maps.")
+        return
+    result = compared.matched(pair, (sites[0], sites[1]), path)
+    if result is not None:
+        table = pd.DataFrame(result.table)
+        st.dataframe(
+            table, hide_index=True, height=320, key="compare.matches",
+            column_config={
+                "first": "First network's unit", "second": "Second network's unit",
+                "correlation": st.column_config.NumberColumn("Correlation", format="%.3f"),
+            },
+        )  # fmt: skip
+        notices.hint(f"Over {result.facts['pictures']}.")
+
+
+def _ask(key: str) -> None:
+    st.session_state[state.MATCHED] = key
+
+
+if __name__ == "__main__":
+    page()
