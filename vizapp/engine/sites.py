@@ -92,7 +92,7 @@ def _site(name: str, operation: str, shape: tuple[int, ...], field: Field) -> Si
 
 
 def kind_of(operation: str) -> Kind:
-    """What a torch function does, by its name."""
+    """What kind of layer a torch function is."""
     return _KINDS.get(operation.rstrip("_"), "other")
 
 

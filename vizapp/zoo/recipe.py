@@ -39,7 +39,9 @@ class Recipe:
     number is the default number of classes. `training_only` are prefixes of keys that a checkpoint may hold for heads
     that serve training alone; `rename` turns the keys of an old checkpoint into today's. `adopt`, where given, builds
     the network with the published weights in its own way. `finish` is called on a module that holds the published
-    weights. Accuracy is top-1 in percent, size in megabytes (1e6 bytes).
+    weights. Accuracy is top-1 in percent, size in megabytes (1e6 bytes); `paper_accuracy` is that which the paper reports
+    where no weights are published. `multiply_adds` are those of one pass at the network's own input size. `data` is what
+    the accuracy was measured on.
     """
 
     name: str
@@ -54,6 +56,9 @@ class Recipe:
     rename: Callable[[str], str] = lambda key: key
     adopt: Callable[[dict[str, Tensor]], nn.Module] | None = None
     finish: Callable[[nn.Module], None] = lambda module: None
+    multiply_adds: int | None = None
+    paper_accuracy: float | None = None
+    data: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -62,7 +67,9 @@ class Card:
     """What is known about a network without building it; None where it is not known.
 
     `accuracy` is top-1 in percent as published, `size_mb` that of the weights file, `input_size` channels, height,
-    width; `published` says whether trained weights exist.
+    width; `published` says whether trained weights exist. `multiply_adds` are those of one pass (torchvision counts
+    a little differently for a few networks), `paper_accuracy` is the paper's where no weights are published, `data` what
+    an accuracy was measured on.
     """
 
     name: str
@@ -71,6 +78,9 @@ class Card:
     size_mb: float | None
     input_size: tuple[int, int, int]
     published: bool
+    multiply_adds: int | None = field(default=None, compare=False)
+    paper_accuracy: float | None = field(default=None, compare=False)
+    data: str = field(default="", compare=False)
 
 
 class Source(Protocol):

@@ -76,6 +76,9 @@ def describe(name: str) -> Card:
         size_mb=recipe.size_mb,
         input_size=(shape.channels, shape.height, shape.width),
         published=recipe.published is not None,
+        multiply_adds=recipe.multiply_adds,
+        paper_accuracy=recipe.paper_accuracy,
+        data=recipe.data,
     )
 
 

@@ -80,6 +80,8 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
         size_mb=round(meta["_file_size"] * 1.048576, 1),  # torchvision counts in MiB
         training_only=("aux_classifier.", "AuxLogits.", "aux1.", "aux2."),
         rename=_today if name.startswith("densenet") else (lambda key: key),
+        multiply_adds=round(meta["_ops"] * 1e9),
+        data="ImageNet" if kind == "classification" else "COCO",
         finish=_without_epsilon if name in _NO_EPSILON and weights.name == "COCO_V1" else (lambda module: None),
         facts={key: text for key, text in facts.items() if text},
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vizapp.zoo.classic.initial import draw_weights
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut without weights (option A: take every other cell, add empty channels)."""
@@ -18,33 +20,38 @@ class Block(nn.Module):
         self.stride = stride
         self.added = (outputs - inputs) // 2  # empty channels before, and as many behind
 
+    def residual(self, x: Tensor) -> Tensor:
+        """What the convolutions add: `[N outputs h/stride w/stride]` of `[N inputs h w]`."""
+        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """The input in the residual's shape."""
+        if not self.added:
+            return x
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))
+
     def forward(self, x: Tensor) -> Tensor:
         """`[N outputs h/stride w/stride]` of `[N inputs h w]`."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        if self.added:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))
-        y += x
+        y = self.residual(x)
+        y += self.shortcut(x)
         return F.relu(y)
 
 
 class CifarResNet(nn.Module):
     """A ResNet of `depth` = 6n + 2 layers for 32 x 32 pictures: three stages of n blocks, 16, 32 and 64 channels."""
 
-    def __init__(self, depth: int, classes: int = 10) -> None:
+    def __init__(self, depth: int, classes: int = 10, block: type[Block] = Block) -> None:
         super().__init__()
         blocks, rest = divmod(depth - 2, 6)
         if rest or blocks < 1:
             raise ValueError(f"depth must be 6n + 2, not {depth}")
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(16, 16, blocks, 1)
-        self.layer2 = _stage(16, 32, blocks, 2)
-        self.layer3 = _stage(32, 64, blocks, 2)
+        self.layer1 = _stage(block, 16, 16, blocks, 1)
+        self.layer2 = _stage(block, 16, 32, blocks, 2)
+        self.layer3 = _stage(block, 32, 64, blocks, 2)
         self.linear = nn.Linear(64, classes)
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight)
+        draw_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 32 32]`."""
@@ -53,6 +60,6 @@ class CifarResNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-    first = Block(inputs, outputs, stride)
-    return nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
+def _stage(block: type[Block], inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+    first = block(inputs, outputs, stride)
+    return nn.Sequential(first, *(block(outputs, outputs, 1) for _ in range(blocks - 1)))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vizapp.zoo.classic import alexnet
+
 
 class ZFNet(nn.Module):
     """A ZFNet classifier of any width.
@@ -43,7 +45,7 @@ class ZFNet(nn.Module):
         def pool(number: int) -> None:
             layers[f"pool{number}"] = nn.MaxPool2d(3, 2, ceil_mode=True)
             if response_norm and number < 5:
-                layers[f"norm{number}"] = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
+                layers[f"norm{number}"] = alexnet.response_norm()
 
         convolution(1, 3, c1, kernel=7, stride=2, padding=1)
         pool(1)
@@ -79,6 +81,18 @@ class ZFNet(nn.Module):
 def zfnet_mini(classes: int = 101, batch_norm: bool = False) -> ZFNet:
     """The slim ZFNet that vizapp ships, for 160 px photos: 4.1 million weights, no contrast normalisation."""
     return ZFNet((64, 160, 320, 320, 256), 384, classes, 160, response_norm=False, batch_norm=batch_norm)
+
+
+def clip_filters(network: nn.Module, limit: float = 0.1) -> None:
+    """Scale each filter whose root mean square exceeds `limit` back to it: after each training step (section 3).
+
+    Without it a few filters of the first layer dominate.
+    """
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                size = module.weight.square().mean((1, 2, 3), keepdim=True).sqrt()  # [outputs 1 1 1]
+                module.weight.mul_((limit / size).clamp(max=1.0))
 
 
 def fold_batch_norm(trained: ZFNet, plain: ZFNet) -> ZFNet:

@@ -1,0 +1,36 @@
+"""Deeply Supervised Net: Lee et al., 2015, section 3 (CIFAR-10): a Network in Network whose layers answer for themselves."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vizapp.zoo.classic.nin import NetworkInNetwork
+
+
+class DeeplySupervisedNet(NetworkInNetwork):
+    """Three mlpconv layers with max pools; a linear companion classifier on the first convolution of each.
+
+    The companions serve training (each adds its squared hinge loss to the output's) and are run with
+    `companions` alone; then the answer is a tuple, the network's own scores first.
+    """
+
+    def __init__(self, classes: int = 10, companions: bool = False) -> None:
+        super().__init__(classes)
+        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        sides = (32, 16, 8) if companions else ()
+        self.companions = nn.ModuleList(nn.Linear(192 * side * side, classes) for side in sides)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+        """Class scores `[N classes]` of pictures `[N 3 32 32]`; with companions also theirs."""
+        aside = []
+        for number, mlpconv in enumerate((self.mlpconv1, self.mlpconv2, self.mlpconv3)):
+            if number:
+                x = self.drop1(self.pool1(x)) if number == 1 else self.drop2(self.pool2(x))
+            first, *rest = mlpconv
+            x = first(x)
+            if self.companions:
+                aside.append(self.companions[number](x.flatten(1)))
+            for layer in rest:
+                x = layer(x)
+        x = x.mean((2, 3))
+        return (x, *aside) if self.companions else x

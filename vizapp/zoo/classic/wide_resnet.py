@@ -1,0 +1,54 @@
+"""Wide ResNets for CIFAR: Zagoruyko & Komodakis, 2016, Table 1. Those for ImageNet are torchvision's `wide_resnet50_2`, …"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vizapp.zoo.classic.initial import draw_weights
+
+
+class WideBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and ReLU before each, and dropout between them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn2, self.conv2 = nn.BatchNorm2d(outputs), nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.relu, self.dropout = nn.ReLU(inplace=True), nn.Dropout(dropout)
+        changes = inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N outputs h/stride w/stride]` of `[N inputs h w]`."""
+        active = self.relu(self.bn1(x))
+        y = self.conv2(self.dropout(self.relu(self.bn2(self.conv1(active)))))
+        return y + (x if self.shortcut is None else self.shortcut(active))
+
+
+class WideResNet(nn.Module):
+    """WRN-`depth`-`widening`: depth = 6n + 4; three stages of n blocks with 16, 32, 64 times `widening` channels."""
+
+    def __init__(self, depth: int, widening: int, classes: int = 10, dropout: float = 0.3) -> None:
+        super().__init__()
+        blocks, rest = divmod(depth - 4, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"depth must be 6n + 4, not {depth}")
+        self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.stages = nn.ModuleList()
+        inputs = 16
+        for width, stride in ((16, 1), (32, 2), (64, 2)):
+            stage = nn.Sequential()
+            for number in range(blocks):
+                stage.append(WideBlock(inputs, width * widening, stride if number == 0 else 1, dropout))
+                inputs = width * widening
+            self.stages.append(stage)
+        self.bn, self.relu = nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)
+        self.linear = nn.Linear(inputs, classes)
+        draw_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores `[N classes]` of pictures `[N 3 32 32]`."""
+        x = self.conv(x)
+        for stage in self.stages:
+            x = stage(x)
+        return self.linear(self.relu(self.bn(x)).mean((2, 3)))
