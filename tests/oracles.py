@@ -137,7 +137,9 @@ def explicit_projection(
 class Steered(TorchFunctionMode):
     """Any network under autograd, with the rule of the rectifiers put into its backward pass: slow, whole, one by one."""
 
-    EXTENDED = frozenset({"hardtanh", "relu6", "silu", "gelu", "hardswish", "sigmoid", "hardsigmoid", "leaky_relu"})
+    EXTENDED = frozenset(
+        {"hardtanh", "relu6", "silu", "gelu", "hardswish", "sigmoid", "hardsigmoid", "leaky_relu", "tanh"}
+    )
 
     def __init__(self, rule: str) -> None:
         super().__init__()
@@ -146,12 +148,20 @@ class Steered(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
         name = func.__name__.rstrip("_")
-        if name == "local_response_norm" and self.rule != "gradient":
-            return args[0] * 1.0
+        if name == "local_response_norm" and self.rule != "gradient":  # its own value, the derivative of the identity
+            return args[0] + (func(*args, **kwargs) - args[0]).detach()
         if name == "mul" and self.rule != "gradient" and all(isinstance(a, Tensor) for a in args):
             a, b = args
             if a.requires_grad and b.requires_grad and a.numel() != b.numel():
                 return a * b.detach() if a.numel() > b.numel() else a.detach() * b
+            opens = [hasattr(factor, "opens") for factor in args]
+            if a.requires_grad and b.requires_grad and opens[0] != opens[1]:
+                return a * b.detach() if opens[1] else a.detach() * b
+        varying = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+        if name in {"sub", "rsub", "neg", "__rsub"} and varying and all(hasattr(a, "opens") for a in varying):
+            answer = func(*args, **kwargs)  # 1 - gate is a gate
+            answer.opens = True
+            return answer
         rectifies = name == "relu" or (name in self.EXTENDED and self.rule != "gradient")
         if not rectifies or not args[0].requires_grad:
             return func(*args, **kwargs)
@@ -159,7 +169,10 @@ class Steered(TorchFunctionMode):
         if self.rule == "gradient":
             return F.relu(args[0])
         value = F.relu(args[0]) if name == "relu" else func(*args, **kwargs)
-        return _Rectify.apply(args[0], value.detach(), self.rule)
+        answer = _Rectify.apply(args[0], value.detach(), self.rule)
+        if name in {"sigmoid", "hardsigmoid"}:
+            answer.opens = True
+        return answer
 
 
 class _Rectify(torch.autograd.Function):

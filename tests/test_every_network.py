@@ -121,8 +121,11 @@ def nonlinear_between(tape: Tape, site: str) -> int:
         inputs, operation = list(step.inputs), step.operation.rstrip("_")
         if operation == "mul" and len(inputs) == 2:
             sizes = [math.prod(tape.shapes[value]) for value in inputs]
+            made = [squashed_at(tape, value) for value in inputs]
             if sizes[0] != sizes[1]:
                 inputs = [inputs[sizes.index(max(sizes))]]
+            elif made[0] != made[1]:  # a gate as large as what it gates
+                inputs = [inputs[made.index(False)]]
             count += 1
         elif operation in {"matmul", "bmm", "einsum"}:
             count += len(inputs) > 1
@@ -132,7 +135,18 @@ def nonlinear_between(tape: Tape, site: str) -> int:
     return count
 
 
+def squashed_at(tape: Tape, value: int) -> bool:
+    """Whether a value is a sigmoid, or one minus that."""
+    step = next((step for step in tape.steps if value in step.outputs), None)
+    if step is None:
+        return False
+    if step.operation.rstrip("_") == "sub" and len(step.inputs) == 1:
+        return squashed_at(tape, step.inputs[0])
+    return step.operation.rstrip("_") in {"sigmoid", "hardsigmoid"}
+
+
 NONLINEAR = frozenset({
     "relu", "hardtanh", "relu6", "silu", "gelu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softmax", "layer_norm",
     "max_pool2d", "adaptive_max_pool2d", "scaled_dot_product_attention", "multi_head_attention_forward", "normalize",
+    "square",
 })  # fmt: skip

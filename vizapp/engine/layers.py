@@ -26,8 +26,9 @@ class Layer:
     """One row: an operation, a layer with what is folded into it, or a module.
 
     `inputs` are the names of the rows that it takes its values from (none: the picture). `shape` is that of one
-    picture's output, as the operation lays it out. `parameters` are counted where they are first used; `multiply_adds`
-    and `arithmetic` are those of `costs.py`, for one picture. `seconds` is None where no time was measured.
+    picture's output, as the operation lays it out (with all its axes where the first is not that of pictures).
+    `parameters` are counted where they are first used; `multiply_adds` and `arithmetic` are those of `costs.py`, for one
+    picture. `seconds` is None where no time was measured.
     """
 
     name: str
@@ -73,7 +74,7 @@ class _LayerTrace(FieldTrace):
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         super().__init__(module, batch)
         self.found: dict[str, Layer] = {}
-        self._batch = batch
+        self._pictures = len(batch)
         self._makers = WeakTensorKeyDictionary()  # tensor -> name of the layer that made it
         self._learned = WeakTensorKeyDictionary()  # tensor that comes from parameters alone -> their ids
         self._sizes = {id(parameter): parameter.numel() for parameter in module.parameters()}
@@ -94,7 +95,7 @@ class _LayerTrace(FieldTrace):
         for result in results:
             self._makers[result] = name
         made = first_tensor(results)
-        if made is not None and made.is_floating_point() and made.ndim and made.shape[0] == len(self._batch):
+        if made is not None and made.is_floating_point():
             fresh = learned - self._counted
             self._counted |= fresh
             self._add(name, operation, args, kwargs, makers, made, sum(self._sizes[i] for i in fresh))
@@ -109,9 +110,10 @@ class _LayerTrace(FieldTrace):
     def _add(
         self, name: str, operation: str, args: Any, kwargs: Any, makers: list[str], made: Tensor, parameters: int
     ) -> None:
+        shape = tuple(made.shape[1:] if made.ndim and len(made) == self._pictures else made.shape)
         kernel, stride = window(operation, args, kwargs, made)
         layer = Layer(
-            name, kind_of(operation), operation, tuple(dict.fromkeys(makers)), tuple(made.shape[1:]), kernel, stride,
+            name, kind_of(operation), operation, tuple(dict.fromkeys(makers)), shape, kernel, stride,
             parameters, multiply_adds(operation, args, kwargs, made), arithmetic(operation, args, kwargs, made),
             self.of(made),
         )  # fmt: skip
@@ -138,32 +140,30 @@ _FOLDED = frozenset({"norm", "activation", "identity", "reshape", "add", "multip
 def folded(rows: Sequence[Layer]) -> tuple[Layer, ...]:
     """Rows as papers' tables have them: norms, activations and the like are part of the layer before them.
 
-    Folded is what takes its value from one row alone, if nothing else takes that value. A reshape leaves the shape that
-    is shown as it was.
+    Folded is what takes its value from one row alone and keeps its shape, if nothing else takes that value; and reshapes,
+    which leave the shape that is shown as it was.
     """
     takers = Counter(name for row in rows for name in row.inputs)
-    hosts: dict[str, str] = {}
+    hosts: dict[str, str] = {}  # row -> the row that it is part of
+    ends: dict[str, str] = {}  # row -> what was folded into it last: whose value is now the row's
     found: dict[str, Layer] = {}
     for row in rows:
         row = replace(row, inputs=tuple(dict.fromkeys(hosts.get(name, name) for name in row.inputs)))
-        before = row.inputs[0] if len(row.inputs) == 1 else None
-        alone = before is not None and row.kind in _FOLDED and all(takers[n] <= 1 for n in _last(hosts, before))
-        if before is not None and alone and before in found:
-            host = found[before]
-            shape = host.shape if row.kind == "reshape" else row.shape
-            found[before] = replace(
-                _sum(host, row, shape, host.kind), field=host.field if row.kind == "reshape" else row.field
-            )
-            hosts[row.name] = before
+        host = found.get(row.inputs[0]) if len(row.inputs) == 1 else None
+        reshape = row.kind == "reshape"
+        if (
+            host is not None
+            and row.kind in _FOLDED
+            and takers[ends[host.name]] == 1
+            and (reshape or row.shape == host.shape)
+        ):
+            total = _sum(host, row, host.shape, host.kind)
+            found[host.name] = replace(total, field=host.field) if reshape else total
+            hosts[row.name], ends[host.name] = host.name, row.name
         else:
             found[row.name] = row
-            hosts[row.name] = row.name
+            hosts[row.name] = ends[row.name] = row.name
     return tuple(found.values())
-
-
-def _last(hosts: dict[str, str], host: str) -> list[str]:
-    """The row that was folded into the host last: its value is the host's."""
-    return [name for name, into in hosts.items() if into == host][-1:]
 
 
 def by_module(rows: Sequence[Layer], depth: int) -> tuple[Layer, ...]:

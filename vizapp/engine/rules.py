@@ -51,9 +51,13 @@ class Rule:
     # ------------------------------------------------------------------------------------------ on the way up
 
     def run(
-        self, operation: str, function: Callable[..., Any], args: Any, kwargs: Any, inputs: list[Tensor]
-    ) -> tuple[dict[str, Any], Any]:
-        """Run the operation unchanged and return what its rule needs on the way down, and its output."""
+        self, operation: str, function: Callable[..., Any], args: Any, kwargs: Any, inputs: list[Tensor],
+        opens: tuple[bool, ...],
+    ) -> tuple[dict[str, Any], Any]:  # fmt: skip
+        """Run the operation unchanged and return what its rule needs on the way down, and its output.
+
+        `opens[i]` says whether input i is made of sigmoids and softmaxes alone, as a gate is.
+        """
         base = operation.rstrip("_")
         if base in {"max_pool2d", "adaptive_max_pool2d"}:
             pool = F.max_pool2d_with_indices if base == "max_pool2d" else F.adaptive_max_pool2d_with_indices
@@ -68,7 +72,7 @@ class Rule:
         elif self._differentiates(base, len(inputs)):
             saved["at"] = [tensor.clone() for tensor in inputs]
         if base == "mul" and len(inputs) == 2:
-            saved["gate"] = _gate(inputs)
+            saved["gate"] = _gate(inputs, opens)
             if saved["gate"] is not None:
                 saved["held"] = inputs[saved["gate"]].clone()
         output = function(*args, **kwargs)
@@ -152,12 +156,17 @@ class Rule:
             return [signal.with_values(signal.values / step.args[1])], None
         if base == "mul" and len(step.inputs) == 1:
             other = next((a for a in step.args if not isinstance(a, Slot)), None)
-            if isinstance(other, (int, float)):
+            if isinstance(other, (int, float)) or (isinstance(other, Tensor) and _per_channel(other, shape)):
                 return [signal.with_values(signal.values * other)], None
         return None
 
 
 # ---------------------------------------------------------------------------------------------------- one family each
+
+
+def _per_channel(factor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a constant factor of a value of that shape is one number for each channel, or one for all."""
+    return factor.shape[-2:].numel() == 1 and factor.numel() in {1, shape[1]} and factor.ndim in {3, 4}
 
 
 def _mapped(signal: Signal, change: Callable[[Tensor], Tensor]) -> Signal:
@@ -179,11 +188,14 @@ def _slope(function: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
         return torch.autograd.grad(value.sum(), at)[0]
 
 
-def _gate(inputs: list[Tensor]) -> int | None:
-    """Which of two factors is a gate: the one that broadcasts over the cells of the other."""
+def _gate(inputs: list[Tensor], opens: tuple[bool, ...]) -> int | None:
+    """Which of two factors is a gate: the one that broadcasts over the cells of the other, or that alone was squashed.
+
+    The second kind are gates as large as what they gate: Highway's H(x) T(x), x sigmoid(x).
+    """
     a, b = inputs
     if a.numel() == b.numel():
-        return None
+        return opens.index(True) if opens[0] != opens[1] else None
     return 0 if a.numel() < b.numel() else 1
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vizapp.engine.rules import Rule
 
 _STALE = -1
+SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax"})  # what makes a gate: numbers from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Tape(Trace):
         self._wanted, self._rule = wanted, rule
         self._ids = WeakTensorKeyDictionary()
         self._ids[batch] = 0
+        self._openings: set[int] = set()  # values that are made of squashed ones alone: how far gates are open
         self._enough = Enough()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -73,7 +75,8 @@ class Tape(Trace):
         numbers = tuple(self._number(tensor) for tensor in inputs)
         operation = operation_name(function)
         noted = self._noted(args), self._noted(kwargs)
-        saved, output = self._run(operation, function, args, kwargs, inputs)
+        opens = tuple(number in self._openings for number in numbers)
+        saved, output = self._run(operation, function, args, kwargs, inputs, opens)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
         results = [t for t in results if self._rule is None or t.is_floating_point()]
         if not results:
@@ -85,6 +88,8 @@ class Tape(Trace):
             elif args and result is args[0] and result._base is not None:
                 self._ids[result._base] = _STALE  # a constant, until a part of it was written to
         made = tuple(self._new(result) for result in results)
+        if operation.rstrip("_") in SQUASHING or all(opens):
+            self._openings.update(made)
         if made:
             self.steps.append(Step(name, operation, function, *noted, numbers, made, saved))
             if name in self._wanted:
@@ -92,11 +97,17 @@ class Tape(Trace):
         return output
 
     def _run(
-        self, operation: str, function: Callable[..., Any], args: Any, kwargs: Any, inputs: list[Tensor]
+        self,
+        operation: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: list[Tensor],
+        opens: tuple[bool, ...],
     ) -> tuple[dict[str, Any], Any]:
         if self._rule is None:
             return {}, function(*args, **kwargs)
-        return self._rule.run(operation, function, args, kwargs, inputs)
+        return self._rule.run(operation, function, args, kwargs, inputs, opens)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
         super().__exit__(kind, error, trace)
