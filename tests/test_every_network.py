@@ -1,4 +1,5 @@
-"""Every network of torchvision is asked for feature maps, every classifier for projections, on random weights."""
+"""Every network of torchvision and every classic one is asked for feature maps, every classifier for projections, on random
+weights."""
 
 from __future__ import annotations
 
@@ -17,11 +18,13 @@ from vizapp.engine.project import project
 from vizapp.engine.rules import Rule
 from vizapp.engine.sites import Site
 from vizapp.engine.tape import Tape, record
+from vizapp.zoo import classics, own
 from vizapp.zoo.network import Network
 from vizapp.zoo.registry import describe
 
-NETWORKS = [name for name in vizapp.list_networks() if name.startswith("torchvision/")]
+NETWORKS = [name for name in vizapp.list_networks() if name.startswith(("torchvision/", "vizapp/"))]
 CLASSIFIERS = {f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)}
+CLASSIFIERS |= {f"vizapp/{name}" for name in own.names()}
 PICTURE = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
 # Where the cells are regrouped for attention the field is given as the whole picture, also before cells are mixed.
 ATTENTIVE = ("torchvision/vit", "torchvision/swin", "torchvision/maxvit")
@@ -30,10 +33,21 @@ HUGE = 200e6  # parameters; the largest variants of a family repeat what its sma
 
 def small_input(name: str) -> int | None:
     """A side that the network accepts and that is quick; None for its own."""
-    family = name.split("/")[1]
+    source, family = name.split("/")
+    if source == "vizapp":
+        return classic_input(family)
     if family.startswith(("vit", "maxvit", "swin")):
         return None
     return 96 if family.startswith(("inception", "googlenet")) else 64
+
+
+def classic_input(name: str) -> int | None:
+    """Those that end in linear layers of a fixed size, and those that halve their maps five times, take their own."""
+    if name.endswith("-cifar"):
+        return None if name.startswith(("fractalnet", "deeply-supervised-companions")) else 16
+    if name in classics.FROM_TIMM:
+        return 96
+    return 64 if name.startswith(("vgg", "inception", "resnet", "densenet")) or name == "googlenet-2014" else None
 
 
 def built(name: str) -> Network:

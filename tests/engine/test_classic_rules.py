@@ -23,7 +23,7 @@ from vizapp.zoo.classic.preactivation_resnet import PreactivationResNet
 from vizapp.zoo.classic.stochastic_depth import StochasticDepthResNet
 
 SMALL = {
-    "lenet 1998": (lambda: LeNet51998(), (1, 32, 32), ["s2.add", "squash3.mul_1", "c5", "output.neg"]),
+    "lenet 1998": (lambda: LeNet51998(), (1, 32, 32), ["s2.add", "squash3.mul_1", "c5", "output.sub_1"]),
     "alexnet": (lambda: AlexNet2012(10), (3, 224, 224), ["features.norm1", "features.conv4"]),
     "highway": (lambda: HighwayNet(10, (4, 5, 6), (2, 1, 1), 7), (3, 16, 16), ["stages.0.4.add", "stages.1.3.add", "linear"]),
     "fractal": (lambda: FractalNet(10, (4, 6, 8), 3), (3, 16, 16), ["blocks.0.truediv_1", "blocks.1.truediv_1", "linear"]),

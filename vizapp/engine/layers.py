@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.costs import Window, arithmetic, multiply_adds, window
 from vizapp.engine.fields import FieldTrace, tensors_in
-from vizapp.engine.sites import Kind, kind_of
+from vizapp.engine.sites import Kind, kind_of, site_of
 from vizapp.engine.spans import Field
 from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
 
@@ -25,8 +25,8 @@ from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
 class Layer:
     """One row: an operation, a layer with what is folded into it, or a module.
 
-    `inputs` are the names of the rows that it takes its values from (none: the picture). `shape` is that of one
-    picture's output, as the operation lays it out (with all its axes where the first is not that of pictures).
+    `inputs` are the names of the rows that it takes its values from (none: the picture). `shape` is that of the
+    output, channels first, as a `Site` has it (of what is no site, inside of attention, all axes as they are).
     `parameters` are counted where they are first used; `multiply_adds` and `arithmetic` are those of `costs.py`, for one
     picture. `seconds` is None where no time was measured.
     """
@@ -74,7 +74,6 @@ class _LayerTrace(FieldTrace):
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         super().__init__(module, batch)
         self.found: dict[str, Layer] = {}
-        self._pictures = len(batch)
         self._makers = WeakTensorKeyDictionary()  # tensor -> name of the layer that made it
         self._learned = WeakTensorKeyDictionary()  # tensor that comes from parameters alone -> their ids
         self._sizes = {id(parameter): parameter.numel() for parameter in module.parameters()}
@@ -110,12 +109,14 @@ class _LayerTrace(FieldTrace):
     def _add(
         self, name: str, operation: str, args: Any, kwargs: Any, makers: list[str], made: Tensor, parameters: int
     ) -> None:
-        shape = tuple(made.shape[1:] if made.ndim and len(made) == self._pictures else made.shape)
+        field = self.of(made)
+        site = None if field is None else site_of(name, operation, tuple(made.shape), field)
+        shape = tuple(made.shape) if site is None else site.shape
         kernel, stride = window(operation, args, kwargs, made)
         layer = Layer(
             name, kind_of(operation), operation, tuple(dict.fromkeys(makers)), shape, kernel, stride,
             parameters, multiply_adds(operation, args, kwargs, made), arithmetic(operation, args, kwargs, made),
-            self.of(made),
+            field,
         )  # fmt: skip
         before = self.found.pop(name, None)
         self.found[name] = layer if before is None else _sum(before, layer, layer.shape, layer.kind)

@@ -71,7 +71,7 @@ def survey(module: nn.Module, batch: Tensor) -> tuple[Site, ...]:
             field = None if tensor is None else self.of(tensor)
             if tensor is not None and field is not None and tensor.is_floating_point():
                 operation = operation_name(function)
-                site = _site(name, operation, tuple(tensor.shape), field)
+                site = site_of(name, operation, tuple(tensor.shape), field)
                 if site is not None:
                     found.pop(name, None)  # the last operation of a layer is its result
                     found[name] = site
@@ -82,7 +82,8 @@ def survey(module: nn.Module, batch: Tensor) -> tuple[Site, ...]:
     return tuple(found.values())
 
 
-def _site(name: str, operation: str, shape: tuple[int, ...], field: Field) -> Site | None:
+def site_of(name: str, operation: str, shape: tuple[int, ...], field: Field) -> Site | None:
+    """The site of an operation on one picture whose result has that shape and field; None if it is none."""
     if not shape or shape[0] != 1 or 0 in shape:
         return None
     layout = _layout(shape, field)

@@ -95,7 +95,7 @@ class Result:
         return sum(a.nbytes for a in self.arrays.values()) + sum(p.pixels.nbytes for p in self.panels)
 
     def save(self, folder: str | Path) -> Path:
-        """Write a PNG per panel, `arrays.npz` and `result.json` into the folder, and return it.
+        """Write a PNG per panel, `arrays.npz`, `result.json`, and a table as CSV and Markdown; return the folder.
 
         Where the answer has a `store`, the folder becomes a copy of that, which other programs read as a whole; the rest
         then lies in its sub-folder `_result`, which they pass over.
@@ -104,6 +104,7 @@ class Result:
             VizError: the folder cannot be written.
         """
         from vizapp.media.drawing import to_png
+        from vizapp.methods.tables import to_csv, to_markdown
 
         whole = folder = Path(folder)
         try:
@@ -116,6 +117,9 @@ class Result:
                 (folder / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
             np.savez_compressed(folder / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
             (folder / "result.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
+            if self.table:
+                (folder / "table.csv").write_text(to_csv(self.table), encoding="utf-8")
+                (folder / "table.md").write_text(to_markdown(self.table), encoding="utf-8")
         except OSError as error:
             raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.") from None
         return whole

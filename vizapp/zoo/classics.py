@@ -54,7 +54,7 @@ _DROPPED, _WIDE = "Huang et al. 2016 (stochastic depth)", "Zagoruyko & Komodakis
 _DENSE = "Huang et al. 2017, section 3"
 _I, _C = "ImageNet", "CIFAR-10"
 ROWS: dict[str, Row] = {
-    "lenet5-1998": _row("lenet_1998.LeNet51998", "LeCun et al. 1998, section II.B", "MNIST", (60_000, 415_680), 99.05),
+    "lenet5-1998": _row("lenet_1998.LeNet51998", "LeCun et al. 1998, section II.B", "MNIST", (60_000, 416_520), 99.05),
     "alexnet-2012": _row("alexnet.AlexNet2012", _KRIZHEVSKY, _I, (60_965_224, 724_406_816), 59.3),
     "zfnet": _row("zfnet.ZFNet", _ZEILER, _I, (62_357_608, 1_168_032_896), 61.6),
     "zfnet-512-1024-512": _row(

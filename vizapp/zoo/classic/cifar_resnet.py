@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vizapp.zoo.classic.initial import draw_weights
+from vizapp.zoo.classic.initial import draw_weights, quieten
 
 
 class Block(nn.Module):
@@ -52,6 +52,7 @@ class CifarResNet(nn.Module):
         self.layer3 = _stage(block, 32, 64, blocks, 2)
         self.linear = nn.Linear(64, classes)
         draw_weights(self)
+        quieten([part.bn2 for part in self.modules() if isinstance(part, Block)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 32 32]`."""

@@ -98,7 +98,8 @@ class RadialBasis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N classes]` of `[N 84]`."""
-        return -(x[:, None] - self.codes).square().sum(2)
+        product = F.linear(x, 2 * self.codes)  # -|x - w|² = 2 x·w - |x|² - |w|²
+        return product - x.square().sum(1, keepdim=True) - self.codes.square().sum(1)
 
 
 class LeNet51998(nn.Module):

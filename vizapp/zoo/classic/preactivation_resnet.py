@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vizapp.zoo.classic.initial import draw_weights
+from vizapp.zoo.classic.initial import draw_weights, quieten
 
 
 class PreactivationBlock(nn.Module):
@@ -48,6 +48,7 @@ class PreactivationResNet(nn.Module):
         self.bn, self.relu = nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)
         self.linear = nn.Linear(inputs, classes)
         draw_weights(self)
+        quieten([part.conv3 for part in self.modules() if isinstance(part, PreactivationBlock)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 32 32]`."""

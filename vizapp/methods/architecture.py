@@ -1,0 +1,151 @@
+"""A network as a table: what each layer gives, over which window, with how many weights, operations and milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vizapp.engine.layers import Layer, by_module, folded, layers, pass_seconds, timed
+from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.params import Params, knob
+
+COLUMNS = (
+    "channels", "height", "width", "kernel height", "kernel width", "stride", "parameters", "operations", "field height",
+    "field width", "field stride", "milliseconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ArchitectureParams(Params):
+    """How the network is divided into rows, and how operations are counted."""
+
+    rows: Literal["layers", "operations", "modules"] = knob(
+        "layers", "Layers with their norms and activations, every operation by itself, or modules summed up"
+    )
+    depth: int = knob(1, "How many names deep modules are told apart, when rows are modules", low=1, high=12)
+    count: Literal["multiply-adds", "operations"] = knob(
+        "multiply-adds",
+        "As papers count, products with their sums in convolutions and linear layers; or all arithmetic",
+    )
+    repeats: int = knob(3, "Passes whose median gives the times; 0 measures none", low=0, high=100)
+
+
+def rows_of(found: Sequence[Layer], params: ArchitectureParams) -> tuple[Layer, ...]:
+    """Every operation's row, gathered as the parameters say."""
+    if params.rows == "modules":
+        return by_module(found, params.depth)
+    return folded(found) if params.rows == "layers" else tuple(found)
+
+
+def architecture(question: Question, params: ArchitectureParams, job: Job) -> Result:
+    """The layers of the network with output size, kernel, stride, parameters, operations, receptive field and time.
+
+    `arrays`: `table` `[rows 12]` float64, columns as in the facts (NaN where a row has none; operations as `count` says).
+    `table`: the same in words, with each row's kind and where its values come from. A weight that is used several times
+    counts at the first. Receptive fields are in pixels, as far as they reach, also over the border.
+    """
+    network = question.network
+    if question.picture is not None:
+        batch = network.prepare(question.picture)
+    else:
+        batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+    found = layers(network.module, batch)
+    job.tick(0.2)
+    if params.repeats:
+        found = timed(network.module, batch, found, params.repeats, lambda share: job.tick(0.2 + 0.6 * share))
+    rows = rows_of(found, params)
+    facts = _totals(found, network.parameters)
+    if params.repeats:
+        seconds = pass_seconds(network.module, batch, params.repeats)
+        facts["one pass"] = (
+            f"{1000 * seconds:.4g} ms undisturbed; {_milliseconds(found):.4g} ms as the sum of its operations"
+        )
+    facts["columns"] = ", ".join(COLUMNS)
+    table = tuple(_row(row, params.count) for row in rows)
+    return Result("architecture", {"table": _numbers(rows, params.count)}, (), facts, table)
+
+
+def operations(row: Layer, count: str) -> int:
+    """The row's operations, counted as the parameter says."""
+    return row.multiply_adds if count == "multiply-adds" else row.arithmetic
+
+
+def _totals(found: Sequence[Layer], parameters: int) -> dict[str, str]:
+    used = sum(row.parameters for row in found)
+    weights = f"{parameters:,}"
+    if used < parameters:
+        weights += f"; {parameters - used:,} of them are not used by this pass"
+    sums, kinds = sum(row.multiply_adds for row in found), {row.kind for row in found}
+    return {
+        "parameters": weights,
+        "multiply-adds": f"{sums:,} ({sums / 1e9:.3g} × 10⁹)",
+        "operations": f"{sum(row.arithmetic for row in found):,} multiplications, additions and functions, one by one",
+        "layers": f"{sum(row.kind in {'convolution', 'linear'} for row in found)} convolutions and linear layers, "
+        f"{len(found)} operations of {len(kinds)} kinds",
+    }
+
+
+def _milliseconds(found: Sequence[Layer]) -> float:
+    return 1000 * sum(row.seconds or 0.0 for row in found)
+
+
+def _row(row: Layer, count: str) -> dict[str, Any]:
+    return {
+        "layer": row.name,
+        "kind": row.kind,
+        "output": _by(row.shape),
+        "kernel": _by(row.kernel or ()),
+        "stride": _side(row.stride),
+        "parameters": row.parameters,
+        count: operations(row, count),
+        "field": _by(row.field_size or ()),
+        "field stride": _side(row.field_stride),
+        "milliseconds": None if row.seconds is None else 1000 * row.seconds,
+        "from": ", ".join(row.inputs) or "picture",
+    }
+
+
+def _by(sides: Sequence[int]) -> str:
+    return " × ".join(map(str, sides))
+
+
+def _side(sides: tuple[int, int] | None) -> str:
+    if sides is None:
+        return ""
+    return str(sides[0]) if sides[0] == sides[1] else _by(sides)
+
+
+def _numbers(rows: Sequence[Layer], count: str) -> np.ndarray:
+    """`[rows 12]`, in the order of `COLUMNS`."""
+    nothing = (np.nan, np.nan)
+    return np.array(
+        [
+            [
+                *(tuple(row.shape) + nothing)[:3],
+                *(row.kernel or nothing),
+                (row.stride or nothing)[0],
+                row.parameters,
+                operations(row, count),
+                *(row.field_size or nothing),
+                (row.field_stride or nothing)[0],
+                np.nan if row.seconds is None else 1000 * row.seconds,
+            ]
+            for row in rows
+        ],
+        np.float64,
+    ).reshape(len(rows), len(COLUMNS))
+
+
+METHOD = Method(
+    key="architecture",
+    title="Architecture",
+    source="He et al. 2015, Table 1; Szegedy et al. 2014, Table 1; Canziani et al. 2016",
+    params=ArchitectureParams,
+    run=architecture,
+    needs=frozenset(),
+    takes=frozenset({"picture"}),
+)
