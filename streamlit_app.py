@@ -38,6 +38,10 @@ show(
             "filters.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW), method="filters",
         ),
         Row("compare.py", "Compare", ":material/compare_arrows:", (state.OTHER, state.OTHER_WEIGHTS, state.PART)),
+        Row(
+            "architecture.py", "Architecture", ":material/account_tree:",
+            (state.ASPECT, state.TRAINED, state.AMONG, state.AXIS), method="architecture",
+        ),
         Row("about.py", "About", ":material/info:"),
     ]
 )  # fmt: skip

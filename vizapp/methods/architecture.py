@@ -12,6 +12,7 @@ import torch
 from vizapp.engine.layers import Layer, by_module, folded, layers, pass_seconds, timed
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import Params, knob
+from vizapp.methods.tables import to_csv, to_markdown
 
 COLUMNS = (
     "channels", "height", "width", "kernel height", "kernel width", "stride", "parameters", "operations", "field height",
@@ -46,7 +47,8 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
 
     `arrays`: `table` `[rows 12]` float64, columns as in the facts (NaN where a row has none; operations as `count` says).
     `table`: the same in words, with each row's kind and where its values come from. A weight that is used several times
-    counts at the first. Receptive fields are in pixels, as far as they reach, also over the border.
+    counts at the first. Saved as CSV and Markdown too. Receptive fields are in pixels, and may
+    reach over the border.
     """
     network = question.network
     if question.picture is not None:
@@ -66,7 +68,8 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
         )
     facts["columns"] = ", ".join(COLUMNS)
     table = tuple(_row(row, params.count) for row in rows)
-    return Result("architecture", {"table": _numbers(rows, params.count)}, (), facts, table)
+    documents = {"architecture.csv": to_csv(table), "architecture.md": to_markdown(table)}
+    return Result("architecture", {"table": _numbers(rows, params.count)}, (), facts, table, documents=documents)
 
 
 def operations(row: Layer, count: str) -> int:

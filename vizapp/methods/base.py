@@ -88,6 +88,7 @@ class Result:
     facts: dict[str, str] = field(default_factory=dict)
     table: tuple[dict[str, Any], ...] = ()
     store: Path | None = None
+    documents: dict[str, str] = field(default_factory=dict)  # file name -> text
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +96,7 @@ class Result:
         return sum(a.nbytes for a in self.arrays.values()) + sum(p.pixels.nbytes for p in self.panels)
 
     def save(self, folder: str | Path) -> Path:
-        """Write a PNG per panel, `arrays.npz`, `result.json`, and a table as CSV and Markdown; return the folder.
+        """Write a PNG per panel, `arrays.npz`, `result.json` and the documents into the folder, and return it.
 
         Where the answer has a `store`, the folder becomes a copy of that, which other programs read as a whole; the rest
         then lies in its sub-folder `_result`, which they pass over.
@@ -104,7 +105,6 @@ class Result:
             VizError: the folder cannot be written.
         """
         from vizapp.media.drawing import to_png
-        from vizapp.methods.tables import to_csv, to_markdown
 
         whole = folder = Path(folder)
         try:
@@ -117,9 +117,8 @@ class Result:
                 (folder / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
             np.savez_compressed(folder / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
             (folder / "result.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
-            if self.table:
-                (folder / "table.csv").write_text(to_csv(self.table), encoding="utf-8")
-                (folder / "table.md").write_text(to_markdown(self.table), encoding="utf-8")
+            for name, text in self.documents.items():
+                (folder / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.") from None
         return whole

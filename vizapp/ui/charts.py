@@ -83,3 +83,30 @@ def coverage(counts: Mapping[str, Sequence[float]], labels: Sequence[str]) -> go
         legend={"orientation": "h", "y": 1.15, "x": 0},
     )  # fmt: skip
     return figure
+
+
+def comparison(
+    names: Sequence[str], across: Sequence[float], up: Sequence[float], parameters: Sequence[int], chosen: str,
+    title: str, labels: bool,
+) -> go.Figure:  # fmt: skip
+    """A disc per network at (`across`, `up`), its area the number of parameters, the chosen one in the accent colour."""
+    figure = go.Figure()
+    largest = max(parameters)
+    for accent in (True, False):
+        at = [i for i, name in enumerate(names) if (name == chosen) == accent]
+        texts = [_plain(names[i].partition("/")[2]) for i in at]
+        figure.add_scatter(
+            x=[across[i] for i in at], y=[up[i] for i in at], text=texts, textposition="top center",
+            mode="markers+text" if labels or accent else "markers", textfont={"size": 11},
+            customdata=[[_plain(names[i]), parameters[i] / 1e6] for i in at],
+            marker={
+                "size": [parameters[i] for i in at], "sizemode": "area", "sizeref": 2 * largest / 46**2, "sizemin": 3,
+                "opacity": 0.75, "line": {"width": 0},
+            },
+            hovertemplate="%{customdata[0]}<br>%{x:.3g} · %{y:.2f} %<br>%{customdata[1]:.3g} M parameters<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=520, margin={"l": 52, "r": 8, "t": 10, "b": 44}, showlegend=False,
+        xaxis={"type": "log", "title": title}, yaxis={"title": "Top-1 accuracy (%)"},
+    )  # fmt: skip
+    return figure

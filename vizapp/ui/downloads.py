@@ -36,6 +36,15 @@ class File:
     make: Callable[[], bytes]
 
 
+def documents(name: str, texts: Mapping[str, str]) -> list[File]:
+    """Texts of an answer by file name, such as `table.csv`; `name` begins the names that they are given away by."""
+    kinds = {"csv": ("Table CSV", "text/csv"), "md": ("Table Markdown", "text/markdown")}
+    return [
+        File(kinds[ending][0], f"{file_name(name)}.{ending}", kinds[ending][1], text.encode)
+        for ending, text in ((title.rpartition(".")[2], text) for title, text in texts.items())
+    ]
+
+
 def buttons(key: str, files: Sequence[File]) -> None:
     """A row of buttons. `key` begins the widget keys."""
     with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
