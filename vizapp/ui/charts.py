@@ -92,12 +92,15 @@ def comparison(
     """A disc per network at (`across`, `up`), its area the number of parameters, the chosen one in the accent colour."""
     figure = go.Figure()
     largest = max(parameters)
+    ticks = [digit * 10**power for power in range(-4, 5) for digit in (1, 2, 5)]
+    here = [name == chosen for name in names]
+    apart = {i for i in _apart(across, up, here) if labels or here[i]}
     for accent in (True, False):
         at = [i for i, name in enumerate(names) if (name == chosen) == accent]
-        texts = [_plain(names[i].partition("/")[2]) for i in at]
+        texts = [_plain(names[i].partition("/")[2]) if i in apart else "" for i in at]
         figure.add_scatter(
             x=[across[i] for i in at], y=[up[i] for i in at], text=texts, textposition="top center",
-            mode="markers+text" if labels or accent else "markers", textfont={"size": 11},
+            mode="markers+text", textfont={"size": 11},
             customdata=[[_plain(names[i]), parameters[i] / 1e6] for i in at],
             marker={
                 "size": [parameters[i] for i in at], "sizemode": "area", "sizeref": 2 * largest / 46**2, "sizemin": 3,
@@ -107,6 +110,17 @@ def comparison(
         )  # fmt: skip
     figure.update_layout(
         height=520, margin={"l": 52, "r": 8, "t": 10, "b": 44}, showlegend=False,
-        xaxis={"type": "log", "title": title}, yaxis={"title": "Top-1 accuracy (%)"},
+        xaxis={"type": "log", "title": title, "tickvals": ticks}, yaxis={"title": "Top-1 accuracy (%)"},
     )  # fmt: skip
     return figure
+
+
+def _apart(across: Sequence[float], up: Sequence[float], first: Sequence[bool]) -> set[int]:
+    """Which discs get a name, so that no name lies over another: the chosen one's, then from the top down."""
+    x, y = np.log10(across), np.asarray(up)
+    width, height = (float(np.ptp(values)) or 1.0 for values in (x, y))
+    named: list[int] = []
+    for i in sorted(range(len(x)), key=lambda i: (not first[i], -y[i])):
+        if all(abs(x[i] - x[j]) > 0.1 * width or abs(y[i] - y[j]) > 0.06 * height for j in named):
+            named.append(i)
+    return set(named)

@@ -139,6 +139,7 @@ def measured(name: str, device: str) -> float | None:
 def _table(listed: Sequence[Entry]) -> None:
     ordered = sorted(listed, key=lambda entry: -(entry.accuracy or 0))
     number = st.column_config.NumberColumn
+    timed = any(e.seconds is not None for e in ordered)
     st.dataframe(
         pd.DataFrame(
             {
@@ -147,8 +148,8 @@ def _table(listed: Sequence[Entry]) -> None:
                 "operations": [None if e.multiply_adds is None else e.multiply_adds / 1e9 for e in ordered],
                 "accuracy": [e.accuracy for e in ordered],
                 "by": [e.by for e in ordered],
-                "time": [None if e.seconds is None else 1000 * e.seconds for e in ordered],
             }
+            | ({"time": [None if e.seconds is None else 1000 * e.seconds for e in ordered]} if timed else {})
         ),
         hide_index=True, key="comparison.table",
         column_config={

@@ -29,6 +29,12 @@ DARK = Palette(
 )  # fmt: skip
 
 
+def fits(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a drawing of an architecture's `table` could be read: not too many boxes, nor too many arrows."""
+    arrows = sum(row["from"].count(",") + 1 for row in rows)
+    return len(rows) <= MOST_BOXES and arrows <= 2 * len(rows) + 40
+
+
 def dot(rows: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> str:
     """The drawing of an architecture's `table`, from top to bottom, in the DOT language."""
     lines = [

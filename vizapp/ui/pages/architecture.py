@@ -51,7 +51,7 @@ def _table(network: Network) -> None:
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     count = forms.values("architecture")["count"]
     st.dataframe(
-        pd.DataFrame(result.table), hide_index=True, height=620, key="architecture.table",
+        pd.DataFrame(result.table), hide_index=True, height=min(620, 37 + 35 * len(result.table)), key="architecture.table",
         column_config={
             "layer": text("Layer", width="medium"), "kind": "Kind", "output": "Output", "kernel": "Kernel",
             "stride": "Stride", "parameters": number("Parameters", format="localized"),
@@ -95,7 +95,7 @@ def _rows(network: Network) -> tuple[dict[str, Any], ...] | None:
     """The finest rows that can be drawn: layers, or modules told apart as deeply as there is room for."""
     found = answers.run("architecture", network, rows="layers", repeats=0)
     for depth in (4, 3, 2, 1):
-        if found is None or len(found.table) <= graph.MOST_BOXES:
+        if found is None or graph.fits(found.table):
             break
         found = answers.run("architecture", network, rows="modules", depth=depth, repeats=0)
     return None if found is None else found.table
