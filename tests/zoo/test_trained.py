@@ -6,9 +6,11 @@ import csv
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vizapp
@@ -88,16 +90,68 @@ def test_a_cifar_resnet_saved_from_data_parallel_loads() -> None:
 
 @pytest.mark.slow
 def test_a_cifar_resnet_knows_most_of_the_pictures() -> None:
+    """88 % was hoped for; 81.0 % is what is left, because the pictures are not those that it was trained on.
+
+    91.7 % is published for the lossless pictures. These were saved as JPEG of quality 75 with colours at half resolution,
+    all 10,000 of them; the next test shows what that alone does. Decoders agree to the last bit, other normalisations,
+    colour decoding and smoothing give 70 to 82.7 %, statistics of the batch 79 %, both mirror images 83.0 %.
+    """
     network = vizapp.load("vizapp/resnet20-cifar", weights=shared("weights/cifar10_resnet20.th"), device="cpu")
-    crops, answers = [], []
+    crops, answers, tables = [], [], set()
     with tarfile.open(shared("data/cifar10/test.tar")) as archive:
         for member in archive:
             file = archive.extractfile(member) if member.isfile() else None
             if file is not None:
-                crops.append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
+                content = file.read()
+                with Image.open(io.BytesIO(content)) as image:
+                    tables.add((tuple(image.quantization[0]), image.layer[0][1:3]))  # type: ignore[attr-defined]
+                crops.append(network.seen(vizapp.open_picture(content)))
                 answers.append(network.categories.index(member.name.split("/")[1]))
-    accuracy = top_1(network, crops, answers)
-    print(f"resnet20: {accuracy:.1f} % of {len(crops)}")
-    # 91.7 % is published for the lossless pictures. These are JPEGs with halved colour resolution, which costs such a
-    # small network a good part of that; with a wrong normalisation (mean and std of 0.5) it is 63 %.
-    assert accuracy >= 80.0
+    assert tables == {(tuple(_saved(crops[0], 75).quantization[0]), (2, 2))}
+    assert len(crops) == 10_000
+    with torch.no_grad():
+        halves = [
+            torch.cat([network.scores(network.batch(side[i : i + 500])).softmax(1) for i in range(0, 10_000, 500)])
+            for side in (np.stack(crops), np.stack(crops)[:, :, ::-1])
+        ]
+    truth = torch.tensor(answers)
+    accuracy, mirrored = (
+        100 * float((p.argmax(1) == truth).double().mean()) for p in (halves[0], halves[0] + halves[1])
+    )
+    print(f"resnet20: {accuracy:.2f} %, with mirror images {mirrored:.2f} %")
+    assert accuracy >= 81.0
+    assert mirrored >= 82.9
+
+
+def _saved(pixels: np.ndarray, quality: int) -> Any:
+    """A picture after it was saved as such a JPEG, with colours at half resolution."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=2)
+    return Image.open(buffer)
+
+
+@pytest.mark.slow
+def test_jpeg_of_that_quality_alone_turns_a_fifth_of_sure_answers() -> None:
+    """Lossless photos of 32 pixels and the same as JPEG: of those answered with more than 99 %, 23 % get another answer.
+
+    (Measured: quality 100: 0.6 %, 95: 2.6 %, 90: 7.7 %, 85: 14.4 %, 75: 23.0 %, 60: 28.6 %, 50: 32.2 %.)
+    """
+    network = vizapp.load("vizapp/resnet20-cifar", weights=shared("weights/cifar10_resnet20.th"), device="cpu")
+    photos = []
+    for path in sorted(shared("data/caltech101").glob("*/*/*.jpg"))[::9]:
+        with Image.open(path) as image:
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            square = image.convert("RGB").crop((left, top, left + side, top + side))
+            photos.append(np.asarray(square.resize((32, 32), Image.Resampling.LANCZOS)))
+    with torch.no_grad():
+        shares = network.scores(network.batch(photos)).softmax(1)
+        sure = shares.amax(1) > 0.99
+        turned = []
+        for quality in (100, 75):
+            saved = network.scores(network.batch([np.asarray(_saved(photo, quality)) for photo in photos]))
+            turned.append(100 * float((saved.argmax(1) != shares.argmax(1))[sure].double().mean()))
+    print(f"turned by JPEG: {turned[0]:.1f} % at quality 100, {turned[1]:.1f} % at 75, of {int(sure.sum())}")
+    assert int(sure.sum()) > 300
+    assert turned[0] < 2
+    assert 15 < turned[1] < 30
