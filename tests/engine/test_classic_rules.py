@@ -35,8 +35,11 @@ SMALL = {
 }  # fmt: skip
 
 
+LARGE = {"alexnet", "googlenet"}
+
+
 @pytest.mark.parametrize("rule", ["deconvnet", "guided", "gradient"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in SMALL])
 def test_projections_equal_a_steered_backward_pass(name: str, rule: str) -> None:
     build, shape, wanted = SMALL[name]
     torch.manual_seed(0)
@@ -54,7 +57,7 @@ def test_projections_equal_a_steered_backward_pass(name: str, rule: str) -> None
         assert float((down.values[0] - expected).abs().max() / expected.abs().max()) < 1e-9, layer
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name not in {"alexnet", "googlenet"}])
+@pytest.mark.parametrize("name", [name for name in SMALL if name not in LARGE])
 def test_fields_equal_the_extent_of_a_backward_pass(name: str) -> None:
     build, shape, wanted = SMALL[name]
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ def picture(seed: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("page", ["predict", "feature_maps", "projection", "about"])
+@pytest.mark.parametrize("page", ["predict", "feature_maps", "projection", "architecture", "about"])
 def test_a_page_opens_without_a_notice(open_app: Open, page: str) -> None:
     app = open_app(page)
     assert went_well(app)

@@ -45,7 +45,12 @@ def sides(name: str, kinds: set[str]) -> list[int]:
     return [row.shape[1] for row in on_meta(name)[1] if row.kind in kinds and len(row.shape) == 3]
 
 
-@pytest.mark.parametrize("name", [name for name in own.names() if name not in classics.FROM_TIMM])
+def slow_if_deep(name: str) -> object:
+    deep = name.startswith(("stochastic-depth1202", "preactivation-resnet1001", "densenet264", "densenet-bc"))
+    return pytest.param(name, marks=pytest.mark.slow) if deep else name
+
+
+@pytest.mark.parametrize("name", [slow_if_deep(name) for name in own.names() if name not in classics.FROM_TIMM])
 def test_the_cards_count_right_and_every_parameter_is_used(name: str) -> None:
     recipe = own.recipe(name)
     assert recipe is not None
@@ -362,7 +367,7 @@ TABLE_2 = {
 }
 
 
-@pytest.mark.parametrize("name", TABLE_2)
+@pytest.mark.parametrize("name", [slow_if_deep(name) for name in TABLE_2])
 def test_the_cifar_networks_have_the_published_number_of_parameters(name: str) -> None:
     printed, ours = TABLE_2[name]
     assert round(parameters(name) / 1e6, 1) == (printed if ours is None else ours)
