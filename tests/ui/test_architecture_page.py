@@ -34,7 +34,7 @@ def test_rows_and_counting_are_chosen_and_carried_by_the_link(open_app: Open) ->
 
 
 def test_the_drawing_leads_from_the_picture_to_the_last_layer(open_app: Open) -> None:
-    app = open_app("architecture", shown="drawing")
+    app = open_app("architecture", aspect="drawing")
     assert went_well(app)
     (drawn,) = app.get("graphviz_chart")
     assert '"picture" -> "features.0";' in drawn.proto.spec
@@ -53,7 +53,7 @@ def test_branches_are_arrows_and_names_are_only_text() -> None:
 
 
 def test_a_drawing_that_could_not_be_read_shows_modules_in_place_of_layers(open_app: Open) -> None:
-    app = open_app("architecture", shown="drawing", network="vizapp/densenet100-12-cifar", weights="random")
+    app = open_app("architecture", aspect="drawing", network="vizapp/densenet100-12-cifar", weights="random")
     (drawn,) = app.get("graphviz_chart")
     assert '"blocks.0' in drawn.proto.spec
     assert drawn.proto.spec.count("->") < 300
@@ -63,7 +63,7 @@ def test_a_drawing_that_could_not_be_read_shows_modules_in_place_of_layers(open_
 
 
 def test_the_comparison_shows_the_classic_networks_with_the_chosen_one_first(open_app: Open) -> None:
-    app = open_app("architecture", shown="comparison", network="torchvision/vgg11")
+    app = open_app("architecture", aspect="comparison", network="torchvision/vgg11")
     assert went_well(app)
     figure = json.loads(app.get("plotly_chart")[0].proto.spec)
     (accent, others) = figure["data"]
@@ -79,14 +79,14 @@ def test_the_comparison_shows_the_classic_networks_with_the_chosen_one_first(ope
 
 @pytest.mark.parametrize(("data", "among"), [("CIFAR-10", "classic"), ("ImageNet", "all")])
 def test_data_and_selection_are_carried_by_the_link(open_app: Open, data: str, among: str) -> None:
-    app = open_app("architecture", shown="comparison", data=data, among=among)
+    app = open_app("architecture", aspect="comparison", trained=data, among=among)
     names = set(app.dataframe[0].value["network"])
     assert ("vizapp/wide-resnet28-10-cifar" in names) == (data == "CIFAR-10")
     assert ("torchvision/efficientnet_b0" in names) == (data == "ImageNet")
 
 
 def test_the_time_here_is_measured_when_it_is_asked_for(open_app: Open) -> None:
-    app = open_app("architecture", shown="comparison", data="CIFAR-10", axis="time")
+    app = open_app("architecture", aspect="comparison", trained="CIFAR-10", axis="time")
     assert "No network of this selection was measured" in " ".join(caption.value for caption in app.caption)
     app.multiselect(key="comparison.chosen").set_value(["vizapp/resnet20-cifar", "vizapp/resnet32-cifar"]).run()
     app.button(key="comparison.measure").click().run()
