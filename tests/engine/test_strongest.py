@@ -115,6 +115,8 @@ def test_statistics_are_those_of_all_activations(network, sites) -> None:
 def test_shared_batches_merge_to_the_same_bits(processes: int, top: int, seed: int) -> None:
     network = seeded(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     pictures = torch.randint(-1, 2, (40, 3, 6, 6), generator=torch.Generator().manual_seed(seed)).float()
+    pictures[20:] = pictures[:20].flip(0)  # every picture twice, in other batches
+    pictures[5::9] = 0
     sites = survey(network, pictures[:1])
     batches = cut(pictures, 7)
     alone = passed(network, sites, batches, top)

@@ -213,6 +213,10 @@ def test_without_a_folder_it_is_kept_in_the_cache_and_saved_as_a_copy(network, p
     assert files(saved) == files(Path(result.facts["folder"]))
     assert {path.name for path in (saved / "_result").iterdir()} >= {"result.json", "arrays.npz", "relu.png"}
     rows = pd.read_parquet(saved)
+    (tmp_path / "mine").mkdir()
+    rows.to_parquet(tmp_path / "mine" / "mine.parquet")
+    with pytest.raises(VizError, match="other tables"):
+        result.save(tmp_path / "mine")
     assert set(rows.site) == {"relu", "head"}
     assert rows["rank"].max() == 3
     assert "3 pictures were passed over" in result.facts["unreadable"]
@@ -232,7 +236,7 @@ def test_when_nothing_can_be_read_it_is_said(network, tmp_path) -> None:
         ({"sites": "rellu"}, "no layer called 'rellu'"),
         ({"top": 0}, "top is 0"),
         ({"sites": 3}, "a list of texts"),
-        ({"batch": 0}, "batch is 0"),
+        ({"batch": -1}, "batch is -1"),
     ],
 )
 def test_what_does_not_fit_is_refused(network, photos, params, sentence: str) -> None:
@@ -318,6 +322,29 @@ def test_a_field_alone_is_projected_where_nothing_pads() -> None:
     assert not is_exact_alone(
         fields(net.module, torch.zeros(1, *net.input_size))["classifier.4"], (0, 0, 28, 28), (28, 28)
     )
+
+
+def test_statistics_of_units_that_are_known_by_hand(tmp_path) -> None:
+    """Three units of pictures that are one grey g each: g, -1 (dead), 1 + g (always on)."""
+    from tests.media.files import saved
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.ReLU())
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].weight[0, 0] = module[0].weight[2, 0] = 1
+        module[0].bias.copy_(torch.tensor([0.0, -1.0, 1.0]))
+    network = vizapp.wrap(module, input_size=(3, 4, 4), mean=0.0, std=1.0)
+    for number, grey in enumerate((0, 0, 51, 102, 255)):
+        (tmp_path / f"{number}.png").write_bytes(saved(np.full((4, 4, 3), grey, np.uint8)))
+    build(network, vizapp.open_folder(tmp_path), network.sites[-1:], tmp_path / "out", Plan(top=2, workers=0))
+    units = open_gallery(tmp_path / "out").units
+    np.testing.assert_allclose(units["mean"], [0.32, 0, 1.32], rtol=1e-6)
+    np.testing.assert_allclose(units["mean_maximum"], [0.32, 0, 1.32], rtol=1e-6)
+    np.testing.assert_allclose(units["maximum"], [1, 0, 2], rtol=1e-6)
+    assert units["zero_pictures"].tolist() == units["zero_positions"].tolist() == [0.4, 1, 0]
+    assert units["dead"].tolist() == [False, True, False]
+    assert units["always_on"].tolist() == [False, False, True]
+    np.testing.assert_allclose(units["selectivity"], [(0.7 - 0.32) / 1.02, 0, (1.7 - 1.32) / 3.02], rtol=1e-6)
 
 
 def run(*arguments: str, processes: int = 0) -> subprocess.CompletedProcess[str]:

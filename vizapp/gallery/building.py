@@ -24,7 +24,7 @@ from vizapp.media.source import Source
 if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
-_FIRST_CHECKPOINTS = (1, 4)  # rounds after which one is written early, so that there is something to look at
+_FIRST_CHECKPOINT = 4  # after that many rounds one is written early, so that there is something to look at
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plan:
     """How a gallery is made. `workers`: decoding processes, None chooses. `every`: batches between checkpoints."""
 
     top: int = 9
-    batch: int = 32
+    batch: int = 16
     workers: int | None = None
     every: int = 32
 
@@ -206,7 +206,7 @@ class _Pass:
 
     def _is_time(self, number: int) -> bool:
         rounds = max(1, self.plan.every // self.shards.world)
-        return number % rounds == 0 or number in _FIRST_CHECKPOINTS
+        return number % rounds == 0 or number == _FIRST_CHECKPOINT
 
     def _together(self, batches: int) -> Checkpoint | None:
         """What all processes know after the first `batches` batches; at the one that leads."""

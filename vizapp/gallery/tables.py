@@ -91,8 +91,10 @@ def row_table(
         names = ("row", "column", "top", "left", "bottom", "right")
         found |= dict(zip(names, boxes(site, fields[site.name], size, cells[channel, rank]), strict=True))
         table = pd.DataFrame(found)
-        table["path"] = pd.array([source.path(int(number)) for number in numbers], dtype="str")
-        table["label"] = pd.array([source.labels[int(number)] for number in numbers], dtype="str")
+        different, place_of = np.unique(numbers, return_inverse=True)
+        paths, labels = [source.path(int(n)) for n in different], [source.labels[int(n)] for n in different]
+        table["path"] = pd.array(paths, dtype="str").take(place_of)
+        table["label"] = pd.array(labels, dtype="str").take(place_of)
         for name in UNIT_COLUMNS:
             table[name] = units[name].to_numpy()[place][channel]
         tables[site.name] = table

@@ -136,10 +136,14 @@ class Result:
 
 def _copy(store: Path, folder: Path) -> None:
     """Copy the files of a store, unless it is that very folder."""
-    if store.resolve() != folder.resolve():
-        for path in sorted(store.iterdir()):
-            if path.is_file():
-                shutil.copyfile(path, folder / path.name)
+    if store.resolve() == folder.resolve():
+        return
+    files = [path for path in sorted(store.iterdir()) if path.is_file()]
+    strange = {path.name for path in folder.glob("*.parquet")} - {path.name for path in files}
+    if strange:
+        raise VizError(f"{str(folder)!r} holds other tables ({min(strange)}); save into a folder of its own.")
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
 
 
 def _file_name(title: str) -> str:
