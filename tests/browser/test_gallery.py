@@ -27,7 +27,7 @@ def progress(page: Any) -> int:
 
 
 def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address: str, browser: Any) -> None:
-    page = opened(browser, f"{address}/gallery")
+    page = opened(browser, f"{address}/gallery?data=digits")
     page.get_by_role("button", name="Build").click()
     page.get_by_text(re.compile(r"[1-9]\d* of [\d,]+ pictures · .* per second · .* left")).wait_for()
     page.locator(".card").first.wait_for()  # what is known so far
@@ -44,7 +44,7 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address:
     page.get_by_role("button", name="Cancel").first.wait_for()
     page.get_by_text(re.compile(r"of [\d,]+ pictures · .* left")).wait_for()
     assert progress(page) >= min(seen, known)  # not from the beginning
-    other = opened(browser, f"{address}/gallery")  # somebody else joins the same pass
+    other = opened(browser, f"{address}/gallery?data=digits")  # somebody else joins the same pass
     watch = other.get_by_role("button", name="Watch")
     watch.or_(other.locator(".card .nine").nth(23)).first.wait_for()
     if watch.count():  # not where the pass was over first

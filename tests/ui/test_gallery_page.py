@@ -201,6 +201,23 @@ def test_a_gallery_that_was_left_is_finished_to_the_same(
     pd.testing.assert_frame_equal(again.rows(LAYER), open_gallery(tmp_path / "other").rows(LAYER))
 
 
+def test_a_pass_that_somebody_else_watches_can_be_joined(
+    open_app: Open, pictures: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_folder(pictures)
+    place = str(place_for(network, Question(network, folder=source), chosen_sites(network, ()), Plan()))
+    passes._told()[place] = Progress(16, 41, 8.0, 3.1)
+    app = open_app("gallery", data=str(pictures))
+    assert app.button(key="gallery.build").label == "Build"  # its last watcher has just left
+    passes._watching()[place] = {"somebody"}
+    app.run()
+    assert app.button(key="gallery.build").label == "Watch"
+    assert "16 of 41 pictures · 8 per second · 3 s left" in words(app)
+    app.button(key="gallery.build").click().run()
+    assert went_well(app)
+    assert cards(app)
+
+
 def test_dead_units_are_said_to_be_dead(open_app: Open, tmp_path: Path, network: Network) -> None:
     for number in range(3):
         Image.fromarray(np.zeros((28, 28, 3), np.uint8) + number).save(tmp_path / f"{number}.png")

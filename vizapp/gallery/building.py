@@ -230,11 +230,9 @@ class _Pass:
         spent = time.monotonic() - self.started
         speed = self.shards.world * self.done / spent if self.done else 0.0
         left = (len(self.source) - pictures) / speed if speed else None
-        try:
-            self.watch(Progress(pictures, len(self.source), speed, left, len(self.failed), note))
-        except BaseException:
-            self.left = True
-            raise
+        self.left = True  # unless the watcher returns
+        self.watch(Progress(pictures, len(self.source), speed, left, len(self.failed), note))
+        self.left = False
 
     def _finish(self) -> None:
         whole = self._together(self.count)

@@ -126,7 +126,13 @@ def _galleries() -> Shelf[Gallery | None]:
 
 def under_way(asked: Wanted) -> Progress | None:
     """How far a pass over this gallery is that some session watches now; None when nobody does."""
-    return _told().get(str(asked.folder))
+    return _told().get(str(asked.folder)) if _watching().get(str(asked.folder)) else None
+
+
+@st.cache_resource(show_spinner=False)
+def _watching() -> dict[str, set[object]]:
+    """Who watches which pass, of all sessions."""
+    return {}
 
 
 def other_weights(asked: Wanted) -> str:
@@ -205,8 +211,13 @@ def watched(asked: Wanted) -> Iterator[Pass]:
             place = st.empty()
             st.button("Cancel", key="gallery.cancel", on_click=stop, args=(asked,))
         watching = Pass(asked, begun, place, stamp, began)
-        watching.show()
-        yield watching
+        watchers = _watching().setdefault(str(asked.folder), set())
+        watchers.add(watching)
+        try:
+            watching.show()
+            yield watching
+        finally:
+            watchers.discard(watching)
 
 
 def words(progress: Progress | None) -> str:
