@@ -209,7 +209,7 @@ def test_a_pass_that_somebody_else_watches_can_be_joined(
     passes._told()[place] = Progress(16, 41, 8.0, 3.1)
     app = open_app("gallery", data=str(pictures))
     assert app.button(key="gallery.build").label == "Build"  # its last watcher has just left
-    passes._watching()[place] = {"somebody"}
+    passes._watching()[place] = {(0, "somebody")}
     app.run()
     assert app.button(key="gallery.build").label == "Watch"
     assert "16 of 41 pictures · 8 per second · 3 s left" in words(app)

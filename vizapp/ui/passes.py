@@ -125,13 +125,16 @@ def _galleries() -> Shelf[Gallery | None]:
 
 
 def under_way(asked: Wanted) -> Progress | None:
-    """How far a pass over this gallery is that some session watches now; None when nobody does."""
-    return _told().get(str(asked.folder)) if _watching().get(str(asked.folder)) else None
+    """How far a pass over this gallery is that other sessions watch now; None when none does."""
+    watchers = _watching().get(str(asked.folder), set())
+    # A script that was left may take a moment to notice, and would look like somebody else.
+    others = any(session != id(_passes()) for session, _ in list(watchers))
+    return _told().get(str(asked.folder)) if others else None
 
 
 @st.cache_resource(show_spinner=False)
-def _watching() -> dict[str, set[object]]:
-    """Who watches which pass, of all sessions."""
+def _watching() -> dict[str, set[tuple[int, object]]]:
+    """Which sessions watch which pass, once per script that does."""
     return {}
 
 
@@ -212,12 +215,13 @@ def watched(asked: Wanted) -> Iterator[Pass]:
             st.button("Cancel", key="gallery.cancel", on_click=stop, args=(asked,))
         watching = Pass(asked, begun, place, stamp, began)
         watchers = _watching().setdefault(str(asked.folder), set())
-        watchers.add(watching)
+        me = id(_passes()), watching
+        watchers.add(me)
         try:
             watching.show()
             yield watching
         finally:
-            watchers.discard(watching)
+            watchers.discard(me)
 
 
 def words(progress: Progress | None) -> str:
