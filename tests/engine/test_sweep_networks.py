@@ -61,7 +61,7 @@ def whole_pass(module: nn.Module, clean: Tensor, patch: Tensor, box: tuple[int, 
         return module(occluded)[0].softmax(0)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_0", "resnet18", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize("name", ["squeezenet1_0", "shufflenet_v2_x0_5"])
 def test_small_networks_of_the_zoo(name: str) -> None:
     assert "Only what a square touches" in check(name, (131, 97), (15, 21), 13, torch.float64, 12)
 

@@ -50,7 +50,7 @@ def in_chunks(
         try:
             answer = run(part)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(part) == 1:
                 raise VizError(
@@ -69,7 +69,7 @@ def in_chunks(
             tick(start / len(items))
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """CPU allocations fail with a plain RuntimeError that only its text tells apart."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True

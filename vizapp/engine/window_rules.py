@@ -56,7 +56,8 @@ def _pointwise(plan: Plan, step: Step, frames: list[Frame], place: int) -> Opera
     value, frame = step.inputs[0], frames[0]
     if len(step.inputs) != 1 or len(frames) != 1 or plan.shapes[value] != plan.shapes[step.outputs[0]]:
         return None
-    if not plan.frames[value].same_place(frame) or not _constants_fit(step, plan.shapes[value], frame):
+    by_channel = step.operation == "prelu" and 1 not in frame.axes
+    if not plan.frames[value].same_place(frame) or not (by_channel or _constants_fit(step, plan.shapes[value], frame)):
         return None
     return _mapped(plan, step, place)
 

@@ -14,7 +14,7 @@ from vizapp.errors import VizError
 from vizapp.methods.base import Job, Result
 
 if TYPE_CHECKING:
-    from vizapp.media.folder import Folder
+    from vizapp.media.source import Source
     from vizapp.media.picture import Picture
     from vizapp.zoo.network import Network
 
@@ -26,7 +26,7 @@ Pool = Literal["mean", "maximum"]
 def match_units(
     networks: tuple[Network, Network],
     sites: tuple[str, str],
-    folder: Folder,
+    folder: Source,
     job: Job,
     pool: Pool = "mean",
     most: int = 500,
@@ -74,7 +74,7 @@ def match_units(
     return Result("matching", {"correlation": correlation.astype(np.float32), "matches": matches}, (), facts, table)
 
 
-def _read(folder: Folder, numbers: Sequence[int]) -> list[Picture]:
+def _read(folder: Source, numbers: Sequence[int]) -> list[Picture]:
     pictures = []
     for number in numbers:
         try:

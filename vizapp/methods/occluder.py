@@ -102,12 +102,19 @@ def coarse_to_fine(shape: tuple[int, int]) -> list[list[int]]:
 
 
 def from_nearest(known: np.ndarray) -> np.ndarray:
-    """For each cell of a map the number of the nearest known one: int64 `[h w]` from bool `[h w]`, of which some is True."""
-    where = np.argwhere(known)  # [n 2]
-    cells = np.argwhere(np.ones_like(known))
-    distance = ((cells[:, None] - where[None]) ** 2).sum(-1)
-    closest = where[distance.argmin(1)]
-    return (closest[:, 0] * known.shape[1] + closest[:, 1]).reshape(known.shape)
+    """For each cell of a map the number of a known one that is the fewest steps away: int64 `[h w]` of bool `[h w]`.
+
+    A step goes to one of the four neighbours; some cell must be known.
+    """
+    found = np.where(known, np.arange(known.size).reshape(known.shape), -1)
+    while (found < 0).any():
+        reached = found.copy()
+        for axis in (0, 1):
+            for ahead, behind in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
+                to, of = ((ahead,), (behind,)) if axis == 0 else ((slice(None), ahead), (slice(None), behind))
+                reached[to] = np.where(reached[to] < 0, found[of], reached[to])
+        found = reached
+    return found
 
 
 def per_pixel(drop: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -111,6 +111,7 @@ class Occlusion:
         count, classes = len(boxes), len(self._clean_logits)
         self.finished = np.zeros(self.positions.shape, bool)
         self._logits = np.zeros((count, classes), np.float32)
+        self._norms = np.zeros(count)  # logarithm of the sum that a softmax divides by
         self._sums = np.full(count, np.nan, np.float32)
 
     def run(self) -> Iterator[float]:
@@ -121,6 +122,7 @@ class Occlusion:
             for answers in self.sweep.batches(left, self.channel):
                 places = list(answers.places)
                 self._logits[places] = answers.scores.float().cpu().numpy()
+                self._norms[places] = answers.scores.double().logsumexp(1).cpu().numpy()
                 if answers.sums is not None:
                     self._sums[places] = answers.sums.float().cpu().numpy()
                 finished[places] = True
@@ -132,14 +134,16 @@ class Occlusion:
         Before the first batch all cells show what the network answers to the clean picture.
         """
         class_ = self.class_ if class_ is None else class_
-        logits, sums, finished = self._filled()
-        probabilities = _softmax(logits)
-        shape = self.positions.shape
+        finished = self.finished.copy()
+        if not finished.any():
+            return self._clean_maps(class_)
+        cells = from_nearest(finished)
+        logit = self._logits[:, class_][cells]
         return {
-            "probability": probabilities[:, class_].reshape(shape).astype(np.float32),
-            "logit": logits[:, class_].reshape(shape).astype(np.float32),
-            "label": logits.argmax(1).reshape(shape).astype(np.int64),
-            "activation": sums.reshape(shape).astype(np.float32),
+            "probability": np.exp(logit - self._norms[cells]).astype(np.float32),
+            "logit": logit,
+            "label": self._logits.argmax(1)[cells].astype(np.int64),
+            "activation": self._sums[cells],
             "finished": finished,
         }
 
@@ -155,7 +159,6 @@ class Occlusion:
     def result(self, job: Job | None = None) -> Result:
         """Everything, from what is finished: see `occlusion` for the arrays."""
         found = self.maps()
-        logits, _, finished = self._filled()
         clean = _softmax(self._clean_logits[None])[0]
         boxes = self.positions.boxes
         arrays = {key: found[key] for key in ("probability", "logit", "label", "activation")} | {
@@ -165,42 +168,47 @@ class Occlusion:
             "clean_label": np.array(int(clean.argmax()), np.int64),
             "clean_activation": np.array(self._clean_activation, np.float32),
         }
-        arrays |= self._classes(logits, clean)
+        arrays |= self._classes(found["finished"], clean)
         drop = self._clean_logits[self.class_] - found["logit"].astype(np.float64)
         arrays["per_pixel"] = per_pixel(drop, boxes, self.seen.shape[:2]).astype(np.float32)
-        facts = self._facts(finished)
+        facts = self._facts(found["finished"])
         arrays |= self._projection(job, facts)
         table = legend(found["label"], int(clean.argmax()), clean, self.question.network.categories)
         return Result("occlusion", arrays, panels(self, arrays, table), facts, table)
 
     # ---------------------------------------------------------------------------------------------------- details
 
-    def _filled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits `[h·w C]` and sums `[h·w]` with each missing cell from its nearest neighbour; what is finished `[h w]`."""
-        finished = self.finished.copy()
-        if not finished.any():
-            count = finished.size
-            clean = np.repeat(self._clean_logits[None].astype(np.float32), count, 0)
-            return clean, np.full(count, self._clean_activation, np.float32), finished
-        if finished.all():
-            return self._logits, self._sums, finished
-        nearest = from_nearest(finished).reshape(-1)
-        return self._logits[nearest], self._sums[nearest], finished
+    def _clean_maps(self, class_: int) -> dict[str, np.ndarray]:
+        """The maps before anything was visited."""
+        logits = self._clean_logits
+        values = {
+            "probability": np.float32(_softmax(logits[None])[0, class_]),
+            "logit": np.float32(logits[class_]),
+            "label": np.int64(logits.argmax()),
+            "activation": np.float32(self._clean_activation),
+            "finished": np.bool_(False),
+        }
+        return {key: np.full(self.positions.shape, value) for key, value in values.items()}
 
-    def _classes(self, logits: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
+    def _classes(self, finished: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
         """Probabilities and logits of all classes, or of the strongest where all would be too many numbers."""
-        probabilities = _softmax(logits)
+        logits, norms = self._logits, self._norms[:, None]
+        if not finished.any():
+            logits, norms = np.repeat(self._clean_logits[None].astype(np.float32), len(logits), 0), norms * 0
+            norms += float(np.logaddexp.reduce(self._clean_logits))
         room = max(1, _KEPT // (4 * len(logits)))
         classes = np.arange(logits.shape[1])
         if len(classes) > room:
-            peak = np.maximum(probabilities.max(0), clean)
+            rows = finished.reshape(-1) if finished.any() else slice(0, 1)
+            peak = (logits[rows] - norms[rows].astype(np.float32)).max(0)
             peak[self.class_] = np.inf
             classes = np.sort(np.argsort(-peak, kind="stable")[:room])
-        shape = (*self.positions.shape, len(classes))
+        cells = from_nearest(finished) if finished.any() else np.arange(finished.size).reshape(finished.shape)
+        probabilities = np.exp(logits[:, classes] - norms)
         return {
             "classes": classes.astype(np.int64),
-            "probabilities": probabilities[:, classes].reshape(shape).astype(np.float32),
-            "logits": logits[:, classes].reshape(shape).astype(np.float32),
+            "probabilities": probabilities.astype(np.float32)[cells],
+            "logits": logits[:, classes][cells],
             "clean_probabilities": clean[classes].astype(np.float32),
             "clean_logits": self._clean_logits[classes].astype(np.float32),
         }
