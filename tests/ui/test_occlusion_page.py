@@ -200,6 +200,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     monkeypatch.setattr(Occlusion, "run", slowly)
     monkeypatch.setattr(answers, "QUIET", 0.3)
+    monkeypatch.setattr(sweeps, "COARSE", 0.0)  # planning does not run it
     yield event
     event.set()
 
@@ -228,8 +229,8 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     assert went_well(app)
     fine = answer()["probability"]
     np.testing.assert_allclose(values(app, "d"), fine, atol=1e-5)
-    np.testing.assert_allclose(coarse[2::4, 2::4], fine[2::4, 2::4], atol=1e-5)
-    assert np.abs(coarse - fine).max() > 1e-3
+    right = np.abs(coarse - fine) < 1e-5
+    assert int(kept.split()[-3]) <= right.sum() < 784
 
 
 def test_a_finished_sweep_lets_go_of_its_activations(open_app: Open) -> None:

@@ -99,10 +99,22 @@ def _planned(asked: Asked, tick: Tick) -> Begun:
     seconds = (time.perf_counter() - started) * work.finished.size / work.sweep.bound
     tick(0.5)
     if seconds / 16 < COARSE:
-        started = time.perf_counter()
-        share = next(work.run(), 1.0)  # the coarse maps: to look at, and to time
-        seconds = (time.perf_counter() - started) * (1 - share) / share
+        seconds = _coarse(work, tick)
     return Begun(work, seconds)
+
+
+def _coarse(work: Occlusion, tick: Tick) -> float:
+    """Draw the coarse maps, to look at and to time; the seconds that the rest is expected to take."""
+    from vizapp.methods.occluder import coarse_to_fine
+
+    enough = len(coarse_to_fine(work.positions.shape)[0])
+    started = time.perf_counter()
+    for share in work.run():
+        tick(0.5 + 0.5 * share)
+        if work.finished.sum() >= enough:
+            break
+    each = (time.perf_counter() - started) / max(1, work.finished.sum())
+    return float(each * (~work.finished).sum())
 
 
 def _nbytes(asked: Asked, begun: Begun) -> int:
