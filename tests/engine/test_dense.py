@@ -72,6 +72,11 @@ class MeanOverPositions(Net):
         return self.fc(self.maps(x).mean((2, 3)))
 
 
+class SumOverPositions(Net):
+    def forward(self, x):
+        return self.fc(self.maps(x).sum(dim=(2, 3)))
+
+
 class TwoMeansAndTheirSquare(Net):
     def forward(self, x):
         x = self.maps(x).mean((-1, -2), keepdim=True)
@@ -132,7 +137,8 @@ class WithAuxiliary(Net):
 
 HEADS = [
     ViewByConstant, ViewBySizeReadFirst, FlattenWithNormAndSoftmax, ReducingAdaptivePool, MeanOverPositions,
-    TwoMeansAndTheirSquare, PoolAsLargeAsItsInput, PaddedByItsSize, Greatest, ConvolutionalHead, ConvolutionalHeadWithoutPool,
+    SumOverPositions, TwoMeansAndTheirSquare, PoolAsLargeAsItsInput, PaddedByItsSize, Greatest,
+    ConvolutionalHead, ConvolutionalHeadWithoutPool,
     ChannelsLastInside, ShuffledChannels, WithAuxiliary,
 ]  # fmt: skip
 
@@ -249,6 +255,25 @@ def test_a_gate_is_that_of_the_window_around_a_cell(head: type[Net]) -> None:
         torch.testing.assert_close(found[:, i, j], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_training_size_that_is_not_square() -> None:
+    class Flat(Net):
+        def forward(self, x):
+            return F.linear(self.maps(x).flatten(1), self.flat)
+
+    class Pooled(Net):
+        def forward(self, x):
+            return self.fc(F.adaptive_max_pool2d(self.maps(x), 1).flatten(1) + self.maps(x).mean((2, 3)))
+
+    for module in (seeded(Flat()), seeded(Pooled())):
+        module.flat = noise(5, 8 * 3 * 6)
+        made, photo = plan(module, noise(1, 3, 11, 17)), noise(1, 3, 21, 33)
+        found = map_of(module, made, photo)
+        assert found.label.shape == (6, 9)
+        for i, j in itertools.product(range(6), range(9)):
+            top, left, bottom, right = found.boxes(made.size)[i, j]
+            close(found.scores[:, i, j], module(photo[:, :, top:bottom, left:right])[0].numpy())
+
+
 def test_the_map_moves_with_the_photo_far_from_its_edge() -> None:
     module = seeded(Branching())
     made = planned(module, 32)
@@ -354,6 +379,48 @@ def test_shift_and_stitch_is_the_shifted_run_at_every_cell() -> None:
             close(there, shifted[:, : there.shape[1], : there.shape[2]])
 
 
+class HangingPool(nn.Module):
+    """A last pool whose windows reach over the edge, over numbers below zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(4 * 25, 5)
+
+    def forward(self, x):
+        return self.fc(F.max_pool2d(self.one(x) - 5, 3, 2, ceil_mode=True).flatten(1))
+
+
+class TwoWaysToTheSameStride(Net):
+    def forward(self, x):
+        near = F.max_pool2d(F.max_pool2d(F.conv2d(x, self.one.weight[:, :, 1:, 1:]), 2), 2)
+        far = F.avg_pool2d(F.conv2d(x, self.one.weight[:, :, :2, :2]), 4)
+        return self.fc(torch.cat([near, far], 1)[:, :8].mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("build", "side", "stride", "shared"),
+    [(HangingPool, 12, 1, 2), (TwoWaysToTheSameStride, 17, 2, 1), (TwoWaysToTheSameStride, 17, 1, 4)],
+)
+def test_what_is_shared_is_what_shifted_runs_give(build, side: int, stride: int, shared: int) -> None:
+    module, photo = seeded(build()), noise(1, 3, side + 14, side + 11)
+    made = planned(module, side)
+    found = map_of(module, made, photo, stride=stride)
+    stitched = map_of(module, made, photo, stride=stride, share=False)
+    assert found.shared == shared
+    assert stitched.shared == 1
+    close(found.scores, stitched.scores)
+
+
+@pytest.mark.parametrize("gated", GATED)
+def test_nothing_is_shared_below_a_gate(gated: type[Net]) -> None:
+    module, photo = seeded(gated()), noise(1, 3, 24, 21)
+    made = planned(module, 11)
+    found = map_of(module, made, photo, stride=1)
+    assert (found.runs, found.shared) == (4, 1)
+    close(found.scores, map_of(module, made, photo, stride=1, share=False).scores)
+
+
 TABLE = [  # scale: input, before the last pool, classifier per offset, map (algorithms, section 4)
     ((245, 245), (17, 17), (1, 1), (3, 3)),
     ((281, 317), (20, 23), (2, 3), (6, 9)),
@@ -444,26 +511,22 @@ def test_tiles_cannot_be_seen(build, side: int, stride: int) -> None:
     made, photo = planned(module, side), noise(1, 3, 4 * side + 5, 3 * side + 11)
     whole = map_of(module, made, photo, stride=stride)
     assert whole.tiles == 1
-    least = smallest(module, made, photo, stride)
-    for memory in (least, 3 * least):
-        tiled = map_of(module, made, photo, stride=stride, memory=memory)
-        assert tiled.tiles > 1
-        close(tiled.scores, whole.scores)
-        np.testing.assert_array_equal(tiled.label, tiled.scores.argmax(0))
-        close(tiled.mean, whole.mean)
-        close(tiled.peak, whole.peak)
+    tiled = smallest(module, made, photo, stride)
+    assert tiled.tiles > 1
+    close(tiled.scores, whole.scores)
+    np.testing.assert_array_equal(tiled.label, tiled.scores.argmax(0))
+    close(tiled.mean, whole.mean)
+    close(tiled.peak, whole.peak)
 
 
-def smallest(module: nn.Module, made: Plan, photo: Tensor, stride: int) -> int:
-    """The least memory that is not refused, in steps of a quarter."""
+def smallest(module: nn.Module, made: Plan, photo: Tensor, stride: int) -> DenseMap:
+    """The map made with the least memory that is not refused, in steps of a half."""
     memory = 1000
     while True:
         try:
-            map_of(module, made, photo[:, :, :, :], stride=stride, memory=memory, keep=[])
+            return map_of(module, made, photo, stride=stride, memory=memory)
         except VizError:
-            memory = math.ceil(memory * 1.25)
-        else:
-            return memory
+            memory = math.ceil(memory * 1.5)
 
 
 class Allocated(TorchFunctionMode):
@@ -489,6 +552,15 @@ def test_the_memory_bound_holds_on_a_large_photo(megabytes: int) -> None:
     assert found.tiles > 1
     taken = counted.memory.peak - photo.numel() * 4  # the parts that are read are views of it
     assert megabytes * 1e5 < taken < megabytes * 1e6
+
+
+def test_the_memory_of_a_pass_is_estimated_from_the_small_one() -> None:
+    for module, side in ((seeded(Branching()), 32), (seeded(torchvision.models.squeezenet1_1(weights=None)), 224)):
+        made, photo = planned(module, side), noise(1, 3, 3 * side, 4 * side)
+        with Allocated() as counted:
+            dense_scores(module, made, photo)
+        estimate = made.pixel_bytes * photo.shape[2] * photo.shape[3]
+        assert 0.4 * estimate < counted.memory.peak < 2.5 * estimate
 
 
 def test_kept_classes_and_progress() -> None:
@@ -580,5 +652,7 @@ def test_strides_and_sizes_that_cannot_be() -> None:
             map_of(module, made, photo, stride=stride)
     with pytest.raises(VizError, match="40 × 27 pixels, smaller than the 28 × 28"):
         map_of(module, made, photo[:, :, :27])
+    with pytest.raises(VizError, match="smaller than what the network was trained on"):
+        dense_scores(module, made, photo[:, :, :27])
     with pytest.raises(VizError, match="needs about"):
         map_of(module, made, photo, memory=10)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.media.files import noise
-from vizapp.media.drawing import draw_box, heat, overlay, sheet, signed, to_png
+from vizapp.media.drawing import COLOURS, GREY, categorical, draw_box, heat, overlay, place, sheet, signed, to_png
 
 
 def lightness(colours: np.ndarray) -> np.ndarray:
@@ -144,3 +144,20 @@ def test_other_arrays_are_refused() -> None:
         heat(np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match="signed takes"):
         signed(np.zeros((2, 2, 4)))
+
+
+def test_a_map_is_placed_over_a_part_of_the_photo_also_where_that_reaches_out() -> None:
+    photo, colours = noise(20, 30), noise(4, 5)
+    whole = np.repeat(np.repeat(colours, 4, 0), 4, 1)  # 16 × 20 pixels
+    assert np.array_equal(place(photo, colours, (2, 3, 18, 23), 1.0)[2:18, 3:23], whole)
+    outside = place(photo, colours, (-6, -8, 10, 12), 1.0)
+    assert np.array_equal(outside[:10, :12], whole[6:, 8:])
+    assert np.array_equal(outside[10:], photo[10:])
+    assert np.array_equal(place(photo, colours, (-6, -8, 10, 12), 0.0), photo)
+
+
+def test_categories_have_colours_of_their_own_and_the_rest_is_grey() -> None:
+    drawn = categorical(np.array([[0, 1, 2], [2, 1, 3]]), 2)
+    assert np.array_equal(drawn[0, :2], COLOURS[:2])
+    assert (drawn[0, 2] == GREY).all()
+    assert (drawn[1, 2] == GREY).all()

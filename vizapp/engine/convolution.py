@@ -77,6 +77,7 @@ class _Watch(FieldTrace):
         self._padded = False
         self._gates = self._cell_bytes = 0
         self._memory = Memory()
+        self._input_bytes = 2 * batch.numel() * batch.element_size()  # as it is given, and a copy to write into
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number, operation = len(self._operations), operation_name(function)
@@ -246,7 +247,7 @@ class _Watch(FieldTrace):
             classes=int(tensor.shape[1]),
             gates=self._gates,
             padded=self._padded,
-            pixel_bytes=self._memory.peak / math.prod(self._size),
+            pixel_bytes=(self._memory.peak + self._input_bytes) / math.prod(self._size),
             cell_bytes=self._cell_bytes,
             output=output_number,
         )
