@@ -1,0 +1,37 @@
+"""The dense map in a real browser: pointing at a cell tells its classes and frames its crop, a click keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser.test_journey import _keep, _page, _settle, _went_well, address, browser
+
+pytestmark = pytest.mark.browser
+__all__ = ["address", "browser"]
+
+
+def test_pointing_at_a_cell_and_keeping_it(address: str, browser: Any) -> None:
+    page = _page(browser)
+    page.goto(f"{address}/dense?network=vizapp/lenet5-digits&picture=camera&dense.zoom=0.25")
+    picture = page.locator(".picture").first
+    picture.wait_for()
+    _settle(page)
+    box = picture.bounding_box()
+    # cells meet in the very middle
+    centre = box["x"] + box["width"] * 0.51, box["y"] + box["height"] * 0.51
+    page.mouse.move(*centre)
+    page.locator(".tip.tall li").nth(4).wait_for()
+    assert "Row 13, column 13" in page.locator(".tip.tall").inner_text()
+    frame = picture.locator("rect.field").bounding_box()
+    assert frame["width"] == pytest.approx(box["width"] * 28 / 128, rel=0.06)
+    assert frame["x"] < centre[0] < frame["x"] + frame["width"]
+    page.mouse.click(*centre)
+    page.get_by_text("the crop that it saw").first.wait_for()
+    page.get_by_role("button", name="Let go of the cell").wait_for()
+    _settle(page)
+    assert "place=13" in page.url
+    _went_well(page)
+    _keep(page, "dense")
+    page.context.close()
