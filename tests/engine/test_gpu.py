@@ -7,7 +7,9 @@ import torch
 import torchvision
 
 from tests.networks import Branching, seeded
+from vizapp.engine.canvas import Canvas
 from vizapp.engine.chunks import chunk_size, free_memory
+from vizapp.engine.ideal import Ascent, Target, maximise
 from vizapp.engine.observe import observe
 from vizapp.engine.project import project
 from vizapp.engine.rules import Rule
@@ -116,3 +118,13 @@ def test_rounded_sweeps_state_their_error(precision: str, most: float) -> None:
     error = (sweep.answer(places).scores.float().softmax(1) - sweep.whole(places).scores.softmax(1)).abs().max()
     assert error <= most
     assert ("precision" in sweep.facts) == (precision != "exact")
+
+
+def test_ideal_inputs_are_those_of_the_cpu() -> None:
+    module = seeded(Branching()).double()
+    sites = survey(module, torch.zeros(1, 3, 32, 32, dtype=torch.float64))
+    targets, canvas = [Target(Unit("cat", channel)) for channel in range(5)], Canvas(3, 32, 32, jitter=2, turn=5)
+    ascent = Ascent(steps=12, restarts=2, diversity=0.5)
+    expected = maximise(module, lambda p: p, targets, sites, canvas, ascent, dtype=torch.float64)
+    found = maximise(module.to(CUDA), lambda p: p, targets, sites, canvas, ascent, CUDA, torch.float64)
+    torch.testing.assert_close(found.pictures.cpu(), expected.pictures, rtol=0, atol=1e-5)

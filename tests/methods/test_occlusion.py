@@ -18,7 +18,7 @@ from vizapp.media.picture import Picture
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
 from vizapp.methods.occluder import coarse_to_fine, filling, from_nearest, positions
-from vizapp.methods.occlusion import Occlusion, OcclusionParams, places
+from vizapp.methods.occlusion import Occlusion, OcclusionParams
 from vizapp.methods.occlusion_mask import hide
 from vizapp.zoo.network import Network
 

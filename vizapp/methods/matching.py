@@ -14,8 +14,8 @@ from vizapp.errors import VizError
 from vizapp.methods.base import Job, Result
 
 if TYPE_CHECKING:
-    from vizapp.media.source import Source
     from vizapp.media.picture import Picture
+    from vizapp.media.source import Source
     from vizapp.zoo.network import Network
 
 AT_ONCE = 16  # pictures
