@@ -254,8 +254,8 @@ def _result(
         "size": f"{width} x {height} pixels, {params.steps} steps, {params.parameters} parameters, seed {params.seed}",
         "caution": _CAUTION,
     }
-    silent = int((arrays["activation"] <= 0).sum())
-    if silent and site.kind == "activation":
+    silent = int((arrays["activation"] == 0).sum())
+    if silent:
         facts["silent"] = f"{silent} of {len(names)} pictures do not wake their unit; take more steps or another seed."
     return Result("ideal", arrays, tuple(panels), facts, table)
 
