@@ -19,12 +19,12 @@ from tests.ui.conftest import Open, chosen, sentences, shown, went_well
 from tests.ui.test_projection_page import words
 from vizapp.engine.sites import Unit
 from vizapp.errors import VizError
-from vizapp.gallery import Gallery, Plan, Progress, build, open_gallery
+from vizapp.gallery import Gallery, Progress, build, open_gallery
 from vizapp.gallery.building import seen_so_far
 from vizapp.media.bundled import open_digits
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Question
-from vizapp.methods.gallery import chosen_sites, place_for
+from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
 from vizapp.methods.nine import top_projections
 from vizapp.methods.projection import ProjectionParams
 from vizapp.ui import collection, passes, ranking, topmost
@@ -55,8 +55,8 @@ def network() -> Network:
 def built(network: Network, data: str, layers: tuple[str, ...] = (), watch: Any = None) -> Gallery:
     """The gallery that the page would build, at the place where it would look for it."""
     source, sites = open_folder(data), chosen_sites(network, layers)
-    place = place_for(network, Question(network, folder=source), sites, Plan())
-    build(network, source, sites, place, Plan(), watch)
+    place = place_for(network, Question(network, folder=source), sites, plan_of(network, GalleryParams()))
+    build(network, source, sites, place, plan_of(network, GalleryParams()), watch)
     return open_gallery(place)
 
 
@@ -176,7 +176,7 @@ def test_what_is_known_so_far_is_shown_and_gone_on_with(open_app: Open, network:
     app = open_app("gallery", layer=LAYER, channel="5")
     assert "They come when all pictures were seen" in words(app)
     source, sites = open_digits(), chosen_sites(network, ())
-    place = place_for(network, Question(network, folder=source), sites, Plan())
+    place = place_for(network, Question(network, folder=source), sites, plan_of(network, GalleryParams()))
     seen = seen_so_far(network, source, sites, place)
     assert seen.rows(LAYER)["picture"].max() < 160
 
@@ -197,7 +197,9 @@ def test_a_gallery_that_was_left_is_finished_to_the_same(
     app.button(key="gallery.build").click().run()
     assert went_well(app)
     again = built(network, str(pictures))
-    build(network, open_folder(pictures), chosen_sites(network, ()), tmp_path / "other", Plan())
+    build(
+        network, open_folder(pictures), chosen_sites(network, ()), tmp_path / "other", plan_of(network, GalleryParams())
+    )
     pd.testing.assert_frame_equal(again.rows(LAYER), open_gallery(tmp_path / "other").rows(LAYER))
 
 
@@ -205,7 +207,11 @@ def test_a_pass_that_somebody_else_watches_can_be_joined(
     open_app: Open, pictures: Path, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_folder(pictures)
-    place = str(place_for(network, Question(network, folder=source), chosen_sites(network, ()), Plan()))
+    place = str(
+        place_for(
+            network, Question(network, folder=source), chosen_sites(network, ()), plan_of(network, GalleryParams())
+        )
+    )
     passes._told()[place] = Progress(16, 41, 8.0, 3.1)
     app = open_app("gallery", data=str(pictures))
     assert app.button(key="gallery.build").label == "Build"  # its last watcher has just left

@@ -19,7 +19,7 @@ from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 
 if TYPE_CHECKING:
-    from vizapp.gallery.building import Progress
+    from vizapp.gallery.building import Plan, Progress
     from vizapp.gallery.reader import Gallery
     from vizapp.zoo.network import Network
 
@@ -61,6 +61,14 @@ def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
     return tuple(site for site in sites if site.name in names)
 
 
+def plan_of(network: Network, params: GalleryParams) -> Plan:
+    """How the parameters have a gallery of this network made."""
+    from vizapp.gallery import Plan
+
+    batch = params.batch or _BATCH.get(network.device.type, 16)
+    return Plan(params.top, batch, None if params.workers < 0 else params.workers, params.every)
+
+
 def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     """The pictures that excite each unit of the chosen layers most, with the unit's statistics.
 
@@ -68,13 +76,12 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     `channels` and `pictures` counts. `table`: a row per unit. `panels`: the patches of the most selective units, layer by
     layer. A pass that was interrupted goes on where it was when the same is asked again.
     """
-    from vizapp.gallery import Plan, build, open_gallery
+    from vizapp.gallery import build, open_gallery
     from vizapp.gallery.shards import shard_of_environment
 
     network, source = question.network, question.the_folder()
     sites = chosen_sites(network, params.sites)
-    batch = params.batch or _BATCH.get(network.device.type, 16)
-    plan = Plan(params.top, batch, None if params.workers < 0 else params.workers, params.every)
+    plan = plan_of(network, params)
     out = Path(params.out).expanduser() if params.out else place_for(network, question, sites, plan)
 
     def watch(progress: Progress) -> None:

@@ -23,7 +23,7 @@ from vizapp.ui.work import Tick, Work
 
 if TYPE_CHECKING:
     from vizapp.engine.sites import Site
-    from vizapp.gallery.building import Progress
+    from vizapp.gallery.building import Plan, Progress
     from vizapp.gallery.reader import Gallery
     from vizapp.zoo.network import Network
 
@@ -66,17 +66,22 @@ class Wanted:
 
 def wanted(network: Network, collection: Collection, sites: tuple[Site, ...]) -> Wanted:
     """The gallery of these layers over these pictures; it has the folder that the command line gives it."""
-    from vizapp.gallery import Plan
     from vizapp.methods.base import Question
     from vizapp.methods.gallery import place_for
 
     names = ",".join(site.name for site in sites)
     folder = answers.remembered(
         ("gallery.place", network.digest, str(network.device), collection.text, collection.listing, names),
-        lambda: place_for(network, Question(network, folder=collection.source), sites, Plan()),
+        lambda: place_for(network, Question(network, folder=collection.source), sites, _plan(network)),
         size=lambda path: 1000,
     )
     return Wanted(network, collection, sites, folder)
+
+
+def _plan(network: Network) -> Plan:
+    from vizapp.methods.gallery import GalleryParams, plan_of
+
+    return plan_of(network, GalleryParams(every=EVERY))
 
 
 def _passes() -> set[str]:
@@ -194,7 +199,7 @@ class Pass:
 @contextmanager
 def watched(asked: Wanted) -> Iterator[Pass]:
     """Watch the pass inside the block, after drawing its progress and a button to cancel it."""
-    from vizapp.gallery import Plan, build
+    from vizapp.gallery import build
 
     def work(tick: Tick) -> str:
         def watch(progress: Progress) -> None:
@@ -202,7 +207,7 @@ def watched(asked: Wanted) -> Iterator[Pass]:
             tick(progress.share)
 
         try:
-            plan = Plan(every=EVERY)
+            plan = _plan(asked.network)
             return build(asked.network, asked.collection.source, asked.sites, asked.folder, plan, watch)
         finally:
             _told().pop(str(asked.folder), None)
