@@ -11,6 +11,7 @@ import pytest
 from tests.browser.conftest import keep, open_page, settle, went_well
 
 pytestmark = pytest.mark.browser
+LONG = 240_000  # milliseconds; a pass that takes half a minute, on a busy machine
 
 
 def opened(browser: Any, address: str, width: int = 1440, scheme: str = "light") -> Any:
@@ -49,11 +50,11 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address:
     watch.or_(other.locator(".card .nine").nth(23)).first.wait_for()
     if watch.count():  # not where the pass was over first
         watch.click()
-    other.locator(".card .nine").nth(23).wait_for()
+    other.locator(".card .nine").nth(23).wait_for(timeout=LONG)
     went_well(other)
     other.context.close()
     page.get_by_role("button", name="Go on").wait_for(state="detached")
-    page.locator(".st-key-gallery_line").wait_for()
+    page.locator(".st-key-gallery_line").wait_for(timeout=LONG)
     page.locator(".card .nine").nth(23).wait_for()  # patches and projections of twelve units
     settle(page)
     went_well(page)
