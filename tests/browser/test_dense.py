@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_journey import _keep, _page, _settle, _went_well, address, browser
+from tests.browser.conftest import keep, open_page, settle, went_well
 
 pytestmark = pytest.mark.browser
-__all__ = ["address", "browser"]
 
 
 def test_pointing_at_a_cell_and_keeping_it(address: str, browser: Any) -> None:
-    page = _page(browser)
+    page = open_page(browser)
     page.goto(f"{address}/dense?network=vizapp/lenet5-digits&picture=camera&dense.zoom=0.25")
     picture = page.locator(".picture").first
     picture.wait_for()
-    _settle(page)
+    settle(page)
     box = picture.bounding_box()
     # cells meet in the very middle
     centre = box["x"] + box["width"] * 0.51, box["y"] + box["height"] * 0.51
@@ -30,8 +29,8 @@ def test_pointing_at_a_cell_and_keeping_it(address: str, browser: Any) -> None:
     page.mouse.click(*centre)
     page.get_by_text("the crop that it saw").first.wait_for()
     page.get_by_role("button", name="Let go of the cell").wait_for()
-    _settle(page)
+    settle(page)
     assert "place=13" in page.url
-    _went_well(page)
-    _keep(page, "dense")
+    went_well(page)
+    keep(page, "dense")
     page.context.close()
