@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import vizapp
-from tests.networks import gabor
+from tests.networks import gabor, seeded
 from vizapp.engine.gratings import power
 from vizapp.errors import VizError
 from vizapp.media.drawing import signed
@@ -129,3 +130,22 @@ def test_one_scale_for_the_layer_or_one_per_filter() -> None:
     shared, own = sheet_of(weight, "layer"), sheet_of(weight, "filter")
     assert shared[0, -1].tolist() == [141, 141, 141]
     assert own[0, -1].tolist() == [255, 255, 255]
+
+
+def test_a_gallery_says_which_channels_no_picture_excites(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 24 * 24, 2))
+    seeded(module)
+    with torch.no_grad():
+        module[0].bias.copy_(torch.tensor([0.0, -100.0, 0.0]))  # never above zero, though its kernel is as strong
+    network = vizapp.wrap(module.eval(), input_size=(1, 28, 28), mean=(0.5,), std=(0.5,))
+    vizapp.ask("gallery", network, folder=vizapp.open_folder("digits"), sites=["1"], out=str(tmp_path / "g"))
+    before = vizapp.ask("filters", network, unit=vizapp.Unit("0", 0))
+    result = vizapp.ask("filters", network, unit=vizapp.Unit("0", 0), gallery=str(tmp_path / "g"))
+    assert [row["dead"] for row in before.table] == [False, False, False]
+    assert [row["dead"] for row in result.table] == [False, True, False]
+    assert result.facts["gallery"].startswith("1 of 3 channels of 1 ")
+    deeper = vizapp.ask("filters", network, unit=vizapp.Unit("2", 0), gallery=str(tmp_path / "g"))
+    assert deeper.facts["gallery"] == "It has no layer 2."
+    other = vizapp.wrap(seeded(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())), input_size=(1, 28, 28))
+    with pytest.raises(VizError, match="other weights"):
+        vizapp.ask("filters", other, unit=vizapp.Unit("0", 0), gallery=str(tmp_path / "g"))

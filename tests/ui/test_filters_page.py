@@ -63,3 +63,11 @@ def test_thresholds_and_scale_are_carried_by_the_address(open_app: Open) -> None
     assert app.number_input(key="form.filters.alike").value == 0.6
     assert "at least 0.6" in words(app)
     assert {name: chosen(app, name) for name in address} == address
+
+
+def test_a_gallery_that_was_built_here_tells_which_filters_are_dead(open_app: Open) -> None:
+    network = vizapp.load(NETWORK)
+    assert "In the gallery" not in words(open_app("filters", layer="features.0"))
+    vizapp.ask("gallery", network, folder=vizapp.open_folder("digits"), sites=["features.1"])
+    app = open_app("filters", layer="features.0")
+    assert "In the gallery: 0 of 6 channels of features.1 are above zero on none of 1797 pictures." in words(app)

@@ -13,9 +13,10 @@ import pandas as pd
 
 from vizapp.engine.strongest import bin_edges
 from vizapp.errors import VizError, nearest
-from vizapp.gallery.store import WORK, read_manifest, read_rows, read_units
+from vizapp.gallery.store import MANIFEST, WORK, read_manifest, read_rows, read_units
 from vizapp.media.drawing import cut, draw_box
 from vizapp.media.source import Source
+from vizapp.settings import settings
 
 if TYPE_CHECKING:
     from vizapp.zoo.network import Network
@@ -183,3 +184,13 @@ def open_gallery(folder: str | Path) -> Gallery:
             else f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one."
         )
     return Gallery(place, manifest, read_units(place), {}, int(manifest["data"]["pictures"]))
+
+
+def known_galleries(network: Network) -> list[Path]:
+    """The folders of the cache that hold a whole gallery of this network, the one with most pictures first."""
+    found = []
+    for manifest in sorted((settings().cache / "galleries").glob(f"*/{MANIFEST}")):
+        read = read_manifest(manifest.parent)
+        if read is not None and read["network"]["digest"] == network.digest:
+            found.append((int(read["data"]["pictures"]), manifest.parent))
+    return [folder for _, folder in sorted(found, key=lambda pair: -pair[0])]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from vizapp.engine.gratings import power, symmetries
 from vizapp.engine.kernels import Kernels, kernels_of
+from vizapp.errors import VizError
 from vizapp.media.drawing import heat, sheet, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.diagnosis import BANDS, UNDER_COVERED, Diagnosis, diagnose, in_words
 from vizapp.methods.params import Params, knob
+
+if TYPE_CHECKING:
+    from vizapp.zoo.network import Network
 
 SHOWN_SLICES = 9  # of a deep kernel in the sheet of all kernels: the strongest
 _GAP = 64  # grey between the slices of one kernel
@@ -28,6 +32,7 @@ class FilterParams(Params):
     alike: float = knob(0.9, "Correlation from which on two filters are near-duplicates", low=0.5, high=1.0)
     shifts: int = knob(0, "Cells that one of two filters may be moved by to match the other", low=0, high=3)
     dead: float = knob(0.1, "Share of the median norm below which a filter is dead", low=0.0, high=1.0)
+    gallery: str = knob("", "Folder of a gallery of this network: what none of its pictures excites is dead, too")
 
 
 def filters(question: Question, params: FilterParams, job: Job) -> Result:
@@ -47,7 +52,8 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     job.tick(0.2)
     spectra = power(weight)
     job.tick(0.4)
-    found = diagnose(weight, spectra, params.alike, params.shifts, params.dead)
+    silent, told = _silent(network, unit.site, kernels.name, params.gallery) if params.gallery else ({}, "")
+    found = diagnose(weight, spectra, params.alike, params.shifts, params.dead, silent)
     job.tick(0.9)
     arrays: dict[str, np.ndarray] = {
         "kernels": np.ascontiguousarray(weight, np.float32),
@@ -61,7 +67,30 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
         Panel(f"filter-{chosen}", slices_of(weight[chosen]), f"Filter {chosen}, every input."),
         Panel(f"spectrum-{chosen}", heat(spectra[chosen]), f"Power of filter {chosen}, frequency 0 in the middle."),
     )
-    return Result("filters", arrays, panels, _facts(unit.site, kernels, found, params), _table(weight, found))
+    facts = _facts(unit.site, kernels, found, params) | ({"gallery": told} if told else {})
+    return Result("filters", arrays, panels, facts, _table(weight, found))
+
+
+def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple[dict[int, float], str]:
+    """By channel, 1 where no picture of the gallery brings it above zero and 0 elsewhere; and in words what was found.
+
+    The gallery may know the layer, its convolution, or the activation function right after that: the sign is the same.
+    """
+    from vizapp.gallery import open_gallery
+
+    found = open_gallery(folder)
+    if found.manifest["network"]["digest"] != network.digest:
+        raise VizError(f"The gallery in {folder} is of {found.manifest['network']['name']} with other weights.")
+    names = [one.name for one in network.sites]
+    start = names.index(network.site(convolution).name)
+    channels = network.sites[start].channels
+    near = [one.name for one in network.sites[start : start + 3] if one.channels == channels]
+    known = next((name for name in (network.site(site).name, *near) if name in found.sites), None)
+    if known is None:
+        return {}, f"It has no layer {convolution}."
+    dead = found.units_of(known)["dead"].tolist()
+    words = f"{sum(dead)} of {len(dead)} channels of {known} are above zero on none of {found.pictures} pictures."
+    return {channel: float(one) for channel, one in enumerate(dead)}, words
 
 
 def tile(kernel: np.ndarray, scale: float | None = None) -> np.ndarray:

@@ -31,9 +31,17 @@ def page() -> None:
         return
     network, _, sites, site = opened
     _controls(sites, site)
-    result = answers.run("filters", network, unit=Unit(site.name, 0), **forms.values("filters", _THRESHOLDS))
+    options = forms.values("filters", _THRESHOLDS) | {"gallery": _gallery(network)}
+    result = answers.run("filters", network, unit=Unit(site.name, 0), **options)
     if result is not None:
         _show(network, site, result)
+
+
+def _gallery(network: Network) -> str:
+    """The folder of the largest gallery of this network that was built here, if any."""
+    from vizapp.gallery.reader import known_galleries
+
+    return str(next(iter(known_galleries(network)), ""))
 
 
 def _controls(sites: tuple[Site, ...], site: Site) -> None:
@@ -71,7 +79,12 @@ def _show(network: Network, site: Site, result: Result) -> None:
 def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
     scale = state.get(forms.choices("filters")["scale"])
     key = answers.key_of(
-        "filters.sheet", network, unit=Unit(site.name, 0), scale=scale, **forms.values("filters", _THRESHOLDS)
+        "filters.sheet",
+        network,
+        unit=Unit(site.name, 0),
+        scale=scale,
+        gallery=_gallery(network),
+        **forms.values("filters", _THRESHOLDS),
     )
     data = answers.remembered(
         key, lambda: kernel_sheets.sheet_data(result, scale), size=lambda data: len(data["sprite"])
@@ -106,6 +119,8 @@ def _summary(result: Result) -> None:
     notices.head("Diagnosis")
     st.markdown(notices.escaped(result.facts["diagnosis"]))
     notices.hint(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
+    if "gallery" in result.facts:
+        notices.hint(f"In the gallery: {result.facts['gallery']}")
     if "bands" in result.facts:
         counts = result.arrays["bands"]
         shares = {"Filters tuned to it": counts / max(1, counts.sum()), "Share of the power": result.arrays["energy"]}
