@@ -11,6 +11,7 @@ help:  ## list the targets
 .venv/run: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -c "import vizapp.zoo; vizapp.zoo.describe_all()"  # kept in the cache folder: the first start is faster
 	touch $@
 
 .venv/test: .venv/run tests/requirements.txt

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 
 
 class VizError(Exception):
-    """Something the user can put right: what was asked, what was found, what to do. One line, no jargon."""
+    """Something the user can put right: what was asked, what was found, what to do. One line, no jargon.
+
+    Names in it may come from files and links of strangers: what would break the line or colour a terminal becomes `?`.
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(one_line(sentence))
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without characters that do something instead of being shown."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:

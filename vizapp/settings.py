@@ -19,6 +19,12 @@ class Settings:
     upload_mb: int
     picture_megapixels: int
     network_gb: float
+    answer_mb: int
+    memory_gb: float | None
+    session_mb: int
+    mode: str
+    root: Path | None
+    log: str
 
 
 def _number(name: str, default: float) -> float:
@@ -35,13 +41,19 @@ def _number(name: str, default: float) -> float:
 def settings() -> Settings:
     """The settings as the environment has them now.
 
-    `VIZAPP_DEVICE` (auto, cpu, cuda:0 …), `VIZAPP_CACHE` (folder), `VIZAPP_WEIGHTS` (folder of weight files, looked
-    into before the network is asked), `VIZAPP_UPLOAD_MB` (25), `VIZAPP_PICTURE_MEGAPIXELS` (100), `VIZAPP_NETWORK_GB`
-    (memory for networks kept by the app, 4).
+    `VIZAPP_MODE` (`server`, `local`; without it the app's address decides), `VIZAPP_ROOT` (the folder in which folders
+    that people name must lie), `VIZAPP_SESSION_MB` (uploads kept of one session, 200), `VIZAPP_LOG` (a file for a line
+    per answer, `-`: standard error), `VIZAPP_DEVICE` (auto, cpu, cuda:0 …), `VIZAPP_CACHE` (folder), `VIZAPP_WEIGHTS`
+    (folder of weight files, looked into before the network is asked), `VIZAPP_UPLOAD_MB` (25),
+    `VIZAPP_PICTURE_MEGAPIXELS` (100), `VIZAPP_NETWORK_GB` (memory for networks kept by the app, 4), `VIZAPP_ANSWER_MB`
+    (memory for answers kept by the app, 768), `VIZAPP_MEMORY_GB` (what the process may take; questions are cut to fit).
 
     Raises:
-        VizError: a number is none, or is not above zero.
+        VizError: a number is none, or is not above zero; or the mode is none.
     """
+    mode, root = os.environ.get("VIZAPP_MODE", ""), os.environ.get("VIZAPP_ROOT")
+    if mode not in ("", "local", "server"):
+        raise VizError(f"VIZAPP_MODE is {mode!r}; it must be local or server.")
     weights = os.environ.get("VIZAPP_WEIGHTS")
     cache = (
         os.environ.get("VIZAPP_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vizapp"
@@ -53,4 +65,10 @@ def settings() -> Settings:
         upload_mb=int(_number("VIZAPP_UPLOAD_MB", 25)),
         picture_megapixels=int(_number("VIZAPP_PICTURE_MEGAPIXELS", 100)),
         network_gb=_number("VIZAPP_NETWORK_GB", 4),
+        answer_mb=int(_number("VIZAPP_ANSWER_MB", 768)),
+        memory_gb=_number("VIZAPP_MEMORY_GB", 1) if os.environ.get("VIZAPP_MEMORY_GB") else None,
+        session_mb=int(_number("VIZAPP_SESSION_MB", 200)),
+        mode=mode,
+        root=Path(root).expanduser() if root else None,
+        log=os.environ.get("VIZAPP_LOG", ""),
     )

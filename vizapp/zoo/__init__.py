@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from vizapp.zoo.network import Network, Preprocessing, class_unit
 from vizapp.zoo.recipe import Card
-from vizapp.zoo.registry import describe, list_networks, load
+from vizapp.zoo.registry import describe, describe_all, list_networks, load
 from vizapp.zoo.wrapping import wrap
 
-__all__ = ["Card", "Network", "Preprocessing", "class_unit", "describe", "list_networks", "load", "wrap"]
+__all__ = [
+    "Card",
+    "Network",
+    "Preprocessing",
+    "class_unit",
+    "describe",
+    "describe_all",
+    "list_networks",
+    "load",
+    "wrap",
+]

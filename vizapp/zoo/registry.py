@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vizapp.engine.chunks import memory_told
 from vizapp.errors import VizError, nearest
 from vizapp.zoo import own, timm_zoo, torchvision_zoo
+from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, fill, read_checkpoint
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered, read_classes
@@ -82,6 +84,16 @@ def describe(name: str) -> Card:
     )
 
 
+def describe_all() -> dict[str, Card]:
+    """What is known about every network, by name, in the order of `list_networks`. At once but for the first time."""
+    return dict(_cards())
+
+
+@cache
+def _cards() -> dict[str, Card]:
+    return catalogue(lambda: {name: describe(name) for name in _all_names()})
+
+
 def load(
     name: str,
     weights: str | Path = "default",
@@ -108,16 +120,17 @@ def load(
     kind = "published" if _is_variant(weights) else "file" if named != "none" else "none"
     recipe = find_recipe(name, _variant(name, named, kind))
     checkpoint = None
-    if kind == "none":
-        found = count or len(recipe.categories)
-        module = build_random(recipe, found)
-    elif kind == "published":
-        checkpoint = read_checkpoint(find_weights(recipe, tick))
-        module, found = _published(recipe, checkpoint, count)
-    else:
-        checkpoint = read_checkpoint(Path(named).expanduser())
-        module, found = fill(recipe, checkpoint, count)
-    freeze(module, where, channels_last=True)
+    with memory_told():
+        if kind == "none":
+            found = count or len(recipe.categories)
+            module = build_random(recipe, found)
+        elif kind == "published":
+            checkpoint = read_checkpoint(find_weights(recipe, tick))
+            module, found = _published(recipe, checkpoint, count)
+        else:
+            checkpoint = read_checkpoint(Path(named).expanduser())
+            module, found = fill(recipe, checkpoint, count)
+        freeze(module, where, channels_last=True)
     return Network(
         name=recipe.name,
         module=module,
