@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import notices, state
+from vizapp.settings import settings
+from vizapp.ui import journal, notices, state
+from vizapp.ui.journal import Clock
 from vizapp.ui.shelf import Key, Shelf
 from vizapp.ui.work import Office, Tick, Work
 
@@ -22,14 +25,14 @@ if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
 Value = TypeVar("Value")
-CAPACITY = 768 * 2**20  # bytes of answers kept for all sessions together
 QUIET = 0.5  # seconds before progress is shown
+_named: dict[str, str] = {}  # digests of networks and their names in the zoo, for the log
 
 
 @st.cache_resource(show_spinner=False)
 def answers() -> Shelf[Any]:
     """The store of all sessions."""
-    return Shelf(CAPACITY)
+    return Shelf(settings().answer_mb * 2**20)
 
 
 @st.cache_resource(show_spinner=False)
@@ -88,13 +91,14 @@ def compute(
 ) -> Value | None:
     """`work(tick)`, from the store if it is there, with progress and a Cancel button after half a second.
 
-    `device` names the gate that the work passes (one computation per device at a time). None when the person
+    `device` is where the work takes its turns (one computation per device at a time). None when the person
     cancelled, or when a VizError was raised, whose sentence is shown in place.
     """
-    place = st.empty()
+    place, clock = st.empty(), Clock()
     store = answers() if shelf is None else shelf
     found = store.get(key)
     if found is not None:
+        _note(key, clock, "kept", size(found))
         return cast(Value, found)
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     if state.is_cancelled(name):
@@ -104,19 +108,45 @@ def compute(
         return None
 
     def kept(tick: Tick) -> Value:
-        answer = work(tick)
+        from vizapp.engine.chunks import memory_told
+
+        with memory_told():
+            answer = work(tick)
         store.put(key, answer, size(answer))
         return answer
 
+    outcome, begun = "left", None
     try:
-        with office().waiting(key, kept, device) as begun:
+        with office().waiting(key, kept, device, state.person()) as begun:
             answer = _wait(begun, place, title, name)
+        outcome = "computed"
     except VizError as error:
+        outcome = "refused"
         # Not in a container: the browser would keep what an earlier container in this place held, the Cancel button.
         notices.sorry(str(error), place)
         return None
+    finally:
+        if outcome == "left" and isinstance(sys.exception(), Exception):
+            outcome = "failed"
+        nbytes = size(answer) if outcome == "computed" else 0
+        _note(key, clock, outcome, nbytes, begun.queued if begun is not None else 0.0)
     place.empty()
     return cast(Value, answer)
+
+
+def _note(key: Key, clock: Clock, outcome: str, nbytes: int, queued: float = 0.0) -> None:
+    """A line for the log. Of the key only what names a method and a network of the zoo."""
+    about = key[1] if len(key) > 1 else ""
+    network = about if key[0] == "network" else _named.get(about, "")
+    journal.write(
+        "answer", method=key[0], network=network, seconds=clock.seconds, queued=round(queued, 4), bytes=nbytes,
+        outcome=outcome,
+    )  # fmt: skip
+
+
+def name_for_log(digest: str, name: str) -> None:
+    """Have the log call a network by its name in the zoo."""
+    _named[digest] = name
 
 
 def remembered(key: Key, make: Callable[[], Value], size: Callable[[Value], int]) -> Value:
@@ -138,7 +168,20 @@ def _wait(work: Work, place: Any, title: str, name: str) -> Any:
             bar = st.progress(work.share, text=title)
             st.button("Cancel", key=f"cancel.{name}", on_click=state.cancel, args=(name,))
         while not work.future.done():
-            waiting = "Waiting for another computation on this device" if work.queued else title
-            bar.progress(work.share, text=f"{waiting} · {time.monotonic() - started:.0f} s")
+            bar.progress(work.share, text=f"{_doing(work, title)} · {time.monotonic() - started:.0f} s")
             time.sleep(0.1)
     return work.future.result()
+
+
+def _doing(work: Work, title: str) -> str:
+    """What the work does now, or where it stands in the queue."""
+    place = work.place
+    if work.paused:
+        return f"{title}, taking turns with others"
+    return f"Waiting, {ordinal(place)} in the queue" if place else title
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `3rd`, `4th` …"""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
+    return f"{number}{ending}"

@@ -214,7 +214,7 @@ def watched(asked: Wanted) -> Iterator[Pass]:
 
     stamp, began = asked.stamp, time.monotonic()
     device = str(asked.network.device)
-    with answers.office().waiting(("gallery.build", str(asked.folder)), work, device) as begun:
+    with answers.office().waiting(("gallery.build", str(asked.folder)), work, device, state.person()) as begun:
         with st.container(horizontal=True, vertical_alignment="center", key="gallery_progress"):
             place = st.empty()
             st.button("Cancel", key="gallery.cancel", on_click=stop, args=(asked,))

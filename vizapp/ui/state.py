@@ -6,6 +6,7 @@ names the choices that differ from their defaults; opening it shows the same vie
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -121,6 +122,7 @@ MATCHED = "compare.matched"  # the layers and folder whose units were asked to b
 TIMED = "architecture.timed"  # the networks whose time was asked for
 PAINTED = "filters.painted"  # the unit and options whose ideal input was asked for last
 CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked for last
+_PERSON = "person"  # tells one session from another, and nothing else
 KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
 UPLOAD = "data.upload"  # the uploaded file that became the data
 READ = "data.read"  # how often the person had the data listed anew
@@ -161,6 +163,11 @@ def _take(choice: Choice, key: str) -> None:
     value = st.session_state[key]
     if value is not None:  # a segmented control can be switched off; the choice stays
         put(choice, value)
+
+
+def person() -> str:
+    """A name for this session, drawn at random: whose turn it is in the queue."""
+    return str(st.session_state.setdefault(_PERSON, secrets.token_hex(4)))
 
 
 def note(sentence: str) -> None:

@@ -153,7 +153,9 @@ def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, f
     deadline = time.monotonic() + seconds
     with ExitStack() as stack:
         works: list[Work] = [
-            stack.enter_context(answers.office().waiting(asked.key, partial(_run, asked, begun), asked.device))
+            stack.enter_context(
+                answers.office().waiting(asked.key, partial(_run, asked, begun), asked.device, state.person())
+            )
             for asked, begun in left
         ]
         while any(not work.future.done() for work in works) and time.monotonic() < deadline:

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from vizapp.ui.shelf import Key
+from vizapp.ui.turns import Ticket, Turns
 
 Tick = Callable[[float], None]
 PATIENCE = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
-TURN = 0.05  # seconds between two looks at the gate
+THREADS = 256  # works under way or waiting; most of them wait
 
 
 class Left(BaseException):
@@ -26,26 +27,41 @@ class Left(BaseException):
 
 
 class Work:
-    """One computation that is under way."""
+    """One computation that is under way. `person` is whoever asked first."""
 
-    def __init__(self, run: Callable[[Tick], Any], gate: threading.BoundedSemaphore | None) -> None:
+    def __init__(self, run: Callable[[Tick], Any], turns: Turns | None, person: str = "") -> None:
         self.share = 0.0
-        self.queued = gate is not None
         self.future: Future[Any] = Future()
         self._run = run
-        self._gate = gate
+        self._turns = turns
+        self._person = person
+        self._ticket: Ticket | None = None
         self._watchers = 0
         self._left = time.monotonic()
         self._ending = False
         self._lock = threading.Lock()
 
+    @property
+    def place(self) -> int:
+        """Where it stands in the queue of its device, from 1; 0 while it is being computed."""
+        return self._turns.place(self._ticket) if self._turns is not None and self._ticket is not None else 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether it was begun and lets others go first now."""
+        return self._ticket is not None and self._ticket.started and self.place > 0
+
+    @property
+    def queued(self) -> float:
+        """Seconds that it has waited for others, pauses included."""
+        return self._ticket.queued if self._ticket is not None else 0.0
+
     def tick(self, share: float) -> None:
-        """Note the progress; end the computation when everybody has left."""
+        """Note the progress; let others go first when it is their turn; end the computation when everybody has left."""
         self.share = share
-        with self._lock:
-            if not self._watchers and time.monotonic() - self._left > PATIENCE:
-                self._ending = True
-                raise Left
+        self._look()
+        if self._turns is not None and self._ticket is not None:
+            self._turns.pause(self._ticket, self._look)
 
     def join(self) -> bool:
         """Wait for this work from now on. False when it is over or about to end."""
@@ -62,46 +78,51 @@ class Work:
             self._left = time.monotonic()
 
     def compute(self) -> Any:
-        """Take the gate, run, and give the gate back."""
-        if self._gate is None:
+        """Wait for the device, run, and give the device back."""
+        if self._turns is None:
             return self._run(self.tick)
-        while not self._gate.acquire(timeout=TURN):
-            self.tick(0.0)
+        self._ticket = self._turns.ticket(self._person)  # here: whoever has a place must have a thread to take it with
+        self._turns.wait(self._ticket, self._look)
         try:
-            self.queued = False
             return self._run(self.tick)
         finally:
-            self._gate.release()
+            self._turns.leave(self._ticket)
+
+    def _look(self) -> None:
+        with self._lock:
+            if not self._watchers and time.monotonic() - self._left > PATIENCE:
+                self._ending = True
+                raise Left
 
 
 class Office:
-    """All work under way, by key, and one gate per device: looking is thread-safe, memory is not."""
+    """All work under way, by key, and the turns of each device: looking is thread-safe, memory is not."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="vizapp")
+        self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="vizapp")
         self._works: dict[Key, Work] = {}
-        self._gates: dict[str, threading.BoundedSemaphore] = {}
+        self._turns: dict[str, Turns] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def waiting(self, key: Key, run: Callable[[Tick], Any], device: str | None) -> Iterator[Work]:
+    def waiting(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str = "") -> Iterator[Work]:
         """Wait, inside the block, for the work of that key: the one under way, or a new one.
 
-        `device` names the gate that the work has to pass, if any.
+        `device` is where the work takes its turns, if it has to; the turns go round by `person`.
         """
-        work = self._begin(key, run, device)
+        work = self._begin(key, run, device, person)
         try:
             yield work
         finally:
             work.leave()
 
-    def _begin(self, key: Key, run: Callable[[Tick], Any], device: str | None) -> Work:
+    def _begin(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str) -> Work:
         with self._lock:
             work = self._works.get(key)
             if work is not None and work.join():
                 return work
-            gate = None if device is None else self._gates.setdefault(device, threading.BoundedSemaphore(1))
-            work = self._works[key] = Work(run, gate)
+            turns = None if device is None else self._turns.setdefault(device, Turns())
+            work = self._works[key] = Work(run, turns, person)
             work.join()
             work.future = self._pool.submit(self._finish, key, work)
             return work
