@@ -43,8 +43,10 @@ class Folder(Source):
         return file_stamp(self.paths[index])
 
 
-def list_folder(path: str | Path) -> Folder:
+def list_folder(path: str | Path, within: Path | None = None) -> Folder:
     """List the pictures in a folder and everything under it; hidden files are left out, links are followed once.
+
+    With `within`, what really lies outside of that folder (behind a link) is passed over.
 
     Raises:
         VizError: there is no such folder, it is a file, it may not be read, or there is no picture in it.
@@ -56,7 +58,7 @@ def list_folder(path: str | Path) -> Folder:
             raise VizError(f"There is no folder {subject}.")
         if not root.is_dir():
             raise VizError(f"{subject} is a file; give the folder that it lies in, or open it as a picture.")
-        files, odd = _walk(root)
+        files, odd = _walk(root, within)
     except OSError as error:
         raise VizError(f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.") from error
     files.sort(key=lambda file: tuple(map(natural_key, file.relative_to(root).parts)))
@@ -81,7 +83,7 @@ def _label(file: Path, root: Path) -> str | None:
     return parts[0] if len(parts) > 1 else None
 
 
-def _walk(root: Path) -> tuple[list[Path], list[Path]]:
+def _walk(root: Path, within: Path | None) -> tuple[list[Path], list[Path]]:
     """The files under `root`, and what is neither file nor folder or may not be read. OSError where `root` may not.
 
     Real folders are entered before links, and none twice, so that a link back to where one came from ends there.
@@ -109,11 +111,21 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
             at = (
                 place if entry.is_symlink() else entry
             )  # an entry knows without asking again, but fails on circular links
-            if at.is_dir():
+            if within is not None and entry.is_symlink() and not lies_in(place, within):
+                odd.append(place)
+            elif at.is_dir():
                 (links if entry.is_symlink() else real).append(place)
             else:
                 (files if at.is_file() else odd).append(place)
     return files, odd
+
+
+def lies_in(place: Path, folder: Path) -> bool:
+    """Whether a file really lies in the folder, after links are followed."""
+    try:
+        return place.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # a link that leads to itself
+        return False
 
 
 def _others(skipped: list[Path]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vizapp.errors import VizError
-from vizapp.media.folder import natural_key
+from vizapp.media.folder import lies_in, natural_key
 from vizapp.media.picture import showable
 from vizapp.media.source import File, Source, Ticket, file_stamp
 
@@ -34,11 +34,13 @@ class Listing(Source):
         return file_stamp(self.root.parent / self.paths[index])
 
 
-def open_listing(path: Path) -> Listing:
+def open_listing(path: Path, within: Path | None = None) -> Listing:
     """The pictures that a CSV (or TSV) file lists.
 
     The first row may name the columns: `path` (or `file`, `image` …) and `label` (or `class` …). Without such a row the
     first column holds the paths and the second, if there is one, the labels.
+
+    With `within`, rows that name files outside of that folder are passed over.
 
     Raises:
         VizError: it is no text, or lists nothing.
@@ -55,6 +57,8 @@ def open_listing(path: Path) -> Listing:
     label_name = next((name for name in _LABELS if name in header), None)
     label_at = (header.index(label_name) if label_name else None) if named else 1
     found = [row for row in rows[1 if named else 0 :] if len(row) > at and row[at].strip()]
+    if within is not None:
+        found = [row for row in found if lies_in(path.parent / row[at].strip(), within)]
     if not found:
         raise VizError(f"{subject} lists no picture; its rows are a path and, if wanted, a label.")
     paths = tuple(row[at].strip() for row in found)

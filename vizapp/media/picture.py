@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, one_line
 from vizapp.media.decoding import check_size, decode
 
 _ACCEPTED = "uint8 (0…255) or float (0…1) of shape [H W 3], [H W 4], [H W 1] or [H W]"
@@ -66,7 +66,7 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
 
 def showable(name: str) -> str:
     """The name on one line and encodable: file systems allow line breaks and bytes that are no text."""
-    return " ".join(name.encode("utf-8", "replace").decode().split())
+    return one_line(name.encode("utf-8", "replace").decode())
 
 
 def local_path(path: str | Path, noun: str) -> Path:

@@ -15,13 +15,13 @@ BUNDLED = ("digits", "samples")
 _LISTS = (".csv", ".tsv")
 
 
-def open_folder(path: str | Path | bytes) -> Source:
+def open_folder(path: str | Path | bytes, within: Path | None = None) -> Source:
     """The pictures of a collection, listed and not yet decoded.
 
     Takes a folder (recursive; sub-folders of the first level are classes), a zip file or its bytes, a CSV file of paths
     and labels, `"digits"` (scikit-learn's), `"samples"` (the sample photos in overlapping crops), and data sets of
     torchvision such as `"torchvision/CIFAR10"` (their test part; `"torchvision/CIFAR10:train"`), which are downloaded if
-    they are not there.
+    they are not there. With `within`, files that really lie outside of that folder are passed over.
 
     Raises:
         VizError: there is nothing of that name, it cannot be read, or there is no picture in it.
@@ -45,19 +45,19 @@ def open_folder(path: str | Path | bytes) -> Source:
 
         return open_digits() if text == "digits" else open_crops()
     if is_file:
-        return _from_file(place)
+        return _from_file(place, within)
     if not exists and "/" not in text and (hint := nearest(text, BUNDLED)):
         raise VizError(f"There is no folder {showable(text)}.{hint}")
     from vizapp.media.folder import list_folder
 
-    return list_folder(place)
+    return list_folder(place, within)
 
 
-def _from_file(place: Path) -> Source:
+def _from_file(place: Path, within: Path | None) -> Source:
     if place.suffix.lower() in _LISTS:
         from vizapp.media.listing import open_listing
 
-        return open_listing(place)
+        return open_listing(place, within)
     if place.suffix.lower() == ".zip" or zipfile.is_zipfile(place):
         from vizapp.media.archive import open_archive
 

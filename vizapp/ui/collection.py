@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.settings import settings
-from vizapp.ui import answers, notices, pictures, state
+from vizapp.ui import answers, belongings, notices, pictures, server, state
 from vizapp.ui.shelf import Shelf
 from vizapp.ui.work import Tick
 
@@ -56,10 +56,13 @@ def choose(network: Network) -> Collection | None:
     """Draw the choice, and list the chosen pictures; None when a sentence in its place says what is missing."""
     text = chosen(network)
     shown = st.session_state.get(state.KIND) or kind(text)
+    if shown == "folder":
+        server.root()  # tells, in server mode without one, that there are no folders to name
     st.session_state["gallery.kind"] = shown
+    kinds = [name for name in KINDS if name != "folder" or server.names_folders()]
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_data"):
         st.segmented_control(
-            "Data", list(KINDS), format_func=KINDS.__getitem__, required=True, label_visibility="collapsed",
+            "Data", kinds, format_func=KINDS.__getitem__, required=True, label_visibility="collapsed",
             key="gallery.kind", on_change=_take_kind,
         )  # fmt: skip
         more = {"folder": _folder, "upload": _upload, "dataset": _dataset}.get(shown)
@@ -119,6 +122,8 @@ def _upload(text: str) -> None:
         notices.sorry(str(error))
         return
     st.session_state[state.UPLOAD] = file.file_id
+    if server.shared():
+        belongings.give(("archive", str(kept.root)), file.size)
     _take(f"upload/{kept.root.stem}")
     st.rerun()
 
@@ -145,7 +150,10 @@ def _listed(text: str) -> Collection | None:
     """The pictures; read again when their folder or file has another date, or when the person asks for it."""
     from vizapp.media.source import file_stamp
 
-    stamp = file_stamp(Path(text).expanduser()) if kind(text) == "folder" else ""
+    stamp = ""
+    if kind(text) == "folder":
+        with contextlib.suppress(VizError):  # told below, when it is opened
+            stamp = file_stamp(server.allowed(text))
 
     def work(tick: Tick) -> Collection:
         source = _open(text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from vizapp.ui import forms, networks, notices, pictures, sidebar, state
+from vizapp.ui import belongings, forms, journal, networks, notices, pictures, sidebar, state
+from vizapp.ui.journal import Clock
 from vizapp.ui.state import Choice
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Row:
 
 def show(rows: list[Row]) -> None:
     """Draw the frame and the page that the address names."""
+    clock = Clock()
     st.html(_ROOT / "assets" / "app.css")
     st.logo(_ROOT / "assets" / "logo.svg", icon_image=ICON, size="large")
     pages = {
@@ -49,12 +52,14 @@ def show(rows: list[Row]) -> None:
     }
     page = st.navigation(list(pages), position="top")
     row = next(row for candidate, row in pages.items() if candidate == page)
+    belongings.present()
     notices.calmly(lambda: _read_address(rows))
     notices.calmly(sidebar.draw)
     for sentence in state.take_notes():
         notices.sorry(sentence)
     state.write_address(row.carried)
     notices.calmly(page.run)
+    journal.write("page", page=row.file.removesuffix(".py"), seconds=clock.seconds)
 
 
 def _read_address(rows: list[Row]) -> None:
@@ -76,7 +81,7 @@ def network_and_picture() -> tuple[Network, Picture] | None:
 
 def heading(title: str, sentence: str) -> None:
     """The page's title, and in one sentence what it shows."""
-    st.html(f'<div class="vz-title"><h1>{title}</h1><p>{sentence}</p></div>')
+    st.html(f'<div class="vz-title"><h1>{escape(title)}</h1><p>{escape(sentence)}</p></div>')
 
 
 def columns(*widths: float, key: str = "stacking") -> list[Any]:

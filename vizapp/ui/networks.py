@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from vizapp.settings import settings
-from vizapp.ui import answers, notices, state
+from vizapp.ui import answers, belongings, downloads, notices, state
 from vizapp.ui.shelf import Key, Shelf
 from vizapp.ui.work import Tick
 
@@ -48,11 +50,12 @@ def opened() -> Shelf[Network]:
 @st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
     """Every network of the zoo, with what is known of it unopened: `torchvision/resnet50 · 25.6 M · 81 %`."""
-    from vizapp.zoo import describe, list_networks
+    from vizapp.zoo import describe_all
 
     found = {}
-    for name in sorted(list_networks(), key=lambda name: _SOURCES.index(name.split("/")[0])):
-        card = describe(name)
+    cards = describe_all()
+    for name in sorted(cards, key=lambda name: _SOURCES.index(name.split("/")[0])):
+        card = cards[name]
         parts = [name]
         if card.parameters:
             parts.append(_millions(card.parameters))
@@ -97,11 +100,20 @@ def _given_files() -> tempfile.TemporaryDirectory[str]:
 def keep_checkpoint(content: bytes, name: str) -> Path:
     """Write an uploaded checkpoint to a file of this machine, named by what it holds."""
     digest = hashlib.sha256(content).hexdigest()
-    path = Path(_given_files().name) / digest[:16] / Path(name).name
+    path = Path(_given_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        part = path.with_suffix(f".{threading.get_ident()}.part")
+        part.write_bytes(content)
+        part.replace(path)
+    belongings.give(("checkpoint", str(path)), len(content))
     return path
+
+
+def forget_checkpoint(path: str) -> None:
+    """Let go of an uploaded checkpoint and of the network that was made of it."""
+    shutil.rmtree(Path(path).parent, ignore_errors=True)
+    opened().drop_where(lambda key: path in key)
 
 
 def current() -> Network | None:
@@ -150,14 +162,16 @@ def _open(name: str, source: str) -> Network | None:
         from vizapp.zoo import load
 
         network = load(name, weights=source, device=device, tick=tick)
-        assert network.digest, "computed here, because hashing the weights of a large network takes a while"
+        # The digest is computed here, because hashing the weights of a large network takes a while.
+        answers.name_for_log(network.digest, network.name)
         return network
 
     return answers.compute(
         ("network", name, source, device),
         opening,
-        size=lambda opened: sum(p.numel() * p.element_size() for p in opened.module.parameters()),
+        size=lambda opened: sum(t.numel() * t.element_size() for t in opened.module.state_dict().values()),
         title=f"Opening {name}",
+        device="opening",  # takes turns, too: several large networks on their way at once would not fit into memory
         shelf=opened(),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -26,14 +27,14 @@ def hint(sentence: str) -> None:
 
 def head(title: str) -> None:
     """A small heading over a group of widgets or sentences."""
-    st.html(f'<div class="vz-head">{title}</div>')
+    st.html(f'<div class="vz-head">{escape(title)}</div>')
 
 
 def escaped(text: str) -> str:
     """Text as it is, in a place that reads Markdown: layer, class and file names hold `_`, `*`, `[` and `:`."""
-    for mark in "\\`*_[]<>$:#~|":
+    for mark in "\\`*_[]<>$:#~|@&":
         text = text.replace(mark, "\\" + mark)
-    return text
+    return text.replace("www.", "www\\.")  # else GitHub's Markdown makes a link of it
 
 
 def plural(count: int, noun: str) -> str:

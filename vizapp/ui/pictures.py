@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import state
+from vizapp.ui import answers, belongings, server, state
 from vizapp.ui.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -52,15 +52,32 @@ def take(content: bytes, name: str) -> None:
     if decoded().get(("given", digest)) is None:
         picture = open_picture(content, name=name)
         decoded().put(("given", digest), picture, picture.pixels.nbytes)
+    belongings.give(("picture", digest), len(content))
     st.session_state[state.ORIGIN] = ("given", digest, name)
 
 
-@st.cache_resource(show_spinner=False, ttl=60, max_entries=8)
+def forget(digest: str) -> None:
+    """Let go of an uploaded picture, and of all answers about it."""
+    picture = decoded().get(("given", digest))
+    decoded().drop_where(lambda key: key == ("given", digest))
+    if picture is not None:
+        answers.answers().drop_where(lambda key: picture.digest in key)
+
+
 def folder(path: str) -> Source:
-    """A folder of this machine; read anew after a minute."""
+    """A folder of this machine; read anew after a minute.
+
+    Raises:
+        VizError: it is not there, has no pictures, or may not be opened on this server.
+    """
+    return _folder(server.allowed(path), server.root())
+
+
+@st.cache_resource(show_spinner=False, ttl=60, max_entries=8)
+def _folder(path: Path, within: Path | None) -> Source:
     from vizapp.media.sources import open_folder
 
-    return open_folder(Path(path).expanduser())
+    return open_folder(path, within)
 
 
 def sample_names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def side_by_side(
         for start in range(0, len(titles), across):
             for column, title in zip(st.columns(across, gap="small"), titles[start : start + across], strict=True):
                 with column:
-                    st.html(f'<div class="vz-tile"><b>{title}</b><span>{notes[title]}</span></div>')
+                    st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(notes[title])}</span></div>')
                     data = photo_data(pictures[title], title)
                     if box is not None and title == titles[0]:
                         data["field"] = list(box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -50,6 +51,12 @@ class Shelf(Generic[Value]):
                 gone.append(old)
                 total -= size
             return gone
+
+    def drop_where(self, wanted: Callable[[Key], bool]) -> None:
+        """Let go of all values whose keys are wanted."""
+        with self._lock:
+            for key in [key for key in self._values if wanted(key)]:
+                del self._values[key]
 
     def drop(self, key: Key) -> None:
         """Let go of the value, if it is there."""

@@ -8,7 +8,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.settings import settings
-from vizapp.ui import networks, notices, pictures, state
+from vizapp.ui import networks, notices, pictures, server, state
 from vizapp.ui.components import component
 from vizapp.ui.state import Choice
 
@@ -50,19 +50,23 @@ def _checkpoint(page: str, key: str) -> None:
         f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key=f"{page}.checkpoint",
         max_upload_size=settings().upload_mb, help="A state dict. Code in a file is never run.",
     )  # fmt: skip
-    path = st.text_input("or the path of a file on this machine", key=f"{page}.checkpoint_path").strip()
+    path = ""
+    if server.names_folders():
+        path = st.text_input("or the path of a file on this machine", key=f"{page}.checkpoint_path").strip()
     if file is not None:
         content = file.getvalue()
         st.session_state[key] = (str(networks.keep_checkpoint(content, file.name)), file.name)
     elif path:
-        st.session_state[key] = (path, path)
+        st.session_state[key] = (str(server.allowed(path, "file")), path)
     given = st.session_state.get(key)
     if given is not None and file is None:
         notices.hint(f"Weights of {given[1]}")
 
 
 def _picture() -> None:
-    words = {"sample": "Sample", "upload": "Upload", "camera": "Camera", "folder": "Folder"}
+    words = {"sample": "Sample", "upload": "Upload", "camera": "Camera"}
+    if server.names_folders():
+        words["folder"] = "Folder"
     source = st.segmented_control(
         "Picture", list(words), format_func=words.__getitem__, label_visibility="collapsed", width="stretch",
         required=True, default="sample", key="sidebar.source",
@@ -119,7 +123,8 @@ def _take(file: Any, key: str) -> None:
 
 
 def _folder() -> None:
-    path = st.text_input("Path of a folder on this machine", key="sidebar.folder", persist_state="session").strip()
+    where = "in this server's pictures" if settings().root is not None else "on this machine"
+    path = st.text_input(f"Path of a folder {where}", key="sidebar.folder", persist_state="session").strip()
     if not path:
         return
     found = pictures.folder(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,7 +101,7 @@ def _size(looked: Looked) -> str:
 
 
 def _nine(title: str, note: str, tiles: list[np.ndarray], titles: list[str], details: list[str]) -> None:
-    st.html(f'<div class="vz-tile"><b>{title}</b><span>{note}</span></div>')
+    st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(note)}</span></div>')
     data = sprite_data(tiles, 3) | {
         "side": 60, "most": _LARGEST, "across": 3, "items": list(range(len(tiles))), "titles": titles,
         "details": details, "chosen": None, "label": title,
@@ -151,7 +152,7 @@ def _facts(unit: pd.Series) -> dict[str, str]:
 
 def facts_table(facts: Mapping[str, str]) -> str:
     """Our own words and numbers as two columns of HTML."""
-    rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts.items())
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts.items())
     return f'<table class="vz-facts">{rows}</table>'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -222,7 +223,7 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
     columns = frame.columns(1, 1)
     for column, title, tiles in zip(columns, ("Patches", rule), (patches, down), strict=True):
         with column:
-            st.html(f'<div class="vz-tile"><b>{title}</b></div>')
+            st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')
             data = projected.grid_data(tiles, result, chosen, names, f"{title} of nine units")
             key = "projection.patches" if title == "Patches" else "projection.nine"
             component("sheet")(key=key, data=data, on_chosen_change=partial(_open, key))
