@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import re
+import struct
+import tarfile
 import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.errors import VizError
-from vizapp.zoo.labels import in_order
+from vizapp.zoo.labels import in_order, read_json
 from vizapp.zoo.recipe import Recipe, build_blank
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
@@ -24,6 +25,7 @@ _STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", 
 _NAME_KEYS = ("classes", "class_names", "categories", "labels", "class_to_idx")
 # How torch's reader says that a pickle wants to call something, and what.
 _CALLED = re.compile(r"GLOBAL (\S+)|Unsupported class (\S+)|(?:call|Can only) (?:reduce|build)", re.IGNORECASE)
+_SWELLS, _SMALL = 5, 2**25  # a quarter of a float32 is stored at least; bytes that are allowed to any file
 _WHAT_TO_DO = "Save the weights alone: torch.save(model.state_dict(), path)."
 
 
@@ -56,7 +58,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = _read_pickle(path)
         state = _find_state(path, content)
         names = _find_names(content)
+    _check_size(path, state)
     return Checkpoint(path.name, {key: _plain(path, key, value) for key, value in state.items()}, names)
+
+
+def _check_size(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse what would swell: one number that stands for a million, one storage under a thousand names."""
+    taken = sum(value.numel() * max(4, value.element_size()) for value in state.values())
+    if taken > _SWELLS * path.stat().st_size + _SMALL:
+        raise VizError(
+            f"The weights in {path.name!r} take {taken / 1e9:,.1f} GB in memory and {path.stat().st_size / 1e6:,.1f} MB in "
+            "the file: many share the same numbers. Save plain, separate tensors."
+        )
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
@@ -71,12 +84,27 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | 
     if not state:
         raise VizError(f"The weights file {path.name!r} holds no weights.")
     try:
-        return state, _find_names({"classes": json.loads(names)}) if names else None
-    except json.JSONDecodeError:
+        return state, _find_names({"classes": read_json(names)}) if names else None
+    except ValueError:
         return state, None
 
 
+def _refuse_packed(path: Path) -> None:
+    """torch never compresses and long ago stopped writing tar files; its reader would unpack both without a limit."""
+    if tarfile.is_tarfile(path):
+        raise _damaged(path)
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+        except (zipfile.BadZipFile, ValueError, struct.error, OSError):
+            raise _damaged(path) from None
+        if unpacked > 2 * path.stat().st_size + _SMALL:
+            raise VizError(f"The weights file {path.name!r} is compressed; save it with torch.save as it is.")
+
+
 def _read_pickle(path: Path) -> Any:
+    _refuse_packed(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -93,7 +121,7 @@ def _read_pickle(path: Path) -> Any:
     # What torch's reader was seen to raise for files that are something else or end too early.
     except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError):
         raise _damaged(path) from None
-    except (zipfile.BadZipFile, MemoryError):
+    except (zipfile.BadZipFile, MemoryError, struct.error, RecursionError):
         raise _damaged(path) from None
 
 
@@ -140,6 +168,10 @@ def _find_names(content: Any) -> tuple[str, ...] | None:
 
 def _plain(path: Path, key: str, value: Tensor) -> Tensor:
     """The weight as a dense float32 tensor (integers stay integers)."""
+    if value.is_meta:
+        raise VizError(
+            f"The file {path.name!r} holds the shape of {key} and not its numbers; save the weights themselves."
+        )
     if value.is_quantized or value.layout != torch.strided:
         raise VizError(f"The file {path.name!r} holds quantised or sparse weights ({key}); save plain float ones.")
     if not value.is_floating_point():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vizapp.errors import VizError
 
@@ -45,8 +46,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def _names_of_json(path: Path, text: str) -> list[str]:
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
+        found = read_json(text)
+    except ValueError as error:
         raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.") from None
     if isinstance(found, dict):
         try:
@@ -57,6 +58,14 @@ def _names_of_json(path: Path, text: str) -> list[str]:
         raise VizError(f"The labels file {str(path)!r} must hold a list of names, or an object from index to name.")
     # ImageNet's usual file has ["n01440764", "tench"] under each index
     return [str(name[-1] if isinstance(name, list) and name else name) for name in found]
+
+
+def read_json(text: str) -> Any:
+    """The value. Raises ValueError whatever is wrong with the text, also brackets without end and endless numbers."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def in_order(names: dict[str, object]) -> list[object]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
 import re
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from vizapp.zoo.recipe import Published, Recipe
 Tick = Callable[[float], None]
 TIMEOUT = 20.0  # seconds without a byte
 _CHUNK = 1 << 20
+_LEFTOVER = 86_400.0  # seconds
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
@@ -97,6 +100,7 @@ def download(url: str, target: Path, tick: Tick | None = None) -> None:
     part: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
         handle, name = tempfile.mkstemp(prefix=target.name + ".", suffix=".part", dir=target.parent)
         part = Path(name)
         with os.fdopen(handle, "wb") as file:
@@ -116,6 +120,14 @@ def download(url: str, target: Path, tick: Tick | None = None) -> None:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Parts of downloads whose process was killed, more than a day ago."""
+    for part in folder.glob("*.part"):
+        with contextlib.suppress(OSError):  # another process may be doing the same
+            if time.time() - part.stat().st_mtime > _LEFTOVER:
+                part.unlink()
 
 
 def _fetch(url: str, file: IO[bytes], tick: Tick | None) -> str:
