@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vizapp.engine.chunks import memory_told
 from vizapp.engine.sites import Unit
 from vizapp.errors import VizError
 from vizapp.methods.params import Params
@@ -113,12 +115,16 @@ class Result:
                 _copy(self.store, folder)
                 folder = folder / "_result"
                 folder.mkdir(exist_ok=True)
-            for panel in self.panels:
-                (folder / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
-            np.savez_compressed(folder / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
-            (folder / "result.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
-            for name, text in self.documents.items():
-                (folder / name).write_text(text, encoding="utf-8")
+            with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as name:  # all files or none
+                part = Path(name)
+                for panel in self.panels:
+                    (part / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
+                np.savez_compressed(part / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
+                (part / "result.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
+                for name, text in self.documents.items():
+                    (part / name).write_text(text, encoding="utf-8")
+                for file in part.iterdir():
+                    file.replace(folder / file.name)
         except OSError as error:
             raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.") from None
         return whole
@@ -175,7 +181,7 @@ class Method:
         """Check the question, run the method, and add what is always worth knowing to the facts.
 
         Raises:
-            VizError: something is missing, or the method does not fit.
+            VizError: something is missing, or the method does not fit, or the memory does not suffice.
         """
         for need in sorted(self.needs):
             if getattr(question, need) is None:
@@ -187,7 +193,8 @@ class Method:
             raise VizError(reason)
         started = time.perf_counter()
         job.tick(0.0)
-        result = self.run(question, params, job)
+        with memory_told():
+            result = self.run(question, params, job)
         job.tick(1.0)
         facts = {
             "network": f"{question.network.name}, weights {question.network.weights}, on {question.network.device}"
