@@ -1,0 +1,87 @@
+"""Several people at once in real browsers: the answers of a person alone, bit for bit, and no unexpected error."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.browser.test_journey import _wait_for, browser
+
+pytestmark = pytest.mark.browser
+__all__ = ["browser"]  # the fixture
+IMPATIENT = """
+import sys
+import vizapp.ui.belongings
+vizapp.ui.belongings.GRACE = 1.0
+from streamlit.web import cli
+sys.argv = ["streamlit", "run", "streamlit_app.py", "--server.address=127.0.0.1", "--server.headless=true", *sys.argv[1:]]
+cli.main()
+"""
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+
+def test_everybody_gets_what_a_person_alone_gets(tmp_path: Path) -> None:
+    pytest.importorskip("playwright.async_api")
+    if shutil.which("chromium") is None:
+        pytest.skip("no Chromium on this machine")
+    import many_users
+
+    seen, curve = asyncio.run(many_users.crowd(4, 20, 3, tmp_path / "log", least=6))
+    assert seen.wrong == []
+    assert seen.looks >= 6
+    single = asyncio.run(many_users.alone(sorted(seen.files)[:6], tmp_path / "single"))
+    assert len(single) == min(6, len(seen.files))
+    assert many_users.compared(seen, single) == []
+    assert max(megabytes for _, megabytes in curve) < 4000
+    assert "failed" not in many_users.queues(tmp_path / "log")[-1]
+
+
+def test_an_upload_goes_when_its_page_was_closed(tmp_path: Path, browser: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    environment = os.environ | {"VIZAPP_LOG": str(log), "VIZAPP_DEVICE": "cpu"}
+    command = [sys.executable, "-c", IMPATIENT, f"--server.port={port}"]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{port}/?network=vizapp/lenet5-digits")
+            page.locator(".bars li").first.wait_for()
+            page.get_by_role("radio", name="Upload").or_(
+                page.get_by_role("button", name="Upload", exact=True)
+            ).first.click()
+            photo = io.BytesIO()
+            Image.new("RGB", (30, 30), "red").save(photo, "PNG")
+            field = page.locator('[data-testid="stFileUploaderDropzoneInput"]')
+            field.set_input_files({"name": "mine.png", "mimeType": "image/png", "buffer": photo.getvalue()})
+            page.get_by_text("mine.png").first.wait_for()
+            page.wait_for_timeout(1500)
+            assert not _released(log)
+            page.close()
+            deadline = time.monotonic() + 20
+            while not _released(log):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert _released(log) == ["picture"]
+        finally:
+            server.terminate()
+
+
+def _released(log: Path) -> list[str]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line["what"] for line in lines if line["event"] == "released"]

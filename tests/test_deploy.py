@@ -1,0 +1,103 @@
+"""The container files: they parse, name files and options that exist, and what they run does run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import streamlit.config
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+INSTRUCTIONS = {"FROM", "ARG", "WORKDIR", "RUN", "COPY", "USER", "VOLUME", "ENV", "EXPOSE", "HEALTHCHECK", "CMD"}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions and what follows them, continued lines joined."""
+    lines = [line for line in DOCKERFILE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in joined.splitlines()]
+
+
+def test_the_image_is_made_of_files_that_exist_and_never_runs_as_root() -> None:
+    found = instructions()
+    assert {name for name, _ in found} <= INSTRUCTIONS
+    assert found[0][0] == "FROM"
+    for name, rest in found:
+        if name == "COPY":
+            *sources, _ = shlex.split(rest)
+            assert all((ROOT / source).exists() for source in sources), rest
+    names = [name for name, _ in found]
+    assert names.index("USER") < names.index("CMD")
+    assert dict(found)["USER"] != "root"
+
+
+def test_the_image_holds_all_that_the_app_imports() -> None:
+    copied = " ".join(rest for name, rest in instructions() if name == "COPY").split()
+    for needed in ("vizapp", "assets", ".streamlit", "streamlit_app.py", "requirements.txt"):
+        assert needed in copied
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert not {"vizapp", "assets", ".streamlit"} & set(ignored)
+
+
+def test_the_command_of_the_image_names_options_that_streamlit_has() -> None:
+    command = json.loads(dict(instructions())["CMD"])
+    assert command[:4] == ["python", "-m", "streamlit", "run"]
+    assert (ROOT / command[4]).is_file()
+    known = streamlit.config._config_options_template
+    options = [argument.removeprefix("--").partition("=")[0] for argument in command[5:]]
+    assert options
+    assert all(option in known for option in options)
+    assert "--server.address=0.0.0.0" in command
+    assert "VIZAPP_MODE=server" in dict(instructions())["ENV"]
+
+
+def test_the_variables_that_are_set_are_settings() -> None:
+    text = DOCKERFILE + (ROOT / "deploy" / "compose.yaml").read_text() + (ROOT / "docs" / "server.md").read_text()
+    known = (ROOT / "vizapp" / "settings.py").read_text()
+    named = set(re.findall(r"VIZAPP_[A-Z_]+", text))
+    assert named
+    assert all(name in known for name in named)
+
+
+def test_the_compose_file_mounts_what_is_there_and_shares_the_cache() -> None:
+    yaml = pytest.importorskip("yaml")
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    app, proxy = compose["services"]["app"], compose["services"]["proxy"]
+    assert (
+        ROOT / "deploy" / app["build"]["context"] / app["build"]["dockerfile"]
+    ).resolve() == ROOT / "deploy" / "Dockerfile"
+    assert "cache:/cache" in app["volumes"]
+    assert "cache" in compose["volumes"]
+    assert "ports" not in app  # only the proxy is reached from outside
+    for volume in proxy["volumes"]:
+        assert (ROOT / "deploy" / volume.split(":")[0]).is_file()
+    assert app["read_only"] is True
+    assert app["cap_drop"] == ["ALL"]
+
+
+def test_the_proxy_accepts_its_configuration(tmp_path: Path) -> None:
+    program = shutil.which("nginx")
+    if program is None:
+        pytest.skip("no nginx on this machine")
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    text = text.replace("app:8501", "127.0.0.1:8501").replace("/tmp/", f"{tmp_path}/")
+    (tmp_path / "nginx.conf").write_text(text)
+    done = subprocess.run(
+        [program, "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_proxy_lets_through_what_the_app_accepts() -> None:
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    assert text.count("{") == text.count("}")
+    most = int(re.search(r"client_max_body_size (\d+)m", text)[1])  # type: ignore[index]
+    assert most >= streamlit.config.get_option("server.maxUploadSize") >= 25
+    assert "$connection_upgrade" in text
+    assert "hash $visitor consistent" in text
