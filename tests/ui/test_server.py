@@ -125,6 +125,30 @@ def test_a_checkpoint_outside_of_the_root_is_not_read(
     assert "weights.file" not in app.session_state
 
 
+def test_a_list_of_pictures_names_none_outside_of_the_root(house: Path) -> None:
+    from vizapp.media.sources import open_folder
+
+    rows = ["birds/one.png", "../secret/two.png", str(house.parent / "secret" / "two.png"), "birds/out.png"]
+    (house / "list.csv").write_text("path\n" + "\n".join(rows) + "\n")
+    assert len(open_folder(house / "list.csv")) == 4
+    inside = open_folder(house / "list.csv", house)
+    assert [inside.path(index) for index in range(len(inside))] == ["birds/one.png"]
+
+
+@pytest.mark.parametrize("path", ["/etc", "../secret", "~", "birds/way out", "no such folder"])
+def test_a_link_to_a_gallery_names_no_folder_outside_of_the_root(
+    open_app: Open, house: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("VIZAPP_MODE", "server")
+    app = open_app("gallery", data=path)
+    assert went_well(app)
+    assert "cannot be opened here" in sentences(app)
+    monkeypatch.setenv("VIZAPP_ROOT", str(house))
+    app = open_app("gallery", data=path)
+    assert went_well(app)
+    assert ("There is no folder" if path == "no such folder" else "does not lie in the folder") in sentences(app)
+
+
 # What people give
 
 
