@@ -107,7 +107,7 @@ async def person(browser: Any, address: str, over: Callable[[], bool], number: i
         context = await browser.new_context(viewport={"width": 1300, "height": 1200})
         page = await context.new_page()
         page.set_default_timeout(PATIENCE)
-        page.mistakes, page.trouble = [], trouble
+        page.mistakes, page.trouble, page.compared = [], trouble, True
         page.on("pageerror", lambda error, page=page: page.mistakes.append(str(error)))
         seen.note("sessions")
         try:
@@ -144,12 +144,13 @@ async def step(page: Any, address: str, chance: random.Random, seen: Seen) -> No
         await _choose(page, chance.choice(["lenet5-digits", "zfnet-mini"]))
     elif what == "upload":
         await _upload(page, chance)
-        return  # an upload has no address: not compared
+        page.compared = False  # an upload stays on all pages of the session, and has no place in its address
+        return
     elif what == "cancel":
         await _cancel(page, address)
         await page.goto(f"{address}/{chance.choice(ADDRESSES)}")
     await settle(page)
-    if chance.random() < 0.8 and await page.get_by_role("button", name="Arrays NPZ").count():
+    if page.compared and chance.random() < 0.8 and await page.get_by_role("button", name="Arrays NPZ").count():
         await look(page, address, seen)
 
 

@@ -226,3 +226,9 @@ def test_the_unexpected_becomes_a_sentence_with_a_number_for_the_log(
     assert "unexpected" in told
     assert told.split("number ")[1].rstrip(".") in caplog.text
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_click_on_something_that_has_gone_is_ignored() -> None:
+    from vizapp.ui import state
+
+    assert state.clicked("maps.sheet", "chosen") is None

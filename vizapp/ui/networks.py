@@ -171,7 +171,6 @@ def _open(name: str, source: str) -> Network | None:
         opening,
         size=lambda opened: sum(t.numel() * t.element_size() for t in opened.module.state_dict().values()),
         title=f"Opening {name}",
-        device="opening",  # takes turns, too: several large networks on their way at once would not fit into memory
         shelf=opened(),
     )
 

@@ -95,7 +95,9 @@ def _samples() -> None:
 
 
 def _take_sample() -> None:
-    name = st.session_state["sidebar.samples"].chosen
+    name = state.clicked("sidebar.samples", "chosen")
+    if name is None:
+        return
     state.put(state.SAMPLE, name)
     st.session_state[state.ORIGIN] = ("sample", name)
 

@@ -165,6 +165,11 @@ def _take(choice: Choice, key: str) -> None:
         put(choice, value)
 
 
+def clicked(key: str, event: str) -> Any:
+    """What was clicked in a component; None where the component has gone between the click and its arrival."""
+    return getattr(st.session_state.get(key), event, None)
+
+
 def person() -> str:
     """A name for this session, drawn at random: whose turn it is in the queue."""
     return str(st.session_state.setdefault(_PERSON, secrets.token_hex(4)))

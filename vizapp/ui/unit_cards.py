@@ -116,6 +116,8 @@ def _pager(number: int, pages: int) -> None:
 
 def _open(key: str) -> None:
     """The unit that was clicked is shown alone; the layer is then named, so that the link is one to this unit."""
-    channel = st.session_state[key].chosen
+    channel = state.clicked(key, "chosen")
+    if channel is None:
+        return
     state.put(state.LAYER, st.session_state["gallery.layer"])
     state.put(state.CHANNEL, channel)

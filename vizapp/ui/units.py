@@ -136,5 +136,7 @@ def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: 
 
 def _take(choice: state.Choice, key: str, event: str) -> None:
     """What was clicked in the component becomes the choice."""
-    clicked = st.session_state[key][event]
+    clicked = state.clicked(key, event)
+    if clicked is None:
+        return
     state.put(choice, tuple(clicked) if isinstance(clicked, list) else clicked)

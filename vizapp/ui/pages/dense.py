@@ -143,7 +143,7 @@ def _cell(shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def _keep() -> None:
-    clicked = st.session_state["dense.map"].cell
+    clicked = state.clicked("dense.map", "cell")
     state.put(state.PLACE, tuple(clicked) if clicked else None)
 
 

@@ -40,7 +40,9 @@ def page() -> None:
 
 
 def _take_channel() -> None:
-    state.put(state.CHANNEL, st.session_state["maps.sheet"].chosen)
+    channel = state.clicked("maps.sheet", "chosen")
+    if channel is not None:
+        state.put(state.CHANNEL, channel)
 
 
 def _controls(sites: tuple[Site, ...], site: Site) -> None:

@@ -100,7 +100,10 @@ def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
 
 
 def _take(key: str) -> None:
-    state.put(state.CHANNEL, st.session_state[key].chosen)
+    channel = state.clicked(key, "chosen")
+    if channel is None:
+        return
+    state.put(state.CHANNEL, channel)
 
 
 def _table(result: Result) -> None:

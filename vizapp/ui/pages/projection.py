@@ -257,7 +257,10 @@ def _several(network: Network, picture: Picture, site: Site, channels: list[int]
 
 def _open(key: str) -> None:
     """The unit that was clicked is looked at alone, where it is strongest."""
-    state.put(state.CHANNEL, st.session_state[key].chosen)
+    channel = state.clicked(key, "chosen")
+    if channel is None:
+        return
+    state.put(state.CHANNEL, channel)
     state.put(state.CELL, None)
     state.put(state.MODE, "one")
 
