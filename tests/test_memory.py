@@ -86,6 +86,24 @@ def test_a_network_that_does_not_fit_is_told() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+def test_a_method_that_runs_out_of_memory_tells_so() -> None:
+    import numpy as np
+
+    import vizapp
+
+    class Greedy(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if bool(x.any()):
+                raise RuntimeError(
+                    "DefaultCPUAllocator: can't allocate memory: you tried to allocate 3221225472 bytes."
+                )
+            return x.mean((2, 3))
+
+    net = vizapp.wrap(Greedy(), (3, 8, 8))
+    with pytest.raises(VizError, match="3 GB more are needed"):
+        vizapp.ask("predict", net, vizapp.open_picture(np.full((8, 8, 3), 9, np.uint8)))
+
+
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory_told():
         raise RuntimeError("shapes do not match")

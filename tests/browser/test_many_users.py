@@ -17,10 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser.test_journey import _wait_for, browser
-
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]  # the fixture
 IMPATIENT = """
 import sys
 import vizapp.ui.belongings
@@ -49,6 +46,8 @@ def test_everybody_gets_what_a_person_alone_gets(tmp_path: Path) -> None:
 
 
 def test_an_upload_goes_when_its_page_was_closed(tmp_path: Path, browser: Any) -> None:
+    import app
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +57,7 @@ def test_an_upload_goes_when_its_page_was_closed(tmp_path: Path, browser: Any) -
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as server:
         try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+            app.wait_for(f"http://127.0.0.1:{port}")
             page = browser.new_page()
             page.goto(f"http://127.0.0.1:{port}/?network=vizapp/lenet5-digits")
             page.locator(".bars li").first.wait_for()
