@@ -243,7 +243,7 @@ def test_dead_units_are_said_to_be_dead(open_app: Open, tmp_path: Path, network:
 def test_names_of_classes_and_files_stay_text(open_app: Open, pictures: Path, network: Network) -> None:
     found = built(network, str(pictures))
     channel = int(np.argmax(ranking.shares(found, LAYER, ODD)))
-    app = open_app("gallery", data=str(pictures), layer=LAYER, **{"class": ODD})
+    app = open_app("gallery", data=str(pictures), layer=LAYER, group=ODD)
     assert went_well(app)
     shown_hints = [caption.value for caption in app.caption]
     assert any(r"\<b\>\_one\_\*\[a\](b)" in value for value in shown_hints)
@@ -262,7 +262,7 @@ def test_names_of_classes_and_files_stay_text(open_app: Open, pictures: Path, ne
         ({"sheet": "0"}, "not a whole number"),
         ({"channel": "99", "layer": LAYER}, "units 0 to 15"),
         ({"layer": "features.77"}, "no layer called"),
-        ({"class": "three"}, "no class"),
+        ({"group": "three"}, "no class"),
         ({"layers": "nothing"}, "no layer called"),
     ],
 )
@@ -344,7 +344,7 @@ def test_classes_search_units_by_their_top_pictures(open_app: Open, pictures: Pa
             expected[channel] = share
     order = ranking.ranked(found, LAYER, "number", group=ODD).tolist()
     assert order == sorted(expected, key=lambda channel: (-expected[channel], channel))
-    app = open_app("gallery", data=str(pictures), layer=LAYER, sort="number", **{"class": ODD})
+    app = open_app("gallery", data=str(pictures), layer=LAYER, sort="number", group=ODD)
     assert [card["item"] for card in cards(app)] == order[:12]
 
 
