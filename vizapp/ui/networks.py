@@ -135,7 +135,7 @@ def second() -> Network | None:
 
 def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Network | None:
     """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
-    weights, given = state.get(of), st.session_state.get(checkpoint)
+    weights, given = state.get(of), st.session_state.get(checkpoint) if checkpoint else None
     if weights == "file" and given is None:
         notices.hint("Give a checkpoint of this network, or choose other weights.")
         return None
