@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from vizapp.engine.tap import Tap
 from vizapp.errors import VizError
 
 State = dict[str, Tensor]  # a row per unit: see `Strongest.state`
-_PIECE = 8 * 2**20  # bytes of an activation that a CPU reduces at once: what its caches hold, in few parallel parts
+_PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: what the caches next to its cores hold
+_RUN = 64  # cells whose maximum is kept while the map is reduced, so that the cell is looked for among those only
 _GATHER = 2**22  # numbers that are gathered at once in search of the cells of maxima
 
 # Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on either side of zero. The edges are those
@@ -115,7 +117,7 @@ class Strongest:
 
     def _merge(self, seen: _Seen, pictures: Tensor) -> None:
         state, peaks = self._state, seen.peaks  # [N U]
-        found = (seen.cells >= 0).any(0).nonzero().flatten()  # units with a new picture
+        found = (seen.cells.amax(0) >= 0).nonzero().flatten()  # units with a new picture
         if len(found):
             candidates = peaks[:, found].T.masked_fill(seen.cells[:, found].T < 0, float("-inf"))
             values = torch.cat([state["values"][found], candidates], 1)
@@ -124,17 +126,19 @@ class Strongest:
             state["values"][found] = values.gather(1, order)
             state["pictures"][found] = torch.cat([state["pictures"][found], rows], 1).gather(1, order)
             state["cells"][found] = torch.cat([state["cells"][found], seen.cells[:, found].T], 1).gather(1, order)
-        sums, maxima = seen.sums, peaks.double()  # [N U]
-        odd = ~(sums.isfinite() & maxima.isfinite())
-        if odd.any():
-            sums, maxima = sums.masked_fill(odd, 0), maxima.masked_fill(odd, 0)
-        state["sums"] += limbs(torch.stack([sums.sum(0), maxima.sum(0)], 1))
+        sums, maxima, odd = seen.sums, peaks, torch.zeros_like(seen.every)  # [N U], [N U], [U]
+        both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
+        if not both.isfinite().all():
+            wrong = ~(sums.isfinite() & maxima.isfinite())
+            sums, maxima, odd = sums.masked_fill(wrong, 0), maxima.masked_fill(wrong, 0), wrong.sum(0)
+            both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
+        state["sums"] += limbs(both)
         # Comparisons as floats add up several times as fast as booleans.
         count = torch.full_like(sums[0], len(peaks))
         silent = torch.eq(seen.zeros, seen.every, out=torch.empty_like(seen.zeros)).sum(0)
         below = torch.le(peaks, 0, out=torch.empty_like(peaks)).sum(0)
         zeros = seen.zeros.sum(0, dtype=torch.float64)
-        state["counts"] += torch.stack([count, zeros, silent, below, odd.sum(0)], 1).long()
+        state["counts"] += torch.stack([count, zeros, silent, below, odd], 1).long()
         flat = bins_of(peaks).add_(torch.arange(0, self.units * BINS, BINS, device=peaks.device))
         one = torch.ones((), dtype=torch.int32, device=peaks.device).expand(flat.numel())
         state["histogram"].view(-1).index_add_(0, flat.flatten(), one)
@@ -195,31 +199,42 @@ class _Seen(Tap):
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
             return
         self.kept[name] = tensor.new_empty(0)
-        self._reduce(_cells_and_channels(maps), place)
+        self._reduce(_Runs.of(maps), place)
         if self._tick is not None:
             self._tick()
 
-    def _reduce(self, maps: tuple[Tensor, int], place: slice) -> None:
-        values, axis = maps
-        count = values.shape[axis]
-        size = values[0].numel() * values.element_size()
-        step = max(1, _PIECE // size) if values.device.type == "cpu" else len(values)
-        scratch = self._strongest.scratch(values[:step].numel(), self.peaks)
-        for start in range(0, len(values), step):
+    def _reduce(self, maps: _Runs, place: slice) -> None:
+        values, count = maps.values, maps.runs  # [R cells of a run, C or 1]
+        rows, cells, columns = values.shape
+        shape = (self._pictures, count, -1) if columns > 1 else (self._pictures, -1, count)
+        axis = 1 if columns > 1 else 2
+        peaks, sums, zeros = (self.peaks.new_empty(rows, columns) for _ in range(3))
+        size = cells * columns * self.peaks.element_size()
+        on_cpu = values.device.type == "cpu"
+        step = max(1, _PIECE // size) if on_cpu else rows
+        scratch = self._strongest.scratch(min(step, rows) * cells * columns, self.peaks)
+        for start in range(0, rows, step):
             piece = values[start : start + step]
-            if piece.dtype != self.peaks.dtype:
-                piece = piece.to(self.peaks.dtype)
-            rows = slice(start, start + len(piece))
-            self.peaks[rows, place] = piece.amax(axis)
-            self.sums[rows, place] = piece.sum(axis).double()
+            if piece.dtype != peaks.dtype:
+                piece = piece.to(peaks.dtype)
+            part = slice(start, start + len(piece))
+            torch.amax(piece, 1, out=peaks[part])
+            torch.sum(piece, 1, out=sums[part])
+            if on_cpu and int(piece.count_nonzero()) == piece.numel():  # convolutions as a rule; half of the work
+                zeros[part] = 0
+                continue
             # Comparing into floats and adding them up is four times as fast as booleans; whole numbers below 2^24 are exact.
             zero = scratch[: piece.numel()].view(piece.shape)
-            self.zeros[rows, place] = torch.eq(piece, 0, out=zero).sum(axis)
-        self.every[place] = count
-        self._find(values, axis, place)
+            torch.sum(torch.eq(piece, 0, out=zero), 1, out=zeros[part])
+        peaks = peaks.view(shape)
+        self.peaks[:, place] = peaks.amax(axis)
+        self.sums[:, place] = sums.view(shape).sum(axis, dtype=torch.float64)
+        self.zeros[:, place] = zeros.view(shape).sum(axis)
+        self.every[place] = count * cells
+        self._find(maps, peaks, axis, place)
 
-    def _find(self, values: Tensor, axis: int, place: slice) -> None:
-        """The cells of the maxima that enter the k best of their units."""
+    def _find(self, maps: _Runs, runs: Tensor, axis: int, place: slice) -> None:
+        """The cells of the maxima that enter the k best of their units, from the maxima of their runs of cells."""
         peaks = self.peaks[:, place]
         enters = peaks > self._strongest.floor(place)
         number, channel = enters.nonzero(as_tuple=True)
@@ -227,21 +242,38 @@ class _Seen(Tap):
         if len(number) > top * peaks.shape[1] and len(peaks) > top:  # of one batch no more than k can, but for ties
             enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
             number, channel = enters.nonzero(as_tuple=True)
-        step = max(1, _GATHER // values.shape[axis])
+        length = maps.values.shape[1]
+        step = max(1, _GATHER // length)
         cells = self.cells[:, place]
         for start in range(0, len(number), step):
             n, c = number[start : start + step], channel[start : start + step]
-            picked = values[n, :, c] if axis == 1 else values[n, c]  # [pairs cells]
-            cells[n, c] = picked.argmax(1)
+            if axis == 1:
+                run = runs[n, :, c].argmax(1)  # the first of equal ones
+                picked = maps.values[n * maps.runs + run, :, c]  # [pairs, cells of a run]
+                cells[n, c] = run * length + picked.argmax(1)
+            else:
+                cells[n, c] = maps.values[n * peaks.shape[1] + c, :, 0].argmax(1)
 
 
-def _cells_and_channels(maps: Tensor) -> tuple[Tensor, int]:
-    """The activation with its cells along one axis, and which: `[N cells C]` or `[N C cells]`, whatever needs no copy."""
-    if maps.ndim == 2:
-        return maps[:, None], 1
-    if maps.stride(1) == 1 and maps.shape[1] > 1:
-        return maps.permute(0, 2, 3, 1).flatten(1, 2), 1
-    return maps.flatten(2), 2
+@dataclass(frozen=True)
+class _Runs:
+    """An activation as runs of neighbouring cells, without a copy: `[N·runs, cells of a run, C]` where channels lie
+    innermost; else `[N·C, cells, 1]`, of one run."""
+
+    values: Tensor
+    runs: int
+
+    @classmethod
+    def of(cls, maps: Tensor) -> _Runs:
+        """The runs of `[N C]` or `[N C h w]`."""
+        if maps.ndim == 2:
+            return cls(maps[:, None], 1)
+        if maps.stride(1) != 1 or maps.shape[1] == 1:
+            return cls(maps.flatten(2).flatten(0, 1)[:, :, None], 1)
+        values = maps.permute(0, 2, 3, 1).flatten(1, 2)
+        cells = values.shape[1]
+        runs = next((n for n in range(-(-cells // _RUN), cells // 8 + 1) if cells % n == 0), 1)
+        return cls(values.unflatten(1, (runs, cells // runs)).flatten(0, 1), runs)
 
 
 def read(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:

@@ -241,11 +241,11 @@ class _Pass:
                 raise VizError(
                     f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}"
                 )
-            save_checkpoint(self.out / WORK, whole)
             units, tables, manifest = described(self.network, self.source, self.sites, whole)
             write_gallery(self.out, tables, units, manifest)
             forget_checkpoints(self.out / WORK)
-            (self.out / WORK).rmdir()
+            if (self.out / WORK).exists():
+                (self.out / WORK).rmdir()
 
 
 def described(

@@ -18,12 +18,17 @@ from vizapp.media.source import File, Source, Ticket, file_stamp
 class Folder(Source):
     """The pictures under `root`, listed and not yet decoded.
 
-    `paths`: in natural order (`2.png` before `10.png`). `labels`: the sub-folder of `root` that each picture lies in,
-    None directly under `root`. `skipped`: files that are no pictures by their name, broken links, and folders that may
-    not be read.
+    `names`: their paths below `root`, in natural order (`2.png` before `10.png`), as text, which takes a fifth of the
+    memory. `labels`: the sub-folder of `root` that each picture lies in, None directly under `root`. `skipped`: files
+    that are no pictures by their name, broken links, and folders that may not be read.
     """
 
-    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The pictures' files, made anew at each call."""
+        return tuple(self.root / name for name in self.names)
 
     @property
     def name(self) -> str:
@@ -32,15 +37,15 @@ class Folder(Source):
 
     def ticket(self, index: int) -> Ticket:
         """The picture's file."""
-        return File(str(self.paths[index]))
+        return File(os.path.join(self.root, self.names[index]))
 
     def path(self, index: int) -> str:
         """The path below `root`."""
-        return self.paths[index].relative_to(self.root).as_posix()
+        return self.names[index].replace(os.sep, "/")
 
     def stamp(self, index: int) -> str:
         """Size and time of change."""
-        return file_stamp(self.paths[index])
+        return file_stamp(self.root / self.names[index])
 
 
 def list_folder(path: str | Path, within: Path | None = None) -> Folder:
@@ -68,7 +73,8 @@ def list_folder(path: str | Path, within: Path | None = None) -> Folder:
         raise VizError(f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable()}.")
     labels = [_label(file, root) for file in paths]
     classes = sorted({label for label in labels if label is not None}, key=natural_key)
-    return Folder(root, tuple(labels), tuple(classes), tuple(paths), skipped=tuple(skipped))
+    names = tuple(str(file.relative_to(root)) for file in paths)
+    return Folder(root, tuple(labels), tuple(classes), names, skipped=tuple(skipped))
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:

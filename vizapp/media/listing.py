@@ -17,13 +17,14 @@ _LABELS = ("label", "class", "category", "classname", "class_name", "target")
 
 @dataclass(frozen=True, eq=False)
 class Listing(Source):
-    """The pictures of a CSV file, in its order; `root` is that file."""
+    """The pictures of a CSV file, in its order; `root` is that file, and relative paths start from `start`."""
 
-    paths: tuple[str, ...]  # as they are written; relative ones start from the file's folder
+    paths: tuple[str, ...]  # as they are written
+    start: Path
 
     def ticket(self, index: int) -> Ticket:
         """The picture's file."""
-        return File(str(self.root.parent / self.paths[index]))
+        return File(str(self.start / self.paths[index]))
 
     def path(self, index: int) -> str:
         """The path as the CSV file has it."""
@@ -31,14 +32,15 @@ class Listing(Source):
 
     def stamp(self, index: int) -> str:
         """Size and time of change."""
-        return file_stamp(self.root.parent / self.paths[index])
+        return file_stamp(self.start / self.paths[index])
 
 
 def open_listing(path: Path, within: Path | None = None) -> Listing:
     """The pictures that a CSV (or TSV) file lists.
 
     The first row may name the columns: `path` (or `file`, `image` …) and `label` (or `class` …). Without such a row the
-    first column holds the paths and the second, if there is one, the labels.
+    first column holds the paths and the second, if there is one, the labels. Relative paths start from the file's folder
+    or, if the first of them is not there, from the only folder beside the file in which it is.
 
     With `within`, rows that name files outside of that folder are passed over.
 
@@ -66,4 +68,15 @@ def open_listing(path: Path, within: Path | None = None) -> Listing:
         (row[label_at].strip() or None) if label_at is not None and len(row) > label_at else None for row in found
     )
     classes = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
-    return Listing(path, labels, classes, paths)
+    return Listing(path, labels, classes, paths, _start(path.parent, paths[0]))
+
+
+def _start(folder: Path, first: str) -> Path:
+    try:
+        if not (folder / first).exists():
+            holding = [place for place in folder.iterdir() if place.is_dir() and (place / first).exists()]
+            if len(holding) == 1:
+                return holding[0]
+    except OSError:
+        pass  # told when the picture is opened
+    return folder
