@@ -110,6 +110,21 @@ def test_a_csv_file_lists_paths_and_labels(tmp_path: Path, text: str, labels: li
     assert source.open(1).height == 8
 
 
+def test_a_csv_file_beside_the_folder_of_its_pictures_finds_them(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "images" / name).write_bytes(PNG)
+    (tmp_path / "list.csv").write_text("file,label\na.png,x\nb.png,y\n")
+    source = open_folder(tmp_path / "list.csv")
+    assert paths(source) == ["a.png", "b.png"]
+    assert source.open(1).height == 8
+    assert source.stamp(0) != "gone"
+    (tmp_path / "other" / "a.png").write_bytes(PNG)  # now it is no longer clear which is meant
+    with pytest.raises(VizError, match="There is no file"):
+        open_folder(tmp_path / "list.csv").open(0)
+
+
 def test_what_a_csv_file_misses_is_told_when_it_is_opened(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("gone.png\n")
     with pytest.raises(VizError, match="There is no file"):

@@ -31,15 +31,19 @@ class Checkpoint:
     failed: tuple[tuple[int, str], ...] = field(default=())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file such that either the old or the new content is there, whatever happens meanwhile."""
+def write_bytes(path: Path, content: bytes, last: bool = True) -> None:
+    """Write a file such that either the old or the new content is there, whatever happens meanwhile.
+
+    Several files of one folder are settled on the disk together, by the `last` of them.
+    """
     part = path.with_name(f".{path.name}.part")
     with part.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    _sync(path.parent)
+    if last:
+        _sync(path.parent)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

@@ -33,8 +33,8 @@ def write_gallery(folder: Path, tables: dict[str, pd.DataFrame], units: pd.DataF
     for number, (site, table) in enumerate(tables.items()):
         name = file_of(number, site)
         wanted.add(name)
-        write_bytes(folder / name, _parquet(table))
-    write_bytes(folder / UNITS, _arrow(units))
+        write_bytes(folder / name, _parquet(table), last=False)
+    write_bytes(folder / UNITS, _arrow(units))  # all of them are there before the manifest is
     for path in folder.glob("*.parquet"):
         if path.name not in wanted:
             path.unlink()
