@@ -9,8 +9,8 @@ batch and unit, and about 1.1 KB per unit, so the same for 1,000 and 10,000 pict
 
 Measured on two CPU cores, one round each: AlexNet 0.92 over 388 crops (0.96 without its end), VGG-16 0.91 over 96, peak
 memory +0.7 %. zennit-crp 0.6.0 on AlexNet over 48 crops: 12 times as long with relevance, 11 times without (its pass timed
-once, ours the better of two). No valid figure for ResNet-50: the one round that was timed had a disturbed bare pass (20
-pictures a second, fewer than the whole gallery's 28), and is worth nothing; 64 pictures of noise gave 0.83 to 0.91.
+once, ours the better of two). ResNet-50 misses the bar: 0.75 over 128
+crops (four rounds of 0.71 to 0.79), 0.84 without its end.
 
 The bar is about the whole pass, with its checkpoints and files; what the end takes is stated beside it.
 Both sides decode the same files in the same worker processes, and run the network up to its last convolution.
