@@ -14,7 +14,7 @@ from tests.engine.random_networks import Drawn, networks
 from tests.networks import Aliasing, Branching, Choosing, seeded
 from vizapp.engine.sites import Site, survey
 from vizapp.engine.sweep import Sweep
-from vizapp.engine.windows import Box
+from vizapp.engine.windows import Box, _cut
 
 
 def brute_force(module: nn.Module, clean: Tensor, patch: Tensor, box: Box, site: Site | None = None) -> Tensor:
@@ -214,23 +214,26 @@ def test_batch_norms_folded_into_convolutions_change_nothing(kinds: list[int], s
     compare(module, grid((24, 24), (5, 5), 9), noise(1, 3, 24, 24), noise(1, 3, 24, 24, seed=1), 1e-10)
 
 
-def test_windows_cut_by_an_index_are_those_cut_by_slices() -> None:
-    """The way of a GPU, run here on the CPU."""
-    for module in (seeded(Branching()).double(), convnext_like()):
-        clean, patch, boxes = noise(2, 3, 37, 45), noise(2, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 7)
-        sweep = Sweep(module, module, clean, patch, boxes)
-        sliced = sweep.answer(range(2 * len(boxes))).scores
-        assert sweep._planner is not None
-        sweep._planner.by_index = True
-        sweep._plans.clear()
-        torch.testing.assert_close(sweep.answer(range(2 * len(boxes))).scores, sliced, rtol=0, atol=0)
-
-
-def convnext_like() -> nn.Module:
-    from tests.engine.random_networks import LayerNormLast
-
-    torch.manual_seed(0)
-    return Drawn([LayerNormLast(), nn.Conv2d(8, 8, 3)], "mean", (37, 45)).double().eval().requires_grad_(False)
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((3, 4, 9, 7), (2, 3)), ((3, 9, 7, 4), (1, 2)), ((3, 2, 2, 9, 7), (3, 4)), ((2, 1, 5, 1), (2, 3))],
+)
+def test_parts_are_cut_where_they_are_said_to_begin(shape: tuple[int, ...], axes: tuple[int, int]) -> None:
+    clean = noise(*shape)
+    if axes == (2, 3):
+        clean = clean.contiguous(memory_format=torch.channels_last)
+    size, length = (3, 1), [shape[axis] for axis in axes]
+    begins = [(p, t, s) for p in range(shape[0]) for t in (0, 1, length[0] - 3) for s in (0, length[1] - 1)]
+    pictures, tops, lefts = (list(each) for each in zip(*begins, strict=True))
+    of_parts = [len(begins), *shape[1:]]
+    of_parts[axes[0]], of_parts[axes[1]] = size
+    layout = torch.channels_last if axes == (2, 3) else torch.contiguous_format
+    out = torch.full(of_parts, float("nan"), dtype=clean.dtype).contiguous(memory_format=layout)
+    _cut(clean, out, axes, pictures, tops, lefts)
+    for part, (p, t, s) in zip(out, begins, strict=True):
+        for row in range(3):
+            expected = clean[p].select(axes[0] - 1, t + row).select(axes[1] - 2, s)
+            assert torch.equal(part.select(axes[0] - 1, row).select(axes[1] - 2, 0), expected)
 
 
 def test_rounded_arithmetic_states_its_error() -> None:

@@ -120,6 +120,10 @@ def test_small_inputs_get_a_small_default_square() -> None:
     assert (result.arrays["positions"][0, 0, 2:] - result.arrays["positions"][0, 0, :2]).tolist() == [4, 4]
     asked = vizapp.ask("occlusion", network, open_sample("digit 7"), window=8)
     assert (asked.arrays["positions"][0, 0, 2:] - asked.arrays["positions"][0, 0, :2]).tolist() == [8, 8]
+    with pytest.raises(VizError, match="32 pixels high and the network sees 28"):  # what is asked for is not fitted
+        vizapp.ask("occlusion", network, open_sample("digit 7"), window=32, stride=8)
+    asked = vizapp.ask("occlusion", network, open_sample("digit 7"), stride="8", window=9)
+    assert asked.arrays["probability"].shape == (4, 4)
 
 
 def test_the_default_is_32_by_8() -> None:

@@ -170,7 +170,6 @@ class Sweep:
         self._answer, self._site_value = answer, site
         wanted = {answer} if site is None else {answer, site}
         planner = Planner(first, wanted, self._rows, self._columns, fold)
-        planner.by_index = self._clean.device.type != "cpu"
         work = planner.squares_work()
         places = [(self._rows.index(box[::2]), self._columns.index(box[1::2])) for box in self.boxes]
         self._cells = places

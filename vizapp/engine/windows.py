@@ -128,14 +128,9 @@ class Run:
         shape = list(clean.shape)
         shape[0], shape[ya], shape[xa] = self.squares, *size
         layout = torch.channels_last if frame.axes == (2, 3) and clean.ndim == 4 else torch.contiguous_format
-        out = torch.empty(shape, dtype=window.dtype, device=window.device, memory_format=layout)
-        if not self.plan.by_index:
-            for n, (p, t, s) in enumerate(zip(self.pictures, tops, lefts, strict=True)):
-                out[n].copy_(clean[p].narrow(ya - 1, t, size[0]).narrow(xa - 1, s, size[1]))
-        else:  # one launch instead of one per square
-            views = clean.unfold(ya, size[0], 1).unfold(xa, size[1], 1).movedim((ya, xa), (1, 2))
-            where = (torch.tensor(each, device=window.device) for each in (self.pictures, tops, lefts))
-            out.copy_(views[tuple(where)].movedim((-2, -1), (ya, xa)))
+        out = torch.empty(shape, dtype=clean.dtype, device=clean.device, memory_format=layout)
+        _cut(clean, out, frame.axes, self.pictures, tops, lefts)
+        out = out.to(window.dtype)  # which rounded arithmetic chose
         for begin, end in _alike(down, right):
             y, x = down[begin], right[begin]
             y0, y1, x0, x1 = max(y, 0), min(y + frame.size[0], size[0]), max(x, 0), min(x + frame.size[1], size[1])
@@ -156,6 +151,27 @@ class Run:
             return self.values[value]
         zeros = [0] * self.squares
         return self.block(value, zeros, zeros, frame.length)
+
+
+def _cut(
+    clean: Tensor, out: Tensor, axes: tuple[int, int], pictures: list[int], tops: list[int], lefts: list[int]
+) -> None:
+    """Fill `out` `[N …]` with the parts of `clean` `[P …]` that begin at `tops`, `lefts` of those pictures."""
+    ya, xa = axes
+    if axes not in ((2, 3), (1, 2)) or clean.ndim != 4:
+        for n, (p, t, s) in enumerate(zip(pictures, tops, lefts, strict=True)):
+            out[n].copy_(clean[p].narrow(ya - 1, t, out.shape[ya]).narrow(xa - 1, s, out.shape[xa]))
+        return
+    if axes == (2, 3):
+        clean, out = clean.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
+    # Cells lie in memory one after the other, row by row: a row of a part is one run of numbers, and one call copies all.
+    count, height, width, channels = clean.shape
+    _, rows, columns, _ = out.shape
+    cells = clean.view(count * height * width, channels)
+    runs = cells.as_strided((len(cells) - columns + 1, columns * channels), (channels, 1), cells.storage_offset())
+    first = (np.array(pictures) * height + np.array(tops)) * width + np.array(lefts)  # [N]: the first cell of each part
+    index = torch.from_numpy((first[:, None] + width * np.arange(rows)).reshape(-1)).to(clean.device)
+    torch.index_select(runs, 0, index, out=out.view(len(index), columns * channels))
 
 
 def _alike(down: list[int], right: list[int]) -> list[tuple[int, int]]:
@@ -186,7 +202,6 @@ class Plan:
     work: int = 0
     full_work: int = 0
     frontier: str = ""
-    by_index: bool = False  # cut windows out by an index, as on a GPU
     padded_maps: dict[Any, Tensor] = field(default_factory=dict)
 
     def padded(self, value: int, pads: tuple[int, int, int, int], fill: float) -> Tensor:
@@ -218,8 +233,7 @@ class Plan:
 class Planner:
     """Makes plans for the pass in `script`, up to the `wanted` values, for squares at some rows and columns of pixels.
 
-    `clean` is where the plans look up clean maps: the caller puts those of all `touched` values in. `by_index` says how
-    windows are cut out of them: each by a slice, which is best on a CPU, or all by one index.
+    `clean` is where the plans look up clean maps: the caller puts those of all `touched` values in.
     """
 
     def __init__(
@@ -230,7 +244,6 @@ class Planner:
         self.shapes = script.shapes
         self.clean: dict[int, Tensor] = {}
         self.padded: dict[Any, Tensor] = {}
-        self.by_index = False
         self.touched = {
             value: found
             for value, shape in enumerate(self.shapes)
@@ -247,10 +260,7 @@ class Planner:
         Raises:
             Unrepeatable: an operation cannot be run on many pictures at once.
         """
-        plan = Plan(
-            self.steps, self.shapes, clean=self.clean, last_use=self.last_use, by_index=self.by_index,
-            padded_maps=self.padded,
-        )  # fmt: skip
+        plan = Plan(self.steps, self.shapes, clean=self.clean, last_use=self.last_use, padded_maps=self.padded)
         plan.frames[0] = self.touched[0].frame(rows, columns)
         for place, step in enumerate(self.steps):
             self._add(plan, place, step, rows, columns)

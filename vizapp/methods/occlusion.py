@@ -21,7 +21,12 @@ from vizapp.methods.projection import ProjectionParams, projection
 if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
-_DEFAULT = (32, 8)  # window and stride, for inputs of 224 pixels: a seventh, and a quarter of that
+
+class _Untouched(int):
+    """A default that may be fitted to a small input; the same number, asked for, is a plain int and holds."""
+
+
+_DEFAULT = (_Untouched(32), _Untouched(8))  # window and stride, for 224 pixels: a seventh, and a quarter of that
 _SMALL = 64  # pixels of the input's shorter side below which the default square is a seventh of it
 _KEPT = 16 * 2**20  # bytes of probabilities of all classes; beyond it only the strongest classes are kept
 CAUTION = (
@@ -34,8 +39,8 @@ CAUTION = (
 class OcclusionParams(Params):
     """The square, what it shows, and which map is summed.
 
-    With an input whose shorter side is under 64 pixels, the default `window` and `stride` (both untouched) stand for a
-    seventh of that side and a quarter of that; else a default of 32 would hide most of the picture.
+    With an input whose shorter side is under 64 pixels, the default `window` and `stride` (neither asked for) stand for
+    a seventh of that side and a quarter of that; else a default of 32 would hide most of the picture.
     """
 
     window: int = knob(_DEFAULT[0], "Side of the square", low=1, high=4096, unit="pixels")
@@ -253,7 +258,8 @@ class Occlusion:
 def fitting(params: OcclusionParams, network: Network) -> OcclusionParams:
     """The parameters with the default square fitted to a small input: a seventh of its side, in steps of a quarter."""
     side = min(network.input_size[1:])
-    if side >= _SMALL or (params.window, params.stride) != _DEFAULT or params.width:
+    untouched = isinstance(params.window, _Untouched) and isinstance(params.stride, _Untouched)
+    if side >= _SMALL or not untouched or params.width:
         return params
     window = max(1, round(side / 7))
     return replace(params, window=window, stride=max(1, round(window / 4)))
