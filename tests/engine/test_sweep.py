@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from tests.engine.random_networks import Drawn, networks
 from tests.networks import Aliasing, Branching, Choosing, seeded
+from vizapp.engine import window_rules
 from vizapp.engine.sites import Site, survey
 from vizapp.engine.sweep import Sweep
-from vizapp.engine.windows import Box, _cut
+from vizapp.engine.tape import Step
+from vizapp.engine.windows import Box, Frame, Operate, Plan, Run, _cut
 
 
 def brute_force(module: nn.Module, clean: Tensor, patch: Tensor, box: Box, site: Site | None = None) -> Tensor:
@@ -117,6 +119,56 @@ def test_a_course_that_hangs_on_the_picture_is_run_picture_by_picture() -> None:
     assert "decided by the numbers of the picture" in sweep.facts["evaluation"]
     assert module.courses == {True, False}
     compare(seeded(Choosing()).double(), grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), patch, 1e-10)
+
+
+def test_a_course_that_changes_from_picture_to_picture_is_not_repeated() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.passes = nn.Conv2d(3, 4, 3, 2), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            x = self.conv(x)
+            return (x + x if self.passes % 2 else 4 * x / 2).mean((2, 3))
+
+    module = Counting().double().requires_grad_(False)
+    sweep = compare(module, grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), noise(1, 3, 30, 30, seed=1), 1e-10)
+    assert "another course on another picture" in sweep.facts["evaluation"]
+
+
+@pytest.mark.parametrize("what", ["scores", "sums", "refusal"])
+def test_windows_that_come_out_wrong_are_given_up(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    right = window_rules._RULES["conv2d"]
+
+    def wrong(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+        operate = right(plan, step, frames, place)
+
+        def instead(run: Run) -> list[Tensor]:
+            if what == "refusal":
+                raise RuntimeError("no such kernel\nat all")
+            assert operate is not None
+            return [result * (1 + 1e-4) for result in operate(run)]
+
+        return None if operate is None else instead
+
+    if what == "sums":
+        summed = Sweep._summed
+        monkeypatch.setattr(Sweep, "_summed", lambda *given: summed(*given) * (1 + 1e-4))
+    else:
+        monkeypatch.setitem(window_rules._RULES, "conv2d", wrong)
+    module = seeded(Branching()).double()
+    clean, patch, boxes = noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 11)
+    site = next(site for site in survey(module, clean) if site.name == "cat")
+    sweep = Sweep(module, module, clean, patch, boxes, site)
+    expected = (
+        "could not be run on windows (no such kernel)" if what == "refusal" else "windows gave numbers that are off"
+    )
+    assert expected in sweep.facts["evaluation"]
+    found = torch.cat([answers.scores for answers in sweep.batches(channel=0)])
+    torch.testing.assert_close(
+        found, torch.stack([brute_force(module, clean, patch, box) for box in boxes]), rtol=0, atol=1e-10
+    )
 
 
 def test_what_is_written_into_a_buffer_or_through_a_view_is_run_as_a_whole() -> None:

@@ -18,23 +18,26 @@ WINDOWED = [
 WHOLE = ["mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "vit_b_16"]  # gates in the middle, attention
 
 
-def built(name: str, dtype: torch.dtype) -> nn.Module:
+def built(name: str, clean: Tensor) -> nn.Module:
+    """Random weights, those of the last layer so large that the probabilities differ (ViT's begin with zeros)."""
     torch.manual_seed(0)
     options = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
     module = torchvision.models.get_model(name, weights=None, **options)
-    if name == "vit_b_16":  # torchvision begins its head with zeros
-        nn.init.normal_(module.heads.head.weight)
-    return module.to(dtype).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    module = module.to(clean.dtype).eval().requires_grad_(False)
+    last = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))][-1]
+    nn.init.normal_(last.weight)
+    last.weight.mul_(2 / module(clean).std())
+    return module.to(memory_format=torch.channels_last)
 
 
 def check(
     name: str, size: tuple[int, int], window: tuple[int, int], stride: int, dtype: torch.dtype, places: int
 ) -> str:
     """Compare some places, the corners among them, and return how the sweep was done."""
-    module = built(name, dtype)
     noise = torch.Generator().manual_seed(1)
     clean = torch.randn(1, 3, *size, generator=noise, dtype=dtype).contiguous(memory_format=torch.channels_last)
     patch = torch.randn(1, 3, *size, generator=noise, dtype=dtype)
+    module = built(name, clean)
     boxes = [
         (top, left, top + window[0], left + window[1])
         for top in range(-stride, size[0], stride)
@@ -44,10 +47,13 @@ def check(
     last = len(boxes) - 1
     chosen = [0, last, *torch.randperm(last, generator=noise)[: places - 2].tolist()]
     found = sweep.answer(chosen).scores.softmax(1)
+    effect = 0.0
     for place, row in zip(chosen, found, strict=True):
         expected = whole_pass(module, clean, patch, boxes[place])
         assert float((row - expected).abs().max()) <= (1e-10 if dtype == torch.float64 else 1e-5)
         assert expected[row.argmax()] >= expected.max() - 1e-6, "the label"
+        effect = max(effect, float((expected - sweep.clean_scores[0].softmax(0)).abs().max()))
+    assert effect > 1e-3, "squares that change nothing prove nothing"
     del module
     gc.collect()
     return sweep.facts["evaluation"]

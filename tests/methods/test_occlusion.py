@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from captum.attr import Occlusion as CaptumOcclusion
+from torch import nn
 
 import vizapp
 from tests.networks import Branching, seeded
@@ -86,6 +88,32 @@ def test_the_class_can_be_asked_for_and_chosen_afterwards(network, picture) -> N
         np.testing.assert_array_equal(asked.arrays["probability"], first.arrays["probabilities"][..., place])
         np.testing.assert_array_equal(asked.arrays["logit"], first.arrays["logits"][..., place])
         assert asked.arrays["clean_probability"] == first.arrays["clean_probabilities"][place]
+
+
+def test_of_too_many_classes_the_strongest_and_the_one_in_question_are_kept(network, picture, monkeypatch) -> None:
+    full = vizapp.ask("occlusion", network, picture, stride=16).arrays
+    peaks = full["probabilities"].max((0, 1))
+    weakest, places = int(peaks.argmin()), full["label"].size
+    monkeypatch.setattr("vizapp.methods.occlusion._KEPT", 2 * 4 * places)
+    unit = vizapp.class_unit(network, weakest)
+    kept = vizapp.ask("occlusion", network, picture, stride=16, unit=unit).arrays
+    classes = kept["classes"].tolist()
+    assert classes == sorted([weakest, int(peaks.argmax())])
+    for name in ("probabilities", "logits", "clean_probabilities", "clean_logits"):
+        np.testing.assert_array_equal(kept[name], full[name][..., classes])
+    np.testing.assert_array_equal(kept["label"], full["label"])
+
+
+def test_maps_of_classes_are_not_the_late_feature_maps(picture) -> None:
+    layers = {
+        "conv": nn.Conv2d(3, 8, 5, 4), "features": nn.ReLU(), "classes": nn.Conv2d(8, 5, 1), "maps": nn.ReLU(),
+        "mean": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(),
+    }  # fmt: skip
+    module = nn.Sequential(OrderedDict(layers))
+    of_classes = vizapp.wrap(seeded(module), input_size=(3, 72, 65), categories=list("abcde"))
+    assert vizapp.ask("occlusion", of_classes, picture, stride=30).facts["map"].startswith("features:")
+    asked = vizapp.ask("occlusion", of_classes, picture, stride=30, site="maps")
+    assert asked.facts["map"].startswith("maps:")
 
 
 def test_captums_quantity_for_the_same_squares(network, picture) -> None:

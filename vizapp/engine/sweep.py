@@ -215,7 +215,7 @@ class Sweep:
         tolerance = TOLERANCE.get(self._clean.dtype, 1e-5)
         exact = self._precision == "exact"
         if exact and not (deviation <= tolerance and max(others) <= 100 * tolerance):
-            self._whole_passes(f"windows gave probabilities that are off by {deviation:.1e}")
+            self._whole_passes(f"windows gave numbers that are off by up to {max(deviation, *others):.1e}")
             return
         until = f"until {self._frontier}" if self._frontier else "to the end"
         self.facts["evaluation"] = (

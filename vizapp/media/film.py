@@ -28,8 +28,9 @@ def to_gif(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
 
 
 def to_mp4(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
-    """An MP4 file (MPEG-4 video) of frames, each uint8 `[H W 3]` of one size.
+    """An MP4 file (MPEG-4 part 2) of frames, each uint8 `[H W 3]` of one size: for players; few browsers show it.
 
+    OpenCV as it is published writes no H.264, and VP9 took it 95 s for 240 frames of 902 x 224 pixels (this: 0.4 s).
     Sides of an odd number of pixels are prolonged by one, which the format needs.
 
     Raises:
