@@ -92,6 +92,21 @@ def test_each_kind_of_block_is_computed_on_windows(index: int) -> None:
     assert sweep.bound > 3
 
 
+def test_a_map_that_is_padded_with_zeros_and_with_nothing() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.conv, self.pool = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 1, 1), nn.MaxPool2d(3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return torch.cat([self.pool(x), self.conv(x), self.pool(-x)], 1).mean((2, 3))
+
+    module = seeded(Both()).double()
+    sweep = compare(module, grid((31, 29), (7, 5), 6), noise(1, 3, 31, 29), noise(1, 3, 31, 29, seed=1), 1e-10)
+    assert "Only what a square touches" in sweep.facts["evaluation"]
+
+
 @pytest.mark.parametrize("make", [Branching, Aliasing])
 def test_functional_in_place_and_aliased_operations(make: Callable[[], nn.Module]) -> None:
     module = seeded(make()).double()

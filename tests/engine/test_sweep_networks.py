@@ -26,6 +26,8 @@ def built(name: str, clean: Tensor) -> nn.Module:
     module = module.to(clean.dtype).eval().requires_grad_(False)
     last = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))][-1]
     nn.init.normal_(last.weight)
+    if last.bias is not None:  # it would drown what deep layers of random weights say
+        nn.init.zeros_(last.bias)
     last.weight.mul_(2 / module(clean).std())
     return module.to(memory_format=torch.channels_last)
 

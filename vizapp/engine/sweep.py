@@ -269,10 +269,16 @@ class Sweep:
         """A run of those squares, with what they show of the pictures."""
         cells = [self._cells[place % len(self.boxes)] for place in places]
         rows, columns = [cell[0] for cell in cells], [cell[1] for cell in cells]
-        key = frozenset(rows), frozenset(columns)
-        if key not in self._plans:
-            self._plans[key] = planner.plan(sorted(key[0]), sorted(key[1]))
-        run = Run(self._plans[key], rows, columns, [place // len(self.boxes) for place in places])
+        kinds = tuple(
+            frozenset(of[n] for n in each) for of, each in zip(self._kinds, (rows, columns), strict=True)
+        )  # a plan takes as long to make as some squares to answer: it is made for all rows and columns of these kinds
+        if kinds not in self._plans:
+            alike = (
+                [n for n, kind in enumerate(of) if kind in chosen]
+                for of, chosen in zip(self._kinds, kinds, strict=True)
+            )
+            self._plans[kinds] = planner.plan(*alike)
+        run = Run(self._plans[kinds], rows, columns, [place // len(self.boxes) for place in places])
         run.values[0] = self._windows_of_pictures(run.plan, run, [self._place(place) for place in places])
         return run
 
