@@ -102,6 +102,22 @@ def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate() -> None:
         assert following.future.result(timeout=2) == "through the gate"
 
 
+def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits() -> None:
+    office = Office()
+    with office.waiting(("endless",), _endless, "cpu") as work:
+        with office.waiting(("endless",), _endless, "cpu"):
+            pass
+        office.give_up(("endless",))
+        time.sleep(0.2)
+        assert not work.future.done()
+    started = time.monotonic()
+    office.give_up(("endless",))
+    office.give_up(("never begun",))
+    with pytest.raises(Left):
+        work.future.result(timeout=5)
+    assert time.monotonic() - started < PATIENCE - 0.2
+
+
 def test_one_work_per_device_at_a_time_and_who_queues_can_leave() -> None:
     office, release = Office(), threading.Event()
     with office.waiting(("holds",), lambda tick: release.wait(10), "cpu") as holder:

@@ -134,14 +134,18 @@ def may_run(asked: Asked, begun: Begun) -> bool:
 
 
 def kept(asked: Asked, begun: Begun) -> Result | None:
-    """The answer of a sweep that was left, from what is finished."""
+    """The answer of a sweep that was left, from what is finished; the whole one if it was finished all the same.
+
+    Its fact `finished` says what it was made from; somebody else may wait for the sweep, which then goes on meanwhile.
+    """
     from vizapp.methods.base import Job
 
     count = int(begun.work.finished.sum())
-    return answers.compute(
+    drawn = answers.compute(
         ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), size=lambda result: result.nbytes,
         title="Drawing what is there", device=asked.device,
     )  # fmt: skip
+    return finished(asked) or drawn
 
 
 def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, float]:
@@ -172,11 +176,13 @@ def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, f
 
 
 def _run(asked: Asked, plan: Begun, tick: Tick) -> Result:
+    from vizapp.engine.chunks import memory_told
     from vizapp.methods.base import Job
 
-    for share in plan.work.run():
-        tick(0.97 * share)
-    result = plan.work.result(Job(tick))
+    with memory_told():
+        for share in plan.work.run():
+            tick(0.97 * share)
+        result = plan.work.result(Job(tick))
     answers.answers().put(asked.key, result, result.nbytes)
     begun().drop(asked.plan_key)  # its clean activations are needed no more
     return result
@@ -186,6 +192,8 @@ def watch(sweeps: Sequence[tuple[Asked, Begun]], draw: Callable[[], None]) -> No
     """Progress, a way out, and what `draw` shows, again and again until the sweeps are finished or left."""
 
     def look() -> None:
+        if any(state.is_cancelled(asked.name) for asked, _ in sweeps):  # before waiting, which would begin it again
+            st.rerun()
         done, share = wait(sweeps, _WAIT)
         if done or any(state.is_cancelled(asked.name) for asked, _ in sweeps):
             st.rerun()
@@ -201,3 +209,4 @@ def watch(sweeps: Sequence[tuple[Asked, Begun]], draw: Callable[[], None]) -> No
 def _leave(sweeps: Sequence[tuple[Asked, Begun]]) -> None:
     for asked, _ in sweeps:
         state.cancel(asked.name)
+        answers.office().give_up(asked.key)

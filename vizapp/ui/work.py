@@ -77,6 +77,11 @@ class Work:
             self._watchers -= 1
             self._left = time.monotonic()
 
+    def give_up(self) -> None:
+        """Have it end at its next tick, without patience, if nobody waits for it."""
+        with self._lock:
+            self._ending = self._ending or not self._watchers
+
     def compute(self) -> Any:
         """Wait for the device, run, and give the device back."""
         if self._turns is None:
@@ -90,7 +95,7 @@ class Work:
 
     def _look(self) -> None:
         with self._lock:
-            if not self._watchers and time.monotonic() - self._left > PATIENCE:
+            if self._ending or (not self._watchers and time.monotonic() - self._left > PATIENCE):
                 self._ending = True
                 raise Left
 
@@ -115,6 +120,13 @@ class Office:
             yield work
         finally:
             work.leave()
+
+    def give_up(self, key: Key) -> None:
+        """Have the work of that key end soon, if there is some and nobody waits for it any more."""
+        with self._lock:
+            work = self._works.get(key)
+        if work is not None:
+            work.give_up()
 
     def _begin(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str) -> Work:
         with self._lock:
