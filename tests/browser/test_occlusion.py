@@ -64,12 +64,16 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     assert page.get_by_test_id("stProgress").count() == 0
     kept = source(page, 3)
     assert kept not in ("", coarse)
+    done, count = re.search(
+        r"after (\d+) of (\d+) positions", page.get_by_text("Cancelled after").inner_text()
+    ).groups()
+    assert int(done) < int(count) == 54 * 54
     keep(page, "occlusion-kept")
     page.get_by_role("button", name="Go on").click()
     page.get_by_text("Cancelled after").wait_for(state="detached")
     page.get_by_role("button", name="Arrays NPZ").wait_for(timeout=180_000)
     settle(page)
-    assert source(page, 3) != coarse
+    assert source(page, 3) not in (kept, coarse)
 
     point(page, 3, 0.268, 0.71)
     assert marks(page) == [1] * 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import threading
 import time
@@ -17,12 +18,13 @@ from streamlit.testing.v1 import AppTest
 import vizapp
 from tests.ui.conftest import Open, chosen, sentences, shown, went_well
 from vizapp.engine.sweep import Sweep
+from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
 from vizapp.methods.occluder import per_pixel
 from vizapp.methods.occlusion import Occlusion, OcclusionParams
 from vizapp.methods.occlusion_mask import hide
-from vizapp.ui import answers, drawn, panels, state, sweeps
+from vizapp.ui import answers, drawn, panels, pictures, state, sweeps
 from vizapp.ui.pages.occlusion import table_of
 from vizapp.ui.shelf import Shelf
 
@@ -233,6 +235,52 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     assert int(kept.split()[-3]) <= right.sum() < 784
 
 
+def test_a_sweep_that_is_left_ends_at_once(open_app: Open, held: threading.Event) -> None:
+    app = open_app("occlusion", picture=DIGIT)
+    app.button(key="occlusion.cancel").click().run()
+    (plan,) = (value for value, _ in sweeps.begun()._values.values())
+    visited = plan.work.finished.sum()
+    assert f"Cancelled after {visited} of 784 positions" in words(app)
+    held.set()  # whoever still swept would go on now
+    time.sleep(0.4)
+    assert plan.work.finished.sum() == visited
+
+
+def test_a_sweep_that_was_finished_before_it_could_be_left_is_not_called_cancelled(
+    open_app: Open, held: threading.Event
+) -> None:
+    app = open_app("occlusion", picture=DIGIT)
+    app.button(key="occlusion.cancel").click().run()
+    assert "Cancelled after" in words(app)
+    (plan,) = (value for value, _ in sweeps.begun()._values.values())
+    held.set()
+    for _ in plan.work.run():
+        pass
+    app.run()
+    assert went_well(app)
+    assert "Cancelled" not in words(app)
+    assert not [button for button in app.button if button.label == "Go on"]
+    np.testing.assert_allclose(values(app, "d"), answer()["probability"], atol=1e-5)
+
+
+def test_a_sweep_for_which_memory_is_short_says_so_and_keeps_what_it_has(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Occlusion.run
+
+    def short(self: Occlusion) -> Iterator[float]:
+        yield next(run(self))
+        raise MemoryError
+
+    monkeypatch.setattr(Occlusion, "run", short)
+    monkeypatch.setattr(sweeps, "COARSE", 0.0)  # planning does not run it
+    app = open_app("occlusion", picture=DIGIT)
+    assert went_well(app)
+    assert "memory" in sentences(app)
+    assert "Cancelled after" in words(app)
+    assert groups(app)
+
+
 def test_a_finished_sweep_lets_go_of_its_activations(open_app: Open) -> None:
     open_app("occlusion", picture=DIGIT, **QUICK)
     assert len(sweeps.begun()) == 0
@@ -254,6 +302,42 @@ def test_two_pictures_and_two_networks_are_shown_side_by_side(open_app: Open) ->
     assert second["square"] == [40, 40]  # a quarter of the picture, as the first
     assert first["grid"] == second["grid"] == [7, 7]
     assert second["maps"][2]["title"] not in ("3", "")  # it has no class of that name: its own prediction
+
+
+def test_a_picture_of_any_origin_is_kept_and_compared_with_the_next_one(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    content = io.BytesIO()
+    Image.fromarray(open_sample("digit 8").pixels[::-1]).save(content, "PNG")
+    app.session_state[state.ORIGIN] = given(content.getvalue(), "mine.png")
+    app.run()
+    alone = values(app, "d")
+    app.button(key="occlusion.keep").click().run()
+    assert went_well(app)
+    assert len(groups(app)) == 1
+    assert "mine.png is kept" in words(app)
+    app.session_state[state.ORIGIN] = ("sample", DIGIT)
+    app.run()
+    assert went_well(app)
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 3.png", "mine.png"]
+    np.testing.assert_array_equal(values(app, "d", 1), alone)
+    app.button(key="occlusion.keep").click().run()
+    assert len(groups(app)) == 1
+
+
+def test_a_kept_picture_that_is_gone_is_let_go_of_with_a_sentence(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    app.session_state[state.SECOND_ORIGIN] = ("given", "0" * 64, "gone.png")
+    app.run()
+    assert went_well(app)
+    assert "'gone.png' is no longer in memory" in sentences(app)
+    assert len(groups(app)) == 1
+
+
+def given(content: bytes, name: str) -> tuple[str, str, str]:
+    """Where an uploaded picture comes from, which is in memory now."""
+    picture, digest = open_picture(content, name=name), hashlib.sha256(content).hexdigest()
+    pictures.decoded().put(("given", digest), picture, picture.pixels.nbytes)
+    return ("given", digest, name)
 
 
 def test_drawing_by_hand_answers_with_and_without_the_part(open_app: Open) -> None:

@@ -110,7 +110,16 @@ def current() -> Picture:
     Raises:
         VizError: it is gone, or cannot be read.
     """
-    kind, *rest = origin()
+    return opened(origin())
+
+
+def opened(origin: tuple[Any, ...]) -> Picture:
+    """The picture from there, as `origin` tells it.
+
+    Raises:
+        VizError: it is gone, or cannot be read.
+    """
+    kind, *rest = origin
     if kind == "sample":
         return sample(rest[0])
     if kind == "folder":

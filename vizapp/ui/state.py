@@ -127,6 +127,7 @@ KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
 UPLOAD = "data.upload"  # the uploaded file that became the data
 READ = "data.read"  # how often the person had the data listed anew
 PASSES = "gallery.passes"  # the galleries that this session wants to be built
+SECOND_ORIGIN = "occlusion.second"  # of the picture that was kept to compare others with; as ORIGIN
 MASK = "occlusion.mask"  # (height, width, base64 of the packed bits), as it was drawn last
 _WANTED = "occlusion.wanted"  # names of long sweeps that the person has started
 _NOTES = "notes"  # sentences to show once

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.errors import VizError
 from vizapp.media.film import to_gif, to_mp4
 from vizapp.media.transforms import resize
 from vizapp.ui import (
@@ -78,10 +79,11 @@ def _controls(network: Network, by_hand: bool) -> None:
 
 def _comparison() -> None:
     """What to compare with, behind a button."""
-    names = networks.labels()
+    names, kept = networks.labels(), _kept_picture()
     with st.popover("Compare", icon=":material/compare:"):
+        same = "The same picture" if kept is None else f"{kept.name}, kept"
         for choice, title, options, none in (
-            (state.SECOND_PICTURE, "With another picture", pictures.sample_names(), "The same picture"),
+            (state.SECOND_PICTURE, "With another picture", pictures.sample_names(), same),
             (state.SECOND_NETWORK, "With another network", list(names), "The same network"),
         ):
             key, now = f"occlusion.{choice.name}", state.get(choice) or ""
@@ -92,6 +94,33 @@ def _comparison() -> None:
             )  # fmt: skip
         if state.get(state.SECOND_NETWORK):
             units.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
+        st.button(
+            "Keep the picture in use" if kept is None else "Let go of the kept picture", key="occlusion.keep",
+            on_click=_keep if kept is None else _let_go, icon=":material/keep:" if kept is None else ":material/close:",
+            help="To compare it with the one you choose next: an upload, or a picture of a folder, too.",
+        )  # fmt: skip
+
+
+def _keep() -> None:
+    st.session_state[state.SECOND_ORIGIN] = pictures.origin()
+    state.put(state.SECOND_PICTURE, None)
+
+
+def _let_go() -> None:
+    st.session_state.pop(state.SECOND_ORIGIN, None)
+
+
+def _kept_picture() -> Picture | None:
+    """The picture that was kept to compare others with; let go of, with a sentence, when it cannot be opened any more."""
+    origin = st.session_state.get(state.SECOND_ORIGIN)
+    if origin is None:
+        return None
+    try:
+        return pictures.opened(origin)
+    except VizError as error:
+        notices.sorry(str(error))
+        _let_go()
+        return None
 
 
 def _or(none: str, words: dict[str, str], name: str) -> str:
@@ -105,12 +134,14 @@ def _take_second(choice: state.Choice, key: str) -> None:
 def _second(network: Network, picture: Picture) -> Asked | None:
     """The second sweep: another network, another picture, or both."""
     named, name = state.get(state.SECOND_NETWORK), state.get(state.SECOND_PICTURE)
-    if not named and not name:
+    shown = pictures.sample(name) if name else _kept_picture() or picture
+    if not named and shown.digest == picture.digest:
+        if st.session_state.get(state.SECOND_ORIGIN) is not None and not name:
+            notices.hint(f"{picture.name} is kept; choose a picture to compare it with.")
         return None
     other = networks.second() if named else network
     if other is None:
         return None
-    shown = pictures.sample(name) if name else picture
     if named:
         return Asked(other, shown, square.params_of_second(other, network))
     return Asked(other, shown, square.params(other), square.unit(other))
@@ -146,6 +177,8 @@ def _sweep(asked: list[Asked]) -> None:
     if going and not sweeps.wait(going, answers.QUIET)[0]:
         sweeps.watch(going, lambda: _under_way(asked, dict(left)))
         return
+    for sentence in state.take_notes():  # of a sweep that could not be finished
+        notices.sorry(sentence)
     _finished(asked, dict(left))
 
 
@@ -199,7 +232,7 @@ def _finished(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
         result = sweeps.finished(one)
         if result is None:
             result = sweeps.kept(one, plans[one])
-            _left(one, plans[one])
+            _left(one, result)
         if result is None:
             return
         results.append(result)
@@ -213,11 +246,13 @@ def _finished(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
     _downloads(shown[0], results[0], cell or shown[0].lowest)
 
 
-def _left(one: Asked, plan: Begun) -> None:
-    """What was left, and the way on."""
+def _left(one: Asked, result: Result | None) -> None:
+    """What was left, and the way on; nothing if it was finished before it could be left."""
+    if result is not None and "finished" not in result.facts:
+        state.allow(one.name)
+        return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        done, count = int(plan.work.finished.sum()), plan.work.finished.size
-        st.caption(f"Cancelled after {done} of {count} positions; the others show their nearest.")
+        st.caption("Cancelled." if result is None else f"Cancelled after {result.facts['finished']}")
         st.button(
             "Go on", key=f"occlusion.go_on.{one.name}", icon=":material/play_arrow:", on_click=state.allow,
             args=(one.name,),
