@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from vizapp.media.film import to_gif, to_mp4
+from vizapp.media.samples import open_sample
+from vizapp.media.transforms import resize
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
 
@@ -26,6 +28,23 @@ def test_a_gif_has_the_frames_in_order_and_repeats() -> None:
             film.seek(number)
             assert film.convert("RGB").getpixel((5, 5)) == colour
             assert film.info["duration"] == 100
+
+
+def test_a_gif_of_a_still_photo_is_close_to_it_and_takes_little_room() -> None:
+    photo = resize(open_sample("motorcycle").pixels, 160, 160)
+    moving = []
+    for n in range(40):
+        frame = photo.copy()
+        frame[60:80, 3 * n : 3 * n + 20] = 128
+        moving.append(frame)
+    file = to_gif(moving)
+    with Image.open(BytesIO(file)) as film:
+        assert film.n_frames == 40
+        film.seek(20)
+        assert np.abs(np.asarray(film.convert("RGB")).astype(int) - moving[20]).mean() < 6
+    with_all = BytesIO()
+    Image.fromarray(photo).quantize(256).save(with_all, "GIF")
+    assert len(file) < 8 * len(with_all.getvalue())  # 40 whole frames would take 40 times the room
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 47)])

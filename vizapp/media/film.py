@@ -11,16 +11,23 @@ import numpy as np
 
 from vizapp.errors import VizError
 
+_SAMPLED = 16  # frames that the colours of a GIF are taken from, evenly spread
+
 
 def to_gif(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
-    """A GIF file of frames, each uint8 `[H W 3]` of one size, that repeats for ever; 256 colours per frame.
+    """A GIF file of frames, each uint8 `[H W 3]` of one size, that repeats for ever; 256 colours in all.
+
+    All frames share their colours, so that what does not move takes no room and is not drawn anew.
 
     A GIF counts time in hundredths of a second: `per_second` is rounded to what that allows, 50 at most.
     """
     from PIL import Image
 
     _check(frames)
-    pictures = [Image.fromarray(frame) for frame in frames]
+    some = [frames[int(n)] for n in np.linspace(0, len(frames) - 1, min(_SAMPLED, len(frames)))]
+    step = max(1, min(frames[0].shape[:2]) // 64)
+    colours = Image.fromarray(np.concatenate([frame[::step, ::step] for frame in some])).quantize(256)
+    pictures = [Image.fromarray(frame).quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
     file = BytesIO()
     each = max(20, round(100 / per_second) * 10)  # milliseconds; players take less for a mistake and go slowly
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=each, loop=0, optimize=False)
