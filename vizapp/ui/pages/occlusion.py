@@ -60,8 +60,10 @@ def page() -> None:
 
 
 def _controls(network: Network, by_hand: bool) -> None:
+    kept = None
     if not by_hand:
         square.checked_site(network)
+        kept = _kept_picture()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="occlusion_controls"):
         units.switch(state.WAY, _WAYS, "occlusion.way")
         if not by_hand:
@@ -69,7 +71,7 @@ def _controls(network: Network, by_hand: bool) -> None:
         square.filling()
         if not by_hand:
             square.options(network, networks.sites(network))
-            _comparison()
+            _comparison(kept)
     if not by_hand:
         square.tell_options()
 
@@ -77,9 +79,9 @@ def _controls(network: Network, by_hand: bool) -> None:
 # Two sweeps
 
 
-def _comparison() -> None:
+def _comparison(kept: Picture | None) -> None:
     """What to compare with, behind a button."""
-    names, kept = networks.labels(), _kept_picture()
+    names = networks.labels()
     with st.popover("Compare", icon=":material/compare:"):
         same = "The same picture" if kept is None else f"{kept.name}, kept"
         for choice, title, options, none in (
