@@ -82,7 +82,7 @@ def draw(network: str, device: str) -> None:
         st.plotly_chart(figure, key="comparison.figure", config={"displayModeBar": False})
         st.caption(
             "The area of a disc is the number of parameters. Accuracy is top-1 of the published weights, or what the paper "
-            "reports where there are none; from one centre crop, with preprocessings and recipes of many years."
+            "reports where there are none; with the crops, preprocessings and recipes of many years."
         )
     else:
         notices.hint("No network of this selection was measured yet. Choose some below and measure them.")

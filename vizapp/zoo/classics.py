@@ -30,8 +30,9 @@ class Row:
     """A network that is built here: what its paper trained it on, and what its paper (or the lecture's table) reports.
 
     `make` names module and function of `vizapp.zoo.classic`. `parameters` and `multiply_adds` (at its own input size)
-    are checked by the tests. `accuracy` is the paper's: top-1 in percent, one network, one centre crop on ImageNet,
-    with the usual augmentation on CIFAR-10.
+    are checked by the tests. `accuracy` is the paper's: top-1 in percent of one network, on ImageNet from the crops that
+    the paper averages, on CIFAR-10 with the usual augmentation. `side` is that of its input
+    in pixels, 0: as usual for its data.
     """
 
     make: str
@@ -40,15 +41,19 @@ class Row:
     parameters: int
     multiply_adds: int
     accuracy: float | None = None
+    side: int = 0
     options: tuple[tuple[str, Any], ...] = ()
 
 
-def _row(make: str, paper: str, data: str, size: tuple[int, int], accuracy: float | None = None, **options: Any) -> Row:
-    return Row(make, paper, data, *size, accuracy, tuple(options.items()))
+def _row(
+    make: str, paper: str, data: str, size: tuple[int, int], accuracy: float | None = None, side: int = 0, **options: Any
+) -> Row:  # fmt: skip
+    return Row(make, paper, data, *size, accuracy, side, tuple(options.items()))
 
 
 _KRIZHEVSKY, _ZEILER = "Krizhevsky et al. 2012, section 3", "Zeiler & Fergus 2013, section 3"
 _SIMONYAN, _SZEGEDY = "Simonyan & Zisserman 2014, Table 1", "Szegedy et al. 2014, Table 1"
+_SERMANET = "Sermanet et al. 2013, section 3.2"
 _HE, _PRE = "He et al. 2015, Table 1", "He et al. 2016, appendix"
 _DROPPED, _WIDE = "Huang et al. 2016 (stochastic depth)", "Zagoruyko & Komodakis 2016, Table 1"
 _DENSE = "Huang et al. 2017, section 3"
@@ -62,6 +67,8 @@ ROWS: dict[str, Row] = {
     ),
     "vgg-a-lrn": _row("vgg.vgg", _SIMONYAN, _I, (132_863_336, 7_609_090_048), 70.3, column="A-LRN"),
     "vgg-c": _row("vgg.vgg", _SIMONYAN, _I, (133_638_952, 11_770_888_192), 71.9, column="C"),
+    "overfeat-fast": _row("overfeat.OverFeat", _SERMANET, _I, (145_920_872, 2_801_403_904), side=231, fast=True),
+    "overfeat-accurate": _row("overfeat.OverFeat", _SERMANET, _I, (144_656_488, 5_355_446_784), 64.3, side=221),
     "network-in-network-cifar": _row(
         "nin.NetworkInNetwork", "Lin et al. 2013, section 4", _C, (966_986, 222_486_528), 91.19
     ),
@@ -153,7 +160,7 @@ def recipe(name: str) -> Recipe | None:
     return Recipe(
         name=f"vizapp/{name}",
         build=partial(_build, row),
-        preprocessing=_INPUTS[row.data],
+        preprocessing=_input(row),
         categories={_I: imagenet_categories, _C: lambda: CIFAR10}.get(row.data, lambda: numbered(10))(),
         parameters=row.parameters,
         multiply_adds=row.multiply_adds,
@@ -161,6 +168,11 @@ def recipe(name: str) -> Recipe | None:
         data=row.data,
         facts={"kind": "classification", "data": row.data, "paper": row.paper},
     )
+
+
+def _input(row: Row) -> Preprocessing:
+    usual = _INPUTS[row.data]
+    return dataclasses.replace(usual, height=row.side, width=row.side) if row.side else usual
 
 
 def _from_timm(name: str) -> Recipe:

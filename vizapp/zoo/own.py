@@ -15,10 +15,9 @@ from vizapp.errors import VizError
 from vizapp.zoo import classics
 from vizapp.zoo.classic.cifar_resnet import CifarResNet
 from vizapp.zoo.classic.lenet import LeNet5
-from vizapp.zoo.classic.overfeat import OverFeat
 from vizapp.zoo.classic.zfnet import zfnet_mini
 from vizapp.zoo.classics import CIFAR10
-from vizapp.zoo.labels import imagenet_categories, numbered, read_labels
+from vizapp.zoo.labels import numbered, read_labels
 from vizapp.zoo.preprocessing import Preprocessing
 from vizapp.zoo.recipe import Published, Recipe
 
@@ -77,18 +76,6 @@ def _zfnet_mini() -> Recipe:
     )
 
 
-def _overfeat(fast: bool) -> Recipe:
-    side = 231 if fast else 221
-    return Recipe(
-        name=f"vizapp/overfeat-{'fast' if fast else 'accurate'}",
-        build=lambda classes: OverFeat(fast, classes),
-        preprocessing=Preprocessing(3, side, side, 256),
-        categories=imagenet_categories(),
-        parameters=145_920_872 if fast else 144_656_488,
-        facts={"kind": "classification", "paper": "Sermanet et al. 2013, section 3.2"},
-    )
-
-
 def _cifar_resnet(depth: int, parameters: int, multiply_adds: int, digest: str, accuracy: float) -> Recipe:
     file = f"resnet{depth}-{digest}.th"
     return Recipe(
@@ -108,8 +95,6 @@ def _cifar_resnet(depth: int, parameters: int, multiply_adds: int, digest: str, 
 _ROWS: dict[str, Callable[[], Recipe]] = {
     "lenet5-digits": _lenet5_digits,
     "zfnet-mini": _zfnet_mini,
-    "overfeat-fast": partial(_overfeat, True),
-    "overfeat-accurate": partial(_overfeat, False),
     "resnet20-cifar": partial(_cifar_resnet, 20, 269_722, 40_551_040, "12fca82f", 91.73),
     "resnet32-cifar": partial(_cifar_resnet, 32, 464_154, 68_862_592, "d509ac18", 92.63),
     "resnet44-cifar": partial(_cifar_resnet, 44, 658_586, 97_174_144, "014dd654", 93.10),
