@@ -113,7 +113,7 @@ def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) 
     from vizapp.zoo import load
 
     classes: Any = options.classes
-    if isinstance(classes, str) and classes.isdigit():
+    if isinstance(classes, str) and classes.isdecimal():
         classes = int(classes)
     return load(options.network, options.weights, options.device, classes, tick=tick)
 
@@ -137,7 +137,7 @@ def _answer(options: argparse.Namespace) -> None:
     build(options.method.params, params, f"method {options.command!r}")
     network = _network(options, tick)
     if given.get("class_") is not None:
-        unit = class_unit(network, int(given["class_"]) if given["class_"].isdigit() else given["class_"])
+        unit = class_unit(network, int(given["class_"]) if given["class_"].isdecimal() else given["class_"])
     result = ask(options.command, network, picture, folder, unit, tick, **params)
     if not _leads():
         return

@@ -274,6 +274,35 @@ def test_a_training_size_that_is_not_square() -> None:
             close(found.scores[:, i, j], module(photo[:, :, top:bottom, left:right])[0].numpy())
 
 
+class Oblong(nn.Module):
+    """Strides that differ between rows and columns, one layer after the other."""
+
+    def __init__(self, *strides: tuple[int, int]) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(i, o, 3, s) for i, o, s in zip((3, 6), (6, 8), strides, strict=True))
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.two(F.relu(self.one(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "known"), [(((2, 1), (2, 1)), [4]), (((1, 2), (2, 1)), [2, 1]), (((2, 1), (1, 2)), [2, 1])]
+)
+def test_strides_that_differ_between_rows_and_columns(layers: tuple[tuple[int, int], ...], known: list[int]) -> None:
+    module, photo = seeded(Oblong(*layers)), noise(1, 3, 31, 27)
+    made = planned(module, 15)
+    assert strides(made) == known
+    for stride in known:
+        found = map_of(module, made, photo, stride=stride)
+        boxes = found.boxes(made.size)
+        assert boxes[-1, -1, 2] > 31 - stride
+        assert boxes[-1, -1, 3] > 27 - found.across
+        for i, j in np.ndindex(*found.label.shape):
+            top, left, bottom, right = boxes[i, j]
+            close(found.scores[:, i, j], module(photo[:, :, top:bottom, left:right])[0].numpy())
+
+
 def test_the_map_moves_with_the_photo_far_from_its_edge() -> None:
     module = seeded(Branching())
     made = planned(module, 32)

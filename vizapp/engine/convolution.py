@@ -215,14 +215,14 @@ class _Watch(FieldTrace):
             padding = argument(known.args, known.kwargs, 3, "padding", 0)
         pads = padding not in (0, "valid", (0, 0), [0, 0]) or known.operation == "pad"
         self._padded = self._padded or pads
-        before = known.before[0].rows.step
-        strided = before and found.rows.step and found.rows.step > before
-        if pads or (strided and (known.operation not in _WINDOWED or _loose(known))):
+        before, after = _steps(known.before[0]), _steps(found)
+        strided = after != before
+        # Offsets are the same down and across, so rows and columns have to be passed over alike.
+        oblong = before[0] != before[1] or after[0] != after[1]
+        if pads or (strided and (oblong or known.operation not in _WINDOWED or _loose(known))):
             self._blocked = known.number
         elif strided:
-            assert before
-            assert found.rows.step
-            self._strided[known.number] = Strided(found.rows.step // before, found.rows.step)
+            self._strided[known.number] = Strided(after[0] // before[0], after[0])
 
     # ---------------------------------------------------------------------------------------------------- the plan
 
@@ -273,6 +273,14 @@ def _axes(found: Field) -> tuple[int, int]:
 def _regular(found: Field) -> bool:
     spans = (found.rows, found.columns)
     return all(span.axis is not None and span.step is not None and span.size is not None for span in spans)
+
+
+def _steps(found: Field) -> tuple[int, int]:
+    """Input pixels between cells, down and across, of a regular map."""
+    rows, columns = found.rows.step, found.columns.step
+    assert rows is not None
+    assert columns is not None
+    return rows, columns
 
 
 def _widened(span: Span, window: int) -> Span:

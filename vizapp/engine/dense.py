@@ -30,6 +30,7 @@ _SCRATCH = 2.5  # what the layers' own workspaces take besides the activations, 
 class DenseMap:
     """Scores of a photo's crops. `scores` float32 `[K h w]` of `classes` int64 `[K]`; `label` int64 `[h w]`.
 
+    Cells are `stride` pixels apart from row to row and `across` from column to column, which is the same for most networks.
     `mean` and `peak` float64 and float32 `[all classes]`: scores averaged over the map, and their greatest.
     """
 
@@ -39,6 +40,7 @@ class DenseMap:
     mean: np.ndarray
     peak: np.ndarray
     stride: int
+    across: int
     runs: int  # over shifted input
     shared: int  # offsets, per direction, inside each run
     tiles: int
@@ -46,7 +48,7 @@ class DenseMap:
     def boxes(self, size: tuple[int, int]) -> np.ndarray:
         """(top, left, bottom, right) in pixels of the crop of `size` (height, width) that each cell saw: `[h w 4]`."""
         h, w = self.label.shape
-        top, left = np.meshgrid(np.arange(h) * self.stride, np.arange(w) * self.stride, indexing="ij")
+        top, left = np.meshgrid(np.arange(h) * self.stride, np.arange(w) * self.across, indexing="ij")
         return np.stack([top, left, top + size[0], left + size[1]], 2).astype(np.int64)
 
 
@@ -58,8 +60,13 @@ def strides(plan: Plan) -> list[int]:
 
 def cells(plan: Plan, height: int, width: int, stride: int) -> tuple[int, int]:
     """Rows and columns of the map: the crops that lie inside of a photo of that size."""
-    across = plan.stride[1] * stride // plan.stride[0]
+    across = _across(plan, stride)
     return max(0, (height - plan.size[0]) // stride + 1), max(0, (width - plan.size[1]) // across + 1)
+
+
+def _across(plan: Plan, stride: int) -> int:
+    """Pixels between columns of a map whose rows are `stride` apart."""
+    return plan.stride[1] * stride // plan.stride[0]
 
 
 def dense_map(
@@ -117,7 +124,9 @@ def dense_map(
     for _ in in_chunks(parts, run, 1, tick):
         pass
     runs = len({part.shift for part in parts})
-    return DenseMap(scores, chosen, label, total / label.size, peak, stride, runs, shared, len(parts) // runs)
+    return DenseMap(
+        scores, chosen, label, total / label.size, peak, stride, _across(plan, stride), runs, shared, len(parts) // runs
+    )
 
 
 @dataclass(frozen=True)

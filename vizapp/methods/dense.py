@@ -97,7 +97,7 @@ def _stride(asked: str, made: Plan, network: Network) -> int:
     known = strides(made)
     if asked == "native":
         return known[0]
-    if asked.isdigit() and int(asked) in known:
+    if asked.isdecimal() and int(asked) in known:
         return int(asked)
     raise VizError(
         f"stride is {asked!r}; the map of {network.name} can have "
@@ -239,8 +239,9 @@ def _checks(difference: np.ndarray, same: float, made: Plan) -> dict[str, str]:
 def _facts(network: Network, made: Plan, found: DenseMap, view: View) -> dict[str, str]:
     h, w = found.label.shape
     crop = f"{made.size[1]} × {made.size[0]} pixels"
+    apart = f"{found.stride}" if found.across == found.stride else f"{found.across} × {found.stride}"
     facts = {
-        "map": f"{h} × {w} cells, {found.stride} pixels apart, each a crop of {crop} of {view.name}."
+        "map": f"{h} × {w} cells, {apart} pixels apart, each a crop of {crop} of {view.name}."
         if found.label.size > 1
         else f"One cell: {crop} of {view.name}.",
         "passes": _passes(found),

@@ -37,7 +37,7 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
 def _free_gpu() -> torch.device:
     """The first GPU; of several processes that torchrun started on a machine, each has its own."""
     place = os.environ.get("LOCAL_RANK", "0")
-    return torch.device("cuda", int(place) % torch.cuda.device_count() if place.isdigit() else 0)
+    return torch.device("cuda", int(place) % torch.cuda.device_count() if place.isdecimal() else 0)
 
 
 def _gpu(name: str, index: int) -> torch.device:

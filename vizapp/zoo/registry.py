@@ -33,7 +33,7 @@ def _all_names() -> tuple[str, ...]:
 
 def _naturally(name: str) -> list[tuple[int, int, str]]:
     """A key by which resnet18 stands before resnet101."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def list_networks() -> list[str]:
