@@ -37,7 +37,10 @@ show(
         Row(
             "filters.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW), method="filters",
         ),
-        Row("compare.py", "Compare", ":material/compare_arrows:", (state.OTHER, state.OTHER_WEIGHTS, state.PART)),
+        Row(
+            "compare.py", "Compare", ":material/compare_arrows:",
+            (state.OTHER, state.OTHER_WEIGHTS, state.PART, state.MATCH, state.SECOND_MATCH),
+        ),
         Row(
             "architecture.py", "Architecture", ":material/account_tree:",
             (state.ASPECT, state.TRAINED, state.AMONG, state.AXIS), method="architecture",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import vizapp
-from tests.ui.conftest import Open, sentences, shown, went_well
+from tests.ui.conftest import Open, chosen, sentences, shown, went_well
 from tests.ui.test_projection_page import words
-from vizapp.ui import compared
+from vizapp.ui import compared, downloads
 
 DIGITS = "vizapp/lenet5-digits"
 
@@ -62,6 +63,46 @@ def test_units_are_matched_over_a_folder_when_asked(open_app: Open, tmp_path: Pa
     table = app.dataframe[0].value
     assert (table["correlation"] > 0.999).all(), "a network matches itself"
     assert "Over 6 of 6" in words(app)
+
+
+def test_the_layers_to_match_are_in_the_address_and_go_with_their_network(open_app: Open) -> None:
+    app = open_app("compare", other=DIGITS, match="features.0", match2="features.4")
+    assert went_well(app)
+    assert [app.selectbox(key=f"compare.layer.{n}").value for n in (0, 1)] == ["features.0", "features.4"]
+    app.selectbox(key="compare.layer.1").set_value("features.1").run()
+    assert chosen(app, "match2") == "features.1"
+    app.selectbox(key="compare.network").set_value("vizapp/resnet20-cifar").run()
+    assert "match2" not in app.query_params
+    assert chosen(app, "match") == "features.0"
+    assert app.selectbox(key="compare.layer.1").value == "layer1.0.relu"
+
+
+def test_a_layer_that_is_not_there_is_told(open_app: Open) -> None:
+    app = open_app("compare", other=DIGITS, match2="features.99")
+    assert went_well(app)
+    assert "features.99" in sentences(app)
+    assert app.selectbox(key="compare.layer.1").value == app.selectbox(key="compare.layer.0").value
+
+
+def test_everything_shown_can_be_taken_away(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        downloads, "row", lambda key, name, pictures, arrays: given.update(name=name, pictures=pictures, arrays=arrays)
+    )
+    assert went_well(open_app("compare", other=DIGITS))
+    assert given["name"].startswith("compare-vizapp-lenet5-digits-vizapp-lenet5-digits")
+    assert list(given["pictures"]) == [
+        "Filters first", "Filters second", "Projections first", "Projections second", "Occlusion first", "Occlusion second",
+        "Difference",
+    ]  # fmt: skip
+    arrays, network = given["arrays"], vizapp.load(DIGITS)
+    np.testing.assert_array_equal(
+        arrays["first_filters_kernels"],
+        vizapp.ask("filters", network, unit=vizapp.Unit("features.0", 0)).arrays["kernels"],
+    )
+    assert not np.array_equal(arrays["first_filters_kernels"], arrays["second_filters_kernels"])
+    assert arrays["first_answer_probabilities"].argmax() == 0
+    assert arrays["difference"].shape == arrays["first_occlusion_probability"].shape
 
 
 def test_a_folder_that_is_not_there_is_told(open_app: Open, tmp_path: Path) -> None:

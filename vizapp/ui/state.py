@@ -101,6 +101,8 @@ PLACE = Choice("place", None, _cell)  # a cell of the dense map
 TINT = Choice("tint", "labels", _one_of("labels", "class"))
 OTHER = Choice("other", "vizapp/zfnet-mini")  # what the network is compared with
 OTHER_WEIGHTS = Choice("other_weights", "random", _one_of("published", "random", "file"))
+MATCH = Choice("match", None)  # the layers whose units are matched; None: what suits the network
+SECOND_MATCH = Choice("match2", None)
 ASPECT = Choice("aspect", "table", _one_of("table", "drawing", "comparison"))
 TRAINED = Choice("trained", "ImageNet", _one_of("ImageNet", "CIFAR-10"))
 AMONG = Choice("among", "classic", _one_of("classic", "all"))
@@ -110,8 +112,9 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 CHOICES = {choice.name: choice for choice in list(globals().values()) if isinstance(choice, Choice)}
 del CHOICES[DEVICE.name]
 _LETS_GO = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE),
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH),
     LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
+    OTHER: (SECOND_MATCH,),
 }  # fmt: skip
 
 # Plain keys without a place in addresses.

@@ -39,15 +39,24 @@ def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tupl
 
 def site(network: Network, sites: tuple[Site, ...]) -> Site:
     """The chosen layer; the first rectified map when none is chosen or the network has no such layer."""
-    name = state.get(state.LAYER)
-    if name is not None:
-        try:
-            return network.site(name)
-        except VizError as error:
-            notices.sorry(f"{error} Showing another layer.")
-            state.put(state.LAYER, None)
+    found = named(network, state.LAYER)
+    if found is not None:
+        return found
     rectified = (site for site in sites if site.is_map and site.kind == "activation")
     return next(rectified, next((site for site in sites if site.is_map), sites[0]))
+
+
+def named(network: Network, choice: state.Choice) -> Site | None:
+    """The layer that was chosen; None when none is, or (with a sentence) when the network has no such layer."""
+    name = state.get(choice)
+    if name is None:
+        return None
+    try:
+        return network.site(name)
+    except VizError as error:
+        notices.sorry(f"{error} Showing another layer.")
+        state.put(choice, None)
+        return None
 
 
 def draw_network(page: str, sites: tuple[Site, ...], site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.sites import Unit
-from vizapp.media.drawing import signed
+from vizapp.media.drawing import sheet, signed
 from vizapp.ui import (
     answers,
     charts,
     compared,
+    downloads,
     frame,
     kernel_sheets,
     maps,
@@ -32,7 +34,23 @@ if TYPE_CHECKING:
     from vizapp.ui.compared import Pair
 
 _PARTS = {"patch": "Patch", "whole": "Whole"}
+_WHO = ("first", "second")
 _CLASSES = 5
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What is shown, to take with you: pictures by title, arrays by name."""
+
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, number: int, what: str, result: Result, picture: np.ndarray | None = None) -> None:
+        """An answer of one of the two networks, and how it is drawn."""
+        who = _WHO[number]
+        self.arrays.update({f"{who}_{what}_{name}": array for name, array in result.arrays.items()})
+        if picture is not None:
+            self.pictures[f"{what.capitalize()} {who}"] = picture
 
 
 def page() -> None:
@@ -48,13 +66,16 @@ def page() -> None:
     pair, picture = (asked[0], second), asked[1]
     if pair[0].digest == pair[1].digest:
         notices.hint("These are the same network with the same weights: choose another, or other weights.")
+    taken = _Taken()
     _names(pair)
-    _filters(pair)
-    _projections(pair, picture)
-    _answers(pair, picture)
+    _filters(pair, taken)
+    _projections(pair, picture, taken)
+    _answers(pair, picture, taken)
     if compared.has_occlusion():
-        _occlusion(pair, picture)
-    _matches(pair)
+        _occlusion(pair, picture, taken)
+    _matches(pair, taken)
+    name = downloads.file_name("compare", *(network.name for network in pair), picture.name)
+    downloads.row("compare", name, taken.pictures, taken.arrays)
 
 
 def _side_by_side() -> list[Any]:
@@ -74,7 +95,7 @@ def _names(pair: Pair) -> None:
 # Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters
 
 
-def _filters(pair: Pair) -> None:
+def _filters(pair: Pair, taken: _Taken) -> None:
     notices.head("First-layer filters")
     results: list[Result | None] = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
@@ -88,6 +109,7 @@ def _filters(pair: Pair) -> None:
                 component("sheet")(key=f"compare.filters.{number}", data=data)
                 st.markdown(notices.escaped(result.facts["diagnosis"]))
                 st.caption(notices.escaped(_counts(result)))
+                taken.add(number, "filters", result, result.panels[0].pixels)
             results.append(result)
     found = [result for result in results if result is not None and "bands" in result.facts]
     if len(found) == 2:
@@ -111,7 +133,7 @@ def _counts(result: Result) -> str:
 # Fig. 6 (d) and (e): second-layer projections
 
 
-def _projections(pair: Pair, picture: Picture) -> None:
+def _projections(pair: Pair, picture: Picture, taken: _Taken) -> None:
     notices.head("Second layer: the nine strongest units, sent down to the pixels")
     units.switch(state.PART, _PARTS, "compare.part")
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
@@ -125,10 +147,11 @@ def _projections(pair: Pair, picture: Picture) -> None:
                 _, down = projected.tiles(network.seen(picture), result, state.get(state.PART))
                 data = projected.grid_data(down, result, None, (), f"Nine units of {site}")
                 component("sheet")(key=f"compare.projections.{number}", data=data)
+                taken.add(number, "projections", result, sheet(down, 3, gap=4))
                 notices.hint(f"{site}. Each has a scale of its own; mid-grey is zero.")
 
 
-def _answers(pair: Pair, picture: Picture) -> None:
+def _answers(pair: Pair, picture: Picture, taken: _Taken) -> None:
     notices.head("Answers")
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
@@ -139,9 +162,10 @@ def _answers(pair: Pair, picture: Picture) -> None:
                     for r in result.table
                 ]
                 component("bars")(key=f"compare.bars.{number}", data={"rows": rows})
+                taken.add(number, "answer", result)
 
 
-def _occlusion(pair: Pair, picture: Picture) -> None:
+def _occlusion(pair: Pair, picture: Picture, taken: _Taken) -> None:
     notices.head("Occlusion: probability of the answer where a square hides the picture")
     found = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
@@ -154,14 +178,15 @@ def _occlusion(pair: Pair, picture: Picture) -> None:
                 clean = float(result.arrays["clean_probability"])
                 st.caption(f"Unhidden {clean:.1%}, hidden {float(values.min()):.1%} to {float(values.max()):.1%}")
                 found.append((values, clean))
+                taken.add(number, "occlusion", result, pixels)
     if len(found) == 2:
         difference = compared.difference(*found)
         scale = float(np.abs(difference).max(initial=0))
+        pixels = signed(difference, scale).repeat(8, 0).repeat(8, 1)
+        taken.arrays["difference"], taken.pictures["Difference"] = difference, pixels
         left, right = _side_by_side()
         with left:
-            data = maps.photo_data(
-                signed(difference, scale).repeat(8, 0).repeat(8, 1), "Difference of the occlusion maps"
-            )
+            data = maps.photo_data(pixels, "Difference of the occlusion maps")
             component("map")(key="compare.difference", data=data)
         with right:
             st.caption(
@@ -170,19 +195,20 @@ def _occlusion(pair: Pair, picture: Picture) -> None:
             )
 
 
-def _matches(pair: Pair) -> None:
+def _matches(pair: Pair, taken: _Taken) -> None:
     notices.head("Matching units")
     sites: list[str] = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
+            choice = (state.MATCH, state.SECOND_MATCH)[number]
             names = [site.name for site in networks.sites(network)]
-            preferred = compared.second_layer(network)
+            chosen = units.named(network, choice)
+            name = chosen.name if chosen is not None else compared.second_layer(network) or names[0]
             sites.append(
                 st.selectbox(
-                    f"Layer of the {('first', 'second')[number]}", names, key=f"compare.layer.{number}",
-                    index=names.index(preferred) if preferred in names else 0,
+                    f"Layer of the {_WHO[number]}", names, **state.shows(choice, f"compare.layer.{number}", name)
                 )
-            )  # fmt: skip
+            )
     path = st.text_input(
         "Path of a folder of pictures on this machine", key="compare.folder", persist_state="session"
     ).strip()
@@ -193,6 +219,7 @@ def _matches(pair: Pair) -> None:
         return
     result = compared.matched(pair, (sites[0], sites[1]), path)
     if result is not None:
+        taken.arrays.update(result.arrays)
         table = pd.DataFrame(result.table)
         st.dataframe(
             table, hide_index=True, height=320, key="compare.matches",
