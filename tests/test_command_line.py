@@ -84,6 +84,7 @@ def test_units_are_read() -> None:
         ["activations", *DIGITS, "--unit", "features.3:99"],
         ["activations", *DIGITS, "--class", "eleven"],
         ["activations", *DIGITS, "--class", "99"],
+        ["activations", *DIGITS, "--class", "²"],
         ["activations", *DIGITS, "--class", "1", "--unit", "features.3:1"],
         ["sites", "nothing"],
     ],

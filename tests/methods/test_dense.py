@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 import vizapp
 from tests.networks import Branching, seeded
@@ -152,6 +153,19 @@ def test_the_label_map_is_drawn_where_the_crops_centres_are(lenet: Network) -> N
     assert (rows[0], rows[-1], columns[0], columns[-1]) == (12, 12 + 36 - 1, 12, 12 + 56 - 1)
 
 
+def test_a_network_that_passes_rows_faster_than_columns() -> None:
+    module = seeded(nn.Sequential(nn.Conv2d(3, 6, 3, (4, 2)), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 4 * 7, 5)))
+    own, picture = vizapp.wrap(module, input_size=(3, 16, 16), categories=CLASSES), photo(33, 29)
+    result = vizapp.ask("dense", own, picture)
+    boxes = result.arrays["boxes"]
+    assert boxes[1, 1].tolist() == [4, 2, 20, 18]
+    assert boxes.shape == (5, 7, 4)
+    expected = crop_scores(own, picture.pixels, boxes)
+    np.testing.assert_allclose(result.arrays["scores"].transpose(1, 2, 0), expected, rtol=1e-4, atol=1e-4)
+    assert "2 × 4 pixels apart" in result.facts["map"]
+    assert "but for rounding" in result.facts["padding error"]
+
+
 def test_progress_and_leaving(network: Network) -> None:
     shares: list[float] = []
     vizapp.ask("dense", network, photo(70, 90), tick=shares.append, scales=2, flips=True)
@@ -166,6 +180,7 @@ def test_progress_and_leaving(network: Network) -> None:
         ({"stride": 3}, "stride is '3'; the map of .* can have \"native\" \\(4\\) or one of 2, 1 pixels."),
         ({"stride": 8}, "stride is '8'"),
         ({"stride": "fine"}, "stride is 'fine'"),
+        ({"stride": "²"}, "stride is '²'"),
         ({"stride": 0}, "stride is '0'"),
         ({"zoom": 0.4}, "smaller than the 32 × 32"),
         ({"input": "crop", "scales": 2}, 'take input="photo"'),

@@ -221,7 +221,7 @@ class _Watch(FieldTrace):
         oblong = before[0] != before[1] or after[0] != after[1]
         if pads or (strided and (oblong or known.operation not in _WINDOWED or _loose(known))):
             self._blocked = known.number
-        elif strided:
+        elif strided and before[0] and after[0]:
             self._strided[known.number] = Strided(after[0] // before[0], after[0])
 
     # ---------------------------------------------------------------------------------------------------- the plan
@@ -275,12 +275,9 @@ def _regular(found: Field) -> bool:
     return all(span.axis is not None and span.step is not None and span.size is not None for span in spans)
 
 
-def _steps(found: Field) -> tuple[int, int]:
-    """Input pixels between cells, down and across, of a regular map."""
-    rows, columns = found.rows.step, found.columns.step
-    assert rows is not None
-    assert columns is not None
-    return rows, columns
+def _steps(found: Field) -> tuple[int | None, int | None]:
+    """Input pixels between cells, down and across; None where they are not at a fixed distance."""
+    return found.rows.step, found.columns.step
 
 
 def _widened(span: Span, window: int) -> Span:
