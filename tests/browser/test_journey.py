@@ -193,6 +193,14 @@ VIEWS = {
     "occlusion": "occlusion?picture=rocket&position=8,11",
     "occlusion-two": "occlusion?picture2=chelsea&network2=vizapp/lenet5-digits&window=20",
     "occlusion-drawn": "occlusion?way=hand&network=vizapp/lenet5-digits",
+    "dense": "dense?picture=rocket",
+    "dense-digits": "dense?network=vizapp/lenet5-digits&picture=camera&dense.zoom=0.25&place=8,9",
+    "filters": "filters?layer=features.conv1",
+    "compare": "compare?network=vizapp/lenet5-digits&other=vizapp/lenet5-digits",
+    "compare-other": "compare?other_weights=random",
+    "architecture": "architecture",
+    "architecture-drawing": "architecture?aspect=drawing",
+    "architecture-comparison": "architecture?aspect=comparison",
     "about": "about",
 }
 
@@ -205,7 +213,7 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
     page = _page(browser, width, 1300 if width > 1000 else 1900, scheme)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
-    if view not in {"about", "predict", "gallery"}:
+    if view not in {"about", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:
         page.locator('[data-testid="stDownloadButton"]').first.wait_for()
     _settle(page)
     page.wait_for_timeout(700)

@@ -68,6 +68,15 @@ def test_a_blob_has_no_orientation_and_nothing_has_no_frequency() -> None:
     assert np.isnan(gratings(np.ones((3, 4, 1, 1))).frequency).all()
 
 
+@pytest.mark.parametrize(("ratio", "blob"), [(1.1, True), (0.9, False)])
+def test_a_blob_is_what_has_more_constant_than_varying_energy(ratio: float, blob: bool) -> None:
+    wave = grating(7, 0.3, 30, 0.5)[0]
+    wave -= wave.mean()
+    found = gratings((wave + np.sqrt(ratio * (wave**2).mean()))[None, None])
+    assert (found.frequency[0] == 0) == blob
+    assert blob or found.frequency[0] == pytest.approx(0.3, rel=0.05)
+
+
 def test_a_kernel_of_one_row_varies_along_it_alone() -> None:
     kernel = np.cos(2 * np.pi * 0.2 * np.arange(7))[None, None, None]
     found = gratings(kernel)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks import Branching, Detectors, seeded
+from vizapp.engine import ideal
 from vizapp.engine.canvas import Canvas, seed_of
-from vizapp.engine.ideal import Ascent, Ideals, Target, _likeness, maximise
+from vizapp.engine.ideal import Ascent, Ideals, Target, _likeness, _variation, maximise
 from vizapp.engine.sites import Unit, survey
 from vizapp.errors import VizError
 
@@ -157,6 +158,27 @@ def test_total_variation_and_l2_do_what_they_are_for() -> None:
     assert (pale - 0.5).square().mean() < 0.5 * (plain - 0.5).square().mean()
 
 
+@pytest.mark.parametrize("side", [15, 40])
+def test_l2_alone_decides_a_linear_units_contrast_however_little_of_the_picture_it_sees(side: int) -> None:
+    """The mean of l2 d² - d·u, with u of root mean square 1, is least at d = u / (2 l2)."""
+    canvas = Canvas(3, side, side, "pixels", False, contrast=1.0)
+    found = painted(Detectors(), [Unit("see", 0, (0, 0))], canvas, Ascent(l2=3.0))
+    inside = (found.pictures[0, :, :15, :15] - 0.5).square().mean().sqrt()
+    assert float(inside) == pytest.approx(1 / 6, rel=0.03)
+
+
+def test_total_variation_is_the_mean_difference_of_neighbours_down_and_across() -> None:
+    pictures = torch.rand(2, 3, 5, 7, dtype=torch.float64)
+    for picture, found in zip(pictures, _variation(pictures), strict=True):
+        steps = [
+            abs(float(picture[c, y, x] - picture[c, y - 1, x])) for c in range(3) for y in range(1, 5) for x in range(7)
+        ]
+        steps += [
+            abs(float(picture[c, y, x] - picture[c, y, x - 1])) for c in range(3) for y in range(5) for x in range(1, 7)
+        ]
+        assert float(found) == pytest.approx(sum(steps) / picture.numel(), rel=1e-3)
+
+
 def test_contrast_is_limited_over_what_the_unit_sees() -> None:
     found = painted(Detectors(), [Unit("see", 0, (0, 0))], Canvas(3, 30, 30, contrast=0.1), Ascent(steps=64))
     inside = (found.pictures[0, :, :15, :15] - 0.5).square().mean().sqrt()
@@ -174,6 +196,48 @@ def test_the_pass_ends_at_the_layer_and_the_network_is_left_as_it_was() -> None:
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in module.parameters())
     assert not any(part._forward_hooks or part._backward_hooks for part in module.modules())
+
+
+def test_unfinished_pictures_are_those_after_as_many_steps_as_told() -> None:
+    module = Detectors()
+    found = painted(module, [Unit("see", 0)], Canvas(3, 15, 15), Ascent(steps=20, stages=5))
+    assert found.stage_steps == (4, 8, 12, 16)
+    with torch.no_grad():
+        reached = [float(module.see((stage - 0.5) / 0.25)[0, 0, 0, 0]) for stage in found.stages]
+    assert reached == pytest.approx([float(found.curve[steps, 0]) for steps in found.stage_steps], rel=1e-4)
+
+
+def test_units_are_painted_together_and_in_parts_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(Detectors):
+        def forward(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
+            return super().forward(x)
+
+    sizes: list[int] = []
+    shares: list[float] = []
+    module = Counting()
+    units = [Unit("see", 0), Unit("see", 1)]
+    together = painted(module, units, Canvas(3, 15, 15), Ascent(steps=7))
+    assert set(sizes[1:]) == {2}, "the first pass finds the layers"
+    sizes.clear()
+    monkeypatch.setitem(ideal._BEST_CHUNK, "cpu", 1)
+    apart = painted(module, units, Canvas(3, 15, 15), Ascent(steps=7), tick=shares.append)
+    assert set(sizes) == {1}
+    assert shares == pytest.approx([(i + 1) / 14 for i in range(14)])
+    torch.testing.assert_close(apart.pictures, together.pictures, atol=1e-3, rtol=0)
+
+
+def test_a_network_may_write_into_its_input() -> None:
+    class Writing(Detectors):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
+    found = []
+    for module in (Writing(), Detectors()):
+        sites = survey(module, torch.zeros(1, 3, 15, 15))
+        target = [Target(Unit("see", 0))]
+        found.append(maximise(module, lambda p: p, target, sites, Canvas(3, 15, 15), Ascent(steps=5)).activations)
+    assert float(found[0]) > float(found[1]) > 0
 
 
 def test_progress_is_told_and_leaving_passes_through() -> None:
@@ -210,6 +274,7 @@ def test_the_spectrum_of_noise_falls_with_the_frequency(height: int, width: int)
     row, column = 1, 2  # an inner frequency, of which no mirror image is in the half spectrum
     radius = ((row / height) ** 2 + (column / width) ** 2) ** 0.5
     torch.testing.assert_close(found[:, row, column], raw[:, row, column] / radius)
+    torch.testing.assert_close(found[:, 0, 0].real, raw[:, 0, 0].real * max(height, width))
 
 
 def test_movements_are_those_of_plain_geometry() -> None:
@@ -218,6 +283,9 @@ def test_movements_are_those_of_plain_geometry() -> None:
     draws = torch.tensor([[0, 0, 1.0, 0], [0, 0, 0, -1.0], [0, 0, 0, 0], [0, 0, 2 / 3, 1 / 3]], dtype=torch.float64)
     moved = canvas.shaken(pictures, draws)
     torch.testing.assert_close(moved[0, :, :-3], pictures[0, :, 3:])
+    torch.testing.assert_close(moved[0, :, -3:], pictures[0, :, -3:].flip(1))  # mirrored at the edge
+    between = canvas.shaken(pictures[:1], torch.tensor([[0, 0, 0.4, -0.8]], dtype=torch.float64))  # 1.2 and -2.4 pixels
+    torch.testing.assert_close(between[0, :, :-1, 2:], pictures[0, :, 1:, :-2])
     torch.testing.assert_close(moved[1, :, :, 3:], pictures[1, :, :, :-3])
     torch.testing.assert_close(moved[2], pictures[2])
     torch.testing.assert_close(moved[3, :, :-2, :-1], pictures[3, :, 2:, 1:])
@@ -228,6 +296,17 @@ def test_movements_are_those_of_plain_geometry() -> None:
     wide = Canvas(1, 20, 30, turn=90).shaken(pictures[:1], torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64))
     middle = pictures[0, 0, :, 5:25]  # what of a wide picture is in the middle square turns without being squeezed
     assert min(float((wide[0, 0, :, 5:25] - torch.rot90(middle, k)).abs().max()) for k in (1, -1)) < 1e-9
+
+
+def test_shakes_are_even_from_minus_one_to_one_and_each_pictures_own() -> None:
+    canvas = Canvas(1, 8, 8)
+    draws = canvas.shakes([5, 9], 400)
+    assert draws.shape == (400, 2, 4)
+    assert -1 <= draws.min() < -0.98
+    assert 0.98 < draws.max() <= 1
+    assert draws.mean((0, 1)).abs().max() < 0.1
+    torch.testing.assert_close(canvas.shakes([9], 400)[:, 0], draws[:, 1])
+    assert not torch.equal(draws[:, 0], draws[:, 1])
 
 
 def test_zoom_is_about_the_middle() -> None:

@@ -12,7 +12,10 @@ from torch import nn
 import vizapp
 from tests.networks import Branching, Detectors, seeded
 from tests.zoo.shared import shared
+from vizapp.engine.canvas import Canvas
+from vizapp.engine.ideal import Ascent
 from vizapp.errors import VizError
+from vizapp.methods import ideal as method
 from vizapp.zoo.network import Network
 
 
@@ -122,6 +125,50 @@ def test_what_cannot_be_read_is_told(network, params: dict[str, str], sentence: 
     with pytest.raises(VizError) as caught:
         vizapp.ask("ideal", network, unit=vizapp.Unit("head", 0), steps=1, **params)
     assert sentence in str(caught.value)
+
+
+def test_every_parameter_reaches_its_place(network, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reached(Exception):
+        pass
+
+    def reach(module, normalise, targets, sites, canvas, ascent, *rest):  # type: ignore[no-untyped-def]
+        raise Reached(targets, canvas, ascent, normalise(torch.full((1, 3, 2, 2), 0.5)))
+
+    monkeypatch.setattr(method, "maximise", reach)
+    asked = {
+        "steps": 9, "rate": 0.3, "extent": "cell", "restarts": 2, "diversity": 0.7, "variation": 0.1, "l2": 0.2, "seed": 11,
+        "size": 60, "parameters": "pixels", "colours": "plain", "contrast": 0.4, "jitter": 0.5, "zoom": 0.25, "turn": 20.0,
+    }  # fmt: skip
+    with pytest.raises(Reached) as caught:
+        vizapp.ask("ideal", network, unit=vizapp.Unit("stem", 0), channels="0, 3", **asked)
+    targets, canvas, ascent, grey = caught.value.args
+    assert [target.unit.channel for target in targets] == [0, 3]
+    assert ascent == Ascent(9, 0.3, "cell", 2, 0.7, 0.1, 0.2, 11)
+    assert canvas == Canvas(3, 60, 60, "pixels", False, 0.4, 0.5 * 5, 0.25, 20.0), "the stem sees 5 pixels"
+    how = network.preprocessing
+    expected = [(0.5 - mean) / std for mean, std in zip(how.mean, how.std, strict=True)]
+    assert grey[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_field_of_a_cell_at_the_edge_ends_there(network) -> None:
+    found = vizapp.ask("ideal", network, unit=vizapp.Unit("stem", 0, (0, 0)), steps=1).arrays["field"]
+    assert found[:2].tolist() == [0, 0]
+    assert (found[2:] > 0).all()
+    middle = vizapp.ask("ideal", network, unit=vizapp.Unit("stem", 0), extent="cell", steps=1, size=48).arrays["field"]
+    assert middle.tolist() == [22, 22, 27, 27]  # of a 5 × 5 window at a stride of 2 about cell 12,12
+
+
+def test_a_dead_unit_is_told() -> None:
+    module = Detectors()
+    module.see.weight.zero_()
+    module.see.bias.fill_(-1.0)
+    own = vizapp.wrap(module, input_size=(3, 40, 40))
+    result = vizapp.ask("ideal", own, unit=vizapp.Unit("relu", 0), steps=3)
+    assert result.facts["silent"].startswith("1 of 1 pictures do not wake their unit")
+
+
+def test_terms_of_one_channel_in_a_direction_are_added() -> None:
+    assert method.read_direction("3:1, 7:-0.5, 3:0.5") == ((3, 1.5), (7, -0.5))
 
 
 def test_a_direction_is_named_by_its_terms(network) -> None:
