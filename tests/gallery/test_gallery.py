@@ -324,6 +324,25 @@ def test_a_field_alone_is_projected_where_nothing_pads() -> None:
     )
 
 
+@pytest.mark.parametrize("pool", [torch.nn.AdaptiveMaxPool2d(5), torch.nn.AdaptiveAvgPool2d(5)])
+def test_behind_an_adaptive_pool_no_field_is_projected_alone(tmp_path, pool: torch.nn.Module) -> None:
+    """On the field alone, 8 × 8 pixels, the pool of five cells would have windows of other sizes."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), pool).eval()
+    net = vizapp.wrap(module, input_size=(3, 32, 32), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    source = vizapp.open_folder("samples")
+    result = vizapp.ask("gallery", net, folder=source, sites="all", top=2, out=str(tmp_path))
+    found = open_gallery(result.facts["folder"])
+    for site in ("0", "2"):
+        rows = pd.concat([found.rows(site, channel) for channel in range(4)], ignore_index=True)
+        down = top_projections(net, source, rows, ProjectionParams(), Job()).arrays
+        np.testing.assert_allclose(down["activation"], rows["activation"], rtol=1e-5)
+        for number, row in enumerate(rows.itertuples()):
+            unit = vizapp.Unit(site, int(row.channel), (int(row.row), int(row.column)))
+            single = vizapp.ask("projection", net, source.open(int(row.picture)), unit=unit)
+            np.testing.assert_allclose(down["projection"][number], single.arrays["projection"], atol=1e-5)
+
+
 def test_statistics_of_units_that_are_known_by_hand(tmp_path) -> None:
     """Three units of pictures that are one grey g each: g, -1 (dead), 1 + g (always on)."""
     from tests.media.files import saved

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vizapp.engine.fields import fields
+from vizapp.engine.fields import FieldTrace
 from vizapp.engine.project import Certificate, project
 from vizapp.engine.rules import Rule
 from vizapp.engine.sites import Unit
 from vizapp.engine.spans import Field
+from vizapp.engine.tap import first_tensor, operation_name
 from vizapp.gallery.reader import crop
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
@@ -34,18 +36,19 @@ def top_projections(
     outside of the field; `activation` `[K]`; `field` `[K 4]` as the rows have it. `opened` as in `gallery.reader.shown`.
 
     A network runs on the rectangle that the unit sees alone where that gives the same: where no operation on the way
-    pads (the field of cell 0,0 begins at pixel 0,0, through all branches), and the rectangle lies inside of the picture.
-    Else borders of the rectangle would be seen as borders of the picture, and it runs on the whole picture, once for all
-    rows that are of this picture and layer.
+    pads (the field of cell 0,0 begins at pixel 0,0, through all branches) or has windows that depend on the picture's
+    size (adaptive pools), and the rectangle lies inside of the picture. Else borders of the rectangle would be seen as
+    borders of the picture, and it runs on the whole picture, once for all rows that are of this picture and layer.
     """
-    known = fields(network.module, _blank(network)) if len(rows) else {}
+    known = unresized_fields(network.module, _blank(network)) if len(rows) else {}
     size = network.input_size[1:]
     rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
     groups: dict[tuple[object, ...], list[_Start]] = {}
     for number, row in enumerate(rows.itertuples()):
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
         site, picture = network.site(str(row.site)), int(row.picture)
-        alone = is_exact_alone(known[site.name], box, size) and params.extent == "cell"
+        field = known.get(site.name)
+        alone = field is not None and is_exact_alone(field, box, size) and params.extent == "cell"
         cell = ((0, 0) if alone else (int(row.row), int(row.column))) if site.is_map else None
         start = _Start(number, Unit(site.name, int(row.channel), cell), picture, box if alone else None)
         groups.setdefault((site.name, picture, start.box), []).append(start)
@@ -78,6 +81,30 @@ class _Start:
     unit: Unit
     picture: int
     box: Box | None
+
+
+def unresized_fields(module: nn.Module, batch: Tensor) -> dict[str, Field]:
+    """The receptive fields, by site name, of all operations before the first whose windows depend on the input's size.
+
+    Those are adaptive pools; but for global ones, behind which every cell sees the whole input anyway.
+    """
+    found: dict[str, Field] = {}
+
+    class Collect(FieldTrace):
+        resized = False
+
+        def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is None or (field := self.of(tensor)) is None:
+                return
+            self.resized |= operation_name(function).startswith("adaptive_") and tensor.shape[-2:] != (1, 1)
+            if not self.resized:
+                found[name] = field
+
+    batch = batch.clone()
+    with torch.no_grad(), Collect(module, batch):
+        module(batch)
+    return found
 
 
 def is_exact_alone(field: Field, box: Box, size: tuple[int, int]) -> bool:
