@@ -195,7 +195,6 @@ def test_a_data_set_on_the_disk_is_read_with_its_classes(tmp_path, monkeypatch: 
 
     datasets._dataset.cache_clear()
     monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
-    folder = tmp_path / "datasets" / "mnist" / "MNIST" / "raw"
     folder = tmp_path / "datasets" / "MNIST" / "raw"
     folder.mkdir(parents=True)
     pixels = noise(28, 28)[None, :, :, 0].repeat(3, 0)
@@ -203,6 +202,11 @@ def test_a_data_set_on_the_disk_is_read_with_its_classes(tmp_path, monkeypatch: 
         head = (0x803).to_bytes(4) + (3).to_bytes(4) + (28).to_bytes(4) * 2
         (folder / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
         (folder / f"{part}-labels-idx1-ubyte").write_bytes((0x801).to_bytes(4) + (3).to_bytes(4) + bytes([7, 1, 7]))
+    assert [datasets.is_here(f"torchvision/{name}") for name in ("mnist", "MNIST:train", "CIFAR10")] == [
+        True,
+        True,
+        False,
+    ]
     source = open_folder("torchvision/MNIST")
     assert [label[0] for label in source.labels if label] == ["7", "1", "7"]
     assert len(source.classes) == 10

@@ -88,6 +88,20 @@ def open_dataset(text: str) -> Dataset:
     return Dataset(Path("torchvision") / name, labels, classes, part)
 
 
+def is_here(text: str) -> bool:
+    """Whether the data set that `open_dataset` takes can be opened without downloading anything; true of wrong names."""
+    asked, _, part = text.partition("/")[2].partition(":")
+    name = {known.lower(): known for known in NAMES}.get(asked.strip().lower())
+    part = part.strip().lower() or "test"
+    if name is None or part not in {"train", "test"}:
+        return True  # there is nothing to download either: opening it tells what is wrong
+    try:
+        _dataset(name, part, False)
+    except _MISSING:
+        return False
+    return True
+
+
 def _targets(found: Any) -> list[int]:
     """The class of each picture, where the data set knows them without decoding."""
     for name in ("targets", "labels", "_labels", "y"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -57,10 +57,15 @@ class Source(ABC):
         """What changes when the picture is replaced, without reading it; empty where that cannot happen."""
         return ""
 
-    def listing(self) -> str:
-        """A digest (sha256 hex) of the pictures' order, names, labels and stamps; no picture is read."""
+    def listing(self, tick: Callable[[float], None] | None = None) -> str:
+        """A digest (sha256 hex) of the pictures' order, names, labels and stamps; no picture is read.
+
+        `tick` is called with the share that is done, every thousand pictures.
+        """
         answer = hashlib.sha256()
         for index in range(len(self)):
+            if tick is not None and index % 1000 == 0:
+                tick(index / len(self))
             row = (self.path(index), self.labels[index], self.stamp(index))
             answer.update(repr(row).encode("utf-8", "surrogateescape") + b"\n")
         return answer.hexdigest()

@@ -69,8 +69,34 @@ def choose(network: Network) -> Collection | None:
         if more is not None:
             more(text if kind(text) == shown else "")
     if shown != kind(text):
+        if shown == "dataset":
+            notices.hint("Choose one and open it. It is downloaded into the cache folder if it is not there.")
+        return None
+    if shown == "dataset" and not _may_be_opened(text):
         return None
     return _listed(text)
+
+
+def _may_be_opened(text: str) -> bool:
+    """Whether the data set is here or the person wants it downloaded; a link alone downloads nothing."""
+    from vizapp.media.datasets import is_here
+
+    agreed = st.session_state.setdefault(state.AGREED, set())
+    if text in agreed or is_here(text):
+        agreed.add(text)
+        return True
+    notices.hint("This data set is not on this machine yet. It is downloaded once, into the cache folder.")
+    st.button(
+        "Download", key="gallery.download", type="primary", icon=":material/download:", on_click=_take_dataset,
+        args=(text,),
+    )  # fmt: skip
+    return False
+
+
+def _take_dataset(text: str) -> None:
+    """The person opens a data set, and has it downloaded if it is not there."""
+    st.session_state.setdefault(state.AGREED, set()).add(text)
+    _take(text)
 
 
 def _take_kind() -> None:
@@ -141,7 +167,7 @@ def _dataset(text: str) -> None:
     wanted = f"{_DATASET}{picked}" + (":train" if which == "train" else "")
     if wanted != text:
         st.button(
-            "Open", key="gallery.open_dataset", on_click=_take, args=(wanted,),
+            "Open", key="gallery.open_dataset", on_click=_take_dataset, args=(wanted,),
             help="Downloaded into the cache folder if it is not there.",
         )  # fmt: skip
 
@@ -157,7 +183,7 @@ def _listed(text: str) -> Collection | None:
 
     def work(tick: Tick) -> Collection:
         source = _open(text)
-        return Collection(text, source, source.listing())
+        return Collection(text, source, source.listing(tick))
 
     return answers.compute(
         ("collection", text, stamp, str(st.session_state.get(state.READ, 0))), work,

@@ -128,6 +128,7 @@ CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked
 _PERSON = "person"  # tells one session from another, and nothing else
 KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
 UPLOAD = "data.upload"  # the uploaded file that became the data
+AGREED = "data.agreed"  # names of data sets that may be downloaded
 READ = "data.read"  # how often the person had the data listed anew
 PASSES = "gallery.passes"  # the galleries that this session wants to be built
 SECOND_ORIGIN = "occlusion.second"  # of the picture that was kept to compare others with; as ORIGIN
