@@ -290,6 +290,38 @@ def test_data_that_is_not_there_is_told(open_app: Open, data: str, told: str) ->
     assert went_well(app)
 
 
+def test_a_link_to_a_data_set_that_is_not_here_asks_before_it_is_downloaded(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import CIFAR10
+
+    asked = list[str]()
+
+    def refuse(data: CIFAR10) -> None:
+        asked.append(str(data.root))
+        raise OSError("no network")
+
+    monkeypatch.setattr(CIFAR10, "download", refuse)
+    app = open_app("gallery", data="torchvision/CIFAR10")
+    assert went_well(app)
+    assert not asked
+    assert "not on this machine yet" in words(app)
+    app.button(key="gallery.download").click().run()
+    assert len(asked) == 1
+    assert "could not be downloaded" in sentences(app)
+
+
+def test_scores_below_zero_have_top_pictures_too(open_app: Open, pictures: Path, network: Network) -> None:
+    found = built(network, str(pictures), ("classifier.4",))
+    units = found.units
+    units.loc[units["channel"] == 3, ["dead", "maximum"]] = (True, -1.0)
+    assert len(topmost.rows_of(found, "classifier.4", 3)) == 9
+    assert ranking.shares(found, "classifier.4", "two")[3] > 0
+    units.loc[units["channel"] == 3, ["zero_pictures", "maximum"]] = (1.0, 0.0)
+    assert len(topmost.rows_of(found, "classifier.4", 3)) == 0
+    assert ranking.shares(found, "classifier.4", "two")[3] == 0
+
+
 def test_an_uploaded_zip_file_has_a_link(open_app: Open, pictures: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -36,9 +36,10 @@ def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | Non
 
 
 def shares(found: Gallery, site: str, group: str) -> np.ndarray:
-    """Which part of each unit's top pictures are of a class: float `[channels]`, from 0 to 1; 0 for dead units."""
+    """Which part of each unit's top pictures are of a class: float `[channels]`, from 0 to 1; 0 for silent units."""
     rows, units = found.rows(site), found.units_of(site)
     channels = rows["channel"].to_numpy()
     all_of_them = np.bincount(channels, minlength=len(units))
     of_class = np.bincount(channels[(rows["label"] == group).to_numpy(bool)], minlength=len(units))
-    return np.where(units["dead"].to_numpy(bool), 0.0, of_class / np.maximum(all_of_them, 1))
+    silent = units["dead"].to_numpy(bool) & (units["zero_pictures"].to_numpy() == 1)
+    return np.where(silent, 0.0, of_class / np.maximum(all_of_them, 1))

@@ -76,10 +76,15 @@ def made_small(values: np.ndarray, largest: int) -> np.ndarray:
     return values[: rows * side, : columns * side].reshape(rows, side, columns, side, 3).mean((1, 3))
 
 
+def is_silent(unit: pd.Series) -> bool:
+    """Whether the unit is zero everywhere, so that its top pictures mean nothing. Scores below zero do have an order."""
+    return bool(unit["dead"]) and float(unit["zero_pictures"]) == 1
+
+
 def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
-    """The rows of a unit that are shown; none of a dead unit, whose top pictures mean nothing."""
+    """The rows of a unit that are shown; none of a silent unit."""
     rows = found.rows(site, channel)[:NINE]
-    return rows[:0] if bool(found.unit(site, channel)["dead"]) else rows
+    return rows[:0] if is_silent(found.unit(site, channel)) else rows
 
 
 def look(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Looked]:

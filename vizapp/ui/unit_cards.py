@@ -68,13 +68,13 @@ def _card(
         "note": _note(found, site, channel, unit),
         "patches": topmost.drawn(asked, found, site.name, channel, looked),
         "down": topmost.drawn(asked, found, site.name, channel, down) if down is not None else None,
-        "empty": "Dead: no picture brings it above zero" if unit["dead"] else "No picture",
+        "empty": "Dead: no picture moves it from zero" if topmost.is_silent(unit) else "No picture",
     }
 
 
 def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
     """What a card says beside its title: the most frequent class of the top pictures, else the strength."""
-    if unit["dead"]:
+    if topmost.is_silent(unit):
         return "dead"
     mix = found.classes(site.name, channel)
     name = state.get(state.GROUP) or next(iter(mix), None)
@@ -87,8 +87,13 @@ def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
 def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
     """How many units there are, and how many of them are dead."""
     table = found.units_of(site.name)
-    dead, always = int(table["dead"].sum()), int(table["always_on"].sum())
-    told = [notices.plural(len(table), "unit"), f"{dead} dead" if dead else "", f"{always} always on" if always else ""]
+    silent = sum(topmost.is_silent(unit) for _, unit in table.iterrows())
+    below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
+    counts = {"dead": silent, "never above zero": below, "always on": always}
+    told = [
+        notices.plural(len(table), "unit"),
+        *(f"{count} {words}" if count else "" for words, count in counts.items()),
+    ]
     sentence = ", ".join(part for part in told if part) + "."
     group = state.get(state.GROUP)
     if group is not None:

@@ -37,8 +37,8 @@ def draw(asked: Wanted, found: Gallery, site: Site, channel: int, order: np.ndar
     pictures: dict[str, np.ndarray] = {}
     if looked.shown:
         pictures = _nines(asked, found, site, channel, looked)
-    elif unit["dead"]:
-        notices.hint("This unit is dead: no picture brings it above zero, so none stands out.")
+    elif topmost.is_silent(unit):
+        notices.hint("This unit is dead: no picture moves it from zero, so none stands out.")
     _numbers(found, site, channel, unit)
     _rows(rows)
     _downloads(asked, found, site, channel, rows, pictures)
@@ -124,7 +124,7 @@ def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
         notices.head("Numbers")
         st.html(facts_table(_facts(unit)))
     with classes:
-        if mix and not unit["dead"]:
+        if mix and not topmost.is_silent(unit):
             notices.head("Classes of the top pictures")
             total = sum(mix.values())
             shown = list(mix.items())[:_CLASSES]
@@ -135,7 +135,10 @@ def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
 
 
 def _facts(unit: pd.Series) -> dict[str, str]:
-    state_of = "dead" if unit["dead"] else "always on" if unit["always_on"] else "alive"
+    words = {
+        "dead": topmost.is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"], "alive": True,
+    }  # fmt: skip
+    state_of = next(word for word, holds in words.items() if holds)
     facts = {
         "Maximum": f"{unit['maximum']:.4g}",
         "Mean of the pictures' maxima": f"{unit['mean_maximum']:.4g}",
