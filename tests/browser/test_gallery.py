@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import keep, open_page, settle, went_well
+from tests.browser.conftest import PATIENCE, keep, open_page, settle, went_well
 
 pytestmark = pytest.mark.browser
 LONG = 240_000  # milliseconds; a pass that takes half a minute, on a busy machine
@@ -25,6 +25,21 @@ def progress(page: Any) -> int:
     """How many pictures the progress says were seen."""
     line = page.get_by_text(re.compile(r"of [\d,]+ pictures")).first.inner_text()
     return int(line.split(" of ")[0].split()[-1].replace(",", ""))
+
+
+def nine_drawn(page: Any, alike: str | None = None) -> str:
+    """The first nine as the browser draws it, as soon as it does (and as soon as it is `alike`)."""
+    canvas = page.locator(".stMain .sheet canvas").first
+    varied = """canvas => canvas.width > 0 && canvas.height > 0 && new Set(new Uint32Array(
+        canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size > 4"""
+    drawn = ""
+    for _ in range(PATIENCE // 250):
+        if canvas.count() and canvas.evaluate(varied):
+            drawn = str(canvas.evaluate("canvas => canvas.toDataURL()"))
+            if alike is None or drawn == alike:
+                break
+        page.wait_for_timeout(250)
+    return drawn
 
 
 def complete(page: Any) -> None:
@@ -77,15 +92,21 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address:
     assert rows[0].startswith("site,channel,rank,activation,picture,row,column")
     assert len(rows) == 10
     link, title = page.url, page.locator(".st-key-gallery_unit input").input_value()
-    tiles = page.locator(".stMain .sheet canvas").first.evaluate("canvas => canvas.toDataURL()")
+    tiles = nine_drawn(page)
     went_well(page)
     page.context.close()
 
     fresh = opened(browser, link)
     fresh.get_by_text("framed: what the unit sees").wait_for()
     settle(fresh)
-    assert fresh.locator(".st-key-gallery_unit input").input_value() == title
-    assert fresh.locator(".stMain .sheet canvas").first.evaluate("canvas => canvas.toDataURL()") == tiles
+    number = fresh.locator(".st-key-gallery_unit input")
+    for _ in range(PATIENCE // 250):
+        if number.input_value() == title:
+            break
+        fresh.wait_for_timeout(250)
+    assert number.input_value() == title, fresh.url
+    assert tiles
+    assert nine_drawn(fresh, tiles) == tiles
     went_well(fresh)
     fresh.context.close()
 
