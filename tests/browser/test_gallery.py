@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.conftest import PATIENCE, keep, open_page, settle, went_well
+from tests.browser.conftest import PATIENCE, downloaded, keep, open_page, settle, went_well
 
 pytestmark = pytest.mark.browser
 LONG = 240_000  # milliseconds; a pass that takes half a minute, on a busy machine
@@ -86,9 +85,7 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address:
     page.get_by_text("non-linearities between unit and pixels").wait_for()
     settle(page)
     assert page.locator(".stMain .sheet canvas").count() == 3
-    with page.expect_download() as csv:
-        page.get_by_role("button", name="Rows CSV").click()
-    rows = Path(csv.value.path()).read_text().splitlines()
+    rows = downloaded(page, "Rows CSV").read_text().splitlines()
     assert rows[0].startswith("site,channel,rank,activation,picture,row,column")
     assert len(rows) == 10
     link, title = page.url, page.locator(".st-key-gallery_unit input").input_value()

@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import keep as _keep
-from tests.browser.conftest import open_page as _page
-from tests.browser.conftest import settle as _settle
-from tests.browser.conftest import went_well as _went_well
+from tests.browser.conftest import downloaded, keep, open_page, settle, went_well
 
 pytestmark = pytest.mark.browser
 
@@ -27,7 +24,7 @@ def _photo() -> bytes:
 
 
 def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: str, browser: Any) -> None:
-    page = _page(browser)
+    page = open_page(browser)
     outside: list[str] = []
     page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else outside.append(r.url))
     page.goto(f"{address}/?network=vizapp/lenet5-digits")
@@ -43,17 +40,17 @@ def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: 
         {"name": "my photo.jpg", "mimeType": "image/jpeg", "buffer": _photo()}
     )
     page.get_by_text("my photo.jpg").first.wait_for()
-    _settle(page)
-    _went_well(page)
+    settle(page)
+    went_well(page)
 
     page.get_by_role("link", name="Feature maps").click()
     page.locator(".diagram [data-block='3']").click()
     page.locator(".diagram [data-block='3'].chosen").wait_for()
-    _settle(page)
+    settle(page)
     page.keyboard.press("ArrowRight")  # the diagram can be walked without a mouse
     page.keyboard.press("Enter")
     page.locator(".diagram [data-block='4'].chosen").wait_for()
-    _settle(page)
+    settle(page)
     sheet = page.locator(".stMain .sheet canvas")
     box = sheet.bounding_box()
     sheet.click(position={"x": box["width"] / 2, "y": 20})
@@ -64,77 +61,71 @@ def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: 
     page.wait_for_url(re.compile("cell="))
     page.locator(".picture.still").wait_for()
     page.get_by_text("Receptive field").wait_for()
-    _settle(page)
-    _went_well(page)
+    settle(page)
+    went_well(page)
 
-    with page.expect_download() as png:
-        page.get_by_role("button", name="Channel PNG").click()
-    assert Image.open(png.value.path()).format == "PNG"
-    with page.expect_download() as npz:
-        page.get_by_role("button", name="Arrays NPZ").click()
-    with np.load(npz.value.path()) as arrays:
+    assert Image.open(downloaded(page, "Channel PNG")).format == "PNG"
+    with np.load(downloaded(page, "Arrays NPZ")) as arrays:
         assert arrays["activations"].ndim == 3
-    _went_well(page)
+    went_well(page)
     assert outside == []  # nothing is fetched from anywhere else
     page.context.close()
 
 
 def test_a_unit_is_sent_down_from_a_clicked_cell_and_checked(address: str, browser: Any) -> None:
-    page = _page(browser, 1440, 1750)
+    page = open_page(browser, 1440, 1750)
     page.goto(f"{address}/feature_maps?layer=features.relu5")
     page.locator(".stMain .sheet canvas").wait_for()
     page.get_by_role("link", name="Projection").click()
     page.get_by_text("How the signal came down").wait_for()
     page.locator(".diagram [data-block='11'].chosen").wait_for()  # the layer of the page before
-    _settle(page)
+    settle(page)
     page.get_by_text("Nine strongest", exact=True).click()
     tiles = page.locator(".stMain .sheet canvas")
     tiles.nth(1).wait_for()
-    _settle(page)
+    settle(page)
     box = tiles.nth(1).bounding_box()
     tiles.nth(1).click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.5})
     page.wait_for_url(re.compile("channel="))
     pictures = page.locator(".stMain .picture.still img.photo")
     pictures.nth(3).wait_for()
-    _settle(page)
+    settle(page)
     before = pictures.nth(1).get_attribute("src")
     channel_map = page.locator(".picture:not(.still)")
     box = channel_map.bounding_box()
     channel_map.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.6})
     page.wait_for_url(re.compile("cell="))
     page.get_by_role("button", name="Strongest", exact=True).wait_for()
-    _settle(page)
+    settle(page)
     assert pictures.nth(1).get_attribute("src") != before
     page.get_by_role("button", name="Options").click()
     page.locator(".st-key-form-projection-seed").get_by_text("One", exact=True).click()
     page.wait_for_url(re.compile("projection.seed=one"))
-    _settle(page)
+    settle(page)
     assert "extended" not in page.url  # opening the options changes none of them
     assert "Options: seed one." in page.locator(".stMain").inner_text()
-    _keep(page, "projection-options")
+    keep(page, "projection-options")
     extended = page.locator(".st-key-form-projection-extended label").first
     extended.click()
     page.wait_for_url(re.compile("projection.extended=False"))
-    _settle(page)
+    settle(page)
     extended.click()
     page.wait_for_url(lambda url: "extended" not in url)
-    _settle(page)
+    settle(page)
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Compare with randomised networks").click()
     page.get_by_text("rank correlations").wait_for()
-    _settle(page)
+    settle(page)
     assert pictures.count() == 8
-    _keep(page, "projection-checked")
-    with page.expect_download() as npz:
-        page.get_by_role("button", name="Arrays NPZ").click()
-    with np.load(npz.value.path()) as arrays:
+    keep(page, "projection-checked")
+    with np.load(downloaded(page, "Arrays NPZ")) as arrays:
         assert {"deconvnet", "guided", "gradient", "field", "sanity_similarity"} <= set(arrays)
-    _went_well(page)
+    went_well(page)
     page.context.close()
 
 
 def test_a_computation_can_be_cancelled_and_asked_again(address: str, browser: Any) -> None:
-    page = _page(browser)
+    page = open_page(browser)
     page.goto(f"{address}/?network=torchvision/resnet101&weights=random&crops=multi")
     bars = page.locator(".bars li")
     cancel = page.get_by_role("button", name="Cancel")
@@ -145,23 +136,23 @@ def test_a_computation_can_be_cancelled_and_asked_again(address: str, browser: A
     assert bars.count() == 0
     page.get_by_role("button", name="Run again").click()
     bars.first.wait_for()
-    _went_well(page)
+    went_well(page)
     page.context.close()
 
 
 def test_a_network_without_class_scores_is_told_and_nothing_else_is_left(address: str, browser: Any) -> None:
-    page = _page(browser)
+    page = open_page(browser)
     page.goto(f"{address}/?network=torchvision/deeplabv3_resnet50&weights=random")
     page.locator('[data-testid="stAlert"]').wait_for()
-    _settle(page)
+    settle(page)
     assert "no class scores" in page.locator('[data-testid="stAlert"]').inner_text()
     assert page.get_by_role("button", name="Cancel").count() == 0
-    _went_well(page)
+    went_well(page)
     page.context.close()
 
 
 def test_a_file_that_is_no_picture_is_told_and_the_app_goes_on(address: str, browser: Any) -> None:
-    page = _page(browser)
+    page = open_page(browser)
     page.goto(f"{address}/?network=vizapp/lenet5-digits")
     page.locator(".bars li").first.wait_for()
     page.get_by_role("radio", name="Upload").or_(page.get_by_role("button", name="Upload", exact=True)).first.click()
@@ -171,7 +162,7 @@ def test_a_file_that_is_no_picture_is_told_and_the_app_goes_on(address: str, bro
     page.locator('[data-testid="stAlert"]').wait_for()
     assert "letter.txt" in page.locator('[data-testid="stAlert"]').inner_text()
     assert page.locator(".bars li").count() == 5
-    _went_well(page)
+    went_well(page)
     page.context.close()
 
 
@@ -210,15 +201,15 @@ VIEWS = {
 @pytest.mark.parametrize("view", VIEWS)
 def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
     """Keeps a screenshot for a person to look at; nothing may stick out sideways."""
-    page = _page(browser, width, 1300 if width > 1000 else 1900, scheme)
+    page = open_page(browser, width, 1300 if width > 1000 else 1900, scheme)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
     if view not in {"about", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:
         page.locator('[data-testid="stDownloadButton"]').first.wait_for()
-    _settle(page)
+    settle(page)
     page.wait_for_timeout(700)
-    _keep(page, f"{view}-{width}-{scheme}")
-    _went_well(page)
+    keep(page, f"{view}-{width}-{scheme}")
+    went_well(page)
     assert (
         page.evaluate("document.querySelector('.stMain').scrollWidth - document.querySelector('.stMain').clientWidth")
         <= 1

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import keep, open_page, settle, went_well
+from tests.browser.conftest import downloaded, keep, open_page, settle, went_well
 
 pytestmark = pytest.mark.browser
 
@@ -113,9 +112,7 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     assert source(page, 1) == summed
     files = {}
     for title in ("(d) PNG", "Arrays NPZ", "Table CSV", "Film GIF", "Film MP4"):
-        with page.expect_download() as given:
-            page.get_by_role("button", name=title).click()
-        files[title] = Path(given.value.path())
+        files[title] = downloaded(page, title)
     assert Image.open(files["(d) PNG"]).size == (160, 160)
     with np.load(files["Arrays NPZ"]) as arrays:
         assert arrays["probability"].shape == (80, 80)
@@ -147,9 +144,7 @@ def test_a_part_is_hidden_by_hand(address: str, browser: Any) -> None:
     page.get_by_text(re.compile(r"Without \d+ % of the picture", re.IGNORECASE)).wait_for()
     settle(page)
     keep(page, "occlusion-drawn-on")
-    with page.expect_download() as given:
-        page.get_by_role("button", name="Hidden PNG").click()
-    pixels = np.asarray(Image.open(given.value.path()))
+    pixels = np.asarray(Image.open(downloaded(page, "Hidden PNG")))
     row = pixels[96, int(0.25 * 160) : int(0.75 * 160)]
     assert (row == 128).all()  # one stroke, although the page was run again meanwhile
     page.get_by_role("button", name="Clear").click()
