@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,22 @@ cli.main()
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 
+def apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """What the work gives, in a thread of its own: the other browser tests keep a loop of events running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 def test_everybody_gets_what_a_person_alone_gets(tmp_path: Path) -> None:
     pytest.importorskip("playwright.async_api")
     if shutil.which("chromium") is None:
         pytest.skip("no Chromium on this machine")
     import many_users
 
-    with ThreadPoolExecutor(1) as apart:  # the other browser tests keep a loop of events running in this thread
-        seen, curve = apart.submit(asyncio.run, many_users.crowd(4, 20, 3, tmp_path / "log", least=6)).result()
+    seen, curve = apart(many_users.crowd(4, 20, 3, tmp_path / "log", least=6))
     assert seen.wrong == []
     assert seen.looks >= 6
-    single = asyncio.run(many_users.alone(sorted(seen.files)[:6], tmp_path / "single"))
+    single = apart(many_users.alone(sorted(seen.files)[:6], tmp_path / "single"))
     assert len(single) == min(6, len(seen.files))
     assert many_users.compared(seen, single) == []
     assert max(megabytes for _, megabytes in curve) < 4000
