@@ -11,30 +11,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 import torchvision
+from timing import median_time
 from torch import Tensor, nn
 
 from vizapp.engine.convolution import plan
 from vizapp.engine.twin import dense_scores
 
 BATCHES = {"cpu": (8, 16, 24), "cuda": (64, 128, 256)}
-
-
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def parts(name: str, module: nn.Module) -> tuple[nn.Module, nn.Module, int]:
@@ -99,9 +85,9 @@ def compare(network: str, options: argparse.Namespace, device: torch.device) -> 
     # Taken in turns, so that what else the machine does meets all of them.
     times: dict[str, list[float]] = {"dense": [], "trunk": [], "head": []}
     for _ in range(3):
-        times["dense"].append(seconds(lambda: dense_scores(module, made, photo), 1))
-        times["trunk"].append(seconds(lambda: trunk(photo), 1))
-        times["head"].append(seconds(lambda: head(wide), 1))
+        times["dense"].append(median_time(lambda: dense_scores(module, made, photo), 1))
+        times["trunk"].append(median_time(lambda: trunk(photo), 1))
+        times["head"].append(median_time(lambda: head(wide), 1))
     ours, bound = statistics.median(times["dense"]), sum(statistics.median(times[k]) for k in ("trunk", "head"))
     peer, batch = min(
         (crop_by_crop(module, photo, side, stride, size, options.crops) * cells, size) for size in BATCHES[device.type]
@@ -123,7 +109,7 @@ def crop_by_crop(module: nn.Module, photo: Tensor, side: int, stride: int, batch
     runs = max(2, count // batch)
     batches = [crops(photo, side, stride, batch, batch * number) for number in range(runs)]
     module(batches[0])  # warm
-    return statistics.median(seconds(lambda part=part: module(part), 1) for part in batches) / batch
+    return statistics.median(median_time(lambda part=part: module(part), 1) for part in batches) / batch
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from timing import median_time
 
 import vizapp
 from vizapp.engine.canvas import Canvas
@@ -26,17 +25,6 @@ from vizapp.zoo.network import Network
 
 LAYERS = ["squeezenet1_0:features.7", "resnet18:layer2.1", "resnet18:layer4.1", "vgg16:features.15"]
 SIZE, JITTER, ZOOM, TURN = 224, 8, 0.1, 10
-
-
-def median_time(work: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def ours(network: Network, layer: str, channels: list[int], steps: int, together: bool = True) -> None:

@@ -10,14 +10,12 @@ those multiply-adds, convolutions and linear layers only.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 import warnings
-from collections.abc import Callable
 
 import torch
 import torchvision
 from captum.attr import NeuronDeconvolution, NeuronGuidedBackprop
+from timing import median_time
 from torch import nn
 
 from vizapp.engine.project import project
@@ -63,17 +61,6 @@ def forward_work(module: nn.Module, picture: torch.Tensor, site: str) -> int:
             shape = tape.shapes[step.outputs[0]]
             total += step.args[1].numel() * (shape[2] * shape[3] if len(shape) == 4 else 1)
     return total
-
-
-def median_time(work: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def main() -> None:

@@ -89,7 +89,8 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     if known is None:
         return {}, f"It has no layer {convolution}."
     dead = found.units_of(known)["dead"].tolist()
-    words = f"{sum(dead)} of {len(dead)} channels of {known} are above zero on none of {found.pictures} pictures."
+    words = f"{sum(dead)} of {len(dead)} channels of {known} are above zero on none of {found.pictures} pictures"
+    words += f" of {found.manifest['data']['name']}."
     return {channel: float(one) for channel, one in enumerate(dead)}, words
 
 

@@ -58,14 +58,15 @@ def labels() -> dict[str, str]:
         card = cards[name]
         parts = [name]
         if card.parameters:
-            parts.append(_millions(card.parameters))
+            parts.append(short_count(card.parameters))
         if card.accuracy:
             parts.append(f"{card.accuracy:.0f} %")
         found[name] = " · ".join(parts)
     return found
 
 
-def _millions(parameters: int) -> str:
+def short_count(parameters: int) -> str:
+    """A number of parameters in a few characters: `44.4 k`, `4.15 M`."""
     return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
 
 
@@ -74,7 +75,7 @@ def known(name: str) -> str:
     from vizapp.zoo import describe
 
     card = describe(name)
-    parts = [_millions(card.parameters)] if card.parameters else []
+    parts = [short_count(card.parameters)] if card.parameters else []
     if card.accuracy:
         parts.append(f"{card.accuracy:.3g} % top-1")
     return " · ".join([*parts, f"{card.input_size[2]} px"])

@@ -1,13 +1,5 @@
 // A bar per row, the first in the accent colour. data: {rows: [{name, share: 0 to 1, more}]}; `more` shows when a row is pointed at.
 
-function element(name, className, parent, content) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (content !== undefined) made.textContent = content;
-  parent.appendChild(made);
-  return made;
-}
-
 export default function (component) {
   const { data, parentElement } = component;
   const root = parentElement.querySelector(".root");

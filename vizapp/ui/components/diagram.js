@@ -1,7 +1,6 @@
 // The network as a row of boxes. data: {blocks: [{name, group, kind, shape, height, width, parts: [{name, label, kind, what, shape}]}], chosen: site name}
 // A click on a box sends its last site; a click on a part sends that part: trigger "site".
 
-const SVG = "http://www.w3.org/2000/svg";
 const LEAST_GAP = 7, TOP = 18, FOOT = 54, TALLEST = 112;
 
 const KINDS = [["convolution", "Convolution"], ["activation", "Activation"], ["pool", "Pooling"],

@@ -4,16 +4,6 @@
 // index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
 // A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
 
-const SVG = "http://www.w3.org/2000/svg";
-
-function element(name, className, parent, content) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (content !== undefined) made.textContent = content;
-  parent.appendChild(made);
-  return made;
-}
-
 function rectangle(className, parent, [top, left, bottom, right], inset) {
   const made = document.createElementNS(SVG, "rect");
   made.setAttribute("class", className);

@@ -2,16 +2,7 @@
 // The mask has the pixels of what the network sees, one bit each in reading order, packed into bytes. While drawing and after, it is sent:
 // trigger "mask" (base64). The one in `data` is shown when the component comes onto the page.
 
-const SVG = "http://www.w3.org/2000/svg";
 const PAUSE = 250;  // milliseconds between two masks sent while drawing
-
-function element(name, className, parent, content) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (content !== undefined) made.textContent = content;
-  parent.appendChild(made);
-  return made;
-}
 
 // Edges of strokes are drawn soft; a pixel is hidden or not. Returns the bits.
 function harden(pen, width, height, [red, green, blue]) {

@@ -5,16 +5,6 @@
 // map: {letter, title, picture, kind: "number" | "percent" | "class" | "pixels", grid?: [rows, columns], values?: base64 float32, low?, high?}
 // A click on a cell sends its [row, column] in the first group: trigger "cell".
 
-const SVG = "http://www.w3.org/2000/svg";
-
-function element(name, className, parent, content) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (content !== undefined) made.textContent = content;
-  parent.appendChild(made);
-  return made;
-}
-
 function rectangle(className, parent, [top, left, bottom, right]) {
   const made = document.createElementNS(SVG, "rect");
   made.setAttribute("class", className);

@@ -2,14 +2,6 @@
 // `patches` and `down` are {src, count, grid: [rows, columns], ratio, coarse} or null; `empty` is said where there are none, `waiting` where
 // projections are still to come. A click sends the card's item: trigger "chosen".
 
-function element(name, className, parent, content) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (content !== undefined) made.textContent = content;
-  parent.appendChild(made);
-  return made;
-}
-
 function nine(parent, tiles, label) {
   const [rows, columns] = tiles.grid;
   const box = element("span", tiles.coarse ? "nine coarse" : "nine", parent);

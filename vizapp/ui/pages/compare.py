@@ -87,9 +87,8 @@ def _names(pair: Pair) -> None:
         with column:
             st.markdown(f"**{notices.escaped(network.name)}**, {notices.escaped(compared.weights_of(network))}")
             _, height, width = network.input_size
-            st.caption(
-                f"{network.parameters / 1e6:.3g} M numbers · {width} × {height} px · {len(network.categories)} classes"
-            )
+            count = networks.short_count(network.parameters)
+            st.caption(f"{count} parameters · {width} × {height} px · {len(network.categories)} classes")
 
 
 # Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from vizapp.zoo.classic.initial import draw_weights, quieten
@@ -28,27 +30,26 @@ class PreactivationBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(active))
 
 
-class PreactivationResNet(nn.Module):
-    """`depth` = 9n + 2 layers for 32 x 32 pictures: three stages of n bottleneck blocks, 64, 128 and 256 channels."""
+class PreactivatedStages(nn.Module):
+    """The body of networks for 32 x 32 pictures whose blocks begin with batch norm and ReLU: three stages of `blocks` blocks.
 
-    def __init__(self, depth: int, classes: int = 10) -> None:
+    `block(inputs, width, stride)` makes one, of `growth` times `width` channels; the widths are 16, 32 and 64.
+    """
+
+    def __init__(self, block: Callable[[int, int, int], nn.Module], growth: int, blocks: int, classes: int) -> None:
         super().__init__()
-        blocks, rest = divmod(depth - 2, 9)
-        if rest or blocks < 1:
-            raise ValueError(f"depth must be 9n + 2, not {depth}")
         self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.stages = nn.ModuleList()
         inputs = 16
         for width, stride in ((16, 1), (32, 2), (64, 2)):
             stage = nn.Sequential()
             for number in range(blocks):
-                stage.append(PreactivationBlock(inputs, width, stride if number == 0 else 1))
-                inputs = 4 * width
+                stage.append(block(inputs, width, stride if number == 0 else 1))
+                inputs = growth * width
             self.stages.append(stage)
         self.bn, self.relu = nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)
         self.linear = nn.Linear(inputs, classes)
         draw_weights(self)
-        quieten([part.conv3 for part in self.modules() if isinstance(part, PreactivationBlock)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 32 32]`."""
@@ -56,3 +57,14 @@ class PreactivationResNet(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.linear(self.relu(self.bn(x)).mean((2, 3)))
+
+
+class PreactivationResNet(PreactivatedStages):
+    """`depth` = 9n + 2 layers for 32 x 32 pictures: three stages of n bottleneck blocks, 64, 128 and 256 channels."""
+
+    def __init__(self, depth: int, classes: int = 10) -> None:
+        blocks, rest = divmod(depth - 2, 9)
+        if rest or blocks < 1:
+            raise ValueError(f"depth must be 9n + 2, not {depth}")
+        super().__init__(PreactivationBlock, 4, blocks, classes)
+        quieten([part.conv3 for part in self.modules() if isinstance(part, PreactivationBlock)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vizapp.zoo.classic.initial import draw_weights
+from vizapp.zoo.classic.preactivation_resnet import PreactivatedStages
 
 
 class WideBlock(nn.Module):
@@ -25,30 +25,15 @@ class WideBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(active))
 
 
-class WideResNet(nn.Module):
+class WideResNet(PreactivatedStages):
     """WRN-`depth`-`widening`: depth = 6n + 4; three stages of n blocks with 16, 32, 64 times `widening` channels."""
 
     def __init__(self, depth: int, widening: int, classes: int = 10, dropout: float = 0.3) -> None:
-        super().__init__()
         blocks, rest = divmod(depth - 4, 6)
         if rest or blocks < 1:
             raise ValueError(f"depth must be 6n + 4, not {depth}")
-        self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.stages = nn.ModuleList()
-        inputs = 16
-        for width, stride in ((16, 1), (32, 2), (64, 2)):
-            stage = nn.Sequential()
-            for number in range(blocks):
-                stage.append(WideBlock(inputs, width * widening, stride if number == 0 else 1, dropout))
-                inputs = width * widening
-            self.stages.append(stage)
-        self.bn, self.relu = nn.BatchNorm2d(inputs), nn.ReLU(inplace=True)
-        self.linear = nn.Linear(inputs, classes)
-        draw_weights(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores `[N classes]` of pictures `[N 3 32 32]`."""
-        x = self.conv(x)
-        for stage in self.stages:
-            x = stage(x)
-        return self.linear(self.relu(self.bn(x)).mean((2, 3)))
+        def block(inputs: int, width: int, stride: int) -> WideBlock:
+            return WideBlock(inputs, width * widening, stride, dropout)
+
+        super().__init__(block, widening, blocks, classes)
