@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 import vizapp
-from vizapp.engine.sites import Site
+from vizapp.engine.sites import Footprint, Site
 from vizapp.zoo import network as network_module
 from vizapp.zoo.network import class_scores
 from vizapp.zoo.preprocessing import Preprocessing
@@ -212,11 +212,11 @@ def test_gradients_flow_to_the_picture_and_not_to_the_weights() -> None:
 def test_sites_are_surveyed_once_even_by_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     surveys: list[int] = []
 
-    def survey(module: nn.Module, batch: Tensor) -> tuple[Site, ...]:
+    def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footprint]:
         surveys.append(1)
-        return (Site("a", "other", (3,), "vector", "relu"),)
+        return (Site("a", "other", (3,), "vector", "relu"),), Footprint(12, 12)
 
-    monkeypatch.setattr(network_module, "survey", survey)
+    monkeypatch.setattr(network_module, "measured", measured)
     network = vizapp.wrap(small(), input_size=(3, 16, 16))
     threads = [threading.Thread(target=lambda: network.sites) for _ in range(8)]
     for thread in threads:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,35 @@ Tick = Callable[[float], None]
 _CONTAINER = Path("/sys/fs/cgroup")
 _WANTED = re.compile(r"allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
 SHARE_OF_FREE_MEMORY = 0.5  # the rest is for the other users of the machine, and for what an estimate forgets
+SCRATCH = (
+    2.5  # what the layers' own workspaces take besides the activations, measured: a pass takes so many times as much
+)
+
+
+# How torch's allocators (and CUDA's libraries, and OpenCV) say it; a text alone tells these errors from others.
+_TEXTS = (
+    "not enough memory", "can't allocate memory", "alloc_cpu", "cuda error: out of memory", "_status_alloc_failed",
+    "insufficient memory",
+)  # fmt: skip
+_UNNAMED = "this question"
+
+
+class DoesNotFit(VizError):
+    """Something takes more memory than there is. `wanted` and `free` in bytes, `wanted` 0 where it is not known."""
+
+    def __init__(self, wanted: float, free: float, device: str, what: str = _UNNAMED, instead: str = "") -> None:
+        self.wanted, self.free, self.device, self.what, self.instead = wanted, free, device, what, instead
+        more = f"{_gigabytes(wanted)} more are needed and " if wanted else ""
+        smaller = f"{instead[0].upper()}{instead[1:]} would do, or a" if instead else "A"
+        verb = "" if instead else " would do"
+        super().__init__(
+            f"There is not enough memory on the {device} for {what}: {more}{_gigabytes(free)} are free. {smaller} smaller "
+            f"network{verb} (vizapp/zfnet-mini takes 0.1 GB), or another device, or other work that ends first."
+        )
+
+    def of(self, what: str, instead: str) -> DoesNotFit:
+        """The same, told of what was asked."""
+        return DoesNotFit(self.wanted, self.free, self.device, what, instead)
 
 
 def free_memory(device: torch.device) -> int:
@@ -73,7 +103,7 @@ def in_chunks(
     share that is done after each part; whatever it raises ends the work.
 
     Raises:
-        VizError: even one item does not fit.
+        DoesNotFit: even one item does not fit.
     """
     start = 0
     while start < len(items):
@@ -86,10 +116,7 @@ def in_chunks(
             if len(part) == 1:
                 raise too_large(error) from None
             size = len(part) // 2
-            answer = None
-        if answer is None:  # outside of the except clause, which keeps the failed part's tensors alive
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            let_go_of(error)
             continue
         yield answer
         start += len(part)
@@ -97,43 +124,76 @@ def in_chunks(
             tick(start / len(items))
 
 
-@contextmanager
-def memory_told() -> Iterator[None]:
+class memory_told:
     """Work that is not cut any smaller: what does not fit into memory becomes a sentence.
 
+    `what` names the work and `instead` what would take less, for a sentence that does not name them yet. No generator,
+    whose frame would hold what failed for as long as anybody holds the sentence.
+
     Raises:
-        VizError: something inside did not fit.
+        DoesNotFit: something inside did not fit.
     """
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise too_large(error) from None
+
+    def __init__(self, what: str = "", instead: str = "") -> None:
+        self._what, self._instead = what, instead
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        del trace
+        if error is not None and not isinstance(error, DoesNotFit) and is_out_of_memory(error):
+            raise self._told(too_large(error)) from None
+        if isinstance(error, DoesNotFit) and self._what and error.what == _UNNAMED:
+            raise self._told(error) from None
+
+    def _told(self, error: DoesNotFit) -> DoesNotFit:
+        return error.of(self._what, self._instead) if self._what else error
 
 
-def too_large(error: BaseException) -> VizError:
-    """What did not fit, how much there was, and what would fit."""
+def check_fits(wanted: int, device: torch.device, what: str, instead: str = "") -> None:
+    """Refuse work that takes `wanted` bytes before it takes them.
+
+    Raises:
+        DoesNotFit: fewer are free.
+    """
+    free = free_memory(device)
+    if wanted > free:
+        raise DoesNotFit(wanted, free, _kind(device), what, instead)
+
+
+def too_large(error: BaseException) -> DoesNotFit:
+    """What did not fit, and how much there is now that what the failed work held was let go."""
     found = _WANTED.search(str(error))
-    on_gpu = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available()
-    free = free_memory(torch.device("cuda" if on_gpu else "cpu"))
+    on_gpu = torch.cuda.is_available() and (isinstance(error, torch.OutOfMemoryError) or "cu" in str(error).lower()[:6])
+    let_go_of(error)
+    device = torch.device("cuda" if on_gpu else "cpu")
     wanted = 0.0
     if found is not None:
         wanted = float(found[1]) * {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[found[2]]
-    more = f"{_gigabytes(wanted)} more are needed and " if wanted else ""
-    return VizError(
-        f"There is not enough memory on the {'GPU' if on_gpu else 'CPU'} for this question: {more}{_gigabytes(free)} are free. "
-        "A smaller network would do (vizapp/zfnet-mini takes 0.1 GB), or another device, or other work that ends first."
-    )
+    return DoesNotFit(wanted, free_memory(device), _kind(device))
+
+
+def let_go_of(error: BaseException) -> None:
+    """Free what failed work held: its frames hold its tensors as long as anybody holds the error."""
+    traceback.clear_frames(error.__traceback__)
+    error.__traceback__ = None  # a frame also holds what its function closes over
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _kind(device: torch.device) -> str:
+    return "CPU" if device.type == "cpu" else "GPU"
 
 
 def _gigabytes(size: float) -> str:
-    return f"{size / 2**30:.2g} GB"
+    return f"{size / 2**30:.2g} GB" if size >= 0.095 * 2**30 or not size else f"{size / 2**20:.2g} MB"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether that went wrong. Allocations on the CPU fail with a plain RuntimeError that only its text tells apart."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError, DoesNotFit)):
         return True
     text = str(error).lower()
-    return "not enough memory" in text or "can't allocate memory" in text or "alloc_cpu" in text
+    return not isinstance(error, VizError) and any(words in text for words in _TEXTS)

@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.chunks import SHARE_OF_FREE_MEMORY, Tick, free_memory, in_chunks
+from vizapp.engine.chunks import SCRATCH, SHARE_OF_FREE_MEMORY, DoesNotFit, Tick, free_memory, in_chunks
 from vizapp.engine.plan import Plan
 from vizapp.engine.twin import dense_scores
 from vizapp.errors import VizError
 
 Read = Callable[[int, int, int, int], Tensor]  # top, left, bottom, right -> that part of the photo `[1 C h w]`
-_SCRATCH = 2.5  # what the layers' own workspaces take besides the activations, measured
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,22 @@ def dense_map(
     shared = plan.shared(plan.stride[0] // stride) if share else 1
     work = _Work(plan, stride, shared, height, width)
     limit = memory if memory is not None else int(free_memory(device) * SHARE_OF_FREE_MEMORY)
+    while True:
+        try:
+            return _in_tiles(module, work, read, limit, device, keep, tick)
+        except DoesNotFit as error:  # tiles of that size; of smaller ones the same map is made
+            if work.strides_at(limit) == (1, 1):
+                raise error.of(f"a map of {width} x {height} pixels", "a smaller zoom") from None
+        limit = work.bytes(*work.strides_at(limit)) // 2
+
+
+def _in_tiles(
+    module: nn.Module, work: _Work, read: Read, limit: int, device: torch.device, keep: Sequence[int] | None,
+    tick: Tick | None,
+) -> DenseMap:  # fmt: skip
+    """The map in tiles that take `limit` bytes each."""
+    plan, stride, shared = work.plan, work.stride, work.shared
+    rows, columns = cells(plan, work.height, work.width, stride)
     parts = list(work.parts(limit))
     chosen = np.arange(plan.classes) if keep is None else np.asarray(keep, np.int64)
     scores = np.empty((len(chosen), rows, columns), np.float32)
@@ -213,6 +228,11 @@ class _Work:
 
     def _tile(self, memory: int) -> tuple[int, int]:
         """Cells of a tile, down and across: as many as fit, in whole strides."""
+        down, across = self.strides_at(memory)
+        return down * self.shared, across * self.shared
+
+    def strides_at(self, memory: int) -> tuple[int, int]:
+        """Native strides of a tile, down and across, that fit into so much memory."""
         fits = [self._strides_in(self.height, 0), self._strides_in(self.width, 1)]
         while self.bytes(fits[0], fits[1]) > memory:
             larger = int(fits[1] >= fits[0])
@@ -223,7 +243,7 @@ class _Work:
                     "some memory, or take a smaller network."
                 )
             fits[larger] = math.ceil(fits[larger] / 2)
-        return fits[0] * self.shared, fits[1] * self.shared
+        return fits[0], fits[1]
 
     def _strides_in(self, length: int, i: int) -> int:
         return max(1, (length - self.plan.size[i]) // self.plan.stride[i] + 1)
@@ -236,4 +256,4 @@ class _Work:
             assert span.size is not None
             pixels *= min(length, span.size + (count + 1) * self.plan.stride[i])
         head = down * across * self.shared**2 * self.plan.cell_bytes
-        return int(_SCRATCH * (pixels * self.plan.pixel_bytes + head))
+        return int(SCRATCH * (pixels * self.plan.pixel_bytes + head))

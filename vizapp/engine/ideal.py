@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vizapp.engine.canvas import Canvas, seed_of
-from vizapp.engine.chunks import Tick, chunk_size, in_chunks
+from vizapp.engine.chunks import Tick, check_fits, chunk_size, in_chunks
 from vizapp.engine.sites import Site, Unit, channels_first, kind_of
 from vizapp.engine.tap import Tap, operation_name
 from vizapp.errors import VizError
@@ -90,10 +90,12 @@ def maximise(
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     tick: Tick | None = None,
+    pixels: int = 0,
 ) -> Ideals:
     """Pictures that excite each of some targets of one site, painted together, as many at a time as fit into memory.
 
-    `normalise` makes of pictures `[n C H W]` from 0 to 1 what the network takes. Each pass ends at the site. What a picture
+    `normalise` makes of pictures `[n C H W]` from 0 to 1 what the network takes; `pixels` has the picture by which the
+    sites were measured (by default as many as those painted). Each pass ends at the site. What a picture
     becomes depends on its target, its number among the restarts and the seed alone; other pictures in the batch only
     change how the arithmetic is rounded.
 
@@ -107,8 +109,12 @@ def maximise(
     texture = _texture(sites[: index + 1]) if ascent.restarts > 1 and ascent.diversity else None
     painter = _Painter(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
     sizes = [_cells(site) * dtype.itemsize for site in sites[: index + 1]]
+    each = sum(sizes) * canvas.height * canvas.width // (pixels or canvas.height * canvas.width)
     most = max(1, _BEST_CHUNK[device.type] // max(sizes)) if device.type in _BEST_CHUNK else 64
-    size = max(1, chunk_size(3 * sum(sizes), device, most) // ascent.restarts)
+    pictured = f"{ascent.restarts} pictures" if ascent.restarts > 1 else "a picture"
+    what, instead = f"{pictured} of {canvas.width} x {canvas.height} pixels", "a smaller size or fewer restarts"
+    check_fits(2 * each * ascent.restarts, device, what, instead)
+    size = max(1, chunk_size(3 * each, device, most) // ascent.restarts)
     done = 0
 
     def run(part: Sequence[Target]) -> Ideals:

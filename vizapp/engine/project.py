@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -94,8 +95,9 @@ def _down(
         peak = widest // len(part)
         return down
 
-    # The first few units show how wide their windows get; the rest go down in chunks that fit.
-    first = range(min(4, len(units)))
+    # The first few units show how wide their windows get (no wider than the maps); the rest go down in chunks that fit.
+    widest = max(math.prod(shape) for shape in tape.shapes) * activation.element_size()
+    first = range(chunk_size(3 * widest, activation.device, min(4, len(units))))
     parts += in_chunks(first, run, len(first))
     rest = range(len(first), len(units))
     size = min(chunk_size(3 * peak, activation.device), max(1, _BEST_CHUNK[activation.device.type] // max(1, peak)))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.alive import Memory
 from vizapp.engine.fields import FieldTrace
 from vizapp.engine.spans import Field
 from vizapp.engine.tap import first_tensor, operation_name
@@ -57,19 +58,35 @@ class Unit:
     cell: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of the activations of a pass over one picture: `widest`, of those alive at once at most; `total`, of all."""
+
+    widest: int
+    total: int
+
+
 def survey(module: nn.Module, batch: Tensor) -> tuple[Site, ...]:
-    """The sites of a network in running order, from one pass over `batch` `[1 C H W]`.
+    """The sites of a network, as `measured` has them."""
+    return measured(module, batch)[0]
+
+
+def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footprint]:
+    """The sites of a network in running order, and what they take, from one pass over `batch` `[1 C H W]`.
 
     A site is an activation that depends on the picture, is made of floating-point numbers, and has cells and channels
     or channels alone. Values that are computed from weights only, masks, indices and shapes are none.
     """
     found: dict[str, Site] = {}
+    memory, sizes = Memory(), dict[str, int]()
 
     class Collect(FieldTrace):
         def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
             tensor = first_tensor(output)
             field = None if tensor is None else self.of(tensor)
             if tensor is not None and field is not None and tensor.is_floating_point():
+                memory.hold(tensor)
+                sizes[name] = max(sizes.get(name, 0), tensor.numel() * tensor.element_size())
                 operation = operation_name(function)
                 site = site_of(name, operation, tuple(tensor.shape), field)
                 if site is not None:
@@ -77,9 +94,10 @@ def survey(module: nn.Module, batch: Tensor) -> tuple[Site, ...]:
                     found[name] = site
 
     batch = batch.clone()
+    memory.hold(batch)
     with torch.no_grad(), Collect(module, batch):
         module(batch)
-    return tuple(found.values())
+    return tuple(found.values()), Footprint(memory.peak, sum(sizes.values()))
 
 
 def site_of(name: str, operation: str, shape: tuple[int, ...], field: Field) -> Site | None:

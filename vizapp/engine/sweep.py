@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.chunks import in_chunks, is_out_of_memory
+from vizapp.engine.chunks import SCRATCH, SHARE_OF_FREE_MEMORY, chunk_size, free_memory, in_chunks, is_out_of_memory
 from vizapp.engine.script import Script, Unrepeatable
-from vizapp.engine.sites import Site, channels_first
+from vizapp.engine.sites import Footprint, Site, channels_first
 from vizapp.engine.tap import Tap
 from vizapp.engine.windows import Box, Plan, Planner, Run
 from vizapp.errors import VizError
@@ -25,9 +25,10 @@ BATCH = 32  # squares on their way up at once; more leave the caches, fewer leav
 TOGETHER = 512  # squares at most that go through the last linear layers at once
 PATIENCE = 0.7  # seconds of work after which there is to be something to show
 KINDS = 6  # of rows and of columns of squares, by how much they touch
+_NO_ROOM = "the memory does not suffice for a plan"
 WORTH_IT = 1.15  # the least saving of multiply-adds for which windows are cut
 # What running an operation on windows was seen to raise where it is not what the rules took it for.
-_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
+_FAILURES = (MemoryError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Sweep:
 
     `clean` and `patch` are `[P C H W]`: a square shows `patch` where the picture shows `clean`. `boxes` are (top, left,
     bottom, right) in pixels and may reach over the border. `scores(batch)` runs `module` and gives `[N classes]`.
-    `site` is the layer whose maps are summed. Place number i is box `i % len(boxes)` on picture `i // len(boxes)`.
+    `site` is the layer whose maps are summed. Place number i is box `i % len(boxes)` on picture `i // len(boxes)`. With the
+    module's `footprint` as many places are answered at once as fit into memory.
 
     After construction: `clean_scores` `[P classes]`, `maps` (the site's clean activations `[P C h w]`, or None),
     `facts` (how it is computed, in words) and `bound` (multiply-adds of a whole pass over those of a place).
@@ -53,6 +55,7 @@ class Sweep:
     def __init__(
         self, module: nn.Module, scores: Callable[[Tensor], Tensor], clean: Tensor, patch: Tensor, boxes: Sequence[Box],
         site: Site | None = None, precision: Precision = "exact", windows: bool = True, fold: bool = True,
+        footprint: Footprint | None = None,
     ) -> None:  # fmt: skip
         self._module, self._scores, self._site = module, scores, site
         self._clean, self._patch = clean, patch
@@ -64,13 +67,16 @@ class Sweep:
         self._plans: dict[Any, Plan] = {}
         self._next = BATCH  # places to answer next, before there is something to show again
         self._alone = False
+        self._footprint, self._together, self._fits = footprint, BATCH, TOGETHER
         self._rows = sorted({(box[0], box[2]) for box in self.boxes})
         self._columns = sorted({(box[1], box[3]) for box in self.boxes})
         self.clean_scores, self.maps = self._clean_pass()
-        if windows:
-            self._prepare(fold)
-        else:
+        if not windows:
             self.facts["evaluation"] = "Each square by a whole pass."
+        elif self._has_no_room():
+            self._whole_passes(_NO_ROOM)
+        else:
+            self._prepare(fold)
 
     # ---------------------------------------------------------------------------------------------------- asking
 
@@ -85,10 +91,16 @@ class Sweep:
         places = list(range(len(self)) if order is None else order)
         start = 0
         while start < len(places):
-            most = 1 if self._alone else TOGETHER if self._planner is not None else BATCH
-            part = places[start : start + min(most, self._next)]
+            self._together = self._fitting()
+            scarce = self._planner is None or self._together < BATCH
+            most = 1 if self._alone else self._together if scarce else TOGETHER
+            part = places[start : start + min(most, self._next, self._fits)]
             began = time.perf_counter()
-            yield from in_chunks(part, lambda part: self.answer(part, channel), len(part))
+            fitting = 0
+            for answers in in_chunks(part, lambda part: self.answer(part, channel), len(part)):
+                fitting = max(fitting, len(answers.places))
+                yield answers
+            self._fits = self._fits if fitting == len(part) else min(self._fits, fitting)
             pace = (time.perf_counter() - began) / len(part)
             start += len(part)
             self._next = max(1, round(PATIENCE / max(pace, 1e-6)))
@@ -100,9 +112,13 @@ class Sweep:
                 try:
                     return self._by_windows(self._planner, places, channel)
                 except _FAILURES as error:
-                    if is_out_of_memory(error):
+                    if is_out_of_memory(error) and len(places) > 1:
                         raise
-                    self._whole_passes(f"an operation could not be run on windows ({_first_line(error)})")
+                    self._whole_passes(
+                        _NO_ROOM
+                        if is_out_of_memory(error)
+                        else f"an operation could not be run on windows ({_first_line(error)})"
+                    )
             return self._by_whole_passes(places, channel)
 
     def whole(self, places: Sequence[int], channel: int | None = None) -> Answers:
@@ -149,13 +165,22 @@ class Sweep:
             self._whole_passes(str(reason))
             return
         except _FAILURES as error:
-            if is_out_of_memory(error):
-                raise
-            self._whole_passes(f"no plan could be made for its operations ({_first_line(error)})")
+            no_room = is_out_of_memory(error)
+            self._whole_passes(
+                _NO_ROOM if no_room else f"no plan could be made for its operations ({_first_line(error)})"
+            )
             return
         if self.bound < WORTH_IT:
             self._whole_passes(f"windows would save too little, they end at {self._frontier}")
             return
+        try:
+            self._try(planner)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._whole_passes(_NO_ROOM)
+
+    def _try(self, planner: Planner) -> None:
         tries = sorted({0, len(self) // 2})
         channel = None if self._site is None else 0
         expected = self.whole(tries, channel)
@@ -163,6 +188,19 @@ class Sweep:
         found = self.answer(tries, channel)
         if self._planner is not None:
             self._judge(expected, found)
+
+    def _has_no_room(self) -> bool:
+        """Whether the clean activations, which a plan keeps, would take too much."""
+        if self._footprint is None:
+            return False
+        free = free_memory(self._clean.device) * SHARE_OF_FREE_MEMORY
+        return 2 * len(self._clean) * self._footprint.total > free
+
+    def _fitting(self) -> int:
+        """How many places to answer at once, by what whole passes would take."""
+        if self._footprint is None:
+            return BATCH
+        return chunk_size(int(SCRATCH * self._footprint.widest), self._clean.device, BATCH)
 
     def _made_planner(self, fold: bool) -> Planner:
         first = Script(self._module, self._clean[:1].clone())
@@ -227,6 +265,7 @@ class Sweep:
 
     def _whole_passes(self, reason: str) -> None:
         self._planner, self.bound = None, 1.0
+        self._plans.clear()  # they hold the clean activations
         self.facts["evaluation"] = f"Each square by a whole pass: {reason}."
 
     # -------------------------------------------------------------------------------------------------- computing
@@ -259,8 +298,8 @@ class Sweep:
 
         groups: list[list[int]] = []
         for n in sorted(range(len(places)), key=kind):
-            full = not groups or len(groups[-1]) >= BATCH
-            if full or (kind(groups[-1][0]) != kind(n) and len(groups[-1]) >= BATCH // 2):
+            full = not groups or len(groups[-1]) >= self._together
+            if full or (kind(groups[-1][0]) != kind(n) and len(groups[-1]) >= self._together // 2):
                 groups.append([])
             groups[-1].append(n)
         return groups

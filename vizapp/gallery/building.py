@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vizapp.engine.chunks import in_chunks
 from vizapp.engine.fields import fields
 from vizapp.engine.sites import Site
 from vizapp.engine.strongest import State, Strongest, merged
@@ -109,6 +110,8 @@ def _begun(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
     if found is not None:
         _same(found.identity, wanted, out)
         note = note or f"Resumed after {found.batches} batches."
+    elif (out / MANIFEST).exists():
+        note = note or "The gallery that was there was damaged; the pass began anew."
     elif not note and not (out / WORK).exists() and any(out.glob("*.parquet")):
         raise VizError(f"{out} holds other Parquet files; give a folder of its own to the gallery.")
     return found, note
@@ -158,6 +161,7 @@ class _Pass:
         self.strongest = Strongest(sites, plan.top)
         self.digest, self.failed = 0, list[tuple[int, str]]()
         self.count = -(-len(source) // plan.batch)
+        self.fitting = network.at_once(plan.batch)  # pictures at once
         self.done = 0  # pictures of this run, for the speed
         self.left = False  # whether the watcher ended the pass: then the state is that after the last whole batch
         self.started = time.monotonic()
@@ -197,9 +201,16 @@ class _Pass:
         yield from [None] * (rounds - len(numbers))
 
     def _see(self, loaded: Loaded, at: int) -> None:
+        def see(part: Sequence[int]) -> int:
+            batch = self.network.batch(loaded.pixels[part[0] : part[-1] + 1])
+            pictures = torch.tensor(loaded.pictures[part[0] : part[-1] + 1])
+            self.strongest.see(self.network.module, batch, pictures, lambda: self._tell(at, ""))
+            return len(part)
+
         if loaded.pictures:
-            batch = self.network.batch(loaded.pixels)
-            self.strongest.see(self.network.module, batch, torch.tensor(loaded.pictures), lambda: self._tell(at, ""))
+            size = min(self.fitting, len(loaded.pictures))
+            fitting = max(in_chunks(range(len(loaded.pictures)), see, size))
+            self.fitting = fitting if fitting < size else self.fitting
         self.digest = (self.digest + digest_of(loaded.pictures, loaded.digests)) % 2**256
         self.failed += loaded.failed
         self.done += len(loaded.pictures) + len(loaded.failed)

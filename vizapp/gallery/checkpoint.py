@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,11 +38,16 @@ def write_bytes(path: Path, content: bytes, last: bool = True) -> None:
     Several files of one folder are settled on the disk together, by the `last` of them.
     """
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()  # a full disk needs the room
+        raise
     if last:
         _sync(path.parent)
 
@@ -57,6 +63,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     body = json.dumps(head, sort_keys=True).encode() + b"\n" + save(checkpoint.state)
     content = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (NAME, PREVIOUS):  # of ours alone; a folder in its place would be in the way for ever
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
     with suppress(FileNotFoundError):
         (folder / NAME).replace(folder / PREVIOUS)
     write_bytes(folder / NAME, content)
@@ -79,6 +88,8 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
 def forget_checkpoints(folder: Path) -> None:
     """Remove them, after the work is done."""
     for name in (NAME, PREVIOUS, f".{NAME}.part"):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
         with suppress(FileNotFoundError):
             (folder / name).unlink()
 

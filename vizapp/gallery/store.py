@@ -20,6 +20,7 @@ from vizapp.gallery.checkpoint import write_bytes
 
 MANIFEST, UNITS, WORK, RESULT = "_manifest.json", "_units.arrow", "_work", "_result"
 FORMAT = 1
+_KEYS = {"network", "data", "sites", "top", "unreadable", "identity"}  # of a manifest
 
 
 def file_of(number: int, site: str) -> str:
@@ -45,7 +46,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest, or None where there is none that can be read."""
     with suppress(OSError, ValueError):
         manifest = json.loads((folder / MANIFEST).read_text())
-        if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
+        if isinstance(manifest, dict) and manifest.get("format") == FORMAT and manifest.keys() >= _KEYS:
             return manifest
     return None
 

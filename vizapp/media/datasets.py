@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+import struct
+import tarfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +27,10 @@ NAMES = (
     "RenderedSST2", "Imagenette",
 )  # fmt: skip
 # What looking for and downloading a data set was seen to raise.
-_MISSING = (OSError, RuntimeError, ValueError, ImportError, EOFError)
+_MISSING = (
+    OSError, RuntimeError, ValueError, ImportError, EOFError, LookupError, struct.error, zlib.error, pickle.UnpicklingError,
+    tarfile.TarError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,10 @@ class Item:
         """The picture."""
         from PIL import Image
 
-        image = _dataset(self.name, self.part, False)[self.index][0]
+        try:
+            image = _dataset(self.name, self.part, False)[self.index][0]
+        except _MISSING as error:
+            raise VizError(f"Item {self.index} of {self.name} cannot be read: {_reason(error)}.") from None
         if not isinstance(image, Image.Image):
             raise VizError(f"Item {self.index} of {self.name} is no picture.")
         return open_picture(np.asarray(image.convert("RGB")), name=f"{self.name}-{self.index}.png")
@@ -75,9 +86,8 @@ def open_dataset(text: str) -> Dataset:
     try:
         found = _dataset(name, part, True)
     except _MISSING as error:
-        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise VizError(
-            f"The data set {name} is not in {_root()} and could not be downloaded ({reason.rstrip('.')}); put it there, or "
+            f"The data set {name} is not in {_root()} and could not be downloaded ({_reason(error)}); put it there, or "
             "give a folder of pictures."
         ) from None
     targets = _targets(found)
@@ -86,6 +96,10 @@ def open_dataset(text: str) -> Dataset:
     labels = tuple(known) if known else (None,) * len(found)
     classes = tuple(names) if names else tuple(dict.fromkeys(sorted(known)))
     return Dataset(Path("torchvision") / name, labels, classes, part)
+
+
+def _reason(error: BaseException) -> str:
+    return ((str(error).strip().splitlines() or [""])[0] or type(error).__name__).rstrip(".")
 
 
 def is_here(text: str) -> bool:

@@ -41,24 +41,36 @@ def to_mp4(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
     Sides of an odd number of pixels are prolonged by one, which the format needs.
 
     Raises:
-        VizError: this installation of OpenCV cannot write films.
+        VizError: this installation of OpenCV cannot write films, or there is no room for one on the disk.
     """
+    _check(frames)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _written(frames, per_second, Path(folder) / "film.mp4")
+    except OSError as error:
+        raise VizError(f"The film cannot be written on this machine: {error.strerror or error}.") from None
+
+
+def _written(frames: Sequence[np.ndarray], per_second: float, path: Path) -> bytes:
+    """The film's bytes, written to `path` and read again: OpenCV does not tell when the disk is full."""
     import cv2
 
-    _check(frames)
     height, width = (side + side % 2 for side in frames[0].shape[:2])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), per_second, (width, height))
-        try:
-            if not writer.isOpened():
-                raise VizError("OpenCV cannot write MP4 films on this machine; take the GIF.")
-            for frame in frames:
-                around = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
-                writer.write(cv2.cvtColor(np.pad(frame, around, "edge"), cv2.COLOR_RGB2BGR))
-        finally:
-            writer.release()
-        return path.read_bytes()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), per_second, (width, height))
+    try:
+        if not writer.isOpened():
+            raise VizError("OpenCV cannot write MP4 films on this machine; take the GIF.")
+        for frame in frames:
+            around = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
+            writer.write(cv2.cvtColor(np.pad(frame, around, "edge"), cv2.COLOR_RGB2BGR))
+    finally:
+        writer.release()
+    reader = cv2.VideoCapture(str(path))
+    there = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+    reader.release()
+    if there != len(frames):
+        raise VizError(f"The film could not be written whole ({there} of {len(frames)} frames): is the disk full?")
+    return path.read_bytes()
 
 
 def _check(frames: Sequence[np.ndarray]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 import zipfile
 from pathlib import Path
 
@@ -72,13 +74,14 @@ def _kept_archive(content: bytes) -> Source:
     from vizapp.media.archive import open_archive
 
     place = settings().cache / "uploads" / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
+    part = place.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            part = place.with_suffix(".part")
+        if not place.is_file() or place.read_bytes() != content:  # a kept one may have been damaged
+            part.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(content)
             part.replace(place)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise VizError(f"The upload cannot be kept in {place.parent}: {error.strerror or error}.") from None
     try:
         return open_archive(place)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.chunks import is_out_of_memory, let_go_of
 from vizapp.engine.observe import observe
 from vizapp.engine.project import strongest
 from vizapp.engine.sites import Site, Unit, channels_first
@@ -19,6 +20,8 @@ from vizapp.errors import VizError
 from vizapp.media.drawing import heat, overlay, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob
+
+_AT_ONCE = 8  # steps or samples; more gained nothing
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     job.tick(0.1)
     try:
         with torch.enable_grad():
-            values, note = _RUN[params.kind](model, batch, params)
+            values, note = _in_parts(model, batch, params, network.at_once(_AT_ONCE, gradients=True))
     except (AssertionError, RuntimeError, AttributeError, TypeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise VizError(f"Captum cannot compute {params.kind} on this network: {reason}") from error
@@ -96,6 +99,18 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     return Result("attribution", {"attribution": pixels}, panels, {k: v for k, v in facts.items() if v})
 
 
+def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int) -> tuple[Tensor, str]:
+    """The attribution with at most `size` passes at once, or as many as turn out to fit."""
+    while True:
+        try:
+            return _RUN[params.kind](model, batch, params, size)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or size == 1:
+                raise
+            let_go_of(error)
+        size //= 2
+
+
 def _captum_version() -> str:
     import importlib.metadata
 
@@ -106,33 +121,33 @@ def _summed(values: Tensor) -> Tensor:
     return values[0].sum(0)  # [H W]
 
 
-def _integrated_gradients(model: nn.Module, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _integrated_gradients(model: nn.Module, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     from captum.attr import IntegratedGradients
 
-    found = IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=8)
+    found = IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=size)
     return _summed(found), f"{p.steps} steps from the mean colour."
 
 
-def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     from captum.attr import NoiseTunnel, Saliency
 
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
         torch.manual_seed(p.seed)
         found = NoiseTunnel(Saliency(model)).attribute(
-            batch, nt_type="smoothgrad", nt_samples=p.steps, nt_samples_batch_size=8, target=0, abs=False,
+            batch, nt_type="smoothgrad", nt_samples=p.steps, nt_samples_batch_size=size, target=0, abs=False,
             stdevs=p.noise * float(batch.max() - batch.min()),
         )  # fmt: skip
     return _summed(found), f"{p.steps} noisy samples."
 
 
-def _deeplift(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _deeplift(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     from captum.attr import DeepLift
 
     found = DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
     return _summed(found), f"Against the mean colour. {_visible(model)}"
 
 
-def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     from captum.attr import LayerGradCam
 
     for name, layer in _layers(model, batch, p.layer):
@@ -143,7 +158,7 @@ def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor
     raise VizError(_NO_LAYER)
 
 
-def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams) -> tuple[Tensor, str]:
+def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     from captum.attr import GuidedGradCam
 
     for name, layer in _layers(model, batch, p.layer):
@@ -204,7 +219,7 @@ def _note(kept: dict[str, tuple[int, ...]], name: str) -> Callable[[nn.Module, A
     return hook
 
 
-_Run = Callable[[UnitOf, Tensor, AttributionParams], "tuple[Tensor, str]"]
+_Run = Callable[[UnitOf, Tensor, AttributionParams, int], "tuple[Tensor, str]"]
 _RUN: dict[str, _Run] = {
     "integrated_gradients": _integrated_gradients,
     "smoothgrad": _smoothgrad,
@@ -221,4 +236,5 @@ METHOD = Method(
     params=AttributionParams,
     run=attribution,
     needs=frozenset({"picture", "unit"}),
+    smaller="Grad-CAM",
 )

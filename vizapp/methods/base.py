@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vizapp.engine.chunks import memory_told
+from vizapp.engine.chunks import SCRATCH, check_fits, free_memory, memory_told
 from vizapp.engine.sites import Unit
 from vizapp.errors import VizError
 from vizapp.methods.params import Params
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
 Need = Literal["picture", "folder", "unit"]
+_PLENTY = 2**32  # free bytes from which on it is not asked beforehand whether a pass fits: that takes a pass itself
 _NEEDS = {
     "picture": "Give it a photo (picture=… in Python, --picture on the command line).",
     "folder": "Give it a folder of photos (folder=… in Python, --folder on the command line).",
@@ -141,15 +142,20 @@ class Result:
 
 
 def _copy(store: Path, folder: Path) -> None:
-    """Copy the files of a store, unless it is that very folder."""
+    """Copy the files of a store, unless it is that very folder. Its manifest comes last: a folder with one is whole."""
+    from vizapp.gallery.store import MANIFEST
+
     if store.resolve() == folder.resolve():
         return
     files = [path for path in sorted(store.iterdir()) if path.is_file()]
     strange = {path.name for path in folder.glob("*.parquet")} - {path.name for path in files}
     if strange:
         raise VizError(f"{str(folder)!r} holds other tables ({min(strange)}); save into a folder of its own.")
-    for path in files:
-        shutil.copyfile(path, folder / path.name)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as name:  # all files or none
+        for path in files:
+            shutil.copyfile(path, Path(name) / path.name)
+        for path in sorted(files, key=lambda path: path.name == MANIFEST):
+            (Path(name) / path.name).replace(folder / path.name)
 
 
 def _file_name(title: str) -> str:
@@ -160,7 +166,8 @@ def _file_name(title: str) -> str:
 class Method:
     """One visualization: a value, found by discovery, from which form, command line and generic tests are drawn.
 
-    `misfit` says in a sentence why the method cannot answer a question, or returns None.
+    `misfit` says in a sentence why the method cannot answer a question, or returns None. `smaller` names what of the
+    question would take less memory.
     """
 
     key: str
@@ -171,6 +178,7 @@ class Method:
     needs: frozenset[Need] = frozenset({"picture"})
     takes: frozenset[Need] = frozenset()  # used when given
     misfit: Callable[[Question], str | None] = lambda question: None
+    smaller: str = ""
 
     @property
     def summary(self) -> str:
@@ -181,19 +189,22 @@ class Method:
         """Check the question, run the method, and add what is always worth knowing to the facts.
 
         Raises:
-            VizError: something is missing, or the method does not fit, or the memory does not suffice.
+            VizError: something is missing, or the method does not fit.
+            DoesNotFit: the memory does not suffice.
         """
         for need in sorted(self.needs):
             if getattr(question, need) is None:
                 raise VizError(f"{self.title} needs a {need}. {_NEEDS[need]}")
-        if question.unit is not None:
-            check_unit(question.network, question.unit)
-        reason = self.misfit(question)
-        if reason is not None:
-            raise VizError(reason)
-        started = time.perf_counter()
-        job.tick(0.0)
-        with memory_told():
+        what = f"{self.title.lower()} with {question.network.name}"
+        with memory_told(what, self.smaller):
+            if question.unit is not None:
+                check_unit(question.network, question.unit)
+            reason = self.misfit(question)
+            if reason is not None:
+                raise VizError(reason)
+            started = time.perf_counter()
+            job.tick(0.0)
+            check_pass(question.network, what, self.smaller)
             result = self.run(question, params, job)
         job.tick(1.0)
         facts = {
@@ -204,6 +215,12 @@ class Method:
             facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name
         facts |= result.facts | {"time": f"{time.perf_counter() - started:.2f} s"}
         return replace(result, method=self.key, facts=facts)
+
+
+def check_pass(network: Network, what: str, smaller: str = "") -> None:
+    """Raise a DoesNotFit if not even one picture fits through the network; `what` is asked, `smaller` takes less."""
+    if free_memory(network.device) < _PLENTY:
+        check_fits(int(SCRATCH * network.footprint.widest), network.device, what, smaller)
 
 
 def check_unit(network: Network, unit: Unit) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vizapp.engine.chunks import in_chunks
+from vizapp.engine.chunks import check_fits, in_chunks
 from vizapp.engine.convolution import plan
 from vizapp.engine.dense import DenseMap, cells, dense_map, strides
 from vizapp.engine.plan import Plan
@@ -108,6 +108,10 @@ def _stride(asked: str, made: Plan, network: Network) -> int:
 def _view(question: Question, params: DenseParams) -> View:
     picture, network = question.the_picture(), question.network
     if params.input == "photo":
+        height, width = (round(side * params.zoom) for side in (picture.height, picture.width))
+        check_fits(
+            2 * 3 * height * width, torch.device("cpu"), f"the photo at {width} x {height} pixels", "a smaller zoom"
+        )
         return zoomed(picture.pixels, params.zoom)
     if params.zoom != 1 or params.scales != 1:
         raise VizError('zoom and scales change the size of the photo; take input="photo" with them.')
@@ -211,7 +215,7 @@ def _checked(
 
     if not len(chosen):
         return where, np.zeros(0, np.float32), 1.0
-    alone = np.concatenate(list(in_chunks(list(boxes), run, 8)))
+    alone = np.concatenate(list(in_chunks(list(boxes), run, network.at_once(8))))
     here = found.scores[:, where[:, 0], where[:, 1]].T  # [n K]
     difference = np.abs(here - alone[:, found.classes]).mean(1)
     same = float((alone.argmax(1) == found.label[where[:, 0], where[:, 1]]).mean())
@@ -293,4 +297,5 @@ METHOD = Method(
     source="EE-559 lecture 8.2; Sermanet et al. 2013 (OverFeat), section 3",
     params=DenseParams,
     run=dense,
+    smaller="a smaller zoom",
 )

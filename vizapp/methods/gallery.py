@@ -161,4 +161,5 @@ METHOD = Method(
     run=gallery,
     needs=frozenset({"folder"}),
     misfit=_nothing_to_see,
+    smaller="a smaller batch",
 )

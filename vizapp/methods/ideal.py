@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.canvas import Canvas
+from vizapp.engine.chunks import is_out_of_memory
 from vizapp.engine.fields import fields
 from vizapp.engine.ideal import Ascent, Ideals, Target, maximise
 from vizapp.engine.observe import observe
@@ -111,6 +112,7 @@ def several(question: Question, targets: Sequence[Target], params: IdealParams, 
         network.device,
         network.dtype,
         job.tick,
+        network.input_size[1] * network.input_size[2],
     )
     return _result(network, site, targets, painted, box, params)
 
@@ -191,7 +193,9 @@ def _fits(network: Network, site: Site, height: int, width: int) -> bool:
     blank = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
     try:
         observe(network.module, blank, [site])
-    except (VizError, *_SIZE_ERRORS):
+    except (VizError, *_SIZE_ERRORS) as error:
+        if is_out_of_memory(error):
+            raise
         return False
     return True
 
@@ -278,4 +282,5 @@ METHOD = Method(
     params=IdealParams,
     run=ideal,
     needs=frozenset({"unit"}),
+    smaller="a smaller size or fewer restarts",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from vizapp.engine.chunks import check_fits
 from vizapp.engine.sites import Site, Unit
 from vizapp.engine.sweep import Sweep
 from vizapp.errors import VizError
@@ -28,6 +29,7 @@ class _Untouched(int):
 
 _DEFAULT = (_Untouched(32), _Untouched(8))  # window and stride, for 224 pixels: a seventh, and a quarter of that
 _SMALL = 64  # pixels of the input's shorter side below which the default square is a seventh of it
+_CPU, _COPIES = torch.device("cpu"), 3  # of all scores of all places, when they are put together
 _KEPT = 16 * 2**20  # bytes of probabilities of all classes; beyond it only the strongest classes are kept
 CAUTION = (
     "A square also adds edges and shapes that were not there, and hides several things at once; compare other fills and "
@@ -103,7 +105,9 @@ class Occlusion:
         site, channel, class_ = _asked(question, self.params)
         clean, patch = (filled, picture) if self.params.inverse else (picture, filled)
         boxes = [tuple(box) for box in self.positions.boxes.reshape(-1, 4).tolist()]
-        self.sweep = Sweep(network.module, network.scores, clean, patch, boxes, site, self.params.precision)
+        self.sweep = Sweep(
+            network.module, network.scores, clean, patch, boxes, site, self.params.precision, footprint=network.footprint
+        )  # fmt: skip
         with torch.no_grad():
             scores, maps = (
                 self.sweep.look(picture) if self.params.inverse else (self.sweep.clean_scores, self.sweep.maps)
@@ -114,6 +118,7 @@ class Occlusion:
         self.class_ = int(self._clean_logits.argmax()) if class_ is None else class_
         self._clean_activation = float("nan") if maps is None else float(maps[0, self.channel].double().sum())
         count, classes = len(boxes), len(self._clean_logits)
+        check_fits(_COPIES * 4 * count * classes, _CPU, f"the answers at {count} places of a square", "a larger stride")
         self.finished = np.zeros(self.positions.shape, bool)
         self._logits = np.zeros((count, classes), np.float32)
         self._norms = np.zeros(count)  # logarithm of the sum that a softmax divides by
@@ -325,4 +330,5 @@ METHOD = Method(
     params=OcclusionParams,
     run=occlusion,
     takes=frozenset({"unit"}),
+    smaller="a larger stride",
 )

@@ -14,7 +14,7 @@ from vizapp.errors import VizError
 from vizapp.settings import settings
 from vizapp.ui import journal, notices, state
 from vizapp.ui.journal import Clock
-from vizapp.ui.shelf import Key, Shelf
+from vizapp.ui.shelf import Key, Shelf, let_go
 from vizapp.ui.work import Office, Tick, Work
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ def compute(
         return None
 
     def kept(tick: Tick) -> Value:
-        from vizapp.engine.chunks import memory_told
-
-        with memory_told():
-            answer = work(tick)
+        answer = with_room(lambda: work(tick), opens=key[0] == "network")
         store.put(key, answer, size(answer))
         return answer
 
@@ -132,6 +129,27 @@ def compute(
         _note(key, clock, outcome, nbytes, begun.queued if begun is not None else 0.0)
     place.empty()
     return cast(Value, answer)
+
+
+def with_room(run: Callable[[], Value], opens: bool = False) -> Value:
+    """`run()`; once more where it does not fit into memory, after all stores have let go of what they hold.
+
+    The network used last stays, unless this `opens` one.
+
+    Raises:
+        DoesNotFit: not even then.
+    """
+    from vizapp.engine.chunks import DoesNotFit, let_go_of, memory_told
+
+    try:
+        with memory_told():
+            return run()
+    except DoesNotFit as error:
+        let_go_of(error)
+        if not let_go(of_all=opens):
+            raise
+    with memory_told():
+        return run()
 
 
 def _note(key: Key, clock: Clock, outcome: str, nbytes: int, queued: float = 0.0) -> None:

@@ -26,10 +26,10 @@ def write(event: str, **fields: object) -> None:
         return
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = json.dumps({"time": now, "event": event} | fields, ensure_ascii=False) + "\n"
-    if place == "-":
-        sys.stderr.write(line)
-        return
     try:
+        if place == "-":
+            sys.stderr.write(line)
+            return
         file = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
             os.write(file, line.encode())

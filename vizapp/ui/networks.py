@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import shutil
 import tempfile
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from vizapp.errors import VizError
 from vizapp.settings import settings
 from vizapp.ui import answers, belongings, downloads, notices, state
-from vizapp.ui.shelf import Key, Shelf
+from vizapp.ui.shelf import Key, Shelf, empty_caches
 from vizapp.ui.work import Tick
 
 if TYPE_CHECKING:
@@ -32,19 +32,15 @@ class _Networks(Shelf["Network"]):
     def put(self, key: Key, value: Network, nbytes: int) -> list[Network]:
         gone = super().put(key, value, nbytes)
         if gone:
-            import torch
-
             gone.clear()
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            empty_caches()
         return gone
 
 
 @st.cache_resource(show_spinner=False)
 def opened() -> Shelf[Network]:
     """The networks that are open, of all sessions."""
-    return _Networks(int(settings().network_gb * 2**30))
+    return _Networks(int(settings().network_gb * 2**30), keeps=1)
 
 
 @st.cache_resource(show_spinner=False)
@@ -103,10 +99,16 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     path = Path(_given_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{threading.get_ident()}.part")
-        part.write_bytes(content)
-        part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            part.replace(path)
+        except OSError as error:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise VizError(
+                f"The checkpoint {name!r} cannot be kept on this machine ({error.strerror or error}); give it again later."
+            ) from None
     belongings.give(("checkpoint", str(path)), len(content))
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 LOG = logging.getLogger("vizapp")
 
 
@@ -42,6 +44,18 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def _known(error: Exception) -> VizError | None:
+    """What is wrong with the machine, as a sentence: no memory, no room on the disk, no right to write; else None."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f"{str(error.filename)!r} cannot be written" if error.filename else "A file cannot be written"
+        return VizError(f"{where} on this machine: {error.strerror}. All else goes on; tell whoever runs the app.")
+    if isinstance(error, (MemoryError, RuntimeError)):
+        from vizapp.engine.chunks import is_out_of_memory, too_large
+
+        return too_large(error) if is_out_of_memory(error) else None
+    return None
+
+
 def calmly(run: Callable[[], None]) -> None:
     """Run a page (or a part of the frame); what it raises becomes a sentence, the unexpected with a number for the log.
 
@@ -51,7 +65,12 @@ def calmly(run: Callable[[], None]) -> None:
         run()
     except VizError as error:
         sorry(str(error))
-    except Exception:
+    except Exception as error:
+        known = _known(error)
+        if known is not None:
+            LOG.warning("%s", known, exc_info=True)
+            sorry(str(known))
+            return
         number = secrets.token_hex(3)
         LOG.exception("Unexpected error %s", number)
         with st.container(key="unexpected"):

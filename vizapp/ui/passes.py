@@ -208,7 +208,9 @@ def watched(asked: Wanted) -> Iterator[Pass]:
 
         try:
             plan = _plan(asked.network)
-            return build(asked.network, asked.collection.source, asked.sites, asked.folder, plan, watch)
+            return answers.with_room(
+                lambda: build(asked.network, asked.collection.source, asked.sites, asked.folder, plan, watch)
+            )
         finally:
             _told().pop(str(asked.folder), None)
 

@@ -26,7 +26,7 @@ _KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
 @st.cache_resource(show_spinner=False)
 def decoded() -> Shelf[Picture]:
     """Decoded pictures of all sessions; a session holds their digests only."""
-    return Shelf(CAPACITY)
+    return Shelf(CAPACITY, keeps=None)  # an upload is nowhere else
 
 
 def sample(name: str) -> Picture:

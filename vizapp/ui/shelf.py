@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 Key = tuple[str, ...]
+_shelves: weakref.WeakSet[Shelf[Any]] = weakref.WeakSet()
+
+
+def let_go(of_all: bool = False) -> bool:
+    """Have all stores let go of what can be had again, because memory is short; whether there was something.
+
+    What each `keeps` stays, unless `of_all`.
+    """
+    chosen = [shelf for shelf in list(_shelves) if shelf.keeps is not None]
+    gone = sum(shelf.shrink(0 if of_all else shelf.keeps or 0) for shelf in chosen)
+    if gone:
+        empty_caches()
+    return gone > 0
+
+
+def empty_caches() -> None:
+    """Give back what values that went have taken: a GPU's memory is kept by torch until it is told."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class Shelf(Generic[Value]):
     """Values by key, bounded by the bytes they take; what was used longest ago goes first. For many threads.
 
+    `keeps` is how many of the values used last stay when memory is short (`let_go`), None if all.
+
     The newest value always stays, even one that is larger than the whole shelf, so that it can be shown.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, keeps: int | None = 0) -> None:
         self.capacity = capacity  # bytes
+        self.keeps = keeps
         self._values: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
+        _shelves.add(self)
 
     @property
     def nbytes(self) -> int:
@@ -57,6 +85,12 @@ class Shelf(Generic[Value]):
         with self._lock:
             for key in [key for key in self._values if wanted(key)]:
                 del self._values[key]
+
+    def shrink(self, keep: int) -> int:
+        """Let go of all but the `keep` values used last; how many those were."""
+        with self._lock:
+            gone = [self._values.popitem(last=False) for _ in range(len(self._values) - keep)]
+            return len(gone)
 
     def drop(self, key: Key) -> None:
         """Let go of the value, if it is there."""

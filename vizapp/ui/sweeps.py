@@ -176,13 +176,14 @@ def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, f
 
 
 def _run(asked: Asked, plan: Begun, tick: Tick) -> Result:
-    from vizapp.engine.chunks import memory_told
     from vizapp.methods.base import Job
 
-    with memory_told():
+    def go_on() -> Result:
         for share in plan.work.run():
             tick(0.97 * share)
-        result = plan.work.result(Job(tick))
+        return plan.work.result(Job(tick))
+
+    result = answers.with_room(go_on)
     answers.answers().put(asked.key, result, result.nbytes)
     begun().drop(asked.plan_key)  # its clean activations are needed no more
     return result

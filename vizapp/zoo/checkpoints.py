@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.chunks import free_memory, is_out_of_memory
 from vizapp.errors import VizError
 from vizapp.zoo.labels import in_order, read_json
 from vizapp.zoo.recipe import Recipe, build_blank
@@ -80,6 +81,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | 
             state = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (it is no mapping)
             names = (content.metadata() or {}).get("classes")
     except (SafetensorError, OSError, ValueError) as error:
+        if "cannot allocate memory" in str(error).lower():
+            raise MemoryError from None
         raise VizError(f"The weights file {path.name!r} is damaged or is no safetensors file: {error}.") from None
     if not state:
         raise VizError(f"The weights file {path.name!r} holds no weights.")
@@ -115,13 +118,19 @@ def _read_pickle(path: Path) -> Any:
             raise VizError(f"The weights file {path.name!r} contains {what} and was not run. {_WHAT_TO_DO}") from None
         raise _damaged(path) from None
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         if "TorchScript" in str(error):
             raise VizError(f"The file {path.name!r} is a TorchScript program and was not run. {_WHAT_TO_DO}") from None
         raise _damaged(path) from None
     # What torch's reader was seen to raise for files that are something else or end too early.
     except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError):
         raise _damaged(path) from None
-    except (zipfile.BadZipFile, MemoryError, struct.error, RecursionError):
+    except (zipfile.BadZipFile, struct.error, RecursionError):
+        raise _damaged(path) from None
+    except MemoryError:  # a damaged file may ask for any number
+        if path.stat().st_size > free_memory(torch.device("cpu")):
+            raise
         raise _damaged(path) from None
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.sites import Site, Unit, survey
+from vizapp.engine.chunks import SCRATCH, chunk_size, memory_told
+from vizapp.engine.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest
 from vizapp.zoo.preprocessing import Preprocessing
 
@@ -63,11 +64,22 @@ class Network:
     def sites(self) -> tuple[Site, ...]:
         """All activations that the network has, in running order. The first use costs one pass."""
         with self._lock:
-            return self._sites
+            return self._measured[0]
+
+    @property
+    def footprint(self) -> Footprint:
+        """What the activations of a pass over one picture take. The first use costs one pass."""
+        with self._lock:
+            return self._measured[1]
 
     @cached_property
-    def _sites(self) -> tuple[Site, ...]:
-        return survey(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
+    def _measured(self) -> tuple[tuple[Site, ...], Footprint]:
+        return measured(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
+
+    def at_once(self, most: int, gradients: bool = False) -> int:
+        """How many pictures to take through the network at once: as many as fit into memory, from 1 to `most`."""
+        each = self.footprint.total * 2 if gradients else self.footprint.widest
+        return chunk_size(int(SCRATCH * each), self.device, most)
 
     def site(self, name: str) -> Site:
         """The site called `name`, or the last one inside of the module called so (`layer4.2`, `features`).
@@ -198,15 +210,11 @@ def freeze(module: nn.Module, device: torch.device, channels_last: bool) -> nn.M
     fast on a CPU; a module that calls `view` on feature maps does not bear it, so users' modules stay as they are.
 
     Raises:
-        VizError: the device has not enough memory.
+        DoesNotFit: the device has not enough memory.
     """
     module.eval().requires_grad_(False)
-    try:
+    with memory_told("the network"):
         module.to(device)
         if channels_last:
             module.to(memory_format=torch.channels_last)
-    except torch.OutOfMemoryError:
-        raise VizError(
-            f"The network does not fit into the memory of {device}; take a smaller one or the CPU."
-        ) from None
     return module

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vizapp.engine.chunks import memory_told
+from vizapp.engine.chunks import DoesNotFit, is_out_of_memory, memory_told
 from vizapp.errors import VizError, nearest
 from vizapp.zoo import own, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
@@ -19,9 +19,11 @@ from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered, read_classes
 from vizapp.zoo.network import Network, freeze
 from vizapp.zoo.recipe import Card, Recipe, Source, build_random
-from vizapp.zoo.weights import find_weights
+from vizapp.zoo.room import room
+from vizapp.zoo.weights import fetch_again, find_weights, may_fetch_again
 
 Tick = Callable[[float], None]
+_WHILE_OPENING = 2.2  # times the weights: the network, what was read from the file, and the largest layer laid out anew
 _SOURCES: dict[str, Source] = {"vizapp": own, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in order of look-up
 
 
@@ -119,16 +121,17 @@ def load(
     named = str(weights)
     kind = "published" if _is_variant(weights) else "file" if named != "none" else "none"
     recipe = find_recipe(name, _variant(name, named, kind))
-    checkpoint = None
-    with memory_told():
-        if kind == "none":
+    checkpoint, what = None, f"opening {recipe.name}"
+    path = find_weights(recipe, tick) if kind == "published" else Path(named).expanduser() if kind == "file" else None
+    with room().reserved(_takes(recipe, path, where), what, tick), memory_told(what):
+        if path is None:
             found = count or len(recipe.categories)
             module = build_random(recipe, found)
         elif kind == "published":
-            checkpoint = read_checkpoint(find_weights(recipe, tick))
+            checkpoint = _intact(recipe, path, tick)
             module, found = _published(recipe, checkpoint, count)
         else:
-            checkpoint = read_checkpoint(Path(named).expanduser())
+            checkpoint = read_checkpoint(path)
             module, found = fill(recipe, checkpoint, count)
         freeze(module, where, channels_last=True)
     return Network(
@@ -140,6 +143,31 @@ def load(
         weights=Path(named).name if kind == "file" else named,
         facts=_facts(recipe, kind, checkpoint),
     )
+
+
+def _takes(recipe: Recipe, path: Path | None, device: torch.device) -> dict[torch.device, int]:
+    """Bytes that opening takes on each device: the weights, and what was read of the file as long as they are filled."""
+    size = 4 * (recipe.parameters or 0)
+    if path is not None and path.is_file():
+        size = max(size, path.stat().st_size)
+    spent = {torch.device("cpu"): int(_WHILE_OPENING * size) if path is not None else size}
+    return spent if device.type == "cpu" else spent | {device: size}
+
+
+def _intact(recipe: Recipe, path: Path, tick: Tick | None) -> Checkpoint:
+    """The published weights; a damaged file of the cache is fetched again."""
+    try:
+        return read_checkpoint(path)
+    except DoesNotFit:
+        raise
+    except VizError as error:
+        if not may_fetch_again(recipe, path):
+            raise
+        told = str(error)
+    try:
+        return read_checkpoint(fetch_again(recipe, tick))
+    except VizError as error:
+        raise VizError(f"{told} It could not be replaced: {error}") from None
 
 
 def _is_variant(weights: str | Path) -> bool:
@@ -175,6 +203,8 @@ def _published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> t
     try:
         return recipe.adopt(checkpoint.state), known
     except (RuntimeError, LookupError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VizError(f"The file {checkpoint.file!r} does not fit {recipe.name}: {reason}") from None
 

@@ -52,6 +52,29 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
     found = next((path for path in _places(recipe.name, published) if path.is_file()), None)
     if found is not None:
         return found
+    return _fetched(recipe, published, tick)
+
+
+def may_fetch_again(recipe: Recipe, path: Path) -> bool:
+    """Whether this file is the copy in torch's cache, and not what its name promises (it is read as a whole for that)."""
+    published, promised = recipe.published, _DIGEST.search(path.name)
+    if published is None or not published.url or promised is None or path != _hub_folder() / published.file:
+        return False
+    with path.open("rb") as file:
+        return not hashlib.file_digest(file, "sha256").hexdigest().startswith(promised[1])
+
+
+def fetch_again(recipe: Recipe, tick: Tick | None = None) -> Path:
+    """The published weights, downloaded over a damaged copy in torch's cache, which stays if that fails.
+
+    Raises:
+        VizError: it cannot be downloaded.
+    """
+    assert recipe.published is not None, "only published weights are fetched"
+    return _fetched(recipe, recipe.published, tick)
+
+
+def _fetched(recipe: Recipe, published: Published, tick: Tick | None) -> Path:
     target = _hub_folder() / published.file
     try:
         download(published.url, target, tick)

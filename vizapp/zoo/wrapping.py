@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from vizapp.engine.chunks import is_out_of_memory, too_large
 from vizapp.errors import VizError
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered, read_classes
@@ -110,6 +111,8 @@ def _count_classes(network: Network) -> int | None:
         with torch.no_grad():
             scores = class_scores(network.module(batch), 1)
     except _MODULE_ERRORS as error:
+        if is_out_of_memory(error):
+            raise too_large(error).of(f"a pass through {network.name}", "") from None
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise VizError(
             f"{network.name} could not be run on an input of {' × '.join(map(str, batch.shape))}: {reason} "

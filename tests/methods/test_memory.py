@@ -1,0 +1,261 @@
+"""Every method is cut to fit into memory and answers the same; if one item does not fit, a sentence says what would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+import vizapp
+from tests.media.files import saved
+from vizapp.engine.chunks import DoesNotFit
+from vizapp.methods import methods
+from vizapp.methods.base import Result
+from vizapp.zoo.network import Network
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDE = 96
+UNIT = vizapp.Unit("2", 3, (40, 40))  # the second convolution of `wide`
+
+# What is asked of each method, and the arrays to compare; rounding alone may tell batches of several sizes apart.
+ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "activations": ({"unit": UNIT}, ("activations",)),
+    "architecture": ({"repeats": 0}, ("table",)),
+    "attribution": ({"unit": UNIT}, ("attribution",)),
+    "dense": ({}, ("scores", "label", "boxes", "prediction", "difference")),
+    "filters": ({"unit": UNIT}, ("kernels", "spectrum")),
+    "gallery": ({"top": 3}, ("channels", "pictures")),
+    "ideal": ({"unit": UNIT, "channels": "0, 1, 2", "steps": 3, "size": SIDE}, ("pictures", "activation")),
+    "occlusion": ({"window": 90, "stride": 16}, ("probability", "logit", "activation")),
+    "predict": ({"crops": "ten"}, ("probabilities", "logits")),
+    "projection": ({"unit": UNIT}, ("projection", "activation")),
+    "sanity": ({"unit": UNIT}, ("projection", "all", "similarity")),
+}
+SPLIT = {"attribution", "dense", "gallery", "ideal", "occlusion"}  # have several items, or a photo in tiles
+
+
+class Convolutions(TorchFunctionMode):
+    """Notes how many numbers go into each convolution; where those are more than `fits`, it fails for want of memory."""
+
+    def __init__(self, fits: int = 2**62, failure: BaseException | None = None) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.fits, self.failure = fits, failure or MemoryError()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.conv2d:
+            self.sizes.append(args[0].numel())
+            if self.sizes[-1] > self.fits:
+                raise self.failure
+        return func(*args, **kwargs or {})
+
+
+def wide() -> nn.Module:
+    """A network of wide maps."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.AvgPool2d(4), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(32, 10),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    found = vizapp.wrap(wide(), (3, SIDE, SIDE), name="wide")
+    assert found.sites
+    return found
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+        (folder / f"{number}.png").write_bytes(saved(pixels))
+    return folder
+
+
+def ask(key: str, network: Network, photos: Path, out: Path) -> tuple[Result, tuple[str, ...]]:
+    options, arrays = ASKED[key]
+    options = dict(options)
+    needs = methods()[key].needs
+    if key == "gallery":
+        options |= {"folder": vizapp.open_folder(photos), "out": str(out), "workers": 0}
+    if "picture" in needs:
+        # A side of the photo to spare, so that a dense map has cells.
+        pixels = np.random.default_rng(1).integers(0, 256, (4 * SIDE, 3 * SIDE, 3), np.uint8)
+        options["picture"] = vizapp.open_picture(pixels)
+    return vizapp.ask(key, network, **options), arrays
+
+
+def leave(monkeypatch: pytest.MonkeyPatch, megabytes: float) -> None:
+    """Leave so much memory to questions."""
+    limit = psutil.Process().memory_info().rss + megabytes * 2**20
+    monkeypatch.setenv("VIZAPP_MEMORY_GB", str(limit / 2**30))
+
+
+def assert_same(first: Result, second: Result, names: tuple[str, ...]) -> None:
+    for name in names:
+        a, b = first.arrays[name], second.arrays[name]
+        if a.dtype == np.uint8:
+            assert np.abs(a.astype(int) - b.astype(int)).max() <= 1, name
+        elif name != "difference":
+            size = np.nanmax(np.abs(a.astype(np.float64)), initial=1e-9)
+            np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * size, err_msg=name)
+
+
+def test_every_method_is_asked_here() -> None:
+    assert set(ASKED) == set(methods())
+    assert {key for key in ASKED if methods()[key].smaller} == SPLIT
+
+
+@pytest.mark.parametrize("key", sorted(ASKED))
+def test_with_little_memory_a_question_is_split_and_gives_the_same(
+    key: str, network: Network, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Convolutions() as whole:
+        plenty, arrays = ask(key, network, photos, tmp_path / "plenty")
+    leave(monkeypatch, 48)
+    with Convolutions() as split:
+        scarce, _ = ask(key, network, photos, tmp_path / "scarce")
+    assert_same(plenty, scarce, arrays)
+    if key in SPLIT:
+        assert max(split.sizes) < max(whole.sizes), "smaller parts"
+
+
+@pytest.mark.parametrize("key", sorted(ASKED))
+def test_what_does_not_fit_with_one_item_is_told_with_what_would(
+    key: str, network: Network, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(monkeypatch, 1)
+    with pytest.raises(DoesNotFit) as told, Convolutions() as begun:
+        ask(key, network, photos, tmp_path)
+    method, sentence = methods()[key], str(told.value)
+    assert f"not enough memory on the CPU for {method.title.lower()} with wide: " in sentence
+    assert "B more are needed and" in sentence
+    assert "are free" in sentence
+    assert (method.smaller or "A smaller network")[1:] in sentence
+    assert not begun.sizes, "nothing was begun"
+    monkeypatch.delenv("VIZAPP_MEMORY_GB")
+    ask(key, network, photos, tmp_path)
+
+
+FAILURES = [
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "failure"),
+    [*((key, FAILURES[0]) for key in sorted(ASKED)), *(("attribution", f) for f in FAILURES), ("ideal", FAILURES[1])],
+)
+def test_an_operation_that_runs_out_of_memory_is_tried_with_less_or_told(
+    key: str, failure: BaseException, network: Network, photos: Path, tmp_path: Path
+) -> None:
+    with Convolutions() as whole:
+        good, arrays = ask(key, network, photos, tmp_path / "good")
+    with pytest.raises(DoesNotFit, match="There is not enough memory"), Convolutions(0, failure):
+        ask(key, network, photos, tmp_path / "none")
+    one = 32 * SIDE**2 if key != "dense" else max(whole.sizes) // 2
+    with Convolutions(one, failure) as split:
+        less, _ = ask(key, network, photos, tmp_path / "less")
+    assert_same(good, less, arrays)
+    if key in SPLIT:
+        assert max(whole.sizes) > one
+        assert min(split.sizes) <= one
+
+
+def test_what_a_failed_operation_held_is_let_go(network: Network, photos: Path, tmp_path: Path) -> None:
+    """Also while somebody still holds the error: its frames would hold the tensors."""
+    import weakref
+
+    held: list[weakref.ref[Tensor]] = []
+    kept: list[DoesNotFit] = []
+
+    def fail(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        held.append(weakref.ref(inputs[0]))
+        raise MemoryError
+
+    with network.module.get_submodule("2").register_forward_hook(fail):
+        try:
+            ask("predict", network, photos, tmp_path)
+        except DoesNotFit as error:
+            kept.append(error)
+    assert held
+    assert kept
+    assert all(reference() is None for reference in held)
+
+
+MEASURED = """
+import resource, sys
+import numpy as np, torch
+import vizapp
+from torch import nn
+key, limit, side, out, photos = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+torch.manual_seed(0)
+module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.AvgPool2d(8), nn.ReLU(),
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+net = vizapp.wrap(module, (3, side, side), name="wide")
+import captum.attr, pandas, pyarrow, cv2, PIL.Image  # what is imported is not the question's
+unit = vizapp.Unit("2", 3, (40, 40))
+pixels = np.random.default_rng(1).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
+options = {"picture": vizapp.open_picture(pixels)} if key not in ("gallery", "filters", "ideal", "architecture") else {}
+options |= {"unit": unit} if key not in ("gallery", "occlusion", "predict", "dense", "architecture") else {}
+options |= {
+    "gallery": {"folder": vizapp.open_folder(photos) if key == "gallery" else None, "out": out, "workers": 0} ,
+    "ideal": {"channels": "0,1,2,4,5,6,7,8", "steps": 2, "size": side},
+    "occlusion": {"window": 64, "stride": side // 4}, "attribution": {"steps": 8},
+}.get(key, {})
+vizapp.ask(key, net, **options)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", sorted(ASKED))
+def test_the_peak_of_a_fresh_process_stays_below_the_limit(key: str, tmp_path: Path) -> None:
+    """A picture of 640 pixels takes 50 MB for a map: sixteen of them at once would take more than the limit by far."""
+    limit, side = 1.6 * 2**30, 640
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(17 if key == "gallery" else 0):
+        (photos / f"{number}.png").write_bytes(saved(np.full((side, side, 3), number, np.uint8)))
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, key, str(int(limit)), str(side), str(tmp_path / "out"), str(photos)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "VIZAPP_MEMORY_GB": str(limit / 2**30)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < limit, f"{int(done.stdout.split()[-1]) / 2**30:.2f} GB"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("key", sorted(ASKED))
+def test_on_a_gpu_a_question_is_split_or_told(key: str, photos: Path, tmp_path: Path) -> None:
+    """The limit is torch's own: what goes above fails as it would on a full GPU."""
+    gpu = vizapp.wrap(wide(), (3, SIDE, SIDE), name="wide", device="cuda")
+    plenty, arrays = ask(key, gpu, photos, tmp_path / "plenty")
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 96 * 2**20) / total)
+    try:
+        scarce, _ = ask(key, gpu, photos, tmp_path / "scarce")
+        assert_same(plenty, scarce, arrays)
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**20) / total)
+        with pytest.raises(DoesNotFit, match="not enough memory on the GPU"):
+            ask(key, gpu, photos, tmp_path / "none")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    ask(key, gpu, photos, tmp_path / "again")
