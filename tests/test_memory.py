@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
 from vizapp.engine import chunks
-from vizapp.engine.chunks import chunk_size, free_memory, memory_told
+from vizapp.engine.chunks import DoesNotFit, chunk_size, free_memory, memory_told
 from vizapp.errors import VizError
+from vizapp.ui.answers import with_room
 from vizapp.ui.networks import _Networks
+from vizapp.ui.shelf import Shelf, let_go
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -144,16 +149,129 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert free_memory(CPU) > 1_500_000
 
 
-def test_networks_leave_by_size_and_are_not_moved_meanwhile() -> None:
+class Held:
+    """Says when it has been let go of."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.module = torch.nn.Linear(size, size)
+
+
+def test_networks_leave_by_size_and_what_is_in_use_goes_on_and_is_freed_afterwards() -> None:
     shelf = _Networks(1000)
-    first, second, third = (torch.nn.Linear(2, 2) for _ in range(3))
-    for name, module in (("1", first), ("2", second)):
-        shelf.put((name,), module, 500)  # type: ignore[arg-type]
+    first, second, third = (Held() for _ in range(3))
+    gone = weakref.ref(first)
+    for name, network in (("1", first), ("2", second)):
+        shelf.put((name,), network, 500)  # type: ignore[arg-type]
     assert shelf.nbytes == 1000
+    begun, leave, answers = threading.Event(), threading.Event(), list[torch.Tensor]()
+
+    def use(network: Held) -> None:
+        begun.set()
+        assert leave.wait(10)
+        answers.append(network.module(torch.ones(1, 1)))
+
+    thread = threading.Thread(target=use, args=(first,))
+    del first, network
+    thread.start()
+    assert begun.wait(10)
     shelf.put(("3",), third, 800)  # type: ignore[arg-type]
     assert len(shelf) == 1
-    assert first.weight.device == CPU
-    assert bool(first(torch.ones(1, 2)).isfinite().all())  # somebody may still be using it
+    assert shelf.get(("1",)) is None
+    assert gone() is not None, "somebody is using it"
+    assert gone().module.weight.device == CPU  # type: ignore[union-attr]
+    leave.set()
+    thread.join()
+    del thread
+    gc.collect()
+    assert bool(answers[0].isfinite().all())
+    assert gone() is None, "its memory is free"
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_memory_of_networks_that_left_is_free(device: str) -> None:
+    """Ten networks of 64 MB pass through a store of 200 MB."""
+    where = torch.device(device)
+
+    def taken() -> int:
+        import psutil
+
+        return psutil.Process().memory_info().rss if device == "cpu" else torch.cuda.memory_reserved()
+
+    shelf, begun = _Networks(200 * 2**20), taken()
+    for number in range(10):
+        network = torch.ones(2**24, device=where)
+        shelf.put((str(number),), network, 64 * 2**20)  # type: ignore[arg-type]
+        assert taken() - begun < 5 * 64 * 2**20
+    del network
+    assert len(shelf) == 3
+    assert let_go(of_all=True)
+    assert taken() - begun < 64 * 2**20
+
+
+def test_answers_leave_by_size_and_stores_let_go_when_memory_is_short() -> None:
+    answers, networks, uploads = Shelf[str](100), Shelf[str](100, keeps=1), Shelf[str](100, keeps=None)
+    for shelf in (answers, networks, uploads):
+        for number in range(20):
+            shelf.put((str(number),), "", 9)
+            assert shelf.nbytes <= 100
+    assert [len(shelf) for shelf in (answers, networks, uploads)] == [11, 11, 11]
+    assert let_go()
+    assert [len(shelf) for shelf in (answers, networks, uploads)] == [0, 1, 11]
+    assert networks.get(("19",)) is not None, "the one used last"
+    let_go(of_all=True)
+    assert [len(shelf) for shelf in (answers, networks, uploads)] == [0, 0, 11]
+
+
+def test_what_does_not_fit_is_tried_once_more_without_what_the_stores_hold() -> None:
+    let_go(of_all=True)
+    shelf, tries = Shelf[bytes](2**30), list[int]()
+    shelf.put(("kept",), bytes(9), 9)
+
+    def work() -> str:
+        tries.append(len(shelf))
+        if len(shelf):
+            raise MemoryError
+        return "answer"
+
+    assert with_room(work) == "answer"
+    assert tries == [1, 0]
+    tries.clear()
+
+    def never() -> str:
+        tries.append(1)
+        raise MemoryError
+
+    with pytest.raises(DoesNotFit, match="There is not enough memory on the CPU for this question"):
+        with_room(never)
+    assert tries == [1], "nothing was let go, so that it would be in vain"
+
+
+RUN_OUT = """
+from vizapp.ui import notices
+
+def page():
+    raise {error}
+
+notices.calmly(page)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ("MemoryError()", "not enough memory on the CPU"),
+        ('RuntimeError("DefaultCPUAllocator: can\'t allocate memory: you tried to allocate 9 bytes")', "are free"),
+        ("OSError(28, 'No space left on device', '/x/y')", "No space left on device"),
+        ("PermissionError(13, 'Permission denied', '/x/y')", "Permission denied"),
+    ],
+)
+def test_on_a_page_want_of_memory_or_room_is_a_calm_sentence(error: str, sentence: str) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    page = AppTest.from_string(RUN_OUT.format(error=error)).run(timeout=30)
+    assert not page.exception
+    assert sentence in page.warning[0].value
+    assert "unexpected" not in page.warning[0].value
 
 
 @pytest.mark.gpu

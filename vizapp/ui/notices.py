@@ -13,7 +13,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 LOG = logging.getLogger("vizapp")
 
 
