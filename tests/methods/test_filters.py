@@ -44,6 +44,14 @@ def test_the_arrays_are_the_layers_kernels_whatever_site_behind_it_is_asked_for(
     assert result.arrays["spectrum"].shape == (8, 32, 32)
 
 
+def test_without_a_unit_the_first_convolution_is_shown(known) -> None:
+    result = vizapp.ask("filters", network(known))
+    np.testing.assert_array_equal(result.arrays["kernels"], known.numpy())
+    flat = vizapp.wrap(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), input_size=(3, 2, 2))
+    with pytest.raises(VizError, match="has no convolution"):
+        vizapp.ask("filters", flat)
+
+
 def test_twins_opposites_dead_and_dominating_filters_are_found(known) -> None:
     result = vizapp.ask("filters", network(known), unit=vizapp.Unit("0", 0))
     rows = result.table

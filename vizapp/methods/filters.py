@@ -11,6 +11,7 @@ import torch
 
 from vizapp.engine.gratings import power, symmetries
 from vizapp.engine.kernels import Kernels, kernels_of
+from vizapp.engine.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.drawing import heat, sheet, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -38,6 +39,8 @@ class FilterParams(Params):
 def filters(question: Question, params: FilterParams, job: Job) -> Result:
     """The kernels of the convolution that computes the unit's layer, with what each is tuned to.
 
+    Without a unit: of the first convolution.
+
     `arrays`: `kernels` `[out in kh kw]` float32 (`in` of one group); `spectrum` `[out S S]`, their power, frequency 0 in the
     middle, S samples to a cycle per cell; `bands` `[3]` and `energy` `[3]`: kernels tuned to, and share of power in, low
     (below 1/6 cycle per cell), middle and high (from 1/3) frequencies. `table`, a row per kernel: RMS and norm; correlation
@@ -45,7 +48,8 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     horizontal) of the strongest grating and the share of the kernel that it explains; the most similar kernel; duplicate;
     opposite; dead. What cannot be said (the orientation of a blob) is None. Fact `diagnosis` says it in words.
     """
-    network, unit = question.network, question.the_unit()
+    network = question.network
+    unit = question.unit or Unit(_first_convolution(network), 0)
     batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
     kernels = kernels_of(network.module, batch, unit.site)
     weight = kernels.weight.float().cpu().numpy()
@@ -92,6 +96,13 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     words = f"{sum(dead)} of {len(dead)} channels of {known} are above zero on none of {found.pictures} pictures"
     words += f" of {found.manifest['data']['name']}."
     return {channel: float(one) for channel, one in enumerate(dead)}, words
+
+
+def _first_convolution(network: Network) -> str:
+    found = next((site.name for site in network.sites if site.kind == "convolution" and site.is_map), None)
+    if found is None:
+        raise VizError(f"{network.name} has no convolution, so it has no kernels to show.")
+    return found
 
 
 def tile(kernel: np.ndarray, scale: float | None = None) -> np.ndarray:
@@ -181,5 +192,6 @@ METHOD = Method(
     source="Zeiler & Fergus 2013, section 4.1 and Fig. 6",
     params=FilterParams,
     run=filters,
-    needs=frozenset({"unit"}),
+    needs=frozenset(),
+    takes=frozenset({"unit"}),
 )

@@ -31,11 +31,6 @@ def labels(pair: Pair) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
 
 
-def first_convolution(network: Network) -> str | None:
-    """The first convolution; None where there is none."""
-    return next((site.name for site in networks.sites(network) if site.kind == "convolution" and site.is_map), None)
-
-
 def second_layer(network: Network) -> str | None:
     """The second convolution, rectified where a rectifier follows before the next one; None where there is none."""
     sites = [site for site in networks.sites(network) if site.is_map]

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.engine.sites import Unit
 from vizapp.media.drawing import sheet, signed
 from vizapp.ui import (
     answers,
@@ -99,10 +98,7 @@ def _filters(pair: Pair, taken: _Taken) -> None:
     results: list[Result | None] = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
-            site = compared.first_convolution(network)
-            result = answers.run("filters", network, unit=Unit(site, 0)) if site else None
-            if not site:
-                notices.hint("This network has no convolution.")
+            result = answers.run("filters", network)
             if result is not None:
                 data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None}
                 component("sheet")(key=f"compare.filters.{number}", data=data)
