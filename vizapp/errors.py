@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from unicodedata import bidirectional, category
+
+LONGEST = 255  # characters of a name: what file systems allow
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+_MARKS = "\u200e\u200f\u061c"
 
 
 class VizError(Exception):
@@ -19,6 +24,21 @@ class VizError(Exception):
 def one_line(text: str) -> str:
     """The text on one line, without characters that do something instead of being shown."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def plain_name(text: str, longest: int = LONGEST) -> str:
+    """The name of a class, a file or a label, from wherever it came, as it may be shown and written.
+
+    Bytes that are no text, control characters and those that turn the direction of writing become `?`, what is beyond
+    `longest` characters is cut. Spaces of all kinds stay, so that it is the name that the disk has wherever that can be.
+    """
+    cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return cut if cut.isascii() and cut.isprintable() else "".join("?" if _acts(c) else c for c in cut)
+
+
+def _acts(character: str) -> bool:
+    """Whether it is no text, or does something instead of being shown."""
+    return category(character) in {"Cc", "Cs", "Zl", "Zp"} or bidirectional(character) in _TURNS or character in _MARKS
 
 
 def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:

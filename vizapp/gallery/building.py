@@ -15,9 +15,9 @@ from vizapp.engine.fields import fields
 from vizapp.engine.sites import Site
 from vizapp.engine.strongest import State, Strongest, merged
 from vizapp.errors import VizError
-from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint
+from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, forget_parts, load_checkpoint, save_checkpoint
 from vizapp.gallery.shards import Shards, running
-from vizapp.gallery.store import FORMAT, MANIFEST, WORK, read_manifest, write_gallery
+from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_of, read_manifest, write_gallery
 from vizapp.gallery.tables import digest_of, row_table, unit_table
 from vizapp.media.loading import Loaded, batches, workers_for
 from vizapp.media.source import Source
@@ -112,9 +112,15 @@ def _begun(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
         note = note or f"Resumed after {found.batches} batches."
     elif (out / MANIFEST).exists():
         note = note or "The gallery that was there was damaged; the pass began anew."
-    elif not note and not (out / WORK).exists() and any(out.glob("*.parquet")):
+    elif not note and not (out / WORK).exists() and _strange(out, wanted["sites"]):
         raise VizError(f"{out} holds other Parquet files; give a folder of its own to the gallery.")
     return found, note
+
+
+def _strange(out: Path, sites: Sequence[str]) -> bool:
+    """Whether there are tables that are none of this gallery; its own may be there if it was being finished."""
+    own = {file_of(number, name) for number, name in enumerate(sites)}
+    return any(path.name not in own for path in out.glob("*.parquet"))
 
 
 def _same(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
@@ -180,6 +186,10 @@ class _Pass:
                     self._see(loaded, at)
                 at, between = min(begun + number * self.shards.world, self.count), True
                 if self._is_time(number) and at < self.count:
+                    if self._is_elsewhere():
+                        between = False
+                        forget_checkpoints(self.out / WORK)
+                        return
                     self._save(at)
                 self._tell(at, note)
             between = False
@@ -229,10 +239,19 @@ class _Pass:
         digest = sum(part[1] for part in parts) % 2**256
         return Checkpoint(self.identity, batches, state, digest, tuple(failed))
 
+    def _is_elsewhere(self) -> bool:
+        """Whether another process, which this one knows nothing of, has finished the same gallery meanwhile."""
+        return self.shards.world == 1 and read_manifest(self.out) is not None
+
     def _save(self, batches: int) -> None:
         checkpoint = self._together(batches)
-        if checkpoint is not None:
+        if checkpoint is None or self._is_elsewhere():
+            return
+        try:
             save_checkpoint(self.out / WORK, checkpoint)
+        except FileNotFoundError:  # the folder went because the other has finished just now
+            if not self._is_elsewhere():
+                raise
 
     def _tell(self, batches: int, note: str) -> None:
         if self.watch is None or not self.shards.leads:
@@ -255,8 +274,7 @@ class _Pass:
             units, tables, manifest = described(self.network, self.source, self.sites, whole)
             write_gallery(self.out, tables, units, manifest)
             forget_checkpoints(self.out / WORK)
-            if (self.out / WORK).exists():
-                (self.out / WORK).rmdir()
+            forget_parts(self.out)
 
 
 def described(
@@ -273,7 +291,6 @@ def described(
 def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint) -> dict[str, Any]:
     """What the gallery is of; nothing in it depends on when, where or by how many it was made."""
     import vizapp
-    from vizapp.gallery.store import file_of
 
     return {
         "format": FORMAT,
@@ -294,7 +311,8 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
         ],
         "top": checkpoint.identity["top"],
         "unreadable": [
-            {"picture": number, "path": source.path(number), "reason": reason} for number, reason in checkpoint.failed
+            {"picture": number, "path": source.path(number), "reason": reason.replace(f"{source.root}/", "")}
+            for number, reason in checkpoint.failed
         ],
         "identity": checkpoint.identity,
     }

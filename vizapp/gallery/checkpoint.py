@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from safetensors.torch import load, save
 from vizapp.engine.strongest import State
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
+_PART, _LEFTOVER = ".part", 3600.0  # seconds after which nobody writes to it any more
 _MAGIC = b"vizapp gallery checkpoint 1\n"
 
 
@@ -35,18 +38,19 @@ class Checkpoint:
 def write_bytes(path: Path, content: bytes, last: bool = True) -> None:
     """Write a file such that either the old or the new content is there, whatever happens meanwhile.
 
-    Several files of one folder are settled on the disk together, by the `last` of them.
+    Also when another process writes the same file at the same time, as two replicas of a server may. Several files of
+    one folder are settled on the disk together, by the `last` of them.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
-            part.unlink()  # a full disk needs the room
+            part.unlink(missing_ok=True)  # a full disk needs the room
         raise
     if last:
         _sync(path.parent)
@@ -86,12 +90,23 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
 
 
 def forget_checkpoints(folder: Path) -> None:
-    """Remove them, after the work is done."""
-    for name in (NAME, PREVIOUS, f".{NAME}.part"):
+    """Remove them, after the work is done; and the folder, unless another process still writes into it."""
+    for name in (NAME, PREVIOUS):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
         with suppress(FileNotFoundError):
             (folder / name).unlink()
+    forget_parts(folder)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def forget_parts(folder: Path) -> None:
+    """Remove what killed processes left half written."""
+    for part in folder.glob(f".*{_PART}"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > _LEFTOVER:
+                part.unlink()
 
 
 def _read(path: Path) -> Checkpoint | None:

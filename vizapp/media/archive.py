@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from vizapp.errors import VizError
+from vizapp.errors import LONGEST, VizError, plain_name
 from vizapp.media.folder import natural_key
 from vizapp.media.formats import readable, suffixes
 from vizapp.media.picture import Picture, open_picture, showable
-from vizapp.media.source import Source, Ticket, file_stamp
+from vizapp.media.source import LONGEST_PATH, Source, Ticket, file_stamp
 from vizapp.settings import settings
 
 # What reading a damaged, encrypted or unusually packed member was seen to raise.
@@ -55,7 +55,7 @@ class Archive(Source):
 
     def path(self, index: int) -> str:
         """The name in the zip file, without the folder in which everything lies."""
-        return self.members[index][self.above :]
+        return plain_name(self.members[index][self.above :], LONGEST_PATH)
 
     def stamp(self, index: int) -> str:
         """Checksum and size of the member, as the zip file has them."""
@@ -87,7 +87,7 @@ def open_archive(path: Path) -> Archive:
     nested = len(tops) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in members)
     above = len(tops.pop()) + 1 if nested else 0
     parts = [PurePosixPath(name[above:]).parts for name in members]
-    labels = tuple(part[0] if len(part) > 1 else None for part in parts)
+    labels = tuple(plain_name(part[0]) if len(part) > 1 else None for part in parts)
     classes = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
     chosen = set(members)
     skipped = tuple(Path(name) for name in names if name not in chosen)
@@ -95,9 +95,17 @@ def open_archive(path: Path) -> Archive:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether the name leads down from the zip file's root, and no part of it is hidden (`__MACOSX` neither)."""
+    """Whether the name could be a file's, leads down from the zip file's root, and no part of it is hidden (`__MACOSX`
+    neither)."""
     parts = PurePosixPath(name).parts
+    if len(name) > LONGEST_PATH or any(len(part) > LONGEST for part in parts):
+        return False
     return bool(parts) and not any(part[0] in "./\\" or part == "__MACOSX" or ":" in part for part in parts)
+
+
+def forget_archives() -> None:
+    """Let go of the zip files that are kept open; those in use are opened anew."""
+    _open.cache_clear()
 
 
 def _opened(path: str) -> zipfile.ZipFile:

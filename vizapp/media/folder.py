@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plain_name
 from vizapp.media.formats import readable, suffixes
 from vizapp.media.picture import local_path, showable
-from vizapp.media.source import File, Source, Ticket, file_stamp
+from vizapp.media.source import LONGEST_PATH, File, Source, Ticket, file_stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Folder(Source):
 
     def path(self, index: int) -> str:
         """The path below `root`."""
-        return self.names[index].replace(os.sep, "/")
+        return plain_name(self.names[index].replace(os.sep, "/"), LONGEST_PATH)
 
     def stamp(self, index: int) -> str:
         """Size and time of change."""
@@ -86,7 +86,7 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 def _label(file: Path, root: Path) -> str | None:
     parts = file.relative_to(root).parts
-    return parts[0] if len(parts) > 1 else None
+    return plain_name(parts[0]) if len(parts) > 1 else None
 
 
 def _walk(root: Path, within: Path | None) -> tuple[list[Path], list[Path]]:

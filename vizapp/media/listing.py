@@ -6,10 +6,10 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plain_name
 from vizapp.media.folder import lies_in, natural_key
 from vizapp.media.picture import showable
-from vizapp.media.source import File, Source, Ticket, file_stamp
+from vizapp.media.source import LONGEST_PATH, File, Source, Ticket, file_stamp
 
 _PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "picture", "photo")
 _LABELS = ("label", "class", "category", "classname", "class_name", "target")
@@ -28,7 +28,7 @@ class Listing(Source):
 
     def path(self, index: int) -> str:
         """The path as the CSV file has it."""
-        return self.paths[index]
+        return plain_name(self.paths[index], LONGEST_PATH)
 
     def stamp(self, index: int) -> str:
         """Size and time of change."""
@@ -59,22 +59,25 @@ def open_listing(path: Path, within: Path | None = None) -> Listing:
     label_name = next((name for name in _LABELS if name in header), None)
     label_at = (header.index(label_name) if label_name else None) if named else 1
     found = [row for row in rows[1 if named else 0 :] if len(row) > at and row[at].strip()]
-    if within is not None:
-        found = [row for row in found if lies_in(path.parent / row[at].strip(), within)]
+    start = _start(path.parent, found[0][at].strip(), within) if found else path.parent
+    if within is not None:  # from where they are read: a link beside the file may lead out
+        found = [row for row in found if lies_in(start / row[at].strip(), within)]
     if not found:
         raise VizError(f"{subject} lists no picture; its rows are a path and, if wanted, a label.")
     paths = tuple(row[at].strip() for row in found)
     labels = tuple(
-        (row[label_at].strip() or None) if label_at is not None and len(row) > label_at else None for row in found
+        (plain_name(row[label_at].strip()) or None) if label_at is not None and len(row) > label_at else None
+        for row in found
     )
     classes = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
-    return Listing(path, labels, classes, paths, _start(path.parent, paths[0]))
+    return Listing(path, labels, classes, paths, start)
 
 
-def _start(folder: Path, first: str) -> Path:
+def _start(folder: Path, first: str, within: Path | None) -> Path:
     try:
         if not (folder / first).exists():
-            holding = [place for place in folder.iterdir() if place.is_dir() and (place / first).exists()]
+            inside = [place for place in folder.iterdir() if within is None or lies_in(place, within)]
+            holding = [place for place in inside if place.is_dir() and (place / first).exists()]
             if len(holding) == 1:
                 return holding[0]
     except OSError:

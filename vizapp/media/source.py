@@ -11,6 +11,8 @@ from typing import Protocol
 
 from vizapp.media.picture import Picture, showable
 
+LONGEST_PATH = 4096  # characters of a picture's path: what file systems allow
+
 
 class Ticket(Protocol):
     """All that another process needs to open one picture; small, and can be pickled."""
@@ -51,7 +53,7 @@ class Source(ABC):
 
     @abstractmethod
     def path(self, index: int) -> str:
-        """What picture number `index` is called: its path below `root`, with `/`."""
+        """What picture number `index` is called: its path below `root`, with `/`; for showing and writing."""
 
     def stamp(self, index: int) -> str:
         """What changes when the picture is replaced, without reading it; empty where that cannot happen."""

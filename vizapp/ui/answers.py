@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import streamlit as st
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 QUIET = 0.5  # seconds before progress is shown
+_BY_NAME = ("network", "time of a pass")  # questions whose keys name a network of the zoo and no digest
 _named: dict[str, str] = {}  # digests of networks and their names in the zoo, for the log
 
 
@@ -152,10 +154,27 @@ def with_room(run: Callable[[], Value], opens: bool = False) -> Value:
         return run()
 
 
+@contextmanager
+def noted(key: Key, work: Key | None = None) -> Iterator[list[int]]:
+    """Write a line for the log about long work that a page has begun by itself and looks at; takes the answer's bytes.
+
+    `key` names method and network, `work` is what the office knows the work by, if not `key`.
+    """
+    clock, sizes, outcome = Clock(), list[int](), "left"
+    try:
+        yield sizes
+        outcome = "computed"
+    finally:
+        error = sys.exception()
+        if outcome == "left" and isinstance(error, Exception):
+            outcome = "refused" if isinstance(error, VizError) else "failed"
+        _note(key, clock, outcome, sum(sizes), office().queued(work or key))
+
+
 def _note(key: Key, clock: Clock, outcome: str, nbytes: int, queued: float = 0.0) -> None:
     """A line for the log. Of the key only what names a method and a network of the zoo."""
     about = key[1] if len(key) > 1 else ""
-    network = about if key[0] == "network" else _named.get(about, "")
+    network = about if key[0] in _BY_NAME else _named.get(about, "")
     journal.write(
         "answer", method=key[0], network=network, seconds=clock.seconds, queued=round(queued, 4), bytes=nbytes,
         outcome=outcome,

@@ -80,7 +80,7 @@ def belongings() -> Belongings:
 
 
 def _release(thing: Thing) -> None:
-    from vizapp.ui import journal, networks, pictures
+    from vizapp.ui import journal, networks, passes, pictures
 
     kind, name = thing
     journal.write("released", what=kind)
@@ -89,7 +89,7 @@ def _release(thing: Thing) -> None:
     elif kind == "checkpoint":
         networks.forget_checkpoint(name)
     else:
-        Path(name).unlink(missing_ok=True)
+        passes.forget_upload(Path(name))
 
 
 def give(thing: Thing, nbytes: int) -> None:

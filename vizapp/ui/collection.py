@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 KINDS = {"samples": "Samples", "digits": "Digits", "folder": "Folder", "upload": "Upload", "dataset": "Data set"}
 _CAPACITY = 512 * 2**20  # bytes of lists, about
+_LEFTOVER = 172_800.0  # seconds after which an upload that nobody listed belongs to a session that ended unnoticed
 _DATASET, _UPLOAD = "torchvision/", re.compile(r"upload/([0-9a-f]{32})")
 
 
@@ -42,7 +47,7 @@ def kind(text: str) -> str:
     """Which of the `KINDS` an address means: `samples`, `digits`, `torchvision/NAME:part`, `upload/DIGEST`, or a path."""
     if text in ("samples", "digits"):
         return text
-    if text.startswith(_DATASET):
+    if text.strip().lower().startswith(_DATASET):  # as `open_folder` reads it
         return "dataset"
     return "upload" if _UPLOAD.fullmatch(text) else "folder"
 
@@ -120,7 +125,7 @@ def _folder(text: str) -> None:
         st.session_state[key] = text
     st.text_input(
         "Folder", key=key, label_visibility="collapsed", width=420, on_change=_take_path, args=(key,),
-        placeholder="Path of a folder, a zip file or a CSV file on this machine",
+        placeholder=f"Path of a folder, a zip file or a CSV file {server.place()}",
     )  # fmt: skip
     if not text and st.session_state[key]:
         st.button("Open", key="gallery.open_folder", on_click=_take_path, args=(key,))
@@ -149,6 +154,7 @@ def _upload(text: str) -> None:
         return
     st.session_state[state.UPLOAD] = file.file_id
     if server.shared():
+        _remove_leftovers(kept.root.parent)
         belongings.give(("archive", str(kept.root)), file.size)
     _take(f"upload/{kept.root.stem}")
     st.rerun()
@@ -157,7 +163,7 @@ def _upload(text: str) -> None:
 def _dataset(text: str) -> None:
     from vizapp.media.datasets import NAMES
 
-    name, _, part = text.removeprefix(_DATASET).partition(":")
+    name, _, part = text.strip().partition("/")[2].partition(":")
     names, parts = list(NAMES), ["test", "train"]
     for key, value, known in (("gallery.dataset", name, names), ("gallery.dataset_part", part, parts)):
         if key not in st.session_state:
@@ -213,4 +219,32 @@ def _open(text: str) -> Source:
     kept = settings().cache / "uploads" / f"{match[1]}.zip"
     if not kept.exists():
         raise VizError("The uploaded zip file of this link is no longer kept; upload it again.")
+    with contextlib.suppress(OSError):
+        os.utime(kept)  # somebody still looks at it
     return open_folder(kept)
+
+
+def galleries_of(archive: Path) -> Path:
+    """The folder that holds the galleries of an uploaded zip file on a server for others: it goes with the file."""
+    return archive.with_suffix(".galleries")
+
+
+def forget(archive: Path) -> None:
+    """Let go of an uploaded zip file, of its list and of the galleries of it."""
+    from vizapp.media.archive import forget_archives
+
+    text = f"upload/{archive.stem}"
+    archive.unlink(missing_ok=True)
+    shutil.rmtree(galleries_of(archive), ignore_errors=True)
+    forget_archives()
+    _collections().drop_where(lambda key: text in key)
+    answers.answers().drop_where(lambda key: text in key)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Uploads and their galleries that a server could not let go of, because it was ended before their sessions were."""
+    for archive in folder.glob("*.zip"):
+        with contextlib.suppress(OSError):  # another replica may be doing the same
+            if time.time() - archive.stat().st_mtime > _LEFTOVER:
+                shutil.rmtree(galleries_of(archive), ignore_errors=True)
+                archive.unlink()

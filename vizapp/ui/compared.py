@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vizapp.engine.sites import Unit
-from vizapp.ui import answers, networks, pictures
+from vizapp.ui import answers, networks, notices, pictures
 
 if TYPE_CHECKING:
     from vizapp.media.picture import Picture
@@ -89,9 +89,9 @@ def matched(pair: Pair, sites: tuple[str, str], path: str) -> Result | None:
 
     folder = pictures.folder(path)
     return answers.compute(
-        ("matching", pair[0].digest, pair[1].digest, *sites, str(folder.root), str(len(folder))),
+        ("matching", pair[0].digest, pair[1].digest, *sites, folder.listing()),
         lambda tick: match_units(pair, sites, folder, Job(tick)),
         size=lambda result: result.nbytes,
-        title=f"Matching over {folder.name}",
+        title=f"Matching over {notices.escaped(folder.name)}",
         device=str(pair[0].device),
     )

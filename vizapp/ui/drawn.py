@@ -57,8 +57,8 @@ def _data(asked: Asked, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
 
 
 def _take(size: tuple[int, int]) -> None:
-    packed = st.session_state[_KEY].mask
-    if packed is not None:
+    packed = state.clicked(_KEY, "mask")
+    if isinstance(packed, str) and len(packed) <= size[0] * size[1]:  # six bits a character, and some room
         st.session_state[state.MASK] = (*size, packed)
 
 
@@ -67,7 +67,10 @@ def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndar
     empty = np.zeros(size, bool)
     if kept is None or tuple(kept[:2]) != tuple(size):
         return empty
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(kept[2]), np.uint8))
+    try:
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(kept[2]), np.uint8))
+    except (ValueError, TypeError):  # a browser may send anything
+        return empty
     return bits[: empty.size].reshape(size).astype(bool) if bits.size >= empty.size else empty
 
 

@@ -116,7 +116,10 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
 def forget_checkpoint(path: str) -> None:
     """Let go of an uploaded checkpoint and of the network that was made of it."""
     shutil.rmtree(Path(path).parent, ignore_errors=True)
-    opened().drop_where(lambda key: path in key)
+    for key, network in opened().items():
+        if path in key:
+            opened().drop(key)
+            answers.answers().drop_where(lambda key, digest=network.digest: digest in key)  # type: ignore[misc]
 
 
 def current() -> Network | None:
@@ -142,10 +145,37 @@ def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Net
     if weights == "file" and given is None:
         notices.hint("Give a checkpoint of this network, or choose other weights.")
         return None
+    if weights == "published" and not _may_be_fetched(state.get(chosen), of):
+        return None
     network = _open(state.get(chosen), given[0] if weights == "file" and given else _SOURCES_OF[weights])
     if network is None and weights != "random":
         _offer_random(of)
     return network
+
+
+def _may_be_fetched(name: str, of: state.Choice) -> bool:
+    """Whether the weights are here or the person wants them downloaded; a link alone downloads nothing."""
+    from vizapp.zoo.registry import find_recipe
+    from vizapp.zoo.weights import must_be_fetched
+
+    if name not in st.session_state.get(state.LINKED, ()) or name in st.session_state.get(state.AGREED, ()):
+        return True
+    recipe = find_recipe(name)
+    if not must_be_fetched(recipe):
+        return True
+    size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
+    notices.hint(f"The weights of {name}{size} are not on this machine yet, and a link alone downloads nothing.")
+    st.button(
+        "Download them", key=f"{of.name}.download", type="primary", icon=":material/cloud_download:", on_click=_agree,
+        args=(name,),
+    )  # fmt: skip
+    _offer_random(of)
+    return False
+
+
+def _agree(name: str) -> None:
+    """The person wants the weights of this network."""
+    st.session_state.setdefault(state.AGREED, set()).add(name)
 
 
 def _offer_random(choice: state.Choice) -> None:

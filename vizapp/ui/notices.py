@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.ui import server
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 LOG = logging.getLogger("vizapp")
@@ -19,12 +20,12 @@ LOG = logging.getLogger("vizapp")
 
 def sorry(sentence: str, place: Any = st) -> None:
     """Show a sentence about something the person can put right, in `place`."""
-    place.warning(escaped(sentence), icon=":material/info:")
+    place.warning(escaped(server.discreet(sentence)), icon=":material/info:")
 
 
 def hint(sentence: str) -> None:
     """Show a quiet sentence where there is nothing to see yet."""
-    st.caption(escaped(sentence))
+    st.caption(escaped(server.discreet(sentence)))
 
 
 def head(title: str) -> None:

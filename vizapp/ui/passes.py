@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import answers, notices, state
-from vizapp.ui.collection import Collection
+from vizapp.ui import answers, notices, server, state
+from vizapp.ui.collection import Collection, galleries_of, kind
+from vizapp.ui.collection import forget as forget_archive
 from vizapp.ui.shelf import Shelf
 from vizapp.ui.work import Tick, Work
 
@@ -75,6 +76,8 @@ def wanted(network: Network, collection: Collection, sites: tuple[Site, ...]) ->
         lambda: place_for(network, Question(network, folder=collection.source), sites, _plan(network)),
         size=lambda path: 1000,
     )
+    if server.shared() and kind(collection.text) == "upload":  # then it goes with the upload, and nobody else finds it
+        folder = galleries_of(collection.source.root) / folder.name
     return Wanted(network, collection, sites, folder)
 
 
@@ -105,6 +108,14 @@ def forget(asked: Wanted) -> None:
 
     shutil.rmtree(asked.folder, ignore_errors=True)
     start(asked)
+
+
+def forget_upload(archive: Path) -> None:
+    """Let go of an uploaded zip file, of the galleries of it and of all that was drawn of them."""
+    place = str(galleries_of(archive))
+    for shelf in (_galleries(), answers.answers()):
+        shelf.drop_where(lambda key: any(part.startswith(place) for part in key))
+    forget_archive(archive)
 
 
 def known(asked: Wanted) -> Gallery | None:
@@ -208,15 +219,16 @@ def watched(asked: Wanted) -> Iterator[Pass]:
 
         try:
             plan = _plan(asked.network)
-            return answers.with_room(
-                lambda: build(asked.network, asked.collection.source, asked.sites, asked.folder, plan, watch)
-            )
+            with answers.noted(("gallery.build", asked.network.digest), key):
+                return answers.with_room(
+                    lambda: build(asked.network, asked.collection.source, asked.sites, asked.folder, plan, watch)
+                )
         finally:
             _told().pop(str(asked.folder), None)
 
-    stamp, began = asked.stamp, time.monotonic()
+    key, stamp, began = ("gallery.build", str(asked.folder)), asked.stamp, time.monotonic()
     device = str(asked.network.device)
-    with answers.office().waiting(("gallery.build", str(asked.folder)), work, device, state.person()) as begun:
+    with answers.office().waiting(key, work, device, state.person()) as begun:
         with st.container(horizontal=True, vertical_alignment="center", key="gallery_progress"):
             place = st.empty()
             st.button("Cancel", key="gallery.cancel", on_click=stop, args=(asked,))

@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import answers, belongings, server, state
+from vizapp.ui import answers, belongings, server, state, sweeps
 from vizapp.ui.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -52,16 +52,24 @@ def take(content: bytes, name: str) -> None:
     if decoded().get(("given", digest)) is None:
         picture = open_picture(content, name=name)
         decoded().put(("given", digest), picture, picture.pixels.nbytes)
+        _pixels()[digest] = picture.digest
     belongings.give(("picture", digest), len(content))
     st.session_state[state.ORIGIN] = ("given", digest, name)
 
 
 def forget(digest: str) -> None:
     """Let go of an uploaded picture, and of all answers about it."""
-    picture = decoded().get(("given", digest))
-    decoded().drop_where(lambda key: key == ("given", digest))
-    if picture is not None:
-        answers.answers().drop_where(lambda key: picture.digest in key)
+    decoded().drop(("given", digest))
+    pixels = _pixels().pop(digest, None)
+    if pixels is not None:
+        answers.answers().drop_where(lambda key: pixels in key)
+        sweeps.begun().drop_where(lambda key: pixels in key)
+
+
+@st.cache_resource(show_spinner=False)
+def _pixels() -> dict[str, str]:
+    """The digests of the pixels of uploads by those of their files; a picture may have left memory before its answers."""
+    return {}
 
 
 def folder(path: str) -> Source:
@@ -124,10 +132,11 @@ def opened(origin: tuple[Any, ...]) -> Picture:
         return sample(rest[0])
     if kind == "folder":
         path, index = rest
-        key = ("folder", str(path), str(index))
+        source = folder(path)
+        key = ("folder", str(source.root), source.path(index), source.stamp(index))
         found = decoded().get(key)
         if found is None:
-            found = folder(path).open(index)
+            found = source.open(index)
             decoded().put(key, found, found.pixels.nbytes)
         return found
     found = decoded().get(("given", rest[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import tempfile
 from pathlib import Path
 
 import streamlit as st
@@ -44,6 +45,27 @@ def root() -> Path | None:
     return given.resolve() if given is not None else None
 
 
+def place() -> str:
+    """Where folders and files that a person names lie, in words."""
+    return "on this machine" if settings().root is None else "in this server's pictures"
+
+
+def discreet(sentence: str) -> str:
+    """The sentence as strangers may read it: without where things lie on this machine."""
+    if not shared():
+        return sentence
+    here = settings()
+    places: list[tuple[Path | str | None, str]] = [
+        (here.cache, "the cache folder"), (here.weights, "the folder of weights"), (here.root, "the pictures"),
+        (here.root and here.root.resolve(), "the pictures"), (Path.home(), "the home folder"),
+        (tempfile.gettempdir(), "the temporary folder"),
+    ]  # fmt: skip
+    words = {str(folder): word for folder, word in places if folder is not None and len(str(folder)) > 1}
+    for folder in sorted(words, key=len, reverse=True):
+        sentence = sentence.replace(folder, words[folder])
+    return sentence
+
+
 def names_folders() -> bool:
     """Whether a person may name folders and files of this machine at all."""
     return settings().root is not None or not shared()
@@ -61,7 +83,8 @@ def allowed(path: str, noun: str = "folder") -> Path:
     if inside is None:
         return local_path(path, noun)
     outside = VizError(f"{showable(path)} does not lie in the folder that is open to visitors of this server.")
-    if path.strip().startswith("~"):  # not expanded: that would tell which users there are
+    # Not expanded: that would tell which users there are. Not looked for: two slashes begin the name of another machine.
+    if path.strip().startswith(("~", "//", "\\\\")):
         raise outside
     try:
         found = (inside / local_path(path.strip(), noun)).resolve()

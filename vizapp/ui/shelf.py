@@ -80,6 +80,11 @@ class Shelf(Generic[Value]):
                 total -= size
             return gone
 
+    def items(self) -> list[tuple[Key, Value]]:
+        """Keys and values now, what was used longest ago first."""
+        with self._lock:
+            return [(key, value) for key, (value, _) in self._values.items()]
+
     def drop_where(self, wanted: Callable[[Key], bool]) -> None:
         """Let go of all values whose keys are wanted."""
         with self._lock:

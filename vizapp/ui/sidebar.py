@@ -52,7 +52,7 @@ def _checkpoint(page: str, key: str) -> None:
     )  # fmt: skip
     path = ""
     if server.names_folders():
-        path = st.text_input("or the path of a file on this machine", key=f"{page}.checkpoint_path").strip()
+        path = st.text_input(f"or the path of a file {server.place()}", key=f"{page}.checkpoint_path").strip()
     if file is not None:
         content = file.getvalue()
         st.session_state[key] = (str(networks.keep_checkpoint(content, file.name)), file.name)
@@ -125,8 +125,7 @@ def _take(file: Any, key: str) -> None:
 
 
 def _folder() -> None:
-    where = "in this server's pictures" if settings().root is not None else "on this machine"
-    path = st.text_input(f"Path of a folder {where}", key="sidebar.folder", persist_state="session").strip()
+    path = st.text_input(f"Path of a folder {server.place()}", key="sidebar.folder", persist_state="session").strip()
     if not path:
         return
     found = pictures.folder(path)

@@ -128,7 +128,8 @@ CHECKED = "projection.checked"  # the unit and rule whose sanity check was asked
 _PERSON = "person"  # tells one session from another, and nothing else
 KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
 UPLOAD = "data.upload"  # the uploaded file that became the data
-AGREED = "data.agreed"  # names of data sets that may be downloaded
+AGREED = "data.agreed"  # names of data sets and networks that may be downloaded
+LINKED = "network.linked"  # names of networks that came with an address: of these nothing is downloaded unasked
 READ = "data.read"  # how often the person had the data listed anew
 PASSES = "gallery.passes"  # the galleries that this session wants to be built
 SECOND_ORIGIN = "occlusion.second"  # of the picture that was kept to compare others with; as ORIGIN
@@ -211,6 +212,8 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
             note(f"The link's {name} was left out. {error}")
             continue
         put(choice, value)
+        if choice in (NETWORK, SECOND_NETWORK, OTHER):
+            st.session_state.setdefault(LINKED, set()).add(value)
         if choice is SAMPLE:
             st.session_state[ORIGIN] = ("sample", value)
     st.session_state[_ADDRESS] = written | given

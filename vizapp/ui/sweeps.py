@@ -183,7 +183,9 @@ def _run(asked: Asked, plan: Begun, tick: Tick) -> Result:
             tick(0.97 * share)
         return plan.work.result(Job(tick))
 
-    result = answers.with_room(go_on)
+    with answers.noted(asked.key) as sizes:
+        result = answers.with_room(go_on)
+        sizes.append(result.nbytes)
     answers.answers().put(asked.key, result, result.nbytes)
     begun().drop(asked.plan_key)  # its clean activations are needed no more
     return result

@@ -173,7 +173,8 @@ def _seen(asked: Wanted, picture: int) -> np.ndarray:
     """What the network sees of a picture, kept for a while: several units have it, and patches and projections need it."""
     from vizapp.gallery.reader import crop
 
-    key = ("gallery.seen", repr(asked.network.preprocessing), asked.collection.listing, str(picture))
+    taken = asked.collection
+    key = ("gallery.seen", repr(asked.network.preprocessing), taken.text, taken.listing, str(picture))
     return answers.remembered(
         key, lambda: crop(asked.network, asked.collection.source, picture), size=lambda pixels: int(pixels.nbytes)
     )

@@ -128,6 +128,12 @@ class Office:
         if work is not None:
             work.give_up()
 
+    def queued(self, key: Key) -> float:
+        """Seconds that the work of that key has waited for others; 0 where there is none."""
+        with self._lock:
+            work = self._works.get(key)
+        return work.queued if work is not None else 0.0
+
     def _begin(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str) -> Work:
         with self._lock:
             work = self._works.get(key)

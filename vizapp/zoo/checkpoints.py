@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.chunks import free_memory, is_out_of_memory
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plain_name
 from vizapp.zoo.labels import in_order, read_json
 from vizapp.zoo.recipe import Recipe, build_blank
 
@@ -60,7 +60,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         state = _find_state(path, content)
         names = _find_names(content)
     _check_size(path, state)
-    return Checkpoint(path.name, {key: _plain(path, key, value) for key, value in state.items()}, names)
+    return Checkpoint(plain_name(path.name), {key: _plain(path, key, value) for key, value in state.items()}, names)
 
 
 def _check_size(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -171,7 +171,7 @@ def _find_names(content: Any) -> tuple[str, ...] | None:
             except (ValueError, TypeError):
                 continue
         if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
-            return tuple(names)
+            return tuple(map(plain_name, names))
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plain_name
 
 Classes = int | str | Path | Sequence[str] | None
 
@@ -41,7 +41,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
         raise VizError(f"The labels file {str(path)!r} holds no class names.")
-    return tuple(names)
+    return tuple(map(plain_name, names))
 
 
 def _names_of_json(path: Path, text: str) -> list[str]:

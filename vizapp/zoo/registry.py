@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vizapp.engine.chunks import DoesNotFit, is_out_of_memory, memory_told
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, plain_name
 from vizapp.zoo import own, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, fill, read_checkpoint
@@ -140,7 +140,7 @@ def load(
         device=where,
         preprocessing=recipe.preprocessing,
         categories=labels or _categories(recipe, found, checkpoint),
-        weights=Path(named).name if kind == "file" else named,
+        weights=plain_name(Path(named).name) if kind == "file" else named,
         facts=_facts(recipe, kind, checkpoint),
     )
 

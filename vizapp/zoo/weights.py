@@ -111,6 +111,14 @@ def _places(name: str, published: Published) -> Iterator[Path]:
             yield Path(cached)
 
 
+def must_be_fetched(recipe: Recipe) -> bool:
+    """Whether there are published weights of this network, and they are not on this machine yet."""
+    published = recipe.published
+    if published is None or published.path is not None:
+        return False
+    return not any(path.is_file() for path in _places(recipe.name, published))
+
+
 class _DownloadError(Exception):
     """Why a file did not arrive, in a few words."""
 

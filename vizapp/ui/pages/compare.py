@@ -21,6 +21,7 @@ from vizapp.ui import (
     networks,
     notices,
     projected,
+    server,
     sidebar,
     state,
     units,
@@ -204,8 +205,11 @@ def _matches(pair: Pair, taken: _Taken) -> None:
                     f"Layer of the {_WHO[number]}", names, **state.shows(choice, f"compare.layer.{number}", name)
                 )
             )
+    if not server.names_folders():
+        notices.hint("Units are matched over a folder of pictures, and folders of this machine cannot be opened here.")
+        return
     path = st.text_input(
-        "Path of a folder of pictures on this machine", key="compare.folder", persist_state="session"
+        f"Path of a folder of pictures {server.place()}", key="compare.folder", persist_state="session"
     ).strip()
     key = repr((pair[0].digest, pair[1].digest, sites, path))
     st.button("Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=_ask, args=(key,))
