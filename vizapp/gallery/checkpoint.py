@@ -79,10 +79,13 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
     """The newest checkpoint that is whole, or None; and a sentence if one was found damaged."""
     told = ""
     for name in (NAME, PREVIOUS):
-        path = folder / name
-        if not path.exists():
+        try:
+            content = (folder / name).read_bytes()
+        except FileNotFoundError:  # also where another process has just made it the one before
             continue
-        found = _read(path)
+        except OSError:
+            content = b""
+        found = _read(content)
         if found is not None:
             return found, told and f"{told} the one before it was taken, {found.batches} batches into the pass."
         told = told or f"The checkpoint in {folder.name} was damaged;"
@@ -109,10 +112,9 @@ def forget_parts(folder: Path) -> None:
                 part.unlink()
 
 
-def _read(path: Path) -> Checkpoint | None:
-    """None where the file is cut, altered, of another version, or cannot be read."""
+def _read(content: bytes) -> Checkpoint | None:
+    """None where it is cut, altered, or of another version."""
     try:
-        content = path.read_bytes()
         if not content.startswith(_MAGIC):
             return None
         digest, _, body = content[len(_MAGIC) :].partition(b"\n")
@@ -122,7 +124,7 @@ def _read(path: Path) -> Checkpoint | None:
         head = json.loads(line)
         failed = tuple((int(number), str(text)) for number, text in head["failed"])
         return Checkpoint(head["identity"], head["batches"], load(tensors), int(head["digest"], 16), failed)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except (ValueError, KeyError, TypeError, SafetensorError):
         return None
 
 

@@ -8,15 +8,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones too: some spreadsheets take them for the others
+_MARKS = str.maketrans({"|": "\\|", "<": "&lt;", "&": "&amp;", "[": "\\[", "`": "\\`", "\n": " "})
 
 
 def to_csv(rows: Rows) -> str:
-    """Comma-separated, the first line the names of the columns; empty where there is nothing."""
+    """Comma-separated, the first line the names of the columns; empty where there is nothing.
+
+    What a spreadsheet would take for a formula has an apostrophe before it.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, _columns(rows), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
+
+
+def harmless(value: Any) -> Any:
+    """The value of a cell; a text that a spreadsheet would take for a formula with an apostrophe before it.
+
+    Names of files and classes come from strangers. The raw names are in the Parquet and JSON files.
+    """
+    if isinstance(value, str) and value.lstrip()[:1] in _FORMULA and not _is_number(value):
+        return f"'{value}"
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def to_markdown(rows: Rows) -> str:
@@ -37,4 +60,4 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+    return "" if value is None else str(value).translate(_MARKS)

@@ -12,10 +12,12 @@ import streamlit as st
 
 from vizapp.media.drawing import to_png
 
+_LONGEST = 60  # characters of each part of a file's name
+
 
 def file_name(*parts: str) -> str:
-    """Parts as a file name without an ending: letters, digits, `-`, `_` and `.` alone."""
-    joined = "-".join(parts)
+    """Parts as a file name without an ending: letters, digits, `-`, `_` and `.` alone, and not too many of them."""
+    joined = "-".join(part[:_LONGEST] for part in parts)
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in joined).strip("-.") or "vizapp"
 
 

@@ -16,12 +16,9 @@ from vizapp.ui.state import Choice
 def draw() -> None:
     """Draw the sidebar."""
     with st.sidebar:
-        notices.head("Network")
-        _network()
-        notices.head("Picture")
-        _picture()
-        notices.head("Device")
-        _device()
+        for title, part in (("Network", _network), ("Picture", _picture), ("Device", _device)):
+            notices.head(title)
+            notices.calmly(part)  # each by itself: a wrong path of a checkpoint must not take the pictures away
 
 
 def _network() -> None:

@@ -179,10 +179,18 @@ def _downloads(
     files: list[downloads.File] = []
     if pictures:
         files.append(downloads.File("Sheet PNG", f"{name}.png", "image/png", lambda: to_png(_whole_sheet(pictures))))
-    files.append(downloads.File("Rows CSV", f"{name}.csv", "text/csv", lambda: rows.to_csv(index=False).encode()))
+    files.append(downloads.File("Rows CSV", f"{name}.csv", "text/csv", lambda: csv_of(rows)))
     if asked.is_whole:
         files.append(whole_gallery(asked, found))
     downloads.buttons("gallery", files)
+
+
+def csv_of(rows: pd.DataFrame) -> bytes:
+    """The rows for a spreadsheet; what it would take for a formula has an apostrophe before it."""
+    from vizapp.methods.tables import harmless
+
+    texts = {name: rows[name].map(harmless, na_action="ignore") for name in ("site", "path", "label")}
+    return rows.assign(**texts).to_csv(index=False).encode()
 
 
 def whole_gallery(asked: Wanted, found: Gallery) -> downloads.File:

@@ -9,7 +9,19 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import collection, frame, networks, notices, passes, ranking, state, unit_cards, unit_sheet, units
+from vizapp.ui import (
+    collection,
+    frame,
+    networks,
+    notices,
+    passes,
+    ranking,
+    server,
+    state,
+    unit_cards,
+    unit_sheet,
+    units,
+)
 
 if TYPE_CHECKING:
     from vizapp.engine.sites import Site
@@ -217,6 +229,7 @@ def _unreadable(found: Gallery) -> None:
     if failed:
         with st.expander(f"{notices.plural(len(failed), 'picture')} could not be read and took no part"):
             table = pd.DataFrame(failed[:1000])[["path", "reason"]]
+            table["reason"] = table["reason"].map(server.discreet)
             st.dataframe(table, hide_index=True, key="gallery.unreadable", column_config={
                 "path": st.column_config.TextColumn("Picture"), "reason": st.column_config.TextColumn("Why", width="large"),
             })  # fmt: skip
