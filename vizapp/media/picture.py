@@ -23,12 +23,14 @@ class Picture:
 
     `pixels`: uint8 `[H W 3]` RGB, read-only. `name`: for showing and for file names, `"chelsea.png"`. `digest`: sha256
     hex of shape and pixels. `notes`: a sentence for each thing that a careful reader must know about how it was read.
+    `label`: the class that its collection gives it (the folder that it lies in, a column of a list), if there is one.
     """
 
     pixels: np.ndarray
     name: str
     digest: str
     notes: tuple[str, ...] = ()
+    label: str | None = None
 
     @property
     def height(self) -> int:

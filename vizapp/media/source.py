@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -44,8 +44,8 @@ class Source(ABC):
         return len(self.labels)
 
     def open(self, index: int) -> Picture:
-        """Decode picture number `index`. Raises VizError where it is damaged or has gone meanwhile."""
-        return self.ticket(index).open()
+        """Decode picture number `index`, with its label. Raises VizError where it is damaged or has gone meanwhile."""
+        return replace(self.ticket(index).open(), label=self.labels[index])
 
     @abstractmethod
     def ticket(self, index: int) -> Ticket:

@@ -176,7 +176,7 @@ class Method:
     params: type[Params]
     run: Callable[[Question, Any, Job], Result]
     needs: frozenset[Need] = frozenset({"picture"})
-    takes: frozenset[Need] = frozenset()  # used when given
+    takes: frozenset[Need] = frozenset()  # used when given; a folder may then stand for the picture
     misfit: Callable[[Question], str | None] = lambda question: None
     smaller: str = ""
 
@@ -193,7 +193,8 @@ class Method:
             DoesNotFit: the memory does not suffice.
         """
         for need in sorted(self.needs):
-            if getattr(question, need) is None:
+            stands = need == "picture" and "folder" in self.takes and question.folder is not None
+            if getattr(question, need) is None and not stands:
                 raise VizError(f"{self.title} needs a {need}. {_NEEDS[need]}")
         what = f"{self.title.lower()} with {question.network.name}"
         with memory_told(what, self.smaller):

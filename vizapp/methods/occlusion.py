@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from vizapp.methods.occluder import Positions, coarse_to_fine, filling, from_nea
 from vizapp.methods.occlusion_panels import legend, panels
 from vizapp.methods.params import Params, knob
 from vizapp.methods.projection import ProjectionParams, projection
+from vizapp.methods.truth import asked_class, true_class
 
 if TYPE_CHECKING:
     from vizapp.zoo.network import Network
@@ -59,24 +60,43 @@ class OcclusionParams(Params):
     )
     precision: Literal["exact", "tf32", "bf16"] = knob("exact", "Exact, or faster and rounded (on a GPU)")
     seed: int = knob(0, "Of the noise", low=0, high=2**31 - 1)
+    label: str = knob(
+        "", "The true class, by name or number; empty: what the picture's folder or list says, if anything"
+    )
+    others: Literal["gallery", "pass", "none"] = knob(
+        "gallery",
+        "Other pictures for (c): from a gallery, if there is one; else by a pass over the folder or the samples; none",
+    )
+    most: int = knob(24, "Pictures of a folder to take, evenly spread; 0: all", low=0)
 
 
 def occlusion(question: Question, params: OcclusionParams, job: Job) -> Result:
     """Probability, answer and a late map's activation for each place of a square that hides a part of the picture.
 
     `arrays` (h w: positions of the square; K classes): `probability`, `logit` `[h w]` float32 of the class in question
-    (the unit's, else the clean prediction); `label` `[h w]` int64, the most probable class; `activation` `[h w]` float32,
+    (the unit's, else the true one where it is known, else the clean prediction), whose number is `class`; `true_label`,
+    -1 where it is not known; `label` `[h w]` int64, the most probable class; `activation` `[h w]` float32,
     the sum over the cells of the late map that is strongest on the clean picture; `positions` int64 `[h w 4]` (top, left,
     bottom, right) in pixels of what the network sees, which may leave the picture; `clean_probability`, `clean_logit`,
     `clean_label`, `clean_activation`; `projection` `[H W 3]`, that map sent down to the pixels; `probabilities` and
     `logits` `[h w K]` of `classes` `[K]` (`clean_probabilities` and `clean_logits` `[K]`), from which any other class can
     be shown; `per_pixel` float32 `[H W]`, Captum's quantity (mean drop of the logit over the squares that cover a pixel).
-    `table`: the classes of panel (e), with colours.
+    `table`: the classes of panel (e), with colours. Where other pictures for (c) are there: `others` and what comes with
+    it, as `occlusion_others.other_pictures` says.
+
+    A folder without a picture is swept picture by picture: see `occlusion_several.several`. A folder with a picture is
+    where the other pictures of (c) come from.
     """
+    from vizapp.methods.occlusion_others import with_others
+    from vizapp.methods.occlusion_several import several
+
+    if question.picture is None:
+        return several(question, params, job)
     work = Occlusion(question, params)
     for share in work.run():
-        job.tick(0.95 * share)
-    return work.result(job)
+        job.tick(0.9 * share)
+    result = work.result()
+    return result if params.others == "none" else with_others(question, work, result, job)
 
 
 class Occlusion:
@@ -87,37 +107,33 @@ class Occlusion:
             work.maps()                         # arrays as they are now; `finished` says which cells were visited
         work.result()                           # the whole Result; any time, also when the loop was left
 
+    `among`: a sweep over several pictures, made by `sweep_over`, and the number of this one among them.
+
     `maps` and `result` take what is finished; a cell that was not visited shows its nearest visited neighbour (all of
     them do after a sixteenth of the work). `shown(row, column)` is the occluded photo of a cell. One thread runs it;
     others may call `maps` meanwhile.
 
     Raises:
-        VizError: the square does not fit, the fill is no colour, the site has no map, or there are no class scores.
+        VizError: the square does not fit, the fill is no colour, the site has no map, there are no class scores, or the
+            label is no class.
     """
 
-    def __init__(self, question: Question, params: OcclusionParams) -> None:
+    def __init__(self, question: Question, params: OcclusionParams, among: tuple[Sweep, int] | None = None) -> None:
         self.question, self.params = question, fitting(params, question.network)
         network = question.network
         self.seen = network.seen(question.the_picture())
         self.positions = places(self.params, network)
-        fill = filling(self.seen, self.params.fill, self.params.seed)
-        picture, filled = network.batch([self.seen]), network.batch([fill])
-        site, channel, class_ = _asked(question, self.params)
-        clean, patch = (filled, picture) if self.params.inverse else (picture, filled)
-        boxes = [tuple(box) for box in self.positions.boxes.reshape(-1, 4).tolist()]
-        self.sweep = Sweep(
-            network.module, network.scores, clean, patch, boxes, site, self.params.precision, footprint=network.footprint
-        )  # fmt: skip
-        with torch.no_grad():
-            scores, maps = (
-                self.sweep.look(picture) if self.params.inverse else (self.sweep.clean_scores, self.sweep.maps)
-            )
-        self.site = site
+        self.true = true_of(question, self.params)
+        self.site, channel, class_ = asked_map(question, self.params)
+        self.sweep, number = among or (sweep_over(network, [self.seen], self.params, self.site), 0)
+        self._first = number * len(self.sweep.boxes)
+        scores, maps = self._clean_pass(number)
         self.channel = None if maps is None else channel if channel is not None else self._strongest(maps[0])
         self._clean_logits = scores[0].double().cpu().numpy()
-        self.class_ = int(self._clean_logits.argmax()) if class_ is None else class_
+        known = class_ if class_ is not None else self.true
+        self.class_ = int(self._clean_logits.argmax()) if known is None else known
         self._clean_activation = float("nan") if maps is None else float(maps[0, self.channel].double().sum())
-        count, classes = len(boxes), len(self._clean_logits)
+        count, classes = len(self.sweep.boxes), len(self._clean_logits)
         check_fits(_COPIES * 4 * count * classes, _CPU, f"the answers at {count} places of a square", "a larger stride")
         self.finished = np.zeros(self.positions.shape, bool)
         self._logits = np.zeros((count, classes), np.float32)
@@ -128,9 +144,9 @@ class Occlusion:
         """Visit all positions, coarse to fine; yields the share that is done after each batch. Leave it to stop."""
         finished = self.finished.reshape(-1)
         for turn in coarse_to_fine(self.positions.shape):
-            left = [place for place in turn if not finished[place]]
+            left = [self._first + place for place in turn if not finished[place]]
             for answers in self.sweep.batches(left, self.channel):
-                places = list(answers.places)
+                places = [place - self._first for place in answers.places]
                 self._logits[places] = answers.scores.float().cpu().numpy()
                 self._norms[places] = answers.scores.double().logsumexp(1).cpu().numpy()
                 if answers.sums is not None:
@@ -157,6 +173,11 @@ class Occlusion:
             "finished": finished,
         }
 
+    def name_of(self, class_: int) -> str:
+        """What a class is called; its number where it has no name."""
+        names = self.question.network.categories
+        return names[class_] if class_ < len(names) else str(class_)
+
     @property
     def clean_logits(self) -> np.ndarray:
         """Of all classes, for the picture without the square: float64 `[classes]`."""
@@ -177,16 +198,26 @@ class Occlusion:
             "clean_logit": np.array(self._clean_logits[self.class_], np.float32),
             "clean_label": np.array(int(clean.argmax()), np.int64),
             "clean_activation": np.array(self._clean_activation, np.float32),
+            "class": np.array(self.class_, np.int64),
+            "true_label": np.array(-1 if self.true is None else self.true, np.int64),
         }
         arrays |= self._classes(found["finished"], clean)
         drop = self._clean_logits[self.class_] - found["logit"].astype(np.float64)
         arrays["per_pixel"] = per_pixel(drop, boxes, self.seen.shape[:2]).astype(np.float32)
         facts = self._facts(found["finished"])
         arrays |= self._projection(job, facts)
-        table = legend(found["label"], int(clean.argmax()), clean, self.question.network.categories)
+        table = legend(found["label"], int(clean.argmax()), clean, self.question.network.categories, self.true)
         return Result("occlusion", arrays, panels(self, arrays, table), facts, table)
 
     # ---------------------------------------------------------------------------------------------------- details
+
+    def _clean_pass(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Scores `[1 classes]` and the site's activations `[1 C h w]` of the picture without the square."""
+        if self.params.inverse:  # what the sweep starts from is then all fill
+            with torch.no_grad():
+                return self.sweep.look(self.question.network.batch([self.seen]))
+        maps = self.sweep.maps
+        return self.sweep.clean_scores[number : number + 1], None if maps is None else maps[number : number + 1]
 
     def _clean_maps(self, class_: int) -> dict[str, np.ndarray]:
         """The maps before anything was visited."""
@@ -224,12 +255,20 @@ class Occlusion:
         }
 
     def _facts(self, finished: np.ndarray) -> dict[str, str]:
-        network, params = self.question.network, self.params
-        name = network.categories[self.class_] if self.class_ < len(network.categories) else str(self.class_)
+        params = self.params
         height, width = self.positions.height, self.positions.width
         verb = "shows" if not params.inverse else "is kept, all else shows"
-        facts = {
-            "class": f"{name} ({self.class_}), clean {100 * _softmax(self._clean_logits[None])[0, self.class_]:.1f} %",
+        clean = _softmax(self._clean_logits[None])[0]
+        facts = {"class": f"{self.name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
+        if self.true is not None:
+            best = int(clean.argmax())
+            says = "which the network says, too" if best == self.true else f"the network says {self.name_of(best)}"
+            facts["true class"] = f"{self.name_of(self.true)} ({self.true}); {says}."
+        elif self.question.the_picture().label is not None and not params.label:
+            facts["true class"] = (
+                f"The picture's label, {self.question.the_picture().label!r}, is no class of this network."
+            )
+        facts |= {
             "square": f"{height} x {width} pixels every {params.stride}, {verb} {params.fill}",
         } | self.sweep.facts
         if not finished.all():
@@ -258,6 +297,28 @@ class Occlusion:
     def _strongest(self, maps: torch.Tensor) -> int:
         flat = maps.double().flatten(1)
         return int((flat.sum(1) if self.params.strongest == "sum" else flat.amax(1)).argmax())
+
+
+def sweep_over(network: Network, seen: Sequence[np.ndarray], params: OcclusionParams, site: Site | None) -> Sweep:
+    """The sweep of the square of these (fitted) parameters over what the network sees of some pictures."""
+    pictures = network.batch(list(seen))
+    filled = network.batch([filling(one, params.fill, params.seed) for one in seen])
+    clean, patch = (filled, pictures) if params.inverse else (pictures, filled)
+    boxes = [tuple(box) for box in places(params, network).boxes.reshape(-1, 4).tolist()]
+    return Sweep(
+        network.module, network.scores, clean, patch, boxes, site, params.precision, footprint=network.footprint
+    )  # fmt: skip
+
+
+def true_of(question: Question, params: OcclusionParams) -> int | None:
+    """The true class, if it was said or the picture's collection tells it.
+
+    Raises:
+        VizError: the label that was said is no class.
+    """
+    if params.label:
+        return asked_class(question.network, params.label)
+    return true_class(question.network, question.the_picture().label)
 
 
 def fitting(params: OcclusionParams, network: Network) -> OcclusionParams:
@@ -292,7 +353,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(1, keepdims=True)
 
 
-def _asked(question: Question, params: OcclusionParams) -> tuple[Site | None, int | None, int | None]:
+def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None, int | None, int | None]:
     """The late layer, a channel of it if one was asked for, and the class if one was asked for."""
     network, unit = question.network, question.unit
     channel = class_ = None
@@ -329,6 +390,6 @@ METHOD = Method(
     source="Zeiler & Fergus 2013, section 4.2 and figure 7",
     params=OcclusionParams,
     run=occlusion,
-    takes=frozenset({"unit"}),
+    takes=frozenset({"unit", "folder"}),
     smaller="a larger stride",
 )

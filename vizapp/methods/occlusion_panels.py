@@ -21,16 +21,18 @@ OTHER = "#808080"
 
 
 def legend(
-    labels: np.ndarray, clean: int, probabilities: np.ndarray, names: tuple[str, ...]
+    labels: np.ndarray, clean: int, probabilities: np.ndarray, names: tuple[str, ...], true: int | None = None
 ) -> tuple[dict[str, Any], ...]:
     """The classes of a label map `[h w]`, the clean one first, then by how many cells they have.
 
-    Each with `class`, `name`, `colour` (one of `COLOURS`; all beyond them share `OTHER`), `share` of the cells and its
-    `clean` probability.
+    Each with `class`, `name`, `colour` (one of `COLOURS`; all beyond them share `OTHER`), `share` of the cells, its
+    `clean` probability, and whether it is the `true` class. That is second where it is not the clean one, and is there
+    also without a cell.
     """
     found, counts = np.unique(labels, return_counts=True)
     shares = dict(zip(found.tolist(), (counts / labels.size).tolist(), strict=True))
-    order = [clean, *sorted((c for c in shares if c != clean), key=lambda c: -shares[c])]
+    first = list(dict.fromkeys((clean, clean if true is None else true)))
+    order = [*first, *sorted((c for c in shares if c not in first), key=lambda c: -shares[c])]
     return tuple(
         {
             "class": int(class_),
@@ -38,6 +40,7 @@ def legend(
             "colour": COLOURS[place] if place < len(COLOURS) else OTHER,
             "share": float(shares.get(class_, 0.0)),
             "clean": float(probabilities[class_]),
+            "true": class_ == true,
         }
         for place, class_ in enumerate(order)
     )
@@ -54,8 +57,7 @@ def coloured(labels: np.ndarray, table: tuple[dict[str, Any], ...]) -> np.ndarra
 def panels(work: Occlusion, arrays: dict[str, np.ndarray], table: tuple[dict[str, Any], ...]) -> tuple[Panel, ...]:
     """(a) to (e), all of the size of what the network sees."""
     height, width = work.seen.shape[:2]
-    names = work.question.network.categories
-    name = names[work.class_] if work.class_ < len(names) else str(work.class_)
+    name = work.name_of(work.class_) + (" (the true class)" if work.class_ == work.true else "")
     lowest = np.unravel_index(arrays["probability"].argmin(), arrays["probability"].shape)
     box = arrays["positions"][lowest]
 

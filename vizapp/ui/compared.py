@@ -71,7 +71,9 @@ def has_occlusion() -> bool:
 def occluded(network: Network, picture: Picture) -> Result | None:
     """The occlusion map of the network's own answer, by a square of a seventh of the input, a coarse grid."""
     side = min(network.input_size[1:])
-    return answers.run("occlusion", network, picture, window=max(2, side // 7), stride=max(1, side // 14))
+    return answers.run(
+        "occlusion", network, picture, window=max(2, side // 7), stride=max(1, side // 14), others="none"
+    )
 
 
 def difference(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]) -> np.ndarray:

@@ -1,0 +1,48 @@
+"""The true class of a picture, where its collection tells it: the folder that it lies in, or a column of a list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vizapp.errors import VizError, nearest
+
+if TYPE_CHECKING:
+    from vizapp.zoo.network import Network
+
+
+def true_class(network: Network, label: str | None) -> int | None:
+    """The number of the class that a label means; None where the network has none of that name, or several.
+
+    Large and small letters, `_`, `-` and spaces are not told apart. Of a label such as "tench, Tinca tinca" the first
+    name counts where the whole is no class. A number that is no name is the class of that number.
+    """
+    if label is None or not label.strip():
+        return None
+    names = [_plain(name) for name in network.categories]
+    for wanted in dict.fromkeys((_plain(label), _plain(label.split(",")[0]))):
+        same = [number for number, name in enumerate(names) if name == wanted]
+        if same:
+            return same[0] if len(same) == 1 else None
+    text = label.strip()
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+    return number if 0 <= number < len(names) else None
+
+
+def asked_class(network: Network, label: str) -> int:
+    """The class of a label that somebody wrote down.
+
+    Raises:
+        VizError: the network has no such class, or several of that name.
+    """
+    found = true_class(network, label)
+    if found is None:
+        count = len(network.categories)
+        raise VizError(
+            f"label is {label!r}; {network.name} has no class that this alone can mean. Give its name or its number, 0 to "
+            f"{count - 1}.{nearest(label, network.categories)}"
+        )
+    return found
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
