@@ -15,7 +15,7 @@ from vizapp.errors import VizError
 from vizapp.gallery import Plan, build
 from vizapp.media.drawing import to_png
 from vizapp.media.source import Source
-from vizapp.methods.base import Job, Question
+from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, place_for, plan_of
 from vizapp.methods.occlusion_others import LOOKED, NINE, rows_of_gallery, spread
 from vizapp.methods.occlusion_several import TOGETHER
@@ -97,7 +97,7 @@ def test_neither_picture_nor_folder_and_a_folder_of_damaged_files_are_told(netwo
     with pytest.raises(VizError, match="Occlusion needs a picture"):
         vizapp.ask("occlusion", network)
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(VizError, match="No picture of .* can be read"):
+    with pytest.raises(VizError, match=r"No picture of .* can be read"):
         vizapp.ask("occlusion", network, folder=vizapp.open_folder(tmp_path), **SIZE)
 
 
@@ -141,7 +141,8 @@ def test_a_folder_beside_the_picture_gives_the_other_pictures_of_c(network, fold
     assert titles[titles.index("c-projection") + 1] == "c-others"
     alone = vizapp.ask("occlusion", network, folder.open(1), unit=unit, others="none", **SIZE)
     np.testing.assert_array_equal(result.arrays["probability"], alone.arrays["probability"])
-    assert "others" not in alone.arrays and "others" not in alone.facts
+    assert "others" not in alone.arrays
+    assert "others" not in alone.facts
 
 
 def test_a_gallery_of_the_same_pictures_gives_them_without_a_pass(network, folder, tmp_path, monkeypatch) -> None:
@@ -184,7 +185,8 @@ def test_crops_of_the_very_sample_are_no_other_pictures(network, monkeypatch) ->
     monkeypatch.setattr("vizapp.methods.occlusion_others.LOOKED", 40)
     result = vizapp.ask("occlusion", network, photo, others="pass", **SIZE)
     names = result.facts["others"].split("Strongest first: ")[1]
-    assert "coffee" not in names and len(names.split(", ")) == NINE
+    assert "coffee" not in names
+    assert len(names.split(", ")) == NINE
 
 
 def test_a_map_that_nothing_excites_has_no_other_pictures(folder, monkeypatch) -> None:

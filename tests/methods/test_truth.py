@@ -40,7 +40,7 @@ def test_a_name_counts_before_a_number() -> None:
 
 
 def test_a_label_that_somebody_wrote_and_no_class_has_is_told(network) -> None:
-    with pytest.raises(VizError, match="label is 'tensh'; .* 0 to 4. Did you mean tench"):
+    with pytest.raises(VizError, match=r"label is 'tensh'; .* 0 to 4\. Did you mean tench"):
         asked_class(network, "tensh")
     with pytest.raises(VizError, match="label is 'crane'"):
         asked_class(network, "crane")
