@@ -29,7 +29,7 @@ show(
         Row(
             "occlusion.py", "Occlusion", ":material/filter_none:",
             (
-                state.WAY, state.WINDOW, state.STRIDE, state.MAP, state.CLASS, state.SHOWN, state.POSITION,
+                state.WAY, state.PHOTOS, state.WINDOW, state.STRIDE, state.MAP, state.CLASS, state.SHOWN, state.POSITION,
                 state.SECOND_PICTURE, state.SECOND_NETWORK, state.SECOND_WEIGHTS,
             ), method="occlusion",
         ),

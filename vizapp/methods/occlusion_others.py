@@ -67,18 +67,28 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
     """
     from vizapp.gallery.reader import known_galleries, open_gallery
 
-    known = known_galleries(network)
-    listing = source.listing() if known else ""
-    for folder in known:
-        found = open_gallery(folder)
-        if found.manifest["data"]["listing"] == listing and unit.site in found.sites:
-            return found.rows(
-                unit.site, unit.channel
-            ), f"From the gallery of {found.pictures} pictures of {source.name}."
+    place = gallery_of(network, source.listing(), unit.site) if known_galleries(network) else None
+    if place is not None:
+        found = open_gallery(place)
+        return found.rows(unit.site, unit.channel), f"From the gallery of {found.pictures} pictures of {source.name}."
     return None, (
         f"There is no gallery of {unit.site} over {source.name}. 'python -m vizapp gallery --network {network.name} "
         f"--folder {source.name} --sites {unit.site}' makes one; --others pass does without."
     )
+
+
+def gallery_of(network: Network, listing: str, site: str) -> Path | None:
+    """The folder of the gallery that was built here of that layer over the pictures of that `Source.listing`."""
+    from vizapp.gallery.reader import known_galleries
+    from vizapp.gallery.store import read_manifest
+
+    for folder in known_galleries(network):
+        manifest = read_manifest(folder)
+        if manifest is None or manifest["data"]["listing"] != listing:
+            continue
+        if any(entry["name"] == site for entry in manifest["sites"]):
+            return folder
+    return None
 
 
 def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tuple[pd.DataFrame, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -57,13 +57,13 @@ def several(question: Question, params: OcclusionParams, job: Job) -> Result:
         caption = f"{name}: photo, then {', '.join(panel.title[0] for panel in one.panels if panel.title[0] != 'a')}."
         panels.append(Panel(f"{len(parts):03d}-{name}", strip(question.network.seen(picture), one), caption))
         table.append(row_of(name, one))
-        parts.append({key: one.arrays[key] for key in (*_STACKED, "positions") if key in one.arrays})
+        parts.append({key: one.arrays[key] for key in (*_STACKED, "positions") if key in one.arrays})  # not all classes
         facts = facts or one.facts
     if not parts:
         why = unreadable[0] if unreadable else "There is none in it."
         raise VizError(f"No picture of {source.name} can be read. {why}")
-    arrays = _stacked(parts) | {"picture": np.array(kept, np.int64)}
-    told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | _facts(facts, table)
+    arrays = stacked(parts) | {"picture": np.array(kept, np.int64)}
+    told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
     if unreadable:
         told["unreadable"] = f"{len(unreadable)} pictures were passed over, the first: {unreadable[0]}"
     return Result("occlusion", arrays, (_mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
@@ -131,14 +131,15 @@ def small(pixels: np.ndarray) -> np.ndarray:
     return resize(pixels, *size, "area" if factor < 1 else "nearest")
 
 
-def _stacked(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of some sweeps of the same square, an entry each, and their `mean_change`: see `several`."""
     named = [name for name in _STACKED if all(name in one for one in parts)]
     arrays = {name: np.stack([one[name] for one in parts]) for name in named}
     change = (arrays["probability"] - arrays["clean_probability"][:, None, None]).mean(0, dtype=np.float64)
     return arrays | {"positions": parts[0]["positions"], "mean_change": change.astype(np.float32)}
 
 
-def _facts(first: dict[str, str], table: Sequence[dict[str, Any]]) -> dict[str, str]:
+def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[str, str]:
     """What is to know of all of them; `first` are the facts of the first sweep."""
     lost, same = (float(np.mean([row[name] for row in table])) for name in ("drop", "same"))
     facts = {

@@ -82,6 +82,17 @@ def choose(network: Network) -> Collection | None:
     return _listed(text)
 
 
+def at_hand(network: Network) -> list[Collection]:
+    """The pictures that galleries are of here, without asking for anything: the chosen ones, and the bundled ones."""
+    from vizapp.media.datasets import is_here
+
+    bundled = "digits" if network.input_size[0] == 1 else "samples"
+    agreed = st.session_state.get(state.AGREED, set())
+    texts = [t for t in (chosen(network), bundled) if kind(t) != "dataset" or t in agreed or is_here(t)]
+    found = [_listed(text) for text in dict.fromkeys(texts)]
+    return [one for one in found if one is not None]
+
+
 def _may_be_opened(text: str) -> bool:
     """Whether the data set is here or the person wants it downloaded; a link alone downloads nothing."""
     from vizapp.media.datasets import is_here

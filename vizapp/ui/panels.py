@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vizapp.media.drawing import heat, signed, to_png
+from vizapp.media.transforms import resize
 from vizapp.ui.maps import limits, ramp
 from vizapp.ui.pictures import uri
 
@@ -41,6 +42,11 @@ class Shown:
         return name_of(self.asked, self.class_)
 
     @property
+    def true(self) -> int | None:
+        """The true class, where it is known."""
+        return next((row["class"] for row in self.table if row["true"]), None)
+
+    @property
     def lowest(self) -> Cell:
         """Where hiding the picture hurts that class most."""
         row, column = np.unravel_index(int(self.arrays["probability"].argmin()), self.positions.shape)
@@ -54,12 +60,13 @@ def name_of(asked: Asked, class_: int) -> str:
 
 
 def of_result(asked: Asked, result: Result, class_: int | None) -> Shown:
-    """A finished sweep (or what is kept of it), for any class whose probabilities were kept, else the clean prediction."""
+    """A finished sweep (or what is kept of it), for any class whose probabilities were kept; else the true or clean one."""
     from vizapp.methods.occlusion import places
 
     arrays = result.arrays
     classes = arrays["classes"].tolist()
-    chosen = class_ if class_ is not None and class_ in classes else int(arrays["clean_label"])
+    wanted = (class_, int(arrays["true_label"]), int(arrays["clean_label"]))
+    chosen = next(number for number in wanted if number is not None and number in classes)
     place = classes.index(chosen)
     own = {
         "probability": arrays["probabilities"][..., place], "logit": arrays["logits"][..., place],
@@ -84,7 +91,7 @@ def of_work(asked: Asked, work: Occlusion, class_: int | None) -> Shown:
     chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
     arrays = {name: values for name, values in work.maps(chosen).items() if name != "finished"}
     arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)
-    table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.categories)
+    table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.categories, work.true)
     named = "" if work.site is None else f"{work.site.name}:{work.channel}"
     return Shown(asked, work.seen, work.positions, arrays, chosen, float(clean[chosen]), table, named)
 
@@ -113,23 +120,29 @@ def pictures(shown: Shown, view: str) -> dict[str, np.ndarray]:
 
 def titles(shown: Shown, view: str) -> dict[str, str]:
     """What the maps show, by letter."""
+    name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
     words = {
-        "probability": shown.class_name, "logit": f"Logit of {shown.class_name}",
-        "pixels": f"{shown.class_name}, per pixel",
+        "probability": name, "logit": f"Logit of {name}",
+        "pixels": f"{name}, per pixel",
     }  # fmt: skip
     return {"b": f"Map {shown.map_name}", "c": "That map, projected", "d": words[view], "e": "Most probable class"}
 
 
-def group(shown: Shown, view: str, cell: Cell | None, coming: bool = False) -> dict[str, Any]:
-    """One sweep for the panels component; `coming`: the projection is not there yet, but will be."""
+def group(
+    shown: Shown, view: str, cell: Cell | None, coming: bool = False, largest: int | None = None
+) -> dict[str, Any]:
+    """One sweep for the panels component; `coming`: the projection is not there yet, but will be.
+
+    With `largest` photo and projection have no side of more pixels than that.
+    """
     positions = shown.positions
-    drawn = {letter: uri(to_png(pixels)) for letter, pixels in pictures(shown, view).items()}
+    drawn = {letter: uri(to_png(_within(pixels, largest))) for letter, pixels in pictures(shown, view).items()}
     if coming and shown.map_name:
         drawn["c"] = ""
     asked = shown.asked
     return {
         "title": f"{asked.network.name} · {asked.picture.name}",
-        "photo": uri(to_png(shown.seen)),
+        "photo": uri(to_png(_within(shown.seen, largest))),
         "photoTitle": asked.picture.name,
         "size": list(shown.seen.shape[:2]),
         "grid": list(positions.shape),
@@ -144,6 +157,15 @@ def group(shown: Shown, view: str, cell: Cell | None, coming: bool = False) -> d
         "legend": _legend(shown.table),
         "ramp": ramp(),
     }
+
+
+def _within(pixels: np.ndarray, largest: int | None) -> np.ndarray:
+    """The picture, made smaller where a side is longer than that."""
+    height, width = pixels.shape[:2]
+    if largest is None or max(height, width) <= largest:
+        return pixels
+    factor = largest / max(height, width)
+    return resize(pixels, max(1, round(height * factor)), max(1, round(width * factor)), "area")
 
 
 def _map(shown: Shown, view: str, letter: str, picture: str) -> dict[str, Any]:
@@ -175,7 +197,14 @@ def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
 
     own = [row for row in table if row["colour"] != OTHER]
     others = [row for row in table if row["colour"] == OTHER]
-    entries = [{"name": row["name"], "colour": row["colour"], "note": _percent(row["share"])} for row in own]
+    entries = [
+        {
+            "name": row["name"],
+            "colour": row["colour"],
+            "note": ("true class, " if row["true"] else "") + _percent(row["share"]),
+        }
+        for row in own
+    ]
     if others:
         share = sum(row["share"] for row in others)
         entries.append({"name": f"{len(others)} others", "colour": OTHER, "note": _percent(share)})

@@ -46,6 +46,15 @@ def take(content: bytes, name: str) -> None:
     Raises:
         VizError: it is none; the current picture stays.
     """
+    st.session_state[state.ORIGIN] = keep(content, name)
+
+
+def keep(content: bytes, name: str) -> tuple[str, str, str]:
+    """Keep an uploaded picture; its origin.
+
+    Raises:
+        VizError: it is none.
+    """
     from vizapp.media.picture import open_picture
 
     digest = hashlib.sha256(content).hexdigest()
@@ -54,7 +63,7 @@ def take(content: bytes, name: str) -> None:
         decoded().put(("given", digest), picture, picture.pixels.nbytes)
         _pixels()[digest] = picture.digest
     belongings.give(("picture", digest), len(content))
-    st.session_state[state.ORIGIN] = ("given", digest, name)
+    return ("given", digest, name)
 
 
 def forget(digest: str) -> None:

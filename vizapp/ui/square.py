@@ -12,11 +12,13 @@ from vizapp.ui import forms, notices, state
 
 if TYPE_CHECKING:
     from vizapp.engine.sites import Site
+    from vizapp.media.picture import Picture
     from vizapp.methods.occlusion import OcclusionParams
     from vizapp.zoo.network import Network
 
 _COLOUR = "colour"
 _FIRST_COLOUR = "#ff8800"
+_NOT_CHOSEN = ("window", "stride", "label", "others", "most")  # here; they have places of their own, or none
 _OPTIONS = ("width", "strongest", "grid", "precision", "seed")
 
 
@@ -119,16 +121,18 @@ def _take_map() -> None:
     state.put(state.MAP, st.session_state["occlusion.map"])
 
 
-def params(network: Network) -> OcclusionParams:
-    """What is chosen, for this network."""
+def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
+    """What is chosen, for this network; with the true class of the picture, where its collection tells it."""
     from vizapp.methods.occlusion import OcclusionParams, fitting
     from vizapp.methods.params import build
+    from vizapp.methods.truth import true_class
 
-    values = {name: value for name, value in forms.values("occlusion").items() if name not in ("window", "stride")}
+    values = {name: value for name, value in forms.values("occlusion").items() if name not in _NOT_CHOSEN}
     fitted = fitting(OcclusionParams(), network)
     window, stride = state.get(state.WINDOW), state.get(state.STRIDE)
     chosen = build(OcclusionParams, values, "occlusion")
-    return replace(chosen, window=window or fitted.window, stride=stride or fitted.stride)
+    label = picture.label if picture is not None and true_class(network, picture.label) is not None else None
+    return replace(chosen, window=window or fitted.window, stride=stride or fitted.stride, label=label or "")
 
 
 def unit(network: Network) -> Unit | None:
@@ -158,9 +162,9 @@ def checked_site(network: Network) -> None:
         state.put(state.MAP, None)
 
 
-def params_of_second(network: Network, first: Network) -> OcclusionParams:
+def params_of_second(network: Network, first: Network, picture: Picture) -> OcclusionParams:
     """The same square on a second network: of the same share of the picture, with a late layer of its own."""
-    chosen = params(first)
+    chosen, label = params(first), params(network, picture).label
     share = min(network.input_size[1:]) / min(first.input_size[1:])
     window, stride = (max(1, round(pixels * share)) for pixels in (chosen.window, chosen.stride))
-    return replace(chosen, window=window, stride=stride, width=round(chosen.width * share), site="")
+    return replace(chosen, window=window, stride=stride, width=round(chosen.width * share), site="", label=label)

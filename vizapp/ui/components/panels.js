@@ -1,9 +1,10 @@
 // Maps of one sweep beside the photo, linked: pointing at a cell of any of them shows the square on the photos and the cell in all maps.
-// data: {groups: [group], label}, a group per sweep: {title, photo, size: [height, width], grid: [rows, columns], tops: [pixel], lefts: [pixel],
+// data: {groups: [group], small?}, a group per sweep: {title, note?, photo, size: [height, width], grid: [rows, columns], tops: [pixel], lefts: [pixel],
 //   square: [height, width], fill: CSS colour or null, inverse, cell: [row, column] or null, photoTitle, maps: [map], names: {class: [name, colour]},
 //   legend: [{name, colour, note}], ramp}
 // map: {letter, title, picture, kind: "number" | "percent" | "class" | "pixels", grid?: [rows, columns], values?: base64 float32, low?, high?}
-// A click on a cell sends its [row, column] in the first group: trigger "cell".
+// A click on a cell sends its [row, column] in the first group: trigger "cell". With `small` the groups stand close below one another, each
+// beside its title; a click on a title or a cell sends the group's number: trigger "open".
 
 function rectangle(className, parent, [top, left, bottom, right]) {
   const made = document.createElementNS(SVG, "rect");
@@ -25,9 +26,13 @@ const fixed = (value) => {
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
 // What is there already is kept and changed, so that nothing flashes while maps sharpen.
-function build(root, group, linked) {
-  const node = { root: element("section", "group", root), panels: [] };
-  if (linked) node.title = element("div", "title", node.root);
+function build(root, group, linked, small) {
+  const node = { root: element("section", small ? "group small" : "group", root), panels: [] };
+  if (small) {
+    node.side = element("div", "side", node.root);
+    node.title = element("button", "title", node.side);
+    node.note = element("div", "note", node.side);
+  } else if (linked) node.title = element("div", "title", node.root);
   node.row = element("div", "row", node.root);
   for (let index = 0; index <= group.maps.length; index++) {
     const panel = { root: element("figure", "panel", node.row) };
@@ -44,13 +49,14 @@ function build(root, group, linked) {
     panel.value = element("div", "value", panel.root);
     node.panels.push(panel);
   }
-  node.legend = element("div", "legend", node.root);
+  node.legend = element("div", "legend", small ? node.side : node.root);
   return node;
 }
 
 function fill(node, group) {
   const [height, width] = group.size;
   if (node.title) node.title.textContent = group.title;
+  if (node.note) node.note.textContent = group.note;
   node.panels.forEach((panel, index) => {
     const map = index ? group.maps[index - 1] : null;
     panel.letter.textContent = map ? map.letter : "(a)";
@@ -124,10 +130,10 @@ export default function (component) {
   const root = parentElement.querySelector(".root");
   if (!data) return;
   const groups = data.groups;
-  const layout = JSON.stringify(groups.map((group) => group.maps.map((map) => map.letter)));
+  const layout = JSON.stringify([!!data.small, groups.map((group) => group.maps.map((map) => map.letter))]);
   if (root.__layout !== layout) {
     root.replaceChildren();
-    root.__nodes = groups.map((group) => build(root, group, groups.length > 1));
+    root.__nodes = groups.map((group) => build(root, group, groups.length > 1, data.small));
     root.__layout = layout;
     root.__place = null;
   }
@@ -155,8 +161,12 @@ export default function (component) {
         return [nearest(group.tops, group.square[0], down * group.size[0]), nearest(group.lefts, group.square[1], across * group.size[1])];
       };
       panel.picture.onmousemove = (event) => { root.__place = placeOf(group, over(event)); draw(); };
-      panel.picture.onclick = (event) => setTriggerValue("cell", cellAt(first, placeOf(group, over(event))));
+      panel.picture.onclick = (event) => data.small ? setTriggerValue("open", n) : setTriggerValue("cell", cellAt(first, placeOf(group, over(event))));
     });
+    if (data.small) {
+      node.title.title = `${group.title}: show this sweep alone`;
+      node.title.onclick = () => setTriggerValue("open", n);
+    }
     node.row.onmouseleave = () => { root.__place = null; draw(); };
     node.row.tabIndex = 0;
     node.row.setAttribute("role", "application");
@@ -171,7 +181,8 @@ export default function (component) {
         draw();
         event.preventDefault();
       } else if (event.key === "Enter" && cursor) {
-        setTriggerValue("cell", cellAt(first, placeOf(group, cursor)));
+        if (data.small) setTriggerValue("open", n);
+        else setTriggerValue("cell", cellAt(first, placeOf(group, cursor)));
         event.preventDefault();
       }
     };

@@ -20,8 +20,10 @@ from vizapp.ui import (
     maps,
     networks,
     notices,
+    others,
     panels,
     pictures,
+    several,
     square,
     state,
     sweeps,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from vizapp.methods.base import Result
     from vizapp.zoo.network import Network
 
-_WAYS = {"sweep": "Slide a square", "hand": "Draw by hand"}
+_WAYS = {"sweep": "Slide a square", "several": "Several photos", "hand": "Draw by hand"}
 _VIEWS = {"probability": "Probability", "logit": "Logit", "pixels": "Per pixel"}
 _PANELS = "occlusion.panels"
 
@@ -49,20 +51,24 @@ def page() -> None:
     if asked is None:
         return
     network, picture = asked
-    by_hand = state.get(state.WAY) == "hand"
-    _controls(network, by_hand)
-    first = Asked(network, picture, square.params(network), None if by_hand else square.unit(network))
-    if by_hand:
+    way = state.get(state.WAY)
+    _controls(network, way)
+    if way == "several":
+        several.draw(network)
+        return
+    first = Asked(network, picture, square.params(network, picture), None if way == "hand" else square.unit(network))
+    if way == "hand":
         drawn.draw(first)
         return
     second = _second(network, picture)
     _sweep([first] if second is None else [first, second])
 
 
-def _controls(network: Network, by_hand: bool) -> None:
-    kept = None
+def _controls(network: Network, way: str) -> None:
+    by_hand, kept = way == "hand", None
     if not by_hand:
         square.checked_site(network)
+    if way == "sweep":
         kept = _kept_picture()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="occlusion_controls"):
         units.switch(state.WAY, _WAYS, "occlusion.way")
@@ -71,6 +77,7 @@ def _controls(network: Network, by_hand: bool) -> None:
         square.filling()
         if not by_hand:
             square.options(network, networks.sites(network))
+        if way == "sweep":
             _comparison(kept)
     if not by_hand:
         square.tell_options()
@@ -145,8 +152,8 @@ def _second(network: Network, picture: Picture) -> Asked | None:
     if other is None:
         return None
     if named:
-        return Asked(other, shown, square.params_of_second(other, network))
-    return Asked(other, shown, square.params(other), square.unit(other))
+        return Asked(other, shown, square.params_of_second(other, network, shown))
+    return Asked(other, shown, square.params(other, shown), square.unit(other))
 
 
 def _class_of(asked: Asked, first: Asked) -> int | None:
@@ -244,8 +251,9 @@ def _finished(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
         _choices(shown[0], results[0])
         _draw(shown, cell)
     _details(shown, results, cell)
+    more = others.draw(shown[0])
     _sentences(results)
-    _downloads(shown[0], results[0], cell or shown[0].lowest)
+    _downloads(shown[0], results[0], cell or shown[0].lowest, more)
 
 
 def _left(one: Asked, result: Result | None) -> None:
@@ -267,13 +275,17 @@ def _choices(shown: Shown, result: Result) -> None:
     peaks = probabilities.reshape(-1, len(classes)).max(0)
     order = np.argsort(-peaks, kind="stable")
     words = {
-        int(classes[n]): f"{panels.name_of(shown.asked, int(classes[n]))} · up to {100 * peaks[n]:.1f} %" for n in order
+        int(classes[n]): panels.name_of(shown.asked, int(classes[n]))
+        + (" · true class" if int(classes[n]) == shown.true else "")
+        + f" · up to {100 * peaks[n]:.1f} %"
+        for n in order
     }
     chosen = state.get(state.CLASS)
     if chosen is not None and chosen not in words:
         count = len(shown.asked.network.categories)
         why = f"the network has classes 0 to {count - 1}" if chosen >= count else "it is too improbable everywhere"
-        notices.sorry(f"There is no map of class {chosen}: {why}. Showing the clean prediction.")
+        shows = "clean prediction" if shown.true is None else "true class"
+        notices.sorry(f"There is no map of class {chosen}: {why}. Showing the {shows}.")
         state.put(state.CLASS, None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="occlusion_choices"):
         st.html('<div class="vz-label">(d) shows</div>', width="content")
@@ -354,7 +366,13 @@ def _occluded(shown: Shown, cell: tuple[int, int]) -> np.ndarray:
 
 def _sentences(results: list[Result]) -> None:
     """How it was computed, and what it does not show."""
-    words = {"activation": "(b) and (c)", "projection": "(c)", "precision": "Precision", "evaluation": "Computing"}
+    words = {
+        "true class": "True class",
+        "activation": "(b) and (c)",
+        "projection": "(c)",
+        "precision": "Precision",
+        "evaluation": "Computing",
+    }
     for name, title in words.items():
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
             st.caption(f"**{title}:** {notices.escaped(sentence)}")
@@ -362,12 +380,16 @@ def _sentences(results: list[Result]) -> None:
     notices.hint(results[0].facts["caution"])
 
 
-def _downloads(shown: Shown, result: Result, cell: tuple[int, int]) -> None:
+def _downloads(shown: Shown, result: Result, cell: tuple[int, int], more: dict[str, np.ndarray]) -> None:
+    """`more`: the arrays of the other pictures of (c), if they are shown."""
+    from vizapp.methods.occlusion_others import drawn as drawn_others
+
     height, width = shown.seen.shape[:2]
     pictures = {"(a)": _occluded(shown, cell)} | {
         f"({letter})": resize(pixels, height, width, "nearest")
         for letter, pixels in panels.pictures(shown, state.get(state.SHOWN)).items()
     }
+    pictures |= {"(c) others": drawn_others(more)} if more else {}
     name = downloads.file_name("occlusion", shown.asked.network.name, shown.asked.picture.name)
     files = [
         File(
@@ -376,7 +398,7 @@ def _downloads(shown: Shown, result: Result, cell: tuple[int, int]) -> None:
         File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
         File("Film MP4", f"{name}.mp4", "video/mp4", lambda: to_mp4(_film(shown), 24)),
     ]
-    downloads.row("occlusion", name, pictures, result.arrays, files)
+    downloads.row("occlusion", name, pictures, result.arrays | more, files)
 
 
 def _film(shown: Shown) -> list[np.ndarray]:
