@@ -262,8 +262,8 @@ class Occlusion:
         facts = {"class": f"{self.name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
         if self.true is not None:
             best = int(clean.argmax())
-            says = "which the network says, too" if best == self.true else f"the network says {self.name_of(best)}"
-            facts["true class"] = f"{self.name_of(self.true)} ({self.true}); {says}."
+            says = ", as the network says" if best == self.true else f"; the network says {self.name_of(best)}"
+            facts["true class"] = f"{self.name_of(self.true)} ({self.true}){says}."
         elif self.question.the_picture().label is not None and not params.label:
             facts["true class"] = (
                 f"The picture's label, {self.question.the_picture().label!r}, is no class of this network."

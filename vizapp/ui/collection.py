@@ -83,12 +83,13 @@ def choose(network: Network) -> Collection | None:
 
 
 def at_hand(network: Network) -> list[Collection]:
-    """The pictures that galleries are of here, without asking for anything: the chosen ones, and the bundled ones."""
+    """The pictures that are there without asking for anything: those of galleries, the folder in use, the bundled ones."""
     from vizapp.media.datasets import is_here
 
     bundled = "digits" if network.input_size[0] == 1 else "samples"
-    agreed = st.session_state.get(state.AGREED, set())
-    texts = [t for t in (chosen(network), bundled) if kind(t) != "dataset" or t in agreed or is_here(t)]
+    agreed, origin = st.session_state.get(state.AGREED, set()), pictures.origin()
+    own = [str(origin[1])] if origin[0] == "folder" else []
+    texts = [t for t in (*own, chosen(network), bundled) if kind(t) != "dataset" or t in agreed or is_here(t)]
     found = [_listed(text) for text in dict.fromkeys(texts)]
     return [one for one in found if one is not None]
 

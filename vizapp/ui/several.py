@@ -20,7 +20,7 @@ from vizapp.ui import answers, downloads, frame, maps, notices, panels, pictures
 from vizapp.ui.components import component
 from vizapp.ui.downloads import File
 from vizapp.ui.sweeps import Asked
-from vizapp.ui.work import Tick
+from vizapp.ui.work import Tick, Work
 
 if TYPE_CHECKING:
     from vizapp.methods.base import Result
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST = 24  # photos
 _LARGEST = 112  # pixels of a small photo
-_LOOK, _WAIT = 1.2, 0.6  # seconds between two looks at sweeps under way; those of them spent on waiting
+_LOOK, _WAIT = 0.4, 1.0  # seconds between two looks at sweeps under way; those that a look waits for more to see
 _KEY = "occlusion.several"
 
 
@@ -55,9 +55,16 @@ def draw(network: Network) -> None:
         notices.sorry(sentence)
     if missing:
         _offer(photos, missing, name)
-    shown = _draw(photos)
-    if shown and not missing:
-        _together(network, photos, [result for _, result in shown])
+    if missing:
+        _draw(photos)
+        return
+    results = [result for photo in photos if (result := sweeps.finished(photo.asked)) is not None]
+    facts = _together(photos, results)
+    _draw(photos)
+    st.caption(f"**Computing:** {notices.escaped(facts['evaluation'])}")
+    notices.head("What it does not show")
+    notices.hint(facts["caution"])
+    _downloads(network, photos, results)
 
 
 # Which photos
@@ -94,7 +101,7 @@ def _uploaded() -> list[tuple[tuple[Any, ...], str]]:
     megabytes = settings().upload_mb
     files = st.file_uploader(
         f"Photos, at most {megabytes} MB each", accept_multiple_files=True, key="occlusion.upload", width=420,
-        max_upload_size=megabytes,
+        max_upload_size=megabytes, on_change=_changed,
     )  # fmt: skip
     origins: dict[str, tuple[Any, ...]] = st.session_state.setdefault(state.UPLOADED, {})
     for file in files[:MOST]:
@@ -108,6 +115,12 @@ def _uploaded() -> list[tuple[tuple[Any, ...], str]]:
     for gone in set(origins) - there if files else ():
         del origins[gone]
     return [(origin, origin[2]) for origin in origins.values()]
+
+
+def _changed() -> None:
+    """The last one was taken out; a page that was left and opened again has none in its uploader, too, but keeps them."""
+    if not st.session_state["occlusion.upload"]:
+        st.session_state[state.UPLOADED] = {}
 
 
 def _of_folder(path: str) -> list[tuple[tuple[Any, ...], str]]:
@@ -183,6 +196,9 @@ def _watch(photos: Sequence[Photo], missing: Sequence[Photo], name: str) -> None
             deadline = time.monotonic() + (answers.QUIET if work.share == 0 else _WAIT)
             while not work.future.done() and time.monotonic() < deadline:
                 time.sleep(0.01)
+            if not work.future.done():  # drawn while it is waited for: work that nobody waits for ends
+                _progress(work, len(missing), key)
+                _draw(photos)
         if work.future.done():
             _ask(None)
             try:
@@ -190,13 +206,15 @@ def _watch(photos: Sequence[Photo], missing: Sequence[Photo], name: str) -> None
             except VizError as error:
                 state.note(str(error))
             st.rerun()
-        with st.container(horizontal=True, vertical_alignment="center"):
-            words = f"Waiting, {answers.ordinal(work.place)} in the queue" if work.place else "Sweeping"
-            st.progress(work.share, text=f"{words} · {work.share:.0%} of {notices.plural(len(missing), 'photo')}")
-            st.button("Cancel", key="occlusion.several.cancel", on_click=_leave, args=(key,))
-        _draw(photos)
 
     st.fragment(lambda: notices.calmly(look), run_every=_LOOK)()
+
+
+def _progress(work: Work, count: int, key: tuple[str, ...]) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        words = f"Waiting, {answers.ordinal(work.place)} in the queue" if work.place else "Sweeping"
+        st.progress(work.share, text=f"{words} · {work.share:.0%} of {notices.plural(count, 'photo')}")
+        st.button("Cancel", key="occlusion.several.cancel", on_click=_leave, args=(key,))
 
 
 def _leave(key: tuple[str, ...]) -> None:
@@ -205,16 +223,22 @@ def _leave(key: tuple[str, ...]) -> None:
 
 
 def _run(missing: Sequence[Photo], tick: Tick) -> None:
-    """Sweep the photos and keep each answer as it comes, under the key that the sweep of one photo has."""
+    """Sweep the photos and keep each answer as it comes, under the key that the sweep of one photo has.
+
+    Those that are there meanwhile are left out: this may go on with work that was left for a moment.
+    """
     from vizapp.engine.chunks import memory_told
     from vizapp.methods.base import Question
     from vizapp.methods.occlusion_several import sweeps as in_turn
 
-    first = missing[0].asked
+    first, count = missing[0].asked, len(missing)
+    missing = [photo for photo in missing if sweeps.finished(photo.asked) is None]
     shown = [photo.asked.picture for photo in missing]
     question = Question(first.network, unit=first.unit)
     with memory_told():
-        answered = in_turn(question, shown, replace(first.params, label=""), lambda done: tick(done / len(missing)))
+        answered = in_turn(
+            question, shown, replace(first.params, label=""), lambda done: tick(1 - (len(missing) - done) / count)
+        )
         for photo, (_, result) in zip(missing, answered, strict=True):
             answers.answers().put(photo.asked.key, result, result.nbytes)
 
@@ -222,7 +246,7 @@ def _run(missing: Sequence[Photo], tick: Tick) -> None:
 # What they show
 
 
-def _draw(photos: Sequence[Photo]) -> list[tuple[Photo, Result]]:
+def _draw(photos: Sequence[Photo]) -> None:
     """The small maps of the sweeps that are there."""
     there = [(photo, result) for photo in photos if (result := sweeps.finished(photo.asked)) is not None]
     if there:
@@ -232,7 +256,6 @@ def _draw(photos: Sequence[Photo]) -> list[tuple[Photo, Result]]:
         component("panels")(
             key=_KEY, data=data, on_cell_change=lambda: None, on_open_change=partial(_open, [p for p, _ in there])
         )
-    return there
 
 
 def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
@@ -242,7 +265,16 @@ def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
         shown = panels.of_result(photo.asked, result, None)
         row = row_of(photo.name, result)
         note = f"{100 * row['clean']:.1f} %, hidden down to {100 * row['lowest']:.1f} %"
-        return panels.group(shown, view, None, largest=_LARGEST) | {"title": photo.name, "note": note}
+        group = panels.group(shown, view, None, largest=_LARGEST) | {
+            "title": photo.name,
+            "note": note,
+            "photoTitle": "",
+        }
+        for one in group["maps"]:
+            one["title"] = {"(b)": f"map {shown.map_name.rpartition(':')[2]}", "(d)": shown.class_name}.get(
+                one["letter"], ""
+            )
+        return group
 
     key = ("occlusion.small", *photo.asked.key, photo.name, view)
     return answers.remembered(key, made, size=lambda data: 40_000)
@@ -260,38 +292,41 @@ def _open(photos: Sequence[Photo]) -> None:
     state.put(state.WAY, "sweep")
 
 
-def _together(network: Network, photos: Sequence[Photo], results: Sequence[Result]) -> None:
-    """The table of all photos, the mean of their maps, and what can be taken with one."""
-    from vizapp.methods.occlusion_several import row_of, stacked, strip, summary
+def _together(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, str]:
+    """The table of all photos and the mean of their maps; the facts about them."""
+    from vizapp.methods.occlusion_several import row_of, stacked, summary
 
     rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
-    arrays = stacked([result.arrays for result in results])
+    change = stacked([result.arrays for result in results])["mean_change"]
     facts = summary(results[0].facts, rows)
     notices.head("Together")
-    left, right = frame.columns(1, 3, key="stacking_together")
-    change = arrays["mean_change"]
-    pixels = signed(change).repeat(8, 0).repeat(8, 1)
+    left, right = frame.columns(1, 4, key="stacking_together")
+    pixels = _enlarged(change)
     with left:
         st.html('<div class="vz-tile"><b>Mean change</b></div>')
-        component("map")(key="occlusion.several.mean", data=maps.photo_data(pixels, "Mean change of the probability"))
+        component("map")(key="occlusion.mean", data=maps.photo_data(pixels, "Mean change of the probability"))
         notices.hint(f"Dark: hiding lowers the probability. Full contrast ±{100 * np.abs(change).max():.1f} points.")
     with right:
         st.markdown(notices.escaped(" ".join(facts[name] for name in ("summary", "true class") if name in facts)))
         _table(rows)
-    st.caption(f"**Computing:** {notices.escaped(facts['evaluation'])}")
-    notices.head("What it does not show")
-    notices.hint(facts["caution"])
-    given = {
-        "Maps": sheet(
-            [strip(network.seen(p.asked.picture), r) for p, r in zip(photos, results, strict=True)], 1, gap=3
-        ),
-        "Mean change": pixels,
-    }
+    return facts
+
+
+def _downloads(network: Network, photos: Sequence[Photo], results: Sequence[Result]) -> None:
+    from vizapp.methods.occlusion_several import row_of, stacked, strip
+
+    arrays = stacked([result.arrays for result in results])
+    strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
+    table = pd.DataFrame([row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)])
     name = downloads.file_name("occlusion", network.name, notices.plural(len(photos), "photo"))
-    table = pd.DataFrame(rows).to_csv(index=False).encode()
     downloads.row(
-        "occlusion_several", name, given, arrays, [File("Table CSV", f"{name}.csv", "text/csv", lambda: table)]
-    )
+        "occlusion_several", name, {"Maps": sheet(strips, 1, gap=3), "Mean change": _enlarged(arrays["mean_change"])}, arrays,
+        [File("Table CSV", f"{name}.csv", "text/csv", lambda: table.to_csv(index=False).encode())],
+    )  # fmt: skip
+
+
+def _enlarged(change: np.ndarray) -> np.ndarray:
+    return signed(change).repeat(8, 0).repeat(8, 1)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> None:

@@ -33,7 +33,7 @@ def sliders(network: Network) -> None:
     ):  # fmt: skip
         chosen = state.get(choice)
         shown = min(usual if chosen is None else chosen, side)
-        st.slider(title, 1, side, width=140, **state.shows(choice, f"occlusion.{choice.name}", shown))
+        st.slider(title, 1, side, width=124, **state.shows(choice, f"occlusion.{choice.name}", shown))
 
 
 def filling() -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from vizapp.methods.base import Result
     from vizapp.zoo.network import Network
 
-_WAYS = {"sweep": "Slide a square", "several": "Several photos", "hand": "Draw by hand"}
+_WAYS = {"sweep": "Square", "several": "Several photos", "hand": "By hand"}
 _VIEWS = {"probability": "Probability", "logit": "Logit", "pixels": "Per pixel"}
 _PANELS = "occlusion.panels"
 
