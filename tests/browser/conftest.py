@@ -96,16 +96,7 @@ def went_well(page: Any) -> None:
 
 
 def downloaded(page: Any, title: str) -> Path:
-    """The file that a button gives. Clicked again where the page was just drawn anew and has let go of the first one."""
-    from playwright.sync_api import TimeoutError as TookTooLong
-
-    for patience in (10_000, 20_000):
-        try:
-            with page.expect_download(timeout=patience) as given:
-                page.get_by_role("button", name=title).click()
-            return Path(given.value.path())
-        except TookTooLong:
-            settle(page)
+    """The file that a button gives."""
     with page.expect_download() as given:
         page.get_by_role("button", name=title).click()
     return Path(given.value.path())

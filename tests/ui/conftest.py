@@ -41,6 +41,11 @@ def open_app() -> Open:
     return opened
 
 
+def offered(app: AppTest) -> list[str]:
+    """The files that can be had, as their buttons say."""
+    return [button.label for button in app.button if button.proto.icon == ":material/download:"]
+
+
 def sentences(app: AppTest) -> str:
     """All notices of a page."""
     return " ".join(notice.value for notice in app.warning).replace("\\", "")

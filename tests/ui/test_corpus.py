@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests import corpus
 from tests.corpus import Case
-from tests.ui.conftest import Open, sentences, went_well
+from tests.ui.conftest import Open, offered, sentences, went_well
 
 SECONDS = 3.0  # of a whole run of the page, on a busy machine
 FEW = slice(None, None, 24)  # in every run of the tests; all of them in the slow ones
@@ -48,7 +48,7 @@ def test_uploads_that_are_no_pictures_are_told_and_the_app_goes_on(open_app: Ope
     for case in cases:
         said = told(app, case, "sidebar.upload")
         assert said or not case.fails, case.name
-        assert len(app.get("download_button")) == 2, case.name  # an answer is there all the while
+        assert len(offered(app)) == 2, case.name  # an answer is there all the while
 
 
 @pytest.mark.parametrize("cases", some([c for c in corpus.checkpoints() if c.name.count(".") == 1]))

@@ -11,7 +11,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
+from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 from vizapp.media.drawing import COLOURS, GREY, heat
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Result
@@ -58,7 +58,7 @@ def test_the_label_map_its_legend_and_what_each_cell_says(open_app: Open) -> Non
         np.testing.assert_allclose(share[row, column], chance[order[:, row, column], row, column], rtol=1e-4)
     assert "26 × 26 cells, 4 pixels apart" in words(app)
     assert "but for rounding" in words(app)
-    assert len(app.get("download_button")) == 3
+    assert len(offered(app)) == 3
 
 
 def test_where_the_cells_and_their_crops_lie_in_the_shown_photo(open_app: Open) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
+from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 from tests.ui.test_projection_page import words
 from vizapp.engine.sites import Unit
 from vizapp.errors import VizError
@@ -108,7 +108,7 @@ def test_a_link_opens_the_sheet_of_a_unit_in_a_fresh_session(open_app: Open, pic
     assert (pixels(patches["sprite"])[: patch.shape[0], : patch.shape[1]] == patch).all()
     whole = pixels(shown(app, "gallery.nine.Pictures")["sprite"])
     assert (whole[:28, :28] != seen).any(axis=2).sum() > 20  # the frame
-    assert len(app.get("download_button")) == 3
+    assert len(offered(app)) == 3
     assert sum(bar["share"] for bar in shown(app, "gallery.classes")["rows"]) == pytest.approx(1)
 
 

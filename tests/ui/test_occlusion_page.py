@@ -16,7 +16,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
+from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 from vizapp.engine.sweep import Sweep
 from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample
@@ -78,7 +78,7 @@ def test_all_maps_of_one_sweep_are_shown_without_pressing_anything(open_app: Ope
     ]
     assert {row["name"] for row in group["legend"]} == {str(label) for label in np.unique(arrays["label"])} | {"3"}
     assert "What it does not show" in " ".join(html.proto.body for html in app.get("html"))
-    assert len(app.get("download_button")) == 9
+    assert len(offered(app)) == 9
 
 
 def test_a_link_reopens_the_square_the_map_the_class_and_the_position(open_app: Open) -> None:
@@ -182,7 +182,7 @@ def test_a_long_sweep_shows_coarse_maps_and_waits_for_a_button(open_app: Open, m
     assert (np.abs(coarse[2::4, 2::4] - fine[2::4, 2::4]) < 1e-5).all()
     assert np.abs(coarse - fine).mean() < 0.1
     assert len(np.unique(coarse)) <= 49
-    assert not app.get("download_button")
+    assert not offered(app)
     app.button(key="occlusion.run").click().run()
     assert went_well(app)
     np.testing.assert_allclose(values(app, "d"), fine, atol=1e-5)
@@ -218,14 +218,14 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     assert went_well(app)
     kept = words(app).split(" positions")[0]
     assert 0 < int(kept.split()[-3]) < 784
-    assert len(app.get("download_button")) == 9
+    assert len(offered(app)) == 9
     coarse = values(app, "d")
     app.run()
     assert kept in words(app)  # it does not go on by itself
     held.set()
     next(one for one in app.button if one.label == "Go on").click().run()
     deadline = time.monotonic() + 60
-    while "Cancelled" in words(app) or not app.get("download_button"):
+    while "Cancelled" in words(app) or not offered(app):
         assert time.monotonic() < deadline
         app.run()
     assert went_well(app)

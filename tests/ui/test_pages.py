@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
+from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 
 
 def picture(seed: int = 0) -> bytes:
@@ -146,7 +146,7 @@ def test_a_file_that_is_no_picture_is_told_and_the_picture_stays(open_app: Open,
     assert went_well(app)
     assert "broken.png" in sentences(app)
     assert "picture.origin" not in app.session_state
-    assert len(app.get("download_button")) == 2  # the answer for the sample is still there
+    assert len(offered(app)) == 2  # the answer for the sample is still there
 
 
 def test_a_folder_gives_its_pictures_by_name(open_app: Open, tmp_path) -> None:
@@ -210,7 +210,7 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
     app.file_uploader(key="sidebar.checkpoint").upload("mine.pth", path.read_bytes(), "application/octet-stream").run()
     assert went_well(app)
     assert not app.warning
-    assert len(app.get("download_button")) == 2
+    assert len(offered(app)) == 2
 
 
 def test_the_unexpected_becomes_a_sentence_with_a_number_for_the_log(

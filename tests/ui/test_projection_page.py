@@ -11,7 +11,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
+from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.projection import ProjectionParams, several
@@ -40,7 +40,7 @@ def test_one_unit_is_shown_by_three_rules_with_certificate_and_caution(open_app:
     assert "2 non-linearities between unit and pixels" in words(app)
     assert "no explanation of the class decision" in words(app)
     assert "the strongest" in words(app)
-    assert len(app.get("download_button")) == 6
+    assert len(offered(app)) == 6
 
 
 def test_the_pictures_are_those_of_the_method_on_one_scale(open_app: Open) -> None:
@@ -183,7 +183,7 @@ def test_the_sanity_check_runs_when_asked_and_gives_three_similarities(open_app:
     assert "Layers above randomised, 1.00:** it stays the same" in words(app)
     assert "All weights randomised" in words(app)
     assert "rank correlations" in words(app)
-    assert len(app.get("download_button")) == 7
+    assert len(offered(app)) == 7
     app.number_input(key="projection.channel").set_value(3).run()
     assert "rank correlations" not in words(app)  # another unit waits until it is asked for
 

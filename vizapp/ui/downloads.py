@@ -1,8 +1,15 @@
-"""Buttons that give away what is shown: a PNG per picture, the raw numbers as NPZ. Encoded when they are clicked."""
+"""Buttons that give away what is shown: a PNG per picture, the raw numbers as NPZ. Encoded when they are clicked.
+
+Streamlit's own button forgets a file that is made when it is clicked as soon as scripts of others end between the click
+and the browser's request for it. Here the click itself asks for the file, and the page's next run sends it.
+"""
 
 from __future__ import annotations
 
 import io
+import json
+import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +17,13 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from vizapp.errors import VizError
 from vizapp.media.drawing import to_png
+from vizapp.ui import state
+from vizapp.ui.components import component
+
+KEPT = 10.0  # seconds in which every run sends the file again, as a run that ends early may not reach the browser
+LARGEST = 180 * 2**20  # bytes; Streamlit sends no more than 200 MB at once
 
 _LONGEST = 60  # characters of each part of a file's name
 
@@ -47,14 +60,65 @@ def documents(name: str, texts: Mapping[str, str]) -> list[File]:
     ]
 
 
+@dataclass
+class Given:
+    """A file that was clicked: a name for the click, and its bytes as the browser gets them, once they are made."""
+
+    click: str
+    file: File
+    packed: bytes = b""
+    made: float = 0.0
+
+
 def buttons(key: str, files: Sequence[File]) -> None:
     """A row of buttons. `key` begins the widget keys."""
+    if any(not given.packed for given in _asked()):  # clicked in a fragment, which ran alone
+        st.rerun()
     with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
         for file in files:
-            st.download_button(
-                file.title, file.make, file.name, file.mime, key=f"{key}.{file.title}", on_click="ignore",
-                type="tertiary", icon=":material/download:",
+            st.button(
+                file.title, key=f"{key}.{file.title}", on_click=_ask, args=(file,), type="tertiary",
+                icon=":material/download:",
             )  # fmt: skip
+
+
+def _asked() -> list[Given]:
+    return list(st.session_state.get(state.GIVEN, []))
+
+
+def _ask(file: File) -> None:
+    st.session_state[state.GIVEN] = [*_asked(), Given(secrets.token_hex(8), file)]
+
+
+def deliver() -> None:
+    """Send the browser what was clicked. It keeps each file once.
+
+    Raises:
+        VizError: the file is larger than can be sent, or what it is made of has gone.
+    """
+    now = time.monotonic()
+    asked = [given for given in _asked() if not given.packed or now - given.made < KEPT]
+    st.session_state[state.GIVEN] = [given for given in asked if given.packed]  # what fails is not tried again
+    for given in asked:
+        if not given.packed:
+            given.packed, given.made = _packed(given), time.monotonic()
+            st.session_state[state.GIVEN].append(given)
+    if asked:
+        with st.container(key="given"):
+            for given in asked:
+                component("given")(key=f"given.{given.click}", data=given.packed)
+
+
+def _packed(given: Given) -> bytes:
+    """A line of JSON about the file, and the file."""
+    content = given.file.make()
+    if len(content) > LARGEST:
+        raise VizError(
+            f"{given.file.name} would be {len(content) / 2**20:.0f} MB, and a browser is sent {LARGEST / 2**20:.0f} at most. "
+            "`python -m vizapp … --out FOLDER` writes files of any size."
+        )
+    told = {"click": given.click, "name": given.file.name, "type": given.file.mime}
+    return json.dumps(told).encode() + b"\n" + content
 
 
 def row(

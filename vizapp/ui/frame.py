@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from vizapp.ui import belongings, forms, journal, networks, notices, pictures, sidebar, state
+from vizapp.ui import belongings, downloads, forms, journal, networks, notices, pictures, sidebar, state
 from vizapp.ui.journal import Clock
 from vizapp.ui.state import Choice
 
@@ -58,6 +58,7 @@ def show(rows: list[Row]) -> None:
     for sentence in state.take_notes():
         notices.sorry(sentence)
     state.write_address(row.carried)
+    notices.calmly(downloads.deliver)
     notices.calmly(page.run)
     journal.write("page", page=row.file.removesuffix(".py"), seconds=clock.seconds)
 

@@ -138,6 +138,7 @@ UPLOADED = "occlusion.uploaded"  # origins of the photos uploaded for several sw
 ASKED = "occlusion.asked"  # names of the sweeps over several photos that were asked for last
 MASK = "occlusion.mask"  # (height, width, base64 of the packed bits), as it was drawn last
 _WANTED = "occlusion.wanted"  # names of long sweeps that the person has started
+GIVEN = "given"  # files that were clicked, until the browser has them
 _NOTES = "notes"  # sentences to show once
 _CANCELLED = "cancelled"  # names of questions that are not to be started again by themselves
 _ADDRESS = "address"  # what the address said when it was last read or written

@@ -1,0 +1,81 @@
+"""What a click on a download sends, whatever else the page does meanwhile."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.ui.conftest import Open, offered, sentences, shown, went_well
+from vizapp.errors import VizError
+from vizapp.ui import downloads
+
+
+def sent(app: AppTest) -> list[tuple[dict[str, str], bytes]]:
+    """What the browser is sent: what is told of each file, and its bytes."""
+    packed = [c.proto.bytes for c in app.get("bidi_component") if c.proto.component_name == "vizapp.given"]
+    parts = [one.partition(b"\n") for one in packed]
+    return [(json.loads(told), content) for told, _, content in parts]
+
+
+def test_a_click_sends_the_file_once_and_no_run_before_or_long_after(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_app(picture="digit 3")
+    assert offered(app) == ["Seen PNG", "Arrays NPZ"]
+    assert sent(app) == []
+    app.button(key="predict.Arrays NPZ").click().run()
+    [(told, content)] = sent(app)
+    assert (told["name"], told["type"]) == ("predict-vizapp-lenet5-digits-digit-3.png.npz", "application/octet-stream")
+    with np.load(io.BytesIO(content)) as arrays:
+        assert arrays["probabilities"].shape == (10,)
+    app.run()
+    assert sent(app) == [(told, content)]  # the browser knows the click by its name
+    app.button(key="predict.Arrays NPZ").click().run()
+    clicks = [one["click"] for one, _ in sent(app)]
+    assert len(set(clicks)) == 2
+    monkeypatch.setattr(downloads, "KEPT", 0.0)
+    app.run()
+    assert sent(app) == []
+    assert went_well(app)
+
+
+def test_a_file_is_still_sent_from_the_page_that_follows(open_app: Open) -> None:
+    app = open_app(picture="digit 3")
+    app.button(key="predict.Arrays NPZ").click().run()
+    app.switch_page("vizapp/ui/pages/about.py").run()  # as if the run before had ended early
+    assert [told["name"] for told, _ in sent(app)][-1] == "predict-vizapp-lenet5-digits-digit-3.png.npz"
+
+
+@pytest.mark.parametrize("fault", ["gone", "large"])
+def test_a_file_that_cannot_be_had_is_a_sentence_and_the_page_goes_on(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    app = open_app(picture="digit 3")
+
+    def gone(arrays: Any) -> bytes:
+        raise VizError("The gallery's files have gone.")
+
+    if fault == "gone":
+        monkeypatch.setattr(downloads, "npz", gone)
+    else:
+        monkeypatch.setattr(downloads, "LARGEST", 100)
+    app.run()
+    app.button(key="predict.Arrays NPZ").click().run()
+    assert ("have gone" if fault == "gone" else "a browser is sent") in sentences(app)
+    assert sent(app) == []
+    assert offered(app) == ["Seen PNG", "Arrays NPZ"]
+    app.run()
+    assert sentences(app) == ""
+
+
+def test_a_click_in_a_part_that_runs_alone_sends_the_file_too(open_app: Open) -> None:
+    app = open_app("occlusion", picture="digit 3", way="hand")
+    app.button(key="drawn.Hidden PNG").click().run()
+    assert [told["name"] for told, _ in sent(app)] == ["occlusion-vizapp-lenet5-digits-digit-3.png-drawn-hidden.png"]
+    assert shown(app, "occlusion.mask_drawn")
+    assert went_well(app)
