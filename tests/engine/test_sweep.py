@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -226,6 +227,37 @@ def test_several_pictures_in_one_pass() -> None:
     assert "Only what a square touches" in sweep.facts["evaluation"]
 
 
+@pytest.mark.parametrize("windows", [True, False])
+def test_a_busy_machine_answers_the_same_squares_together_and_gives_the_same_bits(windows: bool) -> None:
+    module = seeded(Branching())
+    clean, patch = noise(1, 3, 37, 45, dtype=torch.float32), noise(1, 3, 37, 45, seed=1, dtype=torch.float32)
+    boxes = grid((37, 45), (9, 6), 3)
+
+    def swept(delay: float) -> tuple[list[int], Tensor]:
+        def scores(batch: Tensor) -> Tensor:
+            time.sleep(delay)
+            return module(batch)
+
+        parts = list(Sweep(module, scores, clean, patch, boxes, windows=windows).batches())
+        return [len(part.places) for part in parts], torch.cat([part.scores for part in parts])
+
+    (sizes, expected), (slow, found) = swept(0.0), swept(0.02)
+    assert slow == sizes
+    assert (found == expected).all()
+
+
+def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = seeded(Branching())
+    clean, patch = noise(1, 3, 37, 45, dtype=torch.float32), noise(1, 3, 37, 45, seed=1, dtype=torch.float32)
+    sweep = Sweep(module, module, clean, patch, grid((37, 45), (9, 6), 3))
+    cost = float(sweep._planner.squares_work().mean())  # all squares of this grid are asked for
+    monkeypatch.setattr("vizapp.engine.sweep.WORK", 10 * cost)
+    sizes = [len(part.places) for part in sweep.batches()]
+    assert set(sizes[:-1]) == {10}
+    monkeypatch.setattr("vizapp.engine.sweep.WORK", 0.01 * cost)
+    assert {len(part.places) for part in sweep.batches()} == {1}
+
+
 @pytest.mark.parametrize("name", ["stem", "pool", "cat", "add", "relu_1"])
 def test_sums_of_a_map_at_a_site(name: str) -> None:
     from vizapp.engine.observe import observe
@@ -240,7 +272,8 @@ def test_sums_of_a_map_at_a_site(name: str) -> None:
     assert "Only what a square touches" in sweep.facts["evaluation"]
 
 
-def test_the_order_of_places_is_kept_and_the_work_can_be_left() -> None:
+def test_the_order_of_places_is_kept_and_the_work_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vizapp.engine.sweep.WORK", 1e6)
     module = seeded(Branching()).double()
     clean, patch, boxes = noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 4)
     sweep = Sweep(module, module, clean, patch, boxes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ Precision = Literal["exact", "tf32", "bf16"]
 TOLERANCE = {torch.float64: 1e-10}  # of probabilities, against whole passes; 1e-5 for all other types
 BATCH = 32  # squares on their way up at once; more leave the caches, fewer leave the cores idle
 TOGETHER = 512  # squares at most that go through the last linear layers at once
-PATIENCE = 0.7  # seconds of work after which there is to be something to show
+WORK = 16e9  # multiply-adds after which there is to be something to show: a third of a second of one core
+UNKNOWN = 4  # squares at once on a CPU where their work cannot be told
 KINDS = 6  # of rows and of columns of squares, by how much they touch
 _NO_ROOM = "the memory does not suffice for a plan"
 WORTH_IT = 1.15  # the least saving of multiply-adds for which windows are cut
@@ -65,7 +65,7 @@ class Sweep:
         self.bound = 1.0
         self._planner: Planner | None = None
         self._plans: dict[Any, Plan] = {}
-        self._next = BATCH  # places to answer next, before there is something to show again
+        self._work = 0.0  # multiply-adds of a whole pass, where they are known
         self._alone = False
         self._footprint, self._together, self._fits = footprint, BATCH, TOGETHER
         self._rows = sorted({(box[0], box[2]) for box in self.boxes})
@@ -84,7 +84,7 @@ class Sweep:
         return len(self.boxes) * len(self._clean)
 
     def batches(self, order: Sequence[int] | None = None, channel: int | None = None) -> Iterator[Answers]:
-        """The answers in that order of places (all of them by default), as many at a time as suit the machine.
+        """The answers in that order of places (all of them by default), some at a time.
 
         `channel`: of the site; its activations are summed over all cells. Stop iterating to stop the work.
         """
@@ -92,18 +92,25 @@ class Sweep:
         start = 0
         while start < len(places):
             self._together = self._fitting()
-            scarce = self._planner is None or self._together < BATCH
-            most = 1 if self._alone else self._together if scarce else TOGETHER
-            part = places[start : start + min(most, self._next, self._fits)]
-            began = time.perf_counter()
+            part = places[start : start + self._at_once()]
             fitting = 0
             for answers in in_chunks(part, lambda part: self.answer(part, channel), len(part)):
                 fitting = max(fitting, len(answers.places))
                 yield answers
             self._fits = self._fits if fitting == len(part) else min(self._fits, fitting)
-            pace = (time.perf_counter() - began) / len(part)
             start += len(part)
-            self._next = max(1, round(PATIENCE / max(pace, 1e-6)))
+
+    def _at_once(self) -> int:
+        """How many places are answered at once.
+
+        Not by the clock: how many are added up together decides on the last bits of their answers, which are to be the
+        same however busy the machine is.
+        """
+        scarce = self._planner is None or self._together < BATCH
+        most = min(self._fits, 1 if self._alone else self._together if scarce else TOGETHER)
+        if self._clean.device.type != "cpu":
+            return most
+        return max(1, min(most, round(WORK * self.bound / self._work) if self._work else UNKNOWN))
 
     def answer(self, places: Sequence[int], channel: int | None = None) -> Answers:
         """The answers at some places, in one go."""
@@ -212,7 +219,8 @@ class Sweep:
         places = [(self._rows.index(box[::2]), self._columns.index(box[1::2])) for box in self.boxes]
         self._cells = places
         self._kinds = _kinds(work.mean(1)), _kinds(work.mean(0))
-        self.bound = sum(planner.work) / max(1.0, float(np.mean([work[cell] for cell in places])))
+        self._work = sum(planner.work)
+        self.bound = self._work / max(1.0, float(np.mean([work[cell] for cell in places])))
         plan = planner.plan(range(len(self._rows)), range(len(self._columns)))
         self._frontier = plan.frontier
         keep = set(planner.touched)
