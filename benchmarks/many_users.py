@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from app import FLAGS, server, wait_for
 from people.addresses import LINKS
@@ -55,7 +56,7 @@ async def person(browser: Any, address: str, over: Callable[[], bool], number: i
         seen.note("sessions")
         try:
             await go(page, address, chance.choice(LINKS))
-            for _ in range(chance.randint(2, 9)):
+            for _ in range(chance.randint(5, 20)):
                 if over():
                     break
                 await step(page, address, chance, seen)

@@ -54,11 +54,16 @@ LONG = [
     "dense?picture=chelsea&dense.zoom=4&dense.stride=4",
     f"gallery?{SQUEEZE}&weights=random&data=digits",
 ]
-PRESSES = {  # buttons that ask more of a page, with links to where they are
-    "Paint what it likes most": [f"filters?{LENET}&layer=features.3&channel=2", f"filters?{LENET}&layer=features.1"],
-    "Compare with randomised networks": [
-        "projection?layer=features.relu3&channel=11&picture=astronaut",
-        f"projection?{LENET}&layer=features.4&picture=digit 2",
-    ],
-}
+PRESSES = {  # buttons that ask more of a page: what is then read there, and links to where they are
+    "Paint what it likes most": (
+        "Activation from", [f"filters?{LENET}&layer=features.3&channel=2", f"filters?{LENET}&layer=features.1"],
+    ),
+    "Compare with randomised networks": (
+        "The numbers are rank correlations",
+        [
+            "projection?layer=features.relu3&channel=11&picture=astronaut",
+            f"projection?{LENET}&layer=features.4&picture=digit 2",
+        ],
+    ),
+}  # fmt: skip
 PAGES = ["Predict", "Feature maps", "Projection", "Gallery", "Occlusion", "Dense", "Filters", "Compare", "Architecture"]

@@ -53,7 +53,7 @@ async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
     if button is None:
         return
     try:
-        async with page.expect_download(timeout=20_000) as coming:
+        async with page.expect_download(timeout=60_000) as coming:
             await button.click()
         path = await (await coming.value).path()
     except page.trouble as error:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vizapp.ui.answers import _doing, ordinal
+from vizapp.ui.answers import doing, ordinal
 from vizapp.ui.turns import STARTED, Turns
 from vizapp.ui.work import PATIENCE, Left, Office, Tick
 
@@ -129,7 +129,7 @@ def test_the_place_in_the_queue_is_known() -> None:
     ],
 )
 def test_who_waits_is_told_where_they_stand(place: int, paused: bool, told: str) -> None:
-    assert _doing(SimpleNamespace(place=place, paused=paused), "Computing") == told  # type: ignore[arg-type]
+    assert doing(SimpleNamespace(place=place, paused=paused), "Computing") == told  # type: ignore[arg-type]
 
 
 def test_no_more_than_a_few_hold_memory() -> None:

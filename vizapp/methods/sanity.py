@@ -40,6 +40,7 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     network, unit = question.network, question.the_unit()
     batch, rule = network.prepare(question.the_picture()), Rule(params.rule)
     (trained,) = project(network.module, batch, [unit], network.sites, rule, "one")
+    job.tick(0.1)
     fixed = Unit(unit.site, unit.channel, trained.cells[0])
     below = _layers_below(network.module, batch, unit.site, rule)
     every = [name for name, part in network.module.named_modules() if _learns(part)]
@@ -49,12 +50,13 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     panels = [Panel("trained", signed(arrays["projection"]), "The trained network.")]
     similarity = []
     for number, (name, layers) in enumerate(chosen.items()):
+        job.tick(0.2 + 0.8 * number / len(chosen))
         changed = randomised(network.module, layers, params.seed)
+        job.tick(0.2 + 0.8 * (number + 0.4) / len(chosen))
         (down,) = project(changed, batch, [fixed], network.sites, rule, "one")
         arrays[name] = in_three_channels(down.values[0])
         similarity.append(rank_correlation(np.abs(arrays["projection"]), np.abs(arrays[name])))
         panels.append(Panel(name, signed(arrays[name]), f"{_WORDS[name]}: similarity {similarity[-1]:.2f}."))
-        job.tick((number + 1) / len(chosen))
     arrays["similarity"] = np.array(similarity, np.float32)
     facts = {
         "similarity": "; ".join(

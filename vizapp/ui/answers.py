@@ -205,13 +205,15 @@ def _wait(work: Work, place: Any, title: str, name: str) -> Any:
             bar = st.progress(work.share, text=title)
             st.button("Cancel", key=f"cancel.{name}", on_click=state.cancel, args=(name,))
         while not work.future.done():
-            bar.progress(work.share, text=f"{_doing(work, title)} · {time.monotonic() - started:.0f} s")
+            bar.progress(work.share, text=f"{doing(work, title)} · {time.monotonic() - started:.0f} s")
             time.sleep(0.1)
     return work.future.result()
 
 
-def _doing(work: Work, title: str) -> str:
+def doing(work: Work | None, title: str) -> str:
     """What the work does now, or where it stands in the queue."""
+    if work is None:
+        return title
     place = work.place
     if work.paused:
         return f"{title}, taking turns with others"

@@ -186,7 +186,8 @@ class Pass:
 
     def show(self) -> None:
         """Draw the progress as it is now."""
-        self.place.progress(min(self.work.share, 1.0), text=words(_told().get(str(self.asked.folder))))
+        told = answers.doing(self.work, words(_told().get(str(self.asked.folder))))
+        self.place.progress(min(self.work.share, 1.0), text=told)
 
     def follow(self) -> None:
         """Show the progress until there is more to see; then have the page drawn again. Runs last on the page."""

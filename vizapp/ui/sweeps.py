@@ -202,7 +202,9 @@ def watch(sweeps: Sequence[tuple[Asked, Begun]], draw: Callable[[], None]) -> No
             st.rerun()
         with st.container(horizontal=True, vertical_alignment="center"):
             count = sum(begun.work.finished.size for _, begun in sweeps)
-            st.progress(share, text=f"Sweeping · {share:.0%} of {count} positions")
+            works = [work for asked, _ in sweeps if (work := answers.office().find(asked.key)) is not None]
+            slowest = max(works, key=lambda work: work.place, default=None)
+            st.progress(share, text=answers.doing(slowest, f"Sweeping · {share:.0%} of {count} positions"))
             st.button("Cancel", key="occlusion.cancel", on_click=_leave, args=(sweeps,))
         draw()
 

@@ -121,10 +121,14 @@ class Office:
         finally:
             work.leave()
 
+    def find(self, key: Key) -> Work | None:
+        """The work of that key that is under way or waits for its turn, if there is some."""
+        with self._lock:
+            return self._works.get(key)
+
     def give_up(self, key: Key) -> None:
         """Have the work of that key end soon, if there is some and nobody waits for it any more."""
-        with self._lock:
-            work = self._works.get(key)
+        work = self.find(key)
         if work is not None:
             work.give_up()
 
