@@ -128,3 +128,24 @@ def test_folders_that_may_not_be_read_are_passed_by_or_said(tmp_path: Path, monk
 def test_natural_order_counts_and_ignores_case() -> None:
     names = ["b", "A10", "a2", "a02", "10", "9", "²", ""]
     assert sorted(names, key=natural_key) == ["", "9", "10", "a02", "a2", "A10", "b", "²"]
+
+
+def test_a_walk_can_be_left(tmp_path: Path) -> None:
+    class Enough(BaseException):
+        pass
+
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "picture.png").touch()
+    told: list[float] = []
+    assert len(list_folder(tmp_path, tick=told.append)) == 5
+    assert told == [0.0] * 6  # the folder and those in it
+
+    def leave(share: float) -> None:
+        told.append(share)
+        if len(told) == 9:
+            raise Enough
+
+    with pytest.raises(Enough):
+        list_folder(tmp_path, tick=leave)
+    assert len(told) == 9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +49,11 @@ class Folder(Source):
         return file_stamp(self.root / self.names[index])
 
 
-def list_folder(path: str | Path, within: Path | None = None) -> Folder:
+def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[float], None] | None = None) -> Folder:
     """List the pictures in a folder and everything under it; hidden files are left out, links are followed once.
 
-    With `within`, what really lies outside of that folder (behind a link) is passed over.
+    With `within`, what really lies outside of that folder (behind a link) is passed over. `tick` is called with 0 now and
+    then, as nobody knows how much there is; whatever it raises ends the work.
 
     Raises:
         VizError: there is no such folder, it is a file, it may not be read, or there is no picture in it.
@@ -63,7 +65,7 @@ def list_folder(path: str | Path, within: Path | None = None) -> Folder:
             raise VizError(f"There is no folder {subject}.")
         if not root.is_dir():
             raise VizError(f"{subject} is a file; give the folder that it lies in, or open it as a picture.")
-        files, odd = _walk(root, within)
+        files, odd = _walk(root, within, tick or _nothing)
     except OSError as error:
         raise VizError(f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.") from error
     files.sort(key=lambda file: tuple(map(natural_key, file.relative_to(root).parts)))
@@ -89,7 +91,11 @@ def _label(file: Path, root: Path) -> str | None:
     return plain_name(parts[0]) if len(parts) > 1 else None
 
 
-def _walk(root: Path, within: Path | None) -> tuple[list[Path], list[Path]]:
+def _nothing(share: float) -> None:
+    """What is called where nobody wants to know."""
+
+
+def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tuple[list[Path], list[Path]]:
     """The files under `root`, and what is neither file nor folder or may not be read. OSError where `root` may not.
 
     Real folders are entered before links, and none twice, so that a link back to where one came from ends there.
@@ -99,6 +105,7 @@ def _walk(root: Path, within: Path | None) -> tuple[list[Path], list[Path]]:
     seen: set[tuple[int, int]] = set()
     real, links = [root], list[Path]()
     while real or links:
+        tick(0.0)
         folder = real.pop() if real else links.pop(0)
         try:
             status = folder.stat()
@@ -112,7 +119,9 @@ def _walk(root: Path, within: Path | None) -> tuple[list[Path], list[Path]]:
                 raise
             odd.append(folder)
             continue
-        for entry in visible:
+        for number, entry in enumerate(visible):
+            if number % 1000 == 999:
+                tick(0.0)
             place = folder / entry.name
             at = (
                 place if entry.is_symlink() else entry

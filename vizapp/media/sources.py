@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from vizapp.errors import VizError, nearest
@@ -19,13 +20,16 @@ _LISTS = (".csv", ".tsv")
 _ENTRY = b"PK\1\2"  # stands before each file in the list of a zip file
 
 
-def open_folder(path: str | Path | bytes, within: Path | None = None) -> Source:
+def open_folder(
+    path: str | Path | bytes, within: Path | None = None, tick: Callable[[float], None] | None = None
+) -> Source:
     """The pictures of a collection, listed and not yet decoded.
 
     Takes a folder (recursive; sub-folders of the first level are classes), a zip file or its bytes, a CSV file of paths
     and labels, `"digits"` (scikit-learn's), `"samples"` (the sample photos in overlapping crops), and data sets of
     torchvision such as `"torchvision/CIFAR10"` (their test part; `"torchvision/CIFAR10:train"`), which are downloaded if
-    they are not there. With `within`, files that really lie outside of that folder are passed over.
+    they are not there. With `within`, files that really lie outside of that folder are passed over. `tick` is called
+    now and then while a folder is walked; whatever it raises ends the work.
 
     Raises:
         VizError: there is nothing of that name, it cannot be read, or there is no picture in it.
@@ -54,7 +58,7 @@ def open_folder(path: str | Path | bytes, within: Path | None = None) -> Source:
         raise VizError(f"There is no folder {showable(text)}.{hint}")
     from vizapp.media.folder import list_folder
 
-    return list_folder(place, within)
+    return list_folder(place, within, tick)
 
 
 def _from_file(place: Path, within: Path | None) -> Source:

@@ -15,7 +15,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.settings import settings
-from vizapp.ui import answers, belongings, notices, pictures, server, state
+from vizapp.ui import answers, belongings, notices, server, state
 from vizapp.ui.shelf import Shelf
 from vizapp.ui.work import Tick
 
@@ -200,7 +200,7 @@ def _listed(text: str) -> Collection | None:
             stamp = file_stamp(server.allowed(text))
 
     def work(tick: Tick) -> Collection:
-        source = _open(text)
+        source = _open(text, tick)
         return Collection(text, source, source.listing(tick))
 
     return answers.compute(
@@ -220,11 +220,11 @@ def read_again() -> None:
     st.session_state[state.READ] = st.session_state.get(state.READ, 0) + 1
 
 
-def _open(text: str) -> Source:
+def _open(text: str, tick: Tick) -> Source:
     from vizapp.media.sources import open_folder
 
     if kind(text) == "folder":
-        return pictures.folder(text)
+        return open_folder(server.allowed(text), server.root(), tick)
     match = _UPLOAD.fullmatch(text)
     if match is None:
         return open_folder(text)
