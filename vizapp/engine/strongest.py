@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.reduction import Reduction, Runs, cells_of, ranked
 from vizapp.engine.sites import Site, channels_first
 from vizapp.engine.sums import LIMBS, added, limbs, total
 from vizapp.engine.tap import Tap
 from vizapp.errors import VizError
 
 State = dict[str, Tensor]  # a row per unit: see `Strongest.state`
-_PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: what the caches next to its cores hold
-_RUN = 64  # cells whose maximum is kept while the map is reduced, so that the cell is looked for among those only
-_GATHER = 2**22  # numbers that are gathered at once in search of the cells of maxima
 
 # Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on either side of zero. The edges are those
 # of the float's own bits, so that a bin is found without rounding, and never depends on the data.
@@ -67,7 +64,7 @@ class Strongest:
         for site in self.sites:
             self.starts.append(self.starts[-1] + site.channels)
         self._state: State = {}
-        self._scratch: Tensor | None = None
+        self.reduction = Reduction()
 
     @property
     def units(self) -> int:
@@ -105,12 +102,6 @@ class Strongest:
             raise VizError(f"The network did not compute {missing[0]!r} on these pictures; pick another layer.")
         self._merge(seen, pictures.to(batch.device))
 
-    def scratch(self, numbers: int, like: Tensor) -> Tensor:
-        """Room for that many numbers, used again and again: fresh memory would cost more than what is done in it."""
-        if self._scratch is None or self._scratch.numel() < numbers:
-            self._scratch = like.new_empty(numbers)
-        return self._scratch
-
     def floor(self, place: slice) -> Tensor:
         """The activation `[C]` that a picture has to exceed to be among the k best of some units."""
         return self._state["values"][place, -1]
@@ -119,13 +110,15 @@ class Strongest:
         state, peaks = self._state, seen.peaks  # [N U]
         found = (seen.cells.amax(0) >= 0).nonzero().flatten()  # units with a new picture
         if len(found):
-            candidates = peaks[:, found].T.masked_fill(seen.cells[:, found].T < 0, float("-inf"))
-            values = torch.cat([state["values"][found], candidates], 1)
-            order = values.sort(dim=1, descending=True, stable=True).indices[:, : self.top]
-            rows = pictures.expand(len(found), -1).masked_fill(candidates.isneginf(), -1)
-            state["values"][found] = values.gather(1, order)
-            state["pictures"][found] = torch.cat([state["pictures"][found], rows], 1).gather(1, order)
-            state["cells"][found] = torch.cat([state["cells"][found], seen.cells[:, found].T], 1).gather(1, order)
+            cells = seen.cells.T.contiguous().index_select(0, found)
+            fresh = peaks.T.contiguous().index_select(0, found).masked_fill_(cells < 0, float("-inf"))
+            rows = pictures.expand(len(found), -1).masked_fill(cells < 0, -1)
+            joined = {"values": torch.cat([state["values"].index_select(0, found), fresh], 1)}
+            order = ranked(joined["values"], self.top)
+            joined["pictures"] = torch.cat([state["pictures"].index_select(0, found), rows], 1)
+            joined["cells"] = torch.cat([state["cells"].index_select(0, found), cells], 1)
+            for name, value in joined.items():
+                state[name].index_copy_(0, found, value.gather(1, order))
         sums, maxima, odd = seen.sums, peaks, torch.zeros_like(seen.every)  # [N U], [N U], [U]
         both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
         if not both.isfinite().all():
@@ -199,41 +192,22 @@ class _Seen(Tap):
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
             return
         self.kept[name] = tensor.new_empty(0)
-        self._reduce(_Runs.of(maps), place)
+        self._reduce(Runs.of(maps), place)
         if self._tick is not None:
             self._tick()
 
-    def _reduce(self, maps: _Runs, place: slice) -> None:
-        values, count = maps.values, maps.runs  # [R cells of a run, C or 1]
-        rows, cells, columns = values.shape
-        shape = (self._pictures, count, -1) if columns > 1 else (self._pictures, -1, count)
+    def _reduce(self, maps: Runs, place: slice) -> None:
+        cells, columns = maps.values.shape[1:]
+        shape = (self._pictures, maps.runs, -1) if columns > 1 else (self._pictures, -1, 1)
         axis = 1 if columns > 1 else 2
-        peaks, sums, zeros = (self.peaks.new_empty(rows, columns) for _ in range(3))
-        size = cells * columns * self.peaks.element_size()
-        on_cpu = values.device.type == "cpu"
-        step = max(1, _PIECE // size) if on_cpu else rows
-        scratch = self._strongest.scratch(min(step, rows) * cells * columns, self.peaks)
-        for start in range(0, rows, step):
-            piece = values[start : start + step]
-            if piece.dtype != peaks.dtype:
-                piece = piece.to(peaks.dtype)
-            part = slice(start, start + len(piece))
-            torch.amax(piece, 1, out=peaks[part])
-            torch.sum(piece, 1, out=sums[part])
-            if on_cpu and int(piece.count_nonzero()) == piece.numel():  # convolutions as a rule; half of the work
-                zeros[part] = 0
-                continue
-            # Comparing into floats and adding them up is four times as fast as booleans; whole numbers below 2^24 are exact.
-            zero = scratch[: piece.numel()].view(piece.shape)
-            torch.sum(torch.eq(piece, 0, out=zero), 1, out=zeros[part])
-        peaks = peaks.view(shape)
+        peaks, sums, zeros = (part.view(shape) for part in self._strongest.reduction(maps.values, self.peaks.dtype))
         self.peaks[:, place] = peaks.amax(axis)
-        self.sums[:, place] = sums.view(shape).sum(axis, dtype=torch.float64)
-        self.zeros[:, place] = zeros.view(shape).sum(axis)
-        self.every[place] = count * cells
+        self.sums[:, place] = sums.sum(axis, dtype=torch.float64)
+        self.zeros[:, place] = zeros.sum(axis)
+        self.every[place] = maps.runs * cells
         self._find(maps, peaks, axis, place)
 
-    def _find(self, maps: _Runs, runs: Tensor, axis: int, place: slice) -> None:
+    def _find(self, maps: Runs, runs: Tensor, axis: int, place: slice) -> None:
         """The cells of the maxima that enter the k best of their units, from the maxima of their runs of cells."""
         peaks = self.peaks[:, place]
         enters = peaks > self._strongest.floor(place)
@@ -242,38 +216,8 @@ class _Seen(Tap):
         if len(number) > top * peaks.shape[1] and len(peaks) > top:  # of one batch no more than k can, but for ties
             enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
             number, channel = enters.nonzero(as_tuple=True)
-        length = maps.values.shape[1]
-        step = max(1, _GATHER // length)
-        cells = self.cells[:, place]
-        for start in range(0, len(number), step):
-            n, c = number[start : start + step], channel[start : start + step]
-            if axis == 1:
-                run = runs[n, :, c].argmax(1)  # the first of equal ones
-                picked = maps.values[n * maps.runs + run, :, c]  # [pairs, cells of a run]
-                cells[n, c] = run * length + picked.argmax(1)
-            else:
-                cells[n, c] = maps.values[n * peaks.shape[1] + c, :, 0].argmax(1)
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """An activation as runs of neighbouring cells, without a copy: `[N·runs, cells of a run, C]` where channels lie
-    innermost; else `[N·C, cells, 1]`, of one run."""
-
-    values: Tensor
-    runs: int
-
-    @classmethod
-    def of(cls, maps: Tensor) -> _Runs:
-        """The runs of `[N C]` or `[N C h w]`."""
-        if maps.ndim == 2:
-            return cls(maps[:, None], 1)
-        if maps.stride(1) != 1 or maps.shape[1] == 1:
-            return cls(maps.flatten(2).flatten(0, 1)[:, :, None], 1)
-        values = maps.permute(0, 2, 3, 1).flatten(1, 2)
-        cells = values.shape[1]
-        runs = next((n for n in range(-(-cells // _RUN), cells // 8 + 1) if cells % n == 0), 1)
-        return cls(values.unflatten(1, (runs, cells // runs)).flatten(0, 1), runs)
+        if len(number):
+            self.cells[:, place][number, channel] = cells_of(maps, runs, axis, number, channel)
 
 
 def read(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +15,19 @@ import torch
 from vizapp.engine.chunks import in_chunks
 from vizapp.engine.fields import fields
 from vizapp.engine.sites import Site
-from vizapp.engine.strongest import State, Strongest, merged
+from vizapp.engine.spans import Field
+from vizapp.engine.strongest import Strongest, merged
 from vizapp.errors import VizError
 from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, forget_parts, load_checkpoint, save_checkpoint
 from vizapp.gallery.shards import Shards, running
 from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_of, read_manifest, write_gallery
-from vizapp.gallery.tables import digest_of, row_table, unit_table
+from vizapp.gallery.tables import digest_of, row_tables, unit_table
 from vizapp.media.loading import Loaded, batches, workers_for
 from vizapp.media.source import Source
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from vizapp.zoo.network import Network
 
 _FIRST_CHECKPOINT = 4  # after that many rounds one is written early, so that there is something to look at
@@ -166,6 +171,7 @@ class _Pass:
         self.identity, self.shards, self.watch = wanted, shards, watch
         self.strongest = Strongest(sites, plan.top)
         self.digest, self.failed = 0, list[tuple[int, str]]()
+        self.fields: dict[str, Field] = {}
         self.count = -(-len(source) // plan.batch)
         self.fitting = network.at_once(plan.batch)  # pictures at once
         self.done = 0  # pictures of this run, for the speed
@@ -180,7 +186,7 @@ class _Pass:
         self._tell(begun, note)
         between, at = False, begun  # whether the state is that after the first `at` batches
         try:
-            for number, loaded in enumerate(self._loaded(begun), 1):
+            for number, loaded in enumerate(self._begun(self._loaded(begun)), 1):
                 between = False
                 if loaded is not None:
                     self._see(loaded, at)
@@ -197,6 +203,15 @@ class _Pass:
         finally:
             if (between or self.left) and self.shards.world == 1:  # somebody left in the middle
                 self._save(at)
+
+    def _begun(self, loaded: Iterator[Loaded | None]) -> Iterator[Loaded | None]:
+        """The same batches. What the files need to know of the network is found out while the first one is decoded."""
+        with ThreadPoolExecutor(1, "vizapp-first") as aside:
+            first = aside.submit(lambda: list(islice(loaded, 1)))
+            if self.shards.leads:
+                self.fields = fields_of(self.network)
+            yield from first.result()
+        yield from loaded
 
     def _loaded(self, begun: int) -> Iterator[Loaded | None]:
         """This process's batches, one per round; None in the last round if there is none left for it."""
@@ -271,20 +286,23 @@ class _Pass:
                 raise VizError(
                     f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}"
                 )
-            units, tables, manifest = described(self.network, self.source, self.sites, whole)
+            units, tables, manifest = described(self.network, self.source, self.sites, whole, self.fields)
             write_gallery(self.out, tables, units, manifest)
             forget_checkpoints(self.out / WORK)
             forget_parts(self.out)
 
 
+def fields_of(network: Network) -> dict[str, Field]:
+    """What each cell of each layer sees of the network's input, by layer."""
+    return fields(network.module, torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device))
+
+
 def described(
-    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The tables (units; rows by site) and the manifest of what a checkpoint knows."""
-    state: State = checkpoint.state
-    blank = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
-    units = unit_table(state, sites)
-    rows = row_table(state, sites, fields(network.module, blank), network.input_size[1:], units, source)
+    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, Field]
+) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
+    """The tables (units; each site and its rows) and the manifest of what a checkpoint knows; `known`: `fields_of`."""
+    units = unit_table(checkpoint.state, sites)
+    rows = row_tables(checkpoint.state, sites, known, network.input_size[1:], units, source)
     return units, rows, manifest_of(network, source, sites, checkpoint)
 
 
@@ -327,6 +345,6 @@ def seen_so_far(network: Network, source: Source, sites: Sequence[Site], out: Pa
     found, _ = load_checkpoint(out / WORK)
     if found is None:
         return None
-    units, rows, manifest = described(network, source, sites, found)
+    units, rows, manifest = described(network, source, sites, found, fields_of(network))
     seen = min(found.batches * found.identity["batch"], len(source))
-    return Gallery(out, manifest, units, rows, seen)
+    return Gallery(out, manifest, units, dict(rows), seen)

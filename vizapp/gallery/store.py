@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,23 @@ def file_of(number: int, site: str) -> str:
     return f"{number:03d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', site).strip('._')}.parquet"
 
 
-def write_gallery(folder: Path, tables: dict[str, pd.DataFrame], units: pd.DataFrame, manifest: dict[str, Any]) -> None:
-    """Write everything; the manifest last, so that a gallery with a manifest is whole."""
-    wanted = set()
-    for number, (site, table) in enumerate(tables.items()):
-        name = file_of(number, site)
-        wanted.add(name)
-        write_bytes(folder / name, _parquet(table), last=False)
-    write_bytes(folder / UNITS, _arrow(units))  # all of them are there before the manifest is
+def write_gallery(
+    folder: Path, tables: Iterable[tuple[str, pd.DataFrame]], units: pd.DataFrame, manifest: dict[str, Any]
+) -> None:
+    """Write everything; the manifest last, so that a gallery with a manifest is whole.
+
+    Each site's rows are written while those of the next one are put together.
+    """
+    wanted, writing = set(), []
+    with ThreadPoolExecutor(1, "vizapp-write") as aside:
+        for number, (site, table) in enumerate(tables):
+            name = file_of(number, site)
+            wanted.add(name)
+            writing.append(aside.submit(_write_rows, folder / name, table))
+        content = _arrow(units)
+        for one in writing:
+            one.result()
+    write_bytes(folder / UNITS, content)  # all of them are there before the manifest is
     for path in folder.glob("*.parquet"):
         if path.name not in wanted:
             path.unlink()
@@ -77,6 +88,10 @@ def read_units(folder: Path) -> pd.DataFrame:
 
 def _reason(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _write_rows(path: Path, table: pd.DataFrame) -> None:
+    write_bytes(path, _parquet(table), last=False)
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

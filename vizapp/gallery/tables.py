@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,16 +65,16 @@ def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
     return table
 
 
-def row_table(
+def row_tables(
     state: State,
     sites: Sequence[Site],
     fields: dict[str, Field],
     size: tuple[int, int],
     units: pd.DataFrame,
     source: Source,
-) -> dict[str, pd.DataFrame]:
-    """By site, a row per unit and rank: `ROW_COLUMNS`, then `path`, `label` and the unit's `UNIT_COLUMNS`."""
-    tables, start = {}, 0
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Of each site a row per unit and rank: `ROW_COLUMNS`, then `path`, `label` and the unit's `UNIT_COLUMNS`."""
+    start = 0
     for site in sites:
         place = slice(start, start + site.channels)
         start = place.stop
@@ -97,8 +97,7 @@ def row_table(
         table["label"] = pd.array(labels, dtype="str").take(place_of)
         for name in UNIT_COLUMNS:
             table[name] = units[name].to_numpy()[place][channel]
-        tables[site.name] = table
-    return tables
+        yield site.name, table
 
 
 def digest_of(pictures: Sequence[int], digests: Sequence[str]) -> int:

@@ -1,0 +1,131 @@
+"""What is asked of an activation on its way through a pass: maxima, sums, zeros, and the cells of maxima.
+
+These numbers are bought with memory traffic, which the forward pass itself competes for. So each piece of an activation
+is read from memory once, and again from the caches next to the cores; and where torch reads number by number (search
+for zeros, cells of maxima, both several times as slow as the memory) numpy's vectorised loops take its place on CPUs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: what the caches next to its cores hold
+_RUN = 64  # cells whose maximum is kept while the map is reduced, so that the cell is looked for among those only
+_GATHER = {"cpu": 2**17}  # numbers that are gathered at once in search of the cells of maxima; elsewhere:
+_GATHER_ELSEWHERE = 2**22
+
+
+@dataclass(frozen=True)
+class Runs:
+    """An activation as runs of neighbouring cells, without a copy: `[N·runs, cells of a run, C]` where channels lie
+    innermost; else `[N·C, cells, 1]`, of one run."""
+
+    values: Tensor
+    runs: int
+
+    @classmethod
+    def of(cls, maps: Tensor) -> Runs:
+        """The runs of `[N C]` or `[N C h w]`."""
+        if maps.ndim == 2:
+            return cls(maps[:, None], 1)
+        if maps.stride(1) != 1 or maps.shape[1] == 1:
+            return cls(maps.flatten(2).flatten(0, 1)[:, :, None], 1)
+        values = maps.permute(0, 2, 3, 1).flatten(1, 2)
+        cells = values.shape[1]
+        runs = next((n for n in range(-(-cells // _RUN), cells // 8 + 1) if cells % n == 0), 1)
+        return cls(values.unflatten(1, (runs, cells // runs)).flatten(0, 1), runs)
+
+
+class Reduction:
+    """Reduces one activation after the other; keeps the room that it needs for that."""
+
+    def __init__(self) -> None:
+        self._room: Tensor | None = None
+
+    def __call__(self, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Maximum, sum and number of zeros over the cells of `[R cells C]`: three times `[R C]`, of that type.
+
+        Whole numbers of that type are exact as far as there are cells (2^24 of float32).
+        """
+        rows, cells, columns = values.shape
+        peaks, sums, zeros = (values.new_empty(rows, columns, dtype=dtype) for _ in range(3))
+        on_cpu = values.device.type == "cpu"
+        step = max(1, _PIECE // (cells * columns * dtype.itemsize)) if on_cpu else rows
+        had = False
+        # From the end, which was written last and is still in the cache; so is the beginning when the next layer asks.
+        for start in reversed(range(0, rows, step)):
+            part = slice(start, min(start + step, rows))
+            piece = values[part].to(dtype)
+            torch.amax(piece, 1, out=peaks[part])
+            torch.sum(piece, 1, out=sums[part])
+            had = not on_cpu or (had and rows > step) or has_zero(piece)
+            if had:
+                # Comparing into floats and adding them up is four times as fast as booleans.
+                zero = torch.eq(piece, 0, out=self._scratch(piece))
+                torch.sum(zero, 1, out=zeros[part])
+                had = on_cpu and bool(zeros[part].any())
+            else:
+                zeros[part] = 0
+        return peaks, sums, zeros
+
+    def _scratch(self, like: Tensor) -> Tensor:
+        """Room of that shape, used again and again: fresh memory would cost more than what is done in it."""
+        if self._room is None or self._room.numel() < like.numel() or self._room.dtype != like.dtype:
+            self._room = like.new_empty(like.numel())
+        return self._room[: like.numel()].view(like.shape)
+
+
+def has_zero(piece: Tensor) -> bool:
+    """Whether a zero of either sign is among some float32 or float64 on a CPU.
+
+    Taken as whole numbers without a sign, +0 is the least there can be; with a sign, -0 is. Two minima are found a
+    third as fast again as non-zero numbers are counted.
+    """
+    if not piece.is_contiguous():
+        return int(piece.count_nonzero()) < piece.numel()
+    flat = piece.detach().view(-1)
+    signed, unsigned = (torch.int64, np.uint64) if piece.element_size() == 8 else (torch.int32, np.uint32)
+    return bool(flat.numpy().view(unsigned).min() == 0) or int(flat.view(signed).amin()) == torch.iinfo(signed).min
+
+
+def cells_of(maps: Runs, runs: Tensor, axis: int, number: Tensor, channel: Tensor) -> Tensor:
+    """The cells `[n]` of the maxima of some pictures and channels, of equal ones the first; none may hold a NaN.
+
+    `runs` are the maxima of the runs, `[N runs C]` with `axis` 1, or `[N C 1]` with 2.
+    """
+    values, length = maps.values, maps.values.shape[1]
+    step = max(1, _GATHER.get(values.device.type, _GATHER_ELSEWHERE) // length)
+    found = []
+    for n, c in zip(number.split(step), channel.split(step), strict=True):
+        if axis == 1:
+            run = first_maxima(runs[n, :, c])
+            picked = values[n * maps.runs + run, :, c]  # [pairs, cells of a run]
+            found.append(run * length + first_maxima(picked))
+        else:
+            found.append(first_maxima(values[:, :, 0].index_select(0, n * runs.shape[1] + c)))
+    return torch.cat(found)
+
+
+def first_maxima(rows: Tensor) -> Tensor:
+    """Where the largest number of each row of `[n L]` stands first, `[n]`; a row must not hold a NaN."""
+    if rows.device.type != "cpu":
+        return rows.argmax(1)
+    exact = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+    return torch.from_numpy(exact.detach().numpy().argmax(1))
+
+
+def ranked(values: Tensor, top: int) -> Tensor:
+    """The places of the `top` largest of each row of `[U L]`, `[U top]`: the largest first, of equal ones the first.
+
+    On a CPU each float32 is sorted as one whole number of its bits and its place, ten times as fast as a stable sort.
+    """
+    if values.dtype != torch.float32 or values.device.type != "cpu":
+        return values.sort(dim=1, descending=True, stable=True).indices[:, :top]
+    bits = (values + 0.0).view(torch.int32)  # -0 becomes 0
+    rising = bits ^ (bits.bitwise_right_shift(31) & 0x7FFFFFFF)  # whole numbers in the order of the floats
+    keys = (~rising).long().bitwise_left_shift_(32).bitwise_or_(torch.arange(values.shape[1]))
+    return torch.from_numpy(np.sort(keys.numpy(), axis=1)[:, :top]) & 0xFFFFFFFF
