@@ -15,7 +15,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.settings import settings
-from vizapp.ui import answers, belongings, notices, server, state
+from vizapp.ui import answers, belongings, notices, pictures, server, state
 from vizapp.ui.shelf import Shelf
 from vizapp.ui.work import Tick
 
