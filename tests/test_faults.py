@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import urllib.request
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import vizapp
+from tests.media.files import saved
 from vizapp.__main__ import main
 from vizapp.zoo import catalogue, describe_all
 from vizapp.zoo.weights import _LEFTOVER, download
@@ -192,3 +198,171 @@ def test_a_damaged_file_of_weights_is_told_and_a_good_one_read_afterwards(
         vizapp.load("torchvision/squeezenet1_1", device="cpu")
     path.write_bytes(whole)
     assert vizapp.load("torchvision/squeezenet1_1", device="cpu").digest == good.digest
+
+
+def test_a_folder_in_the_place_of_the_list_of_networks_costs_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
+    (tmp_path / "networks.json").mkdir()
+    cards = {name: card for name, card in describe_all().items() if name.startswith("vizapp/")}
+    assert catalogue.catalogue(lambda: dict(cards)) == cards
+    assert list(tmp_path.iterdir()) == [tmp_path / "networks.json"]
+
+
+LIMITED = """
+import resource, sys
+from vizapp.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["gallery", "architecture"])
+def test_a_file_that_may_not_grow_is_told_on_the_command_line(method: str, tmp_path: Path) -> None:
+    """As on a disk that is full, for whoever may mount none."""
+    more = ["--folder", "samples", "--sites", "features.4"] if method == "gallery" else []
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, method, "--network", NET, "--device", "cpu", *more, "--out", str(tmp_path / "out")],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"VIZAPP_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "File too large" in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# What people give to the app
+
+
+def zipped(count: int) -> bytes:
+    """A zip file of some pictures that hardly get smaller."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(count):
+            pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
+            archive.writestr(f"cat/{number}.png", saved(pixels))
+    return stream.getvalue()
+
+
+def test_an_upload_for_which_there_is_no_room_is_told_and_taken_later(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIZAPP_CACHE", str(disk / "cache"))
+    with pytest.raises(vizapp.VizError, match=r"upload cannot be kept in .*No space left"):
+        vizapp.open_folder(zipped(20))
+    assert not [path for path in disk.rglob("*") if path.is_file()], "a full disk needs the room"
+    assert len(vizapp.open_folder(zipped(4))) == 4
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "random", "a folder"])
+def test_a_kept_upload_that_was_damaged_is_replaced_when_it_is_given_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
+    content = zipped(3)
+    path = Path(vizapp.open_folder(content).root)
+    if damage == "a folder":
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(vizapp.VizError, match=r"cannot be kept in .*directory"):
+            vizapp.open_folder(content)
+        path.rmdir()
+    else:
+        path.write_bytes({"empty": b"", "cut off": content[:99], "random": os.urandom(len(content))}[damage])
+    found = vizapp.open_folder(content)
+    assert len(found) == 3
+    assert found.open(2).height == 64
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_checkpoint_for_which_there_is_no_room_is_told_and_taken_later(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vizapp.ui import belongings, networks
+
+    class Place:
+        name = str(disk / "given")
+
+    monkeypatch.setattr(networks, "_given_files", Place)
+    monkeypatch.setattr(belongings, "give", lambda *_: None)
+    with pytest.raises(vizapp.VizError, match=r"'net.pth' cannot be kept on this machine \(No space left"):
+        networks.keep_checkpoint(os.urandom(500_000), "net.pth")
+    assert not [path for path in disk.rglob("*") if path.is_file()]
+    assert networks.keep_checkpoint(b"small", "net.pth").read_bytes() == b"small"
+    write_protected(disk)
+    with pytest.raises(vizapp.VizError, match="Read-only"):
+        networks.keep_checkpoint(b"other", "net.pth")
+
+
+def test_a_film_for_which_there_is_no_room_is_told_and_never_half(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vizapp.media.film import to_gif, to_mp4
+
+    frames = list(np.random.default_rng(0).integers(0, 256, (30, 128, 128, 3), np.uint8))
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    with pytest.raises(vizapp.VizError, match=r"film could not be written whole \(.* of 30 frames"):
+        to_mp4(frames)
+    assert not list(disk.iterdir())
+    write_protected(disk)
+    with pytest.raises(vizapp.VizError, match=r"film cannot be written on this machine: Read-only"):
+        to_mp4(frames)
+    assert to_gif(frames)[:3] == b"GIF", "made in memory"
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert to_mp4(frames)
+
+
+def test_a_data_set_whose_files_are_damaged_is_told_and_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vizapp.media import datasets
+
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    raw = tmp_path / "datasets" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind, dimensions in (("images-idx3", 3), ("labels-idx1", 1)):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(bytes([0, 0, 8, dimensions]) + os.urandom(7))
+    datasets._dataset.cache_clear()
+    with pytest.raises(vizapp.VizError, match=r"data set FashionMNIST is not in .* could not be downloaded"):
+        vizapp.open_folder("torchvision/FashionMNIST")
+
+    class Damaged:
+        targets = (0, 1)
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> object:
+            raise OSError("image file is truncated")
+
+    monkeypatch.setattr(datasets, "_dataset", lambda *_: Damaged())
+    source = vizapp.open_folder("torchvision/FashionMNIST")
+    with pytest.raises(vizapp.VizError, match="Item 1 of FashionMNIST cannot be read: image file is truncated"):
+        source.open(1)
+    with pytest.raises(vizapp.VizError, match=r"None of the 2 pictures .* can be read"):
+        vizapp.ask("gallery", vizapp.load(NET, device="cpu"), folder=source, workers=0, out=str(tmp_path / "out"))
+
+
+def offline(*_: object, **__: object) -> object:
+    raise OSError("Network is unreachable")
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vizapp.ui import journal
+
+    (disk / "filler").write_bytes(bytes(131_072 - 4096))
+    (disk / "log").write_bytes(b"")
+    for place in (disk / "log", disk / "none" / "log", disk):
+        monkeypatch.setenv("VIZAPP_LOG", str(place))
+        for _ in range(50):
+            journal.write("answer", text="x" * 200)
+
+    class Full:
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("VIZAPP_LOG", "-")
+    monkeypatch.setattr(sys, "stderr", Full())
+    journal.write("answer")

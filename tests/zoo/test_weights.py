@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import vizapp
-from vizapp.zoo import own, weights
+from vizapp.zoo import own, registry, weights
 from vizapp.zoo.recipe import Published, Recipe
 
 NAME = "vizapp/resnet20-cifar"
@@ -139,6 +140,51 @@ def test_who_leaves_during_a_download_leaves_nothing(publish: Callable[[str], st
     with pytest.raises(Leave):
         vizapp.load(NAME, device="cpu", tick=tick)
     assert in_hub(hub) == []
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "random"])
+def test_a_damaged_file_of_the_cache_is_fetched_again(
+    web: Web, publish: Callable[[str], str], checkpoint: bytes, hub: Path, damage: str
+) -> None:
+    file = publish(f"net-{hashlib.sha256(checkpoint).hexdigest()[:8]}.th")
+    digest = vizapp.load(NAME, device="cpu").digest
+    damaged = {"empty": b"", "cut off": checkpoint[: len(checkpoint) // 2], "random": os.urandom(len(checkpoint))}[
+        damage
+    ]
+    (hub / file).write_bytes(damaged)
+    content = web.files.pop(file)
+    with pytest.raises(vizapp.VizError, match=r"It could not be replaced: .* 404"):
+        vizapp.load(NAME, device="cpu")
+    assert (hub / file).read_bytes() == damaged, "nothing is deleted that cannot be had again"
+    web.files[file] = content
+    assert vizapp.load(NAME, device="cpu").digest == digest
+    assert in_hub(hub) == [file]
+    assert (hub / file).read_bytes() == checkpoint
+
+
+def test_a_folder_in_the_place_of_a_file_of_the_cache_is_told(publish: Callable[[str], str], hub: Path) -> None:
+    file = publish("net.th")
+    (hub / file).mkdir(parents=True)
+    with pytest.raises(vizapp.VizError, match="cannot write to"):
+        vizapp.load(NAME, device="cpu")
+    (hub / file).rmdir()
+    assert vizapp.load(NAME, device="cpu").digest
+
+
+def test_a_whole_file_that_does_not_fit_is_not_fetched_again(
+    web: Web, publish: Callable[[str], str], checkpoint: bytes, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what its name promises: the fault is not the cache's."""
+    publish(f"net-{hashlib.sha256(checkpoint).hexdigest()[:8]}.th")
+    vizapp.load(NAME, device="cpu")
+
+    def refuse(path: Path) -> None:
+        raise vizapp.VizError("no")
+
+    monkeypatch.setattr(registry, "read_checkpoint", refuse)
+    with pytest.raises(vizapp.VizError, match=r"^no$"):
+        vizapp.load(NAME, device="cpu")
+    assert len(web.asked) == 1
 
 
 def test_without_a_network_the_sentence_says_what_to_do(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

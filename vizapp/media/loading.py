@@ -27,6 +27,7 @@ from vizapp.media.transforms import View
 
 AHEAD = 2  # batches that each process works on ahead of the reader
 FEW = 400  # pictures; for fewer it does not pay to start processes
+_TRIES = 2  # processes that have to die of a picture alone before it is held to be the cause
 _DIED = "The process that decoded it ended; the file is probably damaged."
 
 
@@ -129,11 +130,11 @@ class _Crew:
         )
 
     def _alone(self, number: int, index: int, ticket: Ticket) -> Loaded:
-        try:
-            return self._call(number, index, [ticket])
-        except (EOFError, OSError, pickle.UnpicklingError):
-            empty = np.zeros((0, self._view.height, self._view.width, 3), np.uint8)
-            return Loaded(number, (), empty, (), ((index, _DIED),))
+        for _ in range(_TRIES):
+            with suppress(EOFError, OSError, pickle.UnpicklingError):
+                return self._call(number, index, [ticket])
+        empty = np.zeros((0, self._view.height, self._view.width, 3), np.uint8)
+        return Loaded(number, (), empty, (), ((index, _DIED),))
 
     def _call(self, number: int, first: int, tickets: list[Ticket]) -> Loaded:
         process = self._process()

@@ -1,0 +1,233 @@
+"""Full disks, damaged files and killed processes while a gallery is made: told, and the next start makes the same bytes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+import vizapp
+from vizapp.errors import VizError
+from vizapp.gallery import Progress, build, open_gallery
+from vizapp.gallery.building import Plan
+from vizapp.gallery.checkpoint import NAME, PREVIOUS, load_checkpoint
+from vizapp.gallery.store import MANIFEST, UNITS, WORK
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAN = Plan(batch=8, workers=0, every=2)
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "random": lambda path: path.write_bytes(os.urandom(path.stat().st_size)),
+    "a folder": lambda path: (path.unlink(), path.mkdir(), (path / "file").write_text("x")),  # type: ignore[func-returns-value]
+}  # fmt: skip
+
+
+class Leave(BaseException):
+    """Leaving is no error."""
+
+
+def leave_at(pictures: int) -> Callable[[Progress], None]:
+    def watch(progress: Progress) -> None:
+        if progress.pictures >= pictures:
+            raise Leave
+
+    return watch
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+@contextmanager
+def suppress_sentence(told: list[str]) -> Iterator[None]:
+    """Goes on after a sentence, which is kept."""
+    try:
+        yield
+    except VizError as error:
+        told.append(str(error))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own with 1 MB, which only the superuser can have."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture(scope="module")
+def whole(network, photos, tmp_path_factory) -> dict[str, bytes]:
+    """The files of a gallery that nothing happened to."""
+    out = tmp_path_factory.mktemp("whole") / "gallery"
+    build(network, vizapp.open_folder(photos), network.sites, out, PLAN)
+    return files(out)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_any_moment_is_told_and_with_room_it_goes_on(network, photos, whole, disk) -> None:
+    """From no room at all to nearly enough; what was begun is kept, nothing half-written is read, nothing is left over."""
+    source, out, filler = vizapp.open_folder(photos), disk / "gallery", disk / "filler"
+    told: list[str] = []
+    for room in range(0, 500_000, 60_000):
+        filler.unlink(missing_ok=True)
+        filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - room)))
+        with suppress_sentence(told):
+            build(network, source, network.sites, out, PLAN)
+        assert not list(out.rglob("*.part"))
+        assert not (out / MANIFEST).exists() or files(out) == whole
+    assert len(told) >= 2
+    assert all("No space left" in sentence for sentence in told)
+    filler.unlink()
+    build(network, source, network.sites, out, PLAN)
+    assert files(out) == whole
+
+
+def test_a_write_protected_place_is_told_and_a_whole_gallery_there_is_read(network, photos, whole, disk) -> None:
+    source, out = vizapp.open_folder(photos), disk / "gallery"
+    sites = network.sites[:2]
+    with pytest.raises(Leave):
+        build(network, source, sites, out, PLAN, leave_at(32))
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(VizError, match="Read-only"):
+        build(network, source, sites, out, PLAN)
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert "Resumed" in build(network, source, sites, out, PLAN)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert build(network, source, sites, out, PLAN) == "The gallery was there already."
+    assert len(open_gallery(out).rows(sites[0].name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("files_", [(NAME,), (PREVIOUS,), (NAME, PREVIOUS)], ids=str)
+def test_a_damaged_checkpoint_of_any_kind_costs_time_alone(network, photos, whole, tmp_path, files_, damage) -> None:
+    out, source = tmp_path / "gallery", vizapp.open_folder(photos)
+    with pytest.raises(Leave):
+        build(network, source, network.sites, out, PLAN, leave_at(48))
+    for name in files_:
+        DAMAGES[damage](out / WORK / name)
+    found, _ = load_checkpoint(out / WORK)
+    assert (found is None) == (len(files_) == 2)
+    build(network, source, network.sites, out, PLAN)
+    assert files(out) == whole
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("cut off", "random")]
+
+
+@pytest.mark.parametrize("damage", ["empty", *SLOW])
+def test_a_damaged_manifest_is_told_and_the_next_start_makes_it_again(network, photos, whole, tmp_path, damage) -> None:
+    out, source = tmp_path / "gallery", vizapp.open_folder(photos)
+    build(network, source, network.sites, out, PLAN)
+    DAMAGES[damage](out / MANIFEST)
+    with pytest.raises(VizError):
+        open_gallery(out)
+    assert "damaged" in build(network, source, network.sites, out, PLAN)
+    assert files(out) == whole
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("which", ["units", "rows"])
+def test_damaged_tables_are_told_and_never_served(network, photos, tmp_path, which, damage) -> None:
+    out, source = tmp_path / "gallery", vizapp.open_folder(photos)
+    build(network, source, network.sites[:2], out, PLAN)
+    path = out / UNITS if which == "units" else sorted(out.glob("*.parquet"))[0]
+    DAMAGES[damage](path)
+    with pytest.raises(VizError, match="build it anew"):
+        open_gallery(out).rows(network.sites[0].name)
+
+
+def test_a_manifest_without_its_parts_is_none(network, photos, tmp_path) -> None:
+    out, source = tmp_path / "gallery", vizapp.open_folder(photos)
+    build(network, source, network.sites[:1], out, PLAN)
+    (out / MANIFEST).write_text('{"format": 1, "network": {}}')
+    with pytest.raises(VizError):
+        open_gallery(out)
+    assert "damaged" in build(network, source, network.sites[:1], out, PLAN)
+
+
+def test_a_copy_for_which_there_is_no_room_is_none(network, photos, tmp_path, disk) -> None:
+    out = tmp_path / "gallery"
+    result = vizapp.ask("gallery", network, folder=vizapp.open_folder(photos), workers=0, out=str(out))
+    size = sum(len(content) for content in files(out).values())
+    filler = disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free - size // 2))
+    with pytest.raises(VizError, match="No space left"):
+        result.save(disk / "copy")
+    assert not any(path.is_file() for path in (disk / "copy").rglob("*")), "all files or none"
+    filler.unlink()
+    assert files(result.save(tmp_path / "copy")) == files(out)
+
+
+def test_decoding_processes_that_are_killed_are_replaced(network, photos, whole, tmp_path) -> None:
+    """What they were working on is decoded by others, so that not a byte differs."""
+    killed: list[int] = []
+
+    def kill(progress: Progress) -> None:
+        if len(killed) < 2:
+            for child in psutil.Process().children():
+                if len(killed) < 2 and child.pid not in killed and child.status() != psutil.STATUS_ZOMBIE:
+                    killed.append(child.pid)
+                    child.kill()
+
+    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "gallery", Plan(batch=8, workers=2), kill)
+    assert len(killed) == 2
+    assert files(tmp_path / "gallery") == whole
+
+
+SHARED = """
+import os, sys, time
+from pathlib import Path
+import torch, vizapp
+from vizapp.gallery.building import Plan, build
+torch.set_num_threads(1)
+network, source = vizapp.load("lenet5-digits", device="cpu"), vizapp.open_folder("digits")
+def watch(progress):
+    time.sleep(0.02 if len(sys.argv) > 2 else 0)
+build(network, source, network.sites, Path(sys.argv[1]), Plan(batch=16, workers=0, every=8), watch)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_of_several_processes_is_killed_and_the_next_start_goes_on(victim: int, tmp_path: Path) -> None:
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    out = tmp_path / "killed"
+    with subprocess.Popen(
+        [*torchrun, str(out), "slowly"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as leader:
+        deadline = time.monotonic() + 120
+        while not (out / WORK / NAME).exists():
+            assert time.monotonic() < deadline
+            assert leader.poll() is None
+            time.sleep(0.02)
+        workers = [
+            child for child in psutil.Process(leader.pid).children(recursive=True) if str(script) in child.cmdline()
+        ]
+        ranks = {int(child.environ().get("RANK", -1)): child for child in workers}
+        ranks[victim].send_signal(signal.SIGKILL)
+        assert leader.wait(120) != 0
+    assert not (out / MANIFEST).exists()
+    assert load_checkpoint(out / WORK)[0] is not None
+    for place in (out, tmp_path / "whole"):
+        subprocess.run([sys.executable, str(script), str(place)], cwd=ROOT, env=environment, check=True, timeout=300)
+    assert files(out) == files(tmp_path / "whole")
