@@ -175,3 +175,33 @@ def test_threads_that_share_a_network_get_the_serial_answers() -> None:
     for alone, together in zip(serial, parallel, strict=True):
         assert alone.keys() == together.keys()
         assert all(torch.equal(alone[name], together[name]) for name in alone)
+
+
+def test_what_a_pass_that_was_ended_held_is_free_at_once() -> None:
+    """Not when Python next looks for cycles: until then every pass would take as much again."""
+    import gc
+
+    from vizapp.engine.kernels import kernels_of
+    from vizapp.engine.observe import observe
+    from vizapp.engine.rules import Rule
+    from vizapp.engine.sites import survey
+    from vizapp.engine.tape import record
+
+    module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    batch = torch.zeros(1, 3, 64, 64)
+    sites = [site for site in survey(module, batch) if site.name == "2"]
+
+    def large() -> int:
+        return sum(type(thing) is torch.Tensor and thing.numel() > 32 * 60 * 60 for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = large()
+        for _ in range(3):
+            observe(module, batch, sites)
+            record(module, batch, {"2"}, Rule())
+            kernels_of(module, batch, "2")
+        assert large() == before
+    finally:
+        gc.enable()

@@ -225,8 +225,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 @pytest.mark.slow
 @pytest.mark.parametrize("key", sorted(ASKED))
 def test_the_peak_of_a_fresh_process_stays_below_the_limit(key: str, tmp_path: Path) -> None:
-    """A picture of 640 pixels takes 50 MB for a map: sixteen of them at once would take more than the limit by far."""
-    limit, side = 1.6 * 2**30, 640
+    """A picture of 448 pixels takes 26 MB for a map: sixteen of them at once take more than the limit."""
+    limit, side = 1.25 * 2**30, 448
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(17 if key == "gallery" else 0):

@@ -86,6 +86,8 @@ class Trace(TorchFunctionMode):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         self._call = None  # a frame keeps its local variables alive
+        if isinstance(error, Enough):  # so does the way that it came, as long as it is kept
+            error.__traceback__ = None
         super().__exit__(kind, error, trace)
         return None
 
