@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -476,39 +477,95 @@ def _tables() -> Iterator[Case]:
 # Addresses
 
 
+ODD = (
+    "", " ", "\0", "..", "../../etc/passwd", "<script>alert(1)</script>", "%00", "%s%n", "${jndi:ldap://x}",
+    "'; DROP TABLE--", "-1", "1e9", "9" * 400, "NaN", "½", "٣", "a" * 10_000, "\u202egnp", "😀", "None", "[]", "vizapp/",
+    "/", "torchvision/", "timm/../x", "0", "1", "999999999", "inf", "-inf", "1e308", "1e-320", "0x10", "1_000", "true",
+    "7,7", "999999999,0", ",", "1,2,3", "features.1", "classifier.0", "features.1,features.1,nothing", "#12345", "#gggggg",
+    "upload/" + "0" * 32, "upload/../..", "file:///etc/passwd", "http://127.0.0.1:9/x.zip", "\\\\host\\share", "ﬁle", "\ud800",
+    "x" * 100_000,
+)  # fmt: skip
+
+
 @cache
 def addresses() -> tuple[dict[str, str], ...]:
     """Query strings, as names and values."""
-    odd = [
-        "",
-        " ",
-        "\0",
-        "..",
-        "../../etc/passwd",
-        "<script>alert(1)</script>",
-        "%00",
-        "%s%n",
-        "${jndi:ldap://x}",
-        "'; DROP TABLE--",
-        "-1",
-        "1e9",
-        "9" * 400,
-        "NaN",
-        "½",
-        "٣",
-        "a" * 10_000,
-        "\u202egnp",
-        "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
-        "None",
-        "[]",
-        "vizapp/",
-        "/",
-        "torchvision/",
-        "timm/../x",
-    ]
+    odd = list(ODD)
     names = ["network", "weights", "picture", "layer", "channel", "cell", "top", "crops"]
     found = [{name: value} for name in names for value in odd[:: 2 if name in ("crops", "top") else 1]]
     found += [{"cell": text} for text in ("1", "1,2,3", ",", "1,", "-1,2", "1.5,2", "9999999999,1", "a,b")]
     found += [{"nothing": "x"}, {"network": "torchvision/raft_large"}, {"network": "torchvision/quantized_resnet50"}]
     found += [{f"name{n}": "x" for n in range(500)}, {"__proto__": "x"}, {"embed": "true", "embed_options": "x"}]
     return tuple(found)
+
+
+# Galleries
+
+
+@cache
+def galleries() -> tuple[Case, ...]:
+    """Files of a gallery, by the name that they have in its folder, damaged or made up."""
+    return _unlike(_galleries())
+
+
+def _galleries() -> Iterator[Case]:
+    whole = {"name": "x", "pictures": 1, "listing": "x", "classes": [], "digest": "0"}
+    full = {
+        "format": 1, "network": {"name": "x", "digest": "0", "weights": "none"}, "data": whole, "top": 9, "unreadable": [],
+        "identity": {}, "sites": [{"name": "features.1", "file": "000-features.1.parquet"}],
+    }  # fmt: skip
+    manifests: dict[str, object] = {
+        "a list": [1], "nothing": {}, "format alone": {"format": 1}, "format of another kind": {"format": "1"},
+        "of the future": full | {"format": 99}, "numbers": dict.fromkeys(full, 1) | {"format": 1},
+        "texts": dict.fromkeys(full, "x") | {"format": 1}, "lists": {key: [1] for key in full} | {"format": 1},
+        "way out": full | {"sites": [{"name": "features.1", "file": "../../../etc/passwd"}]},
+        "absolute": full | {"sites": [{"name": "features.1", "file": "/etc/passwd"}]},
+        "no file": full | {"sites": [{"name": "features.1"}]}, "no sites": full | {"sites": []},
+        "pictures that are many": full | {"data": whole | {"pictures": 10**30}},
+        "pictures that are none": full | {"data": whole | {"pictures": "many"}},
+        "classes that are numbers": full | {"data": whole | {"classes": [1, None]}},
+        "unreadable that are numbers": full | {"unreadable": [1]},
+    }  # fmt: skip
+    texts = {name: json.dumps(value).encode() for name, value in manifests.items()}
+    texts |= {
+        "empty": b"", "cut": json.dumps(full).encode()[:60], "noise": _noise(900, 11), "deep": b"[" * 100_000,
+        "latin": '{"format": 1, "x": "ä"}'.encode("latin-1"), "long number": b'{"format": ' + b"9" * 5000 + b"}",
+        "nan": b'{"format": NaN}',
+    }  # fmt: skip
+    for name, content in texts.items():
+        yield Case(f"_manifest.json/{name}", content)
+    for file in ("_units.arrow", "000-features.1.parquet"):
+        for name, content in _tables_of_columns(file.endswith("arrow")).items():
+            yield Case(f"{file}/{name}", content, fails=False)
+    for name, content in {
+        "empty": b"", "noise": _noise(900, 12), "head alone": b"vizapp gallery checkpoint 1\n",
+        "wrong sum": b"vizapp gallery checkpoint 1\n" + b"0" * 64 + b"\n{}\n",
+        "of another kind": _checkpoint(b"[1]\n"), "deep": _checkpoint(b"[" * 100_000 + b"\n"),
+        "no tensors": _checkpoint(b'{"identity": {}, "batches": 1, "digest": "0", "failed": []}\n'),
+        "strange tensors": _checkpoint(b'{"identity": {}, "batches": 1, "digest": "0", "failed": []}\n'
+                                       + save({"values": torch.zeros(3)})),
+    }.items():  # fmt: skip
+        yield Case(f"_work/checkpoint/{name}", content, fails=False)
+
+
+def _checkpoint(body: bytes) -> bytes:
+    return b"vizapp gallery checkpoint 1\n" + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def _tables_of_columns(arrow: bool) -> dict[str, bytes]:
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    def written(columns: dict[str, list[Any]]) -> bytes:
+        stream = io.BytesIO()
+        (feather.write_feather if arrow else parquet.write_table)(pa.table(columns), stream)
+        return stream.getvalue()
+
+    good = written({"site": ["features.1"], "channel": [0], "rank": [0]})
+    mark = good[:4]
+    return {
+        "empty": b"", "noise": _noise(2000, 13), "cut": good[: len(good) // 2], "head and noise": mark + _noise(2000, 14),
+        "marks alone": mark + bytes(40) + mark, "huge footer": good[:-8] + struct.pack("<I", 2**31 - 1) + mark,
+        "other columns": good, "no rows": written({"site": []}), "wrong types": written({"site": [1], "channel": ["x"]}),
+        "flipped": _flipped(good, 3), "text": b"site,channel\n", "no columns": written({"a": [[1, 2]]}),
+    }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from streamlit.testing.v1 import AppTest
 
 from tests import corpus
 from tests.corpus import Case
+from tests.media.files import noise, saved
 from tests.ui.conftest import Open, offered, sentences, went_well
+from tests.ui.test_server import EVIL
+from vizapp.settings import settings
+from vizapp.ui import forms, state
 
 SECONDS = 3.0  # of a whole run of the page, on a busy machine
 FEW = slice(None, None, 24)  # in every run of the tests; all of them in the slow ones
@@ -71,3 +76,100 @@ def test_links_that_make_no_sense_are_told_and_the_page_opens(open_app: Open, ad
         assert time.perf_counter() - began < 2 * SECONDS, address
         assert went_well(app), address
         assert app.selectbox(key="sidebar.network").value
+
+
+# Every choice of every page
+
+_METHODS = {name: name for name in ("projection", "occlusion", "dense", "filters", "architecture")}
+ALL_PAGES = (
+    "predict",
+    "feature_maps",
+    "projection",
+    "gallery",
+    "occlusion",
+    "dense",
+    "filters",
+    "compare",
+    "architecture",
+)
+# What fits in form, and to nothing that is there; the rest of the corpus is read by Hypothesis (tests/test_corpus_more.py).
+WRONG = {
+    "many": {"channel": "999999999", "cell": "999999999,999999999", "top": "20", "seed": "999999999", "sheet": "999999999",
+             "window": "999999999", "stride": "999999999", "map": "999999999", "class": "999999999",
+             "position": "999999999,0", "place": "0,999999999", "group": "nothing", "layers": "nothing,features.1",
+             "occlusion.width": "28", "dense.stride": "999", "dense.zoom": "4", "dense.scales": "6"},
+    "none": {"channel": "0", "cell": "0,0", "seed": "0", "sheet": "1", "window": "1", "stride": "1", "map": "0",
+             "class": "0", "position": "0,0", "place": "0,0", "group": "", "layers": ",,", "dense.zoom": "0.1"},
+    "others": {"layer": "classifier.0", "channel": "84", "cell": "3,3", "match": "nothing", "match2": "features.0",
+               "class": "10", "picture2": "chelsea", "network2": "vizapp/zfnet-mini", "weights2": "random", "position": "3,3",
+               "window": "28", "stride": "28", "occlusion.site": "features.1", "map": "6", "trained": "CIFAR-10"},
+    "of no kind": dict.fromkeys(("layer", "match", "group", "layers", "occlusion.site", "data", "picture2"), EVIL),
+    "huge": dict.fromkeys(("layer", "match", "group", "data", "occlusion.site", "dense.stride"), "x" * 50_000),
+}  # fmt: skip
+
+
+def carried(page: str) -> list[str]:
+    """The names of all that an address of the page may carry."""
+    return [
+        *state.CHOICES,
+        *(choice.name for choice in (forms.choices(_METHODS[page]).values() if page in _METHODS else ())),
+    ]
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+@pytest.mark.parametrize(
+    "wrong", [pytest.param("many"), *(pytest.param(w, marks=pytest.mark.slow) for w in list(WRONG)[1:])]
+)
+def test_links_that_fit_to_nothing_there_open_every_page(open_app: Open, page: str, wrong: str) -> None:
+    given = {name: value for name, value in WRONG[wrong].items() if "." not in name or name.partition(".")[0] == page}
+    app = open_app(page, **given)
+    assert went_well(app), sentences(app)
+    assert app.selectbox(key="sidebar.network").value == "vizapp/lenet5-digits"
+    app.run()
+    assert went_well(app)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_links_in_which_everything_is_odd_open_every_page(open_app: Open, page: str) -> None:
+    for text in corpus.ODD:
+        app = open_app(page, **dict.fromkeys([name for name in carried(page) if name != "network"], text))
+        assert went_well(app), (text[:50], sentences(app))
+
+
+# Data of a gallery
+
+
+@pytest.mark.parametrize("cases", some([*corpus.zips(), *corpus.pictures()[::5], *corpus.tables()[::5]]))
+def test_uploads_that_are_no_zip_files_of_pictures_are_told(open_app: Open, cases: list[Case]) -> None:
+    app = open_app("gallery")
+    app.segmented_control(key="gallery.kind").set_value("upload").run()
+    for case in cases:
+        if len(case.content) <= 25 * 2**20:
+            said = told(app, case, "gallery.upload")
+            assert said or not case.fails, case.name
+            assert "/tmp" not in said or case.name.startswith("way out"), case.name
+
+
+@pytest.mark.parametrize("cases", some(corpus.galleries()))
+def test_a_gallery_that_was_damaged_is_told_or_built_anew(open_app: Open, cases: list[Case], tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        (photos / f"{number}.png").write_bytes(saved(noise(28, 28, seed=number)))
+    app = open_app("gallery", data=str(photos), layers="features.1")
+    for case in cases:
+        if "gallery.build" in [button.key for button in app.button]:
+            app.button(key="gallery.build").click().run()
+        (place,) = (settings().cache / "galleries").iterdir()
+        file = place / case.name.rpartition("/")[0]
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(case.content)
+        if "_work" in case.name:
+            (place / "_manifest.json").unlink()
+        app.run()
+        assert went_well(app), case.name
+        if "gallery.anew" in [button.key for button in app.button]:
+            app.button(key="gallery.anew").click().run()
+            assert went_well(app), case.name
+            assert not app.warning, case.name

@@ -122,9 +122,11 @@ def _read(content: bytes) -> Checkpoint | None:
             return None
         line, _, tensors = body.partition(b"\n")
         head = json.loads(line)
+        if not isinstance(head, dict) or not isinstance(head["identity"], dict) or not isinstance(head["batches"], int):
+            return None
         failed = tuple((int(number), str(text)) for number, text in head["failed"])
         return Checkpoint(head["identity"], head["batches"], load(tensors), int(head["digest"], 16), failed)
-    except (ValueError, KeyError, TypeError, SafetensorError):
+    except (RecursionError, ValueError, KeyError, TypeError, SafetensorError):
         return None
 
 

@@ -15,6 +15,7 @@ from vizapp.engine.strongest import bin_edges
 from vizapp.errors import VizError, nearest
 from vizapp.gallery.store import MANIFEST, WORK, read_manifest, read_rows, read_units
 from vizapp.media.drawing import cut, draw_box
+from vizapp.media.picture import local_path
 from vizapp.media.source import Source
 from vizapp.settings import settings
 
@@ -174,10 +175,15 @@ def open_gallery(folder: str | Path) -> Gallery:
     Raises:
         VizError: there is none, it is not finished, or it is damaged.
     """
-    place = Path(folder).expanduser()
+    place = local_path(folder, "gallery")
     manifest = read_manifest(place)
     if manifest is None:
-        begun = (place / WORK).exists()
+        try:
+            begun = (place / WORK).exists()
+        except (OSError, ValueError) as error:  # no name of a folder
+            raise VizError(
+                f"The gallery's folder cannot be read: {getattr(error, 'strerror', None) or error}."
+            ) from None
         raise VizError(
             f"The gallery in {place} is not finished; run the same command again to go on with it."
             if begun

@@ -19,10 +19,10 @@ import pandas as pd
 
 from vizapp.errors import VizError
 from vizapp.gallery.checkpoint import write_bytes
+from vizapp.gallery.tables import ROW_COLUMNS, UNIT_COLUMNS
 
 MANIFEST, UNITS, WORK, RESULT = "_manifest.json", "_units.arrow", "_work", "_result"
 FORMAT = 1
-_KEYS = {"network", "data", "sites", "top", "unreadable", "identity"}  # of a manifest
 
 
 def file_of(number: int, site: str) -> str:
@@ -55,11 +55,37 @@ def write_gallery(
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest, or None where there is none that can be read."""
-    with suppress(OSError, ValueError):
-        manifest = json.loads((folder / MANIFEST).read_text())
-        if isinstance(manifest, dict) and manifest.get("format") == FORMAT and manifest.keys() >= _KEYS:
+    with suppress(OSError, ValueError, RecursionError):
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if _has(manifest, _MANIFEST) and manifest["format"] == FORMAT and manifest["sites"]:
             return manifest
     return None
+
+
+def _has(value: Any, wanted: Any) -> bool:
+    """Whether a value of JSON has at least what is wanted: types, {key: wanted}, or [wanted] for all of a list."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(_has(value.get(key), part) for key, part in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(_has(item, wanted[0]) for item in value)
+    return wanted(value) if callable(wanted) and not isinstance(wanted, type) else isinstance(value, wanted)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_own_file(value: Any) -> bool:
+    """Whether it names a file of the gallery's own folder, which may have come from a stranger."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+\.parquet", value) is not None
+
+
+# What readers rely on.
+_MANIFEST = {
+    "format": _is_count, "network": {"name": str, "digest": str}, "top": _is_count, "identity": dict,
+    "data": {"name": str, "pictures": _is_count, "listing": str, "classes": [str]},
+    "sites": [{"name": str, "file": _is_own_file}], "unreadable": [{"path": str, "reason": str}],
+}  # fmt: skip
 
 
 def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
@@ -68,9 +94,10 @@ def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
     from pyarrow import parquet
 
     try:
-        return parquet.read_table(folder / file, partitioning=None, **options).to_pandas()
-    except (OSError, pa.ArrowException) as error:
+        table = parquet.read_table(folder / file, partitioning=None, **options).to_pandas()
+    except (OSError, pa.ArrowException, MemoryError) as error:
         raise VizError(f"{file} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew.") from None
+    return _with_columns(table, options.get("columns") or ROW_COLUMNS, folder, file)
 
 
 def read_units(folder: Path) -> pd.DataFrame:
@@ -79,11 +106,21 @@ def read_units(folder: Path) -> pd.DataFrame:
     from pyarrow import feather
 
     try:
-        return feather.read_table(folder / UNITS).to_pandas()
-    except (OSError, pa.ArrowException) as error:
+        table = feather.read_table(folder / UNITS).to_pandas()
+    except (OSError, pa.ArrowException, MemoryError) as error:
         raise VizError(
             f"{UNITS} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew."
         ) from None
+    return _with_columns(table, (*UNIT_COLUMNS, "site", "channel", "histogram"), folder, UNITS)
+
+
+def _with_columns(table: pd.DataFrame, wanted: Iterable[str], folder: Path, file: str) -> pd.DataFrame:
+    missing = [name for name in wanted if name not in table.columns]
+    if missing:
+        raise VizError(
+            f"{file} of the gallery in {folder} cannot be read (it has no column {missing[0]}); build it anew."
+        )
+    return table
 
 
 def _reason(error: BaseException) -> str:

@@ -71,7 +71,7 @@ def open_archive(path: Path) -> Archive:
     """
     subject = showable(str(path))
     try:
-        names = [info.filename for info in _opened(str(path)).infolist() if not info.is_dir()]
+        names = [info.filename for info in _opened(str(path)).infolist() if info.filename and not info.is_dir()]
     except _BROKEN as error:
         raise VizError(f"{subject} cannot be read as a zip file: {str(error) or type(error).__name__}.") from error
     shown = [name for name in names if _is_plain(name)]

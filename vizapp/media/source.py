@@ -87,9 +87,9 @@ class File:
 
 
 def file_stamp(path: Path) -> str:
-    """Size and time of change of a file; "gone" where there is none."""
+    """Size and time of change of a file; "gone" where there is none, or can be none of that name."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return "gone"
     return f"{status.st_size} {status.st_mtime_ns}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from vizapp.errors import VizError
 from vizapp.media.drawing import heat, overlay, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob
+from vizapp.settings import settings
 
 _AT_ONCE = 8  # steps or samples; more gained nothing
 
@@ -80,6 +82,8 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     model = UnitOf(private_copy(network.module), site, unit, cell)
     model.eval()
     job.tick(0.1)
+    # Captum imports matplotlib, which else makes folders in the home folder, and complains where it must not.
+    os.environ.setdefault("MPLCONFIGDIR", str(settings().cache / "matplotlib"))
     try:
         with torch.enable_grad():
             values, note = _in_parts(model, batch, params, network.at_once(_AT_ONCE, gradients=True))
