@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import save
 
 import vizapp
+from tests.browser.conftest import PATIENCE, open_page, settle, went_well
 from tests.media.files import noise, saved
 
 pytestmark = pytest.mark.browser
@@ -45,12 +46,12 @@ def given(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_names_of_strangers_run_no_script_on_any_page(browser: Any, address: str, given: tuple[Path, Path]) -> None:
     folder, checkpoint = given
-    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
+    page = open_page(browser)
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append("dialog"), dialog.dismiss()))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{address}/?{'&'.join(f'{name}={value}' for name, value in LINK.items())}")
-    page.get_by_text("Give a checkpoint of this network").wait_for()
+    page.goto(f"{address}/?{LINK}")
+    page.get_by_text("Give a checkpoint of this network").wait_for(timeout=2 * PATIENCE)
     page.locator('[data-testid="stSidebar"] input[type=file]').first.set_input_files(str(checkpoint))
     page.get_by_text("Give a checkpoint of this network").wait_for(state="detached")
     page.get_by_role("button", name="Folder", exact=True).or_(
@@ -72,16 +73,20 @@ def test_names_of_strangers_run_no_script_on_any_page(browser: Any, address: str
             box.fill(str(folder))
             box.press("Enter")
             page.get_by_role("button", name="Build").click()
-        page.locator('[data-testid="stStatusWidget"]').wait_for(state="detached")
-        page.wait_for_timeout(1500)
+        settle(page)
         for point in page.locator(".js-plotly-plot .nsewdrag").all()[:1]:
             point.hover()
         assert page.evaluate("window.ran") is None, name
         assert page.evaluate(_PLANTED) == 0, name
-        assert not page.get_by_text("Something unexpected").count(), name
+        went_well(page)
         shown += page.evaluate(_SHOWN)
     assert shown > 5  # the names were there, as text
     assert not [url for url in asked if not url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))]
+
+
+def _press(page: Any, name: str) -> Any:
+    """The segments of that name."""
+    return page.get_by_role("button", name=name, exact=True).or_(page.get_by_role("radio", name=name, exact=True))
 
 
 def _title(name: str) -> str:
@@ -101,5 +106,7 @@ _PLANTED = f"""() => {{ {_WALK} let found = 0;
   }});
   return found; }}"""
 _SHOWN = f"""() => {{ {_WALK} let found = 0;
-  walk(document, (element) => {{ if (element.children.length === 0 && (element.textContent || "").includes("onerror")) found++; }});
+  walk(document, (element) => {{
+    if (element.children.length === 0 && (element.textContent || "").includes("onerror")) found++;
+  }});
   return found; }}"""

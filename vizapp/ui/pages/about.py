@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from vizapp.ui import frame
+from vizapp.ui import frame, server
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
 _WHAT = """
@@ -17,11 +17,12 @@ Networks of torchvision, of timm where it is installed, your own checkpoints, an
 the app and need no download.
 """
 _PRIVACY = """
-Pictures and checkpoints stay on the machine that runs the app, in memory, and are gone when it stops; zip files given for
-a gallery, and the galleries, stay in its cache folder until somebody deletes them. The only things ever fetched are a
-network's published weights and a data set of torchvision, when you pick one that is not on this machine. No statistics
-are sent.
+Pictures and checkpoints stay on the machine that runs the app, and are gone when it stops; zip files given for a gallery,
+and the galleries, stay in its cache folder{until}. The only things ever fetched are a network's published weights and a data
+set of torchvision, when you pick one that is not on this machine. No statistics are sent.
 """
+_ALONE = " until somebody deletes them"
+_FOR_OTHERS = ". What you upload to this server, and what was made of it, is deleted minutes after you leave"
 _SOURCES = """
 - Zeiler and Fergus, *Visualizing and Understanding Convolutional Networks*, 2013
 - Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012
@@ -36,7 +37,7 @@ def page() -> None:
     with st.container(width=720):
         st.markdown(_WHAT)
         st.subheader("Your pictures", anchor=False)
-        st.markdown(_PRIVACY)
+        st.markdown(_PRIVACY.format(until=_FOR_OTHERS if server.shared() else _ALONE))
         cards = sorted(_ASSETS.glob("*.md"))
         if cards:
             st.subheader("Networks that come with the app", anchor=False)
