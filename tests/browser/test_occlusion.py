@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,21 @@ def wait_for_change(page: Any, number: int, before: str) -> None:
     while source(page, number) == before:
         assert time.monotonic() < deadline
         page.wait_for_timeout(50)
+
+
+def plays(page: Any, film: Path) -> Any:
+    """Width and height of a WebM film that this browser plays; what it says of one that it does not."""
+    address = f"data:video/webm;base64,{base64.b64encode(film.read_bytes()).decode()}"
+    return page.evaluate(
+        """address => new Promise(told => {
+            const film = document.createElement("video");
+            film.muted = true;
+            film.oncanplay = () => film.play().then(() => told([film.videoWidth, film.videoHeight]));
+            film.onerror = () => told(film.error.message);
+            film.src = address;
+        })""",
+        address,
+    )
 
 
 def told(page: Any) -> list[str]:
@@ -111,13 +128,14 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     settle(page)
     assert source(page, 1) == summed
     files = {}
-    for title in ("(d) PNG", "Arrays NPZ", "Table CSV", "Film GIF", "Film MP4"):
+    for title in ("(d) PNG", "Arrays NPZ", "Table CSV", "Film GIF", "Film WebM", "Film MP4"):
         files[title] = downloaded(page, title)
     assert Image.open(files["(d) PNG"]).size == (160, 160)
     with np.load(files["Arrays NPZ"]) as arrays:
         assert arrays["probability"].shape == (80, 80)
     assert Image.open(files["Film GIF"]).n_frames > 100
     assert b"ftyp" in files["Film MP4"].read_bytes()[:16]
+    assert plays(page, files["Film WebM"]) == [3 * 320 + 4, 320]
     with files["Table CSV"].open() as lines:
         assert len(list(csv.DictReader(lines))) == 80 * 80
     went_well(page)
@@ -149,5 +167,26 @@ def test_a_part_is_hidden_by_hand(address: str, browser: Any) -> None:
     assert (row == 128).all()  # one stroke, although the page was run again meanwhile
     page.get_by_role("button", name="Clear").click()
     share.filter(has_text=whole).wait_for()
+    went_well(page)
+    page.context.close()
+
+
+def test_several_photos_are_swept_pointed_at_together_and_opened_alone(address: str, browser: Any) -> None:
+    page = open_page(browser)
+    page.goto(f"{address}/occlusion?network=vizapp/lenet5-digits&way=several&window=7&stride=4")
+    page.get_by_role("button", name="Sweep 10 photos").click()
+    page.get_by_text("Together").wait_for()
+    rows = page.locator(".panels .group.small")
+    assert rows.count() == 10
+    place = rows.nth(2).locator(".picture").nth(3)
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    place.hover(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    assert page.locator(".panels rect.hover").count() == 10 * 5, "the same cell in all maps of all photos"
+    rows.nth(3).get_by_role("button", name="digit 3").click()
+    page.wait_for_url(re.compile("picture=digit"))
+    settle(page)
+    assert "way=" not in page.url
+    assert picture(page, 4).is_visible()
     went_well(page)
     page.context.close()

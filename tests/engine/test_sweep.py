@@ -10,10 +10,12 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.engine.random_networks import Drawn, networks
 from tests.networks import Aliasing, Branching, Choosing, seeded
 from vizapp.engine import window_rules
+from vizapp.engine.observe import observe
 from vizapp.engine.sites import Site, survey
 from vizapp.engine.sweep import Sweep
 from vizapp.engine.tape import Step
@@ -116,6 +118,55 @@ def test_functional_in_place_and_aliased_operations(make: Callable[[], nn.Module
     )
 
 
+class Sharing(nn.Module):
+    """Two values of one memory, of which the one that is read later must not be written over."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.how = nn.Conv2d(3, 4, 3, 2), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        same = x.detach()
+        if self.how == "the second is rectified":
+            return (F.relu(same) + x).mean((2, 3))
+        return (F.relu(x) + same).mean((2, 3))
+
+
+@pytest.mark.parametrize("how", ["the first is rectified", "the second is rectified"])
+def test_memory_that_two_values_share_is_not_written_over(how: str) -> None:
+    module = seeded(Sharing(how)).double()
+    sweep = compare(module, grid((37, 45), (9, 6), 7), noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), 1e-10)
+    assert "Only what a square touches" in sweep.facts["evaluation"]
+
+
+class Normed(nn.Module):
+    """A convolution whose own result is used beside its norm's, or not."""
+
+    def __init__(self, twice: bool) -> None:
+        super().__init__()
+        self.conv, self.norm, self.twice = nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), twice
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        y = self.norm(x)
+        return (y.relu() + x if self.twice else y.relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize(("twice", "name"), [(True, None), (False, "conv"), (False, "norm")])
+def test_a_convolution_whose_own_result_is_wanted_keeps_its_norm_apart(twice: bool, name: str | None) -> None:
+    module = seeded(Normed(twice)).double()
+    clean, patch, boxes = noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 7)
+    compare(module, boxes, clean, patch, 1e-10)
+    site = next((site for site in survey(module, clean) if site.name == name), None)
+    sweep = Sweep(module, module, clean, patch, boxes, site)
+    found = sweep.answer(range(len(boxes)), None if site is None else 2)
+    assert "Only what a square touches" in sweep.facts["evaluation"]
+    if site is not None and found.sums is not None:
+        maps = observe(module, sweep.pictures(range(len(boxes))), [site])[site.name]
+        torch.testing.assert_close(found.sums, maps[:, 2].sum((1, 2)), rtol=0, atol=1e-9)
+
+
 def test_a_course_that_hangs_on_the_picture_is_run_picture_by_picture() -> None:
     class Turning(nn.Module):
         def __init__(self) -> None:
@@ -134,6 +185,8 @@ def test_a_course_that_hangs_on_the_picture_is_run_picture_by_picture() -> None:
     sweep = compare(module, grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), patch, 1e-10)
     assert "decided by the numbers of the picture" in sweep.facts["evaluation"]
     assert module.courses == {True, False}
+    together, alone = sweep.answer(range(20)).scores, [sweep.answer([place]).scores for place in range(20)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-12)
     compare(seeded(Choosing()).double(), grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), patch, 1e-10)
 
 
@@ -208,8 +261,16 @@ def test_what_is_written_into_a_buffer_or_through_a_view_is_run_as_a_whole() -> 
         assert "whole pass" in sweep.facts["evaluation"]
 
 
-def test_a_norm_over_the_pictures_of_a_batch_does_not_mix_places() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.Flatten())
+class TrainingNorm(nn.BatchNorm2d):
+    """Takes mean and variance from what it gets, though it has others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=True, momentum=0.0)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4, track_running_stats=False), TrainingNorm(4)])
+def test_a_norm_over_the_pictures_of_a_batch_does_not_mix_places(norm: nn.Module) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Flatten())
     sweep = compare(
         module.double().eval().requires_grad_(False), grid((20, 20), (5, 5), 6), noise(1, 3, 20, 20),
         noise(1, 3, 20, 20, seed=1), 1e-10,
@@ -220,10 +281,14 @@ def test_a_norm_over_the_pictures_of_a_batch_does_not_mix_places() -> None:
 def test_several_pictures_in_one_pass() -> None:
     module = seeded(Branching()).double()
     clean, patch, boxes = noise(3, 3, 37, 45), noise(3, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 11)
-    sweep = Sweep(module, module, clean, patch, boxes)
-    found = torch.cat([answers.scores for answers in sweep.batches()])
+    site = next(site for site in survey(module, clean[:1]) if site.name == "cat")
+    sweep = Sweep(module, module, clean, patch, boxes, site)
+    found = list(sweep.batches(channel=3))
     expected = [brute_force(module, clean[p : p + 1], patch[p : p + 1], box) for p in range(3) for box in boxes]
-    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-10)
+    torch.testing.assert_close(torch.cat([a.scores for a in found]), torch.stack(expected), rtol=0, atol=1e-10)
+    maps = observe(module, sweep.pictures(range(len(sweep))), [site])["cat"]
+    sums = torch.cat([a.sums for a in found if a.sums is not None])
+    torch.testing.assert_close(sums, maps[:, 3].sum((1, 2)), rtol=0, atol=1e-9)
     assert "Only what a square touches" in sweep.facts["evaluation"]
 
 
@@ -260,8 +325,6 @@ def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["stem", "pool", "cat", "add", "relu_1"])
 def test_sums_of_a_map_at_a_site(name: str) -> None:
-    from vizapp.engine.observe import observe
-
     module = seeded(Branching()).double()
     clean, patch, boxes = noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 11)
     site = next(site for site in survey(module, clean) if site.name == name)

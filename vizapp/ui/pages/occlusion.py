@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.media.film import to_gif, to_mp4
+from vizapp.media.film import to_gif, to_mp4, to_webm
 from vizapp.media.transforms import resize
 from vizapp.ui import (
     answers,
@@ -396,9 +396,11 @@ def _downloads(shown: Shown, result: Result, cell: tuple[int, int], more: dict[s
             "Table CSV", f"{name}.csv", "text/csv", lambda: table_of(shown, result.arrays).to_csv(index=False).encode()
         ),
         File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
+        File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(_film(shown), 24)),
         File("Film MP4", f"{name}.mp4", "video/mp4", lambda: to_mp4(_film(shown), 24)),
     ]
     downloads.row("occlusion", name, pictures, result.arrays | more, files)
+    notices.hint("Browsers play GIF and WebM; MP4 is for players.")
 
 
 def _film(shown: Shown) -> list[np.ndarray]:
