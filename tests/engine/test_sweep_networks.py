@@ -15,7 +15,8 @@ WINDOWED = [
     "vgg16", "squeezenet1_0", "alexnet", "resnet18", "resnet50", "googlenet", "densenet121", "mobilenet_v2", "inception_v3",
     "convnext_tiny", "regnet_x_400mf", "shufflenet_v2_x0_5",
 ]  # fmt: skip
-WHOLE = ["mobilenet_v3_small", "efficientnet_b0", "regnet_y_400mf", "vit_b_16"]  # gates in the middle, attention
+GATED = ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf"]  # windows up to the first gate
+WHOLE = ["vit_b_16"]  # attention
 
 
 def built(name: str, clean: Tensor) -> nn.Module:
@@ -84,8 +85,16 @@ def test_networks_that_are_done_by_windows(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", GATED)
+def test_networks_with_gates_are_done_by_windows_up_to_the_first_gate(name: str) -> None:
+    for dtype in (torch.float64, torch.float32):
+        told = check(name, (161, 143), (32, 33), 17, dtype, 4)
+        assert "Only what a square touches" in told
+        assert "avgpool (not local)" in told
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
 def test_networks_that_need_whole_passes_say_so(name: str) -> None:
-    size = (224, 224) if name == "vit_b_16" else (161, 143)
     for dtype in (torch.float64, torch.float32):
-        assert "whole pass" in check(name, size, (32, 33), 17, dtype, 4)
+        assert "whole pass" in check(name, (224, 224), (32, 33), 17, dtype, 4)
