@@ -17,6 +17,8 @@ _PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: what th
 _RUN = 64  # cells whose maximum is kept while the map is reduced, so that the cell is looked for among those only
 _GATHER = {"cpu": 2**17}  # numbers that are gathered at once in search of the cells of maxima; elsewhere:
 _GATHER_ELSEWHERE = 2**22
+_LONG = 1000  # cells of a map from which on a maximum is sooner found one map at a time than by gathering several
+_NUMPY = (torch.float32, torch.float64)  # what numpy knows, too
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,19 @@ class Runs:
 
     values: Tensor
     runs: int
+    pictures: int
 
     @classmethod
     def of(cls, maps: Tensor) -> Runs:
         """The runs of `[N C]` or `[N C h w]`."""
         if maps.ndim == 2:
-            return cls(maps[:, None], 1)
+            return cls(maps[:, None], 1, len(maps))
         if maps.stride(1) != 1 or maps.shape[1] == 1:
-            return cls(maps.flatten(2).flatten(0, 1)[:, :, None], 1)
+            return cls(maps.flatten(2).flatten(0, 1)[:, :, None], 1, len(maps))
         values = maps.permute(0, 2, 3, 1).flatten(1, 2)
         cells = values.shape[1]
         runs = next((n for n in range(-(-cells // _RUN), cells // 8 + 1) if cells % n == 0), 1)
-        return cls(values.unflatten(1, (runs, cells // runs)).flatten(0, 1), runs)
+        return cls(values.unflatten(1, (runs, cells // runs)).flatten(0, 1), runs, len(maps))
 
 
 class Reduction:
@@ -92,29 +95,37 @@ def has_zero(piece: Tensor) -> bool:
     return bool(flat.numpy().view(unsigned).min() == 0) or int(flat.view(signed).amin()) == torch.iinfo(signed).min
 
 
-def cells_of(maps: Runs, runs: Tensor, axis: int, number: Tensor, channel: Tensor) -> Tensor:
+def cells_of(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> Tensor:
     """The cells `[n]` of the maxima of some pictures and channels, of equal ones the first; none may hold a NaN.
 
-    `runs` are the maxima of the runs, `[N runs C]` with `axis` 1, or `[N C 1]` with 2.
+    `peaks` are the maxima of the runs, `[N runs C]`; of one run, `[N C]` in any shape.
     """
     values, length = maps.values, maps.values.shape[1]
-    step = max(1, _GATHER.get(values.device.type, _GATHER_ELSEWHERE) // length)
+    if values.shape[2] == 1:
+        return _first_of(values[:, :, 0], number * (peaks.numel() // maps.pictures) + channel)
     found = []
+    step = max(1, _GATHER.get(values.device.type, _GATHER_ELSEWHERE) // length)
     for n, c in zip(number.split(step), channel.split(step), strict=True):
-        if axis == 1:
-            run = first_maxima(runs[n, :, c])
-            picked = values[n * maps.runs + run, :, c]  # [pairs, cells of a run]
-            found.append(run * length + first_maxima(picked))
-        else:
-            found.append(first_maxima(values[:, :, 0].index_select(0, n * runs.shape[1] + c)))
+        run = first_maxima(peaks.view(maps.pictures, maps.runs, -1)[n, :, c])
+        picked = values[n * maps.runs + run, :, c]  # [pairs, cells of a run]
+        found.append(run * length + first_maxima(picked))
     return torch.cat(found)
+
+
+def _first_of(rows: Tensor, index: Tensor) -> Tensor:
+    """`first_maxima` of some rows."""
+    if rows.device.type == "cpu" and rows.shape[1] >= _LONG and rows.dtype in _NUMPY:
+        array = rows.detach().numpy()
+        return torch.tensor([array[number].argmax() for number in index.tolist()])
+    step = max(1, _GATHER.get(rows.device.type, _GATHER_ELSEWHERE) // rows.shape[1])
+    return torch.cat([first_maxima(rows.index_select(0, part)) for part in index.split(step)])
 
 
 def first_maxima(rows: Tensor) -> Tensor:
     """Where the largest number of each row of `[n L]` stands first, `[n]`; a row must not hold a NaN."""
     if rows.device.type != "cpu":
         return rows.argmax(1)
-    exact = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+    exact = rows if rows.dtype in _NUMPY else rows.float()
     return torch.from_numpy(exact.detach().numpy().argmax(1))
 
 

@@ -197,17 +197,18 @@ class _Seen(Tap):
             self._tick()
 
     def _reduce(self, maps: Runs, place: slice) -> None:
-        cells, columns = maps.values.shape[1:]
-        shape = (self._pictures, maps.runs, -1) if columns > 1 else (self._pictures, -1, 1)
-        axis = 1 if columns > 1 else 2
-        peaks, sums, zeros = (part.view(shape) for part in self._strongest.reduction(maps.values, self.peaks.dtype))
-        self.peaks[:, place] = peaks.amax(axis)
-        self.sums[:, place] = sums.sum(axis, dtype=torch.float64)
-        self.zeros[:, place] = zeros.sum(axis)
-        self.every[place] = maps.runs * cells
-        self._find(maps, peaks, axis, place)
+        peaks, sums, zeros = self._strongest.reduction(maps.values, self.peaks.dtype)
+        if maps.runs == 1:
+            whole = peaks, sums, zeros
+        else:
+            peaks, sums, zeros = (part.unflatten(0, (self._pictures, maps.runs)) for part in (peaks, sums, zeros))
+            whole = peaks.amax(1), sums.sum(1, dtype=torch.float64), zeros.sum(1)
+        for kept, found in zip((self.peaks, self.sums, self.zeros), whole, strict=True):
+            kept[:, place] = found.view(self._pictures, -1)
+        self.every[place] = maps.runs * maps.values.shape[1]
+        self._find(maps, peaks, place)
 
-    def _find(self, maps: Runs, runs: Tensor, axis: int, place: slice) -> None:
+    def _find(self, maps: Runs, runs: Tensor, place: slice) -> None:
         """The cells of the maxima that enter the k best of their units, from the maxima of their runs of cells."""
         peaks = self.peaks[:, place]
         enters = peaks > self._strongest.floor(place)
@@ -217,7 +218,7 @@ class _Seen(Tap):
             enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
             number, channel = enters.nonzero(as_tuple=True)
         if len(number):
-            self.cells[:, place][number, channel] = cells_of(maps, runs, axis, number, channel)
+            self.cells[:, place][number, channel] = cells_of(maps, runs, number, channel)
 
 
 def read(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:
