@@ -7,6 +7,7 @@ for zeros, cells of maxima, both several times as slow as the memory) numpy's ve
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 _PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: what the caches next to its cores hold
-_RUN = 64  # cells whose maximum is kept while the map is reduced, so that the cell is looked for among those only
+_RUN = 32  # cells whose maximum is kept while the map is reduced, so that the cell is looked for among those only
 _GATHER = {"cpu": 2**17}  # numbers that are gathered at once in search of the cells of maxima; elsewhere:
 _GATHER_ELSEWHERE = 2**22
 _LONG = 1000  # cells of a map from which on a maximum is sooner found one map at a time than by gathering several
@@ -44,42 +45,42 @@ class Runs:
 
 
 class Reduction:
-    """Reduces one activation after the other; keeps the room that it needs for that."""
+    """Reduces one activation after the other, in room that it keeps: fresh memory costs more than what is done in it."""
 
     def __init__(self) -> None:
-        self._room: Tensor | None = None
+        self._rooms: dict[str, Tensor] = {}
 
     def __call__(self, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Maximum, sum and number of zeros over the cells of `[R cells C]`: three times `[R C]`, of that type.
+        """Maximum, sum and number of zeros over the cells of `[R cells C]`: three times `[R C]`, of that type, which
+        the next call overwrites.
 
         Whole numbers of that type are exact as far as there are cells (2^24 of float32).
         """
         rows, cells, columns = values.shape
-        peaks, sums, zeros = (values.new_empty(rows, columns, dtype=dtype) for _ in range(3))
+        like = values.new_empty(0, dtype=dtype)
+        peaks, sums, zeros = (self._room(name, (rows, columns), like) for name in ("peaks", "sums", "zeros"))
+        zeros.zero_()
         on_cpu = values.device.type == "cpu"
         step = max(1, _PIECE // (cells * columns * dtype.itemsize)) if on_cpu else rows
-        had = False
+        parts = zip(*(whole.split(step) for whole in (values, peaks, sums, zeros)), strict=True)
+        had = not on_cpu
         # From the end, which was written last and is still in the cache; so is the beginning when the next layer asks.
-        for start in reversed(range(0, rows, step)):
-            part = slice(start, min(start + step, rows))
-            piece = values[part].to(dtype)
-            torch.amax(piece, 1, out=peaks[part])
-            torch.sum(piece, 1, out=sums[part])
-            had = not on_cpu or (had and rows > step) or has_zero(piece)
-            if had:
+        for part, peak, total, zero in reversed(list(parts)):
+            piece = part.to(dtype)
+            if had or has_zero(piece):
                 # Comparing into floats and adding them up is four times as fast as booleans.
-                zero = torch.eq(piece, 0, out=self._scratch(piece))
-                torch.sum(zero, 1, out=zeros[part])
-                had = on_cpu and bool(zeros[part].any())
-            else:
-                zeros[part] = 0
+                torch.sum(torch.eq(piece, 0, out=self._room("equal", tuple(piece.shape), like)), 1, out=zero)
+                had = not on_cpu or bool(zero.any())
+            # After the search for zeros, which goes through the memory in order: these two go by columns.
+            torch.amax(piece, 1, out=peak)
+            torch.sum(piece, 1, out=total)
         return peaks, sums, zeros
 
-    def _scratch(self, like: Tensor) -> Tensor:
-        """Room of that shape, used again and again: fresh memory would cost more than what is done in it."""
-        if self._room is None or self._room.numel() < like.numel() or self._room.dtype != like.dtype:
-            self._room = like.new_empty(like.numel())
-        return self._room[: like.numel()].view(like.shape)
+    def _room(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        numbers, room = math.prod(shape), self._rooms.get(name)
+        if room is None or room.numel() < numbers or room.dtype != like.dtype or room.device != like.device:
+            room = self._rooms[name] = like.new_empty(numbers)
+        return room[:numbers].view(shape)
 
 
 def has_zero(piece: Tensor) -> bool:
@@ -92,7 +93,7 @@ def has_zero(piece: Tensor) -> bool:
         return int(piece.count_nonzero()) < piece.numel()
     flat = piece.detach().view(-1)
     signed, unsigned = (torch.int64, np.uint64) if piece.element_size() == 8 else (torch.int32, np.uint32)
-    return bool(flat.numpy().view(unsigned).min() == 0) or int(flat.view(signed).amin()) == torch.iinfo(signed).min
+    return int(flat.view(signed).amin()) == torch.iinfo(signed).min or bool(flat.numpy().view(unsigned).min() == 0)
 
 
 def cells_of(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> Tensor:
