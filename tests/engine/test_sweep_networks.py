@@ -15,7 +15,12 @@ WINDOWED = [
     "vgg16", "squeezenet1_0", "alexnet", "resnet18", "resnet50", "googlenet", "densenet121", "mobilenet_v2", "inception_v3",
     "convnext_tiny", "regnet_x_400mf", "shufflenet_v2_x0_5",
 ]  # fmt: skip
-GATED = ["mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "regnet_y_400mf"]  # windows up to the first gate
+GATED = [
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "regnet_y_400mf",
+]  # windows up to the first gate
 WHOLE = ["vit_b_16"]  # attention
 
 
