@@ -133,6 +133,8 @@ def test_links_that_fit_to_nothing_there_open_every_page(open_app: Open, page: s
 @pytest.mark.parametrize("page", ALL_PAGES)
 def test_links_in_which_everything_is_odd_open_every_page(open_app: Open, page: str) -> None:
     for text in corpus.ODD:
+        if text == "\ud800":  # no browser can send it
+            continue
         app = open_app(page, **dict.fromkeys([name for name in carried(page) if name != "network"], text))
         assert went_well(app), (text[:50], sentences(app))
 
