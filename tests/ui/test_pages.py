@@ -179,7 +179,8 @@ def test_weights_that_are_not_on_this_machine_offer_random_ones(
         raise VizError("The weights are not on this machine.")
 
     monkeypatch.setattr("vizapp.zoo.registry.find_weights", offline)
-    app = open_app(network="torchvision/squeezenet1_1")
+    app = open_app()
+    app.selectbox(key="sidebar.network").set_value("torchvision/squeezenet1_1").run()
     assert went_well(app)
     assert "not on this machine" in sentences(app)
     app.button(key="weights.go_on").click().run()

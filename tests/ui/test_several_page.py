@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
+from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 from tests.ui.test_occlusion_page import patient, words  # noqa: F401 (a fixture)
 from vizapp.engine.sweep import Sweep
 from vizapp.gallery import build
@@ -85,7 +85,7 @@ def test_the_same_square_slides_over_all_samples_when_it_is_asked_for(open_app: 
     assert table["picture"].tolist() == [f"digit {n}" for n in range(10)]
     np.testing.assert_allclose(table["drop"], [-change.mean() for change in changes], atol=1e-5)
     assert "true" not in table
-    assert len(app.get("download_button")) == 4
+    assert len(offered(app)) == 4
 
 
 def test_one_of_them_is_opened_alone_without_a_new_sweep(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_other_pictures_of_c_are_looked_for_when_it_is_asked_for(open_app: Open)
     assert photos["titles"] == down["titles"]
     assert photos["sprite"] != down["sprite"]
     assert "From a pass over 200 of the 1797 pictures of digits." in words(app)
-    assert len(app.get("download_button")) == 11
+    assert len(offered(app)) == 11
 
 
 def test_a_gallery_that_is_there_shows_them_at_once(open_app: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,7 @@ def draw(shown: Shown) -> dict[str, np.ndarray]:
         return _drawn(shown, _answer(shown, unit, at_hand[0], ""))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
-            f"Look through the {at_hand[0].title}", key="occlusion.others", icon=":material/search:",
+            f"Look through the {notices.escaped(at_hand[0].title)}", key="occlusion.others", icon=":material/search:",
             on_click=state.want, args=(name,),
         )  # fmt: skip
         st.caption(f"A gallery of {notices.escaped(site)} (page Gallery) shows those that excite this map most of all.")
@@ -92,7 +93,7 @@ def _drawn(shown: Shown, result: Result | None) -> dict[str, np.ndarray]:
         (down, "down", "The map, projected", [signed(values) for values in arrays["others_projection"]]),
     ):
         with column:
-            st.html(f'<div class="vz-tile"><b>{title}</b></div>')
+            st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')
             component("sheet")(
                 key=f"occlusion.others.{key}", data=_sheet(tiles, names, arrays["others_activation"], title)
             )
