@@ -40,6 +40,7 @@ def given(tmp_path: Path) -> tuple[Path, Path]:
 def test_names_of_strangers_run_no_script_on_any_page(browser: Any, address: str, given: tuple[Path, Path]) -> None:
     folder, checkpoint = given
     page = open_page(browser)
+    page.set_default_timeout(3 * PATIENCE)
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append("dialog"), dialog.dismiss()))
     page.on("request", lambda request: asked.append(request.url))
@@ -59,9 +60,7 @@ def test_names_of_strangers_run_no_script_on_any_page(browser: Any, address: str
             settle(page)
         if name == "gallery":
             _press(page.locator('[data-testid="stMain"]'), "Folder").first.click()
-            box = page.get_by_placeholder("Path of a folder, a zip file or a CSV file")
-            box.fill(str(folder))
-            box.press("Enter")
+            page.locator(".st-key-gallery-open_folder button").click()  # the folder of the sidebar
             page.get_by_role("button", name="Build").click()
         settle(page)
         for point in page.locator(".js-plotly-plot .nsewdrag").all()[:1]:

@@ -48,10 +48,9 @@ def write_bytes(path: Path, content: bytes, last: bool = True) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    finally:
         with suppress(OSError):
-            part.unlink(missing_ok=True)  # a full disk needs the room
-        raise
+            part.unlink(missing_ok=True)  # where it has not got its name; a full disk needs the room
     if last:
         _sync(path.parent)
 
