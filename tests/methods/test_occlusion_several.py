@@ -54,7 +54,8 @@ def test_each_picture_of_a_folder_is_swept_as_it_is_alone(network, folder) -> No
         alone = vizapp.ask("occlusion", network, folder.open(number), others="none", **SIZE)
         for name in ("probability", "logit", "label", "clean_probability", "clean_label", "class", "true_label"):
             np.testing.assert_allclose(arrays[name][place], alone.arrays[name], atol=1e-5, err_msg=name)
-        np.testing.assert_allclose(arrays["activation"][place], alone.arrays["activation"], rtol=1e-4)
+        for name in ("activation", "clean_activation"):
+            np.testing.assert_allclose(arrays[name][place], alone.arrays[name], rtol=1e-4)
         np.testing.assert_allclose(arrays["projection"][place], alone.arrays["projection"], atol=1e-5)
         np.testing.assert_array_equal(arrays["positions"], alone.arrays["positions"])
         row, values = result.table[place], alone.arrays["probability"]
