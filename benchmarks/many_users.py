@@ -64,7 +64,8 @@ async def person(browser: Any, address: str, over: Callable[[], bool], number: i
                 await step(page, address, chance, seen)
         except page.trouble as error:  # what was to be clicked was not there in time
             seen.note("gave up")
-            seen.stuck.append(f"{page.url}: {' '.join(str(error).split())[:300]}")
+            shown = " ".join((await page.locator("body").inner_text()).split())
+            seen.stuck.append(f"{page.url}: {' '.join(str(error).split())[:300]} The page says: {shown[:1500]}")
             await check(page, seen)
         await context.close()
 

@@ -29,7 +29,8 @@ class Seen:
 
 async def settle(page: Any) -> None:
     """Wait until the page's script has run and nothing is being computed."""
-    idle = "() => !document.querySelector('[data-testid=stStatusWidget], [data-stale=true], [data-testid=stProgress]')"
+    busy = "[data-testid=stStatusWidget], [data-stale=true], [data-testid=stProgress]"
+    idle = f"() => document.querySelector('[data-test-script-state=notRunning]') && !document.querySelector('{busy}')"
     await page.wait_for_function(idle)
     await page.wait_for_timeout(120)
     await page.wait_for_function(idle)

@@ -50,6 +50,18 @@ def test_a_short_question_is_not_starved_by_a_long_one() -> None:
         assert long.queued > STEP
 
 
+def test_a_short_question_is_not_starved_by_many_long_ones() -> None:
+    office = Office()
+    long = [office.waiting(("long", str(n)), steps(300), "cpu", f"person {n}") for n in range(STARTED + 2)]
+    works = [one.__enter__() for one in long]
+    until(lambda: all(one.share > 0 for one in works), 20)
+    with office.waiting(("short",), steps(2, name="short"), "cpu", "zoe") as short:
+        assert short.future.result(timeout=5) == "short"
+    assert not any(one.future.done() for one in works)
+    for one in long:
+        one.__exit__(None, None, None)
+
+
 def test_one_computes_at_a_time_and_everybody_ends() -> None:
     office, inside, most = Office(), [0], [0]
 
@@ -132,7 +144,11 @@ def test_who_waits_is_told_where_they_stand(place: int, paused: bool, told: str)
     assert doing(SimpleNamespace(place=place, paused=paused), "Computing") == told  # type: ignore[arg-type]
 
 
-def test_no_more_than_a_few_hold_memory() -> None:
+@pytest.mark.parametrize(("room", "held"), [(False, STARTED), (True, STARTED + 3)])
+def test_no_more_than_a_few_hold_memory_unless_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, room: bool, held: int
+) -> None:
+    monkeypatch.setattr("vizapp.ui.work.has_room", lambda device: room)
     office, begun, ended, most = Office(), [0], [0], [0]
 
     def run(tick: Tick) -> None:
@@ -147,7 +163,7 @@ def test_no_more_than_a_few_hold_memory() -> None:
     entered = [work.__enter__() for work in works]
     for work in entered:
         work.future.result(timeout=60)
-    assert most[0] == STARTED
+    assert most[0] == held
     for work in works:
         work.__exit__(None, None, None)
 

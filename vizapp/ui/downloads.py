@@ -71,9 +71,7 @@ class Given:
 
 
 def buttons(key: str, files: Sequence[File]) -> None:
-    """A row of buttons. `key` begins the widget keys."""
-    if any(not given.packed for given in _asked()):  # clicked in a fragment, which ran alone
-        st.rerun()
+    """A row of buttons. `key` begins the widget keys. Not in a fragment: a click there does not run the page."""
     with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
         for file in files:
             st.button(

@@ -12,7 +12,9 @@ import streamlit as st
 from vizapp.media.drawing import to_png
 from vizapp.ui import answers, downloads, frame, notices, panels, state
 from vizapp.ui.components import component
+from vizapp.ui.downloads import File
 from vizapp.ui.pictures import uri
+from vizapp.ui.shelf import Key
 from vizapp.ui.sweeps import Asked
 
 if TYPE_CHECKING:
@@ -26,6 +28,23 @@ _PATTERN = (128, 128, 128)  # the pen's colour where the fill is no single colou
 def draw(asked: Asked) -> None:
     """The photo to draw on and the answers; a stroke runs this part of the page alone."""
     st.fragment(lambda: notices.calmly(lambda: _draw(asked)))()
+    name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
+    downloads.buttons("drawn", [
+        File("Hidden PNG", f"{name}-hidden.png", "image/png", lambda: to_png(_now(asked)[1].panels[0].pixels)),
+        File("Arrays NPZ", f"{name}.npz", "application/octet-stream", lambda: downloads.npz(_arrays(asked))),
+    ])  # fmt: skip
+
+
+def _now(asked: Asked) -> tuple[np.ndarray, Result]:
+    """What is drawn when a file is asked for, and the answer to it: strokes do not run the part with the buttons."""
+    mask = mask_of(st.session_state.get(state.MASK), asked.network.seen(asked.picture).shape[:2])
+    result = answers.answers().get(_key_of(asked, mask)) or _hidden(asked, mask)
+    return mask, result
+
+
+def _arrays(asked: Asked) -> dict[str, np.ndarray]:
+    mask, result = _now(asked)
+    return result.arrays | {"mask": mask}
 
 
 def _draw(asked: Asked) -> None:
@@ -39,8 +58,6 @@ def _draw(asked: Asked) -> None:
         if result is None:
             return
         _answers(asked, result, mask)
-    name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
-    downloads.row("drawn", name, {"Hidden": result.panels[0].pixels}, result.arrays | {"mask": mask})
 
 
 def _data(asked: Asked, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
@@ -74,19 +91,27 @@ def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndar
     return bits[: empty.size].reshape(size).astype(bool) if bits.size >= empty.size else empty
 
 
-def _answer(asked: Asked, mask: np.ndarray) -> Result | None:
+def _key_of(asked: Asked, mask: np.ndarray) -> Key:
+    digest = hashlib.sha256(np.packbits(~mask if asked.params.inverse else mask).tobytes()).hexdigest()
+    params = asked.params
+    return answers.key_of(
+        "occlusion.drawn", asked.network, asked.picture, mask=digest, fill=params.fill, seed=params.seed
+    )
+
+
+def _hidden(asked: Asked, mask: np.ndarray) -> Result:
     from vizapp.methods.base import Question
     from vizapp.methods.occlusion_mask import hide
 
     params = asked.params
     hidden = ~mask if params.inverse else mask
-    digest = hashlib.sha256(np.packbits(hidden).tobytes()).hexdigest()
-    key = answers.key_of(
-        "occlusion.drawn", asked.network, asked.picture, mask=digest, fill=params.fill, seed=params.seed
-    )
+    return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, _TOP)
+
+
+def _answer(asked: Asked, mask: np.ndarray) -> Result | None:
     return answers.compute(
-        key, lambda tick: hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, _TOP),
-        size=lambda result: result.nbytes, title="Computing", device=asked.device,
+        _key_of(asked, mask), lambda tick: _hidden(asked, mask), size=lambda result: result.nbytes, title="Computing",
+        device=asked.device,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Who computes on a device next: one at a time, everybody in turn, the long ones in slices between the short ones.
 
 Work that has had its slice hands over at its next tick when somebody else waits, and goes on when its turn comes again.
-What it has computed so far stays in memory meanwhile, so no more than `STARTED` works are begun at a time; beyond that a
-question waits until one of them is done. People take turns, not questions: who was served longest ago is next.
+What it has computed so far stays in memory meanwhile, so beyond `STARTED` works another is begun only while the device has
+room, and beyond `MOST` a question waits until one of them is done. People take turns, not questions: who was served longest
+ago is next.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 
 SLICE = 0.3  # seconds after which a work hands over when somebody waits
 STARTED = 4  # works begun and not done, of a device: one computes, the others hold what they have
+MOST = 24  # of them while there is room
 TURN = 0.05  # seconds between two looks whether somebody still waits for the answer
 _REMEMBERED = 1000  # people
 
@@ -31,8 +33,8 @@ class Ticket:
 class Turns:
     """The turns of one device. For many threads: each work calls from its own."""
 
-    def __init__(self, started: int = STARTED, slice_: float = SLICE) -> None:
-        self._most_started, self._slice = started, slice_
+    def __init__(self, slice_: float = SLICE, room: Callable[[], bool] = lambda: False) -> None:
+        self._slice, self._room = slice_, room
         self._changed = threading.Condition()
         self._waiting: list[Ticket] = []
         self._begun: set[Ticket] = set()
@@ -109,7 +111,8 @@ class Turns:
 
     def _ready(self) -> list[Ticket]:
         """Those that may go on: the begun ones, and new ones while there is room."""
-        room = len(self._begun) < self._most_started
+        begun = len(self._begun)
+        room = begun < STARTED or (begun < MOST and self._room())
         return [ticket for ticket in self._waiting if ticket.started or room]
 
     def _rank(self, ticket: Ticket) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from vizapp.ui.shelf import Key
@@ -19,6 +20,7 @@ from vizapp.ui.turns import Ticket, Turns
 
 Tick = Callable[[float], None]
 PATIENCE = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
+ROOM = 3 * 2**30  # bytes free on a device with which one more work may be begun
 THREADS = 256  # works under way or waiting; most of them wait
 
 
@@ -100,6 +102,15 @@ class Work:
                 raise Left
 
 
+def has_room(device: str) -> bool:
+    """Whether the device has memory for one more work that is begun and waits for its turns."""
+    import torch
+
+    from vizapp.engine.chunks import free_memory
+
+    return free_memory(torch.device(device)) > ROOM
+
+
 class Office:
     """All work under way, by key, and the turns of each device: looking is thread-safe, memory is not."""
 
@@ -143,7 +154,7 @@ class Office:
             work = self._works.get(key)
             if work is not None and work.join():
                 return work
-            turns = None if device is None else self._turns.setdefault(device, Turns())
+            turns = None if device is None else self._turns.setdefault(device, Turns(room=partial(has_room, device)))
             work = self._works[key] = Work(run, turns, person)
             work.join()
             work.future = self._pool.submit(self._finish, key, work)
