@@ -26,9 +26,7 @@ WORK = 16e9  # multiply-adds after which there is to be something to show: a thi
 UNKNOWN = 4  # squares at once on a CPU where their work cannot be told
 KINDS = 6  # of rows and of columns of squares, by how much they touch
 _NO_ROOM = "the memory does not suffice for a plan"
-WORTH_IT = (
-    1.02  # the least saving of multiply-adds that windows are cut for: the first layers cost more than they count
-)
+WORTH_IT = 1.02  # the least saving of multiply-adds that windows are cut for: first layers cost more than they count
 # What running an operation on windows was seen to raise where it is not what the rules took it for.
 _FAILURES = (MemoryError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
 
