@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 FILES = ("Arrays NPZ", "Rows CSV")  # what is compared, the first that a page has
-_TIMED = ("aspect=comparison",)  # pages whose numbers are times, which are never the same twice
-_LEFT = "Cancelled"  # of what was left half done there is no answer to compare with
+_TIMED = re.compile("/architecture(?!.*repeats=0)")  # times, which are never the same twice
+_LEFT = re.compile("Cancelled|What is known after")  # of what was left half done there is no answer to compare with
 
 
 @dataclass
@@ -38,7 +39,7 @@ async def settle(page: Any) -> None:
 
 async def given(page: Any) -> Any:
     """The button of the file that is compared; None where the page has none."""
-    if any(part in page.url for part in _TIMED) or await page.get_by_text(_LEFT).count():
+    if _TIMED.search(page.url) or await page.get_by_text(_LEFT).count():
         return None
     for name in FILES:
         button = page.get_by_role("button", name=name, exact=True)
