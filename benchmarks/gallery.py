@@ -11,6 +11,7 @@ Measured on two CPU cores, one round each: AlexNet 0.92 over 388 crops (0.96 wit
 memory +0.7 %. zennit-crp 0.6.0 on AlexNet over 48 crops: 12 times as long with relevance, 11 times without (its pass timed
 once, ours the better of two). ResNet-50 misses the bar: 0.75 over 128
 crops (four rounds of 0.71 to 0.79), 0.84 without its end.
+All of these are from before the reductions of `engine/reduction.py`, whose pass has not been timed on a quiet machine.
 
 The bar is about the whole pass, with its checkpoints and files; what the end takes is stated beside it.
 Both sides decode the same files in the same worker processes, and run the network up to its last convolution.
