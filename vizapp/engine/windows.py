@@ -277,7 +277,8 @@ class Planner:
         return total
 
     def _add(self, plan: Plan, place: int, step: Step, rows: Sequence[int], columns: Sequence[int]) -> None:
-        from vizapp.engine.window_rules import whole_rule, window_rule
+        from vizapp.engine.whole_rules import whole_rule
+        from vizapp.engine.window_rules import window_rule
 
         operate: Operate | None = None
         windowed = all(value in plan.frames for value in step.inputs)
