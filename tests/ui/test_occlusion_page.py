@@ -25,8 +25,8 @@ from vizapp.methods.occluder import per_pixel
 from vizapp.methods.occlusion import Occlusion, OcclusionParams
 from vizapp.methods.occlusion_mask import hide
 from vizapp.ui import answers, drawn, panels, pictures, state, sweeps
-from vizapp.ui.pages.occlusion import table_of
 from vizapp.ui.shelf import Shelf
+from vizapp.ui.sweep_files import table_of
 
 DIGIT = "digit 3"
 QUICK = {"window": "7", "stride": "4"}  # 49 positions

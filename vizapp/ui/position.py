@@ -1,0 +1,76 @@
+"""One position of the square: the picture with the square there, and what the network answers to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.ui import drawn, frame, maps, notices, state
+from vizapp.ui.components import component
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+    from vizapp.ui.panels import Cell, Shown
+
+
+def chosen(shape: tuple[int, int]) -> Cell | None:
+    """The chosen position; None when none is chosen or a map of that shape has no such cell."""
+    cell = state.get(state.POSITION)
+    if cell is not None and not (cell[0] < shape[0] and cell[1] < shape[1]):
+        last = f"{shape[0] - 1},{shape[1] - 1}"
+        notices.sorry(f"The square has positions 0,0 to {last}, not {cell[0]},{cell[1]}. Click one.")
+        state.put(state.POSITION, None)
+        return None
+    return cell
+
+
+def draw(shown: list[Shown], results: list[Result], cell: Cell | None) -> None:
+    """The picture with the square at the chosen position (or the worst), and the five most probable classes."""
+    columns = frame.columns(1, 1) if len(shown) > 1 else [st.container()]
+    for number, (one, result) in enumerate(zip(shown, results, strict=True)):
+        with columns[number], st.container(key=f"beside_position_{number}"):
+            left, right = st.columns([1, 2] if len(shown) == 1 else [1, 1], gap="medium")
+            _draw(number, one, result, _same_place(cell, shown[0], one) if cell else one.lowest, left, right)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if cell is None:
+            st.caption("Click a cell of a map to see the picture with the square there.")
+        else:
+            st.button(
+                f"Where {notices.escaped(shown[0].class_name)} is least probable",
+                key="occlusion.lowest",
+                on_click=state.put,
+                args=(state.POSITION, None),
+            )
+
+
+def _same_place(cell: Cell, first: Shown, other: Shown) -> Cell:
+    """The cell of another sweep that lies where this one lies in the first."""
+    places = zip(cell, first.positions.shape, other.positions.shape, strict=True)
+    row, column = (int((index + 0.5) / count * counted) for index, count, counted in places)
+    return row, column
+
+
+def _draw(number: int, shown: Shown, result: Result, cell: Cell, left: Any, right: Any) -> None:
+    row, column = cell
+    arrays = result.arrays
+    with left:
+        data = maps.photo_data(occluded(shown, cell), f"The picture with the square at {row},{column}")
+        data["field"] = shown.positions.boxes[row, column].tolist()
+        component("map")(key=f"occlusion.position.{number}", data=data)
+    with right:
+        worst = state.get(state.POSITION) is None
+        where = f"Position {row},{column}" + (f", where {shown.class_name} is least probable" if worst else "")
+        notices.hint(where)
+        drawn.bars(
+            f"occlusion.bars.{number}", shown.asked, arrays["probabilities"][row, column],
+            arrays["clean_probabilities"], "was", arrays["classes"],
+        )  # fmt: skip
+
+
+def occluded(shown: Shown, cell: Cell) -> np.ndarray:
+    """The picture with the square at a position, `[H W 3]` uint8."""
+    from vizapp.methods import occlusion
+
+    return occlusion.occluded(shown.seen, shown.asked.params, shown.positions, *cell)
