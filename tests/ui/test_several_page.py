@@ -20,7 +20,7 @@ from vizapp.media.samples import open_sample
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, place_for, plan_of
-from vizapp.ui import pictures, several, state
+from vizapp.ui import pictures, several, several_photos, state
 
 SQUARE = {"window": "7", "stride": "7"}  # 16 positions
 
@@ -97,7 +97,7 @@ def test_one_of_them_is_opened_alone_without_a_new_sweep(open_app: Open, monkeyp
     )
     with monkeypatch.context() as patched:
         patched.setattr(several.st, "session_state", app.session_state)
-        photos = [several.Photo(("sample", f"digit {n}"), f"digit {n}", None) for n in range(10)]  # type: ignore[arg-type]
+        photos = [several_photos.Photo(("sample", f"digit {n}"), f"digit {n}", None) for n in range(10)]  # type: ignore[arg-type]
         several._open(photos)
     app.run()
     assert went_well(app)
@@ -137,7 +137,7 @@ def test_uploaded_photos_are_taken_together_and_let_go(open_app: Open, digits: P
 def test_no_more_than_some_photos_are_taken_and_a_bad_folder_is_told(
     open_app: Open, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(several, "MOST", 3)
+    monkeypatch.setattr(several_photos, "MOST", 3)
     app = open_app("occlusion", way="several", photos=str(digits / "3"), **SQUARE)
     assert app.button(key="occlusion.several.run").label == "Sweep 2 photos"
     app = open_app("occlusion", way="several", photos=str(digits), **SQUARE)
