@@ -17,6 +17,7 @@ from tests.networks import Aliasing, Branching, Choosing, seeded
 from vizapp.engine import window_rules
 from vizapp.engine.observe import observe
 from vizapp.engine.sites import Site, survey
+from vizapp.engine.squares import Squares
 from vizapp.engine.sweep import Sweep
 from vizapp.engine.tape import Step
 from vizapp.engine.windows import Box, Frame, Operate, Plan, Run, _cut
@@ -222,8 +223,8 @@ def test_windows_that_come_out_wrong_are_given_up(monkeypatch: pytest.MonkeyPatc
         return None if operate is None else instead
 
     if what == "sums":
-        summed = Sweep._summed
-        monkeypatch.setattr(Sweep, "_summed", lambda *given: summed(*given) * (1 + 1e-4))
+        summed = Squares._summed
+        monkeypatch.setattr(Squares, "_summed", lambda *given: summed(*given) * (1 + 1e-4))
     else:
         monkeypatch.setitem(window_rules._RULES, "conv2d", wrong)
     module = seeded(Branching()).double()
@@ -315,7 +316,7 @@ def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pyt
     module = seeded(Branching())
     clean, patch = noise(1, 3, 37, 45, dtype=torch.float32), noise(1, 3, 37, 45, seed=1, dtype=torch.float32)
     sweep = Sweep(module, module, clean, patch, grid((37, 45), (9, 6), 3))
-    cost = float(sweep._planner.squares_work().mean())  # all squares of this grid are asked for
+    cost = float(sweep._squares._planner.squares_work().mean())  # all squares of this grid are asked for
     monkeypatch.setattr("vizapp.engine.sweep.WORK", 10 * cost)
     sizes = [len(part.places) for part in sweep.batches()]
     assert set(sizes[:-1]) == {10}
