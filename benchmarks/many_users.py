@@ -132,7 +132,7 @@ async def alone(addresses: list[str], log: Path) -> Seen:
 
 def compared(seen: Seen, single: Seen) -> list[str]:
     """The addresses at which anybody got something else than a person alone."""
-    return [told for told, digests in seen.files.items() if told in single.files and digests != single.files[told]]
+    return [told for told, files in seen.files.items() if told in single.files and files != single.files[told]]
 
 
 def queues(log: Path) -> list[str]:
@@ -170,7 +170,8 @@ def main() -> int:
     print(
         f"{seen.looks} files of {len(seen.files)} addresses; of {both} compared {len(wrong)} are not what a person alone gets:"
     )
-    print("\n".join(f"    {told}" for told in wrong))
+    for told in wrong:
+        print(f"    {told}: {', '.join(sorted(seen.files[told]))}; alone: {', '.join(sorted(single.files[told]))}")
     for title, lines in (("unexpected errors", seen.wrong + single.wrong), ("waited in vain", seen.stuck)):
         print(f"{len(lines)} {title}")
         print("\n".join(f"    {line}" for line in lines))

@@ -17,7 +17,7 @@ _LEFT = re.compile("Cancelled|What is known after")  # of what was left half don
 class Seen:
     """What the people of a run saw."""
 
-    files: dict[str, set[str]] = field(default_factory=dict)  # address -> digests of what its download gave
+    files: dict[str, set[str]] = field(default_factory=dict)  # address -> names and digests of what its download gave
     looks: int = 0
     done: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -57,14 +57,16 @@ async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
     try:
         async with page.expect_download(timeout=60_000) as coming:
             await button.click()
-        path = await (await coming.value).path()
+        came = await coming.value
+        path = await came.path()
     except page.trouble as error:
         seen.note("downloads that did not come")
         seen.wrong.append(f"{before}: the download did not come: {str(error).splitlines()[0]}")
         return
     if page.url == before:  # else it changed meanwhile
         told = page.url.removeprefix(address) + (f" then {pressed}" if pressed else "")
-        seen.files.setdefault(told, set()).add(hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        seen.files.setdefault(told, set()).add(f"{came.suggested_filename} {digest[:16]}")
         seen.looks += 1
 
 
