@@ -33,7 +33,7 @@ def serving(cache: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py"), f"--server.port={port}",
         "--server.address=127.0.0.1", "--server.headless=true",
     ]  # fmt: skip
-    environment = {**os.environ, "VIZAPP_DEVICE": "cpu", "VIZAPP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "VIZAPP_DEVICE": "cpu", "VIZAPP_CACHE": str(cache)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as server:
         try:
             _wait_for(f"http://127.0.0.1:{port}/_stcore/health")

@@ -205,7 +205,7 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
     if view not in {"about", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:
-        page.locator('[data-testid="stDownloadButton"]').first.wait_for()
+        page.locator('[class*="_downloads"] button').first.wait_for()
     settle(page)
     page.wait_for_timeout(700)
     keep(page, f"{view}-{width}-{scheme}")
