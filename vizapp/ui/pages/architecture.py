@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = {"table": "Table", "drawing": "Drawing", "comparison": "Comparison"}
 _ROWS = {"layers": "Layers", "operations": "Operations", "modules": "Modules"}
 _OPTIONS = ("depth", "count", "repeats")
+_ROWS_AT_ONCE = 16  # more scroll
 
 
 def page() -> None:
@@ -51,7 +52,8 @@ def _table(network: Network) -> None:
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     count = forms.values("architecture")["count"]
     st.dataframe(
-        pd.DataFrame(result.table), hide_index=True, height=min(620, 37 + 35 * len(result.table)), key="architecture.table",
+        pd.DataFrame(result.table), hide_index=True, key="architecture.table",
+        height="content" if len(result.table) <= _ROWS_AT_ONCE else 620,
         column_config={
             "layer": text("Layer", width="medium"), "kind": "Kind", "output": "Output", "kernel": "Kernel",
             "stride": "Stride", "parameters": number("Parameters", format="localized"),
