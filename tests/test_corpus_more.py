@@ -279,14 +279,14 @@ def test_nothing_around_is_touched_and_little_is_taken(tmp_path: Path) -> None:
         "import json, resource, sys, time, vizapp\n"
         "from vizapp.__main__ import main\n"
         f"main(['predict', '--network', {NET!r}, '--picture', 'digit 3'])\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "peak = lambda: next(int(line.split()[1]) * 1024 for line in open('/proc/self/status') if 'VmHWM' in line)\n"
         "begun, told = peak(), []\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 10**9,) * 2)\n"
         "for asked in json.load(sys.stdin):\n"
-        "    clock = time.perf_counter()\n"
+        "    clock = time.process_time()\n"
         "    status = main(asked)\n"
-        "    told.append([status, time.perf_counter() - clock, peak() - begun])\n"
+        "    told.append([status, time.process_time() - clock, peak() - begun])\n"
         "open(sys.argv[1], 'w').write(json.dumps(told))\n"
     )
     environment = os.environ | {name: str(homes[name]) for name in ("HOME", "TMPDIR", "VIZAPP_CACHE")}
