@@ -196,8 +196,7 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 800])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
 @pytest.mark.parametrize("view", VIEWS)
 def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
     """Keeps a screenshot for a person to look at; nothing may stick out sideways."""
