@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
+
+# Before torch is imported: most tensors of the tests are small, and threads that wait for each other on a busy machine
+# make them many times slower. Servers and processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No deadline: a busy machine is slow, and what is to be fast is measured elsewhere.
 settings.register_profile("vizapp", deadline=None)
