@@ -438,7 +438,8 @@ def test_killed_at_ten_random_moments_and_resumed_gives_the_same_bytes(tmp_path)
     assert killed.count(-9) >= 3, killed
     assert go("killed", "0", "0", "again") == 0
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
-    assert not list((tmp_path / "killed").glob("**/.*"))
+    # What a killed process was writing stays for an hour: another one may be writing it. Readers pass it over.
+    assert {path.suffix for path in (tmp_path / "killed").glob("**/.*")} <= {".part"}
 
 
 @pytest.mark.slow

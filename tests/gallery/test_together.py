@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import vizapp
 from tests.gallery.test_gallery import ROOT, Leave, files
+from vizapp.engine.strongest import empty
 from vizapp.gallery import Plan, build, open_gallery
 from vizapp.gallery import checkpoint as checkpoints
 from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint, write_bytes
@@ -107,11 +109,10 @@ def test_a_file_is_never_half_written_by_many_at_once(tmp_path: Path) -> None:
 
 
 def test_checkpoints_by_many_at_once_stay_whole(tmp_path: Path) -> None:
-    import torch
-
     def save(number: int) -> None:
         for _ in range(10):
-            save_checkpoint(tmp_path, Checkpoint({}, number, {"values": torch.full((1000,), float(number))}))
+            state = empty(100, 9) | {"values": torch.full((100, 9), float(number))}
+            save_checkpoint(tmp_path, Checkpoint({}, number, state))
 
     threads = [threading.Thread(target=save, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -71,6 +71,8 @@ def test_checkpoints_that_do_not_fit_are_told(open_app: Open, cases: list[Case])
 @pytest.mark.parametrize("addresses", some(corpus.addresses(), 60))
 def test_links_that_make_no_sense_are_told_and_the_page_opens(open_app: Open, addresses: list[dict[str, str]]) -> None:
     for number, address in enumerate(addresses):
+        if "\ud800" in address.values():  # no browser can send it
+            continue
         began = time.process_time()
         app = open_app(PAGES[number % 3], **{"weights": "random"} | address)
         assert time.process_time() - began < 2 * SECONDS, address
@@ -149,6 +151,10 @@ def test_uploads_that_are_no_zip_files_of_pictures_are_told(open_app: Open, case
     for case in cases:
         if len(case.content) <= 25 * 2**20:
             said = told(app, case, "gallery.upload")
+            if case.fails and not said:  # a list of files, none of which can be read: told when they are looked at
+                app.button(key="gallery.build").click().run()
+                assert went_well(app), case.name
+                said = sentences(app)
             assert said or not case.fails, case.name
             assert "/tmp" not in said or case.name.startswith("way out"), case.name
 

@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from vizapp.engine.strongest import State
+from vizapp.engine.strongest import State, empty
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
 _PART, _LEFTOVER = ".part", 3600.0  # seconds after which nobody writes to it any more
@@ -123,10 +123,23 @@ def _read(content: bytes) -> Checkpoint | None:
         head = json.loads(line)
         if not isinstance(head, dict) or not isinstance(head["identity"], dict) or not isinstance(head["batches"], int):
             return None
-        failed = tuple((int(number), str(text)) for number, text in head["failed"])
-        return Checkpoint(head["identity"], head["batches"], load(tensors), int(head["digest"], 16), failed)
+        failed, state = tuple((int(number), str(text)) for number, text in head["failed"]), load(tensors)
+        if not _is_state(state):
+            return None
+        return Checkpoint(head["identity"], head["batches"], state, int(head["digest"], 16), failed)
     except (RecursionError, ValueError, KeyError, TypeError, SafetensorError):
         return None
+
+
+def _is_state(state: State) -> bool:
+    """Whether the tensors are what a pass knows, by their names, shapes and types."""
+    values = state.get("values")
+    if values is None or values.dim() != 2 or not values.is_floating_point():
+        return False
+    blank = empty(values.shape[0], values.shape[1], values.dtype)
+    return state.keys() == blank.keys() and all(
+        state[name].shape == one.shape and state[name].dtype == one.dtype for name, one in blank.items()
+    )
 
 
 def _sync(folder: Path) -> None:
