@@ -22,6 +22,7 @@ import pytest
 import torch
 
 import vizapp
+from tests.disks import small_disk
 from tests.media.files import saved
 from vizapp.__main__ import main
 from vizapp.zoo import catalogue, describe_all
@@ -33,16 +34,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own with 128 KB, which only the superuser can have."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(place)], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip("no disk can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk(tmp_path / "disk", "128k") as place:
+        yield place
 
 
 def write_protected(disk: Path) -> None:

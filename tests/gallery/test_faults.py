@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import vizapp
+from tests.disks import small_disk
 from vizapp.errors import VizError
 from vizapp.gallery import Progress, build, open_gallery
 from vizapp.gallery.building import Plan
@@ -59,16 +60,8 @@ def suppress_sentence(told: list[str]) -> Iterator[None]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own with 1 MB, which only the superuser can have."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip("no disk can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk(tmp_path / "disk", "1m") as place:
+        yield place
 
 
 @pytest.fixture(scope="module")

@@ -457,6 +457,13 @@ def test_sweeps_and_galleries_have_their_lines_in_the_log(
     monkeypatch.setenv("VIZAPP_ROOT", str(house))
     app = open_app("occlusion", window="14", stride="14")
     assert went_well(app)
+    app = open_app("occlusion", way="several", window="14", stride="14")
+    app.button(key="occlusion.several.run").click().run()
+    for _ in range(60):  # a fragment that watches asks for a run of the whole page, which AppTest does not always make
+        if app.session_state[state.ASKED] is None:
+            break
+        app.run()
+    assert went_well(app)
     app = open_app("gallery", data="birds", layers="features.1")
     app.button(key="gallery.build").click().run()
     assert went_well(app)
@@ -464,7 +471,7 @@ def test_sweeps_and_galleries_have_their_lines_in_the_log(
     assert "birds" not in text
     lines = [json.loads(line) for line in text.splitlines()]
     net = "vizapp/lenet5-digits"
-    for method in ("occlusion.sweep", "gallery.build"):
+    for method in ("occlusion.sweep", "occlusion.several", "gallery.build"):
         (line,) = [line for line in lines if line.get("method") == method]
         assert (line["network"], line["outcome"]) == (net, "computed")
         assert line["seconds"] > 0

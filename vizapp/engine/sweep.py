@@ -25,7 +25,7 @@ UNKNOWN = 4  # squares at once on a CPU where their work cannot be told
 _NO_ROOM = "the memory does not suffice for a plan"
 WORTH_IT = 1.02  # the least saving of multiply-adds that windows are cut for: first layers cost more than they count
 # What running an operation on windows was seen to raise where it is not what the rules took it for.
-_FAILURES = (MemoryError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
+_FAILURES = (MemoryError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)

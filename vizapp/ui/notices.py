@@ -45,6 +45,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _known(error: Exception) -> VizError | None:
     """What is wrong with the machine, as a sentence: no memory, no room on the disk, no right to write; else None."""
     if isinstance(error, OSError) and error.errno in _DISK:

@@ -253,15 +253,7 @@ def words(progress: Progress | None) -> str:
         speed = progress.per_second
         parts.append(f"{speed:,.0f} per second" if speed >= 10 else f"{speed:.2g} per second")
     if progress.seconds_left is not None:
-        parts.append(f"{duration(progress.seconds_left)} left")
+        parts.append(f"{notices.duration(progress.seconds_left)} left")
     if progress.unreadable:
         parts.append(f"{progress.unreadable} could not be read")
     return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """`8 s`, `3 min`, `2 h 10 min`."""
-    if seconds < 90:
-        return f"{max(seconds, 0):.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from vizapp.ui.panels import Cell, Shown
 
 
-def chosen(shape: tuple[int, int]) -> Cell | None:
-    """The chosen position; None when none is chosen or a map of that shape has no such cell."""
-    cell = state.get(state.POSITION)
-    if cell is not None and not (cell[0] < shape[0] and cell[1] < shape[1]):
-        last = f"{shape[0] - 1},{shape[1] - 1}"
-        notices.sorry(f"The square has positions 0,0 to {last}, not {cell[0]},{cell[1]}. Click one.")
-        state.put(state.POSITION, None)
-        return None
-    return cell
-
-
 def draw(shown: list[Shown], results: list[Result], cell: Cell | None) -> None:
     """The picture with the square at the chosen position (or the worst), and the five most probable classes."""
     columns = frame.columns(1, 1) if len(shown) > 1 else [st.container()]

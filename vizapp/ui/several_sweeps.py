@@ -13,6 +13,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.ui import answers, notices, state, sweeps
 from vizapp.ui.several_photos import Photo
+from vizapp.ui.shelf import Key
 from vizapp.ui.work import Tick, Work
 
 _LOOK, _WAIT = 0.4, 1.0  # seconds between two looks at sweeps under way; those that a look waits for more to see
@@ -51,7 +52,7 @@ def watch(missing: Sequence[Photo], name: str, draw: Callable[[], None]) -> None
     def look() -> None:
         if not are_asked(name):
             st.rerun()
-        with answers.office().waiting(key, partial(_run, missing), device, state.person()) as work:
+        with answers.office().waiting(key, partial(_run, missing, key), device, state.person()) as work:
             deadline = time.monotonic() + (answers.QUIET if work.share == 0 else _WAIT)
             while not work.future.done() and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -71,8 +72,9 @@ def watch(missing: Sequence[Photo], name: str, draw: Callable[[], None]) -> None
 
 def _progress(work: Work, count: int, key: tuple[str, ...]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        words = f"Waiting, {answers.ordinal(work.place)} in the queue" if work.place else "Sweeping"
-        st.progress(work.share, text=f"{words} · {work.share:.0%} of {notices.plural(count, 'photo')}")
+        st.progress(
+            work.share, text=f"{answers.doing(work, 'Sweeping')} · {work.share:.0%} of {notices.plural(count, 'photo')}"
+        )
         st.button("Cancel", key="occlusion.several.cancel", on_click=_leave, args=(key,))
 
 
@@ -81,22 +83,24 @@ def _leave(key: tuple[str, ...]) -> None:
     answers.office().give_up(key)
 
 
-def _run(missing: Sequence[Photo], tick: Tick) -> None:
+def _run(missing: Sequence[Photo], key: Key, tick: Tick) -> None:
     """Sweep the photos and keep each answer as it comes, under the key that the sweep of one photo has.
 
     Those that are there meanwhile are left out: this may go on with work that was left for a moment.
     """
-    from vizapp.engine.chunks import memory_told
     from vizapp.methods.base import Question
     from vizapp.methods.occlusion_several import sweeps as in_turn
 
     first, count = missing[0].asked, len(missing)
-    missing = [photo for photo in missing if sweeps.finished(photo.asked) is None]
-    shown = [photo.asked.picture for photo in missing]
-    question = Question(first.network, unit=first.unit)
-    with memory_told():
-        answered = in_turn(
-            question, shown, replace(first.params, label=""), lambda done: tick(1 - (len(missing) - done) / count)
-        )
-        for photo, (_, result) in zip(missing, answered, strict=True):
+    question, params = Question(first.network, unit=first.unit), replace(first.params, label="")
+
+    def go_on() -> None:
+        left = [photo for photo in missing if sweeps.finished(photo.asked) is None]
+        shown = [photo.asked.picture for photo in left]
+        answered = in_turn(question, shown, params, lambda done: tick(1 - (len(left) - done) / count))
+        for photo, (_, result) in zip(left, answered, strict=True):
             answers.answers().put(photo.asked.key, result, result.nbytes)
+            sizes.append(result.nbytes)
+
+    with answers.noted(("occlusion.several", first.network.digest), key) as sizes:
+        answers.with_room(go_on)

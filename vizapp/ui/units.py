@@ -116,13 +116,13 @@ def score_names(network: Network, site: Site) -> Sequence[str]:
     return network.categories if behind and len(network.categories) == site.channels else ()
 
 
-def cell(shape: tuple[int, ...]) -> Cell | None:
-    """The chosen cell of a map `(h, w)`; None when none is chosen or the layer has no such cell."""
-    chosen = state.get(state.CELL)
+def cell(shape: tuple[int, ...], of: state.Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
+    """The chosen cell of a map `(h, w)`; None when none is chosen or the map has no such cell, which a sentence tells."""
+    chosen = state.get(of)
     if chosen is not None and not (chosen[0] < shape[0] and chosen[1] < shape[1]):
         last = f"{shape[0] - 1},{shape[1] - 1}"
-        notices.sorry(f"This layer has cells 0,0 to {last}, not {chosen[0]},{chosen[1]}. Click one.")
-        state.put(state.CELL, None)
+        notices.sorry(f"{has} 0,0 to {last}, not {chosen[0]},{chosen[1]}. Click one.")
+        state.put(of, None)
         return None
     return None if chosen is None else (int(chosen[0]), int(chosen[1]))
 

@@ -14,14 +14,6 @@ function svg(name, attributes, parent, text) {
   return element;
 }
 
-function html(name, className, parent, text) {
-  const element = document.createElement(name);
-  element.className = className;
-  if (text !== undefined) element.textContent = text;
-  parent.appendChild(element);
-  return element;
-}
-
 const shape = (numbers) => numbers.join(" × ");
 const shorten = (text, pixels) => {
   const most = Math.max(1, Math.floor(pixels / 6));
@@ -30,8 +22,8 @@ const shorten = (text, pixels) => {
 
 function tell(tip, name, kind, size) {
   tip.replaceChildren();
-  html("b", "", tip, name);
-  html("span", "", tip, `  ${kind}  ${size}`);
+  element("b", "", tip, name);
+  element("span", "", tip, `  ${kind}  ${size}`);
 }
 
 function draw(component) {
@@ -47,7 +39,7 @@ function draw(component) {
   const choose = (name) => setTriggerValue("site", name);
 
   // Boxes share out the width that is there; below the smallest legible size the row scrolls.
-  const scroll = html("div", "scroll", root);
+  const scroll = element("div", "scroll", root);
   const room = Math.max(scroll.clientWidth || parentElement.host?.clientWidth || 800, 200) - 4;
   const wanted = blocks.reduce((sum, block) => sum + block.width, 0);
   const scale = Math.min(3.6, Math.max(1, (room - LEAST_GAP * (blocks.length - 1)) / wanted));
@@ -63,14 +55,14 @@ function draw(component) {
   const drawing = svg("svg", { width: total, height: TOP + TALLEST + FOOT - 10, role: "listbox", "aria-label": "Layers in running order" }, scroll);
   svg("line", { class: "wire", x1: 2, x2: total - 2, y1: middle, y2: middle }, drawing);
 
-  const foot = html("div", "foot", root);
-  const tip = html("div", "tip", foot);
-  const legend = html("div", "legend", foot);
+  const foot = element("div", "foot", root);
+  const tip = element("div", "tip", foot);
+  const legend = element("div", "legend", foot);
   const present = new Set(blocks.flatMap((block) => [block.kind, ...block.parts.map((part) => part.kind)]));
   for (const [kind, label] of KINDS) {
     if (!present.has(kind)) continue;
-    const entry = html("div", "", legend);
-    html("i", kind, entry);
+    const entry = element("div", "", legend);
+    element("i", kind, entry);
     entry.appendChild(document.createTextNode(label));
   }
   const chosenPart = current >= 0 ? blocks[current].parts.find((part) => part.name === chosen) : null;
@@ -133,16 +125,16 @@ function draw(component) {
     svg("text", { class: "name" + (holds ? " chosen" : ""), x: at, y: bottom + 15, "text-anchor": "middle" }, drawing, text);
 
   if (current >= 0 && blocks[current].parts.length > 1) {
-    const parts = html("div", "parts", root);
+    const parts = element("div", "parts", root);
     for (const part of blocks[current].parts) {
-      const button = html("button", part.name === chosen ? "chosen" : "", parts);
+      const button = element("button", part.name === chosen ? "chosen" : "", parts);
       button.type = "button";
       button.title = `${part.name}  ${part.what}  ${shape(part.shape)}`;
       button.setAttribute("aria-pressed", part.name === chosen);
       button.setAttribute("data-site", part.name);
-      html("i", part.kind, button);
-      html("span", "", button, part.label);
-      html("em", "", button, shape(part.shape));
+      element("i", part.kind, button);
+      element("span", "", button, part.label);
+      element("em", "", button, shape(part.shape));
       button.onclick = () => choose(part.name);
     }
   }

@@ -3,14 +3,6 @@
 
 const GAP = 3, EDGE = 3, TALLEST = 606, SCROLLBAR = 12;  // pixels
 
-function text(name, className, parent, content) {
-  const element = document.createElement(name);
-  element.className = className;
-  if (content !== undefined) element.textContent = content;
-  parent.appendChild(element);
-  return element;
-}
-
 // The sprite is decoded once per sprite, not once per rerun.
 function load(root, source) {
   if (root.__sprite?.source !== source) {
@@ -47,11 +39,11 @@ export default function (component) {
   if (!data) return;
   let view = root.querySelector(".view");
   if (!view) {
-    view = text("div", "view", root);
-    text("canvas", "", view);
-    text("div", "frame hover", view);
-    text("div", "frame chosen", view);
-    text("div", "tip", root);
+    view = element("div", "view", root);
+    element("canvas", "", view);
+    element("div", "frame hover", view);
+    element("div", "frame chosen", view);
+    element("div", "tip", root);
   }
   const canvas = view.querySelector("canvas"), tip = root.querySelector(".tip");
   const hoverFrame = view.querySelector(".hover"), chosenFrame = view.querySelector(".chosen");
@@ -72,8 +64,8 @@ export default function (component) {
   const tell = (index) => {
     tip.replaceChildren();
     if (index < 0) return;
-    text("b", "", tip, data.titles[index]);
-    if (data.details) text("span", "", tip, data.details[index]);
+    element("b", "", tip, data.titles[index]);
+    if (data.details) element("span", "", tip, data.details[index]);
   };
   const draw = () => {
     grid = layout(root, data);

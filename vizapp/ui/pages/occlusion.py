@@ -108,16 +108,12 @@ def _offer(waiting: list[tuple[Asked, Begun]]) -> None:
             "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=_want,
             args=([one.name for one, _ in waiting],),
         )  # fmt: skip
-        st.caption(f"{done} of {count} positions so far; all of them take about {_duration(seconds)}.")
+        st.caption(f"{done} of {count} positions so far; all of them take about {notices.duration(max(seconds, 1))}.")
 
 
 def _want(names: list[str]) -> None:
     for name in names:
         state.want(name)
-
-
-def _duration(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 def _under_way(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
@@ -154,7 +150,7 @@ def _finished(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
             return
         results.append(result)
         shown.append(panels.of_result(one, result, second_sweep.class_of(one, asked[0])))
-    cell = position.chosen(shown[0].positions.shape)
+    cell = units.cell(shown[0].positions.shape, state.POSITION, "The square has positions")
     with st.container():  # as the part that watches stands in one: the browser then keeps the maps that are there
         _choices(shown[0], results[0])
         _draw(shown, cell)
