@@ -27,7 +27,7 @@ from vizapp.methods.base import Job, Question
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
 from vizapp.methods.nine import top_projections
 from vizapp.methods.projection import ProjectionParams
-from vizapp.ui import collection, passes, ranking, topmost
+from vizapp.ui import collection, notices, passes, ranking, topmost
 from vizapp.ui.unit_sheet import facts_table, zipped
 from vizapp.zoo.network import Network
 
@@ -483,5 +483,5 @@ def test_progress_is_told_in_words() -> None:
     assert passes.words(None) == "Beginning"
     told = passes.words(Progress(1200, 5000, 212.4, 17.9, 2))
     assert told == "1,200 of 5,000 pictures · 212 per second · 18 s left · 2 could not be read"
-    assert [passes.duration(seconds) for seconds in (8, 200, 8000)] == ["8 s", "3 min", "2 h 13 min"]
+    assert [notices.duration(seconds) for seconds in (8, 200, 8000)] == ["8 s", "3 min", "2 h 13 min"]
     assert facts_table({"A": "1"}) == '<table class="vz-facts"><tr><td>A</td><td>1</td></tr></table>'

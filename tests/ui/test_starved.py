@@ -82,6 +82,7 @@ def test_a_short_question_comes_between_the_slices_of_a_long_one(name: str, lene
         return LONG[name](lenet, tell, tmp_path)
 
     def short(tick: Tick) -> tuple[int, Any]:
+        assert not first.future.done()
         return len(shares), vizapp.ask("predict", lenet, picture=open_sample("digit 7"), tick=tick)
 
     with office.waiting(("long",), long, "cpu", "ann") as first:
@@ -93,7 +94,6 @@ def test_a_short_question_comes_between_the_slices_of_a_long_one(name: str, lene
             ticks, answer = second.future.result(timeout=60)
         assert ticks <= 2  # the long one went on for a step or two, and no further
         assert answer.arrays["logits"].shape == (10,)
-        assert not first.future.done()
         first.future.result(timeout=120)
     assert first.queued > 0
     assert len(shares) >= 5

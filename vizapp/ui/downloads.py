@@ -71,11 +71,16 @@ class Given:
 
 
 def buttons(key: str, files: Sequence[File]) -> None:
-    """A row of buttons. `key` begins the widget keys. Not in a fragment: a click there does not run the page."""
+    """A row of buttons. `key` begins the widget keys. Not in a fragment: a click there does not run the page.
+
+    The keys end with a mark of what is shown: a click that was on its way while the page changed gives away what the
+    person saw or, where that has gone, nothing; never what has taken its place.
+    """
+    mark = state.mark()
     with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
         for file in files:
             st.button(
-                file.title, key=f"{key}.{file.title}", on_click=_ask, args=(file,), type="tertiary",
+                file.title, key=f"{key}.{file.title}.{mark}", on_click=_ask, args=(file,), type="tertiary",
                 icon=":material/download:",
             )  # fmt: skip
 

@@ -6,6 +6,7 @@ names the choices that differ from their defaults; opening it shows the same vie
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -141,6 +142,19 @@ _WANTED = "occlusion.wanted"  # names of long sweeps that the person has started
 GIVEN = "given"  # files that were clicked, until the browser has them
 _NOTES = "notes"  # sentences to show once
 _CANCELLED = "cancelled"  # names of questions that are not to be started again by themselves
+_TELLING = (
+    ORIGIN,
+    SECOND_ORIGIN,
+    UPLOADED,
+    UPLOAD,
+    READ,
+    CHECKPOINT,
+    OTHER_CHECKPOINT,
+    MATCHED,
+    TIMED,
+    PAINTED,
+    CHECKED,
+)
 _ADDRESS = "address"  # what the address said when it was last read or written
 
 
@@ -183,6 +197,13 @@ def clicked(key: str, event: str) -> Any:
 def person() -> str:
     """A name for this session, drawn at random: whose turn it is in the queue."""
     return str(st.session_state.setdefault(_PERSON, secrets.token_hex(4)))
+
+
+def mark() -> str:
+    """A short text that tells what is shown from what is shown after any other choice."""
+    chosen = sorted(str(name) for name in st.session_state if str(name).startswith("choice."))
+    told = [(name, st.session_state.get(name)) for name in (*chosen, *_TELLING)]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 
 def note(sentence: str) -> None:
