@@ -6,7 +6,10 @@ import hashlib
 import os
 import resource
 import struct
+import time
 import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from PIL import Image, ImageFile, features
 
 from tests.media.files import bmp_header, noise, orientation, png, png16, saved
 from vizapp.errors import VizError
+from vizapp.media import decoding
 from vizapp.media.picture import Picture, open_picture
 
 PHOTO = noise(30, 40)
@@ -389,6 +393,26 @@ def test_a_bomb_is_refused_by_its_header_and_costs_no_memory(data: bytes) -> Non
     assert "30,000 × 30,000" in text
     assert "900 megapixels" in text
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB; the pixels would be 2.7 million
+
+
+def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, busy, most = decoding._upright_rgb, Counter[str](), Counter[str]()
+
+    def watched(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+        kind = "large" if image.height * image.width > 1200 else "small"
+        busy[kind] += 1
+        most[kind] = max(most[kind], busy[kind])
+        time.sleep(0.05)
+        busy[kind] -= 1
+        return decoded(image)
+
+    monkeypatch.setattr(decoding, "_upright_rgb", watched)
+    monkeypatch.setattr(decoding, "LARGE", 1200)
+    files = [saved(noise(30, 40), "PNG"), saved(noise(30, 41), "PNG")] * 4
+    with ThreadPoolExecutor(8) as people:
+        assert [picture.width for picture in people.map(open_picture, files)] == [40, 41] * 4
+    assert most["large"] == 1
+    assert most["small"] > 1
 
 
 def test_the_limit_is_the_owners_and_not_pillows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+import threading
 import zlib
 from typing import BinaryIO
 
@@ -16,6 +17,8 @@ from vizapp.media.formats import format_of, is_cut, looks_like, open_header, rea
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
+LARGE = 16_000_000  # pixels; more are decoded one picture at a time, as each pixel takes 10 to 36 bytes meanwhile
+_turn = threading.Lock()
 
 # What Pillow's plugins raise on damaged files; any of these can come from any of them.
 _PILLOW_ERRORS = (
@@ -64,8 +67,10 @@ def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
     except _PILLOW_ERRORS as error:
         raise VizError(_complaint(error, file, key, subject)) from error
     check_size(image.height, image.width, subject)
+    alone = _turn if image.height * image.width > LARGE else contextlib.nullcontext()
     try:
-        return _upright_rgb(image)
+        with alone:
+            return _upright_rgb(image)
     except _PILLOW_ERRORS as error:
         raise VizError(_complaint(error, file, key, subject)) from error
 
