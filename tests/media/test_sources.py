@@ -283,3 +283,27 @@ def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     stream.close()  # type: ignore[attr-defined]
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
+
+
+def test_a_picture_is_found_by_its_name_however_many_come_before_it(tmp_path: Path) -> None:
+    for name in ("b.png", "dog/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(PNG)
+    for source in (open_folder(tmp_path), open_folder("digits"), open_folder(listed(tmp_path, ["b.png", "dog/1.png"]))):
+        assert [source.number(path) for path in paths(source)] == list(range(len(source)))
+    (tmp_path / "a.png").write_bytes(PNG)
+    assert open_folder(tmp_path).number("b.png") == 1
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(VizError, match=r"There is no picture 'b\.png' in .* any more"):
+        open_folder(tmp_path).number("b.png")
+
+
+def test_a_name_that_is_listed_twice_is_the_first(tmp_path: Path) -> None:
+    assert open_folder(listed(tmp_path, ["a.png", "b.png", "b.png"])).number("b.png") == 1
+
+
+def listed(folder: Path, names: list[str]) -> Path:
+    """A CSV file of these pictures."""
+    place = folder / "list.csv"
+    place.write_text("".join(f"{name}\n" for name in ["path", *names]))
+    return place

@@ -8,6 +8,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -330,6 +331,29 @@ def test_a_kept_picture_that_is_gone_is_let_go_of_with_a_sentence(open_app: Open
     app.run()
     assert went_well(app)
     assert "'gone.png' is no longer in memory" in sentences(app)
+    assert len(groups(app)) == 1
+
+
+def test_a_kept_picture_of_a_folder_stays_the_same_when_others_come_or_go(open_app: Open, tmp_path: Path) -> None:
+    for digit in (3, 5):
+        Image.fromarray(open_sample(f"digit {digit}").pixels).save(tmp_path / f"{digit}.png")
+    app = open_app("occlusion", picture="digit 8", **QUICK)
+    app.session_state[state.SECOND_ORIGIN] = ("folder", str(tmp_path), "5.png")
+    (tmp_path / "3.png").unlink()
+    app.run()
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 8.png", "5.png"]
+    kept = values(app, "d", 1)
+    for digit in (1, 2):
+        Image.fromarray(open_sample(f"digit {digit}").pixels).save(tmp_path / f"{digit}.png")
+    pictures._folder.clear()  # as after a minute
+    app.run()
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 8.png", "5.png"]
+    np.testing.assert_array_equal(values(app, "d", 1), kept)
+    (tmp_path / "5.png").unlink()
+    pictures._folder.clear()
+    app.run()
+    assert went_well(app)
+    assert "There is no picture '5.png'" in sentences(app)
     assert len(groups(app)) == 1
 
 

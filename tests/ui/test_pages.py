@@ -156,10 +156,58 @@ def test_a_folder_gives_its_pictures_by_name(open_app: Open, tmp_path) -> None:
     app = open_app()
     app.segmented_control(key="sidebar.source").set_value("folder").run()
     app.text_input(key="sidebar.folder").set_value(str(tmp_path)).run()
-    app.selectbox(key="sidebar.folder_picture").set_value(1).run()
+    app.selectbox(key="sidebar.folder_picture").set_value("a/two.png").run()
     assert went_well(app)
     assert not app.warning
-    assert app.session_state["picture.origin"] == ("folder", str(tmp_path), 1)
+    assert app.session_state["picture.origin"] == ("folder", str(tmp_path), "a/two.png")
+
+
+def test_a_picture_of_a_folder_stays_the_same_when_others_come(open_app: Open, tmp_path) -> None:
+    for number, name in enumerate(("two.png", "three.png")):
+        (tmp_path / name).write_bytes(picture(number))
+    app = open_app()
+    app.segmented_control(key="sidebar.source").set_value("folder").run()
+    app.text_input(key="sidebar.folder").set_value(str(tmp_path)).run()
+    app.selectbox(key="sidebar.folder_picture").set_value("two.png").run()
+    (tmp_path / "one.png").write_bytes(picture(2))
+    listed_anew()
+    app.run()
+    assert not app.warning
+    assert app.selectbox(key="sidebar.folder_picture").options == ["one.png", "three.png", "two.png"]
+    assert app.session_state["picture.origin"] == ("folder", str(tmp_path), "two.png")
+
+
+def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_app: Open, tmp_path) -> None:
+    for number, name in enumerate(("one.png", "two.png")):
+        (tmp_path / name).write_bytes(picture(number))
+    app = open_app()
+    app.segmented_control(key="sidebar.source").set_value("folder").run()
+    app.text_input(key="sidebar.folder").set_value(str(tmp_path)).run()
+    app.selectbox(key="sidebar.folder_picture").set_value("two.png").run()
+    (tmp_path / "two.png").unlink()
+    listed_anew()
+    app.run()
+    assert went_well(app)
+    assert f"There is no picture 'two.png' in {tmp_path} any more. Another picture is shown." in sentences(app)
+    assert app.session_state["picture.origin"] == ("folder", str(tmp_path), "one.png")
+    assert len(offered(app)) == 2
+    assert not app.run().warning, "it is told once"
+    (tmp_path / "one.png").unlink()
+    app.segmented_control(key="sidebar.source").set_value("sample").run()
+    assert app.session_state["picture.origin"][0] == "folder"
+    listed_anew()
+    app.run()
+    assert went_well(app)
+    assert f"There is no picture in {tmp_path}" in sentences(app)
+    assert "picture.origin" not in app.session_state, "a sample"
+    assert len(offered(app)) == 2
+
+
+def listed_anew() -> None:
+    """As after a minute."""
+    from vizapp.ui import pictures
+
+    pictures._folder.clear()
 
 
 def test_a_folder_that_is_not_there_is_told(open_app: Open, tmp_path) -> None:

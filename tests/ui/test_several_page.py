@@ -152,7 +152,7 @@ def test_no_more_than_some_photos_are_taken_and_a_bad_folder_is_told(
 
 def test_a_picture_of_a_class_folder_shows_its_true_class_first(open_app: Open, digits: Path) -> None:
     app = open_app("occlusion", **SQUARE)
-    app.session_state[state.ORIGIN] = ("folder", str(digits), 3)
+    app.session_state[state.ORIGIN] = ("folder", str(digits), open_folder(digits).path(3))
     app.run()
     assert went_well(app)
     network, picture = vizapp.load("vizapp/lenet5-digits"), open_folder(digits).open(3)
@@ -209,7 +209,7 @@ def test_a_gallery_that_is_there_shows_them_at_once(open_app: Open) -> None:
 
 def test_the_folder_of_the_picture_is_looked_through_first(open_app: Open, digits: Path) -> None:
     app = open_app("occlusion", **SQUARE)
-    app.session_state[state.ORIGIN] = ("folder", str(digits), 0)
+    app.session_state[state.ORIGIN] = ("folder", str(digits), open_folder(digits).path(0))
     app.run()
     assert app.button(key="occlusion.others").label.replace("\\", "") == f"Look through the {digits.name}"
     app.button(key="occlusion.others").click().run()

@@ -6,9 +6,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from vizapp.errors import VizError
 from vizapp.media.picture import Picture, showable
 
 LONGEST_PATH = 4096  # characters of a picture's path: what file systems allow
@@ -54,6 +56,20 @@ class Source(ABC):
     @abstractmethod
     def path(self, index: int) -> str:
         """What picture number `index` is called: its path below `root`, with `/`; for showing and writing."""
+
+    def number(self, path: str) -> int:
+        """The number of the picture that `path` calls so; of the first, where there are several.
+
+        Raises:
+            VizError: there is none, as when the collection was listed before the picture went.
+        """
+        if path not in self._numbers:
+            raise VizError(f"There is no picture {path!r} in {showable(str(self.root))} any more.")
+        return self._numbers[path]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {self.path(index): index for index in reversed(range(len(self)))}
 
     def stamp(self, index: int) -> str:
         """What changes when the picture is replaced, without reading it; empty where that cannot happen."""

@@ -114,11 +114,26 @@ def first_sample() -> str:
 
 
 def origin() -> tuple[Any, ...]:
-    """Where the current picture came from: ("sample", name), ("given", digest, name) or ("folder", path, index)."""
+    """Where the current picture came from: ("sample", name), ("given", digest, name) or ("folder", path, name).
+
+    A folder's picture goes by its path in the folder, because its number changes when others come or go.
+    """
     chosen = st.session_state.get(state.ORIGIN)
     if chosen is not None:
         return tuple(chosen)
     return ("sample", state.get(state.SAMPLE) or first_sample())
+
+
+def settle() -> None:
+    """Take another picture where the current one has gone from its folder; a sentence tells so."""
+    kind, *rest = origin()
+    if kind != "folder":
+        return
+    try:
+        folder(rest[0]).number(rest[1])
+    except VizError as error:
+        del st.session_state[state.ORIGIN]
+        state.note(f"{error} Another picture is shown.")
 
 
 def current() -> Picture:
@@ -140,9 +155,10 @@ def opened(origin: tuple[Any, ...]) -> Picture:
     if kind == "sample":
         return sample(rest[0])
     if kind == "folder":
-        path, index = rest
+        path, name = rest
         source = folder(path)
-        key = ("folder", str(source.root), source.path(index), source.stamp(index))
+        index = source.number(name)
+        key = ("folder", str(source.root), name, source.stamp(index))
         found = decoded().get(key)
         if found is None:
             found = source.open(index)

@@ -99,7 +99,8 @@ def _of_folder(path: str) -> list[tuple[tuple[Any, ...], str]]:
         st.rerun()  # the address is written first
     found = pictures.folder(given)
     _thinned(len(found))
-    return [(("folder", given, number), found.path(number)) for number in spread(len(found), MOST)]
+    names = [found.path(number) for number in spread(len(found), MOST)]
+    return [(("folder", given, name), name) for name in names]
 
 
 def _thinned(count: int) -> None:

@@ -61,6 +61,7 @@ def _checkpoint(page: str, key: str) -> None:
 
 
 def _picture() -> None:
+    pictures.settle()
     words = {"sample": "Sample", "upload": "Upload", "camera": "Camera"}
     if server.names_folders():
         words["folder"] = "Folder"
@@ -126,12 +127,10 @@ def _folder() -> None:
     if not path:
         return
     found = pictures.folder(path)
-    index = st.selectbox(
-        f"{len(found)} pictures", range(len(found)), key="sidebar.folder_picture",
-        format_func=lambda i: found.path(i),
-    )  # fmt: skip
-    if index is not None:
-        st.session_state[state.ORIGIN] = ("folder", path, index)
+    names = [found.path(index) for index in range(len(found))]
+    name = st.selectbox(f"{len(found)} pictures", names, key="sidebar.folder_picture")
+    if name is not None:
+        st.session_state[state.ORIGIN] = ("folder", path, name)
 
 
 def _device() -> None:

@@ -120,7 +120,7 @@ _LETS_GO = {
 }  # fmt: skip
 
 # Plain keys without a place in addresses.
-ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, index)
+ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
 CHECKPOINT = "weights.file"  # (path, name shown)
 OTHER_CHECKPOINT = "other.file"  # (path, name shown)
 MATCHED = "compare.matched"  # the layers and folder whose units were asked to be matched last
