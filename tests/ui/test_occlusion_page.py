@@ -357,6 +357,30 @@ def test_a_kept_picture_of_a_folder_stays_the_same_when_others_come_or_go(open_a
     assert len(groups(app)) == 1
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_sweep_that_leaves_the_store_meanwhile_is_shown_beside_the_second_one(
+    open_app: Open, held: threading.Event, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setattr(answers, "QUIET", 60.0)
+    held.set()
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    alone, wait = values(app, "d"), sweeps.wait
+
+    def emptied(*args: Any) -> tuple[bool, float]:
+        answers.answers().drop_where(lambda key: True)  # as where memory is short for somebody else
+        return wait(*args)
+
+    if not ends:
+        held.clear()
+        monkeypatch.setattr(answers, "QUIET", 0.3)
+    monkeypatch.setattr(sweeps, "wait", emptied)
+    app.selectbox(key="occlusion.picture2").set_value("digit 8").run()
+    assert went_well(app)
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 3.png", "digit 8.png"]
+    assert bool(offered(app)) == ends
+    np.testing.assert_array_equal(values(app, "d"), alone)
+
+
 def given(content: bytes, name: str) -> tuple[str, str, str]:
     """Where an uploaded picture comes from, which is in memory now."""
     picture, digest = open_picture(content, name=name), hashlib.sha256(content).hexdigest()

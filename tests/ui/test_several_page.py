@@ -20,7 +20,7 @@ from vizapp.media.samples import open_sample
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, place_for, plan_of
-from vizapp.ui import pictures, several, several_photos, state
+from vizapp.ui import answers, pictures, several, several_photos, several_sweeps, state
 
 SQUARE = {"window": "7", "stride": "7"}  # 16 positions
 
@@ -103,6 +103,22 @@ def test_one_of_them_is_opened_alone_without_a_new_sweep(open_app: Open, monkeyp
     assert went_well(app)
     assert [chosen(app, "picture"), "way" in app.query_params] == ["digit 4", False]
     np.testing.assert_array_equal(values(groups(app, "occlusion.panels")[0], "d"), before)
+
+
+def test_sweeps_that_leave_the_store_while_the_page_is_drawn_are_shown_all_the_same(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = pressed(open_app("occlusion", way="several", **SQUARE), "occlusion.several.run")
+    before, name_of = groups(app), several_sweeps.name_of
+
+    def emptied(photos: Any) -> str:
+        answers.answers().drop_where(lambda key: key[0] == "occlusion.sweep")  # as where memory is short for others
+        return name_of(photos)
+
+    monkeypatch.setattr(several_sweeps, "name_of", emptied)
+    app.run()
+    assert went_well(app)
+    assert groups(app) == before
 
 
 def test_photos_of_class_folders_show_their_true_class(open_app: Open, digits: Path) -> None:

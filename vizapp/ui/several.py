@@ -29,35 +29,41 @@ def draw(network: Network) -> None:
     photos = several_photos.opened(network, several_photos.choose())
     if not photos:
         return
-    missing = [photo for photo in photos if sweeps.finished(photo.asked) is None]
+    there = _there(photos)  # once: the store may let go of some
+    missing = [photo for photo, result in there if result is None]
     name = several_sweeps.name_of(photos)
     if missing and several_sweeps.are_asked(name):
-        several_sweeps.watch(missing, name, lambda: _draw(photos))
+        several_sweeps.watch(missing, name, lambda: _draw(_there(photos)))
         return
     for sentence in state.take_notes():
         notices.sorry(sentence)
     if missing:
         several_sweeps.offer(photos, missing, name)
-        _draw(photos)
+        _draw(there)
         return
-    results = [result for photo in photos if (result := sweeps.finished(photo.asked)) is not None]
+    results = [result for _, result in there if result is not None]
     facts = _together(photos, results)
-    _draw(photos)
+    _draw(there)
     st.caption(f"**Computing:** {notices.escaped(facts['evaluation'])}")
     notices.head("What it does not show")
     notices.hint(facts["caution"])
     _downloads(network, photos, results)
 
 
-def _draw(photos: Sequence[Photo]) -> None:
+def _there(photos: Sequence[Photo]) -> list[tuple[Photo, Result | None]]:
+    """The photos and their finished sweeps."""
+    return [(photo, sweeps.finished(photo.asked)) for photo in photos]
+
+
+def _draw(there: Sequence[tuple[Photo, Result | None]]) -> None:
     """The small maps of the sweeps that are there."""
-    there = [(photo, result) for photo in photos if (result := sweeps.finished(photo.asked)) is not None]
-    if there:
+    found = [(photo, result) for photo, result in there if result is not None]
+    if found:
         view = state.get(state.SHOWN)
-        groups = [_group(photo, result, view) for photo, result in there]
+        groups = [_group(photo, result, view) for photo, result in found]
         data = {"groups": groups, "small": True}
         component("panels")(
-            key=_KEY, data=data, on_cell_change=lambda: None, on_open_change=partial(_open, [p for p, _ in there])
+            key=_KEY, data=data, on_cell_change=lambda: None, on_open_change=partial(_open, [p for p, _ in found])
         )
 
 

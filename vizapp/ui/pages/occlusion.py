@@ -77,26 +77,30 @@ def _controls(network: Network, way: str) -> None:
 
 
 def _sweep(asked: list[Asked]) -> None:
+    there: dict[Asked, Result] = {}  # held: the store may let go of one while the page waits for the other
     left: list[tuple[Asked, Begun]] = []
     for one in asked:
-        if sweeps.finished(one) is None:
-            plan = sweeps.plan(one)
-            if plan is None:
-                return
-            left.append((one, plan))
+        result = sweeps.finished(one)
+        if result is not None:
+            there[one] = result
+            continue
+        plan = sweeps.plan(one)
+        if plan is None:
+            return
+        left.append((one, plan))
     waiting = [(one, plan) for one, plan in left if not sweeps.may_run(one, plan)]
     if waiting:
         with st.container():
             _offer(waiting)
-            _under_way(asked, dict(left))
+            _under_way(asked, there, dict(left))
         return
     going = [(one, plan) for one, plan in left if not state.is_cancelled(one.name)]
     if going and not sweeps.wait(going, answers.QUIET)[0]:
-        sweeps.watch(going, lambda: _under_way(asked, dict(left)))
+        sweeps.watch(going, lambda: _under_way(asked, there, dict(left)))
         return
     for sentence in state.take_notes():  # of a sweep that could not be finished
         notices.sorry(sentence)
-    _finished(asked, dict(left))
+    _finished(asked, there, dict(left))
 
 
 def _offer(waiting: list[tuple[Asked, Begun]]) -> None:
@@ -116,10 +120,10 @@ def _want(names: list[str]) -> None:
         state.want(name)
 
 
-def _under_way(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
+def _under_way(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked, Begun]) -> None:
     shown = []
     for one in asked:
-        result, class_ = sweeps.finished(one), second_sweep.class_of(one, asked[0])
+        result, class_ = there.get(one) or sweeps.finished(one), second_sweep.class_of(one, asked[0])
         shown.append(
             panels.of_work(one, plans[one].work, class_) if result is None else panels.of_result(one, result, class_)
         )
@@ -139,10 +143,10 @@ def _take_cell() -> None:
         state.put(state.POSITION, (int(cell[0]), int(cell[1])))
 
 
-def _finished(asked: list[Asked], plans: dict[Asked, Begun]) -> None:
+def _finished(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked, Begun]) -> None:
     shown, results = [], []
     for one in asked:
-        result = sweeps.finished(one)
+        result = there.get(one) or sweeps.finished(one)
         if result is None:
             result = sweeps.kept(one, plans[one])
             _left(one, result)
