@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import vizapp
 from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 
 
@@ -201,6 +203,38 @@ def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_
     assert f"There is no picture in {tmp_path}" in sentences(app)
     assert "picture.origin" not in app.session_state, "a sample"
     assert len(offered(app)) == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "address"),
+    [
+        ("feature_maps", {}), ("projection", {}), ("filters", {}), ("gallery", {}), ("occlusion", {}),
+        ("occlusion", {"way": "several"}), ("compare", {"other": "vizapp/zfnet-mini"}),
+        ("compare", {"other": "vizapp/lenet5-digits", "other_weights": "published"}),
+    ],
+)  # fmt: skip
+def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
+    open_app: Open, page: str, address: dict[str, str]
+) -> None:
+    network = vizapp.load("vizapp/lenet5-digits")
+    key = ("sites", network.digest, str(network.device))
+    app = open_app("about")
+    app.session_state["cancelled"] = {hashlib.sha256(repr(key).encode()).hexdigest()[:16]}
+    for name, value in address.items():
+        app.query_params[name] = value
+    app.run()
+    app.switch_page(f"vizapp/ui/pages/{page}.py").run()
+    assert went_well(app)
+    assert not app.warning
+    told = " ".join(caption.value for caption in app.caption)
+    assert told.count("Cancelled.") == 1
+    assert "no second convolution" not in told
+    assert not offered(app)
+    assert not [element for element in app.get("bidi_component") if "sidebar" not in element.proto.id]
+    again = [button for button in app.button if button.label == "Run again"]
+    again[0].click().run()
+    assert went_well(app)
+    assert "Cancelled." not in " ".join(caption.value for caption in app.caption)
 
 
 def listed_anew() -> None:

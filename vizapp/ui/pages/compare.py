@@ -64,6 +64,8 @@ def page() -> None:
     if asked is None or second is None:
         return
     pair, picture = (asked[0], second), asked[1]
+    if not all(networks.sites(network) for network in pair):  # cancelled, which a sentence tells
+        return
     if pair[0].digest == pair[1].digest:
         notices.hint("These are the same network with the same weights: choose another, or other weights.")
     taken = _Taken()

@@ -29,6 +29,7 @@ from vizapp.ui.panels import Shown
 from vizapp.ui.sweeps import Asked, Begun
 
 if TYPE_CHECKING:
+    from vizapp.engine.sites import Site
     from vizapp.methods.base import Result
     from vizapp.zoo.network import Network
 
@@ -45,7 +46,10 @@ def page() -> None:
         return
     network, picture = asked
     way = state.get(state.WAY)
-    _controls(network, way)
+    sites = networks.sites(network) if way != "hand" else ()
+    if way != "hand" and not sites:  # cancelled, which a sentence tells
+        return
+    _controls(network, sites, way)
     if way == "several":
         several.draw(network)
         return
@@ -57,7 +61,7 @@ def page() -> None:
     _sweep([first] if second is None else [first, second])
 
 
-def _controls(network: Network, way: str) -> None:
+def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
     by_hand, kept = way == "hand", None
     if not by_hand:
         square.checked_site(network)
@@ -69,7 +73,7 @@ def _controls(network: Network, way: str) -> None:
             square.sliders(network)
         square.filling()
         if not by_hand:
-            square.options(network, networks.sites(network))
+            square.options(network, sites)
         if way == "sweep":
             second_sweep.comparison(kept)
     if not by_hand:
