@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,15 @@ def _number(name: str, default: float) -> float:
         value = float(text) if text else default
     except ValueError:
         value = -1
-    if value <= 0:
+    if not (value > 0 and math.isfinite(value)):
         raise VizError(f"{name} is {text!r}; it must be a number above zero.")
+    return value
+
+
+def _whole(name: str, default: int) -> int:
+    value = int(_number(name, default))
+    if value < 1:
+        raise VizError(f"{name} is {os.environ[name]!r}; it must be at least 1.")
     return value
 
 
@@ -49,7 +57,7 @@ def settings() -> Settings:
     (memory for answers kept by the app, 768), `VIZAPP_MEMORY_GB` (what the process may take; questions are cut to fit).
 
     Raises:
-        VizError: a number is none, or is not above zero; or the mode is none.
+        VizError: a number is none, is not above zero or, of whole megabytes and megapixels, below 1; or the mode is none.
     """
     mode, root = os.environ.get("VIZAPP_MODE", ""), os.environ.get("VIZAPP_ROOT")
     if mode not in ("", "local", "server"):
@@ -62,12 +70,12 @@ def settings() -> Settings:
         device=os.environ.get("VIZAPP_DEVICE") or "auto",
         cache=Path(cache).expanduser(),
         weights=Path(weights).expanduser() if weights else None,
-        upload_mb=int(_number("VIZAPP_UPLOAD_MB", 25)),
-        picture_megapixels=int(_number("VIZAPP_PICTURE_MEGAPIXELS", 100)),
+        upload_mb=_whole("VIZAPP_UPLOAD_MB", 25),
+        picture_megapixels=_whole("VIZAPP_PICTURE_MEGAPIXELS", 100),
         network_gb=_number("VIZAPP_NETWORK_GB", 4),
-        answer_mb=int(_number("VIZAPP_ANSWER_MB", 768)),
+        answer_mb=_whole("VIZAPP_ANSWER_MB", 768),
         memory_gb=_number("VIZAPP_MEMORY_GB", 1) if os.environ.get("VIZAPP_MEMORY_GB") else None,
-        session_mb=int(_number("VIZAPP_SESSION_MB", 200)),
+        session_mb=_whole("VIZAPP_SESSION_MB", 200),
         mode=mode,
         root=Path(root).expanduser() if root else None,
         log=os.environ.get("VIZAPP_LOG", ""),
