@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 import vizapp
 from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
+from vizapp.ui import notices
 
 
 def picture(seed: int = 0) -> bytes:
@@ -294,6 +296,26 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
     assert went_well(app)
     assert not app.warning
     assert len(offered(app)) == 2
+
+
+@pytest.mark.parametrize(("closed", "verb"), [(True, "read"), (False, "written")])
+def test_a_file_that_nobody_may_open_is_told_for_what(
+    open_app: Open, tmp_path, monkeypatch: pytest.MonkeyPatch, closed: bool, verb: str
+) -> None:
+    place, answered = tmp_path / "list", notices.os.access
+    place.write_bytes(b"")
+
+    def access(path: object, mode: int) -> bool:  # root may read everything
+        return not closed if str(path) == str(place) else answered(path, mode)  # type: ignore[arg-type]
+
+    def denied(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    monkeypatch.setattr(notices.os, "access", access)
+    monkeypatch.setattr("vizapp.methods.ask", denied)
+    app = open_app()
+    assert went_well(app)
+    assert f"list' cannot be {verb} on this machine: Permission denied." in sentences(app)
 
 
 def test_the_unexpected_becomes_a_sentence_with_a_number_for_the_log(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +106,35 @@ def test_a_download_shows_progress_is_kept_and_is_done_once(
     assert (network.weights, network.categories[0]) == ("default", "airplane")
     assert vizapp.load(NAME, device="cpu").digest == network.digest
     assert web.asked == [f"/{file}"]
+
+
+def test_what_one_person_downloads_others_may_read(publish: Callable[[str], str], hub: Path) -> None:
+    """As far as the machine's owner lets files be read by default."""
+    file, before = publish("net.th"), os.umask(0o022)
+    try:
+        vizapp.load(NAME, device="cpu")
+    finally:
+        os.umask(before)
+    assert oct((hub / file).stat().st_mode & 0o777) == "0o644"
+
+
+def test_a_file_of_the_cache_that_may_not_be_read_is_told(
+    publish: Callable[[str], str], checkpoint: bytes, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = publish(f"net-{hashlib.sha256(checkpoint).hexdigest()[:8]}.th")
+    hub.mkdir(parents=True)
+    (hub / file).write_bytes(checkpoint)
+    recipe, opened = registry.find_recipe(NAME), Path.open
+
+    def closed(self: Path, *args: Any, **kwargs: Any) -> Any:  # root may read everything
+        if self == hub / file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", closed)
+    for ask in (partial(vizapp.load, NAME, device="cpu"), partial(weights.may_fetch_again, recipe, hub / file)):
+        with pytest.raises(vizapp.VizError, match=r"net-\w+\.th' cannot be read: permission denied\. .*VIZAPP_WEIGHTS"):
+            ask()
 
 
 def test_a_download_that_is_cut_off_leaves_nothing(web: Web, publish: Callable[[str], str], hub: Path) -> None:

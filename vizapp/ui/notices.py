@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from html import escape
@@ -54,15 +55,23 @@ def duration(seconds: float) -> str:
 
 
 def _known(error: Exception) -> VizError | None:
-    """What is wrong with the machine, as a sentence: no memory, no room on the disk, no right to write; else None."""
+    """What is wrong with the machine, as a sentence: no memory, no room on the disk, no right to a file; else None."""
     if isinstance(error, OSError) and error.errno in _DISK:
-        where = f"{str(error.filename)!r} cannot be written" if error.filename else "A file cannot be written"
-        return VizError(f"{where} on this machine: {error.strerror}. All else goes on; tell whoever runs the app.")
+        what = repr(str(error.filename)) if error.filename else "A file"
+        verb = "read" if _is_closed(error.filename) else "written"
+        return VizError(
+            f"{what} cannot be {verb} on this machine: {error.strerror}. All else goes on; tell whoever runs the app."
+        )
     if isinstance(error, (MemoryError, RuntimeError)):
         from vizapp.engine.chunks import is_out_of_memory, too_large
 
         return too_large(error) if is_out_of_memory(error) else None
     return None
+
+
+def _is_closed(name: str | bytes | int | None) -> bool:
+    """Whether a file is there and may not be read; the error of who tried does not tell reading from writing."""
+    return name is not None and os.path.exists(name) and not os.access(name, os.R_OK)
 
 
 def calmly(run: Callable[[], None]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import os
 import re
-import tempfile
+import secrets
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -37,7 +37,7 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
     Face, on the web. `tick` is told the share that is done.
 
     Raises:
-        VizError: there are no published weights, or they are not here and cannot be downloaded.
+        VizError: there are no published weights, they may not be read, or they are not here and cannot be downloaded.
     """
     published = recipe.published
     if published is None:
@@ -51,17 +51,34 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
         )
     found = next((path for path in _places(recipe.name, published) if path.is_file()), None)
     if found is not None:
-        return found
+        with _readable(found):
+            return found
     return _fetched(recipe, published, tick)
 
 
 def may_fetch_again(recipe: Recipe, path: Path) -> bool:
-    """Whether this file is the copy in torch's cache, and not what its name promises (it is read as a whole for that)."""
+    """Whether this file is the copy in torch's cache, and not what its name promises (it is read as a whole for that).
+
+    Raises:
+        VizError: it cannot be read.
+    """
     published, promised = recipe.published, _DIGEST.search(path.name)
     if published is None or not published.url or promised is None or path != _hub_folder() / published.file:
         return False
-    with path.open("rb") as file:
+    with _readable(path) as file:
         return not hashlib.file_digest(file, "sha256").hexdigest().startswith(promised[1])
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BufferedReader]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise VizError(
+            f"The weights file {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}. Have whoever owns "
+            "it let you read it, or put a copy into the folder named by VIZAPP_WEIGHTS."
+        ) from None
 
 
 def fetch_again(recipe: Recipe, tick: Tick | None = None) -> Path:
@@ -132,9 +149,8 @@ def download(url: str, target: Path, tick: Tick | None = None) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent)
-        handle, name = tempfile.mkstemp(prefix=target.name + ".", suffix=".part", dir=target.parent)
-        part = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+        with part.open("xb") as file:  # not by `tempfile`, whose files nobody else may read: the cache may be shared
             digest = _fetch(url, file, tick)
         promised = _DIGEST.search(target.name)
         if promised and not digest.startswith(promised[1]):
@@ -150,7 +166,8 @@ def download(url: str, target: Path, tick: Tick | None = None) -> None:
         raise _DownloadError(f"cannot write to {target.parent} ({error.strerror or error})") from None
     finally:
         if part is not None:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a write-protected disk refuses even to remove what is not there
+                part.unlink(missing_ok=True)
 
 
 def _remove_leftovers(folder: Path) -> None:
