@@ -177,12 +177,9 @@ def test_what_there_is_not_is_told(text: str, sentence: str) -> None:
 def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision.datasets import CIFAR10
 
-    from vizapp.media import datasets
-
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError("no network\nsecond line")
 
-    datasets._dataset.cache_clear()
     monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
     monkeypatch.setattr(CIFAR10, "download", refuse)
     with pytest.raises(VizError, match=r"CIFAR10 is not in .* could not be downloaded \(no network\)") as caught:
@@ -193,7 +190,6 @@ def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(tmp_path, monkeypa
 def test_a_data_set_on_the_disk_is_read_with_its_classes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vizapp.media import datasets
 
-    datasets._dataset.cache_clear()
     monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
     folder = tmp_path / "datasets" / "MNIST" / "raw"
     folder.mkdir(parents=True)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vizapp.errors import VizError, nearest
+from vizapp.media.folder import natural_key
 from vizapp.media.picture import Picture, open_picture
 from vizapp.media.source import Source, Ticket
 from vizapp.settings import settings
@@ -46,7 +47,7 @@ class Item:
         from PIL import Image
 
         try:
-            image = _dataset(self.name, self.part, False)[self.index][0]
+            image = _dataset(self.name, self.part, _root())[self.index][0]
         except _MISSING as error:
             raise VizError(f"Item {self.index} of {self.name} cannot be read: {_reason(error)}.") from None
         if not isinstance(image, Image.Image):
@@ -84,17 +85,18 @@ def open_dataset(text: str) -> Dataset:
     if part not in {"train", "test"}:
         raise VizError(f"{name} was asked for its part {part!r}; it must be train or test.")
     try:
-        found = _dataset(name, part, True)
+        found = _fetched(name, part)
     except _MISSING as error:
         raise VizError(
             f"The data set {name} is not in {_root()} and could not be downloaded ({_reason(error)}); put it there, or "
             "give a folder of pictures."
         ) from None
     targets = _targets(found)
-    names = [str(label) for label in getattr(found, "classes", None) or getattr(found, "categories", None) or ()]
+    given = getattr(found, "classes", None) or getattr(found, "categories", None) or ()
+    names = [str(label[0] if isinstance(label, tuple) else label) for label in given]  # Imagenette's have synonyms
     known = [names[target] if 0 <= target < len(names) else str(target) for target in targets]
     labels = tuple(known) if known else (None,) * len(found)
-    classes = tuple(names) if names else tuple(dict.fromkeys(sorted(known)))
+    classes = tuple(names) if names else tuple(sorted(set(known), key=natural_key))
     return Dataset(Path("torchvision") / name, labels, classes, part)
 
 
@@ -110,7 +112,7 @@ def is_here(text: str) -> bool:
     if name is None or part not in {"train", "test"}:
         return True  # there is nothing to download either: opening it tells what is wrong
     try:
-        _dataset(name, part, False)
+        _dataset(name, part, _root())
     except _MISSING:
         return False
     return True
@@ -118,10 +120,15 @@ def is_here(text: str) -> bool:
 
 def _targets(found: Any) -> list[int]:
     """The class of each picture, where the data set knows them without decoding."""
-    for name in ("targets", "labels", "_labels", "y"):
-        values = getattr(found, name, None)
+    kept = [getattr(found, name, None) for name in ("targets", "labels", "_labels", "y")]
+    samples = getattr(found, "_samples", None)  # a path and a class each
+    if samples is not None:
+        kept.append([target for _, target in samples])
+    for values in kept:
         if values is not None and len(values) == len(found):
-            return [int(value) for value in values]
+            table = np.asarray(values)
+            # QMNIST's are [N 8]: what is known of the writer stands behind the class.
+            return [int(value) for value in (table[:, 0] if table.ndim == 2 else table)]
     return []
 
 
@@ -130,8 +137,24 @@ def _root() -> Path:
 
 
 @lru_cache(maxsize=2)
-def _dataset(name: str, part: str, download: bool) -> Any:
-    """The data set as torchvision has it. Their constructors call the same thing `train` and `split`."""
+def _dataset(name: str, part: str, root: Path) -> Any:
+    """The data set in the folder `root`, as torchvision has it; what it raises says that it is not there."""
+    return _made(name, part, root, download=False)
+
+
+def _fetched(name: str, part: str) -> Any:
+    """The data set, downloaded if it is not there. One copy is kept, however it came."""
+    root = _root()
+    try:
+        return _dataset(name, part, root)
+    except _MISSING:
+        root.mkdir(parents=True, exist_ok=True)
+        _made(name, part, root, download=True)
+    return _dataset(name, part, root)
+
+
+def _made(name: str, part: str, root: Path, download: bool) -> Any:
+    """The data set from its constructor, which calls the same thing `train` or `split`."""
     from torchvision import datasets
 
     make = getattr(datasets, name)
@@ -141,14 +164,7 @@ def _dataset(name: str, part: str, download: bool) -> Any:
         options["train"] = part == "train"
     elif "split" in takes:
         options["split"] = _split(name, part)
-    root = _root()
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        return make(str(root), download=False, **options)
-    except _MISSING:
-        if not download:
-            raise
-    return make(str(root), download=True, **options)
+    return make(str(root), download=download, **options)
 
 
 def _split(name: str, part: str) -> str:
