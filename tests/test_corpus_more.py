@@ -79,7 +79,7 @@ def test_a_damaged_gallery_is_read_or_refused_with_a_sentence(
     def look() -> None:
         found = open_gallery(folder)
         for site in found.sites:
-            found.rows(site), found.unit(site, 0), found.histogram(site, 0), found.class_mix(site)
+            found.rows(site), found.unit(site, 0), found.histogram(site, 0), found.classes(site, 0)
         assert found.pictures
         assert found.unreadable == []
 

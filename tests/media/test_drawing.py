@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.media.files import noise
-from vizapp.media.drawing import COLOURS, GREY, categorical, draw_box, heat, overlay, place, sheet, signed, to_png
+from vizapp.media.drawing import COLOURS, GREY, categorical, cut, draw_box, heat, overlay, place, sheet, signed, to_png
 
 
 def lightness(colours: np.ndarray) -> np.ndarray:
@@ -132,6 +132,32 @@ def test_a_box_is_clipped_to_the_picture() -> None:
     assert np.array_equal(draw_box(pixels, (3, -4, 9, 2)), draw_box(pixels, (3, 0, 5, 2)))
     assert draw_box(pixels, (9, 9, 12, 12)).sum() == 0
     assert (draw_box(pixels, (1, 1, 4, 4), (1, 1, 1), thickness=5)[1:4, 1:4] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (2, 3, 5, 6), (-3, 2, 4, 9), (8, 7, 15, 12), (0, 0, 11, 9), (-4, -4, 2, 2),
+        (20, 20, 24, 24), (-9, 0, -5, 4), (3, -9, 7, -5), (0, 10, 4, 14),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("outside", [GREY, 0])
+def test_a_part_is_cut_out_and_what_lies_beyond_the_border_is_filled(box: tuple[int, ...], outside: int) -> None:
+    pixels = noise(12, 10)
+    padded = np.pad(pixels, ((30, 30), (30, 30), (0, 0)), constant_values=outside)
+    top, left, bottom, right = (place + 30 for place in box)
+    expected = padded[top:bottom, left:right]
+    for values in (pixels, pixels.astype(np.float32)):
+        found = cut(values, box, outside)
+        assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(cut(pixels[..., 0], box, outside), expected[..., 0])
+
+
+@pytest.mark.parametrize("box", [(0, 0, 12, 10), (-4, -4, 20, 20), (3, 3, 15, 5), (3, -8, 5, 2)])
+def test_of_a_box_as_large_as_the_picture_the_whole_is_cut(box: tuple[int, ...]) -> None:
+    pixels = noise(12, 10)
+    np.testing.assert_array_equal(cut(pixels, box), pixels)
 
 
 def test_other_arrays_are_refused() -> None:

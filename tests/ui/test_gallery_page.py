@@ -436,17 +436,13 @@ def test_a_picture_that_several_units_share_passes_once(
     assert sum(passed) == len(rows)
 
 
-def test_numbers_are_cut_as_patches_are() -> None:
-    from vizapp.media.drawing import cut
+def test_a_gallery_that_somebody_else_has_built_is_told(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vizapp.gallery.building import Progress
 
-    values = np.random.default_rng(0).integers(1, 255, (12, 10, 3)).astype(np.uint8)
-    for box in ((-3, 2, 4, 9), (8, 7, 15, 12), (0, 0, 12, 10), (-4, -4, 20, 20), (2, 3, 5, 6)):
-        patch = cut(values, box).astype(np.float32)
-        found = topmost.cut_numbers(values.astype(np.float32), box)
-        assert found.shape == patch.shape
-        outside = found == 0
-        assert (found[~outside] == patch[~outside]).all()
-        assert (patch[outside] == 128).all()
+    monkeypatch.setattr(passes, "under_way", lambda asked: Progress(300, 1797, 0))
+    app = open_app("gallery")
+    assert app.button(key="gallery.build").label == "Watch"
+    assert "Somebody is having this gallery built: 300 of 1,797 pictures." in words(app)
 
 
 def test_projections_share_a_scale_and_cards_show_means() -> None:

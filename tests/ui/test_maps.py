@@ -57,16 +57,6 @@ def test_the_browser_gets_the_values_themselves() -> None:
     assert data["field"] == [-3, 0, 4, 9]
 
 
-def test_a_patch_is_grey_outside_the_picture() -> None:
-    seen = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
-    patch = maps.patch(seen, (-2, 4, 3, 9))
-    assert patch.shape == (5, 5, 3)
-    assert (patch[:2] == maps.OUTSIDE).all()
-    assert (patch[:, 2:] == maps.OUTSIDE).all()
-    assert (patch[2:, :2] == seen[:3, 4:]).all()
-    assert (maps.patch(seen, (20, 20, 24, 24)) == maps.OUTSIDE).all()
-
-
 def test_downloads_hold_the_arrays_exactly() -> None:
     arrays = {"logits": np.array([1.5, -2.0], np.float32), "label": np.eye(3, dtype=np.int64)}
     with np.load(io.BytesIO(downloads.npz(arrays))) as back:

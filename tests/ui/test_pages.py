@@ -298,6 +298,22 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
     assert len(offered(app)) == 2
 
 
+@pytest.mark.parametrize(
+    ("layer", "cell", "told"),
+    [
+        ("layer1.0.relu", "8,8", "5 × 5 pixels."),
+        ("layer1.0.relu", "0,8", "5 × 5 pixels, reaching over the border (grey)."),
+        ("layer3.2.relu", "3,3", " pixels; the whole picture is shown."),
+    ],
+)
+def test_the_field_of_a_cell_is_shown_as_it_is_told(open_app: Open, layer: str, cell: str, told: str) -> None:
+    app = open_app("feature_maps", network="vizapp/resnet20-cifar", weights="random", layer=layer, cell=cell)
+    assert went_well(app)
+    (sentence,) = [caption.value for caption in app.caption if "Receptive field" in caption.value]
+    assert sentence.endswith(told)
+    assert shown(app, "maps.patch")["size"] == ([32, 32] if "whole" in told else [5, 5])
+
+
 @pytest.mark.parametrize(("closed", "verb"), [(True, "read"), (False, "written")])
 def test_a_file_that_nobody_may_open_is_told_for_what(
     open_app: Open, tmp_path, monkeypatch: pytest.MonkeyPatch, closed: bool, verb: str

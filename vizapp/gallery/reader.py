@@ -112,20 +112,6 @@ class Gallery:
         labels = self.rows(site, channel)["label"].dropna()
         return dict(sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0])))
 
-    def class_mix(self, site: str) -> pd.DataFrame:
-        """For each unit of a layer, a row per channel: `top_class`, its `share` of the top pictures, and `entropy`.
-
-        `entropy` in bits, of the classes among the top pictures; 0 where all are of one class.
-        """
-        rows = self.rows(site)
-        table = rows[rows["label"].notna()].groupby(["channel", "label"]).size().rename("n").reset_index()
-        share = table["n"] / table.groupby("channel")["n"].transform("sum")
-        table = table.assign(share=share, entropy=-share * np.log2(share))
-        best = table.sort_values(["channel", "n", "label"], ascending=[True, False, True]).drop_duplicates("channel")
-        answer = best.set_index("channel")[["label", "share"]].rename(columns={"label": "top_class"})
-        answer["entropy"] = table.groupby("channel")["entropy"].sum().abs()
-        return answer.reindex(range(len(self.units_of(site)))).reset_index()
-
 
 @dataclass(frozen=True, eq=False)
 class Shown:

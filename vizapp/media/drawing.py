@@ -144,15 +144,18 @@ def draw_box(
     return drawn
 
 
-def cut(pixels: np.ndarray, box: Sequence[int]) -> np.ndarray:
-    """The box's part of uint8 `[H W 3]`, mid-grey where it lies outside; the whole picture if the box is larger than it."""
+def cut(values: np.ndarray, box: Sequence[int], outside: float = GREY) -> np.ndarray:
+    """The box's part of a picture, or of numbers like one: `[H W 3]` of any type, `outside` beyond the border.
+
+    The whole where the box is as high or as wide as that, or more.
+    """
     top, left, bottom, right = box
-    height, width = pixels.shape[:2]
-    if bottom - top >= height or right - left >= width:
-        return pixels
-    patch = np.full((bottom - top, right - left, 3), GREY, np.uint8)
-    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
-    patch[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+    if bottom - top >= values.shape[0] or right - left >= values.shape[1]:
+        return values
+    patch = np.full((bottom - top, right - left, *values.shape[2:]), outside, values.dtype)
+    inside = values[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    row, column = max(-top, 0), max(-left, 0)
+    patch[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
     return patch
 
 

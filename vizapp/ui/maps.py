@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import heat, overlay, sheet, to_png
+from vizapp.media.drawing import GREY, heat, overlay, sheet, to_png
 from vizapp.media.transforms import resize
 from vizapp.ui.pictures import uri
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in input pixels
 LARGEST_TILE = 112  # pixels; larger maps are made smaller for the sheet
-OUTSIDE = 128  # grey, where a receptive field reaches over the border
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:
@@ -63,7 +62,7 @@ def sheet_data(values: np.ndarray, order: np.ndarray, scale: str, numbers: dict[
 def sprite_data(drawn: list[np.ndarray], columns: int) -> dict[str, Any]:
     """The sheet component's one picture of all tiles, uint8 `[h w 3]`; smaller ones stand in the middle of their place."""
     tile = [max(tile.shape[axis] for tile in drawn) for axis in (0, 1)]
-    return {"sprite": uri(to_png(sheet(drawn, columns, gap=0, background=OUTSIDE))), "tile": tile, "columns": columns}
+    return {"sprite": uri(to_png(sheet(drawn, columns, gap=0, background=GREY))), "tile": tile, "columns": columns}
 
 
 def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None, field: Box | None) -> dict[str, Any]:
@@ -99,13 +98,3 @@ def over_photo(seen: np.ndarray, values: np.ndarray) -> np.ndarray:
     low, high = limits(values)
     coloured = resize(heat(values, low, high), seen.shape[0], seen.shape[1], "nearest")
     return overlay(seen, coloured, 0.65)
-
-
-def patch(seen: np.ndarray, box: Box) -> np.ndarray:
-    """The pixels in the box; grey where it reaches over the border."""
-    top, left, bottom, right = box
-    found = np.full((max(bottom - top, 1), max(right - left, 1), 3), OUTSIDE, np.uint8)
-    inside = seen[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    row, column = max(-top, 0), max(-left, 0)
-    found[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
-    return found

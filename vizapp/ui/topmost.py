@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vizapp.media.drawing import sheet, signed, to_png
+from vizapp.media.drawing import cut, sheet, signed, to_png
 from vizapp.media.transforms import resize
 from vizapp.ui import answers
 from vizapp.ui.passes import Wanted
@@ -117,7 +117,7 @@ def send_down(asked: Wanted, found: Gallery, site: str, channels: Sequence[int])
                 opened=lambda picture: _seen(asked, picture),
             )  # fmt: skip
             boxes = result.arrays["field"].tolist()
-            values = [cut_numbers(*pair) for pair in zip(result.arrays["projection"], boxes, strict=True)]
+            values = [cut(*pair, outside=0) for pair in zip(result.arrays["projection"], boxes, strict=True)]
             for channel, part in zip(some, parts, strict=True):
                 keep(channel, Down(tuple(values[: len(part)]), result.facts))
                 values = values[len(part) :]
@@ -178,18 +178,6 @@ def _seen(asked: Wanted, picture: int) -> np.ndarray:
     return answers.remembered(
         key, lambda: crop(asked.network, asked.collection.source, picture), size=lambda pixels: int(pixels.nbytes)
     )
-
-
-def cut_numbers(values: np.ndarray, box: Sequence[int]) -> np.ndarray:
-    """The box's part of float `[H W 3]`, zero outside; the whole where the box is larger than it, as patches are cut."""
-    top, left, bottom, right = box
-    height, width = values.shape[:2]
-    if bottom - top >= height or right - left >= width:
-        return values
-    patch = np.zeros((bottom - top, right - left, 3), np.float32)
-    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
-    patch[y0 - top : y1 - top, x0 - left : x1 - left] = values[y0:y1, x0:x1]
-    return patch
 
 
 def drawn(asked: Wanted, found: Gallery, site: str, channel: int, what: Looked | Down) -> dict[str, Any] | None:

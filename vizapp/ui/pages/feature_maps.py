@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.sites import Unit
+from vizapp.media.drawing import cut
 from vizapp.ui import answers, downloads, frame, maps, notices, state, units
 from vizapp.ui.components import component
 
@@ -122,7 +123,7 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
     units.cell_map("maps", seen, values, channel, cell, box)
     shown = {"Channel": maps.over_photo(seen, values)}
     if cell is not None and box is not None:
-        shown["Patch"] = maps.patch(seen, box)
+        shown["Patch"] = cut(seen, box)
         _patch(shown["Patch"], cell, box, seen.shape[:2])
     return shown
 
@@ -135,9 +136,10 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple
         component("map")(key="maps.patch", data=maps.photo_data(pixels, "The patch that the cell sees"))
     with words:
         over = top < 0 or left < 0 or bottom > size[0] or right > size[1]
+        whole = bottom - top >= size[0] or right - left >= size[1]  # as `cut` shows it
         st.caption(
             f"**Receptive field** of cell {cell[0]},{cell[1]}: {right - left} × {bottom - top} pixels"
-            + (", reaching over the border (grey)." if over else ".")
+            + ("; the whole picture is shown." if whole else ", reaching over the border (grey)." if over else ".")
         )
 
 

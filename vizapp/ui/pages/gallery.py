@@ -86,7 +86,9 @@ def _line(asked: Wanted) -> None:
             help="List the pictures anew",
         )  # fmt: skip
     if progress is not None:
-        notices.hint(f"Somebody has it built now: {passes.words(progress)}. Watch it to keep it going.")
+        notices.hint(
+            f"Somebody is having this gallery built: {passes.words(progress)}. It goes on only while somebody watches."
+        )
     elif not whole and not begun:
         _nothing(asked)
 
