@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vizapp
 from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
-from vizapp.ui import notices
+from vizapp.ui import answers, notices
+from vizapp.ui.work import Work
+from vizapp.zoo.room import Room
 
 
 def picture(seed: int = 0) -> bytes:
@@ -296,6 +300,26 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
     assert went_well(app)
     assert not app.warning
     assert len(offered(app)) == 2
+
+
+def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, told, doing, cpu = Room(lambda device: 2**40), list[str](), answers.doing, torch.device("cpu")
+    monkeypatch.setattr("vizapp.zoo.room.room", lambda: room)
+    monkeypatch.setattr("vizapp.zoo.registry.room", lambda: room)
+    with ExitStack() as other:
+        other.enter_context(room.reserved({cpu: 2**40}, "other work"))
+
+        def noted(work: Work | None, title: str) -> str:
+            told.append(doing(work, title))
+            if "memory" in told[-1]:
+                other.close()
+            return told[-1]
+
+        monkeypatch.setattr(answers, "doing", noted)
+        app = open_app()
+    assert went_well(app)
+    assert len(offered(app)) == 2
+    assert "Waiting for memory that other work holds" in told
 
 
 @pytest.mark.parametrize(

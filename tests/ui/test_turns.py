@@ -133,15 +133,17 @@ def test_the_place_in_the_queue_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "paused", "told"),
+    ("place", "paused", "memory", "told"),
     [
-        (0, False, "Computing"),
-        (2, False, "Waiting, 2nd in the queue"),
-        (1, True, "Computing, taking turns with others"),
+        (0, False, False, "Computing"),
+        (2, False, False, "Waiting, 2nd in the queue"),
+        (1, True, False, "Computing, taking turns with others"),
+        (0, False, True, "Waiting for memory that other work holds"),
     ],
 )
-def test_who_waits_is_told_where_they_stand(place: int, paused: bool, told: str) -> None:
-    assert doing(SimpleNamespace(place=place, paused=paused), "Computing") == told  # type: ignore[arg-type]
+def test_who_waits_is_told_where_they_stand(place: int, paused: bool, memory: bool, told: str) -> None:
+    work = SimpleNamespace(place=place, paused=paused, wants_memory=memory)
+    assert doing(work, "Computing") == told  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("room", "held"), [(False, STARTED), (True, STARTED + 3)])

@@ -123,6 +123,28 @@ def test_it_is_told_after_the_others_have_ended() -> None:
     assert told[0].free >= 40
 
 
+def test_it_is_known_who_waits() -> None:
+    machine, leave, begun, second = Machine(), threading.Event(), threading.Event(), threading.Event()
+    first = machine.open("first", 60, leave, begun)
+    assert begun.wait(10)
+    waiting = machine.open("second", 60, leave, second)
+    eventually(lambda: machine.room.is_waited_for(waiting.ident or 0))
+    assert not machine.room.is_waited_for(first.ident or 0)
+    leave.set()
+    assert second.wait(10)
+    assert not machine.room.is_waited_for(waiting.ident or 0)
+    for thread in (first, waiting):
+        thread.join()
+    third, fourth = (machine.room.reserved({CPU: 60}, name, _left) for name in ("third", "fourth"))
+    with third, pytest.raises(RuntimeError), fourth:
+        pass
+    assert not machine.room.is_waited_for(threading.get_ident()), "who has left waits no more"
+
+
+def _left(share: float) -> None:
+    raise RuntimeError
+
+
 def test_who_waits_can_leave_and_errors_give_the_room_back() -> None:
     class Leave(BaseException):
         pass

@@ -211,13 +211,15 @@ def _wait(work: Work, place: Any, title: str, name: str) -> Any:
 
 
 def doing(work: Work | None, title: str) -> str:
-    """What the work does now, or where it stands in the queue."""
+    """What the work does now, or what it waits for."""
     if work is None:
         return title
     place = work.place
     if work.paused:
         return f"{title}, taking turns with others"
-    return f"Waiting, {ordinal(place)} in the queue" if place else title
+    if place:
+        return f"Waiting, {ordinal(place)} in the queue"
+    return "Waiting for memory that other work holds" if work.wants_memory else title
 
 
 def ordinal(number: int) -> str:

@@ -38,6 +38,7 @@ class Work:
         self._turns = turns
         self._person = person
         self._ticket: Ticket | None = None
+        self._thread = 0
         self._watchers = 0
         self._left = time.monotonic()
         self._ending = False
@@ -52,6 +53,13 @@ class Work:
     def paused(self) -> bool:
         """Whether it was begun and lets others go first now."""
         return self._ticket is not None and self._ticket.started and self.place > 0
+
+    @property
+    def wants_memory(self) -> bool:
+        """Whether it waits until others have given back memory that it needs."""
+        from vizapp.zoo.room import room
+
+        return not self.future.done() and room().is_waited_for(self._thread)
 
     @property
     def queued(self) -> float:
@@ -86,6 +94,7 @@ class Work:
 
     def compute(self) -> Any:
         """Wait for the device, run, and give the device back."""
+        self._thread = threading.get_ident()
         if self._turns is None:
             return self._run(self.tick)
         self._ticket = self._turns.ticket(self._person)  # here: whoever has a place must have a thread to take it with

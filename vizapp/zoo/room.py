@@ -26,6 +26,7 @@ class Room:
         self._free = free
         self._promised: dict[torch.device, int] = {}
         self._holders = 0
+        self._waiting: set[int] = set()  # threads
         self._changed = threading.Condition()
 
     @contextmanager
@@ -37,9 +38,14 @@ class Room:
         Raises:
             DoesNotFit: nobody else has any, and it does not fit.
         """
-        while not self._take(wanted, what):
-            if tick is not None:
-                tick(0.0)
+        me = threading.get_ident()
+        try:
+            while not self._take(wanted, what):
+                self._waiting.add(me)
+                if tick is not None:
+                    tick(0.0)
+        finally:
+            self._waiting.discard(me)
         try:
             yield
         finally:
@@ -48,6 +54,10 @@ class Room:
                 for device, size in wanted.items():
                     self._promised[device] -= size
                 self._changed.notify_all()
+
+    def is_waited_for(self, thread: int) -> bool:
+        """Whether this thread waits in `reserved` now, to say so to whoever waits for its work."""
+        return thread in self._waiting
 
     def _take(self, wanted: Mapping[torch.device, int], what: str) -> bool:
         with self._changed:
