@@ -44,7 +44,7 @@ def sites(network: nn.Module) -> tuple[Site, ...]:
 def passed(network: nn.Module, sites: tuple[Site, ...], batches: list[tuple[Tensor, Tensor]], top: int) -> State:
     strongest = Strongest(sites, top)
     for batch, numbers in batches:
-        strongest.see(network, batch, numbers)
+        strongest.take([strongest.look(network, batch)], numbers)
     return strongest.state()
 
 
@@ -137,9 +137,22 @@ def test_a_state_can_be_gone_on_with(network, sites) -> None:
     strongest = Strongest(sites, 9)
     strongest.load(passed(network, sites, batches[:3], 9), torch.device("cpu"))
     for batch, numbers in batches[3:]:
-        strongest.see(network, batch, numbers)
+        strongest.take([strongest.look(network, batch)], numbers)
     whole = passed(network, sites, batches, 9)
     assert all(torch.equal(strongest.state()[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_a_batch_that_is_looked_at_in_parts_is_known_when_it_is_taken(size: int) -> None:
+    network, pictures, numbers = nn.Sequential(nn.ReLU()), photos(20), torch.arange(20)  # rounds nothing
+    sites = survey(network, pictures[:1])
+    strongest = Strongest(sites, 2)
+    before = strongest.state()
+    parts = [strongest.look(network, part) for part in pictures.split(size)]
+    assert all(torch.equal(strongest.state()[name], value) for name, value in before.items())
+    strongest.take(parts, numbers)
+    for name, value in passed(network, sites, [(pictures, numbers)], 2).items():
+        assert torch.equal(strongest.state()[name], value), name
 
 
 def test_other_batch_sizes_differ_by_rounding_only(network, sites) -> None:
@@ -196,7 +209,7 @@ def test_a_site_that_is_not_computed_is_told(network, sites) -> None:
 
     for wrong in (replace(sites[0], name="nowhere"), replace(sites[0], shape=(7, 1, 1))):
         with pytest.raises(VizError, match="did not compute"):
-            Strongest([wrong], 9).see(network, photos(2), torch.arange(2))
+            Strongest([wrong], 9).look(network, photos(2))
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20))

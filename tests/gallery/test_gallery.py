@@ -136,6 +136,30 @@ def test_leaving_and_asking_again_gives_the_same_bytes(network, photos, whole, t
         assert note == f"Resumed after {pictures // 8} batches."
 
 
+def test_leaving_inside_a_batch_that_was_cut_counts_none_of_its_pictures_twice(
+    network, photos, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(network), "at_once", lambda *_: 3)  # little memory: a batch of eight runs in three parts
+    source, plan = vizapp.open_folder(photos), Plan(batch=8, workers=0)
+    told: list[Progress] = []
+    build(network, source, network.sites, tmp_path / "whole", plan, told.append)
+    inside = [call for call, progress in enumerate(told) if progress.pictures == 8][1:]  # all but the first: batch 2
+    assert len(inside) > 2 * len(network.sites)  # of three parts
+    for call in (inside[0], inside[len(inside) // 2], inside[-1]):
+        left: list[Progress] = []
+
+        def leave(progress: Progress, call: int = call, left: list[Progress] = left) -> None:
+            left.append(progress)
+            if len(left) > call:
+                raise Leave
+
+        with pytest.raises(Leave):
+            build(network, source, network.sites, tmp_path / str(call), plan, leave)
+        note = build(network, source, network.sites, tmp_path / str(call), plan)
+        assert note == "Resumed after 1 batches."
+        assert files(tmp_path / str(call)) == files(tmp_path / "whole")
+
+
 def test_what_is_known_so_far_can_be_looked_at(network, photos, tmp_path) -> None:
     source, out = vizapp.open_folder(photos), tmp_path / "out"
     assert seen_so_far(network, source, network.sites, out) is None

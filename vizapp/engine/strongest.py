@@ -50,7 +50,7 @@ class Strongest:
     """The running k best pictures and the statistics of all units of `sites`, on the device of what it is shown.
 
         strongest = Strongest(sites, top=9)
-        strongest.see(module, batch, pictures)  # as often as there are batches
+        strongest.take([strongest.look(module, batch)], pictures)  # as often as there are batches
         strongest.state()
 
     Of pictures with equal activations the lower number wins, of equal cells of one picture the first in reading order.
@@ -85,8 +85,8 @@ class Strongest:
         """Go on from a state."""
         self._state = {name: value.to(device, copy=True) for name, value in state.items()}
 
-    def see(self, module: nn.Module, batch: Tensor, pictures: Tensor, tick: Callable[[], None] | None = None) -> None:
-        """Show the network one batch `[N C H W]` of the pictures numbered `[N]`. `tick` is called at every site.
+    def look(self, module: nn.Module, batch: Tensor, tick: Callable[[], None] | None = None) -> Seen:
+        """What the network shows of one batch `[N C H W]`; what is known stays as it was. `tick` is called at every site.
 
         Raises:
             VizError: the pass over this batch does not produce one of the sites as the survey saw it.
@@ -94,23 +94,36 @@ class Strongest:
         if not self._state:
             dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
             self.load(empty(self.units, self.top, dtype), batch.device)
-        seen = _Seen(self, module, len(batch), tick)
+        seen = Seen(self, module, len(batch), tick)
         with torch.no_grad(), seen:
             module(batch.clone())  # a network may write into its input
         missing = [site.name for site in self.sites if site.name not in seen.kept]
         if missing:
             raise VizError(f"The network did not compute {missing[0]!r} on these pictures; pick another layer.")
-        self._merge(seen, pictures.to(batch.device))
+        return seen
+
+    def take(self, parts: Sequence[Seen], pictures: Tensor) -> None:
+        """Know from now on also the pictures numbered `[N]`, which were looked at in consecutive parts since the last `take`.
+
+        All at once, so that a batch that was cut to fit into memory gives the sums of a whole one, and so that whoever
+        leaves between its parts leaves none of it behind.
+        """
+        peaks, sums, zeros, cells = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("peaks", "sums", "zeros", "cells")
+        )  # each [N U]
+        self._enter(peaks, cells, pictures.to(peaks.device))
+        self._count(peaks, sums, zeros, parts[0].every)
 
     def floor(self, place: slice) -> Tensor:
         """The activation `[C]` that a picture has to exceed to be among the k best of some units."""
         return self._state["values"][place, -1]
 
-    def _merge(self, seen: _Seen, pictures: Tensor) -> None:
-        state, peaks = self._state, seen.peaks  # [N U]
-        found = (seen.cells.amax(0) >= 0).nonzero().flatten()  # units with a new picture
+    def _enter(self, peaks: Tensor, cells: Tensor, pictures: Tensor) -> None:
+        """Let pictures `[N]` among the k best of their units, by their maxima and the cells of those, `[N U]`."""
+        state = self._state
+        found = (cells.amax(0) >= 0).nonzero().flatten()  # units with a new picture
         if len(found):
-            cells = seen.cells.T.contiguous().index_select(0, found)
+            cells = cells.T.contiguous().index_select(0, found)
             fresh = peaks.T.contiguous().index_select(0, found).masked_fill_(cells < 0, float("-inf"))
             rows = pictures.expand(len(found), -1).masked_fill(cells < 0, -1)
             joined = {"values": torch.cat([state["values"].index_select(0, found), fresh], 1)}
@@ -119,7 +132,10 @@ class Strongest:
             joined["cells"] = torch.cat([state["cells"].index_select(0, found), cells], 1)
             for name, value in joined.items():
                 state[name].index_copy_(0, found, value.gather(1, order))
-        sums, maxima, odd = seen.sums, peaks, torch.zeros_like(seen.every)  # [N U], [N U], [U]
+
+    def _count(self, maxima: Tensor, sums: Tensor, zeros: Tensor, every: Tensor) -> None:
+        """Add to the statistics, from numbers `[N U]` and how many cells `[U]` each unit has."""
+        state, peaks, odd = self._state, maxima, torch.zeros_like(every)
         both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
         if not both.isfinite().all():
             wrong = ~(sums.isfinite() & maxima.isfinite())
@@ -128,10 +144,9 @@ class Strongest:
         state["sums"] += limbs(both)
         # Comparisons as floats add up several times as fast as booleans.
         count = torch.full_like(sums[0], len(peaks))
-        silent = torch.eq(seen.zeros, seen.every, out=torch.empty_like(seen.zeros)).sum(0)
+        silent = torch.eq(zeros, every, out=torch.empty_like(zeros)).sum(0)
         below = torch.le(peaks, 0, out=torch.empty_like(peaks)).sum(0)
-        zeros = seen.zeros.sum(0, dtype=torch.float64)
-        state["counts"] += torch.stack([count, zeros, silent, below, odd], 1).long()
+        state["counts"] += torch.stack([count, zeros.sum(0, dtype=torch.float64), silent, below, odd], 1).long()
         flat = bins_of(peaks).add_(torch.arange(0, self.units * BINS, BINS, device=peaks.device))
         one = torch.ones((), dtype=torch.int32, device=peaks.device).expand(flat.numel())
         state["histogram"].view(-1).index_add_(0, flat.flatten(), one)
@@ -164,7 +179,7 @@ def merged(states: Sequence[State]) -> State:
     }
 
 
-class _Seen(Tap):
+class Seen(Tap):
     """What one pass shows of each unit and picture: numbers `[N U]`. A layer of several operations: its last one."""
 
     def __init__(self, strongest: Strongest, module: nn.Module, pictures: int, tick: Callable[[], None] | None) -> None:

@@ -16,7 +16,7 @@ from vizapp.engine.chunks import in_chunks
 from vizapp.engine.fields import fields
 from vizapp.engine.sites import Site
 from vizapp.engine.spans import Field
-from vizapp.engine.strongest import Strongest, merged
+from vizapp.engine.strongest import Seen, Strongest, merged
 from vizapp.errors import VizError
 from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, forget_parts, load_checkpoint, save_checkpoint
 from vizapp.gallery.shards import Shards, running
@@ -226,15 +226,16 @@ class _Pass:
         yield from [None] * (rounds - len(numbers))
 
     def _see(self, loaded: Loaded, at: int) -> None:
-        def see(part: Sequence[int]) -> int:
+        def look(part: Sequence[int]) -> Seen:
             batch = self.network.batch(loaded.pixels[part[0] : part[-1] + 1])
-            pictures = torch.tensor(loaded.pictures[part[0] : part[-1] + 1])
-            self.strongest.see(self.network.module, batch, pictures, lambda: self._tell(at, ""))
-            return len(part)
+            return self.strongest.look(self.network.module, batch, lambda: self._tell(at, ""))
 
         if loaded.pictures:
             size = min(self.fitting, len(loaded.pictures))
-            fitting = max(in_chunks(range(len(loaded.pictures)), see, size))
+            parts = list(in_chunks(range(len(loaded.pictures)), look, size))
+            # Only now, when nobody can leave any more: the state that is saved must hold whole batches.
+            self.strongest.take(parts, torch.tensor(loaded.pictures))
+            fitting = max(len(part.peaks) for part in parts)
             self.fitting = fitting if fitting < size else self.fitting
         self.digest = (self.digest + digest_of(loaded.pictures, loaded.digests)) % 2**256
         self.failed += loaded.failed
