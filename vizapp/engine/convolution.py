@@ -22,6 +22,7 @@ from vizapp.engine.alive import Memory
 from vizapp.engine.field_rules import argument, pair
 from vizapp.engine.fields import FieldTrace, tensors_in
 from vizapp.engine.plan import Cells, Change, Meet, Pad, Plan, Pool, Skip, Strided, Unfold, refuse
+from vizapp.engine.rules import WEIGHTED
 from vizapp.engine.spans import Field, Span
 from vizapp.engine.tap import SHAPE_ONLY, first_tensor, operation_name
 from vizapp.errors import VizError
@@ -88,6 +89,8 @@ class _Watch(FieldTrace):
         operation = operation.rstrip("_")
         if operation in _ATTENTION or (operation in _PRODUCTS and len(given) > 1):
             raise refuse(name, "compares all positions with each other (attention)")
+        if operation in WEIGHTED and any(argument(args, kwargs, 1, "weight", None) is tensor for tensor in given):
+            raise refuse(name, "computes its weights from the whole picture, so that each place would need its own")
         before = [self._cells.get(t) or self.of(t) for t in given]
         sizes = [_extent(tensor, found) for tensor, found in zip(given, before, strict=True)]
         in_cells = [t in self._cells for t in given]

@@ -33,7 +33,7 @@ def field_after(
     if operation in _RULES:
         result = _RULES[operation](args, kwargs, given, shape, position)
         if result is not None:
-            return result
+            return result if operation in _JOINING else _with_all_of(result, given[1:])
     elif operation not in _MIXING:
         result = _elementwise(given, shape)
         if result is not None:
@@ -83,6 +83,16 @@ def everything(given: Given) -> Field:
     """The field of a result every cell of which may depend on every cell of every input."""
     return Field(
         _union([field.rows.merged() for _, field in given]), _union([field.columns.merged() for _, field in given])
+    )
+
+
+def _with_all_of(field: Field, others: Given) -> Field:
+    """The field of a result that also depends on all that weights saw which were computed from the picture."""
+    if not others:
+        return field
+    return Field(
+        _union([field.rows, *(other.rows.merged() for _, other in others)]),
+        _union([field.columns, *(other.columns.merged() for _, other in others)]),
     )
 
 
@@ -285,6 +295,13 @@ def _group_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], po
     return _mix_axes(given[0][1], shape, set(range(1, len(shape))))
 
 
+def _batch_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+    """Cell by cell with constants; over all cells where the mean is the batch's own."""
+    if argument(args, kwargs, 5, "training", False):
+        return _mix_axes(given[0][1], shape, {*range(len(shape))} - {1})
+    return _elementwise(given[:1], shape)
+
+
 def _linear(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
     """A linear layer mixes the last axis only: a 1x1 convolution where cells come first, as in Swin."""
     _, field = given[0]
@@ -393,6 +410,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(["softmax", "log_softmax", "cumsum"], _along),
     "layer_norm": _layer_norm,
     **dict.fromkeys(["group_norm", "instance_norm"], _group_norm),
+    "batch_norm": _batch_norm,
     "linear": _linear,
     **dict.fromkeys(["cat", "concat", "concatenate"], _cat),
     "stack": _stack,
@@ -401,6 +419,7 @@ _RULES: dict[str, _Rule] = {
     "unsqueeze": _unsqueeze,
     "pad": _pad,
 }
+_JOINING = frozenset({"cat", "concat", "concatenate", "stack"})  # whose rules follow each of their inputs
 # Operations that keep the shape and yet mix cells, or whose cells move.
 _MIXING = frozenset({
     "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "multi_head_attention_forward", "roll", "flip",

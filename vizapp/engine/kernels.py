@@ -56,6 +56,7 @@ class _Lineage(FieldTrace):
     def __init__(self, module: nn.Module, batch: Tensor, site: str) -> None:
         super().__init__(module, batch)
         self.found: _Origin | None = None
+        self.computed: set[str] = set()  # convolutions whose weights depend on the picture
         self._origins = WeakTensorKeyDictionary()
         self._site = site
         self._enough = Enough()
@@ -87,7 +88,10 @@ class _Lineage(FieldTrace):
         return _Origin(tuple({k.name: k for origin in origins for k in origin.kernels}.values()), False)
 
     def _kernels(self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kernels:
-        weight: Tensor = argument(args, kwargs, 1, "weight", None).detach()
+        weight: Tensor = argument(args, kwargs, 1, "weight", None)
+        if self.of(weight) is not None:
+            self.computed.add(name)
+        weight = weight.detach()
         stride = pair(argument(args, kwargs, 3, "stride", 1))
         field = self.of(argument(args, kwargs, 0, "input", None))
         sees_pixels = field is not None and field.size == (1, 1)
@@ -108,7 +112,8 @@ def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
     is what kernel c found.
 
     Raises:
-        VizError: the pass does not produce the site, or no one convolution computes it.
+        VizError: the pass does not produce the site, no one convolution computes it, or one whose weights the network
+            computes anew for each picture.
     """
     batch = batch.clone()
     with torch.no_grad(), _Lineage(module, batch, site) as lineage:
@@ -123,5 +128,10 @@ def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
         raise VizError(
             f"Layer {site!r} is not computed by one convolution, so its channels have no kernels of their own; ask for a "
             f"convolution before it: {nearest}."
+        )
+    if origin.kernels[0].name in lineage.computed:
+        raise VizError(
+            f"The network computes the kernels of {origin.kernels[0].name!r} anew for each picture, so it has none of its "
+            "own to show; pick another convolution."
         )
     return origin.kernels[0]

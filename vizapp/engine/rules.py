@@ -33,9 +33,10 @@ LINEAR = frozenset({
     "view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "getitem", "squeeze",
     "unsqueeze", "chunk", "split", "unbind", "stack", "cat", "concat", "mean", "sum", "pad", "interpolate", "roll", "flip",
     "expand", "repeat", "getattr", "t", "neg", "add", "sub", "avg_pool2d", "adaptive_avg_pool2d", "pixel_shuffle",
-    "pixel_unshuffle", "unfold", "fold", "conv2d", "conv_transpose2d", "linear", "setitem", "repeat_interleave", "narrow",
+    "pixel_unshuffle", "unfold", "fold", "setitem", "repeat_interleave", "narrow",
 })  # fmt: skip
-BILINEAR = frozenset({"mul", "matmul", "bmm", "mm", "einsum", "truediv"})  # linear when one factor is constant
+WEIGHTED = frozenset({"conv2d", "conv_transpose2d", "linear"})  # linear unless the weight, too, depends on the picture
+BILINEAR = frozenset({"mul", "matmul", "bmm", "mm", "einsum"})  # linear when one factor is constant
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,17 @@ class Rule:
                 return {"taps": _taps(switches, args, kwargs)}, output
             return {"switches": switches}, output
         saved: dict[str, Any] = {}
-        if self._has_derivative(base):
+        activates = base in RECTIFIERS | EXTENDED and _alone(args, kwargs, inputs)
+        if activates and self._has_derivative(base):
             saved["slope"] = _slope(function, args, kwargs)
-        elif self._differentiates(base, len(inputs)):
+        elif not activates and self._differentiates(base, args, kwargs, inputs):
             saved["at"] = [tensor.clone() for tensor in inputs]
         if base == "mul" and len(inputs) == 2:
             saved["gate"] = _gate(inputs, opens)
             if saved["gate"] is not None:
                 saved["held"] = inputs[saved["gate"]].clone()
         output = function(*args, **kwargs)
-        if base in RECTIFIERS | EXTENDED and "slope" not in saved and self.method != "deconvnet":
+        if activates and "slope" not in saved and self.method != "deconvnet":
             saved["on"] = output > 0
         return saved, output
 
@@ -84,12 +86,10 @@ class Rule:
         """Whether the operation is an activation that goes down by its own slope."""
         return base in EXTENDED and (self.method == "gradient" or not self.extended)
 
-    def _differentiates(self, base: str, inputs: int) -> bool:
+    def _differentiates(self, base: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> bool:
         if base == "local_response_norm":
             return self.method == "gradient" or self.response_norm == "derivative"
-        if base in BILINEAR:
-            return inputs > 1
-        return base not in RECTIFIERS | EXTENDED | PASSING | LINEAR | {"batch_norm"}
+        return not _is_linear(base, args, kwargs, inputs)
 
     # ------------------------------------------------------------------------------------------ on the way down
 
@@ -102,22 +102,7 @@ class Rule:
         """
         base = step.operation.rstrip("_")
         signal = signals[0]
-        shape = shapes[step.inputs[0]]
         if len(signals) == 1 and signal is not None:
-            if base in RECTIFIERS:
-                return [self._rectified(signal, step)], "differentiated" if self.method == "gradient" else "paper"
-            if base in EXTENDED:
-                by_slope = "slope" in step.saved
-                down = _scaled(signal, step.saved["slope"]) if by_slope else self._rectified(signal, step)
-                return [down], "differentiated" if by_slope else "extended"
-            if base in PASSING or (base == "local_response_norm" and "at" not in step.saved):
-                return [signal], None
-            if isinstance(signal, Window):
-                found = self._windowed(base, step, signal, shape, shapes)
-                if found is not None:
-                    return found
-            if base in {"add", "sub"} and all(shapes[i] == shapes[step.outputs[0]] for i in step.inputs):
-                return _branches(step, signal), None
             if (
                 base == "mul"
                 and step.saved.get("gate") is not None
@@ -127,8 +112,35 @@ class Rule:
                 held: list[Signal | None] = [_scaled(signal, step.saved["held"])]
                 held.insert(step.saved["gate"], None)
                 return held, "gates"
+            if "at" not in step.saved:
+                found = self._known(base, step, signal, shapes)
+                if found is not None:
+                    return found
         counted: Share | None = "differentiated" if "at" in step.saved else None
         return _derivative(step, signals, shapes), counted
+
+    def _known(
+        self, base: str, step: Step, signal: Signal, shapes: list[tuple[int, ...]]
+    ) -> tuple[list[Signal | None], Share | None] | None:
+        """What activations and linear operations send down, where that is cheaper than to run them again; else None."""
+        shape = shapes[step.inputs[0]]
+        if base in RECTIFIERS:
+            return [self._rectified(signal, step)], "differentiated" if self.method == "gradient" else "paper"
+        if base in EXTENDED:
+            by_slope = "slope" in step.saved
+            down = _scaled(signal, step.saved["slope"]) if by_slope else self._rectified(signal, step)
+            return [down], "differentiated" if by_slope else "extended"
+        if base in PASSING or base == "local_response_norm":
+            passes = isinstance(argument(step.args, step.kwargs, 0, "input", None), Slot)
+            others = len(step.inputs) - passes  # whose type is taken, as in `x.to(y)`, and nothing else
+            return [*[signal] * passes, *[None] * others], None
+        if isinstance(signal, Window):
+            found = self._windowed(base, step, signal, shape, shapes)
+            if found is not None:
+                return found
+        if base in {"add", "sub"} and all(shapes[i] == shapes[step.outputs[0]] for i in step.inputs):
+            return _branches(step, signal), None
+        return None
 
     def _rectified(self, signal: Signal, step: Step) -> Signal:
         if self.method == "gradient":
@@ -139,9 +151,9 @@ class Rule:
     def _windowed(
         self, base: str, step: Step, signal: Window, shape: tuple[int, ...], shapes: list[tuple[int, ...]]
     ) -> tuple[list[Signal | None], Share | None] | None:
-        if base == "conv2d":
+        if base == "conv2d" and step.depends_on_input_alone:
             return [_convolution(step, signal, shape)], None
-        if base == "batch_norm" and not argument(step.args, step.kwargs, 5, "training", False):
+        if base == "batch_norm":
             return [_batch_norm(step, signal)], None
         if base == "max_pool2d":
             return [_max_pool(step, signal, shape, self.pools)], "switches"
@@ -164,6 +176,25 @@ class Rule:
 # ---------------------------------------------------------------------------------------------------- one family each
 
 
+def _alone(args: Any, kwargs: Any, inputs: list[Tensor]) -> bool:
+    """Whether an operation's first argument depends on the picture and nothing else does."""
+    return len(inputs) == 1 and argument(args, kwargs, 0, "input", None) is inputs[0]
+
+
+def _is_linear(base: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> bool:
+    """Whether an operation is linear in `inputs`, the values that depend on the picture, given all others."""
+    if base in WEIGHTED:
+        factors = [argument(args, kwargs, place, name, None) for place, name in enumerate(("input", "weight"))]
+        return not all(any(factor is tensor for tensor in inputs) for factor in factors)
+    if base in BILINEAR:
+        return len(inputs) == 1
+    if base == "truediv":
+        return not any(argument(args, kwargs, 1, "other", None) is tensor for tensor in inputs)
+    if base == "batch_norm":
+        return _alone(args, kwargs, inputs) and not argument(args, kwargs, 5, "training", False)
+    return base in PASSING | LINEAR
+
+
 def _per_channel(factor: Tensor, shape: tuple[int, ...]) -> bool:
     """Whether a constant factor of a value of that shape is one number for each channel, or one for all."""
     return factor.shape[-2:].numel() == 1 and factor.numel() in {1, shape[1]} and factor.ndim in {3, 4}
@@ -176,7 +207,7 @@ def _mapped(signal: Signal, change: Callable[[Tensor], Tensor]) -> Signal:
 def _scaled(signal: Signal, factor: Tensor) -> Signal:
     """The signal times a forward quantity `[1 …]` of the same value (or one that broadcasts to it)."""
     if isinstance(signal, Window):
-        return signal.with_values(signal.values * signal.cut(factor))
+        return signal.with_values(signal.values * signal.cut(factor[(None,) * (4 - factor.ndim)]))
     return signal * factor
 
 

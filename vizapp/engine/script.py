@@ -107,7 +107,7 @@ def folded(steps: list[Step], kept: Collection[int]) -> list[Step]:
     makers = {
         step.outputs[0]: place
         for place, step in enumerate(steps)
-        if step.operation == "conv2d" and len(step.inputs) == 1
+        if step.operation == "conv2d" and step.depends_on_input_alone
     }
     answer: list[Step | None] = list(steps)
     for place, step in enumerate(steps):

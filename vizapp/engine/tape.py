@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vizapp.engine.field_rules import argument
 from vizapp.engine.fields import tensors_in
 from vizapp.engine.tap import SHAPE_ONLY, Enough, Trace, operation_name
 from vizapp.errors import VizError
@@ -44,6 +45,11 @@ class Step:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     saved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def depends_on_input_alone(self) -> bool:
+        """Whether the first argument depends on the picture and no other, such as a weight, does."""
+        return len(self.inputs) == 1 and isinstance(argument(self.args, self.kwargs, 0, "input", None), Slot)
 
 
 class Tape(Trace):
