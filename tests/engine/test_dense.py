@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tests.networks import Branching, seeded
+from vizapp.engine import dense
 from vizapp.engine.alive import Memory
+from vizapp.engine.chunks import DoesNotFit
 from vizapp.engine.convolution import plan
 from vizapp.engine.dense import DenseMap, cells, dense_map, strides
 from vizapp.engine.plan import Plan
@@ -581,6 +583,41 @@ def test_the_memory_bound_holds_on_a_large_photo(megabytes: int) -> None:
     assert found.tiles > 1
     taken = counted.memory.peak - photo.numel() * 4  # the parts that are read are views of it
     assert megabytes * 1e5 < taken < megabytes * 1e6
+
+
+def test_where_less_fits_than_was_thought_tiles_are_halved_down_to_one_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, photo, real = seeded(Branching()), noise(1, 3, 90, 110), dense.dense_scores
+    made = planned(module, 32)
+    whole = map_of(module, made, photo)
+    assert whole.label.shape == (15, 20)
+    halves = [(15, 20), (15, 10), (8, 10), (8, 5), (4, 5), (4, 3), (2, 3), (2, 2), (2, 1), (1, 1)]  # the longer side
+    room = math.inf
+    tried: list[int] = []
+
+    def scores(module: nn.Module, plan: Plan, batch: Tensor, finer: int) -> Tensor:
+        tried.append(batch.shape[2] * batch.shape[3])
+        if tried[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(module, plan, batch, finer)
+
+    monkeypatch.setattr(dense, "dense_scores", scores)
+    counts = []
+    while True:  # each time with room for a little less than the largest tile of the time before
+        tried.clear()
+        try:
+            found = map_of(module, made, photo)
+        except DoesNotFit as error:
+            assert f"a map of {photo.shape[3]} x {photo.shape[2]} pixels" in str(error)  # noqa: PT017 - it ends the loop
+            break
+        counts.append(found.tiles)
+        close(found.scores, whole.scores)
+        close(found.mean, whole.mean)
+        room = max(area for area in tried if area <= room) - 1
+    ladder = [math.ceil(15 / down) * math.ceil(20 / across) for down, across in halves]
+    assert [count for count in ladder if count in counts] == sorted(set(counts))
+    # Where a smaller tile, moved to whole strides, takes as many pixels, it is passed over.
+    assert set(ladder) - set(counts) <= {16}
+    assert counts[-1] == 300, counts
 
 
 def test_the_memory_of_a_pass_is_estimated_from_the_small_one() -> None:

@@ -103,23 +103,30 @@ def dense_map(
     shared = plan.shared(plan.stride[0] // stride) if share else 1
     work = _Work(plan, stride, shared, height, width)
     limit = memory if memory is not None else int(free_memory(device) * SHARE_OF_FREE_MEMORY)
+    tile = work.strides_at(limit)
     while True:
         try:
-            return _in_tiles(module, work, read, limit, device, keep, tick)
+            return _in_tiles(module, work, read, tile, device, keep, tick)
         except DoesNotFit as error:  # tiles of that size; of smaller ones the same map is made
-            if work.strides_at(limit) == (1, 1):
+            if tile == (1, 1):
                 raise error.of(f"a map of {width} x {height} pixels", "a smaller zoom") from None
-        limit = work.bytes(*work.strides_at(limit)) // 2
+        tile = _smaller(tile)  # not half the bytes: tiles overlap, so that those of one stride may take more
+
+
+def _smaller(tile: tuple[int, int]) -> tuple[int, int]:
+    """A tile of half as many strides, along the longer side; (1, 1) stays."""
+    down, across = tile
+    return (down, math.ceil(across / 2)) if across >= down else (math.ceil(down / 2), across)
 
 
 def _in_tiles(
-    module: nn.Module, work: _Work, read: Read, limit: int, device: torch.device, keep: Sequence[int] | None,
+    module: nn.Module, work: _Work, read: Read, tile: tuple[int, int], device: torch.device, keep: Sequence[int] | None,
     tick: Tick | None,
 ) -> DenseMap:  # fmt: skip
-    """The map in tiles that take `limit` bytes each."""
+    """The map in tiles of so many native strides, down and across."""
     plan, stride, shared = work.plan, work.stride, work.shared
     rows, columns = cells(plan, work.height, work.width, stride)
-    parts = list(work.parts(limit))
+    parts = list(work.parts(tile))
     chosen = np.arange(plan.classes) if keep is None else np.asarray(keep, np.int64)
     scores = np.empty((len(chosen), rows, columns), np.float32)
     label = np.empty((rows, columns), np.int64)
@@ -132,9 +139,9 @@ def _in_tiles(
         where = part.rows_of(work.apart), part.columns_of(work.apart)
         scores[:, where[0], where[1]] = block.index_select(0, index).float().cpu().numpy()
         label[where] = block.argmax(0).cpu().numpy()
-        total.__iadd__(block.sum((1, 2), dtype=torch.float64).cpu().numpy())
+        np.add(total, block.sum((1, 2), dtype=torch.float64).cpu().numpy(), out=total)
         np.maximum(peak, block.amax((1, 2)).float().cpu().numpy(), out=peak)
-        return True  # None would tell `in_chunks` of a failure
+        return True
 
     for _ in in_chunks(parts, run, 1, tick):
         pass
@@ -193,9 +200,9 @@ class _Work:
         )
         return found[:, rows, columns]
 
-    def parts(self, memory: int) -> Iterator[_Part]:
-        """All tiles of all runs."""
-        down, across = self._tile(memory)
+    def parts(self, tile: tuple[int, int]) -> Iterator[_Part]:
+        """All tiles of all runs, each of so many native strides."""
+        down, across = tile[0] * self.shared, tile[1] * self.shared  # in cells
         step = [native // self.shared for native in self.plan.stride]
         for place in itertools.product(range(self.apart), repeat=2):
             y, x = place
@@ -226,24 +233,22 @@ class _Work:
         inner = [first[i] - begins[i] // self.plan.stride[i] * self.shared for i in range(2)]
         return _Part(shift, place, first, last, (begins[0], begins[1], ends[0], ends[1]), (inner[0], inner[1]))
 
-    def _tile(self, memory: int) -> tuple[int, int]:
-        """Cells of a tile, down and across: as many as fit, in whole strides."""
-        down, across = self.strides_at(memory)
-        return down * self.shared, across * self.shared
-
     def strides_at(self, memory: int) -> tuple[int, int]:
-        """Native strides of a tile, down and across, that fit into so much memory."""
-        fits = [self._strides_in(self.height, 0), self._strides_in(self.width, 1)]
-        while self.bytes(fits[0], fits[1]) > memory:
-            larger = int(fits[1] >= fits[0])
-            if fits[larger] == 1:
+        """Native strides of a tile, down and across, that fit into so much memory.
+
+        Raises:
+            VizError: not even one does.
+        """
+        tile = self._strides_in(self.height, 0), self._strides_in(self.width, 1)
+        while self.bytes(*tile) > memory:
+            if tile == (1, 1):
                 needed = self.bytes(1, 1) / 1e9
                 raise VizError(
                     f"One cell of this map needs about {needed:.1f} GB, and {memory / 1e9:.1f} GB may be used; free "
                     "some memory, or take a smaller network."
                 )
-            fits[larger] = math.ceil(fits[larger] / 2)
-        return fits[0], fits[1]
+            tile = _smaller(tile)
+        return tile
 
     def _strides_in(self, length: int, i: int) -> int:
         return max(1, (length - self.plan.size[i]) // self.plan.stride[i] + 1)
