@@ -8,17 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vizapp.engine.activations import ACTIVATIONS
 from vizapp.engine.field_rules import argument
 from vizapp.engine.fields import tensors_in
 from vizapp.engine.script import Unrepeatable
 from vizapp.engine.tape import Slot, Step, filled
 from vizapp.engine.windows import Frame, Operate, Plan, Run
 
-POINTWISE = frozenset({
-    "relu", "relu6", "hardtanh", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",
-    "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "logsigmoid", "threshold", "clamp", "clamp_min", "clamp_max",
-    "neg", "abs", "exp", "sqrt", "square", "rsqrt", "float", "double", "type_as",
-})  # fmt: skip
+POINTWISE = ACTIVATIONS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt", "float", "double", "type_as"}
 CASTS = frozenset({"float", "double", "type_as"})  # may give back what they got
 SAME = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "contiguous",

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vizapp.engine.activations import ACTIVATIONS, OTHERS, RECTIFIERS
 from vizapp.engine.field_rules import argument, pair
 from vizapp.engine.signal import Window
 from vizapp.engine.tape import Slot, Step, filled, slots
@@ -23,11 +24,6 @@ from vizapp.engine.tape import Slot, Step, filled, slots
 Signal = Window | Tensor  # of a value [1 C H W]: a Window; of any other shape s: a tensor [K, *s]
 Share = Literal["paper", "extended", "differentiated", "switches", "gates"]
 
-RECTIFIERS = frozenset({"relu"})
-EXTENDED = frozenset({
-    "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",
-    "hardsigmoid", "sigmoid", "tanh", "softplus", "softsign", "logsigmoid", "threshold", "clamp", "clamp_min",
-})  # fmt: skip
 PASSING = frozenset({"dropout", "feature_dropout", "contiguous", "clone", "float", "double", "to", "detach", "type_as"})
 LINEAR = frozenset({
     "view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "getitem", "squeeze",
@@ -68,7 +64,7 @@ class Rule:
                 return {"taps": _taps(switches, args, kwargs)}, output
             return {"switches": switches}, output
         saved: dict[str, Any] = {}
-        activates = base in RECTIFIERS | EXTENDED and _alone(args, kwargs, inputs)
+        activates = base in ACTIVATIONS and _alone(args, kwargs, inputs)
         if activates and self._has_derivative(base):
             saved["slope"] = _slope(function, args, kwargs)
         elif not activates and self._differentiates(base, args, kwargs, inputs):
@@ -84,7 +80,7 @@ class Rule:
 
     def _has_derivative(self, base: str) -> bool:
         """Whether the operation is an activation that goes down by its own slope."""
-        return base in EXTENDED and (self.method == "gradient" or not self.extended)
+        return base in OTHERS and (self.method == "gradient" or not self.extended)
 
     def _differentiates(self, base: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> bool:
         if base == "local_response_norm":
@@ -126,7 +122,7 @@ class Rule:
         shape = shapes[step.inputs[0]]
         if base in RECTIFIERS:
             return [self._rectified(signal, step)], "differentiated" if self.method == "gradient" else "paper"
-        if base in EXTENDED:
+        if base in OTHERS:
             by_slope = "slope" in step.saved
             down = _scaled(signal, step.saved["slope"]) if by_slope else self._rectified(signal, step)
             return [down], "differentiated" if by_slope else "extended"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.activations import ACTIVATIONS
 from vizapp.engine.alive import Memory
 from vizapp.engine.fields import FieldTrace
 from vizapp.engine.spans import Field
@@ -164,11 +165,7 @@ def _token_grid(tokens: int) -> tuple[int, int]:
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(["conv2d", "conv_transpose2d"], "convolution"),
     **dict.fromkeys(["linear", "addmm"], "linear"),
-    **dict.fromkeys(
-        ["relu", "relu6", "hardtanh", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",
-         "hardsigmoid", "sigmoid", "tanh", "softplus", "threshold", "clamp"],
-        "activation",
-    ),
+    **dict.fromkeys(ACTIVATIONS, "activation"),
     **dict.fromkeys(
         ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "lp_pool2d", "interpolate"], "pool"
     ),
