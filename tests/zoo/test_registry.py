@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 import vizapp
-from vizapp.zoo import Card, describe, torchvision_zoo
+from vizapp.zoo import Card, describe, torchvision_zoo, wrapping
 from vizapp.zoo.devices import choose_device
 
 CPU = torch.device("cpu")
@@ -121,6 +123,19 @@ def test_a_gpu_that_is_not_there_is_answered_with_a_sentence(monkeypatch: pytest
     monkeypatch.setenv("VIZAPP_DEVICE", "cuda")
     with pytest.raises(vizapp.VizError, match="no GPU"):
         choose_device("auto")
+
+
+@pytest.mark.parametrize("device", ["mps", "mps:0"])
+def test_a_gpu_without_double_precision_is_refused_with_those_that_work(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(vizapp.VizError, match=r'double precision.*"cpu".*"cuda:0"'):
+        choose_device(device)
+    weights = SimpleNamespace(device=torch.device(device))
+    module = SimpleNamespace(parameters=lambda: [weights], buffers=list)  # as it is where there is such a GPU
+    with pytest.raises(vizapp.VizError, match="double precision"):
+        wrapping._home(module)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "", "meta"])

@@ -14,7 +14,7 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
     """The device to use: the one asked for; else that of `VIZAPP_DEVICE`; else the first GPU; else the CPU.
 
     Raises:
-        VizError: there is no such device on this machine.
+        VizError: there is no such device on this machine, or torch computes no double precision on it.
     """
     name = str(wanted)
     if name == "auto":
@@ -29,8 +29,10 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
         return torch.device("cpu")
     if device.type == "cuda":
         return _gpu(name, device.index or 0)
-    if device.type == "mps" and torch.backends.mps.is_available():
-        return device
+    if device.type == "mps":
+        raise VizError(
+            'Apple\'s GPU ("mps") has no double precision, which vizapp adds up in; say "cpu", or "cuda:0" for an NVIDIA GPU.'
+        )
     raise VizError(f'Device {name!r} cannot be used here; say "auto", "cpu" or "cuda:0".')
 
 

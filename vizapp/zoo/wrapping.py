@@ -87,7 +87,7 @@ def _home(module: nn.Module) -> torch.device:
     home = devices.pop() if devices else torch.device("cpu")
     if home.type == "meta":
         raise VizError("The module has no weights yet (it is on torch's meta device); load them first.")
-    return home
+    return choose_device(home)
 
 
 def _three(input_size: Sequence[int]) -> tuple[int, int, int]:
