@@ -186,6 +186,14 @@ def test_contrast_is_limited_over_what_the_unit_sees() -> None:
     assert (found.pictures[0, :, 15:, 15:] - 0.5).square().mean().sqrt() < 0.03
 
 
+def test_targets_of_no_layer_or_of_several_are_answered_with_a_sentence() -> None:
+    module = seeded(Branching())
+    sites, canvas = survey(module, torch.zeros(1, 3, 32, 32)), Canvas(3, 32, 32)
+    for names, sentence in ((["boddy"], "no layer called 'boddy'"), (["stem", "body"], "one layer at a time")):
+        with pytest.raises(VizError, match=sentence):
+            maximise(module, lambda p: p, [Target(Unit(name, 0)) for name in names], sites, canvas, Ascent(steps=1))
+
+
 def test_the_pass_ends_at_the_layer_and_the_network_is_left_as_it_was() -> None:
     module = seeded(Branching())
     module.body.forward = lambda x: [x + 0, pytest.fail("ran on")]  # type: ignore[method-assign]

@@ -319,6 +319,15 @@ def test_equal_to_a_steered_backward_pass_on_real_trained_networks(name: str, wa
             assert relative(down.values[0], expected) < 1e-5
 
 
+def test_units_of_no_layer_or_of_several_are_answered_with_a_sentence() -> None:
+    module, picture = seeded(Branching()), torch.randn(1, 3, 32, 32)
+    sites = survey(module, picture)
+    with pytest.raises(VizError, match=r"no layer called 'boddy'\. Did you mean body or"):
+        project(module, picture, [Unit("boddy", 0)], sites)
+    with pytest.raises(VizError, match=r"one layer at a time.*'stem' and 'body'"):
+        project(module, picture, [Unit("stem", 0), Unit("stem", 1), Unit("body", 0)], sites)
+
+
 class BreakingLater(nn.Module):
     """Raises two operations after its first layer."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vizapp.engine.canvas import Canvas, seed_of
 from vizapp.engine.chunks import Tick, check_fits, chunk_size, in_chunks
-from vizapp.engine.sites import Site, Unit, channels_first, kind_of
+from vizapp.engine.sites import Site, Unit, channels_first, kind_of, site_of_all
 from vizapp.engine.tap import Tap, operation_name
 from vizapp.errors import VizError
 
@@ -100,12 +100,11 @@ def maximise(
     change how the arithmetic is rounded.
 
     Raises:
-        VizError: the network does not compute the site on pictures of this size, or a cell lies outside of the map.
+        VizError: the targets are of several sites or of none of `sites`, the network does not compute the site on
+            pictures of this size, or a cell lies outside of the map.
     """
     ascent, device = ascent or Ascent(), device or torch.device("cpu")
-    names = [site.name for site in sites]
-    index = names.index(targets[0].unit.site)
-    assert all(target.unit.site == names[index] for target in targets), "one site per call"
+    index = list(sites).index(site_of_all([target.unit for target in targets], sites))
     texture = _texture(sites[: index + 1]) if ascent.restarts > 1 and ascent.diversity else None
     painter = _Painter(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
     sizes = [_cells(site) * dtype.itemsize for site in sites[: index + 1]]

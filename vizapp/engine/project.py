@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vizapp.engine.chunks import chunk_size, in_chunks
 from vizapp.engine.rules import Rule, Share, Signal, lifted, spread
 from vizapp.engine.signal import Window, merged
-from vizapp.engine.sites import Layout, Site, Unit, channels_first
+from vizapp.engine.sites import Layout, Site, Unit, channels_first, site_of_all
 from vizapp.engine.tape import Tape, record
 
 Seed = Literal["value", "one"]
@@ -67,10 +67,14 @@ def project(
 
     `seed` "value" starts with the unit's activation, "one" with 1. `extent` "cell" starts at the unit's cell (the
     strongest where it has none), "map" at all cells of the channel with their activations.
+
+    Raises:
+        VizError: the units are of several sites or of none of `sites`, the pass over a picture does not produce their
+            site, or it overwrites a part of an activation that it uses as a whole later.
+        DoesNotFit: not even one unit's signals fit into memory.
     """
     rule = rule or Rule()
-    site = next(site for site in sites if site.name == units[0].site)
-    assert all(unit.site == site.name for unit in units), "one site per call"
+    site = site_of_all(units, sites)
     answers = []
     for number in range(len(batch)):
         tape = record(module, batch[number : number + 1], {site.name}, rule)
@@ -100,7 +104,8 @@ def _down(
     first = range(chunk_size(3 * widest, activation.device, min(4, len(units))))
     parts += in_chunks(first, run, len(first))
     rest = range(len(first), len(units))
-    size = min(chunk_size(3 * peak, activation.device), max(1, _BEST_CHUNK[activation.device.type] // max(1, peak)))
+    best = _BEST_CHUNK.get(activation.device.type, _BEST_CHUNK["cpu"])
+    size = min(chunk_size(3 * peak, activation.device), max(1, best // max(1, peak)))
     parts += in_chunks(rest, run, size, tick)
     reached = torch.stack(
         [maps[u.channel] if c is None else maps[u.channel][c] for u, c in zip(units, cells, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from vizapp.engine.alive import Memory
 from vizapp.engine.fields import FieldTrace
 from vizapp.engine.spans import Field
 from vizapp.engine.tap import first_tensor, operation_name
+from vizapp.errors import VizError, nearest
 
 Kind = Literal[
     "convolution", "linear", "activation", "pool", "norm", "add", "concat", "multiply", "attention", "softmax", "reshape",
@@ -48,6 +49,11 @@ class Site:
     def is_map(self) -> bool:
         """Whether the site has cells that lie somewhere in the picture."""
         return len(self.shape) == 3
+
+    @property
+    def rank(self) -> int:
+        """How many axes the operation's own result has, that of the pictures included."""
+        return {"chw": 4, "hwc": 4, "tokens": 3, "vector": 2}[self.layout]
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,21 @@ def site_of(name: str, operation: str, shape: tuple[int, ...], field: Field) -> 
     if layout is None:
         return None
     return Site(name, kind_of(operation), channels_first_shape(shape[1:], layout), layout, operation)
+
+
+def site_of_all(units: Sequence[Unit], sites: Sequence[Site]) -> Site:
+    """The one site that all the units are of.
+
+    Raises:
+        VizError: they are of several, or of one that is not among `sites`.
+    """
+    names = list(dict.fromkeys(unit.site for unit in units))
+    if len(names) > 1:
+        raise VizError(f"Units of one layer at a time can be asked for; these are of {names[0]!r} and {names[1]!r}.")
+    for site in sites:
+        if site.name == names[0]:
+            return site
+    raise VizError(f"There is no layer called {names[0]!r}.{nearest(names[0], (site.name for site in sites))}")
 
 
 def kind_of(operation: str) -> Kind:
