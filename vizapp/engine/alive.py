@@ -17,6 +17,7 @@ class Memory:
     peak: int = 0
 
     def hold(self, tensor: Tensor) -> None:
+        """Count the tensor's storage until the tensor is gone; one that other tensors hold too is counted once."""
         storage = tensor.untyped_storage()
         address = storage.data_ptr()
         holders, size = self.alive.get(address, (0, storage.nbytes()))

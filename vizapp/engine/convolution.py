@@ -32,7 +32,6 @@ _PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm"})
 _WHOLE_MAP = frozenset({"group_norm", "instance_norm", "interpolate", "upsample"})
 _CELLWISE = frozenset({"add", "sub", "mul", "truediv", "div", "maximum", "minimum", "where", "addcmul", "pow"})
 _ROWS = frozenset({"flatten", "view", "reshape", "squeeze"})
-_RESHAPING = frozenset({"view", "reshape", "unflatten"})
 _WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
 _ORDINARY = 3  # a pool of at most that many cells over a map of its own size is taken for an ordinary pool
 

@@ -110,11 +110,17 @@ def _window(span: Span, outputs: int, kernel: int, stride: int, padding: int, di
 
 
 def pair(value: Any) -> tuple[int, int]:
+    """What torch takes for rows and columns, a number for both or two (or one in a tuple), as (down, across)."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     return (int(values[0]), int(values[-1]))
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any) -> Any:
+    """The argument of an operation that is written at `place` or as `name=`.
+
+    An explicit None, as a pool's `stride` may be, gives the default as well: None is how torch's functions say that
+    something was left out, and their own default is then what the caller names here.
+    """
     value = args[place] if len(args) > place else kwargs.get(name, default)
     return default if value is None else value
 

@@ -11,8 +11,6 @@ from vizapp.engine.sites import Site, channels_first
 from vizapp.engine.tap import Tap
 from vizapp.errors import VizError
 
-_RANK = {"chw": 4, "hwc": 4, "tokens": 3, "vector": 2}
-
 
 def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str, Tensor]:
     """The activations of `batch` `[N C H W]` at the sites, by name: `[N C h w]`, or `[N C]` for vectors.
@@ -30,7 +28,7 @@ def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str
         raise VizError(f"The network did not compute {missing[0]!r} on this picture; pick another layer.")
     for site in sites:
         shape = tap.kept[site.name].shape
-        if shape[0] != len(batch) or len(shape) != _RANK[site.layout] or shape[-1] == 0:
+        if shape[0] != len(batch) or len(shape) != site.rank or shape[-1] == 0:
             raise VizError(
                 f"What layer {site.name!r} computes depends on what the network found in the picture (boxes, say), so it "
                 "has no channels to show; pick an earlier layer."

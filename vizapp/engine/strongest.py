@@ -200,8 +200,7 @@ class Seen(Tap):
     def keep(self, name: str, tensor: Tensor) -> None:
         """Reduce the site's activation to a few numbers; it is not kept."""
         site, place = self._place[name]
-        rank = {"chw": 4, "hwc": 4, "tokens": 3, "vector": 2}[site.layout]
-        if tensor.ndim != rank or len(tensor) != self._pictures:
+        if tensor.ndim != site.rank or len(tensor) != self._pictures:
             return
         maps = channels_first(tensor, site.layout)
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
