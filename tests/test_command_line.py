@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from io import StringIO
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vizapp.__main__ import main, read_unit
+from vizapp.__main__ import _progress, main, read_unit
 from vizapp.engine.sites import Unit
 from vizapp.errors import VizError
 
@@ -103,3 +109,32 @@ def test_help_is_status_0(capsys) -> None:
         main(["predict", "--help"])
     assert left.value.code == 0
     assert "--top" in capsys.readouterr().out
+
+
+def test_progress_is_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(time, "monotonic", count(step=1).__next__)
+
+    def stopped() -> None:
+        with _progress() as tick:
+            assert tick is not None
+            tick(0.25)
+            tick(0.5)
+            raise VizError("in between")
+
+    with pytest.raises(VizError, match="in between"):
+        stopped()
+    assert written.getvalue() == "\r 25 %\r 50 %\r     \r"
+
+
+def test_answers_are_written_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-X", "utf8=0", "-m", "vizapp", "architecture", *DIGITS[:2], "--out", str(out)]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    told = (out / "result.json").read_bytes().decode("utf-8")
+    assert json.loads(told)["method"] == "architecture"
+    assert not told.isascii()

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vizapp.errors import VizError
@@ -124,7 +125,6 @@ def _answer(options: argparse.Namespace) -> None:
     from vizapp.zoo import class_unit
 
     given = vars(options)
-    tick = _Progress(sys.stderr) if sys.stderr.isatty() and _leads() else None
     # The cheap things first, so that a mistyped path is told before a network is fetched.
     picture = _picture(given["picture"]) if given.get("picture") else None
     folder = open_folder(given["folder"]) if given.get("folder") else None
@@ -135,10 +135,11 @@ def _answer(options: argparse.Namespace) -> None:
     if "out" in knobs(options.method.params) and options.out:
         params["out"] = options.out
     build(options.method.params, params, f"method {options.command!r}")
-    network = _network(options, tick)
-    if given.get("class_") is not None:
-        unit = class_unit(network, int(given["class_"]) if given["class_"].isdecimal() else given["class_"])
-    result = ask(options.command, network, picture, folder, unit, tick, **params)
+    with _progress() as tick:
+        network = _network(options, tick)
+        if given.get("class_") is not None:
+            unit = class_unit(network, int(given["class_"]) if given["class_"].isdecimal() else given["class_"])
+        result = ask(options.command, network, picture, folder, unit, tick, **params)
     if not _leads():
         return
     saved = result.save(options.out) if options.out else None
@@ -211,17 +212,29 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
             print("  ".join(row[k].ljust(widths[k]) for k in row).rstrip())
 
 
-class _Progress:
-    """One line that rewrites itself, for work that takes longer than half a second."""
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None] | None]:
+    """A line on the terminal that rewrites itself, for work that takes longer than half a second, and then goes."""
+    if not (sys.stderr.isatty() and _leads()):
+        yield None
+        return
+    began, shown = time.monotonic(), False
 
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._began, self._shown = stream, time.monotonic(), False
+    def tell(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
-    def __call__(self, share: float) -> None:
-        if time.monotonic() - self._began > 0.5:
-            self._shown = share < 1
-            self._stream.write(f"\r{100 * share:3.0f} %" if self._shown else "\r     \r")
-            self._stream.flush()
+    def tick(share: float) -> None:
+        nonlocal shown
+        if time.monotonic() - began > 0.5:
+            shown = True
+            tell(f"\r{100 * share:3.0f} %")
+
+    try:
+        yield tick
+    finally:
+        if shown:
+            tell("\r     \r")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -177,7 +177,7 @@ def test_progress_and_leaving(network: Network) -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"stride": 3}, "stride is '3'; the map of .* can have \"native\" \\(4\\) or one of 2, 1 pixels."),
+        ({"stride": 3}, "stride is '3'; the map of .* can have \"native\" \\(4 pixels\\), or 2, 1 pixels."),
         ({"stride": 8}, "stride is '8'"),
         ({"stride": "fine"}, "stride is 'fine'"),
         ({"stride": "²"}, "stride is '²'"),

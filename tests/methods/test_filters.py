@@ -94,7 +94,7 @@ def test_thresholds_are_parameters(known) -> None:
 
 def test_a_gallery_tells_of_channels_that_were_never_above_zero(known) -> None:
     kernels = known.numpy()
-    found = diagnose(kernels, power(kernels), zeros={5: 1.0, 6: 0.99})
+    found = diagnose(kernels, power(kernels), silent=[5])
     assert np.flatnonzero(found.dead).tolist() == [3, 5]
     assert sum(found.bands.values()) == 6
 

@@ -171,8 +171,7 @@ def test_without_gallery_and_folder_a_fact_says_how_to_get_them_and_a_pass_looks
     unit = vizapp.Unit("cat", 3)
     told = vizapp.ask("occlusion", network, folder.open(1), unit=unit, **SIZE)
     assert "others" not in told.arrays
-    assert "'python -m vizapp gallery --network " in told.facts["others"]
-    assert "--folder samples --sites cat' makes one" in told.facts["others"]
+    assert "no gallery of cat over samples. 'python -m vizapp gallery --sites cat' with" in told.facts["others"]
     monkeypatch.setattr("vizapp.methods.occlusion_others.LOOKED", 20)
     passed = vizapp.ask("occlusion", network, folder.open(1), unit=unit, others="pass", **SIZE)
     assert passed.facts["others"].startswith("From a pass over 20 of the ")
@@ -198,4 +197,4 @@ def test_a_map_that_nothing_excites_has_no_other_pictures(folder, monkeypatch) -
     relu = next(site.name for site in dead.sites if site.kind == "activation" and site.is_map)
     result = vizapp.ask("occlusion", dead, folder.open(1), folder=folder, unit=vizapp.Unit(relu, 0), **SIZE)
     assert "others" not in result.arrays
-    assert result.facts["others"].startswith(f"None of them excites {relu}:0.")
+    assert result.facts["others"].startswith(f"None of the other pictures excites {relu}:0.")

@@ -13,8 +13,9 @@ import vizapp
 import vizapp.media.samples
 from tests.networks import Branching, seeded
 from tests.oracles import out_of_place, steered_projection
+from vizapp.engine.rules import Rule
 from vizapp.errors import VizError
-from vizapp.methods.sanity import rank_correlation
+from vizapp.methods.sanity import _layers_below, randomised, rank_correlation
 from vizapp.zoo.network import Network
 
 
@@ -129,6 +130,21 @@ def test_what_captum_cannot_do_is_told(network, picture) -> None:
         )
 
 
+@pytest.mark.parametrize("kind", ["gradcam", "guided_gradcam"])
+@pytest.mark.parametrize(
+    ("unit", "layer", "told"),
+    [
+        (vizapp.Unit("head", 1), "head", r"head gives \[1, 5\]"),
+        (vizapp.Unit("cat", 1), "body", "body does not run below the unit"),
+    ],
+)
+def test_a_layer_that_grad_cam_cannot_look_at_is_told(network, picture, kind, unit, layer, told) -> None:
+    with pytest.raises(VizError, match=told):
+        vizapp.ask("attribution", network, picture, unit=unit, kind=kind, layer=layer)
+    found = vizapp.ask("attribution", network, picture, unit=vizapp.Unit("head", 1), kind=kind, layer="body")
+    assert "At layer body." in found.facts["note"]
+
+
 def test_sanity_compares_with_randomised_networks(network, picture) -> None:
     state = {key: value.clone() for key, value in network.module.state_dict().items()}
     result = vizapp.ask("sanity", network, picture, unit=vizapp.Unit("relu", 2))
@@ -137,6 +153,25 @@ def test_sanity_compares_with_randomised_networks(network, picture) -> None:
     np.testing.assert_array_equal(result.arrays["above"], result.arrays["projection"])
     assert every < 0.99
     assert all(torch.equal(value, state[key]) for key, value in network.module.state_dict().items())
+
+
+def test_all_weights_are_those_of_normalisations_as_well(picture) -> None:
+    norm = nn.BatchNorm2d(4)
+    module = seeded(nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    norm.weight.data, norm.bias.data = torch.tensor([1.0, 5.0, 0.1, 2.0]), torch.tensor([0.3, -0.1, 0.2, 0.9])
+    network = vizapp.wrap(module, input_size=(3, 24, 24), categories=list("abcd"))
+    assert _layers_below(network.module, network.prepare(picture), "2", Rule("deconvnet")) == ["0", "1"]
+    other = randomised(network.module, ["0", "1"], seed=3)
+    for name, parameter in other.named_parameters():
+        learnt = network.module.get_parameter(name)
+        assert not torch.equal(parameter, learnt), name
+        assert torch.equal(parameter.flatten().sort().values, learnt.flatten().sort().values), "the same numbers"
+    result = vizapp.ask("sanity", network, picture, unit=vizapp.Unit("2", 1))
+    maps = vizapp.ask("activations", network, picture, unit=vizapp.Unit("2", 1)).arrays["activations"][1]
+    row, column = divmod(int(maps.argmax()), maps.shape[1])
+    every = vizapp.wrap(randomised(network.module, ["0", "1"], seed=0), (3, 24, 24))
+    down = vizapp.ask("projection", every, picture, unit=vizapp.Unit("2", 1, (row, column)), seed="one")
+    np.testing.assert_allclose(result.arrays["all"], down.arrays["projection"], rtol=1e-5, atol=1e-7)
 
 
 def test_rank_correlation() -> None:

@@ -440,7 +440,7 @@ def test_classes_beyond_the_colours_share_an_entry_of_the_legend() -> None:
     from vizapp.methods.occlusion_panels import COLOURS, legend
 
     labels = np.arange(24).reshape(4, 6)
-    table = legend(labels, 0, np.full(24, 1 / 24), tuple("abcdefghijklmnopqrstuvwx"))
+    table = legend(labels, 0, np.full(24, 1 / 24), "abcdefghijklmnopqrstuvwx".__getitem__)
     entries = panels._legend(table)
     assert len(entries) == len(COLOURS) + 1
     assert entries[-1]["name"] == f"{24 - len(COLOURS)} others"

@@ -189,7 +189,7 @@ class _Painter:
                 painted = canvas.paint(parameters, seen)
                 excited, upward = self._upward(painted.detach(), shakes[step], pictured)
                 seen = torch.maximum(seen, (upward != 0).to(seen).mean((1, 2, 3)))
-                self._gain(painted, upward / _strength(upward)).backward()
+                self._loss(painted, upward / _strength(upward)).backward()
                 optimiser.step()
                 schedule.step()
                 curve.append(excited)
@@ -230,7 +230,7 @@ class _Painter:
         (upward,) = torch.autograd.grad(gain.sum(), painted)
         return excited.detach(), upward
 
-    def _gain(self, painted: Tensor, upward: Tensor) -> Tensor:
+    def _loss(self, painted: Tensor, upward: Tensor) -> Tensor:
         """What Adam minimises: minus the activation to first order, and what the regularisers cost."""
         loss = -(painted * upward).mean((1, 2, 3))
         if self.ascent.l2:

@@ -87,7 +87,7 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     try:
         with torch.enable_grad():
             values, note = _in_parts(model, batch, params, network.at_once(_AT_ONCE, gradients=True))
-    except (AssertionError, RuntimeError, AttributeError, TypeError) as error:
+    except (AssertionError, RuntimeError, AttributeError, TypeError, ValueError, LookupError) as error:
         if is_out_of_memory(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -197,20 +197,24 @@ def _visible(model: nn.Module) -> str:
 def _layers(model: UnitOf, batch: Tensor, wanted: str) -> list[tuple[str, nn.Module]]:
     """The module of that name; or those without parts that run below the unit and give more than one cell, last first."""
     modules = dict(model.module.named_modules())
-    if wanted:
-        if wanted not in modules:
-            raise VizError(f"The network has no module {wanted!r} for Grad-CAM; leave layer empty for the last map.")
-        return [(wanted, modules[wanted])]
+    if wanted and wanted not in modules:
+        raise VizError(f"The network has no module {wanted!r} for Grad-CAM; leave layer empty for the last map.")
     kept: dict[str, tuple[int, ...]] = {}
-    leaves = {name: part for name, part in modules.items() if not any(part.children())}
-    handles = [part.register_forward_hook(_note(kept, name)) for name, part in leaves.items()]  # on the private copy
+    looked = [wanted] if wanted else [name for name, part in modules.items() if not any(part.children())]
+    handles = [modules[name].register_forward_hook(_note(kept, name)) for name in looked]  # on the private copy
     try:
         with torch.no_grad():
             model.forward(batch, stop=True)
     finally:
         for handle in handles:
             handle.remove()
-    with_cells = [name for name, shape in kept.items() if len(shape) == 4 and shape[2] * shape[3] > 1]
+    with_cells = [name for name, shape in kept.items() if len(shape) == 4 and (wanted or shape[2] * shape[3] > 1)]
+    if wanted and not with_cells:
+        gives = f"gives {list(kept[wanted])}" if wanted in kept else "does not run below the unit"
+        raise VizError(
+            f"Grad-CAM needs a layer that gives a feature map, [1 C h w], below the unit; {wanted} {gives}. "
+            "Leave layer empty for the last map."
+        )
     return [(name, modules[name]) for name in reversed(with_cells)]
 
 

@@ -121,7 +121,8 @@ class Result:
                 for panel in self.panels:
                     (part / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
                 np.savez_compressed(part / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
-                (part / "result.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
+                told = json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n"
+                (part / "result.json").write_text(told, encoding="utf-8")
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
                 for file in part.iterdir():

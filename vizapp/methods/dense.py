@@ -77,7 +77,7 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
     return Result(
         "dense",
         arrays,
-        panels(view, made, found, table, pyramid, _name(network, int(found.mean.argmax()))),
+        panels(view, made, found, table, pyramid, network.class_name(int(found.mean.argmax()))),
         facts,
         table,
     )
@@ -99,10 +99,8 @@ def _stride(asked: str, made: Plan, network: Network) -> int:
         return known[0]
     if asked.isdecimal() and int(asked) in known:
         return int(asked)
-    raise VizError(
-        f"stride is {asked!r}; the map of {network.name} can have "
-        f'"native" ({known[0]}) or one of {", ".join(map(str, known[1:])) or "no other"} pixels.'
-    )
+    finer = f", or {', '.join(map(str, known[1:]))} pixels" if known[1:] else " alone"
+    raise VizError(f'stride is {asked!r}; the map of {network.name} can have "native" ({known[0]} pixels){finer}.')
 
 
 def _view(question: Question, params: DenseParams) -> View:
@@ -249,7 +247,7 @@ def _facts(network: Network, made: Plan, found: DenseMap, view: View) -> dict[st
         if found.label.size > 1
         else f"One cell: {crop} of {view.name}.",
         "passes": _passes(found),
-        "answer": f"{_name(network, int(found.mean.argmax()))} (logits averaged over the map)",
+        "answer": f"{network.class_name(int(found.mean.argmax()))} (logits averaged over the map)",
     }
     if made.gates:
         facts["gates"] = (
@@ -270,10 +268,6 @@ def _passes(found: DenseMap) -> str:
     return f"{found.runs} passes over the photo, shifted by {found.stride} pixels and interleaved{each}{tiles}."
 
 
-def _name(network: Network, index: int) -> str:
-    return network.categories[index] if index < len(network.categories) else str(index)
-
-
 def _table(network: Network, found: DenseMap, vote: np.ndarray) -> tuple[dict[str, object], ...]:
     """A row for each class that is somewhere the strongest, the most frequent first."""
     classes, counts = np.unique(found.label, return_counts=True)
@@ -281,7 +275,7 @@ def _table(network: Network, found: DenseMap, vote: np.ndarray) -> tuple[dict[st
     return tuple(
         {
             "class": int(classes[i]),
-            "name": _name(network, int(classes[i])),
+            "name": network.class_name(int(classes[i])),
             "share": float(counts[i] / found.label.size),
             "mean logit": float(found.mean[classes[i]]),
             "peak logit": float(found.peak[classes[i]]),

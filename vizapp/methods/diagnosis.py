@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,8 @@ DOMINATING = 3.0  # times the median norm
 class Diagnosis:
     """A layer's N kernels, judged. Arrays are `[N]` where nothing else is said.
 
-    `dead`: the norm is below a fraction of the layer's median norm, or the channel was zero on every picture of a
-    gallery. `dominating`: the norm is above 3 times the median. `twin`: the kernel that is most like it, -1 where there
+    `dead`: the norm is below a fraction of the layer's median norm, or the channel was above zero on no picture of
+    a gallery. `dominating`: the norm is above 3 times the median. `twin`: the kernel that is most like it, -1 where there
     is none, and `alike` their normalised correlation. `duplicate`: that correlation reaches the threshold (and neither is
     dead). `opposite`: some kernel reaches it with the opposite sign. `bands`: how many living kernels are tuned to low
     (below 1/6), middle (below 1/3) and high frequencies, in cycles per cell of what the convolution reads; `gaps`: the
@@ -47,18 +47,17 @@ def diagnose(
     threshold: float = 0.9,
     shifts: int = 0,
     dead_below: float = 0.1,
-    zeros: Mapping[int, float] | None = None,
+    silent: Collection[int] = (),
 ) -> Diagnosis:
     """Judge a layer's kernels `[N in kh kw]`, whose power spectra are `spectra` `[N S S]`.
 
     `threshold` and `shifts` are for duplicates (see `correlations`), `dead_below` is the fraction of the median norm.
-    `zeros` tells of a gallery, by channel, on which fraction of its pictures and cells the channel was zero.
+    `silent` are the channels that no picture of a gallery brought above zero.
     """
     norms = np.sqrt((kernels.astype(np.float64) ** 2).sum((1, 2, 3)))
     median = float(np.median(norms))
     dead = (norms < dead_below * median) | (norms == 0)
-    for channel, fraction in (zeros or {}).items():
-        dead[channel] |= fraction >= 1
+    dead[list(silent)] = True
     found = gratings(kernels)
     likeness = correlations(kernels, shifts)
     np.fill_diagonal(likeness, 0.0)

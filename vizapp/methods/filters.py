@@ -56,7 +56,7 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     job.tick(0.2)
     spectra = power(weight)
     job.tick(0.4)
-    silent, told = _silent(network, unit.site, kernels.name, params.gallery) if params.gallery else ({}, "")
+    silent, told = _silent(network, unit.site, kernels.name, params.gallery) if params.gallery else ([], "")
     found = diagnose(weight, spectra, params.alike, params.shifts, params.dead, silent)
     job.tick(0.9)
     arrays: dict[str, np.ndarray] = {
@@ -75,8 +75,8 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     return Result("filters", arrays, panels, facts, _table(weight, found))
 
 
-def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple[dict[int, float], str]:
-    """By channel, 1 where no picture of the gallery brings it above zero and 0 elsewhere; and in words what was found.
+def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple[list[int], str]:
+    """The channels that no picture of the gallery brings above zero, and in words what was found.
 
     The gallery may know the layer, its convolution, or the activation function right after that: the sign is the same.
     """
@@ -91,11 +91,11 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     near = [one.name for one in network.sites[start : start + 3] if one.channels == channels]
     known = next((name for name in (network.site(site).name, *near) if name in found.sites), None)
     if known is None:
-        return {}, f"It has no layer {convolution}."
+        return [], f"It has no layer {convolution}."
     dead = found.units_of(known)["dead"].tolist()
     words = f"{sum(dead)} of {len(dead)} channels of {known} are above zero on none of {found.pictures} pictures"
     words += f" of {found.manifest['data']['name']}."
-    return {channel: float(one) for channel, one in enumerate(dead)}, words
+    return [channel for channel, one in enumerate(dead) if one], words
 
 
 def _first_convolution(network: Network) -> str:

@@ -93,11 +93,11 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     return _told(question, open_gallery(out), note)
 
 
-def place_for(network: Network, question: Question, sites: Sequence[Site], plan: object) -> Path:
+def place_for(network: Network, question: Question, sites: Sequence[Site], plan: Plan) -> Path:
     """The folder of the cache for this gallery; the same for the same question, so that it can be gone on with."""
     from vizapp.gallery.building import identity
 
-    text = json.dumps(identity(network, question.the_folder(), sites, plan), sort_keys=True)  # type: ignore[arg-type]
+    text = json.dumps(identity(network, question.the_folder(), sites, plan), sort_keys=True)
     return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

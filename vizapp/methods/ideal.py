@@ -79,7 +79,13 @@ def ideal(question: Question, params: IdealParams, job: Job) -> Result:
 
 
 def several(question: Question, targets: Sequence[Target], params: IdealParams, job: Job) -> Result:
-    """The pictures for some targets of one layer, painted together; `question` names the network."""
+    """The pictures for some targets of one layer, painted together; `question` names the network.
+
+    The arrays are those of `ideal`, target after target, each with its restarts.
+
+    Raises:
+        VizError: a channel or cell that the layer does not have; a size that does not fit the network.
+    """
     network = question.network
     site = network.site(targets[0].unit.site)
     targets = [replace(target, unit=replace(target.unit, site=site.name)) for target in targets]
@@ -248,11 +254,8 @@ def _result(
         columns = params.restarts if params.restarts > 1 else math.ceil(math.sqrt(len(panels)))
         panels.insert(0, Panel("sheet", sheet(list(arrays["pictures"]), columns, gap=4), "All pictures."))
     height, width = arrays["pictures"].shape[1:3]
-    what = "its class score" if not site.is_map else "the chosen cell" if targets[0].unit.cell is not None else (
-        "the mean of its map" if params.extent == "map" else "the middle cell of its map"
-    )  # fmt: skip
     facts = {
-        "unit": f"{', '.join(dict.fromkeys(names))}; excited is {what}"
+        "unit": f"{', '.join(dict.fromkeys(names))}; excited is {_excited(network, site, targets[0], params.extent)}"
         if len(names) < 20
         else f"{len(names)} pictures",
         "size": f"{width} x {height} pixels, {params.steps} steps, {params.parameters} parameters, seed {params.seed}",
@@ -264,11 +267,19 @@ def _result(
     return Result("ideal", arrays, tuple(panels), facts, table)
 
 
+def _excited(network: Network, site: Site, target: Target, extent: str) -> str:
+    """What of a unit is made as large as can be, in words."""
+    if not site.is_map:
+        return "its class score" if network.class_names(site) else "its activation"
+    if target.unit.cell is not None:
+        return "the chosen cell"
+    return "the mean of its map" if extent == "map" else "the middle cell of its map"
+
+
 def _names(network: Network, site: Site, targets: Sequence[Target], restarts: int) -> list[str]:
-    names = []
+    names, classes = [], network.class_names(site)
     for target in targets:
-        classes = site == network.sites[-1] and site.channels == len(network.categories)
-        name = network.categories[target.unit.channel] if classes else f"{site.name}:{target.unit.channel}"
+        name = classes[target.unit.channel] if classes else f"{site.name}:{target.unit.channel}"
         if target.direction:
             name = f"{site.name}: " + ", ".join(f"{weight:g} x {channel}" for channel, weight in target.direction)
         names += [f"{name} ({again + 1})" if restarts > 1 else name for again in range(restarts)]

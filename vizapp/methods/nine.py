@@ -65,8 +65,9 @@ def top_projections(
             pixels[start.number] = in_three_channels(_in_place(answer.values[place], part, batch))
             activations[start.number] = float(answer.activations[place])
         job.tick(len(pixels) / len(rows))
+    shown = [pixels[number] for number in range(len(rows))]
     arrays = {
-        "projection": np.stack([pixels[number] for number in range(len(rows))]) if pixels else np.zeros((0, 0, 0, 3)),
+        "projection": np.stack(shown) if shown else np.zeros((0, 0, 0, 3), np.float32),
         "activation": activations,
         "field": rows[["top", "left", "bottom", "right"]].to_numpy(np.int64),
     }

@@ -173,11 +173,6 @@ class Occlusion:
             "finished": finished,
         }
 
-    def name_of(self, class_: int) -> str:
-        """What a class is called; its number where it has no name."""
-        names = self.question.network.categories
-        return names[class_] if class_ < len(names) else str(class_)
-
     @property
     def clean_logits(self) -> np.ndarray:
         """Of all classes, for the picture without the square: float64 `[classes]`."""
@@ -206,7 +201,7 @@ class Occlusion:
         arrays["per_pixel"] = per_pixel(drop, boxes, self.seen.shape[:2]).astype(np.float32)
         facts = self._facts(found["finished"])
         arrays |= self._projection(job, facts)
-        table = legend(found["label"], int(clean.argmax()), clean, self.question.network.categories, self.true)
+        table = legend(found["label"], int(clean.argmax()), clean, self.question.network.class_name, self.true)
         return Result("occlusion", arrays, panels(self, arrays, table), facts, table)
 
     # ---------------------------------------------------------------------------------------------------- details
@@ -257,19 +252,20 @@ class Occlusion:
     def _facts(self, finished: np.ndarray) -> dict[str, str]:
         params = self.params
         height, width = self.positions.height, self.positions.width
-        verb = "shows" if not params.inverse else "is kept, all else shows"
+        name_of = self.question.network.class_name
+        square = f"{height} x {width} pixels every {params.stride}"
         clean = _softmax(self._clean_logits[None])[0]
-        facts = {"class": f"{self.name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
+        facts = {"class": f"{name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
         if self.true is not None:
             best = int(clean.argmax())
-            says = ", as the network says" if best == self.true else f"; the network says {self.name_of(best)}"
-            facts["true class"] = f"{self.name_of(self.true)} ({self.true}){says}."
+            says = ", as the network says" if best == self.true else f"; the network says {name_of(best)}"
+            facts["true class"] = f"{name_of(self.true)} ({self.true}){says}."
         elif self.question.the_picture().label is not None and not params.label:
             facts["true class"] = (
                 f"The picture's label, {self.question.the_picture().label!r}, is no class of this network."
             )
         facts |= {
-            "square": f"{height} x {width} pixels every {params.stride}, {verb} {params.fill}",
+            "square": f"{square}, kept; all else is {params.fill}" if params.inverse else f"{square}, {params.fill}",
         } | self.sweep.facts
         if not finished.all():
             facts["finished"] = f"{int(finished.sum())} of {finished.size} positions; the others show their nearest."

@@ -31,11 +31,10 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
         logits = network.scores(network.batch([seen, hidden])).double()
     clean, now = logits.softmax(1).cpu().numpy()
     order = np.argsort(-now, kind="stable")[:top]
-    names = network.categories
     table = tuple(
         {
             "class": int(i),
-            "name": names[i] if i < len(names) else str(i),
+            "name": network.class_name(int(i)),
             "probability": float(now[i]),
             "clean": float(clean[i]),
         }

@@ -44,7 +44,8 @@ def with_others(question: Question, work: Occlusion, result: Result, job: Job) -
         return replace(result, facts=result.facts | {"others": f"Other pictures are left out: {error}"})
     if not names:
         return replace(
-            result, facts=result.facts | {"others": f"None of them excites {unit.site}:{unit.channel}. {told}"}
+            result,
+            facts=result.facts | {"others": f"None of the other pictures excites {unit.site}:{unit.channel}. {told}"},
         )
     facts = result.facts | {"others": f"{told} Strongest first: {', '.join(names)}."}
     panel = Panel("c-others", drawn(arrays), "(c) The same map on other pictures: they, and it projected down to them.")
@@ -72,8 +73,8 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
         found = open_gallery(place)
         return found.rows(unit.site, unit.channel), f"From the gallery of {found.pictures} pictures of {source.name}."
     return None, (
-        f"There is no gallery of {unit.site} over {source.name}. 'python -m vizapp gallery --network {network.name} "
-        f"--folder {source.name} --sites {unit.site}' makes one; --others pass does without."
+        f"There is no gallery of {unit.site} over {source.name}. 'python -m vizapp gallery --sites {unit.site}' with the "
+        "same network, weights and folder makes one; --others pass does without."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,11 @@ OTHER = "#808080"
 
 
 def legend(
-    labels: np.ndarray, clean: int, probabilities: np.ndarray, names: tuple[str, ...], true: int | None = None
+    labels: np.ndarray,
+    clean: int,
+    probabilities: np.ndarray,
+    name_of: Callable[[int], str],
+    true: int | None = None,
 ) -> tuple[dict[str, Any], ...]:
     """The classes of a label map `[h w]`, the clean one first, then by how many cells they have.
 
@@ -36,7 +41,7 @@ def legend(
     return tuple(
         {
             "class": int(class_),
-            "name": names[class_] if class_ < len(names) else str(class_),
+            "name": name_of(class_),
             "colour": COLOURS[place] if place < len(COLOURS) else OTHER,
             "share": float(shares.get(class_, 0.0)),
             "clean": float(probabilities[class_]),
@@ -57,7 +62,7 @@ def coloured(labels: np.ndarray, table: tuple[dict[str, Any], ...]) -> np.ndarra
 def panels(work: Occlusion, arrays: dict[str, np.ndarray], table: tuple[dict[str, Any], ...]) -> tuple[Panel, ...]:
     """(a) to (e), all of the size of what the network sees."""
     height, width = work.seen.shape[:2]
-    name = work.name_of(work.class_) + (" (the true class)" if work.class_ == work.true else "")
+    name = work.question.network.class_name(work.class_) + (" (the true class)" if work.class_ == work.true else "")
     lowest = np.unravel_index(arrays["probability"].argmin(), arrays["probability"].shape)
     box = arrays["positions"][lowest]
 

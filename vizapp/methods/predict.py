@@ -64,7 +64,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     table = tuple(
         {
             "class": int(index),
-            "name": network.categories[index] if index < len(network.categories) else str(index),
+            "name": network.class_name(int(index)),
             "probability": float(probabilities[index]),
             "logit": float(logits_mean[index]),
         }
@@ -79,7 +79,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
         "predict",
         {"probabilities": probabilities.astype(np.float32), "logits": logits_mean.astype(np.float32)},
         (Panel("seen", network.seen(question.the_picture()), "The picture as the network sees it."),),
-        {"crops": names[params.crops], "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)"},
+        {"crops": names[params.crops], "answer": f"{table[0]['name']} ({100 * probabilities[order[0]]:.1f} %)"},
         table,
     )
 

@@ -158,11 +158,9 @@ def certificate_text(certificate: Certificate, rule: str) -> str:
 
 
 def _unit_name(question: Question, unit: Unit) -> str:
-    network = question.network
-    site = network.site(unit.site)
-    if site == network.sites[-1] and site.channels == len(network.categories):
-        return f"class {network.categories[unit.channel]} ({unit.site}:{unit.channel})"
-    return f"{unit.site}:{unit.channel}"
+    names = question.network.class_names(question.network.site(unit.site))
+    place = f"{unit.site}:{unit.channel}"
+    return f"class {names[unit.channel]} ({place})" if names else place
 
 
 METHOD = Method(

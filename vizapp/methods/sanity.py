@@ -32,10 +32,11 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     """The unit's projection beside those of the same unit with randomised weights (Adebayo et al. 2018).
 
     "above" randomises every layer above the unit (for a class, the last layer, which is the unit itself); "upper" the upper
-    half of the layers between pixels and unit; "all" every layer. All three go down from the cell that is strongest in
-    the trained network, with seed 1. `arrays`: `projection`, `above`, `upper`, `all` `[H W 3]`; `similarity` `[3]`: the rank
-    correlation (Spearman) of their absolute values with the trained projection's, where either is not zero; 1 when nothing
-    changes.
+    half of the layers between pixels and unit; "all" every layer. Layers are all that have parameters, those that normalise
+    as well; the means and variances that these have measured are no parameters and stay. All three go down from the cell
+    that is strongest in the trained network, with seed 1. `arrays`: `projection`, `above`, `upper`, `all` `[H W 3]`;
+    `similarity` `[3]`: the rank correlation (Spearman) of their absolute values with the trained projection's, where either
+    is not zero; 1 when nothing changes.
     """
     network, unit = question.network, question.the_unit()
     batch, rule = network.prepare(question.the_picture()), Rule(params.rule)
@@ -79,11 +80,11 @@ _WORDS = {
 
 
 def _learns(part: nn.Module) -> bool:
-    return any(parameter.ndim > 1 for parameter in part.parameters(recurse=False))
+    return any(True for _ in part.parameters(recurse=False))
 
 
 def _layers_below(module: nn.Module, batch: Tensor, site: str, rule: Rule) -> list[str]:
-    """The layers with weights that run before the site, in running order."""
+    """The layers with parameters that run before the site, in running order."""
     paths = {name for name, part in module.named_modules() if _learns(part)}
     tape = record(module, batch, {site}, rule)
     found: list[str] = []

@@ -79,7 +79,7 @@ def _drawn(shown: Shown, result: Result | None) -> dict[str, np.ndarray]:
         return {}
     arrays = result.arrays
     if not len(arrays["others"]):
-        notices.hint(f"None of them excites this map. {result.facts['others']}")
+        notices.hint(f"None of the other pictures excites this map. {result.facts['others']}")
         return {}
     names = result.facts["names"].split("\n")
     own, photos, down = frame.columns(1, 1, 1, key="stacking_others")

@@ -91,7 +91,7 @@ def of_work(asked: Asked, work: Occlusion, class_: int | None) -> Shown:
     chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
     arrays = {name: values for name, values in work.maps(chosen).items() if name != "finished"}
     arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)
-    table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.categories, work.true)
+    table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.class_name, work.true)
     named = "" if work.site is None else f"{work.site.name}:{work.channel}"
     return Shown(asked, work.seen, work.positions, arrays, chosen, float(clean[chosen]), table, named)
 

@@ -115,12 +115,30 @@ class Network:
         """The part of the picture that the network sees, uint8 `[H W 3]`, before normalisation."""
         return self.preprocessing.seen(picture.pixels)
 
+    def class_name(self, index: int) -> str:
+        """What a class is called; its number where it has no name."""
+        return self.categories[index] if index < len(self.categories) else str(index)
+
+    def class_names(self, site: Site) -> tuple[str, ...]:
+        """The names of the channels of class scores, also where these are still maps; none of layers before them."""
+        weighted = [number for number, one in enumerate(self.sites) if one.kind in ("convolution", "linear")]
+        behind = not weighted or self.sites.index(site) >= weighted[-1]
+        return self.categories if behind and len(self.categories) == site.channels else ()
+
     def prepare(self, picture: Picture) -> Tensor:
-        """The picture as the network takes it: `[1 C H W]` on the network's device."""
+        """The picture as the network takes it: `[1 C H W]` on the network's device.
+
+        Raises:
+            VizError: the network takes neither 1 nor 3 channels.
+        """
         return self.batch([self.seen(picture)])
 
     def batch(self, pixels: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-        """Crops of one size, each uint8 `[H W 3]`, as the network takes them: `[N C H W]` on its device."""
+        """Crops of one size, each uint8 `[H W 3]`, as the network takes them: `[N C H W]` on its device.
+
+        Raises:
+            VizError: the network takes neither 1 nor 3 channels.
+        """
         batch = self.preprocessing.normalised(pixels, self.device, self.dtype)
         return batch.contiguous(memory_format=memory_format(self.module))
 
