@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vizapp.engine.activations import ACTIVATIONS
 from vizapp.engine.alive import Memory
 from vizapp.engine.fields import FieldTrace
+from vizapp.engine.hidden import Lookout
 from vizapp.engine.spans import Field
 from vizapp.engine.tap import first_tensor, operation_name
 from vizapp.errors import VizError, nearest
@@ -83,11 +84,20 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
 
     A site is an activation that depends on the picture, is made of floating-point numbers, and has cells and channels
     or channels alone. Values that are computed from weights only, masks, indices and shapes are none.
+
+    Raises:
+        VizError: a part of the pass is hidden (see `hidden`).
     """
     found: dict[str, Site] = {}
     memory, sizes = Memory(), dict[str, int]()
 
     class Collect(FieldTrace):
+        def operate(
+            self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            with lookout.seen():
+                return super().operate(name, function, args, kwargs)
+
         def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
             tensor = first_tensor(output)
             field = None if tensor is None else self.of(tensor)
@@ -102,8 +112,11 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
 
     batch = batch.clone()
     memory.hold(batch)
-    with torch.no_grad(), Collect(module, batch):
+    trace = Collect(module, batch)
+    lookout = Lookout(lambda tensor: trace.of(tensor) is not None)
+    with torch.no_grad(), lookout, trace:
         module(batch)
+    lookout.report()
     return tuple(found.values()), Footprint(memory.peak, sum(sizes.values()))
 
 

@@ -234,5 +234,7 @@ def freeze(module: nn.Module, device: torch.device, channels_last: bool) -> nn.M
     with memory_told("the network"):
         module.to(device)
         if channels_last:
-            module.to(memory_format=torch.channels_last)
+            for parameter in module.parameters():  # not `module.to`, which also tries kernels of three dimensions
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return module

@@ -70,7 +70,7 @@ def wrap(
 def _refuse(module: nn.Module) -> None:
     if not isinstance(module, nn.Module):
         raise VizError(f"wrap takes a torch.nn.Module; a {type(module).__name__} was given.")
-    if isinstance(module, torch.jit.ScriptModule):
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise VizError("A TorchScript module hides its operations; give the Python module that it was made from.")
     if any(hasattr(part, "_orig_mod") for part in module.modules()):
         raise VizError("A compiled module hides its operations; give the module that was handed to torch.compile.")

@@ -1,0 +1,93 @@
+"""Parts of a pass that no trace sees are refused, wherever they stand; what only looks like them is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vizapp
+from tests.networks import seeded
+from vizapp.errors import VizError
+
+
+@torch.jit.script
+def swish(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+@torch.jit.script
+def ramp(count: int) -> Tensor:
+    return torch.arange(count) / count
+
+
+class Own(torch.autograd.Function):
+    """Its forward is run by torch in the open."""
+
+    @staticmethod
+    def forward(ctx, x):  # type: ignore[no-untyped-def]
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        return gradient
+
+
+class Branch(nn.Module):
+    """A trunk with something beside it."""
+
+    def __init__(self, beside: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.beside, self.head = nn.Conv2d(3, 4, 3, padding=1), beside, nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.trunk(x)
+        return self.head((x + self.beside(x)).relu().mean((2, 3)))
+
+
+class Call(nn.Module):
+    def __init__(self, function) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def wrapped(beside: nn.Module) -> vizapp.zoo.network.Network:  # type: ignore[name-defined]
+    return vizapp.wrap(seeded(Branch(beside)), input_size=(3, 12, 12), categories=["a", "b"])
+
+
+def test_a_scripted_function_on_a_branch_is_refused() -> None:
+    with pytest.raises(VizError, match=r"\(sigmoid …\) where no operation can be seen"):
+        _ = wrapped(Call(swish)).sites
+
+
+@pytest.mark.parametrize("made", [torch.jit.script, lambda part: torch.jit.trace(part, torch.zeros(1, 4, 12, 12))])
+def test_a_scripted_part_is_refused(made) -> None:
+    with pytest.raises(VizError, match="TorchScript"):
+        wrapped(made(nn.Conv2d(4, 4, 1)))
+    with pytest.raises(VizError, match="TorchScript"):
+        wrapped(nn.Sequential(nn.ReLU(), made(nn.Conv2d(4, 4, 1))))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x * ramp(12), Own.apply, lambda x: torch.ops.aten.relu(x) * 2],
+    ids=["constant", "own", "aten"],
+)
+def test_what_does_not_hide_the_picture_is_not_refused(function) -> None:
+    sites = wrapped(Call(function)).sites
+    assert sites[-1].name == "head"
+
+
+def test_every_question_about_such_a_network_gets_the_sentence() -> None:
+    network = wrapped(Call(swish))
+    picture = vizapp.open_picture(torch.zeros(20, 20, 3, dtype=torch.uint8).numpy())
+    for method in ("projection", "architecture", "dense", "occlusion"):
+        unit = vizapp.Unit("head", 1) if method == "projection" else None
+        with pytest.raises(VizError, match="where no operation can be seen"):
+            vizapp.ask(
+                method, network, picture, unit=unit, **({"window": 4, "stride": 4} if method == "occlusion" else {})
+            )
+    assert len(vizapp.ask("predict", network, picture).table) == 2
