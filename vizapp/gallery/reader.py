@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 from vizapp.engine.strongest import bin_edges
 from vizapp.errors import VizError, nearest
 from vizapp.gallery.store import MANIFEST, WORK, read_manifest, read_rows, read_units
-from vizapp.media.drawing import cut, draw_box
+from vizapp.media.drawing import cut, draw_box, exceeds
 from vizapp.media.picture import local_path
 from vizapp.media.source import Source
 from vizapp.settings import settings
@@ -115,14 +116,18 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One of a unit's top pictures: what the network sees of it `[H W 3]`, the unit's part of that, and the rectangle."""
+    """One of a unit's top pictures: what the network sees of it `[H W 3]`, and the rectangle of that which the unit sees."""
 
     seen: np.ndarray
-    patch: np.ndarray
     box: Box
     path: str
     label: str | None
     activation: float
+
+    @cached_property
+    def patch(self) -> np.ndarray:
+        """What the unit sees, grey outside of the picture; where that exceeds the picture, all of it with the frame drawn."""
+        return self.framed if exceeds(self.box, self.seen.shape) else cut(self.seen, self.box)
 
     @property
     def framed(self) -> np.ndarray:
@@ -143,7 +148,7 @@ def shown(
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
         seen = opened(int(row.picture)) if opened else crop(network, source, int(row.picture))
         label = row.label if isinstance(row.label, str) else None
-        found.append(Shown(seen, cut(seen, box), box, str(row.path), label, float(row.activation)))
+        found.append(Shown(seen, box, str(row.path), label, float(row.activation)))
     return found
 
 

@@ -144,14 +144,20 @@ def draw_box(
     return drawn
 
 
+def exceeds(box: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether the box is higher or wider than a picture of that shape, `(H, W, …)`."""
+    top, left, bottom, right = box
+    return bottom - top > shape[0] or right - left > shape[1]
+
+
 def cut(values: np.ndarray, box: Sequence[int], outside: float = GREY) -> np.ndarray:
     """The box's part of a picture, or of numbers like one: `[H W 3]` of any type, `outside` beyond the border.
 
-    The whole where the box is as high or as wide as that, or more.
+    The whole where the box exceeds it.
     """
-    top, left, bottom, right = box
-    if bottom - top >= values.shape[0] or right - left >= values.shape[1]:
+    if exceeds(box, values.shape):
         return values
+    top, left, bottom, right = box
     patch = np.full((bottom - top, right - left, *values.shape[2:]), outside, values.dtype)
     inside = values[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     row, column = max(-top, 0), max(-left, 0)

@@ -173,7 +173,13 @@ def other_pictures(
 
 
 def drawn(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """The pictures in rows of three, and beside them their projections, each on a scale of its own."""
+    """The pictures in rows of three, and beside them their projections."""
     across = min(3, len(arrays["others"]))
-    down = [signed(values) for values in arrays["others_projection"]]
-    return sheet([sheet(list(arrays["others"]), across, gap=2), sheet(down, across, gap=2)], 2, gap=8)
+    both = (list(arrays["others"]), projections(arrays))
+    return sheet([sheet(tiles, across, gap=2) for tiles in both], 2, gap=8)
+
+
+def projections(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The other pictures' projections as uint8 `[H W 3]`, all on one scale, as those of one unit are."""
+    down = arrays["others_projection"]
+    return [signed(values, float(np.abs(down).max(initial=0))) for values in down]

@@ -75,6 +75,8 @@ def _answer(shown: Shown, unit: Unit, pictures: Collection, folder: str) -> Resu
 
 
 def _drawn(shown: Shown, result: Result | None) -> dict[str, np.ndarray]:
+    from vizapp.methods.occlusion_others import projections
+
     if result is None:
         return {}
     arrays = result.arrays
@@ -90,7 +92,7 @@ def _drawn(shown: Shown, result: Result | None) -> dict[str, np.ndarray]:
         )
     for column, key, title, tiles in (
         (photos, "photos", "Others, strongest first", list(arrays["others"])),
-        (down, "down", "The map, projected", [signed(values) for values in arrays["others_projection"]]),
+        (down, "down", "The map, projected", projections(arrays)),
     ):
         with column:
             st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.sites import Unit
-from vizapp.media.drawing import cut
+from vizapp.media.drawing import cut, exceeds
 from vizapp.ui import answers, downloads, frame, maps, notices, state, units
 from vizapp.ui.components import component
 
@@ -136,7 +136,7 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple
         component("map")(key="maps.patch", data=maps.photo_data(pixels, "The patch that the cell sees"))
     with words:
         over = top < 0 or left < 0 or bottom > size[0] or right > size[1]
-        whole = bottom - top >= size[0] or right - left >= size[1]  # as `cut` shows it
+        whole = exceeds(box, size)
         st.caption(
             f"**Receptive field** of cell {cell[0]},{cell[1]}: {right - left} × {bottom - top} pixels"
             + ("; the whole picture is shown." if whole else ", reaching over the border (grey)." if over else ".")
