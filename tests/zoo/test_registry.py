@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 import vizapp
+from vizapp.errors import VizError
+from vizapp.media.samples import open_sample
 from vizapp.zoo import Card, describe, torchvision_zoo, wrapping
 from vizapp.zoo.devices import choose_device
+from vizapp.zoo.network import Network
 
 CPU = torch.device("cpu")
 
@@ -197,6 +200,22 @@ def test_timm_preprocessing_is_that_of_its_configuration() -> None:
     config = timm.models.get_pretrained_cfg("mobilenetv3_small_050")
     assert shape.resize == int(config.input_size[1] / config.crop_pct)
     assert (shape.interpolation, shape.mean, shape.std) == (config.interpolation, config.mean, config.std)
+
+
+def test_a_network_without_classes_says_so() -> None:
+    whole = vizapp.load("timm/mobilenetv3_small_050", weights="none", device="cpu")
+    whole.module.reset_classifier(0)  # as timm's backbones are
+    features = Network("backbone", whole.module, whole.device, whole.preprocessing, (), "none")
+    with pytest.raises(VizError, match="backbone gives features and knows no classes"):
+        vizapp.ask("predict", features, open_sample("chelsea"))
+    with pytest.raises(VizError, match="backbone has no classes"):
+        vizapp.class_unit(features, 3)
+
+
+def test_kernels_of_three_dimensions_are_no_hindrance() -> None:
+    network = vizapp.load("timm/lambda_resnet26t", weights="none", device="cpu")
+    assert any(parameter.ndim == 5 for parameter in network.module.parameters())
+    assert len(vizapp.ask("predict", network, open_sample("chelsea")).table) == 5
 
 
 def test_a_timm_tag_names_other_weights() -> None:

@@ -150,7 +150,7 @@ class Network:
         """Class scores (logits) `[N classes]` of a batch `[N C H W]`. Gradients flow if the batch wants them.
 
         Raises:
-            VizError: the network answers with something else, such as a map of classes or boxes.
+            VizError: the network answers with something else, such as features, a map of classes or boxes.
         """
         scores = class_scores(self.module(batch), len(batch))
         if scores is None:
@@ -158,6 +158,8 @@ class Network:
                 f"{self.name} gives no class scores but something else (a map of classes, or boxes); "
                 "ask about its layers instead, or take a classification network."
             )
+        if not self.categories:
+            raise VizError(f"{self.name} gives features and knows no classes; ask about its layers instead.")
         return scores
 
 
@@ -187,6 +189,8 @@ def class_unit(network: Network, class_: int | str) -> Unit:
         VizError: there is no such class (the sentence suggests the nearest names), or several have the name.
     """
     names = network.categories
+    if not names:
+        raise VizError(f"{network.name} has no classes; name a layer and a channel instead.")
     index = class_ if isinstance(class_, str) else operator.index(class_)
     if isinstance(index, str):
         index = _class_index(network, index.strip())
