@@ -111,6 +111,22 @@ def test_help_is_status_0(capsys) -> None:
     assert "--top" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("method", ["predict", "dense", "architecture"])
+def test_options_are_not_guessed_from_their_beginning(capsys, method: str) -> None:
+    status, out, err = run(capsys, method, *DIGITS, "--class", "3")  # once this was read as --classes
+    assert (status, out) == (2, "")
+    assert "--class" in err
+    assert err.count("\n") == 1
+
+
+def test_a_switch_needs_no_value(capsys) -> None:
+    arguments = ["dense", *DIGITS, "--check", "0", "--json"]
+    told = [run(capsys, *arguments, *more) for more in ([], ["--flips"], ["--flips", "true"], ["--flips", "false"])]
+    assert [status for status, _, _ in told] == [0, 0, 0, 0]
+    answers = [json.loads(out)["table"][0]["vote"] for _, out, _ in told]
+    assert answers[0] == answers[3] != answers[1] == answers[2]
+
+
 def test_progress_is_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     written = StringIO()
     monkeypatch.setattr(written, "isatty", lambda: True)

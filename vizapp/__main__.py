@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line, like every other error of ours."""
+    """An argument parser whose complaints are one line, like every other error of ours. Options are written out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            **options, allow_abbrev=False
+        )  # else `--class` would be read as `--classes` where no unit is asked
 
     def error(self, message: str) -> NoReturn:
         raise VizError(f"{message[0].upper()}{message[1:]}. '{self.prog} --help' lists what there is.")
@@ -78,9 +83,11 @@ def _add_method(commands: Any, method: Method) -> None:
     for knob in knobs(method.params).values():
         if knob.name == "out":  # that of all methods, which this one wants to know
             continue
+        alone: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(knob.default, bool) else {}
         command.add_argument(
-            f"--{knob.name.replace('_', '-')}", dest=f"param_{knob.name}", metavar=knob.name.upper(), help=_help(knob)
-        )
+            f"--{knob.name.replace('_', '-')}", dest=f"param_{knob.name}", metavar=knob.name.upper(), help=_help(knob),
+            **alone,
+        )  # fmt: skip
 
 
 def _help(knob: Knob) -> str:

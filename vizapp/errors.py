@@ -44,10 +44,9 @@ def _acts(character: str) -> bool:
 def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """`" Did you mean A, B or C?"`, or an empty string when nothing known is similar to `wrong`."""
     by_lower = {name.lower(): name for name in known}
+    longer = sorted((name for name in by_lower if len(wrong) > 2 and wrong.lower() in name), key=len)
     close = difflib.get_close_matches(wrong.lower(), by_lower, n=count, cutoff=0.5)
-    if not close:
-        close = sorted(name for name in by_lower if wrong and wrong.lower() in name)[:count]
-    if not close:
+    names = [by_lower[name] for name in dict.fromkeys([*longer[:count], *close])][:count]
+    if not names:
         return ""
-    names = [by_lower[name] for name in close]
     return f" Did you mean {' or '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)}?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -211,6 +212,59 @@ def test_options_for_response_norm_gates_and_other_activations() -> None:
     assert relative(sloped.values[0], expected[0]) < 1e-9
     assert extended.certificate == Certificate(extended=1)
     assert sloped.certificate == Certificate(differentiated=1)
+
+
+class Crossed(nn.Module):
+    """A number for each channel times a number for each cell (FocalNet): neither is the other's gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.cells, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.map(x))
+        return self.head(x.mean((2, 3), keepdim=True) * self.cells(x))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_product_of_channels_and_cells_takes_its_derivative(rule: str) -> None:
+    module = seeded(Crossed()).double()
+    picture = torch.randn(1, 3, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    (found,) = project(module, picture, [Unit("head", 2, (3, 4))], survey(module, picture), Rule(rule), seed="one")
+    above = F.relu(module.map(picture)).detach().requires_grad_()
+    crossed = above.mean((2, 3), keepdim=True) * module.cells(above)
+    (signal,) = torch.autograd.grad(module.head(crossed)[0, 2, 3, 4], above)
+    rectified = signal if rule == "gradient" else signal.clamp_min(0)
+    rectified = rectified if rule == "deconvnet" else rectified * (above > 0)
+    expected = F.conv_transpose2d(rectified, module.map.weight)
+    assert expected.abs().max() > 0
+    assert relative(found.values[0], expected) < 1e-9
+    assert found.certificate.differentiated == (2 if rule == "gradient" else 1)
+
+
+class Calls(nn.Module):
+    """One function between two convolutions."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.function = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("function", [F.gelu, F.silu, F.relu, F.hardswish, torch.sigmoid])
+def test_an_input_by_its_keyword_is_the_input(function: Callable[..., Tensor], rule: str) -> None:
+    picture = torch.randn(1, 3, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for called in (function, lambda x: function(input=x)):
+        module = seeded(Calls(called)).double()
+        (down,) = project(module, picture, [Unit("last", 1)], survey(module, picture), Rule(rule))
+        found.append(down)
+    assert found[0].values.abs().max() > 0
+    assert torch.equal(found[0].values, found[1].values)
+    assert found[0].certificate == found[1].certificate
 
 
 def test_the_certificate_counts_what_lies_between() -> None:

@@ -138,6 +138,46 @@ class Leave(BaseException):
     """Leaving is no error."""
 
 
+def test_pictures_and_folders_may_be_what_opens_them(network, picture, tmp_path: Path) -> None:
+    path = tmp_path / "cat" / "noise.png"
+    path.parent.mkdir()
+    Image.fromarray(picture.pixels).save(path)
+    expected = vizapp.ask("predict", network, picture).arrays["logits"]
+    for given in (path, str(path), path.read_bytes(), picture.pixels):
+        np.testing.assert_array_equal(vizapp.ask("predict", network, given).arrays["logits"], expected)
+        assert torch.equal(network.prepare(given), network.prepare(picture))
+    folder = vizapp.ask("gallery", network, folder=str(tmp_path), sites=("stem",))
+    assert folder.arrays["pictures"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"network": "resnet50"}, "network is 'resnet50'; give what vizapp.load"),
+        ({"network": Branching()}, "network is a Branching; give what vizapp.load or vizapp.wrap"),
+        ({"picture": 3}, "No picture can be made of int"),
+        ({"folder": 3}, "No folder can be opened from int"),
+        ({"unit": "stem:1"}, "unit is 'stem:1'; give vizapp.Unit"),
+        ({"unit": vizapp.Unit("stem", "1")}, "channel is a whole number"),
+        ({"unit": vizapp.Unit("stem", 1.0)}, "channel is a whole number"),
+        ({"unit": vizapp.Unit("stem", 1, (1, 2, 3))}, "cell is .row, column. or None"),
+        ({"unit": vizapp.Unit("stem", 1, 5)}, "cell is .row, column. or None"),
+        ({"unit": vizapp.Unit("stem", 1, (1.5, 2))}, "cell is .row, column. or None"),
+    ],
+)
+def test_what_is_none_of_the_nouns_is_told(network, picture, given, told: str) -> None:
+    asked = {"network": network, "picture": picture, "unit": vizapp.Unit("stem", 1)} | given
+    with pytest.raises(VizError, match=told):
+        vizapp.ask("activations", **asked)
+
+
+def test_numbers_of_numpy_name_a_unit_too(network, picture) -> None:
+    cell = [np.int64(2), np.int64(3)]
+    found = vizapp.ask("projection", network, picture, unit=vizapp.Unit("stem", np.int64(1), cell))
+    expected = vizapp.ask("projection", network, picture, unit=vizapp.Unit("stem", 1, (2, 3)))
+    np.testing.assert_array_equal(found.arrays["projection"], expected.arrays["projection"])
+
+
 def test_leaving_passes_through(network, picture) -> None:
     def leave(share: float) -> None:
         raise Leave

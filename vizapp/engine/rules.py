@@ -210,20 +210,24 @@ def _scaled(signal: Signal, factor: Tensor) -> Signal:
 def _slope(function: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
     """The derivative of an elementwise function at its input."""
     with torch.enable_grad():
-        at = args[0].detach().clone().requires_grad_()
-        value = function(at.clone(), *args[1:], **kwargs)
+        at = argument(args, kwargs, 0, "input", None).detach().clone().requires_grad_()
+        value = function(at.clone(), *args[1:], **{name: given for name, given in kwargs.items() if name != "input"})
         return torch.autograd.grad(value.sum(), at)[0]
 
 
 def _gate(inputs: list[Tensor], opens: tuple[bool, ...]) -> int | None:
     """Which of two factors is a gate: the one that broadcasts over the cells of the other, or that alone was squashed.
 
-    The second kind are gates as large as what they gate: Highway's H(x) T(x), x sigmoid(x).
+    The second kind are gates as large as what they gate: Highway's H(x) T(x), x sigmoid(x). Of two that broadcast over each
+    other (numbers of channels times numbers of cells) neither is one.
     """
     a, b = inputs
     if a.numel() == b.numel():
         return opens.index(True) if opens[0] != opens[1] else None
-    return 0 if a.numel() < b.numel() else 1
+    gated = max(inputs, key=Tensor.numel)
+    if torch.broadcast_shapes(a.shape, b.shape) != gated.shape:
+        return None
+    return 1 if gated is a else 0
 
 
 def _branches(step: Step, signal: Signal) -> list[Signal | None]:

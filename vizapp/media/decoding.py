@@ -44,8 +44,9 @@ def check_size(height: int, width: int, subject: str) -> None:
         raise VizError(f"{subject} has {width} × {height} pixels; at least {SMALLEST} × {SMALLEST} are needed.")
     most = settings().picture_megapixels
     if height * width > most * 1_000_000:
+        megapixels = f"{height * width / 1e6:,.1f}".removesuffix(".0")
         raise VizError(
-            f"{subject} has {width:,} × {height:,} pixels ({height * width / 1e6:,.0f} megapixels); at most {most} "
+            f"{subject} has {width:,} × {height:,} pixels ({megapixels} megapixels); at most {most} "
             "megapixels are read, so make it smaller or raise VIZAPP_PICTURE_MEGAPIXELS."
         )
 

@@ -36,6 +36,10 @@ def open_folder(
     """
     if isinstance(path, (bytes, bytearray, memoryview)):
         return _kept_archive(bytes(path))
+    if not isinstance(path, (str, Path)):
+        raise VizError(
+            f"No folder can be opened from {type(path).__name__}; give a path, a name or the bytes of a zip file."
+        )
     text = str(path).strip()
     if text.lower().startswith("torchvision/"):
         from vizapp.media.datasets import open_dataset

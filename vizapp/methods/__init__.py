@@ -7,14 +7,19 @@ import pkgutil
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
+from operator import index
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vizapp.engine.sites import Unit
 from vizapp.errors import VizError, nearest
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import build
 
 if TYPE_CHECKING:
-    from vizapp.engine.sites import Unit
+    import numpy as np
+
     from vizapp.media.picture import Picture
     from vizapp.media.source import Source
     from vizapp.zoo.network import Network
@@ -45,23 +50,55 @@ def method(key: str) -> Method:
 def ask(
     key: str,
     network: Network,
-    picture: Picture | None = None,
-    folder: Source | None = None,
+    picture: Picture | str | Path | bytes | np.ndarray | None = None,
+    folder: Source | str | Path | bytes | None = None,
     unit: Unit | None = None,
     tick: Callable[[float], None] | None = None,
     **params: Any,
 ) -> Result:
     """The answer of a method to a question about a network.
 
-    `params` are the method's own (`vizapp.methods()[key].params` lists them with defaults and ranges). `tick` is called
-    with the share that is done, from 0 to 1, at least twice a second in long work; whatever it raises ends the work.
+    `params` are the method's own (`vizapp.methods()[key].params` lists them with defaults and ranges). `picture` and
+    `folder` may also be what `open_picture` and `open_folder` take. `tick` is called with the share that is done, from 0 to
+    1, at least twice a second in long work; whatever it raises ends the work.
 
     Raises:
         VizError: no such method or parameter, a value out of range, or the method cannot answer this question.
     """
     chosen = method(key)
-    question = Question(network, picture, folder, unit)
+    question = _question(network, picture, folder, unit)
     return chosen.answer(question, build(chosen.params, params, f"method {key!r}"), Job(tick))
+
+
+def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:
+    """The question, of whatever a caller may have given."""
+    from vizapp.media.picture import open_picture
+    from vizapp.media.source import Source
+    from vizapp.media.sources import open_folder
+    from vizapp.zoo.network import Network
+
+    if not isinstance(network, Network):
+        raise VizError(f"network is {_told(network)}; give what vizapp.load or vizapp.wrap returns.")
+    picture = None if picture is None else open_picture(picture)
+    folder = folder if folder is None or isinstance(folder, Source) else open_folder(folder)
+    return Question(network, picture, folder, None if unit is None else _whole(unit))
+
+
+def _whole(unit: Any) -> Unit:
+    """The unit with its numbers as Python has them."""
+    if not isinstance(unit, Unit):
+        raise VizError(f"unit is {_told(unit)}; give vizapp.Unit(site, channel) or vizapp.class_unit(network, class).")
+    try:
+        channel, cell = index(unit.channel), None if unit.cell is None else tuple(map(index, unit.cell))
+        if cell is not None and len(cell) != 2:
+            raise TypeError
+    except TypeError:
+        raise VizError(f"{unit} is no unit: channel is a whole number, and cell is (row, column) or None.") from None
+    return replace(unit, channel=channel, cell=cell)
+
+
+def _told(value: object) -> str:
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 class _CallablePackage(types.ModuleType):

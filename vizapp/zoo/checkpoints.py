@@ -27,6 +27,7 @@ _NAME_KEYS = ("classes", "class_names", "categories", "labels", "class_to_idx")
 # How torch's reader says that a pickle wants to call something, and what.
 _CALLED = re.compile(r"GLOBAL (\S+)|Unsupported class (\S+)|(?:call|Can only) (?:reduce|build)", re.IGNORECASE)
 _SWELLS, _SMALL = 5, 2**25  # a quarter of a float32 is stored at least; bytes that are allowed to any file
+_LISTED = 20  # keys of each kind that a sentence names
 _WHAT_TO_DO = "Save the weights alone: torch.save(model.state_dict(), path)."
 
 
@@ -200,7 +201,7 @@ def fill(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[n
     does not use, may be missing.
 
     Raises:
-        VizError: a key is missing, unexpected, or of another shape; the sentence lists the first few of each.
+        VizError: a key is missing, unexpected, or of another shape; the sentence lists them, the first twenty of each.
     """
     count = classes or len(recipe.categories)
     module = build_blank(recipe, count)
@@ -267,7 +268,7 @@ def _check(network: str, file: str, module: nn.Module, state: Mapping[str, Tenso
         if key in own and value.shape != own[key].shape
     ]
     wrong = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        f"{len(keys)} {what} ({', '.join(keys[:_LISTED])}{', …' if len(keys) > _LISTED else ''})"
         for keys, what in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
         if keys
     ]

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,8 @@ from torch import Tensor, nn
 from vizapp.engine.chunks import SCRATCH, chunk_size, memory_told
 from vizapp.engine.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest
+from vizapp.media.picture import Picture, open_picture
 from vizapp.zoo.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
 
 __all__ = ["Network", "Preprocessing", "class_scores", "class_unit"]
 
@@ -111,9 +110,13 @@ class Network:
                 answer.update(raw.numpy().data)
         return answer.hexdigest()
 
-    def seen(self, picture: Picture) -> np.ndarray:
-        """The part of the picture that the network sees, uint8 `[H W 3]`, before normalisation."""
-        return self.preprocessing.seen(picture.pixels)
+    def seen(self, picture: Picture | str | Path | bytes | np.ndarray) -> np.ndarray:
+        """The part of the picture (or of what `open_picture` takes) that the network sees, uint8 `[H W 3]`, not normalised.
+
+        Raises:
+            VizError: that is no picture.
+        """
+        return self.preprocessing.seen(open_picture(picture).pixels)
 
     def class_name(self, index: int) -> str:
         """What a class is called; its number where it has no name."""
@@ -125,11 +128,11 @@ class Network:
         behind = not weighted or self.sites.index(site) >= weighted[-1]
         return self.categories if behind and len(self.categories) == site.channels else ()
 
-    def prepare(self, picture: Picture) -> Tensor:
-        """The picture as the network takes it: `[1 C H W]` on the network's device.
+    def prepare(self, picture: Picture | str | Path | bytes | np.ndarray) -> Tensor:
+        """The picture (or what `open_picture` takes) as the network takes it: `[1 C H W]` on the network's device.
 
         Raises:
-            VizError: the network takes neither 1 nor 3 channels.
+            VizError: that is no picture, or the network takes neither 1 nor 3 channels.
         """
         return self.batch([self.seen(picture)])
 
