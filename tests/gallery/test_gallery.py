@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import vizapp
 from tests.gallery.conftest import SIZE
@@ -484,3 +485,31 @@ def test_late_units_of_a_trained_network_prefer_their_own_class(tmp_path) -> Non
     own = known.path.map(listed) == known.channel
     by_chance = 9 / 750  # that a class's own photo is among the nine that excite its map most
     assert own.groupby(known.channel).any().mean() > 10 * by_chance
+
+
+@pytest.mark.parametrize("at_once", [8, 3])
+def test_equal_pictures_stand_in_their_order_wherever_the_batches_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    network = vizapp.load(
+        "vizapp/zfnet-mini", device="cpu"
+    )  # in which a pass of one rounds otherwise than one of eight
+    monkeypatch.setattr(type(network), "at_once", lambda *_: at_once)
+    place = tmp_path / "photos"
+    place.mkdir()
+    three = [np.random.default_rng(n).integers(0, 256, (64, 64, 3), dtype=np.uint8) for n in range(3)]
+    for number in range(17):  # two batches of eight, and one picture
+        Image.fromarray(three[number % 3]).save(place / f"{number:02}.png")
+    (place / "05.png").write_bytes(b"broken")  # and one batch has but seven
+    out = tmp_path / "gallery"
+    vizapp.ask(
+        "gallery", network, folder=place, sites=("features.relu3", "classifier.fc8"), batch=8, workers=0, out=str(out)
+    )
+    found = open_gallery(out)
+    for site in map(network.site, found.sites):
+        for channel in range(site.channels):
+            rows = found.rows(site.name, channel)
+            for kind in range(3):
+                same = rows[rows["picture"] % 3 == kind]
+                assert same["activation"].nunique() <= 1, (site.name, channel)
+                assert same["picture"].is_monotonic_increasing

@@ -106,10 +106,11 @@ class Strongest:
         """Know from now on also the pictures numbered `[N]`, which were looked at in consecutive parts since the last `take`.
 
         All at once, so that a batch that was cut to fit into memory gives the sums of a whole one, and so that whoever
-        leaves between its parts leaves none of it behind.
+        leaves between its parts leaves none of it behind. What the parts have beyond these pictures is left out.
         """
         peaks, sums, zeros, cells = (
-            torch.cat([getattr(part, name) for part in parts]) for name in ("peaks", "sums", "zeros", "cells")
+            torch.cat([getattr(part, name) for part in parts])[: len(pictures)]
+            for name in ("peaks", "sums", "zeros", "cells")
         )  # each [N U]
         self._enter(peaks, cells, pictures.to(peaks.device))
         self._count(peaks, sums, zeros, parts[0].every)

@@ -227,12 +227,16 @@ class _Pass:
 
     def _see(self, loaded: Loaded, at: int) -> None:
         def look(part: Sequence[int]) -> Seen:
-            batch = self.network.batch(loaded.pixels[part[0] : part[-1] + 1])
+            batch = self.network.batch(loaded.pixels[part])
             return self.strongest.look(self.network.module, batch, lambda: self._tell(at, ""))
 
-        if loaded.pictures:
-            size = min(self.fitting, len(loaded.pictures))
-            parts = list(in_chunks(range(len(loaded.pictures)), look, size))
+        count = len(loaded.pictures)
+        if count:
+            # Every pass takes equally many pictures, the last one again where there are too few: how a pass rounds depends
+            # on their number, and equal pictures in different batches must get equal activations.
+            size = min(self.fitting, len(self.source))
+            places = [min(place, count - 1) for place in range(count + -count % size)]
+            parts = list(in_chunks(places, look, size))
             # Only now, when nobody can leave any more: the state that is saved must hold whole batches.
             self.strongest.take(parts, torch.tensor(loaded.pictures))
             fitting = max(len(part.peaks) for part in parts)
