@@ -137,7 +137,12 @@ def test_a_large_map_tells_the_classes_that_are_kept() -> None:
     result = answer()
     arrays = dict(result.arrays) | {"scores": result.arrays["scores"][[2, 5]], "classes": np.array([2, 5])}
     data = densemap.data(
-        open_sample(PHOTO).pixels, Result("dense", arrays, table=result.table), "abcdefghij", "class", 5, None
+        open_sample(PHOTO).pixels,
+        Result("dense", arrays, table=result.table),
+        "abcdefghij".__getitem__,
+        "class",
+        5,
+        None,
     )
     assert set(data["tops"]["names"]) <= {"c", "f"}
     assert data["tops"]["count"] == 2

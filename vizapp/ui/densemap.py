@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,12 @@ def kept_classes(result: Result) -> np.ndarray:
 
 
 def data(
-    pixels: np.ndarray, result: Result, names: Sequence[str], tint: str, shown: int, cell: tuple[int, int] | None
+    pixels: np.ndarray,
+    result: Result,
+    name_of: Callable[[int], str],
+    tint: str,
+    shown: int,
+    cell: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """What the map component shows over the photo uint8 `[H W 3]`: the labels, or the probability of class `shown`."""
     boxes, label = result.arrays["boxes"], result.arrays["label"]
@@ -57,7 +62,7 @@ def data(
         "cell": list(cell) if cell else None,
         "extent": [edge * zoom for edge in covered(boxes)],
         "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
-        "tops": _tops(chance, kept_classes(result), names),
+        "tops": _tops(chance, kept_classes(result), name_of),
         "opacity": 0.55,
         "hint": "Point at a cell to see what it says and the crop that it saw; click to keep it",
         "label": "Predictions over the photo",
@@ -85,14 +90,14 @@ def legend(result: Result) -> str:
     )
 
 
-def _tops(chance: np.ndarray, classes: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def _tops(chance: np.ndarray, classes: np.ndarray, name_of: Callable[[int], str]) -> dict[str, Any]:
     """The strongest classes of each cell, most probable first, as the component takes them."""
     count = min(TOLD, len(chance))
     order = np.argsort(-chance, axis=0, kind="stable")[:count]  # [count h w]
     share = np.take_along_axis(chance, order, 0)
     used, index = np.unique(classes[order], return_inverse=True)
     return {
-        "names": [names[c] if c < len(names) else str(c) for c in used],
+        "names": [name_of(int(c)) for c in used],
         "count": count,
         "index": _packed(index.reshape(order.shape)),
         "share": _packed(share),

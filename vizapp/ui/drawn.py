@@ -138,7 +138,7 @@ def bars(
     order = np.argsort(-probabilities, kind="stable")[:_TOP]
     rows = [
         {
-            "name": panels.name_of(asked, int(place if classes is None else classes[place])),
+            "name": asked.network.class_name(int(place if classes is None else classes[place])),
             "share": float(probabilities[place]),
             "more": f"{word} {100 * float(others[place]):.1f} %",
         }

@@ -39,7 +39,7 @@ class Shown:
     @property
     def class_name(self) -> str:
         """What the class of (d) is called."""
-        return name_of(self.asked, self.class_)
+        return self.asked.network.class_name(self.class_)
 
     @property
     def true(self) -> int | None:
@@ -51,12 +51,6 @@ class Shown:
         """Where hiding the picture hurts that class most."""
         row, column = np.unravel_index(int(self.arrays["probability"].argmin()), self.positions.shape)
         return int(row), int(column)
-
-
-def name_of(asked: Asked, class_: int) -> str:
-    """What a class is called; its number where it has no name."""
-    names = asked.network.categories
-    return names[class_] if class_ < len(names) else str(class_)
 
 
 def of_result(asked: Asked, result: Result, class_: int | None) -> Shown:

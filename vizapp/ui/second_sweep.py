@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui import networks, notices, panels, pictures, square, state, units
+from vizapp.ui import networks, notices, pictures, square, state, units
 from vizapp.ui.sweeps import Asked
 
 if TYPE_CHECKING:
@@ -91,5 +91,5 @@ def class_of(asked: Asked, first: Asked) -> int | None:
     chosen = state.get(state.CLASS)
     if chosen is None or asked.network is first.network:
         return chosen
-    name = panels.name_of(first, chosen).lower()
+    name = first.network.class_name(chosen).lower()
     return next((n for n, other in enumerate(asked.network.categories) if other.lower() == name), None)

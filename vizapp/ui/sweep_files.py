@@ -56,5 +56,5 @@ def table_of(shown: Shown, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
         | {side: boxes[:, n] for n, side in enumerate(("top", "left", "bottom", "right"))}
         | {"class": shown.class_, "class name": shown.class_name}
         | {name: shown.arrays[name].ravel() for name in ("probability", "logit", "activation", "label")}
-        | {"label name": [panels.name_of(shown.asked, int(label)) for label in shown.arrays["label"].ravel()]}
+        | {"label name": [shown.asked.network.class_name(int(label)) for label in shown.arrays["label"].ravel()]}
     )

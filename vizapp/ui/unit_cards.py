@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.ui import downloads, notices, state, topmost, unit_sheet, units
+from vizapp.ui import downloads, notices, state, topmost, unit_sheet
 from vizapp.ui.components import component
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _draw(
 def _card(
     asked: Wanted, found: Gallery, site: Site, channel: int, looked: Looked, down: Down | None
 ) -> dict[str, object]:
-    names = units.score_names(asked.network, site)
+    names = asked.network.class_names(site)
     unit = found.unit(site.name, channel)
     return {
         "item": channel,

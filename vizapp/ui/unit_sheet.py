@@ -58,7 +58,7 @@ def _head(asked: Wanted, site: Site, channel: int, order: np.ndarray) -> None:
                 help=f"{label} in this order", on_click=_go, args=(site.name, other),
             )  # fmt: skip
         units.stepper("gallery", site.channels, channel)
-        names = units.score_names(asked.network, site)
+        names = asked.network.class_names(site)
         if names:
             st.caption(f"**{notices.escaped(names[channel])}**", width="content")
 

@@ -104,18 +104,6 @@ def stepper(page: str, count: int, channel: int) -> None:
         st.caption(f"of {count}")
 
 
-def class_names(network: Network, site: Site) -> Sequence[str]:
-    """The names of the channels of a layer of class scores; none of other layers."""
-    return network.categories if not site.is_map and len(network.categories) == site.channels else ()
-
-
-def score_names(network: Network, site: Site) -> Sequence[str]:
-    """The names of the channels of class scores, also where they are still maps (behind the last layer with weights)."""
-    weighted = [s for s in network.sites if s.kind in ("convolution", "linear")]
-    behind = not weighted or network.sites.index(site) >= network.sites.index(weighted[-1])
-    return network.categories if behind and len(network.categories) == site.channels else ()
-
-
 def cell(shape: tuple[int, ...], of: state.Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
     """The chosen cell of a map `(h, w)`; None when none is chosen or the map has no such cell, which a sentence tells."""
     chosen = state.get(of)

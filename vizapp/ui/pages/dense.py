@@ -117,12 +117,12 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
         if tint == "class":
             kept = [int(index) for index in densemap.kept_classes(result)]
             st.selectbox(
-                "Class", kept, format_func=lambda index: f"{_name(network, index)} · {index}",
+                "Class", kept, format_func=lambda index: f"{network.class_name(index)} · {index}",
                 label_visibility="collapsed", **state.shows(state.CLASS, "dense.class", shown),
             )  # fmt: skip
     if tint == "labels":
         st.html(f'<div class="vz-keys">{densemap.legend(result)}</div>')
-    data = densemap.data(picture.pixels, result, network.categories, tint, shown, _cell(shape))
+    data = densemap.data(picture.pixels, result, network.class_name, tint, shown, _cell(shape))
     component("map")(key="dense.map", data=data, on_cell_change=_keep)
 
 
@@ -145,10 +145,6 @@ def _cell(shape: tuple[int, ...]) -> tuple[int, int] | None:
 def _keep() -> None:
     clicked = state.clicked("dense.map", "cell")
     state.put(state.PLACE, tuple(clicked) if clicked else None)
-
-
-def _name(network: Network, index: int) -> str:
-    return network.categories[index] if index < len(network.categories) else str(index)
 
 
 def _words(network: Network, picture: Picture, result: Result) -> None:
@@ -179,7 +175,7 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
 def _bars(network: Network, key: str, chance: np.ndarray, classes: np.ndarray) -> None:
     order = np.argsort(-chance, kind="stable")[: densemap.TOLD]
     rows = [
-        {"name": _name(network, int(classes[i])), "share": float(chance[i]), "more": f"class {int(classes[i])}"}
+        {"name": network.class_name(int(classes[i])), "share": float(chance[i]), "more": f"class {int(classes[i])}"}
         for i in order
     ]
     component("bars")(key=key, data={"rows": rows})

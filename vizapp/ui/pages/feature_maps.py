@@ -62,7 +62,7 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
     order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
     channel = units.channel(strength_order(values))
     numbers = statistics(values)
-    names = units.class_names(network, site)
+    names = network.class_names(site)
     left, right = frame.columns(7, 5)
     with left:
         if state.get(state.VIEW) == "numbers":

@@ -187,7 +187,7 @@ def _choices(shown: Shown, result: Result) -> None:
     peaks = probabilities.reshape(-1, len(classes)).max(0)
     order = np.argsort(-peaks, kind="stable")
     words = {
-        int(classes[n]): panels.name_of(shown.asked, int(classes[n]))
+        int(classes[n]): shown.asked.network.class_name(int(classes[n]))
         + (" · true class" if int(classes[n]) == shown.true else "")
         + f" · up to {100 * peaks[n]:.1f} %"
         for n in order

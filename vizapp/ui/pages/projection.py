@@ -90,7 +90,7 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
     box = _box(results["deconvnet"]) if results else None
     with right:
         units.stepper("projection", len(values), channel)
-        names = units.class_names(network, site)
+        names = network.class_names(site)
         if names:
             _class_list(names, channel)
         if site.is_map:
@@ -219,7 +219,7 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
         return
     patches, down = projected.tiles(network.seen(picture), result, state.get(state.PART))
     rule = RULES[state.get(forms.choices("projection")["rule"])]
-    names = units.class_names(network, site)
+    names = network.class_names(site)
     columns = frame.columns(1, 1)
     for column, title, tiles in zip(columns, ("Patches", rule), (patches, down), strict=True):
         with column:
