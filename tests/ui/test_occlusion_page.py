@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from vizapp.methods.occluder import per_pixel
 from vizapp.methods.occlusion import Occlusion, OcclusionParams
 from vizapp.methods.occlusion_mask import hide
 from vizapp.ui import answers, drawn, panels, pictures, state, sweeps
+from vizapp.ui.pages import occlusion
 from vizapp.ui.shelf import Shelf
 from vizapp.ui.sweep_files import table_of
 
@@ -422,6 +424,17 @@ def test_a_mask_is_read_in_reading_order() -> None:
     mask = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0]], bool)
     kept = (3, 3, base64.b64encode(bytes([0b10001111, 0])).decode())
     assert (drawn.mask_of(kept, (3, 3)) == mask).all()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_click_on_maps_that_have_gone_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    given: dict[str, Any] = {}
+    session = {} if gone else {occlusion._PANELS: SimpleNamespace(cell=[2, 3])}
+    monkeypatch.setattr(occlusion, "component", lambda name: given.update if name == "panels" else None)
+    monkeypatch.setattr(state.st, "session_state", session)
+    occlusion._draw([], None)
+    given["on_cell_change"]()
+    assert state.get(state.POSITION) == (None if gone else (2, 3))
 
 
 def test_the_table_has_a_line_per_position(open_app: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,13 +139,8 @@ def _draw(shown: list[Shown], cell: tuple[int, int] | None, coming: bool = False
     """The maps of one or two sweeps, linked."""
     view = state.get(state.SHOWN)
     groups = [panels.group(one, view, cell if n == 0 else None, coming) for n, one in enumerate(shown)]
-    component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=_take_cell)
-
-
-def _take_cell() -> None:
-    cell = st.session_state[_PANELS].cell
-    if cell is not None:
-        state.put(state.POSITION, (int(cell[0]), int(cell[1])))
+    take = partial(units.take, state.POSITION, _PANELS, "cell")
+    component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=take)
 
 
 def _finished(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked, Begun]) -> None:
