@@ -7,11 +7,11 @@ function nine(parent, tiles, label) {
   const box = element("span", tiles.coarse ? "nine coarse" : "nine", parent);
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", label);
+  box.style.backgroundImage = `url(${tiles.src})`;  // once: each tile inherits it
   for (let index = 0; index < tiles.count; index++) {
     const row = Math.floor(index / columns), column = index % columns;
     const tile = element("i", "", box);
     tile.style.aspectRatio = tiles.ratio;
-    tile.style.backgroundImage = `url(${tiles.src})`;
     tile.style.backgroundSize = `${100 * columns}% ${100 * rows}%`;
     tile.style.backgroundPosition = `${columns > 1 ? (100 * column) / (columns - 1) : 0}% ${rows > 1 ? (100 * row) / (rows - 1) : 0}%`;
   }
