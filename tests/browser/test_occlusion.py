@@ -76,7 +76,10 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
         sweeping.wait_for()
     picture(page, 3).locator("img").wait_for()
     coarse = source(page, 3)
-    wait_for_change(page, 3, coarse)
+    page.locator(".panels .row").press("ArrowRight")
+    wait_for_change(page, 3, source(page, 3))
+    page.keyboard.press("ArrowRight")
+    assert told(page)[0] == "row 40, column 42", "the keys go on from where they were, although the maps were redrawn"
     assert page.get_by_test_id("stProgress").count() == 1  # while it runs
     keep(page, "occlusion-under-way")
     page.get_by_role("button", name="Cancel").click()

@@ -11,7 +11,7 @@ export default function (component) {
     item.tabIndex = 0;
     element("span", "name", item, row.name);
     element("span", "more", item, row.more);
-    element("span", "share", item, `${(100 * row.share).toFixed(1)} %`);
+    element("span", "share", item, percent(row.share));
     element("i", "", element("div", "bar", item)).style.width = `${100 * row.share}%`;
   }
 }

@@ -31,7 +31,7 @@ function draw(component) {
   const root = parentElement.querySelector(".root");
   const before = root.querySelector(".scroll");
   const scrolled = before ? before.scrollLeft : null;
-  const hadFocus = parentElement.activeElement?.getAttribute?.("data-block");
+  const held = parentElement.activeElement?.dataset ?? {};  // a box or an operation
   root.replaceChildren();
   if (!data) return;
   const { blocks, chosen } = data;
@@ -141,14 +141,16 @@ function draw(component) {
 
   if (scrolled !== null) scroll.scrollLeft = scrolled;
   else if (current >= 0) scroll.scrollLeft = places[current].x - room / 2;
-  if (hadFocus !== undefined && hadFocus !== null && boxes[hadFocus]) boxes[hadFocus].focus({ preventScroll: true });
-
+  const buttons = [...root.querySelectorAll(".parts button")];
+  const again = held.site ? buttons.find((button) => button.dataset.site === held.site) : boxes[held.block];
+  again?.focus({ preventScroll: true });
 }
 
 export default function (component) {
   draw(component);
   // Laid out anew when the window changes.
   const root = component.parentElement.querySelector(".root");
+  root.__end?.();  // of the call before this one; only the last is ended by the page
   let width = root.clientWidth, timer = 0;
   const observer = new ResizeObserver(() => {
     if (Math.abs(root.clientWidth - width) < 3) return;
@@ -157,5 +159,5 @@ export default function (component) {
     timer = setTimeout(() => draw(component), 60);
   });
   observer.observe(root);
-  return () => { observer.disconnect(); clearTimeout(timer); };
+  return (root.__end = () => { observer.disconnect(); clearTimeout(timer); });
 }

@@ -4,27 +4,6 @@
 // index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
 // A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
 
-function rectangle(className, parent, [top, left, bottom, right], inset) {
-  const made = document.createElementNS(SVG, "rect");
-  made.setAttribute("class", className);
-  for (const [key, value] of Object.entries({ x: left + inset, y: top + inset, width: Math.max(right - left - 2 * inset, 0.01), height: Math.max(bottom - top - 2 * inset, 0.01) }))
-    made.setAttribute(key, value);
-  parent.appendChild(made);
-  return made;
-}
-
-function floats(base64) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
-}
-
-const short = (value) => {
-  const size = Math.abs(value);
-  if (!Number.isFinite(value)) return String(value);
-  if (size >= 1e5 || (size !== 0 && size < 1e-3)) return value.toExponential(2);
-  return size >= 100 ? value.toFixed(0) : value.toPrecision(3);
-};
-
 // What is there already is kept and changed, so that nothing flashes when the page is run again.
 function picture_of(image, source, className, alt) {
   if (image.getAttribute("src") !== source) image.src = source;
@@ -40,6 +19,10 @@ export default function (component) {
   const opacity = root.__opacity ?? data.opacity ?? 0.6;
   const [height, width] = data.size;
   let picture = root.querySelector(".picture");
+  if (picture && picture.classList.contains("still") === !!data.cells) {  // a picture without cells answers to nothing
+    picture.remove();
+    picture = root.__cursor = null;
+  }
   if (!picture) {
     picture = element("div", "picture", root);
     element("img", "photo", picture);
@@ -77,10 +60,11 @@ export default function (component) {
   if (heat) Object.assign(heat.style, data.extent
     ? { left: `${100 * left / width}%`, top: `${100 * top / height}%`, width: `${100 * (right - left) / width}%`, height: `${100 * (bottom - top) / height}%` }
     : { left: "", top: "", width: "", height: "" });
-  if (data.cell) rectangle("cell", marks, boxOf(data.cell), 0);
+  const outlined = (className, cell) => ["dark", className].map((name) => rectangle(name, marks, boxOf(cell)));
+  if (data.cell) outlined("cell", data.cell);
   const below = element("div", "below", root);
   const tip = element("div", tops ? "tip tall" : "tip", root);
-  const tell = (cell, prefix) => {
+  const tell = (cell) => {
     tip.replaceChildren();
     if (!cell) { element("span", "", tip, data.hint || "Click a cell to see its receptive field"); return; }
     if (tops) {
@@ -88,15 +72,15 @@ export default function (component) {
       const list = element("ol", "", tip);
       for (let place = 0; place < tops.count; place++) {
         const at = (cell[0] * columns + cell[1]) * tops.count + place, row = element("li", "", list);
-        element("b", "", row, `${(100 * tops.share[at]).toFixed(1)} %`);
+        element("b", "", row, percent(tops.share[at]));
         element("span", "", row, tops.names[tops.index[at]]);
       }
       return;
     }
     if (values) element("b", "", tip, short(values[cell[0] * columns + cell[1]]));
-    element("span", "", tip, ` ${prefix} row ${cell[0]}, column ${cell[1]}`);
+    element("span", "", tip, ` at row ${cell[0]}, column ${cell[1]}`);
   };
-  tell(data.cell, "at");
+  const heard = () => [...tip.querySelectorAll("b, span")].slice(0, 3).map((part) => part.textContent.trim()).join(" ");
   if (data.ramp) {
     const ramp = element("div", "ramp", below);
     element("span", "", ramp, short(data.low));
@@ -111,35 +95,37 @@ export default function (component) {
     slider.oninput = () => { heat.style.opacity = root.__opacity = slider.value; };
   }
 
-  let frame = data.cell ? framed(data.cell) : [];
-  let mark = null, cursor = data.cell || [Math.floor(rows / 2), Math.floor(columns / 2)];
+  // The cell that the keys came to is kept on the element: the page may be run again on the way.
+  let drawn = [];
   const hover = (cell) => {
-    mark?.remove();
-    frame.forEach((line) => line.remove());
-    frame = cell || data.cell ? framed(cell || data.cell) : [];
-    mark = cell ? rectangle("hover", marks, boxOf(cell), 0) : null;
-    tell(cell || data.cell, "at");
+    drawn.forEach((line) => line.remove());
+    drawn = cell || data.cell ? framed(cell || data.cell) : [];
+    if (cell) drawn.push(...outlined("hover", cell));
+    tell(cell || data.cell);
   };
+  hover(root.__cursor);
   const at = (event) => {
     const box = picture.getBoundingClientRect();
-    const clamp = (value, count) => Math.min(Math.max(Math.floor(value * count), 0), count - 1);
     const y = (event.clientY - box.top) / box.height * height, x = (event.clientX - box.left) / box.width * width;
-    return [clamp((y - top) / (bottom - top), rows), clamp((x - left) / (right - left), columns)];
+    return [within(Math.floor((y - top) / down), rows), within(Math.floor((x - left) / across), columns)];
   };
   picture.tabIndex = 0;
   picture.setAttribute("role", "application");
   picture.setAttribute("aria-label", `${data.label || "Map"}: ${rows} by ${columns} cells; arrow keys move, Enter chooses`);
   picture.onmousemove = (event) => hover(at(event));
-  picture.onmouseleave = () => hover(null);
+  picture.onmouseleave = () => hover(root.__cursor);
+  picture.onblur = () => { root.__cursor = null; say(root, ""); hover(null); };
   picture.onclick = (event) => setTriggerValue("cell", at(event));
   picture.onkeydown = (event) => {
-    const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    const step = ARROWS[event.key];
     if (step) {
-      cursor = [Math.min(Math.max(cursor[0] + step[0], 0), rows - 1), Math.min(Math.max(cursor[1] + step[1], 0), columns - 1)];
-      hover(cursor);
+      const from = root.__cursor || data.cell || data.cells.map((count) => Math.floor(count / 2));
+      root.__cursor = from.map((place, axis) => within(place + step[axis], data.cells[axis]));
+      hover(root.__cursor);
+      say(root, heard());
       event.preventDefault();
-    } else if (event.key === "Enter") {
-      setTriggerValue("cell", cursor);
+    } else if (event.key === "Enter" && root.__cursor) {
+      setTriggerValue("cell", root.__cursor);
       event.preventDefault();
     }
   };

@@ -19,8 +19,7 @@ function harden(pen, width, height, [red, green, blue]) {
 const packed = (bytes) => { let text = ""; for (const byte of bytes) text += String.fromCharCode(byte); return btoa(text); };
 
 function unpack(pen, width, height, base64, [red, green, blue]) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  const image = pen.createImageData(width, height);
+  const bytes = unpacked(base64), image = pen.createImageData(width, height);
   for (let n = 0; n < width * height; n++) if (bytes[n >> 3] & (128 >> (n & 7))) image.data.set([red, green, blue, 255], 4 * n);
   pen.putImageData(image, 0, 0);
 }

@@ -6,25 +6,6 @@
 // A click on a cell sends its [row, column] in the first group: trigger "cell". With `small` the groups stand close below one another, each
 // beside its title; a click on a title or a cell sends the group's number: trigger "open".
 
-function rectangle(className, parent, [top, left, bottom, right]) {
-  const made = document.createElementNS(SVG, "rect");
-  made.setAttribute("class", className);
-  for (const [key, value] of Object.entries({ x: left, y: top, width: Math.max(right - left, 0.01), height: Math.max(bottom - top, 0.01) }))
-    made.setAttribute(key, value);
-  parent.appendChild(made);
-  return made;
-}
-
-const floats = (base64) => new Float32Array(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)).buffer);
-const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
-const fixed = (value) => {
-  const size = Math.abs(value);
-  if (!Number.isFinite(value)) return "–";
-  if (size >= 1e5 || (size !== 0 && size < 1e-3)) return value.toExponential(2);
-  return size >= 100 ? value.toFixed(0) : value.toPrecision(3);
-};
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
-
 // What is there already is kept and changed, so that nothing flashes while maps sharpen.
 function build(root, group, linked, small) {
   const node = { root: element("section", small ? "group small" : "group", root), panels: [] };
@@ -73,7 +54,7 @@ function fill(node, group) {
     panel.values = map && map.values ? floats(map.values) : null;
     panel.below.replaceChildren();
     if (map && map.low !== undefined) {
-      const show = map.kind === "percent" ? percent : fixed;
+      const show = map.kind === "percent" ? percent : short;
       element("span", "", panel.below, show(map.low));
       element("img", "", panel.below).src = group.ramp;
       element("span", "", panel.below, show(map.high));
@@ -96,7 +77,7 @@ function told(panel, map, group, [row, column]) {
   const x = within(Math.floor(map.grid ? column : group.lefts[column] + group.square[1] / 2), columns);
   const value = panel.values[y * columns + x];
   if (map.kind === "class") return (group.names[value] || [String(value)])[0];
-  return map.kind === "percent" ? percent(value) : fixed(value);
+  return map.kind === "percent" ? percent(value) : short(value);
 }
 
 function mark(node, group, cell, className) {
@@ -122,6 +103,12 @@ function mark(node, group, cell, className) {
   });
 }
 
+// The values that stand below the maps, as one sentence.
+function heard(node) {
+  const told = node.panels.filter((panel) => panel.value.textContent);
+  return told.map((panel, index) => (index ? `${panel.name.textContent} ` : "") + panel.value.textContent).join(", ");
+}
+
 // The cell whose square has its middle nearest to a point.
 const nearest = (starts, side, point) => starts.reduce((best, start, n) => Math.abs(start + side / 2 - point) < Math.abs(starts[best] + side / 2 - point) ? n : best, 0);
 
@@ -130,29 +117,34 @@ export default function (component) {
   const root = parentElement.querySelector(".root");
   if (!data) return;
   const groups = data.groups;
-  const layout = JSON.stringify([!!data.small, groups.map((group) => group.maps.map((map) => map.letter))]);
-  if (root.__layout !== layout) {
-    root.replaceChildren();
-    root.__nodes = groups.map((group) => build(root, group, groups.length > 1, data.small));
-    root.__layout = layout;
-    root.__place = null;
-  }
-  const nodes = root.__nodes;
+  const nodes = (root.__nodes ??= []);
+  groups.forEach((group, n) => {
+    const layout = JSON.stringify([!!data.small, groups.length > 1, group.maps.map((map) => map.letter)]);
+    if (nodes[n]?.layout === layout) return;
+    nodes.splice(n).forEach((old) => old.root.remove());
+    nodes.push({ ...build(root, group, groups.length > 1, data.small), layout });
+    if (root.__cursor?.group >= n) root.__cursor = null;
+    root.__pointed = null;
+  });
+  nodes.splice(groups.length).forEach((old) => old.root.remove());
+  if (root.__cursor?.group >= groups.length) root.__cursor = null;
   nodes.forEach((node, n) => fill(node, groups[n]));
 
   // A place is said as a share of the grid, so that sweeps of different grids can be compared.
   const cellAt = (group, [down, across]) => [within(Math.floor(down * group.grid[0]), group.grid[0]), within(Math.floor(across * group.grid[1]), group.grid[1])];
   const placeOf = (group, [row, column]) => [(row + 0.5) / group.grid[0], (column + 0.5) / group.grid[1]];
   const first = groups[0];
+  // Where the mouse and the keys are is kept on the element: while a sweep runs, this function is called again and again.
   const draw = () => {
-    const place = root.__place || (first.cell ? placeOf(first, first.cell) : null);
-    nodes.forEach((node, n) => mark(node, groups[n], place && cellAt(groups[n], place), root.__place ? "hover" : "chosen"));
+    const { __pointed: pointed, __cursor: cursor } = root;
+    const looked = pointed || (cursor && placeOf(groups[cursor.group], cursor.cell));
+    const place = looked || (first.cell && placeOf(first, first.cell));
+    nodes.forEach((node, n) => mark(node, groups[n], place && cellAt(groups[n], place), looked ? "hover" : "chosen"));
   };
   draw();
 
   nodes.forEach((node, n) => {
     const group = groups[n];
-    let cursor = null;
     node.panels.forEach((panel, index) => {
       const over = (event) => {
         const box = panel.picture.getBoundingClientRect();
@@ -160,29 +152,34 @@ export default function (component) {
         if (index && group.maps[index - 1].grid) return cellAt(group, [down, across]);
         return [nearest(group.tops, group.square[0], down * group.size[0]), nearest(group.lefts, group.square[1], across * group.size[1])];
       };
-      panel.picture.onmousemove = (event) => { root.__place = placeOf(group, over(event)); draw(); };
+      panel.picture.onpointermove = (event) => {
+        if (event.pointerType === "touch") return;  // a finger does not point: it taps, and never leaves
+        root.__pointed = placeOf(group, over(event));
+        draw();
+      };
       panel.picture.onclick = (event) => data.small ? setTriggerValue("open", n) : setTriggerValue("cell", cellAt(first, placeOf(group, over(event))));
     });
     if (data.small) {
       node.title.title = `${group.title}: show this sweep alone`;
       node.title.onclick = () => setTriggerValue("open", n);
     }
-    node.row.onmouseleave = () => { root.__place = null; draw(); };
+    node.row.onpointerleave = () => { root.__pointed = null; draw(); };
     node.row.tabIndex = 0;
     node.row.setAttribute("role", "application");
     node.row.setAttribute("aria-label", `${group.title}: ${group.grid[0]} by ${group.grid[1]} positions of the square; arrow keys move, Enter chooses`);
-    node.row.onblur = () => { cursor = null; root.__place = null; draw(); };
+    node.row.onblur = () => { root.__cursor = null; say(root, ""); draw(); };
     node.row.onkeydown = (event) => {
-      const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      const step = ARROWS[event.key];
       if (step) {
-        const from = cursor || group.cell || group.grid.map((count) => Math.floor(count / 2));
-        cursor = [within(from[0] + step[0], group.grid[0]), within(from[1] + step[1], group.grid[1])];
-        root.__place = placeOf(group, cursor);
+        const from = root.__cursor?.cell || group.cell || group.grid.map((count) => Math.floor(count / 2));
+        root.__cursor = { group: n, cell: from.map((place, axis) => within(place + step[axis], group.grid[axis])) };
+        root.__pointed = null;
         draw();
+        say(root, heard(node));
         event.preventDefault();
-      } else if (event.key === "Enter" && cursor) {
+      } else if (event.key === "Enter" && root.__cursor) {
         if (data.small) setTriggerValue("open", n);
-        else setTriggerValue("cell", cellAt(first, placeOf(group, cursor)));
+        else setTriggerValue("cell", cellAt(first, placeOf(group, root.__cursor.cell)));
         event.preventDefault();
       }
     };
