@@ -26,6 +26,7 @@ def test_trained_and_random_weights_of_one_network_stand_side_by_side(open_app: 
     assert f"{DIGITS}**, random weights" in names
     first, second = (shown(app, f"compare.filters.{number}") for number in (0, 1))
     assert first["sprite"] != second["sprite"]
+    assert all(shown(app, f"compare.{what}.0")["still"] for what in ("filters", "projections")), "a click does nothing"
     assert len(shown(app, "compare.projections.0")["items"]) == 9 - 3 * (len(first["items"]) < 6)
     answer = vizapp.ask("predict", vizapp.load(DIGITS), vizapp.media.samples.open_sample("digit 0")).table[0]
     assert shown(app, "compare.bars.0")["rows"][0]["share"] == pytest.approx(answer["probability"], abs=1e-4)

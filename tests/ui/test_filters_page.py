@@ -20,6 +20,7 @@ def test_the_kernels_are_those_of_the_layer_with_its_diagnosis(open_app: Open) -
     sheet = shown(app, "filters.sheet")
     assert sheet["items"] == list(range(len(result.table)))
     assert sheet["chosen"] == 2
+    assert "still" not in sheet
     assert (drawn(app, "projection.filter.Filter 2") == slices_of(result.arrays["kernels"][2])).all()
     assert result.facts["diagnosis"] in " ".join(m.value for m in app.markdown).replace("\\", "")
     assert f"Norm** {result.table[2]['norm']:.4g}" in words(app)

@@ -199,6 +199,7 @@ def test_other_pictures_of_c_are_looked_for_when_it_is_asked_for(open_app: Open)
     app.button(key="occlusion.others").click().run()
     assert went_well(app)
     photos, down = shown(app, "occlusion.others.photos"), shown(app, "occlusion.others.down")
+    assert photos["still"], "a click does nothing"
     assert len(photos["titles"]) == 9
     assert photos["titles"] == down["titles"]
     assert photos["sprite"] != down["sprite"]

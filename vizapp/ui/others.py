@@ -108,5 +108,5 @@ def _sheet(tiles: list[np.ndarray], names: list[str], strengths: np.ndarray, lab
 
     return maps.sprite_data([small(tile) for tile in tiles], 3) | {
         "side": 60, "most": 330, "across": 3, "items": list(range(len(tiles))), "titles": names,
-        "details": [f"activation {value:.4g}" for value in strengths], "chosen": None, "label": label,
+        "details": [f"activation {value:.4g}" for value in strengths], "chosen": None, "label": label, "still": True,
     }  # fmt: skip

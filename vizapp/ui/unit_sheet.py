@@ -104,7 +104,7 @@ def _nine(title: str, note: str, tiles: list[np.ndarray], titles: list[str], det
     st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(note)}</span></div>')
     data = sprite_data(tiles, 3) | {
         "side": 60, "most": _LARGEST, "across": 3, "items": list(range(len(tiles))), "titles": titles,
-        "details": details, "chosen": None, "label": title,
+        "details": details, "chosen": None, "label": title, "still": True,
     }  # fmt: skip
     component("sheet")(key=f"gallery.nine.{title}", data=data)
 

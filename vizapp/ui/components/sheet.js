@@ -1,7 +1,9 @@
-// Many small pictures as tiles cut from one. data: {sprite, tile: [height, width], columns, side, most, items: [value], titles: [text],
-// details: [text], chosen: value, label, across?}. A click sends the tile's item: trigger "chosen".
+// Many small pictures as tiles cut from one. data: {sprite, tile: [height, width], columns, side, most, items: [value],
+// titles: [text], details: [text], chosen: value, label, across?, still?}. A click sends the tile's item: trigger "chosen";
+// not with `still`, where the tiles are only to be looked at.
 
 const GAP = 3, EDGE = 3, TALLEST = 606, SCROLLBAR = 12;  // pixels
+const MOST = 4096;  // device pixels of a side of what is drawn at once: 16 megapixels, which every browser can hold
 
 // The sprite is decoded once per sprite, not once per rerun.
 function load(root, source) {
@@ -47,12 +49,13 @@ export default function (component) {
   }
   const canvas = view.querySelector("canvas"), tip = root.querySelector(".tip");
   const hoverFrame = view.querySelector(".hover"), chosenFrame = view.querySelector(".chosen");
-  const count = data.items.length;
-  let grid, hovered = -1, alive = true;
-  let cursor = data.items.indexOf(data.chosen);
+  const count = data.items.length, chosen = data.items.indexOf(data.chosen);
+  if (root.__cursor >= count) root.__cursor = null;  // the tile that the keys came to, kept when the page is run again
+  let grid, first, last, hovered = root.__cursor ?? -1, alive = true;
+  view.classList.toggle("still", !!data.still);
   view.tabIndex = 0;
-  view.setAttribute("role", "listbox");
-  view.setAttribute("aria-label", `${data.label}; arrow keys move, Enter chooses`);
+  view.setAttribute("role", "application");
+  view.setAttribute("aria-label", `${data.label}; arrow keys move${data.still ? "" : ", Enter chooses"}`);
 
   const place = (frame, index) => {
     frame.style.display = index < 0 ? "none" : "block";
@@ -67,11 +70,15 @@ export default function (component) {
     element("b", "", tip, data.titles[index]);
     if (data.details) element("span", "", tip, data.details[index]);
   };
-  const draw = () => {
-    grid = layout(root, data);
-    const density = window.devicePixelRatio || 1;
-    const width = grid.columns * (grid.width + GAP) - GAP, height = grid.rows * (grid.height + GAP) - GAP;
-    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  // Only the rows in sight and some around them: a canvas of all rows of a tall sheet is more than a browser can hold.
+  const paint = () => {
+    const { columns, rows } = grid, across = grid.width + GAP, down = grid.height + GAP;
+    first = within(Math.floor((view.scrollTop - TALLEST / 2) / down), rows);
+    last = within(Math.floor((view.scrollTop + 1.5 * TALLEST) / down), rows);
+    const width = columns * across - GAP, height = (last + 1 - first) * down - GAP;
+    const density = Math.min(window.devicePixelRatio || 1, MOST / Math.max(width, height));
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px`, top: `${first * down}px`,
+      marginBottom: `${(rows - 1 - last + first) * down}px` });
     canvas.width = Math.round(width * density);
     canvas.height = Math.round(height * density);
     const pen = canvas.getContext("2d");
@@ -79,42 +86,55 @@ export default function (component) {
     const [tileHeight, tileWidth] = data.tile;
     pen.imageSmoothingEnabled = tileWidth > grid.width;
     pen.imageSmoothingQuality = "high";
-    for (let index = 0; index < count; index++) {
+    for (let index = first * columns; index < Math.min((last + 1) * columns, count); index++) {
       const fromX = (index % data.columns) * tileWidth, fromY = Math.floor(index / data.columns) * tileHeight;
       pen.drawImage(root.__sprite.image, fromX, fromY, tileWidth, tileHeight,
-        (index % grid.columns) * (grid.width + GAP), Math.floor(index / grid.columns) * (grid.height + GAP), grid.width, grid.height);
+        (index % columns) * across, (Math.floor(index / columns) - first) * down, grid.width, grid.height);
     }
-    place(chosenFrame, data.items.indexOf(data.chosen));
+  };
+  const draw = () => {
+    grid = layout(root, data);
+    paint();
+    place(chosenFrame, chosen);
     place(hoverFrame, hovered);
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    const column = Math.floor((event.clientX - box.left) / (grid.width + GAP)), row = Math.floor((event.clientY - box.top) / (grid.height + GAP));
+    const column = Math.floor((event.clientX - box.left) / (grid.width + GAP));
+    const row = first + Math.floor((event.clientY - box.top) / (grid.height + GAP));
     const index = row * grid.columns + column;
     return column >= 0 && column < grid.columns && index >= 0 && index < count ? index : -1;
   };
-  const hover = (index) => { hovered = index; place(hoverFrame, index); tell(index < 0 ? data.items.indexOf(data.chosen) : index); };
+  const hover = (index) => { hovered = index; place(hoverFrame, index); tell(index < 0 ? chosen : index); };
+  const choose = (index) => { if (index >= 0 && !data.still) setTriggerValue("chosen", data.items[index]); };
 
   load(root, data.sprite).ready.then(() => {
     if (!alive) return;
     draw();
-    tell(data.items.indexOf(data.chosen));
+    tell(hovered < 0 ? chosen : hovered);
     canvas.onmousemove = (event) => hover(at(event));
-    canvas.onmouseleave = () => hover(-1);
-    canvas.onclick = (event) => { const index = at(event); if (index >= 0) setTriggerValue("chosen", data.items[index]); };
+    canvas.onmouseleave = () => hover(root.__cursor ?? -1);
+    canvas.onclick = (event) => choose(at(event));
+    view.onscroll = () => {
+      const down = grid.height + GAP;
+      if (view.scrollTop < first * down || view.scrollTop + TALLEST > (last + 1) * down) paint();
+    };
+    view.onblur = () => { root.__cursor = null; say(root, ""); hover(-1); };
     view.onkeydown = (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: grid.columns, ArrowUp: -grid.columns }[event.key];
+      const step = ARROWS[event.key], from = root.__cursor ?? chosen;
       if (step) {
-        cursor = Math.min(Math.max(cursor + step, 0), count - 1);
-        hover(cursor);
+        root.__cursor = within(from + step[0] * grid.columns + step[1], count);
+        hover(root.__cursor);
         hoverFrame.scrollIntoView({ block: "nearest" });
+        say(root, [...tip.children].map((part) => part.textContent).join(", "));
         event.preventDefault();
-      } else if ((event.key === "Enter" || event.key === " ") && cursor >= 0) {
-        setTriggerValue("chosen", data.items[cursor]);
+      } else if (event.key === "Enter" || event.key === " ") {
+        choose(from);
         event.preventDefault();
       }
     };
   });
+  root.__end?.();  // of the call before this one; only the last is ended by the page
   let width = root.clientWidth;
   const observer = new ResizeObserver(() => {
     if (Math.abs(root.clientWidth - width) < 2 || !root.__sprite.image.complete) return;
@@ -122,5 +142,5 @@ export default function (component) {
     draw();
   });
   observer.observe(root);
-  return () => { alive = false; observer.disconnect(); };
+  return (root.__end = () => { alive = false; observer.disconnect(); });
 }

@@ -103,7 +103,7 @@ def _filters(pair: Pair, taken: _Taken) -> None:
         with column:
             result = answers.run("filters", network)
             if result is not None:
-                data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None}
+                data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None, "still": True}
                 component("sheet")(key=f"compare.filters.{number}", data=data)
                 st.markdown(notices.escaped(result.facts["diagnosis"]))
                 st.caption(notices.escaped(_counts(result)))
@@ -143,7 +143,7 @@ def _projections(pair: Pair, picture: Picture, taken: _Taken) -> None:
             result = compared.strongest_projected(network, picture, site)
             if result is not None:
                 _, down = projected.tiles(network.seen(picture), result, state.get(state.PART))
-                data = projected.grid_data(down, result, None, (), f"Nine units of {site}")
+                data = projected.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}
                 component("sheet")(key=f"compare.projections.{number}", data=data)
                 taken.add(number, "projections", result, sheet(down, 3, gap=4))
                 notices.hint(f"{site}. Each has a scale of its own; mid-grey is zero.")

@@ -1,0 +1,324 @@
+"""The components alone in a real browser: keys, fingers, redraws on the way, and how much is drawn."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import ROOT
+
+pytestmark = pytest.mark.browser
+Mount = Callable[..., Any]
+FOLDER = ROOT / "vizapp" / "ui" / "components"
+PAGE = """<body style="margin: 20px; background: #fff"><button>Before</button>
+<div id="host" style="--st-primary-color: #c8410b; --st-background-color: #fff; --st-text-color: #22262b"></div>
+<button id="after">After</button></body>"""
+# As Streamlit mounts a component: each run of the page calls its script again, on the elements that are there.
+START = """async ([name, style, script]) => {
+  const shadow = document.querySelector("#host").attachShadow({ mode: "open" });
+  shadow.appendChild(document.createElement("style")).textContent = style;
+  const root = shadow.appendChild(document.createElement("div"));
+  root.className = `root ${name}`;
+  const { default: draw } = await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
+  window.sent = [];
+  const setTriggerValue = (...given) => window.sent.push(given);
+  window.draw = (data) => { draw({ data, parentElement: shadow, setTriggerValue }); };
+}"""
+
+
+@pytest.fixture
+def mounted(browser: Any) -> Iterator[Mount]:
+    """`mounted("sheet", data, width=340)`: a page with that component alone; `page.draw(data)` is another run."""
+    contexts = []
+
+    def mount(name: str, data: dict[str, Any], width: int = 700, **options: Any) -> Any:
+        contexts.append(browser.new_context(viewport={"width": width + 40, "height": 800}, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(10_000)
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.set_content(PAGE)
+        script = (FOLDER / "elements.js").read_text() + (FOLDER / f"{name}.js").read_text()
+        page.evaluate(START, [name, (FOLDER / f"{name}.css").read_text(), script])
+        page.draw = partial(page.evaluate, "data => draw(data)")
+        page.draw(data)
+        return page
+
+    yield mount
+    for context in contexts:
+        assert context.pages[0].errors == []
+        context.close()
+
+
+def png(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def packed(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def press(page: Any, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def sent(page: Any) -> Any:
+    return page.evaluate("sent")
+
+
+def said(page: Any, sentence: str) -> bool:
+    """Whether those who hear the page are told exactly that, at last."""
+    page.locator(".said[role=status]").filter(has_text=sentence).wait_for(state="attached")
+    return bool(page.locator(".said").text_content() == sentence)
+
+
+# Sheets
+
+SIDE = 4
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    return 40 + index % 200, 40 + index // 200 * 10, 90
+
+
+def sheet(count: int, columns: int = 4, **more: Any) -> dict[str, Any]:
+    """A sheet whose tiles each have a colour of their own."""
+    rows = -(-count // columns)
+    tiles = np.array([colour(index) for index in range(rows * columns)], np.uint8).reshape(rows, columns, 3)
+    return {
+        "sprite": png(tiles.repeat(SIDE, 0).repeat(SIDE, 1)), "tile": [SIDE, SIDE], "columns": columns, "side": 58,
+        "most": 132, "items": [10 * index for index in range(count)], "titles": [f"Channel {n}" for n in range(count)],
+        "chosen": 10, "label": f"{count} channels",
+    } | more  # fmt: skip
+
+
+def frame(page: Any) -> bool:
+    return bool(page.locator(".frame.hover").is_visible())
+
+
+def opened(page: Any) -> Any:
+    """The sheet, once it is drawn and has the focus of the keyboard."""
+    page.locator(".frame.chosen").wait_for()
+    view = page.locator(".view")
+    view.focus()
+    return view
+
+
+def test_a_very_tall_sheet_is_drawn_sharply_from_the_first_row_to_the_last(mounted: Mount) -> None:
+    page = mounted("sheet", sheet(2048, 46), width=340, device_scale_factor=3)
+    view = opened(page)
+    canvas = view.locator("canvas")
+    for place in ("0", "view.scrollHeight / 2", "view.scrollHeight"):
+        box = view.evaluate(f"view => {{ view.scrollTop = {place}; return view.getBoundingClientRect().toJSON(); }}")
+        page.wait_for_timeout(100)
+        shown = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+        for across, down in ((0.1, 0.04), (0.9, 0.5), (0.1, 0.96)):
+            x, y = box["x"] + across * box["width"], box["y"] + down * box["height"]
+            page.mouse.move(x, y)
+            title = page.locator(".tip b").inner_text()
+            assert tuple(shown[round(3 * y), round(3 * x)]) == colour(int(title.split()[1])), (place, title)
+        size = canvas.evaluate("c => [c.width, c.height, Math.round(3 * c.clientWidth)]")
+        assert max(size) <= 4096
+        assert size[0] == pytest.approx(size[2], abs=3), "as many pixels as the screen has"
+    page.mouse.click(x, y)
+    assert sent(page) == [["chosen", 10 * int(title.split()[1])]]
+    assert int(title.split()[1]) >= 2040
+
+
+def test_the_keys_walk_a_sheet_through_runs_of_the_page(mounted: Mount) -> None:
+    data = sheet(12)
+    page = mounted("sheet", data)
+    view = opened(page)
+    press(page, "ArrowRight", "ArrowRight")
+    page.draw(data)
+    page.wait_for_timeout(100)
+    assert frame(page), "the frame stays where the keys came to"
+    press(page, "ArrowRight")
+    assert said(page, "Channel 4"), "the last of three keys"
+    page.draw(data)
+    press(page, "Enter")
+    assert sent(page) == [["chosen", 40]]
+    assert view.get_attribute("role") == "application"
+    assert "Enter chooses" in view.get_attribute("aria-label")
+    press(page, "Tab")
+    assert not frame(page), "nothing is left behind"
+    assert page.locator(".tip").inner_text() == "Channel 1"
+
+
+def test_pointing_at_a_sheet_is_not_said_aloud(mounted: Mount) -> None:
+    page = mounted("sheet", sheet(12))
+    opened(page)
+    page.locator("canvas").hover(position={"x": 5, "y": 5})
+    assert page.locator(".tip").inner_text() == "Channel 0"
+    page.wait_for_timeout(600)
+    assert "".join(page.locator(".said").all_text_contents()) == ""
+
+
+def test_a_sheet_that_is_only_to_look_at_says_so_and_sends_nothing(mounted: Mount) -> None:
+    page = mounted("sheet", sheet(12, still=True, chosen=None))
+    canvas = page.locator("canvas")
+    canvas.click(position={"x": 5, "y": 5})
+    page.locator(".view").focus()
+    press(page, "ArrowRight", "Enter", " ")
+    assert frame(page), "the tiles are told all the same"
+    assert sent(page) == []
+    assert "choose" not in page.locator(".view").get_attribute("aria-label")
+    assert canvas.evaluate("canvas => getComputedStyle(canvas).cursor") == "default"
+
+
+# Maps of cells
+
+PHOTO = png(np.full((60, 60, 3), 255, np.uint8))
+CELLS = {
+    "photo": PHOTO, "size": [60, 60], "cells": [6, 6], "values": packed(np.arange(36.0)), "low": 0, "high": 35,
+    "cell": None, "label": "Channel 3",
+}  # fmt: skip
+
+
+def test_the_keys_walk_a_map_through_runs_of_the_page(mounted: Mount) -> None:
+    page = mounted("map", CELLS)
+    page.locator(".picture").focus()
+    press(page, "ArrowRight", "ArrowDown")
+    assert said(page, "28.0 at row 4, column 4")
+    page.draw(CELLS)
+    assert page.locator("rect.hover").count() == 1
+    press(page, "ArrowDown")
+    page.draw(CELLS)
+    press(page, "Enter")
+    assert sent(page) == [["cell", [5, 4]]]
+    press(page, "Tab")
+    assert page.locator("rect.hover").count() == 0
+
+
+def test_the_lines_of_a_map_are_seen_on_a_white_photo(mounted: Mount) -> None:
+    page = mounted("map", CELLS | {"cell": [1, 1]})
+    page.locator(".picture").focus()
+    press(page, "ArrowRight", "ArrowRight")
+    box = page.locator(".picture").bounding_box()
+    shown = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L")).astype(int)
+    side = box["height"] / 6
+    for column in (1, 4):  # the chosen cell and the one that the keys came to
+        row = shown[round(box["y"] + 1.5 * side), round(box["x"] + column * side) - 6 :][: round(side)]
+        assert row.min() < 170, "a dark line beside the white one"
+
+
+def test_a_map_that_loses_its_cells_answers_to_nothing(mounted: Mount) -> None:
+    page = mounted("map", CELLS)
+    page.draw({"photo": PHOTO, "size": [60, 60], "label": "A photo"})
+    picture = page.locator(".picture")
+    picture.click()
+    picture.hover(position={"x": 9, "y": 9})
+    assert sent(page) == []
+    assert [picture.get_attribute(name) for name in ("tabindex", "role", "aria-label")] == [None] * 3
+    page.draw(CELLS)
+    picture.click(position={"x": 5, "y": 5})
+    assert sent(page) == [["cell", [0, 0]]]
+
+
+# Panels of a sweep
+
+
+def sweep(step: int, cell: list[int] | None = None, count: int = 1, **more: Any) -> dict[str, Any]:
+    """The data of sweeps of 5 by 5 positions after some steps: the maps are other ones each time."""
+    ramp = png(np.zeros((1, 4, 3), np.uint8))
+    values = {"kind": "percent", "grid": [5, 5], "values": packed(np.arange(25) / 100 + step), "low": 0, "high": 1}
+    shown = {"letter": "(d)", "title": "goldfish", "picture": png(np.full((5, 5, 3), 9 * step, np.uint8))}
+    group = {
+        "title": "A sweep", "note": "", "photo": PHOTO, "photoTitle": "A photo", "size": [60, 60], "grid": [5, 5],
+        "tops": [0, 12, 24, 36, 48], "lefts": [0, 12, 24, 36, 48], "square": [12, 12], "fill": None, "inverse": False,
+        "cell": cell, "names": {}, "legend": [], "ramp": ramp,
+        "maps": [shown | values],
+    }  # fmt: skip
+    return {"groups": [group] * count} | more
+
+
+def values(page: Any) -> list[str]:
+    return list(page.locator(".value").all_inner_texts())
+
+
+def test_the_keys_walk_the_panels_while_a_sweep_draws_them_again(mounted: Mount) -> None:
+    page = mounted("panels", sweep(0))
+    row = page.locator(".row")
+    row.focus()
+    for step, column in ((1, 3), (2, 4)):
+        press(page, "ArrowRight")
+        page.draw(sweep(step))
+        assert values(page) == [f"row 2, column {column}", f"{100 * step + 10 + column}.0 %"]
+    press(page, "ArrowUp")
+    assert said(page, "row 1, column 4, goldfish 209.0 %")
+    page.draw(sweep(3))
+    press(page, "Enter")
+    assert sent(page) == [["cell", [1, 4]]]
+    page.draw(sweep(3, [0, 0]))
+    press(page, "Tab")
+    assert values(page)[0] == "row 0, column 0", "the chosen one again"
+
+
+def test_another_sweep_that_is_finished_takes_no_focus_away(mounted: Mount) -> None:
+    page = mounted("panels", sweep(1, count=2, small=True))
+    page.locator(".row").nth(1).focus()
+    press(page, "ArrowDown")
+    page.draw(sweep(1, count=3, small=True))
+    assert page.locator(".row").count() == 3
+    press(page, "ArrowDown", "Enter")
+    assert values(page)[0] == "row 4, column 2"
+    assert sent(page) == [["open", 1]]
+
+
+def test_a_tap_on_a_panel_leaves_nothing_that_hides_what_is_chosen_later(mounted: Mount) -> None:
+    page = mounted("panels", sweep(0), has_touch=True)
+    box = page.locator(".picture").first.bounding_box()
+    page.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + 0.9 * box["height"])
+    page.wait_for_function("sent.length")
+    assert sent(page) == [["cell", [4, 4]]]
+    page.draw(sweep(0, [1, 2]))  # chosen elsewhere
+    assert values(page)[0] == "row 1, column 2"
+    page.locator(".picture").first.hover(position={"x": 3, "y": 3})
+    assert values(page)[0] == "row 0, column 0", "a mouse points"
+
+
+# The drawn network, and units as cards
+
+
+def network(chosen: str) -> dict[str, Any]:
+    parts = [
+        {"name": f"a.{name}", "label": name, "kind": name, "what": name, "shape": [8, 4, 4]}
+        for name in ("convolution", "norm", "activation")
+    ]
+    block = {"group": "a", "kind": "convolution", "shape": [8, 4, 4], "height": 1, "width": 9, "label": "a"}
+    return {"chosen": chosen, "blocks": [block | {"name": "a", "parts": parts}]}
+
+
+def test_an_operation_chosen_by_the_keyboard_keeps_the_focus(mounted: Mount) -> None:
+    page = mounted("diagram", network("a.activation"))
+    page.locator(".parts button").nth(1).focus()
+    press(page, "Enter")
+    assert sent(page) == [["site", "a.norm"]]
+    page.draw(network("a.norm"))
+    press(page, "Shift+Tab", "Enter")
+    assert sent(page)[1:] == [["site", "a.convolution"]]
+
+
+def test_a_card_holds_each_of_its_pictures_once(mounted: Mount) -> None:
+    source = png(np.arange(27, dtype=np.uint8).reshape(3, 3, 3) * 9)
+    nine = {"src": source, "count": 9, "grid": [3, 3], "ratio": 1, "coarse": True}
+    card = {"item": 3, "title": "Unit 3", "note": "", "patches": nine, "down": None, "empty": ""}
+    page = mounted("units", {"cards": [card], "label": "Units", "waiting": "Projecting"})
+    assert (
+        page.evaluate("document.querySelector('#host').shadowRoot.querySelector('.root').innerHTML").count(source) == 1
+    )
+    shown = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+    for number, tile in enumerate(page.locator(".nine i").all()):
+        box = tile.bounding_box()
+        middle = shown[round(box["y"] + box["height"] / 2), round(box["x"] + box["width"] / 2)]
+        assert tuple(middle) == tuple(9 * (3 * number + part) for part in range(3))
