@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import downloaded, keep, open_page, settle, went_well
+from tests.browser.contrast import faint
 
 pytestmark = pytest.mark.browser
 
@@ -199,7 +200,7 @@ VIEWS = {
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
 @pytest.mark.parametrize("view", VIEWS)
 def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
-    """Keeps a screenshot for a person to look at; nothing may stick out sideways."""
+    """Keeps a screenshot for a person to look at; nothing may stick out sideways, and all words can be read."""
     page = open_page(browser, width, 1300 if width > 1000 else 1900, scheme)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
@@ -213,6 +214,7 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
         page.evaluate("document.querySelector('.stMain').scrollWidth - document.querySelector('.stMain').clientWidth")
         <= 1
     )
+    assert faint(page) == []
     page.context.close()
 
 
