@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import PATIENCE, downloaded, keep, open_page, settle, went_well
+from tests.browser.contrast import faint
 
 pytestmark = pytest.mark.browser
 LONG = 240_000  # milliseconds; a pass that takes half a minute, on a busy machine
@@ -118,7 +119,7 @@ VIEWS = {
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
 @pytest.mark.parametrize("view", VIEWS)
 def test_how_galleries_look(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
-    """Keeps a screenshot for a person to look at; nothing may stick out sideways."""
+    """Keeps a screenshot for a person to look at; nothing may stick out sideways, and all words can be read."""
     page = opened(browser, f"{address}/{VIEWS[view]}", width, scheme)
     build = page.get_by_role("button", name=re.compile("Build|Go on"))
     build.or_(page.locator(".stMain .units, .stMain .sheet").first).first.wait_for()
@@ -131,4 +132,5 @@ def test_how_galleries_look(address: str, browser: Any, view: str, width: int, s
     went_well(page)
     main = "document.querySelector('.stMain')"
     assert page.evaluate(f"{main}.scrollWidth - {main}.clientWidth") <= 1
+    assert faint(page) == []
     page.context.close()
