@@ -1,8 +1,9 @@
-"""The container files: they parse, name files and options that exist, and what they run does run."""
+"""The container files: they parse, and name files, options and sizes that go together; nginx accepts its configuration."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -78,19 +79,68 @@ def test_the_compose_file_mounts_what_is_there_and_shares_the_cache() -> None:
     for volume in proxy["volumes"]:
         assert (ROOT / "deploy" / volume.split(":")[0]).is_file()
     assert app["read_only"] is True
-    assert app["cap_drop"] == ["ALL"]
+    for service in (app, proxy):
+        assert service["cap_drop"] == ["ALL"]
 
 
-def test_the_proxy_accepts_its_configuration(tmp_path: Path) -> None:
+def test_what_the_app_keeps_fits_into_its_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vizapp.settings import settings
+    from vizapp.ui import collection, passes, pictures, sweeps
+
+    yaml = pytest.importorskip("yaml")
+    app = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["app"]
+    given = app["environment"]
+    fixed = (sweeps.CAPACITY + pictures.CAPACITY + collection._CAPACITY + passes._CAPACITY) / 2**30
+    kept = fixed + float(given["VIZAPP_NETWORK_GB"]) + float(given["VIZAPP_ANSWER_MB"]) / 1024
+    memory, most = float(given["VIZAPP_MEMORY_GB"]), float(app["mem_limit"].removesuffix("g"))
+    temporary = float(re.search(r"/tmp:size=(\d+)g", app["tmpfs"][0])[1])  # type: ignore[index]
+    assert kept + 1 <= memory, "a gigabyte for the libraries"
+    assert memory + temporary < most
+    told = (ROOT / "docs" / "server.md").read_text()
+    monkeypatch.delenv("VIZAPP_NETWORK_GB", raising=False)
+    monkeypatch.delenv("VIZAPP_ANSWER_MB", raising=False)
+    usual = fixed + settings().network_gb + settings().answer_mb / 1024
+    assert f"{usual:.1f} GB together, {kept:.1f} GB with the sizes of `deploy/compose.yaml`" in told
+    for what, capacity in (
+        ("pictures", pictures.CAPACITY), ("under way", sweeps.CAPACITY), ("lists of pictures", collection._CAPACITY),
+        ("galleries", passes._CAPACITY),
+    ):  # fmt: skip
+        size = f"{capacity >> 30} GB" if capacity >= 2**30 else f"{capacity >> 20} MB"
+        assert f"{what} ({size})" in told
+
+
+def accepted(tmp_path: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    """What nginx says of its configuration, run by the command `before`; skipped where nginx is missing."""
     program = shutil.which("nginx")
     if program is None:
         pytest.skip("no nginx on this machine")
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     text = text.replace("app:8501", "127.0.0.1:8501").replace("/tmp/", f"{tmp_path}/")
     (tmp_path / "nginx.conf").write_text(text)
-    done = subprocess.run(
-        [program, "-t", "-c", str(tmp_path / "nginx.conf")], capture_output=True, text=True, check=False
-    )
+    command = [*before, program, "-t", "-c", str(tmp_path / "nginx.conf")]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_proxy_accepts_its_configuration(tmp_path: Path) -> None:
+    done = accepted(tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_proxy_may_do_what_its_master_does_as_root() -> None:
+    yaml = pytest.importorskip("yaml")
+    proxy = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["proxy"]
+    # port 80; the temporary folders are given to the workers; these change their user
+    assert set(proxy["cap_add"]) == {"NET_BIND_SERVICE", "CHOWN", "SETUID", "SETGID"}
+
+
+def test_the_proxy_starts_with_the_privileges_that_it_is_left(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    if shutil.which("setpriv") is None or os.geteuid() != 0:
+        pytest.skip("only root can give up privileges with setpriv")
+    proxy = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["proxy"]
+    left = ",".join(["-all", *(f"+{name.lower()}" for name in proxy["cap_add"])])
+    tmp_path.chmod(0o1777)
+    done = accepted(tmp_path, "setpriv", f"--bounding-set={left}", "--inh-caps=-all", "--no-new-privs")
     assert done.returncode == 0, done.stderr
 
 
