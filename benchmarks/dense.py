@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
+from pathlib import Path
 
 import torch
 import torchvision
 from timing import median_time
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.engine.convolution import plan
 from vizapp.engine.twin import dense_scores
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from timing import median_time
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
 from vizapp.engine.canvas import Canvas
 from vizapp.engine.ideal import Ascent, Target, maximise

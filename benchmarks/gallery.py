@@ -16,7 +16,7 @@ All of these are from before the reductions of `engine/reduction.py`, whose pass
 The bar is about the whole pass, with its checkpoints and files; what the end takes is stated beside it.
 Both sides decode the same files in the same worker processes, and run the network up to its last convolution.
 
-    python benchmarks/gallery.py [--pictures 192] [--networks resnet50 alexnet vgg16] [--folder samples] [--memory]
+    python benchmarks/gallery.py [--pictures 388] [--networks resnet50 alexnet vgg16] [--folder samples] [--memory]
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
 from vizapp.engine.observe import observe
 from vizapp.gallery.building import Plan, Progress, build
 from vizapp.media.loading import batches
 from vizapp.methods.gallery import chosen_sites
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = """
 import sys, vizapp
 from pathlib import Path
@@ -174,7 +176,7 @@ def memory() -> None:
             listing = Path(place) / f"{times}.csv"
             listing.write_text("path\n" + "\n".join(names * times) + "\n")
             command = [sys.executable, "-c", SMALL, str(listing), f"{place}/out{times}"]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
             peaks.append(int(done.stdout) / 1024)
         print(
             f"peak memory: 1,000 pictures {peaks[0]:.0f} MB, 10,000 pictures {peaks[1]:.0f} MB, "

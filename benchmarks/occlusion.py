@@ -7,15 +7,17 @@ many cores' work that best sweep got: much less than the threads means that some
 `deviation` is the largest of our probabilities from those of whole passes, `effect` the largest that a square causes; the
 last layer's random weights are scaled so that there is one to see.
 
-    python benchmarks/occlusion.py [--network vgg16] [--window 32] [--stride 8] [--places 96]
+    python benchmarks/occlusion.py [--network vgg16 …] [--window 32] [--stride 8] [--places 64]
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -23,6 +25,7 @@ import torchvision
 from captum.attr import Occlusion
 from torch import Tensor, nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.engine.sweep import Answers, Sweep
 from vizapp.methods.occluder import coarse_to_fine, positions
 

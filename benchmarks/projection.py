@@ -10,7 +10,9 @@ those multiply-adds, convolutions and linear layers only.
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
+from pathlib import Path
 
 import torch
 import torchvision
@@ -18,6 +20,7 @@ from captum.attr import NeuronDeconvolution, NeuronGuidedBackprop
 from timing import median_time
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.engine.project import project
 from vizapp.engine.rules import Rule, Signal
 from vizapp.engine.signal import Window

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.media.samples import digit_pixels
 from vizapp.zoo.classic.lenet import LeNet5
 from vizapp.zoo.own import DIGITS
