@@ -46,6 +46,13 @@ def test_the_image_holds_all_that_the_app_imports() -> None:
     assert not {"vizapp", "assets", ".streamlit"} & set(ignored)
 
 
+def test_the_image_brings_timm_as_the_tests_have_it() -> None:
+    wanted = next(
+        line for line in (ROOT / "tests" / "requirements.txt").read_text().splitlines() if line.startswith("timm")
+    )
+    assert any(name == "RUN" and wanted in shlex.split(rest) for name, rest in instructions())
+
+
 def test_the_command_of_the_image_names_options_that_streamlit_has() -> None:
     command = json.loads(dict(instructions())["CMD"])
     assert command[:4] == ["python", "-m", "streamlit", "run"]
