@@ -44,8 +44,7 @@ def test_lenet_answers_its_held_out_digits(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_zfnet_mini_is_small_and_its_card_claims_enough() -> None:
     card = describe("vizapp/zfnet-mini")
-    if card.accuracy is None:
-        pytest.skip("vizapp/zfnet-mini is still being trained")
+    assert card.accuracy is not None, "its card assets/zfnet-mini.md is missing, or tells no accuracy"
     network = vizapp.load("vizapp/zfnet-mini", device="cpu")
     assert card.accuracy >= 65
     assert card.size_mb is not None
@@ -61,6 +60,25 @@ def top_1(network: Network, crops: list[np.ndarray], answers: list[int]) -> floa
         given = network.scores(network.batch(crops[start : start + 50])).argmax(1).tolist()
         right += sum(a == b for a, b in zip(given, answers[start : start + 50], strict=True))
     return 100 * right / len(crops)
+
+
+@pytest.mark.slow
+def test_zfnet_mini_answers_its_test_photos_as_its_card_claims() -> None:
+    """The test photos of training/zfnet_mini.py, through the public loader.
+
+    72.38 % is claimed, with OpenCV's crops as in training (they give it to the digit); the loader's crops, as torchvision
+    makes them, give 72.28 %: three photos less.
+    """
+    folder = shared("data/caltech101/test")
+    network = vizapp.load("vizapp/zfnet-mini", device="cpu")
+    assert sorted(path.name for path in folder.iterdir()) == list(network.categories)
+    photos = [(path, index) for index, name in enumerate(network.categories) for path in (folder / name).glob("*.jpg")]
+    accuracy = top_1(network, [network.seen(vizapp.open_picture(path)) for path, _ in photos], [i for _, i in photos])
+    claimed = describe("vizapp/zfnet-mini").accuracy
+    print(f"zfnet-mini: {accuracy:.2f} % of {len(photos)}; claimed: {claimed} %")
+    assert len(photos) == 2893
+    assert claimed is not None
+    assert abs(accuracy - claimed) < 0.3  # eight photos
 
 
 @pytest.mark.slow
