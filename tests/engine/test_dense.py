@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -240,20 +241,36 @@ def test_one_cell_is_the_classifier_at_the_training_size(head: type[Net], layout
     assert larger.shape[3] == 2
 
 
-@pytest.mark.parametrize("head", GATED)
-def test_a_gate_is_that_of_the_window_around_a_cell(head: type[Net]) -> None:
-    """Written out: the gate of each cell, from the crop-sized window around it that lies in the map."""
-    module = seeded(GateAcrossChannels(padding=1))
-    found = dense_scores(module, planned(module, 12), photo := noise(1, 3, 20, 16))[0]
-    x = module.maps(photo)  # [1 8 10 8]
-    gated = x.clone()
+def gated(x: Tensor, gate_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """A map `[1 C 10 8]` times the gates that `gate_of` makes of means `[1 C]`, each over the 6 × 6 cells around a cell."""
+    after = x.clone()
     for i, j in itertools.product(range(10), range(8)):
         top, left = min(max(i - 2, 0), 10 - 6), min(max(j - 2, 0), 8 - 6)
-        mean = x[:, :, top : top + 6, left : left + 6].mean((2, 3)).view(1, 1, -1)
-        gate = torch.sigmoid(F.conv1d(mean, module.one.weight[:1, :1, 0], padding=1)).view(8)
-        gated[0, :, i, j] *= gate
+        after[0, :, i, j] *= gate_of(x[:, :, top : top + 6, left : left + 6].mean((2, 3))).flatten()
+    return after
+
+
+def gated_by_convolutions(module: Net, photo: Tensor) -> Tensor:
+    weight = module.two.weight
+    x = gated(F.relu(module.one(photo)), lambda mean: torch.sigmoid(mean @ weight[:6, :, 0, 0].T))
+    return gated(F.relu(module.two(x)), lambda mean: F.hardsigmoid(mean @ weight[:, :, 0].flatten(1)[:, :8].T))
+
+
+def gated_across_channels(module: Net, photo: Tensor) -> Tensor:
+    kernel = module.one.weight[:1, :1, 0]
+    return gated(module.maps(photo), lambda mean: torch.sigmoid(F.conv1d(mean[None], kernel, padding=1)))
+
+
+@pytest.mark.parametrize(
+    ("head", "formula"), [(GateOfConvolutions, gated_by_convolutions), (GateAcrossChannels, gated_across_channels)]
+)
+def test_a_gate_is_that_of_the_window_around_a_cell(head: type[Net], formula: Callable[[Net, Tensor], Tensor]) -> None:
+    """Written out: the gate of each cell, from the crop-sized window around it that lies in the map."""
+    module = seeded(head(padding=1))
+    found = dense_scores(module, planned(module, 12), photo := noise(1, 3, 20, 16))[0]
+    x = formula(module, photo)
     for i, j in itertools.product(range(5), range(3)):
-        expected = module.fc(gated[:, :, i : i + 6, j : j + 6].mean((2, 3)))[0]
+        expected = module.fc(x[:, :, i : i + 6, j : j + 6].mean((2, 3)))[0]
         torch.testing.assert_close(found[:, i, j], expected, rtol=1e-4, atol=1e-5)
 
 
