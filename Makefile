@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all check bench
+.PHONY: help app test test-all lint check bench
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,11 +27,12 @@ test: .venv/test  ## the fast tests (minutes)
 test-all: .venv/test  ## everything that needs no GPU: also slow tests and the browser
 	$(BIN)/python -m pytest -m "not gpu"
 
-check: .venv/test  ## lint, format, types, tests
+lint: .venv/test  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+check: lint test  ## lint, format, types, tests
 
 bench: .venv/test  ## every benchmark: speed beside peers in the same run, the app's start, many people at once
 	for script in $(filter-out benchmarks/timing.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

@@ -78,10 +78,14 @@ def free_memory(device: torch.device) -> int:
 
 
 def _left_in_container() -> int:
-    """Bytes that the control group of this process may still take; a huge number where there is no limit."""
+    """Bytes that the control group of this process may still take; a huge number where there is no limit.
+
+    Copies of files that were read count as taken and make way for anything else.
+    """
     try:
-        most, now = ((_CONTAINER / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return int(most) - int(now)
+        most, now, stat = ((_CONTAINER / name).read_text() for name in ("memory.max", "memory.current", "memory.stat"))
+        counts = dict(line.split() for line in stat.splitlines())
+        return int(most) - int(now) + int(counts.get("inactive_file", 0))
     except (OSError, ValueError):  # no such file, or "max"
         return 2**62
 
