@@ -75,7 +75,7 @@ def three(name: str, layer: str, unit: Unit, rule: str) -> tuple[Tensor, Tensor,
     [
         ("alexnet", "features.10", Unit("features.10", 3, (1, 1))),
         ("alexnet", "classifier.6", Unit("classifier.6", 7)),
-        ("vgg11", "features.16", Unit("features.16", 5, (2, 3))),
+        pytest.param("vgg11", "features.16", Unit("features.16", 5, (2, 3)), marks=pytest.mark.slow),
         ("resnet18", "layer3.1.conv2", Unit("layer3.1.conv2", 5, (1, 2))),
         ("resnet18", "fc", Unit("fc", 7)),
     ],

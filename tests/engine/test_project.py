@@ -48,7 +48,11 @@ def sequence(name: str, response_norm: bool) -> list[nn.Module]:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     ("name", "side", "depths"),
-    [("alexnet", 224, (3, 6, 12, 13)), ("vgg11", 64, (2, 8, 20)), ("zfnet", 96, (4, 9, 15, 23))],
+    [
+        ("alexnet", 224, (3, 6, 12, 13)),
+        pytest.param("vgg11", 64, (2, 8, 20), marks=pytest.mark.slow),
+        ("zfnet", 96, (4, 9, 15, 23)),
+    ],
 )
 def test_equal_to_the_explicit_deconvnet_on_sequences(name: str, side: int, depths: tuple[int, ...], rule: str) -> None:
     layers = sequence(name, response_norm=rule != "gradient")  # the oracle takes it as the identity
