@@ -225,6 +225,7 @@ def test_what_is_shown_can_be_had_while_something_else_is_computed(address: str,
     settle(page)
     with np.load(downloaded(page, "Arrays NPZ")) as arrays:
         shown = arrays["label"]
+    settle(page)
     page.get_by_role("combobox", name="Stride").click()
     page.get_by_role("option", name="stride 4").click()  # a minute
     page.get_by_role("button", name="Cancel").wait_for()

@@ -106,10 +106,9 @@ def deliver() -> None:
         if not given.packed:
             given.packed, given.made = _packed(given), time.monotonic()
             st.session_state[state.GIVEN].append(given)
-    if asked:
-        with st.container(key="given"):
-            for given in asked:
-                component("given")(key=f"given.{given.click}", data=given.packed)
+    with st.container(key="given"):  # in every run: else all that follows would move by one place, and be drawn anew
+        for given in asked:
+            component("given")(key=f"given.{given.click}", data=given.packed)
 
 
 def _packed(given: Given) -> bytes:
