@@ -244,6 +244,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 
 
 @pytest.mark.parametrize("script", [path.name for path in SCRIPTS])
+@pytest.mark.slow
 def test_scripts_start_and_show_the_defaults_that_they_have(script: str, scripts: dict[str, dict[str, Any]]) -> None:
     text, defaults = scripts[script]["text"], scripts[script]["defaults"]
     usage = re.search(rf"^    python (?:training|benchmarks)/{re.escape(script)}(.*)$", text, re.MULTILINE)

@@ -63,7 +63,7 @@ def test_every_map_of_small_networks() -> None:
 @pytest.mark.parametrize(
     ("name", "sites"),
     [
-        ("alexnet", ["features.0", "features.5", "features.12", "avgpool"]),
+        pytest.param("alexnet", ["features.0", "features.5", "features.12", "avgpool"], marks=pytest.mark.slow),
         ("resnet18", ["maxpool", "layer2.0.add", "layer4.1.relu_1", "avgpool"]),
         ("googlenet", ["maxpool1", "inception3b.cat", "inception5b.cat"]),
         ("densenet121", ["features.denseblock1.denselayer6.conv2", "features.transition2.pool"]),

@@ -409,6 +409,7 @@ def run(*arguments: str, processes: int = 0) -> subprocess.CompletedProcess[str]
 LENET = ("gallery", "--network", "lenet5-digits", "--folder", "digits")
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_the_digits_gallery(tmp_path) -> None:
     done = run(*LENET, "--sites", "features.4,classifier.4", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
