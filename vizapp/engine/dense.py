@@ -133,7 +133,7 @@ def _in_tiles(
     total, peak = np.zeros(plan.classes), np.full(plan.classes, -np.inf, np.float32)
     index = torch.from_numpy(chosen).to(device)
 
-    def run(some: Sequence[_Part]) -> bool:
+    def run(some: Sequence[_Part]) -> None:
         (part,) = some
         block = work.scores(module, part, read)  # [classes h w]
         where = part.rows_of(work.apart), part.columns_of(work.apart)
@@ -141,7 +141,6 @@ def _in_tiles(
         label[where] = block.argmax(0).cpu().numpy()
         np.add(total, block.sum((1, 2), dtype=torch.float64).cpu().numpy(), out=total)
         np.maximum(peak, block.amax((1, 2)).float().cpu().numpy(), out=peak)
-        return True
 
     for _ in in_chunks(parts, run, 1, tick):
         pass

@@ -55,7 +55,7 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
         batch = network.prepare(question.picture)
     else:
         batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
-    _ = network.sites  # tells where operations are hidden
+    network.check_visible()
     found = layers(network.module, batch)
     job.tick(0.2)
     if params.repeats:

@@ -89,7 +89,7 @@ def convolutional(network: Network) -> Plan:
     Raises:
         VizError: it has none; the sentence says why.
     """
-    _ = network.sites  # tells where operations are hidden
+    network.check_visible()
     noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], 3), dtype=np.uint8)
     return plan(network.module, network.batch([noise]))
 

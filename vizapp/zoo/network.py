@@ -65,6 +65,11 @@ class Network:
         with self._lock:
             return self._measured[0]
 
+    def check_visible(self) -> None:
+        """Raise VizError where a part of the network cannot be looked into. The first use costs one pass."""
+        with self._lock:
+            _ = self._measured
+
     @property
     def footprint(self) -> Footprint:
         """What the activations of a pass over one picture take. The first use costs one pass."""
