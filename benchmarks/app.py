@@ -130,7 +130,7 @@ def _settle(page: Any) -> None:
 
 def imports(most: int = 12) -> None:
     """What the app's modules cost to import, the dearest packages first (`python -X importtime`)."""
-    code = "import streamlit.web.cli, streamlit.web.bootstrap; import vizapp.ui.frame"
+    code = "import streamlit.web.cli, streamlit.web.bootstrap; import vizapp.ui.app.frame"
     done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True)
     own: dict[str, float] = {}
     for line in done.stderr.splitlines():

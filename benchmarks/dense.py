@@ -20,8 +20,8 @@ from timing import median_time
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
-from vizapp.engine.convolution import plan
-from vizapp.engine.twin import dense_scores
+from vizapp.engine.fully_convolutional.convert import plan
+from vizapp.engine.fully_convolutional.forward import dense_scores
 
 BATCHES = {"cpu": (8, 16, 24), "cuda": (64, 128, 256)}
 

@@ -21,8 +21,8 @@ from timing import median_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
-from vizapp.engine.canvas import Canvas
-from vizapp.engine.ideal import Ascent, Target, maximise
+from vizapp.engine.optimize.activation_maximization import Ascent, Target, maximise
+from vizapp.engine.optimize.image_parametrization import Canvas
 from vizapp.methods.ideal import normaliser
 from vizapp.zoo.network import Network
 

@@ -35,8 +35,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
-from vizapp.engine.observe import observe
-from vizapp.gallery.building import Plan, Progress, build
+from vizapp.engine.trace.observe import observe
+from vizapp.gallery.build import Plan, Progress, build
 from vizapp.media.loading import batches
 from vizapp.methods.gallery import chosen_sites
 

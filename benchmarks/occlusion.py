@@ -26,8 +26,8 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
-from vizapp.engine.sweep import Answers, Sweep
-from vizapp.methods.occluder import coarse_to_fine, positions
+from vizapp.engine.occlusion.sweep import Answers, Sweep
+from vizapp.methods.occlusion.occluder import coarse_to_fine, positions
 
 NETWORKS = ["vgg16", "squeezenet1_0", "alexnet", "resnet50", "resnet18", "googlenet"]
 BATCHES = (4, 16, 32)  # of Captum, and of our whole passes

@@ -21,11 +21,11 @@ from timing import median_time
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
-from vizapp.engine.project import project
-from vizapp.engine.rules import Rule, Signal
-from vizapp.engine.signal import Window
-from vizapp.engine.sites import Unit, survey
-from vizapp.engine.tape import record
+from vizapp.engine.projection.project import project
+from vizapp.engine.projection.rules import Rule, Signal
+from vizapp.engine.projection.windowed_signal import Window
+from vizapp.engine.trace.recording import record
+from vizapp.engine.trace.sites import Unit, survey
 
 LAYERS = {
     "alexnet": ["features.4", "features.7", "features.11"],
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def compare(module, network, layer, picture, sites, options) -> None:  # type: ignore[no-untyped-def]
-    from vizapp.engine.fields import fields
+    from vizapp.engine.receptive_field.field import fields
 
     site = next(site for site in sites if site.name == layer)
     field = fields(module, picture)[layer].size[0]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vizapp.__main__ import _progress, main, read_unit
-from vizapp.engine.sites import Unit
+from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 
 DIGITS = ["--network", "lenet5-digits", "--picture", "digit 7"]

@@ -177,7 +177,7 @@ _MEMBERS = ["../a.png", "/a.png", "a/../b.png", "__MACOSX/a.png", "a//b.png", "C
     | st.from_regex(r"-?\d{0,12}([.,]-?\d{0,9})?", fullmatch=True)
 )
 def test_any_text_of_an_address_is_read_or_refused(text: str) -> None:
-    from vizapp.ui import forms, state
+    from vizapp.ui.session import forms, state
 
     pages = [
         choice

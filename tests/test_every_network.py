@@ -13,18 +13,18 @@ import torchvision
 
 import vizapp
 from tests.oracles import field_by_backward
-from vizapp.engine.fields import fields
-from vizapp.engine.project import project
-from vizapp.engine.rules import Rule
-from vizapp.engine.sites import Site
-from vizapp.engine.tape import Tape, record
-from vizapp.zoo import classics, own
+from vizapp.engine.projection.project import project
+from vizapp.engine.projection.rules import Rule
+from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.trace.recording import Tape, record
+from vizapp.engine.trace.sites import Site
+from vizapp.zoo import bundled, classics
 from vizapp.zoo.network import Network
 from vizapp.zoo.registry import describe
 
 NETWORKS = [name for name in vizapp.list_networks() if name.startswith(("torchvision/", "vizapp/"))]
 CLASSIFIERS = {f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)}
-CLASSIFIERS |= {f"vizapp/{name}" for name in own.names()}
+CLASSIFIERS |= {f"vizapp/{name}" for name in bundled.names()}
 PICTURE = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
 # Where the cells are regrouped for attention the field is given as the whole picture, also before cells are mixed.
 ATTENTIVE = ("torchvision/vit", "torchvision/swin", "torchvision/maxvit")

@@ -273,13 +273,13 @@ def test_a_kept_upload_that_was_damaged_is_replaced_when_it_is_given_again(
 def test_a_checkpoint_for_which_there_is_no_room_is_told_and_taken_later(
     disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vizapp.ui import belongings, networks
+    from vizapp.ui.inputs import networks, uploads
 
     class Place:
         name = str(disk / "given")
 
     monkeypatch.setattr(networks, "_given_files", Place)
-    monkeypatch.setattr(belongings, "give", lambda *_: None)
+    monkeypatch.setattr(uploads, "give", lambda *_: None)
     with pytest.raises(vizapp.VizError, match=r"'net.pth' cannot be kept on this machine \(No space left"):
         networks.keep_checkpoint(os.urandom(500_000), "net.pth")
     assert not [path for path in disk.rglob("*") if path.is_file()]
@@ -342,14 +342,14 @@ def offline(*_: object, **__: object) -> object:
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vizapp.ui import journal
+    from vizapp.ui.session import access_log
 
     (disk / "filler").write_bytes(bytes(131_072 - 4096))
     (disk / "log").write_bytes(b"")
     for place in (disk / "log", disk / "none" / "log", disk):
         monkeypatch.setenv("VIZAPP_LOG", str(place))
         for _ in range(50):
-            journal.write("answer", text="x" * 200)
+            access_log.write("answer", text="x" * 200)
 
     class Full:
         def write(self, text: str) -> int:
@@ -357,4 +357,4 @@ def test_a_log_that_cannot_be_written_stops_nobody(disk: Path, monkeypatch: pyte
 
     monkeypatch.setenv("VIZAPP_LOG", "-")
     monkeypatch.setattr(sys, "stderr", Full())
-    journal.write("answer")
+    access_log.write("answer")

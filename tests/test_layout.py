@@ -16,7 +16,8 @@ BELOW = {
     "zoo": {"engine", "media", "errors", "settings"},
     "gallery": {"zoo", "engine", "media", "errors", "settings"},
     "methods": {"gallery", "zoo", "engine", "media", "errors", "settings"},
-    "ui": {"methods", "gallery", "zoo", "engine", "media", "errors", "settings"},
+    "service": {"engine", "errors", "settings"},
+    "ui": {"service", "methods", "gallery", "zoo", "engine", "media", "errors", "settings"},
 }
 ONLY_IN = {"streamlit": "ui", "cv2": "media", "PIL": "media", "plotly": "ui"}
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from vizapp.engine import chunks
-from vizapp.engine.chunks import DoesNotFit, chunk_size, free_memory, memory_told
+from vizapp.engine.memory import chunks
+from vizapp.engine.memory.chunks import DoesNotFit, chunk_size, free_memory, memory_told
 from vizapp.errors import VizError
-from vizapp.ui.answers import with_room
-from vizapp.ui.networks import _Networks
-from vizapp.ui.shelf import Shelf, let_go
+from vizapp.service.lru_cache import Shelf, let_go
+from vizapp.ui.inputs.networks import _Networks
+from vizapp.ui.session.compute import with_room
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]

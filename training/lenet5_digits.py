@@ -25,8 +25,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.media.samples import digit_pixels
+from vizapp.zoo.bundled import DIGITS
 from vizapp.zoo.classic.lenet import LeNet5
-from vizapp.zoo.own import DIGITS
 
 SPLIT_SEED, TEST_SHARE = 0, 0.25
 CLASSES = [str(digit) for digit in range(10)]

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vizapp.engine.sites import Unit as Unit
+    from vizapp.engine.trace.sites import Unit as Unit
     from vizapp.errors import VizError as VizError
     from vizapp.media.picture import open_picture as open_picture
     from vizapp.media.sources import open_folder as open_folder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOME = {
-    "Unit": "vizapp.engine.sites",
+    "Unit": "vizapp.engine.trace.sites",
     "VizError": "vizapp.errors",
     "open_folder": "vizapp.media.sources",
     "open_picture": "vizapp.media.picture",

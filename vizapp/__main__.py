@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from vizapp.errors import VizError
 
 if TYPE_CHECKING:
-    from vizapp.engine.sites import Unit
+    from vizapp.engine.trace.sites import Unit
     from vizapp.methods.base import Method
     from vizapp.methods.params import Knob
     from vizapp.zoo.network import Network
@@ -102,7 +102,7 @@ def read_unit(text: str) -> Unit:
     Raises:
         VizError: the text is not of that form.
     """
-    from vizapp.engine.sites import Unit
+    from vizapp.engine.trace.sites import Unit
 
     site, _, rest = text.rpartition(":")
     channel, at, cell = rest.partition("@")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 IMPATIENT = """
 import sys
 import vizapp.ui.belongings
-vizapp.ui.belongings.GRACE = 1.0
+vizapp.ui.inputs.uploads.GRACE = 1.0
 from streamlit.web import cli
 sys.argv = ["streamlit", "run", "streamlit_app.py", "--server.address=127.0.0.1", "--server.headless=true", *sys.argv[1:]]
 cli.main()

@@ -7,14 +7,14 @@ import torch
 import torchvision
 
 from tests.networks import Branching, seeded
-from vizapp.engine.canvas import Canvas
-from vizapp.engine.chunks import chunk_size, free_memory
-from vizapp.engine.ideal import Ascent, Target, maximise
-from vizapp.engine.observe import observe
-from vizapp.engine.project import project
-from vizapp.engine.rules import Rule
-from vizapp.engine.sites import Unit, survey
-from vizapp.engine.sweep import Sweep
+from vizapp.engine.memory.chunks import chunk_size, free_memory
+from vizapp.engine.occlusion.sweep import Sweep
+from vizapp.engine.optimize.activation_maximization import Ascent, Target, maximise
+from vizapp.engine.optimize.image_parametrization import Canvas
+from vizapp.engine.projection.project import project
+from vizapp.engine.projection.rules import Rule
+from vizapp.engine.trace.observe import observe
+from vizapp.engine.trace.sites import Unit, survey
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda:0")
@@ -57,8 +57,8 @@ def test_projections_are_those_of_the_cpu(method: str) -> None:
 
 
 def test_dense_scores_are_those_of_the_cpu_and_stay_below_the_memory_bound() -> None:
-    from vizapp.engine.convolution import plan
-    from vizapp.engine.dense import dense_map
+    from vizapp.engine.fully_convolutional.convert import plan
+    from vizapp.engine.fully_convolutional.tiles import dense_map
 
     torch.manual_seed(0)
     photo = torch.randn(1, 3, 700, 900)

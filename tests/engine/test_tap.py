@@ -12,8 +12,8 @@ from torch import nn
 from torchvision.models.feature_extraction import get_graph_node_names
 
 from tests.networks import Aliasing, Branching, Breaking, Choosing, seeded
-from vizapp.engine.sites import survey
 from vizapp.engine.tap import Tap, Trace
+from vizapp.engine.trace.sites import survey
 
 SAME_AS_FX = [
     "alexnet", "vgg11_bn", "resnet18", "resnext50_32x4d", "googlenet", "densenet121", "inception_v3", "squeezenet1_1",
@@ -181,11 +181,11 @@ def test_what_a_pass_that_was_ended_held_is_free_at_once() -> None:
     """Not when Python next looks for cycles: until then every pass would take as much again."""
     import gc
 
-    from vizapp.engine.kernels import kernels_of
-    from vizapp.engine.observe import observe
-    from vizapp.engine.rules import Rule
-    from vizapp.engine.sites import survey
-    from vizapp.engine.tape import record
+    from vizapp.engine.layers.kernels import kernels_of
+    from vizapp.engine.projection.rules import Rule
+    from vizapp.engine.trace.observe import observe
+    from vizapp.engine.trace.recording import record
+    from vizapp.engine.trace.sites import survey
 
     module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU())
     batch = torch.zeros(1, 3, 64, 64)

@@ -19,7 +19,7 @@ import vizapp
 from tests.disks import small_disk
 from vizapp.errors import VizError
 from vizapp.gallery import Progress, build, open_gallery
-from vizapp.gallery.building import Plan
+from vizapp.gallery.build import Plan
 from vizapp.gallery.checkpoint import NAME, PREVIOUS, load_checkpoint
 from vizapp.gallery.store import MANIFEST, UNITS, WORK
 

@@ -16,17 +16,17 @@ from PIL import Image
 
 import vizapp
 from tests.gallery.conftest import SIZE
-from vizapp.engine.fields import fields
-from vizapp.engine.observe import observe
+from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.gallery import Progress, build, open_gallery
-from vizapp.gallery.building import Plan, seen_so_far
+from vizapp.gallery.build import Plan, seen_so_far
 from vizapp.gallery.reader import shown
 from vizapp.gallery.tables import ROW_COLUMNS
 from vizapp.methods.base import Job
 from vizapp.methods.gallery import chosen_sites
-from vizapp.methods.nine import top_projections
 from vizapp.methods.projection import ProjectionParams
+from vizapp.methods.top_projections import top_projections
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -328,7 +328,7 @@ def test_projections_of_the_top_pictures_are_those_of_the_method(network, photos
 
 
 def test_a_field_alone_is_projected_where_nothing_pads() -> None:
-    from vizapp.methods.nine import is_exact_alone
+    from vizapp.methods.top_projections import is_exact_alone
 
     net, source = vizapp.load("vizapp/lenet5-digits"), vizapp.open_folder("digits")
     known = fields(net.module, torch.zeros(1, *net.input_size))

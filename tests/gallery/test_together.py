@@ -14,7 +14,7 @@ import torch
 
 import vizapp
 from tests.gallery.test_gallery import ROOT, Leave, files
-from vizapp.engine.strongest import empty
+from vizapp.engine.statistics.top_activations import empty
 from vizapp.gallery import Plan, build, open_gallery
 from vizapp.gallery import checkpoint as checkpoints
 from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint, write_bytes

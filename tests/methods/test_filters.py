@@ -12,7 +12,7 @@ from torch import nn
 
 import vizapp
 from tests.networks import gabor, seeded
-from vizapp.engine.gratings import power
+from vizapp.engine.layers.gratings import power
 from vizapp.errors import VizError
 from vizapp.media.drawing import signed
 from vizapp.methods.diagnosis import diagnose

@@ -12,8 +12,8 @@ from torch import nn
 import vizapp
 from tests.networks import Branching, Detectors, seeded
 from tests.zoo.shared import shared
-from vizapp.engine.canvas import Canvas
-from vizapp.engine.ideal import Ascent
+from vizapp.engine.optimize.activation_maximization import Ascent
+from vizapp.engine.optimize.image_parametrization import Canvas
 from vizapp.errors import VizError
 from vizapp.methods import ideal as method
 from vizapp.zoo.network import Network

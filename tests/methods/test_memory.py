@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 import vizapp
 from tests.media.files import saved
-from vizapp.engine.chunks import DoesNotFit
+from vizapp.engine.memory.chunks import DoesNotFit
 from vizapp.methods import methods
 from vizapp.methods.base import Result
 from vizapp.zoo.network import Network

@@ -13,7 +13,7 @@ import vizapp
 import vizapp.media.samples
 from tests.networks import Branching, seeded
 from tests.oracles import out_of_place, steered_projection
-from vizapp.engine.rules import Rule
+from vizapp.engine.projection.rules import Rule
 from vizapp.errors import VizError
 from vizapp.methods.sanity import _layers_below, randomised, rank_correlation
 from vizapp.zoo.network import Network

@@ -15,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 Open = Callable[..., AppTest]
 
 
+def page_file(page: str) -> str:
+    """The file of a page: `predict.py`, or `page.py` in a folder of its own."""
+    folder = ROOT / "vizapp" / "ui" / "pages"
+    return str((folder / page / "page.py" if (folder / page).is_dir() else folder / f"{page}.py").relative_to(ROOT))
+
+
 @pytest.fixture(autouse=True)
 def fresh_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stores survive between AppTests of one process unless they are emptied."""
@@ -35,7 +41,7 @@ def open_app() -> Open:
             app.query_params[name] = value
         app.run()
         if page != "predict":
-            app.switch_page(f"vizapp/ui/pages/{page}.py").run()
+            app.switch_page(page_file(page)).run()
         return app
 
     return opened

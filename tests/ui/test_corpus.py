@@ -15,9 +15,9 @@ from tests import corpus
 from tests.corpus import Case
 from tests.media.files import noise, saved
 from tests.ui.conftest import Open, offered, sentences, went_well
-from tests.ui.test_server import EVIL
+from tests.ui.session.test_access import EVIL
 from vizapp.settings import settings
-from vizapp.ui import forms, state
+from vizapp.ui.session import forms, state
 
 SECONDS = 3.0  # of a whole run of the page, on a busy machine
 FEW = 24  # one of so many in every run of the tests; all of them in the slow ones

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 import vizapp
-from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
-from vizapp.ui import answers, notices
-from vizapp.ui.work import Work
-from vizapp.zoo.room import Room
+from tests.ui.conftest import Open, chosen, offered, page_file, sentences, shown, went_well
+from vizapp.engine.memory.budget import Room
+from vizapp.service.jobs import Work
+from vizapp.ui.session import compute, messages
 
 
 def picture(seed: int = 0) -> bytes:
@@ -229,7 +229,7 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
     for name, value in address.items():
         app.query_params[name] = value
     app.run()
-    app.switch_page(f"vizapp/ui/pages/{page}.py").run()
+    app.switch_page(page_file(page)).run()
     assert went_well(app)
     assert not app.warning
     told = " ".join(caption.value for caption in app.caption)
@@ -245,9 +245,9 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
 
 def listed_anew() -> None:
     """As after a minute."""
-    from vizapp.ui import pictures
+    from vizapp.ui.inputs import images
 
-    pictures._folder.clear()
+    images._folder.clear()
 
 
 def test_a_folder_that_is_not_there_is_told(open_app: Open, tmp_path) -> None:
@@ -303,8 +303,8 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
 
 
 def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, told, doing, cpu = Room(lambda device: 2**40), list[str](), answers.doing, torch.device("cpu")
-    monkeypatch.setattr("vizapp.zoo.room.room", lambda: room)
+    room, told, doing, cpu = Room(lambda device: 2**40), list[str](), compute.doing, torch.device("cpu")
+    monkeypatch.setattr("vizapp.engine.memory.budget.room", lambda: room)
     monkeypatch.setattr("vizapp.zoo.registry.room", lambda: room)
     with ExitStack() as other:
         other.enter_context(room.reserved({cpu: 2**40}, "other work"))
@@ -315,7 +315,7 @@ def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytes
                 other.close()
             return told[-1]
 
-        monkeypatch.setattr(answers, "doing", noted)
+        monkeypatch.setattr(compute, "doing", noted)
         app = open_app()
     assert went_well(app)
     assert len(offered(app)) == 2
@@ -342,7 +342,7 @@ def test_the_field_of_a_cell_is_shown_as_it_is_told(open_app: Open, layer: str, 
 def test_a_file_that_nobody_may_open_is_told_for_what(
     open_app: Open, tmp_path, monkeypatch: pytest.MonkeyPatch, closed: bool, verb: str
 ) -> None:
-    place, answered = tmp_path / "list", notices.os.access
+    place, answered = tmp_path / "list", messages.os.access
     place.write_bytes(b"")
 
     def access(path: object, mode: int) -> bool:  # root may read everything
@@ -351,7 +351,7 @@ def test_a_file_that_nobody_may_open_is_told_for_what(
     def denied(*args: object, **kwargs: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(place))
 
-    monkeypatch.setattr(notices.os, "access", access)
+    monkeypatch.setattr(messages.os, "access", access)
     monkeypatch.setattr("vizapp.methods.ask", denied)
     app = open_app()
     assert went_well(app)
@@ -374,6 +374,6 @@ def test_the_unexpected_becomes_a_sentence_with_a_number_for_the_log(
 
 
 def test_a_click_on_something_that_has_gone_is_ignored() -> None:
-    from vizapp.ui import state
+    from vizapp.ui.session import state
 
     assert state.clicked("maps.sheet", "chosen") is None

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import vizapp
-from vizapp.engine.sites import Unit
+from vizapp.engine.trace.sites import Unit
 from vizapp.media.samples import open_sample
 from vizapp.media.sources import open_folder
-from vizapp.ui.turns import Turns
-from vizapp.ui.work import Office, Tick
+from vizapp.service.jobs import Office, Tick
+from vizapp.service.scheduler import Turns
 from vizapp.zoo.network import Network
 
 Long = Callable[[Network, Tick, Path], Any]
@@ -100,7 +100,7 @@ def test_a_short_question_comes_between_the_slices_of_a_long_one(name: str, lene
 
 
 def test_the_pass_of_a_gallery_and_a_sweep_say_when_they_wait(lenet: Network) -> None:
-    from vizapp.ui import answers
+    from vizapp.ui.session import compute
 
     office, release, holding = Office(), threading.Event(), threading.Event()
 
@@ -114,8 +114,8 @@ def test_the_pass_of_a_gallery_and_a_sweep_say_when_they_wait(lenet: Network) ->
             while not mine.place:
                 pass
             assert office.find(("mine",)) is mine
-            assert answers.doing(mine, "Sweeping") == "Waiting, 1st in the queue"
+            assert compute.doing(mine, "Sweeping") == "Waiting, 1st in the queue"
             release.set()
             mine.future.result(timeout=5)
     assert office.find(("mine",)) is None
-    assert answers.doing(None, "Sweeping") == "Sweeping"
+    assert compute.doing(None, "Sweeping") == "Sweeping"

@@ -24,13 +24,16 @@ from streamlit.testing.v1 import AppTest
 import vizapp
 from tests.media.files import noise, saved
 from tests.ui.conftest import Open, sentences, shown, went_well
-from tests.ui.test_server import EVIL
+from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings
-from vizapp.ui import answers, belongings, collection, networks, passes, pictures, server, state, sweeps
-from vizapp.ui.downloads import file_name
-from vizapp.ui.drawn import mask_of
-from vizapp.ui.unit_sheet import csv_of
+from vizapp.ui.inputs import datasets, images, networks
+from vizapp.ui.pages.gallery import gallery_runs
+from vizapp.ui.pages.gallery.unit_sheet import csv_of
+from vizapp.ui.pages.occlusion import sweep_runs
+from vizapp.ui.pages.occlusion.mask_editor import mask_of
+from vizapp.ui.session import access, compute, state
+from vizapp.ui.session.downloads import file_name
 
 PAGES = ("predict", "feature_maps", "projection", "gallery", "occlusion", "dense", "filters", "compare", "architecture")
 NAME = (EVIL + " *c* ~d~ \u202eevil").replace("/", "")
@@ -110,9 +113,9 @@ def test_no_name_of_what_lies_outside_opens_it(house: Path, monkeypatch: pytest.
         with untouched(house.parent / "secret"):
             for way in ways_out(house):
                 with pytest.raises(vizapp.VizError):
-                    pictures.folder(way).open(0)
+                    images.folder(way).open(0)
                 with pytest.raises((vizapp.VizError, FileNotFoundError, NotADirectoryError)):
-                    server.allowed(f"{way}/net.safetensors", "file").read_bytes()
+                    access.allowed(f"{way}/net.safetensors", "file").read_bytes()
 
 
 @pytest.mark.parametrize("root", [True, False])
@@ -190,9 +193,9 @@ def test_sentences_do_not_tell_where_things_lie(open_app: Open, house: Path, mon
         assert sentences(app), way
         assert str(house) not in sentences(app), way
     told = f"{settings().cache}/x and {house}/y"
-    assert server.discreet(told) == "the cache folder/x and the pictures/y"
+    assert access.discreet(told) == "the cache folder/x and the pictures/y"
     monkeypatch.setenv("VIZAPP_MODE", "local")
-    assert server.discreet(told) == told
+    assert access.discreet(told) == told
 
 
 # What they would have downloaded
@@ -282,14 +285,14 @@ def test_an_uploaded_zip_file_goes_with_all_that_was_made_of_it(built: AppTest) 
         built.query_params["data"].removeprefix("upload/"))  # fmt: skip
     uploads = settings().cache / "uploads"
     archive = uploads / f"{digest}.zip"
-    assert belongings.belongings().has(built.session_state["person"], ("archive", str(archive)))
-    assert list(collection.galleries_of(archive).glob("*/_manifest.json"))
+    assert uploads.belongings().has(built.session_state["person"], ("archive", str(archive)))
+    assert list(datasets.galleries_of(archive).glob("*/_manifest.json"))
     assert known_galleries(vizapp.load("vizapp/lenet5-digits")) == []  # nobody else is told of it
-    told = [key for key, _ in answers.answers().items() if any(digest in part for part in key)]
+    told = [key for key, _ in compute.answers().items() if any(digest in part for part in key)]
     assert told
-    belongings._release(("archive", str(archive)))
+    uploads._release(("archive", str(archive)))
     assert [path for path in uploads.rglob("*") if path.is_file()] == []
-    for shelf in (answers.answers(), passes._galleries(), collection._collections()):
+    for shelf in (compute.answers(), gallery_runs._galleries(), datasets._collections()):
         assert not [key for key, _ in shelf.items() if any(digest in part for part in key)]
     built.run()
     assert went_well(built)
@@ -299,9 +302,9 @@ def test_an_uploaded_zip_file_goes_with_all_that_was_made_of_it(built: AppTest) 
 def test_uploads_that_an_ended_server_left_go_after_two_days(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIZAPP_MODE", "server")
     old, new = (open_folder(zipped(name)).root for name in ("old", "new"))
-    (collection.galleries_of(old) / "x").mkdir(parents=True)
+    (datasets.galleries_of(old) / "x").mkdir(parents=True)
     os.utime(old, (time.time() - 200_000,) * 2)
-    collection._remove_leftovers(old.parent)
+    datasets._remove_leftovers(old.parent)
     assert sorted(old.parent.iterdir()) == [new]
 
 
@@ -317,18 +320,18 @@ def test_an_uploaded_zip_file_lists_no_more_files_than_can_be_listed() -> None:
 def test_answers_about_an_upload_go_even_if_the_picture_itself_went_before(open_app: Open) -> None:
     app = open_app("occlusion")
     app.segmented_control(key="sidebar.source").set_value("upload").run()
-    before = {key for key, _ in answers.answers().items()}
+    before = {key for key, _ in compute.answers().items()}
     app.file_uploader(key="sidebar.upload").upload("a.png", saved(noise(28, 28)), "image/png").run()
     app.button(key="occlusion.keep").click().run()
     assert went_well(app)
-    assert {key for key, _ in answers.answers().items()} - before
+    assert {key for key, _ in compute.answers().items()} - before
     digest = app.session_state[state.ORIGIN][1]
     assert app.session_state[state.SECOND_ORIGIN][1] == digest
-    pixels = pictures._pixels()[digest]
-    pictures.decoded().drop_where(lambda key: True)  # others' pictures have taken its place
-    sweeps.begun().put(("occlusion.plan", "x", pixels), None, 1)  # type: ignore[arg-type]
-    pictures.forget(digest)
-    for shelf in (answers.answers(), sweeps.begun(), pictures.decoded()):
+    pixels = images._pixels()[digest]
+    images.decoded().drop_where(lambda key: True)  # others' pictures have taken its place
+    sweep_runs.begun().put(("occlusion.plan", "x", pixels), None, 1)  # type: ignore[arg-type]
+    images.forget(digest)
+    for shelf in (compute.answers(), sweep_runs.begun(), images.decoded()):
         assert not [key for key, _ in shelf.items() if pixels in key or digest in key]
     app.run()
     assert went_well(app)
@@ -341,9 +344,9 @@ def test_answers_of_an_uploaded_checkpoint_go_with_it(open_app: Open) -> None:
     assert went_well(app)
     path = app.session_state[state.CHECKPOINT][0]
     digest = next(network.digest for key, network in networks.opened().items() if path in key)
-    assert [key for key, _ in answers.answers().items() if digest in key]
+    assert [key for key, _ in compute.answers().items() if digest in key]
     networks.forget_checkpoint(path)
-    assert not [key for key, _ in answers.answers().items() if digest in key]
+    assert not [key for key, _ in compute.answers().items() if digest in key]
     assert not Path(path).exists()
 
 

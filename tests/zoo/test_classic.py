@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 import vizapp
-from vizapp.engine.layers import Layer, by_module, layers
-from vizapp.zoo import classics, own, timm_zoo
+from vizapp.engine.layers.summary import Layer, by_module, layers
+from vizapp.zoo import bundled, classics, timm_zoo
 from vizapp.zoo.classic.fractalnet import FractalBlock
 from vizapp.zoo.classic.inception_v2 import MODULES as INCEPTION_V2
 from vizapp.zoo.classic.lenet_1998 import C3_TABLE, LeNet51998, prototypes
@@ -25,7 +25,7 @@ from vizapp.zoo.classic.zfnet import ZFNet, clip_filters
 def on_meta(name: str) -> tuple[nn.Module, tuple[Layer, ...]]:
     """The network without weights and its layers at its own input size."""
     source, _, bare = name.rpartition("/")
-    recipe = vizapp.zoo.torchvision_zoo.recipe(bare) if source else own.recipe(bare)  # type: ignore[attr-defined]
+    recipe = vizapp.zoo.torchvision_zoo.recipe(bare) if source else bundled.recipe(bare)  # type: ignore[attr-defined]
     assert recipe is not None
     shape = recipe.preprocessing
     with torch.device("meta"):
@@ -50,9 +50,9 @@ def slow_if_deep(name: str) -> object:
     return pytest.param(name, marks=pytest.mark.slow) if deep else name
 
 
-@pytest.mark.parametrize("name", [slow_if_deep(name) for name in own.names() if name not in classics.FROM_TIMM])
+@pytest.mark.parametrize("name", [slow_if_deep(name) for name in bundled.names() if name not in classics.FROM_TIMM])
 def test_the_cards_count_right_and_every_parameter_is_used(name: str) -> None:
-    recipe = own.recipe(name)
+    recipe = bundled.recipe(name)
     assert recipe is not None
     assert parameters(name) == recipe.parameters == sum(row.parameters for row in on_meta(name)[1])
     assert operations(name) == recipe.multiply_adds
@@ -62,7 +62,7 @@ def test_the_cards_count_right_and_every_parameter_is_used(name: str) -> None:
 @pytest.mark.skipif(not timm_zoo.installed(), reason="timm is optional")
 @pytest.mark.parametrize("name", classics.FROM_TIMM)
 def test_the_cards_of_what_is_taken_from_timm_count_right(name: str) -> None:
-    recipe = own.recipe(name)
+    recipe = bundled.recipe(name)
     assert recipe is not None
     with torch.device("meta"):
         module = recipe.build(1000).eval()
@@ -81,7 +81,7 @@ def test_without_timm_its_networks_are_not_listed_and_a_sentence_says_why(monkey
 
 def test_no_classic_network_hides_one_of_torchvision() -> None:
     """A bare name means torchvision's network where it has one: that one comes with weights."""
-    assert not set(own.names()) & set(models.list_models())
+    assert not set(bundled.names()) & set(models.list_models())
     assert set(classics.FROM_TORCHVISION) <= set(models.list_models())
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 import vizapp
-from vizapp.engine.sites import Footprint, Site
+from vizapp.engine.trace.sites import Footprint, Site
 from vizapp.zoo import network as network_module
 from vizapp.zoo.network import class_scores
 from vizapp.zoo.preprocessing import Preprocessing

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import vizapp
-from vizapp.zoo import own, registry, weights
+from vizapp.zoo import bundled, registry, weights
 from vizapp.zoo.recipe import Published, Recipe
 
 NAME = "vizapp/resnet20-cifar"
@@ -76,12 +76,12 @@ def publish(web: Web, checkpoint: bytes, monkeypatch: pytest.MonkeyPatch) -> Cal
     """Puts the checkpoint on the web under a file name and makes it the published one of `NAME`."""
 
     def at(file: str) -> str:
-        real = own._ROWS["resnet20-cifar"]
+        real = bundled._ROWS["resnet20-cifar"]
 
         def recipe() -> Recipe:
             return replace(real(), published=Published(file, web.url + file))
 
-        monkeypatch.setitem(own._ROWS, "resnet20-cifar", recipe)
+        monkeypatch.setitem(bundled._ROWS, "resnet20-cifar", recipe)
         web.files[file] = checkpoint
         return file
 
@@ -223,8 +223,8 @@ def test_without_a_network_the_sentence_says_what_to_do(hub: Path, monkeypatch: 
     def unreachable() -> Recipe:
         return replace(real(), published=Published("net.th", "http://127.0.0.1:9/net.th"))
 
-    real = own._ROWS["resnet20-cifar"]
-    monkeypatch.setitem(own._ROWS, "resnet20-cifar", unreachable)
+    real = bundled._ROWS["resnet20-cifar"]
+    monkeypatch.setitem(bundled._ROWS, "resnet20-cifar", unreachable)
     with pytest.raises(vizapp.VizError) as caught:
         vizapp.load(NAME, device="cpu")
     for part in ("net.th", "http://127.0.0.1:9/net.th", "VIZAPP_WEIGHTS", 'weights="none"'):
@@ -286,7 +286,7 @@ def test_published_torchvision_weights_load_from_the_offline_folder(
 
 
 def test_a_missing_asset_is_answered_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "ASSETS", tmp_path)
+    monkeypatch.setattr(bundled, "ASSETS", tmp_path)
     with pytest.raises(vizapp.VizError, match="missing from this installation"):
         vizapp.load("vizapp/zfnet-mini")
     assert len(vizapp.load("vizapp/zfnet-mini", weights="none", device="cpu").categories) == 101

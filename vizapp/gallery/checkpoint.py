@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from vizapp.engine.strongest import State, empty
+from vizapp.engine.statistics.top_activations import State, empty
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
 _PART, _LEFTOVER = ".part", 3600.0  # seconds after which nobody writes to it any more

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vizapp.engine.strongest import bin_edges
+from vizapp.engine.statistics.top_activations import bin_edges
 from vizapp.errors import VizError, nearest
 from vizapp.gallery.store import MANIFEST, WORK, read_manifest, read_rows, read_units
 from vizapp.media.drawing import cut, draw_box, exceeds

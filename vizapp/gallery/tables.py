@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vizapp.engine.sites import Site
-from vizapp.engine.spans import Field
-from vizapp.engine.strongest import State, read
+from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.statistics.top_activations import State, read
+from vizapp.engine.trace.sites import Site
 from vizapp.media.source import Source
 
 ROW_COLUMNS = (

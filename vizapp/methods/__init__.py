@@ -12,7 +12,7 @@ from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vizapp.engine.sites import Unit
+from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError, nearest
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import build

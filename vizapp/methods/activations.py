@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vizapp.engine.observe import observe
+from vizapp.engine.trace.observe import observe
 from vizapp.media.drawing import heat, overlay, sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob

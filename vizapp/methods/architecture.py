@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vizapp.engine.layers import Layer, by_module, folded, layers, pass_seconds, timed
+from vizapp.engine.layers.summary import Layer, by_module, folded, layers, pass_seconds, timed
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import Params, knob
 from vizapp.methods.tables import to_csv, to_markdown

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.chunks import is_out_of_memory, let_go_of
-from vizapp.engine.observe import observe
-from vizapp.engine.project import strongest
-from vizapp.engine.sites import Site, Unit, channels_first
+from vizapp.engine.memory.chunks import is_out_of_memory, let_go_of
+from vizapp.engine.projection.project import strongest
 from vizapp.engine.tap import Tap
+from vizapp.engine.trace.observe import observe
+from vizapp.engine.trace.sites import Site, Unit, channels_first
 from vizapp.errors import VizError
 from vizapp.media.drawing import heat, overlay, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vizapp.engine.chunks import SCRATCH, check_fits, free_memory, memory_told
-from vizapp.engine.sites import Unit
+from vizapp.engine.memory.chunks import SCRATCH, check_fits, free_memory, memory_told
+from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.methods.params import Params
 

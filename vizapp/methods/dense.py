@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vizapp.engine.chunks import check_fits, in_chunks
-from vizapp.engine.convolution import plan
-from vizapp.engine.dense import DenseMap, cells, dense_map, strides
-from vizapp.engine.plan import Plan
+from vizapp.engine.fully_convolutional.convert import plan
+from vizapp.engine.fully_convolutional.plan import Plan
+from vizapp.engine.fully_convolutional.tiles import DenseMap, cells, dense_map, strides
+from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.errors import VizError
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.dense_view import View, panels, zoomed

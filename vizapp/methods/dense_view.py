@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vizapp.engine.dense import DenseMap
-from vizapp.engine.plan import Plan
+from vizapp.engine.fully_convolutional.plan import Plan
+from vizapp.engine.fully_convolutional.tiles import DenseMap
 from vizapp.media.drawing import categorical, heat, place
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vizapp.engine.gratings import Gratings, correlations, gratings
-from vizapp.engine.kernels import Kernels
+from vizapp.engine.layers.gratings import Gratings, correlations, gratings
+from vizapp.engine.layers.kernels import Kernels
 
 BANDS = {"low": (0.0, 1 / 6), "mid": (1 / 6, 1 / 3), "high": (1 / 3, 1.0)}  # cycles per cell; Nyquist's limit is 1/2
 UNDER_COVERED = 1 / 6  # of the kernels that have a frequency: half of a band's even share

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from vizapp.engine.gratings import power, symmetries
-from vizapp.engine.kernels import Kernels, kernels_of
-from vizapp.engine.sites import Unit
+from vizapp.engine.layers.gratings import power, symmetries
+from vizapp.engine.layers.kernels import Kernels, kernels_of
+from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.drawing import heat, sheet, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result

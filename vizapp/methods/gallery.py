@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vizapp.engine.sites import Site
+from vizapp.engine.trace.sites import Site
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 
 if TYPE_CHECKING:
-    from vizapp.gallery.building import Plan, Progress
+    from vizapp.gallery.build import Plan, Progress
     from vizapp.gallery.reader import Gallery
     from vizapp.zoo.network import Network
 
@@ -95,7 +95,7 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
 
 def place_for(network: Network, question: Question, sites: Sequence[Site], plan: Plan) -> Path:
     """The folder of the cache for this gallery; the same for the same question, so that it can be gone on with."""
-    from vizapp.gallery.building import identity
+    from vizapp.gallery.build import identity
 
     text = json.dumps(identity(network, question.the_folder(), sites, plan), sort_keys=True)
     return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]

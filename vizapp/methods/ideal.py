@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vizapp.engine.canvas import Canvas
-from vizapp.engine.chunks import is_out_of_memory
-from vizapp.engine.fields import fields
-from vizapp.engine.ideal import Ascent, Ideals, Target, maximise
-from vizapp.engine.observe import observe
-from vizapp.engine.sites import Site
+from vizapp.engine.memory.chunks import is_out_of_memory
+from vizapp.engine.optimize.activation_maximization import Ascent, Ideals, Target, maximise
+from vizapp.engine.optimize.image_parametrization import Canvas
+from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.trace.observe import observe
+from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result, check_unit

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vizapp.engine.chunks import in_chunks
-from vizapp.engine.matching import Correlation, best_matches
-from vizapp.engine.observe import observe
+from vizapp.engine.memory.chunks import in_chunks
+from vizapp.engine.statistics.correlation import Correlation, best_matches
+from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.methods.base import Job, Result
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vizapp.engine.fields import fields
-from vizapp.engine.project import Certificate, Projections, project
-from vizapp.engine.rules import Rule
-from vizapp.engine.sites import Unit
+from vizapp.engine.projection.project import Certificate, Projections, project
+from vizapp.engine.projection.rules import Rule
+from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.project import project
-from vizapp.engine.rules import Rule
-from vizapp.engine.sites import Unit
-from vizapp.engine.tape import record, slots
+from vizapp.engine.projection.project import project
+from vizapp.engine.projection.rules import Rule
+from vizapp.engine.trace.recording import record, slots
+from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.params import Params, knob

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.chunks import free_memory, is_out_of_memory
+from vizapp.engine.memory.chunks import free_memory, is_out_of_memory
 from vizapp.errors import VizError, plain_name
 from vizapp.zoo.labels import in_order, read_json
 from vizapp.zoo.recipe import Recipe, build_blank

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.chunks import SCRATCH, chunk_size, memory_told
-from vizapp.engine.sites import Footprint, Site, Unit, measured
+from vizapp.engine.memory.chunks import SCRATCH, chunk_size, memory_told
+from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest
 from vizapp.media.picture import Picture, open_picture
 from vizapp.zoo.preprocessing import Preprocessing

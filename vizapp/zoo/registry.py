@@ -10,21 +10,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vizapp.engine.chunks import DoesNotFit, is_out_of_memory, memory_told
+from vizapp.engine.memory.budget import room
+from vizapp.engine.memory.chunks import DoesNotFit, is_out_of_memory, memory_told
 from vizapp.errors import VizError, nearest, plain_name
-from vizapp.zoo import own, timm_zoo, torchvision_zoo
+from vizapp.zoo import bundled, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, fill, read_checkpoint
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered, read_classes
 from vizapp.zoo.network import Network, freeze
 from vizapp.zoo.recipe import Card, Recipe, Source, build_random
-from vizapp.zoo.room import room
 from vizapp.zoo.weights import fetch_again, find_weights, may_fetch_again
 
 Tick = Callable[[float], None]
 _WHILE_OPENING = 2.2  # times the weights: the network, what was read from the file, and the largest layer laid out anew
-_SOURCES: dict[str, Source] = {"vizapp": own, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in order of look-up
+_SOURCES: dict[str, Source] = {
+    "vizapp": bundled,
+    "torchvision": torchvision_zoo,
+    "timm": timm_zoo,
+}  # in order of look-up
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from vizapp.engine.chunks import is_out_of_memory, too_large
+from vizapp.engine.memory.chunks import is_out_of_memory, too_large
 from vizapp.errors import VizError
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered, read_classes

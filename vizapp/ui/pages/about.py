@@ -6,7 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from vizapp.ui import frame, server
+from vizapp.ui.app import frame
+from vizapp.ui.session import access
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
 _WHAT = """
@@ -37,7 +38,7 @@ def page() -> None:
     with st.container(width=720):
         st.markdown(_WHAT)
         st.subheader("Your pictures", anchor=False)
-        st.markdown(_PRIVACY.format(until=_FOR_OTHERS if server.shared() else _ALONE))
+        st.markdown(_PRIVACY.format(until=_FOR_OTHERS if access.shared() else _ALONE))
         cards = sorted(_ASSETS.glob("*.md"))
         if cards:
             st.subheader("Networks that come with the app", anchor=False)

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.engine.sites import Unit
+from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, exceeds
-from vizapp.ui import answers, downloads, frame, maps, notices, state, units
-from vizapp.ui.components import component
+from vizapp.ui.app import frame
+from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.widgets import maps, unit_picker
+from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
-    from vizapp.engine.sites import Site
-    from vizapp.engine.spans import Field
+    from vizapp.engine.receptive_field.interval import Field
+    from vizapp.engine.trace.sites import Site
     from vizapp.media.picture import Picture
     from vizapp.methods.base import Result
     from vizapp.zoo.network import Network
@@ -27,14 +29,14 @@ _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
 
 def page() -> None:
     """Draw the page."""
-    opened = units.opened(
+    opened = unit_picker.opened(
         "maps", "Feature maps", "What each channel of a layer answers, and where. Click a layer, a channel, a cell."
     )
     if opened is None:
         return
     network, picture, sites, site = opened
     _controls(sites, site)
-    result = answers.run("activations", network, picture, unit=Unit(site.name, 0))
+    result = compute.run("activations", network, picture, unit=Unit(site.name, 0))
     if result is None:
         return
     _show(network, picture, site, result)
@@ -48,11 +50,11 @@ def _take_channel() -> None:
 
 def _controls(sites: tuple[Site, ...], site: Site) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="maps_controls"):
-        units.layer_list("maps", sites, site)
-        units.switch(state.VIEW, _VIEWS, "maps.view")
-        units.switch(state.ORDER, _ORDERS, "maps.order")
+        unit_picker.layer_list("maps", sites, site)
+        unit_picker.switch(state.VIEW, _VIEWS, "maps.view")
+        unit_picker.switch(state.ORDER, _ORDERS, "maps.order")
         if site.is_map:
-            units.switch(state.SCALE, _SCALES, "maps.scale")
+            unit_picker.switch(state.SCALE, _SCALES, "maps.scale")
 
 
 def _show(network: Network, picture: Picture, site: Site, result: Result) -> None:
@@ -60,7 +62,7 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
 
     values = result.arrays["activations"]
     order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
-    channel = units.channel(strength_order(values))
+    channel = unit_picker.channel(strength_order(values))
     numbers = statistics(values)
     names = network.class_names(site)
     left, right = frame.columns(7, 5)
@@ -70,13 +72,13 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
         elif values.ndim == 3:
             _sheet(network, picture, site, values, order, numbers, channel)
         else:
-            units.bars("maps", values, order, channel, names)
+            unit_picker.bars("maps", values, order, channel, names)
         _facts(result)
     with right:
-        units.stepper("maps", len(values), channel)
+        unit_picker.stepper("maps", len(values), channel)
         pictures = {"Sheet": result.panels[0].pixels} if result.panels else {}
         if names:
-            notices.hint(names[channel])
+            messages.hint(names[channel])
         if values.ndim == 3:
             pictures |= _map(network, picture, site, values[channel], channel)
     name = downloads.file_name(network.name, site.name, picture.name)
@@ -88,8 +90,8 @@ def _sheet(
     numbers: dict[str, np.ndarray], channel: int,
 ) -> None:  # fmt: skip
     scale = state.get(state.SCALE)
-    key = answers.key_of("sheet", network, picture, unit=Unit(site.name, 0), order=state.get(state.ORDER), scale=scale)
-    data = answers.remembered(
+    key = compute.key_of("sheet", network, picture, unit=Unit(site.name, 0), order=state.get(state.ORDER), scale=scale)
+    data = compute.remembered(
         key, lambda: maps.sheet_data(values, order, scale, numbers), size=lambda data: len(data["sprite"])
     )
     component("sheet")(key="maps.sheet", data=data | {"chosen": channel}, on_chosen_change=_take_channel)
@@ -111,16 +113,16 @@ def _table(order: np.ndarray, numbers: dict[str, np.ndarray]) -> None:
 def _facts(result: Result) -> None:
     for name in ("silent", "tokens", "not finite"):
         if name in result.facts:
-            notices.hint(result.facts[name])
+            messages.hint(result.facts[name])
 
 
 def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, channel: int) -> dict[str, np.ndarray]:
     """The channel over the photo and the patch of the cell. Returns the pictures shown, by title."""
     seen = network.seen(picture)
-    cell = units.cell(values.shape)
+    cell = unit_picker.cell(values.shape)
     field = _field(network, picture, site) if cell is not None else None
     box = field.box(cell) if field is not None and cell is not None else None
-    units.cell_map("maps", seen, values, channel, cell, box)
+    unit_picker.cell_map("maps", seen, values, channel, cell, box)
     shown = {"Channel": maps.over_photo(seen, values)}
     if cell is not None and box is not None:
         shown["Patch"] = cut(seen, box)
@@ -145,9 +147,9 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple
 
 def _field(network: Network, picture: Picture, site: Site) -> Field | None:
     """The receptive fields of the layer, or None (with a sentence) where they are not known."""
-    from vizapp.engine.fields import fields
+    from vizapp.engine.receptive_field.field import fields
 
-    found = answers.compute(
+    found = compute.compute(
         ("fields", network.digest, str(network.device)),
         lambda tick: fields(network.module, network.prepare(picture)),
         size=lambda found: 4000 * len(found),
@@ -155,7 +157,7 @@ def _field(network: Network, picture: Picture, site: Site) -> Field | None:
         device=str(network.device),
     )
     if found is not None and site.name not in found:
-        notices.hint("The receptive field of this layer is not known.")
+        messages.hint("The receptive field of this layer is not known.")
         return None
     return None if found is None else found[site.name]
 

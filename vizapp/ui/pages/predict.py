@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from vizapp.ui import answers, downloads, frame, maps, notices, state
-from vizapp.ui.components import component
+from vizapp.ui.app import frame
+from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.widgets import maps
+from vizapp.ui.widgets.components import component
 
 _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
 
@@ -24,7 +26,7 @@ def page() -> None:
         _, height, width = network.input_size
         st.caption(f"The crop that the network sees: {width} × {height} pixels.")
         if picture.notes:
-            notices.hint(" ".join(picture.notes))
+            messages.hint(" ".join(picture.notes))
     with right:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.segmented_control(
@@ -35,7 +37,7 @@ def page() -> None:
             st.number_input(
                 "Classes", 1, 20, label_visibility="collapsed", width=130, **state.shows(state.TOP, "predict.top")
             )
-        result = answers.run("predict", network, picture, top=state.get(state.TOP), crops=state.get(state.CROPS))
+        result = compute.run("predict", network, picture, top=state.get(state.TOP), crops=state.get(state.CROPS))
         if result is None:
             return
         bars = [{"name": r["name"], "share": r["probability"], "more": f"logit {r['logit']:.3f}"} for r in result.table]

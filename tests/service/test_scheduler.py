@@ -1,0 +1,217 @@
+"""The queue of a device: one at a time, people in turn, long work in slices, nobody left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from vizapp.service.jobs import PATIENCE, Left, Office, Tick
+from vizapp.service.scheduler import STARTED, Turns
+from vizapp.ui.session.compute import doing, ordinal
+
+STEP = 0.005  # seconds of a step of pretended work
+
+
+def steps(count: int, done: list[str] | None = None, name: str = "") -> Callable[[Tick], str]:
+    """Work of that many steps, which notes its name after each."""
+
+    def run(tick: Tick) -> str:
+        for number in range(count):
+            time.sleep(STEP)
+            if done is not None:
+                done.append(name)
+            tick(number / count)
+        return name
+
+    return run
+
+
+def until(true: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_short_question_is_not_starved_by_a_long_one() -> None:
+    office = Office()
+    with office.waiting(("long",), steps(300, name="long"), "cpu", "ann") as long:
+        until(lambda: long.share > 0)
+        started = time.monotonic()
+        with office.waiting(("short",), steps(2, name="short"), "cpu", "bob") as short:
+            assert short.future.result(timeout=5) == "short"
+        assert time.monotonic() - started < 1.0  # the long one takes one and a half
+        assert not long.future.done()
+        assert long.future.result(timeout=10) == "long"
+        assert long.queued > STEP
+
+
+def test_a_short_question_is_not_starved_by_many_long_ones() -> None:
+    office = Office()
+    long = [office.waiting(("long", str(n)), steps(300), "cpu", f"person {n}") for n in range(STARTED + 2)]
+    works = [one.__enter__() for one in long]
+    until(lambda: all(one.share > 0 for one in works), 20)
+    with office.waiting(("short",), steps(2, name="short"), "cpu", "zoe") as short:
+        assert short.future.result(timeout=5) == "short"
+    assert not any(one.future.done() for one in works)
+    for one in long:
+        one.__exit__(None, None, None)
+
+
+def test_one_computes_at_a_time_and_everybody_ends() -> None:
+    office, inside, most = Office(), [0], [0]
+
+    def run(tick: Tick) -> str:
+        for _ in range(12):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(STEP)
+            inside[0] -= 1
+            tick(0.5)
+        return "done"
+
+    works = [office.waiting((str(n),), run, "cpu", f"person {n % 3}") for n in range(9)]
+    entered = [work.__enter__() for work in works]
+    assert all(work.future.result(timeout=30) == "done" for work in entered)
+    assert most[0] == 1
+    for work in works:
+        work.__exit__(None, None, None)
+
+
+def test_long_questions_of_several_people_advance_together() -> None:
+    office, done = Office(), []
+    with (
+        office.waiting(("a",), steps(150, done, "a"), "cpu", "ann") as a,
+        office.waiting(("b",), steps(150, done, "b"), "cpu", "bob") as b,
+    ):
+        a.future.result(timeout=20)
+        b.future.result(timeout=20)
+    half = done[: len(done) // 2]
+    assert 35 < half.count("a") < 115
+
+
+def test_people_take_turns_and_not_questions() -> None:
+    turns, order, release = Turns(slice_=0.0), [], threading.Event()
+
+    def ask(person: str, number: int) -> None:
+        ticket = turns.ticket(person)
+        ready.append(ticket)
+        turns.wait(ticket, lambda: None)
+        order.append(f"{person}{number}")
+        release.wait(5)
+        turns.leave(ticket)
+
+    ready: list[object] = []
+    asked = [("busy", 0), ("busy", 1), ("busy", 2), ("other", 0)]
+    threads = []
+    for person, number in asked:
+        thread = threading.Thread(target=ask, args=(person, number))
+        thread.start()
+        threads.append(thread)
+        until(lambda: len(ready) == len(threads))
+    until(lambda: len(order) == 1)
+    release.set()
+    for thread in threads:
+        thread.join(5)
+    assert order == ["busy0", "other0", "busy1", "busy2"]
+
+
+def test_the_place_in_the_queue_is_known() -> None:
+    turns = Turns()
+    holder, second, third = (turns.ticket(person) for person in ("a", "b", "c"))
+    turns.wait(holder, lambda: None)
+    assert [turns.place(ticket) for ticket in (holder, second, third)] == [0, 1, 2]
+    turns.leave(second)
+    assert turns.place(third) == 1
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 22, 111)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "111th",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "paused", "memory", "told"),
+    [
+        (0, False, False, "Computing"),
+        (2, False, False, "Waiting, 2nd in the queue"),
+        (1, True, False, "Computing, taking turns with others"),
+        (0, False, True, "Waiting for memory that other work holds"),
+    ],
+)
+def test_who_waits_is_told_where_they_stand(place: int, paused: bool, memory: bool, told: str) -> None:
+    work = SimpleNamespace(place=place, paused=paused, wants_memory=memory)
+    assert doing(work, "Computing") == told  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("room", "held"), [(False, STARTED), (True, STARTED + 3)])
+def test_no_more_than_a_few_hold_memory_unless_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, room: bool, held: int
+) -> None:
+    monkeypatch.setattr("vizapp.service.jobs.has_room", lambda device: room)
+    office, begun, ended, most = Office(), [0], [0], [0]
+
+    def run(tick: Tick) -> None:
+        begun[0] += 1
+        most[0] = max(most[0], begun[0] - ended[0])
+        for _ in range(70):
+            time.sleep(STEP)
+            tick(0.5)
+        ended[0] += 1
+
+    works = [office.waiting((str(n),), run, "cpu", str(n)) for n in range(STARTED + 3)]
+    entered = [work.__enter__() for work in works]
+    for work in entered:
+        work.future.result(timeout=60)
+    assert most[0] == held
+    for work in works:
+        work.__exit__(None, None, None)
+
+
+def test_who_leaves_while_paused_or_queued_gives_the_place_up() -> None:
+    office, release = Office(), threading.Event()
+
+    def holds(tick: Tick) -> str:
+        release.wait(20)
+        return "held"
+
+    with office.waiting(("long",), steps(1000), "cpu", "ann") as long:
+        until(lambda: long.share > 0)
+        with office.waiting(("holds",), holds, "cpu", "bob") as holder:
+            until(lambda: long.paused)
+            with office.waiting(("queued",), steps(1), "cpu", "cleo") as queued:
+                until(lambda: queued.place > 0)
+            with pytest.raises(Left):
+                queued.future.result(timeout=PATIENCE + 2)
+            long.leave()
+            with pytest.raises(Left):
+                long.future.result(timeout=PATIENCE + 2)
+            long.join()
+            release.set()
+            assert holder.future.result(timeout=5) == "held"
+        with office.waiting(("next",), steps(1, name="next"), "cpu", "dan") as following:
+            assert following.future.result(timeout=5) == "next"
+
+
+def test_work_that_fails_lets_the_next_one_in() -> None:
+    office = Office()
+
+    def fails(tick: Tick) -> None:
+        raise ValueError("on purpose")
+
+    with office.waiting(("fails",), fails, "cpu", "ann") as failing:
+        with pytest.raises(ValueError, match="on purpose"):
+            failing.future.result(timeout=5)
+        with office.waiting(("next",), steps(1, name="next"), "cpu", "ann") as following:
+            assert following.future.result(timeout=5) == "next"
+
+
+def test_hundreds_who_wait_do_not_block_one_another() -> None:
+    office = Office()
+    works = [office.waiting((str(n),), lambda tick: "done", "cpu", str(n)) for n in range(600)]
+    entered = [work.__enter__() for work in works]
+    assert all(work.future.result(timeout=60) == "done" for work in entered)
+    for work in works:
+        work.__exit__(None, None, None)

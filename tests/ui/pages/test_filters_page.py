@@ -1,0 +1,76 @@
+"""The page Filters: kernels, one of them large, the diagnosis, and its ideal input on demand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import vizapp
+from tests.ui.conftest import Open, chosen, sentences, shown, went_well
+from tests.ui.pages.test_projection_page import drawn, words
+from vizapp.methods.filters import slices_of
+
+NETWORK = "vizapp/lenet5-digits"
+
+
+def test_the_kernels_are_those_of_the_layer_with_its_diagnosis(open_app: Open) -> None:
+    app = open_app("filters", layer="features.0", channel="2")
+    assert went_well(app)
+    assert not app.warning
+    result = vizapp.ask("filters", vizapp.load(NETWORK), unit=vizapp.Unit("features.0", 2))
+    sheet = shown(app, "filters.sheet")
+    assert sheet["items"] == list(range(len(result.table)))
+    assert sheet["chosen"] == 2
+    assert "still" not in sheet
+    assert (drawn(app, "projection.filter.Filter 2") == slices_of(result.arrays["kernels"][2])).all()
+    assert result.facts["diagnosis"] in " ".join(m.value for m in app.markdown).replace("\\", "")
+    assert f"Norm** {result.table[2]['norm']:.4g}" in words(app)
+
+
+def test_a_deep_layer_shows_its_strongest_slices_and_numbers(open_app: Open) -> None:
+    app = open_app("filters", layer="features.3", view="numbers")
+    assert went_well(app)
+    assert len(app.dataframe) == 1
+    assert len(app.dataframe[0].value) == 16
+    app.segmented_control(key="filters.view").set_value("maps").run()
+    assert went_well(app)
+    assert "strongest slices" in words(app)
+
+
+def test_a_layer_without_kernels_says_which_layers_have_some(open_app: Open) -> None:
+    app = open_app("filters", layer="classifier")
+    assert went_well(app)
+    assert "no kernels of their own" in sentences(app)
+    assert "features." in sentences(app)
+
+
+def test_the_ideal_input_is_painted_when_it_is_asked_for(open_app: Open) -> None:
+    app = open_app("filters", layer="features.0", channel="2")
+    assert "painted from noise" in words(app)
+    app.number_input(key="form.ideal.steps").set_value(5).run()
+    app.button(key="filters.paint").click().run()
+    assert went_well(app)
+    expected = vizapp.ask("ideal", vizapp.load(NETWORK), unit=vizapp.Unit("features.0", 2), steps=5)
+    difference = drawn(app, "projection.ideal.Finished").astype(int) - expected.arrays["pictures"][0]
+    assert np.abs(difference).max() <= 1
+    assert "one picture among very many" in words(app)
+    app.number_input(key="filters.channel").set_value(3).run()
+    assert "painted from noise" in words(app), "another unit is not painted unasked"
+
+
+def test_thresholds_and_scale_are_carried_by_the_address(open_app: Open) -> None:
+    address = {"layer": "features.0", "channel": "1", "filters.alike": "0.6", "filters.scale": "filter"}
+    app = open_app("filters", **address)
+    assert went_well(app)
+    assert app.number_input(key="form.filters.alike").value == 0.6
+    assert "at least 0.6" in words(app)
+    assert {name: chosen(app, name) for name in address} == address
+
+
+def test_a_gallery_that_was_built_here_tells_which_filters_are_dead(open_app: Open) -> None:
+    network = vizapp.load(NETWORK)
+    assert "In the gallery" not in words(open_app("filters", layer="features.0"))
+    vizapp.ask("gallery", network, folder=vizapp.open_folder("digits"), sites=["features.1"])
+    app = open_app("filters", layer="features.0")
+    assert "In the gallery: 0 of 6 channels of features.1 are above zero on none of 1797 pictures of digits." in words(
+        app
+    )

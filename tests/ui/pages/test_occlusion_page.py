@@ -1,0 +1,470 @@
+"""The page Occlusion: maps of one sweep, links, classes without a new sweep, long and left sweeps, drawing by hand."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+import vizapp
+from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
+from vizapp.engine.occlusion.sweep import Sweep
+from vizapp.media.picture import open_picture
+from vizapp.media.samples import open_sample
+from vizapp.methods.base import Question
+from vizapp.methods.occlusion.mask import hide
+from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
+from vizapp.methods.occlusion.occluder import per_pixel
+from vizapp.service.lru_cache import Shelf
+from vizapp.ui.inputs import images
+from vizapp.ui.pages.occlusion import map_panels, mask_editor, page, sweep_runs
+from vizapp.ui.pages.occlusion.exports import table_of
+from vizapp.ui.session import compute, state
+
+DIGIT = "digit 3"
+QUICK = {"window": "7", "stride": "4"}  # 49 positions
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, small sweeps begin by themselves and are finished when the page is looked at."""
+    monkeypatch.setattr(compute, "QUIET", 60.0)
+    monkeypatch.setattr(sweep_runs, "QUICK", 1000.0)
+    monkeypatch.setattr(sweep_runs, "COARSE", 1000.0)
+
+
+def groups(app: AppTest) -> list[dict[str, Any]]:
+    return shown(app, "occlusion.panels")["groups"]
+
+
+def values(app: AppTest, letter: str, group: int = 0) -> np.ndarray:
+    """The numbers that the component was given of one of the maps."""
+    found = groups(app)[group]
+    one = next(m for m in found["maps"] if m["letter"] == f"({letter})")
+    return np.frombuffer(base64.b64decode(one["values"]), "<f4").reshape(one.get("grid", found["size"]))
+
+
+def words(app: AppTest) -> str:
+    return " ".join(caption.value for caption in app.caption).replace("\\", "")
+
+
+def answer(**params: Any) -> dict[str, np.ndarray]:
+    """What the method says, asked from Python."""
+    network = vizapp.load("vizapp/lenet5-digits")
+    return vizapp.ask("occlusion", network, picture=open_sample(DIGIT), **params).arrays
+
+
+def test_all_maps_of_one_sweep_are_shown_without_pressing_anything(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT)
+    assert went_well(app)
+    assert not app.warning
+    arrays = answer()
+    np.testing.assert_allclose(values(app, "b"), arrays["activation"], rtol=1e-4)
+    np.testing.assert_allclose(values(app, "d"), arrays["probability"], atol=1e-5)
+    assert (values(app, "e") == arrays["label"]).all()
+    group = groups(app)[0]
+    assert [one["letter"] for one in group["maps"]] == ["(b)", "(c)", "(d)", "(e)"]
+    assert all(one["picture"].startswith("data:image/png") for one in group["maps"])
+    assert [group["tops"], group["lefts"]] == [
+        arrays["positions"][:, 0, 0].tolist(),
+        arrays["positions"][0, :, 1].tolist(),
+    ]
+    assert {row["name"] for row in group["legend"]} == {str(label) for label in np.unique(arrays["label"])} | {"3"}
+    assert "What it does not show" in " ".join(html.proto.body for html in app.get("html"))
+    assert len(offered(app)) == 10
+
+
+def test_a_link_reopens_the_square_the_map_the_class_and_the_position(open_app: Open) -> None:
+    address = {
+        "picture": DIGIT, "window": "6", "stride": "3", "map": "3", "class": "8", "shown": "pixels", "position": "2,5",
+        "occlusion.fill": "#ff8800", "occlusion.inverse": "True", "occlusion.width": "4", "occlusion.site": "features.3",
+    }  # fmt: skip
+    app = open_app("occlusion", **address)
+    assert went_well(app)
+    assert not app.warning
+    assert {name: chosen(app, name) for name in address} == address
+    assert app.slider(key="occlusion.window").value == 6
+    assert app.selectbox(key="occlusion.fill").value == "colour"
+    assert app.toggle(key="occlusion.inverse").value is True
+    assert app.selectbox(key="occlusion.class").value == 8
+    arrays = answer(
+        unit=vizapp.Unit("features.3", 3), window=6, stride=3, width=4, fill="#ff8800", inverse=True, site="features.3"
+    )
+    group = groups(app)[0]
+    assert group["cell"] == [2, 5]
+    assert group["square"] == [6, 4]
+    assert group["fill"] == "rgb(255 136 0)"
+    np.testing.assert_allclose(values(app, "b"), arrays["activation"], rtol=1e-4)
+    drop = arrays["clean_logits"][8] - arrays["logits"][..., 8]
+    np.testing.assert_allclose(values(app, "d"), per_pixel(drop, arrays["positions"], (28, 28)), atol=1e-4)
+
+
+def test_another_class_and_another_view_need_no_new_sweep(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, asked = answer(window=7, stride=4), []
+    answered = Sweep.answer
+
+    def counted(self: Sweep, places: Any, channel: Any = None) -> Any:
+        asked.append(len(places))
+        return answered(self, places, channel)
+
+    monkeypatch.setattr(Sweep, "answer", counted)
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    before = len(asked)
+    assert sum(asked) >= 49
+    app.selectbox(key="occlusion.class").set_value(8).run()
+    assert went_well(app)
+    assert chosen(app, "class") == "8"
+    np.testing.assert_allclose(values(app, "d"), expected["probabilities"][..., 8], atol=1e-5)
+    app.segmented_control(key="occlusion.shown").set_value("logit").run()
+    np.testing.assert_allclose(values(app, "d"), expected["logits"][..., 8], atol=1e-4)
+    app.segmented_control(key="occlusion.shown").set_value("pixels").run()
+    assert values(app, "d").shape == (28, 28)
+    assert len(asked) == before
+
+
+def test_a_position_shows_that_occluded_picture_and_its_answer(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, position="3,2", **QUICK)
+    assert went_well(app)
+    network = vizapp.load("vizapp/lenet5-digits")
+    work = Occlusion(Question(network, open_sample(DIGIT)), OcclusionParams(window=7, stride=4))
+    data = shown(app, "occlusion.position.0")
+    png = Image.open(io.BytesIO(base64.b64decode(data["photo"].split(",")[1]))).convert("RGB")
+    pixels = np.asarray(png)
+    assert (pixels == work.shown(3, 2)).all()
+    assert data["field"] == work.positions.boxes[3, 2].tolist()
+    expected = network.scores(network.batch([work.shown(3, 2)])).softmax(1)[0]
+    rows = shown(app, "occlusion.bars.0")["rows"]
+    assert len(rows) == 5
+    assert rows[0]["name"] == str(int(expected.argmax()))
+    assert rows[0]["share"] == pytest.approx(float(expected.max()), abs=1e-5)
+    app.button(key="occlusion.lowest").click().run()
+    assert "position" not in app.query_params
+    assert "least probable" in words(app)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ({"window": "300"}, "The square is 300 pixels high and the network sees 28"),
+        ({"occlusion.width": "40", **QUICK}, "40 pixels wide"),
+        ({"position": "30,0", **QUICK}, "positions 0,0 to 6,6, not 30,0"),
+        ({"class": "10", **QUICK}, "no map of class 10: the network has classes 0 to 9"),
+        ({"map": "16", **QUICK}, "channels 0 to 15; 16 was asked for"),
+        ({"occlusion.site": "features.33", **QUICK}, "no layer called"),
+        ({"occlusion.site": "classifier.0", **QUICK}, "has no map"),
+        ({"occlusion.fill": "purple", **QUICK}, "fill is 'purple'"),
+        ({"stride": "0"}, "stride was left out"),
+        ({"network2": "vizapp/lenet6"}, "no network2"),
+        ({"network": "torchvision/lraspp_mobilenet_v3_large", "weights": "random"}, "gives no class scores"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_sentence(open_app: Open, address: dict[str, str], told: str) -> None:
+    app = open_app("predict", **{"network": "vizapp/lenet5-digits"} | address)
+    found = sentences(app)
+    app.switch_page("vizapp/ui/pages/occlusion/page.py").run()
+    assert went_well(app)
+    assert told in found + sentences(app)
+
+
+def test_a_long_sweep_shows_coarse_maps_and_waits_for_a_button(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_runs, "QUICK", 0.0)
+    app = open_app("occlusion", picture=DIGIT)
+    assert went_well(app)
+    assert "49 of 784 positions so far" in words(app)
+    coarse, fine = values(app, "d"), answer()["probability"]
+    assert (np.abs(coarse[2::4, 2::4] - fine[2::4, 2::4]) < 1e-5).all()
+    assert np.abs(coarse - fine).mean() < 0.1
+    assert len(np.unique(coarse)) <= 49
+    assert not offered(app)
+    app.button(key="occlusion.run").click().run()
+    assert went_well(app)
+    np.testing.assert_allclose(values(app, "d"), fine, atol=1e-5)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Sweeps do not come beyond their coarse maps until the event is set."""
+    event, run = threading.Event(), Occlusion.run
+
+    def slowly(self: Occlusion) -> Iterator[float]:
+        for share in run(self):
+            yield share
+            while not event.is_set():
+                time.sleep(0.02)
+                yield share
+
+    monkeypatch.setattr(Occlusion, "run", slowly)
+    monkeypatch.setattr(compute, "QUIET", 0.3)
+    monkeypatch.setattr(sweep_runs, "COARSE", 0.0)  # planning does not run it
+    yield event
+    event.set()
+
+
+def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
+    open_app: Open, held: threading.Event
+) -> None:
+    app = open_app("occlusion", picture=DIGIT)
+    assert went_well(app)
+    assert "of 784 positions" in app.get("progress")[0].proto.text
+    assert [one["picture"] != "" for one in groups(app)[0]["maps"]] == [True, False, True, True]  # (c) comes last
+    app.button(key="occlusion.cancel").click().run()
+    assert went_well(app)
+    kept = words(app).split(" positions")[0]
+    assert 0 < int(kept.split()[-3]) < 784
+    assert len(offered(app)) == 10
+    coarse = values(app, "d")
+    app.run()
+    assert kept in words(app)  # it does not go on by itself
+    held.set()
+    next(one for one in app.button if one.label == "Go on").click().run()
+    deadline = time.monotonic() + 60
+    while "Cancelled" in words(app) or not offered(app):
+        assert time.monotonic() < deadline
+        app.run()
+    assert went_well(app)
+    fine = answer()["probability"]
+    np.testing.assert_allclose(values(app, "d"), fine, atol=1e-5)
+    right = np.abs(coarse - fine) < 1e-5
+    assert int(kept.split()[-3]) <= right.sum() < 784
+
+
+def test_a_sweep_that_is_left_ends_at_once(open_app: Open, held: threading.Event) -> None:
+    app = open_app("occlusion", picture=DIGIT)
+    app.button(key="occlusion.cancel").click().run()
+    (plan,) = (value for value, _ in sweep_runs.begun()._values.values())
+    visited = plan.work.finished.sum()
+    assert f"Cancelled after {visited} of 784 positions" in words(app)
+    held.set()  # whoever still swept would go on now
+    time.sleep(0.4)
+    assert plan.work.finished.sum() == visited
+
+
+def test_a_sweep_that_was_finished_before_it_could_be_left_is_not_called_cancelled(
+    open_app: Open, held: threading.Event
+) -> None:
+    app = open_app("occlusion", picture=DIGIT)
+    app.button(key="occlusion.cancel").click().run()
+    assert "Cancelled after" in words(app)
+    (plan,) = (value for value, _ in sweep_runs.begun()._values.values())
+    held.set()
+    for _ in plan.work.run():
+        pass
+    app.run()
+    assert went_well(app)
+    assert "Cancelled" not in words(app)
+    assert not [button for button in app.button if button.label == "Go on"]
+    np.testing.assert_allclose(values(app, "d"), answer()["probability"], atol=1e-5)
+
+
+def test_a_sweep_for_which_memory_is_short_says_so_and_keeps_what_it_has(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Occlusion.run
+
+    def short(self: Occlusion) -> Iterator[float]:
+        yield next(run(self))
+        raise MemoryError
+
+    monkeypatch.setattr(Occlusion, "run", short)
+    monkeypatch.setattr(sweep_runs, "COARSE", 0.0)  # planning does not run it
+    app = open_app("occlusion", picture=DIGIT)
+    assert went_well(app)
+    assert "memory" in sentences(app)
+    assert "Cancelled after" in words(app)
+    assert groups(app)
+
+
+def test_a_finished_sweep_lets_go_of_its_activations(open_app: Open) -> None:
+    open_app("occlusion", picture=DIGIT, **QUICK)
+    assert len(sweep_runs.begun()) == 0
+
+
+def test_two_pictures_and_two_networks_are_shown_side_by_side(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, picture2="digit 8", **{"class": "3"}, **QUICK)
+    assert went_well(app)
+    first, second = groups(app)
+    assert [first["title"], second["title"]] == [
+        "vizapp/lenet5-digits · digit 3.png", "vizapp/lenet5-digits · digit 8.png"
+    ]  # fmt: skip
+    assert first["maps"][2]["title"] == second["maps"][2]["title"] == "3"
+    assert shown(app, "occlusion.position.1")["photo"] != shown(app, "occlusion.position.0")["photo"]
+    app = open_app("occlusion", picture=DIGIT, network2="vizapp/zfnet-mini", **{"class": "3"}, **QUICK)
+    assert went_well(app)
+    first, second = groups(app)
+    assert second["size"] == [160, 160]
+    assert second["square"] == [40, 40]  # a quarter of the picture, as the first
+    assert first["grid"] == second["grid"] == [7, 7]
+    assert second["maps"][2]["title"] not in ("3", "")  # it has no class of that name: its own prediction
+
+
+def test_a_picture_of_any_origin_is_kept_and_compared_with_the_next_one(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    content = io.BytesIO()
+    Image.fromarray(open_sample("digit 8").pixels[::-1]).save(content, "PNG")
+    app.session_state[state.ORIGIN] = given(content.getvalue(), "mine.png")
+    app.run()
+    alone = values(app, "d")
+    app.button(key="occlusion.keep").click().run()
+    assert went_well(app)
+    assert len(groups(app)) == 1
+    assert "mine.png is kept" in words(app)
+    app.session_state[state.ORIGIN] = ("sample", DIGIT)
+    app.run()
+    assert went_well(app)
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 3.png", "mine.png"]
+    np.testing.assert_array_equal(values(app, "d", 1), alone)
+    app.button(key="occlusion.keep").click().run()
+    assert len(groups(app)) == 1
+
+
+def test_a_kept_picture_that_is_gone_is_let_go_of_with_a_sentence(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    app.session_state[state.SECOND_ORIGIN] = ("given", "0" * 64, "gone.png")
+    app.run()
+    assert went_well(app)
+    assert "'gone.png' is no longer in memory" in sentences(app)
+    assert len(groups(app)) == 1
+
+
+def test_a_kept_picture_of_a_folder_stays_the_same_when_others_come_or_go(open_app: Open, tmp_path: Path) -> None:
+    for digit in (3, 5):
+        Image.fromarray(open_sample(f"digit {digit}").pixels).save(tmp_path / f"{digit}.png")
+    app = open_app("occlusion", picture="digit 8", **QUICK)
+    app.session_state[state.SECOND_ORIGIN] = ("folder", str(tmp_path), "5.png")
+    (tmp_path / "3.png").unlink()
+    app.run()
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 8.png", "5.png"]
+    kept = values(app, "d", 1)
+    for digit in (1, 2):
+        Image.fromarray(open_sample(f"digit {digit}").pixels).save(tmp_path / f"{digit}.png")
+    images._folder.clear()  # as after a minute
+    app.run()
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 8.png", "5.png"]
+    np.testing.assert_array_equal(values(app, "d", 1), kept)
+    (tmp_path / "5.png").unlink()
+    images._folder.clear()
+    app.run()
+    assert went_well(app)
+    assert "There is no picture '5.png'" in sentences(app)
+    assert len(groups(app)) == 1
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_sweep_that_leaves_the_store_meanwhile_is_shown_beside_the_second_one(
+    open_app: Open, held: threading.Event, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setattr(compute, "QUIET", 60.0)
+    held.set()
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    alone, wait = values(app, "d"), sweep_runs.wait
+
+    def emptied(*args: Any) -> tuple[bool, float]:
+        compute.answers().drop_where(lambda key: True)  # as where memory is short for somebody else
+        return wait(*args)
+
+    if not ends:
+        held.clear()
+        monkeypatch.setattr(compute, "QUIET", 0.3)
+    monkeypatch.setattr(sweep_runs, "wait", emptied)
+    app.selectbox(key="occlusion.picture2").set_value("digit 8").run()
+    assert went_well(app)
+    assert [group["photoTitle"] for group in groups(app)] == ["digit 3.png", "digit 8.png"]
+    assert bool(offered(app)) == ends
+    np.testing.assert_array_equal(values(app, "d"), alone)
+
+
+def given(content: bytes, name: str) -> tuple[str, str, str]:
+    """Where an uploaded picture comes from, which is in memory now."""
+    picture, digest = open_picture(content, name=name), hashlib.sha256(content).hexdigest()
+    images.decoded().put(("given", digest), picture, picture.pixels.nbytes)
+    return ("given", digest, name)
+
+
+def test_drawing_by_hand_answers_with_and_without_the_part(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, way="hand")
+    assert went_well(app)
+    assert "Draw on the picture" in words(app)
+    assert shown(app, "drawn.hidden")["rows"] == [
+        row | {"more": row["more"].replace("hidden:", "was")} for row in shown(app, "drawn.whole")["rows"]
+    ]
+    mask = np.zeros((28, 28), bool)
+    mask[8:20, 10:16] = True
+    packed = base64.b64encode(np.packbits(mask).tobytes()).decode()
+    app.session_state[state.MASK] = (28, 28, packed)
+    app.run()
+    assert went_well(app)
+    network = vizapp.load("vizapp/lenet5-digits")
+    expected = hide(Question(network, open_sample(DIGIT)), mask).arrays["probabilities"]
+    rows = shown(app, "drawn.hidden")["rows"]
+    assert [row["share"] for row in rows] == pytest.approx(sorted(expected.tolist(), reverse=True)[:5], abs=1e-6)
+    assert shown(app, "occlusion.mask_drawn")["mask"] == packed
+    assert "Draw on the picture" not in words(app)
+    assert chosen(app, "way") == "hand"
+    app.toggle(key="occlusion.inverse").set_value(True).run()
+    expected = hide(Question(network, open_sample(DIGIT)), ~mask).arrays["probabilities"]
+    assert shown(app, "drawn.hidden")["rows"][0]["share"] == pytest.approx(float(expected.max()), abs=1e-6)
+
+
+@pytest.mark.parametrize("kept", [None, (14, 14, "AAAA"), (3, 5, "")])
+def test_a_mask_of_another_picture_is_not_used(kept: tuple[int, int, str] | None) -> None:
+    assert not mask_editor.mask_of(kept, (3, 5)).any()
+
+
+def test_a_mask_is_read_in_reading_order() -> None:
+    mask = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 0]], bool)
+    kept = (3, 3, base64.b64encode(bytes([0b10001111, 0])).decode())
+    assert (mask_editor.mask_of(kept, (3, 3)) == mask).all()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_click_on_maps_that_have_gone_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    given: dict[str, Any] = {}
+    session = {} if gone else {page._PANELS: SimpleNamespace(cell=[2, 3])}
+    monkeypatch.setattr(page, "component", lambda name: given.update if name == "panels" else None)
+    monkeypatch.setattr(state.st, "session_state", session)
+    page._draw([], None)
+    given["on_cell_change"]()
+    assert state.get(state.POSITION) == (None if gone else (2, 3))
+
+
+def test_the_table_has_a_line_per_position(open_app: Open) -> None:
+    network, picture = vizapp.load("vizapp/lenet5-digits"), open_sample(DIGIT)
+    asked = sweep_runs.Asked(network, picture, OcclusionParams(window=7, stride=4))
+    result = vizapp.ask("occlusion", network, picture=picture, window=7, stride=4)
+    table = table_of(map_panels.of_result(asked, result, 8), result.arrays)
+    assert len(table) == 49
+    line = table.iloc[7 * 2 + 5]
+    assert (line["row"], line["column"], line["class"]) == (2, 5, 8)
+    assert line["probability"] == pytest.approx(float(result.arrays["probabilities"][2, 5, 8]))
+    assert [line[side] for side in ("top", "left", "bottom", "right")] == result.arrays["positions"][2, 5].tolist()
+
+
+def test_classes_beyond_the_colours_share_an_entry_of_the_legend() -> None:
+    from vizapp.methods.occlusion.panels import COLOURS, legend
+
+    labels = np.arange(24).reshape(4, 6)
+    table = legend(labels, 0, np.full(24, 1 / 24), "abcdefghijklmnopqrstuvwx".__getitem__)
+    entries = map_panels._legend(table)
+    assert len(entries) == len(COLOURS) + 1
+    assert entries[-1]["name"] == f"{24 - len(COLOURS)} others"
+    assert sum(float(entry["note"].split()[0]) for entry in entries) == pytest.approx(100, abs=1)
+
+
+def test_a_shelf_lets_go_of_what_is_dropped() -> None:
+    shelf: Shelf[str] = Shelf(100)
+    shelf.put(("a",), "x", 10)
+    shelf.drop(("a",))
+    shelf.drop(("b",))
+    assert shelf.get(("a",)) is None
+    assert shelf.nbytes == 0

@@ -1,0 +1,204 @@
+"""The store of answers, work in the background, and leaving it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.errors import VizError
+from vizapp.service.jobs import PATIENCE, Left, Office, Tick
+from vizapp.service.lru_cache import Shelf
+from vizapp.ui.session.compute import key_of
+
+
+def test_a_shelf_never_grows_past_its_size_and_lets_go_of_the_oldest() -> None:
+    shelf: Shelf[str] = Shelf(100)
+    for name in "abc":
+        shelf.put((name,), name, 40)
+    assert shelf.nbytes == 80
+    assert shelf.get(("a",)) is None
+    assert shelf.get(("b",)) == "b"  # now used last
+    assert shelf.put(("d",), "d", 40) == ["c"]
+    assert shelf.get(("b",)) == "b"
+
+
+def test_a_shelf_keeps_the_newest_even_when_it_is_too_large() -> None:
+    shelf: Shelf[str] = Shelf(100)
+    shelf.put(("small",), "small", 10)
+    shelf.put(("large",), "large", 1000)
+    assert shelf.get(("large",)) == "large"
+    assert len(shelf) == 1
+
+
+def test_putting_again_counts_once() -> None:
+    shelf: Shelf[str] = Shelf(100)
+    for value in ("one", "two"):
+        shelf.put(("key",), value, 60)
+    assert (shelf.nbytes, shelf.get(("key",))) == (60, "two")
+
+
+def _network(digest: str = "n", device: str = "cpu") -> Any:
+    return SimpleNamespace(digest=digest, device=device)
+
+
+def test_a_key_tells_apart_all_that_an_answer_depends_on() -> None:
+    picture: Any = SimpleNamespace(digest="p")
+    other: Any = SimpleNamespace(digest="q")
+    unit = Unit("conv1", 3)
+    keys = [
+        key_of("predict", _network(), picture),
+        key_of("activations", _network(), picture),
+        key_of("predict", _network("m"), picture),
+        key_of("predict", _network(device="cuda:0"), picture),
+        key_of("predict", _network(), other),
+        key_of("predict", _network(), picture, unit=unit),
+        key_of("predict", _network(), picture, unit=Unit("conv1", 3, (0, 0))),
+        key_of("predict", _network(), picture, top=5),
+        key_of("predict", _network(), picture, top=6),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key_of("predict", _network(), picture, a=1, b=2) == key_of("predict", _network(), picture, b=2, a=1)
+
+
+def test_work_that_somebody_else_asked_for_is_joined() -> None:
+    office, runs = Office(), []
+
+    def slow(tick: Tick) -> str:
+        runs.append(1)
+        time.sleep(0.1)
+        return "answer"
+
+    with office.waiting(("key",), slow, None) as first, office.waiting(("key",), slow, None) as second:
+        assert first is second
+        assert second.future.result() == "answer"
+    assert len(runs) == 1
+    with office.waiting(("key",), slow, None) as third:  # what is over is not joined
+        third.future.result()
+    assert len(runs) == 2
+
+
+def _endless(tick: Tick) -> None:
+    while True:
+        tick(0.5)
+        time.sleep(0.01)
+
+
+def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate() -> None:
+    office = Office()
+    with office.waiting(("endless",), _endless, "cpu") as work:
+        time.sleep(PATIENCE + 0.1)
+        assert not work.future.done()  # somebody waits
+    started = time.monotonic()
+    with pytest.raises(Left):
+        work.future.result(timeout=5)
+    assert time.monotonic() - started < PATIENCE + 0.5
+    with office.waiting(("next",), lambda tick: "through the gate", "cpu") as following:
+        assert following.future.result(timeout=2) == "through the gate"
+
+
+def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits() -> None:
+    office = Office()
+    with office.waiting(("endless",), _endless, "cpu") as work:
+        with office.waiting(("endless",), _endless, "cpu"):
+            pass
+        office.give_up(("endless",))
+        time.sleep(0.2)
+        assert not work.future.done()
+    started = time.monotonic()
+    office.give_up(("endless",))
+    office.give_up(("never begun",))
+    with pytest.raises(Left):
+        work.future.result(timeout=5)
+    assert time.monotonic() - started < PATIENCE - 0.2
+
+
+def test_one_work_per_device_at_a_time_and_who_queues_can_leave() -> None:
+    office, release = Office(), threading.Event()
+    with office.waiting(("holds",), lambda tick: release.wait(10), "cpu") as holder:
+        with office.waiting(("queues",), lambda tick: "never", "cpu") as queuing:
+            time.sleep(0.1)
+            assert queuing.place == 1
+            assert not queuing.future.done()
+        with pytest.raises(Left):
+            queuing.future.result(timeout=5)
+        with office.waiting(("other",), lambda tick: "other device", "cuda:0") as other:
+            assert other.future.result(timeout=2) == "other device"
+        release.set()
+        assert holder.future.result(timeout=2)
+
+
+def test_work_that_is_about_to_end_is_begun_anew() -> None:
+    office = Office()
+    with office.waiting(("endless",), _endless, None) as work:
+        pass
+    time.sleep(PATIENCE + 0.2)
+    with office.waiting(("endless",), lambda tick: "anew", None) as again:
+        assert again is not work
+        assert again.future.result(timeout=2) == "anew"
+
+
+def _script() -> None:
+    """A page that asks one question, whose work says how often it ran."""
+    import streamlit as st
+
+    from tests.ui.session import test_compute as test
+    from vizapp.ui.session import compute
+
+    st.write(str(compute.compute(("question",), test.question, size=lambda a: 1, title="Computing")))
+
+
+ran: list[int] = []
+failing = False
+
+
+def question(tick: Tick) -> str:
+    """The work of `_script`."""
+    ran.append(1)
+    time.sleep(0.7)  # long enough for progress to be shown
+    if failing:
+        raise VizError("Ask something else.")
+    return "the answer"
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    ran.clear()
+    monkeypatch.setitem(globals(), "failing", False)
+    return AppTest.from_function(_script, default_timeout=20)
+
+
+def test_an_answer_is_computed_once_and_its_progress_goes_away(page: AppTest) -> None:
+    page.run().run()
+    assert page.markdown[0].value == "the answer"
+    assert len(ran) == 1
+    assert not page.button
+
+
+def test_a_cancelled_question_waits_until_it_is_asked_again(page: AppTest) -> None:
+    import hashlib
+
+    name = hashlib.sha256(repr(("question",)).encode()).hexdigest()[:16]
+    page.session_state["cancelled"] = {name}
+    page.run().run()
+    assert not ran
+    assert page.caption[0].value == "Cancelled."
+    page.button(key=f"again.{name}").click().run()
+    assert page.markdown[0].value == "the answer"
+    assert len(ran) == 1
+
+
+def test_what_the_person_got_wrong_is_told_and_not_kept(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "failing", True)
+    page.run()
+    assert "Ask something else" in page.warning[0].value
+    assert not page.button
+    monkeypatch.setitem(globals(), "failing", False)
+    page.run()
+    assert not page.warning
+    assert page.markdown[0].value == "the answer"

@@ -1,0 +1,1 @@
+"""Dense prediction: a classifier converted to slide over an image of any size."""

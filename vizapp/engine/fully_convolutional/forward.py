@@ -1,0 +1,216 @@
+"""The convolutional twin: a network's own pass over larger input, one prediction for each place of its training window.
+
+Nothing is copied: the twin is the network, running its own `forward`; only the few operations that a plan names are
+replaced while it runs, in this thread and in no other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vizapp.engine.fully_convolutional.plan import Cells, Meet, Pad, Plan, Pool, Skip, Strided, Unfold, refuse
+from vizapp.engine.receptive_field.field import tensors_in
+from vizapp.engine.tap import Trace, first_tensor, operation_name
+from vizapp.errors import VizError
+
+_MANY = 64  # cells, from which on oneDNN is the faster
+_SHAPED = frozenset({"view", "reshape", "unflatten", "flatten", "squeeze"})
+
+
+def dense_scores(module: nn.Module, plan: Plan, batch: Tensor, finer: int = 1) -> Tensor:
+    """Class scores `[N classes h w]` at each place of the training window in `batch` `[N C H W]`.
+
+    Neighbouring cells are `plan.stride / finer` pixels apart; with `finer` > 1 (a factor that `plan.shared` gives) the
+    last strided layers are run at all their offsets (OverFeat's offset pooling, section 3.3) and the maps interleaved;
+    cells whose window would reach over the lower or right edge are then not to be trusted.
+
+    Raises:
+        VizError: the pass takes another way than the one at the training size.
+    """
+    batch = batch.clone()
+    pictures = len(batch)
+    twin = _Twin(module, plan, pictures, finer)
+    try:
+        with torch.no_grad(), twin:
+            output = module(batch)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
+            raise
+        raise VizError(
+            f"This network cannot be made convolutional: on an input of {batch.shape[3]} × {batch.shape[2]} pixels its "
+            f"layers do not fit each other ({str(error).splitlines()[0]})."
+        ) from error
+    cells, (h, w) = twin.as_cells(list(tensors_in(output))[plan.output])
+    scores = cells.reshape(finer, finer, pictures, h, w, plan.classes)  # offsets down, across; pictures; …
+    return scores.permute(2, 5, 3, 0, 4, 1).reshape(pictures, plan.classes, h * finer, w * finer)
+
+
+class _Twin(Trace):
+    """Runs the network with the plan's changes. Cells stand in the first axis: picture by picture, row by row."""
+
+    def __init__(self, module: nn.Module, plan: Plan, pictures: int, finer: int) -> None:
+        super().__init__(module)
+        self._plan, self._pictures = plan, pictures
+        self._finest = plan.stride[0] // finer
+        self._number = 0
+        self._grids = WeakTensorKeyDictionary()  # cells -> (pictures, rows, columns)
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        number, operation = self._number, operation_name(function)
+        self._number += 1
+        if number >= len(self._plan.operations) or operation != self._plan.operations[number]:
+            raise refuse(name, "goes another way when its input is larger")
+        change = self._plan.changes.get(number)
+        if change is None:
+            return function(*args, **kwargs)
+        if isinstance(change, Skip):
+            return args[0]
+        if isinstance(change, Pad):
+            kwargs = {key: value for key, value in kwargs.items() if key != "pad"}
+            return function(args[0], change.sides, *args[2:], **kwargs)
+        if isinstance(change, Pool):
+            return self._pooled(args[0] if args else kwargs["input"], change)
+        if isinstance(change, Unfold):
+            cells = self._unfolded(args[0] if args else kwargs["input"], change)
+            return self._on_cells(name, function, operation, (cells, *args[1:]), kwargs, change.shape)
+        if isinstance(change, Cells):
+            return self._on_cells(name, function, operation, args, kwargs, change.shape)
+        if isinstance(change, Meet):
+            return function(*self._met(args, change.axes), **kwargs)
+        return self._strided(function, operation, args, kwargs, change)
+
+    def as_cells(self, tensor: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Cells `[N·h·w classes]` of what the network returned, and h, w."""
+        if tensor in self._grids:
+            _, h, w = self._grids[tensor]
+            return tensor.flatten(1), (h, w)
+        _, _, h, w = tensor.shape
+        return tensor.permute(0, 2, 3, 1).flatten(0, 2), (h, w)
+
+    def _pooled(self, tensor: Tensor, pool: Pool) -> Tensor:
+        """Each direction by itself: k + k additions for a cell instead of k²."""
+        x = tensor.movedim(pool.axes, (-2, -1))
+        (k, m) = pool.window
+        if pool.kind == "max":
+            x = F.max_pool2d(F.max_pool2d(x, (k, 1), 1), (1, m), 1)
+        else:
+            x = F.avg_pool2d(F.avg_pool2d(x, (k, 1), 1), (1, m), 1)
+            x = x * (k * m) if pool.kind == "sum" else x
+        if pool.keeps:
+            return x.movedim((-2, -1), pool.axes)
+        grid = (x.shape[0], x.shape[2], x.shape[3])
+        cells = x.permute(0, 2, 3, 1).flatten(0, 2)  # [N·h·w C]
+        self._grids[cells] = grid
+        return cells
+
+    def _unfolded(self, tensor: Tensor, change: Unfold) -> Tensor:
+        """Every place of the window, as pictures of a batch: `[N·h·w ...]`."""
+        (rows, columns), (k, m) = change.axes, change.window
+        if tensor.shape[rows] < k or tensor.shape[columns] < m:
+            raise VizError("The input is smaller than what the network was trained on.")
+        places = tensor.unfold(rows, k, 1).unfold(columns, m, 1)  # [... h ... w ... k m]
+        inner = {rows: tensor.ndim, columns: tensor.ndim + 1}
+        order = [0, rows, columns, *(inner.get(axis, axis) for axis in range(1, tensor.ndim))]
+        places = places.permute(order)
+        cells = places.reshape(-1, *places.shape[3:])
+        self._grids[cells] = (places.shape[0], places.shape[1], places.shape[2])
+        return cells
+
+    def _on_cells(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        operation: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        shape: tuple[int, ...],
+    ) -> Any:
+        grid = next(self._grids[t] for t in tensors_in((args, kwargs)) if t in self._grids)
+        count = grid[0] * grid[1] * grid[2]
+        if operation in {"expand", "expand_as"}:
+            return args[0]  # it meets its map next, and is laid over it there
+        if operation in _SHAPED:
+            output: Any = args[0].reshape(count, *shape[1:])
+        elif operation == "linear" and not kwargs:
+            output = _linear(*args)
+        else:
+            output = function(*args, **kwargs)
+        first = first_tensor(output)
+        if first is None or tuple(first.shape) != (count, *shape[1:]):
+            raise refuse(name, "counts the pictures of a batch")
+        for made in tensors_in(output):
+            self._grids[made] = grid
+        return output
+
+    def _met(self, args: tuple[Any, ...], axes: tuple[int, int]) -> tuple[Any, ...]:
+        """The arguments with gates laid over the map: a cell's gate is that of the window around it.
+
+        At the edges it is the gate of the nearest window that fits, so that at the training size one gate is for all.
+        """
+        maps = [self._as_map(argument) if isinstance(argument, Tensor) else argument for argument in args]
+        large = max((m for m in maps if isinstance(m, Tensor)), key=lambda m: m.shape[axes[0]] * m.shape[axes[1]])
+        for place, gate in enumerate(maps):
+            if isinstance(gate, Tensor) and gate.ndim == large.ndim:
+                for axis in axes:
+                    gate = _stretched(gate, axis, large.shape[axis])
+                maps[place] = gate
+        return tuple(maps)
+
+    def _as_map(self, tensor: Tensor) -> Tensor:
+        if tensor not in self._grids:
+            return tensor
+        n, h, w = self._grids[tensor]
+        return tensor.reshape(n, h, w, -1).permute(0, 3, 1, 2)
+
+    def _strided(
+        self,
+        function: Callable[..., Any],
+        operation: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        change: Strided,
+    ) -> Any:
+        """The operation at each of its offsets; the results stand side by side in the first axis."""
+        if change.step <= self._finest:
+            return function(*args, **kwargs)
+        x, rest = args[0], args[1:]
+        rows, columns = x.shape[-2:]
+        # What lies outside is never part of a window that counts, but a maximum may hang over the edge (ceil mode).
+        outside = -torch.inf if operation == "max_pool2d" else 0.0
+        x = F.pad(x, (0, change.stride - 1, 0, change.stride - 1), value=outside)
+        offsets = itertools.product(range(change.stride), repeat=2)
+        shifted = [function(x[..., y : y + rows, z : z + columns], *rest, **kwargs) for y, z in offsets]
+        return self._joined(shifted, change.stride)
+
+    def _joined(self, maps: list[Tensor], stride: int) -> Tensor:
+        """Maps at offsets, each `[before·before·N C h w]` of earlier offsets, as one: later offsets count more pixels."""
+        before = math.isqrt(len(maps[0]) // self._pictures)
+        stacked = torch.stack(maps).unflatten(1, (before, before, self._pictures)).unflatten(0, (stride, stride))
+        return stacked.permute(0, 2, 1, 3, 4, 5, 6, 7).flatten(0, 4)  # of [y x before_y before_x N C h w]
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer over many cells. On a CPU oneDNN's product is two to four times as fast as the one that torch takes
+    by itself (676 cells, VGG's first linear layer, AMD EPYC), and does not copy the weights as a convolution would."""
+    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and weight.is_contiguous()
+    if plain and x.ndim == 2 and len(x) >= _MANY and not torch.is_grad_enabled():
+        known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        if known:
+            return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+def _stretched(gate: Tensor, axis: int, length: int) -> Tensor:
+    short = gate.shape[axis]
+    if short == length:
+        return gate
+    index = torch.arange(length, device=gate.device) - (length - short) // 2
+    return gate.index_select(axis, index.clamp(0, short - 1))

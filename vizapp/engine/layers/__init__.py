@@ -1,0 +1,1 @@
+"""What layers are: their costs, their kernels, the gratings that kernels are tuned to."""

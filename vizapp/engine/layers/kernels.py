@@ -1,0 +1,137 @@
+"""The kernels behind an activation: which convolution computes it, with which weights, in any network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vizapp.engine.receptive_field.field import FieldTrace, tensors_in
+from vizapp.engine.receptive_field.rules import argument, pair
+from vizapp.engine.tap import Enough, first_tensor, operation_name
+from vizapp.engine.trace.sites import kind_of
+from vizapp.errors import VizError
+
+# Kinds of operations that leave channel c of their input channel c of their result.
+_CHANNEL_BY_CHANNEL = frozenset({"activation", "norm", "pool", "identity"})
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The weights of the convolution called `name`, as that pass used them.
+
+    `weight` is `[out in kh kw]`; in a grouped convolution `in` counts the channels of one group, so 1 if it is depthwise.
+    `stride` and `dilation` are (rows, columns), in cells of what the convolution reads; `sees_pixels` tells whether those
+    cells are the pixels of the picture.
+    """
+
+    name: str
+    weight: Tensor
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    sees_pixels: bool
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each kernel reads one channel of several."""
+        return self.groups > 1 and self.weight.shape[1] == 1
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """The convolutions that an activation was made by; `aligned` if it is one, and channel c is its kernel c's."""
+
+    kernels: tuple[Kernels, ...]
+    aligned: bool
+
+
+class _Lineage(FieldTrace):
+    """Carries along a pass which convolutions made each activation."""
+
+    def __init__(self, module: nn.Module, batch: Tensor, site: str) -> None:
+        super().__init__(module, batch)
+        self.found: _Origin | None = None
+        self.computed: set[str] = set()  # convolutions whose weights depend on the picture
+        self._origins = WeakTensorKeyDictionary()
+        self._site = site
+        self._enough = Enough()
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation and note what its result was made by. Ends the pass above the site."""
+        if self.found is not None and name != self._site:
+            raise self._enough
+        origin = self._origin(name, operation_name(function).rstrip("_"), args, kwargs)
+        output = super().operate(name, function, args, kwargs)
+        result = first_tensor(output)
+        if result is not None:
+            self._origins[result] = origin
+        if name == self._site:
+            self.found = origin
+        return output
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        super().__exit__(kind, error, trace)
+        return error is self._enough
+
+    def _origin(self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Origin:
+        if operation in {"conv2d", "conv_transpose2d"}:
+            return _Origin((self._kernels(name, operation, args, kwargs),), True)
+        read = [tensor for tensor in tensors_in((args, kwargs)) if self.of(tensor) is not None]
+        origins = [self._origins[tensor] for tensor in read if tensor in self._origins]
+        if len(origins) == 1 and kind_of(operation) in _CHANNEL_BY_CHANNEL:
+            return origins[0]
+        return _Origin(tuple({k.name: k for origin in origins for k in origin.kernels}.values()), False)
+
+    def _kernels(self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Kernels:
+        weight: Tensor = argument(args, kwargs, 1, "weight", None)
+        if self.of(weight) is not None:
+            self.computed.add(name)
+        weight = weight.detach()
+        stride = pair(argument(args, kwargs, 3, "stride", 1))
+        field = self.of(argument(args, kwargs, 0, "input", None))
+        sees_pixels = field is not None and field.size == (1, 1)
+        if operation == "conv2d":
+            dilation = pair(argument(args, kwargs, 5, "dilation", 1))
+            groups = int(argument(args, kwargs, 6, "groups", 1))
+        else:  # its weight is [in out/groups kh kw]
+            groups = int(argument(args, kwargs, 6, "groups", 1))
+            dilation = pair(argument(args, kwargs, 7, "dilation", 1))
+            weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        return Kernels(name, weight, stride, dilation, groups, sees_pixels)
+
+
+def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
+    """The kernels of the convolution that computes `site` in a pass over `batch` `[1 C H W]`, which ends there.
+
+    For a site behind it (normalised, rectified, pooled) they are those of the convolution before: channel c of the site
+    is what kernel c found.
+
+    Raises:
+        VizError: the pass does not produce the site, no one convolution computes it, or one whose weights the network
+            computes anew for each picture.
+    """
+    batch = batch.clone()
+    with torch.no_grad(), _Lineage(module, batch, site) as lineage:
+        module(batch)
+    origin = lineage.found
+    if origin is None:
+        raise VizError(f"The network did not compute {site!r}; pick another layer.")
+    if not origin.kernels:
+        raise VizError(f"No convolution runs before layer {site!r}, so it has no kernels; pick a later layer.")
+    if not origin.aligned:
+        nearest = ", ".join(kernels.name for kernels in origin.kernels[-3:])
+        raise VizError(
+            f"Layer {site!r} is not computed by one convolution, so its channels have no kernels of their own; ask for a "
+            f"convolution before it: {nearest}."
+        )
+    if origin.kernels[0].name in lineage.computed:
+        raise VizError(
+            f"The network computes the kernels of {origin.kernels[0].name!r} anew for each picture, so it has none of its "
+            "own to show; pick another convolution."
+        )
+    return origin.kernels[0]

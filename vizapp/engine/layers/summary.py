@@ -1,0 +1,251 @@
+"""A network as a list of layers with what each costs, from one pass: for any network, functional ones and branches too."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vizapp.engine.layers.costs import Window, arithmetic, multiply_adds, window
+from vizapp.engine.receptive_field.field import FieldTrace, tensors_in
+from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
+from vizapp.engine.trace.sites import Kind, kind_of, site_of
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row: an operation, a layer with what is folded into it, or a module.
+
+    `inputs` are the names of the rows that it takes its values from (none: the picture). `shape` is that of the
+    output, channels first, as a `Site` has it (of what is no site, inside of attention, all axes as they are).
+    `parameters` are counted where they are first used; `multiply_adds` and `arithmetic` are those of `costs.py`, for one
+    picture. `seconds` is None where no time was measured.
+    """
+
+    name: str
+    kind: Kind
+    operation: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    kernel: Window | None
+    stride: Window | None
+    parameters: int
+    multiply_adds: int
+    arithmetic: int
+    field: Field | None
+    seconds: float | None = None
+
+    @property
+    def field_size(self) -> Window | None:
+        """Height and width in pixels of what a cell sees, as far as it reaches; None where that is not known."""
+        return None if self.field is None else self.field.size
+
+    @property
+    def field_stride(self) -> Window | None:
+        """Pixels between the fields of neighbouring cells; None where there are none, or they are irregular."""
+        stride = None if self.field is None else self.field.stride
+        return stride if stride is not None and all(stride) else None
+
+
+def layers(module: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
+    """Every operation of a pass over `batch` `[1 C H W]` that depends on it, in running order. Works on torch's meta device.
+
+    Parameters are followed through what is computed from them (a masked or reshaped weight); one that several operations
+    share counts at the first.
+    """
+    batch = batch.clone()
+    with torch.no_grad(), _LayerTrace(module, batch) as trace:
+        module(batch)
+    return tuple(trace.found.values())
+
+
+class _LayerTrace(FieldTrace):
+    """Collects a `Layer` per name; operations that share one (all those of one call of a torch layer) add up."""
+
+    def __init__(self, module: nn.Module, batch: Tensor) -> None:
+        super().__init__(module, batch)
+        self.found: dict[str, Layer] = {}
+        self._makers = WeakTensorKeyDictionary()  # tensor -> name of the layer that made it
+        self._learned = WeakTensorKeyDictionary()  # tensor that comes from parameters alone -> their ids
+        self._sizes = {id(parameter): parameter.numel() for parameter in module.parameters()}
+        self._counted: set[int] = set()
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operation = operation_name(function)
+        given = list(tensors_in((args, kwargs)))
+        makers = [maker for tensor in given if (maker := self._makers.get(tensor)) is not None]
+        shows = any(self.of(tensor) is not None for tensor in given) and operation not in SHAPE_ONLY
+        learned = set() if operation in SHAPE_ONLY else self._parameters_of(given)
+        output = super().operate(name, function, args, kwargs)
+        results = list(tensors_in(args[0] if operation == "setitem" else output))
+        if not shows:
+            for result in results:
+                self._learned[result] = learned | self._learned.get(result, set())
+            return output
+        for result in results:
+            self._makers[result] = name
+        made = first_tensor(results)
+        if made is not None and made.is_floating_point():
+            fresh = learned - self._counted
+            self._counted |= fresh
+            self._add(name, operation, args, kwargs, makers, made, sum(self._sizes[i] for i in fresh))
+        return output
+
+    def _parameters_of(self, given: Iterable[Tensor]) -> set[int]:
+        found: set[int] = set()
+        for tensor in given:
+            found |= {id(tensor)} if id(tensor) in self._sizes else self._learned.get(tensor, set())
+        return found
+
+    def _add(
+        self, name: str, operation: str, args: Any, kwargs: Any, makers: list[str], made: Tensor, parameters: int
+    ) -> None:
+        field = self.of(made)
+        site = None if field is None else site_of(name, operation, tuple(made.shape), field)
+        shape = tuple(made.shape) if site is None else site.shape
+        kernel, stride = window(operation, args, kwargs, made)
+        layer = Layer(
+            name, kind_of(operation), operation, tuple(dict.fromkeys(makers)), shape, kernel, stride,
+            parameters, multiply_adds(operation, args, kwargs, made), arithmetic(operation, args, kwargs, made),
+            field,
+        )  # fmt: skip
+        before = self.found.pop(name, None)
+        self.found[name] = layer if before is None else _sum(before, layer, layer.shape, layer.kind)
+
+
+def _sum(a: Layer, b: Layer, shape: tuple[int, ...], kind: Kind) -> Layer:
+    """Two rows as one, which ends as the second does; `inputs` from itself are left out."""
+    inputs = tuple(name for name in dict.fromkeys((*a.inputs, *b.inputs)) if name not in {a.name, b.name})
+    seconds = None if a.seconds is None or b.seconds is None else a.seconds + b.seconds
+    return Layer(
+        a.name, kind, a.operation if kind == a.kind else b.operation, inputs, shape,
+        a.kernel or b.kernel, a.stride or b.stride, a.parameters + b.parameters, a.multiply_adds + b.multiply_adds,
+        a.arithmetic + b.arithmetic, b.field, seconds,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ coarser rows
+
+_FOLDED = frozenset({"norm", "activation", "identity", "reshape", "add", "multiply"})
+
+
+def folded(rows: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Rows as papers' tables have them: norms, activations and the like are part of the layer before them.
+
+    Folded is what takes its value from one row alone and keeps its shape, if nothing else takes that value; and reshapes,
+    which leave the shape that is shown as it was.
+    """
+    takers = Counter(name for row in rows for name in row.inputs)
+    hosts: dict[str, str] = {}  # row -> the row that it is part of
+    ends: dict[str, str] = {}  # row -> what was folded into it last: whose value is now the row's
+    found: dict[str, Layer] = {}
+    for row in rows:
+        row = replace(row, inputs=tuple(dict.fromkeys(hosts.get(name, name) for name in row.inputs)))
+        host = found.get(row.inputs[0]) if len(row.inputs) == 1 else None
+        reshape = row.kind == "reshape"
+        if (
+            host is not None
+            and row.kind in _FOLDED
+            and takers[ends[host.name]] == 1
+            and (reshape or row.shape == host.shape)
+        ):
+            total = _sum(host, row, host.shape, host.kind)
+            found[host.name] = replace(total, field=host.field) if reshape else total
+            hosts[row.name], ends[host.name] = host.name, row.name
+        else:
+            found[row.name] = row
+            hosts[row.name] = ends[row.name] = row.name
+    return tuple(found.values())
+
+
+def by_module(rows: Sequence[Layer], depth: int) -> tuple[Layer, ...]:
+    """Neighbouring rows of one module, at most `depth` names deep, as one row."""
+    homes: dict[str, str] = {}
+    found: list[Layer] = []
+    for prefix, group in groupby(rows, key=lambda row: ".".join(row.name.split(".")[:depth])):
+        members = list(group)
+        name = prefix if prefix not in homes.values() else f"{prefix} ({members[0].name})"
+        total = replace(members[0], name=name)
+        for row in members[1:]:
+            total = replace(_sum(total, row, row.shape, _main_kind(total.kind, row.kind)), name=name)
+        homes |= {row.name: name for row in members}
+        windows = {(row.kernel, row.stride) for row in members if row.kernel is not None}
+        kernel, stride = windows.pop() if len(windows) == 1 else (None, None)
+        inputs = tuple(n for n in dict.fromkeys(homes[i] for row in members for i in row.inputs) if n != name)
+        found.append(replace(total, inputs=inputs, kernel=kernel, stride=stride))
+    return tuple(found)
+
+
+def _main_kind(a: Kind, b: Kind) -> Kind:
+    for kind in ("convolution", "linear", "attention", "pool"):
+        if kind in (a, b):
+            return kind
+    return a
+
+
+# --------------------------------------------------------------------------------------------------------------- time
+
+
+class _Stopwatch(Trace):
+    """Adds up the time of the operations of each name; waits for the device before and after each."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        super().__init__(module)
+        self.seconds: dict[str, float] = {}
+        self._device = device
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        finish(self._device)
+        started = time.perf_counter()
+        output = function(*args, **kwargs)
+        finish(self._device)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+        return output
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(
+    module: nn.Module, batch: Tensor, rows: Sequence[Layer], repeats: int, tick: Callable[[float], None]
+) -> tuple[Layer, ...]:
+    """The rows of `layers` with the median time of each operation over `repeats` passes (after one to warm up).
+
+    Each operation is waited for, so that on a GPU the sum exceeds the time of an undisturbed pass.
+    """
+    times: list[dict[str, float]] = []
+    for number in range(repeats + 1):
+        with torch.no_grad(), _Stopwatch(module, batch.device) as watch:
+            module(batch.clone())
+        if number:
+            times.append(watch.seconds)
+        tick((number + 1) / (repeats + 1))
+    return tuple(
+        replace(row, seconds=statistics.median(seconds.get(row.name, 0.0) for seconds in times)) for row in rows
+    )
+
+
+def pass_seconds(module: nn.Module, batch: Tensor, repeats: int = 3) -> float:
+    """The fastest of `repeats` undisturbed passes (after one to warm up), in seconds."""
+    times = []
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            given = batch.clone()
+            finish(batch.device)
+            started = time.perf_counter()
+            module(given)
+            finish(batch.device)
+            times.append(time.perf_counter() - started)
+    return min(times[1:])

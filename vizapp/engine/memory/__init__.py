@@ -1,0 +1,1 @@
+"""Memory: passes cut to fit, peaks measured, budgets reserved."""

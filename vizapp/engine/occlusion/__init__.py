@@ -1,0 +1,1 @@
+"""Occlusion sweeps that recompute only what an occluder changes."""

@@ -1,0 +1,327 @@
+"""What a change inside a square of the picture changes further up, computed there and nowhere else, exactly.
+
+One clean pass is written down (`script.py`). A square of the picture touches, at each layer, the cells whose receptive
+field meets it (`fields.py`): a window. For a batch of squares each layer is computed on those windows alone, all of one
+size; what an operation needs around a window is taken from the clean pass. A window may be larger than what is
+touched: what was not touched comes out as in the clean pass. Where the windows cover most of the map, and from an
+operation on that mixes all cells, whole maps are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vizapp.engine.occlusion.replay import Script, fields_of, folded
+from vizapp.engine.receptive_field.interval import Field, Span
+from vizapp.engine.receptive_field.rules import argument
+from vizapp.engine.trace.recording import Step
+
+Range = tuple[int, int]  # [first, last) in pixels
+Box = tuple[int, int, int, int]  # (top, left, bottom, right) in pixels; what lies outside the picture is ignored
+WHOLE = 0.8  # share of a map from which on computing all of it costs less than cutting and pasting
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the windows of one value lie. `axes`: the rows' and the columns' place in its shape.
+
+    All windows are `size` large; that of the i-th row of squares begins at row `tops[i]`, and so for `lefts`.
+    """
+
+    axes: tuple[int, int]
+    length: tuple[int, int]
+    size: tuple[int, int]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    @property
+    def share(self) -> float:
+        """Of the map."""
+        return self.size[0] * self.size[1] / (self.length[0] * self.length[1])
+
+    def same_place(self, other: Frame) -> bool:
+        """Whether the windows have the same cells, whatever axes these lie on."""
+        return (self.size, self.tops, self.lefts) == (other.size, other.tops, other.lefts)
+
+
+@dataclass(frozen=True)
+class Touched:
+    """The cells of one value that each row and each column of squares touches, `[low, high)`; equal where none."""
+
+    axes: tuple[int, int]
+    length: tuple[int, int]
+    rows: tuple[np.ndarray, np.ndarray]
+    columns: tuple[np.ndarray, np.ndarray]
+
+    def frame(self, rows: Sequence[int], columns: Sequence[int]) -> Frame:
+        """Windows of one size that hold what those rows and columns of squares touch."""
+        (height, tops), (width, lefts) = (
+            _placed(low, high, chosen, length)
+            for (low, high), chosen, length in zip((self.rows, self.columns), (rows, columns), self.length, strict=True)
+        )
+        return Frame(self.axes, self.length, (height, width), tops, lefts)
+
+    def cells(self) -> np.ndarray:
+        """How many cells each square touches: `[rows columns]`."""
+        return np.outer(self.rows[1] - self.rows[0], self.columns[1] - self.columns[0])
+
+
+def touched(field: Field, shape: tuple[int, ...], rows: Sequence[Range], columns: Sequence[Range]) -> Touched | None:
+    """What changed rows and columns of pixels touch of a value; None where it has no cells."""
+    down, across = field.rows.axis, field.columns.axis
+    if down is None or across is None or not shape or shape[0] != 1 or 0 in (down, across):
+        return None
+    spans = _touched(field.rows, rows), _touched(field.columns, columns)
+    return Touched((down, across), (shape[down], shape[across]), *spans)
+
+
+def _touched(span: Span, ranges: Sequence[Range]) -> tuple[np.ndarray, np.ndarray]:
+    first, last = np.array(ranges).T[:, :, None]
+    hit = (span.low < last) & (span.high > first)  # [ranges cells]
+    some = hit.any(1)
+    return np.where(some, hit.argmax(1), 0), np.where(some, hit.shape[1] - hit[:, ::-1].argmax(1), 0)
+
+
+def _placed(low: np.ndarray, high: np.ndarray, chosen: Sequence[int], length: int) -> tuple[int, tuple[int, ...]]:
+    """Size and beginnings of the windows along one direction."""
+    size = max(1, int((high - low)[list(chosen)].max()))
+    return size, tuple(np.minimum(low, length - size).tolist())
+
+
+@dataclass
+class Run:
+    """One batch of squares on its way up: `values[v]` is `[N …]` on its windows, or whole where v has no frame."""
+
+    plan: Plan
+    rows: list[int]
+    columns: list[int]
+    pictures: list[int]
+    values: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def squares(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    def block(
+        self, value: int, tops: list[int], lefts: list[int], size: tuple[int, int],
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0), fill: float = 0.0,
+    ) -> Tensor:  # fmt: skip
+        """The part of a value that begins at `tops`, `lefts` of its padded map, clean but for its windows.
+
+        `pads`: left, right, top, bottom, filled with `fill`. Never the value's own memory unless it is just that part.
+        """
+        frame, window = self.plan.frames[value], self.values[value]
+        down = [frame.tops[r] + pads[2] - t for r, t in zip(self.rows, tops, strict=True)]
+        right = [frame.lefts[c] + pads[0] - s for c, s in zip(self.columns, lefts, strict=True)]
+        if size == frame.size and not any(down) and not any(right):
+            return window
+        clean = self.plan.padded(value, pads, fill)
+        ya, xa = frame.axes
+        shape = list(clean.shape)
+        shape[0], shape[ya], shape[xa] = self.squares, *size
+        layout = torch.channels_last if frame.axes == (2, 3) and clean.ndim == 4 else torch.contiguous_format
+        out = torch.empty(shape, dtype=clean.dtype, device=clean.device, memory_format=layout)
+        _cut(clean, out, frame.axes, self.pictures, tops, lefts)
+        out = out.to(window.dtype)  # which rounded arithmetic chose
+        for begin, end in _alike(down, right):
+            y, x = down[begin], right[begin]
+            y0, y1, x0, x1 = max(y, 0), min(y + frame.size[0], size[0]), max(x, 0), min(x + frame.size[1], size[1])
+            if y0 < y1 and x0 < x1:
+                part = window[begin:end].narrow(ya, y0 - y, y1 - y0).narrow(xa, x0 - x, x1 - x0)
+                out[begin:end].narrow(ya, y0, y1 - y0).narrow(xa, x0, x1 - x0).copy_(part)
+        return out
+
+    def at(self, value: int, frame: Frame) -> Tensor:
+        """A value on the windows of a frame."""
+        tops, lefts = [frame.tops[r] for r in self.rows], [frame.lefts[c] for c in self.columns]
+        return self.block(value, tops, lefts, frame.size)
+
+    def whole(self, value: int) -> Tensor:
+        """A value on the whole map."""
+        frame = self.plan.frames.get(value)
+        if frame is None:
+            return self.values[value]
+        zeros = [0] * self.squares
+        return self.block(value, zeros, zeros, frame.length)
+
+
+def _cut(
+    clean: Tensor, out: Tensor, axes: tuple[int, int], pictures: list[int], tops: list[int], lefts: list[int]
+) -> None:
+    """Fill `out` `[N …]` with the parts of `clean` `[P …]` that begin at `tops`, `lefts` of those pictures."""
+    ya, xa = axes
+    if axes not in ((2, 3), (1, 2)) or clean.ndim != 4:
+        for n, (p, t, s) in enumerate(zip(pictures, tops, lefts, strict=True)):
+            out[n].copy_(clean[p].narrow(ya - 1, t, out.shape[ya]).narrow(xa - 1, s, out.shape[xa]))
+        return
+    if axes == (2, 3):
+        clean, out = clean.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
+    # Cells lie in memory one after the other, row by row: a row of a part is one run of numbers, and one call copies all.
+    count, height, width, channels = clean.shape
+    _, rows, columns, _ = out.shape
+    cells = clean.view(count * height * width, channels)
+    runs = cells.as_strided((len(cells) - columns + 1, columns * channels), (channels, 1), cells.storage_offset())
+    first = (np.array(pictures) * height + np.array(tops)) * width + np.array(lefts)  # [N]: the first cell of each part
+    index = torch.from_numpy((first[:, None] + width * np.arange(rows)).reshape(-1)).to(clean.device)
+    torch.index_select(runs, 0, index, out=out.view(len(index), columns * channels))
+
+
+def _alike(down: list[int], right: list[int]) -> list[tuple[int, int]]:
+    """Runs `[begin, end)` of squares with the same offsets."""
+    ends = [n for n in range(1, len(down)) if (down[n], right[n]) != (down[n - 1], right[n - 1])]
+    return list(zip([0, *ends], [*ends, len(down)], strict=True))
+
+
+Operate = Callable[[Run], Sequence[Tensor]]
+
+
+@dataclass
+class Plan:
+    """How one network answers squares at certain rows and columns of pixels: an operation per step, and its windows.
+
+    `frames[v]` are the windows of value v; a value without one is computed whole. `work` and `full_work` are the
+    multiply-adds of one square by the plan and by a whole pass. `frontier` says where and why whole maps begin.
+    """
+
+    steps: list[Step]
+    shapes: list[tuple[int, ...]]
+    operations: list[Operate] = field(default_factory=list)
+    frames: dict[int, Frame] = field(default_factory=dict)
+    clean: dict[int, Tensor] = field(default_factory=dict)  # [P …] per value
+    last_use: dict[int, int] = field(default_factory=dict)
+    fresh: set[int] = field(default_factory=set)  # values whose memory nobody else has
+    reads: set[int] = field(default_factory=set)  # values whose clean maps are needed
+    work: int = 0
+    full_work: int = 0
+    frontier: str = ""
+    padded_maps: dict[Any, Tensor] = field(default_factory=dict)
+
+    def padded(self, value: int, pads: tuple[int, int, int, int], fill: float) -> Tensor:
+        """The clean maps of a value `[P …]` with room around them."""
+        if not any(pads):
+            return self.clean[value]
+        key = (value, pads, fill)
+        if key not in self.padded_maps:
+            clean = F.pad(self.clean[value], pads, value=fill)
+            self.padded_maps[key] = clean.contiguous(memory_format=torch.channels_last)
+        return self.padded_maps[key]
+
+    def run(self, run: Run, first: int = 0, last: int | None = None) -> None:
+        """Bring a run through the steps `[first, last)`: each value on its windows, or whole.
+
+        Before the first step its value 0 is set; after the last the wanted values are.
+        """
+        last = len(self.steps) if last is None else last
+        for place in range(first, last):
+            step = self.steps[place]
+            for value, result in zip(step.outputs, self.operations[place](run), strict=True):
+                if self.last_use.get(value, -1) > place:
+                    run.values[value] = result
+            for value in step.inputs:
+                if self.last_use[value] <= place:
+                    run.values.pop(value, None)
+
+
+class Planner:
+    """Makes plans for the pass in `script`, up to the `wanted` values, for squares at some rows and columns of pixels.
+
+    `clean` is where the plans look up clean maps: the caller puts those of all `touched` values in.
+    """
+
+    def __init__(
+        self, script: Script, wanted: set[int], rows: Sequence[Range], columns: Sequence[Range], fold: bool = True
+    ) -> None:
+        fields = fields_of(script.steps, script.shapes)
+        self.steps = _needed(folded(script.steps, wanted) if fold else list(script.steps), wanted)
+        self.shapes = script.shapes
+        self.clean: dict[int, Tensor] = {}
+        self.padded: dict[Any, Tensor] = {}
+        self.touched = {
+            value: found
+            for value, shape in enumerate(self.shapes)
+            if (found := touched(fields[value], shape, rows, columns)) is not None
+        }
+        self.last_use = {value: place for place, step in enumerate(self.steps) for value in step.inputs}
+        self.last_use |= dict.fromkeys(wanted, len(self.steps))  # nothing may be written over them
+        self.work = [work_of(step, self.shapes) for step in self.steps]
+        self.head = self._head(wanted)
+
+    def plan(self, rows: Sequence[int], columns: Sequence[int]) -> Plan:
+        """The plan for squares at some of the rows and columns, by their numbers.
+
+        Raises:
+            Unrepeatable: an operation cannot be run on many pictures at once.
+        """
+        plan = Plan(self.steps, self.shapes, clean=self.clean, last_use=self.last_use, padded_maps=self.padded)
+        plan.frames[0] = self.touched[0].frame(rows, columns)
+        for place, step in enumerate(self.steps):
+            self._add(plan, place, step, rows, columns)
+        plan.full_work = sum(self.work)
+        return plan
+
+    def squares_work(self) -> np.ndarray:
+        """Multiply-adds that each square needs by arithmetic, on just the cells that it touches: `[rows columns]`."""
+        start = self.touched[0].cells()
+        total = np.zeros(start.shape)
+        for step, work in zip(self.steps, self.work, strict=True):
+            found = self.touched.get(step.outputs[0])
+            total += work if found is None else work * found.cells() / (found.length[0] * found.length[1])
+        return total
+
+    def _add(self, plan: Plan, place: int, step: Step, rows: Sequence[int], columns: Sequence[int]) -> None:
+        from vizapp.engine.occlusion.view_rules import window_rule
+        from vizapp.engine.occlusion.whole_map_rules import whole_rule
+
+        operate: Operate | None = None
+        windowed = all(value in plan.frames for value in step.inputs)
+        frames = {v: self.touched[v].frame(rows, columns) for v in step.outputs if v in self.touched}
+        area = max((frame.share for frame in frames.values()), default=1.0)
+        if windowed and area < WHOLE and len(frames) == len(step.outputs):
+            operate = window_rule(plan, step, list(frames.values()), place)
+        if operate is not None:
+            plan.frames |= frames
+        else:
+            operate = whole_rule(plan, step, place)
+            if windowed and not plan.frontier:
+                covered = area >= WHOLE and any(max(frame.length) > 1 for frame in frames.values())
+                why = "windows cover the map" if covered else "not local"
+                plan.frontier = f"{step.name} ({why})"
+            area = 1.0
+        plan.operations.append(operate)
+        plan.work += round(self.work[place] * area)
+
+    def _head(self, wanted: set[int]) -> int:
+        """The first linear layer from which on there are only vectors: many batches go through it at once."""
+        for place, step in enumerate(self.steps):
+            later = {value for other in self.steps[place:] for value in other.inputs}
+            before = {0, *(value for other in self.steps[:place] for value in other.outputs)}
+            alive = later & before
+            if step.operation == "linear" and all(len(self.shapes[value]) == 2 for value in alive):
+                return place
+        return len(self.steps)
+
+
+def _needed(steps: list[Step], wanted: set[int]) -> list[Step]:
+    """The steps that the wanted values depend on."""
+    need, kept = set(wanted), []
+    for step in reversed(steps):
+        if need.intersection(step.outputs):
+            need.update(step.inputs)
+            kept.append(step)
+    return kept[::-1]
+
+
+def work_of(step: Step, shapes: list[tuple[int, ...]]) -> int:
+    """Multiply-adds of a convolution or linear layer on the whole map."""
+    weight = argument(step.args, step.kwargs, 1, "weight", None)
+    if step.operation not in {"conv2d", "linear"} or not isinstance(weight, Tensor):
+        return 0
+    return weight.numel() * (int(np.prod(shapes[step.outputs[0]])) // weight.shape[0])

@@ -1,0 +1,156 @@
+"""One clean pass of a network written down so that it can be run again, on many changed pictures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.receptive_field.field import tensors_in, whole
+from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.receptive_field.rules import argument, everything, field_after
+from vizapp.engine.tap import operation_name
+from vizapp.engine.trace.recording import Slot, Step, Tape
+
+# With these a network turns the picture's numbers into Python's own: what it does next may hang on them.
+_DECIDING = frozenset({
+    "bool", "item", "int", "float", "index", "tolist", "complex", "equal", "allclose", "numpy", "array", "is_nonzero",
+})  # fmt: skip
+# Of operations on several values, those whose result sees at each cell what its inputs see there.
+_SEVERAL = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum", "cat", "concat", "concatenate", "stack"})
+
+
+class Unrepeatable(Exception):
+    """Why a pass cannot be run again from what was written down; the caller runs the network itself instead."""
+
+
+class Script(Tape):
+    """Writes down a whole pass over one picture `[1 C H W]`, masks and indices included.
+
+    `clean[v]` is a clone of value v for the numbers in `keep` (0 is the picture). `numbers[name]` is the value that the
+    operation of that name gave.
+    """
+
+    def __init__(self, module: nn.Module, batch: Tensor, keep: Collection[int] = ()) -> None:
+        self._keep = frozenset(keep)
+        self.clean: dict[int, Tensor] = {0: batch.clone()} if 0 in self._keep else {}
+        self.picture = batch  # what the pass is to run on
+        super().__init__(module, batch, set(), None)
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation and write it down.
+
+        Raises:
+            Unrepeatable: what follows may hang on the picture's numbers, or a constant was written to.
+        """
+        operation = operation_name(function)
+        depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
+        output = super().operate(name, function, args, kwargs)
+        if depends and operation in _DECIDING and not any(True for _ in tensors_in(output)):
+            raise Unrepeatable("what it computes next is decided by the numbers of the picture")
+        if self.steps and self.steps[-1].saved.get("checked") is None:
+            step = self.steps[-1]
+            step.saved["checked"] = True
+            written = operation == "setitem" or (bool(args) and output is args[0])
+            if written and not isinstance(step.args[0] if step.args else None, Slot):
+                raise Unrepeatable("it writes what it sees into a buffer of its own")
+            if "out" in kwargs:
+                raise Unrepeatable("it writes results into tensors that it keeps")
+        return output
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of a value that the pass computed.
+
+        Raises:
+            Unrepeatable: it does not depend on the picture.
+        """
+        if tensor not in self._ids:
+            raise Unrepeatable("its answer does not depend on the picture")
+        return self._number(tensor)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The value that each operation gave, by the operation's name."""
+        return {step.name: step.outputs[0] for step in self.steps}
+
+    def _new(self, tensor: Tensor) -> int:
+        number = super()._new(tensor)
+        if number in self._keep:
+            self.clean[number] = tensor.clone()
+        return number
+
+
+def fields_of(steps: list[Step], shapes: list[tuple[int, ...]]) -> dict[int, Field]:
+    """What each value of a written pass sees of the picture `shapes[0]` `[1 C H W]`."""
+    found = {0: whole(*shapes[0][2:])}
+    for step in steps:
+        given = [(shapes[value], found[value]) for value in step.inputs]
+        for place, value in enumerate(step.outputs):
+            if step.operation == "setitem" or (len(given) > 1 and step.operation.rstrip("_") not in _SEVERAL):
+                found[value] = everything(given)
+            else:
+                found[value] = field_after(step.operation, step.args, step.kwargs, given, shapes[value], place)
+    return found
+
+
+def folded(steps: list[Step], kept: Collection[int]) -> list[Step]:
+    """The same steps with batch norms inside the convolutions before them, whose weights are private to these steps.
+
+    A norm stays where its convolution's own result is `kept` or used by something else.
+    """
+    used: dict[int, int] = {}
+    for step in steps:
+        for value in step.inputs:
+            used[value] = used.get(value, 0) + 1
+    makers = {
+        step.outputs[0]: place
+        for place, step in enumerate(steps)
+        if step.operation == "conv2d" and step.depends_on_input_alone
+    }
+    answer: list[Step | None] = list(steps)
+    for place, step in enumerate(steps):
+        if step.operation != "batch_norm" or len(step.inputs) != 1 or step.inputs[0] not in makers:
+            continue
+        value, maker = step.inputs[0], makers[step.inputs[0]]
+        scale = None if used[value] > 1 or value in kept else _scale(step)
+        if scale is not None:
+            answer[maker] = None
+            answer[place] = _with_norm(steps[maker], step, *scale)
+    return [step for step in answer if step is not None]
+
+
+def _scale(step: Step) -> tuple[Tensor, Tensor] | None:
+    """Factor and shift `[C]` of a batch norm, in float64; None where it is not a constant one."""
+    mean, variance, weight, bias = (
+        argument(step.args, step.kwargs, place, name, None)
+        for place, name in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
+    )
+    training = argument(step.args, step.kwargs, 5, "training", False)
+    if training or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
+        return None
+    eps = argument(step.args, step.kwargs, 7, "eps", 1e-5)
+    factor = (variance.double() + eps).rsqrt()
+    factor = factor if weight is None else factor * weight.double()
+    shift = -mean.double() * factor
+    return factor, shift if bias is None else shift + bias.double()
+
+
+def _with_norm(convolution: Step, norm: Step, factor: Tensor, shift: Tensor) -> Step:
+    args, kwargs = convolution.args, convolution.kwargs
+    weight = argument(args, kwargs, 1, "weight", None)
+    bias = argument(args, kwargs, 2, "bias", None)
+    shift = shift if bias is None else shift + bias.double() * factor
+    new_weight = (weight.double() * factor[:, None, None, None]).to(weight.dtype)
+    layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    new_args = (
+        argument(args, kwargs, 0, "input", None),
+        new_weight.contiguous(memory_format=layout),
+        shift.to(weight.dtype),
+        argument(args, kwargs, 3, "stride", 1),
+        argument(args, kwargs, 4, "padding", 0),
+        argument(args, kwargs, 5, "dilation", 1),
+        argument(args, kwargs, 6, "groups", 1),
+    )
+    return Step(norm.name, "conv2d", convolution.function, new_args, {}, convolution.inputs, norm.outputs)

@@ -1,0 +1,316 @@
+"""Activation maximisation: pictures, painted from noise, that excite a unit as much as they can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vizapp.engine.memory.chunks import Tick, check_fits, chunk_size, in_chunks
+from vizapp.engine.optimize.image_parametrization import Canvas, seed_of
+from vizapp.engine.tap import Tap, operation_name
+from vizapp.engine.trace.sites import Site, Unit, channels_first, kind_of, site_of_all
+from vizapp.errors import VizError
+
+Extent = Literal["map", "cell"]
+_EPSILON = 1e-12
+# Bytes of the widest activation of a batch beyond which larger batches were slower (CPU: the caches), or gained nothing.
+_BEST_CHUNK = {"cpu": 18 * 2**20, "cuda": 2 * 2**30}
+_DRAWS = 10  # of stronger noise, for a unit that is silent on the first
+_STRONGER = 100.0  # so that the noise has all the contrast that is allowed
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a picture is painted for: a unit or, with `direction`, a weighted sum (channel, weight) of its site's channels.
+
+    A unit with a cell is excited at that cell; one without, as the `Ascent` says.
+    """
+
+    unit: Unit
+    direction: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def terms(self) -> tuple[tuple[int, float], ...]:
+        """The channels and their weights."""
+        return self.direction or ((self.unit.channel, 1.0),)
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """How to climb: Adam for `steps`, at `rate`, which falls to zero along half a cosine.
+
+    `extent`: a unit without a cell is excited on its whole "map" (the mean) or at the map's middle "cell". `restarts`
+    pictures of each target begin with other noise and, by `diversity`, are pushed apart: it weighs the mean cosine between
+    their Gram matrices (Gatys 2015, as in Olah et al. 2017) against the relative gain in activation. `variation` and `l2`
+    weigh the total variation and the squared distance from mid-grey, as means over the pixels, against the gradient of the
+    activation, whose root mean square over what the unit sees is made 1 in every step: so they mean the same for every
+    unit, and a linear unit's picture ends with a contrast of 1 / (2 · l2), where that is below the canvas's own limit.
+    """
+
+    steps: int = 256
+    rate: float = 0.05
+    extent: Extent = "map"
+    restarts: int = 1
+    diversity: float = 0.0
+    variation: float = 0.0
+    l2: float = 0.0
+    seed: int = 0
+    stages: int = 6
+
+
+@dataclass(frozen=True)
+class Ideals:
+    """Painted pictures, those of one target after one another.
+
+    `pictures` `[n C H W]`, 0 to 1; `activations` `[n]` of the finished pictures and `begun` `[n]` of those begun with, not
+    shaken; `curve` `[steps n]`, the activation of the shaken picture in each step; `stages` `[k n C H W]`, unfinished
+    pictures after `stage_steps` `[k]` steps.
+    """
+
+    pictures: Tensor
+    activations: Tensor
+    begun: Tensor
+    curve: Tensor
+    stages: Tensor
+    stage_steps: tuple[int, ...]
+
+
+def maximise(
+    module: nn.Module,
+    normalise: Callable[[Tensor], Tensor],
+    targets: Sequence[Target],
+    sites: Sequence[Site],
+    canvas: Canvas,
+    ascent: Ascent | None = None,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    tick: Tick | None = None,
+    pixels: int = 0,
+) -> Ideals:
+    """Pictures that excite each of some targets of one site, painted together, as many at a time as fit into memory.
+
+    `normalise` makes of pictures `[n C H W]` from 0 to 1 what the network takes; `pixels` has the picture by which the
+    sites were measured (by default as many as those painted). Each pass ends at the site. What a picture
+    becomes depends on its target, its number among the restarts and the seed alone; other pictures in the batch only
+    change how the arithmetic is rounded.
+
+    Raises:
+        VizError: the targets are of several sites or of none of `sites`, the network does not compute the site on
+            pictures of this size, or a cell lies outside of the map.
+    """
+    ascent, device = ascent or Ascent(), device or torch.device("cpu")
+    index = list(sites).index(site_of_all([target.unit for target in targets], sites))
+    texture = _texture(sites[: index + 1]) if ascent.restarts > 1 and ascent.diversity else None
+    painter = _Painter(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
+    sizes = [_cells(site) * dtype.itemsize for site in sites[: index + 1]]
+    each = sum(sizes) * canvas.height * canvas.width // (pixels or canvas.height * canvas.width)
+    most = max(1, _BEST_CHUNK[device.type] // max(sizes)) if device.type in _BEST_CHUNK else 64
+    pictured = f"{ascent.restarts} pictures" if ascent.restarts > 1 else "a picture"
+    what, instead = f"{pictured} of {canvas.width} x {canvas.height} pixels", "a smaller size or fewer restarts"
+    check_fits(2 * each * ascent.restarts, device, what, instead)
+    size = max(1, chunk_size(3 * each, device, most) // ascent.restarts)
+    done = 0
+
+    def run(part: Sequence[Target]) -> Ideals:
+        nonlocal done
+
+        def step(share: float) -> None:
+            if tick is not None:
+                tick((done + share * len(part)) / len(targets))
+
+        answer = painter.paint(part, step)
+        done += len(part)
+        return answer
+
+    parts = list(in_chunks(list(targets), run, size))
+    return Ideals(
+        torch.cat([part.pictures for part in parts]),
+        torch.cat([part.activations for part in parts]),
+        torch.cat([part.begun for part in parts]),
+        torch.cat([part.curve for part in parts], 1),
+        torch.cat([part.stages for part in parts], 1),
+        parts[0].stage_steps,
+    )
+
+
+def _cells(site: Site) -> int:
+    return int(torch.Size(site.shape).numel())
+
+
+def _texture(sites: Sequence[Site]) -> Site | None:
+    """The last map whose Gram matrix says something: one with some cells."""
+    return next((site for site in reversed(sites) if site.is_map and site.shape[1] * site.shape[2] >= 16), None)
+
+
+class _Climb(Tap):
+    """A Tap that also keeps what an activation function is given: the way up for a unit that is still silent."""
+
+    def __init__(self, module: nn.Module, keep: set[str]) -> None:
+        super().__init__(module, keep)
+        self.given: dict[str, Tensor] = {}
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation, and keep what is wanted of it."""
+        if name in self._wanted and args and kind_of(operation_name(function)) == "activation":
+            self.given[name] = args[0].clone()
+        return super().operate(name, function, args, kwargs)
+
+
+@dataclass(frozen=True)
+class _Painter:
+    module: nn.Module
+    normalise: Callable[[Tensor], Tensor]
+    site: Site
+    texture: Site | None
+    canvas: Canvas
+    ascent: Ascent
+    device: torch.device
+    dtype: torch.dtype
+
+    def paint(self, targets: Sequence[Target], tick: Tick) -> Ideals:
+        """The pictures of these targets, all in one batch."""
+        ascent, canvas = self.ascent, self.canvas
+        pictured = [target for target in targets for _ in range(ascent.restarts)]
+        seeds = [seed_of(ascent.seed, target, again) for target in targets for again in range(ascent.restarts)]
+        parameters, seen, begun = self._start(seeds, pictured)
+        shakes = canvas.shakes(seeds, ascent.steps)
+        optimiser = torch.optim.Adam([parameters], lr=ascent.rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ascent.steps)
+        kept = sorted({round(ascent.steps * (i + 1) / ascent.stages) for i in range(ascent.stages - 1)} - {0})
+        curve, stages = [], []
+        with torch.enable_grad():
+            for step in range(ascent.steps):
+                optimiser.zero_grad()
+                painted = canvas.paint(parameters, seen)
+                excited, upward = self._upward(painted.detach(), shakes[step], pictured)
+                seen = torch.maximum(seen, (upward != 0).to(seen).mean((1, 2, 3)))
+                self._loss(painted, upward / _strength(upward)).backward()
+                optimiser.step()
+                schedule.step()
+                curve.append(excited)
+                if step + 1 in kept:
+                    stages.append(canvas.paint(parameters, seen).detach())
+                tick((step + 1) / ascent.steps)
+        with torch.no_grad():
+            pictures = canvas.paint(parameters, seen)
+            reached, _, _ = self._excitement(pictures, pictured)
+        stacked = torch.stack(stages) if stages else pictures.new_zeros(0, *pictures.shape)
+        return Ideals(pictures, reached, begun, torch.stack(curve), stacked, tuple(kept))
+
+    def _start(self, seeds: list[int], targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
+        """The parameters `[n …]` to begin with, the share `[n]` that each unit is known to see, its activation `[n]`.
+
+        Where nothing at all reaches a unit, no direction is up: there, stronger noise is tried, some draws of it.
+        """
+        parameters = self.canvas.start(seeds, self.device, self.dtype)
+        seen = torch.zeros(len(targets), device=self.device, dtype=self.dtype)
+        for draw in range(_DRAWS):
+            with torch.no_grad():
+                begun, climbed, _ = self._excitement(self.canvas.paint(parameters, seen), targets)
+            silent = torch.nonzero(climbed == 0).flatten().tolist()
+            if not silent or draw == _DRAWS - 1:
+                break
+            again = [seed_of(seeds[i], draw) for i in silent]
+            parameters[silent] = _STRONGER * self.canvas.start(again, self.device, self.dtype)
+            seen[silent] = 1
+        return parameters.requires_grad_(), seen, begun
+
+    def _upward(self, painted: Tensor, draws: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+        """The activation `[n]` of the shaken pictures, and which way `[n C H W]` each gets better."""
+        painted.requires_grad_()
+        excited, climbed, gram = self._excitement(self.canvas.shaken(painted, draws), targets)
+        gain = climbed / climbed.detach().abs().clamp_min(_EPSILON)
+        if gram is not None:
+            gain = gain - self.ascent.diversity * _likeness(gram, self.ascent.restarts)
+        (upward,) = torch.autograd.grad(gain.sum(), painted)
+        return excited.detach(), upward
+
+    def _loss(self, painted: Tensor, upward: Tensor) -> Tensor:
+        """What Adam minimises: minus the activation to first order, and what the regularisers cost."""
+        loss = -(painted * upward).mean((1, 2, 3))
+        if self.ascent.l2:
+            loss = loss + self.ascent.l2 * (painted - 0.5).square().mean((1, 2, 3))
+        if self.ascent.variation:
+            loss = loss + self.ascent.variation * _variation(painted)
+        return loss.sum()
+
+    def _excitement(self, pictures: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Activations `[n]`; what to climb `[n]`; and what tells the pictures' textures apart `[n F]`.
+
+        What is climbed is the activation, but for a unit that a rectifier silences, the largest that goes into the rectifier.
+        """
+        wanted = {self.site.name} | ({self.texture.name} if self.texture else set())
+        with _Climb(self.module, wanted) as tap:
+            self.module(self.normalise(pictures).clone())  # a network may write into its input
+        if wanted - tap.kept.keys():
+            raise VizError(f"The network did not compute {self.site.name!r} on a picture of this size.")
+        excited = self._placed(self._chosen(tap.kept[self.site.name], targets), targets)
+        given = tap.given.get(self.site.name)
+        climbed = excited
+        if given is not None:
+            below = self._placed(self._chosen(given, targets), targets, Tensor.max)
+            climbed = torch.where(excited.detach() > 0, excited, below)
+        gram = _gram(channels_first(tap.kept[self.texture.name], self.texture.layout)) if self.texture else None
+        return excited, climbed, gram
+
+    def _chosen(self, activation: Tensor, targets: Sequence[Target]) -> Tensor:
+        """Each target's own channel, or weighted sum of channels: `[n h w]`, or `[n]` of vectors."""
+        values = channels_first(activation, self.site.layout)
+        most = max(len(target.terms) for target in targets)
+        padded = [target.terms + ((0, 0.0),) * (most - len(target.terms)) for target in targets]
+        channels = torch.tensor([[channel for channel, _ in terms] for terms in padded], device=values.device)
+        weights = torch.tensor([[weight for _, weight in terms] for terms in padded], device=values.device)
+        number = torch.arange(len(targets), device=values.device)
+        chosen = values[number[:, None], channels]  # [n terms h w] or [n terms]
+        return (chosen * weights.to(values.dtype).view(*weights.shape, *(1,) * (chosen.ndim - 2))).sum(1)
+
+    def _placed(
+        self, values: Tensor, targets: Sequence[Target], over: Callable[[Tensor], Tensor] = Tensor.mean
+    ) -> Tensor:
+        """One number for each picture `[n]` of `[n h w]`: at its target's cell, or `over` the map, by the extent."""
+        if values.ndim == 1:
+            return values
+        return torch.stack([self._at(one, target.unit.cell, over) for one, target in zip(values, targets, strict=True)])
+
+    def _at(self, values: Tensor, cell: tuple[int, int] | None, over: Callable[[Tensor], Tensor]) -> Tensor:
+        height, width = values.shape
+        if cell is None:
+            if self.ascent.extent == "map":
+                return over(values)
+            cell = (height // 2, width // 2)
+        if cell[0] >= height or cell[1] >= width:
+            raise VizError(
+                f"On a picture of this size layer {self.site.name!r} has cells 0,0 to {height - 1},{width - 1}; "
+                f"{cell[0]},{cell[1]} was asked for. Take a larger size."
+            )
+        return values[cell]
+
+
+def _strength(upward: Tensor) -> Tensor:
+    """The root mean square `[n 1 1 1]` of `[n C H W]` where it is not zero: what a unit does not see does not count."""
+    reached = (upward != 0).sum((1, 2, 3), keepdim=True).clamp_min(1)
+    return (upward.square().sum((1, 2, 3), keepdim=True) / reached).sqrt().clamp_min(_EPSILON)
+
+
+def _variation(pictures: Tensor) -> Tensor:
+    """Mean absolute difference `[n]` of neighbouring pixels of `[n C H W]`, down and across; smooth near zero."""
+    down, across = pictures.diff(dim=2), pictures.diff(dim=3)
+    return sum((d.square() + 1e-8).sqrt().sum((1, 2, 3)) for d in (down, across)) / pictures[0].numel()  # type: ignore[return-value]
+
+
+def _gram(activation: Tensor) -> Tensor:
+    """The Gram matrices of `[n C h w]`, of length 1 each: `[n C·C]`."""
+    flat = activation.flatten(2)
+    return F.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
+
+
+def _likeness(gram: Tensor, restarts: int) -> Tensor:
+    """Mean cosine `[n]` of each picture's Gram matrix with those of the other restarts of its target."""
+    groups = gram.unflatten(0, (-1, restarts))
+    cosines = groups @ groups.transpose(1, 2)  # [targets restarts restarts]
+    return ((cosines.sum(2) - cosines.diagonal(dim1=1, dim2=2)) / (restarts - 1)).flatten()

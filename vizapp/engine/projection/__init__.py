@@ -1,0 +1,1 @@
+"""Projections of a unit down to the image: deconvnet, guided backpropagation, gradient."""

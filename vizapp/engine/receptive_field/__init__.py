@@ -1,0 +1,1 @@
+"""Receptive fields by interval arithmetic through a pass."""

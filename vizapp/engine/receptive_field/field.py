@@ -1,0 +1,108 @@
+"""Receptive fields: which pixels of the input a cell of any activation can depend on, through any network.
+
+Rows and columns are independent for every operation that has a window, so a field is an interval of rows times an
+interval of columns. One pass carries, for each activation, the interval that each of its rows and columns sees. That
+is exact for convolutions, pools (ceil mode and adaptive ones too), residual sums, concatenations, upsampling, slices
+and shuffles of channels. An operation that mixes all cells (attention, a linear layer, a global gate, an operation
+unknown here) makes the field the whole of what its input saw. The oracle in the tests is the non-zero extent of a
+backward pass with positive weights and no gating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vizapp.engine.receptive_field.interval import Field, Span
+from vizapp.engine.receptive_field.rules import everything, field_after
+from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
+
+
+def whole(height: int, width: int) -> Field:
+    """The field of the input `[N C H W]` itself."""
+
+    def span(axis: int, length: int) -> Span:
+        index = np.arange(length)
+        return Span(axis, index, index + 1, 0, 1, 1)
+
+    return Field(span(2, height), span(3, width))
+
+
+class FieldTrace(Trace):
+    """Carries fields along a pass. `of(tensor)` is None for tensors that do not depend on the input."""
+
+    def __init__(self, module: nn.Module, batch: Tensor) -> None:
+        super().__init__(module)
+        self._fields = WeakTensorKeyDictionary()
+        self._fields[batch] = whole(batch.shape[2], batch.shape[3])
+
+    def of(self, tensor: Tensor) -> Field | None:
+        """The field of a tensor made in this pass."""
+        return self._fields.get(tensor)
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation and work out what its result sees."""
+        inputs = [(t, f) for t in tensors_in((args, kwargs)) if (f := self.of(t)) is not None]
+        shapes = [tuple(tensor.shape) for tensor, _ in inputs]  # before an in-place operation changes them
+        output = function(*args, **kwargs)
+        if inputs and operation_name(function) not in SHAPE_ONLY:
+            given = [(shape, field) for shape, (_, field) in zip(shapes, inputs, strict=True)]
+            operation = operation_name(function)
+            if operation == "setitem":
+                self._fields[args[0]] = everything(given)
+            for position, made in enumerate(tensors_in(output)):
+                field = field_after(operation, args, kwargs, given, tuple(made.shape), position)
+                self._fields[made] = field
+                if args and made is args[0]:
+                    self._write_through(made, field)
+        self.saw(name, function, output)
+        return output
+
+    def _write_through(self, view: Tensor, field: Field) -> None:
+        """What was written into a part of a constant (a padded batch, say) is then in the whole."""
+        base = view._base
+        if base is None or base in self._fields:
+            return
+        if base.shape[-2:] == view.shape[-2:] and field.rows.axis == view.ndim - 2:
+            behind = base.ndim - view.ndim
+            rows = replace(field.rows, axis=field.rows.axis + behind)
+            self._fields[base] = Field(rows, replace(field.columns, axis=base.ndim - 1))
+        else:
+            self._fields[base] = everything([(tuple(view.shape), field)])
+
+    def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+        """Called after each operation, when the fields of its results are known."""
+
+
+def fields(module: nn.Module, batch: Tensor) -> dict[str, Field]:
+    """The receptive fields of every operation of a pass over `batch` `[N C H W]`, by site name."""
+    found: dict[str, Field] = {}
+
+    class Collect(FieldTrace):
+        def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+            tensor = first_tensor(output)
+            field = None if tensor is None else self.of(tensor)
+            if field is not None:
+                found[name] = field
+
+    batch = batch.clone()
+    with torch.no_grad(), Collect(module, batch):
+        module(batch)
+    return found
+
+
+def tensors_in(value: Any) -> Iterable[Tensor]:
+    """All tensors inside nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(tuple(value.values()))

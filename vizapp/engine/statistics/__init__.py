@@ -1,0 +1,1 @@
+"""Running statistics over many images: top activations, sums, correlations."""

@@ -1,0 +1,254 @@
+"""The strongest activations of every unit of many sites at once, and each unit's statistics, from a stream of batches.
+
+Activations are reduced at the moment they appear in the pass: nothing is kept of a site but a number per picture and
+channel, so that memory does not grow with the number of pictures, and a later in-place operation changes nothing. The
+cell of a maximum is looked for only where the maximum enters the running k best; after the first batches those are few.
+
+All counts are whole numbers and all sums are kept exactly (`sums.py`), so that any number of processes may share the
+batches: states that saw different batches are merged to the same bits, whatever the order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.statistics.exact_sum import LIMBS, added, limbs, total
+from vizapp.engine.statistics.reduction import Reduction, Runs, cells_of, ranked
+from vizapp.engine.tap import Tap
+from vizapp.engine.trace.sites import Site, channels_first
+from vizapp.errors import VizError
+
+State = dict[str, Tensor]  # a row per unit: see `Strongest.state`
+
+# Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on either side of zero. The edges are those
+# of the float's own bits, so that a bin is found without rounding, and never depends on the data.
+_SHIFT, _LOWEST, _PER_SIDE = 21, (127 - 12) << 2, 96
+BINS = 2 * _PER_SIDE + 2  # negative, around zero, positive; the last bin holds what is no number
+
+
+def bin_edges() -> list[float]:
+    """The edges of all bins but the last, one more than those: from minus to plus infinity, around zero ±2^-12."""
+    positive = [2.0 ** (i // 4 - 12) * (1 + i % 4 / 4) for i in range(_PER_SIDE)]
+    return [-math.inf, *(-edge for edge in reversed(positive)), *positive, math.inf]
+
+
+def bins_of(values: Tensor) -> Tensor:
+    """The bin of each number, int64: negative ones by descending magnitude, |x| < 2^-12 in the middle, then positive."""
+    single = values.float()
+    code = single.abs().view(torch.int32).bitwise_right_shift_(_SHIFT)  # exponent and two bits of the mantissa
+    step = code.sub_(_LOWEST - 1).clamp_(0, _PER_SIDE)  # 0: around zero
+    place = torch.where(single < 0, -step, step).add_(_PER_SIDE)
+    return place.masked_fill_(single.isnan(), BINS - 1).long()
+
+
+class Strongest:
+    """The running k best pictures and the statistics of all units of `sites`, on the device of what it is shown.
+
+        strongest = Strongest(sites, top=9)
+        strongest.take([strongest.look(module, batch)], pictures)  # as often as there are batches
+        strongest.state()
+
+    Of pictures with equal activations the lower number wins, of equal cells of one picture the first in reading order.
+    Pictures must come in ascending order; what is no number takes no part.
+    """
+
+    def __init__(self, sites: Sequence[Site], top: int) -> None:
+        self.sites = tuple(sites)
+        self.top = top
+        self.starts = [0]
+        for site in self.sites:
+            self.starts.append(self.starts[-1] + site.channels)
+        self._state: State = {}
+        self.reduction = Reduction()
+
+    @property
+    def units(self) -> int:
+        """How many units all sites have together."""
+        return self.starts[-1]
+
+    def state(self) -> State:
+        """What is known so far, a row per unit, in the order of the sites and their channels; on the CPU.
+
+        `values` `[U k]`, -inf where there is none; `pictures` and `cells` `[U k]`, -1 there; `sums` `[U 2 LIMBS]`: of
+        all activations and of the pictures' maxima, exact; `counts` `[U 5]`: pictures, positions that are zero,
+        pictures that are zero everywhere, pictures that are nowhere above zero, pictures with what is no finite number
+        (in neither sum); `histogram` `[U BINS]` of the maxima.
+        """
+        return {name: value.cpu() for name, value in (self._state or empty(self.units, self.top)).items()}
+
+    def load(self, state: State, device: torch.device) -> None:
+        """Go on from a state."""
+        self._state = {name: value.to(device, copy=True) for name, value in state.items()}
+
+    def look(self, module: nn.Module, batch: Tensor, tick: Callable[[], None] | None = None) -> Seen:
+        """What the network shows of one batch `[N C H W]`; what is known stays as it was. `tick` is called at every site.
+
+        Raises:
+            VizError: the pass over this batch does not produce one of the sites as the survey saw it.
+        """
+        if not self._state:
+            dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
+            self.load(empty(self.units, self.top, dtype), batch.device)
+        seen = Seen(self, module, len(batch), tick)
+        with torch.no_grad(), seen:
+            module(batch.clone())  # a network may write into its input
+        missing = [site.name for site in self.sites if site.name not in seen.kept]
+        if missing:
+            raise VizError(f"The network did not compute {missing[0]!r} on these pictures; pick another layer.")
+        return seen
+
+    def take(self, parts: Sequence[Seen], pictures: Tensor) -> None:
+        """Know from now on also the pictures numbered `[N]`, which were looked at in consecutive parts since the last `take`.
+
+        All at once, so that a batch that was cut to fit into memory gives the sums of a whole one, and so that whoever
+        leaves between its parts leaves none of it behind. What the parts have beyond these pictures is left out.
+        """
+        peaks, sums, zeros, cells = (
+            torch.cat([getattr(part, name) for part in parts])[: len(pictures)]
+            for name in ("peaks", "sums", "zeros", "cells")
+        )  # each [N U]
+        self._enter(peaks, cells, pictures.to(peaks.device))
+        self._count(peaks, sums, zeros, parts[0].every)
+
+    def floor(self, place: slice) -> Tensor:
+        """The activation `[C]` that a picture has to exceed to be among the k best of some units."""
+        return self._state["values"][place, -1]
+
+    def _enter(self, peaks: Tensor, cells: Tensor, pictures: Tensor) -> None:
+        """Let pictures `[N]` among the k best of their units, by their maxima and the cells of those, `[N U]`."""
+        state = self._state
+        found = (cells.amax(0) >= 0).nonzero().flatten()  # units with a new picture
+        if len(found):
+            cells = cells.T.contiguous().index_select(0, found)
+            fresh = peaks.T.contiguous().index_select(0, found).masked_fill_(cells < 0, float("-inf"))
+            rows = pictures.expand(len(found), -1).masked_fill(cells < 0, -1)
+            joined = {"values": torch.cat([state["values"].index_select(0, found), fresh], 1)}
+            order = ranked(joined["values"], self.top)
+            joined["pictures"] = torch.cat([state["pictures"].index_select(0, found), rows], 1)
+            joined["cells"] = torch.cat([state["cells"].index_select(0, found), cells], 1)
+            for name, value in joined.items():
+                state[name].index_copy_(0, found, value.gather(1, order))
+
+    def _count(self, maxima: Tensor, sums: Tensor, zeros: Tensor, every: Tensor) -> None:
+        """Add to the statistics, from numbers `[N U]` and how many cells `[U]` each unit has."""
+        state, peaks, odd = self._state, maxima, torch.zeros_like(every)
+        both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
+        if not both.isfinite().all():
+            wrong = ~(sums.isfinite() & maxima.isfinite())
+            sums, maxima, odd = sums.masked_fill(wrong, 0), maxima.masked_fill(wrong, 0), wrong.sum(0)
+            both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
+        state["sums"] += limbs(both)
+        # Comparisons as floats add up several times as fast as booleans.
+        count = torch.full_like(sums[0], len(peaks))
+        silent = torch.eq(zeros, every, out=torch.empty_like(zeros)).sum(0)
+        below = torch.le(peaks, 0, out=torch.empty_like(peaks)).sum(0)
+        state["counts"] += torch.stack([count, zeros.sum(0, dtype=torch.float64), silent, below, odd], 1).long()
+        flat = bins_of(peaks).add_(torch.arange(0, self.units * BINS, BINS, device=peaks.device))
+        one = torch.ones((), dtype=torch.int32, device=peaks.device).expand(flat.numel())
+        state["histogram"].view(-1).index_add_(0, flat.flatten(), one)
+
+
+def empty(units: int, top: int, dtype: torch.dtype = torch.float32) -> State:
+    """The state before the first batch."""
+    return {
+        "values": torch.full((units, top), float("-inf"), dtype=dtype),
+        "pictures": torch.full((units, top), -1),
+        "cells": torch.full((units, top), -1),
+        "sums": torch.zeros(units, 2, LIMBS, dtype=torch.int64),
+        "counts": torch.zeros(units, 5, dtype=torch.int64),
+        "histogram": torch.zeros(units, BINS, dtype=torch.int32),
+    }
+
+
+def merged(states: Sequence[State]) -> State:
+    """One state that knows what all of them know; they must not have seen the same pictures."""
+    top = states[0]["values"].shape[1]
+    joined = {name: torch.cat([state[name] for state in states], 1) for name in ("values", "pictures", "cells")}
+    # First by picture, then, keeping that order, by activation. Places that are still free have picture -1 and come last.
+    by_picture = joined["pictures"].sort(dim=1, stable=True).indices
+    by_value = joined["values"].gather(1, by_picture).sort(dim=1, descending=True, stable=True).indices
+    order = by_picture.gather(1, by_value)[:, :top]
+    return {name: value.gather(1, order) for name, value in joined.items()} | {
+        "sums": added([state["sums"] for state in states]),
+        "counts": torch.stack([state["counts"] for state in states]).sum(0),
+        "histogram": torch.stack([state["histogram"] for state in states]).sum(0, dtype=torch.int32),
+    }
+
+
+class Seen(Tap):
+    """What one pass shows of each unit and picture: numbers `[N U]`. A layer of several operations: its last one."""
+
+    def __init__(self, strongest: Strongest, module: nn.Module, pictures: int, tick: Callable[[], None] | None) -> None:
+        super().__init__(module, {site.name for site in strongest.sites})
+        self._strongest, self._tick, self._pictures = strongest, tick, pictures
+        self._place = {
+            site.name: (site, slice(start, start + site.channels))
+            for site, start in zip(strongest.sites, strongest.starts, strict=False)
+        }
+        state = strongest._state["values"]
+        shape = (pictures, strongest.units)
+        self.peaks = state.new_empty(shape)
+        self.sums = state.new_empty(shape, dtype=torch.float64)  # over the cells
+        self.zeros = state.new_empty(shape)  # how many cells are zero: whole numbers
+        self.every = state.new_empty(strongest.units)  # how many cells there are
+        self.cells = state.new_full(shape, -1, dtype=torch.int64)  # of the maximum, where it enters the k best
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Reduce the site's activation to a few numbers; it is not kept."""
+        site, place = self._place[name]
+        if tensor.ndim != site.rank or len(tensor) != self._pictures:
+            return
+        maps = channels_first(tensor, site.layout)
+        if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
+            return
+        self.kept[name] = tensor.new_empty(0)
+        self._reduce(Runs.of(maps), place)
+        if self._tick is not None:
+            self._tick()
+
+    def _reduce(self, maps: Runs, place: slice) -> None:
+        peaks, sums, zeros = self._strongest.reduction(maps.values, self.peaks.dtype)
+        if maps.runs == 1:
+            whole = peaks, sums, zeros
+        else:
+            peaks, sums, zeros = (part.unflatten(0, (self._pictures, maps.runs)) for part in (peaks, sums, zeros))
+            whole = peaks.amax(1), sums.sum(1, dtype=torch.float64), zeros.sum(1)
+        for kept, found in zip((self.peaks, self.sums, self.zeros), whole, strict=True):
+            kept[:, place] = found.view(self._pictures, -1)
+        self.every[place] = maps.runs * maps.values.shape[1]
+        self._find(maps, peaks, place)
+
+    def _find(self, maps: Runs, runs: Tensor, place: slice) -> None:
+        """The cells of the maxima that enter the k best of their units, from the maxima of their runs of cells."""
+        peaks = self.peaks[:, place]
+        enters = peaks > self._strongest.floor(place)
+        number, channel = enters.nonzero(as_tuple=True)
+        top = self._strongest.top
+        if len(number) > top * peaks.shape[1] and len(peaks) > top:  # of one batch no more than k can, but for ties
+            enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
+            number, channel = enters.nonzero(as_tuple=True)
+        if len(number):
+            self.cells[:, place][number, channel] = cells_of(maps, runs, number, channel)
+
+
+def read(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:
+    """The statistics of a state as columns `[U]`: means over pictures and cells, fractions from 0 to 1."""
+    cells = [math.prod(site.shape[1:]) for site in sites for _ in range(site.channels)]
+    count = torch.tensor(cells, dtype=torch.float64)
+    pictures, zeros, silent, below, odd = state["counts"].double().unbind(1)
+    activations, maxima = total(state["sums"]).unbind(1)
+    finite = pictures - odd
+    return {
+        "mean": (activations / (finite * count)).numpy(),
+        "maximum": state["values"][:, 0].double().numpy(),
+        "mean_maximum": (maxima / finite).numpy(),
+        "zero_pictures": (silent / pictures).numpy(),
+        "zero_positions": (zeros / (pictures * count)).numpy(),
+        "below_zero": (below / pictures).numpy(),
+        "not_finite": state["counts"][:, 4].numpy(),
+    }

@@ -1,0 +1,36 @@
+"""What a network computes on some pictures, at some of its sites."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.tap import Tap
+from vizapp.engine.trace.sites import Site, channels_first
+from vizapp.errors import VizError
+
+
+def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str, Tensor]:
+    """The activations of `batch` `[N C H W]` at the sites, by name: `[N C h w]`, or `[N C]` for vectors.
+
+    One pass, which stops above the last of the sites. Not in inference mode: some networks cache tensors that they
+    compute on the way, and a tensor made in inference mode could never again take part in a gradient.
+
+    Raises:
+        VizError: the pass over these pictures does not produce one of the sites, or not one answer per picture.
+    """
+    with torch.no_grad(), Tap(module, {site.name for site in sites}) as tap:
+        module(batch.clone())  # a network may write into its input
+    missing = [site.name for site in sites if site.name not in tap.kept]
+    if missing:
+        raise VizError(f"The network did not compute {missing[0]!r} on this picture; pick another layer.")
+    for site in sites:
+        shape = tap.kept[site.name].shape
+        if shape[0] != len(batch) or len(shape) != site.rank or shape[-1] == 0:
+            raise VizError(
+                f"What layer {site.name!r} computes depends on what the network found in the picture (boxes, say), so it "
+                "has no channels to show; pick an earlier layer."
+            )
+    return {site.name: channels_first(tap.kept[site.name], site.layout) for site in sites}

@@ -1,0 +1,355 @@
+"""The pass: every picture of a collection once through the network, resumable, shared by as many processes as there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vizapp.engine.memory.chunks import in_chunks
+from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.statistics.top_activations import Seen, Strongest, merged
+from vizapp.engine.trace.sites import Site
+from vizapp.errors import VizError
+from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, forget_parts, load_checkpoint, save_checkpoint
+from vizapp.gallery.shards import Shards, running
+from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_of, read_manifest, write_gallery
+from vizapp.gallery.tables import digest_of, row_tables, unit_table
+from vizapp.media.loading import Loaded, batches, workers_for
+from vizapp.media.source import Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vizapp.zoo.network import Network
+
+_FIRST_CHECKPOINT = 4  # after that many rounds one is written early, so that there is something to look at
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a gallery is made. `workers`: decoding processes, None chooses. `every`: batches between checkpoints."""
+
+    top: int = 9
+    batch: int = 16
+    workers: int | None = None
+    every: int = 32
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pass is. `seconds_left` is None before anything is known; `note` is a sentence worth telling, or empty."""
+
+    pictures: int
+    of: int
+    per_second: float = 0.0
+    seconds_left: float | None = None
+    unreadable: int = 0
+    note: str = ""
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.pictures / max(1, self.of)
+
+
+Watch = Callable[[Progress], None]
+
+
+def identity(network: Network, source: Source, sites: Sequence[Site], plan: Plan) -> dict[str, Any]:
+    """All that a gallery's numbers depend on; two passes of one identity may be continued by each other."""
+    return {
+        "network": network.name,
+        "digest": network.digest,
+        "device": network.device.type,
+        "preprocessing": asdict(network.preprocessing),
+        "data": source.listing(),
+        "pictures": len(source),
+        "sites": [site.name for site in sites],
+        "top": plan.top,
+        "batch": plan.batch,
+    }
+
+
+def build(
+    network: Network, source: Source, sites: Sequence[Site], out: Path, plan: Plan = Plan(), watch: Watch | None = None
+) -> str:
+    """Make the gallery in the folder `out`, or go on with the one that was begun there; an existing whole one is kept.
+
+    Under torchrun every process calls this with the same arguments, and the one that leads writes. `watch` is told the
+    progress, several times a second; whatever it raises ends the pass, which can then be resumed. Returns a sentence
+    about what was found in `out`, or nothing.
+
+    Raises:
+        VizError: `out` holds something else, or cannot be written; no picture can be read.
+    """
+    wanted = identity(network, source, sites, plan)
+    try:
+        with running(network.device) as shards:
+            found, note = _begun(out, wanted) if shards.leads else (None, "")
+            begun, note, whole = shards.told((found.batches if found else 0, note, read_manifest(out) is not None))
+            if whole:
+                note = "The gallery was there already."
+            else:
+                _Pass(network, source, sites, out, plan, wanted, shards, watch).go(found, begun, note)
+    except OSError as error:
+        raise VizError(f"The gallery cannot be written to {out}: {error.strerror or error}.") from None
+    return note
+
+
+def _begun(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
+    """The checkpoint to go on from, if any, after making sure that nothing else lies there."""
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = read_manifest(out)
+    if manifest is not None:
+        _same(manifest["identity"], wanted, out)
+        return None, ""
+    found, note = load_checkpoint(out / WORK)
+    if found is not None:
+        _same(found.identity, wanted, out)
+        note = note or f"Resumed after {found.batches} batches."
+    elif (out / MANIFEST).exists():
+        note = note or "The gallery that was there was damaged; the pass began anew."
+    elif not note and not (out / WORK).exists() and _strange(out, wanted["sites"]):
+        raise VizError(f"{out} holds other Parquet files; give a folder of its own to the gallery.")
+    return found, note
+
+
+def _strange(out: Path, sites: Sequence[str]) -> bool:
+    """Whether there are tables that are none of this gallery; its own may be there if it was being finished."""
+    own = {file_of(number, name) for number, name in enumerate(sites)}
+    return any(path.name not in own for path in out.glob("*.parquet"))
+
+
+def _same(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
+    words = {
+        "network": "of another network",
+        "digest": "of other weights",
+        "device": "of another kind of device",
+        "preprocessing": "with other preprocessing",
+        "data": "of other pictures",
+        "pictures": "of other pictures",
+        "sites": "of other layers",
+        "top": "with another top",
+        "batch": "with another batch size",
+    }
+    for name, what in words.items():
+        if there.get(name) != wanted[name] and there.get(name) != _jsonable(wanted[name]):
+            raise VizError(
+                f"{out} holds a gallery {what} ({_short(there.get(name))}, not {_short(wanted[name])}); delete it or give "
+                "another folder."
+            )
+
+
+def _jsonable(value: Any) -> Any:
+    """What JSON makes of tuples."""
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return [_jsonable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 40 else f"{text[:36]} …"
+
+
+class _Pass:
+    """One run over the batches that belong to this process."""
+
+    def __init__(
+        self, network: Network, source: Source, sites: Sequence[Site], out: Path, plan: Plan,
+        wanted: dict[str, Any], shards: Shards, watch: Watch | None,
+    ) -> None:  # fmt: skip
+        self.network, self.source, self.sites, self.out, self.plan = network, source, tuple(sites), out, plan
+        self.identity, self.shards, self.watch = wanted, shards, watch
+        self.strongest = Strongest(sites, plan.top)
+        self.digest, self.failed = 0, list[tuple[int, str]]()
+        self.fields: dict[str, Field] = {}
+        self.count = -(-len(source) // plan.batch)
+        self.fitting = network.at_once(plan.batch)  # pictures at once
+        self.done = 0  # pictures of this run, for the speed
+        self.left = False  # whether the watcher ended the pass: then the state is that after the last whole batch
+        self.started = time.monotonic()
+
+    def go(self, found: Checkpoint | None, begun: int, note: str) -> None:
+        """From batch `begun` to the end; `found` is what the leading process goes on from."""
+        if found is not None:
+            self.strongest.load(found.state, self.network.device)
+            self.digest, self.failed = found.digest, list(found.failed)
+        self._tell(begun, note)
+        between, at = False, begun  # whether the state is that after the first `at` batches
+        try:
+            for number, loaded in enumerate(self._begun(self._loaded(begun)), 1):
+                between = False
+                if loaded is not None:
+                    self._see(loaded, at)
+                at, between = min(begun + number * self.shards.world, self.count), True
+                if self._is_time(number) and at < self.count:
+                    if self._is_elsewhere():
+                        between = False
+                        forget_checkpoints(self.out / WORK)
+                        return
+                    self._save(at)
+                self._tell(at, note)
+            between = False
+            self._finish()
+        finally:
+            if (between or self.left) and self.shards.world == 1:  # somebody left in the middle
+                self._save(at)
+
+    def _begun(self, loaded: Iterator[Loaded | None]) -> Iterator[Loaded | None]:
+        """The same batches. What the files need to know of the network is found out while the first one is decoded."""
+        with ThreadPoolExecutor(1, "vizapp-first") as aside:
+            first = aside.submit(lambda: list(islice(loaded, 1)))
+            if self.shards.leads:
+                self.fields = fields_of(self.network)
+            yield from first.result()
+        yield from loaded
+
+    def _loaded(self, begun: int) -> Iterator[Loaded | None]:
+        """This process's batches, one per round; None in the last round if there is none left for it."""
+        world, rank = self.shards.world, self.shards.rank
+        numbers = range(begun + rank, self.count, world)
+        workers = self.plan.workers
+        if workers is None:
+            workers = workers_for(len(self.source), world)
+        view = self.network.preprocessing.view
+        yield from batches(self.source, view, numbers, self.plan.batch, workers)
+        rounds = -(-(self.count - begun) // world)
+        yield from [None] * (rounds - len(numbers))
+
+    def _see(self, loaded: Loaded, at: int) -> None:
+        def look(part: Sequence[int]) -> Seen:
+            batch = self.network.batch(loaded.pixels[part])
+            return self.strongest.look(self.network.module, batch, lambda: self._tell(at, ""))
+
+        count = len(loaded.pictures)
+        if count:
+            # Every pass takes equally many pictures, the last one again where there are too few: how a pass rounds depends
+            # on their number, and equal pictures in different batches must get equal activations.
+            size = min(self.fitting, len(self.source))
+            places = [min(place, count - 1) for place in range(count + -count % size)]
+            parts = list(in_chunks(places, look, size))
+            # Only now, when nobody can leave any more: the state that is saved must hold whole batches.
+            self.strongest.take(parts, torch.tensor(loaded.pictures))
+            fitting = max(len(part.peaks) for part in parts)
+            self.fitting = fitting if fitting < size else self.fitting
+        self.digest = (self.digest + digest_of(loaded.pictures, loaded.digests)) % 2**256
+        self.failed += loaded.failed
+        self.done += len(loaded.pictures) + len(loaded.failed)
+
+    def _is_time(self, number: int) -> bool:
+        rounds = max(1, self.plan.every // self.shards.world)
+        return number % rounds == 0 or number == _FIRST_CHECKPOINT
+
+    def _together(self, batches: int) -> Checkpoint | None:
+        """What all processes know after the first `batches` batches; at the one that leads."""
+        parts = self.shards.gathered((self.strongest.state(), self.digest, self.failed))
+        if not parts:
+            return None
+        failed = sorted(failure for part in parts for failure in part[2])
+        state = merged([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
+        digest = sum(part[1] for part in parts) % 2**256
+        return Checkpoint(self.identity, batches, state, digest, tuple(failed))
+
+    def _is_elsewhere(self) -> bool:
+        """Whether another process, which this one knows nothing of, has finished the same gallery meanwhile."""
+        return self.shards.world == 1 and read_manifest(self.out) is not None
+
+    def _save(self, batches: int) -> None:
+        checkpoint = self._together(batches)
+        if checkpoint is None or self._is_elsewhere():
+            return
+        try:
+            save_checkpoint(self.out / WORK, checkpoint)
+        except FileNotFoundError:  # the folder went because the other has finished just now
+            if not self._is_elsewhere():
+                raise
+
+    def _tell(self, batches: int, note: str) -> None:
+        if self.watch is None or not self.shards.leads:
+            return
+        pictures = min(batches * self.plan.batch, len(self.source))
+        spent = time.monotonic() - self.started
+        speed = self.shards.world * self.done / spent if self.done else 0.0
+        left = (len(self.source) - pictures) / speed if speed else None
+        self.left = True  # unless the watcher returns
+        self.watch(Progress(pictures, len(self.source), speed, left, len(self.failed), note))
+        self.left = False
+
+    def _finish(self) -> None:
+        whole = self._together(self.count)
+        if whole is not None:
+            if len(whole.failed) == len(self.source):
+                raise VizError(
+                    f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}"
+                )
+            units, tables, manifest = described(self.network, self.source, self.sites, whole, self.fields)
+            write_gallery(self.out, tables, units, manifest)
+            forget_checkpoints(self.out / WORK)
+            forget_parts(self.out)
+
+
+def fields_of(network: Network) -> dict[str, Field]:
+    """What each cell of each layer sees of the network's input, by layer."""
+    return fields(network.module, torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device))
+
+
+def described(
+    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, Field]
+) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
+    """The tables (units; each site and its rows) and the manifest of what a checkpoint knows; `known`: `fields_of`."""
+    units = unit_table(checkpoint.state, sites)
+    rows = row_tables(checkpoint.state, sites, known, network.input_size[1:], units, source)
+    return units, rows, manifest_of(network, source, sites, checkpoint)
+
+
+def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the gallery is of; nothing in it depends on when, where or by how many it was made."""
+    import vizapp
+
+    return {
+        "format": FORMAT,
+        "vizapp": vizapp.__version__,
+        "network": {"name": network.name, "weights": network.weights, "digest": network.digest},
+        "input": list(network.input_size),
+        "preprocessing": asdict(network.preprocessing),
+        "data": {
+            "name": source.name,
+            "pictures": len(source),
+            "digest": f"{checkpoint.digest:064x}",
+            "listing": checkpoint.identity["data"],
+            "classes": list(source.classes),
+        },
+        "sites": [
+            {"name": site.name, "kind": site.kind, "shape": list(site.shape), "file": file_of(number, site.name)}
+            for number, site in enumerate(sites)
+        ],
+        "top": checkpoint.identity["top"],
+        "unreadable": [
+            {"picture": number, "path": source.path(number), "reason": reason.replace(f"{source.root}/", "")}
+            for number, reason in checkpoint.failed
+        ],
+        "identity": checkpoint.identity,
+    }
+
+
+def seen_so_far(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Any:
+    """The gallery as the last checkpoint in `out` knows it, or the whole one; None before the first checkpoint."""
+    from vizapp.gallery.reader import Gallery, open_gallery
+
+    if (out / MANIFEST).exists():
+        return open_gallery(out)
+    found, _ = load_checkpoint(out / WORK)
+    if found is None:
+        return None
+    units, rows, manifest = described(network, source, sites, found, fields_of(network))
+    seen = min(found.batches * found.identity["batch"], len(source))
+    return Gallery(out, manifest, units, dict(rows), seen)

@@ -1,0 +1,5 @@
+"""Occlusion sensitivity (Zeiler & Fergus 2014, section 4.2): the method and its parts."""
+
+from vizapp.methods.occlusion.method import METHOD, Occlusion, OcclusionParams
+
+__all__ = ["METHOD", "Occlusion", "OcclusionParams"]

@@ -1,0 +1,159 @@
+"""Occlusion of several photos: one sweep of the same square over each, as small maps, a table and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from vizapp.errors import VizError
+from vizapp.media.drawing import sheet, signed
+from vizapp.media.picture import Picture
+from vizapp.media.transforms import resize
+from vizapp.methods.base import Job, Panel, Question, Result
+from vizapp.methods.occlusion.method import Occlusion, OcclusionParams, asked_map, fitting, sweep_over
+from vizapp.methods.occlusion.other_images import spread
+
+TOGETHER = 4  # pictures whose clean activations are held at once
+_SHOWN = 112  # pixels of the higher side of a map in a row of them
+_STACKED = (
+    "probability", "logit", "label", "activation", "clean_probability", "clean_logit", "clean_label", "clean_activation",
+    "class", "true_label", "projection",
+)  # fmt: skip
+
+
+def several(question: Question, params: OcclusionParams, job: Job) -> Result:
+    """The sweep over each picture of the question's folder (at most `params.most`, evenly spread).
+
+    `arrays` (P pictures, h w positions): `probability`, `logit`, `label`, `activation` `[P h w]` of the class of each
+    picture, `class` `[P]` (the unit's, else its true one, else its clean prediction); `clean_…` and `true_label` `[P]`;
+    `positions` `[h w 4]`; `projection` `[P H W 3]` where there is one for each; `picture` `[P]`, numbers in the folder;
+    `mean_change` `[h w]`, the mean over the pictures of what the square does to the probability. `table`: a row per
+    picture, as `row_of` has it. `panels`: the mean, then photo, (b), (c), (d), (e) of each.
+
+    Raises:
+        VizError: no picture can be read, or as `Occlusion`.
+    """
+    source = question.the_folder()
+    numbers, unreadable, kept = spread(len(source), params.most), list[str](), list[int]()
+
+    def readable() -> Iterator[Picture]:
+        for number in numbers:
+            try:
+                picture = source.open(number)
+            except VizError as error:
+                unreadable.append(str(error))
+                continue
+            kept.append(number)
+            yield picture
+
+    parts, table, panels = list[dict[str, np.ndarray]](), list[dict[str, Any]](), list[Panel]()
+    facts: dict[str, str] = {}
+    for picture, one in sweeps(question, readable(), params, lambda done: job.tick(done / len(numbers))):
+        name = source.path(kept[len(parts)])
+        caption = f"{name}: photo, then {', '.join(panel.title[0] for panel in one.panels if panel.title[0] != 'a')}."
+        panels.append(Panel(f"{len(parts):03d}-{name}", strip(question.network.seen(picture), one), caption))
+        table.append(row_of(name, one))
+        parts.append({key: one.arrays[key] for key in (*_STACKED, "positions") if key in one.arrays})  # not all classes
+        facts = facts or one.facts
+    if not parts:
+        why = unreadable[0] if unreadable else "There is none in it."
+        raise VizError(f"No picture of {source.name} can be read. {why}")
+    arrays = stacked(parts) | {"picture": np.array(kept, np.int64)}
+    told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
+    if unreadable:
+        told["unreadable"] = f"{len(unreadable)} pictures were passed over, the first: {unreadable[0]}"
+    return Result("occlusion", arrays, (_mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
+
+
+def sweeps(
+    question: Question, pictures: Iterable[Picture], params: OcclusionParams, tick: Callable[[float], None]
+) -> Iterator[tuple[Picture, Result]]:
+    """Each picture with its answer, in turn; some of them by one sweep, whose plans they share.
+
+    `tick` is told how many of them are done, the one under way by its share.
+    """
+    network = question.network
+    params = fitting(params, network)
+    site = asked_map(question, params)[0]
+    left, done = iter(pictures), 0
+    while some := list(islice(left, TOGETHER)):
+        sweep = sweep_over(network, [network.seen(picture) for picture in some], params, site)
+        for number, picture in enumerate(some):
+            work = Occlusion(replace(question, picture=picture, folder=None), params, (sweep, number))
+            for share in work.run():
+                tick(done + 0.95 * share)
+            yield picture, work.result()
+            done += 1
+            tick(done)
+
+
+def row_of(name: str, result: Result) -> dict[str, Any]:
+    """What a sweep over one picture found: its class and the true one, where hiding costs most, and how much.
+
+    `clean` and `lowest`: the probability of the class without the square, and with it where that is least (`row`,
+    `column`); `drop`: the mean of what the square takes away; `same`: the share of the places with the answer of the
+    clean picture.
+    """
+    arrays = result.arrays
+    values = arrays["probability"]
+    row, column = np.unravel_index(int(values.argmin()), values.shape)
+    names = {entry["class"]: entry["name"] for entry in result.table}
+    true, class_ = int(arrays["true_label"]), int(arrays["class"])
+    return {
+        "picture": name,
+        "true": names.get(true, ""),
+        "answer": names[int(arrays["clean_label"])],
+        "class": result.facts["class"].rpartition(" (")[0] if class_ not in names else names[class_],
+        "clean": float(arrays["clean_probability"]),
+        "lowest": float(values[row, column]),
+        "row": int(row),
+        "column": int(column),
+        "drop": float(arrays["clean_probability"] - values.mean()),
+        "same": float((arrays["label"] == arrays["clean_label"]).mean()),
+    }
+
+
+def strip(seen: np.ndarray, result: Result) -> np.ndarray:
+    """Photo, (b), (c), (d), (e) of one picture beside one another, those that there are: uint8 `[H W 3]`."""
+    named = {panel.title[0]: panel.pixels for panel in result.panels}
+    return sheet([small(seen), *(small(named[letter]) for letter in "bcde" if letter in named)], 5, gap=3)
+
+
+def small(pixels: np.ndarray) -> np.ndarray:
+    """A map as it stands in a row of them, uint8 `[h w 3]`."""
+    height, width = pixels.shape[:2]
+    factor = _SHOWN / max(height, width)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    return resize(pixels, *size, "area" if factor < 1 else "nearest")
+
+
+def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of some sweeps of the same square, an entry each, and their `mean_change`: see `several`."""
+    named = [name for name in _STACKED if all(name in one for one in parts)]
+    arrays = {name: np.stack([one[name] for one in parts]) for name in named}
+    change = (arrays["probability"] - arrays["clean_probability"][:, None, None]).mean(0, dtype=np.float64)
+    return arrays | {"positions": parts[0]["positions"], "mean_change": change.astype(np.float32)}
+
+
+def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What is to know of all of them; `first` are the facts of the first sweep."""
+    lost, same = (float(np.mean([row[name] for row in table])) for name in ("drop", "same"))
+    facts = {
+        "summary": f"A square takes {100 * lost:.1f} percentage points on average; the answer stays what it is at "
+        f"{100 * same:.0f} % of the places.",
+    }
+    known = [row for row in table if row["true"]]
+    if known:
+        right = sum(row["true"] == row["answer"] for row in known)
+        facts["true class"] = f"Known of {len(known)} pictures; the network is right about {right} of them."
+    return facts | {name: first[name] for name in ("square", "evaluation", "precision", "caution") if name in first}
+
+
+def _mean_panel(change: np.ndarray) -> Panel:
+    points = 100 * float(np.abs(change).max(initial=0))
+    caption = f"Mean change of the probability: grey none, black −{points:.1f} points, white +{points:.1f}."
+    return Panel("mean-change", signed(change).repeat(8, 0).repeat(8, 1), caption)

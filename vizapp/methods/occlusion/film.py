@@ -1,0 +1,38 @@
+"""The film of a sweep: the square on its way over the picture, and the maps that it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vizapp.media.drawing import GREY, sheet
+from vizapp.media.transforms import resize
+from vizapp.methods.occlusion.method import OcclusionParams, occluded
+from vizapp.methods.occlusion.occluder import Positions
+
+_LOW = 200  # pixels: what is lower is enlarged, since players smooth small films
+
+
+def frames(
+    seen: np.ndarray, params: OcclusionParams, where: Positions, maps: Sequence[np.ndarray], most: int = 240
+) -> list[np.ndarray]:
+    """Frames uint8 of one size: the picture with the square, in reading order, beside maps as far as it has come.
+
+    `seen`: uint8 `[H W 3]`; `maps`: each uint8 `[h w 3]`, a cell per position; what the square has not reached is grey.
+    Of more than `most` positions so many are shown, evenly spread, the first and the last among them.
+    """
+    height, width = seen.shape[:2]
+    rows, columns = where.shape
+    shown = np.unique(np.linspace(0, rows * columns - 1, min(most, rows * columns)).round().astype(int))
+    enlarge = -(-_LOW // height)
+    found = []
+    for place in shown:
+        row, column = divmod(int(place), columns)
+        tiles = [occluded(seen, params, where, row, column)]
+        for pixels in maps:
+            reached = pixels.copy().reshape(-1, 3)
+            reached[place + 1 :] = GREY
+            tiles.append(resize(reached.reshape(pixels.shape), height, width, "nearest"))
+        found.append(sheet(tiles, len(tiles), gap=2, enlarge=enlarge))
+    return found

@@ -1,0 +1,47 @@
+"""Hide any part of a picture, of any shape, and look what the network answers then. One forward pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vizapp.errors import VizError
+from vizapp.methods.base import Panel, Question, Result
+from vizapp.methods.occlusion.occluder import filling
+
+
+def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0, top: int = 5) -> Result:
+    """What the network answers with the pixels of a mask hidden.
+
+    `mask`: bool `[H W]`, of the size of what the network sees (`network.seen(picture)`); True is hidden. `arrays`:
+    `probabilities`, `logits`, `clean_probabilities`, `clean_logits` `[classes]` float32. `table`: the `top` classes now,
+    with their probability with and without the mask.
+
+    Raises:
+        VizError: the mask is of another size, or `fill` is no fill.
+    """
+    network = question.network
+    seen = network.seen(question.the_picture())
+    if mask.shape != seen.shape[:2]:
+        raise VizError(
+            f"The mask is {list(mask.shape)} and the network sees {list(seen.shape[:2])} pixels; draw on that."
+        )
+    hidden = np.where(mask.astype(bool)[..., None], filling(seen, fill, seed), seen)
+    with torch.no_grad():
+        logits = network.scores(network.batch([seen, hidden])).double()
+    clean, now = logits.softmax(1).cpu().numpy()
+    order = np.argsort(-now, kind="stable")[:top]
+    table = tuple(
+        {
+            "class": int(i),
+            "name": network.class_name(int(i)),
+            "probability": float(now[i]),
+            "clean": float(clean[i]),
+        }
+        for i in order
+    )
+    arrays = {"probabilities": now, "clean_probabilities": clean}
+    arrays |= dict(zip(("clean_logits", "logits"), logits.cpu().numpy(), strict=True))
+    facts = {"hidden": f"{100 * mask.astype(bool).mean():.1f} % of the picture, {fill}"}
+    panel = Panel("hidden", hidden, "What the network sees now.")
+    return Result("occlusion", {k: v.astype(np.float32) for k, v in arrays.items()}, (panel,), facts, table)

@@ -1,0 +1,185 @@
+"""Panel (c) of other pictures: those that excite the late map most, and that map sent down to their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from vizapp.engine.trace.observe import observe
+from vizapp.engine.trace.sites import Unit
+from vizapp.errors import VizError
+from vizapp.media.drawing import sheet, signed
+from vizapp.media.source import Source
+from vizapp.methods.base import Job, Panel, Question, Result
+from vizapp.methods.projection import ProjectionParams
+
+if TYPE_CHECKING:
+    from vizapp.methods.occlusion.method import Occlusion
+    from vizapp.zoo.network import Network
+
+NINE = 9
+LOOKED = 200  # pictures that a pass looks at, at most; a gallery looks at all
+_TOGETHER = 8  # pictures that go through the network at once
+
+
+def with_others(question: Question, work: Occlusion, result: Result, job: Job) -> Result:
+    """The answer of a sweep with the other pictures of (c), or with a fact that says how to get them."""
+    if work.site is None or work.channel is None:
+        return result
+    unit, network = Unit(work.site.name, work.channel), question.network
+    try:
+        source = question.folder or bundled(network)
+        rows, told = rows_of_gallery(network, source, unit)
+        if rows is None and (question.folder is not None or work.params.others == "pass"):
+            rows, told = rows_of_pass(network, source, unit, job)
+        if rows is None:
+            return replace(result, facts=result.facts | {"others": told})
+        arrays, names = other_pictures(question, source, rows, job)
+    except VizError as error:
+        return replace(result, facts=result.facts | {"others": f"Other pictures are left out: {error}"})
+    if not names:
+        return replace(
+            result,
+            facts=result.facts | {"others": f"None of the other pictures excites {unit.site}:{unit.channel}. {told}"},
+        )
+    facts = result.facts | {"others": f"{told} Strongest first: {', '.join(names)}."}
+    panel = Panel("c-others", drawn(arrays), "(c) The same map on other pictures: they, and it projected down to them.")
+    at = next((n + 1 for n, one in enumerate(result.panels) if one.title == "c-projection"), len(result.panels))
+    panels = (*result.panels[:at], panel, *result.panels[at:])
+    return replace(result, arrays=result.arrays | arrays, panels=panels, facts=facts)
+
+
+def bundled(network: Network) -> Source:
+    """The collection that comes with the app and suits the network: digits where it reads grey pictures, else crops."""
+    from vizapp.media.sources import open_folder
+
+    return open_folder("digits" if network.input_size[0] == 1 else "samples")
+
+
+def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.DataFrame | None, str]:
+    """The unit's rows in a gallery of these pictures that was built here, and a sentence about it.
+
+    None where there is no such gallery; the sentence then says how to make one.
+    """
+    from vizapp.gallery.reader import known_galleries, open_gallery
+
+    place = gallery_of(network, source.listing(), unit.site) if known_galleries(network) else None
+    if place is not None:
+        found = open_gallery(place)
+        return found.rows(unit.site, unit.channel), f"From the gallery of {found.pictures} pictures of {source.name}."
+    return None, (
+        f"There is no gallery of {unit.site} over {source.name}. 'python -m vizapp gallery --sites {unit.site}' with the "
+        "same network, weights and folder makes one; --others pass does without."
+    )
+
+
+def gallery_of(network: Network, listing: str, site: str) -> Path | None:
+    """The folder of the gallery that was built here of that layer over the pictures of that `Source.listing`."""
+    from vizapp.gallery.reader import known_galleries
+    from vizapp.gallery.store import read_manifest
+
+    for folder in known_galleries(network):
+        manifest = read_manifest(folder)
+        if manifest is None or manifest["data"]["listing"] != listing:
+            continue
+        if any(entry["name"] == site for entry in manifest["sites"]):
+            return folder
+    return None
+
+
+def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tuple[pd.DataFrame, str]:
+    """The same from one pass over at most `LOOKED` of the pictures, evenly spread; the strongest first."""
+    chosen = spread(len(source), LOOKED)
+    site, found = network.site(unit.site), []
+    for start in range(0, len(chosen), _TOGETHER):
+        seen = opened(network, source, chosen[start : start + _TOGETHER])
+        job.tick(0.9 + 0.05 * start / len(chosen))
+        if not seen:
+            continue
+        maps = observe(network.module, network.batch(list(seen.values())), [site])[site.name][:, unit.channel]
+        values, cells = maps.float().flatten(1).max(1)
+        width = maps.shape[-1]
+        for picture, value, cell in zip(seen, values.tolist(), cells.tolist(), strict=True):
+            found.append((picture, value, *divmod(cell, width)))
+    rows = pd.DataFrame(found, columns=["picture", "activation", "row", "column"])
+    rows = rows.sort_values(["activation", "picture"], ascending=[False, True], ignore_index=True)
+    sides = dict(zip(("bottom", "right"), network.input_size[1:], strict=True))
+    rows = rows.assign(site=unit.site, channel=unit.channel, top=0, left=0, **sides)
+    rows["path"] = [source.path(int(number)) for number in rows["picture"]]
+    return rows, f"From a pass over {len(chosen)} of the {len(source)} pictures of {source.name}."
+
+
+def opened(network: Network, source: Source, numbers: Sequence[int]) -> dict[int, np.ndarray]:
+    """What the network sees of those pictures that can be read, by number."""
+    found = {}
+    for number in numbers:
+        try:
+            found[number] = network.seen(source.open(number))
+        except VizError:
+            continue
+    return found
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `count`, evenly spread, the first among them; 0: all."""
+    wanted = min(count, most) if most else count
+    return [index * count // wanted for index in range(wanted)]
+
+
+def other_pictures(
+    question: Question, source: Source, rows: pd.DataFrame, job: Job
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The first nine rows' pictures, without the one in question and those that leave the map at zero, and their names.
+
+    `arrays`, an entry per picture: `others` uint8 `[n H W 3]`, what the network sees; `others_projection` `[n H W 3]`
+    float32, the whole map sent down as in `projection`; `others_activation` `[n]`, its largest; `others_picture` `[n]`,
+    the picture's number in the collection.
+    """
+    from vizapp.methods.top_projections import top_projections
+
+    network = question.network
+    picture = question.the_picture()
+    own, photo = network.seen(picture), Path(picture.name).stem if source.name == "samples" else None
+    seen: dict[int, np.ndarray] = {}
+    kept = []
+    for row in rows[rows["activation"] > 0].itertuples():
+        number = int(row.picture)
+        if photo is not None and source.labels[number] == photo:  # a crop of this very photo
+            continue
+        seen |= opened(network, source, [number])
+        if number in seen and not np.array_equal(seen[number], own):
+            kept.append(row.Index)
+        if len(kept) == NINE:
+            break
+    rows = rows.loc[kept]
+
+    down = top_projections(
+        network, source, rows, ProjectionParams(extent="map"), Job(lambda share: job.tick(0.95 + 0.05 * share)),
+        opened=seen.__getitem__,
+    )  # fmt: skip
+    numbers = [int(number) for number in rows["picture"]]
+    arrays = {
+        "others": np.stack([seen[number] for number in numbers]) if numbers else np.zeros((0, *own.shape), np.uint8),
+        "others_projection": down.arrays["projection"].astype(np.float32),
+        "others_activation": rows["activation"].to_numpy(np.float32),
+        "others_picture": np.array(numbers, np.int64),
+    }
+    return arrays, [str(path) for path in rows["path"]]
+
+
+def drawn(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The pictures in rows of three, and beside them their projections."""
+    across = min(3, len(arrays["others"]))
+    both = (list(arrays["others"]), projections(arrays))
+    return sheet([sheet(tiles, across, gap=2) for tiles in both], 2, gap=8)
+
+
+def projections(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The other pictures' projections as uint8 `[H W 3]`, all on one scale, as those of one unit are."""
+    down = arrays["others_projection"]
+    return [signed(values, float(np.abs(down).max(initial=0))) for values in down]

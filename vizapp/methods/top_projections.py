@@ -1,0 +1,137 @@
+"""The projections of a unit's top pictures, each from the one cell where it is strongest (Zeiler & Fergus 2013, figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.projection.project import Certificate, project
+from vizapp.engine.projection.rules import Rule
+from vizapp.engine.receptive_field.field import FieldTrace
+from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.tap import first_tensor, operation_name
+from vizapp.engine.trace.sites import Unit
+from vizapp.gallery.reader import crop
+from vizapp.media.source import Source
+from vizapp.methods.base import Job, Result
+from vizapp.methods.projection import ProjectionParams, in_three_channels, what_was_reversed
+from vizapp.zoo.network import Network
+
+Box = tuple[int, int, int, int]
+
+
+def top_projections(
+    network: Network, source: Source, rows: pd.DataFrame, params: ProjectionParams, job: Job,
+    opened: Callable[[int], np.ndarray] | None = None,
+) -> Result:  # fmt: skip
+    """The projections of some rows of a gallery, each on its own picture from its own cell.
+
+    `arrays`, an entry per row: `projection` `[K H W 3]` float32, signed, in the network's normalised input space, zero
+    outside of the field; `activation` `[K]`; `field` `[K 4]` as the rows have it. `opened` as in `gallery.reader.shown`.
+
+    A network runs on the rectangle that the unit sees alone where that gives the same: where no operation on the way
+    pads (the field of cell 0,0 begins at pixel 0,0, through all branches) or has windows that depend on the picture's
+    size (adaptive pools), and the rectangle lies inside of the picture. Else borders of the rectangle would be seen as
+    borders of the picture, and it runs on the whole picture, once for all rows that are of this picture and layer.
+    """
+    known = unresized_fields(network.module, _blank(network)) if len(rows) else {}
+    size = network.input_size[1:]
+    rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
+    groups: dict[tuple[object, ...], list[_Start]] = {}
+    for number, row in enumerate(rows.itertuples()):
+        box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
+        site, picture = network.site(str(row.site)), int(row.picture)
+        field = known.get(site.name)
+        alone = field is not None and is_exact_alone(field, box, size) and params.extent == "cell"
+        cell = ((0, 0) if alone else (int(row.row), int(row.column))) if site.is_map else None
+        start = _Start(number, Unit(site.name, int(row.channel), cell), picture, box if alone else None)
+        groups.setdefault((site.name, picture, start.box), []).append(start)
+    pixels: dict[int, np.ndarray] = {}
+    activations = np.zeros(len(rows), np.float32)
+    certificate = Certificate()
+    for starts in groups.values():
+        picture, part = starts[0].picture, starts[0].box
+        batch = network.batch([opened(picture) if opened else crop(network, source, picture)])
+        units = [start.unit for start in starts]
+        (answer,) = project(network.module, _cut(batch, part), units, network.sites, rule, params.seed, params.extent)
+        certificate = answer.certificate
+        for place, start in enumerate(starts):
+            pixels[start.number] = in_three_channels(_in_place(answer.values[place], part, batch))
+            activations[start.number] = float(answer.activations[place])
+        job.tick(len(pixels) / len(rows))
+    shown = [pixels[number] for number in range(len(rows))]
+    arrays = {
+        "projection": np.stack(shown) if shown else np.zeros((0, 0, 0, 3), np.float32),
+        "activation": activations,
+        "field": rows[["top", "left", "bottom", "right"]].to_numpy(np.int64),
+    }
+    return Result("projection", arrays, facts=what_was_reversed(certificate, params.rule))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where one row's projection begins: a unit of the picture, or of its rectangle `box` alone."""
+
+    number: int
+    unit: Unit
+    picture: int
+    box: Box | None
+
+
+def unresized_fields(module: nn.Module, batch: Tensor) -> dict[str, Field]:
+    """The receptive fields, by site name, of all operations before the first whose windows depend on the input's size.
+
+    Those are adaptive pools; but for global ones, behind which every cell sees the whole input anyway.
+    """
+    found: dict[str, Field] = {}
+
+    class Collect(FieldTrace):
+        resized = False
+
+        def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is None or (field := self.of(tensor)) is None:
+                return
+            self.resized |= operation_name(function).startswith("adaptive_") and tensor.shape[-2:] != (1, 1)
+            if not self.resized:
+                found[name] = field
+
+    batch = batch.clone()
+    with torch.no_grad(), Collect(module, batch):
+        module(batch)
+    return found
+
+
+def is_exact_alone(field: Field, box: Box, size: tuple[int, int]) -> bool:
+    """Whether a unit computes the same on the rectangle that it sees alone, cut out of a picture of `size`."""
+    top, left, bottom, right = box
+    unpadded = field.rows.start == 0 and field.columns.start == 0 and field.rows.axis is not None
+    inside = 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
+    return unpadded and inside and (bottom - top, right - left) != size
+
+
+def _blank(network: Network) -> Tensor:
+    return torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+
+
+def _cut(batch: Tensor, box: Box | None) -> Tensor:
+    if box is None:
+        return batch
+    top, left, bottom, right = box
+    return batch[:, :, top:bottom, left:right]
+
+
+def _in_place(values: Tensor, box: Box | None, batch: Tensor) -> Tensor:
+    """A projection `[C h w]` of a rectangle as one of the whole picture `[C H W]`."""
+    if box is None:
+        return values
+    top, left, bottom, right = box
+    whole = values.new_zeros(batch.shape[1:])
+    whole[:, top:bottom, left:right] = values
+    return whole

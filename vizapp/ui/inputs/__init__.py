@@ -1,0 +1,1 @@
+"""What people bring: networks, images, data sets, uploads."""

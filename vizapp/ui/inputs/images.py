@@ -1,0 +1,192 @@
+"""The picture in use, wherever it came from; and pictures as the browser wants them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.service.lru_cache import Shelf
+from vizapp.ui.inputs import uploads
+from vizapp.ui.pages.occlusion import sweep_runs
+from vizapp.ui.session import access, compute, state
+
+if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
+    from vizapp.media.source import Source
+
+CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together
+THUMB = 96  # pixels
+_KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
+
+
+@st.cache_resource(show_spinner=False)
+def decoded() -> Shelf[Picture]:
+    """Decoded pictures of all sessions; a session holds their digests only."""
+    return Shelf(CAPACITY, keeps=None)  # an upload is nowhere else
+
+
+def sample(name: str) -> Picture:
+    """A sample picture."""
+    from vizapp.media.samples import open_sample
+
+    found = decoded().get(("sample", name))
+    if found is None:
+        found = open_sample(name)
+        decoded().put(("sample", name), found, found.pixels.nbytes)
+    return found
+
+
+def take(content: bytes, name: str) -> None:
+    """Make an uploaded picture the current one.
+
+    Raises:
+        VizError: it is none; the current picture stays.
+    """
+    st.session_state[state.ORIGIN] = keep(content, name)
+
+
+def keep(content: bytes, name: str) -> tuple[str, str, str]:
+    """Keep an uploaded picture; its origin.
+
+    Raises:
+        VizError: it is none.
+    """
+    from vizapp.media.picture import open_picture
+
+    digest = hashlib.sha256(content).hexdigest()
+    if decoded().get(("given", digest)) is None:
+        picture = open_picture(content, name=name)
+        decoded().put(("given", digest), picture, picture.pixels.nbytes)
+        _pixels()[digest] = picture.digest
+    uploads.give(("picture", digest), len(content))
+    return ("given", digest, name)
+
+
+def forget(digest: str) -> None:
+    """Let go of an uploaded picture, and of all answers about it."""
+    decoded().drop(("given", digest))
+    pixels = _pixels().pop(digest, None)
+    if pixels is not None:
+        compute.answers().drop_where(lambda key: pixels in key)
+        sweep_runs.begun().drop_where(lambda key: pixels in key)
+
+
+@st.cache_resource(show_spinner=False)
+def _pixels() -> dict[str, str]:
+    """The digests of the pixels of uploads by those of their files; a picture may have left memory before its answers."""
+    return {}
+
+
+def folder(path: str) -> Source:
+    """A folder of this machine; read anew after a minute.
+
+    Raises:
+        VizError: it is not there, has no pictures, or may not be opened on this server.
+    """
+    return _folder(access.allowed(path), access.root())
+
+
+@st.cache_resource(show_spinner=False, ttl=60, max_entries=8)
+def _folder(path: Path, within: Path | None) -> Source:
+    from vizapp.media.sources import open_folder
+
+    return open_folder(path, within)
+
+
+def sample_names() -> list[str]:
+    """The samples that suit the chosen network: digits for networks of grey pictures, else photos."""
+    from vizapp.media.samples import sample_names as names
+    from vizapp.zoo import describe
+
+    digits = describe(state.get(state.NETWORK)).input_size[0] == 1
+    return [name for name in names() if name.startswith("digit") == digits]
+
+
+def first_sample() -> str:
+    """The picture to begin with: one that the chosen network knows."""
+    first = _KNOWN.get(state.get(state.NETWORK))
+    names = sample_names()
+    return first if first in names else names[0]
+
+
+def origin() -> tuple[Any, ...]:
+    """Where the current picture came from: ("sample", name), ("given", digest, name) or ("folder", path, name).
+
+    A folder's picture goes by its path in the folder, because its number changes when others come or go.
+    """
+    chosen = st.session_state.get(state.ORIGIN)
+    if chosen is not None:
+        return tuple(chosen)
+    return ("sample", state.get(state.SAMPLE) or first_sample())
+
+
+def settle() -> None:
+    """Take another picture where the current one has gone from its folder; a sentence tells so."""
+    kind, *rest = origin()
+    if kind != "folder":
+        return
+    try:
+        folder(rest[0]).number(rest[1])
+    except VizError as error:
+        del st.session_state[state.ORIGIN]
+        state.note(f"{error} Another picture is shown.")
+
+
+def current() -> Picture:
+    """The current picture.
+
+    Raises:
+        VizError: it is gone, or cannot be read.
+    """
+    return opened(origin())
+
+
+def opened(origin: tuple[Any, ...]) -> Picture:
+    """The picture from there, as `origin` tells it.
+
+    Raises:
+        VizError: it is gone, or cannot be read.
+    """
+    kind, *rest = origin
+    if kind == "sample":
+        return sample(rest[0])
+    if kind == "folder":
+        path, name = rest
+        source = folder(path)
+        index = source.number(name)
+        key = ("folder", str(source.root), name, source.stamp(index))
+        found = decoded().get(key)
+        if found is None:
+            found = source.open(index)
+            decoded().put(key, found, found.pixels.nbytes)
+        return found
+    found = decoded().get(("given", rest[0]))
+    if found is None:
+        raise VizError(f"The picture {rest[1]!r} is no longer in memory; give it again.")
+    return found
+
+
+def uri(png: bytes) -> str:
+    """PNG bytes as an address that a browser shows."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def thumb(picture: Picture) -> np.ndarray:
+    """The middle of the picture, uint8 `[THUMB THUMB 3]`."""
+    from vizapp.media.transforms import centre_crop, resize_short_side
+
+    return centre_crop(resize_short_side(picture.pixels, THUMB, "bilinear"), THUMB, THUMB)
+
+
+@st.cache_resource(show_spinner=False)
+def sprite(names: tuple[str, ...], columns: int) -> str:
+    """These samples as one picture, `columns` beside one another: its address."""
+    from vizapp.media.drawing import sheet, to_png
+
+    return uri(to_png(sheet([thumb(sample(name)) for name in names], columns, gap=0)))

@@ -1,0 +1,221 @@
+"""The network in use: opened in the background, kept in a bounded store that all sessions share."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.service.jobs import Tick
+from vizapp.service.lru_cache import Key, Shelf, empty_caches
+from vizapp.settings import settings
+from vizapp.ui.inputs import uploads
+from vizapp.ui.session import compute, downloads, messages, state
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.zoo.network import Network
+
+_SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
+_SOURCES_OF = {"published": "default", "random": "none"}  # weights as chosen, and as `load` takes them
+CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
+
+
+class _Networks(Shelf["Network"]):
+    """Networks that are open. One that goes is not moved off its device, since another session may be using it."""
+
+    def put(self, key: Key, value: Network, nbytes: int) -> list[Network]:
+        gone = super().put(key, value, nbytes)
+        if gone:
+            gone.clear()
+            empty_caches()
+        return gone
+
+
+@st.cache_resource(show_spinner=False)
+def opened() -> Shelf[Network]:
+    """The networks that are open, of all sessions."""
+    return _Networks(int(settings().network_gb * 2**30), keeps=1)
+
+
+@st.cache_resource(show_spinner=False)
+def labels() -> dict[str, str]:
+    """Every network of the zoo, with what is known of it unopened: `torchvision/resnet50 · 25.6 M · 81 %`."""
+    from vizapp.zoo import describe_all
+
+    found = {}
+    cards = describe_all()
+    for name in sorted(cards, key=lambda name: _SOURCES.index(name.split("/")[0])):
+        card = cards[name]
+        parts = [name]
+        if card.parameters:
+            parts.append(short_count(card.parameters))
+        if card.accuracy:
+            parts.append(f"{card.accuracy:.0f} %")
+        found[name] = " · ".join(parts)
+    return found
+
+
+def short_count(parameters: int) -> str:
+    """A number of parameters in a few characters: `44.4 k`, `4.15 M`."""
+    return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
+
+
+def known(name: str) -> str:
+    """What is known of a network, as a caption: parameters, published accuracy, input size."""
+    from vizapp.zoo import describe
+
+    card = describe(name)
+    parts = [short_count(card.parameters)] if card.parameters else []
+    if card.accuracy:
+        parts.append(f"{card.accuracy:.3g} % top-1")
+    return " · ".join([*parts, f"{card.input_size[2]} px"])
+
+
+@st.cache_resource(show_spinner=False)
+def devices() -> dict[str, str]:
+    """The devices of this machine, and what to call them."""
+    import torch
+
+    found = {"auto": "Automatic", "cpu": "CPU"}
+    for index in range(torch.cuda.device_count()):
+        found[f"cuda:{index}"] = f"GPU {index}" if torch.cuda.device_count() > 1 else "GPU"
+    return found
+
+
+@st.cache_resource(show_spinner=False)
+def _given_files() -> tempfile.TemporaryDirectory[str]:
+    """Where uploaded checkpoints lie until the app ends."""
+    return tempfile.TemporaryDirectory(prefix="vizapp-")
+
+
+def keep_checkpoint(content: bytes, name: str) -> Path:
+    """Write an uploaded checkpoint to a file of this machine, named by what it holds."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(_given_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
+    if not path.exists():
+        part = path.with_suffix(f".{threading.get_ident()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            part.replace(path)
+        except OSError as error:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise VizError(
+                f"The checkpoint {name!r} cannot be kept on this machine ({error.strerror or error}); give it again later."
+            ) from None
+    uploads.give(("checkpoint", str(path)), len(content))
+    return path
+
+
+def forget_checkpoint(path: str) -> None:
+    """Let go of an uploaded checkpoint and of the network that was made of it."""
+    shutil.rmtree(Path(path).parent, ignore_errors=True)
+    for key, network in opened().items():
+        if path in key:
+            opened().drop(key)
+            compute.answers().drop_where(lambda key, digest=network.digest: digest in key)  # type: ignore[misc]
+
+
+def current() -> Network | None:
+    """The chosen network, or None when a sentence in its place says why there is none."""
+    return _opened(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
+
+
+def other() -> Network | None:
+    """The network that it is compared with, or None when a sentence in its place says why there is none."""
+    return _opened(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
+
+
+def second() -> Network | None:
+    """The network to show beside it, or None when none is chosen or a sentence says why it cannot be had."""
+    if state.get(state.SECOND_NETWORK) is None:
+        return None
+    return _opened(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
+
+
+def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Network | None:
+    """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
+    weights, given = state.get(of), st.session_state.get(checkpoint) if checkpoint else None
+    if weights == "file" and given is None:
+        messages.hint("Give a checkpoint of this network, or choose other weights.")
+        return None
+    if weights == "published" and not _may_be_fetched(state.get(chosen), of):
+        return None
+    network = _open(state.get(chosen), given[0] if weights == "file" and given else _SOURCES_OF[weights])
+    if network is None and weights != "random":
+        _offer_random(of)
+    return network
+
+
+def _may_be_fetched(name: str, of: state.Choice) -> bool:
+    """Whether the weights are here or the person wants them downloaded; a link alone downloads nothing."""
+    from vizapp.zoo.registry import find_recipe
+    from vizapp.zoo.weights import must_be_fetched
+
+    if name not in st.session_state.get(state.LINKED, ()) or name in st.session_state.get(state.AGREED, ()):
+        return True
+    recipe = find_recipe(name)
+    if not must_be_fetched(recipe):
+        return True
+    size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
+    messages.hint(f"The weights of {name}{size} are not on this machine yet, and a link alone downloads nothing.")
+    st.button(
+        "Download them", key=f"{of.name}.download", type="primary", icon=":material/cloud_download:", on_click=_agree,
+        args=(name,),
+    )  # fmt: skip
+    _offer_random(of)
+    return False
+
+
+def _agree(name: str) -> None:
+    """The person wants the weights of this network."""
+    st.session_state.setdefault(state.AGREED, set()).add(name)
+
+
+def _offer_random(choice: state.Choice) -> None:
+    st.button(
+        "Go on with random weights", key=f"{choice.name}.go_on", on_click=state.put, args=(choice, "random"),
+        help="The same layers, untrained: good for looking at shapes and receptive fields.",
+    )  # fmt: skip
+
+
+def _open(name: str, source: str) -> Network | None:
+    """A network of the zoo; `source` is what `load` takes as weights."""
+    device = state.get(state.DEVICE)
+    if device == "auto":
+        device = settings().device
+
+    def opening(tick: Tick) -> Network:
+        from vizapp.zoo import load
+
+        network = load(name, weights=source, device=device, tick=tick)
+        # The digest is computed here, because hashing the weights of a large network takes a while.
+        compute.name_for_log(network.digest, network.name)
+        return network
+
+    return compute.compute(
+        ("network", name, source, device),
+        opening,
+        size=lambda opened: sum(t.numel() * t.element_size() for t in opened.module.state_dict().values()),
+        title=f"Opening {name}",
+        shelf=opened(),
+    )
+
+
+def sites(network: Network) -> tuple[Site, ...]:
+    """The network's sites; found in the background the first time, empty when a sentence says why there are none."""
+    found = compute.compute(
+        ("sites", network.digest, str(network.device)),
+        lambda tick: network.sites,
+        size=lambda sites: 500 * len(sites),
+        title="Finding the layers",
+        device=str(network.device),
+    )
+    return found or ()

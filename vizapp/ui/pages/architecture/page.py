@@ -1,0 +1,111 @@
+"""Architecture: the network as a table and as a drawing with its branches, and all networks beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from vizapp.ui.app import frame
+from vizapp.ui.inputs import networks
+from vizapp.ui.pages.architecture import graph, zoo_scatter
+from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.widgets import unit_picker
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+_SHOWN = {"table": "Table", "drawing": "Drawing", "comparison": "Comparison"}
+_ROWS = {"layers": "Layers", "operations": "Operations", "modules": "Modules"}
+_OPTIONS = ("depth", "count", "repeats")
+_ROWS_AT_ONCE = 16  # more scroll
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Architecture", "The network layer by layer: sizes, weights, operations, receptive fields, time.")
+    shown = state.get(state.ASPECT)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="architecture_controls"):
+        unit_picker.switch(state.ASPECT, _SHOWN, "architecture.shown")
+        if shown == "table":
+            unit_picker.switch(forms.choices("architecture")["rows"], _ROWS, "architecture.rows")
+            with st.popover("Options", icon=":material/tune:"):
+                forms.draw("architecture", _OPTIONS)
+    if shown == "comparison":
+        zoo_scatter.draw(state.get(state.NETWORK), _device())
+        return
+    network = networks.current()
+    if network is None:
+        return
+    (_table if shown == "table" else _drawing)(network)
+
+
+def _device() -> str:
+    from vizapp.zoo.devices import choose_device
+
+    return str(choose_device(state.get(state.DEVICE)))
+
+
+def _table(network: Network) -> None:
+    result = compute.run("architecture", network, **forms.values("architecture"))
+    if result is None:
+        return
+    _totals(network, result)
+    number, text = st.column_config.NumberColumn, st.column_config.TextColumn
+    count = forms.values("architecture")["count"]
+    st.dataframe(
+        pd.DataFrame(result.table), hide_index=True, key="architecture.table",
+        height="content" if len(result.table) <= _ROWS_AT_ONCE else 620,
+        column_config={
+            "layer": text("Layer", width="medium"), "kind": "Kind", "output": "Output", "kernel": "Kernel",
+            "stride": "Stride", "parameters": number("Parameters", format="localized"),
+            count: number(count.capitalize(), format="localized"), "field": "Field",
+            "field stride": text("Field stride", help="Pixels between the fields of neighbouring cells"),
+            "milliseconds": number("ms", format="%.3f", help=f"On {network.device}, one picture, each operation by itself"),
+            "from": text("From", width="medium"),
+        },
+    )  # fmt: skip
+    name = downloads.file_name("architecture", network.name)
+    downloads.row("architecture", name, {}, result.arrays, downloads.documents(name, result.documents))
+
+
+def _totals(network: Network, result: Result) -> None:
+    facts = result.facts
+    parts = [f"**{facts['parameters']}** parameters", f"**{facts['multiply-adds']}** multiply-adds", facts["layers"]]
+    st.caption(" · ".join(parts))
+    if "one pass" in facts:
+        st.caption(f"One pass over {_size(network)} on {network.device}: {facts['one pass']}.")
+
+
+def _size(network: Network) -> str:
+    channels, height, width = network.input_size
+    return f"{channels} × {height} × {width}"
+
+
+def _drawing(network: Network) -> None:
+    rows = _rows(network)
+    if rows is None:
+        return
+    dark = st.context.theme.type == "dark"
+    drawn = graph.dot(rows, graph.DARK if dark else graph.LIGHT)
+    with st.container(height=760, border=True, key="architecture_drawing"):
+        st.graphviz_chart(drawn, width="content")
+    messages.hint(
+        f"{len(rows)} boxes. Each is a layer with its norm and activation, or a module; arrows are where values go."
+    )
+
+
+def _rows(network: Network) -> tuple[dict[str, Any], ...] | None:
+    """The finest rows that can be drawn: layers, or modules told apart as deeply as there is room for."""
+    found = compute.run("architecture", network, rows="layers", repeats=0)
+    for depth in (4, 3, 2, 1):
+        if found is None or graph.fits(found.table):
+            break
+        found = compute.run("architecture", network, rows="modules", depth=depth, repeats=0)
+    return None if found is None else found.table
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,230 @@
+"""Compare: two networks, or two states of one, on one picture: filters, projections, answers, occlusion, matching units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.media.drawing import sheet, signed
+from vizapp.ui.app import frame, sidebar
+from vizapp.ui.inputs import networks
+from vizapp.ui.pages.compare import results
+from vizapp.ui.pages.filters import kernel_sheets
+from vizapp.ui.session import access, compute, downloads, messages, state
+from vizapp.ui.widgets import charts, maps, projection_tiles, unit_picker
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.ui.pages.compare.results import Pair
+
+_PARTS = {"patch": "Patch", "whole": "Whole"}
+_WHO = ("first", "second")
+_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What is shown, to take with you: pictures by title, arrays by name."""
+
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, number: int, what: str, result: Result, picture: np.ndarray | None = None) -> None:
+        """An answer of one of the two networks, and how it is drawn."""
+        who = _WHO[number]
+        self.arrays.update({f"{who}_{what}_{name}": array for name, array in result.arrays.items()})
+        if picture is not None:
+            self.pictures[f"{what.capitalize()} {who}"] = picture
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Compare", "Two networks, or two states of one, on the same picture.")
+    asked = frame.network_and_picture()
+    with st.container(key="compare_other", border=True):
+        messages.head("Compared with")
+        sidebar.network_choice("compare", state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
+    second = networks.other() if asked is not None else None
+    if asked is None or second is None:
+        return
+    pair, picture = (asked[0], second), asked[1]
+    if not all(networks.sites(network) for network in pair):  # cancelled, which a sentence tells
+        return
+    if pair[0].digest == pair[1].digest:
+        messages.hint("These are the same network with the same weights: choose another, or other weights.")
+    taken = _Taken()
+    _names(pair)
+    _filters(pair, taken)
+    _projections(pair, picture, taken)
+    _answers(pair, picture, taken)
+    if results.has_occlusion():
+        _occlusion(pair, picture, taken)
+    _matches(pair, taken)
+    name = downloads.file_name("compare", *(network.name for network in pair), picture.name)
+    downloads.row("compare", name, taken.pictures, taken.arrays)
+
+
+def _side_by_side() -> list[Any]:
+    return list(st.columns(2, gap="medium"))
+
+
+def _names(pair: Pair) -> None:
+    for column, network in zip(_side_by_side(), pair, strict=True):
+        with column:
+            st.markdown(f"**{messages.escaped(network.name)}**, {messages.escaped(results.weights_of(network))}")
+            _, height, width = network.input_size
+            count = networks.short_count(network.parameters)
+            st.caption(f"{count} parameters · {width} × {height} px · {len(network.categories)} classes")
+
+
+# Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters
+
+
+def _filters(pair: Pair, taken: _Taken) -> None:
+    messages.head("First-layer filters")
+    answers: list[Result | None] = []
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            result = compute.run("filters", network)
+            if result is not None:
+                data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None, "still": True}
+                component("sheet")(key=f"compare.filters.{number}", data=data)
+                st.markdown(messages.escaped(result.facts["diagnosis"]))
+                st.caption(messages.escaped(_counts(result)))
+                taken.add(number, "filters", result, result.panels[0].pixels)
+            answers.append(result)
+    found = [result for result in answers if result is not None and "bands" in result.facts]
+    if len(found) == 2:
+        labels = results.labels(pair)
+        shares = [result.arrays["bands"] / max(1, result.arrays["bands"].sum()) for result in found]
+        figure = charts.coverage(
+            {label: share.tolist() for label, share in zip(labels, shares, strict=True)}, kernel_sheets.BANDS
+        )
+        st.plotly_chart(figure, key="compare.bands", config={"displayModeBar": False})
+        messages.hint(
+            "Share of the filters tuned to low (below 1/6 cycle per pixel), middle and high (from 1/3) frequencies."
+        )
+
+
+def _counts(result: Result) -> str:
+    rows = result.table
+    dead, doubled = (sum(row[name] for row in rows) for name in ("dead", "duplicate"))
+    return f"{result.facts['layer']}: {dead} dead, {doubled} near-duplicates."
+
+
+# Fig. 6 (d) and (e): second-layer projections
+
+
+def _projections(pair: Pair, picture: Picture, taken: _Taken) -> None:
+    messages.head("Second layer: the nine strongest units, sent down to the pixels")
+    unit_picker.switch(state.PART, _PARTS, "compare.part")
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            site = results.second_layer(network)
+            if site is None:
+                messages.hint("This network has no second convolution.")
+                continue
+            result = results.strongest_projected(network, picture, site)
+            if result is not None:
+                _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
+                data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}
+                component("sheet")(key=f"compare.projections.{number}", data=data)
+                taken.add(number, "projections", result, sheet(down, 3, gap=4))
+                messages.hint(f"{site}. Each has a scale of its own; mid-grey is zero.")
+
+
+def _answers(pair: Pair, picture: Picture, taken: _Taken) -> None:
+    messages.head("Answers")
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            result = compute.run("predict", network, picture, top=_CLASSES)
+            if result is not None:
+                rows = [
+                    {"name": r["name"], "share": r["probability"], "more": f"logit {r['logit']:.3f}"}
+                    for r in result.table
+                ]
+                component("bars")(key=f"compare.bars.{number}", data={"rows": rows})
+                taken.add(number, "answer", result)
+
+
+def _occlusion(pair: Pair, picture: Picture, taken: _Taken) -> None:
+    messages.head("Occlusion: probability of the answer where a square hides the picture")
+    found = []
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            result = results.occluded(network, picture)
+            if result is not None:
+                values, seen = result.arrays["probability"], network.seen(picture)
+                pixels = maps.over_photo(seen, values)
+                component("map")(key=f"compare.occlusion.{number}", data=maps.photo_data(pixels, "Occlusion map"))
+                clean = float(result.arrays["clean_probability"])
+                st.caption(f"Unhidden {clean:.1%}, hidden {float(values.min()):.1%} to {float(values.max()):.1%}")
+                found.append((values, clean))
+                taken.add(number, "occlusion", result, pixels)
+    if len(found) == 2:
+        difference = results.difference(*found)
+        scale = float(np.abs(difference).max(initial=0))
+        pixels = signed(difference, scale).repeat(8, 0).repeat(8, 1)
+        taken.arrays["difference"], taken.pictures["Difference"] = difference, pixels
+        left, right = _side_by_side()
+        with left:
+            data = maps.photo_data(pixels, "Difference of the occlusion maps")
+            component("map")(key="compare.difference", data=data)
+        with right:
+            st.caption(
+                f"**Difference** of what hiding costs, second minus first, each as a change of its own answer's probability. "
+                f"Mid-grey: none; bright: it costs the first more; full contrast ±{scale:.2f}."
+            )
+
+
+def _matches(pair: Pair, taken: _Taken) -> None:
+    messages.head("Matching units")
+    sites: list[str] = []
+    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
+        with column:
+            choice = (state.MATCH, state.SECOND_MATCH)[number]
+            names = [site.name for site in networks.sites(network)]
+            chosen = unit_picker.named(network, choice)
+            name = chosen.name if chosen is not None else results.second_layer(network) or names[0]
+            sites.append(
+                st.selectbox(
+                    f"Layer of the {_WHO[number]}", names, **state.shows(choice, f"compare.layer.{number}", name)
+                )
+            )
+    if not access.names_folders():
+        messages.hint("Units are matched over a folder of pictures, and folders of this machine cannot be opened here.")
+        return
+    path = st.text_input(
+        f"Path of a folder of pictures {access.place()}", key="compare.folder", persist_state="session"
+    ).strip()
+    key = repr((pair[0].digest, pair[1].digest, sites, path))
+    st.button("Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=_ask, args=(key,))
+    if not path or st.session_state.get(state.MATCHED) != key:
+        messages.hint("Units that answer alike over the pictures of a folder: correlation of the means of their maps.")
+        return
+    result = results.matched(pair, (sites[0], sites[1]), path)
+    if result is not None:
+        taken.arrays.update(result.arrays)
+        table = pd.DataFrame(result.table)
+        st.dataframe(
+            table, hide_index=True, height=320, key="compare.matches",
+            column_config={
+                "first": "First network's unit", "second": "Second network's unit",
+                "correlation": st.column_config.NumberColumn("Correlation", format="%.3f"),
+            },
+        )  # fmt: skip
+        messages.hint(f"Over {result.facts['pictures']}.")
+
+
+def _ask(key: str) -> None:
+    st.session_state[state.MATCHED] = key
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,100 @@
+"""What two networks are compared by: their first two layers, projections, occlusion maps, matching units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.ui.inputs import images, networks
+from vizapp.ui.session import compute, messages
+
+if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+    Pair = tuple[Network, Network]
+
+
+def weights_of(network: Network) -> str:
+    """Its weights, in words."""
+    words = {"default": "trained", "none": "random weights"}
+    return words.get(network.weights, f"weights of {network.weights}")
+
+
+def labels(pair: Pair) -> tuple[str, str]:
+    """Names that tell the two apart."""
+    first, second = (network.name for network in pair)
+    if first == second:
+        first, second = (f"{network.name}, {weights_of(network)}" for network in pair)
+    return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def second_layer(network: Network) -> str | None:
+    """The second convolution, rectified where a rectifier follows before the next one; None where there is none."""
+    sites = [site for site in networks.sites(network) if site.is_map]
+    convolutions = [index for index, site in enumerate(sites) if site.kind == "convolution"]
+    if len(convolutions) < 2:
+        return None
+    start, end = convolutions[1], convolutions[2] if len(convolutions) > 2 else len(sites)
+    rectified = (site.name for site in sites[start:end] if site.kind == "activation")
+    return next(rectified, sites[start].name)
+
+
+def strongest_projected(network: Network, picture: Picture, site: str) -> Result | None:
+    """The nine strongest units of the layer on the picture, sent down by the deconvnet."""
+    from vizapp.methods.activations import strength_order
+    from vizapp.methods.base import Job, Question
+    from vizapp.methods.projection import ProjectionParams, several
+
+    layer = compute.run("activations", network, picture, unit=Unit(site, 0))
+    if layer is None:
+        return None
+    asked = [Unit(site, int(channel)) for channel in strength_order(layer.arrays["activations"])[:9]]
+    return compute.compute(
+        compute.key_of("compare.projections", network, picture, unit=asked[0]),
+        lambda tick: several(Question(network, picture), asked, ProjectionParams(), Job(tick)),
+        size=lambda result: result.nbytes,
+        title="Computing",
+        device=str(network.device),
+    )
+
+
+def has_occlusion() -> bool:
+    """Whether the method occlusion is there."""
+    from vizapp.methods import methods
+
+    return "occlusion" in methods()
+
+
+def occluded(network: Network, picture: Picture) -> Result | None:
+    """The occlusion map of the network's own answer, by a square of a seventh of the input, a coarse grid."""
+    side = min(network.input_size[1:])
+    return compute.run(
+        "occlusion", network, picture, window=max(2, side // 7), stride=max(1, side // 14), others="none"
+    )
+
+
+def difference(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]) -> np.ndarray:
+    """The second's map `[h w]` minus the first's, each minus its probability without occlusion; on the first's grid."""
+    (a, clean_a), (b, clean_b) = first, second
+    rows = np.linspace(0, b.shape[0] - 1, a.shape[0]).round().astype(int)
+    columns = np.linspace(0, b.shape[1] - 1, a.shape[1]).round().astype(int)
+    return (b[np.ix_(rows, columns)] - clean_b) - (a - clean_a)
+
+
+def matched(pair: Pair, sites: tuple[str, str], path: str) -> Result | None:
+    """The units of two layers matched over the pictures of a folder of this machine."""
+    from vizapp.methods.base import Job
+    from vizapp.methods.matching import match_units
+
+    folder = images.folder(path)
+    return compute.compute(
+        ("matching", pair[0].digest, pair[1].digest, *sites, folder.listing()),
+        lambda tick: match_units(pair, sites, folder, Job(tick)),
+        size=lambda result: result.nbytes,
+        title=f"Matching over {messages.escaped(folder.name)}",
+        device=str(pair[0].device),
+    )

@@ -1,0 +1,109 @@
+"""A dense map as the browser shows it: labels or one class over the photo, the strongest classes of each cell."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vizapp.media.drawing import COLOURS, GREY, categorical, heat, to_png
+from vizapp.media.transforms import resize
+from vizapp.methods.dense_view import NAMED, covered, ranks
+from vizapp.ui.inputs.images import uri
+from vizapp.ui.widgets.maps import ramp
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+
+LARGEST = 1100  # pixels of the longer side of the photo that the browser gets
+TOLD = 5  # classes per cell
+
+
+def chances(scores: np.ndarray) -> np.ndarray:
+    """Softmax over the first axis of `[classes ...]`, float32."""
+    powers = np.exp(scores.astype(np.float64) - scores.max(0))
+    return (powers / powers.sum(0)).astype(np.float32)
+
+
+def kept_classes(result: Result) -> np.ndarray:
+    """The class of each row of `scores`."""
+    return result.arrays.get("classes", np.arange(len(result.arrays["scores"])))
+
+
+def data(
+    pixels: np.ndarray,
+    result: Result,
+    name_of: Callable[[int], str],
+    tint: str,
+    shown: int,
+    cell: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """What the map component shows over the photo uint8 `[H W 3]`: the labels, or the probability of class `shown`."""
+    boxes, label = result.arrays["boxes"], result.arrays["label"]
+    zoom = min(1.0, LARGEST / max(pixels.shape[:2]))
+    photo = pixels if zoom == 1 else resize(pixels, *(max(1, round(side * zoom)) for side in pixels.shape[:2]))
+    h, w = label.shape
+    chance = chances(result.arrays["scores"])
+    step = [float(boxes[-1, -1, i] - boxes[0, 0, i]) / max(count - 1, 1) * zoom for i, count in enumerate((h, w))]
+    over: dict[str, Any]
+    if tint == "labels":
+        classes = legend_classes(result)
+        over = {"heat": uri(to_png(categorical(ranks(label, classes), len(classes))))}
+    else:
+        rows = np.flatnonzero(kept_classes(result) == shown)
+        values = chance[rows[0]] if len(rows) else np.full((h, w), np.nan)
+        over = {"heat": uri(to_png(heat(values, 0, 1))), "ramp": ramp(), "low": 0.0, "high": 1.0}
+    return over | {
+        "photo": uri(to_png(photo)),
+        "size": list(photo.shape[:2]),
+        "cells": [h, w],
+        "cell": list(cell) if cell else None,
+        "extent": [edge * zoom for edge in covered(boxes)],
+        "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
+        "tops": _tops(chance, kept_classes(result), name_of),
+        "opacity": 0.55,
+        "hint": "Point at a cell to see what it says and the crop that it saw; click to keep it",
+        "label": "Predictions over the photo",
+    }
+
+
+def legend_classes(result: Result) -> list[int]:
+    """The classes that have a colour, the most frequent first."""
+    return [int(row["class"]) for row in result.table[:NAMED]]
+
+
+def legend(result: Result) -> str:
+    """HTML of the colours and their classes, with the share of cells that each has."""
+    from html import escape
+
+    rows = list(result.table[:NAMED])
+    colours = [tuple(int(value) for value in colour) for colour in COLOURS[: len(rows)]]
+    items = [(colour, str(row["name"]), float(row["share"])) for colour, row in zip(colours, rows, strict=True)]
+    rest = sum(float(row["share"]) for row in result.table[NAMED:])
+    if rest:
+        items.append(((GREY, GREY, GREY), f"{len(result.table) - NAMED} other classes", rest))
+    return "".join(
+        f'<div class="vz-key"><i style="background: rgb{colour}"></i><span>{escape(name)}</span><b>{share:.0%}</b></div>'
+        for colour, name, share in items
+    )
+
+
+def _tops(chance: np.ndarray, classes: np.ndarray, name_of: Callable[[int], str]) -> dict[str, Any]:
+    """The strongest classes of each cell, most probable first, as the component takes them."""
+    count = min(TOLD, len(chance))
+    order = np.argsort(-chance, axis=0, kind="stable")[:count]  # [count h w]
+    share = np.take_along_axis(chance, order, 0)
+    used, index = np.unique(classes[order], return_inverse=True)
+    return {
+        "names": [name_of(int(c)) for c in used],
+        "count": count,
+        "index": _packed(index.reshape(order.shape)),
+        "share": _packed(share),
+    }
+
+
+def _packed(values: np.ndarray) -> str:
+    """`[count h w]` as base64 float32 `[h w count]`."""
+    return base64.b64encode(values.transpose(1, 2, 0).astype("<f4").tobytes()).decode()

@@ -1,0 +1,198 @@
+"""Dense: the prediction for every crop of the photo, as a map over it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from vizapp.ui.app import frame
+from vizapp.ui.pages.dense import overlay
+from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.widgets import maps, projection_tiles, unit_picker
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.engine.fully_convolutional.plan import Plan
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+_INPUTS = {"photo": "Photo", "crop": "Crop"}
+_TINTS = {"labels": "Labels", "class": "One class"}
+_OPTIONS = ("scales", "flips", "vote", "check")
+_ZOOMS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+_MOST = 3000  # pixels of the longer side of an enlarged photo
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Dense", "The prediction for every crop of the photo, in one pass.")
+    asked = frame.network_and_picture()
+    if asked is None:
+        return
+    network, picture = asked
+    made = _plan(network)
+    if made is None:
+        return
+    _controls(network, picture, made)
+    result = compute.run("dense", network, picture, **forms.values("dense"))
+    if result is None:
+        return
+    left, right = frame.columns(7, 4)
+    with left:
+        _map(network, picture, result)
+    with right:
+        _words(network, picture, result)
+    _pyramid(result)
+    name = downloads.file_name("dense", network.name, picture.name)
+    shown = {panel.title.capitalize(): panel.pixels for panel in result.panels[:2]}
+    downloads.row("dense", name, shown, result.arrays)
+
+
+def _plan(network: Network) -> Plan | None:
+    """How the network is made convolutional; None when a sentence in its place says why it cannot be."""
+    from vizapp.methods.dense import convolutional
+
+    return compute.compute(
+        compute.key_of("dense.plan", network),
+        lambda tick: convolutional(network),
+        size=lambda plan: 10_000,
+        title="Looking at the network",
+        device=str(network.device),
+    )
+
+
+def _controls(network: Network, picture: Picture, made: Plan) -> None:
+    from vizapp.engine.fully_convolutional.tiles import strides
+
+    chosen = forms.choices("dense")
+    known = ["native", *(str(stride) for stride in strides(made)[1:])]
+    if state.get(chosen["stride"]) not in known:
+        messages.sorry(
+            f"The map of {network.name} has no stride of {state.get(chosen['stride'])}. Showing the native one."
+        )
+        state.put(chosen["stride"], "native")
+    crop = state.get(chosen["input"]) == "crop"
+    if crop:  # what predict sees has one size
+        state.put(chosen["zoom"], 1.0)
+        state.put(chosen["scales"], 1)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="dense_controls"):
+        unit_picker.switch(chosen["input"], _INPUTS, "dense.input")
+        zooms = sorted({*_zooms(picture, made), state.get(chosen["zoom"])})
+        st.selectbox(
+            "Scale", zooms, format_func=partial(_size, picture), width=190, disabled=crop,
+            label_visibility="collapsed", **state.shows(chosen["zoom"], "dense.zoom"),
+        )  # fmt: skip
+        st.selectbox(
+            "Stride", known, format_func=lambda text: f"stride {made.stride[0] if text == 'native' else text}", width=140,
+            label_visibility="collapsed", **state.shows(chosen["stride"], "dense.stride"),
+        )  # fmt: skip
+        with st.popover("Options", icon=":material/tune:"):
+            forms.draw("dense", [name for name in _OPTIONS if not (crop and name == "scales")])
+            st.button(
+                "Back to the defaults", key="dense.reset", type="tertiary", on_click=forms.reset,
+                args=("dense", _OPTIONS), disabled=not forms.changed("dense", _OPTIONS),
+            )  # fmt: skip
+
+
+def _zooms(picture: Picture, made: Plan) -> list[float]:
+    """The sizes at which a crop fits into the photo; its own in any case, where a sentence may say that none does."""
+    fits = [
+        zoom for zoom in _ZOOMS
+        if round(picture.height * zoom) >= made.size[0] and round(picture.width * zoom) >= made.size[1]
+        and (zoom <= 1 or zoom * max(picture.height, picture.width) <= _MOST)
+    ]  # fmt: skip
+    return fits if 1.0 in fits else [1.0, *fits]
+
+
+def _size(picture: Picture, zoom: float) -> str:
+    return f"{round(picture.width * zoom)} × {round(picture.height * zoom)} px · {zoom:g}×"
+
+
+def _map(network: Network, picture: Picture, result: Result) -> None:
+    tint, shape = state.get(state.TINT), result.arrays["label"].shape
+    shown = _class(network, result)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="dense_tint"):
+        unit_picker.switch(state.TINT, _TINTS, "dense.tint")
+        if tint == "class":
+            kept = [int(index) for index in overlay.kept_classes(result)]
+            st.selectbox(
+                "Class", kept, format_func=lambda index: f"{network.class_name(index)} · {index}",
+                label_visibility="collapsed", **state.shows(state.CLASS, "dense.class", shown),
+            )  # fmt: skip
+    if tint == "labels":
+        st.html(f'<div class="vz-keys">{overlay.legend(result)}</div>')
+    data = overlay.data(picture.pixels, result, network.class_name, tint, shown, _cell(shape))
+    component("map")(key="dense.map", data=data, on_cell_change=_keep)
+
+
+def _class(network: Network, result: Result) -> int:
+    """The class that is shown: the chosen one, or the answer."""
+    kept, chosen = overlay.kept_classes(result), state.get(state.CLASS)
+    if chosen is not None and chosen not in kept:
+        messages.sorry(f"There is no map of class {chosen}; {network.name} knows {len(network.categories)} classes.")
+        state.put(state.CLASS, None)
+        chosen = None
+    return int(kept[result.arrays["prediction"][kept].argmax()]) if chosen is None else int(chosen)
+
+
+def _cell(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The cell that was clicked, if the map has it."""
+    cell = state.get(state.PLACE)
+    return (int(cell[0]), int(cell[1])) if cell is not None and cell[0] < shape[0] and cell[1] < shape[1] else None
+
+
+def _keep() -> None:
+    clicked = state.clicked("dense.map", "cell")
+    state.put(state.PLACE, tuple(clicked) if clicked else None)
+
+
+def _words(network: Network, picture: Picture, result: Result) -> None:
+    arrays, cell = result.arrays, _cell(result.arrays["label"].shape)
+    if cell is not None:
+        messages.head(f"Cell {cell[0]},{cell[1]} and the crop that it saw")
+        top, left, bottom, right = arrays["boxes"][cell]
+        crop = picture.pixels[max(top, 0) : bottom, max(left, 0) : right]
+        with st.container(width=240):
+            component("map")(key="dense.crop", data=maps.photo_data(crop, "The crop of the cell"))
+        chance = overlay.chances(arrays["scores"][:, cell[0], cell[1]])
+        _bars(network, "dense.cell", chance, overlay.kept_classes(result))
+        st.button("Let go of the cell", key="dense.release", on_click=state.put, args=(state.PLACE, None))
+    messages.head("The photo: logits averaged over the map")
+    _bars(network, "dense.mean", overlay.chances(arrays["prediction"]), np.arange(len(arrays["prediction"])))
+    if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
+        messages.head(f"The vote of {len(arrays['votes'])} maps")
+        _bars(network, "dense.vote", overlay.chances(arrays["vote"]), np.arange(len(arrays["vote"])))
+    messages.head("How it was made")
+    for fact in ("map", "passes", "gates", "classes"):
+        if fact in result.facts:
+            messages.hint(result.facts[fact])
+    if "padding error" in result.facts:
+        messages.head("Padding error")
+        messages.hint(result.facts["padding error"])
+
+
+def _bars(network: Network, key: str, chance: np.ndarray, classes: np.ndarray) -> None:
+    order = np.argsort(-chance, kind="stable")[: overlay.TOLD]
+    rows = [
+        {"name": network.class_name(int(classes[i])), "share": float(chance[i]), "more": f"class {int(classes[i])}"}
+        for i in order
+    ]
+    component("bars")(key=key, data={"rows": rows})
+
+
+def _pyramid(result: Result) -> None:
+    """The label maps of the scales that voted, side by side, in the colours of the large one."""
+    scales = [panel for panel in result.panels if panel.title.startswith("scale-")]
+    if scales:
+        messages.head("The scales that voted")
+        pictures = {f"Scale {number}": panel.pixels for number, panel in enumerate(scales, 1)}
+        notes = {f"Scale {number}": panel.caption.rstrip(".") for number, panel in enumerate(scales, 1)}
+        projection_tiles.side_by_side("dense", pictures, notes, min(3, len(scales)))
+
+
+if __name__ == "__main__":
+    page()

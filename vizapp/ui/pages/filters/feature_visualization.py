@@ -1,0 +1,63 @@
+"""The ideal input of a unit: a button, and after it the pictures painted for it, on their way and finished."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from vizapp.ui.session import compute, forms, messages, state
+from vizapp.ui.widgets import charts, projection_tiles
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Unit
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+_OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "contrast", "variation", "l2", "seed")
+
+
+def draw(network: Network, unit: Unit) -> Result | None:
+    """The button and the options, and after it the pictures."""
+    messages.head("Ideal input")
+    options = forms.values("ideal", _OPTIONS)
+    key = repr(compute.key_of("ideal", network, unit=unit, **options))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
+        st.button("Paint what it likes most", key="filters.paint", icon=":material/brush:", on_click=_ask, args=(key,))
+        with st.popover("Options", icon=":material/tune:"):
+            forms.draw("ideal", _OPTIONS)
+    if st.session_state.get(state.PAINTED) != key:
+        messages.hint("A picture is painted from noise, step by step, so that it excites this unit as much as it can.")
+        return None
+    result = compute.run("ideal", network, unit=unit, **options)
+    if result is not None:
+        _show(result)
+    return result
+
+
+def _ask(key: str) -> None:
+    st.session_state[state.PAINTED] = key
+
+
+def _show(result: Result) -> None:
+    arrays = result.arrays
+    pictures = list(arrays["pictures"])
+    titles = ["Finished"] if len(pictures) == 1 else [f"Start {number + 1}" for number in range(len(pictures))]
+    notes = {title: f"{value:.4g}" for title, value in zip(titles, arrays["activation"].tolist(), strict=True)}
+    projection_tiles.side_by_side("ideal", dict(zip(titles, pictures, strict=True)), notes, min(2, len(pictures)))
+    begun, reached = float(arrays["begun"][0]), float(arrays["activation"][0])
+    st.caption(f"Activation from {begun:.4g} to **{reached:.4g}** · {result.facts['size']} · {result.facts['time']}")
+    if len(arrays["stages"]):
+        steps = [int(step) for step in arrays["stage_steps"]]
+        unfinished = {f"{step} steps": picture for step, picture in zip(steps, arrays["stages"][:, 0], strict=True)}
+        projection_tiles.side_by_side("stages", unfinished, dict.fromkeys(unfinished, ""), len(unfinished))
+    st.plotly_chart(charts.curve(arrays["curve"]), key="filters.curve", config={"displayModeBar": False})
+    for name in ("silent", "caution"):
+        if name in result.facts:
+            messages.hint(result.facts[name])
+
+
+def pictures(result: Result) -> dict[str, np.ndarray]:
+    """What there is to download."""
+    return {"Ideal input": result.panels[0].pixels}

@@ -1,0 +1,42 @@
+"""The kernels of a layer as the browser shows them, and how they cover the frequencies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vizapp.ui.widgets import maps
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+
+BANDS = ("Low", "Mid", "High")
+
+
+def sheet_data(result: Result, scale: str) -> dict[str, Any]:
+    """What the sheet component shows of all kernels, on one scale for the "layer" or one per "filter"."""
+    from vizapp.methods.filters import tile
+
+    kernels = result.arrays["kernels"]
+    shared = float(np.abs(kernels).max(initial=0)) if scale == "layer" else None
+    drawn = [tile(kernel, shared) for kernel in kernels]
+    return maps.sprite_data(drawn, math.ceil(math.sqrt(len(drawn)))) | {
+        "side": 40,
+        "most": 96,
+        "items": list(range(len(kernels))),
+        "titles": [f"Filter {number}" for number in range(len(kernels))],
+        "details": [_detail(row) for row in result.table],
+        "label": f"{len(kernels)} filters",
+    }
+
+
+def _detail(row: dict[str, Any]) -> str:
+    words = [f"norm {row['norm']:.3g}"]
+    if row["orientation"] is not None:
+        words.append(f"{row['frequency']:.2f} cycles at {row['orientation']:.0f}°")
+    elif row["frequency"] is not None:
+        words.append("a blob")
+    words += [word for word in ("dead", "duplicate", "opposite") if row[word]]
+    return ", ".join(words)

@@ -1,0 +1,180 @@
+"""Filters: the kernels of a layer, one of them large with what it is tuned to, its ideal input, the layer's diagnosis."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.media.drawing import heat
+from vizapp.ui.app import frame
+from vizapp.ui.pages.filters import feature_visualization, kernel_sheets
+from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.widgets import charts, unit_picker
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+_VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
+_SCALES = {"layer": "One scale", "filter": "Scale per filter"}
+_THRESHOLDS = ("alike", "shifts", "dead")
+
+
+def page() -> None:
+    """Draw the page."""
+    opened = unit_picker.opened(
+        "filters", "Filters", "What a layer has learnt, without a picture. Click a layer, a filter."
+    )
+    if opened is None:
+        return
+    network, _, sites, site = opened
+    _controls(sites, site)
+    options = forms.values("filters", _THRESHOLDS) | {"gallery": _gallery(network)}
+    result = compute.run("filters", network, unit=Unit(site.name, 0), **options)
+    if result is not None:
+        _show(network, site, result)
+
+
+def _gallery(network: Network) -> str:
+    """The folder of the largest gallery of this network that was built here, if any."""
+    from vizapp.gallery.reader import known_galleries
+
+    return str(next(iter(known_galleries(network)), ""))
+
+
+def _controls(sites: tuple[Site, ...], site: Site) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_controls"):
+        unit_picker.layer_list("filters", sites, site)
+        unit_picker.switch(state.VIEW, _VIEWS, "filters.view")
+        unit_picker.switch(forms.choices("filters")["scale"], _SCALES, "filters.scale")
+        with st.popover("Thresholds", icon=":material/tune:"):
+            forms.draw("filters", _THRESHOLDS)
+
+
+def _show(network: Network, site: Site, result: Result) -> None:
+    kernels = result.arrays["kernels"]
+    norms = np.array([row["norm"] for row in result.table])
+    chosen = unit_picker.channel(np.argsort(-norms, kind="stable"))
+    left, right = frame.columns(7, 5)
+    with left:
+        if state.get(state.VIEW) == "numbers":
+            _table(result)
+        else:
+            _sheet(network, site, result, chosen)
+        _summary(result)
+    with right:
+        unit_picker.stepper("filters", len(kernels), chosen)
+        pictures = _one(result, chosen)
+        ideal = feature_visualization.draw(network, Unit(site.name, chosen))
+    arrays = dict(result.arrays)
+    if ideal is not None:
+        pictures |= feature_visualization.pictures(ideal)
+        arrays |= {f"ideal_{name}": array for name, array in ideal.arrays.items()}
+    name = downloads.file_name("filters", network.name, site.name, str(chosen))
+    downloads.row("filters", name, pictures, arrays)
+
+
+def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
+    scale = state.get(forms.choices("filters")["scale"])
+    key = compute.key_of(
+        "filters.sheet",
+        network,
+        unit=Unit(site.name, 0),
+        scale=scale,
+        gallery=_gallery(network),
+        **forms.values("filters", _THRESHOLDS),
+    )
+    data = compute.remembered(
+        key, lambda: kernel_sheets.sheet_data(result, scale), size=lambda data: len(data["sprite"])
+    )
+    component("sheet")(
+        key="filters.sheet", data=data | {"chosen": chosen}, on_chosen_change=partial(_take, "filters.sheet")
+    )
+    inputs = result.arrays["kernels"].shape[1]
+    if inputs not in (1, 3):
+        messages.hint(f"Of each filter its strongest slices, strongest first; it has {inputs}. Grey is zero.")
+    else:
+        messages.hint("Grey is zero." if inputs == 1 else "In the colours of what it reads: grey is zero.")
+
+
+def _take(key: str) -> None:
+    channel = state.clicked(key, "chosen")
+    if channel is None:
+        return
+    state.put(state.CHANNEL, channel)
+
+
+def _table(result: Result) -> None:
+    table = pd.DataFrame(result.table)
+    number = st.column_config.NumberColumn
+    shares = ("mirror", "upside_down", "half_turn", "frequency", "grating", "alike")
+    st.dataframe(
+        table, hide_index=True, height=520, key="filters.table",
+        column_config={"norm": number(format="%.3g"), "rms": number(format="%.3g"), "orientation": number(format="%.0f°")}
+        | {name: number(forms.label(name), format="%.2f") for name in shares},
+    )  # fmt: skip
+
+
+def _summary(result: Result) -> None:
+    """The layer in words, and how its filters cover the frequencies."""
+    messages.head("Diagnosis")
+    st.markdown(messages.escaped(result.facts["diagnosis"]))
+    messages.hint(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
+    if "gallery" in result.facts:
+        messages.hint(f"In the gallery: {result.facts['gallery']}")
+    if "bands" in result.facts:
+        counts = result.arrays["bands"]
+        shares = {"Filters tuned to it": counts / max(1, counts.sum()), "Share of the power": result.arrays["energy"]}
+        figure = charts.coverage({name: share.tolist() for name, share in shares.items()}, kernel_sheets.BANDS)
+        st.plotly_chart(figure, key="filters.bands", config={"displayModeBar": False})
+        messages.hint("Low: below 1/6 cycle per cell of what the layer reads; high: above 1/3.")
+    messages.hint(f"{result.facts['thresholds'].capitalize()}.")
+
+
+def _one(result: Result, chosen: int) -> dict[str, np.ndarray]:
+    """One filter large, its spectrum, what it is tuned to. Returns what is shown, by title."""
+    from vizapp.methods.filters import slices_of
+    from vizapp.ui.widgets.projection_tiles import side_by_side
+
+    kernel, row = result.arrays["kernels"][chosen], result.table[chosen]
+    shown = {f"Filter {chosen}": slices_of(kernel)}
+    spatial = max(kernel.shape[1:]) > 1
+    if spatial:
+        shown["Spectrum"] = heat(result.arrays["spectrum"][chosen])
+    notes = dict.fromkeys(shown, "") | {f"Filter {chosen}": f"{len(kernel)} × {kernel.shape[1]} × {kernel.shape[2]}"}
+    side_by_side("filter", shown, notes, 2)
+    st.caption("  \n".join(_sentences(row, spatial)))
+    return shown
+
+
+def _sentences(row: dict[str, Any], spatial: bool) -> list[str]:
+    found = [f"**Norm** {row['norm']:.4g}, RMS {row['rms']:.4g}" + (" · **dead**" if row["dead"] else "")]
+    if spatial and row["frequency"] is not None:
+        words = f"**Tuned to** {row['frequency']:.3f} cycles per cell"
+        if row["orientation"] is None:
+            words = "**Tuned to** its mean: a blob, without orientation"
+        else:
+            words += f", stripes at {row['orientation']:.0f}° ({row['grating']:.0%} of it is that grating)"
+        found.append(words)
+    if row["half_turn"] is not None and spatial:
+        found.append(
+            f"**Symmetry** left to right {row['mirror']:+.2f}, upside down {row['upside_down']:+.2f}, half turn "
+            f"{row['half_turn']:+.2f}"
+        )
+    if row["twin"] is not None:
+        kind = "near-duplicate of" if row["duplicate"] else "most like"
+        found.append(f"**Twin** {kind} filter {row['twin']}, correlation {row['alike']:.2f}")
+    if row["opposite"]:
+        found.append("**Opposite** some filter is its negative")
+    return found
+
+
+if __name__ == "__main__":
+    page()

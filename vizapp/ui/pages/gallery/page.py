@@ -1,0 +1,233 @@
+"""Gallery: for each unit of a layer the pictures that excite it most, beside what in them does; built from the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.ui.app import frame
+from vizapp.ui.inputs import datasets, networks
+from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
+from vizapp.ui.session import access, messages, state
+from vizapp.ui.widgets import unit_picker
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.gallery.reader import Gallery
+    from vizapp.ui.pages.gallery.gallery_runs import Wanted
+    from vizapp.zoo.network import Network
+
+_KINDS = {"convolution": "All convolutions", "linear": "All linear layers", "all": "Everything"}
+_TITLE = 60  # characters of the name of a collection
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Gallery", "The pictures that excite each unit of a layer most, and what in them does.")
+    network = networks.current()
+    if network is None:
+        return
+    pictures = datasets.choose(network)
+    sites = networks.sites(network)
+    if pictures is None or not sites:
+        return
+    asked = gallery_runs.wanted(network, pictures, _sites(network))
+    if asked.is_running and not asked.is_whole:
+        with gallery_runs.watched(asked) as running:
+            _known(asked)
+            running.follow()
+    else:
+        _line(asked)
+        _known(asked)
+
+
+# What the gallery is of
+
+
+def _sites(network: Network) -> tuple[Site, ...]:
+    from vizapp.methods.gallery import chosen_sites
+
+    try:
+        return chosen_sites(network, state.get(state.SITES))
+    except VizError as error:
+        messages.sorry(f"{error} Taking the layers that suit.")
+        state.put(state.SITES, ())
+        return chosen_sites(network, ())
+
+
+def _line(asked: Wanted) -> None:
+    """What there is, and the button that makes it be there."""
+    source, whole, begun = asked.collection.source, asked.is_whole, bool(asked.stamp)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
+        progress = None if whole else gallery_runs.under_way(asked)
+        if not whole:
+            label = "Watch" if progress is not None else "Go on" if begun else "Build"
+            st.button(
+                label, key="gallery.build", type="primary", on_click=gallery_runs.start, args=(asked,),
+                icon=":material/play_arrow:",
+            )  # fmt: skip
+        count, layers = messages.plural(len(source), "picture"), messages.plural(len(asked.sites), "layer")
+        messages.hint(f"{asked.collection.title[:_TITLE]} · {count} · {layers}")
+        _layers(asked)
+        st.button(
+            "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
+            help="List the pictures anew",
+        )  # fmt: skip
+    if progress is not None:
+        messages.hint(
+            f"Somebody is having this gallery built: {gallery_runs.words(progress)}. It goes on only while somebody watches."
+        )
+    elif not whole and not begun:
+        _nothing(asked)
+
+
+def _layers(asked: Wanted) -> None:
+    names = [*_KINDS, *(site.name for site in asked.network.sites)]
+    key = "gallery.layers"
+    st.session_state[key] = [name for name in state.get(state.SITES) if name in names]
+    with st.popover("Layers", icon=":material/layers:"):
+        st.multiselect(
+            "Layers to look at", names, key=key, format_func=lambda name: _KINDS.get(name, name), width=420,
+            placeholder="Activations and class scores", on_change=_take_layers, args=(key,),
+        )  # fmt: skip
+        messages.hint("All of them are looked at in one pass. Other layers make another gallery.")
+
+
+def _take_layers(key: str) -> None:
+    state.put(state.SITES, tuple(st.session_state[key]))
+
+
+def _nothing(asked: Wanted) -> None:
+    """One sentence in place of a gallery that is not there."""
+    channels = sum(site.channels for site in asked.sites)
+    layer, channel = state.get(state.LAYER), state.get(state.CHANNEL)
+    unit = f" Unit {channel} of {layer} is shown when it is there." if layer and channel is not None else ""
+    messages.hint(
+        f"There is no gallery of these pictures yet: one pass over them finds the nine that excite each of the {channels:,} "
+        f"units most, and can be left and gone on with at any time.{unit}"
+    )
+    other = gallery_runs.other_weights(asked)
+    if other:
+        messages.hint(other)
+
+
+# What is known
+
+
+def _known(asked: Wanted) -> None:
+    """The gallery, or what is known of it so far; where it is damaged a sentence and the way out."""
+    try:
+        found = gallery_runs.known(asked)
+        if found is not None:
+            _show(asked, found)
+            return
+    except VizError as error:
+        messages.sorry(str(error))
+    if asked.is_whole:
+        st.button("Build it anew", key="gallery.anew", on_click=gallery_runs.forget, args=(asked,))
+
+
+def _show(asked: Wanted, found: Gallery) -> None:
+    sites = tuple(site for site in asked.sites if site.name in found.sites)
+    site = _site(asked.network, sites)
+    found.rows(site.name)  # read before anything is drawn: the file may be damaged
+    unit_picker.draw_network("gallery", sites, site)
+    if found.seen < found.pictures:
+        messages.hint(
+            f"What is known after {found.seen:,} of {found.pictures:,} pictures; projections come when all were seen."
+        )
+    channel = _channel(site)
+    order = _controls(found, sites, site, channel)
+    if channel is not None:
+        unit_sheet.draw(asked, found, site, channel, order)
+    else:
+        unit_cards.draw(asked, found, site, order)
+    _unreadable(found)
+
+
+def _site(network: Network, sites: tuple[Site, ...]) -> Site:
+    """The chosen layer, or the next one that the gallery knows; the last with a map when none is chosen."""
+    name = state.get(state.LAYER)
+    last = next((site for site in reversed(sites) if site.is_map and site.shape[1:] != (1, 1)), sites[-1])
+    if name is None:
+        return last
+    try:
+        wanted = network.site(name)
+    except VizError as error:
+        messages.sorry(f"{error} Showing another layer.")
+        state.put(state.LAYER, None)
+        return last
+    if wanted in sites:
+        return wanted
+    places = {site.name: place for place, site in enumerate(network.sites)}
+    later = [site for site in sites if places[site.name] > places[wanted.name]]
+    shown = later[0] if later else last
+    messages.hint(f"The gallery has not looked at {wanted.name}. This is {shown.name}; add layers under Layers.")
+    return shown
+
+
+def _channel(site: Site) -> int | None:
+    """The unit to show alone, if any."""
+    channel, layer = state.get(state.CHANNEL), state.get(state.LAYER)
+    if channel is None or (layer is not None and layer != site.name and not site.name.startswith(f"{layer}.")):
+        return None
+    if channel >= site.channels:
+        messages.sorry(f"This layer has units 0 to {site.channels - 1}, not {channel}. Showing all of them.")
+        state.put(state.CHANNEL, None)
+        return None
+    return int(channel)
+
+
+def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int | None) -> np.ndarray:
+    """Layer, order and class; returns the channels in that order."""
+    groups = list(found.manifest["data"]["classes"])
+    group = state.get(state.GROUP)
+    if group is not None and group not in groups:
+        messages.sorry(f"These pictures have no class {group!r}. Showing all units.")
+        state.put(state.GROUP, None)
+        group = None
+    sort, seed = state.get(state.SORT), state.get(state.SEED)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_controls"):
+        unit_picker.layer_list("gallery", sites, site)
+        if channel is None:
+            unit_picker.switch(state.SORT, unit_order.SORTS, "gallery.sort")
+            if sort == "random":
+                st.button(
+                    "", key="gallery.shuffle", icon=":material/shuffle:", on_click=state.put,
+                    args=(state.SEED, seed + 1), help="Shuffle",
+                )  # fmt: skip
+        if groups and channel is None:
+            _groups(groups)
+    return unit_order.ranked(found, site.name, sort, seed, group)
+
+
+def _groups(groups: list[str]) -> None:
+    key = "gallery.class"
+    st.session_state[key] = state.get(state.GROUP)
+    st.selectbox(
+        "Class", groups, key=key, index=None, label_visibility="collapsed", width=190, placeholder="Search by class",
+        on_change=_take_group, args=(key,),
+    )  # fmt: skip
+
+
+def _take_group(key: str) -> None:
+    state.put(state.GROUP, st.session_state[key])
+
+
+def _unreadable(found: Gallery) -> None:
+    failed = found.unreadable
+    if failed:
+        with st.expander(f"{messages.plural(len(failed), 'picture')} could not be read and took no part"):
+            table = pd.DataFrame(failed[:1000])[["path", "reason"]]
+            table["reason"] = table["reason"].map(access.discreet)
+            st.dataframe(table, hide_index=True, key="gallery.unreadable", column_config={
+                "path": st.column_config.TextColumn("Picture"), "reason": st.column_config.TextColumn("Why", width="large"),
+            })  # fmt: skip
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,209 @@
+"""A unit's top pictures as the browser shows them: patches beside projections, computed for what is on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vizapp.media.drawing import cut, sheet, signed, to_png
+from vizapp.media.transforms import resize
+from vizapp.service.jobs import Tick
+from vizapp.service.lru_cache import Key, Shelf
+from vizapp.ui.inputs.images import uri
+from vizapp.ui.pages.gallery.gallery_runs import Wanted
+from vizapp.ui.session import compute
+
+if TYPE_CHECKING:
+    from vizapp.gallery.reader import Gallery, Shown
+
+NINE = 9
+Keep = Callable[[int, Any], None]
+_TOGETHER = 4  # units that go down together: until they are cut their projections are as large as the pictures
+_CONTRAST = 99.5  # percentile of a unit's magnitudes that is drawn with full contrast
+_LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; tiles below that are shown with their pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Some of a unit's top pictures, best first."""
+
+    shown: tuple[Shown, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take, about; the pictures are shared by units."""
+        return sum(item.patch.nbytes for item in self.shown) + 1000
+
+    @property
+    def patches(self) -> list[np.ndarray]:
+        """What the unit sees of them, uint8 `[h w 3]` of one size."""
+        return [item.patch for item in self.shown]
+
+
+@dataclass(frozen=True, eq=False)
+class Down:
+    """Their projections, cut at the unit's field, float32 `[h w 3]` each, and what must be known of how they came down."""
+
+    values: tuple[np.ndarray, ...]
+    facts: dict[str, str]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        return sum(values.nbytes for values in self.values) + 1000
+
+    def pictures(self, largest: int | None = None) -> list[np.ndarray]:
+        """As uint8 pictures on one scale for the unit, zero mid-grey; with `largest` no side is much longer than that.
+
+        Full contrast is at a high percentile of the magnitudes, because a few pixels are often far above all others.
+        """
+        values = [made_small(values, largest) for values in self.values] if largest else list(self.values)
+        sizes = np.concatenate([np.abs(pixels[np.isfinite(pixels)]) for pixels in values]) if values else np.zeros(1)
+        scale = float(np.percentile(sizes, _CONTRAST)) if len(sizes) else 0.0
+        return [signed(pixels, scale or float(sizes.max(initial=0))) for pixels in values]
+
+
+def made_small(values: np.ndarray, largest: int) -> np.ndarray:
+    """Means over squares of float `[h w 3]`, so that no side is longer than `largest`."""
+    height, width = values.shape[:2]
+    side = -(-max(height, width) // largest)
+    rows, columns = height // side, width // side
+    return values[: rows * side, : columns * side].reshape(rows, side, columns, side, 3).mean((1, 3))
+
+
+def is_silent(unit: pd.Series) -> bool:
+    """Whether the unit is zero everywhere, so that its top pictures mean nothing. Scores below zero do have an order."""
+    return bool(unit["dead"]) and float(unit["zero_pictures"]) == 1
+
+
+def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
+    """The rows of a unit that are shown; none of a silent unit."""
+    rows = found.rows(site, channel)[:NINE]
+    return rows[:0] if is_silent(found.unit(site, channel)) else rows
+
+
+def look(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Looked]:
+    """The patches of some units, decoded where they are not known yet; none when a sentence says why."""
+    from vizapp.gallery.reader import shown
+
+    def work(tick: Tick, missing: list[int], keep: Keep) -> None:
+        for number, channel in enumerate(missing):
+            tick(number / len(missing))
+            rows = rows_of(found, site, channel)
+            items = shown(asked.network, asked.collection.source, rows, lambda picture: _seen(asked, picture))
+            keep(channel, Looked(tuple(items)))
+
+    return _each("patches", asked, found, site, channels, work, "Decoding the pictures", None)
+
+
+def send_down(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Down]:
+    """The projections of some units' top pictures, where they are not known yet; none when a sentence says why."""
+    from vizapp.methods.base import Job
+    from vizapp.methods.projection import ProjectionParams
+    from vizapp.methods.top_projections import top_projections
+
+    def work(tick: Tick, missing: list[int], keep: Keep) -> None:
+        for start in range(0, len(missing), _TOGETHER):
+            some = missing[start : start + _TOGETHER]
+            parts = [rows_of(found, site, channel) for channel in some]
+            job = Job(partial(_tick_within, tick, start / len(missing), len(some) / len(missing)))
+            result = top_projections(
+                asked.network, asked.collection.source, pd.concat(parts, ignore_index=True), ProjectionParams(), job,
+                opened=lambda picture: _seen(asked, picture),
+            )  # fmt: skip
+            boxes = result.arrays["field"].tolist()
+            values = [cut(*pair, outside=0) for pair in zip(result.arrays["projection"], boxes, strict=True)]
+            for channel, part in zip(some, parts, strict=True):
+                keep(channel, Down(tuple(values[: len(part)]), result.facts))
+                values = values[len(part) :]
+
+    return _each("down", asked, found, site, channels, work, "Projecting", str(asked.network.device))
+
+
+def _tick_within(tick: Tick, start: float, length: float, share: float) -> None:
+    """Tick with a share of a part of the work."""
+    tick(start + length * share)
+
+
+def remembered(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Down]:
+    """Those of the units' projections that are in the store."""
+    keys = {channel: _key("down", asked, found, site, channel) for channel in channels}
+    return {channel: down for channel, key in keys.items() if (down := compute.answers().get(key)) is not None}
+
+
+def _key(what: str, asked: Wanted, found: Gallery, site: str, channel: int) -> Key:
+    return (f"gallery.{what}", str(asked.folder), str(found.seen), site, str(channel))
+
+
+def _each(
+    what: str, asked: Wanted, found: Gallery, site: str, channels: Sequence[int],
+    work: Callable[[Tick, list[int], Keep], None], title: str, device: str | None,
+) -> dict[int, Any]:  # fmt: skip
+    """An answer per unit: from the store, and the missing ones by one piece of work that keeps each as it comes."""
+    store = compute.answers()
+    keys = {channel: _key(what, asked, found, site, channel) for channel in channels}
+    known = {channel: value for channel, key in keys.items() if (value := store.get(key)) is not None}
+    missing = [channel for channel in channels if channel not in known]
+
+    def all_of_them(tick: Tick) -> dict[int, Any]:
+        made: dict[int, Any] = {}
+
+        def keep(channel: int, value: Any) -> None:
+            store.put(keys[channel], value, value.nbytes)
+            made[channel] = value
+
+        work(tick, missing, keep)
+        return made
+
+    if missing:
+        key = (*_key(what, asked, found, site, missing[0]), *map(str, missing[1:]), "together")
+        made = compute.compute(key, all_of_them, lambda made: 0, title, device, shelf=Shelf(0))
+        if made is None:
+            return {}
+        known |= made
+    return {channel: known[channel] for channel in channels if channel in known}
+
+
+def _seen(asked: Wanted, picture: int) -> np.ndarray:
+    """What the network sees of a picture, kept for a while: several units have it, and patches and projections need it."""
+    from vizapp.gallery.reader import crop
+
+    taken = asked.collection
+    key = ("gallery.seen", repr(asked.network.preprocessing), taken.text, taken.listing, str(picture))
+    return compute.remembered(
+        key, lambda: crop(asked.network, asked.collection.source, picture), size=lambda pixels: int(pixels.nbytes)
+    )
+
+
+def drawn(asked: Wanted, found: Gallery, site: str, channel: int, what: Looked | Down) -> dict[str, Any] | None:
+    """`tile_data` of a unit's patches or projections, drawn once; None where there are none."""
+    down = isinstance(what, Down)
+    if not (what.values if isinstance(what, Down) else what.shown):
+        return None
+    key = _key("down.drawn" if down else "patches.drawn", asked, found, site, channel)
+    return compute.remembered(
+        key, lambda: tile_data(what.pictures(_LARGEST) if isinstance(what, Down) else what.patches),
+        size=lambda data: len(data["src"]),
+    )  # fmt: skip
+
+
+def tile_data(tiles: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What the units component shows of one to nine tiles, uint8 `[h w 3]`."""
+    height, width = tiles[0].shape[:2]
+    factor = _LARGEST / max(height, width)
+    if factor < 1:
+        small = max(1, round(height * factor)), max(1, round(width * factor))
+        tiles = [resize(tile, *small, "area") for tile in tiles]
+    columns = min(3, len(tiles))
+    return {
+        "src": uri(to_png(sheet(tiles, columns, gap=0))),
+        "count": len(tiles),
+        "grid": [-(-len(tiles) // columns), columns],
+        "ratio": width / height,
+        "coarse": max(height, width) < _COARSE,
+    }

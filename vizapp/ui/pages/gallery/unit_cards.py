@@ -1,0 +1,129 @@
+"""The units of a gallery's layer as cards, twelve on a sheet: their patches beside their projections."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.ui.pages.gallery import top_images, unit_sheet
+from vizapp.ui.session import downloads, messages, state
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.gallery.reader import Gallery
+    from vizapp.ui.pages.gallery.gallery_runs import Wanted
+    from vizapp.ui.pages.gallery.top_images import Down, Looked
+
+_PER_PAGE = 12
+_TITLES = 60  # characters of a class name on a card
+
+
+def draw(asked: Wanted, found: Gallery, site: Site, order: np.ndarray) -> None:
+    """Draw one sheet of the units, patches first; `order` is the one in which they are paged through."""
+    pages = max(1, -(-len(order) // _PER_PAGE))
+    number = min(state.get(state.PAGE), pages)
+    _facts(found, site, order)
+    if not len(order):
+        return
+    channels = [int(channel) for channel in order[(number - 1) * _PER_PAGE : number * _PER_PAGE]]
+    looked = top_images.look(asked, found, site.name, channels)
+    if not looked:
+        return
+    place = st.empty()
+    whole = found.seen == found.pictures
+    down = top_images.remembered(asked, found, site.name, channels)
+    if whole and len(down) < len(channels):
+        _draw(place, "gallery.patches", asked, found, site, looked, down)
+        down |= top_images.send_down(asked, found, site.name, channels)
+    _draw(place, "gallery.units", asked, found, site, looked, down)
+    _pager(number, pages)
+    if whole:
+        downloads.buttons("gallery.all", [unit_sheet.whole_gallery(asked, found)])
+
+
+def _draw(
+    place: Any, key: str, asked: Wanted, found: Gallery, site: Site, looked: dict[int, Looked], down: dict[int, Down]
+) -> None:
+    data = {
+        "cards": [_card(asked, found, site, channel, looked[channel], down.get(channel)) for channel in looked],
+        "label": f"Units of {site.name}",
+        "waiting": "Projecting …" if key == "gallery.patches" else "No projections yet",
+    }
+    with place.container():
+        component("units")(key=key, data=data, on_chosen_change=partial(_open, key))
+
+
+def _card(
+    asked: Wanted, found: Gallery, site: Site, channel: int, looked: Looked, down: Down | None
+) -> dict[str, object]:
+    names = asked.network.class_names(site)
+    unit = found.unit(site.name, channel)
+    return {
+        "item": channel,
+        "title": f"{names[channel][:_TITLES]} · {channel}" if names else f"Unit {channel}",
+        "note": _note(found, site, channel, unit),
+        "patches": top_images.drawn(asked, found, site.name, channel, looked),
+        "down": top_images.drawn(asked, found, site.name, channel, down) if down is not None else None,
+        "empty": "Dead: no picture moves it from zero" if top_images.is_silent(unit) else "No picture",
+    }
+
+
+def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
+    """What a card says beside its title: the most frequent class of the top pictures, else the strength."""
+    if top_images.is_silent(unit):
+        return "dead"
+    mix = found.classes(site.name, channel)
+    name = state.get(state.GROUP) or next(iter(mix), None)
+    if name is not None and mix.get(name, 0) > 1:
+        return f"{mix[name]} of {sum(mix.values())} are {name[:28]}"
+    maximum = float(unit["maximum"])
+    return f"up to {maximum:,.0f}" if abs(maximum) >= 1000 else f"up to {maximum:.3g}"
+
+
+def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
+    """How many units there are, and how many of them are dead."""
+    table = found.units_of(site.name)
+    silent = sum(top_images.is_silent(unit) for _, unit in table.iterrows())
+    below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
+    counts = {"dead": silent, "never above zero": below, "always on": always}
+    told = [
+        messages.plural(len(table), "unit"),
+        *(f"{count} {words}" if count else "" for words, count in counts.items()),
+    ]
+    sentence = ", ".join(part for part in told if part) + "."
+    group = state.get(state.GROUP)
+    if group is not None:
+        verb = "has" if len(order) == 1 else "have"
+        sentence += f" {len(order)} of them {verb} pictures of {group} among their top ones."
+    if not site.is_map:
+        sentence += " They have no place in the picture: whole pictures are shown."
+    messages.hint(sentence)
+
+
+def _pager(number: int, pages: int) -> None:
+    if pages == 1:
+        return
+    with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center", key="gallery_pager"):
+        st.button(
+            "", key="gallery.before", icon=":material/chevron_left:", disabled=number == 1, on_click=state.put,
+            args=(state.PAGE, number - 1), help="The units before",
+        )  # fmt: skip
+        st.caption(f"Page {number} of {pages}", width="content")
+        st.button(
+            "", key="gallery.after", icon=":material/chevron_right:", disabled=number == pages, on_click=state.put,
+            args=(state.PAGE, number + 1), help="More units",
+        )  # fmt: skip
+
+
+def _open(key: str) -> None:
+    """The unit that was clicked is shown alone; the layer is then named, so that the link is one to this unit."""
+    channel = state.clicked(key, "chosen")
+    if channel is None:
+        return
+    state.put(state.LAYER, st.session_state["gallery.layer"])
+    state.put(state.CHANNEL, channel)

@@ -1,0 +1,223 @@
+"""Everything about one unit of a gallery: patches, projections, whole pictures, and what the numbers say."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.media.drawing import sheet, to_png
+from vizapp.ui.app import frame
+from vizapp.ui.pages.gallery import top_images
+from vizapp.ui.session import downloads, messages, state
+from vizapp.ui.widgets import charts, unit_picker
+from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.maps import sprite_data
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.gallery.reader import Gallery
+    from vizapp.ui.pages.gallery.gallery_runs import Wanted
+    from vizapp.ui.pages.gallery.top_images import Down, Looked
+
+_LARGEST = 260  # pixels of a tile on the screen
+_CLASSES = 6
+
+
+def draw(asked: Wanted, found: Gallery, site: Site, channel: int, order: np.ndarray) -> None:
+    """Draw the sheet of the unit; `order` is the one in which the units are paged through."""
+    _head(asked, site, channel, order)
+    looked = top_images.look(asked, found, site.name, [channel]).get(channel)
+    if looked is None:
+        return
+    unit, rows = found.unit(site.name, channel), found.rows(site.name, channel)
+    pictures: dict[str, np.ndarray] = {}
+    if looked.shown:
+        pictures = _nines(asked, found, site, channel, looked)
+    elif top_images.is_silent(unit):
+        messages.hint("This unit is dead: no picture moves it from zero, so none stands out.")
+    _numbers(found, site, channel, unit)
+    _rows(rows)
+    _downloads(asked, found, site, channel, rows, pictures)
+
+
+def _head(asked: Wanted, site: Site, channel: int, order: np.ndarray) -> None:
+    places = {int(number): place for place, number in enumerate(order)}
+    place = places.get(channel)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_unit"):
+        st.button(
+            "All units", key="gallery.back", icon=":material/apps:", on_click=state.put, args=(state.CHANNEL, None)
+        )
+        for label, step, icon in (("Before", -1, "chevron_left"), ("Next", 1, "chevron_right")):
+            other = None if place is None or not 0 <= place + step < len(order) else int(order[place + step])
+            st.button(
+                "", key=f"gallery.{label.lower()}_unit", icon=f":material/{icon}:", disabled=other is None,
+                help=f"{label} in this order", on_click=_go, args=(site.name, other),
+            )  # fmt: skip
+        unit_picker.stepper("gallery", site.channels, channel)
+        names = asked.network.class_names(site)
+        if names:
+            st.caption(f"**{messages.escaped(names[channel])}**", width="content")
+
+
+def _go(site: str, channel: int | None) -> None:
+    state.put(state.LAYER, site)
+    state.put(state.CHANNEL, channel)
+
+
+def _nines(asked: Wanted, found: Gallery, site: Site, channel: int, looked: Looked) -> dict[str, np.ndarray]:
+    """Patches, projections and whole pictures beside one another. Returns them as sheets, by title."""
+    whole = {"Patches": looked.patches, "Pictures": [item.framed for item in looked.shown]}
+    titles = [
+        f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
+    ]
+    details = [f"activation {item.activation:.4g} · {item.path}" for item in looked.shown]
+    left, middle, right = frame.columns(1, 1, 1)
+    with left:
+        _nine("Patches", _size(looked), whole["Patches"], titles, details)
+    with right:
+        _nine("Pictures", "framed: what the unit sees", whole["Pictures"], titles, details)
+    with middle:
+        down: Down | None = None
+        if found.seen == found.pictures:
+            down = top_images.send_down(asked, found, site.name, [channel]).get(channel)
+            if down is not None:
+                tiles = whole["Projections"] = down.pictures()
+                _nine("Projections", "deconvnet, mid-grey is zero", tiles, titles, details)
+        else:
+            st.html('<div class="vz-tile"><b>Projections</b></div>')
+            messages.hint("They come when all pictures were seen.")
+    if down is not None:
+        messages.hint(f"{down.facts['certificate']} {down.facts['caution']}")
+    return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Pictures") if title in whole}
+
+
+def _size(looked: Looked) -> str:
+    height, width = looked.shown[0].patch.shape[:2]
+    return f"{width} × {height} pixels"
+
+
+def _nine(title: str, note: str, tiles: list[np.ndarray], titles: list[str], details: list[str]) -> None:
+    st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(note)}</span></div>')
+    data = sprite_data(tiles, 3) | {
+        "side": 60, "most": _LARGEST, "across": 3, "items": list(range(len(tiles))), "titles": titles,
+        "details": details, "chosen": None, "label": title, "still": True,
+    }  # fmt: skip
+    component("sheet")(key=f"gallery.nine.{title}", data=data)
+
+
+# Numbers
+
+
+def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
+    mix = found.classes(site.name, channel)
+    histogram, statistics, classes = frame.columns(5, 4, 4, key="stacking_numbers")
+    with histogram:
+        messages.head("Strongest activation of each picture")
+        edges, counts = found.histogram(site.name, channel)
+        if len(counts):
+            st.plotly_chart(charts.maxima(edges, counts), key="gallery.histogram", config={"displayModeBar": False})
+    with statistics:
+        messages.head("Numbers")
+        st.html(facts_table(_facts(unit)))
+    with classes:
+        if mix and not top_images.is_silent(unit):
+            messages.head("Classes of the top pictures")
+            total = sum(mix.values())
+            shown = list(mix.items())[:_CLASSES]
+            bars = [{"name": name, "share": count / total, "more": f"{count} of {total}"} for name, count in shown]
+            component("bars")(key="gallery.classes", data={"rows": bars})
+            if len(mix) > len(shown):
+                messages.hint(f"and {len(mix) - len(shown)} more")
+
+
+def _facts(unit: pd.Series) -> dict[str, str]:
+    words = {
+        "dead": top_images.is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"], "alive": True,
+    }  # fmt: skip
+    state_of = next(word for word, holds in words.items() if holds)
+    facts = {
+        "Maximum": f"{unit['maximum']:.4g}",
+        "Mean of the pictures' maxima": f"{unit['mean_maximum']:.4g}",
+        "Mean of all activations": f"{unit['mean']:.4g}",
+        "Selectivity, 0 to 1": f"{unit['selectivity']:.2f}",
+        "Pictures where it is zero": f"{100 * unit['zero_pictures']:.1f} %",
+        "Positions where it is zero": f"{100 * unit['zero_positions']:.1f} %",
+        "State": state_of,
+    }
+    if unit["not_finite"]:
+        facts["Pictures with no finite number"] = str(int(unit["not_finite"]))
+    return facts
+
+
+def facts_table(facts: Mapping[str, str]) -> str:
+    """Our own words and numbers as two columns of HTML."""
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts.items())
+    return f'<table class="vz-facts">{rows}</table>'
+
+
+def _rows(rows: pd.DataFrame) -> None:
+    names = {
+        "rank": "Rank", "activation": "Activation", "label": "Class", "path": "Picture", "row": "Row", "column": "Column",
+    }  # fmt: skip
+    shown = [name for name in names if name != "label" or rows["label"].notna().any()]
+    with st.expander(f"The {len(rows)} strongest pictures as a table"):
+        table = rows[shown].assign(rank=rows["rank"] + 1).rename(columns=names)
+        st.dataframe(table, hide_index=True, key="gallery.rows")
+
+
+# Files
+
+
+def _downloads(
+    asked: Wanted, found: Gallery, site: Site, channel: int, rows: pd.DataFrame, pictures: dict[str, np.ndarray]
+) -> None:
+    name = downloads.file_name("gallery", asked.network.name, site.name, str(channel))
+    files: list[downloads.File] = []
+    if pictures:
+        files.append(downloads.File("Sheet PNG", f"{name}.png", "image/png", lambda: to_png(_whole_sheet(pictures))))
+    files.append(downloads.File("Rows CSV", f"{name}.csv", "text/csv", lambda: csv_of(rows)))
+    if asked.is_whole:
+        files.append(whole_gallery(asked, found))
+    downloads.buttons("gallery", files)
+
+
+def csv_of(rows: pd.DataFrame) -> bytes:
+    """The rows for a spreadsheet; what it would take for a formula has an apostrophe before it."""
+    from vizapp.methods.tables import harmless
+
+    texts = {name: rows[name].map(harmless, na_action="ignore") for name in ("site", "path", "label")}
+    return rows.assign(**texts).to_csv(index=False).encode()
+
+
+def whole_gallery(asked: Wanted, found: Gallery) -> downloads.File:
+    """All files of the gallery, to give away."""
+    name = downloads.file_name("gallery", asked.network.name, asked.collection.title)
+    return downloads.File("Gallery Parquet", f"{name}.zip", "application/zip", lambda: zipped(found))
+
+
+def _whole_sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:
+    """The nines beside one another, enlarged to one height."""
+    tallest = max(pixels.shape[0] for pixels in pictures.values())
+    tiles = [
+        pixels.repeat(times, axis=0).repeat(times, axis=1)
+        for pixels in pictures.values()
+        if (times := max(1, tallest // pixels.shape[0]))
+    ]
+    return sheet(tiles, len(tiles), gap=12)
+
+
+def zipped(found: Gallery) -> bytes:
+    """All files of a gallery as a zip file; they are compressed already."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(found.folder.iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                archive.write(path, path.name)
+    return buffer.getvalue()

@@ -1,0 +1,156 @@
+"""Several photos, a sweep of the same square over each: small maps below one another, linked, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.media.drawing import sheet, signed
+from vizapp.ui.app import frame
+from vizapp.ui.pages.occlusion import batch_images, batch_runs, map_panels, sweep_runs
+from vizapp.ui.pages.occlusion.batch_images import Photo
+from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session.downloads import File
+from vizapp.ui.widgets import maps
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+_LARGEST = 112  # pixels of a small photo
+_KEY = "occlusion.several"
+
+
+def draw(network: Network) -> None:
+    """The choice of the photos, and their maps."""
+    photos = batch_images.opened(network, batch_images.choose())
+    if not photos:
+        return
+    there = _there(photos)  # once: the store may let go of some
+    missing = [photo for photo, result in there if result is None]
+    name = batch_runs.name_of(photos)
+    if missing and batch_runs.are_asked(name):
+        batch_runs.watch(missing, name, lambda: _draw(_there(photos)))
+        return
+    for sentence in state.take_notes():
+        messages.sorry(sentence)
+    if missing:
+        batch_runs.offer(photos, missing, name)
+        _draw(there)
+        return
+    results = [result for _, result in there if result is not None]
+    facts = _together(photos, results)
+    _draw(there)
+    st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
+    messages.head("What it does not show")
+    messages.hint(facts["caution"])
+    _downloads(network, photos, results)
+
+
+def _there(photos: Sequence[Photo]) -> list[tuple[Photo, Result | None]]:
+    """The photos and their finished sweeps."""
+    return [(photo, sweep_runs.finished(photo.asked)) for photo in photos]
+
+
+def _draw(there: Sequence[tuple[Photo, Result | None]]) -> None:
+    """The small maps of the sweeps that are there."""
+    found = [(photo, result) for photo, result in there if result is not None]
+    if found:
+        view = state.get(state.SHOWN)
+        groups = [_group(photo, result, view) for photo, result in found]
+        data = {"groups": groups, "small": True}
+        component("panels")(
+            key=_KEY, data=data, on_cell_change=lambda: None, on_open_change=partial(_open, [p for p, _ in found])
+        )
+
+
+def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
+    def made() -> dict[str, Any]:
+        from vizapp.methods.occlusion.batch import row_of
+
+        shown = map_panels.of_result(photo.asked, result, None)
+        row = row_of(photo.name, result)
+        note = f"{100 * row['clean']:.1f} %, hidden down to {100 * row['lowest']:.1f} %"
+        group = map_panels.group(shown, view, None, largest=_LARGEST) | {
+            "title": photo.name,
+            "note": note,
+            "photoTitle": "",
+        }
+        for one in group["maps"]:
+            one["title"] = {"(b)": f"map {shown.map_name.rpartition(':')[2]}", "(d)": shown.class_name}.get(
+                one["letter"], ""
+            )
+        return group
+
+    key = ("occlusion.small", *photo.asked.key, photo.name, view)
+    return compute.remembered(key, made, size=lambda data: 40_000)
+
+
+def _open(photos: Sequence[Photo]) -> None:
+    """Show one of them alone."""
+    number = state.clicked(_KEY, "open")
+    if number is None or not 0 <= number < len(photos):
+        return
+    origin = photos[number].origin
+    st.session_state[state.ORIGIN] = origin
+    if origin[0] == "sample":
+        state.put(state.SAMPLE, origin[1])
+    state.put(state.WAY, "sweep")
+
+
+def _together(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, str]:
+    """The table of all photos and the mean of their maps; the facts about them."""
+    from vizapp.methods.occlusion.batch import row_of, stacked, summary
+
+    rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
+    change = stacked([result.arrays for result in results])["mean_change"]
+    facts = summary(results[0].facts, rows)
+    messages.head("Together")
+    left, right = frame.columns(1, 4, key="stacking_together")
+    pixels = _enlarged(change)
+    with left:
+        st.html('<div class="vz-tile"><b>Mean change</b></div>')
+        component("map")(key="occlusion.mean", data=maps.photo_data(pixels, "Mean change of the probability"))
+        messages.hint(f"Dark: hiding lowers the probability. Full contrast ±{100 * np.abs(change).max():.1f} points.")
+    with right:
+        st.markdown(messages.escaped(" ".join(facts[name] for name in ("summary", "true class") if name in facts)))
+        _table(rows)
+    return facts
+
+
+def _downloads(network: Network, photos: Sequence[Photo], results: Sequence[Result]) -> None:
+    from vizapp.methods.occlusion.batch import row_of, stacked, strip
+
+    arrays = stacked([result.arrays for result in results])
+    strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
+    table = pd.DataFrame([row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)])
+    name = downloads.file_name("occlusion", network.name, messages.plural(len(photos), "photo"))
+    downloads.row(
+        "occlusion_several", name, {"Maps": sheet(strips, 1, gap=3), "Mean change": _enlarged(arrays["mean_change"])}, arrays,
+        [File("Table CSV", f"{name}.csv", "text/csv", lambda: table.to_csv(index=False).encode())],
+    )  # fmt: skip
+
+
+def _enlarged(change: np.ndarray) -> np.ndarray:
+    return signed(change).repeat(8, 0).repeat(8, 1)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> None:
+    table = pd.DataFrame(rows)
+    if not table["true"].any():
+        table = table.drop(columns="true")
+    percent = partial(st.column_config.NumberColumn, format="percent")
+    st.dataframe(
+        table, hide_index=True, key="occlusion.several.table",
+        column_config={
+            "picture": "Photo", "true": "True class", "answer": "Answer", "class": "Class of (d)",
+            "clean": percent("Unhidden"), "lowest": percent("Lowest"), "drop": percent("Mean loss"),
+            "same": percent("Same answer"), "row": "Row", "column": "Column",
+        },
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""A second sweep beside the first, to compare: of another picture, by another network, or both."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.ui.inputs import images, networks
+from vizapp.ui.pages.occlusion import form
+from vizapp.ui.pages.occlusion.sweep_runs import Asked
+from vizapp.ui.session import messages, state
+from vizapp.ui.widgets import unit_picker
+
+if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
+    from vizapp.zoo.network import Network
+
+
+def comparison(kept: Picture | None) -> None:
+    """What to compare with, behind a button."""
+    names = networks.labels()
+    with st.popover("Compare", icon=":material/compare:"):
+        same = "The same picture" if kept is None else f"{kept.name}, kept"
+        for choice, title, options, none in (
+            (state.SECOND_PICTURE, "With another picture", images.sample_names(), same),
+            (state.SECOND_NETWORK, "With another network", list(names), "The same network"),
+        ):
+            key, now = f"occlusion.{choice.name}", state.get(choice) or ""
+            st.session_state[key] = now  # in every run: see forms
+            st.selectbox(
+                title, list(dict.fromkeys(("", *options, now))), format_func=partial(_or, none, names), key=key,
+                on_change=_take, args=(choice, key), filter_mode="contains",
+            )  # fmt: skip
+        if state.get(state.SECOND_NETWORK):
+            unit_picker.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
+        st.button(
+            "Keep the picture in use" if kept is None else "Let go of the kept picture", key="occlusion.keep",
+            on_click=_keep if kept is None else _let_go, icon=":material/keep:" if kept is None else ":material/close:",
+            help="To compare it with the one you choose next: an upload, or a picture of a folder, too.",
+        )  # fmt: skip
+
+
+def _or(none: str, words: dict[str, str], name: str) -> str:
+    return words.get(name, name) or none
+
+
+def _take(choice: state.Choice, key: str) -> None:
+    state.put(choice, st.session_state[key] or None)
+
+
+def _keep() -> None:
+    st.session_state[state.SECOND_ORIGIN] = images.origin()
+    state.put(state.SECOND_PICTURE, None)
+
+
+def _let_go() -> None:
+    st.session_state.pop(state.SECOND_ORIGIN, None)
+
+
+def kept_picture() -> Picture | None:
+    """The picture that was kept to compare others with; let go of, with a sentence, when it cannot be opened any more."""
+    origin = st.session_state.get(state.SECOND_ORIGIN)
+    if origin is None:
+        return None
+    try:
+        return images.opened(origin)
+    except VizError as error:
+        messages.sorry(str(error))
+        _let_go()
+        return None
+
+
+def asked_of(network: Network, picture: Picture) -> Asked | None:
+    """The second sweep: another network, another picture, or both."""
+    named, name = state.get(state.SECOND_NETWORK), state.get(state.SECOND_PICTURE)
+    shown = images.sample(name) if name else kept_picture() or picture
+    if not named and shown.digest == picture.digest:
+        if st.session_state.get(state.SECOND_ORIGIN) is not None and not name:
+            messages.hint(f"{picture.name} is kept; choose a picture to compare it with.")
+        return None
+    other = networks.second() if named else network
+    if other is None:
+        return None
+    if named:
+        return Asked(other, shown, form.params_of_second(other, network, shown))
+    return Asked(other, shown, form.params(other, shown), form.unit(other))
+
+
+def class_of(asked: Asked, first: Asked) -> int | None:
+    """The class of (d): the chosen one; for another network the one of the same name. None: the clean prediction."""
+    chosen = state.get(state.CLASS)
+    if chosen is None or asked.network is first.network:
+        return chosen
+    name = first.network.class_name(chosen).lower()
+    return next((n for n, other in enumerate(asked.network.categories) if other.lower() == name), None)

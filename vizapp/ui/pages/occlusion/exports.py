@@ -1,0 +1,61 @@
+"""The files of one sweep: its maps as pictures, its arrays, a table of all positions, a film of the square."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from vizapp.media.film import to_gif, to_mp4, to_webm
+from vizapp.media.transforms import resize
+from vizapp.ui.pages.occlusion import map_panels, position
+from vizapp.ui.session import downloads, messages, state
+from vizapp.ui.session.downloads import File
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+    from vizapp.ui.pages.occlusion.map_panels import Cell, Shown
+
+
+def row(shown: Shown, result: Result, cell: Cell, more: dict[str, np.ndarray]) -> None:
+    """Buttons for all of them. `more`: the arrays of the other pictures of (c), if they are shown."""
+    from vizapp.methods.occlusion.other_images import drawn as drawn_others
+
+    height, width = shown.seen.shape[:2]
+    pictures = {"(a)": position.occluded(shown, cell)} | {
+        f"({letter})": resize(pixels, height, width, "nearest")
+        for letter, pixels in map_panels.pictures(shown, state.get(state.SHOWN)).items()
+    }
+    pictures |= {"(c) others": drawn_others(more)} if more else {}
+    name = downloads.file_name("occlusion", shown.asked.network.name, shown.asked.picture.name)
+    files = [
+        File(
+            "Table CSV", f"{name}.csv", "text/csv", lambda: table_of(shown, result.arrays).to_csv(index=False).encode()
+        ),
+        File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
+        File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(_film(shown), 24)),
+        File("Film MP4", f"{name}.mp4", "video/mp4", lambda: to_mp4(_film(shown), 24)),
+    ]
+    downloads.row("occlusion", name, pictures, result.arrays | more, files)
+    messages.hint("Browsers play GIF and WebM; MP4 is for players.")
+
+
+def _film(shown: Shown) -> list[np.ndarray]:
+    from vizapp.methods.occlusion.film import frames
+
+    drawn = map_panels.pictures(shown, "probability")
+    return frames(shown.seen, shown.asked.params, shown.positions, [drawn["d"], drawn["e"]])
+
+
+def table_of(shown: Shown, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A line per position of the square: where it stands, and what the maps show there, of the class of (d)."""
+    rows, columns = np.indices(shown.positions.shape)
+    boxes = arrays["positions"].reshape(-1, 4)
+    return pd.DataFrame(
+        {"row": rows.ravel(), "column": columns.ravel()}
+        | {side: boxes[:, n] for n, side in enumerate(("top", "left", "bottom", "right"))}
+        | {"class": shown.class_, "class name": shown.class_name}
+        | {name: shown.arrays[name].ravel() for name in ("probability", "logit", "activation", "label")}
+        | {"label name": [shown.asked.network.class_name(int(label)) for label in shown.arrays["label"].ravel()]}
+    )

@@ -1,0 +1,170 @@
+"""The square of an occlusion experiment as a form: its size, its steps, what it shows, the map that is summed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.ui.session import forms, messages, state
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.media.picture import Picture
+    from vizapp.methods.occlusion.method import OcclusionParams
+    from vizapp.zoo.network import Network
+
+_COLOUR = "colour"
+_FIRST_COLOUR = "#ff8800"
+_NOT_CHOSEN = ("window", "stride", "label", "others", "most")  # here; they have places of their own, or none
+_OPTIONS = ("width", "strongest", "grid", "precision", "seed")
+
+
+def sliders(network: Network) -> None:
+    """Side and stride of the square."""
+    from vizapp.methods.occlusion.method import OcclusionParams, fitting
+
+    fitted = fitting(OcclusionParams(), network)
+    side = min(network.input_size[1:])
+    for choice, title, usual in (
+        (state.WINDOW, "Square, pixels", fitted.window), (state.STRIDE, "Stride, pixels", fitted.stride)
+    ):  # fmt: skip
+        chosen = state.get(choice)
+        shown = min(usual if chosen is None else chosen, side)
+        st.slider(title, 1, side, width=124, **state.shows(choice, f"occlusion.{choice.name}", shown))
+
+
+def filling() -> None:
+    """What the square shows, and whether it hides or is all that is left."""
+    from vizapp.methods.occlusion.occluder import FILLS
+
+    choices = forms.choices("occlusion")
+    fill = state.get(choices["fill"])
+    shown = fill if fill in FILLS else _COLOUR
+    key = "occlusion.fill"
+    if st.session_state.get(key) != shown:
+        st.session_state[key] = shown
+    words = dict.fromkeys((*FILLS, _COLOUR))
+    st.selectbox("Shows", list(words), format_func=str.capitalize, key=key, on_change=_take_fill, width=108)
+    if shown == _COLOUR:
+        key = "occlusion.colour"
+        if st.session_state.get(key) != fill and fill.startswith("#") and len(fill) == 7:
+            st.session_state[key] = fill
+        st.color_picker("Colour", key=key, on_change=_take_colour)
+    st.toggle("Hide all else", **_shows("inverse"))
+
+
+def _shows(name: str) -> dict[str, Any]:
+    return state.shows(forms.choices("occlusion")[name], f"occlusion.{name}")
+
+
+def _take_fill() -> None:
+    fill = st.session_state["occlusion.fill"]
+    state.put(forms.choices("occlusion")["fill"], _FIRST_COLOUR if fill == _COLOUR else fill)
+
+
+def _take_colour() -> None:
+    state.put(forms.choices("occlusion")["fill"], st.session_state["occlusion.colour"])
+
+
+def options(network: Network, sites: tuple[Site, ...]) -> None:
+    """Everything else, behind a button: the map of (b) and (c), a rectangle, positions, precision."""
+    with st.popover("Options", icon=":material/tune:"):
+        _late_map(network, sites)
+        forms.draw("occlusion", _OPTIONS)
+        names = (*_OPTIONS, "site")
+        st.button(
+            "Back to the defaults", key="occlusion.reset", type="tertiary", on_click=_reset, args=(names,),
+            disabled=not forms.changed("occlusion", names) and state.get(state.MAP) is None,
+        )  # fmt: skip
+
+
+def tell_options() -> None:
+    """The options that are not at their defaults, in a sentence."""
+    changed = forms.changed("occlusion", _OPTIONS)
+    if changed:
+        messages.hint("Options: " + ", ".join(f"{forms.label(k).lower()} {v}" for k, v in changed.items()) + ".")
+
+
+def _reset(names: tuple[str, ...]) -> None:
+    forms.reset("occlusion", names)
+    state.put(state.MAP, None)
+
+
+def maps_of(sites: tuple[Site, ...]) -> tuple[Site, ...]:
+    """The layers whose maps can be summed: those with several cells."""
+    return tuple(site for site in sites if site.is_map and site.shape[1] * site.shape[2] > 1)
+
+
+def _late_map(network: Network, sites: tuple[Site, ...]) -> None:
+    shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in maps_of(sites)}
+    site = state.get(forms.choices("occlusion")["site"])
+    for key, value in (("occlusion.site", site), ("occlusion.map", state.get(state.MAP))):
+        st.session_state[key] = value  # in every run: see forms
+    st.selectbox(
+        "Layer of (b) and (c)", ["", *shapes, *({site} - {"", *shapes})], key="occlusion.site", on_change=_take_site,
+        format_func=lambda name: shapes.get(name, name) or "The last feature maps",
+    )  # fmt: skip
+    st.number_input(
+        "Its map", 0, value=None, step=1, placeholder="The strongest", key="occlusion.map", on_change=_take_map,
+    )  # fmt: skip
+
+
+def _take_site() -> None:
+    state.put(forms.choices("occlusion")["site"], st.session_state["occlusion.site"])
+    state.put(state.MAP, None)
+
+
+def _take_map() -> None:
+    state.put(state.MAP, st.session_state["occlusion.map"])
+
+
+def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
+    """What is chosen, for this network; with the true class of the picture, where its collection tells it."""
+    from vizapp.methods.occlusion.method import OcclusionParams, fitting
+    from vizapp.methods.params import build
+    from vizapp.methods.truth import true_class
+
+    values = {name: value for name, value in forms.values("occlusion").items() if name not in _NOT_CHOSEN}
+    fitted = fitting(OcclusionParams(), network)
+    window, stride = state.get(state.WINDOW), state.get(state.STRIDE)
+    chosen = build(OcclusionParams, values, "occlusion")
+    label = picture.label if picture is not None and true_class(network, picture.label) is not None else None
+    return replace(chosen, window=window or fitted.window, stride=stride or fitted.stride, label=label or "")
+
+
+def unit(network: Network) -> Unit | None:
+    """The map of (b) and (c), if one was chosen."""
+    from vizapp.methods.occlusion.method import late_site
+
+    channel = state.get(state.MAP)
+    if channel is None:
+        return None
+    name = state.get(forms.choices("occlusion")["site"])
+    site = network.site(name) if name else late_site(network)
+    return None if site is None else Unit(site.name, channel)
+
+
+def checked_site(network: Network) -> None:
+    """Let go of a layer that this network lacks, which a sentence tells."""
+    from vizapp.errors import VizError
+
+    choice = forms.choices("occlusion")["site"]
+    name = state.get(choice)
+    try:
+        if name:
+            network.site(name)
+    except VizError as error:
+        messages.sorry(f"{error} Showing the last feature maps.")
+        state.put(choice, "")
+        state.put(state.MAP, None)
+
+
+def params_of_second(network: Network, first: Network, picture: Picture) -> OcclusionParams:
+    """The same square on a second network: of the same share of the picture, with a late layer of its own."""
+    chosen, label = params(first), params(network, picture).label
+    share = min(network.input_size[1:]) / min(first.input_size[1:])
+    window, stride = (max(1, round(pixels * share)) for pixels in (chosen.window, chosen.stride))
+    return replace(chosen, window=window, stride=stride, width=round(chosen.width * share), site="", label=label)

@@ -1,0 +1,219 @@
+"""The maps of a sweep as the browser shows them: the data of the panels component, finished or under way."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vizapp.media.drawing import heat, signed, to_png
+from vizapp.media.transforms import resize
+from vizapp.ui.inputs.images import uri
+from vizapp.ui.widgets.maps import limits, ramp
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+    from vizapp.methods.occlusion.method import Occlusion
+    from vizapp.methods.occlusion.occluder import Positions
+    from vizapp.ui.pages.occlusion.sweep_runs import Asked
+
+Cell = tuple[int, int]
+_KINDS = {"probability": "percent", "logit": "number", "pixels": "number"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the maps of one sweep show: arrays `[h w]` (and `pixels`, `projection` `[H W …]`), the class of (d), a legend."""
+
+    asked: Asked
+    seen: np.ndarray
+    positions: Positions
+    arrays: dict[str, np.ndarray]
+    class_: int
+    clean: float  # probability of that class without the square
+    table: tuple[dict[str, Any], ...]
+    map_name: str
+
+    @property
+    def class_name(self) -> str:
+        """What the class of (d) is called."""
+        return self.asked.network.class_name(self.class_)
+
+    @property
+    def true(self) -> int | None:
+        """The true class, where it is known."""
+        return next((row["class"] for row in self.table if row["true"]), None)
+
+    @property
+    def lowest(self) -> Cell:
+        """Where hiding the picture hurts that class most."""
+        row, column = np.unravel_index(int(self.arrays["probability"].argmin()), self.positions.shape)
+        return int(row), int(column)
+
+
+def of_result(asked: Asked, result: Result, class_: int | None) -> Shown:
+    """A finished sweep (or what is kept of it), for any class whose probabilities were kept; else the true or clean one."""
+    from vizapp.methods.occlusion.method import places
+
+    arrays = result.arrays
+    classes = arrays["classes"].tolist()
+    wanted = (class_, int(arrays["true_label"]), int(arrays["clean_label"]))
+    chosen = next(number for number in wanted if number is not None and number in classes)
+    place = classes.index(chosen)
+    own = {
+        "probability": arrays["probabilities"][..., place], "logit": arrays["logits"][..., place],
+        "label": arrays["label"], "activation": arrays["activation"],
+    }  # fmt: skip
+    seen = asked.network.seen(asked.picture)
+    own["pixels"] = _pixels(float(arrays["clean_logits"][place]), own["logit"], arrays["positions"], seen)
+    if "projection" in arrays:
+        own["projection"] = arrays["projection"]
+    named = result.facts.get("map", "").split(",")[0]
+    clean = float(arrays["clean_probabilities"][place])
+    return Shown(asked, seen, places(asked.params, asked.network), own, chosen, clean, result.table, named)
+
+
+def of_work(asked: Asked, work: Occlusion, class_: int | None) -> Shown:
+    """A sweep as it is now; the projection comes at its end."""
+    from vizapp.methods.occlusion.panels import legend
+
+    logits = work.clean_logits
+    clean = np.exp(logits - logits.max())
+    clean /= clean.sum()
+    chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
+    arrays = {name: values for name, values in work.maps(chosen).items() if name != "finished"}
+    arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)
+    table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.class_name, work.true)
+    named = "" if work.site is None else f"{work.site.name}:{work.channel}"
+    return Shown(asked, work.seen, work.positions, arrays, chosen, float(clean[chosen]), table, named)
+
+
+def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The mean drop of the logit over the squares that cover a pixel, float32 `[H W]`."""
+    from vizapp.methods.occlusion.occluder import per_pixel
+
+    return per_pixel(clean - logits.astype(np.float64), boxes, seen.shape[:2]).astype(np.float32)
+
+
+def pictures(shown: Shown, view: str) -> dict[str, np.ndarray]:
+    """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; those that the network has."""
+    from vizapp.methods.occlusion.panels import coloured
+
+    arrays = shown.arrays
+    found = {}
+    if shown.map_name:
+        found["b"] = heat(arrays["activation"])
+    if "projection" in arrays:
+        found["c"] = signed(arrays["projection"])
+    found["d"] = heat(arrays[view])
+    found["e"] = coloured(arrays["label"], shown.table)
+    return found
+
+
+def titles(shown: Shown, view: str) -> dict[str, str]:
+    """What the maps show, by letter."""
+    name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
+    words = {
+        "probability": name, "logit": f"Logit of {name}",
+        "pixels": f"{name}, per pixel",
+    }  # fmt: skip
+    return {"b": f"Map {shown.map_name}", "c": "That map, projected", "d": words[view], "e": "Most probable class"}
+
+
+def group(
+    shown: Shown, view: str, cell: Cell | None, coming: bool = False, largest: int | None = None
+) -> dict[str, Any]:
+    """One sweep for the panels component; `coming`: the projection is not there yet, but will be.
+
+    With `largest` photo and projection have no side of more pixels than that.
+    """
+    positions = shown.positions
+    drawn = {letter: uri(to_png(_within(pixels, largest))) for letter, pixels in pictures(shown, view).items()}
+    if coming and shown.map_name:
+        drawn["c"] = ""
+    asked = shown.asked
+    return {
+        "title": f"{asked.network.name} · {asked.picture.name}",
+        "photo": uri(to_png(_within(shown.seen, largest))),
+        "photoTitle": asked.picture.name,
+        "size": list(shown.seen.shape[:2]),
+        "grid": list(positions.shape),
+        "tops": list(positions.rows),
+        "lefts": list(positions.columns),
+        "square": [positions.height, positions.width],
+        "fill": colour_of(asked, shown.seen),
+        "inverse": asked.params.inverse,
+        "cell": list(cell) if cell else None,
+        "maps": [_map(shown, view, letter, drawn[letter]) for letter in sorted(drawn)],
+        "names": {str(row["class"]): [row["name"], row["colour"]] for row in shown.table},
+        "legend": _legend(shown.table),
+        "ramp": ramp(),
+    }
+
+
+def _within(pixels: np.ndarray, largest: int | None) -> np.ndarray:
+    """The picture, made smaller where a side is longer than that."""
+    height, width = pixels.shape[:2]
+    if largest is None or max(height, width) <= largest:
+        return pixels
+    factor = largest / max(height, width)
+    return resize(pixels, max(1, round(height * factor)), max(1, round(width * factor)), "area")
+
+
+def _map(shown: Shown, view: str, letter: str, picture: str) -> dict[str, Any]:
+    """One of the maps for the component, with its numbers."""
+    arrays, grid = shown.arrays, list(shown.positions.shape)
+    data: dict[str, Any] = {"letter": f"({letter})", "title": titles(shown, view)[letter], "picture": picture}
+    if letter == "c":
+        return data | {"kind": "pixels"}
+    name = {"b": "activation", "d": view, "e": "label"}[letter]
+    values = arrays[name]
+    if values.shape == shown.positions.shape:
+        data["grid"] = grid
+    data["values"] = base64.b64encode(values.astype("<f4").tobytes()).decode()
+    data["kind"] = {"b": "number", "d": _KINDS[view], "e": "class"}[letter]
+    if letter != "e":
+        data["low"], data["high"] = _ends(values)
+    return data
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """What the darkest and the brightest colour stand for."""
+    low, high = limits(values)
+    return low, float(np.nanmax(values)) if np.isfinite(values).any() else high
+
+
+def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
+    """The entries of the legend of (e); classes that share the last colour share an entry."""
+    from vizapp.methods.occlusion.panels import OTHER
+
+    own = [row for row in table if row["colour"] != OTHER]
+    others = [row for row in table if row["colour"] == OTHER]
+    entries = [
+        {
+            "name": row["name"],
+            "colour": row["colour"],
+            "note": ("true class, " if row["true"] else "") + _percent(row["share"]),
+        }
+        for row in own
+    ]
+    if others:
+        share = sum(row["share"] for row in others)
+        entries.append({"name": f"{len(others)} others", "colour": OTHER, "note": _percent(share)})
+    return entries
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
+
+
+def colour_of(asked: Asked, seen: np.ndarray) -> str | None:
+    """The one colour that the square shows, for style sheets; None where it shows a picture."""
+    from vizapp.methods.occlusion.occluder import filling
+
+    if asked.params.fill in ("blur", "noise"):
+        return None
+    red, green, blue = filling(seen[:1, :1] if asked.params.fill != "mean" else seen, asked.params.fill)[0, 0].tolist()
+    return f"rgb({red} {green} {blue})"

@@ -1,0 +1,149 @@
+"""Hiding a part of the picture by hand: a photo to draw on, and what the network answers with and without that part."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.media.drawing import to_png
+from vizapp.service.lru_cache import Key
+from vizapp.ui.app import frame
+from vizapp.ui.inputs.images import uri
+from vizapp.ui.pages.occlusion import map_panels
+from vizapp.ui.pages.occlusion.sweep_runs import Asked
+from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session.downloads import File
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+
+_KEY = "occlusion.mask_drawn"
+_TOP = 5
+_PATTERN = (128, 128, 128)  # the pen's colour where the fill is no single colour
+
+
+def draw(asked: Asked) -> None:
+    """The photo to draw on and the answers; a stroke runs this part of the page alone."""
+    st.fragment(lambda: messages.calmly(lambda: _draw(asked)))()
+    name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
+    downloads.buttons("drawn", [
+        File("Hidden PNG", f"{name}-hidden.png", "image/png", lambda: to_png(_now(asked)[1].panels[0].pixels)),
+        File("Arrays NPZ", f"{name}.npz", "application/octet-stream", lambda: downloads.npz(_arrays(asked))),
+    ])  # fmt: skip
+
+
+def _now(asked: Asked) -> tuple[np.ndarray, Result]:
+    """What is drawn when a file is asked for, and the answer to it: strokes do not run the part with the buttons."""
+    mask = mask_of(st.session_state.get(state.MASK), asked.network.seen(asked.picture).shape[:2])
+    result = compute.answers().get(_key_of(asked, mask)) or _hidden(asked, mask)
+    return mask, result
+
+
+def _arrays(asked: Asked) -> dict[str, np.ndarray]:
+    mask, result = _now(asked)
+    return result.arrays | {"mask": mask}
+
+
+def _draw(asked: Asked) -> None:
+    seen = asked.network.seen(asked.picture)
+    mask = mask_of(st.session_state.get(state.MASK), seen.shape[:2])
+    left, right = frame.columns(5, 7)
+    with left:
+        component("mask")(key=_KEY, data=_data(asked, seen, mask), on_mask_change=lambda: _take(seen.shape[:2]))
+    with right:
+        result = _answer(asked, mask)
+        if result is None:
+            return
+        _answers(asked, result, mask)
+
+
+def _data(asked: Asked, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    colour = map_panels.colour_of(asked, seen)
+    numbers = [int(part) for part in colour[4:-1].split()] if colour else list(_PATTERN)
+    return {
+        "photo": uri(to_png(seen)),
+        "size": list(seen.shape[:2]),
+        "colour": numbers,
+        "mask": base64.b64encode(np.packbits(mask).tobytes()).decode(),
+        "inverse": asked.params.inverse,
+        "label": f"{asked.picture.name}, to draw on",
+    }
+
+
+def _take(size: tuple[int, int]) -> None:
+    packed = state.clicked(_KEY, "mask")
+    if isinstance(packed, str) and len(packed) <= size[0] * size[1]:  # six bits a character, and some room
+        st.session_state[state.MASK] = (*size, packed)
+
+
+def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndarray:
+    """What was drawn, bool `[H W]`; nothing where nothing was, or on a picture of another size."""
+    empty = np.zeros(size, bool)
+    if kept is None or tuple(kept[:2]) != tuple(size):
+        return empty
+    try:
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(kept[2]), np.uint8))
+    except (ValueError, TypeError):  # a browser may send anything
+        return empty
+    return bits[: empty.size].reshape(size).astype(bool) if bits.size >= empty.size else empty
+
+
+def _key_of(asked: Asked, mask: np.ndarray) -> Key:
+    digest = hashlib.sha256(np.packbits(~mask if asked.params.inverse else mask).tobytes()).hexdigest()
+    params = asked.params
+    return compute.key_of(
+        "occlusion.drawn", asked.network, asked.picture, mask=digest, fill=params.fill, seed=params.seed
+    )
+
+
+def _hidden(asked: Asked, mask: np.ndarray) -> Result:
+    from vizapp.methods.base import Question
+    from vizapp.methods.occlusion.mask import hide
+
+    params = asked.params
+    hidden = ~mask if params.inverse else mask
+    return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, _TOP)
+
+
+def _answer(asked: Asked, mask: np.ndarray) -> Result | None:
+    return compute.compute(
+        _key_of(asked, mask), lambda tick: _hidden(asked, mask), size=lambda result: result.nbytes, title="Computing",
+        device=asked.device,
+    )  # fmt: skip
+
+
+def _answers(asked: Asked, result: Result, mask: np.ndarray) -> None:
+    arrays = result.arrays
+    share = 100 * float((~mask if asked.params.inverse else mask).mean())
+    if not mask.any():
+        words = "hide all but a part" if asked.params.inverse else "hide a part"
+        messages.hint(f"Draw on the picture to {words} of it; the network answers at every stroke.")
+    with st.container(key="beside_drawn"):
+        columns = st.columns(2, gap="medium")
+    with columns[0]:
+        messages.head(f"Without {share:.0f} % of the picture")
+        bars("drawn.hidden", asked, arrays["probabilities"], arrays["clean_probabilities"], "was")
+    with columns[1]:
+        messages.head("The whole picture")
+        bars("drawn.whole", asked, arrays["clean_probabilities"], arrays["probabilities"], "hidden:")
+
+
+def bars(
+    key: str, asked: Asked, probabilities: np.ndarray, others: np.ndarray, word: str, classes: np.ndarray | None = None
+) -> None:
+    """The five most probable of `classes` (default: all, in order), each with its other probability when pointed at."""
+    order = np.argsort(-probabilities, kind="stable")[:_TOP]
+    rows = [
+        {
+            "name": asked.network.class_name(int(place if classes is None else classes[place])),
+            "share": float(probabilities[place]),
+            "more": f"{word} {100 * float(others[place]):.1f} %",
+        }
+        for place in order
+    ]
+    component("bars")(key=key, data={"rows": rows})

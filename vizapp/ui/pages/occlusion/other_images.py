@@ -1,0 +1,117 @@
+"""Panel (c) of other pictures on the page: from a gallery that is there, or by a pass that the person asks for."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.media.drawing import signed
+from vizapp.service.jobs import Tick
+from vizapp.service.lru_cache import Key
+from vizapp.ui.app import frame
+from vizapp.ui.inputs import datasets
+from vizapp.ui.session import compute, messages, state
+from vizapp.ui.widgets import maps
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+    from vizapp.ui.inputs.datasets import Collection
+    from vizapp.ui.pages.occlusion.map_panels import Shown
+
+_LARGEST = 112  # pixels of a tile
+
+
+def draw(shown: Shown) -> dict[str, np.ndarray]:
+    """The nine pictures that excite the map of (b) and (c) most, beside their projections; their arrays, if shown."""
+    if "projection" not in shown.arrays:
+        return {}
+    from vizapp.methods.occlusion.other_images import gallery_of
+
+    site, _, channel = shown.map_name.rpartition(":")
+    unit, network = Unit(site, int(channel)), shown.asked.network
+    messages.head("(c) on other pictures")
+    at_hand = datasets.at_hand(network)
+    for pictures in at_hand:
+        folder = gallery_of(network, pictures.listing, site)
+        if folder is not None:
+            return _drawn(shown, _answer(shown, unit, pictures, str(folder)))
+    if not at_hand:
+        return {}
+    name = f"others {network.digest} {unit!r} {at_hand[0].listing}"
+    if state.is_wanted(name):
+        return _drawn(shown, _answer(shown, unit, at_hand[0], ""))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            f"Look through the {messages.escaped(at_hand[0].title)}", key="occlusion.others", icon=":material/search:",
+            on_click=state.want, args=(name,),
+        )  # fmt: skip
+        st.caption(
+            f"A gallery of {messages.escaped(site)} (page Gallery) shows those that excite this map most of all."
+        )
+    return {}
+
+
+def _answer(shown: Shown, unit: Unit, pictures: Collection, folder: str) -> Result | None:
+    """The other pictures' arrays and a sentence; `folder` of the gallery, or "" for a pass."""
+    from vizapp.methods.base import Job, Question, Result
+    from vizapp.methods.occlusion.other_images import other_pictures, rows_of_gallery, rows_of_pass
+
+    network, picture, source = shown.asked.network, shown.asked.picture, pictures.source
+    key: Key = compute.key_of(
+        "occlusion.others", network, picture, unit=unit, listing=pictures.listing, text=pictures.text, gallery=folder
+    )
+
+    def work(tick: Tick) -> Result:
+        job = Job(tick)
+        rows, told = rows_of_gallery(network, source, unit) if folder else (None, "")
+        if rows is None:
+            rows, told = rows_of_pass(network, source, unit, job)
+        arrays, names = other_pictures(Question(network, picture), source, rows, job)
+        return Result("occlusion", arrays, facts={"others": told, "names": "\n".join(names)})
+
+    return compute.compute(
+        key, work, size=lambda result: result.nbytes, title="Looking through the pictures", device=str(network.device)
+    )
+
+
+def _drawn(shown: Shown, result: Result | None) -> dict[str, np.ndarray]:
+    from vizapp.methods.occlusion.other_images import projections
+
+    if result is None:
+        return {}
+    arrays = result.arrays
+    if not len(arrays["others"]):
+        messages.hint(f"None of the other pictures excites this map. {result.facts['others']}")
+        return {}
+    names = result.facts["names"].split("\n")
+    own, photos, down = frame.columns(1, 1, 1, key="stacking_others")
+    with own:
+        st.html('<div class="vz-tile"><b>This picture</b></div>')
+        component("map")(
+            key="occlusion.others.own", data=maps.photo_data(signed(shown.arrays["projection"]), "(c) of this picture")
+        )
+    for column, key, title, tiles in (
+        (photos, "photos", "Others, strongest first", list(arrays["others"])),
+        (down, "down", "The map, projected", projections(arrays)),
+    ):
+        with column:
+            st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')
+            component("sheet")(
+                key=f"occlusion.others.{key}", data=_sheet(tiles, names, arrays["others_activation"], title)
+            )
+    messages.hint(result.facts["others"])
+    return arrays
+
+
+def _sheet(tiles: list[np.ndarray], names: list[str], strengths: np.ndarray, label: str) -> dict[str, object]:
+    from vizapp.methods.occlusion.batch import small
+
+    return maps.sprite_data([small(tile) for tile in tiles], 3) | {
+        "side": 60, "most": 330, "across": 3, "items": list(range(len(tiles))), "titles": names,
+        "details": [f"activation {value:.4g}" for value in strengths], "chosen": None, "label": label, "still": True,
+    }  # fmt: skip

@@ -1,0 +1,226 @@
+"""Occlusion: what the answer depends on, found by hiding a part of the picture: a square everywhere in turn, or by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from vizapp.ui.app import frame
+from vizapp.ui.inputs import networks
+from vizapp.ui.pages.occlusion import (
+    batch_view,
+    compare_with,
+    exports,
+    form,
+    map_panels,
+    mask_editor,
+    other_images,
+    position,
+    sweep_runs,
+)
+from vizapp.ui.pages.occlusion.map_panels import Shown
+from vizapp.ui.pages.occlusion.sweep_runs import Asked, Begun
+from vizapp.ui.session import compute, messages, state
+from vizapp.ui.widgets import unit_picker
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
+
+_WAYS = {"sweep": "Square", "several": "Several photos", "hand": "By hand"}
+_VIEWS = {"probability": "Probability", "logit": "Logit", "pixels": "Per pixel"}
+_PANELS = "occlusion.panels"
+
+
+def page() -> None:
+    """Draw the page."""
+    frame.heading("Occlusion", "Hide a part of the picture and see what the answer depends on.")
+    asked = frame.network_and_picture()
+    if asked is None:
+        return
+    network, picture = asked
+    way = state.get(state.WAY)
+    sites = networks.sites(network) if way != "hand" else ()
+    if way != "hand" and not sites:  # cancelled, which a sentence tells
+        return
+    _controls(network, sites, way)
+    if way == "several":
+        batch_view.draw(network)
+        return
+    first = Asked(network, picture, form.params(network, picture), None if way == "hand" else form.unit(network))
+    if way == "hand":
+        mask_editor.draw(first)
+        return
+    second = compare_with.asked_of(network, picture)
+    _sweep([first] if second is None else [first, second])
+
+
+def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
+    by_hand, kept = way == "hand", None
+    if not by_hand:
+        form.checked_site(network)
+    if way == "sweep":
+        kept = compare_with.kept_picture()
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="occlusion_controls"):
+        unit_picker.switch(state.WAY, _WAYS, "occlusion.way")
+        if not by_hand:
+            form.sliders(network)
+        form.filling()
+        if not by_hand:
+            form.options(network, sites)
+        if way == "sweep":
+            compare_with.comparison(kept)
+    if not by_hand:
+        form.tell_options()
+
+
+def _sweep(asked: list[Asked]) -> None:
+    there: dict[Asked, Result] = {}  # held: the store may let go of one while the page waits for the other
+    left: list[tuple[Asked, Begun]] = []
+    for one in asked:
+        result = sweep_runs.finished(one)
+        if result is not None:
+            there[one] = result
+            continue
+        plan = sweep_runs.plan(one)
+        if plan is None:
+            return
+        left.append((one, plan))
+    waiting = [(one, plan) for one, plan in left if not sweep_runs.may_run(one, plan)]
+    if waiting:
+        with st.container():
+            _offer(waiting)
+            _under_way(asked, there, dict(left))
+        return
+    going = [(one, plan) for one, plan in left if not state.is_cancelled(one.name)]
+    if going and not sweep_runs.wait(going, compute.QUIET)[0]:
+        sweep_runs.watch(going, lambda: _under_way(asked, there, dict(left)))
+        return
+    for sentence in state.take_notes():  # of a sweep that could not be finished
+        messages.sorry(sentence)
+    _finished(asked, there, dict(left))
+
+
+def _offer(waiting: list[tuple[Asked, Begun]]) -> None:
+    """How far it is, and a button that starts what will take long."""
+    seconds = sum(plan.seconds for _, plan in waiting)
+    done, count = (sum(int(f(plan.work.finished)) for _, plan in waiting) for f in (np.sum, np.size))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=_want,
+            args=([one.name for one, _ in waiting],),
+        )  # fmt: skip
+        st.caption(f"{done} of {count} positions so far; all of them take about {messages.duration(max(seconds, 1))}.")
+
+
+def _want(names: list[str]) -> None:
+    for name in names:
+        state.want(name)
+
+
+def _under_way(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked, Begun]) -> None:
+    shown = []
+    for one in asked:
+        result, class_ = there.get(one) or sweep_runs.finished(one), compare_with.class_of(one, asked[0])
+        shown.append(
+            map_panels.of_work(one, plans[one].work, class_)
+            if result is None
+            else map_panels.of_result(one, result, class_)
+        )
+    _draw(shown, state.get(state.POSITION), coming=True)
+
+
+def _draw(shown: list[Shown], cell: tuple[int, int] | None, coming: bool = False) -> None:
+    """The maps of one or two sweeps, linked."""
+    view = state.get(state.SHOWN)
+    groups = [map_panels.group(one, view, cell if n == 0 else None, coming) for n, one in enumerate(shown)]
+    take = partial(unit_picker.take, state.POSITION, _PANELS, "cell")
+    component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=take)
+
+
+def _finished(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked, Begun]) -> None:
+    shown, results = [], []
+    for one in asked:
+        result = there.get(one) or sweep_runs.finished(one)
+        if result is None:
+            result = sweep_runs.kept(one, plans[one])
+            _left(one, result)
+        if result is None:
+            return
+        results.append(result)
+        shown.append(map_panels.of_result(one, result, compare_with.class_of(one, asked[0])))
+    cell = unit_picker.cell(shown[0].positions.shape, state.POSITION, "The square has positions")
+    with st.container():  # as the part that watches stands in one: the browser then keeps the maps that are there
+        _choices(shown[0], results[0])
+        _draw(shown, cell)
+    position.draw(shown, results, cell)
+    more = other_images.draw(shown[0])
+    _sentences(results)
+    exports.row(shown[0], results[0], cell or shown[0].lowest, more)
+
+
+def _left(one: Asked, result: Result | None) -> None:
+    """What was left, and the way on; nothing if it was finished before it could be left."""
+    if result is not None and "finished" not in result.facts:
+        state.allow(one.name)
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Cancelled." if result is None else f"Cancelled after {result.facts['finished']}")
+        st.button(
+            "Go on", key=f"occlusion.go_on.{one.name}", icon=":material/play_arrow:", on_click=state.allow,
+            args=(one.name,),
+        )  # fmt: skip
+
+
+def _choices(shown: Shown, result: Result) -> None:
+    """The class of (d), from those whose probabilities were kept, and what (d) shows of it."""
+    classes, probabilities = result.arrays["classes"], result.arrays["probabilities"]
+    peaks = probabilities.reshape(-1, len(classes)).max(0)
+    order = np.argsort(-peaks, kind="stable")
+    words = {
+        int(classes[n]): shown.asked.network.class_name(int(classes[n]))
+        + (" · true class" if int(classes[n]) == shown.true else "")
+        + f" · up to {100 * peaks[n]:.1f} %"
+        for n in order
+    }
+    chosen = state.get(state.CLASS)
+    if chosen is not None and chosen not in words:
+        count = len(shown.asked.network.categories)
+        why = f"the network has classes 0 to {count - 1}" if chosen >= count else "it is too improbable everywhere"
+        shows = "clean prediction" if shown.true is None else "true class"
+        messages.sorry(f"There is no map of class {chosen}: {why}. Showing the {shows}.")
+        state.put(state.CLASS, None)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="occlusion_choices"):
+        st.html('<div class="vz-label">(d) shows</div>', width="content")
+        st.selectbox(
+            "Class", list(words), format_func=lambda number: words.get(number, str(number)), width=320,
+            label_visibility="collapsed", filter_mode="contains",
+            **state.shows(state.CLASS, "occlusion.class", shown.class_),
+        )  # fmt: skip
+        unit_picker.switch(state.SHOWN, _VIEWS, "occlusion.shown")
+        st.caption(f"{100 * shown.clean:.1f} % without the square")
+
+
+def _sentences(results: list[Result]) -> None:
+    """How it was computed, and what it does not show."""
+    words = {
+        "true class": "True class",
+        "activation": "(b) and (c)",
+        "projection": "(c)",
+        "precision": "Precision",
+        "evaluation": "Computing",
+    }
+    for name, title in words.items():
+        for sentence in {result.facts[name]: None for result in results if name in result.facts}:
+            st.caption(f"**{title}:** {messages.escaped(sentence)}")
+    messages.head("What it does not show")
+    messages.hint(results[0].facts["caution"])
+
+
+if __name__ == "__main__":
+    page()

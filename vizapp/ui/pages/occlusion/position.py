@@ -1,0 +1,68 @@
+"""One position of the square: the picture with the square there, and what the network answers to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.ui.app import frame
+from vizapp.ui.pages.occlusion import mask_editor
+from vizapp.ui.session import messages, state
+from vizapp.ui.widgets import maps
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+    from vizapp.ui.pages.occlusion.map_panels import Cell, Shown
+
+
+def draw(shown: list[Shown], results: list[Result], cell: Cell | None) -> None:
+    """The picture with the square at the chosen position (or the worst), and the five most probable classes."""
+    columns = frame.columns(1, 1) if len(shown) > 1 else [st.container()]
+    for number, (one, result) in enumerate(zip(shown, results, strict=True)):
+        with columns[number], st.container(key=f"beside_position_{number}"):
+            left, right = st.columns([1, 2] if len(shown) == 1 else [1, 1], gap="medium")
+            _draw(number, one, result, _same_place(cell, shown[0], one) if cell else one.lowest, left, right)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if cell is None:
+            st.caption("Click a cell of a map to see the picture with the square there.")
+        else:
+            st.button(
+                f"Where {messages.escaped(shown[0].class_name)} is least probable",
+                key="occlusion.lowest",
+                on_click=state.put,
+                args=(state.POSITION, None),
+            )
+
+
+def _same_place(cell: Cell, first: Shown, other: Shown) -> Cell:
+    """The cell of another sweep that lies where this one lies in the first."""
+    places = zip(cell, first.positions.shape, other.positions.shape, strict=True)
+    row, column = (int((index + 0.5) / count * counted) for index, count, counted in places)
+    return row, column
+
+
+def _draw(number: int, shown: Shown, result: Result, cell: Cell, left: Any, right: Any) -> None:
+    row, column = cell
+    arrays = result.arrays
+    with left:
+        data = maps.photo_data(occluded(shown, cell), f"The picture with the square at {row},{column}")
+        data["field"] = shown.positions.boxes[row, column].tolist()
+        component("map")(key=f"occlusion.position.{number}", data=data)
+    with right:
+        worst = state.get(state.POSITION) is None
+        where = f"Position {row},{column}" + (f", where {shown.class_name} is least probable" if worst else "")
+        messages.hint(where)
+        mask_editor.bars(
+            f"occlusion.bars.{number}", shown.asked, arrays["probabilities"][row, column],
+            arrays["clean_probabilities"], "was", arrays["classes"],
+        )  # fmt: skip
+
+
+def occluded(shown: Shown, cell: Cell) -> np.ndarray:
+    """The picture with the square at a position, `[H W 3]` uint8."""
+    from vizapp.methods.occlusion import method
+
+    return method.occluded(shown.seen, shown.asked.params, shown.positions, *cell)

@@ -1,0 +1,217 @@
+"""Sweeps of a square as the app runs them: planned, begun at once when they are quick, watched while they sharpen.
+
+A sweep that somebody leaves keeps what it has: it is shown as it is, and goes on from there when it is asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.service.jobs import Tick, Work
+from vizapp.service.lru_cache import Key, Shelf
+from vizapp.ui.session import compute, messages, state
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Unit
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
+    from vizapp.zoo.network import Network
+
+CAPACITY = 2 * 2**30  # bytes of clean activations of sweeps that are planned or under way, of all sessions together
+QUICK = 8.0  # seconds that a sweep may be expected to take and still begin by itself
+COARSE = 2.0  # seconds that the coarse maps may be expected to take and still be drawn unasked
+LOOK = 0.4  # seconds between two looks at a sweep under way
+_WAIT = 0.25  # seconds of such a look spent on waiting
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One sweep that is asked for. `params` name the square in full; `unit` is the late map, if one was chosen."""
+
+    network: Network
+    picture: Picture
+    params: OcclusionParams
+    unit: Unit | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells it from other sweeps."""
+        return compute.key_of("occlusion.sweep", self.network, self.picture, unit=self.unit, **asdict(self.params))
+
+    @property
+    def plan_key(self) -> Key:
+        """What tells its plan from other work."""
+        return ("occlusion.plan", *self.key)
+
+    @property
+    def name(self) -> str:
+        """A short name for the session to remember."""
+        return hashlib.sha256(repr(self.key).encode()).hexdigest()[:16]
+
+    @property
+    def device(self) -> str:
+        """Where it is computed."""
+        return str(self.network.device)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A sweep that is planned or under way, and how many seconds it was expected to take from there."""
+
+    work: Occlusion
+    seconds: float
+
+
+@st.cache_resource(show_spinner=False)
+def begun() -> Shelf[Begun]:
+    """The sweeps that are planned or under way, of all sessions."""
+    return Shelf(CAPACITY)
+
+
+def plan(asked: Asked) -> Begun | None:
+    """The sweep with its clean pass done; None when a sentence in its place says why there is none."""
+    return compute.compute(
+        asked.plan_key, lambda tick: _planned(asked, tick), size=lambda begun: _nbytes(asked, begun), title="Planning",
+        device=asked.device, shelf=begun(),
+    )  # fmt: skip
+
+
+def _planned(asked: Asked, tick: Tick) -> Begun:
+    from vizapp.methods.base import Question, check_unit
+    from vizapp.methods.occlusion.method import Occlusion
+
+    if asked.unit is not None:
+        check_unit(asked.network, asked.unit)
+    work = Occlusion(Question(asked.network, asked.picture, unit=asked.unit), asked.params)
+    started = time.perf_counter()
+    float(asked.network.scores(asked.network.batch([work.seen])).sum())  # waits for the device
+    seconds = (time.perf_counter() - started) * work.finished.size / work.sweep.bound
+    tick(0.5)
+    if seconds / 16 < COARSE:
+        seconds = _coarse(work, tick)
+    return Begun(work, seconds)
+
+
+def _coarse(work: Occlusion, tick: Tick) -> float:
+    """Draw the coarse maps, to look at and to time; the seconds that the rest is expected to take."""
+    from vizapp.methods.occlusion.occluder import coarse_to_fine
+
+    enough = len(coarse_to_fine(work.positions.shape)[0])
+    started = time.perf_counter()
+    for share in work.run():
+        tick(0.5 + 0.5 * share)
+        if work.finished.sum() >= enough:
+            break
+    each = (time.perf_counter() - started) / max(1, work.finished.sum())
+    return float(each * (~work.finished).sum())
+
+
+def _nbytes(asked: Asked, begun: Begun) -> int:
+    """Memory of a sweep, about: the clean activations, with room around them, and the answers."""
+    activations = sum(int(np.prod(site.shape)) for site in asked.network.sites)
+    return 4 * (2 * activations + begun.work.finished.size * len(begun.work.clean_logits))
+
+
+def finished(asked: Asked) -> Result | None:
+    """The whole answer, if it is there."""
+    return compute.answers().get(asked.key)
+
+
+def may_run(asked: Asked, begun: Begun) -> bool:
+    """Whether it begins by itself or was asked to."""
+    return begun.seconds <= QUICK or state.is_wanted(asked.name)
+
+
+def kept(asked: Asked, begun: Begun) -> Result | None:
+    """The answer of a sweep that was left, from what is finished; the whole one if it was finished all the same.
+
+    Its fact `finished` says what it was made from; somebody else may wait for the sweep, which then goes on meanwhile.
+    """
+    from vizapp.methods.base import Job
+
+    count = int(begun.work.finished.sum())
+    drawn = compute.compute(
+        ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), size=lambda result: result.nbytes,
+        title="Drawing what is there", device=asked.device,
+    )  # fmt: skip
+    return finished(asked) or drawn
+
+
+def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, float]:
+    """Have the sweeps computed, and wait for them for so long: whether all are finished, and the share that is done.
+
+    What one of them cannot do becomes a sentence, and it counts as left.
+    """
+    left = [(asked, begun) for asked, begun in sweeps if finished(asked) is None]
+    deadline = time.monotonic() + seconds
+    with ExitStack() as stack:
+        works: list[Work] = [
+            stack.enter_context(
+                compute.office().waiting(asked.key, partial(_run, asked, begun), asked.device, state.person())
+            )
+            for asked, begun in left
+        ]
+        while any(not work.future.done() for work in works) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for (asked, _), work in zip(left, works, strict=True):
+            if work.future.done():
+                try:
+                    work.future.result()
+                except VizError as error:
+                    state.cancel(asked.name)
+                    state.note(str(error))
+        shares = [work.share for work in works] + [1.0] * (len(sweeps) - len(left))
+        return all(work.future.done() for work in works), sum(shares) / len(shares)
+
+
+def _run(asked: Asked, plan: Begun, tick: Tick) -> Result:
+    from vizapp.methods.base import Job
+
+    def go_on() -> Result:
+        for share in plan.work.run():
+            tick(0.97 * share)
+        return plan.work.result(Job(tick))
+
+    with compute.noted(asked.key) as sizes:
+        result = compute.with_room(go_on)
+        sizes.append(result.nbytes)
+    compute.answers().put(asked.key, result, result.nbytes)
+    begun().drop(asked.plan_key)  # its clean activations are needed no more
+    return result
+
+
+def watch(sweeps: Sequence[tuple[Asked, Begun]], draw: Callable[[], None]) -> None:
+    """Progress, a way out, and what `draw` shows, again and again until the sweeps are finished or left."""
+
+    def look() -> None:
+        if any(state.is_cancelled(asked.name) for asked, _ in sweeps):  # before waiting, which would begin it again
+            st.rerun()
+        done, share = wait(sweeps, _WAIT)
+        if done or any(state.is_cancelled(asked.name) for asked, _ in sweeps):
+            st.rerun()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            count = sum(begun.work.finished.size for _, begun in sweeps)
+            works = [work for asked, _ in sweeps if (work := compute.office().find(asked.key)) is not None]
+            slowest = max(works, key=lambda work: work.place, default=None)
+            st.progress(share, text=compute.doing(slowest, f"Sweeping · {share:.0%} of {count} positions"))
+            st.button("Cancel", key="occlusion.cancel", on_click=_leave, args=(sweeps,))
+        draw()
+
+    st.fragment(lambda: messages.calmly(look), run_every=LOOK)()
+
+
+def _leave(sweeps: Sequence[tuple[Asked, Begun]]) -> None:
+    for asked, _ in sweeps:
+        state.cancel(asked.name)
+        compute.office().give_up(asked.key)

@@ -1,0 +1,272 @@
+"""Projection: what in the picture excites a unit, by three rules beside the photo; or nine units of a layer at once."""
+
+from __future__ import annotations
+
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.media.drawing import sheet
+from vizapp.ui.app import frame
+from vizapp.ui.pages.projection import sanity_check
+from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.widgets import maps, projection_tiles, unit_picker
+from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.projection_tiles import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vizapp.engine.trace.sites import Site
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.ui.widgets.maps import Box
+    from vizapp.zoo.network import Network
+
+_MODES = {"one": "One unit", "nine": "Nine strongest"}
+_PARTS = {"patch": "Patch", "whole": "Whole"}
+_CONTRASTS = {"shared": "One scale", "own": "Scale per picture"}
+_OPTIONS = ("seed", "extent", "pools", "response_norm", "gates", "extended")
+_FAINT = 0.05  # share of the common scale below which a projection can hardly be seen
+
+
+def page() -> None:
+    """Draw the page."""
+    opened = unit_picker.opened(
+        "projection", "Projection", "What in this picture excites a unit, sent back down to the pixels."
+    )
+    if opened is None:
+        return
+    network, picture, sites, site = opened
+    mode = state.get(state.MODE)
+    _controls(sites, site, mode)
+    layer = compute.run("activations", network, picture, unit=Unit(site.name, 0))
+    if layer is None:
+        return
+    (_one if mode == "one" else _nine)(network, picture, site, layer.arrays["activations"])
+
+
+def _controls(sites: tuple[Site, ...], site: Site, mode: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_controls"):
+        unit_picker.layer_list("projection", sites, site)
+        unit_picker.switch(state.MODE, _MODES, "projection.mode")
+        unit_picker.switch(state.PART, _PARTS, "projection.part")
+        if mode == "nine":
+            unit_picker.switch(forms.choices("projection")["rule"], RULES, "projection.rule")
+        with st.popover("Options", icon=":material/tune:"):
+            forms.draw("projection", _OPTIONS)
+            st.button(
+                "Back to the defaults", key="projection.reset", type="tertiary", on_click=forms.reset,
+                args=("projection", _OPTIONS), disabled=not forms.changed("projection", _OPTIONS),
+            )  # fmt: skip
+    changed = forms.changed("projection", _OPTIONS)
+    if changed:
+        messages.hint("Options: " + ", ".join(f"{forms.label(k).lower()} {_word(v)}" for k, v in changed.items()) + ".")
+
+
+def _word(value: object) -> str:
+    return ("off", "on")[value] if isinstance(value, bool) else str(value)
+
+
+# One unit
+
+
+def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> None:
+    from vizapp.methods.activations import strength_order
+
+    order = strength_order(values)
+    channel = unit_picker.channel(order)
+    at_cell = site.is_map and state.get(forms.choices("projection")["extent"]) == "cell"
+    cell = (unit_picker.cell(values.shape[1:]) or _strongest(values[channel])) if at_cell else None
+    unit = Unit(site.name, channel, cell)
+    seen = network.seen(picture)
+    left, right = frame.columns(7, 5)
+    with left:
+        results = _by_rule(network, picture, unit)
+        pictures = _pictures(seen, results) if results else {}
+        if results:
+            _cautions(list(results.values()))
+    box = _box(results["deconvnet"]) if results else None
+    with right:
+        unit_picker.stepper("projection", len(values), channel)
+        names = network.class_names(site)
+        if names:
+            _class_list(names, channel)
+        if site.is_map:
+            unit_picker.cell_map("projection", seen, values[channel], channel, cell, box if at_cell else None)
+            pictures |= {"Channel": maps.over_photo(seen, values[channel])}
+        else:
+            unit_picker.bars("projection", values, order, channel, names)
+        if at_cell and cell is not None:
+            _cell_line(cell, box)
+        if results:
+            _words(results)
+    if not results:
+        return
+    checked = sanity_check.draw(network, picture, unit, box or (0, 0, *seen.shape[:2]))
+    arrays = _arrays(results)
+    if checked is not None:
+        pictures |= {"Sanity check": sheet([panel.pixels for panel in checked.panels], 4, gap=4)}
+        arrays |= {f"sanity_{name}": array for name, array in checked.arrays.items()}
+    name = downloads.file_name("projection", network.name, site.name, str(channel), picture.name)
+    downloads.row("projection", name, pictures, arrays)
+
+
+def _strongest(values: np.ndarray) -> tuple[int, int]:
+    row, column = np.unravel_index(np.nan_to_num(values, nan=-np.inf).argmax(), values.shape)
+    return int(row), int(column)
+
+
+def _by_rule(network: Network, picture: Picture, unit: Unit) -> dict[str, Result]:
+    """The answers of all three rules; none when one of them is missing, which a sentence in its place explains."""
+    found: dict[str, Result] = {}
+    for rule in RULES:
+        options = forms.values("projection", _OPTIONS)
+        result = compute.run("projection", network, picture, unit=unit, rule=rule, **options)
+        if result is None:
+            return {}
+        found[rule] = result
+    return found
+
+
+def _box(result: Result) -> Box:
+    top, left, bottom, right = result.arrays["field"].tolist()
+    return top, left, bottom, right
+
+
+def _pictures(seen: np.ndarray, results: dict[str, Result]) -> dict[str, np.ndarray]:
+    """The photo and the three projections, two beside one another. Returns them as shown, by title."""
+    projections = {RULES[rule]: result.arrays["projection"] for rule, result in results.items()}
+    peaks = projection_tiles.scales(projections, "own")
+    scale = projection_tiles.scales(projections, state.get(state.CONTRAST))
+    part, box = state.get(state.PART), _box(results["deconvnet"])
+    whole = {"Photo": seen} | projection_tiles.drawn(projections, scale)
+    shown = {title: projection_tiles.shown_part(pixels, box, part) for title, pixels in whole.items()}
+    notes = {title: f"up to {peak:.3g}" if peak else "silent" for title, peak in peaks.items()}
+    notes["Photo"] = f"{shown['Photo'].shape[1]} × {shown['Photo'].shape[0]} pixels"
+    projection_tiles.side_by_side("pictures", shown, notes, 2, box if part == "whole" else None)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_contrast"):
+        unit_picker.switch(state.CONTRAST, _CONTRASTS, "projection.contrast")
+        st.caption(_contrast_words(peaks))
+    return shown
+
+
+def _contrast_words(peaks: dict[str, float]) -> str:
+    if state.get(state.CONTRAST) == "own":
+        return "Mid-grey is zero. Compare the patterns, not the strengths."
+    top = max(peaks.values())
+    faint = [title for title, peak in peaks.items() if 0 < peak < _FAINT * top]
+    words = f"Mid-grey is zero, full contrast ±{top:.3g}."
+    return words + (f" {' and '.join(faint)}: too faint to see here." if faint else "")
+
+
+def _class_list(names: Sequence[str], channel: int) -> None:
+    st.selectbox(
+        "Class", range(len(names)), format_func=lambda number: f"{names[number]} · {number}",
+        label_visibility="collapsed", **state.shows(state.CHANNEL, "projection.class", channel),
+    )  # fmt: skip
+
+
+def _cell_line(cell: tuple[int, int], box: Box | None) -> None:
+    """Which cell is projected, what it sees, and the way back to the strongest."""
+    chosen = state.get(state.CELL) is not None
+    size = f", which sees {box[3] - box[1]} × {box[2] - box[0]} pixels" if box is not None else ""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_cell"):
+        which = "chosen" if chosen else "the strongest"
+        st.caption(f"From **cell {cell[0]},{cell[1]}**, {which}{size}." + ("" if chosen else " Click another."))
+        if chosen:
+            st.button("Strongest", key="projection.strongest", on_click=state.put, args=(state.CELL, None))
+
+
+def _words(results: dict[str, Result]) -> None:
+    """How the signal came down, in numbers."""
+    told: dict[str, list[str]] = {}
+    for rule, result in results.items():
+        told.setdefault(result.facts["certificate"], []).append(RULES[rule])
+    messages.head("How the signal came down")
+    for sentence, rules in told.items():
+        st.caption(f"**{' and '.join(rules)}:** {messages.escaped(sentence)}")
+    silent = {RULES[rule]: result.facts["silent"] for rule, result in results.items() if "silent" in result.facts}
+    if silent:
+        st.caption(f"**{', '.join(silent)}:** {messages.escaped(next(iter(silent.values())))}")
+
+
+def _cautions(results: list[Result]) -> None:
+    """What the pictures do not show."""
+    for name in ("extended", "no switches"):
+        for sentence in {result.facts[name]: None for result in results if name in result.facts}:
+            messages.hint(sentence)
+    messages.head("What it does not show")
+    messages.hint(results[0].facts["caution"])
+
+
+def _arrays(results: dict[str, Result]) -> dict[str, np.ndarray]:
+    arrays = {rule: result.arrays["projection"] for rule, result in results.items()}
+    return arrays | {name: results["deconvnet"].arrays[name] for name in ("patch", "field", "activation")}
+
+
+# The nine strongest units of the layer
+
+
+def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) -> None:
+    from vizapp.methods.activations import strength_order
+
+    order = strength_order(values)
+    chosen, channels = unit_picker.channel(order), [int(channel) for channel in order[:9]]
+    result = _several(network, picture, site, channels)
+    if result is None:
+        return
+    patches, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
+    rule = RULES[state.get(forms.choices("projection")["rule"])]
+    names = network.class_names(site)
+    columns = frame.columns(1, 1)
+    for column, title, tiles in zip(columns, ("Patches", rule), (patches, down), strict=True):
+        with column:
+            st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')
+            data = projection_tiles.grid_data(tiles, result, chosen, names, f"{title} of nine units")
+            key = "projection.patches" if title == "Patches" else "projection.nine"
+            component("sheet")(key=key, data=data, on_chosen_change=partial(_open, key))
+    messages.hint("Each projection has a scale of its own; mid-grey is zero. Click a unit to look at it alone.")
+    messages.head("How the signal came down")
+    messages.hint(result.facts["certificate"])
+    _cautions([result])
+    name = downloads.file_name("projection", network.name, site.name, "nine", picture.name)
+    pictures = {"Patches": sheet(patches, 3, gap=2), "Projections": sheet(down, 3, gap=2)}
+    downloads.row("projection", name, pictures, result.arrays)
+
+
+def _several(network: Network, picture: Picture, site: Site, channels: list[int]) -> Result | None:
+    """The answer of one batched call for these channels, each where it is strongest."""
+    from vizapp.methods.base import Job, Question
+    from vizapp.methods.params import build
+    from vizapp.methods.projection import ProjectionParams, several
+
+    options = forms.values("projection")
+    asked = [Unit(site.name, channel) for channel in channels]
+    return compute.compute(
+        compute.key_of("projection.several", network, picture, unit=asked[0], channels=channels, **options),
+        lambda tick: several(
+            Question(network, picture), asked, build(ProjectionParams, options, "projection"), Job(tick)
+        ),
+        size=lambda result: result.nbytes,
+        title="Computing",
+        device=str(network.device),
+    )
+
+
+def _open(key: str) -> None:
+    """The unit that was clicked is looked at alone, where it is strongest."""
+    channel = state.clicked(key, "chosen")
+    if channel is None:
+        return
+    state.put(state.CHANNEL, channel)
+    state.put(state.CELL, None)
+    state.put(state.MODE, "one")
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,68 @@
+"""The sanity check of a projection: a button, and the picture beside those of randomised networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from vizapp.ui.session import compute, forms, messages, state
+from vizapp.ui.widgets import projection_tiles, unit_picker
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Unit
+    from vizapp.media.picture import Picture
+    from vizapp.methods.base import Result
+    from vizapp.ui.widgets.maps import Box
+    from vizapp.zoo.network import Network
+
+_CHECKS = {
+    "trained": "Trained", "above": "Layers above randomised", "upper": "Upper half randomised",
+    "all": "All weights randomised",
+}  # fmt: skip
+_ALIKE, _UNLIKE = 0.9, 0.5  # similarities from which on, and below which, two pictures are called so
+_SAME = "it stays the same, so it does not show what these weights have learnt."
+_PARTLY = "much of it stays, so it shows only in part what these weights have learnt."
+_OTHER = "it changes, so these weights matter for what it shows."
+
+
+def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | None:
+    """The button, and after it the unit's projection beside those of randomised networks."""
+    messages.head("Sanity check")
+    choice = forms.choices("projection")["rule"]
+    key = repr(compute.key_of("sanity", network, picture, unit=unit, rule=state.get(choice)))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_sanity"):
+        unit_picker.switch(choice, projection_tiles.RULES, "projection.checked_rule")
+        st.button(
+            "Compare with randomised networks", key="projection.check", icon=":material/shuffle:",
+            on_click=_check, args=(key,),
+        )  # fmt: skip
+    if st.session_state.get(state.CHECKED) != key:
+        messages.hint("Does the picture change when what the network has learnt is taken away? (Adebayo 2018)")
+        return None
+    result = compute.run("sanity", network, picture, unit=unit, rule=state.get(choice))
+    if result is None:
+        return None
+    similarity = dict(zip(list(_CHECKS)[1:], result.arrays["similarity"].tolist(), strict=True))
+    part = state.get(state.PART)
+    shown = {_CHECKS[panel.title]: projection_tiles.shown_part(panel.pixels, box, part) for panel in result.panels}
+    notes = {_CHECKS[name]: f"{value:.2f}" for name, value in similarity.items()} | {"Trained": ""}
+    projection_tiles.side_by_side("checks", shown, notes, 4)
+    if not result.arrays["projection"].any():
+        messages.hint("The trained network's projection is silent, so there is nothing to compare.")
+        return result
+    sentences = [f"**{_CHECKS[name]}, {value:.2f}:** {_reading(value)}" for name, value in similarity.items()]
+    st.caption("  \n".join(sentences))
+    messages.hint(
+        f"The numbers are rank correlations with the trained picture. {result.facts['reading']} "
+        "The check starts with 1 at the unit and leaves the options at their defaults."
+    )
+    return result
+
+
+def _check(key: str) -> None:
+    st.session_state[state.CHECKED] = key
+
+
+def _reading(similarity: float) -> str:
+    return _SAME if similarity >= _ALIKE else _OTHER if similarity < _UNLIKE else _PARTLY

@@ -1,0 +1,1 @@
+"""One person's session: state, forms, answers, messages, downloads, access."""

@@ -1,0 +1,79 @@
+"""A method's parameters as widgets: drawn from the knobs of its `Params`, remembered by the session, carried by links."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from typing import Any
+
+import streamlit as st
+
+from vizapp.ui.session import state
+from vizapp.ui.session.state import Choice
+
+FEW = 4  # choices beyond which a list to open is shown in place of a row of buttons
+
+
+@functools.cache
+def choices(method: str) -> dict[str, Choice]:
+    """The parameters of a method as choices by knob; an address names them `method.knob`."""
+    return {name: Choice(f"{method}.{name}", knob.default, knob.check) for name, knob in _knobs(method).items()}
+
+
+def values(method: str, names: Collection[str] | None = None) -> dict[str, Any]:
+    """What is chosen now of the parameters `names` (default: all), as `ask` takes it."""
+    return {name: state.get(c) for name, c in choices(method).items() if names is None or name in names}
+
+
+def changed(method: str, names: Collection[str]) -> dict[str, Any]:
+    """Those of the parameters that differ from their defaults."""
+    known = choices(method)
+    return {name: value for name, value in values(method, names).items() if value != known[name].default}
+
+
+def draw(method: str, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Draw a widget for each of the parameters `names` (default: all); returns what is chosen, as `ask` takes it."""
+    for name, knob in _knobs(method).items():
+        if names is None or name in names:
+            _widget(knob, choices(method)[name])
+    return values(method, names)
+
+
+def reset(method: str, names: Collection[str]) -> None:
+    """Put the parameters back to their defaults."""
+    for name in names:
+        choice = choices(method)[name]
+        state.put(choice, choice.default)
+
+
+def label(name: str) -> str:
+    """A knob's name as words."""
+    return name.replace("_", " ").capitalize()
+
+
+def _knobs(method: str) -> dict[str, Any]:
+    from vizapp.methods import method as named
+    from vizapp.methods.params import knobs
+
+    return knobs(named(method).params)
+
+
+def _widget(knob: Any, choice: Choice) -> None:
+    title = label(knob.name) + (f" ({knob.unit})" if knob.unit else "")
+    key = f"form.{choice.name}"
+    how = {"help": f"{knob.help}."} | state.shows(choice, key)
+    # Set in every run: the browser mounts what is in a closed popover when it is opened, and would show (and send) the
+    # widget's own default if the value had been told in an earlier run alone.
+    st.session_state[key] = state.get(choice)
+    if knob.choices and len(knob.choices) <= FEW:
+        st.segmented_control(title, list(knob.choices), format_func=label, required=True, width="stretch", **how)
+    elif knob.choices:
+        st.selectbox(title, list(knob.choices), format_func=label, **how)
+    elif knob.kind is bool:
+        st.toggle(title, **how)
+    elif knob.kind is str:
+        st.text_input(title, **how)
+    else:
+        low, high = (None if bound is None else knob.kind(bound) for bound in (knob.low, knob.high))
+        step = 1 if knob.kind is int else None
+        st.number_input(title, low, high, step=step, **how)

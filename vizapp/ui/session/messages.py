@@ -1,0 +1,95 @@
+"""Calm sentences: what went wrong and what to do, without boxes that shout and without stack traces."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.ui.session import access
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
+LOG = logging.getLogger("vizapp")
+
+
+def sorry(sentence: str, place: Any = st) -> None:
+    """Show a sentence about something the person can put right, in `place`."""
+    place.warning(escaped(access.discreet(sentence)), icon=":material/info:")
+
+
+def hint(sentence: str) -> None:
+    """Show a quiet sentence where there is nothing to see yet."""
+    st.caption(escaped(access.discreet(sentence)))
+
+
+def head(title: str) -> None:
+    """A small heading over a group of widgets or sentences."""
+    st.html(f'<div class="vz-head">{escape(title)}</div>')
+
+
+def escaped(text: str) -> str:
+    """Text as it is, in a place that reads Markdown: layer, class and file names hold `_`, `*`, `[` and `:`."""
+    for mark in "\\`*_[]<>$:#~|@&":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("www.", "www\\.")  # else GitHub's Markdown makes a link of it
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 picture`, `1,797 pictures`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min`, `2 h 10 min`."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _known(error: Exception) -> VizError | None:
+    """What is wrong with the machine, as a sentence: no memory, no room on the disk, no right to a file; else None."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        what = repr(str(error.filename)) if error.filename else "A file"
+        verb = "read" if _is_closed(error.filename) else "written"
+        return VizError(
+            f"{what} cannot be {verb} on this machine: {error.strerror}. All else goes on; tell whoever runs the app."
+        )
+    if isinstance(error, (MemoryError, RuntimeError)):
+        from vizapp.engine.memory.chunks import is_out_of_memory, too_large
+
+        return too_large(error) if is_out_of_memory(error) else None
+    return None
+
+
+def _is_closed(name: str | bytes | int | None) -> bool:
+    """Whether a file is there and may not be read; the error of who tried does not tell reading from writing."""
+    return name is not None and os.path.exists(name) and not os.access(name, os.R_OK)
+
+
+def calmly(run: Callable[[], None]) -> None:
+    """Run a page (or a part of the frame); what it raises becomes a sentence, the unexpected with a number for the log.
+
+    This is the one place of the project that catches `Exception`. Reruns and stops are no Exceptions and pass.
+    """
+    try:
+        run()
+    except VizError as error:
+        sorry(str(error))
+    except Exception as error:
+        known = _known(error)
+        if known is not None:
+            LOG.warning("%s", known, exc_info=True)
+            sorry(str(known))
+            return
+        number = secrets.token_hex(3)
+        LOG.exception("Unexpected error %s", number)
+        with st.container(key="unexpected"):
+            sorry(f"Something unexpected went wrong. The log of the app tells more under the number {number}.")

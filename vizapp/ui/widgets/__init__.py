@@ -1,0 +1,1 @@
+"""Shared widgets: browser components, maps, charts, the unit picker."""

@@ -1,0 +1,87 @@
+"""Projections as the browser shows them: three rules beside the photo, nine units beside their patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.media.drawing import signed
+from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.maps import Box, photo_data, sprite_data
+
+if TYPE_CHECKING:
+    from vizapp.methods.base import Result
+
+RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
+LARGEST = 330  # pixels on the screen of a tile of the nine
+
+
+def scales(projections: Mapping[str, np.ndarray], contrast: str) -> dict[str, float]:
+    """The magnitude that is drawn with full contrast, per projection `[H W 3]`: "shared" by all, or each its "own"."""
+    peaks = {name: float(np.abs(values[np.isfinite(values)]).max(initial=0)) for name, values in projections.items()}
+    return dict.fromkeys(peaks, max(peaks.values())) if contrast == "shared" else peaks
+
+
+def drawn(projections: Mapping[str, np.ndarray], scale: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Each projection as uint8 `[H W 3]`, zero mid-grey."""
+    return {name: signed(values, scale[name]) for name, values in projections.items()}
+
+
+def shown_part(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
+    """The "patch" in the box (the whole where the box is larger than the picture), or the "whole"."""
+    from vizapp.media.drawing import cut
+
+    return cut(pixels, box) if part == "patch" else pixels
+
+
+def tiles(seen: np.ndarray, result: Result, part: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Patches of the crop `[H W 3]`, and projections on one scale per unit, of an answer of several units."""
+    boxes: list[Box] = [tuple(box) for box in result.arrays["field"].tolist()]
+    patches = [shown_part(seen, box, part) for box in boxes]
+    down = [
+        shown_part(signed(values), box, part) for values, box in zip(result.arrays["projection"], boxes, strict=True)
+    ]
+    return patches, down
+
+
+def grid_data(
+    drawn: list[np.ndarray], result: Result, chosen: int | None, names: Sequence[str], label: str
+) -> dict[str, Any]:
+    """What the sheet component shows of tiles, one per unit of an answer of several units, in rows of three."""
+    arrays = result.arrays
+    channels = [int(channel) for channel in arrays["channel"]]
+    silent = [not values.any() for values in arrays["projection"]]
+    cells = [f", cell {row},{column}" if row >= 0 else "" for row, column in arrays["cell"]]
+    return sprite_data(drawn, 3) | {
+        "side": 60,
+        "most": LARGEST,
+        "across": 3,
+        "items": channels,
+        "titles": [names[c] if names else f"Channel {c}" for c in channels],
+        "details": [
+            f"activation {value:.4g}{cell}{', silent' if nothing else ''}"
+            for value, cell, nothing in zip(arrays["activation"], cells, silent, strict=True)
+        ],
+        "chosen": chosen,
+        "label": label,
+    }
+
+
+def side_by_side(
+    key: str, pictures: dict[str, np.ndarray], notes: dict[str, str], across: int, box: Box | None = None
+) -> None:
+    """Pictures under their titles, in rows; the first one with a frame around `box`."""
+    titles = list(pictures)
+    with st.container(key=f"beside_{key}"):
+        for start in range(0, len(titles), across):
+            for column, title in zip(st.columns(across, gap="small"), titles[start : start + across], strict=True):
+                with column:
+                    st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(notes[title])}</span></div>')
+                    data = photo_data(pictures[title], title)
+                    if box is not None and title == titles[0]:
+                        data["field"] = list(box)
+                    component("map")(key=f"projection.{key}.{title}", data=data)

@@ -1,0 +1,142 @@
+"""Choosing a unit: the drawn network, its layer, its channel, its cell. All pages that ask about units share these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.ui.app import frame
+from vizapp.ui.inputs import networks
+from vizapp.ui.session import messages, state
+from vizapp.ui.widgets import charts, maps, network_diagram
+from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.maps import Box
+
+if TYPE_CHECKING:
+    from vizapp.engine.trace.sites import Site
+    from vizapp.media.picture import Picture
+    from vizapp.zoo.network import Network
+
+Cell = tuple[int, int]
+
+
+def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
+    """The head of a page about a layer, down to the drawn network: network, picture, layers and the chosen one.
+
+    None when a sentence in its place says what is missing. `page` begins the widget keys.
+    """
+    frame.heading(title, sentence)
+    asked = frame.network_and_picture()
+    sites = networks.sites(asked[0]) if asked is not None else ()
+    if asked is None or not sites:
+        return None
+    chosen = site(asked[0], sites)
+    draw_network(page, sites, chosen)
+    return *asked, sites, chosen
+
+
+def site(network: Network, sites: tuple[Site, ...]) -> Site:
+    """The chosen layer; the first rectified map when none is chosen or the network has no such layer."""
+    found = named(network, state.LAYER)
+    if found is not None:
+        return found
+    rectified = (site for site in sites if site.is_map and site.kind == "activation")
+    return next(rectified, next((site for site in sites if site.is_map), sites[0]))
+
+
+def named(network: Network, choice: state.Choice) -> Site | None:
+    """The layer that was chosen; None when none is, or (with a sentence) when the network has no such layer."""
+    name = state.get(choice)
+    if name is None:
+        return None
+    try:
+        return network.site(name)
+    except VizError as error:
+        messages.sorry(f"{error} Showing another layer.")
+        state.put(choice, None)
+        return None
+
+
+def draw_network(page: str, sites: tuple[Site, ...], site: Site) -> None:
+    """The network as boxes to click. `page` begins the widget keys here and below."""
+    key = f"{page}.diagram"
+    change = partial(take, state.LAYER, key, "site")
+    component("diagram")(key=key, data=network_diagram.drawing(sites, site.name), on_site_change=change)
+
+
+def layer_list(page: str, sites: tuple[Site, ...], site: Site) -> None:
+    """The layers as a list to open."""
+    shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in sites}
+    st.selectbox(
+        "Layer", list(shapes), format_func=lambda name: shapes.get(name, name), width=320,
+        label_visibility="collapsed", **state.shows(state.LAYER, f"{page}.layer", site.name),
+    )  # fmt: skip
+
+
+def switch(choice: state.Choice, words: dict[str, str], key: str) -> None:
+    """A row of buttons, one per value of the choice."""
+    st.segmented_control(
+        choice.name, list(words), format_func=words.__getitem__, required=True, label_visibility="collapsed",
+        **state.shows(choice, key),
+    )  # fmt: skip
+
+
+def channel(by_strength: np.ndarray) -> int:
+    """The chosen channel; the strongest when none is chosen or the layer has no such channel."""
+    number = state.get(state.CHANNEL)
+    if number is not None and number >= len(by_strength):
+        messages.sorry(f"This layer has channels 0 to {len(by_strength) - 1}, not {number}. Showing the strongest.")
+        state.put(state.CHANNEL, None)
+        number = None
+    return int(by_strength[0]) if number is None else int(number)
+
+
+def stepper(page: str, count: int, channel: int) -> None:
+    """The channel as a number to change."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_stepper"):
+        st.html('<div class="vz-label">Channel</div>', width="content")
+        st.number_input(
+            "Channel", 0, count - 1, label_visibility="collapsed", width=130,
+            **state.shows(state.CHANNEL, f"{page}.channel", channel),
+        )  # fmt: skip
+        st.caption(f"of {count}")
+
+
+def cell(shape: tuple[int, ...], of: state.Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
+    """The chosen cell of a map `(h, w)`; None when none is chosen or the map has no such cell, which a sentence tells."""
+    chosen = state.get(of)
+    if chosen is not None and not (chosen[0] < shape[0] and chosen[1] < shape[1]):
+        last = f"{shape[0] - 1},{shape[1] - 1}"
+        messages.sorry(f"{has} 0,0 to {last}, not {chosen[0]},{chosen[1]}. Click one.")
+        state.put(of, None)
+        return None
+    return None if chosen is None else (int(chosen[0]), int(chosen[1]))
+
+
+def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell: Cell | None, box: Box | None) -> None:
+    """One channel `[h w]` over the crop that the network sees, with the box of the cell; a click chooses a cell."""
+    key = f"{page}.map"
+    data: dict[str, Any] = maps.map_data(seen, values, cell, box)
+    data["label"] = f"Channel {channel} over the picture"
+    component("map")(key=key, data=data, on_cell_change=partial(take, state.CELL, key, "cell"))
+
+
+def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: Sequence[str]) -> None:
+    """The numbers `[C]` of a layer without cells."""
+    st.plotly_chart(
+        charts.value_bars(values, order, channel, names), key=f"{page}.bars", config={"displayModeBar": False}
+    )
+    st.caption(f"{len(values)} numbers without a place in the picture.")
+
+
+def take(choice: state.Choice, key: str, event: str) -> None:
+    """What was clicked in the component becomes the choice."""
+    clicked = state.clicked(key, event)
+    if clicked is None:
+        return
+    state.put(choice, tuple(clicked) if isinstance(clicked, list) else clicked)
