@@ -20,7 +20,7 @@ from timing import median_time
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
-from vizapp.engine.fully_convolutional.convert import plan
+from vizapp.engine.fully_convolutional.convert import plan_conversion
 from vizapp.engine.fully_convolutional.forward import dense_scores
 
 BATCHES = {"cpu": (8, 16, 24), "cuda": (64, 128, 256)}
@@ -78,7 +78,7 @@ def compare(network: str, options: argparse.Namespace, device: torch.device) -> 
     module = module.to(device).to(memory_format=torch.channels_last)
     photo = torch.randn(1, 3, options.side, options.side, device=device).contiguous(memory_format=torch.channels_last)
     side = 224
-    made = plan(module, photo[:, :, :side, :side])
+    made = plan_conversion(module, photo[:, :, :side, :side])
     stride = made.stride[0]
     answer = dense_scores(module, made, photo)
     cells = answer.shape[2] * answer.shape[3]

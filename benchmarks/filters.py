@@ -21,8 +21,8 @@ from timing import median_time
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
-from vizapp.engine.optimize.activation_maximization import Ascent, Target, maximise
-from vizapp.engine.optimize.image_parametrization import Canvas
+from vizapp.engine.optimize.activation_maximization import OptimizationConfig, Target, maximize
+from vizapp.engine.optimize.image_parametrization import ImageParam
 from vizapp.methods.ideal import normaliser
 from vizapp.zoo.network import Network
 
@@ -32,11 +32,11 @@ SIZE, JITTER, ZOOM, TURN = 224, 8, 0.1, 10
 
 def ours(network: Network, layer: str, channels: list[int], steps: int, together: bool = True) -> None:
     site = network.site(layer)
-    canvas = Canvas(3, SIZE, SIZE, jitter=JITTER, zoom=ZOOM, turn=TURN)
+    canvas = ImageParam(3, SIZE, SIZE, jitter=JITTER, zoom=ZOOM, turn=TURN)
     targets = [Target(vizapp.Unit(site.name, channel)) for channel in channels]
     for part in [targets] if together else [[target] for target in targets]:
-        maximise(
-            network.module, normaliser(network), part, network.sites, canvas, Ascent(steps=steps), network.device,
+        maximize(
+            network.module, normaliser(network), part, network.sites, canvas, OptimizationConfig(steps=steps), network.device,
             network.dtype,
         )  # fmt: skip
 

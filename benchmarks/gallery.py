@@ -36,7 +36,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
 from vizapp.engine.trace.observe import observe
-from vizapp.gallery.build import Plan, Progress, build
+from vizapp.gallery.build import GalleryOptions, Progress, build
 from vizapp.media.loading import batches
 from vizapp.methods.gallery import chosen_sites
 
@@ -44,10 +44,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = """
 import sys, vizapp
 from pathlib import Path
-from vizapp.gallery.building import Plan, build
+from vizapp.gallery.build import GalleryOptions, build
 network = vizapp.load("vizapp/lenet5-digits")
 source = vizapp.open_folder(sys.argv[1])
-build(network, source, network.sites, Path(sys.argv[2]), Plan(workers=1))
+build(network, source, network.sites, Path(sys.argv[2]), GalleryOptions(workers=1))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
@@ -64,7 +64,7 @@ def bare(network, source, last, batch: int, workers: int) -> float:  # type: ign
     return time.perf_counter() - started
 
 
-def ours(network, source, sites, plan: Plan) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+def ours(network, source, sites, plan: GalleryOptions) -> tuple[float, float]:  # type: ignore[no-untyped-def]
     """Seconds of the whole gallery, with checkpoints and Parquet files; and of what comes after its last picture."""
     seen = 0.0
 
@@ -83,7 +83,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
     network = vizapp.load(name, weights="none")
     source = some(vizapp.open_folder(options.folder), options.pictures)
     sites = chosen_sites(network, ["convolution"])
-    plan = Plan(batch=options.batch, workers=options.workers)
+    plan = GalleryOptions(batch=options.batch, workers=options.workers)
     network.digest  # noqa: B018  computed once and kept
     bare(network, some(source, 2 * options.batch), sites[-1], options.batch, options.workers)
     rounds = []
@@ -133,7 +133,7 @@ def peer(name: str, options: argparse.Namespace) -> None:
     for _ in range(2):
         with tempfile.TemporaryDirectory() as out:
             started = time.perf_counter()
-            build(network, source, sites, Path(out) / "gallery", Plan(batch=options.batch, workers=0))
+            build(network, source, sites, Path(out) / "gallery", GalleryOptions(batch=options.batch, workers=0))
             times.append(time.perf_counter() - started)
     own = min(times)
     print(

@@ -23,7 +23,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Rule, Signal
-from vizapp.engine.projection.windowed_signal import Window
+from vizapp.engine.projection.windowed_signal import WindowedSignal
 from vizapp.engine.trace.recording import record
 from vizapp.engine.trace.sites import Unit, survey
 
@@ -42,7 +42,7 @@ class Counting(Rule):
     widest = 0  # bytes of the widest signal, which the chunks keep small
 
     def down(self, step, signals, shapes):  # type: ignore[no-untyped-def]
-        if step.operation == "conv2d" and isinstance(signals[0], Window):
+        if step.operation == "conv2d" and isinstance(signals[0], WindowedSignal):
             weight = step.args[1]
             units, _, h, w = signals[0].values.shape
             Counting.spent += units * h * w * weight.numel()
@@ -51,7 +51,7 @@ class Counting(Rule):
 
 
 def _size(signal: Signal) -> int:
-    values = signal.values if isinstance(signal, Window) else signal
+    values = signal.values if isinstance(signal, WindowedSignal) else signal
     return values.numel() * values.element_size()
 
 
@@ -92,10 +92,10 @@ def main() -> None:
 
 
 def compare(module, network, layer, picture, sites, options) -> None:  # type: ignore[no-untyped-def]
-    from vizapp.engine.receptive_field.field import fields
+    from vizapp.engine.receptive_field.field import receptive_fields
 
     site = next(site for site in sites if site.name == layer)
-    field = fields(module, picture)[layer].size[0]
+    field = receptive_fields(module, picture)[layer].size[0]
     step = max(1, site.channels // options.units)
     units = [Unit(layer, channel) for channel in range(0, step * options.units, step)]
     target = module.get_submodule(layer.rpartition("_")[0] if layer.rpartition("_")[2].isdigit() else layer)

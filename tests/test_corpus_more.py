@@ -152,7 +152,7 @@ def test_texts_that_mean_nothing_are_refused_by_the_method(key: str, knob: str, 
     given: dict[str, object] = (
         {"picture": vizapp.open_picture(saved(noise(28, 28)))} if "picture" in method.needs else {}
     )
-    if "unit" in method.needs | method.takes:
+    if "unit" in method.needs | method.optional_inputs:
         given["unit"] = vizapp.Unit("features.0", 0)
     if "folder" in method.needs:
         place = tmp_path / "photos" / "a.png"

@@ -15,8 +15,8 @@ import vizapp
 from tests.oracles import field_by_backward
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.receptive_field.field import fields
-from vizapp.engine.trace.recording import Tape, record
+from vizapp.engine.receptive_field.field import receptive_fields
+from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Site
 from vizapp.zoo import bundled, classics
 from vizapp.zoo.network import Network
@@ -107,7 +107,7 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
         cell = down.cells[0]
         if cell is not None:
             outside = torch.ones(values.shape[1:], dtype=torch.bool)
-            box = fields(network.module, batch)[unit.site].inside(cell)
+            box = receptive_fields(network.module, batch)[unit.site].inside(cell)
             outside[box[0] : box[2], box[1] : box[3]] = False
             if not name.startswith(ATTENTIVE):
                 assert box == field_by_backward(network.module, batch, unit.site, cell), unit
@@ -123,7 +123,7 @@ def strongest(network: Network, site: Site) -> vizapp.Unit:
     )
 
 
-def nonlinear_between(tape: Tape, site: str) -> int:
+def nonlinear_between(tape: Recording, site: str) -> int:
     """Non-linear operations, max pools and gates that the site depends on, by a walk of its own over the tape.
 
     What only makes a gate counts with the gate: the held gate lets no signal into it.
@@ -149,7 +149,7 @@ def nonlinear_between(tape: Tape, site: str) -> int:
     return count
 
 
-def squashed_at(tape: Tape, value: int) -> bool:
+def squashed_at(tape: Recording, value: int) -> bool:
     """Whether a value is a sigmoid, or one minus that."""
     step = next((step for step in tape.steps if value in step.outputs), None)
     if step is None:

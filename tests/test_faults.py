@@ -279,7 +279,7 @@ def test_a_checkpoint_for_which_there_is_no_room_is_told_and_taken_later(
         name = str(disk / "given")
 
     monkeypatch.setattr(networks, "_given_files", Place)
-    monkeypatch.setattr(uploads, "give", lambda *_: None)
+    monkeypatch.setattr(uploads, "register", lambda *_: None)
     with pytest.raises(vizapp.VizError, match=r"'net.pth' cannot be kept on this machine \(No space left"):
         networks.keep_checkpoint(os.urandom(500_000), "net.pth")
     assert not [path for path in disk.rglob("*") if path.is_file()]

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from vizapp.engine.memory import chunks
-from vizapp.engine.memory.chunks import DoesNotFit, chunk_size, free_memory, memory_told
+from vizapp.engine.memory.chunks import DoesNotFit, chunk_size, convert_out_of_memory, free_memory
 from vizapp.errors import VizError
-from vizapp.service.lru_cache import Shelf, let_go
+from vizapp.service.lru_cache import ByteBoundedCache, evict_all
 from vizapp.ui.inputs.networks import _Networks
 from vizapp.ui.session.compute import with_room
 
@@ -27,8 +27,8 @@ LIMITED = """
 import resource, sys
 import psutil, torch
 import vizapp
-from vizapp.engine.chunks import in_chunks
-from vizapp.engine.sites import Unit
+from vizapp.engine.memory.chunks import in_chunks
+from vizapp.engine.trace.sites import Unit
 
 torch.manual_seed(0)
 net = vizapp.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.ReLU(), torch.nn.AvgPool2d(8)), (3, 256, 256))
@@ -110,7 +110,7 @@ def test_a_method_that_runs_out_of_memory_tells_so() -> None:
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory_told():
+    with pytest.raises(RuntimeError, match="shapes"), convert_out_of_memory():
         raise RuntimeError("shapes do not match")
 
 
@@ -124,7 +124,7 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
     ],
 )
 def test_how_much_was_wanted_is_read_from_torch(text: str, wanted: str) -> None:
-    with pytest.raises(VizError, match=wanted), memory_told():
+    with pytest.raises(VizError, match=wanted), convert_out_of_memory():
         raise torch.OutOfMemoryError(text)
 
 
@@ -205,27 +205,31 @@ def test_the_memory_of_networks_that_left_is_free(device: str) -> None:
         assert taken() - begun < 5 * 64 * 2**20
     del network
     assert len(shelf) == 3
-    assert let_go(of_all=True)
+    assert evict_all(of_all=True)
     assert taken() - begun < 64 * 2**20
 
 
 def test_answers_leave_by_size_and_stores_let_go_when_memory_is_short() -> None:
-    answers, networks, uploads = Shelf[str](100), Shelf[str](100, keeps=1), Shelf[str](100, keeps=None)
+    answers, networks, uploads = (
+        ByteBoundedCache[str](100),
+        ByteBoundedCache[str](100, keeps=1),
+        ByteBoundedCache[str](100, keeps=None),
+    )
     for shelf in (answers, networks, uploads):
         for number in range(20):
             shelf.put((str(number),), "", 9)
             assert shelf.nbytes <= 100
     assert [len(shelf) for shelf in (answers, networks, uploads)] == [11, 11, 11]
-    assert let_go()
+    assert evict_all()
     assert [len(shelf) for shelf in (answers, networks, uploads)] == [0, 1, 11]
     assert networks.get(("19",)) is not None, "the one used last"
-    let_go(of_all=True)
+    evict_all(of_all=True)
     assert [len(shelf) for shelf in (answers, networks, uploads)] == [0, 0, 11]
 
 
 def test_what_does_not_fit_is_tried_once_more_without_what_the_stores_hold() -> None:
-    let_go(of_all=True)
-    shelf, tries = Shelf[bytes](2**30), list[int]()
+    evict_all(of_all=True)
+    shelf, tries = ByteBoundedCache[bytes](2**30), list[int]()
     shelf.put(("kept",), bytes(9), 9)
 
     def work() -> str:
@@ -248,12 +252,12 @@ def test_what_does_not_fit_is_tried_once_more_without_what_the_stores_hold() -> 
 
 
 RUN_OUT = """
-from vizapp.ui import notices
+from vizapp.ui.session import messages
 
 def page():
     raise {error}
 
-notices.calmly(page)
+messages.guard(page)
 """
 
 
@@ -277,6 +281,6 @@ def test_on_a_page_want_of_memory_or_room_is_a_calm_sentence(error: str, sentenc
 
 @pytest.mark.gpu
 def test_a_question_too_large_for_the_gpu_is_told() -> None:
-    with pytest.raises(VizError, match="not enough memory on the GPU"), memory_told():
+    with pytest.raises(VizError, match="not enough memory on the GPU"), convert_out_of_memory():
         torch.empty(2**50, device="cuda")
     assert free_memory(torch.device("cuda")) > 0

@@ -66,7 +66,7 @@ def _add_method(commands: Any, method: Method) -> None:
     command.set_defaults(method=method)
     command.add_argument("--network", required=True, help="a name from the list that 'networks' prints")
     _add_weights(command)
-    asked = method.needs | method.takes
+    asked = method.needs | method.optional_inputs
     if "picture" in asked:
         command.add_argument("--picture", help="a photo, or the name of a sample picture")
     if "folder" in asked:

@@ -17,8 +17,9 @@ class VizError(Exception):
     Names in it may come from files and links of strangers: what would break the line or colour a terminal becomes `?`.
     """
 
-    def __init__(self, sentence: str = "") -> None:
+    def __init__(self, sentence: str = "", *, code: str = "") -> None:
         super().__init__(one_line(sentence))
+        self.code = code  # short, stable and hyphenated, such as "no-such-network": what scripts and tests compare
 
 
 def one_line(text: str) -> str:

@@ -22,7 +22,7 @@ from PIL import Image
 pytestmark = pytest.mark.browser
 IMPATIENT = """
 import sys
-import vizapp.ui.belongings
+import vizapp.ui.inputs.uploads
 vizapp.ui.inputs.uploads.GRACE = 1.0
 from streamlit.web import cli
 sys.argv = ["streamlit", "run", "streamlit_app.py", "--server.address=127.0.0.1", "--server.headless=true", *sys.argv[1:]]

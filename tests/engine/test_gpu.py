@@ -9,8 +9,8 @@ import torchvision
 from tests.networks import Branching, seeded
 from vizapp.engine.memory.chunks import chunk_size, free_memory
 from vizapp.engine.occlusion.sweep import Sweep
-from vizapp.engine.optimize.activation_maximization import Ascent, Target, maximise
-from vizapp.engine.optimize.image_parametrization import Canvas
+from vizapp.engine.optimize.activation_maximization import OptimizationConfig, Target, maximize
+from vizapp.engine.optimize.image_parametrization import ImageParam
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Rule
 from vizapp.engine.trace.observe import observe
@@ -57,14 +57,14 @@ def test_projections_are_those_of_the_cpu(method: str) -> None:
 
 
 def test_dense_scores_are_those_of_the_cpu_and_stay_below_the_memory_bound() -> None:
-    from vizapp.engine.fully_convolutional.convert import plan
+    from vizapp.engine.fully_convolutional.convert import plan_conversion
     from vizapp.engine.fully_convolutional.tiles import dense_map
 
     torch.manual_seed(0)
     photo = torch.randn(1, 3, 700, 900)
     for build in (torchvision.models.alexnet, torchvision.models.resnet18, torchvision.models.mobilenet_v3_small):
         module = build(weights=None).eval().requires_grad_(False)
-        made = plan(module, photo[:, :, :224, :224])
+        made = plan_conversion(module, photo[:, :, :224, :224])
         for memory in (None, 600_000_000):
             maps = []
             for device in (torch.device("cpu"), CUDA):
@@ -123,8 +123,8 @@ def test_rounded_sweeps_state_their_error(precision: str, most: float) -> None:
 def test_ideal_inputs_are_those_of_the_cpu() -> None:
     module = seeded(Branching()).double()
     sites = survey(module, torch.zeros(1, 3, 32, 32, dtype=torch.float64))
-    targets, canvas = [Target(Unit("cat", channel)) for channel in range(5)], Canvas(3, 32, 32, jitter=2, turn=5)
-    ascent = Ascent(steps=12, restarts=2, diversity=0.5)
-    expected = maximise(module, lambda p: p, targets, sites, canvas, ascent, dtype=torch.float64)
-    found = maximise(module.to(CUDA), lambda p: p, targets, sites, canvas, ascent, CUDA, torch.float64)
+    targets, canvas = [Target(Unit("cat", channel)) for channel in range(5)], ImageParam(3, 32, 32, jitter=2, turn=5)
+    ascent = OptimizationConfig(steps=12, restarts=2, diversity=0.5)
+    expected = maximize(module, lambda p: p, targets, sites, canvas, ascent, dtype=torch.float64)
+    found = maximize(module.to(CUDA), lambda p: p, targets, sites, canvas, ascent, CUDA, torch.float64)
     torch.testing.assert_close(found.pictures.cpu(), expected.pictures, rtol=0, atol=1e-5)

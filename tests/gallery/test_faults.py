@@ -19,12 +19,12 @@ import vizapp
 from tests.disks import small_disk
 from vizapp.errors import VizError
 from vizapp.gallery import Progress, build, open_gallery
-from vizapp.gallery.build import Plan
+from vizapp.gallery.build import GalleryOptions
 from vizapp.gallery.checkpoint import NAME, PREVIOUS, load_checkpoint
 from vizapp.gallery.store import MANIFEST, UNITS, WORK
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAN = Plan(batch=8, workers=0, every=2)
+PLAN = GalleryOptions(batch=8, workers=0, every=2)
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut off": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
@@ -179,7 +179,14 @@ def test_decoding_processes_that_are_killed_are_replaced(network, photos, whole,
                     killed.append(child.pid)
                     child.kill()
 
-    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "gallery", Plan(batch=8, workers=2), kill)
+    build(
+        network,
+        vizapp.open_folder(photos),
+        network.sites,
+        tmp_path / "gallery",
+        GalleryOptions(batch=8, workers=2),
+        kill,
+    )
     assert len(killed) == 2
     assert files(tmp_path / "gallery") == whole
 
@@ -188,7 +195,7 @@ SHARED = """
 import os, sys, time
 from pathlib import Path
 import torch, vizapp
-from vizapp.gallery.building import Plan, build
+from vizapp.gallery.build import Plan, build
 torch.set_num_threads(1)
 network, source = vizapp.load("lenet5-digits", device="cpu"), vizapp.open_folder("digits")
 def watch(progress):

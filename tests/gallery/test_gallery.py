@@ -16,12 +16,12 @@ from PIL import Image
 
 import vizapp
 from tests.gallery.conftest import SIZE
-from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.gallery import Progress, build, open_gallery
-from vizapp.gallery.build import Plan, seen_so_far
-from vizapp.gallery.reader import shown
+from vizapp.gallery.build import GalleryOptions, seen_so_far
+from vizapp.gallery.reader import top_image
 from vizapp.gallery.tables import ROW_COLUMNS
 from vizapp.methods.base import Job
 from vizapp.methods.gallery import chosen_sites
@@ -63,7 +63,7 @@ def test_rows_are_the_sorted_activations_of_all_pictures(network, photos, whole)
     seen = [network.seen(source.open(n)) for n in readable]
     found = pd.read_parquet(whole)
     assert tuple(found.columns[:11]) == ROW_COLUMNS
-    known = fields(network.module, torch.zeros(1, *SIZE))
+    known = receptive_fields(network.module, torch.zeros(1, *SIZE))
     # The same cut as the pass has: eight places of the folder at a time, damaged files left out.
     parts = [[i for i, n in enumerate(readable) if n // 8 == number] for number in range(9)]
     kept = [observe(network.module, network.batch([seen[i] for i in part]), sites) for part in parts]
@@ -112,12 +112,12 @@ def test_the_manifest_says_what_the_gallery_is_of(network, photos, whole) -> Non
 @pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_workers_gives_the_same_bytes(network, photos, whole, tmp_path, workers: int) -> None:
     source = vizapp.open_folder(photos)
-    build(network, source, network.sites, tmp_path / "out", Plan(batch=8, workers=workers))
+    build(network, source, network.sites, tmp_path / "out", GalleryOptions(batch=8, workers=workers))
     assert files(tmp_path / "out") == files(whole)
 
 
 def test_other_batch_sizes_differ_by_rounding_only(network, photos, whole, tmp_path) -> None:
-    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "out", Plan(batch=32, workers=0))
+    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "out", GalleryOptions(batch=32, workers=0))
     a, b = pd.read_parquet(whole), pd.read_parquet(tmp_path / "out")
     np.testing.assert_allclose(a.activation, b.activation, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(a["mean"], b["mean"], rtol=1e-5, atol=1e-5)
@@ -125,7 +125,7 @@ def test_other_batch_sizes_differ_by_rounding_only(network, photos, whole, tmp_p
 
 @pytest.mark.parametrize("pictures", [0, 8, 40, 64])
 def test_leaving_and_asking_again_gives_the_same_bytes(network, photos, whole, tmp_path, pictures: int) -> None:
-    source, plan = vizapp.open_folder(photos), Plan(batch=8, workers=0, every=3)
+    source, plan = vizapp.open_folder(photos), GalleryOptions(batch=8, workers=0, every=3)
     with pytest.raises(Leave):
         build(network, source, network.sites, tmp_path / "out", plan, leave_at(pictures))
     assert not list((tmp_path / "out").glob("*.parquet"))
@@ -141,7 +141,7 @@ def test_leaving_inside_a_batch_that_was_cut_counts_none_of_its_pictures_twice(
     network, photos, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(type(network), "at_once", lambda *_: 3)  # little memory: a batch of eight runs in three parts
-    source, plan = vizapp.open_folder(photos), Plan(batch=8, workers=0)
+    source, plan = vizapp.open_folder(photos), GalleryOptions(batch=8, workers=0)
     told: list[Progress] = []
     build(network, source, network.sites, tmp_path / "whole", plan, told.append)
     inside = [call for call, progress in enumerate(told) if progress.pictures == 8][1:]  # all but the first: batch 2
@@ -165,20 +165,20 @@ def test_what_is_known_so_far_can_be_looked_at(network, photos, tmp_path) -> Non
     source, out = vizapp.open_folder(photos), tmp_path / "out"
     assert seen_so_far(network, source, network.sites, out) is None
     with pytest.raises(Leave):
-        build(network, source, network.sites, out, Plan(batch=8, workers=0), leave_at(32))
+        build(network, source, network.sites, out, GalleryOptions(batch=8, workers=0), leave_at(32))
     part = seen_so_far(network, source, network.sites, out)
     assert part.seen == 32
     assert part.pictures == 70
     assert part.rows("relu").picture.max() < 32
     with pytest.raises(VizError, match="not finished"):
         open_gallery(out)
-    build(network, source, network.sites, out, Plan(batch=8, workers=0))
+    build(network, source, network.sites, out, GalleryOptions(batch=8, workers=0))
     assert seen_so_far(network, source, network.sites, out).seen == 70
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "both"])
 def test_a_damaged_checkpoint_is_told_and_rebuilt(network, photos, whole, tmp_path, damage: str) -> None:
-    source, out, plan = vizapp.open_folder(photos), tmp_path / "out", Plan(batch=8, workers=0, every=2)
+    source, out, plan = vizapp.open_folder(photos), tmp_path / "out", GalleryOptions(batch=8, workers=0, every=2)
     with pytest.raises(Leave):
         build(network, source, network.sites, out, plan, leave_at(48))
     for name in ["checkpoint", "checkpoint.previous"][: 2 if damage == "both" else 1]:
@@ -198,16 +198,16 @@ def test_a_folder_of_something_else_is_refused(network, photos, tmp_path, what: 
     source, out = vizapp.open_folder(photos), tmp_path / "out"
     sites = network.sites[:2]
     try:
-        build(network, source, sites, out, Plan(batch=8, workers=0), None if finished else leave_at(24))
+        build(network, source, sites, out, GalleryOptions(batch=8, workers=0), None if finished else leave_at(24))
     except Leave:
         assert not finished
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     other = {
-        "network": (vizapp.wrap(_other(), input_size=SIZE, name="branching"), source, sites, Plan(batch=8)),
-        "data": (network, vizapp.open_folder(photos / "cat"), sites, Plan(batch=8)),
-        "top": (network, source, sites, Plan(batch=8, top=5)),
-        "sites": (network, source, network.sites[:1], Plan(batch=8)),
-        "batch": (network, source, sites, Plan(batch=4)),
+        "network": (vizapp.wrap(_other(), input_size=SIZE, name="branching"), source, sites, GalleryOptions(batch=8)),
+        "data": (network, vizapp.open_folder(photos / "cat"), sites, GalleryOptions(batch=8)),
+        "top": (network, source, sites, GalleryOptions(batch=8, top=5)),
+        "sites": (network, source, network.sites[:1], GalleryOptions(batch=8)),
+        "batch": (network, source, sites, GalleryOptions(batch=4)),
     }[what]
     with pytest.raises(VizError, match=r"holds a gallery .*; delete it or give another folder"):
         build(other[0], other[1], other[2], out, other[3])
@@ -285,7 +285,14 @@ def test_layers_are_chosen_by_name_kind_or_default(network) -> None:
 
 def test_progress_is_told_and_ends_at_the_last_picture(network, photos, tmp_path) -> None:
     told: list[Progress] = []
-    build(network, vizapp.open_folder(photos), network.sites, tmp_path / "out", Plan(batch=8, workers=0), told.append)
+    build(
+        network,
+        vizapp.open_folder(photos),
+        network.sites,
+        tmp_path / "out",
+        GalleryOptions(batch=8, workers=0),
+        told.append,
+    )
     shares = [progress.share for progress in told]
     assert shares == sorted(shares)
     assert (told[0].pictures, told[-1].pictures, told[-1].of) == (0, 70, 70)
@@ -297,7 +304,7 @@ def test_progress_is_told_and_ends_at_the_last_picture(network, photos, tmp_path
 def test_the_reader_finds_units_classes_and_patches(network, photos, whole) -> None:
     found, source = open_gallery(whole), vizapp.open_folder(photos)
     rows = found.rows("stem", 3)
-    patches = shown(network, source, rows)
+    patches = top_image(network, source, rows)
     assert len({item.patch.shape for item in patches}) == 1
     assert patches[0].patch.shape[:2] == (5, 5)
     best = rows.iloc[0]
@@ -331,7 +338,7 @@ def test_a_field_alone_is_projected_where_nothing_pads() -> None:
     from vizapp.methods.top_projections import is_exact_alone
 
     net, source = vizapp.load("vizapp/lenet5-digits"), vizapp.open_folder("digits")
-    known = fields(net.module, torch.zeros(1, *net.input_size))
+    known = receptive_fields(net.module, torch.zeros(1, *net.input_size))
     assert is_exact_alone(known["features.4"], (0, 0, 16, 16), (28, 28)) == (known["features.4"].rows.start == 0)
     result = vizapp.ask("gallery", net, folder=source, sites="features.1", top=2)
     rows = open_gallery(result.facts["folder"]).rows("features.1", 2)
@@ -343,7 +350,7 @@ def test_a_field_alone_is_projected_where_nothing_pads() -> None:
     single = vizapp.ask("projection", net, source.open(int(rows.picture[0])), unit=unit)
     np.testing.assert_allclose(down[0], single.arrays["projection"], atol=1e-5)
     assert not is_exact_alone(
-        fields(net.module, torch.zeros(1, *net.input_size))["classifier.4"], (0, 0, 28, 28), (28, 28)
+        receptive_fields(net.module, torch.zeros(1, *net.input_size))["classifier.4"], (0, 0, 28, 28), (28, 28)
     )
 
 
@@ -378,7 +385,7 @@ def test_statistics_of_units_that_are_known_by_hand(tmp_path) -> None:
     network = vizapp.wrap(module, input_size=(3, 4, 4), mean=0.0, std=1.0)
     for number, grey in enumerate((0, 0, 51, 102, 255)):
         (tmp_path / f"{number}.png").write_bytes(saved(np.full((4, 4, 3), grey, np.uint8)))
-    build(network, vizapp.open_folder(tmp_path), network.sites[-1:], tmp_path / "out", Plan(top=2, workers=0))
+    build(network, vizapp.open_folder(tmp_path), network.sites[-1:], tmp_path / "out", GalleryOptions(top=2, workers=0))
     units = open_gallery(tmp_path / "out").units
     np.testing.assert_allclose(units["mean"], [0.32, 0, 1.32], rtol=1e-6)
     np.testing.assert_allclose(units["mean_maximum"], [0.32, 0, 1.32], rtol=1e-6)
@@ -438,7 +445,7 @@ def test_one_two_and_three_processes_give_the_same_bytes(tmp_path) -> None:
 KILLED = """
 import os, random, signal, sys, threading, time
 import torch, vizapp
-from vizapp.gallery.building import Plan, build
+from vizapp.gallery.build import Plan, build
 torch.set_num_threads(1)
 out, again = sys.argv[1], "again" in sys.argv
 network, source = vizapp.load("lenet5-digits"), vizapp.open_folder("digits")

@@ -15,11 +15,11 @@ import torch
 import vizapp
 from tests.gallery.test_gallery import ROOT, Leave, files
 from vizapp.engine.statistics.top_activations import empty
-from vizapp.gallery import Plan, build, open_gallery
+from vizapp.gallery import GalleryOptions, build, open_gallery
 from vizapp.gallery import checkpoint as checkpoints
 from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint, write_bytes
 
-PLAN = Plan(batch=4, workers=0, every=1)
+PLAN = GalleryOptions(batch=4, workers=0, every=1)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from torch import nn
 import vizapp
 from tests.networks import Branching, Detectors, seeded
 from tests.zoo.shared import shared
-from vizapp.engine.optimize.activation_maximization import Ascent
-from vizapp.engine.optimize.image_parametrization import Canvas
+from vizapp.engine.optimize.activation_maximization import OptimizationConfig
+from vizapp.engine.optimize.image_parametrization import ImageParam
 from vizapp.errors import VizError
 from vizapp.methods import ideal as method
 from vizapp.zoo.network import Network
@@ -134,7 +134,7 @@ def test_every_parameter_reaches_its_place(network, monkeypatch: pytest.MonkeyPa
     def reach(module, normalise, targets, sites, canvas, ascent, *rest):  # type: ignore[no-untyped-def]
         raise Reached(targets, canvas, ascent, normalise(torch.full((1, 3, 2, 2), 0.5)))
 
-    monkeypatch.setattr(method, "maximise", reach)
+    monkeypatch.setattr(method, "maximize", reach)
     asked = {
         "steps": 9, "rate": 0.3, "extent": "cell", "restarts": 2, "diversity": 0.7, "variation": 0.1, "l2": 0.2, "seed": 11,
         "size": 60, "parameters": "pixels", "colours": "plain", "contrast": 0.4, "jitter": 0.5, "zoom": 0.25, "turn": 20.0,
@@ -143,8 +143,8 @@ def test_every_parameter_reaches_its_place(network, monkeypatch: pytest.MonkeyPa
         vizapp.ask("ideal", network, unit=vizapp.Unit("stem", 0), channels="0, 3", **asked)
     targets, canvas, ascent, grey = caught.value.args
     assert [target.unit.channel for target in targets] == [0, 3]
-    assert ascent == Ascent(9, 0.3, "cell", 2, 0.7, 0.1, 0.2, 11)
-    assert canvas == Canvas(3, 60, 60, "pixels", False, 0.4, 0.5 * 5, 0.25, 20.0), "the stem sees 5 pixels"
+    assert ascent == OptimizationConfig(9, 0.3, "cell", 2, 0.7, 0.1, 0.2, 11)
+    assert canvas == ImageParam(3, 60, 60, "pixels", False, 0.4, 0.5 * 5, 0.25, 20.0), "the stem sees 5 pixels"
     how = network.preprocessing
     expected = [(0.5 - mean) / std for mean, std in zip(how.mean, how.std, strict=True)]
     assert grey[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-5)

@@ -115,7 +115,7 @@ def assert_same(first: Result, second: Result, names: tuple[str, ...]) -> None:
 
 def test_every_method_is_asked_here() -> None:
     assert set(ASKED) == set(methods())
-    assert {key for key in ASKED if methods()[key].smaller} == SPLIT
+    assert {key for key in ASKED if methods()[key].memory_hint} == SPLIT
 
 
 @pytest.mark.parametrize("key", sorted(ASKED))
@@ -143,7 +143,7 @@ def test_what_does_not_fit_with_one_item_is_told_with_what_would(
     assert f"not enough memory on the CPU for {method.title.lower()} with wide: " in sentence
     assert "B more are needed and" in sentence
     assert "are free" in sentence
-    assert (method.smaller or "A smaller network")[1:] in sentence
+    assert (method.memory_hint or "A smaller network")[1:] in sentence
     assert not begun.sizes, "nothing was begun"
     monkeypatch.delenv("VIZAPP_MEMORY_GB")
     ask(key, network, photos, tmp_path)

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from vizapp.service.jobs import PATIENCE, Left, Office, Tick
-from vizapp.service.scheduler import STARTED, Turns
+from vizapp.service.jobs import GRACE_SECONDS, Abandoned, JobRunner, Tick
+from vizapp.service.scheduler import STARTED, FairScheduler
 from vizapp.ui.session.compute import doing, ordinal
 
 STEP = 0.005  # seconds of a step of pretended work
@@ -38,7 +38,7 @@ def until(true: Callable[[], bool], seconds: float = 5) -> None:
 
 
 def test_a_short_question_is_not_starved_by_a_long_one() -> None:
-    office = Office()
+    office = JobRunner()
     with office.waiting(("long",), steps(300, name="long"), "cpu", "ann") as long:
         until(lambda: long.share > 0)
         started = time.monotonic()
@@ -51,7 +51,7 @@ def test_a_short_question_is_not_starved_by_a_long_one() -> None:
 
 
 def test_a_short_question_is_not_starved_by_many_long_ones() -> None:
-    office = Office()
+    office = JobRunner()
     long = [office.waiting(("long", str(n)), steps(300), "cpu", f"person {n}") for n in range(STARTED + 2)]
     works = [one.__enter__() for one in long]
     until(lambda: all(one.share > 0 for one in works), 20)
@@ -63,7 +63,7 @@ def test_a_short_question_is_not_starved_by_many_long_ones() -> None:
 
 
 def test_one_computes_at_a_time_and_everybody_ends() -> None:
-    office, inside, most = Office(), [0], [0]
+    office, inside, most = JobRunner(), [0], [0]
 
     def run(tick: Tick) -> str:
         for _ in range(12):
@@ -83,7 +83,7 @@ def test_one_computes_at_a_time_and_everybody_ends() -> None:
 
 
 def test_long_questions_of_several_people_advance_together() -> None:
-    office, done = Office(), []
+    office, done = JobRunner(), []
     with (
         office.waiting(("a",), steps(150, done, "a"), "cpu", "ann") as a,
         office.waiting(("b",), steps(150, done, "b"), "cpu", "bob") as b,
@@ -95,10 +95,10 @@ def test_long_questions_of_several_people_advance_together() -> None:
 
 
 def test_people_take_turns_and_not_questions() -> None:
-    turns, order, release = Turns(slice_=0.0), [], threading.Event()
+    turns, order, release = FairScheduler(slice_=0.0), [], threading.Event()
 
     def ask(person: str, number: int) -> None:
-        ticket = turns.ticket(person)
+        ticket = turns.enqueue(person)
         ready.append(ticket)
         turns.wait(ticket, lambda: None)
         order.append(f"{person}{number}")
@@ -121,8 +121,8 @@ def test_people_take_turns_and_not_questions() -> None:
 
 
 def test_the_place_in_the_queue_is_known() -> None:
-    turns = Turns()
-    holder, second, third = (turns.ticket(person) for person in ("a", "b", "c"))
+    turns = FairScheduler()
+    holder, second, third = (turns.enqueue(person) for person in ("a", "b", "c"))
     turns.wait(holder, lambda: None)
     assert [turns.place(ticket) for ticket in (holder, second, third)] == [0, 1, 2]
     turns.leave(second)
@@ -151,7 +151,7 @@ def test_no_more_than_a_few_hold_memory_unless_there_is_room(
     monkeypatch: pytest.MonkeyPatch, room: bool, held: int
 ) -> None:
     monkeypatch.setattr("vizapp.service.jobs.has_room", lambda device: room)
-    office, begun, ended, most = Office(), [0], [0], [0]
+    office, begun, ended, most = JobRunner(), [0], [0], [0]
 
     def run(tick: Tick) -> None:
         begun[0] += 1
@@ -171,7 +171,7 @@ def test_no_more_than_a_few_hold_memory_unless_there_is_room(
 
 
 def test_who_leaves_while_paused_or_queued_gives_the_place_up() -> None:
-    office, release = Office(), threading.Event()
+    office, release = JobRunner(), threading.Event()
 
     def holds(tick: Tick) -> str:
         release.wait(20)
@@ -183,11 +183,11 @@ def test_who_leaves_while_paused_or_queued_gives_the_place_up() -> None:
             until(lambda: long.paused)
             with office.waiting(("queued",), steps(1), "cpu", "cleo") as queued:
                 until(lambda: queued.place > 0)
-            with pytest.raises(Left):
-                queued.future.result(timeout=PATIENCE + 2)
+            with pytest.raises(Abandoned):
+                queued.future.result(timeout=GRACE_SECONDS + 2)
             long.leave()
-            with pytest.raises(Left):
-                long.future.result(timeout=PATIENCE + 2)
+            with pytest.raises(Abandoned):
+                long.future.result(timeout=GRACE_SECONDS + 2)
             long.join()
             release.set()
             assert holder.future.result(timeout=5) == "held"
@@ -196,7 +196,7 @@ def test_who_leaves_while_paused_or_queued_gives_the_place_up() -> None:
 
 
 def test_work_that_fails_lets_the_next_one_in() -> None:
-    office = Office()
+    office = JobRunner()
 
     def fails(tick: Tick) -> None:
         raise ValueError("on purpose")
@@ -209,7 +209,7 @@ def test_work_that_fails_lets_the_next_one_in() -> None:
 
 
 def test_hundreds_who_wait_do_not_block_one_another() -> None:
-    office = Office()
+    office = JobRunner()
     works = [office.waiting((str(n),), lambda tick: "done", "cpu", str(n)) for n in range(600)]
     entered = [work.__enter__() for work in works]
     assert all(work.future.result(timeout=60) == "done" for work in entered)

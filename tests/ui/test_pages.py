@@ -14,8 +14,8 @@ from PIL import Image
 
 import vizapp
 from tests.ui.conftest import Open, chosen, offered, page_file, sentences, shown, went_well
-from vizapp.engine.memory.budget import Room
-from vizapp.service.jobs import Work
+from vizapp.engine.memory.budget import MemoryBudget
+from vizapp.service.jobs import RunningJob
 from vizapp.ui.session import compute, messages
 
 
@@ -303,13 +303,13 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
 
 
 def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, told, doing, cpu = Room(lambda device: 2**40), list[str](), compute.doing, torch.device("cpu")
-    monkeypatch.setattr("vizapp.engine.memory.budget.room", lambda: room)
-    monkeypatch.setattr("vizapp.zoo.registry.room", lambda: room)
+    room, told, doing, cpu = MemoryBudget(lambda device: 2**40), list[str](), compute.doing, torch.device("cpu")
+    monkeypatch.setattr("vizapp.engine.memory.budget.memory_budget", lambda: room)
+    monkeypatch.setattr("vizapp.zoo.registry.memory_budget", lambda: room)
     with ExitStack() as other:
-        other.enter_context(room.reserved({cpu: 2**40}, "other work"))
+        other.enter_context(room.reserve({cpu: 2**40}, "other work"))
 
-        def noted(work: Work | None, title: str) -> str:
+        def noted(work: RunningJob | None, title: str) -> str:
             told.append(doing(work, title))
             if "memory" in told[-1]:
                 other.close()

@@ -13,8 +13,8 @@ import vizapp
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.samples import open_sample
 from vizapp.media.sources import open_folder
-from vizapp.service.jobs import Office, Tick
-from vizapp.service.scheduler import Turns
+from vizapp.service.jobs import JobRunner, Tick
+from vizapp.service.scheduler import FairScheduler
 from vizapp.zoo.network import Network
 
 Long = Callable[[Network, Tick, Path], Any]
@@ -66,8 +66,8 @@ def lenet() -> Network:
 
 @pytest.mark.parametrize("name", LONG)
 def test_a_short_question_comes_between_the_slices_of_a_long_one(name: str, lenet: Network, tmp_path: Path) -> None:
-    office = Office()
-    office._turns["cpu"] = Turns(slice_=0.0)  # so that the answer does not depend on how fast this machine is
+    office = JobRunner()
+    office._turns["cpu"] = FairScheduler(slice_=0.0)  # so that the answer does not depend on how fast this machine is
     begun, go_on = threading.Event(), threading.Event()
     shares: list[float] = []
 
@@ -102,7 +102,7 @@ def test_a_short_question_comes_between_the_slices_of_a_long_one(name: str, lene
 def test_the_pass_of_a_gallery_and_a_sweep_say_when_they_wait(lenet: Network) -> None:
     from vizapp.ui.session import compute
 
-    office, release, holding = Office(), threading.Event(), threading.Event()
+    office, release, holding = JobRunner(), threading.Event(), threading.Event()
 
     def holds(tick: Tick) -> None:
         holding.set()

@@ -27,7 +27,7 @@ from tests.ui.conftest import Open, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings
-from vizapp.ui.inputs import datasets, images, networks
+from vizapp.ui.inputs import datasets, images, networks, uploads
 from vizapp.ui.pages.gallery import gallery_runs
 from vizapp.ui.pages.gallery.unit_sheet import csv_of
 from vizapp.ui.pages.occlusion import sweep_runs
@@ -283,15 +283,15 @@ def test_an_uploaded_zip_file_goes_with_all_that_was_made_of_it(built: AppTest) 
 
     digest = built.query_params["data"][0].removeprefix("upload/") if isinstance(built.query_params["data"], list) else (
         built.query_params["data"].removeprefix("upload/"))  # fmt: skip
-    uploads = settings().cache / "uploads"
-    archive = uploads / f"{digest}.zip"
-    assert uploads.belongings().has(built.session_state["person"], ("archive", str(archive)))
+    folder = settings().cache / "uploads"
+    archive = folder / f"{digest}.zip"
+    assert uploads.upload_registry().has(built.session_state["person"], ("archive", str(archive)))
     assert list(datasets.galleries_of(archive).glob("*/_manifest.json"))
     assert known_galleries(vizapp.load("vizapp/lenet5-digits")) == []  # nobody else is told of it
     told = [key for key, _ in compute.answers().items() if any(digest in part for part in key)]
     assert told
     uploads._release(("archive", str(archive)))
-    assert [path for path in uploads.rglob("*") if path.is_file()] == []
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
     for shelf in (compute.answers(), gallery_runs._galleries(), datasets._collections()):
         assert not [key for key, _ in shelf.items() if any(digest in part for part in key)]
     built.run()
@@ -329,9 +329,9 @@ def test_answers_about_an_upload_go_even_if_the_picture_itself_went_before(open_
     assert app.session_state[state.SECOND_ORIGIN][1] == digest
     pixels = images._pixels()[digest]
     images.decoded().drop_where(lambda key: True)  # others' pictures have taken its place
-    sweep_runs.begun().put(("occlusion.plan", "x", pixels), None, 1)  # type: ignore[arg-type]
+    sweep_runs.running_sweep().put(("occlusion.plan", "x", pixels), None, 1)  # type: ignore[arg-type]
     images.forget(digest)
-    for shelf in (compute.answers(), sweep_runs.begun(), images.decoded()):
+    for shelf in (compute.answers(), sweep_runs.running_sweep(), images.decoded()):
         assert not [key for key, _ in shelf.items() if pixels in key or digest in key]
     app.run()
     assert went_well(app)

@@ -86,7 +86,7 @@ class Trace(TorchFunctionMode):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         self._call = None  # a frame keeps its local variables alive
-        if isinstance(error, Enough):  # so does the way that it came, as long as it is kept
+        if isinstance(error, StopForward):  # so does the way that it came, as long as it is kept
             error.__traceback__ = None
         super().__exit__(kind, error, trace)
         return None
@@ -124,7 +124,7 @@ class Trace(TorchFunctionMode):
         return numbered
 
 
-class Enough(BaseException):
+class StopForward(BaseException):
     """Ends a pass in which everything asked for was seen. Not an Exception, so that no network swallows it."""
 
 
@@ -145,7 +145,7 @@ class Tap(Trace):
         self.kept: dict[str, Tensor] = {}
         self._wanted = frozenset(keep)
         self._stop = stop
-        self._enough = Enough()
+        self._enough = StopForward()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and keep a clone of its result if its name is wanted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vizapp.gallery.build import Plan, Progress, build
+from vizapp.gallery.build import GalleryOptions, Progress, build
 from vizapp.gallery.reader import Gallery, open_gallery
 
-__all__ = ["Gallery", "Plan", "Progress", "build", "open_gallery"]
+__all__ = ["Gallery", "GalleryOptions", "Progress", "build", "open_gallery"]

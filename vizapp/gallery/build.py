@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vizapp.engine.memory.chunks import in_chunks
-from vizapp.engine.receptive_field.field import fields
-from vizapp.engine.receptive_field.interval import Field
-from vizapp.engine.statistics.top_activations import Seen, Strongest, merged
+from vizapp.engine.receptive_field.field import receptive_fields
+from vizapp.engine.receptive_field.interval import ReceptiveField
+from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merged
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, forget_parts, load_checkpoint, save_checkpoint
@@ -34,7 +34,7 @@ _FIRST_CHECKPOINT = 4  # after that many rounds one is written early, so that th
 
 
 @dataclass(frozen=True)
-class Plan:
+class GalleryOptions:
     """How a gallery is made. `workers`: decoding processes, None chooses. `every`: batches between checkpoints."""
 
     top: int = 9
@@ -63,7 +63,7 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def identity(network: Network, source: Source, sites: Sequence[Site], plan: Plan) -> dict[str, Any]:
+def identity(network: Network, source: Source, sites: Sequence[Site], plan: GalleryOptions) -> dict[str, Any]:
     """All that a gallery's numbers depend on; two passes of one identity may be continued by each other."""
     return {
         "network": network.name,
@@ -79,7 +79,12 @@ def identity(network: Network, source: Source, sites: Sequence[Site], plan: Plan
 
 
 def build(
-    network: Network, source: Source, sites: Sequence[Site], out: Path, plan: Plan = Plan(), watch: Watch | None = None
+    network: Network,
+    source: Source,
+    sites: Sequence[Site],
+    out: Path,
+    plan: GalleryOptions = GalleryOptions(),
+    watch: Watch | None = None,
 ) -> str:
     """Make the gallery in the folder `out`, or go on with the one that was begun there; an existing whole one is kept.
 
@@ -164,14 +169,14 @@ class _Pass:
     """One run over the batches that belong to this process."""
 
     def __init__(
-        self, network: Network, source: Source, sites: Sequence[Site], out: Path, plan: Plan,
+        self, network: Network, source: Source, sites: Sequence[Site], out: Path, plan: GalleryOptions,
         wanted: dict[str, Any], shards: Shards, watch: Watch | None,
     ) -> None:  # fmt: skip
         self.network, self.source, self.sites, self.out, self.plan = network, source, tuple(sites), out, plan
         self.identity, self.shards, self.watch = wanted, shards, watch
-        self.strongest = Strongest(sites, plan.top)
+        self.strongest = TopKTracker(sites, plan.top)
         self.digest, self.failed = 0, list[tuple[int, str]]()
-        self.fields: dict[str, Field] = {}
+        self.fields: dict[str, ReceptiveField] = {}
         self.count = -(-len(source) // plan.batch)
         self.fitting = network.at_once(plan.batch)  # pictures at once
         self.done = 0  # pictures of this run, for the speed
@@ -226,9 +231,9 @@ class _Pass:
         yield from [None] * (rounds - len(numbers))
 
     def _see(self, loaded: Loaded, at: int) -> None:
-        def look(part: Sequence[int]) -> Seen:
+        def look(part: Sequence[int]) -> BatchStatistics:
             batch = self.network.batch(loaded.pixels[part])
-            return self.strongest.look(self.network.module, batch, lambda: self._tell(at, ""))
+            return self.strongest.observe(self.network.module, batch, lambda: self._tell(at, ""))
 
         count = len(loaded.pictures)
         if count:
@@ -238,7 +243,7 @@ class _Pass:
             places = [min(place, count - 1) for place in range(count + -count % size)]
             parts = list(in_chunks(places, look, size))
             # Only now, when nobody can leave any more: the state that is saved must hold whole batches.
-            self.strongest.take(parts, torch.tensor(loaded.pictures))
+            self.strongest.update(parts, torch.tensor(loaded.pictures))
             fitting = max(len(part.peaks) for part in parts)
             self.fitting = fitting if fitting < size else self.fitting
         self.digest = (self.digest + digest_of(loaded.pictures, loaded.digests)) % 2**256
@@ -297,13 +302,15 @@ class _Pass:
             forget_parts(self.out)
 
 
-def fields_of(network: Network) -> dict[str, Field]:
+def fields_of(network: Network) -> dict[str, ReceptiveField]:
     """What each cell of each layer sees of the network's input, by layer."""
-    return fields(network.module, torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device))
+    return receptive_fields(
+        network.module, torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+    )
 
 
 def described(
-    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, Field]
+    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, ReceptiveField]
 ) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
     """The tables (units; each site and its rows) and the manifest of what a checkpoint knows; `known`: `fields_of`."""
     units = unit_table(checkpoint.state, sites)

@@ -115,7 +115,7 @@ class Gallery:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class TopImage:
     """One of a unit's top pictures: what the network sees of it `[H W 3]`, and the rectangle of that which the unit sees."""
 
     seen: np.ndarray
@@ -135,9 +135,9 @@ class Shown:
         return draw_box(self.seen, self.box, thickness=max(1, round(len(self.seen) / 75)))
 
 
-def shown(
+def top_image(
     network: Network, source: Source, rows: pd.DataFrame, opened: Callable[[int], np.ndarray] | None = None
-) -> list[Shown]:
+) -> list[TopImage]:
     """The pictures behind some rows, decoded now; patches of one unit have one size, grey outside of the picture.
 
     `opened` gives the crop that the network sees of a picture's number, for callers that keep decoded ones. A picture
@@ -148,7 +148,7 @@ def shown(
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
         seen = opened(int(row.picture)) if opened else crop(network, source, int(row.picture))
         label = row.label if isinstance(row.label, str) else None
-        found.append(Shown(seen, box, str(row.path), label, float(row.activation)))
+        found.append(TopImage(seen, box, str(row.path), label, float(row.activation)))
     return found
 
 

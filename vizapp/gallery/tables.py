@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.statistics.top_activations import State, read
 from vizapp.engine.trace.sites import Site
 from vizapp.media.source import Source
@@ -22,7 +22,7 @@ UNIT_COLUMNS = (
 )  # fmt: skip
 
 
-def boxes(site: Site, field: Field, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
+def boxes(site: Site, field: ReceptiveField, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
     """(row, column) of flat cells `[n]`, and (top, left, bottom, right) that they see; each `[n]`, int64.
 
     Where every cell sees the same (classes, attention) that is the whole input, of `size` height and width.
@@ -68,7 +68,7 @@ def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
 def row_tables(
     state: State,
     sites: Sequence[Site],
-    fields: dict[str, Field],
+    fields: dict[str, ReceptiveField],
     size: tuple[int, int],
     units: pd.DataFrame,
     source: Source,

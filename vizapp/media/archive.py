@@ -12,7 +12,7 @@ from vizapp.errors import LONGEST, VizError, plain_name
 from vizapp.media.folder import natural_key
 from vizapp.media.formats import readable, suffixes
 from vizapp.media.picture import Picture, open_picture, showable
-from vizapp.media.source import LONGEST_PATH, Source, Ticket, file_stamp
+from vizapp.media.source import LONGEST_PATH, ImageRef, Source, file_stamp
 from vizapp.settings import settings
 
 # What reading a damaged, encrypted or unusually packed member was seen to raise.
@@ -49,7 +49,7 @@ class Archive(Source):
     members: tuple[str, ...]
     above: int = 0  # characters of the one folder in which everything lies
 
-    def ticket(self, index: int) -> Ticket:
+    def ticket(self, index: int) -> ImageRef:
         """The zip file and the member's name."""
         return Member(str(self.root), self.members[index])
 

@@ -12,7 +12,7 @@ import numpy as np
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture, open_picture
 from vizapp.media.samples import digit_pixels, digits_file, open_sample, sample_names
-from vizapp.media.source import Source, Ticket
+from vizapp.media.source import ImageRef, Source
 
 PARTS = 2  # a crop's side is this part of the photo's shorter side …
 STEPS = 3  # … and this many crops begin within a side
@@ -34,7 +34,7 @@ class Digit:
 class Digits(Source):
     """All 1,797 digits of scikit-learn, in the order of its file, with their ten classes."""
 
-    def ticket(self, index: int) -> Ticket:
+    def ticket(self, index: int) -> ImageRef:
         """The digit's number."""
         return Digit(index)
 
@@ -64,7 +64,7 @@ class Crops(Source):
 
     crops: tuple[Crop, ...]
 
-    def ticket(self, index: int) -> Ticket:
+    def ticket(self, index: int) -> ImageRef:
         """The photo and the square."""
         return self.crops[index]
 

@@ -18,7 +18,7 @@ import numpy as np
 from vizapp.errors import VizError, nearest
 from vizapp.media.folder import natural_key
 from vizapp.media.picture import Picture, open_picture
-from vizapp.media.source import Source, Ticket
+from vizapp.media.source import ImageRef, Source
 from vizapp.settings import settings
 
 # Those that give one picture and one class each, and that can be downloaded without an account.
@@ -61,7 +61,7 @@ class Dataset(Source):
 
     part: str
 
-    def ticket(self, index: int) -> Ticket:
+    def ticket(self, index: int) -> ImageRef:
         """The data set's name and the picture's number."""
         return Item(self.root.name, self.part, index)
 

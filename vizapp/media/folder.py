@@ -12,7 +12,7 @@ from pathlib import Path
 from vizapp.errors import VizError, plain_name
 from vizapp.media.formats import readable, suffixes
 from vizapp.media.picture import local_path, showable
-from vizapp.media.source import LONGEST_PATH, File, Source, Ticket, file_stamp
+from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Folder(Source):
         """The folder's own name, for showing."""
         return showable(self.root.resolve().name) or str(self.root)
 
-    def ticket(self, index: int) -> Ticket:
+    def ticket(self, index: int) -> ImageRef:
         """The picture's file."""
         return File(os.path.join(self.root, self.names[index]))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vizapp.errors import VizError, plain_name
 from vizapp.media.folder import lies_in, natural_key
 from vizapp.media.picture import showable
-from vizapp.media.source import LONGEST_PATH, File, Source, Ticket, file_stamp
+from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
 
 _PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "picture", "photo")
 _LABELS = ("label", "class", "category", "classname", "class_name", "target")
@@ -22,7 +22,7 @@ class Listing(Source):
     paths: tuple[str, ...]  # as they are written
     start: Path
 
-    def ticket(self, index: int) -> Ticket:
+    def ticket(self, index: int) -> ImageRef:
         """The picture's file."""
         return File(str(self.start / self.paths[index]))
 

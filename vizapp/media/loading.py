@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from vizapp.errors import VizError
-from vizapp.media.source import Source, Ticket
+from vizapp.media.source import ImageRef, Source
 from vizapp.media.transforms import View
 
 AHEAD = 2  # batches that each process works on ahead of the reader
@@ -43,7 +43,7 @@ class Loaded:
     failed: tuple[tuple[int, str], ...]
 
 
-def load(number: int, first: int, tickets: Sequence[Ticket], view: View) -> Loaded:
+def load(number: int, first: int, tickets: Sequence[ImageRef], view: View) -> Loaded:
     """Decode one batch, whose pictures are numbered from `first`."""
     pictures, crops, digests, failed = [], [], [], []
     for index, ticket in enumerate(tickets, first):
@@ -87,7 +87,7 @@ def workers_for(pictures: int, processes: int = 1) -> int:
     return 0 if pictures < FEW else max(1, min(8, (os.cpu_count() or 1) // processes))
 
 
-def _tickets(source: Source, number: int, size: int) -> tuple[int, list[Ticket]]:
+def _tickets(source: Source, number: int, size: int) -> tuple[int, list[ImageRef]]:
     first = number * size
     return first, [source.ticket(index) for index in range(first, min(first + size, len(source)))]
 
@@ -102,7 +102,7 @@ class _Crew:
         self._lock, self._over = threading.Lock(), False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vizapp-decode")
 
-    def ask(self, number: int, first: int, tickets: list[Ticket]) -> Future[Loaded]:
+    def ask(self, number: int, first: int, tickets: list[ImageRef]) -> Future[Loaded]:
         return self._pool.submit(self._answer, number, first, tickets)
 
     def dismiss(self) -> None:
@@ -116,7 +116,7 @@ class _Crew:
             process.wait()
             _close(process)
 
-    def _answer(self, number: int, first: int, tickets: list[Ticket]) -> Loaded:
+    def _answer(self, number: int, first: int, tickets: list[ImageRef]) -> Loaded:
         try:
             return self._call(number, first, tickets)
         except (EOFError, OSError, pickle.UnpicklingError):  # the process died; find out over which picture
@@ -129,14 +129,14 @@ class _Crew:
             tuple(failure for part in parts for failure in part.failed),
         )
 
-    def _alone(self, number: int, index: int, ticket: Ticket) -> Loaded:
+    def _alone(self, number: int, index: int, ticket: ImageRef) -> Loaded:
         for _ in range(_TRIES):
             with suppress(EOFError, OSError, pickle.UnpicklingError):
                 return self._call(number, index, [ticket])
         empty = np.zeros((0, self._view.height, self._view.width, 3), np.uint8)
         return Loaded(number, (), empty, (), ((index, _DIED),))
 
-    def _call(self, number: int, first: int, tickets: list[Ticket]) -> Loaded:
+    def _call(self, number: int, first: int, tickets: list[ImageRef]) -> Loaded:
         process = self._process()
         assert process.stdin is not None
         assert process.stdout is not None

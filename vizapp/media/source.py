@@ -16,7 +16,7 @@ from vizapp.media.picture import Picture, showable
 LONGEST_PATH = 4096  # characters of a picture's path: what file systems allow
 
 
-class Ticket(Protocol):
+class ImageRef(Protocol):
     """All that another process needs to open one picture; small, and can be pickled."""
 
     def open(self) -> Picture:
@@ -50,7 +50,7 @@ class Source(ABC):
         return replace(self.ticket(index).open(), label=self.labels[index])
 
     @abstractmethod
-    def ticket(self, index: int) -> Ticket:
+    def ticket(self, index: int) -> ImageRef:
         """What another process needs to open picture number `index`."""
 
     @abstractmethod

@@ -49,10 +49,10 @@ def activations(question: Question, params: ActivationParams, job: Job) -> Resul
     `arrays`: `activations` `[C h w]` (or `[C]`) float32. `table`: minimum, maximum, mean and fraction of zeros per
     channel, in the order of the sheet. The unit's channel is shown over the picture.
     """
-    network, picture, unit = question.network, question.the_picture(), question.the_unit()
+    network, picture, unit = question.network, question.require_picture(), question.require_unit()
     site = network.site(unit.site)
     values = observe(network.module, network.prepare(picture), [site])[site.name][0].float().cpu().numpy()
-    job.tick(0.5)
+    job.report(0.5)
     order = strength_order(values) if params.order == "strength" else np.arange(len(values))
     numbers = statistics(values)
     table = tuple({"channel": int(c)} | {name: float(column[c]) for name, column in numbers.items()} for c in order)

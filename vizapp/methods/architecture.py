@@ -57,9 +57,9 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
         batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
     network.check_visible()
     found = layers(network.module, batch)
-    job.tick(0.2)
+    job.report(0.2)
     if params.repeats:
-        found = timed(network.module, batch, found, params.repeats, lambda share: job.tick(0.2 + 0.6 * share))
+        found = timed(network.module, batch, found, params.repeats, lambda share: job.report(0.2 + 0.6 * share))
     rows = rows_of(found, params)
     facts = _totals(found, network.parameters)
     if params.repeats:
@@ -151,5 +151,5 @@ METHOD = Method(
     params=ArchitectureParams,
     run=architecture,
     needs=frozenset(),
-    takes=frozenset({"picture"}),
+    optional_inputs=frozenset({"picture"}),
 )

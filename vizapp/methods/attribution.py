@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.memory.chunks import is_out_of_memory, let_go_of
-from vizapp.engine.projection.project import strongest
+from vizapp.engine.memory.chunks import is_out_of_memory, release
+from vizapp.engine.projection.project import argmax_cell
 from vizapp.engine.tap import Tap
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit, channels_first
@@ -74,14 +74,14 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
 
     `arrays`: `attribution` `[H W]` float32, summed over colours (Grad-CAM: resized from its layer, not below zero).
     """
-    network, unit = question.network, question.the_unit()
+    network, unit = question.network, question.require_unit()
     site = network.site(unit.site)
-    batch = network.prepare(question.the_picture())
+    batch = network.prepare(question.require_picture())
     maps = observe(network.module, batch, [site])[site.name][0]
-    cell = strongest(maps, unit)
+    cell = argmax_cell(maps, unit)
     model = UnitOf(private_copy(network.module), site, unit, cell)
     model.eval()
-    job.tick(0.1)
+    job.report(0.1)
     # Captum imports matplotlib, which else makes folders in the home folder, and complains where it must not.
     os.environ.setdefault("MPLCONFIGDIR", str(settings().cache / "matplotlib"))
     try:
@@ -93,7 +93,7 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise VizError(f"Captum cannot compute {params.kind} on this network: {reason}") from error
     pixels = values.detach().float().cpu().numpy()
-    seen = network.seen(question.the_picture())
+    seen = network.seen(question.require_picture())
     panels = (
         Panel("seen", seen, "The picture as the network sees it."),
         Panel("attribution", signed(pixels), f"{params.kind} of {unit.site}:{unit.channel}, signed."),
@@ -111,7 +111,7 @@ def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or size == 1:
                 raise
-            let_go_of(error)
+            release(error)
         size //= 2
 
 
@@ -244,5 +244,5 @@ METHOD = Method(
     params=AttributionParams,
     run=attribution,
     needs=frozenset({"picture", "unit"}),
-    smaller="Grad-CAM",
+    memory_hint="Grad-CAM",
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vizapp.engine.memory.chunks import SCRATCH, check_fits, free_memory, memory_told
+from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memory, free_memory
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.methods.params import Params
@@ -41,17 +41,17 @@ class Question:
     folder: Source | None = None
     unit: Unit | None = None
 
-    def the_picture(self) -> Picture:
+    def require_picture(self) -> Picture:
         """The picture, for methods that need one."""
         assert self.picture is not None, "Method.answer checks `needs` before it runs the method"
         return self.picture
 
-    def the_folder(self) -> Source:
+    def require_folder(self) -> Source:
         """The collection of pictures, for methods that need one."""
         assert self.folder is not None, "Method.answer checks `needs` before it runs the method"
         return self.folder
 
-    def the_unit(self) -> Unit:
+    def require_unit(self) -> Unit:
         """The unit, for methods that need one."""
         assert self.unit is not None, "Method.answer checks `needs` before it runs the method"
         return self.unit
@@ -63,7 +63,7 @@ class Job:
     def __init__(self, tick: Callable[[float], None] | None = None) -> None:
         self._tick = tick
 
-    def tick(self, share: float) -> None:
+    def report(self, share: float) -> None:
         """Say that `share` (0 to 1) is done. May raise whatever the user's tick raises; nobody catches it."""
         if self._tick is not None:
             self._tick(min(max(share, 0.0), 1.0))
@@ -177,9 +177,9 @@ class Method:
     params: type[Params]
     run: Callable[[Question, Any, Job], Result]
     needs: frozenset[Need] = frozenset({"picture"})
-    takes: frozenset[Need] = frozenset()  # used when given; a folder may then stand for the picture
-    misfit: Callable[[Question], str | None] = lambda question: None
-    smaller: str = ""
+    optional_inputs: frozenset[Need] = frozenset()  # used when given; a folder may then stand for the picture
+    incompatibility: Callable[[Question], str | None] = lambda question: None
+    memory_hint: str = ""
 
     @property
     def summary(self) -> str:
@@ -194,21 +194,21 @@ class Method:
             DoesNotFit: the memory does not suffice.
         """
         for need in sorted(self.needs):
-            stands = need == "picture" and "folder" in self.takes and question.folder is not None
+            stands = need == "picture" and "folder" in self.optional_inputs and question.folder is not None
             if getattr(question, need) is None and not stands:
                 raise VizError(f"{self.title} needs a {need}. {_NEEDS[need]}")
         what = f"{self.title.lower()} with {question.network.name}"
-        with memory_told(what, self.smaller):
+        with convert_out_of_memory(what, self.memory_hint):
             if question.unit is not None:
                 check_unit(question.network, question.unit)
-            reason = self.misfit(question)
+            reason = self.incompatibility(question)
             if reason is not None:
                 raise VizError(reason)
             started = time.perf_counter()
-            job.tick(0.0)
-            check_pass(question.network, what, self.smaller)
+            job.report(0.0)
+            check_pass(question.network, what, self.memory_hint)
             result = self.run(question, params, job)
-        job.tick(1.0)
+        job.report(1.0)
         facts = {
             "network": f"{question.network.name}, weights {question.network.weights}, on {question.network.device}"
         }

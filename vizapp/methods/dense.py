@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vizapp.engine.fully_convolutional.convert import plan
-from vizapp.engine.fully_convolutional.plan import Plan
+from vizapp.engine.fully_convolutional.convert import plan_conversion
+from vizapp.engine.fully_convolutional.plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import DenseMap, cells, dense_map, strides
 from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.errors import VizError
@@ -57,7 +57,7 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
     found = _map(network, made, view.pixels, stride, keep, job, 0.1, 0.6)
     votes, pyramid = _votes(question, params, made, view, found, stride, job)
     checked, difference, same = _checked(network, made, view.pixels, found, params.check)
-    job.tick(0.95)
+    job.report(0.95)
     boxes = view.in_photo(found.boxes(made.size))
     arrays = {
         "scores": found.scores,
@@ -83,7 +83,7 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
     )
 
 
-def convolutional(network: Network) -> Plan:
+def convolutional(network: Network) -> ConversionPlan:
     """The plan of the network's convolutional twin.
 
     Raises:
@@ -91,10 +91,10 @@ def convolutional(network: Network) -> Plan:
     """
     network.check_visible()
     noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], 3), dtype=np.uint8)
-    return plan(network.module, network.batch([noise]))
+    return plan_conversion(network.module, network.batch([noise]))
 
 
-def _stride(asked: str, made: Plan, network: Network) -> int:
+def _stride(asked: str, made: ConversionPlan, network: Network) -> int:
     known = strides(made)
     if asked == "native":
         return known[0]
@@ -105,7 +105,7 @@ def _stride(asked: str, made: Plan, network: Network) -> int:
 
 
 def _view(question: Question, params: DenseParams) -> View:
-    picture, network = question.the_picture(), question.network
+    picture, network = question.require_picture(), question.network
     if params.input == "photo":
         height, width = (round(side * params.zoom) for side in (picture.height, picture.width))
         check_fits(
@@ -131,7 +131,7 @@ def _view(question: Question, params: DenseParams) -> View:
 
 def _map(
     network: Network,
-    made: Plan,
+    made: ConversionPlan,
     pixels: np.ndarray,
     stride: int,
     keep: list[int] | None,
@@ -152,11 +152,11 @@ def _map(
         network.device,
         stride,
         keep,
-        tick=lambda share: job.tick(begin + (end - begin) * share),
+        tick=lambda share: job.report(begin + (end - begin) * share),
     )
 
 
-def _kept(network: Network, made: Plan, view: View, stride: int, job: Job) -> list[int] | None:
+def _kept(network: Network, made: ConversionPlan, view: View, stride: int, job: Job) -> list[int] | None:
     """The classes whose scores fit, the strongest of a map at the native stride; None where all do."""
     rows, columns = cells(made, view.pixels.shape[0], view.pixels.shape[1], stride)
     most = int(LARGEST / 4 / max(1, rows * columns))
@@ -167,7 +167,7 @@ def _kept(network: Network, made: Plan, view: View, stride: int, job: Job) -> li
 
 
 def _votes(
-    question: Question, params: DenseParams, made: Plan, view: View, found: DenseMap, stride: int, job: Job
+    question: Question, params: DenseParams, made: ConversionPlan, view: View, found: DenseMap, stride: int, job: Job
 ) -> tuple[np.ndarray, list[tuple[View, DenseMap]]]:
     """What each scale and flip says `[scales·flips classes]`, and the upright maps of the scales."""
     network = question.network
@@ -177,7 +177,7 @@ def _votes(
 
     views, maps, votes = [view], [found], []
     if params.scales > 1:
-        views = [zoomed(question.the_picture().pixels, zoom) for zoom in _zooms(question, params.scales, made)]
+        views = [zoomed(question.require_picture().pixels, zoom) for zoom in _zooms(question, params.scales, made)]
         maps = []
     each = 0.3 / (len(views) * (1 + params.flips))
     for number, scaled in enumerate(views):
@@ -191,15 +191,15 @@ def _votes(
     return np.stack(votes), list(zip(views, maps, strict=True)) if params.scales > 1 else []
 
 
-def _zooms(question: Question, scales: int, made: Plan) -> list[float]:
+def _zooms(question: Question, scales: int, made: ConversionPlan) -> list[float]:
     """OverFeat's scales, carried over to another crop and stride: the crop and some strides more fit into the photo."""
-    picture = question.the_picture()
+    picture = question.require_picture()
     sides = (picture.height, picture.width)
     return [max((made.size[i] + round(step * made.stride[i])) / sides[i] for i in range(2)) for step in STEPS[:scales]]
 
 
 def _checked(
-    network: Network, made: Plan, pixels: np.ndarray, found: DenseMap, count: int
+    network: Network, made: ConversionPlan, pixels: np.ndarray, found: DenseMap, count: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Some cells `[n 2]`, how far their logits are from those of the crop alone `[n]`, and how often both agree."""
     h, w = found.label.shape
@@ -221,7 +221,7 @@ def _checked(
     return where, difference.astype(np.float32), same
 
 
-def _checks(difference: np.ndarray, same: float, made: Plan) -> dict[str, str]:
+def _checks(difference: np.ndarray, same: float, made: ConversionPlan) -> dict[str, str]:
     if not len(difference):
         return {}
     count = "1 cell" if len(difference) == 1 else f"{len(difference)} cells"
@@ -239,7 +239,7 @@ def _checks(difference: np.ndarray, same: float, made: Plan) -> dict[str, str]:
     }
 
 
-def _facts(network: Network, made: Plan, found: DenseMap, view: View) -> dict[str, str]:
+def _facts(network: Network, made: ConversionPlan, found: DenseMap, view: View) -> dict[str, str]:
     h, w = found.label.shape
     crop = f"{made.size[1]} × {made.size[0]} pixels"
     apart = f"{found.stride}" if found.across == found.stride else f"{found.across} × {found.stride}"
@@ -292,5 +292,5 @@ METHOD = Method(
     source="EE-559 lecture 8.2; Sermanet et al. 2013 (OverFeat), section 3",
     params=DenseParams,
     run=dense,
-    smaller="a smaller zoom",
+    memory_hint="a smaller zoom",
 )

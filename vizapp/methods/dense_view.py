@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vizapp.engine.fully_convolutional.plan import Plan
+from vizapp.engine.fully_convolutional.plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import DenseMap
 from vizapp.media.drawing import categorical, heat, place
 from vizapp.media.transforms import resize
@@ -60,7 +60,7 @@ def ranks(label: np.ndarray, classes: list[int]) -> np.ndarray:
 
 def panels(
     view: View,
-    made: Plan,
+    made: ConversionPlan,
     found: DenseMap,
     table: tuple[dict[str, object], ...],
     pyramid: list[tuple[View, DenseMap]],
@@ -84,11 +84,11 @@ def panels(
     return tuple(panels)
 
 
-def _drawn(view: View, made: Plan, found: DenseMap, classes: list[int]) -> np.ndarray:
+def _drawn(view: View, made: ConversionPlan, found: DenseMap, classes: list[int]) -> np.ndarray:
     return _laid(view, made, found, categorical(ranks(found.label, classes), len(classes)))
 
 
-def _laid(view: View, made: Plan, found: DenseMap, colours: np.ndarray) -> np.ndarray:
+def _laid(view: View, made: ConversionPlan, found: DenseMap, colours: np.ndarray) -> np.ndarray:
     """A map uint8 `[h w 3]` over what was laid out for the network, at most `SHOWN` pixels large."""
     zoom = min(1.0, SHOWN / max(view.pixels.shape[:2]))
     photo = view.pixels

@@ -53,12 +53,12 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
     kernels = kernels_of(network.module, batch, unit.site)
     weight = kernels.weight.float().cpu().numpy()
-    job.tick(0.2)
+    job.report(0.2)
     spectra = power(weight)
-    job.tick(0.4)
+    job.report(0.4)
     silent, told = _silent(network, unit.site, kernels.name, params.gallery) if params.gallery else ([], "")
     found = diagnose(weight, spectra, params.alike, params.shifts, params.dead, silent)
-    job.tick(0.9)
+    job.report(0.9)
     arrays: dict[str, np.ndarray] = {
         "kernels": np.ascontiguousarray(weight, np.float32),
         "spectrum": spectra.astype(np.float32),
@@ -193,5 +193,5 @@ METHOD = Method(
     params=FilterParams,
     run=filters,
     needs=frozenset(),
-    takes=frozenset({"unit"}),
+    optional_inputs=frozenset({"unit"}),
 )

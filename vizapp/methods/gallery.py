@@ -19,7 +19,7 @@ from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 
 if TYPE_CHECKING:
-    from vizapp.gallery.build import Plan, Progress
+    from vizapp.gallery.build import GalleryOptions, Progress
     from vizapp.gallery.reader import Gallery
     from vizapp.zoo.network import Network
 
@@ -61,12 +61,12 @@ def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
     return tuple(site for site in sites if site.name in names)
 
 
-def plan_of(network: Network, params: GalleryParams) -> Plan:
+def plan_of(network: Network, params: GalleryParams) -> GalleryOptions:
     """How the parameters have a gallery of this network made."""
-    from vizapp.gallery import Plan
+    from vizapp.gallery import GalleryOptions
 
     batch = params.batch or _BATCH.get(network.device.type, 16)
-    return Plan(params.top, batch, None if params.workers < 0 else params.workers, params.every)
+    return GalleryOptions(params.top, batch, None if params.workers < 0 else params.workers, params.every)
 
 
 def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
@@ -79,13 +79,13 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     from vizapp.gallery import build, open_gallery
     from vizapp.gallery.shards import shard_of_environment
 
-    network, source = question.network, question.the_folder()
+    network, source = question.network, question.require_folder()
     sites = chosen_sites(network, params.sites)
     plan = plan_of(network, params)
     out = Path(params.out).expanduser() if params.out else place_for(network, question, sites, plan)
 
     def watch(progress: Progress) -> None:
-        job.tick(0.98 * progress.share)
+        job.report(0.98 * progress.share)
 
     note = build(network, source, sites, out, plan, watch)
     if shard_of_environment()[0]:
@@ -93,11 +93,11 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     return _told(question, open_gallery(out), note)
 
 
-def place_for(network: Network, question: Question, sites: Sequence[Site], plan: Plan) -> Path:
+def place_for(network: Network, question: Question, sites: Sequence[Site], plan: GalleryOptions) -> Path:
     """The folder of the cache for this gallery; the same for the same question, so that it can be gone on with."""
     from vizapp.gallery.build import identity
 
-    text = json.dumps(identity(network, question.the_folder(), sites, plan), sort_keys=True)
+    text = json.dumps(identity(network, question.require_folder(), sites, plan), sort_keys=True)
     return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -126,9 +126,9 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
 
 def _panels(question: Question, found: Gallery) -> list[Panel]:
     """For some layers, the patches of the most selective units, three by three as in the paper's figure 2."""
-    from vizapp.gallery.reader import crop, shown
+    from vizapp.gallery.reader import crop, top_image
 
-    opened = lru_cache(256)(partial(crop, question.network, question.the_folder()))
+    opened = lru_cache(256)(partial(crop, question.network, question.require_folder()))
     step = -(-len(found.sites) // _SHOWN_SITES)
     panels = []
     for site in found.sites[::step]:
@@ -137,7 +137,7 @@ def _panels(question: Question, found: Gallery) -> list[Panel]:
         nines = []
         for channel in chosen:
             rows = found.rows(site, channel)[:9]
-            tiles = [item.patch for item in shown(question.network, question.the_folder(), rows, opened)]
+            tiles = [item.patch for item in top_image(question.network, question.require_folder(), rows, opened)]
             if tiles:
                 nines.append(sheet(tiles, 3, enlarge=max(1, 32 // tiles[0].shape[0])))
         if nines:
@@ -148,8 +148,8 @@ def _panels(question: Question, found: Gallery) -> list[Panel]:
 
 def _nothing_to_see(question: Question) -> str | None:
     """Why a question cannot be answered, or None."""
-    if len(question.the_folder()) == 0:
-        return f"There is no picture in {question.the_folder().name}."
+    if len(question.require_folder()) == 0:
+        return f"There is no picture in {question.require_folder().name}."
     return None
 
 
@@ -160,6 +160,6 @@ METHOD = Method(
     params=GalleryParams,
     run=gallery,
     needs=frozenset({"folder"}),
-    misfit=_nothing_to_see,
-    smaller="a smaller batch",
+    incompatibility=_nothing_to_see,
+    memory_hint="a smaller batch",
 )

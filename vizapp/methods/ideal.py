@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.memory.chunks import is_out_of_memory
-from vizapp.engine.optimize.activation_maximization import Ascent, Ideals, Target, maximise
-from vizapp.engine.optimize.image_parametrization import Canvas
-from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.optimize.activation_maximization import MaximizedImages, OptimizationConfig, Target, maximize
+from vizapp.engine.optimize.image_parametrization import ImageParam
+from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
@@ -69,16 +69,16 @@ def ideal(question: Question, params: IdealParams, job: Job) -> Result:
     direction); `curve` `[steps n]`, the activation in each step, shaken; `stages` uint8 `[k n H W 3]`, unfinished pictures
     after `stage_steps` `[k]`; `field` (top, left, bottom, right), what the excited cell sees, or the whole.
     """
-    unit = question.the_unit()
+    unit = question.require_unit()
     if params.direction and params.channels:
         raise VizError("Give channels or a direction, not both.")
     if params.direction:
-        return several(question, [Target(unit, read_direction(params.direction))], params, job)
+        return maximize_targets(question, [Target(unit, read_direction(params.direction))], params, job)
     units = [unit, *(replace(unit, channel=channel) for channel in read_channels(params.channels))]
-    return several(question, [Target(unit) for unit in dict.fromkeys(units)], params, job)
+    return maximize_targets(question, [Target(unit) for unit in dict.fromkeys(units)], params, job)
 
 
-def several(question: Question, targets: Sequence[Target], params: IdealParams, job: Job) -> Result:
+def maximize_targets(question: Question, targets: Sequence[Target], params: IdealParams, job: Job) -> Result:
     """The pictures for some targets of one layer, painted together; `question` names the network.
 
     The arrays are those of `ideal`, target after target, each with its restarts.
@@ -94,11 +94,11 @@ def several(question: Question, targets: Sequence[Target], params: IdealParams, 
             check_unit(network, replace(target.unit, channel=channel))
     height, width = _size(network, site, targets, params.size)
     box = _box(network, site, targets[0].unit.cell, params.extent, height, width)
-    canvas = Canvas(
+    canvas = ImageParam(
         network.input_size[0], height, width, params.parameters, params.colours == "decorrelated", params.contrast,
         params.jitter * _seen(network, site, height, width), params.zoom, params.turn,
     )  # fmt: skip
-    ascent = Ascent(
+    ascent = OptimizationConfig(
         params.steps,
         params.rate,
         params.extent,
@@ -108,7 +108,7 @@ def several(question: Question, targets: Sequence[Target], params: IdealParams, 
         params.l2,
         params.seed,
     )
-    painted = maximise(
+    painted = maximize(
         network.module,
         normaliser(network),
         targets,
@@ -117,7 +117,7 @@ def several(question: Question, targets: Sequence[Target], params: IdealParams, 
         ascent,
         network.device,
         network.dtype,
-        job.tick,
+        job.report,
         network.input_size[1] * network.input_size[2],
     )
     return _result(network, site, targets, painted, box, params)
@@ -174,7 +174,7 @@ def _seen(network: Network, site: Site, height: int, width: int) -> int:
     if not site.is_map:
         return min(height, width)
     batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
-    return min(height, width, *fields(network.module, batch)[site.name].size)
+    return min(height, width, *receptive_fields(network.module, batch)[site.name].size)
 
 
 def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) -> tuple[int, int]:
@@ -217,7 +217,7 @@ def _box(
     if cell is None:
         _, _, rows, columns = observe(network.module, batch, [site])[site.name].shape
         cell = (rows // 2, columns // 2)
-    field = fields(network.module, batch)[site.name]
+    field = receptive_fields(network.module, batch)[site.name]
     return whole if field.rows.axis is None else field.inside(cell)
 
 
@@ -229,18 +229,18 @@ def _pixels(pictures: Tensor) -> np.ndarray:
 
 
 def _result(
-    network: Network, site: Site, targets: Sequence[Target], painted: Ideals, box: tuple[int, int, int, int],
+    network: Network, site: Site, targets: Sequence[Target], painted: MaximizedImages, box: tuple[int, int, int, int],
     params: IdealParams,
 ) -> Result:  # fmt: skip
     channels = [-1 if target.direction else target.unit.channel for target in targets for _ in range(params.restarts)]
     arrays = {
         "pictures": _pixels(painted.pictures),
         "activation": painted.activations.float().cpu().numpy(),
-        "begun": painted.begun.float().cpu().numpy(),
+        "begun": painted.initial_activations.float().cpu().numpy(),
         "channel": np.array(channels, np.int64),
         "curve": painted.curve.float().cpu().numpy(),
-        "stages": _pixels(painted.stages),
-        "stage_steps": np.array(painted.stage_steps, np.int64),
+        "stages": _pixels(painted.snapshots),
+        "stage_steps": np.array(painted.snapshot_steps, np.int64),
         "field": np.array(box, np.int64),
     }
     names = _names(network, site, targets, params.restarts)
@@ -293,5 +293,5 @@ METHOD = Method(
     params=IdealParams,
     run=ideal,
     needs=frozenset({"unit"}),
-    smaller="a smaller size or fewer restarts",
+    memory_hint="a smaller size or fewer restarts",
 )

@@ -29,7 +29,7 @@ _SCALES = (1.0, 1.25, 1.5)  # of the short side, for crops="multi"
 
 def crops_of(question: Question, crops: str) -> list[np.ndarray]:
     """The crops of the picture that the network is to see, each uint8 `[H W 3]`."""
-    network, picture = question.network, question.the_picture()
+    network, picture = question.network, question.require_picture()
     if crops == "one":
         return [network.seen(picture)]
     _, height, width = network.input_size
@@ -56,7 +56,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     with torch.no_grad():
         for number, crop in enumerate(crops):
             scores.append(network.scores(network.batch([crop]))[0].double())  # [classes]
-            job.tick((number + 1) / len(crops))
+            job.report((number + 1) / len(crops))
     logits = torch.stack(scores)  # [crops classes]
     probabilities = logits.softmax(1).mean(0).cpu().numpy()
     logits_mean = logits.mean(0).cpu().numpy()
@@ -78,7 +78,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     return Result(
         "predict",
         {"probabilities": probabilities.astype(np.float32), "logits": logits_mean.astype(np.float32)},
-        (Panel("seen", network.seen(question.the_picture()), "The picture as the network sees it."),),
+        (Panel("seen", network.seen(question.require_picture()), "The picture as the network sees it."),),
         {"crops": names[params.crops], "answer": f"{table[0]['name']} ({100 * probabilities[order[0]]:.1f} %)"},
         table,
     )

@@ -11,7 +11,7 @@ import torch
 
 from vizapp.engine.projection.project import Certificate, Projections, project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -49,7 +49,7 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
     part of the picture that the unit's cell can see (grey where it reaches over the border); `field` (top, left, bottom,
     right) in input pixels, which may reach over the border; `activation` of the unit.
     """
-    unit, seen = question.the_unit(), question.network.seen(question.the_picture())
+    unit, seen = question.require_unit(), question.network.seen(question.require_picture())
     down, boxes = _sent_down(question, [unit], params, job)
     cell, box, pixels = down.cells[0], boxes[0], in_three_channels(down.values[0])
     patch = cut(seen, box)
@@ -75,7 +75,7 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
     return Result("projection", arrays, panels, facts)
 
 
-def several(question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job) -> Result:
+def project_units(question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job) -> Result:
     """Some units of one layer, sent down in one go; `question` names network and picture.
 
     `arrays`, an entry per unit: `projection` `[K H W 3]` float32 as in `projection`; `field` `[K 4]`; `activation` and
@@ -98,15 +98,15 @@ def _sent_down(
     """The projections of units of one layer, and the (top, left, bottom, right) that each unit sees."""
     network = question.network
     rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
-    batch = network.prepare(question.the_picture())
+    batch = network.prepare(question.require_picture())
 
     def tick(share: float) -> None:
-        job.tick(0.7 * share)
+        job.report(0.7 * share)
 
     (down,) = project(network.module, batch, units, network.sites, rule, params.seed, params.extent, tick)
-    job.tick(0.7)
+    job.report(0.7)
     cells = down.cells if params.extent == "cell" else [None] * len(units)
-    return down, receptive_fields(network.module, batch, units[0].site, cells)
+    return down, field_boxes(network.module, batch, units[0].site, cells)
 
 
 def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
@@ -133,11 +133,11 @@ def in_three_channels(values: torch.Tensor) -> np.ndarray:
     )
 
 
-def receptive_fields(
+def field_boxes(
     module: torch.nn.Module, batch: torch.Tensor, site: str, cells: Sequence[tuple[int, int] | None]
 ) -> Boxes:
     """(top, left, bottom, right) of each cell in input pixels; the whole picture where there is no cell."""
-    field = fields(module, batch)[site]
+    field = receptive_fields(module, batch)[site]
     whole = (0, 0, int(batch.shape[2]), int(batch.shape[3]))
     return [whole if cell is None or field.rows.axis is None else field.box(cell) for cell in cells]
 

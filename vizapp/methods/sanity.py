@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.trace.recording import record, slots
+from vizapp.engine.trace.recording import record, value_refs
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -38,10 +38,10 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     `similarity` `[3]`: the rank correlation (Spearman) of their absolute values with the trained projection's, where either
     is not zero; 1 when nothing changes.
     """
-    network, unit = question.network, question.the_unit()
-    batch, rule = network.prepare(question.the_picture()), Rule(params.rule)
+    network, unit = question.network, question.require_unit()
+    batch, rule = network.prepare(question.require_picture()), Rule(params.rule)
     (trained,) = project(network.module, batch, [unit], network.sites, rule, "one")
-    job.tick(0.1)
+    job.report(0.1)
     fixed = Unit(unit.site, unit.channel, trained.cells[0])
     below = _layers_below(network.module, batch, unit.site, rule)
     every = [name for name, part in network.module.named_modules() if _learns(part)]
@@ -51,9 +51,9 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     panels = [Panel("trained", signed(arrays["projection"]), "The trained network.")]
     similarity = []
     for number, (name, layers) in enumerate(chosen.items()):
-        job.tick(0.2 + 0.8 * number / len(chosen))
+        job.report(0.2 + 0.8 * number / len(chosen))
         changed = randomised(network.module, layers, params.seed)
-        job.tick(0.2 + 0.8 * (number + 0.4) / len(chosen))
+        job.report(0.2 + 0.8 * (number + 0.4) / len(chosen))
         (down,) = project(changed, batch, [fixed], network.sites, rule, "one")
         arrays[name] = in_three_channels(down.values[0])
         similarity.append(rank_correlation(np.abs(arrays["projection"]), np.abs(arrays[name])))
@@ -89,7 +89,7 @@ def _layers_below(module: nn.Module, batch: Tensor, site: str, rule: Rule) -> li
     tape = record(module, batch, {site}, rule)
     found: list[str] = []
     for step in tape.steps:
-        if next(slots((step.args, step.kwargs)), None) is None:
+        if next(value_refs((step.args, step.kwargs)), None) is None:
             continue
         base = step.name
         path = (

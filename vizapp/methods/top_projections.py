@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.receptive_field.field import FieldTrace
-from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
+from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import first_tensor, operation_name
 from vizapp.engine.trace.sites import Unit
 from vizapp.gallery.reader import crop
@@ -64,7 +64,7 @@ def top_projections(
         for place, start in enumerate(starts):
             pixels[start.number] = in_three_channels(_in_place(answer.values[place], part, batch))
             activations[start.number] = float(answer.activations[place])
-        job.tick(len(pixels) / len(rows))
+        job.report(len(pixels) / len(rows))
     shown = [pixels[number] for number in range(len(rows))]
     arrays = {
         "projection": np.stack(shown) if shown else np.zeros((0, 0, 0, 3), np.float32),
@@ -84,17 +84,17 @@ class _Start:
     box: Box | None
 
 
-def unresized_fields(module: nn.Module, batch: Tensor) -> dict[str, Field]:
+def unresized_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveField]:
     """The receptive fields, by site name, of all operations before the first whose windows depend on the input's size.
 
     Those are adaptive pools; but for global ones, behind which every cell sees the whole input anyway.
     """
-    found: dict[str, Field] = {}
+    found: dict[str, ReceptiveField] = {}
 
-    class Collect(FieldTrace):
+    class Collect(ReceptiveFieldTrace):
         resized = False
 
-        def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+        def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
             tensor = first_tensor(output)
             if tensor is None or (field := self.of(tensor)) is None:
                 return
@@ -108,7 +108,7 @@ def unresized_fields(module: nn.Module, batch: Tensor) -> dict[str, Field]:
     return found
 
 
-def is_exact_alone(field: Field, box: Box, size: tuple[int, int]) -> bool:
+def is_exact_alone(field: ReceptiveField, box: Box, size: tuple[int, int]) -> bool:
     """Whether a unit computes the same on the rectangle that it sees alone, cut out of a picture of `size`."""
     top, left, bottom, right = box
     unpadded = field.rows.start == 0 and field.columns.start == 0 and field.rows.axis is not None

@@ -16,28 +16,28 @@ from functools import partial
 from typing import Any
 
 from vizapp.service.lru_cache import Key
-from vizapp.service.scheduler import Ticket, Turns
+from vizapp.service.scheduler import FairScheduler, QueueEntry
 
 Tick = Callable[[float], None]
-PATIENCE = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
+GRACE_SECONDS = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
 ROOM = 3 * 2**30  # bytes free on a device with which one more work may be begun
 THREADS = 256  # works under way or waiting; most of them wait
 
 
-class Left(BaseException):
+class Abandoned(BaseException):
     """Nobody waits for the answer any more. Not an Exception, so that no library swallows it."""
 
 
-class Work:
+class RunningJob:
     """One computation that is under way. `person` is whoever asked first."""
 
-    def __init__(self, run: Callable[[Tick], Any], turns: Turns | None, person: str = "") -> None:
+    def __init__(self, run: Callable[[Tick], Any], turns: FairScheduler | None, person: str = "") -> None:
         self.share = 0.0
         self.future: Future[Any] = Future()
         self._run = run
         self._turns = turns
         self._person = person
-        self._ticket: Ticket | None = None
+        self._ticket: QueueEntry | None = None
         self._thread = 0
         self._watchers = 0
         self._left = time.monotonic()
@@ -57,16 +57,16 @@ class Work:
     @property
     def wants_memory(self) -> bool:
         """Whether it waits until others have given back memory that it needs."""
-        from vizapp.engine.memory.budget import room
+        from vizapp.engine.memory.budget import memory_budget
 
-        return not self.future.done() and room().is_waited_for(self._thread)
+        return not self.future.done() and memory_budget().is_waited_for(self._thread)
 
     @property
     def queued(self) -> float:
         """Seconds that it has waited for others, pauses included."""
         return self._ticket.queued if self._ticket is not None else 0.0
 
-    def tick(self, share: float) -> None:
+    def report(self, share: float) -> None:
         """Note the progress; let others go first when it is their turn; end the computation when everybody has left."""
         self.share = share
         self._look()
@@ -87,7 +87,7 @@ class Work:
             self._watchers -= 1
             self._left = time.monotonic()
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Have it end at its next tick, without patience, if nobody waits for it."""
         with self._lock:
             self._ending = self._ending or not self._watchers
@@ -96,19 +96,19 @@ class Work:
         """Wait for the device, run, and give the device back."""
         self._thread = threading.get_ident()
         if self._turns is None:
-            return self._run(self.tick)
-        self._ticket = self._turns.ticket(self._person)  # here: whoever has a place must have a thread to take it with
+            return self._run(self.report)
+        self._ticket = self._turns.enqueue(self._person)  # here: whoever has a place must have a thread to take it with
         self._turns.wait(self._ticket, self._look)
         try:
-            return self._run(self.tick)
+            return self._run(self.report)
         finally:
             self._turns.leave(self._ticket)
 
     def _look(self) -> None:
         with self._lock:
-            if self._ending or (not self._watchers and time.monotonic() - self._left > PATIENCE):
+            if self._ending or (not self._watchers and time.monotonic() - self._left > GRACE_SECONDS):
                 self._ending = True
-                raise Left
+                raise Abandoned
 
 
 def has_room(device: str) -> bool:
@@ -120,17 +120,19 @@ def has_room(device: str) -> bool:
     return free_memory(torch.device(device)) > ROOM
 
 
-class Office:
+class JobRunner:
     """All work under way, by key, and the turns of each device: looking is thread-safe, memory is not."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="vizapp")
-        self._works: dict[Key, Work] = {}
-        self._turns: dict[str, Turns] = {}
+        self._works: dict[Key, RunningJob] = {}
+        self._turns: dict[str, FairScheduler] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def waiting(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str = "") -> Iterator[Work]:
+    def waiting(
+        self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str = ""
+    ) -> Iterator[RunningJob]:
         """Wait, inside the block, for the work of that key: the one under way, or a new one.
 
         `device` is where the work takes its turns, if it has to; the turns go round by `person`.
@@ -141,16 +143,16 @@ class Office:
         finally:
             work.leave()
 
-    def find(self, key: Key) -> Work | None:
+    def find(self, key: Key) -> RunningJob | None:
         """The work of that key that is under way or waits for its turn, if there is some."""
         with self._lock:
             return self._works.get(key)
 
-    def give_up(self, key: Key) -> None:
+    def abandon(self, key: Key) -> None:
         """Have the work of that key end soon, if there is some and nobody waits for it any more."""
         work = self.find(key)
         if work is not None:
-            work.give_up()
+            work.abandon()
 
     def queued(self, key: Key) -> float:
         """Seconds that the work of that key has waited for others; 0 where there is none."""
@@ -158,18 +160,22 @@ class Office:
             work = self._works.get(key)
         return work.queued if work is not None else 0.0
 
-    def _begin(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str) -> Work:
+    def _begin(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str) -> RunningJob:
         with self._lock:
             work = self._works.get(key)
             if work is not None and work.join():
                 return work
-            turns = None if device is None else self._turns.setdefault(device, Turns(room=partial(has_room, device)))
-            work = self._works[key] = Work(run, turns, person)
+            turns = (
+                None
+                if device is None
+                else self._turns.setdefault(device, FairScheduler(room=partial(has_room, device)))
+            )
+            work = self._works[key] = RunningJob(run, turns, person)
             work.join()
             work.future = self._pool.submit(self._finish, key, work)
             return work
 
-    def _finish(self, key: Key, work: Work) -> Any:
+    def _finish(self, key: Key, work: RunningJob) -> Any:
         try:
             return work.compute()
         finally:

@@ -11,16 +11,16 @@ from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 Key = tuple[str, ...]
-_shelves: weakref.WeakSet[Shelf[Any]] = weakref.WeakSet()
+_shelves: weakref.WeakSet[ByteBoundedCache[Any]] = weakref.WeakSet()
 
 
-def let_go(of_all: bool = False) -> bool:
+def evict_all(of_all: bool = False) -> bool:
     """Have all stores let go of what can be had again, because memory is short; whether there was something.
 
     What each `keeps` stays, unless `of_all`.
     """
-    chosen = [shelf for shelf in list(_shelves) if shelf.keeps is not None]
-    gone = sum(shelf.shrink(0 if of_all else shelf.keeps or 0) for shelf in chosen)
+    chosen = [shelf for shelf in list(_shelves) if shelf.min_kept_under_pressure is not None]
+    gone = sum(shelf.shrink(0 if of_all else shelf.min_kept_under_pressure or 0) for shelf in chosen)
     if gone:
         empty_caches()
     return gone > 0
@@ -35,7 +35,7 @@ def empty_caches() -> None:
         torch.cuda.empty_cache()
 
 
-class Shelf(Generic[Value]):
+class ByteBoundedCache(Generic[Value]):
     """Values by key, bounded by the bytes they take; what was used longest ago goes first. For many threads.
 
     `keeps` is how many of the values used last stay when memory is short (`let_go`), None if all.
@@ -45,7 +45,7 @@ class Shelf(Generic[Value]):
 
     def __init__(self, capacity: int, keeps: int | None = 0) -> None:
         self.capacity = capacity  # bytes
-        self.keeps = keeps
+        self.min_kept_under_pressure = keeps
         self._values: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
         _shelves.add(self)

@@ -20,7 +20,7 @@ TURN = 0.05  # seconds between two looks whether somebody still waits for the an
 _REMEMBERED = 1000  # people
 
 
-class Ticket:
+class QueueEntry:
     """One work's place at one device. `queued`: seconds it has waited, pauses included."""
 
     def __init__(self, person: str, number: int) -> None:
@@ -30,28 +30,28 @@ class Ticket:
         self.queued = 0.0
 
 
-class Turns:
+class FairScheduler:
     """The turns of one device. For many threads: each work calls from its own."""
 
     def __init__(self, slice_: float = SLICE, room: Callable[[], bool] = lambda: False) -> None:
         self._slice, self._room = slice_, room
         self._changed = threading.Condition()
-        self._waiting: list[Ticket] = []
-        self._begun: set[Ticket] = set()
-        self._holder: Ticket | None = None
+        self._waiting: list[QueueEntry] = []
+        self._begun: set[QueueEntry] = set()
+        self._holder: QueueEntry | None = None
         self._since = 0.0
         self._served: OrderedDict[str, int] = OrderedDict()  # person -> number of their last turn, oldest first
         self._turns = self._tickets = 0
 
-    def ticket(self, person: str) -> Ticket:
+    def enqueue(self, person: str) -> QueueEntry:
         """A place at the end of the queue."""
         with self._changed:
             self._tickets += 1
-            ticket = Ticket(person, self._tickets)
+            ticket = QueueEntry(person, self._tickets)
             self._waiting.append(ticket)
             return ticket
 
-    def wait(self, ticket: Ticket, look: Callable[[], None]) -> None:
+    def wait(self, ticket: QueueEntry, look: Callable[[], None]) -> None:
         """Return when it is the ticket's turn. `look` is called now and then; whatever it raises gives the place up."""
         began, taken = time.monotonic(), False
         try:
@@ -62,7 +62,7 @@ class Turns:
             if not taken:
                 self.leave(ticket)
 
-    def pause(self, ticket: Ticket, look: Callable[[], None]) -> bool:
+    def pause(self, ticket: QueueEntry, look: Callable[[], None]) -> bool:
         """Hand over if the slice is used up and somebody else can go on; return when it is the ticket's turn again."""
         with self._changed:
             if self._holder is not ticket or time.monotonic() - self._since < self._slice or not self._ready():
@@ -73,7 +73,7 @@ class Turns:
         self.wait(ticket, look)
         return True
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: QueueEntry) -> None:
         """Give up the turn, or the place in the queue."""
         with self._changed:
             if self._holder is ticket:
@@ -83,13 +83,13 @@ class Turns:
             self._begun.discard(ticket)
             self._changed.notify_all()
 
-    def place(self, ticket: Ticket) -> int:
+    def place(self, ticket: QueueEntry) -> int:
         """Where the ticket stands in the queue, from 1; 0 when it is its turn or it has none."""
         with self._changed:
             order = sorted(self._waiting, key=self._rank)
             return order.index(ticket) + 1 if ticket in order else 0
 
-    def _take(self, ticket: Ticket) -> bool:
+    def _take(self, ticket: QueueEntry) -> bool:
         with self._changed:
             if not self._is_next(ticket):
                 self._changed.wait(TURN)
@@ -105,15 +105,15 @@ class Turns:
                 self._served.popitem(last=False)
             return True
 
-    def _is_next(self, ticket: Ticket) -> bool:
+    def _is_next(self, ticket: QueueEntry) -> bool:
         ready = self._ready() if self._holder is None else []
         return bool(ready) and min(ready, key=self._rank) is ticket
 
-    def _ready(self) -> list[Ticket]:
+    def _ready(self) -> list[QueueEntry]:
         """Those that may go on: the begun ones, and new ones while there is room."""
         begun = len(self._begun)
         room = begun < STARTED or (begun < MOST and self._room())
         return [ticket for ticket in self._waiting if ticket.started or room]
 
-    def _rank(self, ticket: Ticket) -> tuple[int, int]:
+    def _rank(self, ticket: QueueEntry) -> tuple[int, int]:
         return self._served.get(ticket.person, 0), ticket.number

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.memory.chunks import SCRATCH, chunk_size, memory_told
+from vizapp.engine.memory.chunks import SCRATCH, chunk_size, convert_out_of_memory
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest
 from vizapp.media.picture import Picture, open_picture
@@ -243,7 +243,7 @@ def freeze(module: nn.Module, device: torch.device, channels_last: bool) -> nn.M
         DoesNotFit: the device has not enough memory.
     """
     module.eval().requires_grad_(False)
-    with memory_told("the network"):
+    with convert_out_of_memory("the network"):
         module.to(device)
         if channels_last:
             for parameter in module.parameters():  # not `module.to`, which also tries kernels of three dimensions

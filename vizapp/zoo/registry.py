@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vizapp.engine.memory.budget import room
-from vizapp.engine.memory.chunks import DoesNotFit, is_out_of_memory, memory_told
+from vizapp.engine.memory.budget import memory_budget
+from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, is_out_of_memory
 from vizapp.errors import VizError, nearest, plain_name
 from vizapp.zoo import bundled, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
@@ -127,7 +127,7 @@ def load(
     recipe = find_recipe(name, _variant(name, named, kind))
     checkpoint, what = None, f"opening {recipe.name}"
     path = find_weights(recipe, tick) if kind == "published" else Path(named).expanduser() if kind == "file" else None
-    with room().reserved(_takes(recipe, path, where), what, tick), memory_told(what):
+    with memory_budget().reserve(_takes(recipe, path, where), what, tick), convert_out_of_memory(what):
         if path is None:
             found = count or len(recipe.categories)
             module = build_random(recipe, found)

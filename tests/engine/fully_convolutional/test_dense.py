@@ -19,12 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 from tests.networks import Branching, seeded
 from vizapp.engine.fully_convolutional import tiles
-from vizapp.engine.fully_convolutional.convert import plan
+from vizapp.engine.fully_convolutional.convert import plan_conversion
 from vizapp.engine.fully_convolutional.forward import dense_scores
-from vizapp.engine.fully_convolutional.plan import Plan
+from vizapp.engine.fully_convolutional.plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import DenseMap, cells, dense_map, strides
 from vizapp.engine.memory.chunks import DoesNotFit
-from vizapp.engine.memory.peak import Memory
+from vizapp.engine.memory.peak import PeakMemory
 from vizapp.errors import VizError
 from vizapp.zoo.classic.lenet import LeNet5
 from vizapp.zoo.classic.overfeat import OverFeat
@@ -175,11 +175,11 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def planned(module: nn.Module, side: int, channels: int = 3) -> Plan:
-    return plan(module, noise(1, channels, side, side, seed=0))
+def planned(module: nn.Module, side: int, channels: int = 3) -> ConversionPlan:
+    return plan_conversion(module, noise(1, channels, side, side, seed=0))
 
 
-def map_of(module: nn.Module, made: Plan, photo: Tensor, **options: object) -> DenseMap:
+def map_of(module: nn.Module, made: ConversionPlan, photo: Tensor, **options: object) -> DenseMap:
     def read(top: int, left: int, bottom: int, right: int) -> Tensor:
         return photo[:, :, top:bottom, left:right]
 
@@ -285,7 +285,7 @@ def test_a_training_size_that_is_not_square() -> None:
 
     for module in (seeded(Flat()), seeded(Pooled())):
         module.flat = noise(5, 8 * 3 * 6)
-        made, photo = plan(module, noise(1, 3, 11, 17)), noise(1, 3, 21, 33)
+        made, photo = plan_conversion(module, noise(1, 3, 11, 17)), noise(1, 3, 21, 33)
         found = map_of(module, made, photo)
         assert found.label.shape == (6, 9)
         for i, j in itertools.product(range(6), range(9)):
@@ -341,7 +341,7 @@ def test_padding_that_depends_on_the_size_does_not_move_the_cells() -> None:
 
 def test_what_a_cell_sees_is_its_plans_field() -> None:
     module = seeded(Branching()).double()
-    made = plan(module, noise(1, 3, 32, 32).double())
+    made = plan_conversion(module, noise(1, 3, 32, 32).double())
     photo = torch.ones(1, 3, 96, 96, dtype=torch.float64).requires_grad_()
     for parameter in module.parameters():
         parameter.abs_()
@@ -358,11 +358,11 @@ def test_what_a_cell_sees_is_its_plans_field() -> None:
         assert end - first <= int(along[-1]) - int(along[0]) + 5, "a maximum may pass a neighbour's gradient"
 
 
-def dense_scores_with_gradient(module: nn.Module, made: Plan, photo: Tensor) -> Tensor:
+def dense_scores_with_gradient(module: nn.Module, made: ConversionPlan, photo: Tensor) -> Tensor:
     """The twin's own pass, with autograd."""
-    from vizapp.engine.fully_convolutional.forward import _Twin
+    from vizapp.engine.fully_convolutional.forward import _FullyConvolutionalForward
 
-    with _Twin(module, made, 1, 1) as twin:
+    with _FullyConvolutionalForward(module, made, 1, 1) as twin:
         output = module(photo)
     found, (h, w) = twin.as_cells(output)
     return found.view(1, h, w, -1).permute(0, 3, 1, 2)
@@ -567,7 +567,7 @@ def test_tiles_cannot_be_seen(build, side: int, stride: int) -> None:
     close(tiled.peak, whole.peak)
 
 
-def smallest(module: nn.Module, made: Plan, photo: Tensor, stride: int) -> DenseMap:
+def smallest(module: nn.Module, made: ConversionPlan, photo: Tensor, stride: int) -> DenseMap:
     """The map made with the least memory that is not refused, in steps of a half."""
     memory = 1000
     while True:
@@ -582,12 +582,12 @@ class Allocated(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory = Memory()
+        self.memory = PeakMemory()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         output = func(*args, **(kwargs or {}))
         if isinstance(output, Tensor):
-            self.memory.hold(output)
+            self.memory.track(output)
         return output
 
 
@@ -611,7 +611,7 @@ def test_where_less_fits_than_was_thought_tiles_are_halved_down_to_one_stride(mo
     room = math.inf
     tried: list[int] = []
 
-    def scores(module: nn.Module, plan: Plan, batch: Tensor, finer: int) -> Tensor:
+    def scores(module: nn.Module, plan: ConversionPlan, batch: Tensor, finer: int) -> Tensor:
         tried.append(batch.shape[2] * batch.shape[3])
         if tried[-1] > room:
             raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import vizapp
-from vizapp.engine.memory.budget import Room
+from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.engine.memory.chunks import DoesNotFit
 from vizapp.zoo import registry
 
@@ -24,14 +24,14 @@ class Machine:
     def __init__(self) -> None:
         self.used, self.most = 0, 0
         self.order: list[str] = []
-        self.room = Room(lambda device: 100 - self.used)
+        self.room = MemoryBudget(lambda device: 100 - self.used)
         self._lock = threading.Lock()
 
     def open(self, name: str, size: int, leave: threading.Event, begun: threading.Event) -> threading.Thread:
         """Open something in a thread of its own; it ends when `leave` is set."""
 
         def work() -> None:
-            with self.room.reserved({CPU: size}, name):
+            with self.room.reserve({CPU: size}, name):
                 with self._lock:
                     self.used += size
                     self.most = max(self.most, self.used)
@@ -88,15 +88,15 @@ def test_many_threads_never_take_more_than_there_is() -> None:
 
 
 def test_what_cannot_fit_at_all_is_told_with_its_size_and_what_is_free() -> None:
-    room = Room(lambda device: 3 * 2**30)
+    room = MemoryBudget(lambda device: 3 * 2**30)
     with (
         pytest.raises(
             DoesNotFit, match=r"not enough memory on the CPU for opening x: 4 GB more are needed and 3 GB are"
         ),
-        room.reserved({CPU: 4 * 2**30}, "opening x"),
+        room.reserve({CPU: 4 * 2**30}, "opening x"),
     ):
         pass
-    with room.reserved({CPU: 3 * 2**30}, "opening y"):
+    with room.reserve({CPU: 3 * 2**30}, "opening y"):
         pass
 
 
@@ -108,7 +108,7 @@ def test_it_is_told_after_the_others_have_ended() -> None:
 
     def ask() -> None:
         try:
-            with machine.room.reserved({CPU: 150}, "it"):
+            with machine.room.reserve({CPU: 150}, "it"):
                 raise AssertionError
         except DoesNotFit as error:
             told.append(error)
@@ -135,7 +135,7 @@ def test_it_is_known_who_waits() -> None:
     assert not machine.room.is_waited_for(waiting.ident or 0)
     for thread in (first, waiting):
         thread.join()
-    third, fourth = (machine.room.reserved({CPU: 60}, name, _left) for name in ("third", "fourth"))
+    third, fourth = (machine.room.reserve({CPU: 60}, name, _left) for name in ("third", "fourth"))
     with third, pytest.raises(RuntimeError), fourth:
         pass
     assert not machine.room.is_waited_for(threading.get_ident()), "who has left waits no more"
@@ -152,24 +152,24 @@ def test_who_waits_can_leave_and_errors_give_the_room_back() -> None:
     def leave(share: float) -> None:
         raise Leave
 
-    room = Room(lambda device: 100)
-    with room.reserved({CPU: 80}, "a"), pytest.raises(Leave), room.reserved({CPU: 80}, "b", leave):
+    room = MemoryBudget(lambda device: 100)
+    with room.reserve({CPU: 80}, "a"), pytest.raises(Leave), room.reserve({CPU: 80}, "b", leave):
         pass
-    with pytest.raises(ZeroDivisionError), room.reserved({CPU: 100}, "c"):
+    with pytest.raises(ZeroDivisionError), room.reserve({CPU: 100}, "c"):
         raise ZeroDivisionError
-    with room.reserved({CPU: 100}, "d"):
+    with room.reserve({CPU: 100}, "d"):
         pass
 
 
 def test_every_device_counts_by_itself() -> None:
     free = {"cpu": 100, "cuda": 50}
-    room, gpu = Room(lambda device: free[device.type]), torch.device("cuda")
-    with room.reserved({CPU: 90, gpu: 40}, "a"):
-        with pytest.raises(ZeroDivisionError), room.reserved({CPU: 5, gpu: 20}, "b", lambda share: 1 // 0):  # type: ignore[arg-type, return-value]
+    room, gpu = MemoryBudget(lambda device: free[device.type]), torch.device("cuda")
+    with room.reserve({CPU: 90, gpu: 40}, "a"):
+        with pytest.raises(ZeroDivisionError), room.reserve({CPU: 5, gpu: 20}, "b", lambda share: 1 // 0):  # type: ignore[arg-type, return-value]
             pass
-        with room.reserved({CPU: 5, gpu: 5}, "c"):
+        with room.reserve({CPU: 5, gpu: 5}, "c"):
             pass
-    with pytest.raises(DoesNotFit, match="on the GPU for d"), room.reserved({CPU: 5, gpu: 60}, "d"):
+    with pytest.raises(DoesNotFit, match="on the GPU for d"), room.reserve({CPU: 5, gpu: 60}, "d"):
         pass
 
 
@@ -177,15 +177,15 @@ def test_every_device_counts_by_itself() -> None:
 def promised(monkeypatch: pytest.MonkeyPatch) -> list[dict[torch.device, int]]:
     """What networks were promised as they were opened."""
     found: list[dict[torch.device, int]] = []
-    room = Room()
-    reserved = room.reserved
+    room = MemoryBudget()
+    reserved = room.reserve
 
     def noted(wanted: dict[torch.device, int], what: str, tick: object = None) -> object:
         found.append(wanted)
         return reserved(wanted, what)
 
-    monkeypatch.setattr(room, "reserved", noted)
-    monkeypatch.setattr(registry, "room", lambda: room)
+    monkeypatch.setattr(room, "reserve", noted)
+    monkeypatch.setattr(registry, "memory_budget", lambda: room)
     return found
 
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from tests.engine.random_networks import Drawn, networks
 from tests.networks import Aliasing, Branching, Choosing, seeded
 from vizapp.engine.occlusion import view_rules
-from vizapp.engine.occlusion.batching import Squares
-from vizapp.engine.occlusion.incremental import Box, Frame, Operate, Plan, Run, _cut
+from vizapp.engine.occlusion.batching import OccluderBatches
+from vizapp.engine.occlusion.incremental import BatchState, Box, DirtyRegion, IncrementalPlan, Operate, _cut
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.recording import Step
@@ -211,10 +211,10 @@ def test_a_course_that_changes_from_picture_to_picture_is_not_repeated() -> None
 def test_windows_that_come_out_wrong_are_given_up(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     right = view_rules._RULES["conv2d"]
 
-    def wrong(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+    def wrong(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
         operate = right(plan, step, frames, place)
 
-        def instead(run: Run) -> list[Tensor]:
+        def instead(run: BatchState) -> list[Tensor]:
             if what == "refusal":
                 raise RuntimeError("no such kernel\nat all")
             assert operate is not None
@@ -223,8 +223,8 @@ def test_windows_that_come_out_wrong_are_given_up(monkeypatch: pytest.MonkeyPatc
         return None if operate is None else instead
 
     if what == "sums":
-        summed = Squares._summed
-        monkeypatch.setattr(Squares, "_summed", lambda *given: summed(*given) * (1 + 1e-4))
+        summed = OccluderBatches._summed
+        monkeypatch.setattr(OccluderBatches, "_summed", lambda *given: summed(*given) * (1 + 1e-4))
     else:
         monkeypatch.setitem(view_rules._RULES, "conv2d", wrong)
     module = seeded(Branching()).double()
@@ -316,7 +316,7 @@ def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pyt
     module = seeded(Branching())
     clean, patch = noise(1, 3, 37, 45, dtype=torch.float32), noise(1, 3, 37, 45, seed=1, dtype=torch.float32)
     sweep = Sweep(module, module, clean, patch, grid((37, 45), (9, 6), 3))
-    cost = float(sweep._squares._planner.squares_work().mean())  # all squares of this grid are asked for
+    cost = float(sweep._squares._planner.occluders_work().mean())  # all squares of this grid are asked for
     monkeypatch.setattr("vizapp.engine.occlusion.sweep.WORK", 10 * cost)
     sizes = [len(part.places) for part in sweep.batches()]
     assert set(sizes[:-1]) == {10}

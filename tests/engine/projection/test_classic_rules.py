@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.oracles import field_by_backward, out_of_place, steered_projection
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Unit, survey
 from vizapp.zoo.classic.alexnet import AlexNet2012
@@ -62,7 +62,7 @@ def test_fields_equal_the_extent_of_a_backward_pass(name: str) -> None:
     build, shape, wanted = SMALL[name]
     torch.manual_seed(0)
     module, picture = build().eval().requires_grad_(False), torch.rand(1, *shape)
-    found = fields(module, picture)
+    found = receptive_fields(module, picture)
     for layer in wanted:
         if found[layer].rows.axis != 2:
             continue

@@ -13,11 +13,11 @@ import vizapp
 from tests.engine.occlusion.test_sweep import compare, grid
 from tests.networks import seeded
 from tests.oracles import steered_projection
-from vizapp.engine.fully_convolutional.convert import plan
+from vizapp.engine.fully_convolutional.convert import plan_conversion
 from vizapp.engine.layers.kernels import kernels_of
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit, survey
 from vizapp.errors import VizError
 
@@ -88,7 +88,7 @@ def test_signals_take_the_true_derivative_through_what_is_computed(name: str, ru
 
 @pytest.mark.parametrize("name", ["convolution", "transposed", "linear", "bias alone", "norm over the picture"])
 def test_a_cell_sees_all_that_its_weights_saw(name: str) -> None:
-    found = fields(routed(name), PICTURE)
+    found = receptive_fields(routed(name), PICTURE)
     seen = next(found[site] for site in ("conv2d", "conv_transpose2d", "linear", "batch_norm") if site in found)
     assert seen.inside((2, 9)) == (0, 0, SIDE, SIDE)
 
@@ -102,12 +102,12 @@ def test_squares_over_the_picture_change_the_weights_too(name: str) -> None:
 @pytest.mark.parametrize("name", ["convolution", "by keyword", "transposed", "linear", "of a constant"])
 def test_such_networks_are_no_convolution_of_themselves(name: str) -> None:
     with pytest.raises(VizError, match="computes its weights from the whole picture"):
-        plan(routed(name), PICTURE)
+        plan_conversion(routed(name), PICTURE)
 
 
 def test_a_norm_over_the_picture_is_another_on_a_larger_photo() -> None:
     with pytest.raises(VizError, match="'batch_norm'"):
-        plan(routed("norm over the picture"), PICTURE)
+        plan_conversion(routed("norm over the picture"), PICTURE)
 
 
 def test_kernels_that_are_computed_are_not_shown_as_the_networks_own() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.networks import Branching, seeded
 from tests.oracles import field_by_backward
-from vizapp.engine.receptive_field.field import fields
+from vizapp.engine.receptive_field.field import receptive_fields
 
 
 class Odd(nn.Module):
@@ -38,7 +38,7 @@ class Odd(nn.Module):
 
 
 def compare(module: nn.Module, batch: Tensor, names: list[str]) -> None:
-    found = fields(module, batch)
+    found = receptive_fields(module, batch)
     for name in names:
         field = found[name]
         rows, columns = len(field.rows.low), len(field.columns.low)
@@ -55,7 +55,7 @@ def test_every_map_of_small_networks() -> None:
     torch.manual_seed(0)
     for module, shape in ((Odd(), (45, 38)), (seeded(Branching()), (37, 50))):
         batch = torch.rand(1, 3, *shape)
-        names = [name for name, field in fields(module, batch).items() if field.rows.axis == 2]
+        names = [name for name, field in receptive_fields(module, batch).items() if field.rows.axis == 2]
         assert len(names) >= 9
         compare(module.eval(), batch, names)
 
@@ -91,14 +91,14 @@ def test_sites_of_real_networks(name: str, sites: list[str]) -> None:
 )
 def test_known_sizes_and_strides(name: str, site: str, size: int, stride: int) -> None:
     module = torchvision.models.get_model(name, weights=None).eval()
-    field = fields(module, torch.rand(1, 3, 224, 224))[site]
+    field = receptive_fields(module, torch.rand(1, 3, 224, 224))[site]
     assert field.size == (size, size)
     assert field.stride == (stride, stride)
 
 
 def test_boxes_have_one_size_and_are_clipped_only_on_request() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2))
-    field = fields(module, torch.rand(1, 3, 8, 8))["1"]
+    field = receptive_fields(module, torch.rand(1, 3, 8, 8))["1"]
     assert field.box((0, 0)) == (-1, -1, 3, 3)
     assert field.inside((0, 0)) == (0, 0, 3, 3)
     assert field.box((1, 3)) == (1, 5, 5, 9)
@@ -107,7 +107,7 @@ def test_boxes_have_one_size_and_are_clipped_only_on_request() -> None:
 
 def test_sizes_and_strides_of_dilated_strided_and_averaged_layers() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, dilation=3), nn.AvgPool2d(2, 2), nn.Conv2d(4, 4, 3, padding=1))
-    found = fields(module, torch.rand(1, 3, 40, 40))
+    found = receptive_fields(module, torch.rand(1, 3, 40, 40))
     assert [found[name].size for name in ("0", "1", "2")] == [(7, 7), (8, 8), (12, 12)]
     assert [found[name].stride for name in ("0", "1", "2")] == [(1, 1), (2, 2), (2, 2)]
     assert found["2"].box((0, 0)) == (-2, -2, 10, 10)
@@ -118,6 +118,6 @@ def test_what_mixes_all_cells_sees_the_whole_picture() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * x.mean((2, 3), keepdim=True).sigmoid()
 
-    found = fields(Gate(), torch.rand(1, 3, 8, 6))
+    found = receptive_fields(Gate(), torch.rand(1, 3, 8, 6))
     assert found["sigmoid"].inside() == (0, 0, 8, 6)
     assert found["mul"].inside((3, 3)) == (0, 0, 8, 6)

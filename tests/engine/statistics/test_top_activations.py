@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.networks import Branching, seeded
 from vizapp.engine.statistics.exact_sum import limbs, total
-from vizapp.engine.statistics.top_activations import BINS, State, Strongest, bin_edges, bins_of, merged, read
+from vizapp.engine.statistics.top_activations import BINS, State, TopKTracker, bin_edges, bins_of, merged, read
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, survey
 from vizapp.errors import VizError
@@ -42,9 +42,9 @@ def sites(network: nn.Module) -> tuple[Site, ...]:
 
 
 def passed(network: nn.Module, sites: tuple[Site, ...], batches: list[tuple[Tensor, Tensor]], top: int) -> State:
-    strongest = Strongest(sites, top)
+    strongest = TopKTracker(sites, top)
     for batch, numbers in batches:
-        strongest.take([strongest.look(network, batch)], numbers)
+        strongest.update([strongest.observe(network, batch)], numbers)
     return strongest.state()
 
 
@@ -128,16 +128,16 @@ def test_shared_batches_merge_to_the_same_bits(processes: int, top: int, seed: i
 
 def test_a_process_without_batches_adds_nothing(network, sites) -> None:
     state = passed(network, sites, cut(photos(20), 8), 9)
-    joined = merged([state, Strongest(sites, 9).state()])
+    joined = merged([state, TopKTracker(sites, 9).state()])
     assert all(torch.equal(joined[name], value) for name, value in state.items())
 
 
 def test_a_state_can_be_gone_on_with(network, sites) -> None:
     batches = cut(photos(), 32)
-    strongest = Strongest(sites, 9)
+    strongest = TopKTracker(sites, 9)
     strongest.load(passed(network, sites, batches[:3], 9), torch.device("cpu"))
     for batch, numbers in batches[3:]:
-        strongest.take([strongest.look(network, batch)], numbers)
+        strongest.update([strongest.observe(network, batch)], numbers)
     whole = passed(network, sites, batches, 9)
     assert all(torch.equal(strongest.state()[name], value) for name, value in whole.items())
 
@@ -146,11 +146,11 @@ def test_a_state_can_be_gone_on_with(network, sites) -> None:
 def test_a_batch_that_is_looked_at_in_parts_is_known_when_it_is_taken(size: int) -> None:
     network, pictures, numbers = nn.Sequential(nn.ReLU()), photos(20), torch.arange(20)  # rounds nothing
     sites = survey(network, pictures[:1])
-    strongest = Strongest(sites, 2)
+    strongest = TopKTracker(sites, 2)
     before = strongest.state()
-    parts = [strongest.look(network, part) for part in pictures.split(size)]
+    parts = [strongest.observe(network, part) for part in pictures.split(size)]
     assert all(torch.equal(strongest.state()[name], value) for name, value in before.items())
-    strongest.take(parts, numbers)
+    strongest.update(parts, numbers)
     for name, value in passed(network, sites, [(pictures, numbers)], 2).items():
         assert torch.equal(strongest.state()[name], value), name
 
@@ -209,7 +209,7 @@ def test_a_site_that_is_not_computed_is_told(network, sites) -> None:
 
     for wrong in (replace(sites[0], name="nowhere"), replace(sites[0], shape=(7, 1, 1))):
         with pytest.raises(VizError, match="did not compute"):
-            Strongest([wrong], 9).look(network, photos(2))
+            TopKTracker([wrong], 9).observe(network, photos(2))
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20))

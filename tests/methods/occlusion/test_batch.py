@@ -12,7 +12,7 @@ import vizapp
 from tests.networks import Branching, seeded
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
-from vizapp.gallery import Plan, build
+from vizapp.gallery import GalleryOptions, build
 from vizapp.media.drawing import to_png
 from vizapp.media.source import Source
 from vizapp.methods.base import Question
@@ -151,7 +151,7 @@ def test_a_gallery_of_the_same_pictures_gives_them_without_a_pass(network, folde
     site, channel = network.site("cat"), 3
     asked = Question(network, folder=folder)
     place = place_for(network, asked, [site], plan_of(network, GalleryParams(top=12)))
-    build(network, folder, [site], place, Plan(12, workers=0))
+    build(network, folder, [site], place, GalleryOptions(12, workers=0))
     unit = vizapp.Unit("cat", channel)
     monkeypatch.setattr("vizapp.methods.occlusion.other_images.rows_of_pass", None)
     result = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, **SIZE)

@@ -28,7 +28,7 @@ from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_
 from vizapp.methods.projection import ProjectionParams
 from vizapp.methods.top_projections import top_projections
 from vizapp.ui.inputs import datasets
-from vizapp.ui.pages.gallery import gallery_runs, top_images, unit_order
+from vizapp.ui.pages.gallery import gallery_runs, top_activations, unit_order
 from vizapp.ui.pages.gallery.unit_sheet import facts_table, zipped
 from vizapp.ui.session import messages
 from vizapp.zoo.network import Network
@@ -318,10 +318,10 @@ def test_scores_below_zero_have_top_pictures_too(open_app: Open, pictures: Path,
     found = built(network, str(pictures), ("classifier.4",))
     units = found.units
     units.loc[units["channel"] == 3, ["dead", "maximum"]] = (True, -1.0)
-    assert len(top_images.rows_of(found, "classifier.4", 3)) == 9
+    assert len(top_activations.rows_of(found, "classifier.4", 3)) == 9
     assert unit_order.shares(found, "classifier.4", "two")[3] > 0
     units.loc[units["channel"] == 3, ["zero_pictures", "maximum"]] = (1.0, 0.0)
-    assert len(top_images.rows_of(found, "classifier.4", 3)) == 0
+    assert len(top_activations.rows_of(found, "classifier.4", 3)) == 0
     assert unit_order.shares(found, "classifier.4", "two")[3] == 0
 
 
@@ -434,7 +434,7 @@ def test_a_picture_that_several_units_share_passes_once(
     project = top_projections.project
     monkeypatch.setattr(top_projections, "project", lambda *args: passed.append(len(args[2])) or project(*args))
     rows = found.rows("classifier.0")
-    top_projections(network, open_folder(pictures), rows, ProjectionParams(), Job())
+    top_projections.top_projections(network, open_folder(pictures), rows, ProjectionParams(), Job())
     assert len(passed) == rows["picture"].nunique()
     assert sum(passed) == len(rows)
 
@@ -450,13 +450,13 @@ def test_a_gallery_that_somebody_else_has_built_is_told(open_app: Open, monkeypa
 
 def test_projections_share_a_scale_and_cards_show_means() -> None:
     strong, weak = np.full((8, 8, 3), 2.0, np.float32), np.full((8, 8, 3), -1.0, np.float32)
-    drawn = top_images.Down((strong, weak), {}).pictures()
+    drawn = top_activations.UnitProjections((strong, weak), {}).pictures()
     assert {int(drawn[0].max()), int(drawn[1].min())} == {255, 64}
-    small = top_images.made_small(np.arange(192, dtype=np.float32).reshape(8, 8, 3), 4)
+    small = top_activations.made_small(np.arange(192, dtype=np.float32).reshape(8, 8, 3), 4)
     assert small.shape == (4, 4, 3)
     assert small[0, 0, 0] == np.mean([0, 3, 24, 27])
     assert (
-        top_images.Down((np.zeros((4, 4, 3), np.float32),), {}).pictures()[0].tolist()
+        top_activations.UnitProjections((np.zeros((4, 4, 3), np.float32),), {}).pictures()[0].tolist()
         == np.full((4, 4, 3), 128).tolist()
     )
 

@@ -26,7 +26,7 @@ from vizapp.methods.base import Question
 from vizapp.methods.occlusion.mask import hide
 from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
 from vizapp.methods.occlusion.occluder import per_pixel
-from vizapp.service.lru_cache import Shelf
+from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import images
 from vizapp.ui.pages.occlusion import map_panels, mask_editor, page, sweep_runs
 from vizapp.ui.pages.occlusion.exports import table_of
@@ -242,7 +242,7 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
 def test_a_sweep_that_is_left_ends_at_once(open_app: Open, held: threading.Event) -> None:
     app = open_app("occlusion", picture=DIGIT)
     app.button(key="occlusion.cancel").click().run()
-    (plan,) = (value for value, _ in sweep_runs.begun()._values.values())
+    (plan,) = (value for value, _ in sweep_runs.running_sweep()._values.values())
     visited = plan.work.finished.sum()
     assert f"Cancelled after {visited} of 784 positions" in words(app)
     held.set()  # whoever still swept would go on now
@@ -256,7 +256,7 @@ def test_a_sweep_that_was_finished_before_it_could_be_left_is_not_called_cancell
     app = open_app("occlusion", picture=DIGIT)
     app.button(key="occlusion.cancel").click().run()
     assert "Cancelled after" in words(app)
-    (plan,) = (value for value, _ in sweep_runs.begun()._values.values())
+    (plan,) = (value for value, _ in sweep_runs.running_sweep()._values.values())
     held.set()
     for _ in plan.work.run():
         pass
@@ -287,7 +287,7 @@ def test_a_sweep_for_which_memory_is_short_says_so_and_keeps_what_it_has(
 
 def test_a_finished_sweep_lets_go_of_its_activations(open_app: Open) -> None:
     open_app("occlusion", picture=DIGIT, **QUICK)
-    assert len(sweep_runs.begun()) == 0
+    assert len(sweep_runs.running_sweep()) == 0
 
 
 def test_two_pictures_and_two_networks_are_shown_side_by_side(open_app: Open) -> None:
@@ -440,7 +440,7 @@ def test_a_click_on_maps_that_have_gone_meanwhile_is_no_error(monkeypatch: pytes
 
 def test_the_table_has_a_line_per_position(open_app: Open) -> None:
     network, picture = vizapp.load("vizapp/lenet5-digits"), open_sample(DIGIT)
-    asked = sweep_runs.Asked(network, picture, OcclusionParams(window=7, stride=4))
+    asked = sweep_runs.SweepRequest(network, picture, OcclusionParams(window=7, stride=4))
     result = vizapp.ask("occlusion", network, picture=picture, window=7, stride=4)
     table = table_of(map_panels.of_result(asked, result, 8), result.arrays)
     assert len(table) == 49
@@ -462,7 +462,7 @@ def test_classes_beyond_the_colours_share_an_entry_of_the_legend() -> None:
 
 
 def test_a_shelf_lets_go_of_what_is_dropped() -> None:
-    shelf: Shelf[str] = Shelf(100)
+    shelf: ByteBoundedCache[str] = ByteBoundedCache(100)
     shelf.put(("a",), "x", 10)
     shelf.drop(("a",))
     shelf.drop(("b",))

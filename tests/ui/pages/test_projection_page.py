@@ -14,7 +14,7 @@ import vizapp
 from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Job, Question, Result
-from vizapp.methods.projection import ProjectionParams, several
+from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.widgets import projection_tiles
 
 LAYER = "features.4"  # rectified, 16 × 8 × 8
@@ -191,7 +191,7 @@ def test_the_sanity_check_runs_when_asked_and_gives_three_similarities(open_app:
 def test_several_units_in_one_go_are_what_each_is_alone() -> None:
     network, picture = vizapp.load("vizapp/lenet5-digits"), open_sample("digit 5")
     units = [vizapp.Unit(LAYER, channel) for channel in (3, 9, 12)]
-    together = several(Question(network, picture), units, ProjectionParams(), Job()).arrays
+    together = project_units(Question(network, picture), units, ProjectionParams(), Job()).arrays
     for place, unit in enumerate(units):
         alone = vizapp.ask("projection", network, picture=picture, unit=unit).arrays
         np.testing.assert_allclose(together["projection"][place], alone["projection"], rtol=1e-4, atol=1e-7)

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from tests.media.files import noise, saved
 from tests.ui.conftest import ROOT, Open, sentences, shown, went_well
 from vizapp.errors import VizError
-from vizapp.ui.inputs.uploads import Belongings, Thing
+from vizapp.ui.inputs.uploads import UploadKey, UploadRegistry
 from vizapp.ui.session import access
 from vizapp.ui.session.messages import escaped
 
@@ -153,38 +153,38 @@ def test_a_link_to_a_gallery_names_no_folder_outside_of_the_root(
 
 
 def test_uploads_go_when_their_session_has_been_away_for_a_while() -> None:
-    gone: list[Thing] = []
-    kept = Belongings(gone.append, grace=0.1)
+    gone: list[UploadKey] = []
+    kept = UploadRegistry(gone.append, grace=0.1)
     for person in ("ann", "bob"):
-        kept.give(person, ("picture", "shared"), 10, 100)
-        kept.give(person, ("picture", person), 10, 100)
-    kept.left("ann")
+        kept.register(person, ("picture", "shared"), 10, 100)
+        kept.register(person, ("picture", person), 10, 100)
+    kept.disconnected("ann")
     time.sleep(0.3)
     assert gone == [("picture", "ann")]
     assert not kept.has("ann", ("picture", "ann"))
-    kept.left("bob")
+    kept.disconnected("bob")
     time.sleep(0.3)
     assert set(gone[1:]) == {("picture", "shared"), ("picture", "bob")}
 
 
 def test_who_comes_back_in_time_keeps_everything() -> None:
-    gone: list[Thing] = []
-    kept = Belongings(gone.append, grace=0.15)
-    kept.give("ann", ("picture", "a"), 10, 100)
-    kept.left("ann")
-    kept.came("ann")
+    gone: list[UploadKey] = []
+    kept = UploadRegistry(gone.append, grace=0.15)
+    kept.register("ann", ("picture", "a"), 10, 100)
+    kept.disconnected("ann")
+    kept.connected("ann")
     time.sleep(0.3)
     assert gone == []
     assert kept.has("ann", ("picture", "a"))
 
 
 def test_a_session_keeps_no_more_than_its_share() -> None:
-    gone: list[Thing] = []
-    kept = Belongings(gone.append)
+    gone: list[UploadKey] = []
+    kept = UploadRegistry(gone.append)
     for number in range(5):
-        kept.give("ann", ("picture", str(number)), 40, 100)
+        kept.register("ann", ("picture", str(number)), 40, 100)
     assert gone == [("picture", str(number)) for number in range(3)]
-    kept.give("ann", ("picture", "huge"), 1000, 100)
+    kept.register("ann", ("picture", "huge"), 1000, 100)
     assert kept.has("ann", ("picture", "huge"))
     assert len(gone) == 5
 
@@ -323,7 +323,7 @@ def test_the_legend_of_dense_maps_escapes_the_names_of_classes() -> None:
 
 
 def test_components_write_text_and_never_html() -> None:
-    scripts = list((ROOT / "vizapp" / "ui" / "components").glob("*.js"))
+    scripts = list((ROOT / "vizapp" / "ui" / "widgets" / "components").glob("*.js"))
     assert scripts
     for path in scripts:
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"):

@@ -12,13 +12,13 @@ from streamlit.testing.v1 import AppTest
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
-from vizapp.service.jobs import PATIENCE, Left, Office, Tick
-from vizapp.service.lru_cache import Shelf
+from vizapp.service.jobs import GRACE_SECONDS, Abandoned, JobRunner, Tick
+from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.session.compute import key_of
 
 
 def test_a_shelf_never_grows_past_its_size_and_lets_go_of_the_oldest() -> None:
-    shelf: Shelf[str] = Shelf(100)
+    shelf: ByteBoundedCache[str] = ByteBoundedCache(100)
     for name in "abc":
         shelf.put((name,), name, 40)
     assert shelf.nbytes == 80
@@ -29,7 +29,7 @@ def test_a_shelf_never_grows_past_its_size_and_lets_go_of_the_oldest() -> None:
 
 
 def test_a_shelf_keeps_the_newest_even_when_it_is_too_large() -> None:
-    shelf: Shelf[str] = Shelf(100)
+    shelf: ByteBoundedCache[str] = ByteBoundedCache(100)
     shelf.put(("small",), "small", 10)
     shelf.put(("large",), "large", 1000)
     assert shelf.get(("large",)) == "large"
@@ -37,7 +37,7 @@ def test_a_shelf_keeps_the_newest_even_when_it_is_too_large() -> None:
 
 
 def test_putting_again_counts_once() -> None:
-    shelf: Shelf[str] = Shelf(100)
+    shelf: ByteBoundedCache[str] = ByteBoundedCache(100)
     for value in ("one", "two"):
         shelf.put(("key",), value, 60)
     assert (shelf.nbytes, shelf.get(("key",))) == (60, "two")
@@ -67,7 +67,7 @@ def test_a_key_tells_apart_all_that_an_answer_depends_on() -> None:
 
 
 def test_work_that_somebody_else_asked_for_is_joined() -> None:
-    office, runs = Office(), []
+    office, runs = JobRunner(), []
 
     def slow(tick: Tick) -> str:
         runs.append(1)
@@ -90,42 +90,42 @@ def _endless(tick: Tick) -> None:
 
 
 def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate() -> None:
-    office = Office()
+    office = JobRunner()
     with office.waiting(("endless",), _endless, "cpu") as work:
-        time.sleep(PATIENCE + 0.1)
+        time.sleep(GRACE_SECONDS + 0.1)
         assert not work.future.done()  # somebody waits
     started = time.monotonic()
-    with pytest.raises(Left):
+    with pytest.raises(Abandoned):
         work.future.result(timeout=5)
-    assert time.monotonic() - started < PATIENCE + 0.5
+    assert time.monotonic() - started < GRACE_SECONDS + 0.5
     with office.waiting(("next",), lambda tick: "through the gate", "cpu") as following:
         assert following.future.result(timeout=2) == "through the gate"
 
 
 def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits() -> None:
-    office = Office()
+    office = JobRunner()
     with office.waiting(("endless",), _endless, "cpu") as work:
         with office.waiting(("endless",), _endless, "cpu"):
             pass
-        office.give_up(("endless",))
+        office.abandon(("endless",))
         time.sleep(0.2)
         assert not work.future.done()
     started = time.monotonic()
-    office.give_up(("endless",))
-    office.give_up(("never begun",))
-    with pytest.raises(Left):
+    office.abandon(("endless",))
+    office.abandon(("never begun",))
+    with pytest.raises(Abandoned):
         work.future.result(timeout=5)
-    assert time.monotonic() - started < PATIENCE - 0.2
+    assert time.monotonic() - started < GRACE_SECONDS - 0.2
 
 
 def test_one_work_per_device_at_a_time_and_who_queues_can_leave() -> None:
-    office, release = Office(), threading.Event()
+    office, release = JobRunner(), threading.Event()
     with office.waiting(("holds",), lambda tick: release.wait(10), "cpu") as holder:
         with office.waiting(("queues",), lambda tick: "never", "cpu") as queuing:
             time.sleep(0.1)
             assert queuing.place == 1
             assert not queuing.future.done()
-        with pytest.raises(Left):
+        with pytest.raises(Abandoned):
             queuing.future.result(timeout=5)
         with office.waiting(("other",), lambda tick: "other device", "cuda:0") as other:
             assert other.future.result(timeout=2) == "other device"
@@ -134,10 +134,10 @@ def test_one_work_per_device_at_a_time_and_who_queues_can_leave() -> None:
 
 
 def test_work_that_is_about_to_end_is_begun_anew() -> None:
-    office = Office()
+    office = JobRunner()
     with office.waiting(("endless",), _endless, None) as work:
         pass
-    time.sleep(PATIENCE + 0.2)
+    time.sleep(GRACE_SECONDS + 0.2)
     with office.waiting(("endless",), lambda tick: "anew", None) as again:
         assert again is not work
         assert again.future.result(timeout=2) == "anew"

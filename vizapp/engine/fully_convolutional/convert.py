@@ -19,21 +19,21 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.fully_convolutional.plan import (
-    Cells,
+    BroadcastGate,
     Change,
-    Meet,
+    ConversionPlan,
+    IdentityPool,
     Pad,
-    Plan,
+    PerPositionOp,
     Pool,
-    Skip,
     Strided,
     Unfold,
     refuse,
 )
-from vizapp.engine.memory.peak import Memory
+from vizapp.engine.memory.peak import PeakMemory
 from vizapp.engine.projection.rules import WEIGHTED
-from vizapp.engine.receptive_field.field import FieldTrace, tensors_in
-from vizapp.engine.receptive_field.interval import Field, Span
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, tensors_in
+from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
 from vizapp.engine.receptive_field.rules import argument, pair
 from vizapp.engine.tap import SHAPE_ONLY, first_tensor, operation_name
 from vizapp.errors import VizError
@@ -47,14 +47,14 @@ _WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
 _ORDINARY = 3  # a pool of at most that many cells over a map of its own size is taken for an ordinary pool
 
 
-def plan(module: nn.Module, batch: Tensor) -> Plan:
+def plan_conversion(module: nn.Module, batch: Tensor) -> ConversionPlan:
     """The plan of a classifier, from one pass over `batch` `[1 C H W]` of the training size.
 
     Raises:
         VizError: it cannot be made convolutional; the sentence says why.
     """
     batch = batch.clone()
-    with torch.no_grad(), _Watch(module, batch) as watch:
+    with torch.no_grad(), _ConversionWatcher(module, batch) as watch:
         output = module(batch)
     return watch.plan(output)
 
@@ -69,12 +69,12 @@ class _Known:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     given: list[Tensor]
-    before: list[Field]
+    before: list[ReceptiveField]
     sizes: list[tuple[int, int] | None]
     result: Tensor
 
 
-class _Watch(FieldTrace):
+class _ConversionWatcher(ReceptiveFieldTrace):
     """Follows rows and columns through one pass and writes the plan."""
 
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
@@ -87,7 +87,7 @@ class _Watch(FieldTrace):
         self._blocked = -1  # the last operation above which nothing may run at offsets
         self._padded = False
         self._gates = self._cell_bytes = 0
-        self._memory = Memory()
+        self._memory = PeakMemory()
         self._input_bytes = 2 * batch.numel() * batch.element_size()  # as it is given, and a copy to write into
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -109,7 +109,7 @@ class _Watch(FieldTrace):
         if result is None or not result.is_floating_point():
             return output
         for made in tensors_in(output):
-            self._memory.hold(made)
+            self._memory.track(made)
         known = _Known(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
         if all(in_cells) or (any(in_cells) and operation in {"expand", "expand_as"}):
             self._on_cells(known, output)
@@ -123,12 +123,12 @@ class _Watch(FieldTrace):
 
     def _on_cells(self, known: _Known, output: Any) -> None:
         cell = next(f for t, f in zip(known.given, known.before, strict=True) if t in self._cells)
-        self._changes[known.number] = Cells(tuple(known.result.shape))
+        self._changes[known.number] = PerPositionOp(tuple(known.result.shape))
         size = sum(t.numel() * t.element_size() for t in (*known.given, known.result))
         self._cell_bytes = max(self._cell_bytes, size)
         self._now_cells(output, cell)
 
-    def _now_cells(self, output: Any, cell: Field) -> None:
+    def _now_cells(self, output: Any, cell: ReceptiveField) -> None:
         for made in tensors_in(output):
             self._cells[made] = cell
 
@@ -148,7 +148,7 @@ class _Watch(FieldTrace):
                 self._fields[known.result] = known.before[0]
                 return
         elif known.operation.startswith("adaptive") and known.sizes[0] == _extent(known.result, known.before[0]):
-            self._changes[known.number] = Skip()
+            self._changes[known.number] = IdentityPool()
             self._fields[known.result] = known.before[0]
             return
         if known.operation in _CELLWISE:
@@ -165,7 +165,7 @@ class _Watch(FieldTrace):
     def _pool(self, known: _Known, pool: Pool) -> None:
         self._changes[known.number] = pool
         before = known.before[0]
-        seen = Field(_widened(before.rows, pool.window[0]), _widened(before.columns, pool.window[1]))
+        seen = ReceptiveField(_widened(before.rows, pool.window[0]), _widened(before.columns, pool.window[1]))
         if pool.keeps:
             self._fields[known.result] = seen
         else:
@@ -185,7 +185,7 @@ class _Watch(FieldTrace):
             )
         self._changes[known.number] = Unfold(window, _axes(before), shape)
         self._cell_bytes = max(self._cell_bytes, 2 * tensor.numel() * tensor.element_size())
-        cell = Field(_widened(before.rows, window[0]), _widened(before.columns, window[1]))
+        cell = ReceptiveField(_widened(before.rows, window[0]), _widened(before.columns, window[1]))
         self._now_cells(output, cell)
 
     def _met(self, known: _Known) -> None:
@@ -201,8 +201,8 @@ class _Watch(FieldTrace):
         for i in gates:
             rows = _reaching(rows, known.before[i].rows, window[0] - 1)
             columns = _reaching(columns, known.before[i].columns, window[1] - 1)
-        met = Field(rows, columns)
-        self._changes[known.number] = Meet(_axes(met))
+        met = ReceptiveField(rows, columns)
+        self._changes[known.number] = BroadcastGate(_axes(met))
         self._fields[known.result] = met
         self._cells.pop(known.result, None)
         self._gates += 1
@@ -219,7 +219,7 @@ class _Watch(FieldTrace):
                 if from_right and constant.ndim >= from_right and constant.shape[-from_right] > 1:
                     raise refuse(known.name, "adds or multiplies a learned number for each position")
 
-    def _note_window(self, known: _Known, found: Field) -> None:
+    def _note_window(self, known: _Known, found: ReceptiveField) -> None:
         """Padding and strides, for finer maps and for what is said about them."""
         padding: Any = 0
         if known.operation == "conv2d":
@@ -239,7 +239,7 @@ class _Watch(FieldTrace):
 
     # ---------------------------------------------------------------------------------------------------- the plan
 
-    def plan(self, output: Any) -> Plan:
+    def plan(self, output: Any) -> ConversionPlan:
         """The plan, when the pass is over and has given `output`."""
         for output_number, tensor in enumerate(tensors_in(output)):  # noqa: B007 - it is used after the loop
             answers = tensor.ndim in (2, 4) and tensor.shape[0] == 1 and math.prod(tensor.shape[2:]) == 1
@@ -252,7 +252,7 @@ class _Watch(FieldTrace):
                 "(a map, or boxes)."
             )
         strided = {number: change for number, change in self._strided.items() if number > self._blocked}
-        return Plan(
+        return ConversionPlan(
             changes=self._changes | strided,
             operations=self._operations,
             field=found,
@@ -266,7 +266,7 @@ class _Watch(FieldTrace):
         )
 
 
-def _extent(tensor: Tensor, found: Field | None) -> tuple[int, int] | None:
+def _extent(tensor: Tensor, found: ReceptiveField | None) -> tuple[int, int] | None:
     """Rows and columns of a map, None of what has none. Taken before an in-place operation changes the tensor."""
     if found is None or found.rows.axis is None or found.columns.axis is None or tensor.ndim < 3:
         return None
@@ -275,7 +275,7 @@ def _extent(tensor: Tensor, found: Field | None) -> tuple[int, int] | None:
     return int(tensor.shape[found.rows.axis]), int(tensor.shape[found.columns.axis])
 
 
-def _axes(found: Field) -> tuple[int, int]:
+def _axes(found: ReceptiveField) -> tuple[int, int]:
     """The axes of rows and columns, of what has them."""
     rows, columns = found.rows.axis, found.columns.axis
     assert rows is not None
@@ -283,17 +283,17 @@ def _axes(found: Field) -> tuple[int, int]:
     return rows, columns
 
 
-def _regular(found: Field) -> bool:
+def _regular(found: ReceptiveField) -> bool:
     spans = (found.rows, found.columns)
     return all(span.axis is not None and span.step is not None and span.size is not None for span in spans)
 
 
-def _steps(found: Field) -> tuple[int | None, int | None]:
+def _steps(found: ReceptiveField) -> tuple[int | None, int | None]:
     """Input pixels between cells, down and across; None where they are not at a fixed distance."""
     return found.rows.step, found.columns.step
 
 
-def _widened(span: Span, window: int) -> Span:
+def _widened(span: Interval, window: int) -> Interval:
     """What one place of a window of cells sees; its neighbour is one step on."""
     assert span.start is not None
     assert span.size is not None
@@ -306,7 +306,7 @@ def _widened(span: Span, window: int) -> Span:
     )
 
 
-def _reaching(span: Span, gate: Span, reach: int) -> Span:
+def _reaching(span: Interval, gate: Interval, reach: int) -> Interval:
     """The cells of a map after a gate: each also sees the window of `reach` + 1 cells around it, the gate's own.
 
     At the photo's edge that window is moved inside; what it reaches there the whole training window reaches anyway.

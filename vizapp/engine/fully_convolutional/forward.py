@@ -16,7 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vizapp.engine.fully_convolutional.plan import Cells, Meet, Pad, Plan, Pool, Skip, Strided, Unfold, refuse
+from vizapp.engine.fully_convolutional.plan import (
+    BroadcastGate,
+    ConversionPlan,
+    IdentityPool,
+    Pad,
+    PerPositionOp,
+    Pool,
+    Strided,
+    Unfold,
+    refuse,
+)
 from vizapp.engine.receptive_field.field import tensors_in
 from vizapp.engine.tap import Trace, first_tensor, operation_name
 from vizapp.errors import VizError
@@ -25,7 +35,7 @@ _MANY = 64  # cells, from which on oneDNN is the faster
 _SHAPED = frozenset({"view", "reshape", "unflatten", "flatten", "squeeze"})
 
 
-def dense_scores(module: nn.Module, plan: Plan, batch: Tensor, finer: int = 1) -> Tensor:
+def dense_scores(module: nn.Module, plan: ConversionPlan, batch: Tensor, finer: int = 1) -> Tensor:
     """Class scores `[N classes h w]` at each place of the training window in `batch` `[N C H W]`.
 
     Neighbouring cells are `plan.stride / finer` pixels apart; with `finer` > 1 (a factor that `plan.shared` gives) the
@@ -37,7 +47,7 @@ def dense_scores(module: nn.Module, plan: Plan, batch: Tensor, finer: int = 1) -
     """
     batch = batch.clone()
     pictures = len(batch)
-    twin = _Twin(module, plan, pictures, finer)
+    twin = _FullyConvolutionalForward(module, plan, pictures, finer)
     try:
         with torch.no_grad(), twin:
             output = module(batch)
@@ -53,10 +63,10 @@ def dense_scores(module: nn.Module, plan: Plan, batch: Tensor, finer: int = 1) -
     return scores.permute(2, 5, 3, 0, 4, 1).reshape(pictures, plan.classes, h * finer, w * finer)
 
 
-class _Twin(Trace):
+class _FullyConvolutionalForward(Trace):
     """Runs the network with the plan's changes. Cells stand in the first axis: picture by picture, row by row."""
 
-    def __init__(self, module: nn.Module, plan: Plan, pictures: int, finer: int) -> None:
+    def __init__(self, module: nn.Module, plan: ConversionPlan, pictures: int, finer: int) -> None:
         super().__init__(module)
         self._plan, self._pictures = plan, pictures
         self._finest = plan.stride[0] // finer
@@ -71,7 +81,7 @@ class _Twin(Trace):
         change = self._plan.changes.get(number)
         if change is None:
             return function(*args, **kwargs)
-        if isinstance(change, Skip):
+        if isinstance(change, IdentityPool):
             return args[0]
         if isinstance(change, Pad):
             kwargs = {key: value for key, value in kwargs.items() if key != "pad"}
@@ -81,9 +91,9 @@ class _Twin(Trace):
         if isinstance(change, Unfold):
             cells = self._unfolded(args[0] if args else kwargs["input"], change)
             return self._on_cells(name, function, operation, (cells, *args[1:]), kwargs, change.shape)
-        if isinstance(change, Cells):
+        if isinstance(change, PerPositionOp):
             return self._on_cells(name, function, operation, args, kwargs, change.shape)
-        if isinstance(change, Meet):
+        if isinstance(change, BroadcastGate):
             return function(*self._met(args, change.axes), **kwargs)
         return self._strided(function, operation, args, kwargs, change)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.errors import VizError
 
 
@@ -20,7 +20,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Skip:
+class IdentityPool:
     """An adaptive pool that changed nothing at the training size."""
 
 
@@ -41,14 +41,14 @@ class Unfold:
 
 
 @dataclass(frozen=True)
-class Cells:
+class PerPositionOp:
     """An operation on cells; `shape` is its result in training, where there was one cell."""
 
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Meet:
+class BroadcastGate:
     """A gate meets the map it was made from. `axes`: rows and columns in the result."""
 
     axes: tuple[int, int]
@@ -62,11 +62,11 @@ class Strided:
     step: int  # input pixels between cells of the result
 
 
-Change = Pool | Skip | Pad | Unfold | Cells | Meet | Strided
+Change = Pool | IdentityPool | Pad | Unfold | PerPositionOp | BroadcastGate | Strided
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConversionPlan:
     """What has to be changed in a pass over larger input.
 
     `changes`: by number of the operation; `operations`: the names of all, to notice a pass that takes another way.
@@ -77,7 +77,7 @@ class Plan:
 
     changes: dict[int, Change]
     operations: list[str]
-    field: Field
+    field: ReceptiveField
     size: tuple[int, int]
     classes: int
     gates: int

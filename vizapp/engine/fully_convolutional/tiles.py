@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.fully_convolutional.forward import dense_scores
-from vizapp.engine.fully_convolutional.plan import Plan
+from vizapp.engine.fully_convolutional.plan import ConversionPlan
 from vizapp.engine.memory.chunks import SCRATCH, SHARE_OF_FREE_MEMORY, DoesNotFit, Tick, free_memory, in_chunks
 from vizapp.errors import VizError
 
@@ -51,26 +51,26 @@ class DenseMap:
         return np.stack([top, left, top + size[0], left + size[1]], 2).astype(np.int64)
 
 
-def strides(plan: Plan) -> list[int]:
+def strides(plan: ConversionPlan) -> list[int]:
     """The strides that a map can have, coarsest first; one where rows and columns have different steps."""
     native, across = plan.stride
     return [s for s in range(native, 0, -1) if native % s == 0] if native == across else [native]
 
 
-def cells(plan: Plan, height: int, width: int, stride: int) -> tuple[int, int]:
+def cells(plan: ConversionPlan, height: int, width: int, stride: int) -> tuple[int, int]:
     """Rows and columns of the map: the crops that lie inside of a photo of that size."""
     across = _across(plan, stride)
     return max(0, (height - plan.size[0]) // stride + 1), max(0, (width - plan.size[1]) // across + 1)
 
 
-def _across(plan: Plan, stride: int) -> int:
+def _across(plan: ConversionPlan, stride: int) -> int:
     """Pixels between columns of a map whose rows are `stride` apart."""
     return plan.stride[1] * stride // plan.stride[0]
 
 
 def dense_map(
     module: nn.Module,
-    plan: Plan,
+    plan: ConversionPlan,
     read: Read,
     height: int,
     width: int,
@@ -178,7 +178,7 @@ class _Part:
 class _Work:
     """How a map is divided into runs and tiles."""
 
-    plan: Plan
+    plan: ConversionPlan
     stride: int
     shared: int
     height: int

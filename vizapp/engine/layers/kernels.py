@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vizapp.engine.receptive_field.field import FieldTrace, tensors_in
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, tensors_in
 from vizapp.engine.receptive_field.rules import argument, pair
-from vizapp.engine.tap import Enough, first_tensor, operation_name
+from vizapp.engine.tap import StopForward, first_tensor, operation_name
 from vizapp.engine.trace.sites import kind_of
 from vizapp.errors import VizError
 
@@ -50,7 +50,7 @@ class _Origin:
     aligned: bool
 
 
-class _Lineage(FieldTrace):
+class _Lineage(ReceptiveFieldTrace):
     """Carries along a pass which convolutions made each activation."""
 
     def __init__(self, module: nn.Module, batch: Tensor, site: str) -> None:
@@ -59,7 +59,7 @@ class _Lineage(FieldTrace):
         self.computed: set[str] = set()  # convolutions whose weights depend on the picture
         self._origins = WeakTensorKeyDictionary()
         self._site = site
-        self._enough = Enough()
+        self._enough = StopForward()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and note what its result was made by. Ends the pass above the site."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.layers.costs import Window, arithmetic, multiply_adds, window
-from vizapp.engine.receptive_field.field import FieldTrace, tensors_in
-from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, tensors_in
+from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
 from vizapp.engine.trace.sites import Kind, kind_of, site_of
 
@@ -41,7 +41,7 @@ class Layer:
     parameters: int
     multiply_adds: int
     arithmetic: int
-    field: Field | None
+    field: ReceptiveField | None
     seconds: float | None = None
 
     @property
@@ -68,7 +68,7 @@ def layers(module: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     return tuple(trace.found.values())
 
 
-class _LayerTrace(FieldTrace):
+class _LayerTrace(ReceptiveFieldTrace):
     """Collects a `Layer` per name; operations that share one (all those of one call of a torch layer) add up."""
 
     def __init__(self, module: nn.Module, batch: Tensor) -> None:

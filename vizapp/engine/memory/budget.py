@@ -12,10 +12,10 @@ import torch
 from vizapp.engine.memory.chunks import DoesNotFit, free_memory
 
 Tick = Callable[[float], None]
-LOOK = 0.1  # seconds between two looks whether somebody still waits
+POLL_SECONDS = 0.1  # seconds between two looks whether somebody still waits
 
 
-class Room:
+class MemoryBudget:
     """How much of each device's memory is promised to work that has begun. For many threads.
 
     Whoever has been promised room counts with all of it until it ends, also where a part of it is taken already: too
@@ -30,7 +30,7 @@ class Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def reserved(self, wanted: Mapping[torch.device, int], what: str, tick: Tick | None = None) -> Iterator[None]:
+    def reserve(self, wanted: Mapping[torch.device, int], what: str, tick: Tick | None = None) -> Iterator[None]:
         """Have so many bytes of each device inside the block; waits for others that have some.
 
         `tick` is called now and then while it waits; whatever it raises ends that.
@@ -66,7 +66,7 @@ class Room:
                 if size > free and self._holders == 0:
                     raise DoesNotFit(size, free, "CPU" if device.type == "cpu" else "GPU", what)
                 if size > free:
-                    self._changed.wait(LOOK)
+                    self._changed.wait(POLL_SECONDS)
                     return False
             self._holders += 1
             for device, size in wanted.items():
@@ -75,6 +75,6 @@ class Room:
 
 
 @cache
-def room() -> Room:
+def memory_budget() -> MemoryBudget:
     """The room of this process."""
-    return Room()
+    return MemoryBudget()

@@ -120,7 +120,7 @@ def in_chunks(
             if len(part) == 1:
                 raise too_large(error) from None
             size = len(part) // 2
-            let_go_of(error)
+            release(error)
             continue
         yield answer
         start += len(part)
@@ -128,7 +128,7 @@ def in_chunks(
             tick(start / len(items))
 
 
-class memory_told:
+class convert_out_of_memory:
     """Work that is not cut any smaller: what does not fit into memory becomes a sentence.
 
     `what` names the work and `instead` what would take less, for a sentence that does not name them yet. No generator,
@@ -170,7 +170,7 @@ def too_large(error: BaseException) -> DoesNotFit:
     """What did not fit, and how much there is now that what the failed work held was let go."""
     found = _WANTED.search(str(error))
     on_gpu = torch.cuda.is_available() and (isinstance(error, torch.OutOfMemoryError) or "cu" in str(error).lower()[:6])
-    let_go_of(error)
+    release(error)
     device = torch.device("cuda" if on_gpu else "cpu")
     wanted = 0.0
     if found is not None:
@@ -178,7 +178,7 @@ def too_large(error: BaseException) -> DoesNotFit:
     return DoesNotFit(wanted, free_memory(device), _kind(device))
 
 
-def let_go_of(error: BaseException) -> None:
+def release(error: BaseException) -> None:
     """Free what failed work held: its frames hold its tensors as long as anybody holds the error."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None  # a frame also holds what its function closes over

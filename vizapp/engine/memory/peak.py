@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 @dataclass
-class Memory:
+class PeakMemory:
     """Bytes of the activations that are alive, counted by storage."""
 
     alive: dict[int, tuple[int, int]] = field(default_factory=dict)  # address -> holders, bytes
     now: int = 0
     peak: int = 0
 
-    def hold(self, tensor: Tensor) -> None:
+    def track(self, tensor: Tensor) -> None:
         """Count the tensor's storage until the tensor is gone; one that other tensors hold too is counted once."""
         storage = tensor.untyped_storage()
         address = storage.data_ptr()

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.occlusion.incremental import Box, Plan, Planner, Run
+from vizapp.engine.occlusion.incremental import BatchState, Box, IncrementalPlan, Planner
 from vizapp.engine.occlusion.precision import arithmetic
-from vizapp.engine.occlusion.replay import Script, Unrepeatable
+from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording
 from vizapp.engine.trace.sites import Site, channels_first
 
-KINDS = 6  # of rows and of columns of squares, by how much they touch
+SIZE_CLASSES = 6  # of rows and of columns of squares, by how much they touch
 
 
-class Squares:
+class OccluderBatches:
     """All squares of a sweep, answered by what is recomputed on their windows.
 
     The arguments are those of `Sweep`; the boxes lie inside of the picture. After construction: `work` (multiply-adds of a
@@ -33,7 +33,7 @@ class Squares:
     ) -> None:  # fmt: skip
         self._module, self._scores, self._site = module, scores, site
         self._clean, self._patch, self._boxes = clean, patch, boxes
-        script = Script(module, clean[:1].clone())
+        script = ReplayRecording(module, clean[:1].clone())
         self._answer, self._site_value = self._write(script, clean[:1])
         wanted = {self._answer} if self._site_value is None else {self._answer, self._site_value}
         rows = sorted({(box[0], box[2]) for box in boxes})
@@ -41,12 +41,12 @@ class Squares:
         self._planner = Planner(script, wanted, rows, columns, fold)
         self._steps = len(script.steps)
         self._cells = [(rows.index(box[::2]), columns.index(box[1::2])) for box in boxes]
-        squares_work = self._planner.squares_work()
-        self._kinds = _kinds(squares_work.mean(1)), _kinds(squares_work.mean(0))
-        self._plans: dict[Any, Plan] = {}
+        squares_work = self._planner.occluders_work()
+        self._kinds = _size_classes(squares_work.mean(1)), _size_classes(squares_work.mean(0))
+        self._plans: dict[Any, IncrementalPlan] = {}
         self.work = sum(self._planner.work)
         self.bound = self.work / max(1.0, float(np.mean([squares_work[cell] for cell in self._cells])))
-        self.frontier = ""
+        self.fallback_layer = ""
 
     def prepare(self) -> None:
         """See that there is a plan, and keep the clean activations of all pictures that plans need.
@@ -56,14 +56,14 @@ class Squares:
                 another picture.
         """
         rows, columns = (len(kinds) for kinds in self._kinds)
-        self.frontier = self._planner.plan(range(rows), range(columns)).frontier
+        self.fallback_layer = self._planner.plan(range(rows), range(columns)).fallback_layer
         keep = set(self._planner.touched)
         parts = []
         for picture in range(len(self._clean)):
-            again = Script(self._module, self._clean[picture : picture + 1].clone(), keep)
+            again = ReplayRecording(self._module, self._clean[picture : picture + 1].clone(), keep)
             same = self._write(again, self._clean[picture : picture + 1]) == (self._answer, self._site_value)
             if not same or len(again.steps) != self._steps:
-                raise Unrepeatable("it takes another course on another picture")
+                raise NotReplayable("it takes another course on another picture")
             parts.append(again.clean)
         for value in keep:
             maps = torch.cat([part[value] for part in parts])
@@ -75,7 +75,7 @@ class Squares:
     def answer(self, places: Sequence[int], channel: int | None, together: int) -> tuple[Tensor, Tensor | None]:
         """Scores `[n classes]` at some places and, of the chosen map, sums `[n]`; `together` squares on their way at once."""
         groups = self._groups(places, together)
-        ended: list[Run] = []
+        ended: list[BatchState] = []
         sums = []
         for group in groups:
             run = self._started([places[n] for n in group])
@@ -92,7 +92,7 @@ class Squares:
         scores = run.whole(self._answer)[back]
         return scores, torch.cat(sums)[back] if sums else None
 
-    def _write(self, script: Script, picture: Tensor) -> tuple[int, int | None]:
+    def _write(self, script: ReplayRecording, picture: Tensor) -> tuple[int, int | None]:
         """Run the pass under the script; the numbers of its answer and of the site's value."""
         with torch.no_grad(), arithmetic(self._clean.device, "exact"), script:
             answer = script.number(self._scores(script.picture))
@@ -100,7 +100,7 @@ class Squares:
             return answer, None
         site = script.numbers.get(self._site.name)
         if site is None:
-            raise Unrepeatable(f"{self._site.name} was not written down")
+            raise NotReplayable(f"{self._site.name} was not written down")
         return answer, site
 
     def _groups(self, places: Sequence[int], together: int) -> list[list[int]]:
@@ -118,7 +118,7 @@ class Squares:
             groups[-1].append(n)
         return groups
 
-    def _started(self, places: Sequence[int]) -> Run:
+    def _started(self, places: Sequence[int]) -> BatchState:
         """A run of those squares, with what they show of the pictures."""
         cells = [self._cells[place % len(self._boxes)] for place in places]
         rows, columns = [cell[0] for cell in cells], [cell[1] for cell in cells]
@@ -131,11 +131,11 @@ class Squares:
                 for of, chosen in zip(self._kinds, kinds, strict=True)
             )
             self._plans[kinds] = self._planner.plan(*alike)
-        run = Run(self._plans[kinds], rows, columns, [place // len(self._boxes) for place in places])
+        run = BatchState(self._plans[kinds], rows, columns, [place // len(self._boxes) for place in places])
         run.values[0] = self._windows_of_pictures(run, [self._boxes[place % len(self._boxes)] for place in places])
         return run
 
-    def _windows_of_pictures(self, run: Run, boxes: Sequence[Box]) -> Tensor:
+    def _windows_of_pictures(self, run: BatchState, boxes: Sequence[Box]) -> Tensor:
         frame, parts = run.plan.frames[0], []
         (h, w) = frame.size
         for picture, (top, left, bottom, right), r, c in zip(run.pictures, boxes, run.rows, run.columns, strict=True):
@@ -145,7 +145,7 @@ class Squares:
             parts.append(part)
         return torch.stack(parts).contiguous(memory_format=torch.channels_last)
 
-    def _summed(self, run: Run, value: int, channel: int) -> Tensor:
+    def _summed(self, run: BatchState, value: int, channel: int) -> Tensor:
         """The sum over all cells of one channel of the site, at each place: `[n]`."""
         assert self._site is not None
         frame = run.plan.frames.get(value)
@@ -161,11 +161,11 @@ class Squares:
         return clean.sum((1, 2))[run.pictures] + window.sum((1, 2)) - torch.stack(before)
 
 
-def _together(runs: list[Run]) -> Run:
+def _together(runs: list[BatchState]) -> BatchState:
     """Runs that have only whole values left, as one."""
     if len(runs) == 1:
         return runs[0]
-    whole = Run(
+    whole = BatchState(
         runs[0].plan,
         [r for run in runs for r in run.rows],
         [c for run in runs for c in run.columns],
@@ -176,17 +176,17 @@ def _together(runs: list[Run]) -> Run:
     return whole
 
 
-def _kinds(work: np.ndarray) -> list[int]:
+def _size_classes(work: np.ndarray) -> list[int]:
     """Rows (or columns) of squares in at most `KINDS` kinds, so that the least is computed in vain.
 
     All squares of a kind get windows as large as the largest needs; the best cuts of the sorted rows are searched.
     """
     order = np.argsort(work, kind="stable")
     ranked, count = work[order], len(work)
-    best = np.full((KINDS + 1, count + 1), np.inf)
-    cut = np.zeros((KINDS + 1, count + 1), int)
+    best = np.full((SIZE_CLASSES + 1, count + 1), np.inf)
+    cut = np.zeros((SIZE_CLASSES + 1, count + 1), int)
     best[0, 0] = 0
-    for kinds in range(1, KINDS + 1):
+    for kinds in range(1, SIZE_CLASSES + 1):
         for end in range(1, count + 1):
             costs = best[kinds - 1, :end] + (end - np.arange(end)) * ranked[end - 1]
             cut[kinds, end] = int(costs.argmin())

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vizapp.engine.occlusion.replay import Script, fields_of, folded
-from vizapp.engine.receptive_field.interval import Field, Span
+from vizapp.engine.occlusion.replay import ReplayRecording, fold_batch_norm, receptive_fields_of
+from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
 from vizapp.engine.receptive_field.rules import argument
 from vizapp.engine.trace.recording import Step
 
@@ -29,7 +29,7 @@ WHOLE = 0.8  # share of a map from which on computing all of it costs less than 
 
 
 @dataclass(frozen=True)
-class Frame:
+class DirtyRegion:
     """Where the windows of one value lie. `axes`: the rows' and the columns' place in its shape.
 
     All windows are `size` large; that of the i-th row of squares begins at row `tops[i]`, and so for `lefts`.
@@ -46,13 +46,13 @@ class Frame:
         """Of the map."""
         return self.size[0] * self.size[1] / (self.length[0] * self.length[1])
 
-    def same_place(self, other: Frame) -> bool:
+    def same_place(self, other: DirtyRegion) -> bool:
         """Whether the windows have the same cells, whatever axes these lie on."""
         return (self.size, self.tops, self.lefts) == (other.size, other.tops, other.lefts)
 
 
 @dataclass(frozen=True)
-class Touched:
+class AffectedCells:
     """The cells of one value that each row and each column of squares touches, `[low, high)`; equal where none."""
 
     axes: tuple[int, int]
@@ -60,29 +60,31 @@ class Touched:
     rows: tuple[np.ndarray, np.ndarray]
     columns: tuple[np.ndarray, np.ndarray]
 
-    def frame(self, rows: Sequence[int], columns: Sequence[int]) -> Frame:
+    def frame(self, rows: Sequence[int], columns: Sequence[int]) -> DirtyRegion:
         """Windows of one size that hold what those rows and columns of squares touch."""
         (height, tops), (width, lefts) = (
             _placed(low, high, chosen, length)
             for (low, high), chosen, length in zip((self.rows, self.columns), (rows, columns), self.length, strict=True)
         )
-        return Frame(self.axes, self.length, (height, width), tops, lefts)
+        return DirtyRegion(self.axes, self.length, (height, width), tops, lefts)
 
     def cells(self) -> np.ndarray:
         """How many cells each square touches: `[rows columns]`."""
         return np.outer(self.rows[1] - self.rows[0], self.columns[1] - self.columns[0])
 
 
-def touched(field: Field, shape: tuple[int, ...], rows: Sequence[Range], columns: Sequence[Range]) -> Touched | None:
+def affected_cells(
+    field: ReceptiveField, shape: tuple[int, ...], rows: Sequence[Range], columns: Sequence[Range]
+) -> AffectedCells | None:
     """What changed rows and columns of pixels touch of a value; None where it has no cells."""
     down, across = field.rows.axis, field.columns.axis
     if down is None or across is None or not shape or shape[0] != 1 or 0 in (down, across):
         return None
     spans = _touched(field.rows, rows), _touched(field.columns, columns)
-    return Touched((down, across), (shape[down], shape[across]), *spans)
+    return AffectedCells((down, across), (shape[down], shape[across]), *spans)
 
 
-def _touched(span: Span, ranges: Sequence[Range]) -> tuple[np.ndarray, np.ndarray]:
+def _touched(span: Interval, ranges: Sequence[Range]) -> tuple[np.ndarray, np.ndarray]:
     first, last = np.array(ranges).T[:, :, None]
     hit = (span.low < last) & (span.high > first)  # [ranges cells]
     some = hit.any(1)
@@ -96,17 +98,17 @@ def _placed(low: np.ndarray, high: np.ndarray, chosen: Sequence[int], length: in
 
 
 @dataclass
-class Run:
+class BatchState:
     """One batch of squares on its way up: `values[v]` is `[N …]` on its windows, or whole where v has no frame."""
 
-    plan: Plan
+    plan: IncrementalPlan
     rows: list[int]
     columns: list[int]
     pictures: list[int]
     values: dict[int, Tensor] = field(default_factory=dict)
 
     @property
-    def squares(self) -> int:
+    def occluders(self) -> int:
         """How many."""
         return len(self.rows)
 
@@ -126,7 +128,7 @@ class Run:
         clean = self.plan.padded(value, pads, fill)
         ya, xa = frame.axes
         shape = list(clean.shape)
-        shape[0], shape[ya], shape[xa] = self.squares, *size
+        shape[0], shape[ya], shape[xa] = self.occluders, *size
         layout = torch.channels_last if frame.axes == (2, 3) and clean.ndim == 4 else torch.contiguous_format
         out = torch.empty(shape, dtype=clean.dtype, device=clean.device, memory_format=layout)
         _cut(clean, out, frame.axes, self.pictures, tops, lefts)
@@ -139,7 +141,7 @@ class Run:
                 out[begin:end].narrow(ya, y0, y1 - y0).narrow(xa, x0, x1 - x0).copy_(part)
         return out
 
-    def at(self, value: int, frame: Frame) -> Tensor:
+    def at(self, value: int, frame: DirtyRegion) -> Tensor:
         """A value on the windows of a frame."""
         tops, lefts = [frame.tops[r] for r in self.rows], [frame.lefts[c] for c in self.columns]
         return self.block(value, tops, lefts, frame.size)
@@ -149,7 +151,7 @@ class Run:
         frame = self.plan.frames.get(value)
         if frame is None:
             return self.values[value]
-        zeros = [0] * self.squares
+        zeros = [0] * self.occluders
         return self.block(value, zeros, zeros, frame.length)
 
 
@@ -180,11 +182,11 @@ def _alike(down: list[int], right: list[int]) -> list[tuple[int, int]]:
     return list(zip([0, *ends], [*ends, len(down)], strict=True))
 
 
-Operate = Callable[[Run], Sequence[Tensor]]
+Operate = Callable[[BatchState], Sequence[Tensor]]
 
 
 @dataclass
-class Plan:
+class IncrementalPlan:
     """How one network answers squares at certain rows and columns of pixels: an operation per step, and its windows.
 
     `frames[v]` are the windows of value v; a value without one is computed whole. `work` and `full_work` are the
@@ -194,14 +196,14 @@ class Plan:
     steps: list[Step]
     shapes: list[tuple[int, ...]]
     operations: list[Operate] = field(default_factory=list)
-    frames: dict[int, Frame] = field(default_factory=dict)
+    frames: dict[int, DirtyRegion] = field(default_factory=dict)
     clean: dict[int, Tensor] = field(default_factory=dict)  # [P …] per value
     last_use: dict[int, int] = field(default_factory=dict)
     fresh: set[int] = field(default_factory=set)  # values whose memory nobody else has
     reads: set[int] = field(default_factory=set)  # values whose clean maps are needed
     work: int = 0
     full_work: int = 0
-    frontier: str = ""
+    fallback_layer: str = ""
     padded_maps: dict[Any, Tensor] = field(default_factory=dict)
 
     def padded(self, value: int, pads: tuple[int, int, int, int], fill: float) -> Tensor:
@@ -214,7 +216,7 @@ class Plan:
             self.padded_maps[key] = clean.contiguous(memory_format=torch.channels_last)
         return self.padded_maps[key]
 
-    def run(self, run: Run, first: int = 0, last: int | None = None) -> None:
+    def run(self, run: BatchState, first: int = 0, last: int | None = None) -> None:
         """Bring a run through the steps `[first, last)`: each value on its windows, or whole.
 
         Before the first step its value 0 is set; after the last the wanted values are.
@@ -237,37 +239,44 @@ class Planner:
     """
 
     def __init__(
-        self, script: Script, wanted: set[int], rows: Sequence[Range], columns: Sequence[Range], fold: bool = True
+        self,
+        script: ReplayRecording,
+        wanted: set[int],
+        rows: Sequence[Range],
+        columns: Sequence[Range],
+        fold: bool = True,
     ) -> None:
-        fields = fields_of(script.steps, script.shapes)
-        self.steps = _needed(folded(script.steps, wanted) if fold else list(script.steps), wanted)
+        fields = receptive_fields_of(script.steps, script.shapes)
+        self.steps = _needed(fold_batch_norm(script.steps, wanted) if fold else list(script.steps), wanted)
         self.shapes = script.shapes
         self.clean: dict[int, Tensor] = {}
         self.padded: dict[Any, Tensor] = {}
         self.touched = {
             value: found
             for value, shape in enumerate(self.shapes)
-            if (found := touched(fields[value], shape, rows, columns)) is not None
+            if (found := affected_cells(fields[value], shape, rows, columns)) is not None
         }
         self.last_use = {value: place for place, step in enumerate(self.steps) for value in step.inputs}
         self.last_use |= dict.fromkeys(wanted, len(self.steps))  # nothing may be written over them
         self.work = [work_of(step, self.shapes) for step in self.steps]
         self.head = self._head(wanted)
 
-    def plan(self, rows: Sequence[int], columns: Sequence[int]) -> Plan:
+    def plan(self, rows: Sequence[int], columns: Sequence[int]) -> IncrementalPlan:
         """The plan for squares at some of the rows and columns, by their numbers.
 
         Raises:
             Unrepeatable: an operation cannot be run on many pictures at once.
         """
-        plan = Plan(self.steps, self.shapes, clean=self.clean, last_use=self.last_use, padded_maps=self.padded)
+        plan = IncrementalPlan(
+            self.steps, self.shapes, clean=self.clean, last_use=self.last_use, padded_maps=self.padded
+        )
         plan.frames[0] = self.touched[0].frame(rows, columns)
         for place, step in enumerate(self.steps):
             self._add(plan, place, step, rows, columns)
         plan.full_work = sum(self.work)
         return plan
 
-    def squares_work(self) -> np.ndarray:
+    def occluders_work(self) -> np.ndarray:
         """Multiply-adds that each square needs by arithmetic, on just the cells that it touches: `[rows columns]`."""
         start = self.touched[0].cells()
         total = np.zeros(start.shape)
@@ -276,7 +285,7 @@ class Planner:
             total += work if found is None else work * found.cells() / (found.length[0] * found.length[1])
         return total
 
-    def _add(self, plan: Plan, place: int, step: Step, rows: Sequence[int], columns: Sequence[int]) -> None:
+    def _add(self, plan: IncrementalPlan, place: int, step: Step, rows: Sequence[int], columns: Sequence[int]) -> None:
         from vizapp.engine.occlusion.view_rules import window_rule
         from vizapp.engine.occlusion.whole_map_rules import whole_rule
 
@@ -290,10 +299,10 @@ class Planner:
             plan.frames |= frames
         else:
             operate = whole_rule(plan, step, place)
-            if windowed and not plan.frontier:
+            if windowed and not plan.fallback_layer:
                 covered = area >= WHOLE and any(max(frame.length) > 1 for frame in frames.values())
                 why = "windows cover the map" if covered else "not local"
-                plan.frontier = f"{step.name} ({why})"
+                plan.fallback_layer = f"{step.name} ({why})"
             area = 1.0
         plan.operations.append(operate)
         plan.work += round(self.work[place] * area)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vizapp.engine.occlusion.incremental import Frame, Operate, Plan, Run
-from vizapp.engine.occlusion.replay import Unrepeatable
+from vizapp.engine.occlusion.incremental import BatchState, DirtyRegion, IncrementalPlan, Operate
+from vizapp.engine.occlusion.replay import NotReplayable
 from vizapp.engine.receptive_field.field import tensors_in
 from vizapp.engine.receptive_field.rules import argument
 from vizapp.engine.trace.activations import ACTIVATIONS
-from vizapp.engine.trace.recording import Slot, Step, filled
+from vizapp.engine.trace.recording import Step, ValueRef, bind
 
 POINTWISE = ACTIVATIONS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt", "float", "double", "type_as"}
 CASTS = frozenset({"float", "double", "type_as"})  # may give back what they got
@@ -25,13 +25,13 @@ JOINING = frozenset({"cat", "concat", "concatenate"})
 TWO = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum"})
 
 
-def _owned(plan: Plan, step: Step, place: int) -> bool:
+def _owned(plan: IncrementalPlan, step: Step, place: int) -> bool:
     """Whether the step may write over its input: nobody else has it."""
     value = step.inputs[0]
     return plan.last_use[value] == place and value in plan.fresh
 
 
-def pointwise(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def pointwise(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """A function of one value, with constants that are the same for all cells."""
     value, frame = step.inputs[0], frames[0]
     if len(step.inputs) != 1 or len(frames) != 1 or plan.shapes[value] != plan.shapes[step.outputs[0]]:
@@ -42,7 +42,7 @@ def pointwise(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operat
     return mapped(plan, step, place)
 
 
-def mapped(plan: Plan, step: Step, place: int) -> Operate:
+def mapped(plan: IncrementalPlan, step: Step, place: int) -> Operate:
     """Run the function on whatever the value's tensor is; over it where that is harmless."""
     value, owned = step.inputs[0], _owned(plan, step, place)
     base = step.operation.rstrip("_")
@@ -52,23 +52,23 @@ def mapped(plan: Plan, step: Step, place: int) -> Operate:
         plan.fresh.update(step.outputs)
     if base == "relu":
         return lambda run: [run.values[value].relu_() if owned else run.values[value].relu()]
-    writes = "writes" in step.saved
+    writes = "writes" in step.ctx
 
-    def operate(run: Run) -> list[Tensor]:
+    def operate(run: BatchState) -> list[Tensor]:
         given = run.values[value]
         given = given.clone() if writes and not owned else given
-        args, kwargs = filled(step.args, {value: given}), filled(step.kwargs, {value: given})
+        args, kwargs = bind(step.args, {value: given}), bind(step.kwargs, {value: given})
         return [step.function(*args, **kwargs)]
 
     return operate
 
 
-def aliased(plan: Plan, step: Step) -> None:
+def aliased(plan: IncrementalPlan, step: Step) -> None:
     """The step's results may share memory with its inputs: nothing is written over either."""
     plan.fresh.difference_update(step.inputs, step.outputs)
 
 
-def _constants_fit(step: Step, shape: tuple[int, ...], frame: Frame) -> bool:
+def _constants_fit(step: Step, shape: tuple[int, ...], frame: DirtyRegion) -> bool:
     """Whether every constant tensor among the arguments is the same for all cells."""
     for constant in tensors_in((step.args, step.kwargs)):
         for axis in frame.axes:
@@ -78,7 +78,7 @@ def _constants_fit(step: Step, shape: tuple[int, ...], frame: Frame) -> bool:
     return True
 
 
-def same(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def same(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """What changes nothing outside of training: the value itself."""
     value = step.inputs[0]
     if len(step.inputs) != 1 or drops(step):
@@ -94,7 +94,7 @@ def drops(step: Step) -> bool:
     return "dropout" in step.operation and argument(step.args, step.kwargs, 2, "training", False) is True
 
 
-def passed_on(plan: Plan, step: Step, place: int) -> None:
+def passed_on(plan: IncrementalPlan, step: Step, place: int) -> None:
     """The result is the input's memory; it may be written over if nobody else reads the input."""
     if _owned(plan, step, place):
         plan.fresh.update(step.outputs)
@@ -102,7 +102,7 @@ def passed_on(plan: Plan, step: Step, place: int) -> None:
         aliased(plan, step)
 
 
-def norm(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def norm(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Batch norm with constants, local response norm across channels: cell by cell."""
     constant_norm(step)
     if len(step.inputs) != 1 or frames[0].axes != (2, 3) or len(plan.shapes[step.inputs[0]]) != 4:
@@ -117,10 +117,10 @@ def constant_norm(step: Step) -> None:
         Unrepeatable: it does.
     """
     if step.operation == "batch_norm" and argument(step.args, step.kwargs, 5, "training", False):
-        raise Unrepeatable("a batch norm takes its mean from the pictures that run together")
+        raise NotReplayable("a batch norm takes its mean from the pictures that run together")
 
 
-def last_axis(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def last_axis(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """A linear layer or a layer norm over the last axis, where cells come first."""
     value = step.inputs[0]
     if (
@@ -135,7 +135,7 @@ def last_axis(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operat
     return mapped(plan, step, place)
 
 
-def two(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def two(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """A sum or product of two values, or of one and a constant that is the same for all cells."""
     shape, frame = plan.shapes[step.outputs[0]], frames[0]
     if any(plan.shapes[value] != shape for value in step.inputs) or not _constants_fit(step, shape, frame):
@@ -146,21 +146,21 @@ def two(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | No
     return _filled_at(plan, step, frame)
 
 
-def _filled_at(plan: Plan, step: Step, frame: Frame) -> Operate:
+def _filled_at(plan: IncrementalPlan, step: Step, frame: DirtyRegion) -> Operate:
     """Run the function on all its values at the windows of a frame."""
-    writes, numbers = "writes" in step.saved, tuple(dict.fromkeys(step.inputs))
+    writes, numbers = "writes" in step.ctx, tuple(dict.fromkeys(step.inputs))
     plan.reads.update(numbers)
 
-    def operate(run: Run) -> list[Tensor]:
+    def operate(run: BatchState) -> list[Tensor]:
         given = {value: run.at(value, frame) for value in numbers}
         if writes:
             given[numbers[0]] = given[numbers[0]].clone()
-        return [step.function(*filled(step.args, given), **filled(step.kwargs, given))]
+        return [step.function(*bind(step.args, given), **bind(step.kwargs, given))]
 
     return operate
 
 
-def joined(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def joined(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """A concatenation of channels."""
     frame, shape = frames[0], plan.shapes[step.outputs[0]]
     axis = argument(step.args, step.kwargs, 1, "dim", 0)
@@ -168,7 +168,7 @@ def joined(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate |
     axis = axis % len(shape)
     if axis in (0, *frame.axes) or any(plan.frames[value].axes != frame.axes for value in step.inputs):
         return None
-    if not all(isinstance(part, Slot) for part in parts):
+    if not all(isinstance(part, ValueRef) for part in parts):
         return None
     plan.fresh.update(step.outputs)
     order = [part.value for part in parts]

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.receptive_field.field import tensors_in, whole
-from vizapp.engine.receptive_field.interval import Field
-from vizapp.engine.receptive_field.rules import argument, everything, field_after
+from vizapp.engine.receptive_field.field import input_field, tensors_in
+from vizapp.engine.receptive_field.interval import ReceptiveField
+from vizapp.engine.receptive_field.rules import argument, field_after, full_field
 from vizapp.engine.tap import operation_name
-from vizapp.engine.trace.recording import Slot, Step, Tape
+from vizapp.engine.trace.recording import Recording, Step, ValueRef
 
 # With these a network turns the picture's numbers into Python's own: what it does next may hang on them.
 _DECIDING = frozenset({
@@ -22,11 +22,11 @@ _DECIDING = frozenset({
 _SEVERAL = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum", "cat", "concat", "concatenate", "stack"})
 
 
-class Unrepeatable(Exception):
+class NotReplayable(Exception):
     """Why a pass cannot be run again from what was written down; the caller runs the network itself instead."""
 
 
-class Script(Tape):
+class ReplayRecording(Recording):
     """Writes down a whole pass over one picture `[1 C H W]`, masks and indices included.
 
     `clean[v]` is a clone of value v for the numbers in `keep` (0 is the picture). `numbers[name]` is the value that the
@@ -49,15 +49,15 @@ class Script(Tape):
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
         output = super().operate(name, function, args, kwargs)
         if depends and operation in _DECIDING and not any(True for _ in tensors_in(output)):
-            raise Unrepeatable("what it computes next is decided by the numbers of the picture")
-        if self.steps and self.steps[-1].saved.get("checked") is None:
+            raise NotReplayable("what it computes next is decided by the numbers of the picture")
+        if self.steps and self.steps[-1].ctx.get("checked") is None:
             step = self.steps[-1]
-            step.saved["checked"] = True
+            step.ctx["checked"] = True
             written = operation == "setitem" or (bool(args) and output is args[0])
-            if written and not isinstance(step.args[0] if step.args else None, Slot):
-                raise Unrepeatable("it writes what it sees into a buffer of its own")
+            if written and not isinstance(step.args[0] if step.args else None, ValueRef):
+                raise NotReplayable("it writes what it sees into a buffer of its own")
             if "out" in kwargs:
-                raise Unrepeatable("it writes results into tensors that it keeps")
+                raise NotReplayable("it writes results into tensors that it keeps")
         return output
 
     def number(self, tensor: Tensor) -> int:
@@ -67,7 +67,7 @@ class Script(Tape):
             Unrepeatable: it does not depend on the picture.
         """
         if tensor not in self._ids:
-            raise Unrepeatable("its answer does not depend on the picture")
+            raise NotReplayable("its answer does not depend on the picture")
         return self._number(tensor)
 
     @property
@@ -82,20 +82,20 @@ class Script(Tape):
         return number
 
 
-def fields_of(steps: list[Step], shapes: list[tuple[int, ...]]) -> dict[int, Field]:
+def receptive_fields_of(steps: list[Step], shapes: list[tuple[int, ...]]) -> dict[int, ReceptiveField]:
     """What each value of a written pass sees of the picture `shapes[0]` `[1 C H W]`."""
-    found = {0: whole(*shapes[0][2:])}
+    found = {0: input_field(*shapes[0][2:])}
     for step in steps:
         given = [(shapes[value], found[value]) for value in step.inputs]
         for place, value in enumerate(step.outputs):
             if step.operation == "setitem" or (len(given) > 1 and step.operation.rstrip("_") not in _SEVERAL):
-                found[value] = everything(given)
+                found[value] = full_field(given)
             else:
                 found[value] = field_after(step.operation, step.args, step.kwargs, given, shapes[value], place)
     return found
 
 
-def folded(steps: list[Step], kept: Collection[int]) -> list[Step]:
+def fold_batch_norm(steps: list[Step], kept: Collection[int]) -> list[Step]:
     """The same steps with batch norms inside the convolutions before them, whose weights are private to these steps.
 
     A norm stays where its convolution's own result is `kept` or used by something else.

@@ -12,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vizapp.engine.occlusion.incremental import Frame, Operate, Plan, Run
+from vizapp.engine.occlusion.incremental import BatchState, DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import aliased
 from vizapp.engine.receptive_field.rules import argument, pair
 from vizapp.engine.trace.recording import Step
 
 
-def _before(frame: Frame, kernel: Any, stride: Any, dilation: Any) -> tuple[tuple[int, int], list[int], list[int]]:
+def _before(
+    frame: DirtyRegion, kernel: Any, stride: Any, dilation: Any
+) -> tuple[tuple[int, int], list[int], list[int]]:
     """Size and beginnings, on the padded map below, of what the windows of a frame see."""
     size = tuple((n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(frame.size, stride, kernel, dilation, strict=True))
     return (size[0], size[1]), [t * stride[0] for t in frame.tops], [s * stride[1] for s in frame.lefts]
@@ -36,8 +38,8 @@ def _pads(
 
 
 def _sliding(
-    plan: Plan, step: Step, frame: Frame, kernel: Any, stride: Any, padding: Any, dilation: Any, fill: float,
-    apply: Callable[[Tensor, Run], Tensor],
+    plan: IncrementalPlan, step: Step, frame: DirtyRegion, kernel: Any, stride: Any, padding: Any, dilation: Any, fill: float,
+    apply: Callable[[Tensor, BatchState], Tensor],
 ) -> Operate:  # fmt: skip
     """Cut what the windows see out of the padded map below, and apply the operation without padding."""
     value = step.inputs[0]
@@ -46,14 +48,14 @@ def _sliding(
     plan.reads.add(value)
     plan.fresh.update(step.outputs)
 
-    def operate(run: Run) -> list[Tensor]:
+    def operate(run: BatchState) -> list[Tensor]:
         block = run.block(value, [tops[r] for r in run.rows], [lefts[c] for c in run.columns], size, pads, fill)
         return [apply(block, run)]
 
     return operate
 
 
-def convolution(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def convolution(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """A convolution, of any stride, dilation and number of groups."""
     args, kwargs = step.args, step.kwargs
     weight = argument(args, kwargs, 1, "weight", None)
@@ -66,13 +68,13 @@ def convolution(plan: Plan, step: Step, frames: list[Frame], place: int) -> Oper
         padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     padding = (0, 0) if padding == "valid" else pair(padding)
 
-    def apply(block: Tensor, run: Run) -> Tensor:
+    def apply(block: Tensor, run: BatchState) -> Tensor:
         return F.conv2d(block, weight, bias, stride, 0, dilation, groups)
 
     return _sliding(plan, step, frames[0], kernel, stride, padding, dilation, 0.0, apply)
 
 
-def _cells_last(plan: Plan, step: Step, frames: list[Frame]) -> bool:
+def _cells_last(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion]) -> bool:
     return (
         len(step.inputs) == len(step.outputs) == 1
         and len(plan.shapes[step.inputs[0]]) == len(plan.shapes[step.outputs[0]]) == 4
@@ -80,7 +82,7 @@ def _cells_last(plan: Plan, step: Step, frames: list[Frame]) -> bool:
     )
 
 
-def max_pool(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def max_pool(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Maxima of windows; what lies around the map is less than anything."""
     if not _cells_last(plan, step, frames):
         return None
@@ -92,13 +94,13 @@ def max_pool(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate
         pair(argument(args, kwargs, 4, "dilation", 1)),
     )
 
-    def apply(block: Tensor, run: Run) -> Tensor:
+    def apply(block: Tensor, run: BatchState) -> Tensor:
         return F.max_pool2d(block, kernel, stride, 0, dilation)
 
     return _sliding(plan, step, frames[0], kernel, stride, padding, dilation, float("-inf"), apply)
 
 
-def average_pool(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def average_pool(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Sums of windows, each divided by what the whole operation divides that cell by."""
     if not _cells_last(plan, step, frames):
         return None
@@ -113,7 +115,7 @@ def average_pool(plan: Plan, step: Step, frames: list[Frame], place: int) -> Ope
     share = share / F.avg_pool2d(ones, kernel, stride, padding, ceil, counted, 1)  # [1 1 h w]: one over the divisor
     alike = float(share.amin()) == float(share.amax())
 
-    def apply(block: Tensor, run: Run) -> Tensor:
+    def apply(block: Tensor, run: BatchState) -> Tensor:
         sums = F.avg_pool2d(block, kernel, stride, divisor_override=1)
         if alike:
             return sums.mul_(float(share[0, 0, 0, 0]))
@@ -127,7 +129,7 @@ def average_pool(plan: Plan, step: Step, frames: list[Frame], place: int) -> Ope
     return _sliding(plan, step, frame, kernel, stride, padding, (1, 1), 0.0, apply)
 
 
-def unchanged_pool(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def unchanged_pool(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """An adaptive pool from a map to one of the same size changes nothing."""
     if plan.shapes[step.inputs[0]] != plan.shapes[step.outputs[0]]:
         return None
@@ -135,7 +137,7 @@ def unchanged_pool(plan: Plan, step: Step, frames: list[Frame], place: int) -> O
     return lambda run: [run.values[step.inputs[0]]]
 
 
-def pad(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def pad(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Padding with a constant: the windows lie elsewhere, and what is around them stays as it was."""
     value, frame = step.inputs[0], frames[0]
     sides = [*argument(step.args, step.kwargs, 1, "pad", ())]
@@ -146,7 +148,7 @@ def pad(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | No
     plan.reads.add(value)
     aliased(plan, step)
 
-    def operate(run: Run) -> list[Tensor]:
+    def operate(run: BatchState) -> list[Tensor]:
         tops, lefts = [frame.tops[r] for r in run.rows], [frame.lefts[c] for c in run.columns]
         return [run.block(value, tops, lefts, frame.size, (left, right, top, bottom), float(fill))]
 

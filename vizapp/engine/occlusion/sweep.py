@@ -16,10 +16,10 @@ from vizapp.engine.memory.chunks import (
     in_chunks,
     is_out_of_memory,
 )
-from vizapp.engine.occlusion.batching import Squares
+from vizapp.engine.occlusion.batching import OccluderBatches
 from vizapp.engine.occlusion.incremental import Box
 from vizapp.engine.occlusion.precision import Precision, arithmetic
-from vizapp.engine.occlusion.replay import Unrepeatable
+from vizapp.engine.occlusion.replay import NotReplayable
 from vizapp.engine.tap import Tap
 from vizapp.engine.trace.sites import Footprint, Site, channels_first
 from vizapp.errors import VizError
@@ -67,7 +67,7 @@ class Sweep:
         self._precision = precision
         self.facts: dict[str, str] = {}
         self.bound = 1.0
-        self._squares: Squares | None = None
+        self._squares: OccluderBatches | None = None
         self._work = 0.0  # multiply-adds of a whole pass, where they are known
         self._alone = False
         self._footprint, self._together, self._fits = footprint, BATCH, TOGETHER
@@ -168,8 +168,8 @@ class Sweep:
         """Make the plan and try it on two squares; without one that is right, whole passes it is."""
         try:
             squares = self._made_squares(fold)
-        except (Unrepeatable, VizError) as reason:
-            self._alone = isinstance(reason, Unrepeatable)
+        except (NotReplayable, VizError) as reason:
+            self._alone = isinstance(reason, NotReplayable)
             self._whole_passes(str(reason))
             return
         except _FAILURES as error:
@@ -179,7 +179,7 @@ class Sweep:
             )
             return
         if self.bound < WORTH_IT:
-            self._whole_passes(f"windows would save too little, they end at {squares.frontier}")
+            self._whole_passes(f"windows would save too little, they end at {squares.fallback_layer}")
             return
         try:
             self._try(squares)
@@ -188,14 +188,14 @@ class Sweep:
                 raise
             self._whole_passes(_NO_ROOM)
 
-    def _try(self, squares: Squares) -> None:
+    def _try(self, squares: OccluderBatches) -> None:
         tries = sorted({0, len(self) // 2})
         channel = None if self._site is None else 0
         expected = self.whole(tries, channel)
         self._squares = squares
         found = self.answer(tries, channel)
         if self._squares is not None:
-            self._judge(expected, found, squares.frontier)
+            self._judge(expected, found, squares.fallback_layer)
 
     def _has_no_room(self) -> bool:
         """Whether the clean activations, which a plan keeps, would take too much."""
@@ -210,8 +210,8 @@ class Sweep:
             return BATCH
         return chunk_size(int(SCRATCH * self._footprint.widest), self._clean.device, BATCH)
 
-    def _made_squares(self, fold: bool) -> Squares:
-        squares = Squares(self._module, self._scores, self._clean, self._patch, self.boxes, self._site, fold)
+    def _made_squares(self, fold: bool) -> OccluderBatches:
+        squares = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site, fold)
         self._work, self.bound = squares.work, squares.bound
         squares.prepare()
         return squares

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vizapp.engine.occlusion import pointwise_rules, sliding_rules
-from vizapp.engine.occlusion.incremental import Frame, Operate, Plan
+from vizapp.engine.occlusion.incremental import DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import JOINING, POINTWISE, SAME, TWO, aliased
 from vizapp.engine.receptive_field.rules import argument
 from vizapp.engine.trace.recording import Step
@@ -13,7 +13,7 @@ from vizapp.engine.trace.recording import Step
 VIEWS = frozenset({"view", "reshape", "flatten", "unflatten"})
 
 
-def window_rule(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def window_rule(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """How to run the step on windows; None where it has to be run on whole maps. `frames`: its results' windows."""
     base = step.operation.rstrip("_")
     make = _RULES.get(base)
@@ -22,7 +22,7 @@ def window_rule(plan: Plan, step: Step, frames: list[Frame], place: int) -> Oper
     return make(plan, step, frames, place)
 
 
-def _permuted(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def _permuted(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     value = step.inputs[0]
     dims = argument(step.args, step.kwargs, 1, "dims", ())
     order = [dim % len(plan.shapes[value]) for dim in (step.args[1:] if isinstance(dims, int) else dims)]
@@ -32,7 +32,7 @@ def _permuted(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operat
     return lambda run: [run.values[value].permute(order)]
 
 
-def _transposed(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def _transposed(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     value, count = step.inputs[0], len(plan.shapes[step.inputs[0]])
     a = argument(step.args, step.kwargs, 1, "dim0", 0) % count
     b = argument(step.args, step.kwargs, 2, "dim1", 1) % count
@@ -42,7 +42,7 @@ def _transposed(plan: Plan, step: Step, frames: list[Frame], place: int) -> Oper
     return lambda run: [run.values[value].transpose(a, b)]
 
 
-def _viewed(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def _viewed(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Channels regrouped (a channel shuffle); the cells stay what they are."""
     value, frame = step.inputs[0], frames[0]
     shape = list(plan.shapes[step.outputs[0]])
@@ -52,10 +52,10 @@ def _viewed(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate 
         return None
     shape[frame.axes[0]], shape[frame.axes[1]] = frame.size
     aliased(plan, step)
-    return lambda run: [run.values[value].reshape(run.squares, *shape[1:])]
+    return lambda run: [run.values[value].reshape(run.occluders, *shape[1:])]
 
 
-def _picked(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def _picked(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Slices of channels."""
     value, frame = step.inputs[0], frames[0]
     index = step.args[1] if isinstance(step.args[1], tuple) else (step.args[1],)
@@ -68,7 +68,7 @@ def _picked(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate 
     return lambda run: [run.values[value][index]]
 
 
-def _parts(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate | None:
+def _parts(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """`chunk` and `split` of channels."""
     value = step.inputs[0]
     axis = argument(step.args, step.kwargs, 2, "dim", 0) % len(plan.shapes[value])
@@ -79,7 +79,7 @@ def _parts(plan: Plan, step: Step, frames: list[Frame], place: int) -> Operate |
     return lambda run: list(run.values[value].split(sizes, axis))
 
 
-Make = Callable[[Plan, Step, "list[Frame]", int], "Operate | None"]
+Make = Callable[[IncrementalPlan, Step, "list[DirtyRegion]", int], "Operate | None"]
 _RULES: dict[str, Make] = {
     **dict.fromkeys(POINTWISE, pointwise_rules.pointwise),
     **dict.fromkeys(SAME, pointwise_rules.same),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vizapp.engine.occlusion.incremental import Operate, Plan, Run
+from vizapp.engine.occlusion.incremental import BatchState, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import (
     JOINING,
     POINTWISE,
@@ -20,7 +20,7 @@ from vizapp.engine.occlusion.pointwise_rules import (
 from vizapp.engine.occlusion.view_rules import VIEWS
 from vizapp.engine.receptive_field.field import tensors_in
 from vizapp.engine.receptive_field.rules import argument
-from vizapp.engine.trace.recording import Slot, Step, filled
+from vizapp.engine.trace.recording import Step, ValueRef, bind
 
 Shapes = list[tuple[int, ...]]
 _FRESH = frozenset({
@@ -32,7 +32,7 @@ _BATCHED = frozenset({
 })  # fmt: skip
 
 
-def whole_rule(plan: Plan, step: Step, place: int) -> Operate:
+def whole_rule(plan: IncrementalPlan, step: Step, place: int) -> Operate:
     """How to run the step on many whole pictures at once."""
     pooled = _pooled(plan, step)
     if pooled is not None:
@@ -56,19 +56,19 @@ def whole_rule(plan: Plan, step: Step, place: int) -> Operate:
         and len(step.inputs) == 1
         and plan.shapes[step.inputs[0]][:1] == plan.shapes[step.outputs[0]][:1] == (1,)
     ):
-        return lambda run: [run.whole(step.inputs[0]).reshape(run.squares, *plan.shapes[step.outputs[0]][1:])]
+        return lambda run: [run.whole(step.inputs[0]).reshape(run.occluders, *plan.shapes[step.outputs[0]][1:])]
     run_it = _directly if _takes_batches(step, plan.shapes) else _one_by_one
     return run_it(step, plan.shapes)
 
 
 def _directly(step: Step, shapes: Shapes) -> Operate:
-    writes, numbers = "writes" in step.saved, tuple(dict.fromkeys(step.inputs))
+    writes, numbers = "writes" in step.ctx, tuple(dict.fromkeys(step.inputs))
 
-    def operate(run: Run) -> list[Tensor]:
+    def operate(run: BatchState) -> list[Tensor]:
         given = {value: run.whole(value) for value in numbers}
         if writes:
             given[numbers[0]] = given[numbers[0]].clone()
-        output = step.function(*filled(step.args, given), **filled(step.kwargs, given))
+        output = step.function(*bind(step.args, given), **bind(step.kwargs, given))
         return list(tensors_in(output))
 
     return operate
@@ -80,11 +80,11 @@ def _one_by_one(step: Step, shapes: Shapes) -> Operate:
 
     def single(*tensors: Tensor) -> tuple[Tensor, ...]:
         given = {value: tensor.clone() for value, tensor in zip(numbers, tensors, strict=True)}
-        args = filled(step.args, given)
-        output = step.function(*args, **filled(step.kwargs, given))
+        args = bind(step.args, given)
+        output = step.function(*args, **bind(step.kwargs, given))
         return tuple(tensors_in(args[0] if step.operation == "setitem" else output))
 
-    def operate(run: Run) -> list[Tensor]:
+    def operate(run: BatchState) -> list[Tensor]:
         given = [_with_axis(run.whole(value), shapes[value]) for value in numbers]
         results = torch.vmap(single)(*given)
         return [_without_axis(r, shapes[v]) for r, v in zip(results, step.outputs, strict=True)]
@@ -118,7 +118,7 @@ def _takes_batches(step: Step, shapes: Shapes) -> bool:
         return all(len(shape) == len(results[0]) for shape in given) and all(c.ndim <= rank for c in constants)
     if base in JOINING:
         parts = argument(step.args, step.kwargs, 0, "tensors", ())
-        return argument(step.args, step.kwargs, 1, "dim", 0) % rank != 0 and all(isinstance(p, Slot) for p in parts)
+        return argument(step.args, step.kwargs, 1, "dim", 0) % rank != 0 and all(isinstance(p, ValueRef) for p in parts)
     if base in {"mean", "sum", "amax", "amin"}:
         dims = argument(step.args, step.kwargs, 1, "dim", None)
         dims = (dims,) if isinstance(dims, int) and not isinstance(dims, bool) else dims
@@ -132,7 +132,7 @@ def _takes_batches(step: Step, shapes: Shapes) -> bool:
     return False
 
 
-def _pooled(plan: Plan, step: Step) -> Operate | None:
+def _pooled(plan: IncrementalPlan, step: Step) -> Operate | None:
     """The mean over all cells: the clean one, and what the windows add to it."""
     value = step.inputs[0]
     frame = plan.frames.get(value)
@@ -147,13 +147,13 @@ def _pooled(plan: Plan, step: Step) -> Operate | None:
     h, w = frame.size
     plan.reads.add(value)
 
-    def operate(run: Run) -> list[Tensor]:
+    def operate(run: BatchState) -> list[Tensor]:
         clean, window = plan.clean[value], run.values[value]
         before = torch.stack([
             clean[p, :, frame.tops[r] : frame.tops[r] + h, frame.lefts[c] : frame.lefts[c] + w].sum((1, 2))
             for p, r, c in zip(run.pictures, run.rows, run.columns, strict=True)
         ])  # [N C]  # fmt: skip
         change = (window.to(clean.dtype).sum((2, 3)) - before) / cells
-        return [(clean.mean((2, 3))[run.pictures] + change).reshape(run.squares, *shape[1:])]
+        return [(clean.mean((2, 3))[run.pictures] + change).reshape(run.occluders, *shape[1:])]
 
     return operate

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import Tick, check_fits, chunk_size, in_chunks
-from vizapp.engine.optimize.image_parametrization import Canvas, seed_of
+from vizapp.engine.optimize.image_parametrization import ImageParam, seed_of
 from vizapp.engine.tap import Tap, operation_name
 from vizapp.engine.trace.sites import Site, Unit, channels_first, kind_of, site_of_all
 from vizapp.errors import VizError
@@ -41,7 +41,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Ascent:
+class OptimizationConfig:
     """How to climb: Adam for `steps`, at `rate`, which falls to zero along half a cosine.
 
     `extent`: a unit without a cell is excited on its whole "map" (the mean) or at the map's middle "cell". `restarts`
@@ -60,11 +60,11 @@ class Ascent:
     variation: float = 0.0
     l2: float = 0.0
     seed: int = 0
-    stages: int = 6
+    snapshots: int = 6
 
 
 @dataclass(frozen=True)
-class Ideals:
+class MaximizedImages:
     """Painted pictures, those of one target after one another.
 
     `pictures` `[n C H W]`, 0 to 1; `activations` `[n]` of the finished pictures and `begun` `[n]` of those begun with, not
@@ -74,24 +74,24 @@ class Ideals:
 
     pictures: Tensor
     activations: Tensor
-    begun: Tensor
+    initial_activations: Tensor
     curve: Tensor
-    stages: Tensor
-    stage_steps: tuple[int, ...]
+    snapshots: Tensor
+    snapshot_steps: tuple[int, ...]
 
 
-def maximise(
+def maximize(
     module: nn.Module,
     normalise: Callable[[Tensor], Tensor],
     targets: Sequence[Target],
     sites: Sequence[Site],
-    canvas: Canvas,
-    ascent: Ascent | None = None,
+    canvas: ImageParam,
+    ascent: OptimizationConfig | None = None,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     tick: Tick | None = None,
     pixels: int = 0,
-) -> Ideals:
+) -> MaximizedImages:
     """Pictures that excite each of some targets of one site, painted together, as many at a time as fit into memory.
 
     `normalise` makes of pictures `[n C H W]` from 0 to 1 what the network takes; `pixels` has the picture by which the
@@ -103,10 +103,10 @@ def maximise(
         VizError: the targets are of several sites or of none of `sites`, the network does not compute the site on
             pictures of this size, or a cell lies outside of the map.
     """
-    ascent, device = ascent or Ascent(), device or torch.device("cpu")
+    ascent, device = ascent or OptimizationConfig(), device or torch.device("cpu")
     index = list(sites).index(site_of_all([target.unit for target in targets], sites))
     texture = _texture(sites[: index + 1]) if ascent.restarts > 1 and ascent.diversity else None
-    painter = _Painter(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
+    painter = _Optimizer(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
     sizes = [_cells(site) * dtype.itemsize for site in sites[: index + 1]]
     each = sum(sizes) * canvas.height * canvas.width // (pixels or canvas.height * canvas.width)
     most = max(1, _BEST_CHUNK[device.type] // max(sizes)) if device.type in _BEST_CHUNK else 64
@@ -116,7 +116,7 @@ def maximise(
     size = max(1, chunk_size(3 * each, device, most) // ascent.restarts)
     done = 0
 
-    def run(part: Sequence[Target]) -> Ideals:
+    def run(part: Sequence[Target]) -> MaximizedImages:
         nonlocal done
 
         def step(share: float) -> None:
@@ -128,13 +128,13 @@ def maximise(
         return answer
 
     parts = list(in_chunks(list(targets), run, size))
-    return Ideals(
+    return MaximizedImages(
         torch.cat([part.pictures for part in parts]),
         torch.cat([part.activations for part in parts]),
-        torch.cat([part.begun for part in parts]),
+        torch.cat([part.initial_activations for part in parts]),
         torch.cat([part.curve for part in parts], 1),
-        torch.cat([part.stages for part in parts], 1),
-        parts[0].stage_steps,
+        torch.cat([part.snapshots for part in parts], 1),
+        parts[0].snapshot_steps,
     )
 
 
@@ -162,31 +162,31 @@ class _Climb(Tap):
 
 
 @dataclass(frozen=True)
-class _Painter:
+class _Optimizer:
     module: nn.Module
     normalise: Callable[[Tensor], Tensor]
     site: Site
     texture: Site | None
-    canvas: Canvas
-    ascent: Ascent
+    canvas: ImageParam
+    ascent: OptimizationConfig
     device: torch.device
     dtype: torch.dtype
 
-    def paint(self, targets: Sequence[Target], tick: Tick) -> Ideals:
+    def paint(self, targets: Sequence[Target], tick: Tick) -> MaximizedImages:
         """The pictures of these targets, all in one batch."""
         ascent, canvas = self.ascent, self.canvas
         pictured = [target for target in targets for _ in range(ascent.restarts)]
         seeds = [seed_of(ascent.seed, target, again) for target in targets for again in range(ascent.restarts)]
         parameters, seen, begun = self._start(seeds, pictured)
-        shakes = canvas.shakes(seeds, ascent.steps)
+        shakes = canvas.sample_transforms(seeds, ascent.steps)
         optimiser = torch.optim.Adam([parameters], lr=ascent.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ascent.steps)
-        kept = sorted({round(ascent.steps * (i + 1) / ascent.stages) for i in range(ascent.stages - 1)} - {0})
+        kept = sorted({round(ascent.steps * (i + 1) / ascent.snapshots) for i in range(ascent.snapshots - 1)} - {0})
         curve, stages = [], []
         with torch.enable_grad():
             for step in range(ascent.steps):
                 optimiser.zero_grad()
-                painted = canvas.paint(parameters, seen)
+                painted = canvas.render(parameters, seen)
                 excited, upward = self._upward(painted.detach(), shakes[step], pictured)
                 seen = torch.maximum(seen, (upward != 0).to(seen).mean((1, 2, 3)))
                 self._loss(painted, upward / _strength(upward)).backward()
@@ -194,13 +194,13 @@ class _Painter:
                 schedule.step()
                 curve.append(excited)
                 if step + 1 in kept:
-                    stages.append(canvas.paint(parameters, seen).detach())
+                    stages.append(canvas.render(parameters, seen).detach())
                 tick((step + 1) / ascent.steps)
         with torch.no_grad():
-            pictures = canvas.paint(parameters, seen)
+            pictures = canvas.render(parameters, seen)
             reached, _, _ = self._excitement(pictures, pictured)
         stacked = torch.stack(stages) if stages else pictures.new_zeros(0, *pictures.shape)
-        return Ideals(pictures, reached, begun, torch.stack(curve), stacked, tuple(kept))
+        return MaximizedImages(pictures, reached, begun, torch.stack(curve), stacked, tuple(kept))
 
     def _start(self, seeds: list[int], targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
         """The parameters `[n …]` to begin with, the share `[n]` that each unit is known to see, its activation `[n]`.
@@ -211,7 +211,7 @@ class _Painter:
         seen = torch.zeros(len(targets), device=self.device, dtype=self.dtype)
         for draw in range(_DRAWS):
             with torch.no_grad():
-                begun, climbed, _ = self._excitement(self.canvas.paint(parameters, seen), targets)
+                begun, climbed, _ = self._excitement(self.canvas.render(parameters, seen), targets)
             silent = torch.nonzero(climbed == 0).flatten().tolist()
             if not silent or draw == _DRAWS - 1:
                 break
@@ -223,7 +223,7 @@ class _Painter:
     def _upward(self, painted: Tensor, draws: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """The activation `[n]` of the shaken pictures, and which way `[n C H W]` each gets better."""
         painted.requires_grad_()
-        excited, climbed, gram = self._excitement(self.canvas.shaken(painted, draws), targets)
+        excited, climbed, gram = self._excitement(self.canvas.transform(painted, draws), targets)
         gain = climbed / climbed.detach().abs().clamp_min(_EPSILON)
         if gram is not None:
             gain = gain - self.ascent.diversity * _likeness(gram, self.ascent.restarts)

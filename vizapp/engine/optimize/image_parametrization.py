@@ -23,7 +23,7 @@ _SOFT = 4.0  # Lucid's divisor of what leaves the Fourier transform, so that few
 
 
 @dataclass(frozen=True)
-class Canvas:
+class ImageParam:
     """How numbers become pictures `[n C H W]` from 0 to 1, and how the network is shown them.
 
     `parameters` "fourier" (scaled so that all frequencies have the power that they have in photos, 1/f; Olah et al. 2017)
@@ -53,7 +53,7 @@ class Canvas:
         noise = [torch.randn(shape, generator=generator(seed), dtype=torch.float64) for seed in seeds]
         return (_START * torch.stack(noise)).to(device, dtype)
 
-    def paint(self, parameters: Tensor, seen: Tensor) -> Tensor:
+    def render(self, parameters: Tensor, seen: Tensor) -> Tensor:
         """The pictures `[n C H W]`, 0 to 1, of parameters `[n …]`; `seen` `[n]` is the share of each that its unit sees."""
         if self.parameters == "fourier":
             spectrum = torch.view_as_complex(parameters) * self._scale(parameters)
@@ -76,12 +76,12 @@ class Canvas:
         radius = torch.hypot(down[:, None], across[None])
         return 1 / radius.clamp_min(1 / max(self.height, self.width))
 
-    def shakes(self, seeds: Sequence[int], steps: int) -> Tensor:
+    def sample_transforms(self, seeds: Sequence[int], steps: int) -> Tensor:
         """Random numbers from -1 to 1 `[steps n 4]` for `shaken`; those of picture i depend on `seeds[i]` alone."""
         draws = [torch.rand(steps, 4, generator=generator(seed + 1), dtype=torch.float64) for seed in seeds]
         return 2 * torch.stack(draws, 1) - 1
 
-    def shaken(self, pictures: Tensor, draws: Tensor) -> Tensor:
+    def transform(self, pictures: Tensor, draws: Tensor) -> Tensor:
         """The pictures `[n C H W]` moved, zoomed and turned by random numbers `[n 4]` (see `shakes`)."""
         if not (self.jitter or self.zoom or self.turn):
             return pictures

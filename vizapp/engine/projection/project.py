@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import chunk_size, in_chunks
 from vizapp.engine.projection.rules import Rule, Share, Signal, lifted, spread
-from vizapp.engine.projection.windowed_signal import Window, merged
-from vizapp.engine.trace.recording import Tape, record
+from vizapp.engine.projection.windowed_signal import WindowedSignal, merge
+from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Layout, Site, Unit, channels_first, site_of_all
 
 Seed = Literal["value", "one"]
@@ -83,12 +83,12 @@ def project(
 
 
 def _down(
-    tape: Tape, site: Site, units: Sequence[Unit], rule: Rule, seed: Seed, extent: Extent,
+    tape: Recording, site: Site, units: Sequence[Unit], rule: Rule, seed: Seed, extent: Extent,
     shape: torch.Size, tick: Callable[[float], None] | None,
 ) -> Projections:  # fmt: skip
     value, activation = tape.values[site.name]
     maps = channels_first(activation, site.layout)[0]  # [channels h w] or [channels]
-    cells = tuple(strongest(maps, unit) for unit in units)
+    cells = tuple(argmax_cell(maps, unit) for unit in units)
     parts: list[Tensor] = []
     certificate, peak = Certificate(), 0
 
@@ -117,7 +117,7 @@ def _down(
 _BEST_CHUNK = {"cpu": 12 * 2**20, "cuda": 4 * 2**30}
 
 
-def strongest(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
+def argmax_cell(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
     """The unit's cell, or where its channel is strongest (ties to the first in reading order); None for vectors."""
     if maps.ndim == 1:
         return None
@@ -148,7 +148,7 @@ def _seed(
     if layout == "chw":
         point = maps.new_zeros(k, maps.shape[0], 1, 1)
         point[number, channel, 0, 0] = amount
-        return Window(point, rows, columns).fitted(*maps.shape[1:])
+        return WindowedSignal(point, rows, columns).clipped(*maps.shape[1:])
     whole = maps.new_zeros(k, *maps.shape)
     whole[number, channel, rows, columns] = amount
     return _laid_out(whole, activation, layout)
@@ -165,7 +165,7 @@ def _laid_out(whole: Tensor, activation: Tensor, layout: Layout) -> Signal:
     return lifted(whole[:, None], tuple(activation.shape))
 
 
-def _walk(tape: Tape, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate, int]:
+def _walk(tape: Recording, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate, int]:
     """Send signals from a value down to the picture `[K C H W]`; also the certificate, and the bytes of the widest signal."""
     signals: dict[int, Signal] = {value: start}
     counts: dict[Share, int] = {}
@@ -183,20 +183,20 @@ def _walk(tape: Tape, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Ce
                 signals[target] = _sum(signals[target], signal) if target in signals else signal
     picture = tape.shapes[0]
     if 0 not in signals:  # nothing reached the pixels: the unit does not depend on them
-        units = start.units if isinstance(start, Window) else len(start)
-        like = start.values if isinstance(start, Window) else start
+        units = start.units if isinstance(start, WindowedSignal) else len(start)
+        like = start.values if isinstance(start, WindowedSignal) else start
         return like.new_zeros(units, *picture[1:]), Certificate(**counts), peak
     return spread(signals[0], picture)[:, 0], Certificate(**counts), peak
 
 
 def _bytes(signal: Signal) -> int:
-    values = signal.values if isinstance(signal, Window) else signal
+    values = signal.values if isinstance(signal, WindowedSignal) else signal
     return values.numel() * values.element_size()
 
 
 def _sum(a: Signal, b: Signal) -> Signal:
-    if isinstance(a, Window) and isinstance(b, Window):
-        return merged(a, b)
+    if isinstance(a, WindowedSignal) and isinstance(b, WindowedSignal):
+        return merge(a, b)
     assert isinstance(a, Tensor)
     assert isinstance(b, Tensor)
     return a + b

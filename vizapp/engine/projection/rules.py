@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vizapp.engine.projection.windowed_signal import Window
+from vizapp.engine.projection.windowed_signal import WindowedSignal
 from vizapp.engine.receptive_field.rules import argument, pair
 from vizapp.engine.trace.activations import ACTIVATIONS, OTHERS, RECTIFIERS
-from vizapp.engine.trace.recording import Slot, Step, filled, slots
+from vizapp.engine.trace.recording import Step, ValueRef, bind, value_refs
 
-Signal = Window | Tensor  # of a value [1 C H W]: a Window; of any other shape s: a tensor [K, *s]
+Signal = WindowedSignal | Tensor  # of a value [1 C H W]: a Window; of any other shape s: a tensor [K, *s]
 Share = Literal["paper", "extended", "differentiated", "switches", "gates"]
 
 PASSING = frozenset({"dropout", "feature_dropout", "contiguous", "clone", "float", "double", "to", "detach", "type_as"})
@@ -101,18 +101,18 @@ class Rule:
         if len(signals) == 1 and signal is not None:
             if (
                 base == "mul"
-                and step.saved.get("gate") is not None
+                and step.ctx.get("gate") is not None
                 and self.gates == "held"
                 and self.method != "gradient"
             ):
-                held: list[Signal | None] = [_scaled(signal, step.saved["held"])]
-                held.insert(step.saved["gate"], None)
+                held: list[Signal | None] = [_scaled(signal, step.ctx["held"])]
+                held.insert(step.ctx["gate"], None)
                 return held, "gates"
-            if "at" not in step.saved:
+            if "at" not in step.ctx:
                 found = self._known(base, step, signal, shapes)
                 if found is not None:
                     return found
-        counted: Share | None = "differentiated" if "at" in step.saved else None
+        counted: Share | None = "differentiated" if "at" in step.ctx else None
         return _derivative(step, signals, shapes), counted
 
     def _known(
@@ -123,14 +123,14 @@ class Rule:
         if base in RECTIFIERS:
             return [self._rectified(signal, step)], "differentiated" if self.method == "gradient" else "paper"
         if base in OTHERS:
-            by_slope = "slope" in step.saved
-            down = _scaled(signal, step.saved["slope"]) if by_slope else self._rectified(signal, step)
+            by_slope = "slope" in step.ctx
+            down = _scaled(signal, step.ctx["slope"]) if by_slope else self._rectified(signal, step)
             return [down], "differentiated" if by_slope else "extended"
         if base in PASSING or base == "local_response_norm":
-            passes = isinstance(argument(step.args, step.kwargs, 0, "input", None), Slot)
+            passes = isinstance(argument(step.args, step.kwargs, 0, "input", None), ValueRef)
             others = len(step.inputs) - passes  # whose type is taken, as in `x.to(y)`, and nothing else
             return [*[signal] * passes, *[None] * others], None
-        if isinstance(signal, Window):
+        if isinstance(signal, WindowedSignal):
             found = self._windowed(base, step, signal, shape, shapes)
             if found is not None:
                 return found
@@ -140,12 +140,12 @@ class Rule:
 
     def _rectified(self, signal: Signal, step: Step) -> Signal:
         if self.method == "gradient":
-            return _scaled(signal, step.saved["on"])
+            return _scaled(signal, step.ctx["on"])
         positive = _mapped(signal, lambda values: values.clamp_min(0))
-        return _scaled(positive, step.saved["on"]) if self.method == "guided" else positive
+        return _scaled(positive, step.ctx["on"]) if self.method == "guided" else positive
 
     def _windowed(
-        self, base: str, step: Step, signal: Window, shape: tuple[int, ...], shapes: list[tuple[int, ...]]
+        self, base: str, step: Step, signal: WindowedSignal, shape: tuple[int, ...], shapes: list[tuple[int, ...]]
     ) -> tuple[list[Signal | None], Share | None] | None:
         if base == "conv2d" and step.depends_on_input_alone:
             return [_convolution(step, signal, shape)], None
@@ -160,10 +160,10 @@ class Rule:
             return None if down is None else ([down], None)
         if base == "cat" and argument(step.args, step.kwargs, 1, "dim", 0) in {1, -3}:
             return _parts(step, signal, shapes), None
-        if base == "truediv" and isinstance(step.args[0], Slot) and isinstance(step.args[1], (int, float)):
+        if base == "truediv" and isinstance(step.args[0], ValueRef) and isinstance(step.args[1], (int, float)):
             return [signal.with_values(signal.values / step.args[1])], None
         if base == "mul" and len(step.inputs) == 1:
-            other = next((a for a in step.args if not isinstance(a, Slot)), None)
+            other = next((a for a in step.args if not isinstance(a, ValueRef)), None)
             if isinstance(other, (int, float)) or (isinstance(other, Tensor) and _per_channel(other, shape)):
                 return [signal.with_values(signal.values * other)], None
         return None
@@ -197,13 +197,13 @@ def _per_channel(factor: Tensor, shape: tuple[int, ...]) -> bool:
 
 
 def _mapped(signal: Signal, change: Callable[[Tensor], Tensor]) -> Signal:
-    return signal.with_values(change(signal.values)) if isinstance(signal, Window) else change(signal)
+    return signal.with_values(change(signal.values)) if isinstance(signal, WindowedSignal) else change(signal)
 
 
 def _scaled(signal: Signal, factor: Tensor) -> Signal:
     """The signal times a forward quantity `[1 …]` of the same value (or one that broadcasts to it)."""
-    if isinstance(signal, Window):
-        return signal.with_values(signal.values * signal.cut(factor[(None,) * (4 - factor.ndim)]))
+    if isinstance(signal, WindowedSignal):
+        return signal.with_values(signal.values * signal.crop(factor[(None,) * (4 - factor.ndim)]))
     return signal * factor
 
 
@@ -238,15 +238,15 @@ def _branches(step: Step, signal: Signal) -> list[Signal | None]:
         signs = (-1, 1)
     given: list[Signal | None] = []
     for place, item in enumerate(step.args[:2]):
-        if isinstance(item, Slot):
+        if isinstance(item, ValueRef):
             sign = signs[place] * (factor if place == 1 else 1)
             given.append(signal if sign == 1 else _mapped(signal, lambda values, by=sign: values * by))  # type: ignore[misc]
-    if isinstance(step.kwargs.get("other"), Slot):
+    if isinstance(step.kwargs.get("other"), ValueRef):
         given.append(_mapped(signal, lambda values: values * (signs[1] * factor)))
     return given
 
 
-def _convolution(step: Step, signal: Window, shape: tuple[int, ...]) -> Window:
+def _convolution(step: Step, signal: WindowedSignal, shape: tuple[int, ...]) -> WindowedSignal:
     weight = argument(step.args, step.kwargs, 1, "weight", None)
     stride = pair(argument(step.args, step.kwargs, 3, "stride", 1))
     dilation = pair(argument(step.args, step.kwargs, 5, "dilation", 1))
@@ -258,10 +258,10 @@ def _convolution(step: Step, signal: Window, shape: tuple[int, ...]) -> Window:
     padding = (0, 0) if padding == "valid" else pair(padding)
     values = F.conv_transpose2d(signal.values, weight, None, stride, 0, 0, groups, dilation)
     top, left = signal.top * stride[0] - padding[0], signal.left * stride[1] - padding[1]
-    return Window(values, top, left).fitted(shape[2], shape[3])
+    return WindowedSignal(values, top, left).clipped(shape[2], shape[3])
 
 
-def _batch_norm(step: Step, signal: Window) -> Window:
+def _batch_norm(step: Step, signal: WindowedSignal) -> WindowedSignal:
     variance = argument(step.args, step.kwargs, 2, "running_var", None)
     scale = (variance + argument(step.args, step.kwargs, 7, "eps", 1e-5)).rsqrt()
     weight = argument(step.args, step.kwargs, 3, "weight", None)
@@ -294,14 +294,14 @@ def _taps(switches: Tensor, args: Any, kwargs: Any) -> Tensor:
     return taps.to(torch.uint8 if kernel[0] * kernel[1] < 256 else torch.int32)
 
 
-def _max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools: str) -> Window:
+def _max_pool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], pools: str) -> WindowedSignal:
     """Each number at the place of its region's maximum, one place of the window after the other.
 
     Where regions overlap the numbers add up, or that of the last region in reading order stays.
     """
     kernel, stride, padding, dilation = _pool_geometry(step.args, step.kwargs)
     units, channels, h, w = signal.values.shape
-    taps = signal.cut(step.saved["taps"])
+    taps = signal.crop(step.ctx["taps"])
     size = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip((h, w), stride, kernel, dilation, strict=True)]
     down = signal.values.new_zeros(units, channels, *size)
     for tap in reversed(range(kernel[0] * kernel[1])):  # a later region reaches a pixel with an earlier place
@@ -313,14 +313,14 @@ def _max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools: str) ->
         else:
             part.copy_(torch.where(here, signal.values, part))
     top, left = signal.top * stride[0] - padding[0], signal.left * stride[1] - padding[1]
-    return Window(down, top, left).fitted(shape[2], shape[3])
+    return WindowedSignal(down, top, left).clipped(shape[2], shape[3])
 
 
-def _adaptive_max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools: str) -> Window:
+def _adaptive_max_pool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], pools: str) -> WindowedSignal:
     """Each number at the location of its region's maximum; regions of irregular size, on the whole map."""
-    height, width = step.saved["switches"].shape[2:]
-    values = signal.full(height, width).flatten(2)
-    index = step.saved["switches"].flatten(2).expand(signal.units, -1, -1)
+    height, width = step.ctx["switches"].shape[2:]
+    values = signal.dense(height, width).flatten(2)
+    index = step.ctx["switches"].flatten(2).expand(signal.units, -1, -1)
     down = values.new_zeros(signal.units, values.shape[1], shape[2] * shape[3])
     if pools == "sum":
         down.scatter_add_(2, index, values)
@@ -329,10 +329,10 @@ def _adaptive_max_pool(step: Step, signal: Window, shape: tuple[int, ...], pools
             here = index[:, :, region : region + 1]
             down.scatter_(2, here, values[:, :, region : region + 1])
     zero = torch.zeros_like(signal.top)
-    return Window(down.unflatten(2, (shape[2], shape[3])), zero, zero)
+    return WindowedSignal(down.unflatten(2, (shape[2], shape[3])), zero, zero)
 
 
-def _average_pool(step: Step, signal: Window, shape: tuple[int, ...]) -> Window | None:
+def _average_pool(step: Step, signal: WindowedSignal, shape: tuple[int, ...]) -> WindowedSignal | None:
     """The transpose of an average: each number spread evenly over its window. None for irregular windows."""
     kernel = argument(step.args, step.kwargs, 1, "kernel_size", 1)
     stride = pair(argument(step.args, step.kwargs, 2, "stride", kernel) or kernel)
@@ -345,16 +345,16 @@ def _average_pool(step: Step, signal: Window, shape: tuple[int, ...]) -> Window 
     weight = signal.values.new_full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]))
     values = F.conv_transpose2d(signal.values, weight, None, stride, 0, 0, channels)
     top, left = signal.top * stride[0] - padding[0], signal.left * stride[1] - padding[1]
-    return Window(values, top, left).fitted(shape[2], shape[3])
+    return WindowedSignal(values, top, left).clipped(shape[2], shape[3])
 
 
-def _parts(step: Step, signal: Window, shapes: list[tuple[int, ...]]) -> list[Signal | None]:
+def _parts(step: Step, signal: WindowedSignal, shapes: list[tuple[int, ...]]) -> list[Signal | None]:
     """A concatenation of channels splits the signal again; constant parts take nothing."""
     parts: list[Signal | None] = []
     start = 0
     for item in argument(step.args, step.kwargs, 0, "tensors", ()):
-        channels = shapes[item.value][1] if isinstance(item, Slot) else item.shape[1]
-        if isinstance(item, Slot):
+        channels = shapes[item.value][1] if isinstance(item, ValueRef) else item.shape[1]
+        if isinstance(item, ValueRef):
             parts.append(signal.with_values(signal.values[:, start : start + channels]))
         start += channels
     return parts
@@ -367,31 +367,31 @@ def lifted(values: Tensor, shape: tuple[int, ...]) -> Signal:
     """Signals `[K, *shape]` as a Signal of a value of that shape."""
     if len(shape) == 4 and shape[0] == 1:
         zero = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-        return Window(values[:, 0], zero, zero)
+        return WindowedSignal(values[:, 0], zero, zero)
     return values
 
 
 def spread(signal: Signal, shape: tuple[int, ...]) -> Tensor:
     """A Signal of a value of that shape as a tensor `[K, *shape]`."""
-    return signal.full(shape[2], shape[3])[:, None] if isinstance(signal, Window) else signal
+    return signal.dense(shape[2], shape[3])[:, None] if isinstance(signal, WindowedSignal) else signal
 
 
 def _derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int, ...]]) -> list[Signal | None]:
     """The true derivative of the operation, for all units at once, by running it again under autograd."""
     given = next(signal for signal in signals if signal is not None)
-    like = given.values if isinstance(given, Window) else given
-    if "at" in step.saved:
-        at = [tensor.detach().clone() for tensor in step.saved["at"]]
+    like = given.values if isinstance(given, WindowedSignal) else given
+    if "at" in step.ctx:
+        at = [tensor.detach().clone() for tensor in step.ctx["at"]]
     else:  # linear: the derivative is the same everywhere
         at = [like.new_zeros(shapes[value]) for value in step.inputs]
-    numbers = list(dict.fromkeys(slot.value for slot in slots((step.args, step.kwargs))))
+    numbers = list(dict.fromkeys(slot.value for slot in value_refs((step.args, step.kwargs))))
     by_value: dict[int, Tensor] = {}
     for value, tensor in zip(step.inputs, at, strict=True):
         by_value.setdefault(value, tensor.requires_grad_())
     with torch.enable_grad():
         # An in-place function writes into a copy, never into the point of differentiation.
         copies = {value: by_value[value].clone() for value in numbers}
-        args, kwargs = filled(step.args, copies), filled(step.kwargs, copies)
+        args, kwargs = bind(step.args, copies), bind(step.kwargs, copies)
         output = step.function(*args, **kwargs)
     produced = args[0] if step.operation == "setitem" else output
     results = [produced] if isinstance(produced, Tensor) else [t for t in produced if isinstance(t, Tensor)]

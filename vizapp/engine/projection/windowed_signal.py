@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Window:
+class WindowedSignal:
     """Signals of K units at one activation `[1 C H W]`, each on a window of its own.
 
     `values` is `[K C h w]`; the window of unit k has its upper left cell at `(top[k], left[k])` and may reach over the
@@ -30,7 +30,7 @@ class Window:
         """Whether every window is exactly the map of that size."""
         return tuple(self.values.shape[2:]) == (height, width) and not bool(self.top.any() or self.left.any())
 
-    def full(self, height: int, width: int) -> Tensor:
+    def dense(self, height: int, width: int) -> Tensor:
         """The signals on the whole map: `[K C height width]`."""
         if self.covers(height, width):
             return self.values
@@ -50,7 +50,7 @@ class Window:
                 ]
         return whole
 
-    def fitted(self, height: int, width: int) -> Window:
+    def clipped(self, height: int, width: int) -> WindowedSignal:
         """The same signals, zero outside of a map of that size, on the whole map if that is smaller.
 
         Writes into `values`: for signals that were just made.
@@ -58,7 +58,7 @@ class Window:
         _, _, h, w = self.values.shape
         if h >= height and w >= width:
             zero = torch.zeros_like(self.top)
-            return Window(self.full(height, width), zero, zero)
+            return WindowedSignal(self.dense(height, width), zero, zero)
         values = self.values
         for axis, start, extent, length in ((2, self.top, h, height), (3, self.left, w, width)):
             first, last = int(start.min()), int(start.max()) + extent
@@ -69,7 +69,7 @@ class Window:
                     values[unit].narrow(axis - 1, extent - over, over).zero_()
         return self
 
-    def cut(self, values: Tensor) -> Tensor:
+    def crop(self, values: Tensor) -> Tensor:
         """The windows of a forward activation `[1 C H W]`: `[K C h w]`, or `[1 C H W]` when the window is the map."""
         height, width = values.shape[2:]
         if self.covers(height, width) or (height == 1 and width == 1):
@@ -87,12 +87,12 @@ class Window:
             ]
         )
 
-    def with_values(self, values: Tensor) -> Window:
+    def with_values(self, values: Tensor) -> WindowedSignal:
         """Other values on the same windows."""
-        return Window(values, self.top, self.left)
+        return WindowedSignal(values, self.top, self.left)
 
 
-def merged(a: Window, b: Window) -> Window:
+def merge(a: WindowedSignal, b: WindowedSignal) -> WindowedSignal:
     """The sum of two signals at one activation, on the smallest window that holds both."""
     if a.values.shape == b.values.shape and torch.equal(a.top, b.top) and torch.equal(a.left, b.left):
         return a.with_values(a.values + b.values)
@@ -101,15 +101,15 @@ def merged(a: Window, b: Window) -> Window:
     right = torch.maximum(a.left + a.values.shape[3], b.left + b.values.shape[3])
     height, width = int((bottom - top).max()), int((right - left).max())
     total = _placed(a, top, left, height, width) + _placed(b, top, left, height, width)
-    return Window(total, top, left)
+    return WindowedSignal(total, top, left)
 
 
-def _placed(window: Window, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+def _placed(window: WindowedSignal, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
     """The window's values on a larger window that begins at `top`, `left` and has that size."""
-    shift = Window(window.values, window.top - top, window.left - left)
+    shift = WindowedSignal(window.values, window.top - top, window.left - left)
     down, right = shift.top, shift.left
     if bool((down == down[0]).all()) and bool((right == right[0]).all()):
         dy, dx = int(down[0]), int(right[0])
         h, w = window.values.shape[2:]
         return F.pad(window.values, (dx, width - w - dx, dy, height - h - dy))
-    return shift.full(height, width)
+    return shift.dense(height, width)

@@ -19,30 +19,30 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vizapp.engine.receptive_field.interval import Field, Span
-from vizapp.engine.receptive_field.rules import everything, field_after
+from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
+from vizapp.engine.receptive_field.rules import field_after, full_field
 from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
 
 
-def whole(height: int, width: int) -> Field:
+def input_field(height: int, width: int) -> ReceptiveField:
     """The field of the input `[N C H W]` itself."""
 
-    def span(axis: int, length: int) -> Span:
+    def span(axis: int, length: int) -> Interval:
         index = np.arange(length)
-        return Span(axis, index, index + 1, 0, 1, 1)
+        return Interval(axis, index, index + 1, 0, 1, 1)
 
-    return Field(span(2, height), span(3, width))
+    return ReceptiveField(span(2, height), span(3, width))
 
 
-class FieldTrace(Trace):
+class ReceptiveFieldTrace(Trace):
     """Carries fields along a pass. `of(tensor)` is None for tensors that do not depend on the input."""
 
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         super().__init__(module)
         self._fields = WeakTensorKeyDictionary()
-        self._fields[batch] = whole(batch.shape[2], batch.shape[3])
+        self._fields[batch] = input_field(batch.shape[2], batch.shape[3])
 
-    def of(self, tensor: Tensor) -> Field | None:
+    def of(self, tensor: Tensor) -> ReceptiveField | None:
         """The field of a tensor made in this pass."""
         return self._fields.get(tensor)
 
@@ -55,16 +55,16 @@ class FieldTrace(Trace):
             given = [(shape, field) for shape, (_, field) in zip(shapes, inputs, strict=True)]
             operation = operation_name(function)
             if operation == "setitem":
-                self._fields[args[0]] = everything(given)
+                self._fields[args[0]] = full_field(given)
             for position, made in enumerate(tensors_in(output)):
                 field = field_after(operation, args, kwargs, given, tuple(made.shape), position)
                 self._fields[made] = field
                 if args and made is args[0]:
                     self._write_through(made, field)
-        self.saw(name, function, output)
+        self.on_operation(name, function, output)
         return output
 
-    def _write_through(self, view: Tensor, field: Field) -> None:
+    def _write_through(self, view: Tensor, field: ReceptiveField) -> None:
         """What was written into a part of a constant (a padded batch, say) is then in the whole."""
         base = view._base
         if base is None or base in self._fields:
@@ -72,20 +72,20 @@ class FieldTrace(Trace):
         if base.shape[-2:] == view.shape[-2:] and field.rows.axis == view.ndim - 2:
             behind = base.ndim - view.ndim
             rows = replace(field.rows, axis=field.rows.axis + behind)
-            self._fields[base] = Field(rows, replace(field.columns, axis=base.ndim - 1))
+            self._fields[base] = ReceptiveField(rows, replace(field.columns, axis=base.ndim - 1))
         else:
-            self._fields[base] = everything([(tuple(view.shape), field)])
+            self._fields[base] = full_field([(tuple(view.shape), field)])
 
-    def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+    def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
         """Called after each operation, when the fields of its results are known."""
 
 
-def fields(module: nn.Module, batch: Tensor) -> dict[str, Field]:
+def receptive_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveField]:
     """The receptive fields of every operation of a pass over `batch` `[N C H W]`, by site name."""
-    found: dict[str, Field] = {}
+    found: dict[str, ReceptiveField] = {}
 
-    class Collect(FieldTrace):
-        def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+    class Collect(ReceptiveFieldTrace):
+        def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
             tensor = first_tensor(output)
             field = None if tensor is None else self.of(tensor)
             if field is not None:

@@ -11,7 +11,7 @@ NOTHING = np.iinfo(np.int64).max  # the `low` of an index that lies wholly in th
 
 
 @dataclass(frozen=True)
-class Span:
+class Interval:
     """What each index along one direction of an activation sees of the input's rows (or columns).
 
     `axis` is that direction's axis in the tensor, None when the activation has none (then there is one index). Index i
@@ -40,20 +40,22 @@ class Span:
         low, high = int(self.low[index]), int(self.high[index])
         return (low, high) if low < high else (0, 0)
 
-    def merged(self) -> Span:
+    def merged(self) -> Interval:
         """The span of an activation in which this direction is gone: everything that any index saw."""
         start = size = None
         if self.start is not None and self.step is not None and self.size is not None:
             start, size = self.start, self.size + self.step * (len(self.low) - 1)
-        return Span(None, self.low.min(keepdims=True), self.high.max(keepdims=True), start, size, 0 if size else None)
+        return Interval(
+            None, self.low.min(keepdims=True), self.high.max(keepdims=True), start, size, 0 if size else None
+        )
 
 
 @dataclass(frozen=True)
-class Field:
+class ReceptiveField:
     """The receptive fields of all cells of one activation."""
 
-    rows: Span
-    columns: Span
+    rows: Interval
+    columns: Interval
 
     def box(self, cell: tuple[int, int] = (0, 0)) -> tuple[int, int, int, int]:
         """(top, left, bottom, right) in input pixels; may reach over the border, so that all cells' boxes are alike."""

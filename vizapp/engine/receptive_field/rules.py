@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vizapp.engine.receptive_field.interval import NOTHING, Field, Ints, Span
+from vizapp.engine.receptive_field.interval import NOTHING, Interval, Ints, ReceptiveField
 
-Given = list[tuple[tuple[int, ...], Field]]  # shape and field of each input that depends on the picture
+Given = list[tuple[tuple[int, ...], ReceptiveField]]  # shape and field of each input that depends on the picture
 
 
 def field_after(
@@ -27,7 +27,7 @@ def field_after(
     given: Given,
     shape: tuple[int, ...],
     position: int = 0,
-) -> Field:
+) -> ReceptiveField:
     """The field of result number `position`, of shape `shape`, of an operation on the `given` inputs."""
     operation = operation.rstrip("_")
     if operation in _RULES:
@@ -38,16 +38,16 @@ def field_after(
         result = _elementwise(given, shape)
         if result is not None:
             return result
-    return everything(given)
+    return full_field(given)
 
 
-def _elementwise(given: Given, shape: tuple[int, ...]) -> Field | None:
+def _elementwise(given: Given, shape: tuple[int, ...]) -> ReceptiveField | None:
     """Cell by cell, broadcasting as torch does; None when an input with cells does not fit the result's shape."""
     directions = []
     for choose in (lambda field: field.rows, lambda field: field.columns):
         spans = []
         for input_shape, field in given:
-            span: Span = choose(field)
+            span: Interval = choose(field)
             if span.axis is not None:
                 axis = span.axis + len(shape) - len(input_shape)
                 if not 0 <= axis < len(shape) or shape[axis] != len(span.low):
@@ -58,10 +58,10 @@ def _elementwise(given: Given, shape: tuple[int, ...]) -> Field | None:
                     span = replace(span, axis=axis)
             spans.append(span)
         directions.append(_union(spans))
-    return Field(*directions)
+    return ReceptiveField(*directions)
 
 
-def _union(spans: Sequence[Span]) -> Span:
+def _union(spans: Sequence[Interval]) -> Interval:
     """What is seen through any of the branches. Branches without the direction are seen from every index."""
     axes = {span.axis for span in spans if span.axis is not None}
     if len(axes) > 1:
@@ -76,37 +76,37 @@ def _union(spans: Sequence[Span]) -> Span:
         starts = [span.start for span in spans if span.start is not None]
         ends = [span.start + span.size for span in spans if span.start is not None and span.size is not None]
         start, size = min(starts), max(ends) - min(starts)
-    return Span(axis, low, high, start, size, step)
+    return Interval(axis, low, high, start, size, step)
 
 
-def everything(given: Given) -> Field:
+def full_field(given: Given) -> ReceptiveField:
     """The field of a result every cell of which may depend on every cell of every input."""
-    return Field(
+    return ReceptiveField(
         _union([field.rows.merged() for _, field in given]), _union([field.columns.merged() for _, field in given])
     )
 
 
-def _with_all_of(field: Field, others: Given) -> Field:
+def _with_all_of(field: ReceptiveField, others: Given) -> ReceptiveField:
     """The field of a result that also depends on all that weights saw which were computed from the picture."""
     if not others:
         return field
-    return Field(
+    return ReceptiveField(
         _union([field.rows, *(other.rows.merged() for _, other in others)]),
         _union([field.columns, *(other.columns.merged() for _, other in others)]),
     )
 
 
-def _window(span: Span, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> Span:
+def _window(span: Interval, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> Interval:
     taps = np.arange(outputs)[:, None] * stride - padding + np.arange(kernel)[None] * dilation  # [outputs kernel]
     exists = (taps >= 0) & (taps < len(span.low))
     taps = taps.clip(0, len(span.low) - 1)
     low = np.where(exists, span.low[taps], NOTHING).min(1)
     high = np.where(exists, span.high[taps], 0).max(1)
     if span.start is None or span.step is None or span.size is None:
-        return Span(span.axis, low, high)
+        return Interval(span.axis, low, high)
     start = span.start - padding * span.step
     size = span.size + (kernel - 1) * dilation * span.step
-    return Span(span.axis, low, high, start, size, span.step * stride)
+    return Interval(span.axis, low, high, start, size, span.step * stride)
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -125,24 +125,26 @@ def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: st
     return default if value is None else value
 
 
-def _cells_last(given: Given) -> Field | None:
+def _cells_last(given: Given) -> ReceptiveField | None:
     """The field of the first input if its rows and columns are its last two axes."""
     shape, field = given[0]
     fits = field.rows.axis == len(shape) - 2 and field.columns.axis == len(shape) - 1
     return field if fits else None
 
 
-def _windows(field: Field, shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any) -> Field:
+def _windows(
+    field: ReceptiveField, shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> ReceptiveField:
     spans = [
         _window(span, shape[place], *numbers)
         for span, place, *numbers in zip(
             (field.rows, field.columns), (-2, -1), *map(pair, (kernel, stride, padding, dilation)), strict=True
         )
     ]
-    return Field(*spans)
+    return ReceptiveField(*spans)
 
 
-def _convolution(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _convolution(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     field = _cells_last(given)
     if field is None:
         return None
@@ -156,20 +158,20 @@ def _convolution(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], p
     return _windows(field, shape, tuple(kernel), stride, padding, dilation)
 
 
-def _max_pool(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _max_pool(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     field, kernel = _cells_last(given), argument(args, kwargs, 1, "kernel_size", 1)
     stride = argument(args, kwargs, 2, "stride", kernel) or kernel
     padding, dilation = argument(args, kwargs, 3, "padding", 0), argument(args, kwargs, 4, "dilation", 1)
     return None if field is None else _windows(field, shape, kernel, stride, padding, dilation)
 
 
-def _average_pool(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _average_pool(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     field, kernel = _cells_last(given), argument(args, kwargs, 1, "kernel_size", 1)
     stride, padding = argument(args, kwargs, 2, "stride", kernel) or kernel, argument(args, kwargs, 3, "padding", 0)
     return None if field is None else _windows(field, shape, kernel, stride, padding, 1)
 
 
-def _resized(span: Span, outputs: int, bins: Callable[[int, int], tuple[Ints, Ints]]) -> Span:
+def _resized(span: Interval, outputs: int, bins: Callable[[int, int], tuple[Ints, Ints]]) -> Interval:
     """Each output index sees input indices `first:last`, as `bins(inputs, outputs)` says."""
     first, last = bins(len(span.low), outputs)
     low = np.array([span.low[a:b].min() for a, b in zip(first, last, strict=True)])
@@ -180,8 +182,8 @@ def _resized(span: Span, outputs: int, bins: Callable[[int, int], tuple[Ints, In
         step = steps.pop() if steps else 0
         start = span.start + span.step * int(first[0])  # type: ignore[operator]
         size = span.size + span.step * (widths.pop() - 1)
-        return Span(span.axis, low, high, start, size, span.step * step)  # type: ignore[operator]
-    return Span(span.axis, low, high)
+        return Interval(span.axis, low, high, start, size, span.step * step)  # type: ignore[operator]
+    return Interval(span.axis, low, high)
 
 
 def _adaptive_bins(inputs: int, outputs: int) -> tuple[Ints, Ints]:
@@ -189,14 +191,18 @@ def _adaptive_bins(inputs: int, outputs: int) -> tuple[Ints, Ints]:
     return index * inputs // outputs, -(-(index + 1) * inputs // outputs)
 
 
-def _adaptive_pool(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _adaptive_pool(
+    args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int
+) -> ReceptiveField | None:
     field = _cells_last(given)
     if field is None:
         return None
-    return Field(_resized(field.rows, shape[-2], _adaptive_bins), _resized(field.columns, shape[-1], _adaptive_bins))
+    return ReceptiveField(
+        _resized(field.rows, shape[-2], _adaptive_bins), _resized(field.columns, shape[-1], _adaptive_bins)
+    )
 
 
-def _interpolate(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _interpolate(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     field = _cells_last(given)
     mode, aligned = argument(args, kwargs, 3, "mode", "nearest"), argument(args, kwargs, 4, "align_corners", False)
     if field is None or mode not in {"nearest", "nearest-exact", "bilinear"}:
@@ -213,36 +219,36 @@ def _interpolate(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], p
         )
         return first, first + 1
 
-    return Field(_resized(field.rows, shape[-2], bins), _resized(field.columns, shape[-1], bins))
+    return ReceptiveField(_resized(field.rows, shape[-2], bins), _resized(field.columns, shape[-1], bins))
 
 
-def _moved(field: Field, order: Sequence[int]) -> Field:
+def _moved(field: ReceptiveField, order: Sequence[int]) -> ReceptiveField:
     """The field after axes were reordered: `order[i]` is the old axis that is now axis i."""
 
-    def move(span: Span) -> Span:
+    def move(span: Interval) -> Interval:
         return span if span.axis is None else replace(span, axis=order.index(span.axis))
 
-    return Field(move(field.rows), move(field.columns))
+    return ReceptiveField(move(field.rows), move(field.columns))
 
 
-def _permute(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _permute(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     dims = argument(args, kwargs, 1, "dims", ())
     dims = args[1:] if isinstance(dims, int) else dims
     return _moved(given[0][1], [dim % len(shape) for dim in dims])
 
 
-def _transpose(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _transpose(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     order = list(range(len(shape)))
     a, b = argument(args, kwargs, 1, "dim0", 0), argument(args, kwargs, 2, "dim1", 1)
     order[a], order[b] = order[b], order[a]
     return _moved(given[0][1], order)
 
 
-def _reshape(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _reshape(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     """Reshaping keeps a direction where nothing behind it (or nothing before it) is regrouped."""
     before, field = given[0]
 
-    def keep(span: Span) -> Span:
+    def keep(span: Interval) -> Interval:
         if span.axis is None:
             return span
         behind, length = math.prod(before[span.axis + 1 :]), before[span.axis]
@@ -251,10 +257,10 @@ def _reshape(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], posit
                 return replace(span, axis=axis)
         return span.merged()
 
-    return Field(keep(field.rows), keep(field.columns))
+    return ReceptiveField(keep(field.rows), keep(field.columns))
 
 
-def _reduce(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _reduce(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     """Mean, sum and their like over some axes: a direction that is summed over merges."""
     before, field = given[0]
     dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
@@ -263,17 +269,17 @@ def _reduce(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], positi
     gone = {dim % len(before) for dim in (dims if isinstance(dims, (tuple, list)) else (dims,))}
     kept = len(before) == len(shape)
 
-    def reduce(span: Span) -> Span:
+    def reduce(span: Interval) -> Interval:
         if span.axis is None:
             return span
         if span.axis in gone:
             return replace(span.merged(), axis=span.axis if kept else None)
         return span if kept else replace(span, axis=span.axis - sum(dim < span.axis for dim in gone))
 
-    return Field(reduce(field.rows), reduce(field.columns))
+    return ReceptiveField(reduce(field.rows), reduce(field.columns))
 
 
-def _along(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _along(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     """Softmax and cumulative sums: one axis is mixed with itself."""
     before, field = given[0]
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
@@ -282,40 +288,40 @@ def _along(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], positio
     return _mix_axes(field, before, {dim % len(before)})
 
 
-def _mix_axes(field: Field, shape: tuple[int, ...], mixed: set[int]) -> Field:
-    def mix(span: Span) -> Span:
+def _mix_axes(field: ReceptiveField, shape: tuple[int, ...], mixed: set[int]) -> ReceptiveField:
+    def mix(span: Interval) -> Interval:
         if span.axis is None or span.axis not in mixed:
             return span
         seen, count = span.merged(), shape[span.axis]
-        return Span(span.axis, seen.low.repeat(count), seen.high.repeat(count))
+        return Interval(span.axis, seen.low.repeat(count), seen.high.repeat(count))
 
-    return Field(mix(field.rows), mix(field.columns))
+    return ReceptiveField(mix(field.rows), mix(field.columns))
 
 
-def _layer_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _layer_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     rank = len(argument(args, kwargs, 1, "normalized_shape", shape[1:]))
     return _mix_axes(given[0][1], shape, set(range(len(shape) - rank, len(shape))))
 
 
-def _group_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _group_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     return _mix_axes(given[0][1], shape, set(range(1, len(shape))))
 
 
-def _batch_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _batch_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     """Cell by cell with constants; over all cells where the mean is the batch's own."""
     if argument(args, kwargs, 5, "training", False):
         return _mix_axes(given[0][1], shape, {*range(len(shape))} - {1})
     return _elementwise(given[:1], shape)
 
 
-def _linear(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _linear(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     """A linear layer mixes the last axis only: a 1x1 convolution where cells come first, as in Swin."""
     _, field = given[0]
     last = len(shape) - 1
     return None if last in (field.rows.axis, field.columns.axis) else field
 
 
-def _cat(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _cat(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     tensors = argument(args, kwargs, 0, "tensors", ())
     dim = argument(args, kwargs, 1, "dim", 0) % len(shape)
     spatial = {axis for _, field in given for axis in (field.rows.axis, field.columns.axis)}
@@ -324,15 +330,15 @@ def _cat(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position:
     if len(given) != len(tensors) or any(field.rows.axis != given[0][1].rows.axis for _, field in given):
         return None
 
-    def join(spans: list[Span]) -> Span:
+    def join(spans: list[Interval]) -> Interval:
         if spans[0].axis != dim:
             return _union(spans)
-        return Span(dim, np.concatenate([s.low for s in spans]), np.concatenate([s.high for s in spans]))
+        return Interval(dim, np.concatenate([s.low for s in spans]), np.concatenate([s.high for s in spans]))
 
-    return Field(join([field.rows for _, field in given]), join([field.columns for _, field in given]))
+    return ReceptiveField(join([field.rows for _, field in given]), join([field.columns for _, field in given]))
 
 
-def _getitem(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _getitem(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     """Basic slicing; an index by a tensor or a list is taken as mixing everything."""
     before, field = given[0]
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
@@ -352,7 +358,7 @@ def _getitem(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], posit
         where[old] = (None if isinstance(item, int) else new, item)
         old, new = old + 1, new + (0 if isinstance(item, int) else 1)
 
-    def pick(span: Span) -> Span:
+    def pick(span: Interval) -> Interval:
         if span.axis is None:
             return span
         axis, item = where[span.axis]
@@ -361,48 +367,48 @@ def _getitem(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], posit
         chosen = np.arange(len(span.low))[item]
         if isinstance(item, int):
             first, size = span.unclipped(item)[0], span.size
-            return Span(None, span.low[[chosen]], span.high[[chosen]], first, size, 0 if size is not None else None)
+            return Interval(None, span.low[[chosen]], span.high[[chosen]], first, size, 0 if size is not None else None)
         if len(chosen) == 0:
             return span.merged()
         start = span.unclipped(int(chosen[0]))[0] if span.step is not None else None
         step = span.step * (item.step or 1) if span.step is not None else None
-        return Span(axis, span.low[chosen], span.high[chosen], start, span.size, step)
+        return Interval(axis, span.low[chosen], span.high[chosen], start, span.size, step)
 
-    return Field(pick(field.rows), pick(field.columns))
+    return ReceptiveField(pick(field.rows), pick(field.columns))
 
 
-def _split(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _split(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     dim = argument(args, kwargs, 2, "dim", 0) % len(given[0][0])
     field = given[0][1]
     return None if dim in (field.rows.axis, field.columns.axis) else field
 
 
-def _unsqueeze(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _unsqueeze(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     dim = argument(args, kwargs, 1, "dim", 0) % len(shape)
     order = list(range(len(shape) - 1))
     order.insert(dim, -1)
     return _moved(given[0][1], order)
 
 
-def _pad(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _pad(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     """Padding with a constant is a window of one; other modes repeat cells, which the whole map covers."""
     field, sides = _cells_last(given), list(argument(args, kwargs, 1, "pad", ()))
     if field is None or argument(args, kwargs, 2, "mode", "constant") != "constant" or any(v < 0 for v in sides[:4]):
         return None
     sides += [0] * (4 - len(sides))
-    return Field(
+    return ReceptiveField(
         _window(field.rows, shape[-2], 1, 1, sides[2], 1), _window(field.columns, shape[-1], 1, 1, sides[0], 1)
     )
 
 
-def _stack(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> Field | None:
+def _stack(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
     dim = argument(args, kwargs, 1, "dim", 0) % len(shape)
     order = list(range(len(shape) - 1))
     order.insert(dim, -1)
     return _elementwise([(shape, _moved(field, order)) for _, field in given], shape)
 
 
-_Rule = Callable[[tuple[Any, ...], dict[str, Any], Given, tuple[int, ...], int], "Field | None"]
+_Rule = Callable[[tuple[Any, ...], dict[str, Any], Given, tuple[int, ...], int], "ReceptiveField | None"]
 _RULES: dict[str, _Rule] = {
     **dict.fromkeys(["conv2d", "_conv_forward"], _convolution),
     **dict.fromkeys(["max_pool2d", "max_pool2d_with_indices", "_max_pool2d"], _max_pool),

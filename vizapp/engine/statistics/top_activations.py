@@ -46,7 +46,7 @@ def bins_of(values: Tensor) -> Tensor:
     return place.masked_fill_(single.isnan(), BINS - 1).long()
 
 
-class Strongest:
+class TopKTracker:
     """The running k best pictures and the statistics of all units of `sites`, on the device of what it is shown.
 
         strongest = Strongest(sites, top=9)
@@ -85,7 +85,7 @@ class Strongest:
         """Go on from a state."""
         self._state = {name: value.to(device, copy=True) for name, value in state.items()}
 
-    def look(self, module: nn.Module, batch: Tensor, tick: Callable[[], None] | None = None) -> Seen:
+    def observe(self, module: nn.Module, batch: Tensor, tick: Callable[[], None] | None = None) -> BatchStatistics:
         """What the network shows of one batch `[N C H W]`; what is known stays as it was. `tick` is called at every site.
 
         Raises:
@@ -94,7 +94,7 @@ class Strongest:
         if not self._state:
             dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
             self.load(empty(self.units, self.top, dtype), batch.device)
-        seen = Seen(self, module, len(batch), tick)
+        seen = BatchStatistics(self, module, len(batch), tick)
         with torch.no_grad(), seen:
             module(batch.clone())  # a network may write into its input
         missing = [site.name for site in self.sites if site.name not in seen.kept]
@@ -102,7 +102,7 @@ class Strongest:
             raise VizError(f"The network did not compute {missing[0]!r} on these pictures; pick another layer.")
         return seen
 
-    def take(self, parts: Sequence[Seen], pictures: Tensor) -> None:
+    def update(self, parts: Sequence[BatchStatistics], pictures: Tensor) -> None:
         """Know from now on also the pictures numbered `[N]`, which were looked at in consecutive parts since the last `take`.
 
         All at once, so that a batch that was cut to fit into memory gives the sums of a whole one, and so that whoever
@@ -115,7 +115,7 @@ class Strongest:
         self._enter(peaks, cells, pictures.to(peaks.device))
         self._count(peaks, sums, zeros, parts[0].every)
 
-    def floor(self, place: slice) -> Tensor:
+    def threshold(self, place: slice) -> Tensor:
         """The activation `[C]` that a picture has to exceed to be among the k best of some units."""
         return self._state["values"][place, -1]
 
@@ -180,10 +180,12 @@ def merged(states: Sequence[State]) -> State:
     }
 
 
-class Seen(Tap):
+class BatchStatistics(Tap):
     """What one pass shows of each unit and picture: numbers `[N U]`. A layer of several operations: its last one."""
 
-    def __init__(self, strongest: Strongest, module: nn.Module, pictures: int, tick: Callable[[], None] | None) -> None:
+    def __init__(
+        self, strongest: TopKTracker, module: nn.Module, pictures: int, tick: Callable[[], None] | None
+    ) -> None:
         super().__init__(module, {site.name for site in strongest.sites})
         self._strongest, self._tick, self._pictures = strongest, tick, pictures
         self._place = {
@@ -226,7 +228,7 @@ class Seen(Tap):
     def _find(self, maps: Runs, runs: Tensor, place: slice) -> None:
         """The cells of the maxima that enter the k best of their units, from the maxima of their runs of cells."""
         peaks = self.peaks[:, place]
-        enters = peaks > self._strongest.floor(place)
+        enters = peaks > self._strongest.threshold(place)
         number, channel = enters.nonzero(as_tuple=True)
         top = self._strongest.top
         if len(number) > top * peaks.shape[1] and len(peaks) > top:  # of one batch no more than k can, but for ties

@@ -17,7 +17,7 @@ from vizapp.engine.receptive_field.field import tensors_in
 from vizapp.errors import VizError
 
 
-class Lookout(TorchDispatchMode):
+class OpaqueOpDetector(TorchDispatchMode):
     """Watches a pass beside a trace. `depends` tells whether a tensor was made by an operation that the trace saw."""
 
     def __init__(self, depends: Callable[[Tensor], bool]) -> None:
@@ -42,7 +42,7 @@ class Lookout(TorchDispatchMode):
             self._hidden = str(getattr(func, "__name__", func)).partition(".")[0]
         return func(*args, **(kwargs or {}))
 
-    def report(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise VizError if a hidden operation took in something that depends on the picture."""
         if self._hidden:
             raise VizError(

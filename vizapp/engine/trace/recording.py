@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.receptive_field.field import tensors_in
 from vizapp.engine.receptive_field.rules import argument
-from vizapp.engine.tap import SHAPE_ONLY, Enough, Trace, operation_name
+from vizapp.engine.tap import SHAPE_ONLY, StopForward, Trace, operation_name
 from vizapp.errors import VizError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax"})  # what makes a gat
 
 
 @dataclass(frozen=True)
-class Slot:
+class ValueRef:
     """Stands in a step's arguments for a value that depends on the picture."""
 
     value: int
@@ -44,15 +44,15 @@ class Step:
     kwargs: dict[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    saved: dict[str, Any] = field(default_factory=dict)
+    ctx: dict[str, Any] = field(default_factory=dict)
 
     @property
     def depends_on_input_alone(self) -> bool:
         """Whether the first argument depends on the picture and no other, such as a weight, does."""
-        return len(self.inputs) == 1 and isinstance(argument(self.args, self.kwargs, 0, "input", None), Slot)
+        return len(self.inputs) == 1 and isinstance(argument(self.args, self.kwargs, 0, "input", None), ValueRef)
 
 
-class Tape(Trace):
+class Recording(Trace):
     """Writes down the operations of one pass over `batch` `[1 C H W]` that depend on it.
 
     `rule` runs each operation unchanged and says what to keep of it for the way down; without one, nothing is kept, and
@@ -69,7 +69,7 @@ class Tape(Trace):
         self._ids = WeakTensorKeyDictionary()
         self._ids[batch] = 0
         self._openings: set[int] = set()  # values that are made of squashed ones alone: how far gates are open
-        self._enough = Enough()
+        self._enough = StopForward()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and write it down if it depends on the picture."""
@@ -80,7 +80,7 @@ class Tape(Trace):
             return function(*args, **kwargs)
         numbers = tuple(self._number(tensor) for tensor in inputs)
         operation = operation_name(function)
-        noted = self._noted(args), self._noted(kwargs)
+        noted = self._captured_args(args), self._captured_args(kwargs)
         opens = tuple(number in self._openings for number in numbers)
         saved, output = self._run(operation, function, args, kwargs, inputs, opens)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
@@ -142,13 +142,13 @@ class Tape(Trace):
                 if begin < last and first < end:
                     self._ids[other] = _STALE
 
-    def _noted(self, value: Any) -> Any:
+    def _captured_args(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return Slot(self._ids[value]) if value in self._ids else value
+            return ValueRef(self._ids[value]) if value in self._ids else value
         if isinstance(value, (tuple, list)):
-            return type(value)(self._noted(item) for item in value) if type(value) in (tuple, list) else value
+            return type(value)(self._captured_args(item) for item in value) if type(value) in (tuple, list) else value
         if isinstance(value, dict):
-            return {key: self._noted(item) for key, item in value.items()}
+            return {key: self._captured_args(item) for key, item in value.items()}
         return value
 
 
@@ -159,36 +159,36 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
     return start, start + span * tensor.element_size()
 
 
-def filled(noted: Any, values: dict[int, Tensor]) -> Any:
+def bind(noted: Any, values: dict[int, Tensor]) -> Any:
     """Arguments as they were written down, with tensors in the slots."""
-    if isinstance(noted, Slot):
+    if isinstance(noted, ValueRef):
         return values[noted.value]
     if isinstance(noted, (tuple, list)) and type(noted) in (tuple, list):
-        return type(noted)(filled(item, values) for item in noted)
+        return type(noted)(bind(item, values) for item in noted)
     if isinstance(noted, dict):
-        return {key: filled(item, values) for key, item in noted.items()}
+        return {key: bind(item, values) for key, item in noted.items()}
     return noted
 
 
-def slots(noted: Any) -> Iterator[Slot]:
+def value_refs(noted: Any) -> Iterator[ValueRef]:
     """All slots inside nested arguments."""
-    if isinstance(noted, Slot):
+    if isinstance(noted, ValueRef):
         yield noted
     elif isinstance(noted, (tuple, list)):
         for item in noted:
-            yield from slots(item)
+            yield from value_refs(item)
     elif isinstance(noted, dict):
-        yield from slots(tuple(noted.values()))
+        yield from value_refs(tuple(noted.values()))
 
 
-def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: Rule) -> Tape:
+def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: Rule) -> Recording:
     """The tape of one pass over `batch` `[1 C H W]`, up to the last wanted site.
 
     Raises:
         VizError: the pass does not produce a wanted site.
     """
     batch = batch.clone()
-    with torch.no_grad(), Tape(module, batch, wanted, rule) as tape:
+    with torch.no_grad(), Recording(module, batch, wanted, rule) as tape:
         module(batch)
     missing = wanted - tape.values.keys()
     if missing:

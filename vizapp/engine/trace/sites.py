@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.memory.peak import Memory
-from vizapp.engine.receptive_field.field import FieldTrace
-from vizapp.engine.receptive_field.interval import Field
+from vizapp.engine.memory.peak import PeakMemory
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
+from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import first_tensor, operation_name
 from vizapp.engine.trace.activations import ACTIVATIONS
-from vizapp.engine.trace.opaque_ops import Lookout
+from vizapp.engine.trace.opaque_ops import OpaqueOpDetector
 from vizapp.errors import VizError, nearest
 
 Kind = Literal[
@@ -89,20 +89,20 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
         VizError: a part of the pass is hidden (see `hidden`).
     """
     found: dict[str, Site] = {}
-    memory, sizes = Memory(), dict[str, int]()
+    memory, sizes = PeakMemory(), dict[str, int]()
 
-    class Collect(FieldTrace):
+    class Collect(ReceptiveFieldTrace):
         def operate(
             self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
             with lookout.seen():
                 return super().operate(name, function, args, kwargs)
 
-        def saw(self, name: str, function: Callable[..., Any], output: Any) -> None:
+        def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
             tensor = first_tensor(output)
             field = None if tensor is None else self.of(tensor)
             if tensor is not None and field is not None and tensor.is_floating_point():
-                memory.hold(tensor)
+                memory.track(tensor)
                 sizes[name] = max(sizes.get(name, 0), tensor.numel() * tensor.element_size())
                 operation = operation_name(function)
                 site = site_of(name, operation, tuple(tensor.shape), field)
@@ -111,16 +111,16 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
                     found[name] = site
 
     batch = batch.clone()
-    memory.hold(batch)
+    memory.track(batch)
     trace = Collect(module, batch)
-    lookout = Lookout(lambda tensor: trace.of(tensor) is not None)
+    lookout = OpaqueOpDetector(lambda tensor: trace.of(tensor) is not None)
     with torch.no_grad(), lookout, trace:
         module(batch)
-    lookout.report()
+    lookout.raise_if_any()
     return tuple(found.values()), Footprint(memory.peak, sum(sizes.values()))
 
 
-def site_of(name: str, operation: str, shape: tuple[int, ...], field: Field) -> Site | None:
+def site_of(name: str, operation: str, shape: tuple[int, ...], field: ReceptiveField) -> Site | None:
     """The site of an operation on one picture whose result has that shape and field; None if it is none."""
     if not shape or shape[0] != 1 or 0 in shape:
         return None
@@ -150,7 +150,7 @@ def kind_of(operation: str) -> Kind:
     return _KINDS.get(operation.rstrip("_"), "other")
 
 
-def _layout(shape: tuple[int, ...], field: Field) -> Layout | None:
+def _layout(shape: tuple[int, ...], field: ReceptiveField) -> Layout | None:
     axes = (field.rows.axis, field.columns.axis)
     if len(shape) == 2 and axes == (None, None):
         return "vector"

@@ -25,7 +25,7 @@ _STACKED = (
 )  # fmt: skip
 
 
-def several(question: Question, params: OcclusionParams, job: Job) -> Result:
+def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Result:
     """The sweep over each picture of the question's folder (at most `params.most`, evenly spread).
 
     `arrays` (P pictures, h w positions): `probability`, `logit`, `label`, `activation` `[P h w]` of the class of each
@@ -37,7 +37,7 @@ def several(question: Question, params: OcclusionParams, job: Job) -> Result:
     Raises:
         VizError: no picture can be read, or as `Occlusion`.
     """
-    source = question.the_folder()
+    source = question.require_folder()
     numbers, unreadable, kept = spread(len(source), params.most), list[str](), list[int]()
 
     def readable() -> Iterator[Picture]:
@@ -52,7 +52,7 @@ def several(question: Question, params: OcclusionParams, job: Job) -> Result:
 
     parts, table, panels = list[dict[str, np.ndarray]](), list[dict[str, Any]](), list[Panel]()
     facts: dict[str, str] = {}
-    for picture, one in sweeps(question, readable(), params, lambda done: job.tick(done / len(numbers))):
+    for picture, one in sweeps(question, readable(), params, lambda done: job.report(done / len(numbers))):
         name = source.path(kept[len(parts)])
         caption = f"{name}: photo, then {', '.join(panel.title[0] for panel in one.panels if panel.title[0] != 'a')}."
         panels.append(Panel(f"{len(parts):03d}-{name}", strip(question.network.seen(picture), one), caption))

@@ -21,7 +21,7 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
         VizError: the mask is of another size, or `fill` is no fill.
     """
     network = question.network
-    seen = network.seen(question.the_picture())
+    seen = network.seen(question.require_picture())
     if mask.shape != seen.shape[:2]:
         raise VizError(
             f"The mask is {list(mask.shape)} and the network sees {list(seen.shape[:2])} pixels; draw on that."

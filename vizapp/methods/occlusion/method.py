@@ -94,14 +94,14 @@ def occlusion(question: Question, params: OcclusionParams, job: Job) -> Result:
     A folder without a picture is swept picture by picture: see `occlusion_several.several`. A folder with a picture is
     where the other pictures of (c) come from.
     """
-    from vizapp.methods.occlusion.batch import several
+    from vizapp.methods.occlusion.batch import occlude_images
     from vizapp.methods.occlusion.other_images import with_others
 
     if question.picture is None:
-        return several(question, params, job)
+        return occlude_images(question, params, job)
     work = Occlusion(question, params)
     for share in work.run():
-        job.tick(0.9 * share)
+        job.report(0.9 * share)
     result = work.result()
     return result if params.others == "none" else with_others(question, work, result, job)
 
@@ -128,7 +128,7 @@ class Occlusion:
     def __init__(self, question: Question, params: OcclusionParams, among: tuple[Sweep, int] | None = None) -> None:
         self.question, self.params = question, fitting(params, question.network)
         network = question.network
-        self.seen = network.seen(question.the_picture())
+        self.seen = network.seen(question.require_picture())
         self.positions = places(self.params, network)
         self.true = true_of(question, self.params)
         self.site, channel, class_ = asked_map(question, self.params)
@@ -267,9 +267,9 @@ class Occlusion:
             best = int(clean.argmax())
             says = ", as the network says" if best == self.true else f"; the network says {name_of(best)}"
             facts["true class"] = f"{name_of(self.true)} ({self.true}){says}."
-        elif self.question.the_picture().label is not None and not params.label:
+        elif self.question.require_picture().label is not None and not params.label:
             facts["true class"] = (
-                f"The picture's label, {self.question.the_picture().label!r}, is no class of this network."
+                f"The picture's label, {self.question.require_picture().label!r}, is no class of this network."
             )
         facts |= {
             "square": f"{square}, kept; all else is {params.fill}" if params.inverse else f"{square}, {params.fill}",
@@ -293,7 +293,7 @@ class Occlusion:
             facts["projection"] = f"Not projected: {error}"
             return {}
         if job is not None:
-            job.tick(0.99)
+            job.report(0.99)
         facts["projection"] = down.facts["certificate"]
         return {"projection": down.arrays["projection"]}
 
@@ -321,7 +321,7 @@ def true_of(question: Question, params: OcclusionParams) -> int | None:
     """
     if params.label:
         return asked_class(question.network, params.label)
-    return true_class(question.network, question.the_picture().label)
+    return true_class(question.network, question.require_picture().label)
 
 
 def fitting(params: OcclusionParams, network: Network) -> OcclusionParams:
@@ -393,6 +393,6 @@ METHOD = Method(
     source="Zeiler & Fergus 2013, section 4.2 and figure 7",
     params=OcclusionParams,
     run=occlusion,
-    takes=frozenset({"unit", "folder"}),
-    smaller="a larger stride",
+    optional_inputs=frozenset({"unit", "folder"}),
+    memory_hint="a larger stride",
 )

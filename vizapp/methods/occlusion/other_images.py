@@ -98,7 +98,7 @@ def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tupl
     site, found = network.site(unit.site), []
     for start in range(0, len(chosen), _TOGETHER):
         seen = opened(network, source, chosen[start : start + _TOGETHER])
-        job.tick(0.9 + 0.05 * start / len(chosen))
+        job.report(0.9 + 0.05 * start / len(chosen))
         if not seen:
             continue
         maps = observe(network.module, network.batch(list(seen.values())), [site])[site.name][:, unit.channel]
@@ -143,7 +143,7 @@ def other_pictures(
     from vizapp.methods.top_projections import top_projections
 
     network = question.network
-    picture = question.the_picture()
+    picture = question.require_picture()
     own, photo = network.seen(picture), Path(picture.name).stem if source.name == "samples" else None
     seen: dict[int, np.ndarray] = {}
     kept = []
@@ -159,7 +159,7 @@ def other_pictures(
     rows = rows.loc[kept]
 
     down = top_projections(
-        network, source, rows, ProjectionParams(extent="map"), Job(lambda share: job.tick(0.95 + 0.05 * share)),
+        network, source, rows, ProjectionParams(extent="map"), Job(lambda share: job.report(0.95 + 0.05 * share)),
         opened=seen.__getitem__,
     )  # fmt: skip
     numbers = [int(number) for number in rows["picture"]]

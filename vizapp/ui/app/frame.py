@@ -24,7 +24,7 @@ ICON = str(_ROOT / "assets" / "icon.svg")
 
 
 @dataclass(frozen=True)
-class Row:
+class PageSpec:
     """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries.
 
     `method` is the one whose parameters the page draws as a form; its address carries these too.
@@ -48,7 +48,7 @@ class Row:
         return (*self.choices, *(forms.choices(self.method).values() if self.method else ()))
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[PageSpec]) -> None:
     """Draw the frame and the page that the address names."""
     clock = Clock()
     st.html(_ROOT / "assets" / "app.css")
@@ -66,17 +66,17 @@ def show(rows: list[Row]) -> None:
     page = st.navigation(list(pages), position="top")
     row = next(row for candidate, row in pages.items() if candidate == page)
     uploads.present()
-    messages.calmly(lambda: _read_address(rows))
-    messages.calmly(sidebar.draw)
+    messages.guard(lambda: _read_address(rows))
+    messages.guard(sidebar.draw)
     for sentence in state.take_notes():
-        messages.sorry(sentence)
+        messages.warn(sentence)
     state.write_address(row.carried)
-    messages.calmly(downloads.deliver)
-    messages.calmly(page.run)
+    messages.guard(downloads.deliver)
+    messages.guard(page.run)
     access_log.write("page", page=row.key, seconds=clock.seconds)
 
 
-def _read_address(rows: list[Row]) -> None:
+def _read_address(rows: list[PageSpec]) -> None:
     from vizapp.media.samples import sample_names
 
     more = [choice for row in rows for choice in row.carried]
@@ -93,7 +93,7 @@ def network_and_picture() -> tuple[Network, Picture] | None:
     return network, images.current()
 
 
-def heading(title: str, sentence: str) -> None:
+def page_title(title: str, sentence: str) -> None:
     """The page's title, and in one sentence what it shows."""
     st.html(f'<div class="vz-title"><h1>{escape(title)}</h1><p>{escape(sentence)}</p></div>')
 

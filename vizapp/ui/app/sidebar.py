@@ -18,8 +18,8 @@ def draw() -> None:
     """Draw the sidebar."""
     with st.sidebar:
         for title, part in (("Network", _network), ("Picture", _picture), ("Device", _device)):
-            messages.head(title)
-            messages.calmly(part)  # each by itself: a wrong path of a checkpoint must not take the pictures away
+            messages.heading(title)
+            messages.guard(part)  # each by itself: a wrong path of a checkpoint must not take the pictures away
 
 
 def _network() -> None:
@@ -31,13 +31,13 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str)
     names = networks.labels()
     st.selectbox(
         "Network", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
-        filter_mode="contains", **state.shows(network, f"{page}.network"),
+        filter_mode="contains", **state.bind(network, f"{page}.network"),
     )  # fmt: skip
-    messages.hint(networks.known(state.get(network)))
+    messages.info(networks.known(state.get(network)))
     words = {"published": "Trained", "random": "Random", "file": "From a file"}
     st.segmented_control(
         "Weights", list(words), format_func=words.__getitem__, label_visibility="collapsed", width="stretch",
-        required=True, **state.shows(weights, f"{page}.weights"),
+        required=True, **state.bind(weights, f"{page}.weights"),
     )  # fmt: skip
     if state.get(weights) == "file":
         _checkpoint(page, checkpoint)
@@ -58,7 +58,7 @@ def _checkpoint(page: str, key: str) -> None:
         st.session_state[key] = (str(access.allowed(path, "file")), path)
     given = st.session_state.get(key)
     if given is not None and file is None:
-        messages.hint(f"Weights of {given[1]}")
+        messages.info(f"Weights of {given[1]}")
 
 
 def _picture() -> None:
@@ -73,7 +73,7 @@ def _picture() -> None:
     try:
         {"sample": _samples, "upload": _upload, "camera": _camera, "folder": _folder}[source or "sample"]()
     except VizError as error:
-        messages.sorry(str(error))
+        messages.warn(str(error))
 
 
 def _samples() -> None:
@@ -138,5 +138,5 @@ def _device() -> None:
     names = networks.devices()
     st.segmented_control(
         "Device", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
-        required=True, width="stretch", **state.shows(state.DEVICE, "sidebar.device"),
+        required=True, width="stretch", **state.bind(state.DEVICE, "sidebar.device"),
     )  # fmt: skip

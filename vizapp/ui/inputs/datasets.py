@@ -15,7 +15,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.service.jobs import Tick
-from vizapp.service.lru_cache import Shelf
+from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.settings import settings
 from vizapp.ui.inputs import images, uploads
 from vizapp.ui.session import access, compute, messages, state
@@ -76,7 +76,7 @@ def choose(network: Network) -> Collection | None:
             more(text if kind(text) == shown else "")
     if shown != kind(text):
         if shown == "dataset":
-            messages.hint("Choose one and open it. It is downloaded into the cache folder if it is not there.")
+            messages.info("Choose one and open it. It is downloaded into the cache folder if it is not there.")
         return None
     if shown == "dataset" and not _may_be_opened(text):
         return None
@@ -103,7 +103,7 @@ def _may_be_opened(text: str) -> bool:
     if text in agreed or is_here(text):
         agreed.add(text)
         return True
-    messages.hint("This data set is not on this machine yet. It is downloaded once, into the cache folder.")
+    messages.info("This data set is not on this machine yet. It is downloaded once, into the cache folder.")
     st.button(
         "Download", key="gallery.download", type="primary", icon=":material/download:", on_click=_take_dataset,
         args=(text,),
@@ -163,12 +163,12 @@ def _upload(text: str) -> None:
     try:
         kept = open_folder(file.getvalue())
     except VizError as error:
-        messages.sorry(str(error))
+        messages.warn(str(error))
         return
     st.session_state[state.UPLOAD] = file.file_id
     if access.shared():
         _remove_leftovers(kept.root.parent)
-        uploads.give(("archive", str(kept.root)), file.size)
+        uploads.register(("archive", str(kept.root)), file.size)
     _take(f"upload/{kept.root.stem}")
     st.rerun()
 
@@ -211,9 +211,9 @@ def _listed(text: str) -> Collection | None:
 
 
 @st.cache_resource(show_spinner=False)
-def _collections() -> Shelf[Collection]:
+def _collections() -> ByteBoundedCache[Collection]:
     """The lists of pictures of all sessions."""
-    return Shelf(_CAPACITY)
+    return ByteBoundedCache(_CAPACITY)
 
 
 def read_again() -> None:

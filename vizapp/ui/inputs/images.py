@@ -11,7 +11,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.service.lru_cache import Shelf
+from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import uploads
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.session import access, compute, state
@@ -26,9 +26,9 @@ _KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
 
 
 @st.cache_resource(show_spinner=False)
-def decoded() -> Shelf[Picture]:
+def decoded() -> ByteBoundedCache[Picture]:
     """Decoded pictures of all sessions; a session holds their digests only."""
-    return Shelf(CAPACITY, keeps=None)  # an upload is nowhere else
+    return ByteBoundedCache(CAPACITY, keeps=None)  # an upload is nowhere else
 
 
 def sample(name: str) -> Picture:
@@ -64,7 +64,7 @@ def keep(content: bytes, name: str) -> tuple[str, str, str]:
         picture = open_picture(content, name=name)
         decoded().put(("given", digest), picture, picture.pixels.nbytes)
         _pixels()[digest] = picture.digest
-    uploads.give(("picture", digest), len(content))
+    uploads.register(("picture", digest), len(content))
     return ("given", digest, name)
 
 
@@ -74,7 +74,7 @@ def forget(digest: str) -> None:
     pixels = _pixels().pop(digest, None)
     if pixels is not None:
         compute.answers().drop_where(lambda key: pixels in key)
-        sweep_runs.begun().drop_where(lambda key: pixels in key)
+        sweep_runs.running_sweep().drop_where(lambda key: pixels in key)
 
 
 @st.cache_resource(show_spinner=False)

@@ -13,7 +13,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.service.jobs import Tick
-from vizapp.service.lru_cache import Key, Shelf, empty_caches
+from vizapp.service.lru_cache import ByteBoundedCache, Key, empty_caches
 from vizapp.settings import settings
 from vizapp.ui.inputs import uploads
 from vizapp.ui.session import compute, downloads, messages, state
@@ -27,7 +27,7 @@ _SOURCES_OF = {"published": "default", "random": "none"}  # weights as chosen, a
 CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
 
 
-class _Networks(Shelf["Network"]):
+class _Networks(ByteBoundedCache["Network"]):
     """Networks that are open. One that goes is not moved off its device, since another session may be using it."""
 
     def put(self, key: Key, value: Network, nbytes: int) -> list[Network]:
@@ -39,7 +39,7 @@ class _Networks(Shelf["Network"]):
 
 
 @st.cache_resource(show_spinner=False)
-def opened() -> Shelf[Network]:
+def opened() -> ByteBoundedCache[Network]:
     """The networks that are open, of all sessions."""
     return _Networks(int(settings().network_gb * 2**30), keeps=1)
 
@@ -110,7 +110,7 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
             raise VizError(
                 f"The checkpoint {name!r} cannot be kept on this machine ({error.strerror or error}); give it again later."
             ) from None
-    uploads.give(("checkpoint", str(path)), len(content))
+    uploads.register(("checkpoint", str(path)), len(content))
     return path
 
 
@@ -144,7 +144,7 @@ def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Net
     """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
     weights, given = state.get(of), st.session_state.get(checkpoint) if checkpoint else None
     if weights == "file" and given is None:
-        messages.hint("Give a checkpoint of this network, or choose other weights.")
+        messages.info("Give a checkpoint of this network, or choose other weights.")
         return None
     if weights == "published" and not _may_be_fetched(state.get(chosen), of):
         return None
@@ -165,7 +165,7 @@ def _may_be_fetched(name: str, of: state.Choice) -> bool:
     if not must_be_fetched(recipe):
         return True
     size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
-    messages.hint(f"The weights of {name}{size} are not on this machine yet, and a link alone downloads nothing.")
+    messages.info(f"The weights of {name}{size} are not on this machine yet, and a link alone downloads nothing.")
     st.button(
         "Download them", key=f"{of.name}.download", type="primary", icon=":material/cloud_download:", on_click=_agree,
         args=(name,),

@@ -14,19 +14,19 @@ from vizapp.settings import settings
 from vizapp.ui.session import state
 
 GRACE = 150.0  # seconds: a session may come back after its connection broke; Streamlit itself keeps it for 120
-Thing = tuple[str, str]  # ("picture", digest), ("checkpoint", path) or ("archive", path)
+UploadKey = tuple[str, str]  # ("picture", digest), ("checkpoint", path) or ("archive", path)
 
 
-class Belongings:
+class UploadRegistry:
     """Uploads of all sessions. What nobody has any more is let go by `release`."""
 
-    def __init__(self, release: Callable[[Thing], None], grace: float = GRACE) -> None:
+    def __init__(self, release: Callable[[UploadKey], None], grace: float = GRACE) -> None:
         self._release, self._grace = release, grace
-        self._owned: dict[str, OrderedDict[Thing, int]] = {}  # person -> things and bytes, the oldest first
+        self._owned: dict[str, OrderedDict[UploadKey, int]] = {}  # person -> things and bytes, the oldest first
         self._left: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def give(self, person: str, thing: Thing, nbytes: int, most: int) -> None:
+    def register(self, person: str, thing: UploadKey, nbytes: int, most: int) -> None:
         """Note that `person` has given `thing`. Above `most` bytes their oldest things go."""
         with self._lock:
             owned = self._owned.setdefault(person, OrderedDict())
@@ -39,17 +39,17 @@ class Belongings:
         for old in gone:
             self._release(old)
 
-    def has(self, person: str, thing: Thing) -> bool:
+    def has(self, person: str, thing: UploadKey) -> bool:
         """Whether this person has given it, and still has it."""
         with self._lock:
             return thing in self._owned.get(person, ())
 
-    def came(self, person: str) -> None:
+    def connected(self, person: str) -> None:
         """The session is there."""
         with self._lock:
             self._left.pop(person, None)
 
-    def left(self, person: str) -> None:
+    def disconnected(self, person: str) -> None:
         """The session's connection ended: what it has goes after a while, unless it comes back."""
         with self._lock:
             self._left[person] = time.monotonic()
@@ -69,17 +69,17 @@ class Belongings:
         for thing in gone:
             self._release(thing)
 
-    def _unowned(self, things: list[Thing]) -> list[Thing]:
+    def _unowned(self, things: list[UploadKey]) -> list[UploadKey]:
         return [thing for thing in dict.fromkeys(things) if not any(thing in owned for owned in self._owned.values())]
 
 
 @st.cache_resource(show_spinner=False)
-def belongings() -> Belongings:
+def upload_registry() -> UploadRegistry:
     """Those of all sessions."""
-    return Belongings(_release, GRACE)
+    return UploadRegistry(_release, GRACE)
 
 
-def _release(thing: Thing) -> None:
+def _release(thing: UploadKey) -> None:
     from vizapp.ui.inputs import images, networks
     from vizapp.ui.pages.gallery import gallery_runs
     from vizapp.ui.session import access_log
@@ -94,16 +94,18 @@ def _release(thing: Thing) -> None:
         gallery_runs.forget_upload(Path(name))
 
 
-def give(thing: Thing, nbytes: int) -> None:
+def register(thing: UploadKey, nbytes: int) -> None:
     """Note that this session has given `thing`."""
-    belongings().give(state.person(), thing, nbytes, settings().session_mb * 2**20)
+    upload_registry().register(state.person(), thing, nbytes, settings().session_mb * 2**20)
 
 
-@st.cache_resource(show_spinner=False, scope="session", on_release=lambda person: belongings().left(person))
+@st.cache_resource(
+    show_spinner=False, scope="session", on_release=lambda person: upload_registry().disconnected(person)
+)
 def _presence(person: str) -> str:
     return person
 
 
 def present() -> None:
     """Note that this session is there; its end is noted by itself. Once in each run of the script."""
-    belongings().came(_presence(state.person()))
+    upload_registry().connected(_presence(state.person()))

@@ -34,7 +34,7 @@ _SOURCES = """
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("About", "A window into convolutional networks.")
+    frame.page_title("About", "A window into convolutional networks.")
     with st.container(width=720):
         st.markdown(_WHAT)
         st.subheader("Your pictures", anchor=False)

@@ -16,7 +16,7 @@ from vizapp.ui.widgets import maps, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
-    from vizapp.engine.receptive_field.interval import Field
+    from vizapp.engine.receptive_field.interval import ReceptiveField
     from vizapp.engine.trace.sites import Site
     from vizapp.media.picture import Picture
     from vizapp.methods.base import Result
@@ -78,7 +78,7 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
         unit_picker.stepper("maps", len(values), channel)
         pictures = {"Sheet": result.panels[0].pixels} if result.panels else {}
         if names:
-            messages.hint(names[channel])
+            messages.info(names[channel])
         if values.ndim == 3:
             pictures |= _map(network, picture, site, values[channel], channel)
     name = downloads.file_name(network.name, site.name, picture.name)
@@ -113,7 +113,7 @@ def _table(order: np.ndarray, numbers: dict[str, np.ndarray]) -> None:
 def _facts(result: Result) -> None:
     for name in ("silent", "tokens", "not finite"):
         if name in result.facts:
-            messages.hint(result.facts[name])
+            messages.info(result.facts[name])
 
 
 def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, channel: int) -> dict[str, np.ndarray]:
@@ -145,19 +145,19 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple
         )
 
 
-def _field(network: Network, picture: Picture, site: Site) -> Field | None:
+def _field(network: Network, picture: Picture, site: Site) -> ReceptiveField | None:
     """The receptive fields of the layer, or None (with a sentence) where they are not known."""
-    from vizapp.engine.receptive_field.field import fields
+    from vizapp.engine.receptive_field.field import receptive_fields
 
     found = compute.compute(
         ("fields", network.digest, str(network.device)),
-        lambda tick: fields(network.module, network.prepare(picture)),
+        lambda tick: receptive_fields(network.module, network.prepare(picture)),
         size=lambda found: 4000 * len(found),
         title="Following the receptive fields",
         device=str(network.device),
     )
     if found is not None and site.name not in found:
-        messages.hint("The receptive field of this layer is not known.")
+        messages.info("The receptive field of this layer is not known.")
         return None
     return None if found is None else found[site.name]
 

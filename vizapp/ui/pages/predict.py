@@ -14,7 +14,7 @@ _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Predict", "What the network takes the picture for.")
+    frame.page_title("Predict", "What the network takes the picture for.")
     asked = frame.network_and_picture()
     if asked is None:
         return
@@ -26,16 +26,16 @@ def page() -> None:
         _, height, width = network.input_size
         st.caption(f"The crop that the network sees: {width} × {height} pixels.")
         if picture.notes:
-            messages.hint(" ".join(picture.notes))
+            messages.info(" ".join(picture.notes))
     with right:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.segmented_control(
                 "Crops", list(_CROPS), format_func=_CROPS.__getitem__, required=True, label_visibility="collapsed",
                 help="Ten: corners, centre and their mirror images, averaged.",
-                **state.shows(state.CROPS, "predict.crops"),
+                **state.bind(state.CROPS, "predict.crops"),
             )  # fmt: skip
             st.number_input(
-                "Classes", 1, 20, label_visibility="collapsed", width=130, **state.shows(state.TOP, "predict.top")
+                "Classes", 1, 20, label_visibility="collapsed", width=130, **state.bind(state.TOP, "predict.top")
             )
         result = compute.run("predict", network, picture, top=state.get(state.TOP), crops=state.get(state.CROPS))
         if result is None:

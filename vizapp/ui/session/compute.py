@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.service.jobs import Office, Tick, Work
-from vizapp.service.lru_cache import Key, Shelf, let_go
+from vizapp.service.jobs import JobRunner, RunningJob, Tick
+from vizapp.service.lru_cache import ByteBoundedCache, Key, evict_all
 from vizapp.settings import settings
 from vizapp.ui.session import access_log, messages, state
 from vizapp.ui.session.access_log import Clock
@@ -32,15 +32,15 @@ _named: dict[str, str] = {}  # digests of networks and their names in the zoo, f
 
 
 @st.cache_resource(show_spinner=False)
-def answers() -> Shelf[Any]:
+def answers() -> ByteBoundedCache[Any]:
     """The store of all sessions."""
-    return Shelf(settings().answer_mb * 2**20)
+    return ByteBoundedCache(settings().answer_mb * 2**20)
 
 
 @st.cache_resource(show_spinner=False)
-def office() -> Office:
+def office() -> JobRunner:
     """The work under way of all sessions."""
-    return Office()
+    return JobRunner()
 
 
 def key_of(
@@ -89,7 +89,7 @@ def compute(
     size: Callable[[Value], int],
     title: str,
     device: str | None = None,
-    shelf: Shelf[Value] | None = None,
+    shelf: ByteBoundedCache[Value] | None = None,
 ) -> Value | None:
     """`work(tick)`, from the store if it is there, with progress and a Cancel button after half a second.
 
@@ -122,7 +122,7 @@ def compute(
     except VizError as error:
         outcome = "refused"
         # Not in a container: the browser would keep what an earlier container in this place held, the Cancel button.
-        messages.sorry(str(error), place)
+        messages.warn(str(error), place)
         return None
     finally:
         if outcome == "left" and isinstance(sys.exception(), Exception):
@@ -141,16 +141,16 @@ def with_room(run: Callable[[], Value], opens: bool = False) -> Value:
     Raises:
         DoesNotFit: not even then.
     """
-    from vizapp.engine.memory.chunks import DoesNotFit, let_go_of, memory_told
+    from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, release
 
     try:
-        with memory_told():
+        with convert_out_of_memory():
             return run()
     except DoesNotFit as error:
-        let_go_of(error)
-        if not let_go(of_all=opens):
+        release(error)
+        if not evict_all(of_all=opens):
             raise
-    with memory_told():
+    with convert_out_of_memory():
         return run()
 
 
@@ -195,7 +195,7 @@ def remembered(key: Key, make: Callable[[], Value], size: Callable[[Value], int]
     return cast(Value, found)
 
 
-def _wait(work: Work, place: Any, title: str, name: str) -> Any:
+def _wait(work: RunningJob, place: Any, title: str, name: str) -> Any:
     """Wait for the work; every `st.*` call in here is a place where the person can leave."""
     started = time.monotonic()
     while not work.future.done() and time.monotonic() - started < QUIET:
@@ -210,7 +210,7 @@ def _wait(work: Work, place: Any, title: str, name: str) -> Any:
     return work.future.result()
 
 
-def doing(work: Work | None, title: str) -> str:
+def doing(work: RunningJob | None, title: str) -> str:
     """What the work does now, or what it waits for."""
     if work is None:
         return title

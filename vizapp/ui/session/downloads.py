@@ -61,7 +61,7 @@ def documents(name: str, texts: Mapping[str, str]) -> list[File]:
 
 
 @dataclass
-class Given:
+class PendingDownload:
     """A file that was clicked: a name for the click, and its bytes as the browser gets them, once they are made."""
 
     click: str
@@ -85,12 +85,12 @@ def buttons(key: str, files: Sequence[File]) -> None:
             )  # fmt: skip
 
 
-def _asked() -> list[Given]:
+def _asked() -> list[PendingDownload]:
     return list(st.session_state.get(state.GIVEN, []))
 
 
 def _ask(file: File) -> None:
-    st.session_state[state.GIVEN] = [*_asked(), Given(secrets.token_hex(8), file)]
+    st.session_state[state.GIVEN] = [*_asked(), PendingDownload(secrets.token_hex(8), file)]
 
 
 def deliver() -> None:
@@ -111,7 +111,7 @@ def deliver() -> None:
             component("given")(key=f"given.{given.click}", data=given.packed)
 
 
-def _packed(given: Given) -> bytes:
+def _packed(given: PendingDownload) -> bytes:
     """A line of JSON about the file, and the file."""
     content = given.file.make()
     if len(content) > LARGEST:

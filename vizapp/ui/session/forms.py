@@ -61,7 +61,7 @@ def _knobs(method: str) -> dict[str, Any]:
 def _widget(knob: Any, choice: Choice) -> None:
     title = label(knob.name) + (f" ({knob.unit})" if knob.unit else "")
     key = f"form.{choice.name}"
-    how = {"help": f"{knob.help}."} | state.shows(choice, key)
+    how = {"help": f"{knob.help}."} | state.bind(choice, key)
     # Set in every run: the browser mounts what is in a closed popover when it is opened, and would show (and send) the
     # widget's own default if the value had been told in an earlier run alone.
     st.session_state[key] = state.get(choice)

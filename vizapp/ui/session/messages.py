@@ -19,17 +19,17 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.E
 LOG = logging.getLogger("vizapp")
 
 
-def sorry(sentence: str, place: Any = st) -> None:
+def warn(sentence: str, place: Any = st) -> None:
     """Show a sentence about something the person can put right, in `place`."""
     place.warning(escaped(access.discreet(sentence)), icon=":material/info:")
 
 
-def hint(sentence: str) -> None:
+def info(sentence: str) -> None:
     """Show a quiet sentence where there is nothing to see yet."""
     st.caption(escaped(access.discreet(sentence)))
 
 
-def head(title: str) -> None:
+def heading(title: str) -> None:
     """A small heading over a group of widgets or sentences."""
     st.html(f'<div class="vz-head">{escape(title)}</div>')
 
@@ -74,7 +74,7 @@ def _is_closed(name: str | bytes | int | None) -> bool:
     return name is not None and os.path.exists(name) and not os.access(name, os.R_OK)
 
 
-def calmly(run: Callable[[], None]) -> None:
+def guard(run: Callable[[], None]) -> None:
     """Run a page (or a part of the frame); what it raises becomes a sentence, the unexpected with a number for the log.
 
     This is the one place of the project that catches `Exception`. Reruns and stops are no Exceptions and pass.
@@ -82,14 +82,14 @@ def calmly(run: Callable[[], None]) -> None:
     try:
         run()
     except VizError as error:
-        sorry(str(error))
+        warn(str(error))
     except Exception as error:
         known = _known(error)
         if known is not None:
             LOG.warning("%s", known, exc_info=True)
-            sorry(str(known))
+            warn(str(known))
             return
         number = secrets.token_hex(3)
         LOG.exception("Unexpected error %s", number)
         with st.container(key="unexpected"):
-            sorry(f"Something unexpected went wrong. The log of the app tells more under the number {number}.")
+            warn(f"Something unexpected went wrong. The log of the app tells more under the number {number}.")

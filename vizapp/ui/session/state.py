@@ -113,7 +113,7 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 # Everything above in its order (a network lets go of the layer before the layer is read), but for the device.
 CHOICES = {choice.name: choice for choice in list(globals().values()) if isinstance(choice, Choice)}
 del CHOICES[DEVICE.name]
-_LETS_GO = {
+RESETS = {
     NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH),
     LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
     OTHER: (SECOND_MATCH,),
@@ -142,7 +142,7 @@ _WANTED = "occlusion.wanted"  # names of long sweeps that the person has started
 GIVEN = "given"  # files that were clicked, until the browser has them
 _NOTES = "notes"  # sentences to show once
 _CANCELLED = "cancelled"  # names of questions that are not to be started again by themselves
-_TELLING = (
+FINGERPRINT_KEYS = (
     ORIGIN,
     SECOND_ORIGIN,
     UPLOADED,
@@ -168,11 +168,11 @@ def put(choice: Choice, value: Any) -> None:
     if value == get(choice):
         return
     st.session_state[choice.key] = value
-    for dependent in _LETS_GO.get(choice, ()):
+    for dependent in RESETS.get(choice, ()):
         st.session_state[dependent.key] = dependent.default
 
 
-def shows(choice: Choice, key: str, value: Any = None) -> dict[str, Any]:
+def bind(choice: Choice, key: str, value: Any = None) -> dict[str, Any]:
     """Arguments that make the widget `key` show the choice and change it.
 
     `value` is what stands for a choice that was not made.
@@ -202,7 +202,7 @@ def person() -> str:
 def mark() -> str:
     """A short text that tells what is shown from what is shown after any other choice."""
     chosen = sorted(str(name) for name in st.session_state if str(name).startswith("choice."))
-    told = [(name, st.session_state.get(name)) for name in (*chosen, *_TELLING)]
+    told = [(name, st.session_state.get(name)) for name in (*chosen, *FINGERPRINT_KEYS)]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 

@@ -30,7 +30,7 @@ def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tupl
 
     None when a sentence in its place says what is missing. `page` begins the widget keys.
     """
-    frame.heading(title, sentence)
+    frame.page_title(title, sentence)
     asked = frame.network_and_picture()
     sites = networks.sites(asked[0]) if asked is not None else ()
     if asked is None or not sites:
@@ -57,7 +57,7 @@ def named(network: Network, choice: state.Choice) -> Site | None:
     try:
         return network.site(name)
     except VizError as error:
-        messages.sorry(f"{error} Showing another layer.")
+        messages.warn(f"{error} Showing another layer.")
         state.put(choice, None)
         return None
 
@@ -74,7 +74,7 @@ def layer_list(page: str, sites: tuple[Site, ...], site: Site) -> None:
     shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in sites}
     st.selectbox(
         "Layer", list(shapes), format_func=lambda name: shapes.get(name, name), width=320,
-        label_visibility="collapsed", **state.shows(state.LAYER, f"{page}.layer", site.name),
+        label_visibility="collapsed", **state.bind(state.LAYER, f"{page}.layer", site.name),
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def switch(choice: state.Choice, words: dict[str, str], key: str) -> None:
     """A row of buttons, one per value of the choice."""
     st.segmented_control(
         choice.name, list(words), format_func=words.__getitem__, required=True, label_visibility="collapsed",
-        **state.shows(choice, key),
+        **state.bind(choice, key),
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def channel(by_strength: np.ndarray) -> int:
     """The chosen channel; the strongest when none is chosen or the layer has no such channel."""
     number = state.get(state.CHANNEL)
     if number is not None and number >= len(by_strength):
-        messages.sorry(f"This layer has channels 0 to {len(by_strength) - 1}, not {number}. Showing the strongest.")
+        messages.warn(f"This layer has channels 0 to {len(by_strength) - 1}, not {number}. Showing the strongest.")
         state.put(state.CHANNEL, None)
         number = None
     return int(by_strength[0]) if number is None else int(number)
@@ -102,7 +102,7 @@ def stepper(page: str, count: int, channel: int) -> None:
         st.html('<div class="vz-label">Channel</div>', width="content")
         st.number_input(
             "Channel", 0, count - 1, label_visibility="collapsed", width=130,
-            **state.shows(state.CHANNEL, f"{page}.channel", channel),
+            **state.bind(state.CHANNEL, f"{page}.channel", channel),
         )  # fmt: skip
         st.caption(f"of {count}")
 
@@ -112,7 +112,7 @@ def cell(shape: tuple[int, ...], of: state.Choice = state.CELL, has: str = "This
     chosen = state.get(of)
     if chosen is not None and not (chosen[0] < shape[0] and chosen[1] < shape[1]):
         last = f"{shape[0] - 1},{shape[1] - 1}"
-        messages.sorry(f"{has} 0,0 to {last}, not {chosen[0]},{chosen[1]}. Click one.")
+        messages.warn(f"{has} 0,0 to {last}, not {chosen[0]},{chosen[1]}. Click one.")
         state.put(of, None)
         return None
     return None if chosen is None else (int(chosen[0]), int(chosen[1]))

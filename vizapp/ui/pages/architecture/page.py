@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 16  # more scroll
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Architecture", "The network layer by layer: sizes, weights, operations, receptive fields, time.")
+    frame.page_title("Architecture", "The network layer by layer: sizes, weights, operations, receptive fields, time.")
     shown = state.get(state.ASPECT)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="architecture_controls"):
         unit_picker.switch(state.ASPECT, _SHOWN, "architecture.shown")
@@ -92,7 +92,7 @@ def _drawing(network: Network) -> None:
     drawn = graph.dot(rows, graph.DARK if dark else graph.LIGHT)
     with st.container(height=760, border=True, key="architecture_drawing"):
         st.graphviz_chart(drawn, width="content")
-    messages.hint(
+    messages.info(
         f"{len(rows)} boxes. Each is a layer with its norm and activation, or a module; arrows are where values go."
     )
 

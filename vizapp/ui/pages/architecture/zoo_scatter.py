@@ -86,7 +86,7 @@ def draw(network: str, device: str) -> None:
             "reports where there are none; with the crops, preprocessings and recipes of many years."
         )
     else:
-        messages.hint("No network of this selection was measured yet. Choose some below and measure them.")
+        messages.info("No network of this selection was measured yet. Choose some below and measure them.")
     _table(listed)
 
 

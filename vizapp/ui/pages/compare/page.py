@@ -29,7 +29,7 @@ _CLASSES = 5
 
 
 @dataclass(frozen=True)
-class _Taken:
+class _Exports:
     """What is shown, to take with you: pictures by title, arrays by name."""
 
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
@@ -45,10 +45,10 @@ class _Taken:
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Compare", "Two networks, or two states of one, on the same picture.")
+    frame.page_title("Compare", "Two networks, or two states of one, on the same picture.")
     asked = frame.network_and_picture()
     with st.container(key="compare_other", border=True):
-        messages.head("Compared with")
+        messages.heading("Compared with")
         sidebar.network_choice("compare", state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
     second = networks.other() if asked is not None else None
     if asked is None or second is None:
@@ -57,8 +57,8 @@ def page() -> None:
     if not all(networks.sites(network) for network in pair):  # cancelled, which a sentence tells
         return
     if pair[0].digest == pair[1].digest:
-        messages.hint("These are the same network with the same weights: choose another, or other weights.")
-    taken = _Taken()
+        messages.info("These are the same network with the same weights: choose another, or other weights.")
+    taken = _Exports()
     _names(pair)
     _filters(pair, taken)
     _projections(pair, picture, taken)
@@ -86,8 +86,8 @@ def _names(pair: Pair) -> None:
 # Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters
 
 
-def _filters(pair: Pair, taken: _Taken) -> None:
-    messages.head("First-layer filters")
+def _filters(pair: Pair, taken: _Exports) -> None:
+    messages.heading("First-layer filters")
     answers: list[Result | None] = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
@@ -107,7 +107,7 @@ def _filters(pair: Pair, taken: _Taken) -> None:
             {label: share.tolist() for label, share in zip(labels, shares, strict=True)}, kernel_sheets.BANDS
         )
         st.plotly_chart(figure, key="compare.bands", config={"displayModeBar": False})
-        messages.hint(
+        messages.info(
             "Share of the filters tuned to low (below 1/6 cycle per pixel), middle and high (from 1/3) frequencies."
         )
 
@@ -121,14 +121,14 @@ def _counts(result: Result) -> str:
 # Fig. 6 (d) and (e): second-layer projections
 
 
-def _projections(pair: Pair, picture: Picture, taken: _Taken) -> None:
-    messages.head("Second layer: the nine strongest units, sent down to the pixels")
+def _projections(pair: Pair, picture: Picture, taken: _Exports) -> None:
+    messages.heading("Second layer: the nine strongest units, sent down to the pixels")
     unit_picker.switch(state.PART, _PARTS, "compare.part")
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
             site = results.second_layer(network)
             if site is None:
-                messages.hint("This network has no second convolution.")
+                messages.info("This network has no second convolution.")
                 continue
             result = results.strongest_projected(network, picture, site)
             if result is not None:
@@ -136,11 +136,11 @@ def _projections(pair: Pair, picture: Picture, taken: _Taken) -> None:
                 data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}
                 component("sheet")(key=f"compare.projections.{number}", data=data)
                 taken.add(number, "projections", result, sheet(down, 3, gap=4))
-                messages.hint(f"{site}. Each has a scale of its own; mid-grey is zero.")
+                messages.info(f"{site}. Each has a scale of its own; mid-grey is zero.")
 
 
-def _answers(pair: Pair, picture: Picture, taken: _Taken) -> None:
-    messages.head("Answers")
+def _answers(pair: Pair, picture: Picture, taken: _Exports) -> None:
+    messages.heading("Answers")
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
             result = compute.run("predict", network, picture, top=_CLASSES)
@@ -153,8 +153,8 @@ def _answers(pair: Pair, picture: Picture, taken: _Taken) -> None:
                 taken.add(number, "answer", result)
 
 
-def _occlusion(pair: Pair, picture: Picture, taken: _Taken) -> None:
-    messages.head("Occlusion: probability of the answer where a square hides the picture")
+def _occlusion(pair: Pair, picture: Picture, taken: _Exports) -> None:
+    messages.heading("Occlusion: probability of the answer where a square hides the picture")
     found = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
@@ -183,8 +183,8 @@ def _occlusion(pair: Pair, picture: Picture, taken: _Taken) -> None:
             )
 
 
-def _matches(pair: Pair, taken: _Taken) -> None:
-    messages.head("Matching units")
+def _matches(pair: Pair, taken: _Exports) -> None:
+    messages.heading("Matching units")
     sites: list[str] = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
@@ -194,11 +194,11 @@ def _matches(pair: Pair, taken: _Taken) -> None:
             name = chosen.name if chosen is not None else results.second_layer(network) or names[0]
             sites.append(
                 st.selectbox(
-                    f"Layer of the {_WHO[number]}", names, **state.shows(choice, f"compare.layer.{number}", name)
+                    f"Layer of the {_WHO[number]}", names, **state.bind(choice, f"compare.layer.{number}", name)
                 )
             )
     if not access.names_folders():
-        messages.hint("Units are matched over a folder of pictures, and folders of this machine cannot be opened here.")
+        messages.info("Units are matched over a folder of pictures, and folders of this machine cannot be opened here.")
         return
     path = st.text_input(
         f"Path of a folder of pictures {access.place()}", key="compare.folder", persist_state="session"
@@ -206,7 +206,7 @@ def _matches(pair: Pair, taken: _Taken) -> None:
     key = repr((pair[0].digest, pair[1].digest, sites, path))
     st.button("Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=_ask, args=(key,))
     if not path or st.session_state.get(state.MATCHED) != key:
-        messages.hint("Units that answer alike over the pictures of a folder: correlation of the means of their maps.")
+        messages.info("Units that answer alike over the pictures of a folder: correlation of the means of their maps.")
         return
     result = results.matched(pair, (sites[0], sites[1]), path)
     if result is not None:
@@ -219,7 +219,7 @@ def _matches(pair: Pair, taken: _Taken) -> None:
                 "correlation": st.column_config.NumberColumn("Correlation", format="%.3f"),
             },
         )  # fmt: skip
-        messages.hint(f"Over {result.facts['pictures']}.")
+        messages.info(f"Over {result.facts['pictures']}.")
 
 
 def _ask(key: str) -> None:

@@ -47,7 +47,7 @@ def strongest_projected(network: Network, picture: Picture, site: str) -> Result
     """The nine strongest units of the layer on the picture, sent down by the deconvnet."""
     from vizapp.methods.activations import strength_order
     from vizapp.methods.base import Job, Question
-    from vizapp.methods.projection import ProjectionParams, several
+    from vizapp.methods.projection import ProjectionParams, project_units
 
     layer = compute.run("activations", network, picture, unit=Unit(site, 0))
     if layer is None:
@@ -55,7 +55,7 @@ def strongest_projected(network: Network, picture: Picture, site: str) -> Result
     asked = [Unit(site, int(channel)) for channel in strength_order(layer.arrays["activations"])[:9]]
     return compute.compute(
         compute.key_of("compare.projections", network, picture, unit=asked[0]),
-        lambda tick: several(Question(network, picture), asked, ProjectionParams(), Job(tick)),
+        lambda tick: project_units(Question(network, picture), asked, ProjectionParams(), Job(tick)),
         size=lambda result: result.nbytes,
         title="Computing",
         device=str(network.device),

@@ -15,7 +15,7 @@ from vizapp.ui.widgets import maps, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
-    from vizapp.engine.fully_convolutional.plan import Plan
+    from vizapp.engine.fully_convolutional.plan import ConversionPlan
     from vizapp.media.picture import Picture
     from vizapp.methods.base import Result
     from vizapp.zoo.network import Network
@@ -29,7 +29,7 @@ _MOST = 3000  # pixels of the longer side of an enlarged photo
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Dense", "The prediction for every crop of the photo, in one pass.")
+    frame.page_title("Dense", "The prediction for every crop of the photo, in one pass.")
     asked = frame.network_and_picture()
     if asked is None:
         return
@@ -52,7 +52,7 @@ def page() -> None:
     downloads.row("dense", name, shown, result.arrays)
 
 
-def _plan(network: Network) -> Plan | None:
+def _plan(network: Network) -> ConversionPlan | None:
     """How the network is made convolutional; None when a sentence in its place says why it cannot be."""
     from vizapp.methods.dense import convolutional
 
@@ -65,13 +65,13 @@ def _plan(network: Network) -> Plan | None:
     )
 
 
-def _controls(network: Network, picture: Picture, made: Plan) -> None:
+def _controls(network: Network, picture: Picture, made: ConversionPlan) -> None:
     from vizapp.engine.fully_convolutional.tiles import strides
 
     chosen = forms.choices("dense")
     known = ["native", *(str(stride) for stride in strides(made)[1:])]
     if state.get(chosen["stride"]) not in known:
-        messages.sorry(
+        messages.warn(
             f"The map of {network.name} has no stride of {state.get(chosen['stride'])}. Showing the native one."
         )
         state.put(chosen["stride"], "native")
@@ -84,11 +84,11 @@ def _controls(network: Network, picture: Picture, made: Plan) -> None:
         zooms = sorted({*_zooms(picture, made), state.get(chosen["zoom"])})
         st.selectbox(
             "Scale", zooms, format_func=partial(_size, picture), width=190, disabled=crop,
-            label_visibility="collapsed", **state.shows(chosen["zoom"], "dense.zoom"),
+            label_visibility="collapsed", **state.bind(chosen["zoom"], "dense.zoom"),
         )  # fmt: skip
         st.selectbox(
             "Stride", known, format_func=lambda text: f"stride {made.stride[0] if text == 'native' else text}", width=140,
-            label_visibility="collapsed", **state.shows(chosen["stride"], "dense.stride"),
+            label_visibility="collapsed", **state.bind(chosen["stride"], "dense.stride"),
         )  # fmt: skip
         with st.popover("Options", icon=":material/tune:"):
             forms.draw("dense", [name for name in _OPTIONS if not (crop and name == "scales")])
@@ -98,7 +98,7 @@ def _controls(network: Network, picture: Picture, made: Plan) -> None:
             )  # fmt: skip
 
 
-def _zooms(picture: Picture, made: Plan) -> list[float]:
+def _zooms(picture: Picture, made: ConversionPlan) -> list[float]:
     """The sizes at which a crop fits into the photo; its own in any case, where a sentence may say that none does."""
     fits = [
         zoom for zoom in _ZOOMS
@@ -121,7 +121,7 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
             kept = [int(index) for index in overlay.kept_classes(result)]
             st.selectbox(
                 "Class", kept, format_func=lambda index: f"{network.class_name(index)} · {index}",
-                label_visibility="collapsed", **state.shows(state.CLASS, "dense.class", shown),
+                label_visibility="collapsed", **state.bind(state.CLASS, "dense.class", shown),
             )  # fmt: skip
     if tint == "labels":
         st.html(f'<div class="vz-keys">{overlay.legend(result)}</div>')
@@ -133,7 +133,7 @@ def _class(network: Network, result: Result) -> int:
     """The class that is shown: the chosen one, or the answer."""
     kept, chosen = overlay.kept_classes(result), state.get(state.CLASS)
     if chosen is not None and chosen not in kept:
-        messages.sorry(f"There is no map of class {chosen}; {network.name} knows {len(network.categories)} classes.")
+        messages.warn(f"There is no map of class {chosen}; {network.name} knows {len(network.categories)} classes.")
         state.put(state.CLASS, None)
         chosen = None
     return int(kept[result.arrays["prediction"][kept].argmax()]) if chosen is None else int(chosen)
@@ -153,7 +153,7 @@ def _keep() -> None:
 def _words(network: Network, picture: Picture, result: Result) -> None:
     arrays, cell = result.arrays, _cell(result.arrays["label"].shape)
     if cell is not None:
-        messages.head(f"Cell {cell[0]},{cell[1]} and the crop that it saw")
+        messages.heading(f"Cell {cell[0]},{cell[1]} and the crop that it saw")
         top, left, bottom, right = arrays["boxes"][cell]
         crop = picture.pixels[max(top, 0) : bottom, max(left, 0) : right]
         with st.container(width=240):
@@ -161,18 +161,18 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
         chance = overlay.chances(arrays["scores"][:, cell[0], cell[1]])
         _bars(network, "dense.cell", chance, overlay.kept_classes(result))
         st.button("Let go of the cell", key="dense.release", on_click=state.put, args=(state.PLACE, None))
-    messages.head("The photo: logits averaged over the map")
+    messages.heading("The photo: logits averaged over the map")
     _bars(network, "dense.mean", overlay.chances(arrays["prediction"]), np.arange(len(arrays["prediction"])))
     if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
-        messages.head(f"The vote of {len(arrays['votes'])} maps")
+        messages.heading(f"The vote of {len(arrays['votes'])} maps")
         _bars(network, "dense.vote", overlay.chances(arrays["vote"]), np.arange(len(arrays["vote"])))
-    messages.head("How it was made")
+    messages.heading("How it was made")
     for fact in ("map", "passes", "gates", "classes"):
         if fact in result.facts:
-            messages.hint(result.facts[fact])
+            messages.info(result.facts[fact])
     if "padding error" in result.facts:
-        messages.head("Padding error")
-        messages.hint(result.facts["padding error"])
+        messages.heading("Padding error")
+        messages.info(result.facts["padding error"])
 
 
 def _bars(network: Network, key: str, chance: np.ndarray, classes: np.ndarray) -> None:
@@ -188,7 +188,7 @@ def _pyramid(result: Result) -> None:
     """The label maps of the scales that voted, side by side, in the colours of the large one."""
     scales = [panel for panel in result.panels if panel.title.startswith("scale-")]
     if scales:
-        messages.head("The scales that voted")
+        messages.heading("The scales that voted")
         pictures = {f"Scale {number}": panel.pixels for number, panel in enumerate(scales, 1)}
         notes = {f"Scale {number}": panel.caption.rstrip(".") for number, panel in enumerate(scales, 1)}
         projection_tiles.side_by_side("dense", pictures, notes, min(3, len(scales)))

@@ -20,7 +20,7 @@ _OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "c
 
 def draw(network: Network, unit: Unit) -> Result | None:
     """The button and the options, and after it the pictures."""
-    messages.head("Ideal input")
+    messages.heading("Ideal input")
     options = forms.values("ideal", _OPTIONS)
     key = repr(compute.key_of("ideal", network, unit=unit, **options))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
@@ -28,7 +28,7 @@ def draw(network: Network, unit: Unit) -> Result | None:
         with st.popover("Options", icon=":material/tune:"):
             forms.draw("ideal", _OPTIONS)
     if st.session_state.get(state.PAINTED) != key:
-        messages.hint("A picture is painted from noise, step by step, so that it excites this unit as much as it can.")
+        messages.info("A picture is painted from noise, step by step, so that it excites this unit as much as it can.")
         return None
     result = compute.run("ideal", network, unit=unit, **options)
     if result is not None:
@@ -55,7 +55,7 @@ def _show(result: Result) -> None:
     st.plotly_chart(charts.curve(arrays["curve"]), key="filters.curve", config={"displayModeBar": False})
     for name in ("silent", "caution"):
         if name in result.facts:
-            messages.hint(result.facts[name])
+            messages.info(result.facts[name])
 
 
 def pictures(result: Result) -> dict[str, np.ndarray]:

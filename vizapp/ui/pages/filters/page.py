@@ -99,9 +99,9 @@ def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
     )
     inputs = result.arrays["kernels"].shape[1]
     if inputs not in (1, 3):
-        messages.hint(f"Of each filter its strongest slices, strongest first; it has {inputs}. Grey is zero.")
+        messages.info(f"Of each filter its strongest slices, strongest first; it has {inputs}. Grey is zero.")
     else:
-        messages.hint("Grey is zero." if inputs == 1 else "In the colours of what it reads: grey is zero.")
+        messages.info("Grey is zero." if inputs == 1 else "In the colours of what it reads: grey is zero.")
 
 
 def _take(key: str) -> None:
@@ -124,18 +124,18 @@ def _table(result: Result) -> None:
 
 def _summary(result: Result) -> None:
     """The layer in words, and how its filters cover the frequencies."""
-    messages.head("Diagnosis")
+    messages.heading("Diagnosis")
     st.markdown(messages.escaped(result.facts["diagnosis"]))
-    messages.hint(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
+    messages.info(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
     if "gallery" in result.facts:
-        messages.hint(f"In the gallery: {result.facts['gallery']}")
+        messages.info(f"In the gallery: {result.facts['gallery']}")
     if "bands" in result.facts:
         counts = result.arrays["bands"]
         shares = {"Filters tuned to it": counts / max(1, counts.sum()), "Share of the power": result.arrays["energy"]}
         figure = charts.coverage({name: share.tolist() for name, share in shares.items()}, kernel_sheets.BANDS)
         st.plotly_chart(figure, key="filters.bands", config={"displayModeBar": False})
-        messages.hint("Low: below 1/6 cycle per cell of what the layer reads; high: above 1/3.")
-    messages.hint(f"{result.facts['thresholds'].capitalize()}.")
+        messages.info("Low: below 1/6 cycle per cell of what the layer reads; high: above 1/3.")
+    messages.info(f"{result.facts['thresholds'].capitalize()}.")
 
 
 def _one(result: Result, chosen: int) -> dict[str, np.ndarray]:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.service.jobs import Tick, Work
-from vizapp.service.lru_cache import Shelf
+from vizapp.service.jobs import RunningJob, Tick
+from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs.datasets import Collection, galleries_of, kind
 from vizapp.ui.inputs.datasets import forget as forget_archive
 from vizapp.ui.session import access, compute, messages, state
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
-    from vizapp.gallery.build import Plan, Progress
+    from vizapp.gallery.build import GalleryOptions, Progress
     from vizapp.gallery.reader import Gallery
     from vizapp.zoo.network import Network
 
@@ -34,7 +34,7 @@ LOOK = 2.0  # seconds between two, at least
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class GalleryRequest:
     """A gallery that is looked at, or would be if it were there: of what, and the folder that holds it."""
 
     network: Network
@@ -65,7 +65,7 @@ class Wanted:
         return str(self.folder) in _passes()
 
 
-def wanted(network: Network, collection: Collection, sites: tuple[Site, ...]) -> Wanted:
+def gallery_request(network: Network, collection: Collection, sites: tuple[Site, ...]) -> GalleryRequest:
     """The gallery of these layers over these pictures; it has the folder that the command line gives it."""
     from vizapp.methods.base import Question
     from vizapp.methods.gallery import place_for
@@ -78,10 +78,10 @@ def wanted(network: Network, collection: Collection, sites: tuple[Site, ...]) ->
     )
     if access.shared() and kind(collection.text) == "upload":  # then it goes with the upload, and nobody else finds it
         folder = galleries_of(collection.source.root) / folder.name
-    return Wanted(network, collection, sites, folder)
+    return GalleryRequest(network, collection, sites, folder)
 
 
-def _plan(network: Network) -> Plan:
+def _plan(network: Network) -> GalleryOptions:
     from vizapp.methods.gallery import GalleryParams, plan_of
 
     return plan_of(network, GalleryParams(every=EVERY))
@@ -92,17 +92,17 @@ def _passes() -> set[str]:
     return found
 
 
-def start(asked: Wanted) -> None:
+def start(asked: GalleryRequest) -> None:
     """Have the gallery built, from where an earlier pass was left."""
     _passes().add(str(asked.folder))
 
 
-def stop(asked: Wanted) -> None:
+def stop(asked: GalleryRequest) -> None:
     """Have the pass ended; what it has seen is kept."""
     _passes().discard(str(asked.folder))
 
 
-def forget(asked: Wanted) -> None:
+def forget(asked: GalleryRequest) -> None:
     """Throw away a gallery that cannot be read, and have it built anew."""
     import shutil
 
@@ -118,7 +118,7 @@ def forget_upload(archive: Path) -> None:
     forget_archive(archive)
 
 
-def known(asked: Wanted) -> Gallery | None:
+def known(asked: GalleryRequest) -> Gallery | None:
     """The gallery, or what is known of it so far; None when that is nothing, or a sentence says why not."""
     from vizapp.gallery.build import seen_so_far
 
@@ -135,12 +135,12 @@ def known(asked: Wanted) -> Gallery | None:
 
 
 @st.cache_resource(show_spinner=False)
-def _galleries() -> Shelf[Gallery | None]:
+def _galleries() -> ByteBoundedCache[Gallery | None]:
     """The galleries that were looked at last, of all sessions; a new checkpoint is a new one."""
-    return Shelf(_CAPACITY)
+    return ByteBoundedCache(_CAPACITY)
 
 
-def under_way(asked: Wanted) -> Progress | None:
+def under_way(asked: GalleryRequest) -> Progress | None:
     """How far a pass over this gallery is that other sessions watch now; None when none does."""
     watchers = _watching().get(str(asked.folder), set())
     # A script that was left may take a moment to notice, and would look like somebody else.
@@ -154,7 +154,7 @@ def _watching() -> dict[str, set[tuple[int, object]]]:
     return {}
 
 
-def other_weights(asked: Wanted) -> str:
+def other_weights(asked: GalleryRequest) -> str:
     """A sentence if there is a gallery of these pictures made with other weights of this network; else nothing."""
     from vizapp.gallery.store import MANIFEST, read_manifest
 
@@ -175,11 +175,11 @@ def _told() -> dict[str, Progress]:
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
+class GalleryRun:
     """A pass that this page watches."""
 
-    asked: Wanted
-    work: Work
+    asked: GalleryRequest
+    work: RunningJob
     place: Any
     stamp: str
     began: float
@@ -201,7 +201,7 @@ class Pass:
             note = self.work.future.result()
         except VizError as error:
             self.place.empty()
-            messages.sorry(str(error))
+            messages.warn(str(error))
             return
         if "damaged" in note:
             state.note(note)
@@ -209,7 +209,7 @@ class Pass:
 
 
 @contextmanager
-def watched(asked: Wanted) -> Iterator[Pass]:
+def watched(asked: GalleryRequest) -> Iterator[GalleryRun]:
     """Watch the pass inside the block, after drawing its progress and a button to cancel it."""
     from vizapp.gallery import build
 
@@ -233,7 +233,7 @@ def watched(asked: Wanted) -> Iterator[Pass]:
         with st.container(horizontal=True, vertical_alignment="center", key="gallery_progress"):
             place = st.empty()
             st.button("Cancel", key="gallery.cancel", on_click=stop, args=(asked,))
-        watching = Pass(asked, begun, place, stamp, began)
+        watching = GalleryRun(asked, begun, place, stamp, began)
         watchers = _watching().setdefault(str(asked.folder), set())
         me = id(_passes()), watching
         watchers.add(me)

@@ -18,7 +18,7 @@ from vizapp.ui.widgets import unit_picker
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
     from vizapp.gallery.reader import Gallery
-    from vizapp.ui.pages.gallery.gallery_runs import Wanted
+    from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
     from vizapp.zoo.network import Network
 
 _KINDS = {"convolution": "All convolutions", "linear": "All linear layers", "all": "Everything"}
@@ -27,7 +27,7 @@ _TITLE = 60  # characters of the name of a collection
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Gallery", "The pictures that excite each unit of a layer most, and what in them does.")
+    frame.page_title("Gallery", "The pictures that excite each unit of a layer most, and what in them does.")
     network = networks.current()
     if network is None:
         return
@@ -35,7 +35,7 @@ def page() -> None:
     sites = networks.sites(network)
     if pictures is None or not sites:
         return
-    asked = gallery_runs.wanted(network, pictures, _sites(network))
+    asked = gallery_runs.gallery_request(network, pictures, _sites(network))
     if asked.is_running and not asked.is_whole:
         with gallery_runs.watched(asked) as running:
             _known(asked)
@@ -54,12 +54,12 @@ def _sites(network: Network) -> tuple[Site, ...]:
     try:
         return chosen_sites(network, state.get(state.SITES))
     except VizError as error:
-        messages.sorry(f"{error} Taking the layers that suit.")
+        messages.warn(f"{error} Taking the layers that suit.")
         state.put(state.SITES, ())
         return chosen_sites(network, ())
 
 
-def _line(asked: Wanted) -> None:
+def _line(asked: GalleryRequest) -> None:
     """What there is, and the button that makes it be there."""
     source, whole, begun = asked.collection.source, asked.is_whole, bool(asked.stamp)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
@@ -71,21 +71,21 @@ def _line(asked: Wanted) -> None:
                 icon=":material/play_arrow:",
             )  # fmt: skip
         count, layers = messages.plural(len(source), "picture"), messages.plural(len(asked.sites), "layer")
-        messages.hint(f"{asked.collection.title[:_TITLE]} · {count} · {layers}")
+        messages.info(f"{asked.collection.title[:_TITLE]} · {count} · {layers}")
         _layers(asked)
         st.button(
             "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
             help="List the pictures anew",
         )  # fmt: skip
     if progress is not None:
-        messages.hint(
+        messages.info(
             f"Somebody is having this gallery built: {gallery_runs.words(progress)}. It goes on only while somebody watches."
         )
     elif not whole and not begun:
         _nothing(asked)
 
 
-def _layers(asked: Wanted) -> None:
+def _layers(asked: GalleryRequest) -> None:
     names = [*_KINDS, *(site.name for site in asked.network.sites)]
     key = "gallery.layers"
     st.session_state[key] = [name for name in state.get(state.SITES) if name in names]
@@ -94,31 +94,31 @@ def _layers(asked: Wanted) -> None:
             "Layers to look at", names, key=key, format_func=lambda name: _KINDS.get(name, name), width=420,
             placeholder="Activations and class scores", on_change=_take_layers, args=(key,),
         )  # fmt: skip
-        messages.hint("All of them are looked at in one pass. Other layers make another gallery.")
+        messages.info("All of them are looked at in one pass. Other layers make another gallery.")
 
 
 def _take_layers(key: str) -> None:
     state.put(state.SITES, tuple(st.session_state[key]))
 
 
-def _nothing(asked: Wanted) -> None:
+def _nothing(asked: GalleryRequest) -> None:
     """One sentence in place of a gallery that is not there."""
     channels = sum(site.channels for site in asked.sites)
     layer, channel = state.get(state.LAYER), state.get(state.CHANNEL)
     unit = f" Unit {channel} of {layer} is shown when it is there." if layer and channel is not None else ""
-    messages.hint(
+    messages.info(
         f"There is no gallery of these pictures yet: one pass over them finds the nine that excite each of the {channels:,} "
         f"units most, and can be left and gone on with at any time.{unit}"
     )
     other = gallery_runs.other_weights(asked)
     if other:
-        messages.hint(other)
+        messages.info(other)
 
 
 # What is known
 
 
-def _known(asked: Wanted) -> None:
+def _known(asked: GalleryRequest) -> None:
     """The gallery, or what is known of it so far; where it is damaged a sentence and the way out."""
     try:
         found = gallery_runs.known(asked)
@@ -126,18 +126,18 @@ def _known(asked: Wanted) -> None:
             _show(asked, found)
             return
     except VizError as error:
-        messages.sorry(str(error))
+        messages.warn(str(error))
     if asked.is_whole:
         st.button("Build it anew", key="gallery.anew", on_click=gallery_runs.forget, args=(asked,))
 
 
-def _show(asked: Wanted, found: Gallery) -> None:
+def _show(asked: GalleryRequest, found: Gallery) -> None:
     sites = tuple(site for site in asked.sites if site.name in found.sites)
     site = _site(asked.network, sites)
     found.rows(site.name)  # read before anything is drawn: the file may be damaged
     unit_picker.draw_network("gallery", sites, site)
     if found.seen < found.pictures:
-        messages.hint(
+        messages.info(
             f"What is known after {found.seen:,} of {found.pictures:,} pictures; projections come when all were seen."
         )
     channel = _channel(site)
@@ -158,7 +158,7 @@ def _site(network: Network, sites: tuple[Site, ...]) -> Site:
     try:
         wanted = network.site(name)
     except VizError as error:
-        messages.sorry(f"{error} Showing another layer.")
+        messages.warn(f"{error} Showing another layer.")
         state.put(state.LAYER, None)
         return last
     if wanted in sites:
@@ -166,7 +166,7 @@ def _site(network: Network, sites: tuple[Site, ...]) -> Site:
     places = {site.name: place for place, site in enumerate(network.sites)}
     later = [site for site in sites if places[site.name] > places[wanted.name]]
     shown = later[0] if later else last
-    messages.hint(f"The gallery has not looked at {wanted.name}. This is {shown.name}; add layers under Layers.")
+    messages.info(f"The gallery has not looked at {wanted.name}. This is {shown.name}; add layers under Layers.")
     return shown
 
 
@@ -176,7 +176,7 @@ def _channel(site: Site) -> int | None:
     if channel is None or (layer is not None and layer != site.name and not site.name.startswith(f"{layer}.")):
         return None
     if channel >= site.channels:
-        messages.sorry(f"This layer has units 0 to {site.channels - 1}, not {channel}. Showing all of them.")
+        messages.warn(f"This layer has units 0 to {site.channels - 1}, not {channel}. Showing all of them.")
         state.put(state.CHANNEL, None)
         return None
     return int(channel)
@@ -187,7 +187,7 @@ def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int 
     groups = list(found.manifest["data"]["classes"])
     group = state.get(state.GROUP)
     if group is not None and group not in groups:
-        messages.sorry(f"These pictures have no class {group!r}. Showing all units.")
+        messages.warn(f"These pictures have no class {group!r}. Showing all units.")
         state.put(state.GROUP, None)
         group = None
     sort, seed = state.get(state.SORT), state.get(state.SEED)

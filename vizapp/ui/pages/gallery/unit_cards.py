@@ -9,21 +9,21 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.ui.pages.gallery import top_images, unit_sheet
+from vizapp.ui.pages.gallery import top_activations, unit_sheet
 from vizapp.ui.session import downloads, messages, state
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
     from vizapp.gallery.reader import Gallery
-    from vizapp.ui.pages.gallery.gallery_runs import Wanted
-    from vizapp.ui.pages.gallery.top_images import Down, Looked
+    from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
+    from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
 
 _PER_PAGE = 12
 _TITLES = 60  # characters of a class name on a card
 
 
-def draw(asked: Wanted, found: Gallery, site: Site, order: np.ndarray) -> None:
+def draw(asked: GalleryRequest, found: Gallery, site: Site, order: np.ndarray) -> None:
     """Draw one sheet of the units, patches first; `order` is the one in which they are paged through."""
     pages = max(1, -(-len(order) // _PER_PAGE))
     number = min(state.get(state.PAGE), pages)
@@ -31,15 +31,15 @@ def draw(asked: Wanted, found: Gallery, site: Site, order: np.ndarray) -> None:
     if not len(order):
         return
     channels = [int(channel) for channel in order[(number - 1) * _PER_PAGE : number * _PER_PAGE]]
-    looked = top_images.look(asked, found, site.name, channels)
+    looked = top_activations.load_patches(asked, found, site.name, channels)
     if not looked:
         return
     place = st.empty()
     whole = found.seen == found.pictures
-    down = top_images.remembered(asked, found, site.name, channels)
+    down = top_activations.remembered(asked, found, site.name, channels)
     if whole and len(down) < len(channels):
         _draw(place, "gallery.patches", asked, found, site, looked, down)
-        down |= top_images.send_down(asked, found, site.name, channels)
+        down |= top_activations.load_projections(asked, found, site.name, channels)
     _draw(place, "gallery.units", asked, found, site, looked, down)
     _pager(number, pages)
     if whole:
@@ -47,7 +47,13 @@ def draw(asked: Wanted, found: Gallery, site: Site, order: np.ndarray) -> None:
 
 
 def _draw(
-    place: Any, key: str, asked: Wanted, found: Gallery, site: Site, looked: dict[int, Looked], down: dict[int, Down]
+    place: Any,
+    key: str,
+    asked: GalleryRequest,
+    found: Gallery,
+    site: Site,
+    looked: dict[int, UnitPatches],
+    down: dict[int, UnitProjections],
 ) -> None:
     data = {
         "cards": [_card(asked, found, site, channel, looked[channel], down.get(channel)) for channel in looked],
@@ -59,7 +65,7 @@ def _draw(
 
 
 def _card(
-    asked: Wanted, found: Gallery, site: Site, channel: int, looked: Looked, down: Down | None
+    asked: GalleryRequest, found: Gallery, site: Site, channel: int, looked: UnitPatches, down: UnitProjections | None
 ) -> dict[str, object]:
     names = asked.network.class_names(site)
     unit = found.unit(site.name, channel)
@@ -67,15 +73,15 @@ def _card(
         "item": channel,
         "title": f"{names[channel][:_TITLES]} · {channel}" if names else f"Unit {channel}",
         "note": _note(found, site, channel, unit),
-        "patches": top_images.drawn(asked, found, site.name, channel, looked),
-        "down": top_images.drawn(asked, found, site.name, channel, down) if down is not None else None,
-        "empty": "Dead: no picture moves it from zero" if top_images.is_silent(unit) else "No picture",
+        "patches": top_activations.drawn(asked, found, site.name, channel, looked),
+        "down": top_activations.drawn(asked, found, site.name, channel, down) if down is not None else None,
+        "empty": "Dead: no picture moves it from zero" if top_activations.is_silent(unit) else "No picture",
     }
 
 
 def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
     """What a card says beside its title: the most frequent class of the top pictures, else the strength."""
-    if top_images.is_silent(unit):
+    if top_activations.is_silent(unit):
         return "dead"
     mix = found.classes(site.name, channel)
     name = state.get(state.GROUP) or next(iter(mix), None)
@@ -88,7 +94,7 @@ def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
 def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
     """How many units there are, and how many of them are dead."""
     table = found.units_of(site.name)
-    silent = sum(top_images.is_silent(unit) for _, unit in table.iterrows())
+    silent = sum(top_activations.is_silent(unit) for _, unit in table.iterrows())
     below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
     counts = {"dead": silent, "never above zero": below, "always on": always}
     told = [
@@ -102,7 +108,7 @@ def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
         sentence += f" {len(order)} of them {verb} pictures of {group} among their top ones."
     if not site.is_map:
         sentence += " They have no place in the picture: whole pictures are shown."
-    messages.hint(sentence)
+    messages.info(sentence)
 
 
 def _pager(number: int, pages: int) -> None:

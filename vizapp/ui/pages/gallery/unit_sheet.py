@@ -14,7 +14,7 @@ import streamlit as st
 
 from vizapp.media.drawing import sheet, to_png
 from vizapp.ui.app import frame
-from vizapp.ui.pages.gallery import top_images
+from vizapp.ui.pages.gallery import top_activations
 from vizapp.ui.session import downloads, messages, state
 from vizapp.ui.widgets import charts, unit_picker
 from vizapp.ui.widgets.components import component
@@ -23,31 +23,31 @@ from vizapp.ui.widgets.maps import sprite_data
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
     from vizapp.gallery.reader import Gallery
-    from vizapp.ui.pages.gallery.gallery_runs import Wanted
-    from vizapp.ui.pages.gallery.top_images import Down, Looked
+    from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
+    from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
 
 _LARGEST = 260  # pixels of a tile on the screen
 _CLASSES = 6
 
 
-def draw(asked: Wanted, found: Gallery, site: Site, channel: int, order: np.ndarray) -> None:
+def draw(asked: GalleryRequest, found: Gallery, site: Site, channel: int, order: np.ndarray) -> None:
     """Draw the sheet of the unit; `order` is the one in which the units are paged through."""
     _head(asked, site, channel, order)
-    looked = top_images.look(asked, found, site.name, [channel]).get(channel)
+    looked = top_activations.load_patches(asked, found, site.name, [channel]).get(channel)
     if looked is None:
         return
     unit, rows = found.unit(site.name, channel), found.rows(site.name, channel)
     pictures: dict[str, np.ndarray] = {}
     if looked.shown:
         pictures = _nines(asked, found, site, channel, looked)
-    elif top_images.is_silent(unit):
-        messages.hint("This unit is dead: no picture moves it from zero, so none stands out.")
+    elif top_activations.is_silent(unit):
+        messages.info("This unit is dead: no picture moves it from zero, so none stands out.")
     _numbers(found, site, channel, unit)
     _rows(rows)
     _downloads(asked, found, site, channel, rows, pictures)
 
 
-def _head(asked: Wanted, site: Site, channel: int, order: np.ndarray) -> None:
+def _head(asked: GalleryRequest, site: Site, channel: int, order: np.ndarray) -> None:
     places = {int(number): place for place, number in enumerate(order)}
     place = places.get(channel)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_unit"):
@@ -71,7 +71,9 @@ def _go(site: str, channel: int | None) -> None:
     state.put(state.CHANNEL, channel)
 
 
-def _nines(asked: Wanted, found: Gallery, site: Site, channel: int, looked: Looked) -> dict[str, np.ndarray]:
+def _nines(
+    asked: GalleryRequest, found: Gallery, site: Site, channel: int, looked: UnitPatches
+) -> dict[str, np.ndarray]:
     """Patches, projections and whole pictures beside one another. Returns them as sheets, by title."""
     whole = {"Patches": looked.patches, "Pictures": [item.framed for item in looked.shown]}
     titles = [
@@ -84,21 +86,21 @@ def _nines(asked: Wanted, found: Gallery, site: Site, channel: int, looked: Look
     with right:
         _nine("Pictures", "framed: what the unit sees", whole["Pictures"], titles, details)
     with middle:
-        down: Down | None = None
+        down: UnitProjections | None = None
         if found.seen == found.pictures:
-            down = top_images.send_down(asked, found, site.name, [channel]).get(channel)
+            down = top_activations.load_projections(asked, found, site.name, [channel]).get(channel)
             if down is not None:
                 tiles = whole["Projections"] = down.pictures()
                 _nine("Projections", "deconvnet, mid-grey is zero", tiles, titles, details)
         else:
             st.html('<div class="vz-tile"><b>Projections</b></div>')
-            messages.hint("They come when all pictures were seen.")
+            messages.info("They come when all pictures were seen.")
     if down is not None:
-        messages.hint(f"{down.facts['certificate']} {down.facts['caution']}")
+        messages.info(f"{down.facts['certificate']} {down.facts['caution']}")
     return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Pictures") if title in whole}
 
 
-def _size(looked: Looked) -> str:
+def _size(looked: UnitPatches) -> str:
     height, width = looked.shown[0].patch.shape[:2]
     return f"{width} × {height} pixels"
 
@@ -119,28 +121,31 @@ def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
     mix = found.classes(site.name, channel)
     histogram, statistics, classes = frame.columns(5, 4, 4, key="stacking_numbers")
     with histogram:
-        messages.head("Strongest activation of each picture")
+        messages.heading("Strongest activation of each picture")
         edges, counts = found.histogram(site.name, channel)
         if len(counts):
             st.plotly_chart(charts.maxima(edges, counts), key="gallery.histogram", config={"displayModeBar": False})
     with statistics:
-        messages.head("Numbers")
+        messages.heading("Numbers")
         st.html(facts_table(_facts(unit)))
     with classes:
-        if mix and not top_images.is_silent(unit):
-            messages.head("Classes of the top pictures")
+        if mix and not top_activations.is_silent(unit):
+            messages.heading("Classes of the top pictures")
             total = sum(mix.values())
             shown = list(mix.items())[:_CLASSES]
             bars = [{"name": name, "share": count / total, "more": f"{count} of {total}"} for name, count in shown]
             component("bars")(key="gallery.classes", data={"rows": bars})
             if len(mix) > len(shown):
-                messages.hint(f"and {len(mix) - len(shown)} more")
+                messages.info(f"and {len(mix) - len(shown)} more")
 
 
 def _facts(unit: pd.Series) -> dict[str, str]:
     words = {
-        "dead": top_images.is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"], "alive": True,
-    }  # fmt: skip
+        "dead": top_activations.is_silent(unit),
+        "never above zero": unit["dead"],
+        "always on": unit["always_on"],
+        "alive": True,
+    }
     state_of = next(word for word, holds in words.items() if holds)
     facts = {
         "Maximum": f"{unit['maximum']:.4g}",
@@ -176,7 +181,7 @@ def _rows(rows: pd.DataFrame) -> None:
 
 
 def _downloads(
-    asked: Wanted, found: Gallery, site: Site, channel: int, rows: pd.DataFrame, pictures: dict[str, np.ndarray]
+    asked: GalleryRequest, found: Gallery, site: Site, channel: int, rows: pd.DataFrame, pictures: dict[str, np.ndarray]
 ) -> None:
     name = downloads.file_name("gallery", asked.network.name, site.name, str(channel))
     files: list[downloads.File] = []
@@ -196,7 +201,7 @@ def csv_of(rows: pd.DataFrame) -> bytes:
     return rows.assign(**texts).to_csv(index=False).encode()
 
 
-def whole_gallery(asked: Wanted, found: Gallery) -> downloads.File:
+def whole_gallery(asked: GalleryRequest, found: Gallery) -> downloads.File:
     """All files of the gallery, to give away."""
     name = downloads.file_name("gallery", asked.network.name, asked.collection.title)
     return downloads.File("Gallery Parquet", f"{name}.zip", "application/zip", lambda: zipped(found))

@@ -12,7 +12,7 @@ from vizapp.errors import VizError
 from vizapp.settings import settings
 from vizapp.ui.inputs import images
 from vizapp.ui.pages.occlusion import form
-from vizapp.ui.pages.occlusion.sweep_runs import Asked
+from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import access, messages, state
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Photo:
 
     origin: tuple[Any, ...]
     name: str
-    asked: Asked
+    asked: SweepRequest
 
 
 def choose() -> list[tuple[tuple[Any, ...], str]]:
@@ -69,7 +69,7 @@ def _uploaded() -> list[tuple[tuple[Any, ...], str]]:
             try:
                 origins[file.file_id] = images.keep(file.getvalue(), file.name)
             except VizError as error:
-                messages.sorry(str(error))
+                messages.warn(str(error))
     _thinned(len(files))
     there = {file.file_id for file in files}
     for gone in set(origins) - there if files else ():
@@ -107,7 +107,7 @@ def _of_folder(path: str) -> list[tuple[tuple[Any, ...], str]]:
 
 def _thinned(count: int) -> None:
     if count > MOST:
-        messages.hint(f"{MOST} of the {count:,}; the command line and Python take more.")
+        messages.info(f"{MOST} of the {count:,}; the command line and Python take more.")
 
 
 def opened(network: Network, chosen: Sequence[tuple[tuple[Any, ...], str]]) -> list[Photo]:
@@ -119,10 +119,10 @@ def opened(network: Network, chosen: Sequence[tuple[tuple[Any, ...], str]]) -> l
         except VizError as error:
             wrong.append(str(error))
             continue
-        asked = Asked(network, picture, form.params(network, picture), form.unit(network))
+        asked = SweepRequest(network, picture, form.params(network, picture), form.unit(network))
         found.append(Photo(origin, name, asked))
     if wrong:
-        messages.sorry(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+        messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     if not chosen:
-        messages.hint("Choose some photos: the same square slides over each, and their maps stand below one another.")
+        messages.info("Choose some photos: the same square slides over each, and their maps stand below one another.")
     return found

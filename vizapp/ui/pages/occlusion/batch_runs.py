@@ -11,7 +11,7 @@ from functools import partial
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.service.jobs import Tick, Work
+from vizapp.service.jobs import RunningJob, Tick
 from vizapp.service.lru_cache import Key
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.batch_images import Photo
@@ -68,10 +68,10 @@ def watch(missing: Sequence[Photo], name: str, draw: Callable[[], None]) -> None
                 state.note(str(error))
             st.rerun()
 
-    st.fragment(lambda: messages.calmly(look), run_every=_LOOK)()
+    st.fragment(lambda: messages.guard(look), run_every=_LOOK)()
 
 
-def _progress(work: Work, count: int, key: tuple[str, ...]) -> None:
+def _progress(work: RunningJob, count: int, key: tuple[str, ...]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(
             work.share,
@@ -82,7 +82,7 @@ def _progress(work: Work, count: int, key: tuple[str, ...]) -> None:
 
 def _leave(key: tuple[str, ...]) -> None:
     _ask(None)
-    compute.office().give_up(key)
+    compute.office().abandon(key)
 
 
 def _run(missing: Sequence[Photo], key: Key, tick: Tick) -> None:

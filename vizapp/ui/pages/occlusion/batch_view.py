@@ -39,7 +39,7 @@ def draw(network: Network) -> None:
         batch_runs.watch(missing, name, lambda: _draw(_there(photos)))
         return
     for sentence in state.take_notes():
-        messages.sorry(sentence)
+        messages.warn(sentence)
     if missing:
         batch_runs.offer(photos, missing, name)
         _draw(there)
@@ -48,8 +48,8 @@ def draw(network: Network) -> None:
     facts = _together(photos, results)
     _draw(there)
     st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
-    messages.head("What it does not show")
-    messages.hint(facts["caution"])
+    messages.heading("What it does not show")
+    messages.info(facts["caution"])
     _downloads(network, photos, results)
 
 
@@ -111,13 +111,13 @@ def _together(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, s
     rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
     change = stacked([result.arrays for result in results])["mean_change"]
     facts = summary(results[0].facts, rows)
-    messages.head("Together")
+    messages.heading("Together")
     left, right = frame.columns(1, 4, key="stacking_together")
     pixels = _enlarged(change)
     with left:
         st.html('<div class="vz-tile"><b>Mean change</b></div>')
         component("map")(key="occlusion.mean", data=maps.photo_data(pixels, "Mean change of the probability"))
-        messages.hint(f"Dark: hiding lowers the probability. Full contrast ±{100 * np.abs(change).max():.1f} points.")
+        messages.info(f"Dark: hiding lowers the probability. Full contrast ±{100 * np.abs(change).max():.1f} points.")
     with right:
         st.markdown(messages.escaped(" ".join(facts[name] for name in ("summary", "true class") if name in facts)))
         _table(rows)

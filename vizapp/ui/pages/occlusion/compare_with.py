@@ -10,7 +10,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.pages.occlusion import form
-from vizapp.ui.pages.occlusion.sweep_runs import Asked
+from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import messages, state
 from vizapp.ui.widgets import unit_picker
 
@@ -68,28 +68,28 @@ def kept_picture() -> Picture | None:
     try:
         return images.opened(origin)
     except VizError as error:
-        messages.sorry(str(error))
+        messages.warn(str(error))
         _let_go()
         return None
 
 
-def asked_of(network: Network, picture: Picture) -> Asked | None:
+def asked_of(network: Network, picture: Picture) -> SweepRequest | None:
     """The second sweep: another network, another picture, or both."""
     named, name = state.get(state.SECOND_NETWORK), state.get(state.SECOND_PICTURE)
     shown = images.sample(name) if name else kept_picture() or picture
     if not named and shown.digest == picture.digest:
         if st.session_state.get(state.SECOND_ORIGIN) is not None and not name:
-            messages.hint(f"{picture.name} is kept; choose a picture to compare it with.")
+            messages.info(f"{picture.name} is kept; choose a picture to compare it with.")
         return None
     other = networks.second() if named else network
     if other is None:
         return None
     if named:
-        return Asked(other, shown, form.params_of_second(other, network, shown))
-    return Asked(other, shown, form.params(other, shown), form.unit(other))
+        return SweepRequest(other, shown, form.params_of_second(other, network, shown))
+    return SweepRequest(other, shown, form.params(other, shown), form.unit(other))
 
 
-def class_of(asked: Asked, first: Asked) -> int | None:
+def class_of(asked: SweepRequest, first: SweepRequest) -> int | None:
     """The class of (d): the chosen one; for another network the one of the same name. None: the clean prediction."""
     chosen = state.get(state.CLASS)
     if chosen is None or asked.network is first.network:

@@ -15,10 +15,10 @@ from vizapp.ui.session.downloads import File
 
 if TYPE_CHECKING:
     from vizapp.methods.base import Result
-    from vizapp.ui.pages.occlusion.map_panels import Cell, Shown
+    from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 
 
-def row(shown: Shown, result: Result, cell: Cell, more: dict[str, np.ndarray]) -> None:
+def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray]) -> None:
     """Buttons for all of them. `more`: the arrays of the other pictures of (c), if they are shown."""
     from vizapp.methods.occlusion.other_images import drawn as drawn_others
 
@@ -38,17 +38,17 @@ def row(shown: Shown, result: Result, cell: Cell, more: dict[str, np.ndarray]) -
         File("Film MP4", f"{name}.mp4", "video/mp4", lambda: to_mp4(_film(shown), 24)),
     ]
     downloads.row("occlusion", name, pictures, result.arrays | more, files)
-    messages.hint("Browsers play GIF and WebM; MP4 is for players.")
+    messages.info("Browsers play GIF and WebM; MP4 is for players.")
 
 
-def _film(shown: Shown) -> list[np.ndarray]:
+def _film(shown: SweepView) -> list[np.ndarray]:
     from vizapp.methods.occlusion.film import frames
 
     drawn = map_panels.pictures(shown, "probability")
     return frames(shown.seen, shown.asked.params, shown.positions, [drawn["d"], drawn["e"]])
 
 
-def table_of(shown: Shown, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
+def table_of(shown: SweepView, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
     """A line per position of the square: where it stands, and what the maps show there, of the class of (d)."""
     rows, columns = np.indices(shown.positions.shape)
     boxes = arrays["positions"].reshape(-1, 4)

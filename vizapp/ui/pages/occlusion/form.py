@@ -33,7 +33,7 @@ def sliders(network: Network) -> None:
     ):  # fmt: skip
         chosen = state.get(choice)
         shown = min(usual if chosen is None else chosen, side)
-        st.slider(title, 1, side, width=124, **state.shows(choice, f"occlusion.{choice.name}", shown))
+        st.slider(title, 1, side, width=124, **state.bind(choice, f"occlusion.{choice.name}", shown))
 
 
 def filling() -> None:
@@ -57,7 +57,7 @@ def filling() -> None:
 
 
 def _shows(name: str) -> dict[str, Any]:
-    return state.shows(forms.choices("occlusion")[name], f"occlusion.{name}")
+    return state.bind(forms.choices("occlusion")[name], f"occlusion.{name}")
 
 
 def _take_fill() -> None:
@@ -85,7 +85,7 @@ def tell_options() -> None:
     """The options that are not at their defaults, in a sentence."""
     changed = forms.changed("occlusion", _OPTIONS)
     if changed:
-        messages.hint("Options: " + ", ".join(f"{forms.label(k).lower()} {v}" for k, v in changed.items()) + ".")
+        messages.info("Options: " + ", ".join(f"{forms.label(k).lower()} {v}" for k, v in changed.items()) + ".")
 
 
 def _reset(names: tuple[str, ...]) -> None:
@@ -157,7 +157,7 @@ def checked_site(network: Network) -> None:
         if name:
             network.site(name)
     except VizError as error:
-        messages.sorry(f"{error} Showing the last feature maps.")
+        messages.warn(f"{error} Showing the last feature maps.")
         state.put(choice, "")
         state.put(state.MAP, None)
 

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from vizapp.methods.base import Result
     from vizapp.methods.occlusion.method import Occlusion
     from vizapp.methods.occlusion.occluder import Positions
-    from vizapp.ui.pages.occlusion.sweep_runs import Asked
+    from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 
 Cell = tuple[int, int]
 _KINDS = {"probability": "percent", "logit": "number", "pixels": "number"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class SweepView:
     """What the maps of one sweep show: arrays `[h w]` (and `pixels`, `projection` `[H W …]`), the class of (d), a legend."""
 
-    asked: Asked
+    asked: SweepRequest
     seen: np.ndarray
     positions: Positions
     arrays: dict[str, np.ndarray]
@@ -53,7 +53,7 @@ class Shown:
         return int(row), int(column)
 
 
-def of_result(asked: Asked, result: Result, class_: int | None) -> Shown:
+def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepView:
     """A finished sweep (or what is kept of it), for any class whose probabilities were kept; else the true or clean one."""
     from vizapp.methods.occlusion.method import places
 
@@ -72,10 +72,10 @@ def of_result(asked: Asked, result: Result, class_: int | None) -> Shown:
         own["projection"] = arrays["projection"]
     named = result.facts.get("map", "").split(",")[0]
     clean = float(arrays["clean_probabilities"][place])
-    return Shown(asked, seen, places(asked.params, asked.network), own, chosen, clean, result.table, named)
+    return SweepView(asked, seen, places(asked.params, asked.network), own, chosen, clean, result.table, named)
 
 
-def of_work(asked: Asked, work: Occlusion, class_: int | None) -> Shown:
+def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepView:
     """A sweep as it is now; the projection comes at its end."""
     from vizapp.methods.occlusion.panels import legend
 
@@ -87,7 +87,7 @@ def of_work(asked: Asked, work: Occlusion, class_: int | None) -> Shown:
     arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)
     table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.class_name, work.true)
     named = "" if work.site is None else f"{work.site.name}:{work.channel}"
-    return Shown(asked, work.seen, work.positions, arrays, chosen, float(clean[chosen]), table, named)
+    return SweepView(asked, work.seen, work.positions, arrays, chosen, float(clean[chosen]), table, named)
 
 
 def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarra
     return per_pixel(clean - logits.astype(np.float64), boxes, seen.shape[:2]).astype(np.float32)
 
 
-def pictures(shown: Shown, view: str) -> dict[str, np.ndarray]:
+def pictures(shown: SweepView, view: str) -> dict[str, np.ndarray]:
     """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; those that the network has."""
     from vizapp.methods.occlusion.panels import coloured
 
@@ -112,7 +112,7 @@ def pictures(shown: Shown, view: str) -> dict[str, np.ndarray]:
     return found
 
 
-def titles(shown: Shown, view: str) -> dict[str, str]:
+def titles(shown: SweepView, view: str) -> dict[str, str]:
     """What the maps show, by letter."""
     name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
     words = {
@@ -123,7 +123,7 @@ def titles(shown: Shown, view: str) -> dict[str, str]:
 
 
 def group(
-    shown: Shown, view: str, cell: Cell | None, coming: bool = False, largest: int | None = None
+    shown: SweepView, view: str, cell: Cell | None, coming: bool = False, largest: int | None = None
 ) -> dict[str, Any]:
     """One sweep for the panels component; `coming`: the projection is not there yet, but will be.
 
@@ -162,7 +162,7 @@ def _within(pixels: np.ndarray, largest: int | None) -> np.ndarray:
     return resize(pixels, max(1, round(height * factor)), max(1, round(width * factor)), "area")
 
 
-def _map(shown: Shown, view: str, letter: str, picture: str) -> dict[str, Any]:
+def _map(shown: SweepView, view: str, letter: str, picture: str) -> dict[str, Any]:
     """One of the maps for the component, with its numbers."""
     arrays, grid = shown.arrays, list(shown.positions.shape)
     data: dict[str, Any] = {"letter": f"({letter})", "title": titles(shown, view)[letter], "picture": picture}
@@ -209,7 +209,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if 0.1 <= share <= 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
 
 
-def colour_of(asked: Asked, seen: np.ndarray) -> str | None:
+def colour_of(asked: SweepRequest, seen: np.ndarray) -> str | None:
     """The one colour that the square shows, for style sheets; None where it shows a picture."""
     from vizapp.methods.occlusion.occluder import filling
 

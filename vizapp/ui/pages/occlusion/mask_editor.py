@@ -14,7 +14,7 @@ from vizapp.service.lru_cache import Key
 from vizapp.ui.app import frame
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import map_panels
-from vizapp.ui.pages.occlusion.sweep_runs import Asked
+from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets.components import component
@@ -27,9 +27,9 @@ _TOP = 5
 _PATTERN = (128, 128, 128)  # the pen's colour where the fill is no single colour
 
 
-def draw(asked: Asked) -> None:
+def draw(asked: SweepRequest) -> None:
     """The photo to draw on and the answers; a stroke runs this part of the page alone."""
-    st.fragment(lambda: messages.calmly(lambda: _draw(asked)))()
+    st.fragment(lambda: messages.guard(lambda: _draw(asked)))()
     name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
     downloads.buttons("drawn", [
         File("Hidden PNG", f"{name}-hidden.png", "image/png", lambda: to_png(_now(asked)[1].panels[0].pixels)),
@@ -37,19 +37,19 @@ def draw(asked: Asked) -> None:
     ])  # fmt: skip
 
 
-def _now(asked: Asked) -> tuple[np.ndarray, Result]:
+def _now(asked: SweepRequest) -> tuple[np.ndarray, Result]:
     """What is drawn when a file is asked for, and the answer to it: strokes do not run the part with the buttons."""
     mask = mask_of(st.session_state.get(state.MASK), asked.network.seen(asked.picture).shape[:2])
     result = compute.answers().get(_key_of(asked, mask)) or _hidden(asked, mask)
     return mask, result
 
 
-def _arrays(asked: Asked) -> dict[str, np.ndarray]:
+def _arrays(asked: SweepRequest) -> dict[str, np.ndarray]:
     mask, result = _now(asked)
     return result.arrays | {"mask": mask}
 
 
-def _draw(asked: Asked) -> None:
+def _draw(asked: SweepRequest) -> None:
     seen = asked.network.seen(asked.picture)
     mask = mask_of(st.session_state.get(state.MASK), seen.shape[:2])
     left, right = frame.columns(5, 7)
@@ -62,7 +62,7 @@ def _draw(asked: Asked) -> None:
         _answers(asked, result, mask)
 
 
-def _data(asked: Asked, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+def _data(asked: SweepRequest, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
     colour = map_panels.colour_of(asked, seen)
     numbers = [int(part) for part in colour[4:-1].split()] if colour else list(_PATTERN)
     return {
@@ -93,7 +93,7 @@ def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndar
     return bits[: empty.size].reshape(size).astype(bool) if bits.size >= empty.size else empty
 
 
-def _key_of(asked: Asked, mask: np.ndarray) -> Key:
+def _key_of(asked: SweepRequest, mask: np.ndarray) -> Key:
     digest = hashlib.sha256(np.packbits(~mask if asked.params.inverse else mask).tobytes()).hexdigest()
     params = asked.params
     return compute.key_of(
@@ -101,7 +101,7 @@ def _key_of(asked: Asked, mask: np.ndarray) -> Key:
     )
 
 
-def _hidden(asked: Asked, mask: np.ndarray) -> Result:
+def _hidden(asked: SweepRequest, mask: np.ndarray) -> Result:
     from vizapp.methods.base import Question
     from vizapp.methods.occlusion.mask import hide
 
@@ -110,31 +110,36 @@ def _hidden(asked: Asked, mask: np.ndarray) -> Result:
     return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, _TOP)
 
 
-def _answer(asked: Asked, mask: np.ndarray) -> Result | None:
+def _answer(asked: SweepRequest, mask: np.ndarray) -> Result | None:
     return compute.compute(
         _key_of(asked, mask), lambda tick: _hidden(asked, mask), size=lambda result: result.nbytes, title="Computing",
         device=asked.device,
     )  # fmt: skip
 
 
-def _answers(asked: Asked, result: Result, mask: np.ndarray) -> None:
+def _answers(asked: SweepRequest, result: Result, mask: np.ndarray) -> None:
     arrays = result.arrays
     share = 100 * float((~mask if asked.params.inverse else mask).mean())
     if not mask.any():
         words = "hide all but a part" if asked.params.inverse else "hide a part"
-        messages.hint(f"Draw on the picture to {words} of it; the network answers at every stroke.")
+        messages.info(f"Draw on the picture to {words} of it; the network answers at every stroke.")
     with st.container(key="beside_drawn"):
         columns = st.columns(2, gap="medium")
     with columns[0]:
-        messages.head(f"Without {share:.0f} % of the picture")
+        messages.heading(f"Without {share:.0f} % of the picture")
         bars("drawn.hidden", asked, arrays["probabilities"], arrays["clean_probabilities"], "was")
     with columns[1]:
-        messages.head("The whole picture")
+        messages.heading("The whole picture")
         bars("drawn.whole", asked, arrays["clean_probabilities"], arrays["probabilities"], "hidden:")
 
 
 def bars(
-    key: str, asked: Asked, probabilities: np.ndarray, others: np.ndarray, word: str, classes: np.ndarray | None = None
+    key: str,
+    asked: SweepRequest,
+    probabilities: np.ndarray,
+    others: np.ndarray,
+    word: str,
+    classes: np.ndarray | None = None,
 ) -> None:
     """The five most probable of `classes` (default: all, in order), each with its other probability when pointed at."""
     order = np.argsort(-probabilities, kind="stable")[:_TOP]

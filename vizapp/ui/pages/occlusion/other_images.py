@@ -21,12 +21,12 @@ from vizapp.ui.widgets.components import component
 if TYPE_CHECKING:
     from vizapp.methods.base import Result
     from vizapp.ui.inputs.datasets import Collection
-    from vizapp.ui.pages.occlusion.map_panels import Shown
+    from vizapp.ui.pages.occlusion.map_panels import SweepView
 
 _LARGEST = 112  # pixels of a tile
 
 
-def draw(shown: Shown) -> dict[str, np.ndarray]:
+def draw(shown: SweepView) -> dict[str, np.ndarray]:
     """The nine pictures that excite the map of (b) and (c) most, beside their projections; their arrays, if shown."""
     if "projection" not in shown.arrays:
         return {}
@@ -34,7 +34,7 @@ def draw(shown: Shown) -> dict[str, np.ndarray]:
 
     site, _, channel = shown.map_name.rpartition(":")
     unit, network = Unit(site, int(channel)), shown.asked.network
-    messages.head("(c) on other pictures")
+    messages.heading("(c) on other pictures")
     at_hand = datasets.at_hand(network)
     for pictures in at_hand:
         folder = gallery_of(network, pictures.listing, site)
@@ -56,7 +56,7 @@ def draw(shown: Shown) -> dict[str, np.ndarray]:
     return {}
 
 
-def _answer(shown: Shown, unit: Unit, pictures: Collection, folder: str) -> Result | None:
+def _answer(shown: SweepView, unit: Unit, pictures: Collection, folder: str) -> Result | None:
     """The other pictures' arrays and a sentence; `folder` of the gallery, or "" for a pass."""
     from vizapp.methods.base import Job, Question, Result
     from vizapp.methods.occlusion.other_images import other_pictures, rows_of_gallery, rows_of_pass
@@ -79,14 +79,14 @@ def _answer(shown: Shown, unit: Unit, pictures: Collection, folder: str) -> Resu
     )
 
 
-def _drawn(shown: Shown, result: Result | None) -> dict[str, np.ndarray]:
+def _drawn(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
     from vizapp.methods.occlusion.other_images import projections
 
     if result is None:
         return {}
     arrays = result.arrays
     if not len(arrays["others"]):
-        messages.hint(f"None of the other pictures excites this map. {result.facts['others']}")
+        messages.info(f"None of the other pictures excites this map. {result.facts['others']}")
         return {}
     names = result.facts["names"].split("\n")
     own, photos, down = frame.columns(1, 1, 1, key="stacking_others")
@@ -104,7 +104,7 @@ def _drawn(shown: Shown, result: Result | None) -> dict[str, np.ndarray]:
             component("sheet")(
                 key=f"occlusion.others.{key}", data=_sheet(tiles, names, arrays["others_activation"], title)
             )
-    messages.hint(result.facts["others"])
+    messages.info(result.facts["others"])
     return arrays
 
 

@@ -21,8 +21,8 @@ from vizapp.ui.pages.occlusion import (
     position,
     sweep_runs,
 )
-from vizapp.ui.pages.occlusion.map_panels import Shown
-from vizapp.ui.pages.occlusion.sweep_runs import Asked, Begun
+from vizapp.ui.pages.occlusion.map_panels import SweepView
+from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
 from vizapp.ui.session import compute, messages, state
 from vizapp.ui.widgets import unit_picker
 from vizapp.ui.widgets.components import component
@@ -39,7 +39,7 @@ _PANELS = "occlusion.panels"
 
 def page() -> None:
     """Draw the page."""
-    frame.heading("Occlusion", "Hide a part of the picture and see what the answer depends on.")
+    frame.page_title("Occlusion", "Hide a part of the picture and see what the answer depends on.")
     asked = frame.network_and_picture()
     if asked is None:
         return
@@ -52,7 +52,7 @@ def page() -> None:
     if way == "several":
         batch_view.draw(network)
         return
-    first = Asked(network, picture, form.params(network, picture), None if way == "hand" else form.unit(network))
+    first = SweepRequest(network, picture, form.params(network, picture), None if way == "hand" else form.unit(network))
     if way == "hand":
         mask_editor.draw(first)
         return
@@ -79,9 +79,9 @@ def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
         form.tell_options()
 
 
-def _sweep(asked: list[Asked]) -> None:
-    there: dict[Asked, Result] = {}  # held: the store may let go of one while the page waits for the other
-    left: list[tuple[Asked, Begun]] = []
+def _sweep(asked: list[SweepRequest]) -> None:
+    there: dict[SweepRequest, Result] = {}  # held: the store may let go of one while the page waits for the other
+    left: list[tuple[SweepRequest, RunningSweep]] = []
     for one in asked:
         result = sweep_runs.finished(one)
         if result is not None:
@@ -102,11 +102,11 @@ def _sweep(asked: list[Asked]) -> None:
         sweep_runs.watch(going, lambda: _under_way(asked, there, dict(left)))
         return
     for sentence in state.take_notes():  # of a sweep that could not be finished
-        messages.sorry(sentence)
+        messages.warn(sentence)
     _finished(asked, there, dict(left))
 
 
-def _offer(waiting: list[tuple[Asked, Begun]]) -> None:
+def _offer(waiting: list[tuple[SweepRequest, RunningSweep]]) -> None:
     """How far it is, and a button that starts what will take long."""
     seconds = sum(plan.seconds for _, plan in waiting)
     done, count = (sum(int(f(plan.work.finished)) for _, plan in waiting) for f in (np.sum, np.size))
@@ -123,7 +123,9 @@ def _want(names: list[str]) -> None:
         state.want(name)
 
 
-def _under_way(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked, Begun]) -> None:
+def _under_way(
+    asked: list[SweepRequest], there: dict[SweepRequest, Result], plans: dict[SweepRequest, RunningSweep]
+) -> None:
     shown = []
     for one in asked:
         result, class_ = there.get(one) or sweep_runs.finished(one), compare_with.class_of(one, asked[0])
@@ -135,7 +137,7 @@ def _under_way(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked
     _draw(shown, state.get(state.POSITION), coming=True)
 
 
-def _draw(shown: list[Shown], cell: tuple[int, int] | None, coming: bool = False) -> None:
+def _draw(shown: list[SweepView], cell: tuple[int, int] | None, coming: bool = False) -> None:
     """The maps of one or two sweeps, linked."""
     view = state.get(state.SHOWN)
     groups = [map_panels.group(one, view, cell if n == 0 else None, coming) for n, one in enumerate(shown)]
@@ -143,7 +145,9 @@ def _draw(shown: list[Shown], cell: tuple[int, int] | None, coming: bool = False
     component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=take)
 
 
-def _finished(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked, Begun]) -> None:
+def _finished(
+    asked: list[SweepRequest], there: dict[SweepRequest, Result], plans: dict[SweepRequest, RunningSweep]
+) -> None:
     shown, results = [], []
     for one in asked:
         result = there.get(one) or sweep_runs.finished(one)
@@ -164,7 +168,7 @@ def _finished(asked: list[Asked], there: dict[Asked, Result], plans: dict[Asked,
     exports.row(shown[0], results[0], cell or shown[0].lowest, more)
 
 
-def _left(one: Asked, result: Result | None) -> None:
+def _left(one: SweepRequest, result: Result | None) -> None:
     """What was left, and the way on; nothing if it was finished before it could be left."""
     if result is not None and "finished" not in result.facts:
         state.allow(one.name)
@@ -177,7 +181,7 @@ def _left(one: Asked, result: Result | None) -> None:
         )  # fmt: skip
 
 
-def _choices(shown: Shown, result: Result) -> None:
+def _choices(shown: SweepView, result: Result) -> None:
     """The class of (d), from those whose probabilities were kept, and what (d) shows of it."""
     classes, probabilities = result.arrays["classes"], result.arrays["probabilities"]
     peaks = probabilities.reshape(-1, len(classes)).max(0)
@@ -193,14 +197,14 @@ def _choices(shown: Shown, result: Result) -> None:
         count = len(shown.asked.network.categories)
         why = f"the network has classes 0 to {count - 1}" if chosen >= count else "it is too improbable everywhere"
         shows = "clean prediction" if shown.true is None else "true class"
-        messages.sorry(f"There is no map of class {chosen}: {why}. Showing the {shows}.")
+        messages.warn(f"There is no map of class {chosen}: {why}. Showing the {shows}.")
         state.put(state.CLASS, None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="occlusion_choices"):
         st.html('<div class="vz-label">(d) shows</div>', width="content")
         st.selectbox(
             "Class", list(words), format_func=lambda number: words.get(number, str(number)), width=320,
             label_visibility="collapsed", filter_mode="contains",
-            **state.shows(state.CLASS, "occlusion.class", shown.class_),
+            **state.bind(state.CLASS, "occlusion.class", shown.class_),
         )  # fmt: skip
         unit_picker.switch(state.SHOWN, _VIEWS, "occlusion.shown")
         st.caption(f"{100 * shown.clean:.1f} % without the square")
@@ -218,8 +222,8 @@ def _sentences(results: list[Result]) -> None:
     for name, title in words.items():
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
             st.caption(f"**{title}:** {messages.escaped(sentence)}")
-    messages.head("What it does not show")
-    messages.hint(results[0].facts["caution"])
+    messages.heading("What it does not show")
+    messages.info(results[0].facts["caution"])
 
 
 if __name__ == "__main__":

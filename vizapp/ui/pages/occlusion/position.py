@@ -15,10 +15,10 @@ from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
     from vizapp.methods.base import Result
-    from vizapp.ui.pages.occlusion.map_panels import Cell, Shown
+    from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 
 
-def draw(shown: list[Shown], results: list[Result], cell: Cell | None) -> None:
+def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> None:
     """The picture with the square at the chosen position (or the worst), and the five most probable classes."""
     columns = frame.columns(1, 1) if len(shown) > 1 else [st.container()]
     for number, (one, result) in enumerate(zip(shown, results, strict=True)):
@@ -37,14 +37,14 @@ def draw(shown: list[Shown], results: list[Result], cell: Cell | None) -> None:
             )
 
 
-def _same_place(cell: Cell, first: Shown, other: Shown) -> Cell:
+def _same_place(cell: Cell, first: SweepView, other: SweepView) -> Cell:
     """The cell of another sweep that lies where this one lies in the first."""
     places = zip(cell, first.positions.shape, other.positions.shape, strict=True)
     row, column = (int((index + 0.5) / count * counted) for index, count, counted in places)
     return row, column
 
 
-def _draw(number: int, shown: Shown, result: Result, cell: Cell, left: Any, right: Any) -> None:
+def _draw(number: int, shown: SweepView, result: Result, cell: Cell, left: Any, right: Any) -> None:
     row, column = cell
     arrays = result.arrays
     with left:
@@ -54,14 +54,14 @@ def _draw(number: int, shown: Shown, result: Result, cell: Cell, left: Any, righ
     with right:
         worst = state.get(state.POSITION) is None
         where = f"Position {row},{column}" + (f", where {shown.class_name} is least probable" if worst else "")
-        messages.hint(where)
+        messages.info(where)
         mask_editor.bars(
             f"occlusion.bars.{number}", shown.asked, arrays["probabilities"][row, column],
             arrays["clean_probabilities"], "was", arrays["classes"],
         )  # fmt: skip
 
 
-def occluded(shown: Shown, cell: Cell) -> np.ndarray:
+def occluded(shown: SweepView, cell: Cell) -> np.ndarray:
     """The picture with the square at a position, `[H W 3]` uint8."""
     from vizapp.methods.occlusion import method
 

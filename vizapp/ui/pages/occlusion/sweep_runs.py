@@ -17,8 +17,8 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.service.jobs import Tick, Work
-from vizapp.service.lru_cache import Key, Shelf
+from vizapp.service.jobs import RunningJob, Tick
+from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.ui.session import compute, messages, state
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _WAIT = 0.25  # seconds of such a look spent on waiting
 
 
 @dataclass(frozen=True)
-class Asked:
+class SweepRequest:
     """One sweep that is asked for. `params` name the square in full; `unit` is the late map, if one was chosen."""
 
     network: Network
@@ -66,7 +66,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Begun:
+class RunningSweep:
     """A sweep that is planned or under way, and how many seconds it was expected to take from there."""
 
     work: Occlusion
@@ -74,20 +74,20 @@ class Begun:
 
 
 @st.cache_resource(show_spinner=False)
-def begun() -> Shelf[Begun]:
+def running_sweep() -> ByteBoundedCache[RunningSweep]:
     """The sweeps that are planned or under way, of all sessions."""
-    return Shelf(CAPACITY)
+    return ByteBoundedCache(CAPACITY)
 
 
-def plan(asked: Asked) -> Begun | None:
+def plan(asked: SweepRequest) -> RunningSweep | None:
     """The sweep with its clean pass done; None when a sentence in its place says why there is none."""
     return compute.compute(
         asked.plan_key, lambda tick: _planned(asked, tick), size=lambda begun: _nbytes(asked, begun), title="Planning",
-        device=asked.device, shelf=begun(),
+        device=asked.device, shelf=running_sweep(),
     )  # fmt: skip
 
 
-def _planned(asked: Asked, tick: Tick) -> Begun:
+def _planned(asked: SweepRequest, tick: Tick) -> RunningSweep:
     from vizapp.methods.base import Question, check_unit
     from vizapp.methods.occlusion.method import Occlusion
 
@@ -100,7 +100,7 @@ def _planned(asked: Asked, tick: Tick) -> Begun:
     tick(0.5)
     if seconds / 16 < COARSE:
         seconds = _coarse(work, tick)
-    return Begun(work, seconds)
+    return RunningSweep(work, seconds)
 
 
 def _coarse(work: Occlusion, tick: Tick) -> float:
@@ -117,23 +117,23 @@ def _coarse(work: Occlusion, tick: Tick) -> float:
     return float(each * (~work.finished).sum())
 
 
-def _nbytes(asked: Asked, begun: Begun) -> int:
+def _nbytes(asked: SweepRequest, begun: RunningSweep) -> int:
     """Memory of a sweep, about: the clean activations, with room around them, and the answers."""
     activations = sum(int(np.prod(site.shape)) for site in asked.network.sites)
     return 4 * (2 * activations + begun.work.finished.size * len(begun.work.clean_logits))
 
 
-def finished(asked: Asked) -> Result | None:
+def finished(asked: SweepRequest) -> Result | None:
     """The whole answer, if it is there."""
     return compute.answers().get(asked.key)
 
 
-def may_run(asked: Asked, begun: Begun) -> bool:
+def may_run(asked: SweepRequest, begun: RunningSweep) -> bool:
     """Whether it begins by itself or was asked to."""
     return begun.seconds <= QUICK or state.is_wanted(asked.name)
 
 
-def kept(asked: Asked, begun: Begun) -> Result | None:
+def kept(asked: SweepRequest, begun: RunningSweep) -> Result | None:
     """The answer of a sweep that was left, from what is finished; the whole one if it was finished all the same.
 
     Its fact `finished` says what it was made from; somebody else may wait for the sweep, which then goes on meanwhile.
@@ -148,7 +148,7 @@ def kept(asked: Asked, begun: Begun) -> Result | None:
     return finished(asked) or drawn
 
 
-def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, float]:
+def wait(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], seconds: float) -> tuple[bool, float]:
     """Have the sweeps computed, and wait for them for so long: whether all are finished, and the share that is done.
 
     What one of them cannot do becomes a sentence, and it counts as left.
@@ -156,7 +156,7 @@ def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, f
     left = [(asked, begun) for asked, begun in sweeps if finished(asked) is None]
     deadline = time.monotonic() + seconds
     with ExitStack() as stack:
-        works: list[Work] = [
+        works: list[RunningJob] = [
             stack.enter_context(
                 compute.office().waiting(asked.key, partial(_run, asked, begun), asked.device, state.person())
             )
@@ -175,7 +175,7 @@ def wait(sweeps: Sequence[tuple[Asked, Begun]], seconds: float) -> tuple[bool, f
         return all(work.future.done() for work in works), sum(shares) / len(shares)
 
 
-def _run(asked: Asked, plan: Begun, tick: Tick) -> Result:
+def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
     from vizapp.methods.base import Job
 
     def go_on() -> Result:
@@ -187,11 +187,11 @@ def _run(asked: Asked, plan: Begun, tick: Tick) -> Result:
         result = compute.with_room(go_on)
         sizes.append(result.nbytes)
     compute.answers().put(asked.key, result, result.nbytes)
-    begun().drop(asked.plan_key)  # its clean activations are needed no more
+    running_sweep().drop(asked.plan_key)  # its clean activations are needed no more
     return result
 
 
-def watch(sweeps: Sequence[tuple[Asked, Begun]], draw: Callable[[], None]) -> None:
+def watch(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[], None]) -> None:
     """Progress, a way out, and what `draw` shows, again and again until the sweeps are finished or left."""
 
     def look() -> None:
@@ -208,10 +208,10 @@ def watch(sweeps: Sequence[tuple[Asked, Begun]], draw: Callable[[], None]) -> No
             st.button("Cancel", key="occlusion.cancel", on_click=_leave, args=(sweeps,))
         draw()
 
-    st.fragment(lambda: messages.calmly(look), run_every=LOOK)()
+    st.fragment(lambda: messages.guard(look), run_every=LOOK)()
 
 
-def _leave(sweeps: Sequence[tuple[Asked, Begun]]) -> None:
+def _leave(sweeps: Sequence[tuple[SweepRequest, RunningSweep]]) -> None:
     for asked, _ in sweeps:
         state.cancel(asked.name)
-        compute.office().give_up(asked.key)
+        compute.office().abandon(asked.key)

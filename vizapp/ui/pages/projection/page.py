@@ -65,7 +65,7 @@ def _controls(sites: tuple[Site, ...], site: Site, mode: str) -> None:
             )  # fmt: skip
     changed = forms.changed("projection", _OPTIONS)
     if changed:
-        messages.hint("Options: " + ", ".join(f"{forms.label(k).lower()} {_word(v)}" for k, v in changed.items()) + ".")
+        messages.info("Options: " + ", ".join(f"{forms.label(k).lower()} {_word(v)}" for k, v in changed.items()) + ".")
 
 
 def _word(value: object) -> str:
@@ -167,7 +167,7 @@ def _contrast_words(peaks: dict[str, float]) -> str:
 def _class_list(names: Sequence[str], channel: int) -> None:
     st.selectbox(
         "Class", range(len(names)), format_func=lambda number: f"{names[number]} · {number}",
-        label_visibility="collapsed", **state.shows(state.CHANNEL, "projection.class", channel),
+        label_visibility="collapsed", **state.bind(state.CHANNEL, "projection.class", channel),
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def _words(results: dict[str, Result]) -> None:
     told: dict[str, list[str]] = {}
     for rule, result in results.items():
         told.setdefault(result.facts["certificate"], []).append(RULES[rule])
-    messages.head("How the signal came down")
+    messages.heading("How the signal came down")
     for sentence, rules in told.items():
         st.caption(f"**{' and '.join(rules)}:** {messages.escaped(sentence)}")
     silent = {RULES[rule]: result.facts["silent"] for rule, result in results.items() if "silent" in result.facts}
@@ -199,9 +199,9 @@ def _cautions(results: list[Result]) -> None:
     """What the pictures do not show."""
     for name in ("extended", "no switches"):
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
-            messages.hint(sentence)
-    messages.head("What it does not show")
-    messages.hint(results[0].facts["caution"])
+            messages.info(sentence)
+    messages.heading("What it does not show")
+    messages.info(results[0].facts["caution"])
 
 
 def _arrays(results: dict[str, Result]) -> dict[str, np.ndarray]:
@@ -230,9 +230,9 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
             data = projection_tiles.grid_data(tiles, result, chosen, names, f"{title} of nine units")
             key = "projection.patches" if title == "Patches" else "projection.nine"
             component("sheet")(key=key, data=data, on_chosen_change=partial(_open, key))
-    messages.hint("Each projection has a scale of its own; mid-grey is zero. Click a unit to look at it alone.")
-    messages.head("How the signal came down")
-    messages.hint(result.facts["certificate"])
+    messages.info("Each projection has a scale of its own; mid-grey is zero. Click a unit to look at it alone.")
+    messages.heading("How the signal came down")
+    messages.info(result.facts["certificate"])
     _cautions([result])
     name = downloads.file_name("projection", network.name, site.name, "nine", picture.name)
     pictures = {"Patches": sheet(patches, 3, gap=2), "Projections": sheet(down, 3, gap=2)}
@@ -243,13 +243,13 @@ def _several(network: Network, picture: Picture, site: Site, channels: list[int]
     """The answer of one batched call for these channels, each where it is strongest."""
     from vizapp.methods.base import Job, Question
     from vizapp.methods.params import build
-    from vizapp.methods.projection import ProjectionParams, several
+    from vizapp.methods.projection import ProjectionParams, project_units
 
     options = forms.values("projection")
     asked = [Unit(site.name, channel) for channel in channels]
     return compute.compute(
         compute.key_of("projection.several", network, picture, unit=asked[0], channels=channels, **options),
-        lambda tick: several(
+        lambda tick: project_units(
             Question(network, picture), asked, build(ProjectionParams, options, "projection"), Job(tick)
         ),
         size=lambda result: result.nbytes,

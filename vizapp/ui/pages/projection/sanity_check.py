@@ -28,7 +28,7 @@ _OTHER = "it changes, so these weights matter for what it shows."
 
 def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | None:
     """The button, and after it the unit's projection beside those of randomised networks."""
-    messages.head("Sanity check")
+    messages.heading("Sanity check")
     choice = forms.choices("projection")["rule"]
     key = repr(compute.key_of("sanity", network, picture, unit=unit, rule=state.get(choice)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_sanity"):
@@ -38,7 +38,7 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
             on_click=_check, args=(key,),
         )  # fmt: skip
     if st.session_state.get(state.CHECKED) != key:
-        messages.hint("Does the picture change when what the network has learnt is taken away? (Adebayo 2018)")
+        messages.info("Does the picture change when what the network has learnt is taken away? (Adebayo 2018)")
         return None
     result = compute.run("sanity", network, picture, unit=unit, rule=state.get(choice))
     if result is None:
@@ -49,11 +49,11 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
     notes = {_CHECKS[name]: f"{value:.2f}" for name, value in similarity.items()} | {"Trained": ""}
     projection_tiles.side_by_side("checks", shown, notes, 4)
     if not result.arrays["projection"].any():
-        messages.hint("The trained network's projection is silent, so there is nothing to compare.")
+        messages.info("The trained network's projection is silent, so there is nothing to compare.")
         return result
     sentences = [f"**{_CHECKS[name]}, {value:.2f}:** {_reading(value)}" for name, value in similarity.items()]
     st.caption("  \n".join(sentences))
-    messages.hint(
+    messages.info(
         f"The numbers are rank correlations with the trained picture. {result.facts['reading']} "
         "The check starts with 1 at the unit and leaves the options at their defaults."
     )

@@ -13,13 +13,13 @@ import pandas as pd
 from vizapp.media.drawing import cut, sheet, signed, to_png
 from vizapp.media.transforms import resize
 from vizapp.service.jobs import Tick
-from vizapp.service.lru_cache import Key, Shelf
+from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.ui.inputs.images import uri
-from vizapp.ui.pages.gallery.gallery_runs import Wanted
+from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
 from vizapp.ui.session import compute
 
 if TYPE_CHECKING:
-    from vizapp.gallery.reader import Gallery, Shown
+    from vizapp.gallery.reader import Gallery, TopImage
 
 NINE = 9
 Keep = Callable[[int, Any], None]
@@ -29,10 +29,10 @@ _LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; tiles below that are 
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class UnitPatches:
     """Some of a unit's top pictures, best first."""
 
-    shown: tuple[Shown, ...]
+    shown: tuple[TopImage, ...]
 
     @property
     def nbytes(self) -> int:
@@ -46,7 +46,7 @@ class Looked:
 
 
 @dataclass(frozen=True, eq=False)
-class Down:
+class UnitProjections:
     """Their projections, cut at the unit's field, float32 `[h w 3]` each, and what must be known of how they came down."""
 
     values: tuple[np.ndarray, ...]
@@ -87,21 +87,23 @@ def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
     return rows[:0] if is_silent(found.unit(site, channel)) else rows
 
 
-def look(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Looked]:
+def load_patches(asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, UnitPatches]:
     """The patches of some units, decoded where they are not known yet; none when a sentence says why."""
-    from vizapp.gallery.reader import shown
+    from vizapp.gallery.reader import top_image
 
     def work(tick: Tick, missing: list[int], keep: Keep) -> None:
         for number, channel in enumerate(missing):
             tick(number / len(missing))
             rows = rows_of(found, site, channel)
-            items = shown(asked.network, asked.collection.source, rows, lambda picture: _seen(asked, picture))
-            keep(channel, Looked(tuple(items)))
+            items = top_image(asked.network, asked.collection.source, rows, lambda picture: _seen(asked, picture))
+            keep(channel, UnitPatches(tuple(items)))
 
     return _each("patches", asked, found, site, channels, work, "Decoding the pictures", None)
 
 
-def send_down(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Down]:
+def load_projections(
+    asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]
+) -> dict[int, UnitProjections]:
     """The projections of some units' top pictures, where they are not known yet; none when a sentence says why."""
     from vizapp.methods.base import Job
     from vizapp.methods.projection import ProjectionParams
@@ -119,7 +121,7 @@ def send_down(asked: Wanted, found: Gallery, site: str, channels: Sequence[int])
             boxes = result.arrays["field"].tolist()
             values = [cut(*pair, outside=0) for pair in zip(result.arrays["projection"], boxes, strict=True)]
             for channel, part in zip(some, parts, strict=True):
-                keep(channel, Down(tuple(values[: len(part)]), result.facts))
+                keep(channel, UnitProjections(tuple(values[: len(part)]), result.facts))
                 values = values[len(part) :]
 
     return _each("down", asked, found, site, channels, work, "Projecting", str(asked.network.device))
@@ -130,18 +132,18 @@ def _tick_within(tick: Tick, start: float, length: float, share: float) -> None:
     tick(start + length * share)
 
 
-def remembered(asked: Wanted, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Down]:
+def remembered(asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, UnitProjections]:
     """Those of the units' projections that are in the store."""
     keys = {channel: _key("down", asked, found, site, channel) for channel in channels}
     return {channel: down for channel, key in keys.items() if (down := compute.answers().get(key)) is not None}
 
 
-def _key(what: str, asked: Wanted, found: Gallery, site: str, channel: int) -> Key:
+def _key(what: str, asked: GalleryRequest, found: Gallery, site: str, channel: int) -> Key:
     return (f"gallery.{what}", str(asked.folder), str(found.seen), site, str(channel))
 
 
 def _each(
-    what: str, asked: Wanted, found: Gallery, site: str, channels: Sequence[int],
+    what: str, asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int],
     work: Callable[[Tick, list[int], Keep], None], title: str, device: str | None,
 ) -> dict[int, Any]:  # fmt: skip
     """An answer per unit: from the store, and the missing ones by one piece of work that keeps each as it comes."""
@@ -162,14 +164,14 @@ def _each(
 
     if missing:
         key = (*_key(what, asked, found, site, missing[0]), *map(str, missing[1:]), "together")
-        made = compute.compute(key, all_of_them, lambda made: 0, title, device, shelf=Shelf(0))
+        made = compute.compute(key, all_of_them, lambda made: 0, title, device, shelf=ByteBoundedCache(0))
         if made is None:
             return {}
         known |= made
     return {channel: known[channel] for channel in channels if channel in known}
 
 
-def _seen(asked: Wanted, picture: int) -> np.ndarray:
+def _seen(asked: GalleryRequest, picture: int) -> np.ndarray:
     """What the network sees of a picture, kept for a while: several units have it, and patches and projections need it."""
     from vizapp.gallery.reader import crop
 
@@ -180,14 +182,16 @@ def _seen(asked: Wanted, picture: int) -> np.ndarray:
     )
 
 
-def drawn(asked: Wanted, found: Gallery, site: str, channel: int, what: Looked | Down) -> dict[str, Any] | None:
+def drawn(
+    asked: GalleryRequest, found: Gallery, site: str, channel: int, what: UnitPatches | UnitProjections
+) -> dict[str, Any] | None:
     """`tile_data` of a unit's patches or projections, drawn once; None where there are none."""
-    down = isinstance(what, Down)
-    if not (what.values if isinstance(what, Down) else what.shown):
+    down = isinstance(what, UnitProjections)
+    if not (what.values if isinstance(what, UnitProjections) else what.shown):
         return None
     key = _key("down.drawn" if down else "patches.drawn", asked, found, site, channel)
     return compute.remembered(
-        key, lambda: tile_data(what.pictures(_LARGEST) if isinstance(what, Down) else what.patches),
+        key, lambda: tile_data(what.pictures(_LARGEST) if isinstance(what, UnitProjections) else what.patches),
         size=lambda data: len(data["src"]),
     )  # fmt: skip
 
