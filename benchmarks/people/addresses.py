@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from vizapp.ui.app.pages import PAGES as PAGES_IN_SIGHT
+from vizapp.ui.app.pages import pages
+
 LENET, SQUEEZE = "network=vizapp/lenet5-digits", "network=torchvision/squeezenet1_1&weights=random"
 LINKS = [
     f"?{LENET}&picture=digit 3",
@@ -38,6 +41,7 @@ LINKS = [
     "architecture?aspect=comparison",
     "architecture?aspect=comparison&trained=CIFAR-10&among=all",
     "about",
+    *(f"{key}?{LENET}&picture=digit 3" for key, page in pages().items() if page not in PAGES_IN_SIGHT),
 ]  # fmt: skip
 GALLERIES = [
     f"gallery?{LENET}&data=digits&layer=features.3&channel=3",
@@ -66,4 +70,4 @@ PRESSES = {  # buttons that ask more of a page: what is then read there, and lin
         ],
     ),
 }  # fmt: skip
-PAGES = ["Predict", "Feature maps", "Projection", "Gallery", "Occlusion", "Dense", "Filters", "Compare", "Architecture"]
+PAGES = [page.title for page in PAGES_IN_SIGHT if page.key != "about"]

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from vizapp.ui.app.pages import PAGES, PageSpec
+
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 FLAGS = [
@@ -75,6 +77,13 @@ def open_page(browser: Any, width: int = 1440, height: int = 1500, scheme: str =
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     return page
+
+
+def turn_to(page: Any, spec: PageSpec) -> None:
+    """Another page by the navigation at the top."""
+    if spec not in PAGES:
+        page.get_by_text("More", exact=True).first.click()
+    page.get_by_role("link", name=spec.title, exact=True).first.click()
 
 
 def settle(page: Any) -> None:

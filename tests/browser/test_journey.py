@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.browser.conftest import downloaded, keep, open_page, settle, went_well
 from tests.browser.contrast import faint
+from vizapp.ui.app.pages import pages
 
 pytestmark = pytest.mark.browser
 
@@ -195,6 +196,8 @@ VIEWS = {
     "architecture-comparison": "architecture?aspect=comparison",
     "about": "about",
 }
+_SEEN = {address.partition("?")[0] for address in VIEWS.values()}
+VIEWS |= {key: key for key, spec in pages().items() if key not in _SEEN and not spec.default}
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])

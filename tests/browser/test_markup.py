@@ -10,15 +10,15 @@ import pytest
 from safetensors.torch import save
 
 import vizapp
-from tests.browser.conftest import PATIENCE, open_page, settle, went_well
+from tests.browser.conftest import PATIENCE, open_page, settle, turn_to, went_well
 from tests.media.files import noise, saved
+from vizapp.ui.app.pages import pages
 
 pytestmark = pytest.mark.browser
 
 SCRIPT = '<img src=x onerror="window.ran=1">'
 NAME = f"{SCRIPT}[a](javascript:ran=1) ![b](http:example.invalid) $x^2$ :red[c] **d** `e`"
 LINK = "network=vizapp/lenet5-digits&weights=file&channel=3&layer=classifier.0&window=14&stride=14"
-PAGES = ("", "feature_maps", "projection", "gallery", "occlusion", "dense", "filters", "compare", "architecture")
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_names_of_strangers_run_no_script_on_any_page(browser: Any, address: str
     path.press("Enter")
     page.get_by_text("4 pictures", exact=True).wait_for()
     shown = 0
-    for name in PAGES:
-        if name:
-            page.locator('[data-testid="stTopNavLink"]', has_text=_title(name)).first.click()
+    for name, spec in pages().items():
+        if not spec.default:
+            turn_to(page, spec)
             settle(page)
         if name == "gallery":
             _press(page.locator('[data-testid="stMain"]'), "Folder").first.click()
@@ -76,10 +76,6 @@ def test_names_of_strangers_run_no_script_on_any_page(browser: Any, address: str
 def _press(page: Any, name: str) -> Any:
     """The segments of that name."""
     return page.get_by_role("button", name=name, exact=True).or_(page.get_by_role("radio", name=name, exact=True))
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ").capitalize()
 
 
 _WALK = """

@@ -11,14 +11,21 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from vizapp.ui.app.pages import pages
+
 ROOT = Path(__file__).resolve().parents[2]
 Open = Callable[..., AppTest]
 
 
-def page_file(page: str) -> str:
-    """The file of a page: `predict.py`, or `page.py` in a folder of its own."""
-    folder = ROOT / "vizapp" / "ui" / "pages"
-    return str((folder / page / "page.py" if (folder / page).is_dir() else folder / f"{page}.py").relative_to(ROOT))
+PAGES = tuple(pages())  # all of them, as the navigation lists them
+ASKING = tuple(page for page in PAGES if page != "about")  # those that ask a network
+
+
+def turn_to(app: AppTest, page: str) -> AppTest:
+    """The app on another page, by the key that its address ends with. Several pages may share a file."""
+    known = {info.get("url_pathname"): number for number, info in app._registered_pages.items()}
+    app._page_hash = known[page]
+    return app.run()
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +48,7 @@ def open_app() -> Open:
             app.query_params[name] = value
         app.run()
         if page != "predict":
-            app.switch_page(page_file(page)).run()
+            turn_to(app, page)
         return app
 
     return opened

@@ -14,14 +14,14 @@ from streamlit.testing.v1 import AppTest
 from tests import corpus
 from tests.corpus import Case
 from tests.media.files import noise, saved
-from tests.ui.conftest import Open, offered, sentences, went_well
+from tests.ui.conftest import ASKING, Open, offered, sentences, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.settings import settings
-from vizapp.ui.session import forms, state
+from vizapp.ui.app.pages import pages
+from vizapp.ui.session import state
 
 SECONDS = 3.0  # of a whole run of the page, on a busy machine
 FEW = 24  # one of so many in every run of the tests; all of them in the slow ones
-PAGES = ("predict", "feature_maps", "projection")
 
 
 def some(cases: Sequence[Any], step: int = FEW) -> list[Any]:
@@ -74,7 +74,7 @@ def test_links_that_make_no_sense_are_told_and_the_page_opens(open_app: Open, ad
         if "\ud800" in address.values():  # no browser can send it
             continue
         began = time.process_time()
-        app = open_app(PAGES[number % 3], **{"weights": "random"} | address)
+        app = open_app(ASKING[number % 3], **{"weights": "random"} | address)
         assert time.process_time() - began < 2 * SECONDS, address
         assert went_well(app), address
         assert app.selectbox(key="sidebar.network").value
@@ -82,18 +82,6 @@ def test_links_that_make_no_sense_are_told_and_the_page_opens(open_app: Open, ad
 
 # Every choice of every page
 
-_METHODS = {name: name for name in ("projection", "occlusion", "dense", "filters", "architecture")}
-ALL_PAGES = (
-    "predict",
-    "feature_maps",
-    "projection",
-    "gallery",
-    "occlusion",
-    "dense",
-    "filters",
-    "compare",
-    "architecture",
-)
 # What fits in form, and to nothing that is there; the rest of the corpus is read by Hypothesis (tests/test_corpus_more.py).
 WRONG = {
     "many": {"channel": "999999999", "cell": "999999999,999999999", "top": "20", "seed": "999999999", "sheet": "999999999",
@@ -112,13 +100,10 @@ WRONG = {
 
 def carried(page: str) -> list[str]:
     """The names of all that an address of the page may carry."""
-    return [
-        *state.CHOICES,
-        *(choice.name for choice in (forms.choices(_METHODS[page]).values() if page in _METHODS else ())),
-    ]
+    return [*state.CHOICES, *(choice.name for choice in pages()[page].carried if choice.name not in state.CHOICES)]
 
 
-@pytest.mark.parametrize("page", ALL_PAGES)
+@pytest.mark.parametrize("page", ASKING)
 @pytest.mark.parametrize(
     "wrong", [pytest.param("many"), *(pytest.param(w, marks=pytest.mark.slow) for w in list(WRONG)[1:])]
 )
@@ -132,7 +117,7 @@ def test_links_that_fit_to_nothing_there_open_every_page(open_app: Open, page: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ALL_PAGES)
+@pytest.mark.parametrize("page", ASKING)
 def test_links_in_which_everything_is_odd_open_every_page(open_app: Open, page: str) -> None:
     for text in corpus.ODD:
         if text == "\ud800":  # no browser can send it

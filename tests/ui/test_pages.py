@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import vizapp
-from tests.ui.conftest import Open, chosen, offered, page_file, sentences, shown, went_well
+from tests.ui.conftest import PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service.jobs import RunningJob
 from vizapp.ui.session import compute, messages
@@ -26,7 +26,7 @@ def picture(seed: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("page", ["predict", "feature_maps", "projection", "architecture", "about"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_opens_without_a_notice(open_app: Open, page: str) -> None:
     app = open_app(page)
     assert went_well(app)
@@ -229,7 +229,7 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
     for name, value in address.items():
         app.query_params[name] = value
     app.run()
-    app.switch_page(page_file(page)).run()
+    turn_to(app, page)
     assert went_well(app)
     assert not app.warning
     told = " ".join(caption.value for caption in app.caption)

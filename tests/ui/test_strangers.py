@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 
 import vizapp
 from tests.media.files import noise, saved
-from tests.ui.conftest import Open, sentences, shown, went_well
+from tests.ui.conftest import ASKING, Open, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings
@@ -35,7 +35,6 @@ from vizapp.ui.pages.occlusion.mask_editor import mask_of
 from vizapp.ui.session import access, compute, state
 from vizapp.ui.session.downloads import file_name
 
-PAGES = ("predict", "feature_maps", "projection", "gallery", "occlusion", "dense", "filters", "compare", "architecture")
 NAME = (EVIL + " *c* ~d~ \u202eevil").replace("/", "")
 FORMULA = "=cmd|' C calc'!A0"
 _looked_at: list[tuple[Path, list[str]]] = []
@@ -382,7 +381,7 @@ def markup_in(app: AppTest) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in texts_of(app) if re.search(html if kind == "Html.body" else markdown, text)]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ASKING)
 def test_names_of_classes_files_and_folders_are_text_on_every_page(
     open_app: Open, page: str, house: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

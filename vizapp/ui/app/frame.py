@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from vizapp.media.samples import sample_names
 from vizapp.ui.app import sidebar
+from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import images, networks, uploads
-from vizapp.ui.session import access_log, downloads, forms, messages, state
+from vizapp.ui.session import access_log, downloads, messages, state
 from vizapp.ui.session.access_log import Clock
-from vizapp.ui.session.state import Choice
 
 if TYPE_CHECKING:
     from vizapp.media.picture import Picture
@@ -23,63 +24,41 @@ _ROOT = Path(__file__).resolve().parents[3]
 ICON = str(_ROOT / "assets" / "icon.svg")
 
 
-@dataclass(frozen=True)
-class PageSpec:
-    """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries.
-
-    `method` is the one whose parameters the page draws as a form; its address carries these too.
-    """
-
-    file: str
-    title: str
-    icon: str
-    choices: tuple[Choice, ...] = ()
-    default: bool = False
-    method: str = ""
-
-    @property
-    def key(self) -> str:
-        """The page's name in addresses and in the log: `occlusion` of `occlusion/page.py`."""
-        return self.file.removesuffix(".py").removesuffix("/page")
-
-    @property
-    def carried(self) -> tuple[Choice, ...]:
-        """All choices that the page's address carries."""
-        return (*self.choices, *(forms.choices(self.method).values() if self.method else ()))
-
-
-def show(rows: list[PageSpec]) -> None:
-    """Draw the frame and the page that the address names."""
+def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
+    """Draw the frame and the page that the address names. `sections`: the pages by section of the navigation."""
     clock = Clock()
     st.html(_ROOT / "assets" / "app.css")
     st.logo(_ROOT / "assets" / "logo.svg", icon_image=ICON, size="large")
-    pages = {
+    specs = {
         st.Page(
-            _ROOT / "vizapp" / "ui" / "pages" / row.file,
-            title=row.title,
-            icon=row.icon,
-            default=row.default,
-            url_path=row.key,
-        ): row
-        for row in rows
+            _ROOT / "vizapp" / "ui" / "pages" / spec.file,
+            title=spec.title,
+            icon=spec.icon,
+            default=spec.default,
+            url_path=spec.key,
+        ): spec
+        for section in sections.values()
+        for spec in section
     }
-    page = st.navigation(list(pages), position="top")
-    row = next(row for candidate, row in pages.items() if candidate == page)
+    known = {spec.key: page for page, spec in specs.items()}
+    page = st.navigation(
+        {name: [known[spec.key] for spec in section] for name, section in sections.items()}, position="top"
+    )
+    spec = next(spec for candidate, spec in specs.items() if candidate == page)
+    state.show_page(spec.key)
     uploads.present()
-    messages.guard(lambda: _read_address(rows))
+    messages.guard(lambda: _read_address(specs.values()))
     messages.guard(sidebar.draw)
     for sentence in state.take_notes():
         messages.warn(sentence)
-    state.write_address(row.carried)
+    state.write_address(spec.carried)
     messages.guard(downloads.deliver)
     messages.guard(page.run)
-    access_log.write("page", page=row.key, seconds=clock.seconds)
+    access_log.write("page", page=spec.key, seconds=clock.seconds)
 
 
-def _read_address(rows: list[PageSpec]) -> None:
-    from vizapp.media.samples import sample_names
-
-    more = [choice for row in rows for choice in row.carried]
+def _read_address(specs: Iterable[PageSpec]) -> None:
+    more = [choice for spec in specs for choice in spec.carried]
     nets, samples = networks.labels(), sample_names()
     known = {"network": nets, "network2": nets, "other": nets, "picture": samples, "picture2": samples}
     state.read_address(known, more)

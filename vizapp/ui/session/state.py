@@ -155,7 +155,18 @@ FINGERPRINT_KEYS = (
     PAINTED,
     CHECKED,
 )
+_SHOWN_PAGE = "page"
 _ADDRESS = "address"  # what the address said when it was last read or written
+
+
+def show_page(key: str) -> None:
+    """Remember the page that is shown: several share a file, which reads it with `page`."""
+    st.session_state[_SHOWN_PAGE] = key
+
+
+def page() -> str:
+    """The key of the page that is shown."""
+    return str(st.session_state[_SHOWN_PAGE])
 
 
 def get(choice: Choice) -> Any:

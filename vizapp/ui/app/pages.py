@@ -1,0 +1,92 @@
+"""The pages of the app. A hand-made page is a file in `vizapp/ui/pages` and a row of `PAGES`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vizapp.ui.session import forms, state
+from vizapp.ui.session.state import Choice
+
+
+@dataclass(frozen=True)
+class PageSpec:
+    """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries.
+
+    `methods` are the methods that it shows. `form` is the one whose parameters it draws; its address carries these too.
+    `name` is its `key` where several pages share a file.
+    """
+
+    file: str
+    title: str
+    icon: str
+    choices: tuple[Choice, ...] = ()
+    methods: tuple[str, ...] = ()
+    form: str = ""
+    default: bool = False
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The page's name in addresses and in the log: `occlusion` of `occlusion/page.py`."""
+        return self.name or self.file.removesuffix(".py").removesuffix("/page")
+
+    @property
+    def carried(self) -> tuple[Choice, ...]:
+        """All choices that the page's address carries."""
+        return (*self.choices, *(forms.choices(self.form).values() if self.form else ()))
+
+
+PAGES = (
+    PageSpec(
+        "predict.py", "Predict", ":material/leaderboard:", (state.TOP, state.CROPS), ("predict",), default=True,
+    ),
+    PageSpec(
+        "feature_maps.py", "Feature maps", ":material/grid_view:",
+        (state.LAYER, state.CHANNEL, state.CELL, state.ORDER, state.SCALE, state.VIEW), ("activations",),
+    ),
+    PageSpec(
+        "projection/page.py", "Projection", ":material/filter_center_focus:",
+        (state.LAYER, state.CHANNEL, state.CELL, state.MODE, state.PART, state.CONTRAST), ("projection",), "projection",
+    ),
+    PageSpec(
+        "gallery/page.py", "Gallery", ":material/photo_library:",
+        (state.DATA, state.SITES, state.LAYER, state.CHANNEL, state.SORT, state.SEED, state.GROUP, state.PAGE),
+        ("gallery",),
+    ),
+    PageSpec(
+        "occlusion/page.py", "Occlusion", ":material/filter_none:",
+        (
+            state.WAY, state.PHOTOS, state.WINDOW, state.STRIDE, state.MAP, state.CLASS, state.SHOWN, state.POSITION,
+            state.SECOND_PICTURE, state.SECOND_NETWORK, state.SECOND_WEIGHTS,
+        ), ("occlusion",), "occlusion",
+    ),
+    PageSpec("dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), "dense"),
+    PageSpec(
+        "filters/page.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW), ("filters", "ideal"),
+        "filters",
+    ),
+    PageSpec(
+        "compare/page.py", "Compare", ":material/compare_arrows:",
+        (state.OTHER, state.OTHER_WEIGHTS, state.PART, state.MATCH, state.SECOND_MATCH),
+    ),
+    PageSpec(
+        "architecture/page.py", "Architecture", ":material/account_tree:",
+        (state.ASPECT, state.TRAINED, state.AMONG, state.AXIS), ("architecture",), "architecture",
+    ),
+    PageSpec("about.py", "About", ":material/info:"),
+)  # fmt: skip
+
+
+def sections() -> dict[str, tuple[PageSpec, ...]]:
+    """The pages by section of the navigation; those without a section have the empty name."""
+    return {"": PAGES}
+
+
+def pages() -> dict[str, PageSpec]:
+    """All pages by key, in the order of the navigation."""
+    return {page.key: page for section in sections().values() for page in section}
+
+
+def page_of(method: str) -> PageSpec | None:
+    """The page that shows the method; None where there is none."""
+    return next((page for page in pages().values() if method in page.methods), None)
