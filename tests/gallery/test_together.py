@@ -15,9 +15,10 @@ import torch
 import vizapp
 from tests.gallery.test_gallery import ROOT, Leave, files
 from vizapp.engine.statistics.top_activations import empty
+from vizapp.files import atomic_write
 from vizapp.gallery import GalleryOptions, build, open_gallery
 from vizapp.gallery import checkpoint as checkpoints
-from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint, write_bytes
+from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint
 
 PLAN = GalleryOptions(batch=4, workers=0, every=1)
 
@@ -98,7 +99,7 @@ def test_tables_of_a_pass_that_was_killed_while_it_finished_are_in_nobodys_way(
 def test_a_file_is_never_half_written_by_many_at_once(tmp_path: Path) -> None:
     path, contents = tmp_path / "file", [bytes([number]) * 300_000 for number in range(8)]
     seen = set()
-    threads = [threading.Thread(target=write_bytes, args=(path, content)) for content in contents for _ in range(4)]
+    threads = [threading.Thread(target=atomic_write, args=(path, content)) for content in contents for _ in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -121,11 +122,11 @@ def test_checkpoints_by_many_at_once_stay_whole(tmp_path: Path) -> None:
         found, told = load_checkpoint(tmp_path)
         assert not told
         assert found is None or (found.state["values"] == found.batches).all()
-    left = tmp_path / ".checkpoint.0.part"
+    left = tmp_path / ".checkpoint.0badcafe.part"
     left.write_bytes(b"by a killed process")
     forget_checkpoints(tmp_path)
     assert left.exists()  # somebody may be writing it
-    os.utime(left, (time.time() - 2 * checkpoints._LEFTOVER,) * 2)
+    os.utime(left, (time.time() - 2 * checkpoints.LEFTOVER,) * 2)
     forget_checkpoints(tmp_path)
     assert not tmp_path.exists()
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.media.files import noise, saved
 from vizapp.errors import VizError
+from vizapp.files import natural_key
 from vizapp.media import picture
-from vizapp.media.folder import list_folder, natural_key
+from vizapp.media.folder import list_folder
 
 PNG = saved(noise(8, 8))
 

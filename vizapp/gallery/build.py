@@ -18,7 +18,8 @@ from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merged
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
-from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, forget_parts, load_checkpoint, save_checkpoint
+from vizapp.files import remove_leftovers
+from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint
 from vizapp.gallery.shards import Shards, running
 from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_of, read_manifest, write_gallery
 from vizapp.gallery.tables import digest_of, row_tables, unit_table
@@ -299,7 +300,7 @@ class _Pass:
             units, tables, manifest = described(self.network, self.source, self.sites, whole, self.fields)
             write_gallery(self.out, tables, units, manifest)
             forget_checkpoints(self.out / WORK)
-            forget_parts(self.out)
+            remove_leftovers(self.out, LEFTOVER)
 
 
 def fields_of(network: Network) -> dict[str, ReceptiveField]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import shutil
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from vizapp.engine.statistics.top_activations import State, empty
+from vizapp.files import atomic_write, remove_leftovers
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
-_PART, _LEFTOVER = ".part", 3600.0  # seconds after which nobody writes to it any more
+LEFTOVER = 3600.0  # seconds after which a half-written file belongs to no living process
 _MAGIC = b"vizapp gallery checkpoint 1\n"
 
 
@@ -33,26 +31,6 @@ class Checkpoint:
     state: State
     digest: int = 0
     failed: tuple[tuple[int, str], ...] = field(default=())
-
-
-def write_bytes(path: Path, content: bytes, last: bool = True) -> None:
-    """Write a file such that either the old or the new content is there, whatever happens meanwhile.
-
-    Also when another process writes the same file at the same time, as two replicas of a server may. Several files of
-    one folder are settled on the disk together, by the `last` of them.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)  # where it has not got its name; a full disk needs the room
-    if last:
-        _sync(path.parent)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -71,7 +49,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             shutil.rmtree(folder / name)
     with suppress(FileNotFoundError):
         (folder / NAME).replace(folder / PREVIOUS)
-    write_bytes(folder / NAME, content)
+    atomic_write(folder / NAME, content, sync="folder")
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
@@ -98,17 +76,9 @@ def forget_checkpoints(folder: Path) -> None:
             shutil.rmtree(folder / name)
         with suppress(FileNotFoundError):
             (folder / name).unlink()
-    forget_parts(folder)
+    remove_leftovers(folder, LEFTOVER)
     with suppress(OSError):
         folder.rmdir()
-
-
-def forget_parts(folder: Path) -> None:
-    """Remove what killed processes left half written."""
-    for part in folder.glob(f".*{_PART}"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > _LEFTOVER:
-                part.unlink()
 
 
 def _read(content: bytes) -> Checkpoint | None:
@@ -140,13 +110,3 @@ def _is_state(state: State) -> bool:
     return state.keys() == blank.keys() and all(
         state[name].shape == one.shape and state[name].dtype == one.dtype for name, one in blank.items()
     )
-
-
-def _sync(folder: Path) -> None:
-    """Make a renaming last; not every system can do so for folders."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

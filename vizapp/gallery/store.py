@@ -18,10 +18,10 @@ from typing import Any
 import pandas as pd
 
 from vizapp.errors import VizError
-from vizapp.gallery.checkpoint import write_bytes
+from vizapp.files import atomic_write
 from vizapp.gallery.tables import ROW_COLUMNS, UNIT_COLUMNS
 
-MANIFEST, UNITS, WORK, RESULT = "_manifest.json", "_units.arrow", "_work", "_result"
+MANIFEST, UNITS, WORK = "_manifest.json", "_units.arrow", "_work"
 FORMAT = 1
 
 
@@ -46,11 +46,12 @@ def write_gallery(
         content = _arrow(units)
         for one in writing:
             one.result()
-    write_bytes(folder / UNITS, content)  # all of them are there before the manifest is
+    atomic_write(folder / UNITS, content, sync="folder")  # all of them are there before the manifest is
     for path in folder.glob("*.parquet"):
         if path.name not in wanted:
             path.unlink()
-    write_bytes(folder / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(folder / MANIFEST, text.encode(), sync="folder")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -128,7 +129,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _write_rows(path: Path, table: pd.DataFrame) -> None:
-    write_bytes(path, _parquet(table), last=False)
+    atomic_write(path, _parquet(table), sync="file")
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

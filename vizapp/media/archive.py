@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from vizapp.errors import LONGEST, VizError, plain_name
-from vizapp.media.folder import natural_key
+from vizapp.files import natural_key
 from vizapp.media.formats import readable, suffixes
 from vizapp.media.picture import Picture, open_picture, showable
 from vizapp.media.source import LONGEST_PATH, ImageRef, Source, file_stamp

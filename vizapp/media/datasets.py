@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vizapp.errors import VizError, nearest
-from vizapp.media.folder import natural_key
+from vizapp.files import natural_key
 from vizapp.media.picture import Picture, open_picture
 from vizapp.media.source import ImageRef, Source
 from vizapp.settings import settings

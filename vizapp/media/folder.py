@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vizapp.errors import VizError, plain_name
+from vizapp.files import natural_key
 from vizapp.media.formats import readable, suffixes
 from vizapp.media.picture import local_path, showable
 from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
@@ -77,13 +77,6 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
     classes = sorted({label for label in labels if label is not None}, key=natural_key)
     names = tuple(str(file.relative_to(root)) for file in paths)
     return Folder(root, tuple(labels), tuple(classes), names, skipped=tuple(skipped))
-
-
-def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """For sorting as people count: runs of digits by their value, letters without regard to case."""
-    parts = re.split(r"([0-9]+)", name)
-    pieces = tuple((0, int(part), "") if part[:1].isdecimal() else (1, 0, part.lower()) for part in parts if part)
-    return pieces, name
 
 
 def _label(file: Path, root: Path) -> str | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vizapp.errors import VizError, plain_name
-from vizapp.media.folder import lies_in, natural_key
+from vizapp.files import natural_key
+from vizapp.media.folder import lies_in
 from vizapp.media.picture import showable
 from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from vizapp.errors import VizError, nearest
+from vizapp.files import atomic_write
 from vizapp.media.picture import local_path, showable
 from vizapp.media.source import Source
 from vizapp.settings import settings
@@ -86,14 +85,11 @@ def _kept_archive(content: bytes) -> Source:
     if content.count(_ENTRY) > MOST_FILES:
         raise VizError(f"The uploaded zip file lists more than {MOST_FILES:,} files; divide it.")
     place = settings().cache / "uploads" / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
-    part = place.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         if not place.is_file() or place.read_bytes() != content:  # a kept one may have been damaged
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            part.replace(place)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(place, content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise VizError(f"The upload cannot be kept in {place.parent}: {error.strerror or error}.") from None
     try:
         return open_archive(place)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import numpy as np
 from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memory, free_memory
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
+from vizapp.files import atomic_files
 from vizapp.methods.params import Params
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class Panel:
 class Result:
     """An answer: raw numbers by name, pictures to show, and what a careful reader must know. Holds no tensors.
 
-    `store` is a folder of files that belong to the answer and are too large to hold.
+    `store` is a folder of files that belong to the answer and are too large for memory. `manifest` is the name of its file
+    that exists only when all others do.
     """
 
     method: str
@@ -91,6 +92,7 @@ class Result:
     facts: dict[str, str] = field(default_factory=dict)
     table: tuple[dict[str, Any], ...] = ()
     store: Path | None = None
+    manifest: str = ""
     documents: dict[str, str] = field(default_factory=dict)  # file name -> text
 
     @property
@@ -113,11 +115,10 @@ class Result:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if self.store is not None:
-                _copy(self.store, folder)
+                _copy(self.store, folder, self.manifest)
                 folder = folder / "_result"
                 folder.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as name:  # all files or none
-                part = Path(name)
+            with atomic_files(folder) as part:
                 for panel in self.panels:
                     (part / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
                 np.savez_compressed(part / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
@@ -125,8 +126,6 @@ class Result:
                 (part / "result.json").write_text(told, encoding="utf-8")
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
-                for file in part.iterdir():
-                    file.replace(folder / file.name)
         except OSError as error:
             raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.") from None
         return whole
@@ -142,21 +141,17 @@ class Result:
         }
 
 
-def _copy(store: Path, folder: Path) -> None:
-    """Copy the files of a store, unless it is that very folder. Its manifest comes last: a folder with one is whole."""
-    from vizapp.gallery.store import MANIFEST
-
+def _copy(store: Path, folder: Path, manifest: str) -> None:
+    """Copy the files of a store, unless it is that very folder. The manifest comes last: a folder with one is complete."""
     if store.resolve() == folder.resolve():
         return
     files = [path for path in sorted(store.iterdir()) if path.is_file()]
     strange = {path.name for path in folder.glob("*.parquet")} - {path.name for path in files}
     if strange:
         raise VizError(f"{str(folder)!r} holds other tables ({min(strange)}); save into a folder of its own.")
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as name:  # all files or none
+    with atomic_files(folder, last=manifest) as part:
         for path in files:
-            shutil.copyfile(path, Path(name) / path.name)
-        for path in sorted(files, key=lambda path: path.name == MANIFEST):
-            (Path(name) / path.name).replace(folder / path.name)
+            shutil.copyfile(path, part / path.name)
 
 
 def _file_name(title: str) -> str:

@@ -102,6 +102,8 @@ def place_for(network: Network, question: Question, sites: Sequence[Site], plan:
 
 
 def _told(question: Question, found: Gallery, note: str) -> Result:
+    from vizapp.gallery.store import MANIFEST  # pandas, which the list of methods does not need
+
     units = found.units.drop(columns="histogram")
     dead = int(units["dead"].sum())
     facts = {
@@ -121,7 +123,7 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
         "pictures": np.array(found.pictures, np.int64),
     }
     table = tuple(units.to_dict("records"))
-    return Result("gallery", arrays, tuple(_panels(question, found)), facts, table, store=found.folder)
+    return Result("gallery", arrays, tuple(_panels(question, found)), facts, table, found.folder, MANIFEST)
 
 
 def _panels(question: Question, found: Gallery) -> list[Panel]:

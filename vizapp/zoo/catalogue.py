@@ -11,12 +11,10 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from vizapp.files import atomic_write
 from vizapp.settings import settings
 from vizapp.zoo.recipe import Card
 
@@ -33,7 +31,10 @@ def catalogue(ask: Callable[[], dict[str, Card]]) -> dict[str, Card]:
     kept = _read(path, stamp)
     if kept is None:
         kept = ask()
-        _write(path, {"stamp": stamp, "cards": [dataclasses.asdict(card) for card in kept.values()]})
+        content = {"stamp": stamp, "cards": [dataclasses.asdict(card) for card in kept.values()]}
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, json.dumps(content).encode())
     return kept
 
 
@@ -58,18 +59,3 @@ def _read(path: Path, stamp: str) -> dict[str, Card] | None:
     except (OSError, ValueError, TypeError, LookupError):
         return None
     return {card.name: card for card in cards} or None
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """The whole file or none: it gets its name when it is complete."""
-    part: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".part", dir=path.parent)
-        part = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-        part.replace(path)
-    except OSError:
-        if part is not None:
-            part.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from torch import nn
 from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, is_out_of_memory
 from vizapp.errors import VizError, nearest, plain_name
+from vizapp.files import natural_key
 from vizapp.zoo import bundled, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, fill, read_checkpoint
@@ -34,12 +35,7 @@ _SOURCES: dict[str, Source] = {
 @cache
 def _all_names() -> tuple[str, ...]:
     names = [f"{source}/{name}" for source, zoo in _SOURCES.items() for name in zoo.names()]
-    return tuple(sorted(names, key=_naturally))
-
-
-def _naturally(name: str) -> list[tuple[int, int, str]]:
-    """A key by which resnet18 stands before resnet101."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name)]
+    return tuple(sorted(names, key=natural_key))
 
 
 def list_networks() -> list[str]:

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import http.client
 import re
-import secrets
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from typing import IO
 import torch
 
 from vizapp.errors import VizError
+from vizapp.files import atomic_file, remove_leftovers
 from vizapp.settings import settings
 from vizapp.zoo.checkpoints import SUFFIXES
 from vizapp.zoo.recipe import Published, Recipe
@@ -25,7 +24,7 @@ from vizapp.zoo.recipe import Published, Recipe
 Tick = Callable[[float], None]
 TIMEOUT = 20.0  # seconds without a byte
 _CHUNK = 1 << 20
-_LEFTOVER = 86_400.0  # seconds
+_LEFTOVER = 86_400.0  # seconds after which a half-written download belongs to no living process
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
@@ -145,17 +144,14 @@ def download(url: str, target: Path, tick: Tick | None = None) -> None:
 
     `tick` may raise to cancel; nothing is left behind then.
     """
-    part: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target.parent)
-        part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
-        with part.open("xb") as file:  # not by `tempfile`, whose files nobody else may read: the cache may be shared
+        remove_leftovers(target.parent, _LEFTOVER)
+        with atomic_file(target) as file:
             digest = _fetch(url, file, tick)
-        promised = _DIGEST.search(target.name)
-        if promised and not digest.startswith(promised[1]):
-            raise _DownloadError("the file that arrived is damaged (its sha256 is not the one in its name)")
-        part.replace(target)
+            promised = _DIGEST.search(target.name)
+            if promised and not digest.startswith(promised[1]):
+                raise _DownloadError("the file that arrived is damaged (its sha256 is not the one in its name)")
     except urllib.error.HTTPError as error:
         raise _DownloadError(f"the server answered {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
@@ -164,18 +160,6 @@ def download(url: str, target: Path, tick: Tick | None = None) -> None:
         raise _DownloadError(f"the connection broke ({error or type(error).__name__})") from None
     except OSError as error:
         raise _DownloadError(f"cannot write to {target.parent} ({error.strerror or error})") from None
-    finally:
-        if part is not None:
-            with contextlib.suppress(OSError):  # a write-protected disk refuses even to remove what is not there
-                part.unlink(missing_ok=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Parts of downloads whose process was killed, more than a day ago."""
-    for part in folder.glob("*.part"):
-        with contextlib.suppress(OSError):  # another process may be doing the same
-            if time.time() - part.stat().st_mtime > _LEFTOVER:
-                part.unlink()
 
 
 def _fetch(url: str, file: IO[bytes], tick: Tick | None) -> str:

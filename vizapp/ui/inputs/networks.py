@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.files import atomic_write
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key, empty_caches
 from vizapp.settings import settings
@@ -100,11 +100,9 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     path = Path(_given_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
     if not path.exists():
-        part = path.with_suffix(f".{threading.get_ident()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            part.replace(path)
+            atomic_write(path, content)
         except OSError as error:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise VizError(
