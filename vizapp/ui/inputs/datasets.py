@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.media.archive import forget_archives
+from vizapp.media.datasets import NAMES, is_here
+from vizapp.media.source import file_stamp
+from vizapp.media.sources import open_folder
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.settings import settings
@@ -85,8 +89,6 @@ def choose(network: Network) -> Collection | None:
 
 def at_hand(network: Network) -> list[Collection]:
     """The pictures that are there without asking for anything: those of galleries, the folder in use, the bundled ones."""
-    from vizapp.media.datasets import is_here
-
     bundled = "digits" if network.input_size[0] == 1 else "samples"
     agreed, origin = st.session_state.get(state.AGREED, set()), images.origin()
     own = [str(origin[1])] if origin[0] == "folder" else []
@@ -97,8 +99,6 @@ def at_hand(network: Network) -> list[Collection]:
 
 def _may_be_opened(text: str) -> bool:
     """Whether the data set is here or the person wants it downloaded; a link alone downloads nothing."""
-    from vizapp.media.datasets import is_here
-
     agreed = st.session_state.setdefault(state.AGREED, set())
     if text in agreed or is_here(text):
         agreed.add(text)
@@ -158,7 +158,6 @@ def _upload(text: str) -> None:
     )  # fmt: skip
     if file is None or (text and st.session_state.get(state.UPLOAD) == file.file_id):
         return
-    from vizapp.media.sources import open_folder
 
     try:
         kept = open_folder(file.getvalue())
@@ -174,8 +173,6 @@ def _upload(text: str) -> None:
 
 
 def _dataset(text: str) -> None:
-    from vizapp.media.datasets import NAMES
-
     name, _, part = text.strip().partition("/")[2].partition(":")
     names, parts = list(NAMES), ["test", "train"]
     for key, value, known in (("gallery.dataset", name, names), ("gallery.dataset_part", part, parts)):
@@ -193,8 +190,6 @@ def _dataset(text: str) -> None:
 
 def _listed(text: str) -> Collection | None:
     """The pictures; read again when their folder or file has another date, or when the person asks for it."""
-    from vizapp.media.source import file_stamp
-
     stamp = ""
     if kind(text) == "folder":
         with contextlib.suppress(VizError):  # told below, when it is opened
@@ -222,8 +217,6 @@ def read_again() -> None:
 
 
 def _open(text: str, tick: Tick) -> Source:
-    from vizapp.media.sources import open_folder
-
     if kind(text) == "folder":
         return open_folder(access.allowed(text), access.root(), tick)
     match = _UPLOAD.fullmatch(text)
@@ -244,8 +237,6 @@ def galleries_of(archive: Path) -> Path:
 
 def forget(archive: Path) -> None:
     """Let go of an uploaded zip file, of its list and of the galleries of it."""
-    from vizapp.media.archive import forget_archives
-
     text = f"upload/{archive.stem}"
     archive.unlink(missing_ok=True)
     shutil.rmtree(galleries_of(archive), ignore_errors=True)

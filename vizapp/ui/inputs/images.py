@@ -11,6 +11,11 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.media import samples
+from vizapp.media.drawing import sheet, to_png
+from vizapp.media.picture import open_picture
+from vizapp.media.sources import open_folder
+from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import uploads
 from vizapp.ui.pages.occlusion import sweep_runs
@@ -33,11 +38,9 @@ def decoded() -> ByteBoundedCache[Picture]:
 
 def sample(name: str) -> Picture:
     """A sample picture."""
-    from vizapp.media.samples import open_sample
-
     found = decoded().get(("sample", name))
     if found is None:
-        found = open_sample(name)
+        found = samples.open_sample(name)
         decoded().put(("sample", name), found, found.pixels.nbytes)
     return found
 
@@ -57,8 +60,6 @@ def keep(content: bytes, name: str) -> tuple[str, str, str]:
     Raises:
         VizError: it is none.
     """
-    from vizapp.media.picture import open_picture
-
     digest = hashlib.sha256(content).hexdigest()
     if decoded().get(("given", digest)) is None:
         picture = open_picture(content, name=name)
@@ -94,18 +95,15 @@ def folder(path: str) -> Source:
 
 @st.cache_resource(show_spinner=False, ttl=60, max_entries=8)
 def _folder(path: Path, within: Path | None) -> Source:
-    from vizapp.media.sources import open_folder
-
     return open_folder(path, within)
 
 
 def sample_names() -> list[str]:
     """The samples that suit the chosen network: digits for networks of grey pictures, else photos."""
-    from vizapp.media.samples import sample_names as names
-    from vizapp.zoo import describe
+    from vizapp.zoo import describe  # torch
 
     digits = describe(state.get(state.NETWORK)).input_size[0] == 1
-    return [name for name in names() if name.startswith("digit") == digits]
+    return [name for name in samples.sample_names() if name.startswith("digit") == digits]
 
 
 def first_sample() -> str:
@@ -179,14 +177,10 @@ def uri(png: bytes) -> str:
 
 def thumb(picture: Picture) -> np.ndarray:
     """The middle of the picture, uint8 `[THUMB THUMB 3]`."""
-    from vizapp.media.transforms import centre_crop, resize_short_side
-
     return centre_crop(resize_short_side(picture.pixels, THUMB, "bilinear"), THUMB, THUMB)
 
 
 @st.cache_resource(show_spinner=False)
 def sprite(names: tuple[str, ...], columns: int) -> str:
     """These samples as one picture, `columns` beside one another: its address."""
-    from vizapp.media.drawing import sheet, to_png
-
     return uri(to_png(sheet([thumb(sample(name)) for name in names], columns, gap=0)))

@@ -47,7 +47,7 @@ def opened() -> ByteBoundedCache[Network]:
 @st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
     """Every network of the zoo, with what is known of it unopened: `torchvision/resnet50 · 25.6 M · 81 %`."""
-    from vizapp.zoo import describe_all
+    from vizapp.zoo import describe_all  # torch
 
     found = {}
     cards = describe_all()
@@ -69,7 +69,7 @@ def short_count(parameters: int) -> str:
 
 def known(name: str) -> str:
     """What is known of a network, as a caption: parameters, published accuracy, input size."""
-    from vizapp.zoo import describe
+    from vizapp.zoo import describe  # torch
 
     card = describe(name)
     parts = [short_count(card.parameters)] if card.parameters else []
@@ -81,7 +81,7 @@ def known(name: str) -> str:
 @st.cache_resource(show_spinner=False)
 def devices() -> dict[str, str]:
     """The devices of this machine, and what to call them."""
-    import torch
+    import torch  # the frame is drawn before it is loaded
 
     found = {"auto": "Automatic", "cpu": "CPU"}
     for index in range(torch.cuda.device_count()):
@@ -154,13 +154,12 @@ def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Net
 
 def _may_be_fetched(name: str, of: state.Choice) -> bool:
     """Whether the weights are here or the person wants them downloaded; a link alone downloads nothing."""
-    from vizapp.zoo.registry import find_recipe
-    from vizapp.zoo.weights import must_be_fetched
+    from vizapp.zoo import registry, weights  # torch
 
     if name not in st.session_state.get(state.LINKED, ()) or name in st.session_state.get(state.AGREED, ()):
         return True
-    recipe = find_recipe(name)
-    if not must_be_fetched(recipe):
+    recipe = registry.find_recipe(name)
+    if not weights.must_be_fetched(recipe):
         return True
     size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
     messages.info(f"The weights of {name}{size} are not on this machine yet, and a link alone downloads nothing.")
@@ -191,7 +190,7 @@ def _open(name: str, source: str) -> Network | None:
         device = settings().device
 
     def opening(tick: Tick) -> Network:
-        from vizapp.zoo import load
+        from vizapp.zoo import load  # torch
 
         network = load(name, weights=source, device=device, tick=tick)
         # The digest is computed here, because hashing the weights of a large network takes a while.

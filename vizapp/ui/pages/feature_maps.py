@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, exceeds
+from vizapp.methods.activations import statistics, strength_order
 from vizapp.ui.app import frame
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import maps, unit_picker
@@ -58,8 +60,6 @@ def _controls(sites: tuple[Site, ...], site: Site) -> None:
 
 
 def _show(network: Network, picture: Picture, site: Site, result: Result) -> None:
-    from vizapp.methods.activations import statistics, strength_order
-
     values = result.arrays["activations"]
     order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
     channel = unit_picker.channel(strength_order(values))
@@ -147,8 +147,6 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple
 
 def _field(network: Network, picture: Picture, site: Site) -> ReceptiveField | None:
     """The receptive fields of the layer, or None (with a sentence) where they are not known."""
-    from vizapp.engine.receptive_field.field import receptive_fields
-
     found = compute.compute(
         ("fields", network.digest, str(network.device)),
         lambda tick: receptive_fields(network.module, network.prepare(picture)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from vizapp.media.drawing import signed
+from vizapp.media.drawing import cut, signed
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box, photo_data, sprite_data
 
@@ -33,8 +33,6 @@ def drawn(projections: Mapping[str, np.ndarray], scale: Mapping[str, float]) -> 
 
 def shown_part(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
     """The "patch" in the box (the whole where the box is larger than the picture), or the "whole"."""
-    from vizapp.media.drawing import cut
-
     return cut(pixels, box) if part == "patch" else pixels
 
 

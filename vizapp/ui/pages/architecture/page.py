@@ -12,6 +12,7 @@ from vizapp.ui.inputs import networks
 from vizapp.ui.pages.architecture import graph, zoo_scatter
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import unit_picker
+from vizapp.zoo.devices import choose_device
 
 if TYPE_CHECKING:
     from vizapp.methods.base import Result
@@ -43,8 +44,6 @@ def page() -> None:
 
 
 def _device() -> str:
-    from vizapp.zoo.devices import choose_device
-
     return str(choose_device(state.get(state.DEVICE)))
 
 

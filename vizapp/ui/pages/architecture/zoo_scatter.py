@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
+import torch
 
+from vizapp.engine.layers.summary import pass_seconds
 from vizapp.ui.session import compute, messages, state
 from vizapp.ui.widgets import charts, unit_picker
+from vizapp.zoo import describe, list_networks, load
+from vizapp.zoo.classics import FROM_TORCHVISION
 
 _DATA = {"ImageNet": "ImageNet", "CIFAR-10": "CIFAR-10"}
 _AMONG = {"classic": "Classic", "all": "All"}
@@ -33,8 +37,6 @@ class Entry:
 @st.cache_resource(show_spinner=False)
 def entries() -> tuple[Entry, ...]:
     """Every network whose number of parameters is known without building it."""
-    from vizapp.zoo import describe, list_networks
-
     found = []
     for name in list_networks():
         if name.startswith("timm/"):  # timm publishes neither sizes nor accuracies with its configurations
@@ -49,8 +51,6 @@ def entries() -> tuple[Entry, ...]:
 
 def shown(data: str, among: str) -> list[Entry]:
     """The networks of that data set, the classic ones alone or all."""
-    from vizapp.zoo.classics import FROM_TORCHVISION
-
     classic = {f"torchvision/{name}" for name in FROM_TORCHVISION}
     return [
         entry
@@ -125,11 +125,6 @@ def measured(name: str, device: str) -> float | None:
     """Seconds of one undisturbed pass of one picture through the network with random weights."""
 
     def work(tick: object) -> float:
-        import torch
-
-        from vizapp.engine.layers.summary import pass_seconds
-        from vizapp.zoo import load
-
         network = load(name, weights="none", device=device)
         batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
         return pass_seconds(network.module, batch)

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vizapp.engine.trace.sites import Unit
+from vizapp.methods import methods
+from vizapp.methods.activations import strength_order
+from vizapp.methods.base import Job, Question
+from vizapp.methods.matching import match_units
+from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.session import compute, messages
 
@@ -45,10 +50,6 @@ def second_layer(network: Network) -> str | None:
 
 def strongest_projected(network: Network, picture: Picture, site: str) -> Result | None:
     """The nine strongest units of the layer on the picture, sent down by the deconvnet."""
-    from vizapp.methods.activations import strength_order
-    from vizapp.methods.base import Job, Question
-    from vizapp.methods.projection import ProjectionParams, project_units
-
     layer = compute.run("activations", network, picture, unit=Unit(site, 0))
     if layer is None:
         return None
@@ -64,8 +65,6 @@ def strongest_projected(network: Network, picture: Picture, site: str) -> Result
 
 def has_occlusion() -> bool:
     """Whether the method occlusion is there."""
-    from vizapp.methods import methods
-
     return "occlusion" in methods()
 
 
@@ -87,9 +86,6 @@ def difference(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]
 
 def matched(pair: Pair, sites: tuple[str, str], path: str) -> Result | None:
     """The units of two layers matched over the pictures of a folder of this machine."""
-    from vizapp.methods.base import Job
-    from vizapp.methods.matching import match_units
-
     folder = images.folder(path)
     return compute.compute(
         ("matching", pair[0].digest, pair[1].digest, *sites, folder.listing()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,8 +77,6 @@ def legend_classes(result: Result) -> list[int]:
 
 def legend(result: Result) -> str:
     """HTML of the colours and their classes, with the share of cells that each has."""
-    from html import escape
-
     rows = list(result.table[:NAMED])
     colours = [tuple(int(value) for value in colour) for colour in COLOURS[: len(rows)]]
     items = [(colour, str(row["name"]), float(row["share"])) for colour, row in zip(colours, rows, strict=True)]

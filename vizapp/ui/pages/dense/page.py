@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from vizapp.engine.fully_convolutional.tiles import strides
+from vizapp.methods.dense import convolutional
 from vizapp.ui.app import frame
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
@@ -54,8 +56,6 @@ def page() -> None:
 
 def _plan(network: Network) -> ConversionPlan | None:
     """How the network is made convolutional; None when a sentence in its place says why it cannot be."""
-    from vizapp.methods.dense import convolutional
-
     return compute.compute(
         compute.key_of("dense.plan", network),
         lambda tick: convolutional(network),
@@ -66,8 +66,6 @@ def _plan(network: Network) -> ConversionPlan | None:
 
 
 def _controls(network: Network, picture: Picture, made: ConversionPlan) -> None:
-    from vizapp.engine.fully_convolutional.tiles import strides
-
     chosen = forms.choices("dense")
     known = ["native", *(str(stride) for stride in strides(made)[1:])]
     if state.get(chosen["stride"]) not in known:

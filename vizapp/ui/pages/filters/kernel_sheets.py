@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vizapp.methods.filters import tile
 from vizapp.ui.widgets import maps
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ BANDS = ("Low", "Mid", "High")
 
 def sheet_data(result: Result, scale: str) -> dict[str, Any]:
     """What the sheet component shows of all kernels, on one scale for the "layer" or one per "filter"."""
-    from vizapp.methods.filters import tile
-
     kernels = result.arrays["kernels"]
     shared = float(np.abs(kernels).max(initial=0)) if scale == "layer" else None
     drawn = [tile(kernel, shared) for kernel in kernels]

@@ -10,12 +10,15 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
+from vizapp.gallery.reader import known_galleries
 from vizapp.media.drawing import heat
+from vizapp.methods.filters import slices_of
 from vizapp.ui.app import frame
 from vizapp.ui.pages.filters import feature_visualization, kernel_sheets
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import charts, unit_picker
 from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.projection_tiles import side_by_side
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
@@ -44,8 +47,6 @@ def page() -> None:
 
 def _gallery(network: Network) -> str:
     """The folder of the largest gallery of this network that was built here, if any."""
-    from vizapp.gallery.reader import known_galleries
-
     return str(next(iter(known_galleries(network)), ""))
 
 
@@ -140,9 +141,6 @@ def _summary(result: Result) -> None:
 
 def _one(result: Result, chosen: int) -> dict[str, np.ndarray]:
     """One filter large, its spectrum, what it is tuned to. Returns what is shown, by title."""
-    from vizapp.methods.filters import slices_of
-    from vizapp.ui.widgets.projection_tiles import side_by_side
-
     kernel, row = result.arrays["kernels"][chosen], result.table[chosen]
     shown = {f"Filter {chosen}": slices_of(kernel)}
     spatial = max(kernel.shape[1:]) > 1

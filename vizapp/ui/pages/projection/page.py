@@ -11,6 +11,10 @@ import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import sheet
+from vizapp.methods.activations import strength_order
+from vizapp.methods.base import Job, Question
+from vizapp.methods.params import build
+from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.app import frame
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
@@ -76,8 +80,6 @@ def _word(value: object) -> str:
 
 
 def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> None:
-    from vizapp.methods.activations import strength_order
-
     order = strength_order(values)
     channel = unit_picker.channel(order)
     at_cell = site.is_map and state.get(forms.choices("projection")["extent"]) == "cell"
@@ -213,8 +215,6 @@ def _arrays(results: dict[str, Result]) -> dict[str, np.ndarray]:
 
 
 def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) -> None:
-    from vizapp.methods.activations import strength_order
-
     order = strength_order(values)
     chosen, channels = unit_picker.channel(order), [int(channel) for channel in order[:9]]
     result = _several(network, picture, site, channels)
@@ -241,10 +241,6 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
 
 def _several(network: Network, picture: Picture, site: Site, channels: list[int]) -> Result | None:
     """The answer of one batched call for these channels, each where it is strongest."""
-    from vizapp.methods.base import Job, Question
-    from vizapp.methods.params import build
-    from vizapp.methods.projection import ProjectionParams, project_units
-
     options = forms.values("projection")
     asked = [Unit(site.name, channel) for channel in channels]
     return compute.compute(
