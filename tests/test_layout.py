@@ -31,7 +31,7 @@ ONLY_IN = {"streamlit": "ui", "cv2": "media", "PIL": "media", "plotly": "ui"}
 # Inside a package: each floor imports itself and the floors before it. Rooms of one floor do not import each other.
 FLOORS = {
     "engine": [
-        ["memory"],
+        ["memory", "operations", "call_arguments"],
         ["tap"],
         ["receptive_field"],
         ["trace"],
@@ -42,7 +42,6 @@ FLOORS = {
 MOST_FILES = {"engine": 4, "ui": 4}  # directly in the package, not in its rooms
 KNOWN_UPWARD = {
     ("vizapp.gallery.build", "vizapp"),
-    ("vizapp.engine.fully_convolutional.convert", "vizapp.engine.projection.rules"),
     ("vizapp.engine.trace.recording", "vizapp.engine.projection.rules"),
     ("vizapp.ui.inputs.images", "vizapp.ui.pages.occlusion.sweep_runs"),
     ("vizapp.ui.inputs.uploads", "vizapp.ui.pages.gallery.gallery_runs"),
@@ -51,10 +50,6 @@ KNOWN_UPWARD = {
 KNOWN_BETWEEN_PAGES = {("vizapp.ui.pages.compare.page", "vizapp.ui.pages.filters.kernel_sheets")}
 KNOWN_CIRCLES = {
     frozenset({"vizapp.engine.projection.rules", "vizapp.engine.trace.recording"}),
-    frozenset(
-        f"vizapp.engine.occlusion.{name}"
-        for name in ("incremental", "pointwise_rules", "sliding_rules", "view_rules", "whole_map_rules")
-    ),
     frozenset(f"vizapp.methods.occlusion.{name}" for name in ("method", "other_images", "panels", "batch")),
     frozenset(
         f"vizapp.ui.{name}"
@@ -115,7 +110,7 @@ CONTRACT_FILES = {"vizapp/methods/ideal.py"}
 KNOWN_FILES = {"vizapp/engine/fully_convolutional/plan.py"}
 KNOWN_NAMES = {
     "vizapp.engine.layers.summary:folded",
-    "vizapp.engine.occlusion.incremental:whole",
+    "vizapp.engine.occlusion.incremental_plan:whole",
     "vizapp.engine.occlusion.sweep:look",
     "vizapp.engine.occlusion.sweep:whole",
     "vizapp.engine.optimize.activation_maximization:paint",

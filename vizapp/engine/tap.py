@@ -24,12 +24,6 @@ _MODULE_CALL = nn.Module._call_impl.__code__
 # torch.fx spells the operators as Python's `operator` module does; torch's own name of `x += y` is `add_`.
 _FX_SPELLING = {"__get__": "getattr", "div": "truediv", "add_": "add", "sub_": "sub", "mul_": "mul", "div_": "truediv"}
 
-# Operations that take a shape and a type from a tensor and nothing of its numbers.
-SHAPE_ONLY = frozenset({
-    "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "zeros_like", "ones_like", "full_like", "empty_like",
-    "rand_like", "randn_like",
-})  # fmt: skip
-
 
 def operation_name(function: Callable[..., Any]) -> str:
     """The name of a torch function as torch.fx writes it: `relu`, `add`, `flatten`, `getitem`."""

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from tests.engine.random_networks import Drawn, networks
 from tests.networks import Aliasing, Branching, Choosing, seeded
-from vizapp.engine.occlusion import view_rules
+from vizapp.engine.occlusion import rule_table
 from vizapp.engine.occlusion.batching import OccluderBatches
-from vizapp.engine.occlusion.incremental import BatchState, Box, DirtyRegion, IncrementalPlan, Operate, _cut
+from vizapp.engine.occlusion.incremental_plan import BatchState, Box, DirtyRegion, IncrementalPlan, Operate, _cut
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.recording import Step
@@ -209,7 +209,7 @@ def test_a_course_that_changes_from_picture_to_picture_is_not_repeated() -> None
 
 @pytest.mark.parametrize("what", ["scores", "sums", "refusal"])
 def test_windows_that_come_out_wrong_are_given_up(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    right = view_rules._RULES["conv2d"]
+    right = rule_table.RULES["conv2d"]
 
     def wrong(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
         operate = right(plan, step, frames, place)
@@ -226,7 +226,7 @@ def test_windows_that_come_out_wrong_are_given_up(monkeypatch: pytest.MonkeyPatc
         summed = OccluderBatches._summed
         monkeypatch.setattr(OccluderBatches, "_summed", lambda *given: summed(*given) * (1 + 1e-4))
     else:
-        monkeypatch.setitem(view_rules._RULES, "conv2d", wrong)
+        monkeypatch.setitem(rule_table.RULES, "conv2d", wrong)
     module = seeded(Branching()).double()
     clean, patch, boxes = noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 11)
     site = next(site for site in survey(module, clean) if site.name == "cat")

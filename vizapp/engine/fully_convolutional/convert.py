@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.fully_convolutional.plan import (
     BroadcastGate,
     Change,
@@ -31,11 +32,10 @@ from vizapp.engine.fully_convolutional.plan import (
     refuse,
 )
 from vizapp.engine.memory.peak import PeakMemory
-from vizapp.engine.projection.rules import WEIGHTED
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, tensors_in
+from vizapp.engine.operations import SHAPE_ONLY, WEIGHTED
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
-from vizapp.engine.receptive_field.rules import argument, pair
-from vizapp.engine.tap import SHAPE_ONLY, first_tensor, operation_name
+from vizapp.engine.tap import first_tensor, operation_name
 from vizapp.errors import VizError
 
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})

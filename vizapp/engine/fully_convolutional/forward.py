@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vizapp.engine.call_arguments import tensors_in
 from vizapp.engine.fully_convolutional.plan import (
     BroadcastGate,
     ConversionPlan,
@@ -27,7 +28,6 @@ from vizapp.engine.fully_convolutional.plan import (
     Unfold,
     refuse,
 )
-from vizapp.engine.receptive_field.field import tensors_in
 from vizapp.engine.tap import Trace, first_tensor, operation_name
 from vizapp.errors import VizError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vizapp.engine.receptive_field.rules import argument, pair
+from vizapp.engine.call_arguments import argument, pair
 
 Window = tuple[int, int]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, tensors_in
-from vizapp.engine.receptive_field.rules import argument, pair
+from vizapp.engine.call_arguments import argument, pair, tensors_in
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.tap import StopForward, first_tensor, operation_name
 from vizapp.engine.trace.sites import kind_of
 from vizapp.errors import VizError

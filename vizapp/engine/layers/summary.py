@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vizapp.engine.call_arguments import tensors_in
 from vizapp.engine.layers.costs import Window, arithmetic, multiply_adds, window
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, tensors_in
+from vizapp.engine.operations import SHAPE_ONLY
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
+from vizapp.engine.tap import Trace, first_tensor, operation_name
 from vizapp.engine.trace.sites import Kind, kind_of, site_of
 
 

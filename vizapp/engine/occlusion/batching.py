@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.occlusion.incremental import BatchState, Box, IncrementalPlan, Planner
+from vizapp.engine.occlusion.incremental_plan import BatchState, Box, IncrementalPlan
+from vizapp.engine.occlusion.planner import Planner
 from vizapp.engine.occlusion.precision import arithmetic
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording
 from vizapp.engine.trace.sites import Site, channels_first

@@ -8,11 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vizapp.engine.occlusion.incremental import BatchState, DirtyRegion, IncrementalPlan, Operate
+from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.occlusion.incremental_plan import BatchState, DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.replay import NotReplayable
-from vizapp.engine.receptive_field.field import tensors_in
-from vizapp.engine.receptive_field.rules import argument
-from vizapp.engine.trace.activations import ACTIVATIONS
+from vizapp.engine.operations import ACTIVATIONS
 from vizapp.engine.trace.recording import Step, ValueRef, bind
 
 POINTWISE = ACTIVATIONS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt", "float", "double", "type_as"}

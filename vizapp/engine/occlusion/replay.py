@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.receptive_field.field import input_field, tensors_in
+from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.receptive_field.field import input_field
 from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.receptive_field.rules import argument, field_after, full_field
+from vizapp.engine.receptive_field.rules import field_after, full_field
 from vizapp.engine.tap import operation_name
 from vizapp.engine.trace.recording import Recording, Step, ValueRef
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vizapp.engine.occlusion.incremental import BatchState, DirtyRegion, IncrementalPlan, Operate
+from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.occlusion.incremental_plan import BatchState, DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import aliased
-from vizapp.engine.receptive_field.rules import argument, pair
 from vizapp.engine.trace.recording import Step
 
 

@@ -17,7 +17,7 @@ from vizapp.engine.memory.chunks import (
     is_out_of_memory,
 )
 from vizapp.engine.occlusion.batching import OccluderBatches
-from vizapp.engine.occlusion.incremental import Box
+from vizapp.engine.occlusion.incremental_plan import Box
 from vizapp.engine.occlusion.precision import Precision, arithmetic
 from vizapp.engine.occlusion.replay import NotReplayable
 from vizapp.engine.tap import Tap

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from vizapp.engine.occlusion import pointwise_rules, sliding_rules
-from vizapp.engine.occlusion.incremental import DirtyRegion, IncrementalPlan, Operate
-from vizapp.engine.occlusion.pointwise_rules import JOINING, POINTWISE, SAME, TWO, aliased
-from vizapp.engine.receptive_field.rules import argument
+from vizapp.engine.call_arguments import argument
+from vizapp.engine.occlusion.incremental_plan import DirtyRegion, IncrementalPlan, Operate
+from vizapp.engine.occlusion.pointwise_rules import aliased
 from vizapp.engine.trace.recording import Step
 
 VIEWS = frozenset({"view", "reshape", "flatten", "unflatten"})
 
 
-def window_rule(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
-    """How to run the step on windows; None where it has to be run on whole maps. `frames`: its results' windows."""
-    base = step.operation.rstrip("_")
-    make = _RULES.get(base)
-    if make is None or len(frames) != len(step.outputs):
-        return None
-    return make(plan, step, frames, place)
-
-
-def _permuted(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def permute(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     value = step.inputs[0]
     dims = argument(step.args, step.kwargs, 1, "dims", ())
     order = [dim % len(plan.shapes[value]) for dim in (step.args[1:] if isinstance(dims, int) else dims)]
@@ -32,7 +20,7 @@ def _permuted(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], plac
     return lambda run: [run.values[value].permute(order)]
 
 
-def _transposed(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def transpose(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     value, count = step.inputs[0], len(plan.shapes[step.inputs[0]])
     a = argument(step.args, step.kwargs, 1, "dim0", 0) % count
     b = argument(step.args, step.kwargs, 2, "dim1", 1) % count
@@ -42,7 +30,7 @@ def _transposed(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], pl
     return lambda run: [run.values[value].transpose(a, b)]
 
 
-def _viewed(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def reshape(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Channels regrouped (a channel shuffle); the cells stay what they are."""
     value, frame = step.inputs[0], frames[0]
     shape = list(plan.shapes[step.outputs[0]])
@@ -55,7 +43,7 @@ def _viewed(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place:
     return lambda run: [run.values[value].reshape(run.occluders, *shape[1:])]
 
 
-def _picked(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def index(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """Slices of channels."""
     value, frame = step.inputs[0], frames[0]
     index = step.args[1] if isinstance(step.args[1], tuple) else (step.args[1],)
@@ -68,7 +56,7 @@ def _picked(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place:
     return lambda run: [run.values[value][index]]
 
 
-def _parts(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def split(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
     """`chunk` and `split` of channels."""
     value = step.inputs[0]
     axis = argument(step.args, step.kwargs, 2, "dim", 0) % len(plan.shapes[value])
@@ -77,24 +65,3 @@ def _parts(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: 
     sizes = [plan.shapes[number][axis] for number in step.outputs]
     aliased(plan, step)
     return lambda run: list(run.values[value].split(sizes, axis))
-
-
-Make = Callable[[IncrementalPlan, Step, "list[DirtyRegion]", int], "Operate | None"]
-_RULES: dict[str, Make] = {
-    **dict.fromkeys(POINTWISE, pointwise_rules.pointwise),
-    **dict.fromkeys(SAME, pointwise_rules.same),
-    **dict.fromkeys(TWO, pointwise_rules.two),
-    **dict.fromkeys(JOINING, pointwise_rules.joined),
-    **dict.fromkeys(["batch_norm", "local_response_norm"], pointwise_rules.norm),
-    **dict.fromkeys(["linear", "layer_norm"], pointwise_rules.last_axis),
-    **dict.fromkeys(VIEWS, _viewed),
-    **dict.fromkeys(["transpose", "swapaxes"], _transposed),
-    **dict.fromkeys(["chunk", "split"], _parts),
-    "conv2d": sliding_rules.convolution,
-    "max_pool2d": sliding_rules.max_pool,
-    "avg_pool2d": sliding_rules.average_pool,
-    "adaptive_avg_pool2d": sliding_rules.unchanged_pool,
-    "pad": sliding_rules.pad,
-    "permute": _permuted,
-    "getitem": _picked,
-}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vizapp.engine.occlusion.incremental import BatchState, IncrementalPlan, Operate
+from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.occlusion.incremental_plan import BatchState, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import (
     JOINING,
     POINTWISE,
@@ -18,8 +19,6 @@ from vizapp.engine.occlusion.pointwise_rules import (
     passed_on,
 )
 from vizapp.engine.occlusion.view_rules import VIEWS
-from vizapp.engine.receptive_field.field import tensors_in
-from vizapp.engine.receptive_field.rules import argument
 from vizapp.engine.trace.recording import Step, ValueRef, bind
 
 Shapes = list[tuple[int, ...]]

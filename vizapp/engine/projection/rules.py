@@ -16,23 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.operations import ACTIVATIONS, BILINEAR, IDENTITIES, LINEAR, OTHER_ACTIVATIONS, RECTIFIERS, WEIGHTED
 from vizapp.engine.projection.windowed_signal import WindowedSignal
-from vizapp.engine.receptive_field.rules import argument, pair
-from vizapp.engine.trace.activations import ACTIVATIONS, OTHERS, RECTIFIERS
 from vizapp.engine.trace.recording import Step, ValueRef, bind, value_refs
 
 Signal = WindowedSignal | Tensor  # of a value [1 C H W]: a Window; of any other shape s: a tensor [K, *s]
 Share = Literal["paper", "extended", "differentiated", "switches", "gates"]
-
-PASSING = frozenset({"dropout", "feature_dropout", "contiguous", "clone", "float", "double", "to", "detach", "type_as"})
-LINEAR = frozenset({
-    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "getitem", "squeeze",
-    "unsqueeze", "chunk", "split", "unbind", "stack", "cat", "concat", "mean", "sum", "pad", "interpolate", "roll", "flip",
-    "expand", "repeat", "getattr", "t", "neg", "add", "sub", "avg_pool2d", "adaptive_avg_pool2d", "pixel_shuffle",
-    "pixel_unshuffle", "unfold", "fold", "setitem", "repeat_interleave", "narrow",
-})  # fmt: skip
-WEIGHTED = frozenset({"conv2d", "conv_transpose2d", "linear"})  # linear unless the weight, too, depends on the picture
-BILINEAR = frozenset({"mul", "matmul", "bmm", "mm", "einsum"})  # linear when one factor is constant
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ class Rule:
 
     def _has_derivative(self, base: str) -> bool:
         """Whether the operation is an activation that goes down by its own slope."""
-        return base in OTHERS and (self.method == "gradient" or not self.extended)
+        return base in OTHER_ACTIVATIONS and (self.method == "gradient" or not self.extended)
 
     def _differentiates(self, base: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> bool:
         if base == "local_response_norm":
@@ -122,11 +112,11 @@ class Rule:
         shape = shapes[step.inputs[0]]
         if base in RECTIFIERS:
             return [self._rectified(signal, step)], "differentiated" if self.method == "gradient" else "paper"
-        if base in OTHERS:
+        if base in OTHER_ACTIVATIONS:
             by_slope = "slope" in step.ctx
             down = _scaled(signal, step.ctx["slope"]) if by_slope else self._rectified(signal, step)
             return [down], "differentiated" if by_slope else "extended"
-        if base in PASSING or base == "local_response_norm":
+        if base in IDENTITIES or base == "local_response_norm":
             passes = isinstance(argument(step.args, step.kwargs, 0, "input", None), ValueRef)
             others = len(step.inputs) - passes  # whose type is taken, as in `x.to(y)`, and nothing else
             return [*[signal] * passes, *[None] * others], None
@@ -188,7 +178,7 @@ def _is_linear(base: str, args: Any, kwargs: Any, inputs: list[Tensor]) -> bool:
         return not any(argument(args, kwargs, 1, "other", None) is tensor for tensor in inputs)
     if base == "batch_norm":
         return _alone(args, kwargs, inputs) and not argument(args, kwargs, 5, "training", False)
-    return base in PASSING | LINEAR
+    return base in IDENTITIES | LINEAR
 
 
 def _per_channel(factor: Tensor, shape: tuple[int, ...]) -> bool:

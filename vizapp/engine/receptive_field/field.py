@@ -10,7 +10,7 @@ backward pass with positive weights and no gating.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from vizapp.engine.call_arguments import tensors_in
+from vizapp.engine.operations import SHAPE_ONLY
 from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
 from vizapp.engine.receptive_field.rules import field_after, full_field
-from vizapp.engine.tap import SHAPE_ONLY, Trace, first_tensor, operation_name
+from vizapp.engine.tap import Trace, first_tensor, operation_name
 
 
 def input_field(height: int, width: int) -> ReceptiveField:
@@ -95,14 +97,3 @@ def receptive_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveFie
     with torch.no_grad(), Collect(module, batch):
         module(batch)
     return found
-
-
-def tensors_in(value: Any) -> Iterable[Tensor]:
-    """All tensors inside nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(tuple(value.values()))

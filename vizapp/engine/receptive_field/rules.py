@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from vizapp.engine.call_arguments import argument, pair
 from vizapp.engine.receptive_field.interval import NOTHING, Interval, Ints, ReceptiveField
 
 Given = list[tuple[tuple[int, ...], ReceptiveField]]  # shape and field of each input that depends on the picture
@@ -107,22 +108,6 @@ def _window(span: Interval, outputs: int, kernel: int, stride: int, padding: int
     start = span.start - padding * span.step
     size = span.size + (kernel - 1) * dilation * span.step
     return Interval(span.axis, low, high, start, size, span.step * stride)
-
-
-def pair(value: Any) -> tuple[int, int]:
-    """What torch takes for rows and columns, a number for both or two (or one in a tuple), as (down, across)."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    return (int(values[0]), int(values[-1]))
-
-
-def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any) -> Any:
-    """The argument of an operation that is written at `place` or as `name=`.
-
-    An explicit None, as a pool's `stride` may be, gives the default as well: None is how torch's functions say that
-    something was left out, and their own default is then what the caller names here.
-    """
-    value = args[place] if len(args) > place else kwargs.get(name, default)
-    return default if value is None else value
 
 
 def _cells_last(given: Given) -> ReceptiveField | None:

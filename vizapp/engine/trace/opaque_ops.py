@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vizapp.engine.receptive_field.field import tensors_in
+from vizapp.engine.call_arguments import tensors_in
 from vizapp.errors import VizError
 
 

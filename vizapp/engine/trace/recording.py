@@ -14,16 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vizapp.engine.receptive_field.field import tensors_in
-from vizapp.engine.receptive_field.rules import argument
-from vizapp.engine.tap import SHAPE_ONLY, StopForward, Trace, operation_name
+from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.operations import SHAPE_ONLY, SQUASHING
+from vizapp.engine.tap import StopForward, Trace, operation_name
 from vizapp.errors import VizError
 
 if TYPE_CHECKING:
     from vizapp.engine.projection.rules import Rule
 
 _STALE = -1
-SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax"})  # what makes a gate: numbers from 0 to 1
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.memory.peak import PeakMemory
+from vizapp.engine.operations import ACTIVATIONS
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import first_tensor, operation_name
-from vizapp.engine.trace.activations import ACTIVATIONS
 from vizapp.engine.trace.opaque_ops import OpaqueOpDetector
 from vizapp.errors import VizError, nearest
 

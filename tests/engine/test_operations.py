@@ -9,9 +9,9 @@ from torch.nn.modules import activation
 
 from tests.engine.occlusion.test_sweep import compare, grid
 from tests.networks import seeded
+from vizapp.engine.operations import ACTIVATIONS
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.trace.activations import ACTIVATIONS
 from vizapp.engine.trace.sites import Unit, kind_of, survey
 
 # Torch's own list, but for what takes several numbers together.

@@ -1,0 +1,35 @@
+"""Reading the arguments of a torch function from `args` and `kwargs`, as a call was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+
+def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any) -> Any:
+    """The argument that was passed at `position` or as `name=`.
+
+    An explicit None, as a pool's `stride` may be, gives the default as well: torch's functions use None for an argument
+    that was left out.
+    """
+    value = args[position] if len(args) > position else kwargs.get(name, default)
+    return default if value is None else value
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """(rows, columns) of an argument that torch takes as one number for both, a tuple of one, or two numbers."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    return (int(values[0]), int(values[-1]))
+
+
+def tensors_in(value: Any) -> Iterable[Tensor]:
+    """All tensors inside nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        yield from tensors_in(tuple(value.values()))
