@@ -45,9 +45,8 @@ KNOWN_UPWARD = {
     ("vizapp.engine.trace.recording", "vizapp.engine.projection.rules"),
     ("vizapp.ui.inputs.images", "vizapp.ui.pages.occlusion.sweep_runs"),
     ("vizapp.ui.inputs.uploads", "vizapp.ui.pages.gallery.gallery_runs"),
-    ("vizapp.ui.widgets.unit_picker", "vizapp.ui.app.frame"),
 }
-KNOWN_BETWEEN_PAGES = {("vizapp.ui.pages.compare.page", "vizapp.ui.pages.filters.kernel_sheets")}
+KNOWN_BETWEEN_PAGES: set[tuple[str, str]] = set()
 KNOWN_CIRCLES = {
     frozenset({"vizapp.engine.projection.rules", "vizapp.engine.trace.recording"}),
     frozenset(f"vizapp.methods.occlusion.{name}" for name in ("method", "other_images", "panels", "batch")),

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from vizapp.media.samples import sample_names
 from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import PageSpec
-from vizapp.ui.inputs import images, networks, uploads
+from vizapp.ui.inputs import networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, state
 from vizapp.ui.session.access_log import Clock
 
 if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.zoo.network import Network
+    pass
 
 _ROOT = Path(__file__).resolve().parents[3]
 ICON = str(_ROOT / "assets" / "icon.svg")
@@ -62,22 +60,3 @@ def _read_address(specs: Iterable[PageSpec]) -> None:
     nets, samples = networks.labels(), sample_names()
     known = {"network": nets, "network2": nets, "other": nets, "picture": samples, "picture2": samples}
     state.read_address(known, more)
-
-
-def network_and_picture() -> tuple[Network, Picture] | None:
-    """What every question needs, or None when a sentence in its place says what is missing."""
-    network = networks.current()
-    if network is None:
-        return None
-    return network, images.current()
-
-
-def page_title(title: str, sentence: str) -> None:
-    """The page's title, and in one sentence what it shows."""
-    st.html(f'<div class="vz-title"><h1>{escape(title)}</h1><p>{escape(sentence)}</p></div>')
-
-
-def columns(*widths: float, key: str = "stacking") -> list[Any]:
-    """Columns, which stand below one another in a narrow window. `key` begins with "stacking", and is used once per page."""
-    with st.container(key=key):
-        return st.columns(list(widths), gap="medium")

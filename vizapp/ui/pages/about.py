@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from vizapp.ui.app import frame
 from vizapp.ui.session import access
+from vizapp.ui.widgets import layout
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
 _WHAT = """
@@ -34,7 +34,7 @@ _SOURCES = """
 
 def page() -> None:
     """Draw the page."""
-    frame.page_title("About", "A window into convolutional networks.")
+    layout.page_title("About", "A window into convolutional networks.")
     with st.container(width=720):
         st.markdown(_WHAT)
         st.subheader("Your pictures", anchor=False)

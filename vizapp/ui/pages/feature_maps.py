@@ -12,9 +12,8 @@ from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, exceeds
 from vizapp.methods.activations import statistics, strength_order
-from vizapp.ui.app import frame
 from vizapp.ui.session import compute, downloads, messages, state
-from vizapp.ui.widgets import maps, unit_picker
+from vizapp.ui.widgets import layout, maps, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
     channel = unit_picker.channel(strength_order(values))
     numbers = statistics(values)
     names = network.class_names(site)
-    left, right = frame.columns(7, 5)
+    left, right = layout.columns(7, 5)
     with left:
         if state.get(state.VIEW) == "numbers":
             _table(order, numbers)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from vizapp.ui.app import frame
 from vizapp.ui.session import compute, downloads, messages, state
-from vizapp.ui.widgets import maps
+from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
 
 _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
@@ -14,12 +13,12 @@ _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
 
 def page() -> None:
     """Draw the page."""
-    frame.page_title("Predict", "What the network takes the picture for.")
-    asked = frame.network_and_picture()
+    layout.page_title("Predict", "What the network takes the picture for.")
+    asked = layout.network_and_picture()
     if asked is None:
         return
     network, picture = asked
-    left, right = frame.columns(5, 6)
+    left, right = layout.columns(5, 6)
     with left:
         seen = network.seen(picture)
         component("map")(key="predict.seen", data=maps.photo_data(seen, f"{picture.name}, as the network sees it"))

@@ -10,10 +10,9 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui.app import frame
 from vizapp.ui.inputs import networks
 from vizapp.ui.session import messages, state
-from vizapp.ui.widgets import charts, maps, network_diagram
+from vizapp.ui.widgets import charts, layout, maps, network_diagram
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
 
@@ -30,8 +29,8 @@ def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tupl
 
     None when a sentence in its place says what is missing. `page` begins the widget keys.
     """
-    frame.page_title(title, sentence)
-    asked = frame.network_and_picture()
+    layout.page_title(title, sentence)
+    asked = layout.network_and_picture()
     sites = networks.sites(asked[0]) if asked is not None else ()
     if asked is None or not sites:
         return None

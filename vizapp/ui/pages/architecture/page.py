@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from vizapp.ui.app import frame
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.architecture import graph, zoo_scatter
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import unit_picker
+from vizapp.ui.widgets import layout, unit_picker
 from vizapp.zoo.devices import choose_device
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ _ROWS_AT_ONCE = 16  # more scroll
 
 def page() -> None:
     """Draw the page."""
-    frame.page_title("Architecture", "The network layer by layer: sizes, weights, operations, receptive fields, time.")
+    layout.page_title("Architecture", "The network layer by layer: sizes, weights, operations, receptive fields, time.")
     shown = state.get(state.ASPECT)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="architecture_controls"):
         unit_picker.switch(state.ASPECT, _SHOWN, "architecture.shown")

@@ -10,12 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.media.drawing import sheet, signed
-from vizapp.ui.app import frame, sidebar
+from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.compare import results
-from vizapp.ui.pages.filters import kernel_sheets
 from vizapp.ui.session import access, compute, downloads, messages, state
-from vizapp.ui.widgets import charts, maps, projection_tiles, unit_picker
+from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ class _Exports:
 
 def page() -> None:
     """Draw the page."""
-    frame.page_title("Compare", "Two networks, or two states of one, on the same picture.")
-    asked = frame.network_and_picture()
+    layout.page_title("Compare", "Two networks, or two states of one, on the same picture.")
+    asked = layout.network_and_picture()
     with st.container(key="compare_other", border=True):
         messages.heading("Compared with")
         sidebar.network_choice("compare", state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)

@@ -10,10 +10,9 @@ import streamlit as st
 
 from vizapp.engine.fully_convolutional.tiles import strides
 from vizapp.methods.dense import convolutional
-from vizapp.ui.app import frame
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import maps, projection_tiles, unit_picker
+from vizapp.ui.widgets import layout, maps, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ _MOST = 3000  # pixels of the longer side of an enlarged photo
 
 def page() -> None:
     """Draw the page."""
-    frame.page_title("Dense", "The prediction for every crop of the photo, in one pass.")
-    asked = frame.network_and_picture()
+    layout.page_title("Dense", "The prediction for every crop of the photo, in one pass.")
+    asked = layout.network_and_picture()
     if asked is None:
         return
     network, picture = asked
@@ -43,7 +42,7 @@ def page() -> None:
     result = compute.run("dense", network, picture, **forms.values("dense"))
     if result is None:
         return
-    left, right = frame.columns(7, 4)
+    left, right = layout.columns(7, 4)
     with left:
         _map(network, picture, result)
     with right:

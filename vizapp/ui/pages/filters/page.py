@@ -13,10 +13,9 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.gallery.reader import known_galleries
 from vizapp.media.drawing import heat
 from vizapp.methods.filters import slices_of
-from vizapp.ui.app import frame
-from vizapp.ui.pages.filters import feature_visualization, kernel_sheets
+from vizapp.ui.pages.filters import feature_visualization
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import charts, unit_picker
+from vizapp.ui.widgets import charts, kernel_sheets, layout, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.projection_tiles import side_by_side
 
@@ -63,7 +62,7 @@ def _show(network: Network, site: Site, result: Result) -> None:
     kernels = result.arrays["kernels"]
     norms = np.array([row["norm"] for row in result.table])
     chosen = unit_picker.channel(np.argsort(-norms, kind="stable"))
-    left, right = frame.columns(7, 5)
+    left, right = layout.columns(7, 5)
     with left:
         if state.get(state.VIEW) == "numbers":
             _table(result)

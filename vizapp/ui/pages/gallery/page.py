@@ -9,11 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.ui.app import frame
 from vizapp.ui.inputs import datasets, networks
 from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
 from vizapp.ui.session import access, messages, state
-from vizapp.ui.widgets import unit_picker
+from vizapp.ui.widgets import layout, unit_picker
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
@@ -27,7 +26,7 @@ _TITLE = 60  # characters of the name of a collection
 
 def page() -> None:
     """Draw the page."""
-    frame.page_title("Gallery", "The pictures that excite each unit of a layer most, and what in them does.")
+    layout.page_title("Gallery", "The pictures that excite each unit of a layer most, and what in them does.")
     network = networks.current()
     if network is None:
         return

@@ -13,10 +13,9 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.media.drawing import sheet, to_png
-from vizapp.ui.app import frame
 from vizapp.ui.pages.gallery import top_activations
 from vizapp.ui.session import downloads, messages, state
-from vizapp.ui.widgets import charts, unit_picker
+from vizapp.ui.widgets import charts, layout, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import sprite_data
 
@@ -80,7 +79,7 @@ def _nines(
         f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
     ]
     details = [f"activation {item.activation:.4g} · {item.path}" for item in looked.shown]
-    left, middle, right = frame.columns(1, 1, 1)
+    left, middle, right = layout.columns(1, 1, 1)
     with left:
         _nine("Patches", _size(looked), whole["Patches"], titles, details)
     with right:
@@ -119,7 +118,7 @@ def _nine(title: str, note: str, tiles: list[np.ndarray], titles: list[str], det
 
 def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
     mix = found.classes(site.name, channel)
-    histogram, statistics, classes = frame.columns(5, 4, 4, key="stacking_numbers")
+    histogram, statistics, classes = layout.columns(5, 4, 4, key="stacking_numbers")
     with histogram:
         messages.heading("Strongest activation of each picture")
         edges, counts = found.histogram(site.name, channel)

@@ -11,12 +11,11 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.media.drawing import sheet, signed
-from vizapp.ui.app import frame
 from vizapp.ui.pages.occlusion import batch_images, batch_runs, map_panels, sweep_runs
 from vizapp.ui.pages.occlusion.batch_images import Photo
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.session.downloads import File
-from vizapp.ui.widgets import maps
+from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def _together(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, s
     change = stacked([result.arrays for result in results])["mean_change"]
     facts = summary(results[0].facts, rows)
     messages.heading("Together")
-    left, right = frame.columns(1, 4, key="stacking_together")
+    left, right = layout.columns(1, 4, key="stacking_together")
     pixels = _enlarged(change)
     with left:
         st.html('<div class="vz-tile"><b>Mean change</b></div>')

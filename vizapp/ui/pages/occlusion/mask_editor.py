@@ -11,12 +11,12 @@ import streamlit as st
 
 from vizapp.media.drawing import to_png
 from vizapp.service.lru_cache import Key
-from vizapp.ui.app import frame
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import map_panels
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.session.downloads import File
+from vizapp.ui.widgets import layout
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _arrays(asked: SweepRequest) -> dict[str, np.ndarray]:
 def _draw(asked: SweepRequest) -> None:
     seen = asked.network.seen(asked.picture)
     mask = mask_of(st.session_state.get(state.MASK), seen.shape[:2])
-    left, right = frame.columns(5, 7)
+    left, right = layout.columns(5, 7)
     with left:
         component("mask")(key=_KEY, data=_data(asked, seen, mask), on_mask_change=lambda: _take(seen.shape[:2]))
     with right:

@@ -12,10 +12,9 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import signed
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
-from vizapp.ui.app import frame
 from vizapp.ui.inputs import datasets
 from vizapp.ui.session import compute, messages, state
-from vizapp.ui.widgets import maps
+from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def _drawn(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
         messages.info(f"None of the other pictures excites this map. {result.facts['others']}")
         return {}
     names = result.facts["names"].split("\n")
-    own, photos, down = frame.columns(1, 1, 1, key="stacking_others")
+    own, photos, down = layout.columns(1, 1, 1, key="stacking_others")
     with own:
         st.html('<div class="vz-tile"><b>This picture</b></div>')
         component("map")(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from vizapp.ui.app import frame
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.occlusion import (
     batch_view,
@@ -24,7 +23,7 @@ from vizapp.ui.pages.occlusion import (
 from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
 from vizapp.ui.session import compute, messages, state
-from vizapp.ui.widgets import unit_picker
+from vizapp.ui.widgets import layout, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -39,8 +38,8 @@ _PANELS = "occlusion.panels"
 
 def page() -> None:
     """Draw the page."""
-    frame.page_title("Occlusion", "Hide a part of the picture and see what the answer depends on.")
-    asked = frame.network_and_picture()
+    layout.page_title("Occlusion", "Hide a part of the picture and see what the answer depends on.")
+    asked = layout.network_and_picture()
     if asked is None:
         return
     network, picture = asked

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from vizapp.ui.app import frame
 from vizapp.ui.pages.occlusion import mask_editor
 from vizapp.ui.session import messages, state
-from vizapp.ui.widgets import maps
+from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> None:
     """The picture with the square at the chosen position (or the worst), and the five most probable classes."""
-    columns = frame.columns(1, 1) if len(shown) > 1 else [st.container()]
+    columns = layout.columns(1, 1) if len(shown) > 1 else [st.container()]
     for number, (one, result) in enumerate(zip(shown, results, strict=True)):
         with columns[number], st.container(key=f"beside_position_{number}"):
             left, right = st.columns([1, 2] if len(shown) == 1 else [1, 1], gap="medium")

@@ -15,10 +15,9 @@ from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Job, Question
 from vizapp.methods.params import build
 from vizapp.methods.projection import ProjectionParams, project_units
-from vizapp.ui.app import frame
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import maps, projection_tiles, unit_picker
+from vizapp.ui.widgets import layout, maps, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.projection_tiles import RULES
 
@@ -86,7 +85,7 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
     cell = (unit_picker.cell(values.shape[1:]) or _strongest(values[channel])) if at_cell else None
     unit = Unit(site.name, channel, cell)
     seen = network.seen(picture)
-    left, right = frame.columns(7, 5)
+    left, right = layout.columns(7, 5)
     with left:
         results = _by_rule(network, picture, unit)
         pictures = _pictures(seen, results) if results else {}
@@ -223,7 +222,7 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
     patches, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
     rule = RULES[state.get(forms.choices("projection")["rule"])]
     names = network.class_names(site)
-    columns = frame.columns(1, 1)
+    columns = layout.columns(1, 1)
     for column, title, tiles in zip(columns, ("Patches", rule), (patches, down), strict=True):
         with column:
             st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')
