@@ -7,6 +7,7 @@ also when an entry is no longer true: then remove it.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -247,6 +248,44 @@ def test_files_have_names_that_the_field_knows() -> None:
 
 def test_functions_and_classes_have_names_that_the_field_knows() -> None:
     assert {f"{module}:{name}" for module, name in defined() if name in FORBIDDEN_NAMES} == KNOWN_NAMES
+
+
+def drawn() -> dict[str, set[tuple[str, ...]]]:
+    """What docs/packages.svg shows: the rows, the rooms, and the pairs (importer, imported)."""
+    text = (ROOT / "docs" / "packages.svg").read_text(encoding="utf-8")
+    found = {
+        "packages": re.findall(r'data-package="(\w+)"', text),
+        "rooms": re.findall(r'data-room="(\w+)/(\w+)"', text),
+        "edges": re.findall(r'data-from="(\w+)" data-to="(\w+)"', text),
+    }
+    assert all(len(set(each)) == len(each) for each in found.values())
+    return {name: {each if isinstance(each, tuple) else (each,) for each in values} for name, values in found.items()}
+
+
+def test_the_drawing_shows_the_imports_between_packages() -> None:
+    base = {path.stem for path in (ROOT / "vizapp").glob("*.py")} - {"__init__", "__main__"}
+    edges = {
+        (package(module), "base" if package(each.name) in base else package(each.name))
+        for module, found in every_import().items()
+        for each in found
+        if package(module) in BELOW and package(each.name) in {*BELOW, *base} - {package(module)}
+    }
+    assert drawn()["edges"] == edges, "run: python docs/packages.py"
+    assert drawn()["packages"] == {(name,) for name in {*BELOW, "base"}}
+    text = (ROOT / "docs" / "packages.svg").read_text(encoding="utf-8")
+    assert " · ".join(sorted(base)) in text
+
+
+def test_the_drawing_shows_the_rooms_of_app_and_engine() -> None:
+    rooms = {(name, each) for name, floors in FLOORS.items() for named in floors for each in named if "." not in each}
+    assert drawn()["rooms"] == rooms
+
+
+def test_the_page_about_the_architecture_has_a_row_for_each_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/]+)/` \| \S.*\. \|$", text, re.MULTILINE)
+    folders = [path.parent.relative_to(ROOT / "vizapp") for path in (ROOT / "vizapp").glob("*/**/__init__.py")]
+    assert sorted(rows) == sorted(folder.as_posix() for folder in folders if len(folder.parts) <= 2)
 
 
 def test_libraries_stay_inside_their_package() -> None:
