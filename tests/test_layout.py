@@ -24,7 +24,7 @@ BELOW = {
     "zoo": {"engine", "media", "errors", "settings", "files"},
     "gallery": {"zoo", "engine", "media", "errors", "settings", "files"},
     "methods": {"gallery", "zoo", "engine", "media", "errors", "settings", "files"},
-    "service": {"engine", "errors", "settings", "files"},
+    "service": {"errors", "settings", "files"},
     "ui": {"service", "methods", "gallery", "zoo", "engine", "media", "errors", "settings", "files"},
 }
 ONLY_IN = {"streamlit": "ui", "cv2": "media", "PIL": "media", "plotly": "ui"}
@@ -308,6 +308,16 @@ def test_the_unexpected_is_caught_in_one_place() -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     code = "import sys, vizapp; print([m for m in ('torch', 'cv2', 'streamlit', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_job_service_loads_neither_torch_nor_streamlit() -> None:
+    code = (
+        "import sys, pkgutil, importlib, vizapp.service as service\n"
+        "for module in pkgutil.iter_modules(service.__path__): importlib.import_module(f'vizapp.service.{module.name}')\n"
+        "print([m for m in ('torch', 'streamlit', 'numpy') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -17,8 +17,7 @@ from vizapp.engine.memory import chunks
 from vizapp.engine.memory.chunks import DoesNotFit, chunk_size, convert_out_of_memory, free_memory
 from vizapp.errors import VizError
 from vizapp.service.lru_cache import ByteBoundedCache, evict_all
-from vizapp.ui.inputs.networks import _Networks
-from vizapp.ui.session.compute import with_room
+from vizapp.ui.session.memory import empty_caches, retry_after_eviction
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -158,11 +157,11 @@ class Held:
 
 
 def test_networks_leave_by_size_and_what_is_in_use_goes_on_and_is_freed_afterwards() -> None:
-    shelf = _Networks(1000)
+    shelf = ByteBoundedCache[Held](1000, on_evict=empty_caches)
     first, second, third = (Held() for _ in range(3))
     gone = weakref.ref(first)
     for name, network in (("1", first), ("2", second)):
-        shelf.put((name,), network, 500)  # type: ignore[arg-type]
+        shelf.put((name,), network, 500)
     assert shelf.nbytes == 1000
     begun, leave, answers = threading.Event(), threading.Event(), list[torch.Tensor]()
 
@@ -175,7 +174,7 @@ def test_networks_leave_by_size_and_what_is_in_use_goes_on_and_is_freed_afterwar
     del first, network
     thread.start()
     assert begun.wait(10)
-    shelf.put(("3",), third, 800)  # type: ignore[arg-type]
+    shelf.put(("3",), third, 800)
     assert len(shelf) == 1
     assert shelf.get(("1",)) is None
     assert gone() is not None, "somebody is using it"
@@ -198,10 +197,10 @@ def test_the_memory_of_networks_that_left_is_free(device: str) -> None:
 
         return psutil.Process().memory_info().rss if device == "cpu" else torch.cuda.memory_reserved()
 
-    shelf, begun = _Networks(200 * 2**20), taken()
+    shelf, begun = ByteBoundedCache[torch.Tensor](200 * 2**20, on_evict=empty_caches), taken()
     for number in range(10):
         network = torch.ones(2**24, device=where)
-        shelf.put((str(number),), network, 64 * 2**20)  # type: ignore[arg-type]
+        shelf.put((str(number),), network, 64 * 2**20)
         assert taken() - begun < 5 * 64 * 2**20
     del network
     assert len(shelf) == 3
@@ -212,8 +211,8 @@ def test_the_memory_of_networks_that_left_is_free(device: str) -> None:
 def test_answers_leave_by_size_and_stores_let_go_when_memory_is_short() -> None:
     answers, networks, uploads = (
         ByteBoundedCache[str](100),
-        ByteBoundedCache[str](100, keeps=1),
-        ByteBoundedCache[str](100, keeps=None),
+        ByteBoundedCache[str](100, min_kept_under_pressure=1),
+        ByteBoundedCache[str](100, min_kept_under_pressure=None),
     )
     for shelf in (answers, networks, uploads):
         for number in range(20):
@@ -238,7 +237,7 @@ def test_what_does_not_fit_is_tried_once_more_without_what_the_stores_hold() -> 
             raise MemoryError
         return "answer"
 
-    assert with_room(work) == "answer"
+    assert retry_after_eviction(work) == "answer"
     assert tries == [1, 0]
     tries.clear()
 
@@ -247,7 +246,7 @@ def test_what_does_not_fit_is_tried_once_more_without_what_the_stores_hold() -> 
         raise MemoryError
 
     with pytest.raises(DoesNotFit, match="There is not enough memory on the CPU for this question"):
-        with_room(never)
+        retry_after_eviction(never)
     assert tries == [1], "nothing was let go, so that it would be in vain"
 
 

@@ -51,7 +51,7 @@ def test_a_short_question_is_not_starved_by_a_long_one() -> None:
 
 
 def test_a_short_question_is_not_starved_by_many_long_ones() -> None:
-    office = JobRunner()
+    office = JobRunner(has_room=lambda device: True)
     long = [office.waiting(("long", str(n)), steps(300), "cpu", f"person {n}") for n in range(STARTED + 2)]
     works = [one.__enter__() for one in long]
     until(lambda: all(one.share > 0 for one in works), 20)
@@ -147,11 +147,8 @@ def test_who_waits_is_told_where_they_stand(place: int, paused: bool, memory: bo
 
 
 @pytest.mark.parametrize(("room", "held"), [(False, STARTED), (True, STARTED + 3)])
-def test_no_more_than_a_few_hold_memory_unless_there_is_room(
-    monkeypatch: pytest.MonkeyPatch, room: bool, held: int
-) -> None:
-    monkeypatch.setattr("vizapp.service.jobs.has_room", lambda device: room)
-    office, begun, ended, most = JobRunner(), [0], [0], [0]
+def test_no_more_than_a_few_hold_memory_unless_there_is_room(room: bool, held: int) -> None:
+    office, begun, ended, most = JobRunner(has_room=lambda device: room), [0], [0], [0]
 
     def run(tick: Tick) -> None:
         begun[0] += 1

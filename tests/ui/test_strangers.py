@@ -289,7 +289,7 @@ def test_an_uploaded_zip_file_goes_with_all_that_was_made_of_it(built: AppTest) 
     assert known_galleries(vizapp.load("vizapp/lenet5-digits")) == []  # nobody else is told of it
     told = [key for key, _ in compute.answers().items() if any(digest in part for part in key)]
     assert told
-    uploads._release(("archive", str(archive)))
+    datasets.forget(archive)
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     for shelf in (compute.answers(), gallery_runs._galleries(), datasets._collections()):
         assert not [key for key, _ in shelf.items() if any(digest in part for part in key)]

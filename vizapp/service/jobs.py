@@ -20,7 +20,6 @@ from vizapp.service.scheduler import FairScheduler, QueueEntry
 
 Tick = Callable[[float], None]
 GRACE_SECONDS = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
-ROOM = 3 * 2**30  # bytes free on a device with which one more work may be begun
 THREADS = 256  # works under way or waiting; most of them wait
 
 
@@ -31,12 +30,19 @@ class Abandoned(BaseException):
 class RunningJob:
     """One computation that is under way. `person` is whoever asked first."""
 
-    def __init__(self, run: Callable[[Tick], Any], turns: FairScheduler | None, person: str = "") -> None:
+    def __init__(
+        self,
+        run: Callable[[Tick], Any],
+        turns: FairScheduler | None,
+        person: str = "",
+        waits_for_memory: Callable[[int], bool] = lambda thread: False,
+    ) -> None:
         self.share = 0.0
         self.future: Future[Any] = Future()
         self._run = run
         self._turns = turns
         self._person = person
+        self._waits_for_memory = waits_for_memory
         self._ticket: QueueEntry | None = None
         self._thread = 0
         self._watchers = 0
@@ -57,9 +63,7 @@ class RunningJob:
     @property
     def wants_memory(self) -> bool:
         """Whether it waits until others have given back memory that it needs."""
-        from vizapp.engine.memory.budget import memory_budget
-
-        return not self.future.done() and memory_budget().is_waited_for(self._thread)
+        return not self.future.done() and self._waits_for_memory(self._thread)
 
     @property
     def queued(self) -> float:
@@ -111,19 +115,21 @@ class RunningJob:
                 raise Abandoned
 
 
-def has_room(device: str) -> bool:
-    """Whether the device has memory for one more work that is begun and waits for its turns."""
-    import torch
-
-    from vizapp.engine.memory.chunks import free_memory
-
-    return free_memory(torch.device(device)) > ROOM
-
-
 class JobRunner:
     """All work under way, by key, and the turns of each device: looking is thread-safe, memory is not."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        has_room: Callable[[str], bool] = lambda device: False,
+        waits_for_memory: Callable[[int], bool] = lambda thread: False,
+    ) -> None:
+        """No work yet.
+
+        Args:
+            has_room: Whether a device has memory for one more job beside those that have started.
+            waits_for_memory: Whether the job of a thread waits for memory that other jobs hold.
+        """
+        self._has_room, self._waits_for_memory = has_room, waits_for_memory
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="vizapp")
         self._works: dict[Key, RunningJob] = {}
         self._turns: dict[str, FairScheduler] = {}
@@ -168,9 +174,9 @@ class JobRunner:
             turns = (
                 None
                 if device is None
-                else self._turns.setdefault(device, FairScheduler(room=partial(has_room, device)))
+                else self._turns.setdefault(device, FairScheduler(room=partial(self._has_room, device)))
             )
-            work = self._works[key] = RunningJob(run, turns, person)
+            work = self._works[key] = RunningJob(run, turns, person, self._waits_for_memory)
             work.join()
             work.future = self._pool.submit(self._finish, key, work)
             return work

@@ -1,8 +1,10 @@
-"""A store that keeps what was used last and never grows past its size."""
+"""A cache bounded by the bytes of its values. All caches evict together when memory is short or an upload goes.
+
+Built on an OrderedDict rather than on `cachetools.LRUCache`, which refuses values larger than the cache.
+"""
 
 from __future__ import annotations
 
-import gc
 import threading
 import weakref
 from collections import OrderedDict
@@ -11,93 +13,101 @@ from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 Key = tuple[str, ...]
-_shelves: weakref.WeakSet[ByteBoundedCache[Any]] = weakref.WeakSet()
+_caches: weakref.WeakSet[ByteBoundedCache[Any]] = weakref.WeakSet()
 
 
 def evict_all(of_all: bool = False) -> bool:
-    """Have all stores let go of what can be had again, because memory is short; whether there was something.
+    """Evict from all caches what can be computed again; whether there was anything.
 
-    What each `keeps` stays, unless `of_all`.
+    Each cache keeps its `min_kept_under_pressure` newest values, unless `of_all`.
     """
-    chosen = [shelf for shelf in list(_shelves) if shelf.min_kept_under_pressure is not None]
-    gone = sum(shelf.shrink(0 if of_all else shelf.min_kept_under_pressure or 0) for shelf in chosen)
-    if gone:
-        empty_caches()
-    return gone > 0
+    chosen = [cache for cache in list(_caches) if cache.min_kept_under_pressure is not None]
+    return sum(cache.shrink(0 if of_all else cache.min_kept_under_pressure or 0) for cache in chosen) > 0
 
 
-def empty_caches() -> None:
-    """Give back what values that went have taken: a GPU's memory is kept by torch until it is told."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def forget(token: str) -> None:
+    """Drop from all caches every value with `token` (a digest) in a part of its key."""
+    for cache in list(_caches):
+        cache.drop_where(lambda key: any(token in part for part in key))
 
 
 class ByteBoundedCache(Generic[Value]):
-    """Values by key, bounded by the bytes they take; what was used longest ago goes first. For many threads.
+    """Values by key, bounded by the bytes they take; the least recently used is evicted first. Thread-safe.
 
-    `keeps` is how many of the values used last stay when memory is short (`let_go`), None if all.
-
-    The newest value always stays, even one that is larger than the whole shelf, so that it can be shown.
+    The newest value always stays, even one larger than the whole cache, so that it can be shown.
     """
 
-    def __init__(self, capacity: int, keeps: int | None = 0) -> None:
-        self.capacity = capacity  # bytes
-        self.min_kept_under_pressure = keeps
+    def __init__(
+        self, capacity: int, min_kept_under_pressure: int | None = 0, on_evict: Callable[[], None] | None = None
+    ) -> None:
+        """An empty cache, known to `evict_all` and `forget`.
+
+        Args:
+            capacity: Bytes.
+            min_kept_under_pressure: How many of the newest values stay when memory is short; None for all.
+            on_evict: Called after something was evicted.
+        """
+        self.capacity = capacity
+        self.min_kept_under_pressure = min_kept_under_pressure
+        self._on_evict = on_evict
         self._values: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
         self._lock = threading.Lock()
-        _shelves.add(self)
+        _caches.add(self)
 
     @property
     def nbytes(self) -> int:
-        """Bytes on the shelf now."""
+        """Bytes of all values now."""
         with self._lock:
-            return sum(size for _, size in self._values.values())
+            return self._nbytes()
+
+    def _nbytes(self) -> int:
+        return sum(size for _, size in self._values.values())
 
     def __len__(self) -> int:
         return len(self._values)
 
     def get(self, key: Key) -> Value | None:
-        """The value, or None when it was never there or had to go."""
+        """The value, or None when it was never there or was evicted."""
         with self._lock:
             if key not in self._values:
                 return None
             self._values.move_to_end(key)
             return self._values[key][0]
 
-    def put(self, key: Key, value: Value, nbytes: int) -> list[Value]:
-        """Keep the value, which takes `nbytes`. Returns what had to go."""
+    def put(self, key: Key, value: Value, nbytes: int) -> None:
+        """Keep the value, which takes `nbytes`, and evict what no longer fits."""
         with self._lock:
             self._values.pop(key, None)
             self._values[key] = (value, nbytes)
-            gone = []
-            total = sum(size for _, size in self._values.values())
-            while total > self.capacity and len(self._values) > 1:
-                _, (old, size) = self._values.popitem(last=False)
-                gone.append(old)
-                total -= size
-            return gone
+            evicted = 0
+            while self._nbytes() > self.capacity and len(self._values) > 1:
+                self._values.popitem(last=False)
+                evicted += 1
+        if evicted and self._on_evict is not None:
+            self._on_evict()
 
     def items(self) -> list[tuple[Key, Value]]:
-        """Keys and values now, what was used longest ago first."""
+        """Keys and values now, the least recently used first."""
         with self._lock:
             return [(key, value) for key, (value, _) in self._values.items()]
 
-    def drop_where(self, wanted: Callable[[Key], bool]) -> None:
-        """Let go of all values whose keys are wanted."""
+    def drop_where(self, chosen: Callable[[Key], bool]) -> None:
+        """Drop all values whose keys are chosen."""
         with self._lock:
-            for key in [key for key in self._values if wanted(key)]:
+            for key in [key for key in self._values if chosen(key)]:
                 del self._values[key]
 
     def shrink(self, keep: int) -> int:
-        """Let go of all but the `keep` values used last; how many those were."""
+        """Evict all but the `keep` newest values; how many were evicted."""
         with self._lock:
-            gone = [self._values.popitem(last=False) for _ in range(len(self._values) - keep)]
-            return len(gone)
+            count = max(0, len(self._values) - keep)
+            for _ in range(count):
+                self._values.popitem(last=False)
+        if count and self._on_evict is not None:
+            self._on_evict()
+        return count
 
     def drop(self, key: Key) -> None:
-        """Let go of the value, if it is there."""
+        """Drop the value, if it is there."""
         with self._lock:
             self._values.pop(key, None)

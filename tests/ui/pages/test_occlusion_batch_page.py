@@ -236,7 +236,7 @@ def test_the_folder_of_the_picture_is_looked_through_first(open_app: Open, digit
 
 
 def test_an_upload_is_kept_without_becoming_the_picture_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images.uploads, "register", lambda thing, nbytes: None)
+    monkeypatch.setattr(images.uploads, "register", lambda *_: None)
     content = to_png(np.zeros((30, 30, 3), np.uint8))
     origin = images.keep(content, "black.png")
     assert origin[0] == "given"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -154,10 +155,10 @@ def test_a_link_to_a_gallery_names_no_folder_outside_of_the_root(
 
 def test_uploads_go_when_their_session_has_been_away_for_a_while() -> None:
     gone: list[UploadKey] = []
-    kept = UploadRegistry(gone.append, grace=0.1)
+    kept = UploadRegistry(grace=0.1)
     for person in ("ann", "bob"):
-        kept.register(person, ("picture", "shared"), 10, 100)
-        kept.register(person, ("picture", person), 10, 100)
+        kept.register(person, ("picture", "shared"), 10, 100, partial(gone.append, ("picture", "shared")))
+        kept.register(person, ("picture", person), 10, 100, partial(gone.append, ("picture", person)))
     kept.disconnected("ann")
     time.sleep(0.3)
     assert gone == [("picture", "ann")]
@@ -169,8 +170,8 @@ def test_uploads_go_when_their_session_has_been_away_for_a_while() -> None:
 
 def test_who_comes_back_in_time_keeps_everything() -> None:
     gone: list[UploadKey] = []
-    kept = UploadRegistry(gone.append, grace=0.15)
-    kept.register("ann", ("picture", "a"), 10, 100)
+    kept = UploadRegistry(grace=0.15)
+    kept.register("ann", ("picture", "a"), 10, 100, partial(gone.append, ("picture", "a")))
     kept.disconnected("ann")
     kept.connected("ann")
     time.sleep(0.3)
@@ -180,11 +181,11 @@ def test_who_comes_back_in_time_keeps_everything() -> None:
 
 def test_a_session_keeps_no_more_than_its_share() -> None:
     gone: list[UploadKey] = []
-    kept = UploadRegistry(gone.append)
+    kept = UploadRegistry()
     for number in range(5):
-        kept.register("ann", ("picture", str(number)), 40, 100)
+        kept.register("ann", ("picture", str(number)), 40, 100, partial(gone.append, ("picture", str(number))))
     assert gone == [("picture", str(number)) for number in range(3)]
-    kept.register("ann", ("picture", "huge"), 1000, 100)
+    kept.register("ann", ("picture", "huge"), 1000, 100, partial(gone.append, ("picture", "huge")))
     assert kept.has("ann", ("picture", "huge"))
     assert len(gone) == 5
 

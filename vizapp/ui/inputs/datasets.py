@@ -18,6 +18,7 @@ from vizapp.media.archive import forget_archives
 from vizapp.media.datasets import NAMES, is_here
 from vizapp.media.source import file_stamp
 from vizapp.media.sources import open_folder
+from vizapp.service import lru_cache
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.settings import settings
@@ -167,7 +168,7 @@ def _upload(text: str) -> None:
     st.session_state[state.UPLOAD] = file.file_id
     if access.shared():
         _remove_leftovers(kept.root.parent)
-        uploads.register(("archive", str(kept.root)), file.size)
+        uploads.register(("archive", str(kept.root)), file.size, lambda: forget(kept.root))
     _take(f"upload/{kept.root.stem}")
     st.rerun()
 
@@ -236,13 +237,11 @@ def galleries_of(archive: Path) -> Path:
 
 
 def forget(archive: Path) -> None:
-    """Let go of an uploaded zip file, of its list and of the galleries of it."""
-    text = f"upload/{archive.stem}"
+    """Delete an uploaded zip file and its galleries, and drop all that was listed or computed from it."""
     archive.unlink(missing_ok=True)
     shutil.rmtree(galleries_of(archive), ignore_errors=True)
     forget_archives()
-    _collections().drop_where(lambda key: text in key)
-    compute.answers().drop_where(lambda key: text in key)
+    lru_cache.forget(archive.stem)  # the digest of the file, part of its address and of its galleries' folder
 
 
 def _remove_leftovers(folder: Path) -> None:

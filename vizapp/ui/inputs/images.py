@@ -16,10 +16,10 @@ from vizapp.media.drawing import sheet, to_png
 from vizapp.media.picture import open_picture
 from vizapp.media.sources import open_folder
 from vizapp.media.transforms import centre_crop, resize_short_side
+from vizapp.service import lru_cache
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import uploads
-from vizapp.ui.pages.occlusion import sweep_runs
-from vizapp.ui.session import access, compute, state
+from vizapp.ui.session import access, state
 
 if TYPE_CHECKING:
     from vizapp.media.picture import Picture
@@ -33,7 +33,7 @@ _KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
 @st.cache_resource(show_spinner=False)
 def decoded() -> ByteBoundedCache[Picture]:
     """Decoded pictures of all sessions; a session holds their digests only."""
-    return ByteBoundedCache(CAPACITY, keeps=None)  # an upload is nowhere else
+    return ByteBoundedCache(CAPACITY, min_kept_under_pressure=None)  # an upload is nowhere else
 
 
 def sample(name: str) -> Picture:
@@ -65,17 +65,16 @@ def keep(content: bytes, name: str) -> tuple[str, str, str]:
         picture = open_picture(content, name=name)
         decoded().put(("given", digest), picture, picture.pixels.nbytes)
         _pixels()[digest] = picture.digest
-    uploads.register(("picture", digest), len(content))
+    uploads.register(("picture", digest), len(content), lambda: forget(digest))
     return ("given", digest, name)
 
 
 def forget(digest: str) -> None:
-    """Let go of an uploaded picture, and of all answers about it."""
-    decoded().drop(("given", digest))
+    """Drop an uploaded picture, and all answers about it."""
+    lru_cache.forget(digest)
     pixels = _pixels().pop(digest, None)
     if pixels is not None:
-        compute.answers().drop_where(lambda key: pixels in key)
-        sweep_runs.running_sweep().drop_where(lambda key: pixels in key)
+        lru_cache.forget(pixels)
 
 
 @st.cache_resource(show_spinner=False)

@@ -13,10 +13,11 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.files import atomic_write
 from vizapp.service.jobs import Tick
-from vizapp.service.lru_cache import ByteBoundedCache, Key, empty_caches
+from vizapp.service.lru_cache import ByteBoundedCache, forget
 from vizapp.settings import settings
 from vizapp.ui.inputs import uploads
 from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session.memory import empty_caches
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
@@ -27,21 +28,11 @@ _SOURCES_OF = {"published": "default", "random": "none"}  # weights as chosen, a
 CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
 
 
-class _Networks(ByteBoundedCache["Network"]):
-    """Networks that are open. One that goes is not moved off its device, since another session may be using it."""
-
-    def put(self, key: Key, value: Network, nbytes: int) -> list[Network]:
-        gone = super().put(key, value, nbytes)
-        if gone:
-            gone.clear()
-            empty_caches()
-        return gone
-
-
 @st.cache_resource(show_spinner=False)
 def opened() -> ByteBoundedCache[Network]:
-    """The networks that are open, of all sessions."""
-    return _Networks(int(settings().network_gb * 2**30), keeps=1)
+    """The open networks of all sessions. An evicted one stays on its device while another session uses it."""
+    capacity = int(settings().network_gb * 2**30)
+    return ByteBoundedCache(capacity, min_kept_under_pressure=1, on_evict=empty_caches)
 
 
 @st.cache_resource(show_spinner=False)
@@ -108,17 +99,17 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
             raise VizError(
                 f"The checkpoint {name!r} cannot be kept on this machine ({error.strerror or error}); give it again later."
             ) from None
-    uploads.register(("checkpoint", str(path)), len(content))
+    uploads.register(("checkpoint", str(path)), len(content), lambda: forget_checkpoint(str(path)))
     return path
 
 
 def forget_checkpoint(path: str) -> None:
-    """Let go of an uploaded checkpoint and of the network that was made of it."""
+    """Delete an uploaded checkpoint, and drop the network made from it and all answers about that network."""
     shutil.rmtree(Path(path).parent, ignore_errors=True)
     for key, network in opened().items():
         if path in key:
-            opened().drop(key)
-            compute.answers().drop_where(lambda key, digest=network.digest: digest in key)  # type: ignore[misc]
+            forget(network.digest)
+    forget(path)
 
 
 def current() -> Network | None:

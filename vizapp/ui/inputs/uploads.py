@@ -1,4 +1,8 @@
-"""What people have given to the app: counted per session, and let go when the session has ended."""
+"""Which session uploaded what. An upload is released when no session that has it is left.
+
+Whoever registers an upload says how to release it, so this module knows neither pages nor caches. A cache of Streamlit with
+`scope="session"` cannot hold the uploads themselves: it is cleared when the connection breaks, and a session may come back.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +10,64 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
 import streamlit as st
 
 from vizapp.settings import settings
-from vizapp.ui.session import state
+from vizapp.ui.session import access_log, state
 
-GRACE = 150.0  # seconds: a session may come back after its connection broke; Streamlit itself keeps it for 120
+GRACE = 150.0  # seconds in which a session may come back; Streamlit itself keeps it for 120
 UploadKey = tuple[str, str]  # ("picture", digest), ("checkpoint", path) or ("archive", path)
 
 
-class UploadRegistry:
-    """Uploads of all sessions. What nobody has any more is let go by `release`."""
+@dataclass(frozen=True)
+class _Upload:
+    nbytes: int
+    release: Callable[[], None]
 
-    def __init__(self, release: Callable[[UploadKey], None], grace: float = GRACE) -> None:
-        self._release, self._grace = release, grace
-        self._owned: dict[str, OrderedDict[UploadKey, int]] = {}  # person -> things and bytes, the oldest first
+
+class UploadRegistry:
+    """The uploads of all sessions, with the bytes that each takes. Thread-safe."""
+
+    def __init__(self, grace: float = GRACE) -> None:
+        self._grace = grace
+        self._owned: dict[str, OrderedDict[UploadKey, _Upload]] = {}  # by person, the oldest first
         self._left: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def register(self, person: str, thing: UploadKey, nbytes: int, most: int) -> None:
-        """Note that `person` has given `thing`. Above `most` bytes their oldest things go."""
+    def register(self, person: str, key: UploadKey, nbytes: int, most: int, release: Callable[[], None]) -> None:
+        """Note an upload; beyond their share, the person's oldest uploads are released.
+
+        Args:
+            person: Whose session.
+            key: Kind and digest or path.
+            nbytes: Size of the upload.
+            most: Bytes that one person may have; the newest upload stays in any case.
+            release: Deletes the upload and all that was computed from it.
+        """
         with self._lock:
             owned = self._owned.setdefault(person, OrderedDict())
-            owned[thing] = nbytes
-            owned.move_to_end(thing)
-            gone = []
-            while sum(owned.values()) > most and len(owned) > 1:
-                gone.append(owned.popitem(last=False)[0])
-            gone = self._unowned(gone)
-        for old in gone:
-            self._release(old)
+            owned[key] = _Upload(nbytes, release)
+            owned.move_to_end(key)
+            old = []
+            while sum(upload.nbytes for upload in owned.values()) > most and len(owned) > 1:
+                old.append(owned.popitem(last=False))
+            unowned = self._unowned(old)
+        _release(unowned)
 
-    def has(self, person: str, thing: UploadKey) -> bool:
-        """Whether this person has given it, and still has it."""
+    def has(self, person: str, key: UploadKey) -> bool:
+        """Whether this person has uploaded it, and still has it."""
         with self._lock:
-            return thing in self._owned.get(person, ())
+            return key in self._owned.get(person, ())
 
     def connected(self, person: str) -> None:
-        """The session is there."""
+        """Note that the session is there."""
         with self._lock:
             self._left.pop(person, None)
 
     def disconnected(self, person: str) -> None:
-        """The session's connection ended: what it has goes after a while, unless it comes back."""
+        """Release what the session has after a while, unless it comes back."""
         with self._lock:
             self._left[person] = time.monotonic()
         timer = threading.Timer(self._grace, self.sweep)
@@ -58,45 +75,35 @@ class UploadRegistry:
         timer.start()
 
     def sweep(self) -> None:
-        """Let go of what belongs to sessions that have been away for long enough."""
+        """Release the uploads of sessions that have been away for long enough."""
         now = time.monotonic()
         with self._lock:
             away = [person for person, since in self._left.items() if now - since >= self._grace]
-            things = [thing for person in away for thing in self._owned.pop(person, ())]
+            old = [item for person in away for item in self._owned.pop(person, {}).items()]
             for person in away:
                 del self._left[person]
-            gone = self._unowned(things)
-        for thing in gone:
-            self._release(thing)
+            unowned = self._unowned(old)
+        _release(unowned)
 
-    def _unowned(self, things: list[UploadKey]) -> list[UploadKey]:
-        return [thing for thing in dict.fromkeys(things) if not any(thing in owned for owned in self._owned.values())]
+    def _unowned(self, uploads: list[tuple[UploadKey, _Upload]]) -> dict[UploadKey, _Upload]:
+        return {key: upload for key, upload in uploads if not any(key in owned for owned in self._owned.values())}
+
+
+def _release(uploads: dict[UploadKey, _Upload]) -> None:
+    for (kind, _), upload in uploads.items():
+        access_log.write("released", what=kind)
+        upload.release()
 
 
 @st.cache_resource(show_spinner=False)
 def upload_registry() -> UploadRegistry:
-    """Those of all sessions."""
-    return UploadRegistry(_release, GRACE)
+    """The uploads of all sessions."""
+    return UploadRegistry(GRACE)
 
 
-def _release(thing: UploadKey) -> None:
-    from vizapp.ui.inputs import images, networks
-    from vizapp.ui.pages.gallery import gallery_runs
-    from vizapp.ui.session import access_log
-
-    kind, name = thing
-    access_log.write("released", what=kind)
-    if kind == "picture":
-        images.forget(name)
-    elif kind == "checkpoint":
-        networks.forget_checkpoint(name)
-    else:
-        gallery_runs.forget_upload(Path(name))
-
-
-def register(thing: UploadKey, nbytes: int) -> None:
-    """Note that this session has given `thing`."""
-    upload_registry().register(state.person(), thing, nbytes, settings().session_mb * 2**20)
+def register(key: UploadKey, nbytes: int, release: Callable[[], None]) -> None:
+    """Note that this session has uploaded something; `release` deletes it when nobody has it any more."""
+    upload_registry().register(state.person(), key, nbytes, settings().session_mb * 2**20, release)
 
 
 @st.cache_resource(

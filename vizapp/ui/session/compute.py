@@ -13,9 +13,9 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.service.jobs import JobRunner, RunningJob, Tick
-from vizapp.service.lru_cache import ByteBoundedCache, Key, evict_all
+from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.settings import settings
-from vizapp.ui.session import access_log, messages, state
+from vizapp.ui.session import access_log, memory, messages, state
 from vizapp.ui.session.access_log import Clock
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def answers() -> ByteBoundedCache[Any]:
 @st.cache_resource(show_spinner=False)
 def office() -> JobRunner:
     """The work under way of all sessions."""
-    return JobRunner()
+    return JobRunner(memory.has_room, memory.waits_for_memory)
 
 
 def key_of(
@@ -110,7 +110,7 @@ def compute(
         return None
 
     def kept(tick: Tick) -> Value:
-        answer = with_room(lambda: work(tick), opens=key[0] == "network")
+        answer = memory.retry_after_eviction(lambda: work(tick), opens=key[0] == "network")
         store.put(key, answer, size(answer))
         return answer
 
@@ -131,27 +131,6 @@ def compute(
         _note(key, clock, outcome, nbytes, begun.queued if begun is not None else 0.0)
     place.empty()
     return cast(Value, answer)
-
-
-def with_room(run: Callable[[], Value], opens: bool = False) -> Value:
-    """`run()`; once more where it does not fit into memory, after all stores have let go of what they hold.
-
-    The network used last stays, unless this `opens` one.
-
-    Raises:
-        DoesNotFit: not even then.
-    """
-    from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, release
-
-    try:
-        with convert_out_of_memory():
-            return run()
-    except DoesNotFit as error:
-        release(error)
-        if not evict_all(of_all=opens):
-            raise
-    with convert_out_of_memory():
-        return run()
 
 
 @contextmanager

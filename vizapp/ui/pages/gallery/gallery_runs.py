@@ -19,8 +19,7 @@ from vizapp.errors import VizError
 from vizapp.service.jobs import RunningJob, Tick
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs.datasets import Collection, galleries_of, kind
-from vizapp.ui.inputs.datasets import forget as forget_archive
-from vizapp.ui.session import access, compute, messages, state
+from vizapp.ui.session import access, compute, memory, messages, state
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
@@ -108,14 +107,6 @@ def forget(asked: GalleryRequest) -> None:
 
     shutil.rmtree(asked.folder, ignore_errors=True)
     start(asked)
-
-
-def forget_upload(archive: Path) -> None:
-    """Let go of an uploaded zip file, of the galleries of it and of all that was drawn of them."""
-    place = str(galleries_of(archive))
-    for shelf in (_galleries(), compute.answers()):
-        shelf.drop_where(lambda key: any(part.startswith(place) for part in key))
-    forget_archive(archive)
 
 
 def known(asked: GalleryRequest) -> Gallery | None:
@@ -221,7 +212,7 @@ def watched(asked: GalleryRequest) -> Iterator[GalleryRun]:
         try:
             plan = _plan(asked.network)
             with compute.noted(("gallery.build", asked.network.digest), key):
-                return compute.with_room(
+                return memory.retry_after_eviction(
                     lambda: build(asked.network, asked.collection.source, asked.sites, asked.folder, plan, watch)
                 )
         finally:

@@ -15,7 +15,7 @@ from vizapp.service.jobs import RunningJob, Tick
 from vizapp.service.lru_cache import Key
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.batch_images import Photo
-from vizapp.ui.session import compute, messages, state
+from vizapp.ui.session import compute, memory, messages, state
 
 _LOOK, _WAIT = 0.4, 1.0  # seconds between two looks at sweeps under way; those that a look waits for more to see
 
@@ -105,4 +105,4 @@ def _run(missing: Sequence[Photo], key: Key, tick: Tick) -> None:
             sizes.append(result.nbytes)
 
     with compute.noted(("occlusion.several", first.network.digest), key) as sizes:
-        compute.with_room(go_on)
+        memory.retry_after_eviction(go_on)

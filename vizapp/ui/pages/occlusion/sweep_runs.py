@@ -19,7 +19,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.service.jobs import RunningJob, Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
-from vizapp.ui.session import compute, messages, state
+from vizapp.ui.session import compute, memory, messages, state
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Unit
@@ -184,7 +184,7 @@ def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
         return plan.work.result(Job(tick))
 
     with compute.noted(asked.key) as sizes:
-        result = compute.with_room(go_on)
+        result = memory.retry_after_eviction(go_on)
         sizes.append(result.nbytes)
     compute.answers().put(asked.key, result, result.nbytes)
     running_sweep().drop(asked.plan_key)  # its clean activations are needed no more

@@ -1,0 +1,59 @@
+"""What the job service must know of memory: it loads no torch, so the app hands these answers in."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+from vizapp.service.lru_cache import evict_all
+
+Value = TypeVar("Value")
+ROOM = 3 * 2**30  # bytes free on a device with which one more job may be started
+
+
+def has_room(device: str) -> bool:
+    """Whether the device has memory for one more job that is started and waits for its turns."""
+    import torch  # heavy
+
+    from vizapp.engine.memory.chunks import free_memory  # loads torch
+
+    return free_memory(torch.device(device)) > ROOM
+
+
+def waits_for_memory(thread: int) -> bool:
+    """Whether the job in this thread waits for memory that other jobs hold."""
+    from vizapp.engine.memory.budget import memory_budget  # loads torch
+
+    return memory_budget().is_waited_for(thread)
+
+
+def empty_caches() -> None:
+    """Return the memory of evicted values to the machine: torch keeps a GPU's until told otherwise."""
+    import torch  # heavy
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def retry_after_eviction(run: Callable[[], Value], opens: bool = False) -> Value:
+    """`run()`; once more after all caches were evicted, if it does not fit into memory.
+
+    The network used last stays, unless this `opens` one.
+
+    Raises:
+        DoesNotFit: it does not fit even then.
+    """
+    from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, release  # loads torch
+
+    try:
+        with convert_out_of_memory():
+            return run()
+    except DoesNotFit as error:
+        release(error)
+        if not evict_all(of_all=opens):
+            raise
+        empty_caches()
+    with convert_out_of_memory():
+        return run()
