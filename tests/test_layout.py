@@ -44,23 +44,11 @@ MOST_FILES = {"engine": 4, "ui": 4}  # directly in the package, not in its rooms
 KNOWN_UPWARD = {
     ("vizapp.gallery.build", "vizapp"),
     ("vizapp.engine.trace.recording", "vizapp.engine.projection.rules"),
-    ("vizapp.ui.inputs.images", "vizapp.ui.pages.occlusion.sweep_runs"),
-    ("vizapp.ui.inputs.uploads", "vizapp.ui.pages.gallery.gallery_runs"),
 }
 KNOWN_BETWEEN_PAGES: set[tuple[str, str]] = set()
 KNOWN_CIRCLES = {
     frozenset({"vizapp.engine.projection.rules", "vizapp.engine.trace.recording"}),
     frozenset(f"vizapp.methods.occlusion.{name}" for name in ("method", "other_images", "panels", "batch")),
-    frozenset(
-        f"vizapp.ui.{name}"
-        for name in (
-            "inputs.datasets",
-            "inputs.images",
-            "inputs.networks",
-            "inputs.uploads",
-            "pages.gallery.gallery_runs",
-        )
-    ),
 }
 
 # Imports inside functions hide what a file needs. Each gives its reason in a comment on its own line.
@@ -120,7 +108,6 @@ KNOWN_NAMES = {
     "vizapp.service.jobs:place",
     "vizapp.service.scheduler:place",
     "vizapp.ui.inputs.images:take",
-    "vizapp.ui.inputs.uploads:present",
     "vizapp.ui.pages.occlusion.batch_runs:look",
     "vizapp.ui.pages.occlusion.sweep_runs:look",
     "vizapp.ui.session.access:place",

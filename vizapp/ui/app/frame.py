@@ -44,7 +44,7 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     )
     spec = next(spec for candidate, spec in specs.items() if candidate == page)
     state.show_page(spec.key)
-    uploads.present()
+    uploads.note_session()
     messages.guard(lambda: _read_address(specs.values()))
     messages.guard(sidebar.draw)
     for sentence in state.take_notes():

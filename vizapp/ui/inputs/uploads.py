@@ -113,6 +113,6 @@ def _presence(person: str) -> str:
     return person
 
 
-def present() -> None:
+def note_session() -> None:
     """Note that this session is there; its end is noted by itself. Once in each run of the script."""
     upload_registry().connected(_presence(state.person()))
