@@ -9,15 +9,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
+from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, signed
+from vizapp.methods.activations import strength_order
+from vizapp.methods.base import Job, Question
+from vizapp.methods.params import build
+from vizapp.methods.projection import ProjectionParams, project_units
+from vizapp.ui.session import compute
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box, photo_data, sprite_data
 
 if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
     from vizapp.methods.base import Result
+    from vizapp.zoo.network import Network
 
 RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
 LARGEST = 330  # pixels on the screen of a tile of the nine
+
+
+def project_strongest(
+    network: Network, picture: Picture, site: str, values: np.ndarray, **params: Any
+) -> Result | None:
+    """Projections of the nine strongest units of a layer, each from its strongest cell, in one batched call.
+
+    `values` are the layer's activations `[C ...]`, `params` those of the method `projection`. None where a message says
+    why there is no answer.
+    """
+    units = [Unit(site, int(channel)) for channel in strength_order(values)[:9]]
+    chosen = build(ProjectionParams, params, "projection")
+    return compute.compute(
+        compute.key_of("projection.strongest", network, picture, unit=units[0], units=units, **params),
+        lambda tick: project_units(Question(network, picture), units, chosen, Job(tick)),
+        size=lambda result: result.nbytes,
+        title="Computing",
+        device=str(network.device),
+    )
 
 
 def scales(projections: Mapping[str, np.ndarray], contrast: str) -> dict[str, float]:

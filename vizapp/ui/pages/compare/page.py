@@ -62,8 +62,7 @@ def page() -> None:
     _filters(pair, taken)
     _projections(pair, picture, taken)
     _answers(pair, picture, taken)
-    if results.has_occlusion():
-        _occlusion(pair, picture, taken)
+    _occlusion(pair, picture, taken)
     _matches(pair, taken)
     name = downloads.file_name("compare", *(network.name for network in pair), picture.name)
     downloads.row("compare", name, taken.pictures, taken.arrays)
@@ -129,7 +128,7 @@ def _projections(pair: Pair, picture: Picture, taken: _Exports) -> None:
             if site is None:
                 messages.info("This network has no second convolution.")
                 continue
-            result = results.strongest_projected(network, picture, site)
+            result = results.project_second_layer(network, picture, site)
             if result is not None:
                 _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
                 data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}

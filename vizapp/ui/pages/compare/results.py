@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.methods import methods
-from vizapp.methods.activations import strength_order
-from vizapp.methods.base import Job, Question
+from vizapp.methods.base import Job
 from vizapp.methods.matching import match_units
-from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.session import compute, messages
+from vizapp.ui.widgets import projection_tiles
 
 if TYPE_CHECKING:
     from vizapp.media.picture import Picture
@@ -48,24 +46,10 @@ def second_layer(network: Network) -> str | None:
     return next(rectified, sites[start].name)
 
 
-def strongest_projected(network: Network, picture: Picture, site: str) -> Result | None:
-    """The nine strongest units of the layer on the picture, sent down by the deconvnet."""
+def project_second_layer(network: Network, picture: Picture, site: str) -> Result | None:
+    """Deconvnet projections of the nine strongest units of the layer."""
     layer = compute.run("activations", network, picture, unit=Unit(site, 0))
-    if layer is None:
-        return None
-    asked = [Unit(site, int(channel)) for channel in strength_order(layer.arrays["activations"])[:9]]
-    return compute.compute(
-        compute.key_of("compare.projections", network, picture, unit=asked[0]),
-        lambda tick: project_units(Question(network, picture), asked, ProjectionParams(), Job(tick)),
-        size=lambda result: result.nbytes,
-        title="Computing",
-        device=str(network.device),
-    )
-
-
-def has_occlusion() -> bool:
-    """Whether the method occlusion is there."""
-    return "occlusion" in methods()
+    return layer and projection_tiles.project_strongest(network, picture, site, layer.arrays["activations"])
 
 
 def occluded(network: Network, picture: Picture) -> Result | None:

@@ -12,9 +12,6 @@ import streamlit as st
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import sheet
 from vizapp.methods.activations import strength_order
-from vizapp.methods.base import Job, Question
-from vizapp.methods.params import build
-from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import layout, maps, projection_tiles, unit_picker
@@ -214,9 +211,8 @@ def _arrays(results: dict[str, Result]) -> dict[str, np.ndarray]:
 
 
 def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) -> None:
-    order = strength_order(values)
-    chosen, channels = unit_picker.channel(order), [int(channel) for channel in order[:9]]
-    result = _several(network, picture, site, channels)
+    chosen = unit_picker.channel(strength_order(values))
+    result = projection_tiles.project_strongest(network, picture, site.name, values, **forms.values("projection"))
     if result is None:
         return
     patches, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
@@ -236,21 +232,6 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
     name = downloads.file_name("projection", network.name, site.name, "nine", picture.name)
     pictures = {"Patches": sheet(patches, 3, gap=2), "Projections": sheet(down, 3, gap=2)}
     downloads.row("projection", name, pictures, result.arrays)
-
-
-def _several(network: Network, picture: Picture, site: Site, channels: list[int]) -> Result | None:
-    """The answer of one batched call for these channels, each where it is strongest."""
-    options = forms.values("projection")
-    asked = [Unit(site.name, channel) for channel in channels]
-    return compute.compute(
-        compute.key_of("projection.several", network, picture, unit=asked[0], channels=channels, **options),
-        lambda tick: project_units(
-            Question(network, picture), asked, build(ProjectionParams, options, "projection"), Job(tick)
-        ),
-        size=lambda result: result.nbytes,
-        title="Computing",
-        device=str(network.device),
-    )
 
 
 def _open(key: str) -> None:
