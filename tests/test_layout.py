@@ -42,7 +42,6 @@ FLOORS = {
 }
 MOST_FILES = {"engine": 4, "ui": 4}  # directly in the package, not in its rooms
 KNOWN_UPWARD = {
-    ("vizapp.gallery.build", "vizapp"),
     ("vizapp.engine.trace.recording", "vizapp.engine.projection.rules"),
 }
 KNOWN_BETWEEN_PAGES: set[tuple[str, str]] = set()

@@ -1,12 +1,15 @@
-"""See what convolutional networks compute. `vizapp.load`, `vizapp.open_picture`, `vizapp.ask` are the way in.
+"""See what convolutional networks compute. Start with `vizapp.load`, `vizapp.open_picture` and `vizapp.ask`.
 
-Nothing heavy is imported before it is used: `import vizapp` takes milliseconds.
+`import vizapp` takes milliseconds: each name imports what it needs when it is first used.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from vizapp.settings import VERSION as __version__
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Unit as Unit
@@ -19,28 +22,16 @@ if TYPE_CHECKING:
     from vizapp.zoo import load as load
     from vizapp.zoo import wrap as wrap
 
-__version__ = "0.1.0"
-_HOME = {
-    "Unit": "vizapp.engine.trace.sites",
-    "VizError": "vizapp.errors",
-    "open_folder": "vizapp.media.sources",
-    "open_picture": "vizapp.media.picture",
-    "ask": "vizapp.methods",
-    "class_unit": "vizapp.zoo",
-    "list_networks": "vizapp.zoo",
-    "load": "vizapp.zoo",
-    "wrap": "vizapp.zoo",
-}
-__all__ = [*_HOME, "methods", "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name == "methods":  # the package, which can be called: see there
-        return importlib.import_module("vizapp.methods")
-    raise AttributeError(f"module 'vizapp' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    ["methods"],  # the package, which can also be called
+    {
+        "engine.trace.sites": ["Unit"],
+        "errors": ["VizError"],
+        "media.picture": ["open_picture"],
+        "media.sources": ["open_folder"],
+        "methods": ["ask"],
+        "zoo": ["class_unit", "list_networks", "load", "wrap"],
+    },
+)
+__all__ += ["__version__"]

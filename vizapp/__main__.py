@@ -9,15 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
+from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Unit
-    from vizapp.methods.base import Method
-    from vizapp.methods.params import Knob
-    from vizapp.zoo.network import Network
+from vizapp.media.picture import open_picture
+from vizapp.media.samples import open_sample, sample_names
+from vizapp.media.sources import open_folder
+from vizapp.methods import ask, methods
+from vizapp.methods.base import Method
+from vizapp.methods.params import Knob, build, knobs
+from vizapp.zoo import class_unit, list_networks, load
+from vizapp.zoo.network import Network
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,8 +38,6 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line: a sub-command per method, and `networks`, `sites`, `methods`."""
-    from vizapp.methods import methods
-
     top = _Parser(prog="python -m vizapp", description="See what convolutional networks compute.")
     commands = top.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
     for method in methods().values():
@@ -58,8 +60,6 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
 
 
 def _add_method(commands: Any, method: Method) -> None:
-    from vizapp.methods.params import knobs
-
     command = commands.add_parser(
         method.key, help=method.summary, description=f"{method.summary} Source: {method.source}."
     )
@@ -102,8 +102,6 @@ def read_unit(text: str) -> Unit:
     Raises:
         VizError: the text is not of that form.
     """
-    from vizapp.engine.trace.sites import Unit
-
     site, _, rest = text.rpartition(":")
     channel, at, cell = rest.partition("@")
     try:
@@ -118,8 +116,6 @@ def read_unit(text: str) -> Unit:
 
 
 def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) -> Network:
-    from vizapp.zoo import load
-
     classes: Any = options.classes
     if isinstance(classes, str) and classes.isdecimal():
         classes = int(classes)
@@ -127,17 +123,12 @@ def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) 
 
 
 def _answer(options: argparse.Namespace) -> None:
-    from vizapp.media.sources import open_folder
-    from vizapp.methods import ask
-    from vizapp.zoo import class_unit
-
     given = vars(options)
     # The cheap things first, so that a mistyped path is told before a network is fetched.
     picture = _picture(given["picture"]) if given.get("picture") else None
     folder = open_folder(given["folder"]) if given.get("folder") else None
     unit = read_unit(given["unit"]) if given.get("unit") else None
     params = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
-    from vizapp.methods.params import build, knobs
 
     if "out" in knobs(options.method.params) and options.out:
         params["out"] = options.out
@@ -166,19 +157,12 @@ def _leads() -> bool:
 
 
 def _picture(text: str) -> Any:
-    from pathlib import Path
-
-    from vizapp.media.picture import open_picture
-    from vizapp.media.samples import open_sample, sample_names
-
     if not Path(text).exists() and text in sample_names():
         return open_sample(text)
     return open_picture(text)
 
 
 def _list_networks(options: argparse.Namespace) -> None:
-    from vizapp.zoo import list_networks
-
     names = [name for name in list_networks() if options.match.lower() in name.lower()]
     print(json.dumps(names) if options.json else "\n".join(names))
 
@@ -193,9 +177,6 @@ def _list_sites(options: argparse.Namespace) -> None:
 
 
 def _list_methods(options: argparse.Namespace) -> None:
-    from vizapp.methods import methods
-    from vizapp.methods.params import knobs
-
     found = methods().values()
     if options.json:
         listed = [

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from vizapp.errors import VizError
 
+VERSION = "0.1.0"
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import torch
 
 from vizapp.engine.memory.chunks import in_chunks
@@ -20,16 +21,14 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.files import remove_leftovers
 from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint
+from vizapp.gallery.reader import Gallery, open_gallery
 from vizapp.gallery.shards import Shards, running
 from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_of, read_manifest, write_gallery
 from vizapp.gallery.tables import digest_of, row_tables, unit_table
 from vizapp.media.loading import Loaded, batches, workers_for
 from vizapp.media.source import Source
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from vizapp.zoo.network import Network
+from vizapp.settings import VERSION
+from vizapp.zoo.network import Network
 
 _FIRST_CHECKPOINT = 4  # after that many rounds one is written early, so that there is something to look at
 
@@ -321,11 +320,9 @@ def described(
 
 def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint) -> dict[str, Any]:
     """What the gallery is of; nothing in it depends on when, where or by how many it was made."""
-    import vizapp
-
     return {
         "format": FORMAT,
-        "vizapp": vizapp.__version__,
+        "vizapp": VERSION,
         "network": {"name": network.name, "weights": network.weights, "digest": network.digest},
         "input": list(network.input_size),
         "preprocessing": asdict(network.preprocessing),
@@ -351,8 +348,6 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
 
 def seen_so_far(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Any:
     """The gallery as the last checkpoint in `out` knows it, or the whole one; None before the first checkpoint."""
-    from vizapp.gallery.reader import Gallery, open_gallery
-
     if (out / MANIFEST).exists():
         return open_gallery(out)
     found, _ = load_checkpoint(out / WORK)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,7 @@ from vizapp.media.drawing import cut, draw_box, exceeds
 from vizapp.media.picture import local_path
 from vizapp.media.source import Source
 from vizapp.settings import settings
-
-if TYPE_CHECKING:
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 Box = tuple[int, int, int, int]
 

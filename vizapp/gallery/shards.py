@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import distributed
 
 Thing = TypeVar("Thing")
 
@@ -30,8 +31,6 @@ class Shards:
         """The things of all processes in order, at the one that leads; elsewhere nothing."""
         if self.world == 1:
             return [thing]
-        from torch import distributed
-
         found: list[Thing | None] | None = [None] * self.world if self.leads else None
         distributed.gather_object(thing, found)
         return [item for item in found if item is not None] if found else []
@@ -40,8 +39,6 @@ class Shards:
         """What the leading process has, at all of them."""
         if self.world == 1:
             return thing
-        from torch import distributed
-
         box = [thing]
         distributed.broadcast_object_list(box)
         return box[0]
@@ -58,8 +55,6 @@ def running(device: torch.device) -> Iterator[Shards]:
     if world == 1:
         yield Shards()
         return
-    from torch import distributed
-
     if not distributed.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)

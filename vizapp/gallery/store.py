@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import feather, parquet
 
 from vizapp.errors import VizError
 from vizapp.files import atomic_write
@@ -91,9 +93,6 @@ _MANIFEST = {
 
 def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
     """The rows of one site. Raises VizError where the file is gone or damaged."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     try:
         table = parquet.read_table(folder / file, partitioning=None, **options).to_pandas()
     except (OSError, pa.ArrowException, MemoryError) as error:
@@ -103,9 +102,6 @@ def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
 
 def read_units(folder: Path) -> pd.DataFrame:
     """The statistics, a row per unit. Raises VizError where they are gone or damaged."""
-    import pyarrow as pa
-    from pyarrow import feather
-
     try:
         table = feather.read_table(folder / UNITS).to_pandas()
     except (OSError, pa.ArrowException, MemoryError) as error:
@@ -133,9 +129,6 @@ def _write_rows(path: Path, table: pd.DataFrame) -> None:
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
-    import pyarrow as pa
-    from pyarrow import parquet
-
     stream = io.BytesIO()
     whole = pa.Table.from_pandas(table, preserve_index=False)
     parquet.write_table(whole, stream, compression="zstd")
@@ -143,9 +136,6 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _arrow(table: pd.DataFrame) -> bytes:
-    import pyarrow as pa
-    from pyarrow import feather
-
     stream = io.BytesIO()
     feather.write_feather(pa.Table.from_pandas(table, preserve_index=False), stream, compression="zstd")
     return stream.getvalue()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vizapp.errors import VizError, nearest
 from vizapp.files import natural_key
@@ -44,8 +45,6 @@ class Item:
 
     def open(self) -> Picture:
         """The picture."""
-        from PIL import Image
-
         try:
             image = _dataset(self.name, self.part, _root())[self.index][0]
         except _MISSING as error:
@@ -155,7 +154,7 @@ def _fetched(name: str, part: str) -> Any:
 
 def _made(name: str, part: str, root: Path, download: bool) -> Any:
     """The data set from its constructor, which calls the same thing `train` or `split`."""
-    from torchvision import datasets
+    from torchvision import datasets  # 1 s, and torch, which the decoding processes do not need
 
     make = getattr(datasets, name)
     takes = inspect.signature(make).parameters

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import Image
 
 from vizapp.errors import VizError
 
@@ -21,8 +23,6 @@ def to_gif(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
 
     A GIF counts time in hundredths of a second: `per_second` is rounded to what that allows, 50 at most.
     """
-    from PIL import Image
-
     _check(frames)
     some = [frames[int(n)] for n in np.linspace(0, len(frames) - 1, min(_SAMPLED, len(frames)))]
     step = max(1, min(frames[0].shape[:2]) // 64)
@@ -68,8 +68,6 @@ def _film(frames: Sequence[np.ndarray], per_second: float, codec: str, ending: s
 
 def _written(frames: Sequence[np.ndarray], per_second: float, codec: str, path: Path) -> bytes:
     """The film's bytes, written to `path` and read again: OpenCV does not tell when the disk is full."""
-    import cv2
-
     height, width = (side + side % 2 for side in frames[0].shape[:2])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), per_second, (width, height))
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vizapp.errors import VizError
-from vizapp.media.picture import Picture, showable
+from vizapp.media.picture import Picture, open_picture, showable
 
 LONGEST_PATH = 4096  # characters of a picture's path: what file systems allow
 
@@ -97,8 +97,6 @@ class File:
 
     def open(self) -> Picture:
         """Decode the file."""
-        from vizapp.media.picture import open_picture
-
         return open_picture(self.path)
 
 

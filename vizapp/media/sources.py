@@ -9,6 +9,11 @@ from pathlib import Path
 
 from vizapp.errors import VizError, nearest
 from vizapp.files import atomic_write
+from vizapp.media.archive import open_archive
+from vizapp.media.bundled import open_crops, open_digits
+from vizapp.media.datasets import open_dataset
+from vizapp.media.folder import list_folder
+from vizapp.media.listing import open_listing
 from vizapp.media.picture import local_path, showable
 from vizapp.media.source import Source
 from vizapp.settings import settings
@@ -41,8 +46,6 @@ def open_folder(
         )
     text = str(path).strip()
     if text.lower().startswith("torchvision/"):
-        from vizapp.media.datasets import open_dataset
-
         return open_dataset(text)
     place = local_path(path, "folder")
     try:
@@ -52,26 +55,18 @@ def open_folder(
             f"{showable(text)} cannot be read: {(error.strerror or 'input/output error').lower()}."
         ) from None
     if text in BUNDLED and not exists:
-        from vizapp.media.bundled import open_crops, open_digits
-
         return open_digits() if text == "digits" else open_crops()
     if is_file:
         return _from_file(place, within)
     if not exists and "/" not in text and (hint := nearest(text, BUNDLED)):
         raise VizError(f"There is no folder {showable(text)}.{hint}")
-    from vizapp.media.folder import list_folder
-
     return list_folder(place, within, tick)
 
 
 def _from_file(place: Path, within: Path | None) -> Source:
     if place.suffix.lower() in _LISTS:
-        from vizapp.media.listing import open_listing
-
         return open_listing(place, within)
     if place.suffix.lower() == ".zip" or zipfile.is_zipfile(place):
-        from vizapp.media.archive import open_archive
-
         return open_archive(place)
     raise VizError(
         f"{showable(str(place))} is a file; give the folder that it lies in, a zip file, or a CSV file that lists pictures."
@@ -80,8 +75,6 @@ def _from_file(place: Path, within: Path | None) -> Source:
 
 def _kept_archive(content: bytes) -> Source:
     """An uploaded zip file, kept in the cache so that other processes can read it."""
-    from vizapp.media.archive import open_archive
-
     if content.count(_ENTRY) > MOST_FILES:
         raise VizError(f"The uploaded zip file lists more than {MOST_FILES:,} files; divide it.")
     place = settings().cache / "uploads" / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -94,6 +95,4 @@ def _crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> n
 
 def blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
     """Uint8 `[H W 3]` through a Gaussian of that standard deviation in pixels; the border is mirrored."""
-    import cv2
-
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.uint8)

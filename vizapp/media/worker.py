@@ -7,11 +7,11 @@ import pickle
 import signal
 import sys
 
+from vizapp.media.loading import load
+
 
 def serve() -> None:
     """Answer requests until the input ends, which it does when the process that asks has gone."""
-    from vizapp.media.loading import load
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the process that asks
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints must not get between the answers

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import free_memory, is_out_of_memory
@@ -75,8 +76,6 @@ def _check_size(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(str(path), framework="pt") as content:
             state = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (it is no mapping)

@@ -14,7 +14,7 @@ Classes = int | str | Path | Sequence[str] | None
 
 def imagenet_categories() -> tuple[str, ...]:
     """The 1000 names of ImageNet-1k as torchvision's weights carry them."""
-    from torchvision.models import ResNet18_Weights
+    from torchvision.models import ResNet18_Weights  # takes a second
 
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 

@@ -23,13 +23,17 @@ def installed() -> bool:
     return importlib.util.find_spec("timm") is not None
 
 
+def _timm() -> Any:
+    import timm  # optional, and takes seconds
+
+    return timm
+
+
 def names() -> list[str]:
     """All networks of timm, without the tags of their weights."""
     if not installed():
         return []
-    import timm
-
-    return list(timm.list_models())
+    return list(_timm().list_models())
 
 
 def recipe(name: str, variant: str = "default") -> Recipe | None:
@@ -40,15 +44,13 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     """
     if not installed():
         return None
-    import timm
-
     base, _, tag = name.partition(".")
-    if not timm.is_model(base):
+    if not _timm().is_model(base):
         return None
-    known = variant == "default" and (not tag or name in timm.list_pretrained(f"{base}.*"))
+    known = variant == "default" and (not tag or name in _timm().list_pretrained(f"{base}.*"))
     if not known:
         raise VizError(f"timm has no weights {tag or variant!r} for {base}; {_tags(base)}")
-    config = timm.models.get_pretrained_cfg(name)
+    config = _timm().models.get_pretrained_cfg(name)
     settings: dict[str, Any] = dataclasses.asdict(config) if config is not None else {}
     classes = int(settings.get("num_classes", 1000))
     facts = {"kind": "classification" if classes else "features (no classes)"}
@@ -70,9 +72,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
 
 
 def _tags(base: str) -> str:
-    import timm
-
-    known = timm.list_pretrained(f"{base}.*")
+    known = _timm().list_pretrained(f"{base}.*")
     return f"it has {', '.join(known[:5])}{' …' if len(known) > 5 else ''}." if known else "it has none."
 
 
@@ -105,13 +105,9 @@ def _published(name: str, settings: dict[str, Any]) -> Published | None:
 
 
 def _build(name: str, classes: int) -> nn.Module:
-    import timm
-
-    return timm.create_model(name, pretrained=False, num_classes=classes)
+    return _timm().create_model(name, pretrained=False, num_classes=classes)
 
 
 def _adopt(name: str, state: dict[str, Tensor]) -> nn.Module:
     """The network with published weights; timm itself brings their keys up to date."""
-    import timm
-
-    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})

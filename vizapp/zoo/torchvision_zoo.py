@@ -26,6 +26,12 @@ _DETECTION_SIDES = {
 }
 
 
+def _models() -> Any:
+    from torchvision import models  # takes a second
+
+    return models
+
+
 def names() -> list[str]:
     """All classification, segmentation and detection networks."""
     return sorted(_kinds())
@@ -34,20 +40,16 @@ def names() -> list[str]:
 @cache
 def _kinds() -> dict[str, str]:
     """Network -> "classification", "segmentation" or "detection"."""
-    from torchvision import models
-
-    kinds = dict.fromkeys(models.list_models(module=models), "classification")
-    kinds |= dict.fromkeys(models.list_models(module=models.segmentation), "segmentation")
-    kinds |= dict.fromkeys(models.list_models(module=models.detection), "detection")
+    kinds = dict.fromkeys(_models().list_models(module=_models()), "classification")
+    kinds |= dict.fromkeys(_models().list_models(module=_models().segmentation), "segmentation")
+    kinds |= dict.fromkeys(_models().list_models(module=_models().detection), "detection")
     return kinds
 
 
 def _excuse(name: str) -> str:
-    from torchvision import models
-
-    if name.startswith("quantized_") or name in models.list_models(module=models.quantization):
+    if name.startswith("quantized_") or name in _models().list_models(module=_models().quantization):
         return "it computes with 8-bit integers, whose inside cannot be traced; take the network without 'quantized_'"
-    if name in models.list_models(module=models.video):
+    if name in _models().list_models(module=_models().video):
         return "it takes videos, not photos"
     return "it takes pairs of video frames (optical flow), not photos"
 
@@ -58,9 +60,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     Raises:
         VizError: torchvision's network takes something else than photos, or has no such variant.
     """
-    from torchvision import models
-
-    if name not in models.list_models():
+    if name not in _models().list_models():
         return None
     if name not in _kinds():
         raise VizError(f"torchvision's {name} cannot be looked into: {_excuse(name)}.")
@@ -89,17 +89,15 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
 
 def variant_of_file(name: str, file: str) -> str:
     """The published variant whose weights have this file name, or "default"."""
-    from torchvision.models import get_model_weights
-
     if name not in _kinds():
         return "default"
-    return next((entry.name for entry in get_model_weights(name) if entry.url.endswith("/" + file)), "default")
+    return next(
+        (entry.name for entry in _models().get_model_weights(name) if entry.url.endswith("/" + file)), "default"
+    )
 
 
 def _weights(name: str, variant: str) -> Any:
-    from torchvision.models import get_model_weights
-
-    entries = get_model_weights(name)
+    entries = _models().get_model_weights(name)
     if variant == "default":
         return entries.DEFAULT
     if variant in entries.__members__:
@@ -139,9 +137,7 @@ def _builder(name: str, kind: str, shape: Preprocessing) -> Callable[[int], nn.M
 
 
 def _build(name: str, options: dict[str, Any], classes: int) -> nn.Module:
-    from torchvision.models import get_model
-
-    module: nn.Module = get_model(name, weights=None, num_classes=classes, **options)
+    module: nn.Module = _models().get_model(name, weights=None, num_classes=classes, **options)
     return module
 
 

@@ -120,7 +120,7 @@ def _places(name: str, published: Published) -> Iterator[Path]:
                 yield folder / (bare + suffix)
     yield _hub_folder() / published.file
     if published.hub:
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import try_to_load_from_cache  # comes with timm, which is optional
 
         cached = try_to_load_from_cache(published.hub, Path(published.url).name)
         if isinstance(cached, str):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 
 from vizapp.errors import VizError
@@ -67,8 +68,6 @@ def free_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return max(0, min(free + unused, most - torch.cuda.memory_allocated(device)))
-    import psutil
-
     used = psutil.Process().memory_info()
     bounds = [psutil.virtual_memory().available, most - used.rss, _left_in_container()]
     if resource is not None:

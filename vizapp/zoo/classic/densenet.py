@@ -5,21 +5,15 @@ DenseNet-121, -169 and -201 are torchvision's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
+from torchvision.models import DenseNet
 
 from vizapp.zoo.classic.initial import draw_weights
-
-if TYPE_CHECKING:
-    from torchvision.models import DenseNet
 
 
 def densenet264(classes: int = 1000) -> DenseNet:
     """The deepest column of the paper's Table 1, made of torchvision's blocks."""
-    from torchvision.models import DenseNet
-
     return DenseNet(growth_rate=32, block_config=(6, 12, 64, 48), num_init_features=64, num_classes=classes)
 
 

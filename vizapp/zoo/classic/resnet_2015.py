@@ -6,19 +6,14 @@ torchvision's 50, 101 and 152 layers put the stride of a bottleneck on its 3x3 c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torchvision.models import ResNet
+from torchvision.models import ResNet
+from torchvision.models.resnet import Bottleneck
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def resnet_2015(depth: int, classes: int = 1000) -> ResNet:
     """torchvision's network with the strides where the paper has them. Weights of either fit the other."""
-    from torchvision.models import ResNet
-    from torchvision.models.resnet import Bottleneck
-
     network = ResNet(Bottleneck, list(BLOCKS[depth]), num_classes=classes)
     for block in network.modules():
         if isinstance(block, Bottleneck):

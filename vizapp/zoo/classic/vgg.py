@@ -5,15 +5,11 @@ Columns A, B, D and E are torchvision's `vgg11`, `vgg13`, `vgg16` and `vgg19`; A
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
+from torchvision.models import VGG
 
 from vizapp.zoo.classic.alexnet import response_norm
 from vizapp.zoo.classic.initial import draw_weights
-
-if TYPE_CHECKING:
-    from torchvision.models import VGG
 
 # Five stages, a max pool after each: "3-64" is a 3x3 convolution with 64 maps, as the table writes it.
 COLUMNS = {
@@ -28,8 +24,6 @@ COLUMNS = {
 
 def vgg(column: str, classes: int = 1000) -> VGG:
     """The network of a column of the table, with torchvision's classifier and names."""
-    from torchvision.models import VGG
-
     layers: list[nn.Module] = []
     inputs = 3
     for stage in COLUMNS[column].split(", "):
