@@ -23,9 +23,9 @@ BELOW = {
     "media": {"errors", "settings", "files"},
     "zoo": {"engine", "media", "errors", "settings", "files"},
     "gallery": {"zoo", "engine", "media", "errors", "settings", "files"},
-    "methods": {"gallery", "zoo", "engine", "media", "errors", "settings", "files"},
+    "methods": {"gallery", "zoo", "engine", "media", "errors", "settings", "files", "references"},
     "service": {"errors", "settings", "files"},
-    "ui": {"service", "methods", "gallery", "zoo", "engine", "media", "errors", "settings", "files"},
+    "ui": {"service", "methods", "gallery", "zoo", "engine", "media", "errors", "settings", "files", "references"},
 }
 ONLY_IN = {"streamlit": "ui", "cv2": "media", "PIL": "media", "plotly": "ui"}
 

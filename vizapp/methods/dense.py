@@ -289,7 +289,7 @@ def _table(network: Network, found: DenseMap, vote: np.ndarray) -> tuple[dict[st
 METHOD = Method(
     key="dense",
     title="Dense prediction",
-    source="EE-559 lecture 8.2; Sermanet et al. 2013 (OverFeat), section 3",
+    source="Long et al. 2015, section 3; Sermanet et al. 2013 (OverFeat), section 3",
     params=DenseParams,
     run=dense,
     memory_hint="a smaller zoom",

@@ -2,8 +2,8 @@
 
 One pass at the training size is watched. As long as an activation has rows and columns that follow the input's at a
 fixed step, its operations run on larger input as they are. Where the whole map is pooled or laid out in a row, the map
-ends and each place at which the trained window fits becomes a cell (EE-559 lecture 8.2; Sermanet et al. 2013, section
-3.5). From there on the cells stand where pictures of a batch stood, so that the rest of the head, whatever it is, runs
+ends and each place at which the trained window fits becomes a cell (Long et al. 2015, section 3.1; Sermanet et al. 2013,
+section 3.5). From there on the cells stand where pictures of a batch stood, so that the rest of the head, whatever it is, runs
 on its own weights, unchanged.
 """
 

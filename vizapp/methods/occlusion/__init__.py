@@ -1,4 +1,4 @@
-"""Occlusion sensitivity (Zeiler & Fergus 2014, section 4.2): the method and its parts."""
+"""Occlusion sensitivity (Zeiler & Fergus 2013, section 4.2): the method and its parts."""
 
 from vizapp.methods.occlusion.method import METHOD, Occlusion, OcclusionParams
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from vizapp.ui.session import access
+from vizapp.methods import methods
+from vizapp.ui.session import access, messages
 from vizapp.ui.widgets import layout
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
@@ -24,12 +25,6 @@ set of torchvision, when you pick one that is not on this machine. No statistics
 """
 _ALONE = " until somebody deletes them"
 _FOR_OTHERS = ". What you upload to this server, and what was made of it, is deleted minutes after you leave"
-_SOURCES = """
-- Zeiler and Fergus, *Visualizing and Understanding Convolutional Networks*, 2013
-- Krizhevsky, Sutskever and Hinton, *ImageNet Classification with Deep Convolutional Neural Networks*, 2012
-- LeCun, Bottou, Bengio and Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998
-- Sample pictures: scikit-image and scikit-learn
-"""
 
 
 def page() -> None:
@@ -46,7 +41,8 @@ def page() -> None:
             with st.expander(card.stem):
                 st.markdown(card.read_text("utf-8"))
         st.subheader("Sources", anchor=False)
-        st.markdown(_SOURCES)
+        papers = [f"- {method.title}: {messages.linked(method.source)}" for method in methods().values()]
+        st.markdown("\n".join([*papers, "- Sample pictures: scikit-image and scikit-learn"]))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+from vizapp import references
 from vizapp.errors import VizError
 from vizapp.ui.session import access
 
@@ -26,7 +27,7 @@ def warn(sentence: str, place: Any = st) -> None:
 
 def info(sentence: str) -> None:
     """Show a quiet sentence where there is nothing to see yet."""
-    st.caption(escaped(access.discreet(sentence)))
+    st.caption(linked(access.discreet(sentence)))
 
 
 def heading(title: str) -> None:
@@ -39,6 +40,11 @@ def escaped(text: str) -> str:
     for mark in "\\`*_[]<>$:#~|@&":
         text = text.replace(mark, "\\" + mark)
     return text.replace("www.", "www\\.")  # else GitHub's Markdown makes a link of it
+
+
+def linked(text: str) -> str:
+    """Text as it is, in a place that reads Markdown, with its citations as links to the papers."""
+    return "".join(f"[{escaped(piece)}]({url})" if url else escaped(piece) for piece, url in references.split(text))
 
 
 def plural(count: int, noun: str) -> str:

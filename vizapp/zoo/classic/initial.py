@@ -1,4 +1,4 @@
-"""First weights: He et al., "Delving Deep into Rectifiers", 2015: N(0, 2 / fan-in), so that deep networks keep their scale."""
+"""First weights: He et al., "Delving Deep into Rectifiers", 2015b: N(0, 2 / fan-in), so that deep networks keep their scale."""
 
 from __future__ import annotations
 

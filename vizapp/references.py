@@ -1,0 +1,67 @@
+"""Citations such as "Zeiler & Fergus 2013", and where to read the paper. `docs/references.md` lists them in full."""
+
+from __future__ import annotations
+
+import re
+
+_ARXIV, _DOI = "https://arxiv.org/abs/", "https://doi.org/"
+# By first author and year. A paper without a DOI or an arXiv number is listed in docs/references.md alone.
+LINKS = {
+    "adebayo-2018": f"{_ARXIV}1810.03292",
+    "canziani-2016": f"{_ARXIV}1605.07678",
+    "chollet-2017": f"{_ARXIV}1610.02357",
+    "gatys-2015": f"{_ARXIV}1505.07376",
+    "he-2015": f"{_ARXIV}1512.03385",
+    "he-2015b": f"{_ARXIV}1502.01852",
+    "he-2016": f"{_ARXIV}1603.05027",
+    "huang-2016": f"{_ARXIV}1603.09382",
+    "huang-2017": f"{_ARXIV}1608.06993",
+    "ioffe-2015": f"{_ARXIV}1502.03167",
+    "krizhevsky-2012": f"{_DOI}10.1145/3065386",
+    "larsson-2016": f"{_ARXIV}1605.07648",
+    "lecun-1998": f"{_DOI}10.1109/5.726791",
+    "lee-2015": f"{_ARXIV}1409.5185",
+    "lin-2013": f"{_ARXIV}1312.4400",
+    "lomb-1976": f"{_DOI}10.1007/BF00648343",
+    "long-2015": f"{_ARXIV}1411.4038",
+    "morcos-2018": f"{_ARXIV}1803.06959",
+    "nguyen-2016": f"{_ARXIV}1602.03616",
+    "nie-2018": f"{_ARXIV}1805.07039",
+    "olah-2017": f"{_DOI}10.23915/distill.00007",
+    "scargle-1982": f"{_DOI}10.1086/160554",
+    "selvaraju-2017": f"{_ARXIV}1610.02391",
+    "sermanet-2013": f"{_ARXIV}1312.6229",
+    "shrikumar-2017": f"{_ARXIV}1704.02685",
+    "simonyan-2013": f"{_ARXIV}1312.6034",
+    "simonyan-2014": f"{_ARXIV}1409.1556",
+    "sixt-2020": f"{_ARXIV}1912.09818",
+    "smilkov-2017": f"{_ARXIV}1706.03825",
+    "springenberg-2014": f"{_ARXIV}1412.6806",
+    "srivastava-2015": f"{_ARXIV}1507.06228",
+    "sundararajan-2017": f"{_ARXIV}1703.01365",
+    "szegedy-2014": f"{_ARXIV}1409.4842",
+    "szegedy-2016": f"{_ARXIV}1602.07261",
+    "wang-2020": f"{_ARXIV}1910.01279",
+    "zagoruyko-2016": f"{_ARXIV}1605.07146",
+    "zeiler-2013": f"{_ARXIV}1311.2901",
+}
+# "Nie 2018", "Nie et al. 2018", "Zeiler & Fergus 2013", "Olah, Mordvintsev & Schubert 2017", 'Lin et al., "Network …", 2013'
+CITATION = re.compile(
+    r"\b([A-Z][A-Za-z'’-]+)(?:, [A-Z][A-Za-z-]+)*(?:\s+(?:&|and)\s+[A-Z][A-Za-z-]+|\s+et\s+al\.)?,?"
+    r"(?:\s+\"[^\"]{5,120}\",)?\s+((?:19|20)\d\d[a-d]?)\b"
+)
+
+
+def key(citation: re.Match[str]) -> str:
+    """`zeiler-2013` of a match of `CITATION`: first author and year."""
+    return f"{citation[1].lower()}-{citation[2]}"
+
+
+def split(text: str) -> list[tuple[str, str | None]]:
+    """A text in pieces, each with the address of the paper that it cites, or None."""
+    pieces, done = list[tuple[str, str | None]](), 0
+    for found in CITATION.finditer(text):
+        if key(found) in LINKS:
+            pieces += [(text[done : found.start()], None), (found[0], LINKS[key(found)])]
+            done = found.end()
+    return [piece for piece in [*pieces, (text[done:], None)] if piece[0]]
