@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from vizapp.ui.session import compute, downloads, messages, state
-from vizapp.ui.widgets import layout, maps
+from vizapp.ui.widgets import layout, maps, topk_bars
 from vizapp.ui.widgets.components import component
 
 _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
@@ -39,8 +39,8 @@ def page() -> None:
         result = compute.run("predict", network, picture, top=state.get(state.TOP), crops=state.get(state.CROPS))
         if result is None:
             return
-        bars = [{"name": r["name"], "share": r["probability"], "more": f"logit {r['logit']:.3f}"} for r in result.table]
-        component("bars")(key="predict.bars", data={"rows": bars})
+        rows = result.table
+        topk_bars.draw("predict.bars", [(r["name"], r["probability"], f"logit {r['logit']:.3f}") for r in rows])
         crops, seconds = result.facts["crops"], result.facts["time"]
         st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
         name = downloads.file_name("predict", network.name, picture.name)

@@ -10,7 +10,7 @@ import streamlit as st
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.architecture import graph, zoo_scatter
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import layout, unit_picker
+from vizapp.ui.widgets import layout, options, unit_picker
 from vizapp.zoo.devices import choose_device
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def page() -> None:
         unit_picker.switch(state.ASPECT, _SHOWN, "architecture.shown")
         if shown == "table":
             unit_picker.switch(forms.choices("architecture")["rows"], _ROWS, "architecture.rows")
-            with st.popover("Options", icon=":material/tune:"):
-                forms.draw("architecture", _OPTIONS)
+            options.popover("architecture", _OPTIONS)
     if shown == "comparison":
         zoo_scatter.draw(state.get(state.NETWORK), _device())
         return

@@ -14,7 +14,7 @@ from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.compare import results
 from vizapp.ui.session import access, compute, downloads, messages, state
-from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, unit_picker
+from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _PARTS = {"patch": "Patch", "whole": "Whole"}
 _WHO = ("first", "second")
-_CLASSES = 5
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,10 @@ def _answers(pair: Pair, picture: Picture, taken: _Exports) -> None:
     messages.heading("Answers")
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
-            result = compute.run("predict", network, picture, top=_CLASSES)
+            result = compute.run("predict", network, picture, top=topk_bars.TOP)
             if result is not None:
-                rows = [
-                    {"name": r["name"], "share": r["probability"], "more": f"logit {r['logit']:.3f}"}
-                    for r in result.table
-                ]
-                component("bars")(key=f"compare.bars.{number}", data={"rows": rows})
+                rows = [(r["name"], r["probability"], f"logit {r['logit']:.3f}") for r in result.table]
+                topk_bars.draw(f"compare.bars.{number}", rows)
                 taken.add(number, "answer", result)
 
 

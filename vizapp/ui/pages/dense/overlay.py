@@ -14,12 +14,12 @@ from vizapp.media.transforms import resize
 from vizapp.methods.dense_view import NAMED, covered, ranks
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets.maps import ramp
+from vizapp.ui.widgets.topk_bars import TOP
 
 if TYPE_CHECKING:
     from vizapp.methods.base import Result
 
 LARGEST = 1100  # pixels of the longer side of the photo that the browser gets
-TOLD = 5  # classes per cell
 
 
 def chances(scores: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def legend(result: Result) -> str:
 
 def _tops(chance: np.ndarray, classes: np.ndarray, name_of: Callable[[int], str]) -> dict[str, Any]:
     """The strongest classes of each cell, most probable first, as the component takes them."""
-    count = min(TOLD, len(chance))
+    count = min(TOP, len(chance))
     order = np.argsort(-chance, axis=0, kind="stable")[:count]  # [count h w]
     share = np.take_along_axis(chance, order, 0)
     used, index = np.unique(classes[order], return_inverse=True)

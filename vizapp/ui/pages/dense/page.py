@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
 from vizapp.engine.fully_convolutional.tiles import strides
 from vizapp.methods.dense import convolutional
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import layout, maps, projection_tiles, unit_picker
+from vizapp.ui.widgets import layout, maps, options, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -87,12 +86,14 @@ def _controls(network: Network, picture: Picture, made: ConversionPlan) -> None:
             "Stride", known, format_func=lambda text: f"stride {made.stride[0] if text == 'native' else text}", width=140,
             label_visibility="collapsed", **state.bind(chosen["stride"], "dense.stride"),
         )  # fmt: skip
-        with st.popover("Options", icon=":material/tune:"):
-            forms.draw("dense", [name for name in _OPTIONS if not (crop and name == "scales")])
-            st.button(
-                "Back to the defaults", key="dense.reset", type="tertiary", on_click=forms.reset,
-                args=("dense", _OPTIONS), disabled=not forms.changed("dense", _OPTIONS),
-            )  # fmt: skip
+        options.popover("dense", _shown_options())
+    options.changed_line("dense", _shown_options())
+
+
+def _shown_options() -> list[str]:
+    """The crop is looked at in one scale."""
+    crop = state.get(forms.choices("dense")["input"]) == "crop"
+    return [name for name in _OPTIONS if not (crop and name == "scales")]
 
 
 def _zooms(picture: Picture, made: ConversionPlan) -> list[float]:
@@ -156,13 +157,13 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
         with st.container(width=240):
             component("map")(key="dense.crop", data=maps.photo_data(crop, "The crop of the cell"))
         chance = overlay.chances(arrays["scores"][:, cell[0], cell[1]])
-        _bars(network, "dense.cell", chance, overlay.kept_classes(result))
+        topk_bars.draw_classes("dense.cell", network, chance, overlay.kept_classes(result))
         st.button("Let go of the cell", key="dense.release", on_click=state.put, args=(state.PLACE, None))
     messages.heading("The photo: logits averaged over the map")
-    _bars(network, "dense.mean", overlay.chances(arrays["prediction"]), np.arange(len(arrays["prediction"])))
+    topk_bars.draw_classes("dense.mean", network, overlay.chances(arrays["prediction"]))
     if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
         messages.heading(f"The vote of {len(arrays['votes'])} maps")
-        _bars(network, "dense.vote", overlay.chances(arrays["vote"]), np.arange(len(arrays["vote"])))
+        topk_bars.draw_classes("dense.vote", network, overlay.chances(arrays["vote"]))
     messages.heading("How it was made")
     for fact in ("map", "passes", "gates", "classes"):
         if fact in result.facts:
@@ -170,15 +171,6 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
     if "padding error" in result.facts:
         messages.heading("Padding error")
         messages.info(result.facts["padding error"])
-
-
-def _bars(network: Network, key: str, chance: np.ndarray, classes: np.ndarray) -> None:
-    order = np.argsort(-chance, kind="stable")[: overlay.TOLD]
-    rows = [
-        {"name": network.class_name(int(classes[i])), "share": float(chance[i]), "more": f"class {int(classes[i])}"}
-        for i in order
-    ]
-    component("bars")(key=key, data={"rows": rows})
 
 
 def _pyramid(result: Result) -> None:

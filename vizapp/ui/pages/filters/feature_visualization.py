@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.ui.session import compute, forms, messages, state
-from vizapp.ui.widgets import charts, projection_tiles
+from vizapp.ui.widgets import charts, options, projection_tiles
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Unit
@@ -21,16 +21,16 @@ _OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "c
 def draw(network: Network, unit: Unit) -> Result | None:
     """The button and the options, and after it the pictures."""
     messages.heading("Ideal input")
-    options = forms.values("ideal", _OPTIONS)
-    key = repr(compute.key_of("ideal", network, unit=unit, **options))
+    params = forms.values("ideal", _OPTIONS)
+    key = repr(compute.key_of("ideal", network, unit=unit, **params))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
         st.button("Paint what it likes most", key="filters.paint", icon=":material/brush:", on_click=_ask, args=(key,))
-        with st.popover("Options", icon=":material/tune:"):
-            forms.draw("ideal", _OPTIONS)
+        options.popover("ideal", _OPTIONS)
+    options.changed_line("ideal", _OPTIONS)
     if st.session_state.get(state.PAINTED) != key:
         messages.info("A picture is painted from noise, step by step, so that it excites this unit as much as it can.")
         return None
-    result = compute.run("ideal", network, unit=unit, **options)
+    result = compute.run("ideal", network, unit=unit, **params)
     if result is not None:
         _show(result)
     return result

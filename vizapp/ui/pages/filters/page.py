@@ -15,7 +15,7 @@ from vizapp.media.drawing import heat
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import charts, kernel_sheets, layout, unit_picker
+from vizapp.ui.widgets import charts, kernel_sheets, layout, options, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.projection_tiles import side_by_side
 
@@ -38,8 +38,8 @@ def page() -> None:
         return
     network, _, sites, site = opened
     _controls(sites, site)
-    options = forms.values("filters", _THRESHOLDS) | {"gallery": _gallery(network)}
-    result = compute.run("filters", network, unit=Unit(site.name, 0), **options)
+    params = forms.values("filters", _THRESHOLDS) | {"gallery": _gallery(network)}
+    result = compute.run("filters", network, unit=Unit(site.name, 0), **params)
     if result is not None:
         _show(network, site, result)
 
@@ -54,8 +54,7 @@ def _controls(sites: tuple[Site, ...], site: Site) -> None:
         unit_picker.layer_list("filters", sites, site)
         unit_picker.switch(state.VIEW, _VIEWS, "filters.view")
         unit_picker.switch(forms.choices("filters")["scale"], _SCALES, "filters.scale")
-        with st.popover("Thresholds", icon=":material/tune:"):
-            forms.draw("filters", _THRESHOLDS)
+        options.popover("filters", _THRESHOLDS, "Thresholds")
 
 
 def _show(network: Network, site: Site, result: Result) -> None:

@@ -15,7 +15,7 @@ import streamlit as st
 from vizapp.media.drawing import sheet, to_png
 from vizapp.ui.pages.gallery import top_activations
 from vizapp.ui.session import downloads, messages, state
-from vizapp.ui.widgets import charts, layout, unit_picker
+from vizapp.ui.widgets import charts, layout, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import sprite_data
 
@@ -132,8 +132,8 @@ def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
             messages.heading("Classes of the top pictures")
             total = sum(mix.values())
             shown = list(mix.items())[:_CLASSES]
-            bars = [{"name": name, "share": count / total, "more": f"{count} of {total}"} for name, count in shown]
-            component("bars")(key="gallery.classes", data={"rows": bars})
+            rows = [(name, count / total, f"{count} of {total}") for name, count in shown]
+            topk_bars.draw("gallery.classes", rows)
             if len(mix) > len(shown):
                 messages.info(f"and {len(mix) - len(shown)} more")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.ui.session import forms, messages, state
+from vizapp.ui.widgets import options
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _COLOUR = "colour"
 _FIRST_COLOUR = "#ff8800"
 _NOT_CHOSEN = ("window", "stride", "label", "others", "most")  # here; they have places of their own, or none
-_OPTIONS = ("width", "strongest", "grid", "precision", "seed")
+OPTIONS = ("width", "strongest", "grid", "precision", "seed")
 
 
 def sliders(network: Network) -> None:
@@ -69,28 +71,10 @@ def _take_colour() -> None:
     state.put(forms.choices("occlusion")["fill"], st.session_state["occlusion.colour"])
 
 
-def options(network: Network, sites: tuple[Site, ...]) -> None:
+def draw_options(network: Network, sites: tuple[Site, ...]) -> None:
     """Everything else, behind a button: the map of (b) and (c), a rectangle, positions, precision."""
-    with st.popover("Options", icon=":material/tune:"):
-        _late_map(network, sites)
-        forms.draw("occlusion", _OPTIONS)
-        names = (*_OPTIONS, "site")
-        st.button(
-            "Back to the defaults", key="occlusion.reset", type="tertiary", on_click=_reset, args=(names,),
-            disabled=not forms.changed("occlusion", names) and state.get(state.MAP) is None,
-        )  # fmt: skip
-
-
-def tell_options() -> None:
-    """The options that are not at their defaults, in a sentence."""
-    changed = forms.changed("occlusion", _OPTIONS)
-    if changed:
-        messages.info("Options: " + ", ".join(f"{forms.label(k).lower()} {v}" for k, v in changed.items()) + ".")
-
-
-def _reset(names: tuple[str, ...]) -> None:
-    forms.reset("occlusion", names)
-    state.put(state.MAP, None)
+    more = (forms.choices("occlusion")["site"], state.MAP)
+    options.popover("occlusion", OPTIONS, draw_more=partial(_late_map, network, sites), more=more)
 
 
 def maps_of(sites: tuple[Site, ...]) -> tuple[Site, ...]:

@@ -16,14 +16,13 @@ from vizapp.ui.pages.occlusion import map_panels
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.session.downloads import File
-from vizapp.ui.widgets import layout
+from vizapp.ui.widgets import layout, topk_bars
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
     from vizapp.methods.base import Result
 
 _KEY = "occlusion.mask_drawn"
-_TOP = 5
 _PATTERN = (128, 128, 128)  # the pen's colour where the fill is no single colour
 
 
@@ -107,7 +106,7 @@ def _hidden(asked: SweepRequest, mask: np.ndarray) -> Result:
 
     params = asked.params
     hidden = ~mask if params.inverse else mask
-    return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, _TOP)
+    return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, topk_bars.TOP)
 
 
 def _answer(asked: SweepRequest, mask: np.ndarray) -> Result | None:
@@ -142,13 +141,6 @@ def bars(
     classes: np.ndarray | None = None,
 ) -> None:
     """The five most probable of `classes` (default: all, in order), each with its other probability when pointed at."""
-    order = np.argsort(-probabilities, kind="stable")[:_TOP]
-    rows = [
-        {
-            "name": asked.network.class_name(int(place if classes is None else classes[place])),
-            "share": float(probabilities[place]),
-            "more": f"{word} {100 * float(others[place]):.1f} %",
-        }
-        for place in order
-    ]
-    component("bars")(key=key, data={"rows": rows})
+    topk_bars.draw_classes(
+        key, asked.network, probabilities, classes, lambda place: f"{word} {100 * float(others[place]):.1f} %"
+    )

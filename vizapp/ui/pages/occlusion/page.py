@@ -23,7 +23,7 @@ from vizapp.ui.pages.occlusion import (
 from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
 from vizapp.ui.session import compute, messages, state
-from vizapp.ui.widgets import layout, unit_picker
+from vizapp.ui.widgets import layout, options, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
             form.sliders(network)
         form.filling()
         if not by_hand:
-            form.options(network, sites)
+            form.draw_options(network, sites)
         if way == "sweep":
             compare_with.comparison(kept)
     if not by_hand:
-        form.tell_options()
+        options.changed_line("occlusion", form.OPTIONS)
 
 
 def _sweep(asked: list[SweepRequest]) -> None:

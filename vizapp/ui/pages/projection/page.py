@@ -14,7 +14,7 @@ from vizapp.media.drawing import sheet
 from vizapp.methods.activations import strength_order
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import layout, maps, projection_tiles, unit_picker
+from vizapp.ui.widgets import layout, maps, options, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.projection_tiles import RULES
 
@@ -57,19 +57,8 @@ def _controls(sites: tuple[Site, ...], site: Site, mode: str) -> None:
         unit_picker.switch(state.PART, _PARTS, "projection.part")
         if mode == "nine":
             unit_picker.switch(forms.choices("projection")["rule"], RULES, "projection.rule")
-        with st.popover("Options", icon=":material/tune:"):
-            forms.draw("projection", _OPTIONS)
-            st.button(
-                "Back to the defaults", key="projection.reset", type="tertiary", on_click=forms.reset,
-                args=("projection", _OPTIONS), disabled=not forms.changed("projection", _OPTIONS),
-            )  # fmt: skip
-    changed = forms.changed("projection", _OPTIONS)
-    if changed:
-        messages.info("Options: " + ", ".join(f"{forms.label(k).lower()} {_word(v)}" for k, v in changed.items()) + ".")
-
-
-def _word(value: object) -> str:
-    return ("off", "on")[value] if isinstance(value, bool) else str(value)
+        options.popover("projection", _OPTIONS)
+    options.changed_line("projection", _OPTIONS)
 
 
 # One unit
@@ -123,8 +112,8 @@ def _by_rule(network: Network, picture: Picture, unit: Unit) -> dict[str, Result
     """The answers of all three rules; none when one of them is missing, which a sentence in its place explains."""
     found: dict[str, Result] = {}
     for rule in RULES:
-        options = forms.values("projection", _OPTIONS)
-        result = compute.run("projection", network, picture, unit=unit, rule=rule, **options)
+        params = forms.values("projection", _OPTIONS)
+        result = compute.run("projection", network, picture, unit=unit, rule=rule, **params)
         if result is None:
             return {}
         found[rule] = result
