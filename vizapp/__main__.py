@@ -33,7 +33,9 @@ class _Parser(argparse.ArgumentParser):
         )  # else `--class` would be read as `--classes` where no unit is asked
 
     def error(self, message: str) -> NoReturn:
-        raise VizError(f"{message[0].upper()}{message[1:]}. '{self.prog} --help' lists what there is.")
+        raise VizError(
+            f"{message[0].upper()}{message[1:]}. '{self.prog} --help' lists what there is.", code="bad-arguments"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,7 +113,8 @@ def read_unit(text: str) -> Unit:
         return Unit(site, int(channel), (row, column) if at else None)
     except ValueError:
         raise VizError(
-            f"{text!r} names no unit; write SITE:CHANNEL or SITE:CHANNEL@ROW,COL, as in layer1.0.relu:7."
+            f"{text!r} names no unit; write SITE:CHANNEL or SITE:CHANNEL@ROW,COL, as in layer1.0.relu:7.",
+            code="bad-unit",
         ) from None
 
 
@@ -232,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         commands.get(options.command, _answer)(options)
     except VizError as error:
-        print(f"vizapp: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vizapp: {error}", file=sys.stderr)
+        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+            print(json.dumps({"error": str(error), "code": error.code}, ensure_ascii=False))
         return 2
     except BrokenPipeError:  # the reader of our output left
         sys.stderr.close()

@@ -37,14 +37,14 @@ def _number(name: str, default: float) -> float:
     except ValueError:
         value = -1
     if not (value > 0 and math.isfinite(value)):
-        raise VizError(f"{name} is {text!r}; it must be a number above zero.")
+        raise VizError(f"{name} is {text!r}; it must be a number above zero.", code="bad-setting")
     return value
 
 
 def _whole(name: str, default: int) -> int:
     value = int(_number(name, default))
     if value < 1:
-        raise VizError(f"{name} is {os.environ[name]!r}; it must be at least 1.")
+        raise VizError(f"{name} is {os.environ[name]!r}; it must be at least 1.", code="bad-setting")
     return value
 
 
@@ -63,7 +63,7 @@ def settings() -> Settings:
     """
     mode, root = os.environ.get("VIZAPP_MODE", ""), os.environ.get("VIZAPP_ROOT")
     if mode not in ("", "local", "server"):
-        raise VizError(f"VIZAPP_MODE is {mode!r}; it must be local or server.")
+        raise VizError(f"VIZAPP_MODE is {mode!r}; it must be local or server.", code="bad-setting")
     weights = os.environ.get("VIZAPP_WEIGHTS")
     cache = (
         os.environ.get("VIZAPP_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vizapp"

@@ -105,7 +105,9 @@ def build(
             else:
                 _Pass(network, source, sites, out, plan, wanted, shards, watch).go(found, begun, note)
     except OSError as error:
-        raise VizError(f"The gallery cannot be written to {out}: {error.strerror or error}.") from None
+        raise VizError(
+            f"The gallery cannot be written to {out}: {error.strerror or error}.", code="unwritable"
+        ) from None
     return note
 
 
@@ -123,7 +125,10 @@ def _begun(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
     elif (out / MANIFEST).exists():
         note = note or "The gallery that was there was damaged; the pass began anew."
     elif not note and not (out / WORK).exists() and _strange(out, wanted["sites"]):
-        raise VizError(f"{out} holds other Parquet files; give a folder of its own to the gallery.")
+        raise VizError(
+            f"{out} holds other Parquet files; give a folder of its own to the gallery.",
+            code="folder-holds-other-files",
+        )
     return found, note
 
 
@@ -149,7 +154,8 @@ def _same(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
         if there.get(name) != wanted[name] and there.get(name) != _jsonable(wanted[name]):
             raise VizError(
                 f"{out} holds a gallery {what} ({_short(there.get(name))}, not {_short(wanted[name])}); delete it or give "
-                "another folder."
+                "another folder.",
+                code="folder-holds-other-gallery",
             )
 
 
@@ -294,7 +300,8 @@ class _Pass:
         if whole is not None:
             if len(whole.failed) == len(self.source):
                 raise VizError(
-                    f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}"
+                    f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}",
+                    code="no-readable-picture",
                 )
             units, tables, manifest = described(self.network, self.source, self.sites, whole, self.fields)
             write_gallery(self.out, tables, units, manifest)

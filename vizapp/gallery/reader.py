@@ -63,8 +63,7 @@ class Gallery:
         Raises:
             VizError: the gallery has no such layer or unit.
         """
-        if site not in self.sites:
-            raise VizError(f"The gallery has no layer {site!r}.{nearest(site, self.sites)}")
+        self._check_site(site)
         if site not in self._rows:
             file = next(entry["file"] for entry in self.manifest["sites"] if entry["name"] == site)
             self._rows[site] = read_rows(self.folder, file)
@@ -84,14 +83,18 @@ class Gallery:
         Raises:
             VizError: the gallery has no such unit.
         """
+        self._check_site(site)
         table = self.units_of(site)
         if not 0 <= channel < len(table):
             raise VizError(
-                f"Layer {site!r} of the gallery has {len(table)} units, numbered from 0; {channel} was asked for."
-                if len(table)
-                else f"The gallery has no layer {site!r}.{nearest(site, self.sites)}"
+                f"Layer {site!r} of the gallery has channels 0 to {len(table) - 1}; {channel} was asked for.",
+                code="no-such-channel",
             )
         return table.iloc[channel]
+
+    def _check_site(self, site: str) -> None:
+        if site not in self.sites:
+            raise VizError(f"The gallery has no layer {site!r}.{nearest(site, self.sites)}", code="no-such-layer")
 
     def histogram(self, site: str, channel: int) -> tuple[np.ndarray, np.ndarray]:
         """Edges `[n + 1]` and counts `[n]` of the pictures' maxima, without the empty bins at both ends.
@@ -171,12 +174,16 @@ def open_gallery(folder: str | Path) -> Gallery:
             begun = (place / WORK).exists()
         except (OSError, ValueError) as error:  # no name of a folder
             raise VizError(
-                f"The gallery's folder cannot be read: {getattr(error, 'strerror', None) or error}."
+                f"The gallery's folder cannot be read: {getattr(error, 'strerror', None) or error}.", code="unreadable"
             ) from None
+        if begun:
+            raise VizError(
+                f"The gallery in {place} is not finished; run the same command again to resume it.",
+                code="gallery-unfinished",
+            )
         raise VizError(
-            f"The gallery in {place} is not finished; run the same command again to go on with it."
-            if begun
-            else f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one."
+            f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one.",
+            code="no-gallery",
         )
     return Gallery(place, manifest, read_units(place), {}, int(manifest["data"]["pictures"]))
 

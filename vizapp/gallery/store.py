@@ -96,7 +96,10 @@ def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
     try:
         table = parquet.read_table(folder / file, partitioning=None, **options).to_pandas()
     except (OSError, pa.ArrowException, MemoryError) as error:
-        raise VizError(f"{file} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew.") from None
+        raise VizError(
+            f"{file} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew.",
+            code="gallery-damaged",
+        ) from None
     return _with_columns(table, options.get("columns") or ROW_COLUMNS, folder, file)
 
 
@@ -106,7 +109,8 @@ def read_units(folder: Path) -> pd.DataFrame:
         table = feather.read_table(folder / UNITS).to_pandas()
     except (OSError, pa.ArrowException, MemoryError) as error:
         raise VizError(
-            f"{UNITS} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew."
+            f"{UNITS} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew.",
+            code="gallery-damaged",
         ) from None
     return _with_columns(table, (*UNIT_COLUMNS, "site", "channel", "histogram"), folder, UNITS)
 
@@ -115,7 +119,8 @@ def _with_columns(table: pd.DataFrame, wanted: Iterable[str], folder: Path, file
     missing = [name for name in wanted if name not in table.columns]
     if missing:
         raise VizError(
-            f"{file} of the gallery in {folder} cannot be read (it has no column {missing[0]}); build it anew."
+            f"{file} of the gallery in {folder} cannot be read (it has no column {missing[0]}); build it anew.",
+            code="gallery-damaged",
         )
     return table
 

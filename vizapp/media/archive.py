@@ -34,11 +34,16 @@ class Member:
             with _opened(self.archive).open(self.name) as file:
                 content = file.read(most + 1)
         except _BROKEN as error:
-            raise VizError(f"{subject} cannot be unpacked: {str(error) or type(error).__name__}.") from error
+            raise VizError(
+                f"{subject} cannot be unpacked: {str(error) or type(error).__name__}.", code="archive-damaged"
+            ) from error
         if len(content) > most:
-            raise VizError(f"{subject} is larger than {settings().upload_mb} MB unpacked (VIZAPP_UPLOAD_MB).")
+            raise VizError(
+                f"{subject} is larger than {settings().upload_mb} MB unpacked (VIZAPP_UPLOAD_MB).",
+                code="file-too-large",
+            )
         if not content:
-            raise VizError(f"{subject} is empty (0 bytes).")
+            raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
         return open_picture(content, name=PurePosixPath(self.name).name)
 
 
@@ -73,7 +78,9 @@ def open_archive(path: Path) -> Archive:
     try:
         names = [info.filename for info in _opened(str(path)).infolist() if info.filename and not info.is_dir()]
     except _BROKEN as error:
-        raise VizError(f"{subject} cannot be read as a zip file: {str(error) or type(error).__name__}.") from error
+        raise VizError(
+            f"{subject} cannot be read as a zip file: {str(error) or type(error).__name__}.", code="archive-damaged"
+        ) from error
     shown = [name for name in names if _is_plain(name)]
     members = sorted(
         (name for name in shown if PurePosixPath(name).suffix.lower() in suffixes()),
@@ -81,7 +88,8 @@ def open_archive(path: Path) -> Archive:
     )
     if not members:
         raise VizError(
-            f"There is no picture in {subject} ({len(names)} other files); pictures are read as {readable()}."
+            f"There is no picture in {subject} ({len(names)} other files); pictures are read as {readable()}.",
+            code="no-pictures",
         )
     tops = {PurePosixPath(name).parts[0] for name in members}
     nested = len(tops) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in members)

@@ -90,7 +90,9 @@ def open_crops() -> Crops:
             tops, lefts = (range(0, length - side + 1, max(1, side // STEPS)) for length in (photo.height, photo.width))
             crops += [Crop(name, top, left, side) for top in tops for left in lefts]
     if not crops:
-        raise VizError("The samples come with the packages scikit-image and scikit-learn: install them.")
+        raise VizError(
+            "The samples come with the packages scikit-image and scikit-learn: install them.", code="not-installed"
+        )
     labels = tuple(crop.name for crop in crops)
     return Crops(Path("samples"), labels, tuple(dict.fromkeys(labels)), tuple(crops))
 

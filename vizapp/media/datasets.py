@@ -48,9 +48,11 @@ class Item:
         try:
             image = _dataset(self.name, self.part, _root())[self.index][0]
         except _MISSING as error:
-            raise VizError(f"Item {self.index} of {self.name} cannot be read: {_reason(error)}.") from None
+            raise VizError(
+                f"Item {self.index} of {self.name} cannot be read: {_reason(error)}.", code="picture-damaged"
+            ) from None
         if not isinstance(image, Image.Image):
-            raise VizError(f"Item {self.index} of {self.name} is no picture.")
+            raise VizError(f"Item {self.index} of {self.name} is no picture.", code="not-a-picture")
         return open_picture(np.asarray(image.convert("RGB")), name=f"{self.name}-{self.index}.png")
 
 
@@ -79,16 +81,20 @@ def open_dataset(text: str) -> Dataset:
     asked, _, part = text.partition("/")[2].partition(":")
     name = {known.lower(): known for known in NAMES}.get(asked.strip().lower())
     if name is None:
-        raise VizError(f"There is no data set {asked!r}.{nearest(asked, NAMES)} Known are: {', '.join(NAMES)}.")
+        raise VizError(
+            f"There is no data set {asked!r}.{nearest(asked, NAMES)} Known are: {', '.join(NAMES)}.",
+            code="no-such-dataset",
+        )
     part = part.strip().lower() or "test"
     if part not in {"train", "test"}:
-        raise VizError(f"{name} was asked for its part {part!r}; it must be train or test.")
+        raise VizError(f"{name} was asked for its part {part!r}; it must be train or test.", code="no-such-split")
     try:
         found = _fetched(name, part)
     except _MISSING as error:
         raise VizError(
             f"The data set {name} is not in {_root()} and could not be downloaded ({_reason(error)}); put it there, or "
-            "give a folder of pictures."
+            "give a folder of pictures.",
+            code="dataset-unavailable",
         ) from None
     targets = _targets(found)
     given = getattr(found, "classes", None) or getattr(found, "categories", None) or ()

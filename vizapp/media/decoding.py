@@ -41,13 +41,17 @@ _WHITE_IS_ZERO = 0
 def check_size(height: int, width: int, subject: str) -> None:
     """Refuse, as a VizError, a picture that is too small to look at or larger than the settings allow."""
     if height < SMALLEST or width < SMALLEST:
-        raise VizError(f"{subject} has {width} × {height} pixels; at least {SMALLEST} × {SMALLEST} are needed.")
+        raise VizError(
+            f"{subject} has {width} × {height} pixels; at least {SMALLEST} × {SMALLEST} are needed.",
+            code="picture-too-small",
+        )
     most = settings().picture_megapixels
     if height * width > most * 1_000_000:
         megapixels = f"{height * width / 1e6:,.1f}".removesuffix(".0")
         raise VizError(
             f"{subject} has {width:,} × {height:,} pixels ({megapixels} megapixels); at most {most} "
-            "megapixels are read, so make it smaller or raise VIZAPP_PICTURE_MEGAPIXELS."
+            "megapixels are read, so make it smaller or raise VIZAPP_PICTURE_MEGAPIXELS.",
+            code="picture-too-large",
         )
 
 
@@ -62,30 +66,33 @@ def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if key is None:
         kind = looks_like(file)
         found = f"looks like {kind}" if kind else "is not a picture"
-        raise VizError(f"{subject} {found}; pictures are read as {readable()}.")
+        raise VizError(f"{subject} {found}; pictures are read as {readable()}.", code="unsupported-format")
     try:
         image = open_header(file, key)
     except _PILLOW_ERRORS as error:
-        raise VizError(_complaint(error, file, key, subject)) from error
+        raise _decoding_error(error, file, key, subject) from error
     check_size(image.height, image.width, subject)
     alone = _turn if image.height * image.width > LARGE else contextlib.nullcontext()
     try:
         with alone:
             return _upright_rgb(image)
     except _PILLOW_ERRORS as error:
-        raise VizError(_complaint(error, file, key, subject)) from error
+        raise _decoding_error(error, file, key, subject) from error
 
 
-def _complaint(error: BaseException, file: BinaryIO, key: str, subject: str) -> str:
+def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str) -> VizError:
     if isinstance(error, MemoryError):
-        return f"{subject} does not fit into memory; make the picture smaller."
+        return VizError(f"{subject} does not fit into memory; make the picture smaller.", code="picture-too-large")
     if isinstance(error, Image.DecompressionBombError):
-        return f"{subject} has too many pixels inside; make the picture smaller."
+        return VizError(f"{subject} contains too many pixels; make the picture smaller.", code="picture-too-large")
     cause = error.__cause__ or error  # Pillow makes a SyntaxError of what goes wrong in a header
     at_end = isinstance(cause, (EOFError, IndexError, struct.error)) or "truncated" in str(cause).lower()
     if at_end or is_cut(file, key):
-        return f"{subject} ends too early: a part of the {key} file is missing, so copy or download it again."
-    return f"{subject} is damaged: it begins like a {key} file but cannot be decoded."
+        return VizError(
+            f"{subject} ends too early: a part of the {key} file is missing, so copy or download it again.",
+            code="picture-incomplete",
+        )
+    return VizError(f"{subject} is damaged: it begins like a {key} file but cannot be decoded.", code="picture-damaged")
 
 
 def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -63,7 +63,9 @@ def _film(frames: Sequence[np.ndarray], per_second: float, codec: str, ending: s
         with tempfile.TemporaryDirectory() as folder:
             return _written(frames, per_second, codec, Path(folder) / f"film.{ending}")
     except OSError as error:
-        raise VizError(f"The film cannot be written on this machine: {error.strerror or error}.") from None
+        raise VizError(
+            f"The film cannot be written on this machine: {error.strerror or error}.", code="film-not-written"
+        ) from None
 
 
 def _written(frames: Sequence[np.ndarray], per_second: float, codec: str, path: Path) -> bytes:
@@ -72,7 +74,9 @@ def _written(frames: Sequence[np.ndarray], per_second: float, codec: str, path: 
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), per_second, (width, height))
     try:
         if not writer.isOpened():
-            raise VizError(f"OpenCV cannot write {path.suffix} films on this machine; take the GIF.")
+            raise VizError(
+                f"OpenCV cannot write {path.suffix} films on this machine; take the GIF.", code="film-not-written"
+            )
         for frame in frames:
             around = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
             writer.write(cv2.cvtColor(np.pad(frame, around, "edge"), cv2.COLOR_RGB2BGR))
@@ -82,7 +86,10 @@ def _written(frames: Sequence[np.ndarray], per_second: float, codec: str, path: 
     there = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
     reader.release()
     if there != len(frames):
-        raise VizError(f"The film could not be written whole ({there} of {len(frames)} frames): is the disk full?")
+        raise VizError(
+            f"The film could not be written whole ({there} of {len(frames)} frames): is the disk full?",
+            code="film-not-written",
+        )
     return path.read_bytes()
 
 

@@ -62,17 +62,24 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
     subject = showable(str(root))
     try:
         if not root.exists():
-            raise VizError(f"There is no folder {subject}.")
+            raise VizError(f"There is no folder {subject}.", code="no-such-folder")
         if not root.is_dir():
-            raise VizError(f"{subject} is a file; give the folder that it lies in, or open it as a picture.")
+            raise VizError(
+                f"{subject} is a file; give the folder that it lies in, or open it as a picture.", code="not-a-folder"
+            )
         files, odd = _walk(root, within, tick or _nothing)
     except OSError as error:
-        raise VizError(f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.") from error
+        raise VizError(
+            f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
+        ) from error
     files.sort(key=lambda file: tuple(map(natural_key, file.relative_to(root).parts)))
     paths = [file for file in files if file.suffix.lower() in suffixes()]
     skipped = [file for file in files if file.suffix.lower() not in suffixes()] + odd
     if not paths:
-        raise VizError(f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable()}.")
+        raise VizError(
+            f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable()}.",
+            code="no-pictures",
+        )
     labels = [_label(file, root) for file in paths]
     classes = sorted({label for label in labels if label is not None}, key=natural_key)
     names = tuple(str(file.relative_to(root)) for file in paths)

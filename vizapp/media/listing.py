@@ -53,7 +53,7 @@ def open_listing(path: Path, within: Path | None = None) -> Listing:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",") if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise VizError(f"{subject} cannot be read as a CSV file: {error}.") from error
+        raise VizError(f"{subject} cannot be read as a CSV file: {error}.", code="list-damaged") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     named = next((name for name in _PATHS if name in header), None)
     at = header.index(named) if named else 0
@@ -64,7 +64,7 @@ def open_listing(path: Path, within: Path | None = None) -> Listing:
     if within is not None:  # from where they are read: a link beside the file may lead out
         found = [row for row in found if lies_in(start / row[at].strip(), within)]
     if not found:
-        raise VizError(f"{subject} lists no picture; its rows are a path and, if wanted, a label.")
+        raise VizError(f"{subject} lists no picture; its rows are a path and, if wanted, a label.", code="no-pictures")
     paths = tuple(row[at].strip() for row in found)
     labels = tuple(
         (plain_name(row[label_at].strip()) or None) if label_at is not None and len(row) > label_at else None

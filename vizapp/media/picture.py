@@ -62,7 +62,8 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
     if isinstance(source, np.ndarray):
         return _from_array(source, showable(name))
     raise VizError(
-        f"No picture can be made of {type(source).__name__}; give a path, the bytes of a file or a NumPy array."
+        f"No picture can be made of {type(source).__name__}; give a path, the bytes of a file or a NumPy array.",
+        code="not-a-picture",
     )
 
 
@@ -74,30 +75,32 @@ def showable(name: str) -> str:
 def local_path(path: str | Path, noun: str) -> Path:
     """The path with `~` written out. Raises VizError where it can be no path at all."""
     if not str(path).strip():
-        raise VizError(f"The path of the {noun} is empty.")
+        raise VizError(f"The path of the {noun} is empty.", code="bad-path")
     if "\0" in str(path):
-        raise VizError(f"The path of the {noun} contains a NUL character, which no file name has.")
+        raise VizError(f"The path of the {noun} contains a NUL character, which no file name has.", code="bad-path")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise VizError(f"{showable(str(path))} names a user who has no home folder here.") from error
+        raise VizError(f"{showable(str(path))} names a user who has no home folder here.", code="bad-path") from error
 
 
 def _from_path(path: Path, name: str) -> Picture:
     subject = showable(str(path))
     try:
         if path.is_dir():
-            raise VizError(f"{subject} is a folder; give a picture in it, or open it as a folder.")
+            raise VizError(f"{subject} is a folder; give a picture in it, or open it as a folder.", code="not-a-file")
         if not path.exists():
-            raise VizError(f"There is no file {subject}.{_siblings(path)}")
+            raise VizError(f"There is no file {subject}.{_siblings(path)}", code="no-such-file")
         if not path.is_file():
-            raise VizError(f"{subject} is a device or a pipe; give a picture file.")
+            raise VizError(f"{subject} is a device or a pipe; give a picture file.", code="not-a-file")
         with path.open("rb") as file:
             if not file.read(1):
-                raise VizError(f"{subject} is empty (0 bytes).")
+                raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
             pixels, notes = decode(file, subject)
     except OSError as error:
-        raise VizError(f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.") from error
+        raise VizError(
+            f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
+        ) from error
     return _picture(pixels, name or showable(path.name), notes)
 
 
@@ -111,7 +114,7 @@ def _siblings(path: Path) -> str:
 def _from_bytes(data: bytes, name: str) -> Picture:
     subject = name or "The picture"
     if not data:
-        raise VizError(f"{subject} is empty (0 bytes).")
+        raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
     pixels, notes = decode(BytesIO(data), subject)
     return _picture(pixels, name or "picture", notes)
 
@@ -121,7 +124,7 @@ def _from_array(array: np.ndarray, name: str) -> Picture:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
         advice = " (channels come last: array.transpose(1, 2, 0))" if first else ""
-        raise VizError(f"{subject} has shape {list(array.shape)}; accepted is {_ACCEPTED}{advice}.")
+        raise VizError(f"{subject} has shape {list(array.shape)}; accepted is {_ACCEPTED}{advice}.", code="bad-array")
     check_size(array.shape[0], array.shape[1], subject)
     pixels = _bytes_of(array, subject)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
@@ -141,10 +144,10 @@ def _bytes_of(array: np.ndarray, subject: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return np.array(array)
     if array.dtype.kind != "f":
-        raise VizError(f"{subject} holds {array.dtype} values; accepted is {_ACCEPTED}.")
+        raise VizError(f"{subject} holds {array.dtype} values; accepted is {_ACCEPTED}.", code="bad-array")
     low, high = float(array.min()), float(array.max())
     if not (low >= -1e-6 and high <= 1 + 1e-6):  # not(…): NaN is out of range as well; 1e-6 is rounding of float32
-        raise VizError(f"{subject} holds floats from {low:g} to {high:g}; accepted is {_ACCEPTED}.")
+        raise VizError(f"{subject} holds floats from {low:g} to {high:g}; accepted is {_ACCEPTED}.", code="bad-array")
     return np.clip(np.rint(array.astype(np.float64) * 255), 0, 255).astype(np.uint8)
 
 

@@ -54,7 +54,7 @@ def open_sample(name: str) -> Picture:
     names = sample_names()
     if name not in names:
         install = "" if names else " The samples come with the packages scikit-image and scikit-learn: install them."
-        raise VizError(f"There is no sample picture {name!r}.{nearest(name, names)}{install}")
+        raise VizError(f"There is no sample picture {name!r}.{nearest(name, names)}{install}", code="no-such-sample")
     if name in _PHOTOS:
         return open_picture(_file(*_PHOTOS[name]) or "", name=f"{name}{Path(_PHOTOS[name][1]).suffix}")
     return open_picture(digit_pixels(_first_digits()[int(name[-1])]), name=f"{name}.png")
@@ -84,7 +84,7 @@ def digits_file() -> Path:
     """scikit-learn's digits as they lie in its package. Raises VizError where it is not installed."""
     found = _file(*_DIGITS)
     if found is None:
-        raise VizError("The digits come with the package scikit-learn: install it.")
+        raise VizError("The digits come with the package scikit-learn: install it.", code="not-installed")
     return found
 
 

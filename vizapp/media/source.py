@@ -64,7 +64,7 @@ class Source(ABC):
             VizError: there is none, as when the collection was listed before the picture went.
         """
         if path not in self._numbers:
-            raise VizError(f"There is no picture {path!r} in {showable(str(self.root))} any more.")
+            raise VizError(f"There is no picture {path!r} in {showable(str(self.root))} any more.", code="picture-gone")
         return self._numbers[path]
 
     @cached_property

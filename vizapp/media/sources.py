@@ -42,7 +42,8 @@ def open_folder(
         return _kept_archive(bytes(path))
     if not isinstance(path, (str, Path)):
         raise VizError(
-            f"No folder can be opened from {type(path).__name__}; give a path, a name or the bytes of a zip file."
+            f"No folder can be opened from {type(path).__name__}; give a path, a name or the bytes of a zip file.",
+            code="not-a-folder",
         )
     text = str(path).strip()
     if text.lower().startswith("torchvision/"):
@@ -52,14 +53,14 @@ def open_folder(
         is_file, exists = place.is_file(), place.exists()
     except OSError as error:
         raise VizError(
-            f"{showable(text)} cannot be read: {(error.strerror or 'input/output error').lower()}."
+            f"{showable(text)} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
         ) from None
     if text in BUNDLED and not exists:
         return open_digits() if text == "digits" else open_crops()
     if is_file:
         return _from_file(place, within)
     if not exists and "/" not in text and (hint := nearest(text, BUNDLED)):
-        raise VizError(f"There is no folder {showable(text)}.{hint}")
+        raise VizError(f"There is no folder {showable(text)}.{hint}", code="no-such-folder")
     return list_folder(place, within, tick)
 
 
@@ -69,23 +70,26 @@ def _from_file(place: Path, within: Path | None) -> Source:
     if place.suffix.lower() == ".zip" or zipfile.is_zipfile(place):
         return open_archive(place)
     raise VizError(
-        f"{showable(str(place))} is a file; give the folder that it lies in, a zip file, or a CSV file that lists pictures."
+        f"{showable(str(place))} is a file; give the folder that it lies in, a zip file, or a CSV file that lists pictures.",
+        code="not-a-folder",
     )
 
 
 def _kept_archive(content: bytes) -> Source:
     """An uploaded zip file, kept in the cache so that other processes can read it."""
     if content.count(_ENTRY) > MOST_FILES:
-        raise VizError(f"The uploaded zip file lists more than {MOST_FILES:,} files; divide it.")
+        raise VizError(f"The uploaded zip file lists more than {MOST_FILES:,} files; divide it.", code="too-many-files")
     place = settings().cache / "uploads" / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
     try:
         if not place.is_file() or place.read_bytes() != content:  # a kept one may have been damaged
             place.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(place, content)
     except OSError as error:
-        raise VizError(f"The upload cannot be kept in {place.parent}: {error.strerror or error}.") from None
+        raise VizError(
+            f"The upload cannot be kept in {place.parent}: {error.strerror or error}.", code="unwritable"
+        ) from None
     try:
         return open_archive(place)
     except VizError as error:
         place.unlink(missing_ok=True)
-        raise VizError(str(error).replace(showable(str(place)), "The uploaded file")) from None
+        raise VizError(str(error).replace(showable(str(place)), "The uploaded file"), code=error.code) from None

@@ -118,5 +118,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     if found is None:
         return None
     if variant != "default":
-        raise VizError(f'vizapp/{name} has one set of weights, "default"; {variant!r} was asked for.')
+        raise VizError(
+            f'vizapp/{name} has one set of weights, "default"; {variant!r} was asked for.', code="no-such-weights"
+        )
     return found

@@ -51,9 +51,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise VizError(f'The weights file {str(path)!r} {what}. Give a checkpoint file, or "default", or "none".')
+        raise VizError(
+            f'The weights file {str(path)!r} {what}. Give a checkpoint file, or "default", or "none".',
+            code="no-such-file",
+        )
     if path.stat().st_size == 0:
-        raise VizError(f"The weights file {path.name!r} is empty (0 bytes).")
+        raise VizError(f"The weights file {path.name!r} is empty (0 bytes).", code="empty-file")
     names = None
     if path.suffix.lower() == ".safetensors":
         state, names = _read_safetensors(path)
@@ -71,7 +74,8 @@ def _check_size(path: Path, state: Mapping[str, Tensor]) -> None:
     if taken > _SWELLS * path.stat().st_size + _SMALL:
         raise VizError(
             f"The weights in {path.name!r} take {taken / 1e9:,.1f} GB in memory and {path.stat().st_size / 1e6:,.1f} MB in "
-            "the file: many share the same numbers. Save plain, separate tensors."
+            "the file: many share the same numbers. Save plain, separate tensors.",
+            code="checkpoint-shares-storage",
         )
 
 
@@ -83,9 +87,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | 
     except (SafetensorError, OSError, ValueError) as error:
         if "cannot allocate memory" in str(error).lower():
             raise MemoryError from None
-        raise VizError(f"The weights file {path.name!r} is damaged or is no safetensors file: {error}.") from None
+        raise VizError(
+            f"The weights file {path.name!r} is damaged or is no safetensors file: {error}.", code="checkpoint-damaged"
+        ) from None
     if not state:
-        raise VizError(f"The weights file {path.name!r} holds no weights.")
+        raise VizError(f"The weights file {path.name!r} holds no weights.", code="checkpoint-without-weights")
     try:
         return state, _find_names({"classes": read_json(names)}) if names else None
     except ValueError:
@@ -103,7 +109,10 @@ def _refuse_packed(path: Path) -> None:
         except (zipfile.BadZipFile, ValueError, struct.error, OSError):
             raise _damaged(path) from None
         if unpacked > 2 * path.stat().st_size + _SMALL:
-            raise VizError(f"The weights file {path.name!r} is compressed; save it with torch.save as it is.")
+            raise VizError(
+                f"The weights file {path.name!r} is compressed; save it with torch.save as it is.",
+                code="checkpoint-compressed",
+            )
 
 
 def _read_pickle(path: Path) -> Any:
@@ -115,13 +124,19 @@ def _read_pickle(path: Path) -> Any:
         if called:
             name = next((group for group in called.groups() if group), "")
             what = f"code ({name.strip('`.,')})" if name else "code"
-            raise VizError(f"The weights file {path.name!r} contains {what} and was not run. {_WHAT_TO_DO}") from None
+            raise VizError(
+                f"The weights file {path.name!r} contains {what} and was not run. {_WHAT_TO_DO}",
+                code="checkpoint-unsafe",
+            ) from None
         raise _damaged(path) from None
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         if "TorchScript" in str(error):
-            raise VizError(f"The file {path.name!r} is a TorchScript program and was not run. {_WHAT_TO_DO}") from None
+            raise VizError(
+                f"The file {path.name!r} is a TorchScript program and was not run. {_WHAT_TO_DO}",
+                code="checkpoint-unsafe",
+            ) from None
         raise _damaged(path) from None
     # What torch's reader was seen to raise for files that are something else or end too early.
     except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError):
@@ -137,7 +152,8 @@ def _read_pickle(path: Path) -> Any:
 def _damaged(path: Path) -> VizError:
     return VizError(
         f"The weights file {path.name!r} is no checkpoint that torch can read, or it is cut off; "
-        f"copy it again, or give a file of one of the kinds {', '.join(SUFFIXES)}."
+        f"copy it again, or give a file of one of the kinds {', '.join(SUFFIXES)}.",
+        code="checkpoint-damaged",
     )
 
 
@@ -157,8 +173,13 @@ def _find_state(path: Path, content: Any) -> dict[str, Tensor]:
         if nested:
             return _find_state(path, nested[0])
         keys = ", ".join(repr(key) for key in list(content)[:5]) or "nothing"
-        raise VizError(f"The file {path.name!r} holds no weights: found {keys}. {_WHAT_TO_DO}")
-    raise VizError(f"The file {path.name!r} holds no weights but a {type(content).__name__}. {_WHAT_TO_DO}")
+        raise VizError(
+            f"The file {path.name!r} holds no weights: found {keys}. {_WHAT_TO_DO}", code="checkpoint-without-weights"
+        )
+    raise VizError(
+        f"The file {path.name!r} holds no weights but a {type(content).__name__}. {_WHAT_TO_DO}",
+        code="checkpoint-without-weights",
+    )
 
 
 def _find_names(content: Any) -> tuple[str, ...] | None:
@@ -179,16 +200,23 @@ def _plain(path: Path, key: str, value: Tensor) -> Tensor:
     """The weight as a dense float32 tensor (integers stay integers)."""
     if value.is_meta:
         raise VizError(
-            f"The file {path.name!r} holds the shape of {key} and not its numbers; save the weights themselves."
+            f"The file {path.name!r} holds the shape of {key} and not its numbers; save the weights themselves.",
+            code="checkpoint-without-weights",
         )
     if value.is_quantized or value.layout != torch.strided:
-        raise VizError(f"The file {path.name!r} holds quantised or sparse weights ({key}); save plain float ones.")
+        raise VizError(
+            f"The file {path.name!r} holds quantised or sparse weights ({key}); save plain float ones.",
+            code="checkpoint-not-dense",
+        )
     if not value.is_floating_point():
         return value
     value = value.to(torch.float32)
     # A sum is not finite if a number in it is not, and takes a tenth of the time.
     if not math.isfinite(value.sum().item()) and not bool(torch.isfinite(value).all()):
-        raise VizError(f"The file {path.name!r} holds NaN or infinite numbers in {key}; has training diverged?")
+        raise VizError(
+            f"The file {path.name!r} holds NaN or infinite numbers in {key}; has training diverged?",
+            code="checkpoint-not-finite",
+        )
     return value
 
 
@@ -273,7 +301,8 @@ def _check(network: str, file: str, module: nn.Module, state: Mapping[str, Tenso
     ]
     if wrong:
         raise VizError(
-            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. Is it of another network?"
+            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. Is it of another network?",
+            code="checkpoint-mismatch",
         )
 
 

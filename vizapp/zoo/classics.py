@@ -179,7 +179,9 @@ def _from_timm(name: str) -> Recipe:
     there, parameters, multiply_adds, accuracy = FROM_TIMM[name]
     found = timm_zoo.recipe(there) if timm_zoo.installed() else None
     if found is None:
-        raise VizError(f"vizapp/{name} is timm's {there}, and timm is not installed: pip install timm.")
+        raise VizError(
+            f"vizapp/{name} is timm's {there}, and timm is not installed: pip install timm.", code="not-installed"
+        )
     return dataclasses.replace(
         found,
         name=f"vizapp/{name}",

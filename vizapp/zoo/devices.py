@@ -24,16 +24,19 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise VizError(f'There is no device called {name!r}; say "auto", "cpu" or "cuda:0".') from None
+        raise VizError(
+            f'There is no device called {name!r}; say "auto", "cpu" or "cuda:0".', code="no-such-device"
+        ) from None
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type == "cuda":
         return _gpu(name, device.index or 0)
     if device.type == "mps":
         raise VizError(
-            'Apple\'s GPU ("mps") has no double precision, which vizapp adds up in; say "cpu", or "cuda:0" for an NVIDIA GPU.'
+            'Apple\'s GPU ("mps") has no double precision, which vizapp adds up in; say "cpu", or "cuda:0" for an NVIDIA GPU.',
+            code="device-unsupported",
         )
-    raise VizError(f'Device {name!r} cannot be used here; say "auto", "cpu" or "cuda:0".')
+    raise VizError(f'Device {name!r} cannot be used here; say "auto", "cpu" or "cuda:0".', code="device-unsupported")
 
 
 def _free_gpu() -> torch.device:
@@ -45,7 +48,13 @@ def _free_gpu() -> torch.device:
 def _gpu(name: str, index: int) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
-        raise VizError(f'Device {name!r} was asked for and torch finds no GPU on this machine; use "cpu" or "auto".')
+        raise VizError(
+            f'Device {name!r} was asked for and torch finds no GPU on this machine; use "cpu" or "auto".',
+            code="no-such-device",
+        )
     if index >= count:
-        raise VizError(f"Device {name!r} was asked for; the GPUs of this machine are cuda:0 to cuda:{count - 1}.")
+        raise VizError(
+            f"Device {name!r} was asked for; the GPUs of this machine are cuda:0 to cuda:{count - 1}.",
+            code="no-such-device",
+        )
     return torch.device("cuda", index)

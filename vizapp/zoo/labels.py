@@ -34,13 +34,13 @@ def read_labels(path: Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise VizError(f"The labels file {str(path)!r} cannot be read: {reason}.") from None
+        raise VizError(f"The labels file {str(path)!r} cannot be read: {reason}.", code="bad-labels-file") from None
     if path.suffix.lower() == ".json":
         names = _names_of_json(path, text)
     else:
         names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
-        raise VizError(f"The labels file {str(path)!r} holds no class names.")
+        raise VizError(f"The labels file {str(path)!r} holds no class names.", code="bad-labels-file")
     return tuple(map(plain_name, names))
 
 
@@ -48,14 +48,17 @@ def _names_of_json(path: Path, text: str) -> list[str]:
     try:
         found = read_json(text)
     except ValueError as error:
-        raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.") from None
+        raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.", code="bad-labels-file") from None
     if isinstance(found, dict):
         try:
             found = in_order(found)
         except (ValueError, TypeError):
             found = None
     if not isinstance(found, list):
-        raise VizError(f"The labels file {str(path)!r} must hold a list of names, or an object from index to name.")
+        raise VizError(
+            f"The labels file {str(path)!r} must hold a list of names, or an object from index to name.",
+            code="bad-labels-file",
+        )
     # ImageNet's usual file has ["n01440764", "tench"] under each index
     return [str(name[-1] if isinstance(name, list) and name else name) for name in found]
 
@@ -89,11 +92,11 @@ def read_classes(classes: Classes) -> tuple[int | None, tuple[str, ...] | None]:
         return None, None
     if isinstance(classes, int) and not isinstance(classes, bool):
         if classes < 1:
-            raise VizError(f"A network needs at least one class; {classes} was asked for.")
+            raise VizError(f"A network needs at least one class; {classes} was asked for.", code="bad-classes")
         return classes, None
     if isinstance(classes, (str, Path)):
         names = read_labels(Path(classes))
         return len(names), names
     if isinstance(classes, Sequence) and classes and all(isinstance(name, str) for name in classes):
         return len(classes), tuple(classes)
-    raise VizError("classes must be a number, a list of names, or the path of a labels file.")
+    raise VizError("classes must be a number, a list of names, or the path of a labels file.", code="bad-classes")

@@ -97,7 +97,10 @@ class Network:
         inside = [site for site in self.sites if site.name.startswith(f"{name}.")]
         if inside:
             return inside[-1]
-        raise VizError(f"{self.name} has no layer called {name!r}.{nearest(name, (site.name for site in self.sites))}")
+        raise VizError(
+            f"{self.name} has no layer called {name!r}.{nearest(name, (site.name for site in self.sites))}",
+            code="no-such-layer",
+        )
 
     @property
     def digest(self) -> str:
@@ -164,10 +167,14 @@ class Network:
         if scores is None:
             raise VizError(
                 f"{self.name} gives no class scores but something else (a map of classes, or boxes); "
-                "ask about its layers instead, or take a classification network."
+                "ask about its layers instead, or take a classification network.",
+                code="no-class-scores",
             )
         if not self.categories:
-            raise VizError(f"{self.name} gives features and knows no classes; ask about its layers instead.")
+            raise VizError(
+                f"{self.name} gives features and knows no classes; ask about its layers instead.",
+                code="no-class-scores",
+            )
         return scores
 
 
@@ -198,15 +205,20 @@ def class_unit(network: Network, class_: int | str) -> Unit:
     """
     names = network.categories
     if not names:
-        raise VizError(f"{network.name} has no classes; name a layer and a channel instead.")
+        raise VizError(f"{network.name} has no classes; name a layer and a channel instead.", code="no-class-scores")
     index = class_ if isinstance(class_, str) else operator.index(class_)
     if isinstance(index, str):
         index = _class_index(network, index.strip())
     if not 0 <= index < len(names):
-        raise VizError(f"{network.name} has the classes 0 to {len(names) - 1}; {index} was asked for.")
+        raise VizError(
+            f"{network.name} has the classes 0 to {len(names) - 1}; {index} was asked for.", code="no-such-class"
+        )
     last = network.sites[-1]
     if last.shape != (len(names),):
-        raise VizError(f"The last layer of {network.name}, {last.name!r}, has no unit for each of its classes.")
+        raise VizError(
+            f"The last layer of {network.name}, {last.name!r}, has no unit for each of its classes.",
+            code="no-class-units",
+        )
     return Unit(site=last.name, channel=index)
 
 
@@ -216,12 +228,15 @@ def _class_index(network: Network, name: str) -> int:
     same = same or [i for i, known in enumerate(names) if known.lower() == name.lower()]
     if len(same) > 1:
         numbers = " and ".join(map(str, same))
-        raise VizError(f"{len(same)} classes of {network.name} are called {name!r}; give the number: {numbers}.")
+        raise VizError(
+            f"{len(same)} classes of {network.name} are called {name!r}; give the number: {numbers}.",
+            code="ambiguous-class",
+        )
     if same:
         return same[0]
     if re.fullmatch(r"-?\d+", name):
         return int(name)
-    raise VizError(f"{network.name} has no class called {name!r}.{nearest(name, names)}")
+    raise VizError(f"{network.name} has no class called {name!r}.{nearest(name, names)}", code="no-such-class")
 
 
 def memory_format(module: nn.Module) -> torch.memory_format:

@@ -39,14 +39,16 @@ class Preprocessing:
         if min(self.channels, self.height, self.width) < 1:
             raise VizError(
                 f"The input size is channels, height and width, each at least 1; "
-                f"{(self.channels, self.height, self.width)} was given."
+                f"{(self.channels, self.height, self.width)} was given.",
+                code="bad-input-size",
             )
         if not len(self.mean) == len(self.std) == self.channels:
             raise VizError(
-                f"It takes {self.channels} channels; mean has {len(self.mean)} numbers and std has {len(self.std)}."
+                f"It takes {self.channels} channels; mean has {len(self.mean)} numbers and std has {len(self.std)}.",
+                code="bad-normalization",
             )
         if min(self.std) <= 0:
-            raise VizError(f"Each std must be above zero; {self.std} was given.")
+            raise VizError(f"Each std must be above zero; {self.std} was given.", code="bad-normalization")
 
     def seen(self, pixels: np.ndarray) -> np.ndarray:
         """The part of a photo, uint8 `[H W 3]`, that the network sees: uint8 `[height width 3]`."""
@@ -66,7 +68,10 @@ class Preprocessing:
         if self.channels == 1:
             stack = _luminance(stack)[..., None]  # [N H W 1]
         elif self.channels != 3:
-            raise VizError(f"The network takes {self.channels} channels; a photo has 3, or 1 when turned to grey.")
+            raise VizError(
+                f"The network takes {self.channels} channels; a photo has 3, or 1 when turned to grey.",
+                code="unsupported-channels",
+            )
         batch = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
         mean, std = self._constants(device)
         return batch.sub_(mean).div_(std).to(dtype)

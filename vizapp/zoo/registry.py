@@ -55,14 +55,18 @@ def find_recipe(name: str, variant: str = "default") -> Recipe:
         if found is not None:
             return found
         if source == "timm" and not timm_zoo.installed():
-            raise VizError(f"{name} is one of timm's networks, and timm is not installed: pip install timm.")
+            raise VizError(
+                f"{name} is one of timm's networks, and timm is not installed: pip install timm.", code="not-installed"
+            )
     elif not slash:
         for zoo in _SOURCES.values():
             found = zoo.recipe(source, variant)
             if found is not None:
                 return found
     similar = nearest(str(name), [*_all_names(), *(known.split("/", 1)[1] for known in _all_names())])
-    raise VizError(f"There is no network called {str(name)!r}.{similar} `list_networks` lists all.")
+    raise VizError(
+        f"There is no network called {str(name)!r}.{similar} `list_networks` lists all.", code="no-such-network"
+    )
 
 
 def describe(name: str) -> Card:
@@ -167,7 +171,7 @@ def _intact(recipe: Recipe, path: Path, tick: Tick | None) -> Checkpoint:
     try:
         return read_checkpoint(fetch_again(recipe, tick))
     except VizError as error:
-        raise VizError(f"{told} It could not be replaced: {error}") from None
+        raise VizError(f"{told} It could not be replaced: {error}", code=error.code) from None
 
 
 def _is_variant(weights: str | Path) -> bool:
@@ -194,7 +198,8 @@ def _published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> t
     if classes is not None and classes != known:
         raise VizError(
             f"The published weights of {recipe.name} know {known} classes; {classes} were asked for. "
-            'Use weights="none" or a checkpoint with that many.'
+            'Use weights="none" or a checkpoint with that many.',
+            code="class-count-mismatch",
         )
     if recipe.adopt is None:
         module, known = fill(recipe, checkpoint, known)
@@ -206,7 +211,9 @@ def _published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> t
         if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise VizError(f"The file {checkpoint.file!r} does not fit {recipe.name}: {reason}") from None
+        raise VizError(
+            f"The file {checkpoint.file!r} does not fit {recipe.name}: {reason}", code="checkpoint-mismatch"
+        ) from None
 
 
 def _categories(recipe: Recipe, count: int, checkpoint: Checkpoint | None) -> tuple[str, ...]:

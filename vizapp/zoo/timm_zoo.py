@@ -49,7 +49,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
         return None
     known = variant == "default" and (not tag or name in _timm().list_pretrained(f"{base}.*"))
     if not known:
-        raise VizError(f"timm has no weights {tag or variant!r} for {base}; {_tags(base)}")
+        raise VizError(f"timm has no weights {tag or variant!r} for {base}; {_tags(base)}", code="no-such-weights")
     config = _timm().models.get_pretrained_cfg(name)
     settings: dict[str, Any] = dataclasses.asdict(config) if config is not None else {}
     classes = int(settings.get("num_classes", 1000))

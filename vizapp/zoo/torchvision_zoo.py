@@ -63,7 +63,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     if name not in _models().list_models():
         return None
     if name not in _kinds():
-        raise VizError(f"torchvision's {name} cannot be looked into: {_excuse(name)}.")
+        raise VizError(f"torchvision's {name} cannot be looked into: {_excuse(name)}.", code="unsupported-network")
     weights = _weights(name, variant)
     kind, meta, shape = _kinds()[name], weights.meta, _preprocessing(name, weights)
     metrics = next(iter(meta["_metrics"].values()))
@@ -102,7 +102,10 @@ def _weights(name: str, variant: str) -> Any:
         return entries.DEFAULT
     if variant in entries.__members__:
         return entries[variant]
-    raise VizError(f"torchvision/{name} has no weights called {variant!r}; it has {', '.join(entries.__members__)}.")
+    raise VizError(
+        f"torchvision/{name} has no weights called {variant!r}; it has {', '.join(entries.__members__)}.",
+        code="no-such-weights",
+    )
 
 
 def _preprocessing(name: str, weights: Any) -> Preprocessing:

@@ -40,13 +40,17 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
     """
     published = recipe.published
     if published is None:
-        raise VizError(f'There are no published weights for {recipe.name}; use weights="none" or a checkpoint file.')
+        raise VizError(
+            f'There are no published weights for {recipe.name}; use weights="none" or a checkpoint file.',
+            code="no-published-weights",
+        )
     if published.path is not None:
         if published.path.is_file():
             return published.path
         raise VizError(
             f'The weights of {recipe.name} ({published.file}) are missing from this installation; use weights="none", '
-            "or install vizapp again."
+            "or install vizapp again.",
+            code="weights-missing",
         )
     found = next((path for path in _places(recipe.name, published) if path.is_file()), None)
     if found is not None:
@@ -76,7 +80,8 @@ def _readable(path: Path) -> Iterator[BufferedReader]:
     except OSError as error:
         raise VizError(
             f"The weights file {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}. Have whoever owns "
-            "it let you read it, or put a copy into the folder named by VIZAPP_WEIGHTS."
+            "it let you read it, or put a copy into the folder named by VIZAPP_WEIGHTS.",
+            code="unreadable",
         ) from None
 
 
@@ -99,7 +104,8 @@ def _fetched(recipe: Recipe, published: Published, tick: Tick | None) -> Path:
         raise VizError(
             f"The weights of {recipe.name} ({published.file}{size}) are not on this machine, and downloading "
             f"{published.url} failed: {error}. Put that file into the folder named by VIZAPP_WEIGHTS, or take "
-            'random weights (weights="none").'
+            'random weights (weights="none").',
+            code="download-failed",
         ) from None
     return target
 

@@ -62,38 +62,59 @@ def wrap(
     count = _count_classes(network)
     asked, names = read_classes(categories)
     if asked is not None and count is not None and asked != count:
-        raise VizError(f"{network.name} gives {count} class scores, and {asked} categories were given.")
+        raise VizError(
+            f"{network.name} gives {count} class scores, and {asked} categories were given.",
+            code="class-count-mismatch",
+        )
     names = names or numbered(asked or count or 0)
     return Network(network.name, module, where, shape, names, network.weights, network.facts)
 
 
 def _refuse(module: nn.Module) -> None:
     if not isinstance(module, nn.Module):
-        raise VizError(f"wrap takes a torch.nn.Module; a {type(module).__name__} was given.")
+        raise VizError(f"wrap takes a torch.nn.Module; a {type(module).__name__} was given.", code="not-a-module")
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise VizError("A TorchScript module hides its operations; give the Python module that it was made from.")
+        raise VizError(
+            "A TorchScript module hides its operations; give the Python module that it was made from.",
+            code="unsupported-module",
+        )
     if any(hasattr(part, "_orig_mod") for part in module.modules()):
-        raise VizError("A compiled module hides its operations; give the module that was handed to torch.compile.")
+        raise VizError(
+            "A compiled module hides its operations; give the module that was handed to torch.compile.",
+            code="unsupported-module",
+        )
     for path, part in module.named_modules():
         if ".quantized" in type(part).__module__ or ".qat" in type(part).__module__:
-            raise VizError(f"Layer {path!r} is quantised: integers cannot be looked into; give the float module.")
+            raise VizError(
+                f"Layer {path!r} is quantised: integers cannot be looked into; give the float module.",
+                code="unsupported-module",
+            )
 
 
 def _home(module: nn.Module) -> torch.device:
     devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     if len(devices) > 1:
         names = ", ".join(sorted(map(str, devices)))
-        raise VizError(f"The module lies on several devices ({names}); name one (device=…), or move it to one first.")
+        raise VizError(
+            f"The module lies on several devices ({names}); name one (device=…), or move it to one first.",
+            code="several-devices",
+        )
     home = devices.pop() if devices else torch.device("cpu")
     if home.type == "meta":
-        raise VizError("The module has no weights yet (it is on torch's meta device); load them first.")
+        raise VizError(
+            "The module has no weights yet (it is on torch's meta device); load them first.",
+            code="module-without-weights",
+        )
     return choose_device(home)
 
 
 def _three(input_size: Sequence[int]) -> tuple[int, int, int]:
     sizes = tuple(input_size)
     if len(sizes) != 3 or not all(isinstance(size, int) for size in sizes):
-        raise VizError(f"input_size is channels, height and width, such as (3, 224, 224); {input_size!r} was given.")
+        raise VizError(
+            f"input_size is channels, height and width, such as (3, 224, 224); {input_size!r} was given.",
+            code="bad-input-size",
+        )
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -116,6 +137,7 @@ def _count_classes(network: Network) -> int | None:
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise VizError(
             f"{network.name} could not be run on an input of {' × '.join(map(str, batch.shape))}: {reason} "
-            "Is input_size (channels, height, width) right?"
+            "Is input_size (channels, height, width) right?",
+            code="bad-input-size",
         ) from error
     return None if scores is None else scores.shape[1]

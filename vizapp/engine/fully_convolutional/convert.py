@@ -249,7 +249,8 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         else:
             raise VizError(
                 "This network cannot be made convolutional: it gives no scores of classes but something else "
-                "(a map, or boxes)."
+                "(a map, or boxes).",
+                code="no-class-scores",
             )
         strided = {number: change for number, change in self._strided.items() if number > self._blocked}
         return ConversionPlan(

@@ -56,7 +56,8 @@ def dense_scores(module: nn.Module, plan: ConversionPlan, batch: Tensor, finer: 
             raise
         raise VizError(
             f"This network cannot be made convolutional: on an input of {batch.shape[3]} × {batch.shape[2]} pixels its "
-            f"layers do not fit each other ({str(error).splitlines()[0]})."
+            f"layers do not fit each other ({str(error).splitlines()[0]}).",
+            code="not-convolutional",
         ) from error
     cells, (h, w) = twin.as_cells(list(tensors_in(output))[plan.output])
     scores = cells.reshape(finer, finer, pictures, h, w, plan.classes)  # offsets down, across; pictures; …
@@ -125,7 +126,7 @@ class _FullyConvolutionalForward(Trace):
         """Every place of the window, as pictures of a batch: `[N·h·w ...]`."""
         (rows, columns), (k, m) = change.axes, change.window
         if tensor.shape[rows] < k or tensor.shape[columns] < m:
-            raise VizError("The input is smaller than what the network was trained on.")
+            raise VizError("The input is smaller than what the network was trained on.", code="picture-too-small")
         places = tensor.unfold(rows, k, 1).unfold(columns, m, 1)  # [... h ... w ... k m]
         inner = {rows: tensor.ndim, columns: tensor.ndim + 1}
         order = [0, rows, columns, *(inner.get(axis, axis) for axis in range(1, tensor.ndim))]

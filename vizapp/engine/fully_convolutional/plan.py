@@ -111,4 +111,4 @@ class ConversionPlan:
 
 def refuse(name: str, why: str) -> VizError:
     """The sentence for a network that cannot be made convolutional."""
-    return VizError(f"This network cannot be made convolutional: at {name!r} it {why}.")
+    return VizError(f"This network cannot be made convolutional: at {name!r} it {why}.", code="not-convolutional")

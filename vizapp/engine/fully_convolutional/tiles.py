@@ -93,12 +93,16 @@ def dense_map(
     stride = plan.stride[0] if stride is None else stride
     if stride not in strides(plan):
         listed = ", ".join(map(str, strides(plan)))
-        raise VizError(f"A map of this network can have a stride of {listed} pixels; {stride} was asked for.")
+        raise VizError(
+            f"A map of this network can have a stride of {listed} pixels; {stride} was asked for.",
+            code="no-such-stride",
+        )
     rows, columns = cells(plan, height, width, stride)
     if not rows or not columns:
         raise VizError(
             f"The picture is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} that the "
-            "network sees at once; enlarge it, or take the crop."
+            "network sees at once; enlarge it, or take the crop.",
+            code="picture-too-small",
         )
     shared = plan.shared(plan.stride[0] // stride) if share else 1
     work = _Work(plan, stride, shared, height, width)
@@ -244,7 +248,8 @@ class _Work:
                 needed = self.bytes(1, 1) / 1e9
                 raise VizError(
                     f"One cell of this map needs about {needed:.1f} GB, and {memory / 1e9:.1f} GB may be used; free "
-                    "some memory, or take a smaller network."
+                    "some memory, or take a smaller network.",
+                    code="out-of-memory",
                 )
             tile = _smaller(tile)
         return tile

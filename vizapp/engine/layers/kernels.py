@@ -120,18 +120,23 @@ def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
         module(batch)
     origin = lineage.found
     if origin is None:
-        raise VizError(f"The network did not compute {site!r}; pick another layer.")
+        raise VizError(f"The network did not compute {site!r}; pick another layer.", code="layer-not-computed")
     if not origin.kernels:
-        raise VizError(f"No convolution runs before layer {site!r}, so it has no kernels; pick a later layer.")
+        raise VizError(
+            f"No convolution runs before layer {site!r}, so it has no kernels; pick a later layer.",
+            code="no-convolution-before",
+        )
     if not origin.aligned:
         nearest = ", ".join(kernels.name for kernels in origin.kernels[-3:])
         raise VizError(
             f"Layer {site!r} is not computed by one convolution, so its channels have no kernels of their own; ask for a "
-            f"convolution before it: {nearest}."
+            f"convolution before it: {nearest}.",
+            code="no-kernels-of-its-own",
         )
     if origin.kernels[0].name in lineage.computed:
         raise VizError(
             f"The network computes the kernels of {origin.kernels[0].name!r} anew for each picture, so it has none of its "
-            "own to show; pick another convolution."
+            "own to show; pick another convolution.",
+            code="kernels-depend-on-picture",
         )
     return origin.kernels[0]

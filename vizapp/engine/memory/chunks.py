@@ -49,7 +49,8 @@ class DoesNotFit(VizError):
         verb = "" if instead else " would do"
         super().__init__(
             f"There is not enough memory on the {device} for {what}: {more}{_gigabytes(free)} are free. {smaller} smaller "
-            f"network{verb} (vizapp/zfnet-mini takes 0.1 GB), or another device; or wait until other work has ended."
+            f"network{verb} (vizapp/zfnet-mini takes 0.1 GB), or another device; or wait until other work has ended.",
+            code="out-of-memory",
         )
 
     def of(self, what: str, instead: str) -> DoesNotFit:

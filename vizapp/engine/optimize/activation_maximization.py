@@ -248,7 +248,9 @@ class _Optimizer:
         with _Climb(self.module, wanted) as tap:
             self.module(self.normalise(pictures).clone())  # a network may write into its input
         if wanted - tap.kept.keys():
-            raise VizError(f"The network did not compute {self.site.name!r} on a picture of this size.")
+            raise VizError(
+                f"The network did not compute {self.site.name!r} on a picture of this size.", code="layer-not-computed"
+            )
         excited = self._placed(self._chosen(tap.kept[self.site.name], targets), targets)
         given = tap.given.get(self.site.name)
         climbed = excited
@@ -286,7 +288,8 @@ class _Optimizer:
         if cell[0] >= height or cell[1] >= width:
             raise VizError(
                 f"On a picture of this size layer {self.site.name!r} has cells 0,0 to {height - 1},{width - 1}; "
-                f"{cell[0]},{cell[1]} was asked for. Take a larger size."
+                f"{cell[0]},{cell[1]} was asked for. Take a larger size.",
+                code="no-such-cell",
             )
         return values[cell]
 

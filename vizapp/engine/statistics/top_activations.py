@@ -99,7 +99,10 @@ class TopKTracker:
             module(batch.clone())  # a network may write into its input
         missing = [site.name for site in self.sites if site.name not in seen.kept]
         if missing:
-            raise VizError(f"The network did not compute {missing[0]!r} on these pictures; pick another layer.")
+            raise VizError(
+                f"The network did not compute {missing[0]!r} on these pictures; pick another layer.",
+                code="layer-not-computed",
+            )
         return seen
 
     def update(self, parts: Sequence[BatchStatistics], pictures: Tensor) -> None:
