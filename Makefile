@@ -1,6 +1,8 @@
 # Each target makes .venv and installs what it needs. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n auto --durations=10
+unexport PYTHONDONTWRITEBYTECODE  # what pytest and Python compile is kept for the next process
 
 .DEFAULT_GOAL := help
 .PHONY: help app test test-all lint check bench
@@ -22,10 +24,10 @@ app: .venv/run  ## serve the app on http://localhost:8501
 	$(BIN)/python -m streamlit run streamlit_app.py
 
 test: .venv/test  ## the fast tests (minutes)
-	$(BIN)/python -m pytest
+	$(PYTEST) --dist worksteal
 
 test-all: .venv/test  ## everything that needs no GPU: also slow tests and the browser
-	$(BIN)/python -m pytest -m "not gpu"
+	$(PYTEST) --dist loadgroup -m "not gpu"
 
 lint: .venv/test  ## lint, format, types
 	$(BIN)/ruff check .

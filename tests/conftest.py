@@ -1,19 +1,82 @@
-"""What holds for all tests."""
+"""What holds for all tests: a home, a cache and settings of their own for every worker, and no files elsewhere."""
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import psutil
+import pytest
 from hypothesis import settings
 
+ROOT = Path(__file__).resolve().parents[1]
+WORKER_MEMORY = 1.5e9  # bytes that a worker may need
+_MOVED = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TORCH_HOME", "HF_HOME")
+_TEMPORARY = os.path.realpath(tempfile.gettempdir())
+_WRITABLE = tuple(
+    f"{folder}{os.sep}"
+    for folder in (_TEMPORARY, "/dev", "/proc", *(ROOT / name for name in ("build", ".pytest_cache", ".hypothesis")))
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = {"os.mkdir": (0,), "os.remove": (0,), "os.rmdir": (0,), "os.rename": (0, 1), "os.link": (1,), "os.symlink": (1,)}
+
 # Before torch is imported: most tensors of the tests are small, and threads that wait for each other on a busy machine
-# make them many times slower. Servers and processes that tests start inherit it.
+# make them many times slower. Servers and processes that tests start inherit it, and the home and the cache too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+OWN = Path(tempfile.mkdtemp(prefix=f"vizapp-tests-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-"))
+PERSONS_HOME = os.environ.setdefault("PYTEST_PERSONS_HOME", os.path.expanduser("~"))  # noqa: PTH111
+for _name in [name for name in os.environ if name in _MOVED or (name.startswith("VIZAPP_") and name != "VIZAPP_SHARED")]:
+    del os.environ[_name]
+(OWN / "home").mkdir()
+os.environ |= {"HOME": str(OWN / "home"), "VIZAPP_CACHE": str(OWN / "cache")}
 
 # No deadline: a busy machine is slow, and what is to be fast is measured elsewhere.
 settings.register_profile("vizapp", deadline=None)
 settings.load_profile("vizapp")
+
+written_outside: list[str] = []
+
+
+def _watch_files(event: str, arguments: tuple[Any, ...]) -> None:
+    """Note the files that are changed outside the temporary folder, and those of the person's cache that are opened."""
+    if event == "open":
+        path, _, flags = arguments
+        if isinstance(path, str | bytes | os.PathLike):
+            name = os.path.abspath(os.fsdecode(path))
+            if (flags or 0) & _WRITES or name.startswith(f"{PERSONS_HOME}/.cache/vizapp"):
+                _note(name)
+    elif event in _CHANGES and arguments[-1] < 0:  # otherwise the path is relative to an open folder
+        for number in _CHANGES[event]:
+            _note(os.path.abspath(os.fsdecode(arguments[number])))
+
+
+def _note(name: str) -> None:
+    if not name.startswith(_WRITABLE) and not os.path.realpath(name).startswith(_WRITABLE) and "__pycache__" not in name:
+        written_outside.append(name)
+
+
+sys.addaudithook(_watch_files)
+
+
+@pytest.fixture(autouse=True)
+def no_files_outside() -> Iterator[None]:
+    """Fail the test that changed a file outside the temporary folder."""
+    written_outside.clear()
+    yield
+    assert not written_outside
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """As many workers as there are processors to use and memory to hold them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available / WORKER_MEMORY)))
 
 
 def pytest_collection_finish() -> None:
@@ -25,3 +88,4 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """At the end all of it may go, as libraries expect who count what they have made."""
     gc.unfreeze()
+    shutil.rmtree(OWN, ignore_errors=True)

@@ -1,0 +1,77 @@
+"""Tests have a home, a cache and settings of their own: nothing of the person who runs them is read or changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import OWN, PERSONS_HOME, ROOT, written_outside
+from vizapp.settings import settings
+
+
+def test_home_cache_and_settings_are_the_workers_own(worker_id: str) -> None:
+    assert Path.home() == OWN / "home" != Path(PERSONS_HOME)
+    assert settings().cache == OWN / "cache"
+    assert {name for name in os.environ if name.startswith("VIZAPP_")} <= {"VIZAPP_CACHE", "VIZAPP_SHARED"}
+    assert worker_id in OWN.name or worker_id == "master"
+
+
+def test_processes_that_tests_start_have_the_same() -> None:
+    code = "from vizapp.settings import settings; from pathlib import Path; print(Path.home(), settings(), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    home, told = done.stdout.splitlines()
+    assert home == str(OWN / "home")
+    assert told == str(settings())
+
+
+def test_a_worker_takes_no_setting_of_the_person(tmp_path: Path) -> None:
+    """Tests run in a home and with settings that would make them fail, and leave the home as it was."""
+    (tmp_path / ".cache" / "vizapp").mkdir(parents=True)
+    (tmp_path / ".cache" / "vizapp" / "networks.json").write_text("{")
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("VIZAPP_", "PYTEST_"))}
+    surroundings |= {"HOME": str(tmp_path), "VIZAPP_DEVICE": "nowhere", "VIZAPP_CACHE": "/dev/null", "VIZAPP_MODE": "no"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "own or lists", "tests/test_isolation.py"]
+    done = subprocess.run(
+        [*command, "tests/test_command_line.py::test_lists"], cwd=ROOT, capture_output=True, text=True, env=surroundings,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert [path.name for path in tmp_path.rglob("*")] == [".cache", "vizapp", "networks.json"]
+    assert (tmp_path / ".cache" / "vizapp" / "networks.json").read_text() == "{"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_text("x"),
+        lambda path: os.open(path, os.O_CREAT | os.O_WRONLY),
+        lambda path: path.mkdir(),
+        lambda path: path.unlink(),
+        lambda path: (OWN / "home").rename(path),
+        lambda path: path.symlink_to(OWN),
+    ],
+)
+def test_a_file_outside_is_noted(change) -> None:
+    path = ROOT / "no such folder" / "file"
+    with pytest.raises(OSError, match="No such file"):
+        change(path)
+    assert written_outside == [str(path)]
+    written_outside.clear()
+
+
+def test_the_persons_cache_is_not_even_read() -> None:
+    path = Path(PERSONS_HOME) / ".cache" / "vizapp" / "no such file"
+    with pytest.raises(OSError, match="No such file"):
+        path.open()
+    assert written_outside == [str(path)]
+    written_outside.clear()
+
+
+def test_files_of_its_own_are_not_noted(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("x")
+    (tmp_path / "folder" / "file").rename(tmp_path / "file")
+    assert not written_outside
