@@ -12,9 +12,11 @@ from streamlit.testing.v1 import AppTest
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
-from vizapp.service.jobs import GRACE_SECONDS, Abandoned, JobRunner, Tick
+from vizapp.service.jobs import Abandoned, JobRunner, Tick
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.session.compute import key_of
+
+PATIENCE = 60  # seconds: a bound for work that hangs, not a measure of speed
 
 
 def test_a_shelf_never_grows_past_its_size_and_lets_go_of_the_oldest() -> None:
@@ -90,20 +92,20 @@ def _endless(tick: Tick) -> None:
         time.sleep(0.01)
 
 
-def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate() -> None:
+def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vizapp.service.jobs.GRACE_SECONDS", 0.1)
     office = JobRunner()
     with office.waiting(("endless",), _endless, "cpu") as work:
-        time.sleep(GRACE_SECONDS + 0.1)
+        time.sleep(0.3)
         assert not work.future.done()  # somebody waits
-    started = time.monotonic()
     with pytest.raises(Abandoned):
-        work.future.result(timeout=5)
-    assert time.monotonic() - started < GRACE_SECONDS + 0.5
+        work.future.result(timeout=PATIENCE)
     with office.waiting(("next",), lambda tick: "through the gate", "cpu") as following:
-        assert following.future.result(timeout=2) == "through the gate"
+        assert following.future.result(timeout=PATIENCE) == "through the gate"
 
 
-def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits() -> None:
+def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vizapp.service.jobs.GRACE_SECONDS", 3600)
     office = JobRunner()
     with office.waiting(("endless",), _endless, "cpu") as work:
         with office.waiting(("endless",), _endless, "cpu"):
@@ -111,37 +113,47 @@ def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits() -> Non
         office.abandon(("endless",))
         time.sleep(0.2)
         assert not work.future.done()
-    started = time.monotonic()
     office.abandon(("endless",))
     office.abandon(("never begun",))
     with pytest.raises(Abandoned):
-        work.future.result(timeout=5)
-    assert time.monotonic() - started < GRACE_SECONDS - 0.2
+        work.future.result(timeout=PATIENCE)
 
 
 def test_one_work_per_device_at_a_time_and_who_queues_can_leave() -> None:
     office, release = JobRunner(), threading.Event()
-    with office.waiting(("holds",), lambda tick: release.wait(10), "cpu") as holder:
+    with office.waiting(("holds",), lambda tick: release.wait(PATIENCE), "cpu") as holder:
         with office.waiting(("queues",), lambda tick: "never", "cpu") as queuing:
-            time.sleep(0.1)
-            assert queuing.place == 1
+            deadline = time.monotonic() + PATIENCE
+            while queuing.place != 1:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             assert not queuing.future.done()
         with pytest.raises(Abandoned):
-            queuing.future.result(timeout=5)
+            queuing.future.result(timeout=PATIENCE)
         with office.waiting(("other",), lambda tick: "other device", "cuda:0") as other:
-            assert other.future.result(timeout=2) == "other device"
+            assert other.future.result(timeout=PATIENCE) == "other device"
         release.set()
-        assert holder.future.result(timeout=2)
+        assert holder.future.result(timeout=PATIENCE)
 
 
-def test_work_that_is_about_to_end_is_begun_anew() -> None:
-    office = JobRunner()
-    with office.waiting(("endless",), _endless, None) as work:
+def test_work_that_is_about_to_end_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vizapp.service.jobs.GRACE_SECONDS", 0.1)
+    office, ending, end = JobRunner(), threading.Event(), threading.Event()
+
+    def lingers(tick: Tick) -> None:
+        try:
+            _endless(tick)
+        finally:
+            ending.set()
+            end.wait(PATIENCE)
+
+    with office.waiting(("endless",), lingers, None) as work:
         pass
-    time.sleep(GRACE_SECONDS + 0.2)
+    assert ending.wait(PATIENCE)
     with office.waiting(("endless",), lambda tick: "anew", None) as again:
         assert again is not work
-        assert again.future.result(timeout=2) == "anew"
+        assert again.future.result(timeout=PATIENCE) == "anew"
+    end.set()
 
 
 def _script() -> None:
