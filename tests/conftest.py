@@ -24,14 +24,23 @@ _WRITABLE = tuple(
     for folder in (_TEMPORARY, "/dev", "/proc", *(ROOT / name for name in ("build", ".pytest_cache", ".hypothesis")))
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {"os.mkdir": (0,), "os.remove": (0,), "os.rmdir": (0,), "os.rename": (0, 1), "os.link": (1,), "os.symlink": (1,)}
+_CHANGES = {
+    "os.mkdir": (0,),
+    "os.remove": (0,),
+    "os.rmdir": (0,),
+    "os.rename": (0, 1),
+    "os.link": (1,),
+    "os.symlink": (1,),
+}
 
 # Before torch is imported: most tensors of the tests are small, and threads that wait for each other on a busy machine
 # make them many times slower. Servers and processes that tests start inherit it, and the home and the cache too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 OWN = Path(tempfile.mkdtemp(prefix=f"vizapp-tests-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-"))
-PERSONS_HOME = os.environ.setdefault("PYTEST_PERSONS_HOME", os.path.expanduser("~"))  # noqa: PTH111
-for _name in [name for name in os.environ if name in _MOVED or (name.startswith("VIZAPP_") and name != "VIZAPP_SHARED")]:
+PERSONS_HOME = os.environ.setdefault("PYTEST_PERSONS_HOME", os.path.expanduser("~"))
+for _name in [
+    name for name in os.environ if name in _MOVED or (name.startswith("VIZAPP_") and name != "VIZAPP_SHARED")
+]:
     del os.environ[_name]
 (OWN / "home").mkdir()
 os.environ |= {"HOME": str(OWN / "home"), "VIZAPP_CACHE": str(OWN / "cache")}
@@ -57,7 +66,11 @@ def _watch_files(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _note(name: str) -> None:
-    if not name.startswith(_WRITABLE) and not os.path.realpath(name).startswith(_WRITABLE) and "__pycache__" not in name:
+    if (
+        not name.startswith(_WRITABLE)
+        and not os.path.realpath(name).startswith(_WRITABLE)
+        and "__pycache__" not in name
+    ):
         written_outside.append(name)
 
 

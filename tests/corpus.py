@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,15 @@ HUGE = 30_000  # pixels a side of what only pretends to be a picture
 
 @dataclass(frozen=True)
 class Case:
-    """One bad input: `name` with the ending that a file of it would have."""
+    """One bad input: `name` with the ending that a file of it would have. A large one is made when a test asks for it."""
 
     name: str
-    content: bytes
+    made: bytes | Callable[[], bytes]
     fails: bool = True
+
+    @cached_property
+    def content(self) -> bytes:
+        return self.made if isinstance(self.made, bytes) else self.made()
 
     def __repr__(self) -> str:
         return self.name
@@ -108,14 +112,12 @@ def _bombs() -> Iterator[Case]:
         yield Case(f"tiff too {name}.tif", _tiff({tag: value}))
     yield Case("tiff whose directory follows itself.tif", _tiff({}, following=8), fails=False)
     yield Case("tiff with an endless tag.tif", _tiff({273: 2**32 - 1}))
-    text = zlib.compress(bytes(40_000_000), 9)
     whole = saved(noise(16, 16))
     for kind in (b"zTXt", b"iTXt", b"iCCP"):
         head = b"key\0\0" if kind != b"iTXt" else b"key\0\1\0\0\0"
-        yield Case(f"bomb in {kind.decode()}.png", whole[:33] + _chunk(kind, head + text) + whole[33:], fails=False)
-    yield Case("rows that swell.png", png(40, 40, bytes(30_000_000)), fails=False)
-    frames = [Image.new("L", (8, 8), shade % 256) for shade in range(1500)]
-    yield Case("1500 frames.gif", saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), fails=False)
+        yield Case(f"bomb in {kind.decode()}.png", partial(_swollen, whole, kind, head), fails=False)
+    yield Case("rows that swell.png", partial(png, 40, 40, bytes(30_000_000)), fails=False)
+    yield Case("1500 frames.gif", _frames, fails=False)
     yield Case("a side of none.png", png(0, 10, b""))
     yield Case("a side of none.bmp", bmp_header(0, 0))
     yield Case("one pixel.png", saved(noise(1, 1)))
@@ -128,6 +130,15 @@ def _bombs() -> Iterator[Case]:
     yield Case("maximum of none.pgm", b"P5 8 8 0\n" + bytes(64))
     yield Case("not a number.pfm", b"Pf 8 8 nan\n" + bytes(256))
     yield Case("plain with words.ppm", b"P3 8 8 255\n" + b"many words " * 50)
+
+
+def _swollen(whole: bytes, kind: bytes, head: bytes) -> bytes:
+    return whole[:33] + _chunk(kind, head + zlib.compress(bytes(40_000_000), 9)) + whole[33:]
+
+
+def _frames() -> bytes:
+    frames = [Image.new("L", (8, 8), shade % 256) for shade in range(1500)]
+    return saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 
 def _tiff(change: dict[int, int], following: int = 0) -> bytes:
@@ -272,7 +283,7 @@ def _misfits() -> Iterator[Case]:
     yield Case("a key is missing.pth", _saved({k: v for k, v in state.items() if k != "features.0.bias"}))
     yield Case("keys of another network.pth", _saved({f"layer{n}": torch.zeros(3) for n in range(50)}))
     yield Case("keys that shout.pth", _saved({"<script>alert(1)</script>\n\x1b[31m": torch.zeros(1)}))
-    yield Case("10000 keys.pth", _saved({f"k{n}": torch.zeros(1) for n in range(10_000)}))
+    yield Case("10000 keys.pth", lambda: _saved({f"k{n}": torch.zeros(1) for n in range(10_000)}))
     yield Case("sparse.pth", _saved(state | {"features.0.bias": state["features.0.bias"].to_sparse()}))
     yield Case(
         "complex.pth", _saved(state | {"features.0.bias": state["features.0.bias"].to(torch.complex64)}), fails=False
@@ -316,13 +327,17 @@ def _swelling() -> Iterator[Case]:
     yield Case("one double for all.pth", _saved({"a": torch.zeros(1, dtype=torch.float64).expand(100_000, 40_000)}))
     halves = torch.zeros(500_000, dtype=torch.float16)
     yield Case("a thousand names for one storage.pth", _saved({f"a{n}": halves for n in range(1500)}))
+    yield Case("packed zeros.pth", _packed_zeros)
+
+
+def _packed_zeros() -> bytes:
     packed, zeros = io.BytesIO(), _saved({"a": torch.zeros(100_000_000, dtype=torch.int8)})
     with zipfile.ZipFile(io.BytesIO(zeros)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
             data = old.read(entry)
             for copy in range(3 if len(data) > 1e6 else 1):
                 new.writestr(entry.filename + ("" if copy == 0 else f"{copy}"), data)
-    yield Case("packed zeros.pth", packed.getvalue())
+    return packed.getvalue()
 
 
 # Zip archives, of pictures
@@ -378,14 +393,11 @@ def _zips() -> Iterator[Case]:
         yield Case(f"way out {number}.zip", _zip({way: photo}), fails=False)
     for number, target in enumerate(("/etc", "..", "/etc/passwd", ".")):
         yield Case(f"link {number}.zip", _linked("link", target), fails=False)
-    zeros = bytes(60_000_000)
-    yield Case("bomb.zip", _zip({"zeros.png": zeros}))
-    yield Case("many bombs.zip", _zip({f"{n}.png": bytes(2_000_000) for n in range(60)}))
-    inner = _zip({"zeros.png": zeros})
+    yield Case("bomb.zip", lambda: _zip({"zeros.png": bytes(60_000_000)}))
+    yield Case("many bombs.zip", lambda: _zip({f"{n}.png": bytes(2_000_000) for n in range(60)}))
     for depth in range(3):
-        inner = _zip({f"{n}.zip": inner for n in range(6)})
-        yield Case(f"zips in zips {depth}.zip", inner)
-    yield Case("20000 files.zip", _zip({f"{n}.txt": b"" for n in range(20_000)}, zipfile.ZIP_STORED))
+        yield Case(f"zips in zips {depth}.zip", partial(_nested, depth))
+    yield Case("20000 files.zip", lambda: _zip({f"{n}.txt": b"" for n in range(20_000)}, zipfile.ZIP_STORED))
     yield Case("nothing.zip", _zip({}))
     yield Case("no picture.zip", _zip({"a.txt": b"text"}))
     yield Case("damaged pictures.zip", _zip({f"{n}.png": photo[: 20 + n] for n in range(20)}), fails=False)
@@ -410,6 +422,12 @@ def _zips() -> Iterator[Case]:
     yield Case("text.zip", b"PK, but no archive at all")
     yield Case("empty.zip", b"")
     yield Case("end record alone.zip", b"PK\5\6" + bytes(18))
+
+
+@cache
+def _nested(depth: int) -> bytes:
+    inner = _zip({"zeros.png": bytes(60_000_000)}) if depth == 0 else _nested(depth - 1)
+    return _zip({f"{n}.zip": inner for n in range(6)})
 
 
 # Tables

@@ -33,8 +33,22 @@ def test_a_worker_takes_no_setting_of_the_person(tmp_path: Path) -> None:
     (tmp_path / ".cache" / "vizapp").mkdir(parents=True)
     (tmp_path / ".cache" / "vizapp" / "networks.json").write_text("{")
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("VIZAPP_", "PYTEST_"))}
-    surroundings |= {"HOME": str(tmp_path), "VIZAPP_DEVICE": "nowhere", "VIZAPP_CACHE": "/dev/null", "VIZAPP_MODE": "no"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "own or lists", "tests/test_isolation.py"]
+    surroundings |= {
+        "HOME": str(tmp_path),
+        "VIZAPP_DEVICE": "nowhere",
+        "VIZAPP_CACHE": "/dev/null",
+        "VIZAPP_MODE": "no",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "own or lists",
+        "tests/test_isolation.py",
+    ]
     done = subprocess.run(
         [*command, "tests/test_command_line.py::test_lists"], cwd=ROOT, capture_output=True, text=True, env=surroundings,
     )  # fmt: skip
