@@ -57,20 +57,17 @@ def _watch_files(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         path, _, flags = arguments
         if isinstance(path, str | bytes | os.PathLike):
-            name = os.path.abspath(os.fsdecode(path))
+            name = os.path.realpath(os.fsdecode(path))
             if (flags or 0) & _WRITES or name.startswith(f"{PERSONS_HOME}/.cache/vizapp"):
                 _note(name)
     elif event in _CHANGES and arguments[-1] < 0:  # otherwise the path is relative to an open folder
         for number in _CHANGES[event]:
-            _note(os.path.abspath(os.fsdecode(arguments[number])))
+            folder, name = os.path.split(os.path.abspath(os.fsdecode(arguments[number])))
+            _note(os.path.join(os.path.realpath(folder), name))  # a link is changed itself
 
 
 def _note(name: str) -> None:
-    if (
-        not name.startswith(_WRITABLE)
-        and not os.path.realpath(name).startswith(_WRITABLE)
-        and "__pycache__" not in name
-    ):
+    if not f"{name}{os.sep}".startswith(_WRITABLE) and "__pycache__" not in name:
         written_outside.append(name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +46,13 @@ def _sum_of_windows(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mod
     return F.conv2d(x, ones, stride=stride, dilation=dilation, groups=x.shape[1])[:, :, : shape[2], : shape[3]]
 
 
-def field_by_backward(module: nn.Module, batch: Tensor, site: str, cell: tuple[int, int]) -> tuple[int, ...] | None:
-    """(top, left, bottom, right) of the input pixels with a non-zero gradient from all channels of that cell.
+Box = tuple[int, ...]
+
+
+def fields_by_backward(
+    module: nn.Module, batch: Tensor, site: str, cells: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], Box | None]:
+    """(top, left, bottom, right) of the input pixels with a non-zero gradient from all channels of each cell.
 
     None for a cell that no pixel reaches (a cell of a padded border).
     """
@@ -58,8 +64,15 @@ def field_by_backward(module: nn.Module, batch: Tensor, site: str, cell: tuple[i
     with _PositiveAndUngated(), Tap(module, {site}) as tap:
         module(picture)
     value = tap.kept[site]
-    target = value[:, :, cell[0], cell[1]].sum() if value.ndim == 4 else value.sum()
-    (gradient,) = torch.autograd.grad(target, picture)
+    found = {}
+    for row, column in cells:
+        target = value[:, :, row, column].sum() if value.ndim == 4 else value.sum()
+        (gradient,) = torch.autograd.grad(target, picture, retain_graph=True)
+        found[row, column] = _box_of(gradient)
+    return found
+
+
+def _box_of(gradient: Tensor) -> Box | None:
     seen = gradient[0].abs().sum(0) > 0
     rows, columns = torch.nonzero(seen.any(1)).flatten(), torch.nonzero(seen.any(0)).flatten()
     if len(rows) == 0:
@@ -200,8 +213,15 @@ def out_of_place(module: nn.Module) -> nn.Module:
 
 def steered_projection(module: nn.Module, picture: Tensor, site: str, index: tuple[int, ...], rule: str) -> Tensor:
     """`[3 H W]` sent down with seed 1 from element `index` of the site's own tensor (batch axis left out)."""
+    return steered_projections(module, picture, site, [index], rule)[0]
+
+
+def steered_projections(
+    module: nn.Module, picture: Tensor, site: str, indices: Iterable[tuple[int, ...]], rule: str
+) -> list[Tensor]:
+    """The same for several elements, of one forward pass."""
     picture = picture.clone().requires_grad_()
     with Steered(rule), Tap(module, {site}) as tap:
         module(picture)
-    (down,) = torch.autograd.grad(tap.kept[site][(0, *index)], picture)
-    return down[0]
+    value = tap.kept[site]
+    return [torch.autograd.grad(value[(0, *index)], picture, retain_graph=True)[0][0] for index in indices]

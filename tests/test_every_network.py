@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 import vizapp
-from tests.oracles import field_by_backward
+from tests.oracles import fields_by_backward
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Rule
 from vizapp.engine.receptive_field.field import receptive_fields
@@ -93,6 +93,7 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
     network = built(name)
     maps = maps_of(network)
     batch = network.prepare(PICTURE)
+    fields = receptive_fields(network.module, batch)
     top = vizapp.ask("predict", network, PICTURE).table[0]["class"]
     units = [strongest(network, site) for site in (maps[0], maps[len(maps) // 2], maps[-1])]
     for unit in [*units, vizapp.class_unit(network, top)]:
@@ -107,10 +108,10 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
         cell = down.cells[0]
         if cell is not None:
             outside = torch.ones(values.shape[1:], dtype=torch.bool)
-            box = receptive_fields(network.module, batch)[unit.site].inside(cell)
+            box = fields[unit.site].inside(cell)
             outside[box[0] : box[2], box[1] : box[3]] = False
             if not name.startswith(ATTENTIVE):
-                assert box == field_by_backward(network.module, batch, unit.site, cell), unit
+                assert {cell: box} == fields_by_backward(network.module, batch, unit.site, [cell]), unit
             assert not values[:, outside].any(), "a unit gets nothing from where it cannot see"
     del network
     gc.collect()

@@ -260,6 +260,8 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 @pytest.mark.slow
 def test_scripts_start_and_show_the_defaults_that_they_have(script: str, scripts: dict[str, dict[str, Any]]) -> None:
     text, defaults = scripts[script]["text"], scripts[script]["defaults"]
+    (path,) = (path for path in SCRIPTS if path.name == script)
+    assert _options(path) == set(defaults) - {"-h"}
     usage = re.search(rf"^    python (?:training|benchmarks)/{re.escape(script)}(.*)$", text, re.MULTILINE)
     assert usage is not None
     named = set(re.findall(r"(--[a-z-]+)", usage[1]))
@@ -271,9 +273,19 @@ def test_scripts_start_and_show_the_defaults_that_they_have(script: str, scripts
         assert (values == found) if not shown.endswith("…") else set(values) <= set(found), option
 
 
-def test_scripts_that_pages_name_take_these_options(scripts: dict[str, dict[str, Any]]) -> None:
+def _options(path: Path) -> set[str]:
+    """The options that a script adds to its parser, read and not run."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    added = [
+        call.args[0] for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"
+    ]
+    return {first.value for first in added if isinstance(first, ast.Constant)}
+
+
+def test_scripts_that_pages_name_take_these_options() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     calls = re.findall(r"(?:training|benchmarks)/(\w+\.py)((?: --?[\w-]+(?: [\w.]+)?)*)", text)
     assert {name for name, _ in calls} >= {"lenet5_digits.py", "zfnet_mini.py", "many_users.py", "gallery.py"}
-    for name, options in calls:
-        assert set(re.findall(r"--[a-z-]+", options)) <= set(scripts[name]["defaults"])
+    options = {path.name: _options(path) for path in SCRIPTS}
+    for name, called in calls:
+        assert set(re.findall(r"--[a-z-]+", called)) <= options[name]

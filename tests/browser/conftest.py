@@ -93,10 +93,25 @@ def turn_to(page: Any, spec: PageSpec) -> None:
     page.get_by_role("link", name=spec.title, exact=True).first.click()
 
 
+SETTLED = """quiet => {
+    const state = window.settling ??= (() => {
+        const state = {changed: performance.now()};
+        new MutationObserver(() => { state.changed = performance.now(); }).observe(
+            document.body, {subtree: true, childList: true, attributes: true, characterData: true});
+        return state;
+    })();
+    const moves = one => one.playState === "running" && Number.isFinite(one.effect.getComputedTiming().endTime);
+    return document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning"
+        && !document.querySelector("[data-testid=stStatusWidget], [data-stale=true]")
+        && [...document.images].every(image => image.complete)
+        && !document.getAnimations().some(moves)
+        && performance.now() - state.changed > quiet;
+}"""
+
+
 def settle(page: Any) -> None:
-    """Wait until the script has run and pictures are decoded."""
-    page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget], [data-stale=true]')")
-    page.wait_for_timeout(500)
+    """Wait until the script has run, pictures are decoded, and nothing has moved or changed for a third of a second."""
+    page.wait_for_function(SETTLED, arg=300)
 
 
 def keep(page: Any, name: str) -> None:

@@ -102,6 +102,9 @@ def sheet(count: int, columns: int = 4, **more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
+TWO_FRAMES = "() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+
+
 def frame(page: Any) -> bool:
     return bool(page.locator(".frame.hover").is_visible())
 
@@ -120,7 +123,7 @@ def test_a_very_tall_sheet_is_drawn_sharply_from_the_first_row_to_the_last(mount
     canvas = view.locator("canvas")
     for place in ("0", "view.scrollHeight / 2", "view.scrollHeight"):
         box = view.evaluate(f"view => {{ view.scrollTop = {place}; return view.getBoundingClientRect().toJSON(); }}")
-        page.wait_for_timeout(100)
+        page.evaluate(TWO_FRAMES)
         shown = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
         for across, down in ((0.1, 0.04), (0.9, 0.5), (0.1, 0.96)):
             x, y = box["x"] + across * box["width"], box["y"] + down * box["height"]
@@ -141,7 +144,7 @@ def test_the_keys_walk_a_sheet_through_runs_of_the_page(mounted: Mount) -> None:
     view = opened(page)
     press(page, "ArrowRight", "ArrowRight")
     page.draw(data)
-    page.wait_for_timeout(100)
+    page.evaluate(TWO_FRAMES)
     assert frame(page), "the frame stays where the keys came to"
     press(page, "ArrowRight")
     assert said(page, "Channel 4"), "the last of three keys"

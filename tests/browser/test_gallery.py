@@ -33,12 +33,12 @@ def nine_drawn(page: Any, alike: str | None = None) -> str:
     varied = """canvas => canvas.width > 0 && canvas.height > 0 && new Set(new Uint32Array(
         canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size > 4"""
     drawn = ""
-    for _ in range(PATIENCE // 250):
+    for _ in range(PATIENCE // 50):
         if canvas.count() and canvas.evaluate(varied):
             drawn = str(canvas.evaluate("canvas => canvas.toDataURL()"))
             if alike is None or drawn == alike:
                 break
-        page.wait_for_timeout(250)
+        page.wait_for_timeout(50)
     return drawn
 
 
@@ -98,10 +98,10 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address:
     fresh.get_by_text("framed: what the unit sees").wait_for()
     settle(fresh)
     number = fresh.locator(".st-key-gallery_unit input")
-    for _ in range(PATIENCE // 250):
+    for _ in range(PATIENCE // 50):
         if number.input_value() == title:
             break
-        fresh.wait_for_timeout(250)
+        fresh.wait_for_timeout(50)
     assert number.input_value() == title, fresh.url
     assert tiles
     assert nine_drawn(fresh, tiles) == tiles

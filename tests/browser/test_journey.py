@@ -210,7 +210,6 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
     if view not in {"about", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:
         page.locator('[class*="_downloads"] button').first.wait_for()
     settle(page)
-    page.wait_for_timeout(700)
     keep(page, f"{view}-{width}-{scheme}")
     went_well(page)
     assert (

@@ -112,17 +112,16 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another() -> None
 def test_a_units_picture_does_not_depend_on_the_others_in_the_batch(site: str) -> None:
     """In double precision to rounding, which the steps amplify; in single precision by little that can be seen."""
     canvas = ImageParam(3, 32, 32, jitter=2, zoom=0.05, turn=5)
+    ascent = OptimizationConfig(steps=24, restarts=2, diversity=0.5)
     units = [Unit(site, channel) for channel in range(5)]
     for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 0.02)):
         module = seeded(Branching()).to(dtype)
-        together = painted(module, units, canvas, OptimizationConfig(steps=40, restarts=2, diversity=0.5), dtype)
+        together = painted(module, units, canvas, ascent, dtype)
         for number in (0, 3):
-            alone = painted(
-                module, [units[number]], canvas, OptimizationConfig(steps=40, restarts=2, diversity=0.5), dtype
-            )
+            alone = painted(module, [units[number]], canvas, ascent, dtype)
             difference = (alone.pictures - together.pictures[2 * number : 2 * number + 2]).abs()
             assert difference.mean() < tolerance
-        backwards = painted(module, units[::-1], canvas, OptimizationConfig(steps=40, restarts=2, diversity=0.5), dtype)
+        backwards = painted(module, units[::-1], canvas, ascent, dtype)
         assert (backwards.pictures[-2:] - together.pictures[:2]).abs().mean() < tolerance
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from tests.oracles import out_of_place, steered_projection
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Rule
-from vizapp.engine.trace.sites import Unit, survey
+from vizapp.engine.trace.sites import Site, Unit, survey
 
 PEERS = {"deconvnet": NeuronDeconvolution, "guided": NeuronGuidedBackprop}
 
@@ -32,14 +33,19 @@ class XceptionBlock(nn.Module):
         return self.head(x + self.conv(self.relu(x)))
 
 
-def built(name: str) -> nn.Module:
+@lru_cache(maxsize=1)  # tests of a network follow each other
+def built(name: str) -> tuple[nn.Module, nn.Module, Tensor, list[Site]]:
+    """The network, a copy that writes into nothing, a picture, and the network's sites."""
     torch.manual_seed(0)
     if name == "xception block":
         net: nn.Module = XceptionBlock()
     else:
         options = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
         net = torchvision.models.get_model(name, weights=None, **options)
-    return net.eval().double().requires_grad_(False)
+    net = net.eval().double().requires_grad_(False)
+    side = 96 if name.startswith("inception") else 64
+    picture = torch.randn(1, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    return net, out_of_place(net), picture, survey(net, picture)
 
 
 def captums(module: nn.Module, layer: str, picture: Tensor, unit: Unit, rule: str) -> Tensor:
@@ -56,11 +62,8 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 def three(name: str, layer: str, unit: Unit, rule: str) -> tuple[Tensor, Tensor, Tensor]:
     """Ours, Captum's and the judge's."""
-    module = built(name)
-    side = 96 if name.startswith("inception") else 64
-    picture = torch.randn(1, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    (down,) = project(module, picture, [unit], survey(module, picture), Rule(rule), seed="one")  # type: ignore[arg-type]
-    plain = out_of_place(module)
+    module, plain, picture, sites = built(name)
+    (down,) = project(module, picture, [unit], sites, Rule(rule), seed="one")  # type: ignore[arg-type]
     index = (unit.channel, *(unit.cell or ()))
     return (
         down.values[0],

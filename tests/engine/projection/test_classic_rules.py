@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.oracles import field_by_backward, out_of_place, steered_projection
+from tests.oracles import fields_by_backward, out_of_place, steered_projection
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import Rule
 from vizapp.engine.receptive_field.field import receptive_fields
@@ -67,8 +67,9 @@ def test_fields_equal_the_extent_of_a_backward_pass(name: str) -> None:
         if found[layer].rows.axis != 2:
             continue
         rows, columns = len(found[layer].rows.low), len(found[layer].columns.low)
-        for cell in {(0, 0), (rows // 2, columns // 2), (rows - 1, 0)}:
-            assert found[layer].inside(cell) == field_by_backward(module, picture, layer, cell), (layer, cell)
+        cells = {(0, 0), (rows // 2, columns // 2), (rows - 1, 0)}
+        for cell, box in fields_by_backward(module, picture, layer, cells).items():
+            assert found[layer].inside(cell) == box, (layer, cell)
 
 
 def test_a_highways_gates_are_held() -> None:

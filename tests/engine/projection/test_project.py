@@ -15,7 +15,7 @@ import vizapp
 import vizapp.media.samples
 from tests.engine.test_tap import trail
 from tests.networks import Aliasing, Branching, seeded
-from tests.oracles import explicit_projection, out_of_place, steered_projection
+from tests.oracles import explicit_projection, out_of_place, steered_projection, steered_projections
 from tests.zoo.shared import shared
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import Rule
@@ -101,17 +101,16 @@ def test_equal_to_a_steered_backward_pass_on_any_network(name: str) -> None:
         site = next(site for site in sites if site.name == wanted)
         cells = [None] if not site.is_map else [(0, 0), (site.shape[1] // 2, site.shape[2] - 1)]
         units = [Unit(wanted, channel, cell) for cell in cells for channel in (0, site.channels // 2)]
+        indices = [(unit.channel, *(unit.cell or ())) for unit in units]
+        if site.layout == "hwc":
+            indices = [(*index[1:], index[0]) for index in indices]
         for rule in RULES:
             (down,) = project(module, picture, units, sites, Rule(rule), seed="one")
-            for place, unit in enumerate(units):
-                index = (unit.channel, *(unit.cell or ()))
-                if site.layout == "hwc":
-                    index = (*index[1:], index[0])
-                expected = steered_projection(plain, picture, wanted, index, rule)
+            for place, expected in enumerate(steered_projections(plain, picture, wanted, indices, rule)):
                 if expected.abs().max() == 0:
                     assert down.values[place].abs().max() == 0
                 else:
-                    assert relative(down.values[place], expected) < 1e-9, (wanted, rule, unit)
+                    assert relative(down.values[place], expected) < 1e-9, (wanted, rule, units[place])
 
 
 def test_a_network_that_counts_on_in_place_writing() -> None:
