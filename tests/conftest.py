@@ -57,9 +57,9 @@ def _watch_files(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         path, _, flags = arguments
         if isinstance(path, str | bytes | os.PathLike):
-            name = os.path.realpath(os.fsdecode(path))
+            name = os.fsdecode(path)
             if (flags or 0) & _WRITES or name.startswith(f"{PERSONS_HOME}/.cache/vizapp"):
-                _note(name)
+                _note(os.path.realpath(name))
     elif event in _CHANGES and arguments[-1] < 0:  # otherwise the path is relative to an open folder
         for number in _CHANGES[event]:
             folder, name = os.path.split(os.path.abspath(os.fsdecode(arguments[number])))
