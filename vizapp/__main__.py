@@ -17,7 +17,7 @@ from vizapp.errors import VizError
 from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample, sample_names
 from vizapp.media.sources import open_folder
-from vizapp.methods import ask, methods
+from vizapp.methods import ask, methods, problems
 from vizapp.methods.base import Method
 from vizapp.methods.params import Knob, build, knobs
 from vizapp.zoo import class_unit, list_networks, load
@@ -181,6 +181,8 @@ def _list_sites(options: argparse.Namespace) -> None:
 
 def _list_methods(options: argparse.Namespace) -> None:
     found = methods().values()
+    for problem in problems():
+        print(f"vizapp: {problem}", file=sys.stderr)
     if options.json:
         listed = [
             {"key": m.key, "title": m.title, "needs": sorted(m.needs), "source": m.source}

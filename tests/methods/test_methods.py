@@ -1,4 +1,4 @@
-"""predict and activations give what a plain pass through the network gives; every method answers or says why not."""
+"""Every method answers or says why not; predict and activations give what a plain pass through the network gives."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 import vizapp
 from tests.networks import Aliasing, Branching, Breaking, seeded
 from vizapp.errors import VizError
+from vizapp.methods import methods
 from vizapp.zoo.network import Network
 
 CLASSES = ("cat", "dog", "coffee cup", "rocket", "flower")
@@ -27,6 +28,65 @@ def network() -> Network:
 @pytest.fixture(scope="module")
 def picture() -> vizapp.media.picture.Picture:  # type: ignore[name-defined]
     return vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8), "noise")
+
+
+# What makes a method quick here; all else stands at its default.
+QUICK: dict[str, dict[str, object]] = {
+    "occlusion": {"window": 24, "stride": 24, "others": "none"},
+    "ideal": {"steps": 2},
+    "gallery": {"workers": 0},
+    "architecture": {"repeats": 0},
+    "attribution": {"steps": 2},
+}
+
+
+def asked(key: str, network: Network, picture: object, folder: Path) -> dict[str, object]:
+    """Everything that the method needs, of a tiny network."""
+    (folder / "cat").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture.pixels).save(folder / "cat" / "a.png")  # type: ignore[attr-defined]
+    site = next((site for site in network.sites if site.is_map), network.sites[-1])
+    given = {"picture": picture, "folder": str(folder), "unit": vizapp.Unit(site.name, 1)}
+    return {need: given[need] for need in methods()[key].needs} | QUICK.get(key, {})
+
+
+@pytest.mark.parametrize("key", methods())
+def test_every_method_gives_back_what_it_declares(key: str, network, picture, tmp_path: Path) -> None:
+    shares: list[float] = []
+    result = vizapp.ask(key, network, **asked(key, network, picture, tmp_path / "photos"), tick=shares.append)
+    method = methods()[key]
+    assert method.shows
+    for output in method.shows:
+        if output.kind == "table":
+            assert result.table
+            continue
+        assert output.matches(result.arrays[output.array]), output
+        if output.is_map and output.kind != "per-class map":
+            drawn = [output.draw(item) for item in output.items(result.arrays[output.array])[:2]]
+            assert all((pixels.dtype, pixels.shape[2]) == (np.uint8, 3) for pixels in drawn)
+    assert all(panel.pixels.dtype == np.uint8 and panel.pixels.shape[2] == 3 for panel in result.panels)
+    assert method.summary
+    assert method.source
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    result.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / ("_result" if result.store else "") / "arrays.npz").is_file()
+
+
+def refusal(key: str, network: Network, asking: dict[str, object]) -> VizError | None:
+    """Why the method does not answer; None where it does."""
+    try:
+        vizapp.ask(key, network, **asking)
+    except VizError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("key", methods())
+def test_every_method_answers_or_says_why_not_where_there_are_no_maps(key: str, picture, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(108, 7), nn.ReLU(), nn.Linear(7, 3))
+    network = vizapp.wrap(seeded(module), input_size=(3, 6, 6))
+    error = refusal(key, network, asked(key, network, picture, tmp_path))
+    assert error is None or str(error).endswith(".")
 
 
 def test_predict_is_the_softmax_of_the_networks_scores(network, picture) -> None:

@@ -19,6 +19,12 @@ COLOURS = np.array(
 )  # fmt: skip
 
 
+_RED_BLUE = np.array(
+    [[5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [255, 255, 255], [253, 219, 199],
+     [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31]]
+)  # fmt: skip
+
+
 def to_png(pixels: np.ndarray) -> bytes:
     """A PNG file with exactly these pixels: uint8 `[H W 3]` RGB, or `[H W]` grey."""
     _check(pixels, (2, 3))
@@ -60,6 +66,23 @@ def signed(values: np.ndarray, scale: float | None = None) -> np.ndarray:
     share = np.clip(numbers, -scale, scale) / scale if scale > 0 else np.zeros_like(numbers)
     grey = np.rint(GREY + 127 * np.nan_to_num(share)).astype(np.uint8)
     return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def diverging(values: np.ndarray, scale: float | None = None) -> np.ndarray:
+    """Uint8 `[h w 3]` of signed numbers `[h w]`: 0 is white, minus `scale` blue, plus `scale` red (ColorBrewer's RdBu).
+
+    `scale` is by default the greatest finite magnitude. NaN is mid-grey.
+    """
+    if values.ndim != 2:
+        raise ValueError(f"diverging takes [h w], not {list(values.shape)}")
+    numbers = values.astype(np.float64)
+    if scale is None:
+        scale = float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0))
+    share = np.clip(numbers, -scale, scale) / scale if scale > 0 else np.where(np.isnan(numbers), np.nan, 0.0)
+    places = np.linspace(-1, 1, len(_RED_BLUE))
+    colours = np.stack([np.interp(share, places, channel) for channel in _RED_BLUE.T], -1)
+    colours[np.isnan(numbers)] = GREY
+    return np.rint(colours).astype(np.uint8)
 
 
 def sheet(

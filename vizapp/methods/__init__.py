@@ -1,4 +1,7 @@
-"""The visualizations, one file each. A file in this folder with a `METHOD` is a method; there is no other list."""
+"""The visualizations, one file each. A file in this folder with a `METHOD` is a method; there is no other list.
+
+Other packages add methods with an entry point in the group `vizapp.methods` that names a `Method`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError, nearest
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import build
+from vizapp.methods.plugins import Plugins, plugins
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,13 +30,28 @@ if TYPE_CHECKING:
 
 
 def methods() -> dict[str, Method]:
-    """All methods by key, in alphabetical order."""
+    """All methods by key, in alphabetical order: those of this folder and those of other packages."""
+    found = _bundled()
+    return dict(sorted((found | _others(found).methods).items()))
+
+
+def problems() -> tuple[str, ...]:
+    """A sentence for each method of another package that cannot be used."""
+    return _others(_bundled()).problems
+
+
+def _others(found: dict[str, Method]) -> Plugins:
+    return plugins(tuple(sys.path), frozenset(found))
+
+
+def _bundled() -> dict[str, Method]:
+    """The methods of this folder by key."""
     found = {}
     for entry in pkgutil.iter_modules(__path__):
         method = getattr(importlib.import_module(f"{__name__}.{entry.name}"), "METHOD", None)
         if isinstance(method, Method):
             found[method.key] = method
-    return dict(sorted(found.items()))
+    return found
 
 
 def method(key: str) -> Method:
@@ -43,7 +62,11 @@ def method(key: str) -> Method:
     """
     known = methods()
     if key not in known:
-        raise VizError(f"There is no method {key!r}.{nearest(key, known)} Methods: {', '.join(known)}.")
+        told = "".join(f" {problem}" for problem in problems() if repr(key) in problem)
+        raise VizError(
+            f"There is no method {key!r}.{told}{nearest(key, known)} Methods: {', '.join(known)}.",
+            code="no-such-method",
+        )
     return known[key]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from vizapp.engine.trace.observe import observe
 from vizapp.media.drawing import heat, overlay, sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 
 
@@ -86,4 +87,5 @@ METHOD = Method(
     params=ActivationParams,
     run=activations,
     needs=frozenset({"picture", "unit"}),
+    shows=(Output("activations", "heat map"), Output("table", "table")),
 )

@@ -11,6 +11,7 @@ import torch
 
 from vizapp.engine.layers.summary import Layer, by_module, folded, layers, pass_seconds, timed
 from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.tables import to_csv, to_markdown
 
@@ -152,4 +153,5 @@ METHOD = Method(
     run=architecture,
     needs=frozenset(),
     optional_inputs=frozenset({"picture"}),
+    shows=(Output("table", "table"),),
 )

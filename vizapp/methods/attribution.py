@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +17,8 @@ from vizapp.engine.tap import Tap
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit, channels_first
 from vizapp.errors import VizError
-from vizapp.media.drawing import heat, overlay, signed
-from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 
@@ -93,14 +92,8 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise VizError(f"Captum cannot compute {params.kind} on this network: {reason}") from error
     pixels = values.detach().float().cpu().numpy()
-    seen = network.seen(question.require_picture())
-    panels = (
-        Panel("seen", seen, "The picture as the network sees it."),
-        Panel("attribution", signed(pixels), f"{params.kind} of {unit.site}:{unit.channel}, signed."),
-        Panel("overlay", overlay(seen, heat(np.abs(pixels)), 0.6), "Its size, over the picture."),
-    )
     facts = {"attribution": f"{params.kind}, computed by Captum {_captum_version()}", "note": note}
-    return Result("attribution", {"attribution": pixels}, panels, {k: v for k, v in facts.items() if v})
+    return Result("attribution", {"attribution": pixels}, facts={k: v for k, v in facts.items() if v})
 
 
 def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int) -> tuple[Tensor, str]:
@@ -245,4 +238,5 @@ METHOD = Method(
     run=attribution,
     needs=frozenset({"picture", "unit"}),
     memory_hint="Grad-CAM",
+    shows=(Output("attribution", "signed map", over_photo=True),),
 )

@@ -16,6 +16,7 @@ from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memo
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.files import atomic_files
+from vizapp.methods.output import Output, pictures
 from vizapp.methods.params import Params
 
 if TYPE_CHECKING:
@@ -162,8 +163,9 @@ def _file_name(title: str) -> str:
 class Method:
     """One visualization: a value, found by discovery, from which form, command line and generic tests are drawn.
 
-    `misfit` says in a sentence why the method cannot answer a question, or returns None. `smaller` names what of the
-    question would take less memory.
+    `shows` says what the arrays are, the most important first; page and panels are drawn from it. `incompatibility` says
+    in a sentence why the method cannot answer a question, or returns None. `memory_hint` names what of the question would
+    take less memory. `takes_long`: it takes minutes as a rule, so the app asks before it starts.
     """
 
     key: str
@@ -175,6 +177,13 @@ class Method:
     optional_inputs: frozenset[Need] = frozenset()  # used when given; a folder may then stand for the picture
     incompatibility: Callable[[Question], str | None] = lambda question: None
     memory_hint: str = ""
+    shows: tuple[Output, ...] = ()
+    takes_long: bool = False
+
+    @property
+    def inputs(self) -> frozenset[Need]:
+        """Everything that the method needs or uses when it is given."""
+        return self.needs | self.optional_inputs
 
     @property
     def summary(self) -> str:
@@ -211,7 +220,13 @@ class Method:
             notes = " ".join(question.picture.notes)
             facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name
         facts |= result.facts | {"time": f"{time.perf_counter() - started:.2f} s"}
-        return replace(result, method=self.key, facts=facts)
+        panels = result.panels or self._panels(question, result)
+        return replace(result, method=self.key, facts=facts, panels=panels)
+
+    def _panels(self, question: Question, result: Result) -> tuple[Panel, ...]:
+        """The panels of an answer that has none of its own, drawn from what its arrays are."""
+        seen = None if question.picture is None else question.network.seen(question.picture)
+        return tuple(Panel(title, pixels) for title, pixels in pictures(self.shows, result.arrays, seen).items())
 
 
 def check_pass(network: Network, what: str, smaller: str = "") -> None:

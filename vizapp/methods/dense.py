@@ -16,6 +16,7 @@ from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.errors import VizError
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.dense_view import View, panels, zoomed
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network
 
@@ -293,4 +294,5 @@ METHOD = Method(
     params=DenseParams,
     run=dense,
     memory_hint="a smaller zoom",
+    shows=(Output("label", "label map"), Output("scores", "per-class map"), Output("table", "table")),
 )

@@ -11,6 +11,7 @@ from vizapp.engine.fully_convolutional.tiles import DenseMap
 from vizapp.media.drawing import categorical, heat, place
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel
+from vizapp.methods.output import ranks
 
 SHOWN = 1600  # pixels of the longer side of a panel
 NAMED = 8  # classes with a colour of their own
@@ -51,11 +52,6 @@ def covered(boxes: np.ndarray) -> tuple[int, int, int, int]:
     first, last = centres[0, 0], centres[-1, -1]
     ends = (first[0] - half[0], first[1] - half[1], last[0] + half[0], last[1] + half[1])
     return tuple(round(float(end)) for end in ends)  # type: ignore[return-value]
-
-
-def ranks(label: np.ndarray, classes: list[int]) -> np.ndarray:
-    """For each cell the place of its class in `classes`, or their number where it is none of them: `[h w]`."""
-    return np.select([label == index for index in classes], range(len(classes)), len(classes))
 
 
 def panels(

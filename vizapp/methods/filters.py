@@ -16,6 +16,7 @@ from vizapp.errors import VizError
 from vizapp.media.drawing import heat, sheet, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.diagnosis import BANDS, UNDER_COVERED, Diagnosis, diagnose, in_words
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 
 if TYPE_CHECKING:
@@ -194,4 +195,5 @@ METHOD = Method(
     run=filters,
     needs=frozenset(),
     optional_inputs=frozenset({"unit"}),
+    shows=(Output("kernels", "signed map"), Output("spectrum", "heat map"), Output("table", "table")),
 )

@@ -15,6 +15,7 @@ import numpy as np
 from vizapp.engine.trace.sites import Site
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 
@@ -164,4 +165,5 @@ METHOD = Method(
     needs=frozenset({"folder"}),
     incompatibility=_nothing_to_see,
     memory_hint="a smaller batch",
+    shows=(Output("table", "table"),),
 )

@@ -20,6 +20,7 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result, check_unit
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 
 if TYPE_CHECKING:
@@ -294,4 +295,5 @@ METHOD = Method(
     run=ideal,
     needs=frozenset({"unit"}),
     memory_hint="a smaller size or fewer restarts",
+    shows=(Output("pictures", "images"), Output("curve", "curves", title="Activation in each step")),
 )

@@ -10,6 +10,7 @@ import torch
 
 from vizapp.media.transforms import five_crops, resize_short_side
 from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 
 
@@ -90,4 +91,5 @@ METHOD = Method(
     source="Krizhevsky et al. 2012, section 4.1 (ten crops)",
     params=PredictParams,
     run=predict,
+    shows=(Output("table", "table"),),
 )

@@ -15,6 +15,7 @@ from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 
 Boxes = list[tuple[int, int, int, int]]  # (top, left, bottom, right) in input pixels
@@ -170,4 +171,5 @@ METHOD = Method(
     params=ProjectionParams,
     run=projection,
     needs=frozenset({"picture", "unit"}),
+    shows=(Output("projection", "signed image"), Output("patch", "images")),
 )

@@ -16,6 +16,7 @@ from vizapp.engine.trace.recording import record, value_refs
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.projection import in_three_channels
 
@@ -69,7 +70,10 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
         facts["silent"] = (
             "The trained projection is empty (all of its signal was rectified away), so there is nothing to compare."
         )
-    return Result("sanity", arrays, tuple(panels), facts)
+    table = tuple(
+        {"randomised": _WORDS[name], "similarity": value} for name, value in zip(chosen, similarity, strict=True)
+    )
+    return Result("sanity", arrays, tuple(panels), facts, table)
 
 
 _WORDS = {
@@ -142,4 +146,11 @@ METHOD = Method(
     params=SanityParams,
     run=sanity,
     needs=frozenset({"picture", "unit"}),
+    shows=(
+        Output("projection", "signed image", title="Trained"),
+        Output("above", "signed image", title="Layers above randomised"),
+        Output("upper", "signed image", title="Upper half randomised"),
+        Output("all", "signed image", title="All weights randomised"),
+        Output("table", "table"),
+    ),
 )

@@ -23,6 +23,7 @@ from vizapp.methods.occlusion.occluder import (
     positions,
 )
 from vizapp.methods.occlusion.panels import legend, panels
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.projection import ProjectionParams, projection
 from vizapp.methods.truth import asked_class, true_class
@@ -395,4 +396,11 @@ METHOD = Method(
     run=occlusion,
     optional_inputs=frozenset({"unit", "folder"}),
     memory_hint="a larger stride",
+    shows=(
+        Output("probability", "heat map", over_photo=True),
+        Output("label", "label map", over_photo=True, title="Most probable class"),
+        Output("activation", "heat map", over_photo=True),
+        Output("projection", "signed image"),
+        Output("per_pixel", "signed map", over_photo=True, title="Mean drop of the logit"),
+    ),
 )

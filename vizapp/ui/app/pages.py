@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vizapp.methods import methods
+from vizapp.methods.base import Method
 from vizapp.ui.session import forms, state
 from vizapp.ui.session.state import Choice
 
@@ -78,8 +80,21 @@ PAGES = (
 
 
 def sections() -> dict[str, tuple[PageSpec, ...]]:
-    """The pages by section of the navigation; those without a section have the empty name."""
-    return {"": PAGES}
+    """The pages by section of the navigation: the hand-made ones without a name, and a generic one per other method."""
+    shown = {key for page in PAGES for key in page.methods}
+    more = tuple(_generic(method) for key, method in methods().items() if key not in shown)
+    return {"": PAGES, "More": more} if more else {"": PAGES}
+
+
+def _generic(method: Method) -> PageSpec:
+    """A page that is drawn from what the method says of itself."""
+    choices: tuple[Choice, ...] = ()
+    if "unit" in method.inputs:
+        choices += (forms.target(method.key), state.CLASS, state.LAYER, state.CHANNEL, state.CELL)
+    if "folder" in method.inputs:
+        choices += (state.DATA,)
+    key = method.key if all(method.key != page.key for page in PAGES) else f"{method.key}_method"
+    return PageSpec("method.py", method.title, ":material/widgets:", choices, (method.key,), method.key, name=key)
 
 
 def pages() -> dict[str, PageSpec]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from vizapp.methods import methods
+from vizapp.methods import methods, problems
 from vizapp.ui.session import access, messages
 from vizapp.ui.widgets import layout
 
@@ -40,6 +40,8 @@ def page() -> None:
         for card in cards:
             with st.expander(card.stem):
                 st.markdown(card.read_text("utf-8"))
+        for problem in problems():
+            messages.warn(problem)
         st.subheader("Sources", anchor=False)
         papers = [f"- {method.title}: {messages.linked(method.source)}" for method in methods().values()]
         st.markdown("\n".join([*papers, "- Sample pictures: scikit-image and scikit-learn"]))

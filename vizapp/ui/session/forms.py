@@ -20,6 +20,12 @@ def choices(method: str) -> dict[str, Choice]:
     return {name: Choice(f"{method}.{name}", knob.default, knob.check) for name, knob in _knobs(method).items()}
 
 
+@functools.cache
+def target(method: str) -> Choice:
+    """What a method explains: the network's answer, a class (`state.CLASS`) or a unit (`state.LAYER` and so on)."""
+    return Choice(f"{method}.explain", "answer", state.one_of("answer", "class", "unit"))
+
+
 def values(method: str, names: Collection[str] | None = None) -> dict[str, Any]:
     """What is chosen now of the parameters `names` (default: all), as `ask` takes it."""
     return {name: state.get(c) for name, c in choices(method).items() if names is None or name in names}
@@ -71,9 +77,16 @@ def _widget(knob: Any, choice: Choice) -> None:
         st.selectbox(title, list(knob.choices), format_func=label, **how)
     elif knob.kind is bool:
         st.toggle(title, **how)
+    elif knob.kind is tuple:
+        st.session_state[key] = ", ".join(state.get(choice))
+        st.text_input(title, key=key, help=how["help"], on_change=_take_list, args=(choice, key))
     elif knob.kind is str:
         st.text_input(title, **how)
     else:
         low, high = (None if bound is None else knob.kind(bound) for bound in (knob.low, knob.high))
         step = 1 if knob.kind is int else None
         st.number_input(title, low, high, step=step, **how)
+
+
+def _take_list(choice: Choice, key: str) -> None:
+    state.put(choice, choice.read(st.session_state[key]))

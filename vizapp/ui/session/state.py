@@ -21,7 +21,9 @@ def _text(value: str) -> str:
     return value
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
+def one_of(*choices: str) -> Callable[[str], str]:
+    """What reads an address where one of these texts is expected."""
+
     def read(value: str) -> str:
         if value not in choices:
             raise VizError(f"{value!r} is none of {', '.join(choices)}.{nearest(value, choices)}")
@@ -69,46 +71,46 @@ class Choice:
 
 
 NETWORK = Choice("network", "vizapp/zfnet-mini", shared=True)
-WEIGHTS = Choice("weights", "published", _one_of("published", "random", "file"), shared=True)
+WEIGHTS = Choice("weights", "published", one_of("published", "random", "file"), shared=True)
 SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network
 LAYER = Choice("layer", None)
 CHANNEL = Choice("channel", None, _whole(0))
 CELL = Choice("cell", None, _cell)
 TOP = Choice("top", 5, _whole(1, 20))
-CROPS = Choice("crops", "one", _one_of("one", "ten", "multi"))
-ORDER = Choice("order", "strength", _one_of("strength", "number"))
-SCALE = Choice("scale", "layer", _one_of("layer", "channel"))
-VIEW = Choice("view", "maps", _one_of("maps", "numbers"))
-MODE = Choice("mode", "one", _one_of("one", "nine"))
-PART = Choice("part", "patch", _one_of("patch", "whole"))
-CONTRAST = Choice("contrast", "shared", _one_of("shared", "own"))
+CROPS = Choice("crops", "one", one_of("one", "ten", "multi"))
+ORDER = Choice("order", "strength", one_of("strength", "number"))
+SCALE = Choice("scale", "layer", one_of("layer", "channel"))
+VIEW = Choice("view", "maps", one_of("maps", "numbers"))
+MODE = Choice("mode", "one", one_of("one", "nine"))
+PART = Choice("part", "patch", one_of("patch", "whole"))
+CONTRAST = Choice("contrast", "shared", one_of("shared", "own"))
 DATA = Choice("data", None)  # None: a collection that suits the network; else as `collection.py` says
 SITES = Choice("layers", (), _names)  # of a gallery; none: those that suit
-SORT = Choice("sort", "random", _one_of("random", "strength", "selectivity", "dead", "number"))
+SORT = Choice("sort", "random", one_of("random", "strength", "selectivity", "dead", "number"))
 SEED = Choice("seed", 1, _whole(0))
 GROUP = Choice("group", None)  # a class of the data
 PAGE = Choice("sheet", 1, _whole(1))
-WAY = Choice("way", "sweep", _one_of("sweep", "several", "hand"))
+WAY = Choice("way", "sweep", one_of("sweep", "several", "hand"))
 PHOTOS = Choice("photos", "samples")  # of several sweeps: "samples", "upload" or the path of a folder
 WINDOW = Choice("window", None, _whole(1))  # None here and below: what suits the network
 STRIDE = Choice("stride", None, _whole(1))
 MAP = Choice("map", None, _whole(0))
 CLASS = Choice("class", None, _whole(0))
-SHOWN = Choice("shown", "probability", _one_of("probability", "logit", "pixels"))
+SHOWN = Choice("shown", "probability", one_of("probability", "logit", "pixels"))
 POSITION = Choice("position", None, _cell)
 SECOND_PICTURE = Choice("picture2", None)
 SECOND_NETWORK = Choice("network2", None)
-SECOND_WEIGHTS = Choice("weights2", "published", _one_of("published", "random"))
+SECOND_WEIGHTS = Choice("weights2", "published", one_of("published", "random"))
 PLACE = Choice("place", None, _cell)  # a cell of the dense map
-TINT = Choice("tint", "labels", _one_of("labels", "class"))
+TINT = Choice("tint", "labels", one_of("labels", "class"))
 OTHER = Choice("other", "vizapp/zfnet-mini")  # what the network is compared with
-OTHER_WEIGHTS = Choice("other_weights", "random", _one_of("published", "random", "file"))
+OTHER_WEIGHTS = Choice("other_weights", "random", one_of("published", "random", "file"))
 MATCH = Choice("match", None)  # the layers whose units are matched; None: what suits the network
 SECOND_MATCH = Choice("match2", None)
-ASPECT = Choice("aspect", "table", _one_of("table", "drawing", "comparison"))
-TRAINED = Choice("trained", "ImageNet", _one_of("ImageNet", "CIFAR-10"))
-AMONG = Choice("among", "classic", _one_of("classic", "all"))
-AXIS = Choice("axis", "operations", _one_of("operations", "time"))
+ASPECT = Choice("aspect", "table", one_of("table", "drawing", "comparison"))
+TRAINED = Choice("trained", "ImageNet", one_of("ImageNet", "CIFAR-10"))
+AMONG = Choice("among", "classic", one_of("classic", "all"))
+AXIS = Choice("axis", "operations", one_of("operations", "time"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # Everything above in its order (a network lets go of the layer before the layer is read), but for the device.
 CHOICES = {choice.name: choice for choice in list(globals().values()) if isinstance(choice, Choice)}

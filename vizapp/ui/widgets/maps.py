@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -73,7 +75,7 @@ def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None,
         "size": list(seen.shape[:2]),
         "heat": uri(to_png(heat(values, low, high))),
         "cells": list(values.shape),
-        "values": base64.b64encode(values.astype("<f4").tobytes()).decode(),
+        "values": packed(values),
         "low": low,
         "high": high,
         "ramp": ramp(),
@@ -81,6 +83,20 @@ def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None,
         "field": list(field) if field else None,
         "opacity": 0.65,
     }
+
+
+def packed(values: np.ndarray) -> str:
+    """Numbers as the map component takes them: base64 of float32."""
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def legend(items: Sequence[tuple[Sequence[int], str, float]]) -> str:
+    """HTML of the colours `(r, g, b)` of a label map, each with its class and the share of cells that it has."""
+    keys = "".join(
+        f'<div class="vz-key"><i style="background: rgb{tuple(colour)}"></i><span>{escape(name)}</span><b>{share:.0%}</b></div>'
+        for colour, name, share in items
+    )
+    return f'<div class="vz-keys">{keys}</div>'
 
 
 def photo_data(pixels: np.ndarray, label: str) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vizapp.media.drawing import COLOURS, GREY, categorical, heat, to_png
 from vizapp.media.transforms import resize
-from vizapp.methods.dense_view import NAMED, covered, ranks
+from vizapp.methods.dense_view import NAMED, covered
+from vizapp.methods.output import ranks
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets.maps import ramp
 from vizapp.ui.widgets.topk_bars import TOP
@@ -75,18 +75,16 @@ def legend_classes(result: Result) -> list[int]:
     return [int(row["class"]) for row in result.table[:NAMED]]
 
 
-def legend(result: Result) -> str:
-    """HTML of the colours and their classes, with the share of cells that each has."""
+def legend(result: Result) -> list[tuple[Sequence[int], str, float]]:
+    """The colours and their classes, with the share of cells that each has."""
     rows = list(result.table[:NAMED])
-    colours = [tuple(int(value) for value in colour) for colour in COLOURS[: len(rows)]]
-    items = [(colour, str(row["name"]), float(row["share"])) for colour, row in zip(colours, rows, strict=True)]
+    items: list[tuple[Sequence[int], str, float]] = [
+        (colour, str(row["name"]), float(row["share"])) for colour, row in zip(COLOURS.tolist(), rows, strict=False)
+    ]
     rest = sum(float(row["share"]) for row in result.table[NAMED:])
     if rest:
         items.append(((GREY, GREY, GREY), f"{len(result.table) - NAMED} other classes", rest))
-    return "".join(
-        f'<div class="vz-key"><i style="background: rgb{colour}"></i><span>{escape(name)}</span><b>{share:.0%}</b></div>'
-        for colour, name, share in items
-    )
+    return items
 
 
 def _tops(chance: np.ndarray, classes: np.ndarray, name_of: Callable[[int], str]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
                 label_visibility="collapsed", **state.bind(state.CLASS, "dense.class", shown),
             )  # fmt: skip
     if tint == "labels":
-        st.html(f'<div class="vz-keys">{overlay.legend(result)}</div>')
+        st.html(maps.legend(overlay.legend(result)))
     data = overlay.data(picture.pixels, result, network.class_name, tint, shown, _cell(shape))
     component("map")(key="dense.map", data=data, on_cell_change=_keep)
 

@@ -1,0 +1,32 @@
+"""The generic page: every method that has no page of its own is drawn from what it declares."""
+
+from __future__ import annotations
+
+import pytest
+
+import vizapp
+from tests.ui.conftest import Open, offered, sentences, went_well
+from vizapp.methods import methods
+from vizapp.ui.app.pages import page_of, sections
+
+MORE = [page.key for page in sections()["More"]]
+
+
+def test_every_method_has_a_page() -> None:
+    assert [key for key in methods() if page_of(key) is None] == []
+    assert {"attribution", "sanity"} <= set(MORE)
+
+
+@pytest.mark.parametrize("page", MORE)
+def test_a_page_shows_the_answer_about_the_predicted_class(open_app: Open, page: str) -> None:
+    app = open_app(page, picture="digit 3")
+    assert went_well(app)
+    assert sentences(app) == ""
+    assert {"Arrays NPZ", "Facts JSON"} <= set(offered(app))
+    method = methods()[page]
+    words = " ".join(caption.value for caption in app.caption)
+    if "unit" in method.needs:
+        network = vizapp.load("vizapp/lenet5-digits")
+        answer = vizapp.ask("predict", network, picture=vizapp.media.samples.open_sample("digit 3")).table[0]
+        assert f"class {answer['class']}" in words
+    assert "Computed in" in words

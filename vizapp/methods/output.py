@@ -1,0 +1,134 @@
+"""What the arrays of an answer are, so that a viewer, a panel and a colour map can be chosen for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vizapp.media.drawing import categorical, diverging, heat, overlay, sheet, signed
+
+Kind = Literal["signed map", "signed image", "heat map", "per-class map", "label map", "images", "curves", "table"]
+# Dimensions of each kind without those that number the items: a map may come once, per channel or per class.
+_DIMENSIONS = {"signed map": 2, "signed image": 3, "heat map": 2, "per-class map": 3, "label map": 2, "images": 3}
+_SATURATED = (
+    99.5  # percentile of the magnitudes from which on a signed map has full colour; one pixel may dwarf all others
+)
+_OPACITY = 0.65
+TILES = 144  # most tiles of one sheet
+
+
+@dataclass(frozen=True)
+class Output:
+    """One array of an answer: its name, its kind, and whether it lies over what the network sees.
+
+    Kinds and shapes (`n`: any number of leading dimensions that count items):
+        "signed map": `[n h w]`, both signs, 0 is "no contribution"; drawn blue, white, red.
+        "signed image": `[n H W 3]`, both signs in the network's input space; drawn with 0 as mid-grey.
+        "heat map": `[n h w]`, from low to high; a vector `[C]` is drawn as bars.
+        "per-class map": `[classes h w]`; the array `classes`, if there is one, names the class of each row.
+        "label map": `[h w]` whole numbers, a class each.
+        "images": uint8 `[n H W 3]`.
+        "curves": `[steps]` or `[steps n]`.
+        "table": the rows of `Result.table`.
+    """
+
+    array: str
+    kind: Kind
+    over_photo: bool = False
+    title: str = ""
+
+    @property
+    def label(self) -> str:
+        """The title for showing; by default the array's name as words."""
+        return self.title or self.array.replace("_", " ").capitalize()
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is drawn as pictures."""
+        return self.kind in _DIMENSIONS
+
+    def items(self, values: np.ndarray) -> list[np.ndarray]:
+        """The maps or pictures of the array one by one, without the leading dimensions."""
+        keep = _DIMENSIONS[self.kind]
+        return list(values.reshape(-1, *values.shape[values.ndim - keep :]))
+
+    def matches(self, values: np.ndarray) -> bool:
+        """Whether an array has the shape and type that its kind promises."""
+        if self.kind == "curves":
+            return values.ndim in (1, 2)
+        if self.kind in ("signed image", "images") and values.shape[-1] != 3:
+            return False
+        if self.kind == "heat map" and values.ndim == 1:
+            return True
+        whole = {"label map": "iu", "images": "u"}.get(self.kind, "f")
+        return values.ndim >= _DIMENSIONS[self.kind] and values.dtype.kind in whole
+
+    def limits(self, values: np.ndarray) -> tuple[float, float]:
+        """The numbers that the ends of the colour map stand for."""
+        finite = values[np.isfinite(values)]
+        if self.kind == "signed map":
+            size = np.abs(finite[finite != 0])
+            peak = float(np.percentile(size, _SATURATED)) if size.size else 1.0
+            return -peak, peak
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        return low, high if high > low else low + 1.0
+
+    def range_text(self, item: np.ndarray) -> str:
+        """What the colours of one item stand for, in few characters."""
+        if self.kind in ("images", "label map"):
+            return f"{item.shape[1]} × {item.shape[0]}"
+        if self.kind == "signed image":
+            peak = float(np.abs(item[np.isfinite(item)]).max(initial=0))
+            return f"up to ±{peak:.3g}" if peak else "silent"
+        low, high = self.limits(item)
+        return f"±{high:.3g}" if self.kind == "signed map" else f"{low:.3g} to {high:.3g}"
+
+    def draw(self, values: np.ndarray) -> np.ndarray:
+        """One item of the array as uint8 `[h w 3]`."""
+        if self.kind == "signed map":
+            return diverging(values, self.limits(values)[1])
+        if self.kind == "signed image":
+            return signed(values)
+        if self.kind == "label map":
+            order = labels_by_frequency(values)
+            return categorical(ranks(values, order), len(order))
+        return values if self.kind == "images" else heat(values, *self.limits(values))
+
+
+def in_rows(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures as one sheet, about as wide as high."""
+    return sheet(tiles, math.ceil(math.sqrt(len(tiles))), gap=2)
+
+
+def labels_by_frequency(labels: np.ndarray, most: int = 10) -> list[int]:
+    """The most frequent values of a label map, most frequent first; at most as many as there are colours."""
+    found, counts = np.unique(labels, return_counts=True)
+    return [int(label) for label in found[np.argsort(-counts, kind="stable")][:most]]
+
+
+def ranks(labels: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """For each label its place in `order`; the first number after all places for labels that are not in it."""
+    found = np.full(labels.shape, len(order), np.int64)
+    for place, label in enumerate(order):
+        found[labels == label] = place
+    return found
+
+
+def pictures(
+    outputs: Sequence[Output], arrays: Mapping[str, np.ndarray], seen: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The maps of an answer as uint8 `[H W 3]` by title; those that lie over `seen`, what the network sees, over it as well."""
+    found: dict[str, np.ndarray] = {}
+    for output in outputs:
+        values = arrays.get(output.array)
+        if not output.is_map or output.kind == "per-class map" or values is None or values.ndim < 2 or not values.size:
+            continue
+        drawn = [output.draw(item) for item in output.items(values)[:TILES]]
+        found[output.array] = drawn[0] if len(drawn) == 1 else in_rows(drawn)
+        if output.over_photo and seen is not None and len(drawn) == 1:
+            found[f"{output.array}-over-photo"] = overlay(seen, drawn[0], _OPACITY)
+    return {"seen": seen, **found} if found and seen is not None else found

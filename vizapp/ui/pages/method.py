@@ -1,0 +1,275 @@
+"""The generic page: any method's form, pickers for what it asks about, and its answer, drawn from what the method declares."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.media.drawing import COLOURS, to_png
+from vizapp.methods import methods
+from vizapp.methods.activations import strength_order
+from vizapp.methods.output import TILES, Output, in_rows, labels_by_frequency, ranks
+from vizapp.methods.params import knobs
+from vizapp.ui.app.pages import pages
+from vizapp.ui.inputs import datasets, images, networks
+from vizapp.ui.inputs.images import uri
+from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.widgets import charts, layout, maps, options, projection_tiles, topk_bars, unit_picker
+from vizapp.ui.widgets.components import component
+from vizapp.zoo import class_unit
+
+if TYPE_CHECKING:
+    from vizapp.media.picture import Picture
+    from vizapp.media.source import Source
+    from vizapp.methods.base import Method, Result
+    from vizapp.zoo.network import Network
+
+_TARGETS = {"answer": "The answer", "class": "A class", "unit": "A unit"}
+_SMALL_TILES = 12  # beyond so many tiles an array is shown as one sheet
+_CAUTIONS = ("caution", "silent", "not finite")
+_KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
+
+
+def page() -> None:
+    """Draw the page."""
+    method = methods()[pages()[state.page()].form]
+    layout.page_title(method.title, method.summary)
+    st.caption(messages.linked(method.source))
+    network = networks.current()
+    if network is None:
+        return
+    picture = images.current() if "picture" in method.inputs else None
+    _form(method)
+    left, right = layout.columns(7, 5)
+    with right:
+        ready, unit = _unit(method, network, picture)
+        folder = _folder(method, network)
+    if not ready or ("folder" in method.needs and folder is None):
+        return
+    with left:
+        result = _answer(method, network, picture, folder, unit)
+        if result is None:
+            return
+        _draw(method, network, picture, result)
+    with right:
+        _facts(result)
+    names = ([unit.site, str(unit.channel)] if unit else []) + ([picture.name] if picture else [])
+    title = downloads.file_name(method.key, network.name, *names)
+    shown = {forms.label(one.title.replace("-", " ")): one.pixels for one in result.panels if one.title != "seen"}
+    text = json.dumps(result.summary(), indent=1, ensure_ascii=False).encode
+    files = [downloads.File("Facts JSON", f"{title}.json", "application/json", text)]
+    downloads.row(method.key, title, shown, result.arrays, [*files, *downloads.documents(title, result.documents)])
+
+
+def _form(method: Method) -> None:
+    """The parameters: what the method is about in sight, the rest in a popover."""
+    names = [name for name in knobs(method.params) if name != "out"]  # a folder of the machine
+    first = [name for name in names[:1] if knobs(method.params)[name].choices]
+    rest = [name for name in names if name not in first]
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{method.key}_controls"):
+        if first:
+            with st.container(width=280):
+                forms.draw(method.key, first)
+        if "unit" in method.inputs:
+            st.segmented_control(
+                "Explain", list(_TARGETS), format_func=_TARGETS.__getitem__, required=True,
+                **state.bind(forms.target(method.key), f"{method.key}.explain"),
+            )  # fmt: skip
+        if rest:
+            options.popover(method.key, rest)
+    options.changed_line(method.key, rest)
+
+
+# What is asked about
+
+
+def _unit(method: Method, network: Network, picture: Picture | None) -> tuple[bool, Unit | None]:
+    """Whether the page can go on, and the unit that is explained; None where the method takes the answer by itself."""
+    if "unit" not in method.inputs:
+        return True, None
+    target = state.get(forms.target(method.key))
+    if target == "unit":
+        unit = _layer_unit(method, network, picture)
+        return unit is not None, unit
+    if target == "answer" and "unit" not in method.needs:
+        return True, None
+    if picture is None:
+        return True, class_unit(network, _class(method, network, max(1, len(network.categories)), 0))
+    told = compute.run("predict", network, picture)
+    if told is None:
+        return False, None
+    shares = told.arrays["probabilities"]
+    number = _class(method, network, len(shares), int(shares.argmax()))
+    topk_bars.draw_classes(f"{method.key}.bars", network, shares)
+    return True, class_unit(network, number)
+
+
+def _class(method: Method, network: Network, count: int, answer: int) -> int:
+    """The class that is explained: `answer`, or another of the `count` classes that was chosen."""
+    number = answer
+    if state.get(forms.target(method.key)) == "class":
+        chosen = state.get(state.CLASS)
+        if chosen is not None and chosen >= count:
+            messages.warn(f"{network.name} has {count} classes and no class {chosen}. Explaining the answer.")
+            state.put(state.CLASS, None)
+        elif chosen is not None:
+            number = int(chosen)
+        st.selectbox(
+            "Class", range(count), format_func=lambda index: f"{network.class_name(index)} · {index}",
+            **state.bind(state.CLASS, f"{method.key}.class", number),
+        )  # fmt: skip
+    st.caption(f"Explains **{messages.escaped(network.class_name(number))}** (class {number}).")
+    return number
+
+
+def _layer_unit(method: Method, network: Network, picture: Picture | None) -> Unit | None:
+    """A channel of a layer, and one of its cells if one was chosen."""
+    sites = networks.sites(network)
+    if not sites:
+        return None
+    site = unit_picker.site(network, sites)
+    unit_picker.draw_network(method.key, sites, site)
+    unit_picker.layer_list(method.key, sites, site)
+    if picture is None:
+        channel = unit_picker.channel(np.arange(site.channels))
+        unit_picker.stepper(method.key, site.channels, channel)
+        return Unit(site.name, channel)
+    layer = compute.run("activations", network, picture, unit=Unit(site.name, 0))
+    if layer is None:
+        return None
+    values = layer.arrays["activations"]
+    order, cell = strength_order(values), None
+    channel = unit_picker.channel(order)
+    unit_picker.stepper(method.key, len(values), channel)
+    if values.ndim == 1:
+        unit_picker.bars(method.key, values, order, channel, network.class_names(site))
+    else:
+        cell = unit_picker.cell(values.shape[1:])
+        unit_picker.cell_map(method.key, network.seen(picture), values[channel], channel, cell, None)
+        if cell is not None:
+            st.button("Strongest cell", key=f"{method.key}.strongest", on_click=state.put, args=(state.CELL, None))
+    return Unit(site.name, channel, cell)
+
+
+def _folder(method: Method, network: Network) -> Source | None:
+    if "folder" not in method.needs:  # an optional folder may stand for the picture, which is there
+        return None
+    messages.heading("Pictures")
+    found = datasets.choose(network)
+    if found is not None:
+        st.caption(f"{messages.plural(len(found.source), 'picture')} of {messages.escaped(found.title)}.")
+    return None if found is None else found.source
+
+
+def _answer(
+    method: Method, network: Network, picture: Picture | None, folder: Source | None, unit: Unit | None
+) -> Result | None:
+    values = {name: value for name, value in forms.values(method.key).items() if name != "out"}
+    if method.takes_long or "folder" in method.needs:
+        wanted = repr(compute.key_of(method.key, network, picture, folder, unit, **values))
+        if not state.is_wanted(wanted):
+            st.button(
+                "Run", key=f"{method.key}.run", type="primary", icon=":material/play_arrow:", on_click=state.want,
+                args=(wanted,),
+            )  # fmt: skip
+            messages.info("This takes a while. It can be cancelled at any time.")
+            return None
+    return compute.run(method.key, network, picture, folder, unit, **values)
+
+
+# What came back
+
+
+def _draw(method: Method, network: Network, picture: Picture | None, result: Result) -> None:
+    """A viewer for each output; those that are shown as pictures by themselves stand together at the end."""
+    seen = None if picture is None else network.seen(picture)
+    tiles, notes = ({}, {}) if seen is None else ({"Picture": seen}, {"Picture": ""})
+    for output in method.shows:
+        values, key = result.arrays.get(output.array), f"{method.key}.{output.array}"
+        if output.kind == "table" and result.table:
+            st.dataframe(pd.DataFrame(list(result.table)), hide_index=True, key=key)
+        elif values is None or not values.size:
+            continue
+        elif output.kind == "curves" or values.ndim == 1:
+            messages.heading(output.label)
+            figure = charts.curve(values.reshape(len(values), -1))
+            if output.kind != "curves":
+                figure = charts.value_bars(values, np.arange(len(values)), -1)
+            st.plotly_chart(figure, key=key, config={"displayModeBar": False})
+        elif output.kind == "per-class map":
+            _class_map(key, network, output, result, seen)
+        elif output.over_photo and seen is not None and values.ndim == 2:
+            _over(key, network, output, values, seen)
+        else:
+            drawn = _tiles(output, values)
+            tiles |= {title: pixels for title, (pixels, _) in drawn.items()}
+            notes |= {title: note for title, (_, note) in drawn.items()}
+    if len(tiles) > (seen is not None):
+        projection_tiles.side_by_side(method.key, tiles, notes, min(2, len(tiles)))
+
+
+def _tiles(output: Output, values: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
+    """The items of an array as pictures with a note on each, by title; many as one sheet."""
+    items = output.items(values)
+    drawn = [output.draw(item) for item in items[:TILES]]
+    if len(items) > _SMALL_TILES:
+        return {output.label: (in_rows(drawn), f"{len(drawn)} of {len(items)}")}
+    titles = [output.label if len(items) == 1 else f"{output.label} {number}" for number in range(1, len(items) + 1)]
+    return {title: (pixels, output.range_text(item)) for title, pixels, item in zip(titles, drawn, items, strict=True)}
+
+
+def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: np.ndarray) -> None:
+    """One map over the picture, its numbers under the pointer; and its legend."""
+    data = maps.photo_data(seen, output.label) | {
+        "heat": uri(to_png(output.draw(values))), "cells": list(values.shape), "values": maps.packed(values), "opacity": 0.7,
+        "hint": "Point at the map to read its numbers",
+    }  # fmt: skip
+    messages.heading(output.label)
+    if output.kind == "label map":
+        order = labels_by_frequency(values)
+        shares = np.bincount(ranks(values, order).reshape(-1), minlength=len(order) + 1) / values.size
+        names = [network.class_name(number) for number in order]
+        st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
+    else:
+        low, high = output.limits(values)
+        data |= {"low": low, "high": high, "ramp": uri(to_png(output.draw(np.linspace(low, high, 64)[None])))}
+    component("map")(key=key, data=data)
+
+
+def _class_map(key: str, network: Network, output: Output, result: Result, seen: np.ndarray | None) -> None:
+    """The map of one class, which a list chooses; by default the one with the largest mean."""
+    values = result.arrays[output.array]
+    classes = result.arrays.get("classes", np.arange(len(values))).tolist()
+    best = classes[int(values.reshape(len(values), -1).mean(1).argmax())]
+    number = state.get(state.CLASS) if state.get(state.CLASS) in classes else best
+    st.selectbox(
+        output.label, classes, format_func=lambda index: f"{network.class_name(index)} · {index}",
+        **state.bind(state.CLASS, f"{key}.class", number),
+    )  # fmt: skip
+    one = Output(output.array, "heat map", output.over_photo, network.class_name(number))
+    if output.over_photo and seen is not None:
+        _over(key, network, one, values[classes.index(number)], seen)
+        return
+    ((title, (pixels, note)),) = _tiles(one, values[classes.index(number)]).items()
+    projection_tiles.side_by_side(key, {title: pixels}, {title: note}, 1)
+
+
+def _facts(result: Result) -> None:
+    """What a careful reader must know, cautions first."""
+    for name in _CAUTIONS:
+        if name in result.facts:
+            messages.info(result.facts[name])
+    messages.heading("Facts")
+    for name, fact in result.facts.items():
+        if name not in (*_CAUTIONS, *_KNOWN):
+            st.caption(f"**{messages.escaped(forms.label(name))}:** {messages.escaped(fact)}")
+    st.caption(f"Computed in {result.facts['time']}.")
+
+
+if __name__ == "__main__":
+    page()
