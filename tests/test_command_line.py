@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from vizapp.__main__ import _progress, main, read_unit
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
@@ -104,6 +105,14 @@ def test_what_is_wrong_is_one_line_and_status_2(capsys, arguments: list[str]) ->
     assert "Traceback" not in err
 
 
+def test_with_json_the_code_of_an_error_is_printed(capsys) -> None:
+    status, out, err = run(capsys, "predict", *DIGITS[2:], "--network", "nowhere/lenet5", "--json")
+    told = json.loads(out)
+    assert (status, told["code"]) == (2, "no-such-network")
+    assert err == f"vizapp: {told['error']}\n"
+    assert json.loads(run(capsys, "predict", "--json")[1])["code"] == "bad-arguments"
+
+
 def test_help_is_status_0(capsys) -> None:
     with pytest.raises(SystemExit) as left:
         main(["predict", "--help"])
@@ -138,9 +147,9 @@ def test_progress_is_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None
             assert tick is not None
             tick(0.25)
             tick(0.5)
-            raise VizError("in between")
+            raise VizError("in between", code="stopped")
 
-    with pytest.raises(VizError, match="in between"):
+    with refuses("stopped"):
         stopped()
     assert written.getvalue() == "\r 25 %\r 50 %\r     \r"
 

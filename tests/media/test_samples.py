@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_sample_image
 
-from vizapp.errors import VizError
+from tests.errors import refuses
 from vizapp.media import samples
 from vizapp.media.samples import digit_pixels, open_sample, sample_names
 
@@ -65,14 +65,14 @@ def test_digits_are_enlarged_by_cubic_convolution() -> None:
 
 
 def test_an_unknown_sample_is_answered_with_the_nearest() -> None:
-    with pytest.raises(VizError, match="Did you mean chelsea"):
+    with refuses("no-such-sample", "Did you mean chelsea"):
         open_sample("chelsee")
 
 
 def test_without_the_packages_there_is_none_and_a_sentence_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
     assert sample_names() == []
-    with pytest.raises(VizError, match="scikit-image"):
+    with refuses("no-such-sample", "scikit-image"):
         open_sample("chelsea")
 
 

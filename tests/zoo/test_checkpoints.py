@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import vizapp
+from tests.errors import refuses
 from vizapp.zoo.classic.lenet import LeNet5
 
 NET = "vizapp/lenet5-digits"
@@ -91,14 +92,14 @@ def test_code_in_a_checkpoint_is_not_run(save: str, tmp_path: Path) -> None:
         path.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=save == "torch")
-    with pytest.raises(vizapp.VizError, match=r"contains code \(.*\) and was not run"):
+    with refuses("checkpoint-unsafe"):
         vizapp.load(NET, weights=path)
     assert not proof.exists()
 
 
 def test_a_whole_module_counts_as_code(tmp_path: Path) -> None:
     path = saved(tmp_path / "module.pt", lenet())
-    with pytest.raises(vizapp.VizError, match=r"contains code \(vizapp.zoo.classic.lenet.LeNet5\)"):
+    with refuses("checkpoint-unsafe", "vizapp.zoo.classic.lenet.LeNet5"):
         vizapp.load(NET, weights=path)
 
 
@@ -118,32 +119,31 @@ def write_script(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
-    ("write", "says"),
+    ("write", "code"),
     [
-        (lambda path: path.write_bytes(b""), "empty"),
-        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40), "no checkpoint"),
-        (lambda path: path.write_text("just some text\n" * 100), "no checkpoint"),
-        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(1000)), "no checkpoint"),
-        (lambda path: path.write_bytes(b"\x80\x02}q\x00"), "no checkpoint"),
-        (write_truncated, "cut off"),
-        (write_old_truncated, "cut off"),
-        (write_script, "TorchScript"),
-        (lambda path: path.mkdir(), "is a folder"),
-        (lambda path: None, "does not exist"),
-        (lambda path: torch.save({"epoch": 3, "lr": 0.1}, path), "holds no weights: found 'epoch', 'lr'"),
-        (lambda path: torch.save({}, path), "found nothing"),
-        (lambda path: torch.save([1, 2], path), "but a list"),
-        (lambda path: torch.save(torch.zeros(3), path), "but a Tensor"),
+        (lambda path: path.write_bytes(b""), "empty-file"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40), "checkpoint-damaged"),
+        (lambda path: path.write_text("just some text\n" * 100), "checkpoint-damaged"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(1000)), "checkpoint-damaged"),
+        (lambda path: path.write_bytes(b"\x80\x02}q\x00"), "checkpoint-damaged"),
+        (write_truncated, "checkpoint-damaged"),
+        (write_old_truncated, "checkpoint-damaged"),
+        (write_script, "checkpoint-unsafe"),
+        (lambda path: path.mkdir(), "no-such-file"),
+        (lambda path: None, "no-such-file"),
+        (lambda path: torch.save({"epoch": 3, "lr": 0.1}, path), "checkpoint-without-weights"),
+        (lambda path: torch.save({}, path), "checkpoint-without-weights"),
+        (lambda path: torch.save([1, 2], path), "checkpoint-without-weights"),
+        (lambda path: torch.save(torch.zeros(3), path), "checkpoint-without-weights"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_answered_with_a_sentence(
-    write: Callable[[Path], Any], says: str, tmp_path: Path
+    write: Callable[[Path], Any], code: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "net.pth"
     write(path)
-    with pytest.raises(vizapp.VizError, match=says) as caught:
+    with refuses(code, path.name):
         vizapp.load(NET, weights=path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x10" + bytes(7) + b"{no json}       ", b"\xff" * 50])
@@ -156,7 +156,7 @@ def test_a_damaged_safetensors_file_is_answered_with_a_sentence(content: bytes, 
 def test_numbers_that_are_not_finite_are_refused_with_their_place(tmp_path: Path) -> None:
     broken = state()
     broken["classifier.2.weight"][3, 4] = float("nan")
-    with pytest.raises(vizapp.VizError, match=r"NaN .* in classifier\.2\.weight"):
+    with refuses("checkpoint-not-finite", "classifier.2.weight"):
         vizapp.load(NET, weights=saved(tmp_path / "net.pth", broken))
 
 
@@ -164,14 +164,13 @@ def test_missing_unexpected_and_misshapen_keys_are_counted_and_listed(tmp_path: 
     broken = state()
     del broken["features.0.bias"]
     broken |= {"extra.weight": torch.zeros(1), "features.3.weight": torch.zeros(16, 6, 3, 3)}
-    with pytest.raises(vizapp.VizError) as caught:
+    parts = ("1 missing (features.0.bias)", "1 unexpected (extra.weight)", "features.3.weight", "16×6×3×3", "16×6×5×5")
+    with refuses("checkpoint-mismatch", *parts):
         vizapp.load(NET, weights=saved(tmp_path / "net.pth", broken))
-    for part in ("1 missing (features.0.bias)", "1 unexpected (extra.weight)", "16×6×3×3 and not 16×6×5×5"):
-        assert part in str(caught.value)
 
 
 def test_a_checkpoint_of_another_network_lists_no_more_than_twenty_keys_of_a_kind(tmp_path: Path) -> None:
-    with pytest.raises(vizapp.VizError, match=r"50 missing .*…\); 8 unexpected .*\); 2 of another shape") as caught:
+    with refuses("checkpoint-mismatch", "50 missing", "8 unexpected", "2 of another shape") as caught:
         vizapp.load("torchvision/squeezenet1_1", weights=saved(tmp_path / "lenet.pth", state()), classes=10)
     missing, unexpected, _ = re.findall(r"\((.*?)\)", str(caught.value))
     assert len(missing.removesuffix(", …").split(", ")) == 20
@@ -195,7 +194,7 @@ def test_the_number_of_classes_is_found_in_heads_of_all_kinds(name: str, tmp_pat
 
 
 def test_a_wrong_number_of_classes_is_answered_with_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(vizapp.VizError, match="7×84 and not 5×84"):
+    with refuses("checkpoint-mismatch", "7×84", "5×84"):
         vizapp.load(NET, weights=saved(tmp_path / "net.pth", state(7)), classes=5)
 
 
@@ -219,7 +218,7 @@ def test_classes_are_named_by_a_labels_file(file: str, text: str, tmp_path: Path
 @pytest.mark.parametrize("text", ["", "{not json", '{"0": "cat", "5": "dog"}', '"cat"', '{"a": "b"}', "[]"])
 def test_a_labels_file_without_names_is_answered_with_a_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text(text)
-    with pytest.raises(vizapp.VizError, match="labels file"):
+    with refuses("bad-labels-file", "names.json"):
         vizapp.load(NET, weights="none", classes=str(tmp_path / "names.json"))
 
 

@@ -12,8 +12,8 @@ import torch
 import torchvision
 
 import vizapp
+from tests.errors import refuses
 from tests.zoo.shared import shared
-from vizapp.errors import VizError
 from vizapp.media.transforms import centre_crop
 from vizapp.zoo.registry import describe
 
@@ -31,7 +31,7 @@ def test_one_cell_is_the_classifier_at_its_training_size(name: str, capsys: pyte
         pytest.skip("a larger variant of a family that is tested")
     network = vizapp.load(f"torchvision/{name}", weights="none", device="cpu")
     if name.startswith(ATTENTIVE):
-        with pytest.raises(VizError, match="cannot be made convolutional") as caught:
+        with refuses("not-convolutional") as caught:
             vizapp.ask("dense", network, PICTURE, input="crop", check=0)
         with capsys.disabled():
             print(f"\nrefused: {name}: {caught.value}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 import vizapp
+from tests.errors import refuses
 from vizapp.engine.trace.sites import Footprint, Site
 from vizapp.zoo import network as network_module
 from vizapp.zoo.network import class_scores
@@ -142,23 +143,22 @@ class Compiled(nn.Module):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "code"),
     [
-        (lambda: torch.jit.script(small()), "TorchScript"),
-        (lambda: torch.jit.trace(small().eval(), torch.zeros(1, 3, 16, 16)), "TorchScript"),  # type: ignore[no-untyped-call]
-        (Compiled, "compiled"),
-        (lambda: torch.compile(small()), "compiled"),
-        (lambda: nn.Sequential(Quantised()), "quantised"),
-        (lambda: small().to("meta"), "no weights yet"),
-        (lambda: "resnet50", "takes a torch.nn.Module"),
-        (lambda: nn.Linear(7, 3), "could not be run"),
-        (lambda: nn.Conv2d(1, 4, 3), "could not be run"),
+        (lambda: torch.jit.script(small()), "unsupported-module"),
+        (lambda: torch.jit.trace(small().eval(), torch.zeros(1, 3, 16, 16)), "unsupported-module"),  # type: ignore[no-untyped-call]
+        (Compiled, "unsupported-module"),
+        (lambda: torch.compile(small()), "unsupported-module"),
+        (lambda: nn.Sequential(Quantised()), "unsupported-module"),
+        (lambda: small().to("meta"), "module-without-weights"),
+        (lambda: "resnet50", "not-a-module"),
+        (lambda: nn.Linear(7, 3), "bad-input-size"),
+        (lambda: nn.Conv2d(1, 4, 3), "bad-input-size"),
     ],
 )
-def test_modules_that_cannot_be_looked_into_are_answered_with_a_sentence(make: Any, says: str) -> None:
-    with pytest.raises(vizapp.VizError, match=says) as caught:
+def test_modules_that_cannot_be_looked_into_are_answered_with_a_sentence(make: Any, code: str) -> None:
+    with refuses(code):
         vizapp.wrap(make(), input_size=(3, 16, 16))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_sites_are_surveyed_once_even_by_many_threads(monkeypatch: pytest.Monkey
 def test_an_unknown_site_is_answered_with_the_nearest_names() -> None:
     network = vizapp.load("squeezenet1_1", weights="none", device="cpu")
     assert network.site("features.0").shape == (64, 111, 111)
-    with pytest.raises(vizapp.VizError, match=r"Did you mean features\.1"):
+    with refuses("no-such-layer", "Did you mean features.1"):
         network.site("feature.1")
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import vizapp
+from tests.errors import refuses
 from vizapp.zoo import bundled, registry, weights
 from vizapp.zoo.recipe import Published, Recipe
 
@@ -133,21 +134,21 @@ def test_a_file_of_the_cache_that_may_not_be_read_is_told(
 
     monkeypatch.setattr(Path, "open", closed)
     for ask in (partial(vizapp.load, NAME, device="cpu"), partial(weights.may_fetch_again, recipe, hub / file)):
-        with pytest.raises(vizapp.VizError, match=r"net-\w+\.th' cannot be read: permission denied\. .*VIZAPP_WEIGHTS"):
+        with refuses("unreadable", "net-", "VIZAPP_WEIGHTS"):
             ask()
 
 
 def test_a_download_that_is_cut_off_leaves_nothing(web: Web, publish: Callable[[str], str], hub: Path) -> None:
     publish("net.th")
     web.promised = 1000
-    with pytest.raises(vizapp.VizError, match="bytes arrived"):
+    with refuses("download-failed", "bytes"):
         vizapp.load(NAME, device="cpu")
     assert in_hub(hub) == []
 
 
 def test_a_download_with_the_wrong_digest_leaves_nothing(publish: Callable[[str], str], hub: Path) -> None:
     publish("net-00000000.th")
-    with pytest.raises(vizapp.VizError, match="sha256"):
+    with refuses("download-failed", "sha256"):
         vizapp.load(NAME, device="cpu")
     assert in_hub(hub) == []
 
@@ -156,7 +157,7 @@ def test_a_file_that_the_server_does_not_have_is_answered_with_a_sentence(
     web: Web, publish: Callable[[str], str], hub: Path
 ) -> None:
     del web.files[publish("net.th")]
-    with pytest.raises(vizapp.VizError, match=r"answered 404.*VIZAPP_WEIGHTS"):
+    with refuses("download-failed", "404", "VIZAPP_WEIGHTS"):
         vizapp.load(NAME, device="cpu")
     assert in_hub(hub) == []
 
@@ -185,7 +186,7 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(
     ]
     (hub / file).write_bytes(damaged)
     content = web.files.pop(file)
-    with pytest.raises(vizapp.VizError, match=r"It could not be replaced: .* 404"):
+    with refuses("download-failed", "404"):
         vizapp.load(NAME, device="cpu")
     assert (hub / file).read_bytes() == damaged, "nothing is deleted that cannot be had again"
     web.files[file] = content
@@ -197,7 +198,7 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(
 def test_a_folder_in_the_place_of_a_file_of_the_cache_is_told(publish: Callable[[str], str], hub: Path) -> None:
     file = publish("net.th")
     (hub / file).mkdir(parents=True)
-    with pytest.raises(vizapp.VizError, match="cannot write to"):
+    with refuses("download-failed", "write"):
         vizapp.load(NAME, device="cpu")
     (hub / file).rmdir()
     assert vizapp.load(NAME, device="cpu").digest
@@ -211,10 +212,10 @@ def test_a_whole_file_that_does_not_fit_is_not_fetched_again(
     vizapp.load(NAME, device="cpu")
 
     def refuse(path: Path) -> None:
-        raise vizapp.VizError("no")
+        raise vizapp.VizError("no", code="no")
 
     monkeypatch.setattr(registry, "read_checkpoint", refuse)
-    with pytest.raises(vizapp.VizError, match=r"^no$"):
+    with refuses("no"):
         vizapp.load(NAME, device="cpu")
     assert len(web.asked) == 1
 
@@ -225,10 +226,8 @@ def test_without_a_network_the_sentence_says_what_to_do(hub: Path, monkeypatch: 
 
     real = bundled._ROWS["resnet20-cifar"]
     monkeypatch.setitem(bundled._ROWS, "resnet20-cifar", unreachable)
-    with pytest.raises(vizapp.VizError) as caught:
+    with refuses("download-failed", "net.th", "http://127.0.0.1:9/net.th", "VIZAPP_WEIGHTS", 'weights="none"'):
         vizapp.load(NAME, device="cpu")
-    for part in ("net.th", "http://127.0.0.1:9/net.th", "VIZAPP_WEIGHTS", 'weights="none"'):
-        assert part in str(caught.value)
     assert in_hub(hub) == []
 
 
@@ -236,7 +235,7 @@ def test_a_cache_that_cannot_be_written_is_answered_with_a_sentence(publish: Cal
     publish("net.th")
     hub.parent.parent.mkdir(parents=True, exist_ok=True)
     hub.parent.write_text("a file where the folder should be")
-    with pytest.raises(vizapp.VizError, match="cannot write"):
+    with refuses("download-failed", "write"):
         vizapp.load(NAME, device="cpu")
 
 
@@ -269,7 +268,7 @@ def test_the_hub_cache_comes_before_the_web(
 
 def test_published_weights_know_their_number_of_classes(publish: Callable[[str], str], tmp_path: Path) -> None:
     publish("net.th")
-    with pytest.raises(vizapp.VizError, match="know 10 classes; 5 were asked for"):
+    with refuses("class-count-mismatch", "10 classes", "5 "):
         vizapp.load(NAME, device="cpu", classes=5)
     assert vizapp.load(NAME, device="cpu", classes=list("abcdefghij")).categories[1] == "b"
 
@@ -287,7 +286,7 @@ def test_published_torchvision_weights_load_from_the_offline_folder(
 
 def test_a_missing_asset_is_answered_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "ASSETS", tmp_path)
-    with pytest.raises(vizapp.VizError, match="missing from this installation"):
+    with refuses("weights-missing"):
         vizapp.load("vizapp/zfnet-mini")
     assert len(vizapp.load("vizapp/zfnet-mini", weights="none", device="cpu").categories) == 101
 

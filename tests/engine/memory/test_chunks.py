@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from tests.errors import refuses
 from vizapp.engine.memory.chunks import chunk_size, free_memory, in_chunks
-from vizapp.errors import VizError
 
 CPU = torch.device("cpu")
 
@@ -43,9 +43,7 @@ def test_a_part_that_does_not_fit_is_halved_and_the_order_kept(error: Exception)
 
 
 def test_one_item_that_does_not_fit_is_told_in_a_sentence() -> None:
-    with pytest.raises(
-        VizError, match=r"not enough memory.*\. A smaller network would do .*; or wait until other work has"
-    ):
+    with refuses("out-of-memory"):
         list(in_chunks(range(3), Machine(0, ERRORS[0]), 2))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.errors import refuses
 from tests.networks import Branching, Detectors, seeded
 from vizapp.engine.optimize import activation_maximization
 from vizapp.engine.optimize.activation_maximization import (
@@ -289,7 +290,7 @@ def test_progress_is_told_and_leaving_passes_through() -> None:
 
 
 def test_a_cell_outside_of_the_map_is_told() -> None:
-    with pytest.raises(VizError, match="has cells 0,0 to 5,5; 6,0 was asked for"):
+    with refuses("no-such-cell", "5,5", "6,0"):
         painted(Detectors(), [Unit("see", 0, (6, 0))], ImageParam(3, 20, 20))
 
 

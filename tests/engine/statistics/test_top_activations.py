@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.errors import refuses
 from tests.networks import Branching, seeded
 from vizapp.engine.statistics.exact_sum import limbs, total
 from vizapp.engine.statistics.top_activations import BINS, State, TopKTracker, bin_edges, bins_of, merged, read
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, survey
-from vizapp.errors import VizError
 
 SIZE = (3, 20, 24)
 
@@ -208,7 +208,7 @@ def test_a_site_that_is_not_computed_is_told(network, sites) -> None:
     from dataclasses import replace
 
     for wrong in (replace(sites[0], name="nowhere"), replace(sites[0], shape=(7, 1, 1))):
-        with pytest.raises(VizError, match="did not compute"):
+        with refuses("layer-not-computed"):
             TopKTracker([wrong], 9).observe(network, photos(2))
 
 
