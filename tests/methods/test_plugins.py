@@ -12,7 +12,8 @@ import pytest
 import streamlit as st
 
 import vizapp
-from tests.ui.conftest import offered, open_app, sentences, went_well
+from tests.ui.app import offered, sentences, went_well
+from tests.ui.conftest import open_app
 from vizapp.__main__ import main
 from vizapp.errors import VizError
 from vizapp.methods import methods, problems

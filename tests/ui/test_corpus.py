@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from tests import corpus
 from tests.corpus import Case
 from tests.media.files import noise, saved
-from tests.ui.conftest import ASKING, Open, offered, sentences, went_well
+from tests.ui.app import ASKING, Open, offered, sentences, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.settings import settings
 from vizapp.ui.app.pages import pages

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import vizapp
-from tests.ui.conftest import PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
+from tests.ui.app import PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service.jobs import RunningJob
 from vizapp.ui.session import compute, messages

@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 
 import vizapp
 from tests.media.files import noise, saved
-from tests.ui.conftest import ASKING, Open, sentences, shown, went_well
+from tests.ui.app import ASKING, Open, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings

@@ -8,7 +8,7 @@ import pytest
 
 import vizapp
 from tests.networks import Branching, seeded
-from tests.ui.conftest import Open, chosen, sentences, went_well
+from tests.ui.app import Open, chosen, sentences, went_well
 from vizapp.ui.pages.architecture import graph, zoo_scatter
 from vizapp.ui.widgets import charts
 

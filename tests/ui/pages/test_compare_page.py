@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 import vizapp
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
-from tests.ui.pages.test_projection_page import words
+from tests.ui.app import Open, chosen, sentences, shown, went_well, words
 from vizapp.ui.pages.compare import results
 from vizapp.ui.session import downloads
 

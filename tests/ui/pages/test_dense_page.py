@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
-from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
+from tests.ui.app import Open, chosen, floats, offered, pixels, sentences, shown, went_well, words
 from vizapp.media.drawing import COLOURS, GREY, heat
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Result
@@ -26,18 +21,6 @@ def answer(**params: object) -> Result:
     return vizapp.ask("dense", network, open_sample(PHOTO), **({"zoom": 0.25} | params))
 
 
-def decoded(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
-
-
-def floats(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape)
-
-
-def words(app: AppTest) -> str:
-    return " ".join(caption.value for caption in app.caption).replace("\\", "")
-
-
 def test_the_label_map_its_legend_and_what_each_cell_says(open_app: Open) -> None:
     app = open_app("dense", **SMALL)
     assert went_well(app)
@@ -45,7 +28,7 @@ def test_the_label_map_its_legend_and_what_each_cell_says(open_app: Open) -> Non
     result, data = answer(), shown(app, "dense.map")
     label = result.arrays["label"]
     assert data["cells"] == [26, 26] == list(label.shape)
-    colours = decoded(data["heat"])
+    colours = pixels(data["heat"])
     for place, row in enumerate(result.table):
         expected = COLOURS[place] if place < 8 else [GREY] * 3
         assert (colours[label == row["class"]] == expected).all()
@@ -80,11 +63,11 @@ def test_one_class_and_a_kept_cell(open_app: Open) -> None:
     assert went_well(app)
     scores = answer().arrays["scores"].astype(np.float64)
     chance = (np.exp(scores) / np.exp(scores).sum(0))[8]
-    difference = decoded(shown(app, "dense.map")["heat"]).astype(int) - heat(chance, 0, 1)
+    difference = pixels(shown(app, "dense.map")["heat"]).astype(int) - heat(chance, 0, 1)
     assert np.abs(difference).max() <= 4, "one step of the colour map"
     assert shown(app, "dense.map")["cell"] == [3, 7]
     top, left, bottom, right = answer().arrays["boxes"][3, 7]
-    assert (decoded(shown(app, "dense.crop")["photo"]) == open_sample(PHOTO).pixels[top:bottom, left:right]).all()
+    assert (pixels(shown(app, "dense.crop")["photo"]) == open_sample(PHOTO).pixels[top:bottom, left:right]).all()
     app.button(key="dense.release").click().run()
     assert shown(app, "dense.map")["cell"] is None
     assert "place" not in app.query_params
@@ -101,7 +84,7 @@ def test_scale_stride_and_votes_are_chosen_and_carried_by_the_link(open_app: Ope
     assert went_well(app)
     panels = [panel for panel in answer(scales=3, flips=True).panels if panel.title.startswith("scale-")]
     for number, panel in enumerate(panels, 1):
-        assert (decoded(shown(app, f"projection.dense.Scale {number}")["photo"]) == panel.pixels).all()
+        assert (pixels(shown(app, f"projection.dense.Scale {number}")["photo"]) == panel.pixels).all()
 
 
 def test_the_crop_is_what_predict_says(open_app: Open) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import vizapp
-from tests.ui.conftest import Open, chosen, sentences, shown, went_well
-from tests.ui.pages.test_projection_page import drawn, words
+from tests.ui.app import Open, chosen, drawn, sentences, shown, went_well, words
 from vizapp.methods.filters import slices_of
 
 NETWORK = "vizapp/lenet5-digits"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import zipfile
 from pathlib import Path
@@ -15,8 +14,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
-from tests.ui.pages.test_projection_page import words
+from tests.ui.app import Open, chosen, offered, pixels, sentences, shown, went_well, words
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.gallery import Gallery, Progress, build, open_gallery
@@ -65,10 +63,6 @@ def built(network: Network, data: str, layers: tuple[str, ...] = (), watch: Any 
 def cards(app: AppTest) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = shown(app, "gallery.units")["cards"]
     return found
-
-
-def pixels(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
 
 
 def test_without_a_gallery_one_sentence_and_one_click_build_it(open_app: Open, pictures: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import vizapp
-from tests.ui.conftest import Open, offered, sentences, went_well
+from tests.ui.app import Open, offered, sentences, went_well
 from vizapp.methods import methods
 from vizapp.ui.app.pages import page_of, sections
 

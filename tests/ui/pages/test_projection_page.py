@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
-from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
+from tests.ui.app import Open, chosen, drawn, offered, sentences, shown, went_well, words
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.widgets import projection_tiles
 
 LAYER = "features.4"  # rectified, 16 × 8 × 8
-
-
-def drawn(app: AppTest, key: str) -> np.ndarray:
-    """The picture that a component of ours was given, uint8 `[H W 3]`."""
-    png = base64.b64decode(shown(app, key)["photo"].split(",")[1])
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-
-
-def words(app: AppTest) -> str:
-    """All quiet sentences of a page."""
-    return " ".join(caption.value for caption in app.caption).replace("\\", "")
 
 
 def test_one_unit_is_shown_by_three_rules_with_certificate_and_caution(open_app: Open) -> None:

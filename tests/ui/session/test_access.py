@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tests.media.files import noise, saved
-from tests.ui.conftest import ROOT, Open, sentences, shown, went_well
+from tests.ui.app import ROOT, Open, sentences, shown, went_well
 from vizapp.errors import VizError
 from vizapp.ui.inputs.uploads import UploadKey, UploadRegistry
 from vizapp.ui.session import access

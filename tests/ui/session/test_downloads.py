@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
-from tests.ui.conftest import ASKING, Open, offered, sentences, went_well
+from tests.ui.app import ASKING, Open, offered, sentences, went_well
 from vizapp.errors import VizError
 from vizapp.ui.session import downloads
 

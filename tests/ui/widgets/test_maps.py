@@ -7,15 +7,11 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.ui.app import pixels
 from vizapp.ui.session import downloads
 from vizapp.ui.session.messages import escaped
 from vizapp.ui.widgets import charts, maps
-
-
-def pixels(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
 
 
 def test_the_tiles_of_a_sheet_lie_in_the_order_asked_for() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
+from tests.ui.app import Open, chosen, map_values, offered, sentences, shown, went_well, words
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample
@@ -36,27 +36,12 @@ DIGIT = "digit 3"
 QUICK = {"window": "7", "stride": "4"}  # 49 positions
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, small sweeps begin by themselves and are finished when the page is looked at."""
-    monkeypatch.setattr(compute, "QUIET", 60.0)
-    monkeypatch.setattr(sweep_runs, "QUICK", 1000.0)
-    monkeypatch.setattr(sweep_runs, "COARSE", 1000.0)
-
-
 def groups(app: AppTest) -> list[dict[str, Any]]:
     return shown(app, "occlusion.panels")["groups"]
 
 
 def values(app: AppTest, letter: str, group: int = 0) -> np.ndarray:
-    """The numbers that the component was given of one of the maps."""
-    found = groups(app)[group]
-    one = next(m for m in found["maps"] if m["letter"] == f"({letter})")
-    return np.frombuffer(base64.b64decode(one["values"]), "<f4").reshape(one.get("grid", found["size"]))
-
-
-def words(app: AppTest) -> str:
-    return " ".join(caption.value for caption in app.caption).replace("\\", "")
+    return map_values(groups(app)[group], letter)
 
 
 def answer(**params: Any) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.conftest import Open, chosen, offered, sentences, shown, went_well
-from tests.ui.pages.test_occlusion_page import patient, words  # noqa: F401 (a fixture)
+from tests.ui.app import Open, chosen, components, map_values, offered, press, sentences, shown, went_well, words
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.gallery import build
 from vizapp.media.drawing import to_png
@@ -31,26 +29,6 @@ def groups(app: AppTest, key: str = "occlusion.several") -> list[dict[str, Any]]
     return shown(app, key)["groups"]
 
 
-def values(group: dict[str, Any], letter: str) -> np.ndarray:
-    one = next(m for m in group["maps"] if m["letter"] == f"({letter})")
-    return np.frombuffer(base64.b64decode(one["values"]), "<f4").reshape(one.get("grid", group["size"]))
-
-
-def keys(app: AppTest) -> set[str]:
-    """Of all components on the page that begin with `occlusion.`."""
-    found = {element.proto.id.rpartition("-")[2] for element in app.get("bidi_component")}
-    return {key for key in found if key.startswith("occlusion.")}
-
-
-def pressed(app: AppTest, key: str) -> AppTest:
-    app.button(key=key).click().run()
-    for _ in range(60):  # a fragment that watches asks for a run of the whole page, which AppTest does not always make
-        if state.ASKED not in app.session_state or app.session_state[state.ASKED] is None:
-            break
-        app.run()
-    return app.run()
-
-
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
     """Five digits in folders: one lies in the wrong folder, one in a folder that is no class, one is damaged."""
@@ -66,9 +44,9 @@ def digits(tmp_path: Path) -> Path:
 def test_the_same_square_slides_over_all_samples_when_it_is_asked_for(open_app: Open) -> None:
     app = open_app("occlusion", way="several", **SQUARE)
     assert went_well(app)
-    assert "occlusion.several" not in keys(app), "nothing is swept unasked"
+    assert "occlusion.several" not in components(app, "occlusion"), "nothing is swept unasked"
     assert app.button(key="occlusion.several.run").label == "Sweep 10 photos"
-    app = pressed(app, "occlusion.several.run")
+    app = press(app, "occlusion.several.run")
     assert went_well(app)
     assert not app.warning
     network = vizapp.load("vizapp/lenet5-digits")
@@ -77,8 +55,8 @@ def test_the_same_square_slides_over_all_samples_when_it_is_asked_for(open_app: 
     changes = []
     for number, group in enumerate(groups(app)):
         alone = vizapp.ask("occlusion", network, open_sample(f"digit {number}"), window=7, stride=7).arrays
-        np.testing.assert_allclose(values(group, "d"), alone["probability"], atol=1e-5)
-        assert (values(group, "e") == alone["label"]).all()
+        np.testing.assert_allclose(map_values(group, "d"), alone["probability"], atol=1e-5)
+        assert (map_values(group, "e") == alone["label"]).all()
         clean, lowest = float(alone["clean_probability"]), float(alone["probability"].min())
         assert group["note"] == f"{100 * clean:.1f} %, hidden down to {100 * lowest:.1f} %"
         changes.append(alone["probability"] - clean)
@@ -91,8 +69,8 @@ def test_the_same_square_slides_over_all_samples_when_it_is_asked_for(open_app: 
 
 
 def test_one_of_them_is_opened_alone_without_a_new_sweep(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = pressed(open_app("occlusion", way="several", **SQUARE), "occlusion.several.run")
-    before = values(groups(app)[4], "d")
+    app = press(open_app("occlusion", way="several", **SQUARE), "occlusion.several.run")
+    before = map_values(groups(app)[4], "d")
     monkeypatch.setattr(Sweep, "answer", None)
     monkeypatch.setattr(
         state, "clicked", lambda key, event: 4 if (key, event) == ("occlusion.several", "open") else None
@@ -104,13 +82,13 @@ def test_one_of_them_is_opened_alone_without_a_new_sweep(open_app: Open, monkeyp
     app.run()
     assert went_well(app)
     assert [chosen(app, "picture"), "way" in app.query_params] == ["digit 4", False]
-    np.testing.assert_array_equal(values(groups(app, "occlusion.panels")[0], "d"), before)
+    np.testing.assert_array_equal(map_values(groups(app, "occlusion.panels")[0], "d"), before)
 
 
 def test_sweeps_that_leave_the_store_while_the_page_is_drawn_are_shown_all_the_same(
     open_app: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = pressed(open_app("occlusion", way="several", **SQUARE), "occlusion.several.run")
+    app = press(open_app("occlusion", way="several", **SQUARE), "occlusion.several.run")
     before, name_of = groups(app), batch_runs.name_of
 
     def emptied(photos: Any) -> str:
@@ -126,13 +104,13 @@ def test_sweeps_that_leave_the_store_while_the_page_is_drawn_are_shown_all_the_s
 def test_photos_of_class_folders_show_their_true_class(open_app: Open, digits: Path) -> None:
     app = open_app("occlusion", way="several", photos=str(digits), **SQUARE)
     assert "1 photo cannot be opened." in sentences(app)
-    app = pressed(app, "occlusion.several.run")
+    app = press(app, "occlusion.several.run")
     assert went_well(app)
     assert [group["title"] for group in groups(app)] == ["3/a.png", "3/b.png", "8/wrong.png", "none/c.png"]
     network, folder = vizapp.load("vizapp/lenet5-digits"), open_folder(digits)
     wrong = vizapp.ask("occlusion", network, folder.open(3), window=7, stride=7)
     assert wrong.arrays["true_label"] == 8 != wrong.arrays["clean_label"]
-    np.testing.assert_allclose(values(groups(app)[2], "d"), wrong.arrays["probabilities"][..., 8], atol=1e-5)
+    np.testing.assert_allclose(map_values(groups(app)[2], "d"), wrong.arrays["probabilities"][..., 8], atol=1e-5)
     assert [entry["name"] for entry in groups(app)[2]["legend"] if "true class" in entry["note"]] == ["8"]
     assert app.dataframe[0].value["true"].tolist() == ["3", "3", "8", ""]
     assert "Known of 3 pictures; the network is right about 2 of them." in " ".join(m.value for m in app.markdown)
@@ -145,7 +123,7 @@ def test_uploaded_photos_are_taken_together_and_let_go(open_app: Open, digits: P
     app.file_uploader(key="occlusion.upload").set_value(files).run()
     assert went_well(app)
     assert "broken.png" in sentences(app)
-    app = pressed(app, "occlusion.several.run")
+    app = press(app, "occlusion.several.run")
     assert [group["title"] for group in groups(app)] == ["a.png", "b.png", "wrong.png", "c.png"]
     assert all("true class" not in entry["note"] for group in groups(app) for entry in group["legend"])
     app.file_uploader(key="occlusion.upload").set_value([]).run()
@@ -176,7 +154,7 @@ def test_a_picture_of_a_class_folder_shows_its_true_class_first(open_app: Open, 
     network, picture = vizapp.load("vizapp/lenet5-digits"), open_folder(digits).open(3)
     arrays = vizapp.ask("occlusion", network, picture, window=7, stride=7).arrays
     np.testing.assert_allclose(
-        values(groups(app, "occlusion.panels")[0], "d"), arrays["probabilities"][..., 8], atol=1e-5
+        map_values(groups(app, "occlusion.panels")[0], "d"), arrays["probabilities"][..., 8], atol=1e-5
     )
     box = app.selectbox(key="occlusion.class")
     assert box.value == 8
@@ -187,7 +165,7 @@ def test_a_picture_of_a_class_folder_shows_its_true_class_first(open_app: Open, 
     clean = int(arrays["clean_label"])
     box.set_value(clean).run()
     np.testing.assert_allclose(
-        values(groups(app, "occlusion.panels")[0], "d"), arrays["probabilities"][..., clean], atol=1e-5
+        map_values(groups(app, "occlusion.panels")[0], "d"), arrays["probabilities"][..., clean], atol=1e-5
     )
 
 
@@ -196,7 +174,7 @@ def test_a_picture_of_a_class_folder_shows_its_true_class_first(open_app: Open, 
 
 def test_other_pictures_of_c_are_looked_for_when_it_is_asked_for(open_app: Open) -> None:
     app = open_app("occlusion", picture="digit 3", **SQUARE)
-    assert "occlusion.others.photos" not in keys(app)
+    assert "occlusion.others.photos" not in components(app, "occlusion")
     assert app.button(key="occlusion.others").label.replace("\\", "") == "Look through the digits"
     app.button(key="occlusion.others").click().run()
     assert went_well(app)

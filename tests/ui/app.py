@@ -1,0 +1,104 @@
+"""The app under test as its tests read it: one place for what a page says, shows, was given and offers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from vizapp.ui.app.pages import pages
+from vizapp.ui.session import state
+
+ROOT = Path(__file__).resolve().parents[2]
+Open = Callable[..., AppTest]
+PAGES = tuple(pages())  # all of them, as the navigation lists them
+ASKING = tuple(page for page in PAGES if page != "about")  # those that ask a network
+
+
+def turn_to(app: AppTest, page: str) -> AppTest:
+    """The app on another page, by the key that its address ends with. Several pages may share a file."""
+    known = {info.get("url_pathname"): number for number, info in app._registered_pages.items()}
+    app._page_hash = known[page]
+    return app.run()
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    """The app after a click on that button, and after the runs that watched work asks for."""
+    app.button(key=key).click().run()
+    for _ in range(60):  # a fragment that watches asks for a run of the whole page, which AppTest does not always make
+        if state.ASKED not in app.session_state or app.session_state[state.ASKED] is None:
+            break
+        app.run()
+    return app.run()
+
+
+# What a page says
+
+
+def sentences(app: AppTest) -> str:
+    """All notices of a page."""
+    return " ".join(notice.value for notice in app.warning).replace("\\", "")
+
+
+def words(app: AppTest) -> str:
+    """All captions of a page."""
+    return " ".join(caption.value for caption in app.caption).replace("\\", "")
+
+
+def went_well(app: AppTest) -> bool:
+    """Whether the page has neither a stack trace nor the notice of an unexpected error."""
+    return not app.exception and "Something unexpected" not in sentences(app)
+
+
+def chosen(app: AppTest, name: str) -> str:
+    """What the address names."""
+    value = app.query_params[name]
+    return value if isinstance(value, str) else value[0]
+
+
+def offered(app: AppTest) -> list[str]:
+    """The files that can be had, as their buttons say."""
+    return [button.label for button in app.button if button.proto.icon == ":material/download:"]
+
+
+# What components of ours were given
+
+
+def components(app: AppTest, page: str) -> set[str]:
+    """The keys of a page's components."""
+    keys = {element.proto.id.rpartition("-")[2] for element in app.get("bidi_component")}
+    return {key for key in keys if key.startswith(f"{page}.")}
+
+
+def shown(app: AppTest, key: str) -> Any:
+    """The data of one component."""
+    element = next(e for e in app.get("bidi_component") if key in e.proto.id)
+    return json.loads(element.proto.json)
+
+
+def drawn(app: AppTest, key: str) -> np.ndarray:
+    """The picture of one component, uint8 `[H W 3]`."""
+    return pixels(shown(app, key)["photo"])
+
+
+def pixels(uri: str) -> np.ndarray:
+    """The picture in a data address, uint8 `[H W 3]`."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
+
+
+def floats(text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers in a component's data."""
+    return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape)
+
+
+def map_values(group: dict[str, Any], letter: str) -> np.ndarray:
+    """The numbers of one occlusion map, by its letter."""
+    one = next(m for m in group["maps"] if m["letter"] == f"({letter})")
+    return floats(one["values"], one.get("grid", group["size"]))
