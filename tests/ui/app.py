@@ -14,7 +14,6 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from vizapp.ui.app.pages import pages
-from vizapp.ui.session import state
 
 ROOT = Path(__file__).resolve().parents[2]
 Open = Callable[..., AppTest]
@@ -33,7 +32,7 @@ def press(app: AppTest, key: str) -> AppTest:
     """The app after a click on that button, and after the runs that watched work asks for."""
     app.button(key=key).click().run()
     for _ in range(60):  # a fragment that watches asks for a run of the whole page, which AppTest does not always make
-        if state.ASKED not in app.session_state or app.session_state[state.ASKED] is None:
+        if not [button for button in app.button if button.key == "occlusion.several.cancel"]:
             break
         app.run()
     return app.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 from contextlib import ExitStack
 
@@ -16,7 +15,7 @@ import vizapp
 from tests.ui.app import PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service.jobs import RunningJob
-from vizapp.ui.session import compute, messages
+from vizapp.ui.session import compute, messages, state
 
 
 def picture(seed: int = 0) -> bytes:
@@ -225,7 +224,7 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
     network = vizapp.load("vizapp/lenet5-digits")
     key = ("sites", network.digest, str(network.device))
     app = open_app("about")
-    app.session_state["cancelled"] = {hashlib.sha256(repr(key).encode()).hexdigest()[:16]}
+    app.session_state["wishes"] = {("cancel", state.name_of(key))}
     for name, value in address.items():
         app.query_params[name] = value
     app.run()

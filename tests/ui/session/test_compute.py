@@ -14,6 +14,7 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.service.jobs import Abandoned, JobRunner, Tick
 from vizapp.service.lru_cache import ByteBoundedCache
+from vizapp.ui.session import state
 from vizapp.ui.session.compute import key_of
 
 PATIENCE = 60  # seconds: a bound for work that hangs, not a measure of speed
@@ -194,10 +195,8 @@ def test_an_answer_is_computed_once_and_its_progress_goes_away(page: AppTest) ->
 
 
 def test_a_cancelled_question_waits_until_it_is_asked_again(page: AppTest) -> None:
-    import hashlib
-
-    name = hashlib.sha256(repr(("question",)).encode()).hexdigest()[:16]
-    page.session_state["cancelled"] = {name}
+    name = state.name_of(("question",))
+    page.session_state["wishes"] = {("cancel", name)}
     page.run().run()
     assert not ran
     assert page.caption[0].value == "Cancelled."

@@ -12,7 +12,7 @@ from vizapp.media.samples import sample_names
 from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import networks, uploads
-from vizapp.ui.session import access_log, downloads, messages, state
+from vizapp.ui.session import access_log, downloads, messages, state, url
 from vizapp.ui.session.access_log import Clock
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     messages.guard(sidebar.draw)
     for sentence in state.take_notes():
         messages.warn(sentence)
-    state.write_address(spec.carried)
+    url.write_address(spec.carried)
     messages.guard(downloads.deliver)
     messages.guard(page.run)
     access_log.write("page", page=spec.key, seconds=clock.seconds)
@@ -59,4 +59,4 @@ def _read_address(specs: Iterable[PageSpec]) -> None:
     more = [choice for spec in specs for choice in spec.carried]
     nets, samples = networks.labels(), sample_names()
     known = {"network": nets, "network2": nets, "other": nets, "picture": samples, "picture2": samples}
-    state.read_address(known, more)
+    url.read_address(known, more)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vizapp.methods import methods
 from vizapp.methods.base import Method
 from vizapp.ui.session import forms, state
-from vizapp.ui.session.state import Choice
+from vizapp.ui.session.choice import Choice
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from vizapp.errors import VizError
 from vizapp.settings import settings
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.session import access, messages, state
-from vizapp.ui.session.state import Choice
+from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets.components import component
 
 

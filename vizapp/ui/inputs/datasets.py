@@ -91,18 +91,21 @@ def choose(network: Network) -> Collection | None:
 def at_hand(network: Network) -> list[Collection]:
     """The pictures that are there without asking for anything: those of galleries, the folder in use, the bundled ones."""
     bundled = "digits" if network.input_size[0] == 1 else "samples"
-    agreed, origin = st.session_state.get(state.AGREED, set()), images.origin()
+    origin = images.origin()
     own = [str(origin[1])] if origin[0] == "folder" else []
-    texts = [t for t in (*own, chosen(network), bundled) if kind(t) != "dataset" or t in agreed or is_here(t)]
+    texts = [
+        t
+        for t in (*own, chosen(network), bundled)
+        if kind(t) != "dataset" or state.is_wished("download", t) or is_here(t)
+    ]
     found = [_listed(text) for text in dict.fromkeys(texts)]
     return [one for one in found if one is not None]
 
 
 def _may_be_opened(text: str) -> bool:
     """Whether the data set is here or the person wants it downloaded; a link alone downloads nothing."""
-    agreed = st.session_state.setdefault(state.AGREED, set())
-    if text in agreed or is_here(text):
-        agreed.add(text)
+    if state.is_wished("download", text) or is_here(text):
+        state.wish("download", text)
         return True
     messages.info("This data set is not on this machine yet. It is downloaded once, into the cache folder.")
     st.button(
@@ -114,7 +117,7 @@ def _may_be_opened(text: str) -> bool:
 
 def _take_dataset(text: str) -> None:
     """The person opens a data set, and has it downloaded if it is not there."""
-    st.session_state.setdefault(state.AGREED, set()).add(text)
+    state.wish("download", text)
     _take(text)
 
 

@@ -17,6 +17,7 @@ from vizapp.service.lru_cache import ByteBoundedCache, forget
 from vizapp.settings import settings
 from vizapp.ui.inputs import uploads
 from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def second() -> Network | None:
     return _opened(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
 
 
-def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Network | None:
+def _opened(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | None:
     """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
-    weights, given = state.get(of), st.session_state.get(checkpoint) if checkpoint else None
+    weights, given = state.get(of), state.load(checkpoint) if checkpoint else None
     if weights == "file" and given is None:
         messages.info("Give a checkpoint of this network, or choose other weights.")
         return None
@@ -143,11 +144,11 @@ def _opened(chosen: state.Choice, of: state.Choice, checkpoint: str = "") -> Net
     return network
 
 
-def _may_be_fetched(name: str, of: state.Choice) -> bool:
+def _may_be_fetched(name: str, of: Choice) -> bool:
     """Whether the weights are here or the person wants them downloaded; a link alone downloads nothing."""
     from vizapp.zoo import registry, weights  # torch
 
-    if name not in st.session_state.get(state.LINKED, ()) or name in st.session_state.get(state.AGREED, ()):
+    if name not in state.load(state.LINKED, ()) or state.is_wished("download", name):
         return True
     recipe = registry.find_recipe(name)
     if not weights.must_be_fetched(recipe):
@@ -155,19 +156,14 @@ def _may_be_fetched(name: str, of: state.Choice) -> bool:
     size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
     messages.info(f"The weights of {name}{size} are not on this machine yet, and a link alone downloads nothing.")
     st.button(
-        "Download them", key=f"{of.name}.download", type="primary", icon=":material/cloud_download:", on_click=_agree,
-        args=(name,),
+        "Download them", key=f"{of.name}.download", type="primary", icon=":material/cloud_download:",
+        on_click=state.wish, args=("download", name),
     )  # fmt: skip
     _offer_random(of)
     return False
 
 
-def _agree(name: str) -> None:
-    """The person wants the weights of this network."""
-    st.session_state.setdefault(state.AGREED, set()).add(name)
-
-
-def _offer_random(choice: state.Choice) -> None:
+def _offer_random(choice: Choice) -> None:
     st.button(
         "Go on with random weights", key=f"{choice.name}.go_on", on_click=state.put, args=(choice, "random"),
         help="The same layers, untrained: good for looking at shapes and receptive fields.",

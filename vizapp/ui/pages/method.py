@@ -171,11 +171,11 @@ def _answer(
 ) -> Result | None:
     values = {name: value for name, value in forms.values(method.key).items() if name != "out"}
     if method.takes_long or "folder" in method.needs:
-        wanted = repr(compute.key_of(method.key, network, picture, folder, unit, **values))
-        if not state.is_wanted(wanted):
+        key = compute.key_of(method.key, network, picture, folder, unit, **values)
+        if not state.is_wished("run", key):
             st.button(
-                "Run", key=f"{method.key}.run", type="primary", icon=":material/play_arrow:", on_click=state.want,
-                args=(wanted,),
+                "Run", key=f"{method.key}.run", type="primary", icon=":material/play_arrow:", on_click=state.wish,
+                args=("run", key),
             )  # fmt: skip
             messages.info("This takes a while. It can be cancelled at any time.")
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -102,11 +101,11 @@ def compute(
     if found is not None:
         _note(key, clock, "kept", size(found))
         return cast(Value, found)
-    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-    if state.is_cancelled(name):
+    name = state.name_of(key)
+    if state.is_wished("cancel", key):
         with place.container(horizontal=True, vertical_alignment="center"):
             st.caption("Cancelled.")
-            st.button("Run again", key=f"again.{name}", on_click=state.allow, args=(name,))
+            st.button("Run again", key=f"again.{name}", on_click=state.withdraw, args=("cancel", key))
         return None
 
     def kept(tick: Tick) -> Value:
@@ -117,7 +116,7 @@ def compute(
     outcome, begun = "left", None
     try:
         with office().waiting(key, kept, device, state.person()) as begun:
-            answer = _wait(begun, place, title, name)
+            answer = _wait(begun, place, title, key)
         outcome = "computed"
     except VizError as error:
         outcome = "refused"
@@ -174,7 +173,7 @@ def remembered(key: Key, make: Callable[[], Value], size: Callable[[Value], int]
     return cast(Value, found)
 
 
-def _wait(work: RunningJob, place: Any, title: str, name: str) -> Any:
+def _wait(work: RunningJob, place: Any, title: str, key: Key) -> Any:
     """Wait for the work; every `st.*` call in here is a place where the person can leave."""
     started = time.monotonic()
     while not work.future.done() and time.monotonic() - started < QUIET:
@@ -182,7 +181,7 @@ def _wait(work: RunningJob, place: Any, title: str, name: str) -> Any:
     if not work.future.done():
         with place.container(horizontal=True, vertical_alignment="center"):
             bar = st.progress(work.share, text=title)
-            st.button("Cancel", key=f"cancel.{name}", on_click=state.cancel, args=(name,))
+            st.button("Cancel", key=f"cancel.{state.name_of(key)}", on_click=state.wish, args=("cancel", key))
         while not work.future.done():
             bar.progress(work.share, text=f"{doing(work, title)} · {time.monotonic() - started:.0f} s")
             time.sleep(0.1)

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from vizapp.ui.session import state
-from vizapp.ui.session.state import Choice
+from vizapp.ui.session.choice import Choice, one_of
 
 FEW = 4  # choices beyond which a list to open is shown in place of a row of buttons
 
@@ -23,7 +23,7 @@ def choices(method: str) -> dict[str, Choice]:
 @functools.cache
 def target(method: str) -> Choice:
     """What a method explains: the network's answer, a class (`state.CLASS`) or a unit (`state.LAYER` and so on)."""
-    return Choice(f"{method}.explain", "answer", state.one_of("answer", "class", "unit"))
+    return Choice(f"{method}.explain", "answer", one_of("answer", "class", "unit"))
 
 
 def values(method: str, names: Collection[str] | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import streamlit as st
 
 from vizapp.ui.session import forms, messages, state
-from vizapp.ui.session.state import Choice
+from vizapp.ui.session.choice import Choice
 
 
 def popover(

@@ -12,6 +12,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.ui.inputs import networks
 from vizapp.ui.session import messages, state
+from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import charts, layout, maps, network_diagram
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
@@ -48,7 +49,7 @@ def site(network: Network, sites: tuple[Site, ...]) -> Site:
     return next(rectified, next((site for site in sites if site.is_map), sites[0]))
 
 
-def named(network: Network, choice: state.Choice) -> Site | None:
+def named(network: Network, choice: Choice) -> Site | None:
     """The layer that was chosen; None when none is, or (with a sentence) when the network has no such layer."""
     name = state.get(choice)
     if name is None:
@@ -77,7 +78,7 @@ def layer_list(page: str, sites: tuple[Site, ...], site: Site) -> None:
     )  # fmt: skip
 
 
-def switch(choice: state.Choice, words: dict[str, str], key: str) -> None:
+def switch(choice: Choice, words: dict[str, str], key: str) -> None:
     """A row of buttons, one per value of the choice."""
     st.segmented_control(
         choice.name, list(words), format_func=words.__getitem__, required=True, label_visibility="collapsed",
@@ -106,7 +107,7 @@ def stepper(page: str, count: int, channel: int) -> None:
         st.caption(f"of {count}")
 
 
-def cell(shape: tuple[int, ...], of: state.Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
+def cell(shape: tuple[int, ...], of: Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
     """The chosen cell of a map `(h, w)`; None when none is chosen or the map has no such cell, which a sentence tells."""
     chosen = state.get(of)
     if chosen is not None and not (chosen[0] < shape[0] and chosen[1] < shape[1]):
@@ -133,7 +134,7 @@ def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: 
     st.caption(f"{len(values)} numbers without a place in the picture.")
 
 
-def take(choice: state.Choice, key: str, event: str) -> None:
+def take(choice: Choice, key: str, event: str) -> None:
     """What was clicked in the component becomes the choice."""
     clicked = state.clicked(key, event)
     if clicked is None:

@@ -108,17 +108,19 @@ def _measure(listed: Sequence[Entry], network: str, device: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = st.multiselect(
             "Time here, of one picture with random weights", names, max_selections=MOST_TIMED, key="comparison.chosen",
-            default=[network] if network in names and "comparison.chosen" not in st.session_state else None,
+            default=[network] if network in names and not state.has("comparison.chosen") else None,
         )  # fmt: skip
         pressed = st.button("Measure", key="comparison.measure", disabled=not chosen)
     if pressed:
-        st.session_state[state.TIMED] = list(chosen)
-    for name in st.session_state.get(state.TIMED, []):
+        state.wish("run", _key(str(chosen), device))
+    if not state.is_wished("run", _key(str(chosen), device)):
+        return
+    for name in chosen:
         if _seconds(name, device) is None and measured(name, device) is None:
             break
     else:
-        if st.session_state.pop(state.TIMED, None):
-            st.rerun()  # the figure stands above what was just measured
+        state.withdraw("run", _key(str(chosen), device))
+        st.rerun()  # the figure stands above what was just measured
 
 
 def measured(name: str, device: str) -> float | None:

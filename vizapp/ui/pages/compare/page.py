@@ -198,8 +198,15 @@ def _matches(pair: Pair, taken: _Exports) -> None:
         f"Path of a folder of pictures {access.place()}", key="compare.folder", persist_state="session"
     ).strip()
     key = repr((pair[0].digest, pair[1].digest, sites, path))
-    st.button("Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=_ask, args=(key,))
-    if not path or st.session_state.get(state.MATCHED) != key:
+    st.button(
+        "Match",
+        key="compare.match",
+        icon=":material/join_inner:",
+        disabled=not path,
+        on_click=state.wish,
+        args=("run", key),
+    )
+    if not path or not state.is_wished("run", key):
         messages.info("Units that answer alike over the pictures of a folder: correlation of the means of their maps.")
         return
     result = results.matched(pair, (sites[0], sites[1]), path)
@@ -214,10 +221,6 @@ def _matches(pair: Pair, taken: _Exports) -> None:
             },
         )  # fmt: skip
         messages.info(f"Over {result.facts['pictures']}.")
-
-
-def _ask(key: str) -> None:
-    st.session_state[state.MATCHED] = key
 
 
 if __name__ == "__main__":

@@ -22,22 +22,21 @@ def draw(network: Network, unit: Unit) -> Result | None:
     """The button and the options, and after it the pictures."""
     messages.heading("Ideal input")
     params = forms.values("ideal", _OPTIONS)
-    key = repr(compute.key_of("ideal", network, unit=unit, **params))
+    key = compute.key_of("ideal", network, unit=unit, **params)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
-        st.button("Paint what it likes most", key="filters.paint", icon=":material/brush:", on_click=_ask, args=(key,))
+        st.button(
+            "Paint what it likes most", key="filters.paint", icon=":material/brush:", on_click=state.wish,
+            args=("run", key),
+        )  # fmt: skip
         options.popover("ideal", _OPTIONS)
     options.changed_line("ideal", _OPTIONS)
-    if st.session_state.get(state.PAINTED) != key:
+    if not state.is_wished("run", key):
         messages.info("A picture is painted from noise, step by step, so that it excites this unit as much as it can.")
         return None
     result = compute.run("ideal", network, unit=unit, **params)
     if result is not None:
         _show(result)
     return result
-
-
-def _ask(key: str) -> None:
-    st.session_state[state.PAINTED] = key
 
 
 def _show(result: Result) -> None:

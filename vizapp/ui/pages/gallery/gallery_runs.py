@@ -61,7 +61,7 @@ class GalleryRequest:
     @property
     def is_running(self) -> bool:
         """Whether this session wants it to be built now."""
-        return str(self.folder) in _passes()
+        return state.is_wished("run", str(self.folder))
 
 
 def gallery_request(network: Network, collection: Collection, sites: tuple[Site, ...]) -> GalleryRequest:
@@ -86,19 +86,14 @@ def _plan(network: Network) -> GalleryOptions:
     return plan_of(network, GalleryParams(every=EVERY))
 
 
-def _passes() -> set[str]:
-    found: set[str] = st.session_state.setdefault(state.PASSES, set())
-    return found
-
-
 def start(asked: GalleryRequest) -> None:
     """Have the gallery built, from where an earlier pass was left."""
-    _passes().add(str(asked.folder))
+    state.wish("run", str(asked.folder))
 
 
 def stop(asked: GalleryRequest) -> None:
     """Have the pass ended; what it has seen is kept."""
-    _passes().discard(str(asked.folder))
+    state.withdraw("run", str(asked.folder))
 
 
 def forget(asked: GalleryRequest) -> None:
@@ -135,12 +130,12 @@ def under_way(asked: GalleryRequest) -> Progress | None:
     """How far a pass over this gallery is that other sessions watch now; None when none does."""
     watchers = _watching().get(str(asked.folder), set())
     # A script that was left may take a moment to notice, and would look like somebody else.
-    others = any(session != id(_passes()) for session, _ in list(watchers))
+    others = any(session != state.person() for session, _ in list(watchers))
     return _told().get(str(asked.folder)) if others else None
 
 
 @st.cache_resource(show_spinner=False)
-def _watching() -> dict[str, set[tuple[int, object]]]:
+def _watching() -> dict[str, set[tuple[str, object]]]:
     """Which sessions watch which pass, once per script that does."""
     return {}
 
@@ -226,7 +221,7 @@ def watched(asked: GalleryRequest) -> Iterator[GalleryRun]:
             st.button("Cancel", key="gallery.cancel", on_click=stop, args=(asked,))
         watching = GalleryRun(asked, begun, place, stamp, began)
         watchers = _watching().setdefault(str(asked.folder), set())
-        me = id(_passes()), watching
+        me = state.person(), watching
         watchers.add(me)
         try:
             watching.show()

@@ -27,7 +27,7 @@ def name_of(photos: Sequence[Photo]) -> str:
 
 def are_asked(name: str) -> bool:
     """Whether they were asked for and nobody left them."""
-    return bool(st.session_state.get(state.ASKED) == name)
+    return state.is_wished("run", name)
 
 
 def offer(photos: Sequence[Photo], missing: Sequence[Photo], name: str) -> None:
@@ -35,14 +35,11 @@ def offer(photos: Sequence[Photo], missing: Sequence[Photo], name: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Go on",
-            key="occlusion.several.run", type="primary", icon=":material/play_arrow:", on_click=_ask, args=(name,),
+            key="occlusion.several.run", type="primary", icon=":material/play_arrow:", on_click=state.wish,
+            args=("run", name),
         )  # fmt: skip
         if len(missing) < len(photos):
             st.caption(f"{len(photos) - len(missing)} of {len(photos)} are there.")
-
-
-def _ask(name: str | None) -> None:
-    st.session_state[state.ASKED] = name
 
 
 def watch(missing: Sequence[Photo], name: str, draw: Callable[[], None]) -> None:
@@ -58,10 +55,10 @@ def watch(missing: Sequence[Photo], name: str, draw: Callable[[], None]) -> None
             while not work.future.done() and time.monotonic() < deadline:
                 time.sleep(0.01)
             if not work.future.done():  # drawn while it is waited for: work that nobody waits for ends
-                _progress(work, len(missing), key)
+                _progress(work, len(missing), key, name)
                 draw()
         if work.future.done():
-            _ask(None)
+            state.withdraw("run", name)
             try:
                 work.future.result()
             except VizError as error:
@@ -71,17 +68,17 @@ def watch(missing: Sequence[Photo], name: str, draw: Callable[[], None]) -> None
     st.fragment(lambda: messages.guard(look), run_every=_LOOK)()
 
 
-def _progress(work: RunningJob, count: int, key: tuple[str, ...]) -> None:
+def _progress(work: RunningJob, count: int, key: tuple[str, ...], name: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(
             work.share,
             text=f"{compute.doing(work, 'Sweeping')} · {work.share:.0%} of {messages.plural(count, 'photo')}",
         )
-        st.button("Cancel", key="occlusion.several.cancel", on_click=_leave, args=(key,))
+        st.button("Cancel", key="occlusion.several.cancel", on_click=_leave, args=(key, name))
 
 
-def _leave(key: tuple[str, ...]) -> None:
-    _ask(None)
+def _leave(key: tuple[str, ...], name: str) -> None:
+    state.withdraw("run", name)
     compute.office().abandon(key)
 
 

@@ -12,6 +12,7 @@ from vizapp.ui.inputs import images, networks
 from vizapp.ui.pages.occlusion import form
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import messages, state
+from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import unit_picker
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _or(none: str, words: dict[str, str], name: str) -> str:
     return words.get(name, name) or none
 
 
-def _take(choice: state.Choice, key: str) -> None:
+def _take(choice: Choice, key: str) -> None:
     state.put(choice, st.session_state[key] or None)
 
 

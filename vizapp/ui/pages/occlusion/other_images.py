@@ -42,12 +42,12 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
     if not at_hand:
         return {}
     name = f"others {network.digest} {unit!r} {at_hand[0].listing}"
-    if state.is_wanted(name):
+    if state.is_wished("run", name):
         return _drawn(shown, _answer(shown, unit, at_hand[0], ""))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             f"Look through the {messages.escaped(at_hand[0].title)}", key="occlusion.others", icon=":material/search:",
-            on_click=state.want, args=(name,),
+            on_click=state.wish, args=("run", name),
         )  # fmt: skip
         st.caption(
             f"A gallery of {messages.escaped(site)} (page Gallery) shows those that excite this map most of all."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.occlusion import (
     batch_view,
@@ -96,7 +97,7 @@ def _sweep(asked: list[SweepRequest]) -> None:
             _offer(waiting)
             _under_way(asked, there, dict(left))
         return
-    going = [(one, plan) for one, plan in left if not state.is_cancelled(one.name)]
+    going = [(one, plan) for one, plan in left if not state.is_wished("cancel", one.key)]
     if going and not sweep_runs.wait(going, compute.QUIET)[0]:
         sweep_runs.watch(going, lambda: _under_way(asked, there, dict(left)))
         return
@@ -112,14 +113,14 @@ def _offer(waiting: list[tuple[SweepRequest, RunningSweep]]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=_want,
-            args=([one.name for one, _ in waiting],),
+            args=([one.key for one, _ in waiting],),
         )  # fmt: skip
         st.caption(f"{done} of {count} positions so far; all of them take about {messages.duration(max(seconds, 1))}.")
 
 
-def _want(names: list[str]) -> None:
-    for name in names:
-        state.want(name)
+def _want(keys: list[Key]) -> None:
+    for key in keys:
+        state.wish("run", key)
 
 
 def _under_way(
@@ -170,13 +171,13 @@ def _finished(
 def _left(one: SweepRequest, result: Result | None) -> None:
     """What was left, and the way on; nothing if it was finished before it could be left."""
     if result is not None and "finished" not in result.facts:
-        state.allow(one.name)
+        state.withdraw("cancel", one.key)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Cancelled." if result is None else f"Cancelled after {result.facts['finished']}")
         st.button(
-            "Go on", key=f"occlusion.go_on.{one.name}", icon=":material/play_arrow:", on_click=state.allow,
-            args=(one.name,),
+            "Go on", key=f"occlusion.go_on.{state.name_of(one.key)}", icon=":material/play_arrow:", on_click=state.withdraw,
+            args=("cancel", one.key),
         )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ A sweep that somebody leaves keeps what it has: it is shown as it is, and goes o
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -53,11 +52,6 @@ class SweepRequest:
     def plan_key(self) -> Key:
         """What tells its plan from other work."""
         return ("occlusion.plan", *self.key)
-
-    @property
-    def name(self) -> str:
-        """A short name for the session to remember."""
-        return hashlib.sha256(repr(self.key).encode()).hexdigest()[:16]
 
     @property
     def device(self) -> str:
@@ -130,7 +124,7 @@ def finished(asked: SweepRequest) -> Result | None:
 
 def may_run(asked: SweepRequest, begun: RunningSweep) -> bool:
     """Whether it begins by itself or was asked to."""
-    return begun.seconds <= QUICK or state.is_wanted(asked.name)
+    return begun.seconds <= QUICK or state.is_wished("run", asked.key)
 
 
 def kept(asked: SweepRequest, begun: RunningSweep) -> Result | None:
@@ -169,7 +163,7 @@ def wait(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], seconds: float) ->
                 try:
                     work.future.result()
                 except VizError as error:
-                    state.cancel(asked.name)
+                    state.wish("cancel", asked.key)
                     state.note(str(error))
         shares = [work.share for work in works] + [1.0] * (len(sweeps) - len(left))
         return all(work.future.done() for work in works), sum(shares) / len(shares)
@@ -195,10 +189,12 @@ def watch(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[]
     """Progress, a way out, and what `draw` shows, again and again until the sweeps are finished or left."""
 
     def look() -> None:
-        if any(state.is_cancelled(asked.name) for asked, _ in sweeps):  # before waiting, which would begin it again
+        if any(
+            state.is_wished("cancel", asked.key) for asked, _ in sweeps
+        ):  # before waiting, which would begin it again
             st.rerun()
         done, share = wait(sweeps, _WAIT)
-        if done or any(state.is_cancelled(asked.name) for asked, _ in sweeps):
+        if done or any(state.is_wished("cancel", asked.key) for asked, _ in sweeps):
             st.rerun()
         with st.container(horizontal=True, vertical_alignment="center"):
             count = sum(begun.work.finished.size for _, begun in sweeps)
@@ -213,5 +209,5 @@ def watch(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[]
 
 def _leave(sweeps: Sequence[tuple[SweepRequest, RunningSweep]]) -> None:
     for asked, _ in sweeps:
-        state.cancel(asked.name)
+        state.wish("cancel", asked.key)
         compute.office().abandon(asked.key)

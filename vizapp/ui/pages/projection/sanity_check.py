@@ -30,14 +30,14 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
     """The button, and after it the unit's projection beside those of randomised networks."""
     messages.heading("Sanity check")
     choice = forms.choices("projection")["rule"]
-    key = repr(compute.key_of("sanity", network, picture, unit=unit, rule=state.get(choice)))
+    key = compute.key_of("sanity", network, picture, unit=unit, rule=state.get(choice))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_sanity"):
         unit_picker.switch(choice, projection_tiles.RULES, "projection.checked_rule")
         st.button(
             "Compare with randomised networks", key="projection.check", icon=":material/shuffle:",
-            on_click=_check, args=(key,),
+            on_click=state.wish, args=("run", key),
         )  # fmt: skip
-    if st.session_state.get(state.CHECKED) != key:
+    if not state.is_wished("run", key):
         messages.info("Does the picture change when what the network has learnt is taken away? (Adebayo 2018)")
         return None
     result = compute.run("sanity", network, picture, unit=unit, rule=state.get(choice))
@@ -58,10 +58,6 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
         "The check starts with 1 at the unit and leaves the options at their defaults."
     )
     return result
-
-
-def _check(key: str) -> None:
-    st.session_state[state.CHECKED] = key
 
 
 def _reading(similarity: float) -> str:

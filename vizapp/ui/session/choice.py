@@ -1,0 +1,69 @@
+"""What a person can choose: its name in an address, its default, and how it is read from an address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vizapp.errors import VizError, nearest
+
+
+def text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Reads one of these words."""
+
+    def read(value: str) -> str:
+        if value not in choices:
+            raise VizError(
+                f"{value!r} is none of {', '.join(choices)}.{nearest(value, choices)}", code="no-such-choice"
+            )
+        return value
+
+    return read
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Reads a whole number from `low` to `high`."""
+
+    def read(value: str) -> int:
+        number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
+        if number < low or (high is not None and number > high):
+            upper = f" to {high}" if high is not None else " or more"
+            raise VizError(f"{value!r} is not a whole number of {low}{upper}.", code="not-a-number")
+        return number
+
+    return read
+
+
+def cell(value: str) -> tuple[int, int]:
+    """Reads a cell of a map, as in `3,5`."""
+    row, _, column = value.partition(",")
+    try:
+        return integer(0)(row.strip()), integer(0)(column.strip())
+    except VizError:
+        raise VizError(f"{value!r} is not a cell, which is written row,column, as in 3,5.", code="not-a-cell") from None
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Reads names with commas between them."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing a person chooses."""
+
+    name: str
+    default: Any
+    read: Callable[[str], Any] = text
+    shared: bool = False  # whether every page's address has it
+
+    @property
+    def key(self) -> str:
+        """Its key in the session's state."""
+        return f"choice.{self.name}"

@@ -1,0 +1,55 @@
+"""The address of a view: it names the choices that differ from their defaults, and opening it shows the view again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import streamlit as st
+
+from vizapp.errors import VizError, nearest
+from vizapp.ui.session import state
+from vizapp.ui.session.choice import Choice
+
+
+def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = ()) -> None:
+    """Take over what the address says, if it was opened or edited since it was last written.
+
+    What does not fit is left out, and a sentence says so.
+
+    Args:
+        known: The values that choices may have, by name of the choice.
+        more: Choices beside those of `state.py`.
+    """
+    written = state.load(state.ADDRESS, {})
+    given = {name: value for name, value in st.query_params.to_dict().items() if written.get(name) != value}
+    for name, choice in (state.CHOICES | {choice.name: choice for choice in more}).items():
+        if name not in given:
+            continue
+        try:
+            value = choice.read(given[name])
+            if name in known and value not in known[name]:
+                raise VizError(f"There is no {name} {value!r}.{nearest(value, known[name])}", code=f"no-such-{name}")
+        except VizError as error:
+            state.note(f"The link's {name} was left out. {error}")
+            continue
+        state.put(choice, value)
+        if choice in (state.NETWORK, state.SECOND_NETWORK, state.OTHER):
+            state.save(state.LINKED, {*state.load(state.LINKED, ()), value})
+        if choice is state.SAMPLE:
+            state.save(state.ORIGIN, ("sample", value))
+    state.save(state.ADDRESS, written | given)
+
+
+def write_address(page: Collection[Choice]) -> None:
+    """Make the address name every shared choice and those of the page, where they differ from the default."""
+    shared = [choice for choice in state.CHOICES.values() if choice.shared]
+    origin = state.load(state.ORIGIN)
+    carried = {}
+    for choice in [*shared, *(choice for choice in page if not choice.shared)]:
+        value = state.get(choice)
+        if value == choice.default or (choice is state.SAMPLE and origin is not None and origin[0] != "sample"):
+            continue
+        carried[choice.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if st.query_params.to_dict() != carried:
+        st.query_params.from_dict(carried)
+    state.save(state.ADDRESS, carried)
