@@ -102,6 +102,14 @@ class Network:
             code="no-such-layer",
         )
 
+    def last_feature_map(self, until: Site | None = None) -> Site | None:
+        """The last feature maps of several cells that are not maps of classes, up to `until`; None where there are none."""
+        sites = self.sites if until is None else self.sites[: self.sites.index(until) + 1]
+        maps = [site for site in sites if site.is_map and site.shape[1] * site.shape[2] > 1]
+        kinds = {"activation", "add", "concat", "norm"}
+        features = [site for site in maps if site.kind in kinds and site.channels != len(self.categories)]
+        return next(reversed(features or maps), None)
+
     @property
     def digest(self) -> str:
         """A key for answers: sha256 (hex) of name, preprocessing, structure and all weights."""

@@ -376,16 +376,7 @@ def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None,
         raise VizError(
             f"Layer {site.name!r} has no map (no cells), so nothing can be summed over it; pick an earlier layer."
         )
-    return site or late_site(network), channel, class_
-
-
-def late_site(network: Network) -> Site | None:
-    """The last feature maps of several cells that are no maps of classes; None where there are none."""
-    maps = [site for site in network.sites if site.is_map and site.shape[1] * site.shape[2] > 1]
-    kinds = {"activation", "add", "concat", "norm"}
-    features = [site for site in maps if site.kind in kinds and site.channels != len(network.categories)]
-    found = features or maps
-    return found[-1] if found else None
+    return site or network.last_feature_map(), channel, class_
 
 
 METHOD = Method(

@@ -121,13 +121,11 @@ def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
 
 def unit(network: Network) -> Unit | None:
     """The map of (b) and (c), if one was chosen."""
-    from vizapp.methods.occlusion.method import late_site
-
     channel = state.get(state.MAP)
     if channel is None:
         return None
     name = state.get(forms.choices("occlusion")["site"])
-    site = network.site(name) if name else late_site(network)
+    site = network.site(name) if name else network.last_feature_map()
     return None if site is None else Unit(site.name, channel)
 
 

@@ -1,0 +1,105 @@
+"""Score-CAM against the paper's formula, one channel at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import VisionTransformer
+
+import vizapp
+from tests.networks import Branching, seeded
+from vizapp.errors import VizError
+from vizapp.zoo.network import Network
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+
+
+class Convolutions(nn.Module):
+    """A map of six channels, of which one is constant, and three classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 5, stride=3), nn.ReLU())
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x).amax((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    module = seeded(Convolutions())
+    with torch.no_grad():
+        module.features[0].weight[4] = 0
+        module.head.weight *= 20
+    return vizapp.wrap(module, input_size=(3, 26, 23))
+
+
+def resized(channel: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return nn.functional.interpolate(channel[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+
+
+@torch.no_grad()
+def by_the_paper(network: Network, class_: int) -> tuple[np.ndarray, np.ndarray]:
+    """Wang et al. 2020, algorithm 1: a loop over the channels; the map and the weights."""
+    x = network.prepare(PICTURE)
+    maps = network.module.features(x)[0]
+    baseline = network.module(torch.zeros_like(x))[0, class_]
+    increase = {}
+    for k, channel in enumerate(maps):
+        if channel.max() == channel.min():
+            continue
+        mask = resized(channel, (26, 23))
+        mask = (mask - mask.min()) / (mask.max() - mask.min())
+        increase[k] = float(network.module(x * mask)[0, class_] - baseline)
+    powers = {k: np.exp(value) for k, value in increase.items()}
+    weights = {k: power / sum(powers.values()) for k, power in powers.items()}
+    summed = sum(weight * maps[k] for k, weight in weights.items())
+    found = resized(torch.relu(summed), (26, 23))
+    return found.numpy(), np.array([weights.get(k, 0.0) for k in range(len(maps))])
+
+
+@pytest.mark.parametrize("class_", [0, 1, 2])
+def test_the_map_is_that_of_the_paper(network: Network, class_: int) -> None:
+    result = vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, class_))
+    expected, weights = by_the_paper(network, class_)
+    assert weights[4] == 0, "the constant channel"
+    assert len(set(weights.round(4))) > 3, "the channels differ"
+    np.testing.assert_allclose(result.arrays["weights"], weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(result.arrays["attribution"], expected, rtol=1e-4, atol=1e-6)
+    assert result.arrays["attribution"].shape == (26, 23)
+    assert [panel.title for panel in result.panels] == ["seen", "attribution", "attribution-over-photo"]
+
+
+def test_a_hidden_unit_is_explained_by_maps_up_to_it() -> None:
+    network = vizapp.wrap(seeded(Branching()), input_size=(3, 48, 40))
+    result = vizapp.ask("score_cam", network, PICTURE, unit=vizapp.Unit("relu", 1))
+    assert result.facts["layer"].startswith("relu, ")
+    chosen = vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, 0), site="stem")
+    assert chosen.facts["layer"].startswith("stem, ")
+
+
+@pytest.mark.parametrize(
+    ("module", "site"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.ReLU(), nn.Linear(4, 3)), ""),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)), "3"),
+    ],
+)
+def test_a_network_or_a_layer_without_feature_maps_is_refused(module: nn.Module, site: str) -> None:
+    network = vizapp.wrap(seeded(module), input_size=(3, 6, 6))
+    with pytest.raises(VizError) as caught:
+        vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, 0), site=site)
+    assert caught.value.code == "no-feature-map"
+
+
+def test_patch_tokens_are_refused() -> None:
+    module = VisionTransformer(
+        image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=4
+    )
+    network = vizapp.wrap(seeded(module), input_size=(3, 32, 32))
+    with pytest.raises(VizError) as caught:
+        vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, 0))
+    assert caught.value.code == "no-feature-map"

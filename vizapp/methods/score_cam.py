@@ -1,0 +1,60 @@
+"""Score-CAM: feature maps, each weighted by how far the unit rises where the map shows the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.memory.chunks import in_chunks
+from vizapp.engine.projection.project import argmax_cell
+from vizapp.engine.trace.observe import observe
+from vizapp.errors import VizError
+from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.output import Output
+from vizapp.methods.params import Params, knob
+
+
+@dataclass(frozen=True)
+class ScoreCamParams(Params):
+    """Which feature maps mask the picture."""
+
+    site: str = knob("", "Layer whose channels mask the picture; by default the last feature maps up to the unit")
+
+
+def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
+    """Where the picture raises the unit most, by masking it with each channel of a layer.
+
+    Each channel, resized and scaled to 0..1, masks the picture (baseline: the mean colour). Its weight is the softmax over
+    the channels of the unit's rise above the baseline, which cancels. Constant channels are skipped. `arrays`: `attribution`
+    float32 `[H W]`, the ReLU of the weighted sum, resized; `weights` float32 `[C]`.
+    """
+    network, unit = question.network, question.require_unit()
+    own, batch = network.site(unit.site), network.prepare(question.require_picture())
+    site = network.site(params.site) if params.site else network.last_feature_map(own)
+    if site is None or not site.is_map or site.layout == "tokens":
+        raise VizError("Score-CAM needs a layer with feature maps, not tokens or vectors.", code="no-feature-map")
+    seen = observe(network.module, batch, [site, own])
+    maps, cell = seen[site.name].float(), argmax_cell(seen[own.name][0], unit) or ()  # [1 C h w]
+    varying = [c for c, one in enumerate(maps[0]) if one.max() > one.min()]
+
+    def value(part: Sequence[int]) -> Tensor:
+        masks = nn.functional.interpolate(maps[:, list(part)], batch.shape[2:], mode="bilinear")[0]  # [n H W]
+        low, high = masks.amin((1, 2), True), masks.amax((1, 2), True)
+        masked = batch * ((masks - low) / (high - low))[:, None]
+        return observe(network.module, masked, [own])[own.name].float()[(slice(None), unit.channel, *cell)]
+
+    weights = torch.zeros(maps.shape[1], device=maps.device)
+    weights[varying] = torch.cat([weights[:0], *in_chunks(varying, value, network.at_once(32), job.report)]).softmax(0)
+    summed = (weights[:, None, None] * maps[0]).sum(0).relu()
+    heat = nn.functional.interpolate(summed[None, None], batch.shape[2:], mode="bilinear")[0, 0]
+    facts = {"layer": f"{site.name}, {len(varying)} of {maps.shape[1]} channels vary."}
+    return Result("score_cam", {"attribution": heat.cpu().numpy(), "weights": weights.cpu().numpy()}, facts=facts)
+
+
+METHOD = Method(
+    "score_cam", "Score-CAM", "Wang et al. 2020, section 3", ScoreCamParams, score_cam, frozenset({"picture", "unit"}),
+    memory_hint="a layer with fewer channels", shows=(Output("attribution", "heat map", over_photo=True),),
+)  # fmt: skip
