@@ -7,7 +7,7 @@ them and go on, sweep squares, paint ideal inputs, cancel long questions and lea
 download button and kept by its address. Afterwards one person alone, on a fresh server, opens every address, and the files
 must be equal. Also told: boxes of unexpected errors, downloads that did not come, how long people waited in the queue (from
 the server's log), and the server's memory over time, with small stores, so that it reaches its level early. The figures of
-docs/server.md are of ten minutes (`--seconds 600`).
+docs/server-measurements.md are of ten minutes (`--seconds 600`).
 """
 
 from __future__ import annotations

@@ -109,13 +109,13 @@ def test_what_the_app_keeps_fits_into_its_container(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("VIZAPP_NETWORK_GB", raising=False)
     monkeypatch.delenv("VIZAPP_ANSWER_MB", raising=False)
     usual = fixed + settings().network_gb + settings().answer_mb / 1024
-    assert f"{usual:.1f} GB together, {kept:.1f} GB with the sizes of `deploy/compose.yaml`" in told
+    assert f"**{usual:.1f} GB** by default, **{kept:.1f} GB** with `deploy/compose.yaml`" in told
     for what, capacity in (
-        ("pictures", images.CAPACITY), ("under way", sweep_runs.CAPACITY), ("lists of pictures", datasets._CAPACITY),
-        ("galleries", gallery_runs._CAPACITY),
+        ("images", images.CAPACITY), ("running occlusion sweeps", sweep_runs.CAPACITY),
+        ("listings of image collections", datasets._CAPACITY), ("galleries", gallery_runs._CAPACITY),
     ):  # fmt: skip
         size = f"{capacity >> 30} GB" if capacity >= 2**30 else f"{capacity >> 20} MB"
-        assert f"{what} ({size})" in told
+        assert f"| {what} | {size} |" in told
 
 
 def accepted(tmp_path: Path, *before: str) -> subprocess.CompletedProcess[str]:

@@ -212,6 +212,19 @@ def test_the_readme_names_all_settings_and_their_defaults(monkeypatch: pytest.Mo
     assert "`VIZAPP_CACHE` (folder, `~/.cache/vizapp`)" in told
 
 
+def test_the_manual_of_the_server_has_a_row_for_each_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    monkeypatch.setattr(os, "environ", watched)
+    usual = settings()
+    table = (ROOT / "docs" / "server.md").read_text(encoding="utf-8").partition("## Settings")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(VIZAPP_[A-Z_]+)` \| (.*?) \|", table, re.MULTILINE))
+    assert set(rows) == {name for name in watched.asked if name.startswith("VIZAPP_")}
+    numbers = {name: shown for name, shown in rows.items() if shown.isdigit()}
+    assert len(numbers) == 5
+    for name, shown in numbers.items():
+        assert float(shown) == getattr(usual, name.removeprefix("VIZAPP_").lower())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_pictures_and_files_are_there(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
