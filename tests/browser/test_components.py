@@ -16,7 +16,7 @@ from tests.browser.conftest import ROOT
 
 pytestmark = pytest.mark.browser
 Mount = Callable[..., Any]
-FOLDER = ROOT / "vizapp" / "ui" / "components"
+FOLDER = ROOT / "vizapp" / "ui" / "widgets" / "components"
 PAGE = """<body style="margin: 20px; background: #fff"><button>Before</button>
 <div id="host" style="--st-primary-color: #c8410b; --st-background-color: #fff; --st-text-color: #22262b"></div>
 <button id="after">After</button></body>"""

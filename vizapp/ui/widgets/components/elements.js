@@ -46,3 +46,22 @@ function say(root, sentence) {
   root.__saying = setTimeout(() => { said.textContent = sentence; }, PAUSE_BEFORE_SAYING);
 }
 
+// Lets the arrow keys walk over the parts of an element, and Enter or Space choose the one they are at; `choose` null: nothing to choose.
+// `start()` is where the keys begin, `next(place, step)` where a step leads, `show(place)` marks a place (null: none), `words()` says it.
+// The place is kept on the root element, because the page may run again in between.
+function walk(box, root, label, { start, next, show, words, choose }) {
+  box.tabIndex = 0;
+  box.setAttribute("role", "application");
+  box.setAttribute("aria-label", `${label}; arrow keys move${choose ? ", Enter chooses" : ""}`);
+  box.onblur = () => { root.__cursor = null; say(root, ""); show(null); };
+  box.onkeydown = (event) => {
+    const step = ARROWS[event.key];
+    if (step) {
+      root.__cursor = next(root.__cursor ?? start(), step);
+      show(root.__cursor);
+      say(root, words());
+    } else if (choose && root.__cursor != null && (event.key === "Enter" || event.key === " ")) choose(root.__cursor);
+    else return;
+    event.preventDefault();
+  };
+}

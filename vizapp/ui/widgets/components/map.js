@@ -80,7 +80,7 @@ export default function (component) {
     if (values) element("b", "", tip, short(values[cell[0] * columns + cell[1]]));
     element("span", "", tip, ` at row ${cell[0]}, column ${cell[1]}`);
   };
-  const heard = () => [...tip.querySelectorAll("b, span")].slice(0, 3).map((part) => part.textContent.trim()).join(" ");
+  const words = () => [...tip.querySelectorAll("b, span")].slice(0, 3).map((part) => part.textContent.trim()).join(" ");
   if (data.ramp) {
     const ramp = element("div", "ramp", below);
     element("span", "", ramp, short(data.low));
@@ -109,24 +109,14 @@ export default function (component) {
     const y = (event.clientY - box.top) / box.height * height, x = (event.clientX - box.left) / box.width * width;
     return [within(Math.floor((y - top) / down), rows), within(Math.floor((x - left) / across), columns)];
   };
-  picture.tabIndex = 0;
-  picture.setAttribute("role", "application");
-  picture.setAttribute("aria-label", `${data.label || "Map"}: ${rows} by ${columns} cells; arrow keys move, Enter chooses`);
   picture.onmousemove = (event) => hover(at(event));
   picture.onmouseleave = () => hover(root.__cursor);
-  picture.onblur = () => { root.__cursor = null; say(root, ""); hover(null); };
   picture.onclick = (event) => setTriggerValue("cell", at(event));
-  picture.onkeydown = (event) => {
-    const step = ARROWS[event.key];
-    if (step) {
-      const from = root.__cursor || data.cell || data.cells.map((count) => Math.floor(count / 2));
-      root.__cursor = from.map((place, axis) => within(place + step[axis], data.cells[axis]));
-      hover(root.__cursor);
-      say(root, heard());
-      event.preventDefault();
-    } else if (event.key === "Enter" && root.__cursor) {
-      setTriggerValue("cell", root.__cursor);
-      event.preventDefault();
-    }
-  };
+  walk(picture, root, `${data.label || "Map"}: ${rows} by ${columns} cells`, {
+    start: () => data.cell || data.cells.map((count) => Math.floor(count / 2)),
+    next: (cell, step) => cell.map((place, axis) => within(place + step[axis], data.cells[axis])),
+    show: hover,
+    words,
+    choose: (cell) => setTriggerValue("cell", cell),
+  });
 }

@@ -104,9 +104,9 @@ function mark(node, group, cell, className) {
 }
 
 // The values that stand below the maps, as one sentence.
-function heard(node) {
-  const told = node.panels.filter((panel) => panel.value.textContent);
-  return told.map((panel, index) => (index ? `${panel.name.textContent} ` : "") + panel.value.textContent).join(", ");
+function words(node) {
+  const filled = node.panels.filter((panel) => panel.value.textContent);
+  return filled.map((panel, index) => (index ? `${panel.name.textContent} ` : "") + panel.value.textContent).join(", ");
 }
 
 // The cell whose square has its middle nearest to a point.
@@ -164,24 +164,12 @@ export default function (component) {
       node.title.onclick = () => setTriggerValue("open", n);
     }
     node.row.onpointerleave = () => { root.__pointed = null; draw(); };
-    node.row.tabIndex = 0;
-    node.row.setAttribute("role", "application");
-    node.row.setAttribute("aria-label", `${group.title}: ${group.grid[0]} by ${group.grid[1]} positions of the square; arrow keys move, Enter chooses`);
-    node.row.onblur = () => { root.__cursor = null; say(root, ""); draw(); };
-    node.row.onkeydown = (event) => {
-      const step = ARROWS[event.key];
-      if (step) {
-        const from = root.__cursor?.cell || group.cell || group.grid.map((count) => Math.floor(count / 2));
-        root.__cursor = { group: n, cell: from.map((place, axis) => within(place + step[axis], group.grid[axis])) };
-        root.__pointed = null;
-        draw();
-        say(root, heard(node));
-        event.preventDefault();
-      } else if (event.key === "Enter" && root.__cursor) {
-        if (data.small) setTriggerValue("open", n);
-        else setTriggerValue("cell", cellAt(first, placeOf(group, root.__cursor.cell)));
-        event.preventDefault();
-      }
-    };
+    walk(node.row, root, `${group.title}: ${group.grid[0]} by ${group.grid[1]} positions of the occluder`, {
+      start: () => ({ cell: group.cell || group.grid.map((count) => Math.floor(count / 2)) }),
+      next: ({ cell }, step) => ({ group: n, cell: cell.map((place, axis) => within(place + step[axis], group.grid[axis])) }),
+      show: () => { root.__pointed = null; draw(); },
+      words: () => words(node),
+      choose: ({ cell }) => data.small ? setTriggerValue("open", n) : setTriggerValue("cell", cellAt(first, placeOf(group, cell))),
+    });
   });
 }

@@ -53,9 +53,6 @@ export default function (component) {
   if (root.__cursor >= count) root.__cursor = null;  // the tile that the keys came to, kept when the page is run again
   let grid, first, last, hovered = root.__cursor ?? -1, alive = true;
   view.classList.toggle("still", !!data.still);
-  view.tabIndex = 0;
-  view.setAttribute("role", "application");
-  view.setAttribute("aria-label", `${data.label}; arrow keys move${data.still ? "" : ", Enter chooses"}`);
 
   const place = (frame, index) => {
     frame.style.display = index < 0 ? "none" : "block";
@@ -119,20 +116,16 @@ export default function (component) {
       const down = grid.height + GAP;
       if (view.scrollTop < first * down || view.scrollTop + TALLEST > (last + 1) * down) paint();
     };
-    view.onblur = () => { root.__cursor = null; say(root, ""); hover(-1); };
-    view.onkeydown = (event) => {
-      const step = ARROWS[event.key], from = root.__cursor ?? chosen;
-      if (step) {
-        root.__cursor = within(from + step[0] * grid.columns + step[1], count);
-        hover(root.__cursor);
+    walk(view, root, data.label, {
+      start: () => chosen,
+      next: (index, step) => within(index + step[0] * grid.columns + step[1], count),
+      show: (index) => {
+        hover(index ?? -1);
         hoverFrame.scrollIntoView({ block: "nearest" });
-        say(root, [...tip.children].map((part) => part.textContent).join(", "));
-        event.preventDefault();
-      } else if (event.key === "Enter" || event.key === " ") {
-        choose(from);
-        event.preventDefault();
-      }
-    };
+      },
+      words: () => [...tip.children].map((part) => part.textContent).join(", "),
+      choose: data.still ? null : choose,
+    });
   });
   root.__end?.();  // of the call before this one; only the last is ended by the page
   let width = root.clientWidth;
