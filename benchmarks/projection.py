@@ -22,8 +22,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import Rule, Signal
-from vizapp.engine.projection.windowed_signal import WindowedSignal
+from vizapp.engine.projection.rules import RULES, Deconvnet, Rule, rule_named
+from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal
 from vizapp.engine.trace.recording import record
 from vizapp.engine.trace.sites import Unit, survey
 
@@ -35,19 +35,25 @@ LAYERS = {
 PEERS = {"deconvnet": NeuronDeconvolution, "guided": NeuronGuidedBackprop}
 
 
-class Counting(Rule):
-    """A rule that adds up the multiply-adds of the convolutions it sends signals through."""
+class Work:
+    """What a counting rule adds up."""
 
-    spent = 0
+    spent = 0  # multiply-adds of the convolutions that signals went through
     widest = 0  # bytes of the widest signal, which the chunks keep small
 
-    def down(self, step, signals, shapes):  # type: ignore[no-untyped-def]
-        if step.operation == "conv2d" and isinstance(signals[0], WindowedSignal):
-            weight = step.args[1]
-            units, _, h, w = signals[0].values.shape
-            Counting.spent += units * h * w * weight.numel()
-        Counting.widest = max(Counting.widest, *(_size(signal) for signal in signals if signal is not None))
-        return super().down(step, signals, shapes)
+
+def counting(name: str) -> Rule:
+    """The rule of that name, which also counts its work."""
+
+    class Counting(RULES[name]):  # type: ignore[misc]
+        def backward(self, step, signals, shapes):  # type: ignore[no-untyped-def]
+            if step.operation == "conv2d" and isinstance(signals[0], WindowedSignal):
+                units, _, h, w = signals[0].values.shape
+                Work.spent += units * h * w * step.args[1].numel()
+            Work.widest = max(Work.widest, *(_size(signal) for signal in signals if signal is not None))
+            return super().backward(step, signals, shapes)
+
+    return Counting()
 
 
 def _size(signal: Signal) -> int:
@@ -57,11 +63,11 @@ def _size(signal: Signal) -> int:
 
 def forward_work(module: nn.Module, picture: torch.Tensor, site: str) -> int:
     """Multiply-adds of the convolutions and linear layers up to a site."""
-    tape = record(module, picture, {site}, Rule())
+    recording = record(module, picture, {site}, Deconvnet())
     total = 0
-    for step in tape.steps:
+    for step in recording.steps:
         if step.operation in {"conv2d", "linear"}:
-            shape = tape.shapes[step.outputs[0]]
+            shape = recording.shapes[step.outputs[0]]
             total += step.args[1].numel() * (shape[2] * shape[3] if len(shape) == 4 else 1)
     return total
 
@@ -100,14 +106,14 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
     units = [Unit(layer, channel) for channel in range(0, step * options.units, step)]
     target = module.get_submodule(layer.rpartition("_")[0] if layer.rpartition("_")[2].isdigit() else layer)
     for rule, peer in PEERS.items():
-        Counting.spent = Counting.widest = 0
-        project(module, picture, units, sites, Counting(rule), seed="one")
-        ours_work = forward_work(module, picture, layer) + Counting.spent
+        Work.spent = Work.widest = 0
+        project(module, picture, units, sites, counting(rule), seed="one")
+        ours_work = forward_work(module, picture, layer) + Work.spent
         peer_work = options.units * (
             forward_work(module, picture, sites[-1].name) + forward_work(module, picture, layer)
         )
-        found = project(module, picture, units, sites, Rule(rule), seed="one")[0]
-        ours = median_time(lambda rule=rule: project(module, picture, units, sites, Rule(rule), seed="one"), 3)
+        found = project(module, picture, units, sites, rule_named(rule), seed="one")[0]
+        ours = median_time(lambda rule=rule: project(module, picture, units, sites, rule_named(rule), seed="one"), 3)
         tool = peer(module, target)
         chosen = list(zip(units, found.cells, strict=True))[: options.peer_units]
 
@@ -124,7 +130,7 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
         ratio, bound = theirs / ours, peer_work / ours_work
         print(
             f"{network:9} {layer:16} {field:6} {rule:10} {ours:7.2f}s {theirs:7.2f}s {ratio:6.1f} {bound:6.1f} "
-            f"{ratio / bound:6.0%} {agreed} {Counting.widest / 1e6:6.1f}MB",
+            f"{ratio / bound:6.0%} {agreed} {Work.widest / 1e6:6.1f}MB",
             flush=True,
         )
 

@@ -14,7 +14,7 @@ import torchvision
 import vizapp
 from tests.oracles import fields_by_backward
 from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import Deconvnet
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Site
@@ -98,7 +98,7 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
     units = [strongest(network, site) for site in (maps[0], maps[len(maps) // 2], maps[-1])]
     for unit in [*units, vizapp.class_unit(network, top)]:
         (down,) = project(network.module, batch, [unit], network.sites, seed="one")
-        tape = record(network.module, batch, {unit.site}, Rule())
+        tape = record(network.module, batch, {unit.site}, Deconvnet())
         values, certificate = down.values[0], down.certificate
         assert values.isfinite().all(), unit
         assert values.any(), unit

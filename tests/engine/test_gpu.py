@@ -12,7 +12,7 @@ from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.engine.optimize.activation_maximization import OptimizationConfig, Target, maximize
 from vizapp.engine.optimize.image_parametrization import ImageParam
 from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import rule_named
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Unit, survey
 
@@ -50,7 +50,7 @@ def test_projections_are_those_of_the_cpu(method: str) -> None:
         picture = torch.randn(1, 3, 64, 64, dtype=torch.float64)
         sites = survey(module, picture)
         units = [Unit(site, channel, (1, 1)) for channel in range(8)]
-        rule = Rule(method)  # type: ignore[arg-type]
+        rule = rule_named(method)  # type: ignore[arg-type]
         (expected,) = project(module, picture, units, sites, rule, seed="one")
         (found,) = project(module.to(CUDA), picture.to(CUDA), units, sites, rule, seed="one")
         torch.testing.assert_close(found.values.cpu(), expected.values, rtol=1e-8, atol=1e-12)

@@ -11,7 +11,7 @@ from tests.engine.occlusion.test_sweep import compare, grid
 from tests.networks import seeded
 from vizapp.engine.operations import ACTIVATIONS
 from vizapp.engine.projection.project import Certificate, project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import Deconvnet, Gradient
 from vizapp.engine.trace.sites import Unit, kind_of, survey
 
 # Torch's own list, but for what takes several numbers together.
@@ -43,9 +43,9 @@ def test_each_is_a_site_of_its_kind_gets_the_rectifiers_rule_and_runs_on_windows
     module = activated(name)
     sites = survey(module, PICTURE)
     assert sites[1].kind == "activation"
-    (down,) = project(module, PICTURE, [Unit("2", 1, (4, 4))], sites, Rule())
+    (down,) = project(module, PICTURE, [Unit("2", 1, (4, 4))], sites, Deconvnet())
     assert down.certificate == (Certificate(paper=1) if name == "ReLU" else Certificate(extended=1))
-    (down,) = project(module, PICTURE, [Unit("2", 1, (4, 4))], sites, Rule("gradient"), seed="one")
+    (down,) = project(module, PICTURE, [Unit("2", 1, (4, 4))], sites, Gradient(), seed="one")
     leaf = PICTURE.clone().requires_grad_()
     (expected,) = torch.autograd.grad(module[:3](leaf)[0, 1, 4, 4], leaf)
     torch.testing.assert_close(down.values, expected, rtol=1e-9, atol=1e-12)

@@ -182,7 +182,7 @@ def test_what_a_pass_that_was_ended_held_is_free_at_once() -> None:
     import gc
 
     from vizapp.engine.layers.kernels import kernels_of
-    from vizapp.engine.projection.rules import Rule
+    from vizapp.engine.projection.rules import Deconvnet
     from vizapp.engine.trace.observe import observe
     from vizapp.engine.trace.recording import record
     from vizapp.engine.trace.sites import survey
@@ -200,7 +200,7 @@ def test_what_a_pass_that_was_ended_held_is_free_at_once() -> None:
         before = large()
         for _ in range(3):
             observe(module, batch, sites)
-            record(module, batch, {"2"}, Rule())
+            record(module, batch, {"2"}, Deconvnet())
             kernels_of(module, batch, "2")
         assert large() == before
     finally:

@@ -13,7 +13,7 @@ import vizapp
 import vizapp.media.samples
 from tests.networks import Branching, seeded
 from tests.oracles import out_of_place, steered_projection
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import Deconvnet
 from vizapp.errors import VizError
 from vizapp.methods.sanity import _layers_below, randomised, rank_correlation
 from vizapp.zoo.network import Network
@@ -160,7 +160,7 @@ def test_all_weights_are_those_of_normalisations_as_well(picture) -> None:
     module = seeded(nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     norm.weight.data, norm.bias.data = torch.tensor([1.0, 5.0, 0.1, 2.0]), torch.tensor([0.3, -0.1, 0.2, 0.9])
     network = vizapp.wrap(module, input_size=(3, 24, 24), categories=list("abcd"))
-    assert _layers_below(network.module, network.prepare(picture), "2", Rule("deconvnet")) == ["0", "1"]
+    assert _layers_below(network.module, network.prepare(picture), "2", Deconvnet()) == ["0", "1"]
     other = randomised(network.module, ["0", "1"], seed=3)
     for name, parameter in other.named_parameters():
         learnt = network.module.get_parameter(name)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vizapp.engine.projection.project import Certificate, Projections, project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import Rule, rule_named
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, signed
@@ -41,6 +41,12 @@ class ProjectionParams(Params):
         "held", "Gates (squeeze and excitation) held constant, or differentiated"
     )
     extended: bool = knob(True, "ReLU6, SiLU, GELU … by the rectifier's rule; else by their true derivative")
+
+    def build_rule(self) -> Rule:
+        """The engine's rule with these options."""
+        return rule_named(
+            self.rule, pools=self.pools, response_norm=self.response_norm, gates=self.gates, extended=self.extended
+        )
 
 
 def projection(question: Question, params: ProjectionParams, job: Job) -> Result:
@@ -98,7 +104,7 @@ def _sent_down(
 ) -> tuple[Projections, Boxes]:
     """The projections of units of one layer, and the (top, left, bottom, right) that each unit sees."""
     network = question.network
-    rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
+    rule = params.build_rule()
     batch = network.prepare(question.require_picture())
 
     def tick(share: float) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import Rule, rule_named
 from vizapp.engine.trace.recording import record, value_refs
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import signed
@@ -40,7 +40,7 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     is not zero; 1 when nothing changes.
     """
     network, unit = question.network, question.require_unit()
-    batch, rule = network.prepare(question.require_picture()), Rule(params.rule)
+    batch, rule = network.prepare(question.require_picture()), rule_named(params.rule)
     (trained,) = project(network.module, batch, [unit], network.sites, rule, "one")
     job.report(0.1)
     fixed = Unit(unit.site, unit.channel, trained.cells[0])
@@ -95,15 +95,9 @@ def _layers_below(module: nn.Module, batch: Tensor, site: str, rule: Rule) -> li
     for step in tape.steps:
         if next(value_refs((step.args, step.kwargs)), None) is None:
             continue
-        base = step.name
-        path = (
-            base
-            if base in paths
-            else base.rpartition("_")[0]
-            if base.rpartition("_")[0] in paths
-            else base.rpartition(".")[0]
-        )
-        if path in paths and path not in found:
+        parents = step.name, step.name.rpartition("_")[0], step.name.rpartition(".")[0]
+        path = next((name for name in parents if name in paths), None)
+        if path is not None and path not in found:
             found.append(path)
     return found
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.projection.project import Certificate, project
-from vizapp.engine.projection.rules import Rule
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import first_tensor, operation_name
@@ -42,7 +41,7 @@ def top_projections(
     """
     known = unresized_fields(network.module, _blank(network)) if len(rows) else {}
     size = network.input_size[1:]
-    rule = Rule(params.rule, params.pools, params.response_norm, params.gates, params.extended)
+    rule = params.build_rule()
     groups: dict[tuple[object, ...], list[_Start]] = {}
     for number, row in enumerate(rows.itertuples()):
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))

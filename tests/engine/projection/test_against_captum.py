@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.oracles import out_of_place, steered_projection
 from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import rule_named
 from vizapp.engine.trace.sites import Site, Unit, survey
 
 PEERS = {"deconvnet": NeuronDeconvolution, "guided": NeuronGuidedBackprop}
@@ -63,7 +63,7 @@ def difference(a: Tensor, b: Tensor) -> float:
 def three(name: str, layer: str, unit: Unit, rule: str) -> tuple[Tensor, Tensor, Tensor]:
     """Ours, Captum's and the judge's."""
     module, plain, picture, sites = built(name)
-    (down,) = project(module, picture, [unit], sites, Rule(rule), seed="one")  # type: ignore[arg-type]
+    (down,) = project(module, picture, [unit], sites, rule_named(rule), seed="one")  # type: ignore[arg-type]
     index = (unit.channel, *(unit.cell or ()))
     return (
         down.values[0],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.oracles import fields_by_backward, out_of_place, steered_projection
 from vizapp.engine.projection.project import Certificate, project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import Deconvnet, rule_named
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Unit, survey
@@ -51,7 +51,7 @@ def test_projections_equal_a_steered_backward_pass(name: str, rule: str) -> None
         cell = (site.shape[1] // 2, site.shape[2] - 1) if site.is_map else None
         values = observe(module, picture, [site])[layer][0]
         unit = Unit(layer, int((values if cell is None else values[:, cell[0], cell[1]]).argmax()), cell)
-        (down,) = project(module, picture, [unit], sites, Rule(rule), seed="one")  # type: ignore[arg-type]
+        (down,) = project(module, picture, [unit], sites, rule_named(rule), seed="one")  # type: ignore[arg-type]
         expected = steered_projection(out_of_place(module), picture, layer, (unit.channel, *(cell or ())), rule)
         assert expected.abs().max() > 0, "this unit says nothing"
         assert float((down.values[0] - expected).abs().max() / expected.abs().max()) < 1e-9, layer
@@ -83,10 +83,10 @@ def test_a_highways_gates_are_held() -> None:
     picture = torch.tensor([[[[2.0]]]], dtype=torch.float64)
     sites = survey(layer, picture)
     gate = torch.sigmoid(torch.tensor(1.0, dtype=torch.float64))
-    (held,) = project(layer, picture, [Unit("add", 0, (0, 0))], sites, Rule(), seed="one")
+    (held,) = project(layer, picture, [Unit("add", 0, (0, 0))], sites, Deconvnet(), seed="one")
     assert float(held.values) == pytest.approx(float(3 * gate + (1 - gate)), rel=1e-12)
     assert held.certificate == Certificate(paper=1, gates=2)
-    (free,) = project(layer, picture, [Unit("add", 0, (0, 0))], sites, Rule(gates="derivative"), seed="one")
+    (free,) = project(layer, picture, [Unit("add", 0, (0, 0))], sites, Deconvnet(gates="derivative"), seed="one")
     # The gate's own path as well: the sigmoid's extended rule lets a positive signal pass, and stops a negative one.
     through_gates = 0.5 * max(0.0, float(6 - 2))
     assert float(free.values) == pytest.approx(float(3 * gate + (1 - gate)) + through_gates, rel=1e-12)
@@ -110,11 +110,11 @@ class Product(nn.Module):
 def test_what_is_multiplied_with_its_own_sigmoid_is_gated_and_two_gates_are_not() -> None:
     picture = torch.tensor([[[[1.5]]]], dtype=torch.float64)
     sites = survey(Swish(), picture)
-    (down,) = project(Swish(), picture, [Unit("mul", 0, (0, 0))], sites, Rule(), seed="one")
+    (down,) = project(Swish(), picture, [Unit("mul", 0, (0, 0))], sites, Deconvnet(), seed="one")
     assert float(down.values) == pytest.approx(float(torch.sigmoid(torch.tensor(1.5, dtype=torch.float64))))
     assert down.certificate == Certificate(gates=1)
     sites = survey(Product(), picture)
-    (down,) = project(Product(), picture, [Unit("mul_1", 0, (0, 0))], sites, Rule(), seed="one")
+    (down,) = project(Product(), picture, [Unit("mul_1", 0, (0, 0))], sites, Deconvnet(), seed="one")
     assert down.certificate.gates == 0
     assert down.certificate.differentiated == 1
 
@@ -126,7 +126,7 @@ def test_a_squashed_mean_keeps_its_window() -> None:
         module.s2.coefficient.copy_(torch.arange(1.0, 7.0))
     picture = torch.randn(1, 1, 32, 32, dtype=torch.float64)
     sites = survey(module, picture)
-    (down,) = project(module, picture, [Unit("s2.add", 4, (3, 5))], sites, Rule(extended=False), seed="one")
+    (down,) = project(module, picture, [Unit("s2.add", 4, (3, 5))], sites, Deconvnet(extended=False), seed="one")
     expected = torch.zeros(6, 28, 28, dtype=torch.float64)
     slope = 1.7159 * 2 / 3 * (1 - torch.tanh(module.c1(picture)[0, 4] * 2 / 3) ** 2)
     expected[4, 6:8, 10:12] = 5 / 4 * slope[6:8, 10:12]

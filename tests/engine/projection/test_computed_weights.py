@@ -16,7 +16,7 @@ from tests.oracles import steered_projections
 from vizapp.engine.fully_convolutional.convert import plan_conversion
 from vizapp.engine.layers.kernels import kernels_of
 from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import rule_named
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit, survey
 from vizapp.errors import VizError
@@ -78,7 +78,7 @@ def test_signals_take_the_true_derivative_through_what_is_computed(name: str, ru
     last = sites[-1].name
     expectations = steered_projections(module, PICTURE, last, [(channel,) for channel in range(5)], rule)
     for channel, expected in enumerate(expectations):
-        (down,) = project(module, PICTURE, [Unit(last, channel)], sites, Rule(rule), seed="one")
+        (down,) = project(module, PICTURE, [Unit(last, channel)], sites, rule_named(rule), seed="one")
         assert (down.values[0] - expected).abs().max() <= 1e-9 * expected.abs().max(), channel
     if rule == "gradient":
         assert expected.abs().max() > 0  # or the test would show nothing
@@ -123,7 +123,9 @@ def test_a_published_network_with_weights_of_the_picture(rule: str) -> None:
     module = seeded(timm.create_model("tf_efficientnet_cc_b0_4e", pretrained=False, num_classes=6))
     network = vizapp.wrap(module.double(), input_size=(3, 64, 64))
     picture = torch.randn(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    (down,) = project(network.module, picture, [vizapp.class_unit(network, 2)], network.sites, Rule(rule), seed="one")
+    (down,) = project(
+        network.module, picture, [vizapp.class_unit(network, 2)], network.sites, rule_named(rule), seed="one"
+    )
     computed = 8 * 3  # three convolutions in each of its last blocks
     if rule == "gradient":
         leaf = picture.clone().requires_grad_()

@@ -18,7 +18,7 @@ from tests.networks import Aliasing, Branching, seeded
 from tests.oracles import explicit_projection, out_of_place, steered_projection, steered_projections
 from tests.zoo.shared import shared
 from vizapp.engine.projection.project import Certificate, project
-from vizapp.engine.projection.rules import Rule
+from vizapp.engine.projection.rules import Deconvnet, Gradient, rule_named
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit, survey
 from vizapp.errors import VizError
@@ -63,7 +63,7 @@ def test_equal_to_the_explicit_deconvnet_on_sequences(name: str, side: int, dept
         site = next(site for site in sites if site.name == str(depth - 1))
         units = [Unit(site.name, channel) for channel in (0, 3, site.channels - 1)]
         for seed in ("value", "one"):
-            (down,) = project(net, picture, units, sites, Rule(rule), seed=seed)
+            (down,) = project(net, picture, units, sites, rule_named(rule), seed=seed)
             for place, unit in enumerate(units):
                 expected = explicit_projection(layers[:depth], picture, unit.channel, rule, seed)
                 if expected.abs().max() == 0:  # a unit that is silent, or whose signal was rectified away
@@ -105,7 +105,7 @@ def test_equal_to_a_steered_backward_pass_on_any_network(name: str) -> None:
         if site.layout == "hwc":
             indices = [(*index[1:], index[0]) for index in indices]
         for rule in RULES:
-            (down,) = project(module, picture, units, sites, Rule(rule), seed="one")
+            (down,) = project(module, picture, units, sites, rule_named(rule), seed="one")
             for place, expected in enumerate(steered_projections(plain, picture, wanted, indices, rule)):
                 if expected.abs().max() == 0:
                     assert down.values[place].abs().max() == 0
@@ -117,7 +117,7 @@ def test_a_network_that_counts_on_in_place_writing() -> None:
     generator = torch.Generator().manual_seed(1)  # of some pictures nothing reaches the unit, and 0 / 0 is no number
     module, picture = seeded(Aliasing()).double(), torch.randn(1, 3, 8, 8, dtype=torch.float64, generator=generator)
     sites = survey(module, picture)
-    (down,) = project(module, picture, [Unit("flatten", 5)], sites, Rule("gradient"), seed="one")
+    (down,) = project(module, picture, [Unit("flatten", 5)], sites, Gradient(), seed="one")
     leaf = picture.clone().requires_grad_()
     (expected,) = torch.autograd.grad(module(leaf)[0, 5], leaf)
     assert relative(down.values[0], expected[0]) < 1e-12
@@ -140,7 +140,7 @@ class Split(nn.Module):
 def test_writing_through_a_view_is_followed_or_refused() -> None:
     picture = torch.randn(1, 3, 8, 8)
     module = seeded(Split(use_whole=False))
-    (down,) = project(module, picture, [Unit("mean", 1)], survey(module, picture), Rule("gradient"), seed="one")
+    (down,) = project(module, picture, [Unit("mean", 1)], survey(module, picture), Gradient(), seed="one")
     leaf = picture.clone().requires_grad_()
     (expected,) = torch.autograd.grad(module(leaf)[0, 1], leaf)
     assert relative(down.values[0], expected[0]) < 1e-5
@@ -157,14 +157,14 @@ def test_windows_over_the_border_and_whole_maps() -> None:
     cells = [(r, c) for r in range(0, site.shape[1], 2) for c in (0, 3, site.shape[2] - 1)]
     units = [Unit("add", 2, cell) for cell in cells]
     for rule in RULES:
-        (down,) = project(module, picture, units, sites, Rule(rule), seed="one")
+        (down,) = project(module, picture, units, sites, rule_named(rule), seed="one")
         for place, unit in enumerate(units):
             expected = steered_projection(plain, picture, "add", (2, *unit.cell), rule)  # type: ignore[misc]
             assert (down.values[place] - expected).abs().max() <= 1e-9 * max(1e-9, float(expected.abs().max()))
     # The gradient is linear: the map's projection is the sum of its cells', each times its activation.
     every = [Unit("add", 2, (r, c)) for r in range(site.shape[1]) for c in range(site.shape[2])]
-    (cells_down,) = project(module, picture, every, sites, Rule("gradient"))
-    (map_down,) = project(module, picture, [Unit("add", 2)], sites, Rule("gradient"), extent="map")
+    (cells_down,) = project(module, picture, every, sites, Gradient())
+    (map_down,) = project(module, picture, [Unit("add", 2)], sites, Gradient(), extent="map")
     assert relative(map_down.values[0], cells_down.values.sum(0)) < 1e-9
 
 
@@ -173,8 +173,8 @@ def test_overlapping_pools_sum_or_overwrite() -> None:
     picture = torch.zeros(1, 1, 3, 4)
     picture[0, 0, 1, 1] = 5.0  # the maximum of both regions
     sites = survey(pool, picture)
-    (summed,) = project(pool, picture, [Unit("0", 0)], sites, Rule(pools="sum"), extent="map")
-    (last,) = project(pool, picture, [Unit("0", 0)], sites, Rule(pools="overwrite"), extent="map")
+    (summed,) = project(pool, picture, [Unit("0", 0)], sites, Deconvnet(pools="sum"), extent="map")
+    (last,) = project(pool, picture, [Unit("0", 0)], sites, Deconvnet(pools="overwrite"), extent="map")
     assert summed.values[0, 0, 1, 1] == 10
     assert last.values[0, 0, 1, 1] == 5
     assert summed.values.sum() == 10
@@ -184,14 +184,14 @@ def test_overlapping_pools_sum_or_overwrite() -> None:
     )  # sends 1 to the first region, 10 to the second
     weighing[1].weight.data = torch.tensor([[[[1.0, 10.0]]]])
     sites = survey(weighing, picture)
-    (summed,) = project(weighing, picture, [Unit("1", 0)], sites, Rule(pools="sum"), seed="one")
-    (last,) = project(weighing, picture, [Unit("1", 0)], sites, Rule(pools="overwrite"), seed="one")
+    (summed,) = project(weighing, picture, [Unit("1", 0)], sites, Deconvnet(pools="sum"), seed="one")
+    (last,) = project(weighing, picture, [Unit("1", 0)], sites, Deconvnet(pools="overwrite"), seed="one")
     assert summed.values[0, 0, 1, 1] == 11
     assert last.values[0, 0, 1, 1] == 10
     adaptive = nn.Sequential(nn.AdaptiveMaxPool2d((1, 3)), weighing[1])  # of 4 columns: 0-1, 1-2, 2-3
     sites = survey(adaptive, picture)
-    (summed,) = project(adaptive, picture, [Unit("1", 0, (0, 0))], sites, Rule(pools="sum"), seed="one")
-    (last,) = project(adaptive, picture, [Unit("1", 0, (0, 0))], sites, Rule(pools="overwrite"), seed="one")
+    (summed,) = project(adaptive, picture, [Unit("1", 0, (0, 0))], sites, Deconvnet(pools="sum"), seed="one")
+    (last,) = project(adaptive, picture, [Unit("1", 0, (0, 0))], sites, Deconvnet(pools="overwrite"), seed="one")
     assert summed.values[0, 0, 1, 1] == 11
     assert last.values[0, 0, 1, 1] == 10
 
@@ -201,15 +201,15 @@ def test_options_for_response_norm_gates_and_other_activations() -> None:
     norm = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.LocalResponseNorm(5, alpha=0.5)).double().eval()
     sites = survey(norm, picture)
     unit = [Unit("2", 1)]
-    (identity,) = project(norm, picture, unit, sites, Rule(), seed="one")
-    (derivative,) = project(norm, picture, unit, sites, Rule(response_norm="derivative"), seed="one")
+    (identity,) = project(norm, picture, unit, sites, Deconvnet(), seed="one")
+    (derivative,) = project(norm, picture, unit, sites, Deconvnet(response_norm="derivative"), seed="one")
     assert identity.certificate == Certificate(paper=1)
     assert derivative.certificate == Certificate(paper=1, differentiated=1)
     assert relative(identity.values, derivative.values) > 0.01
     silu = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3)).double().eval()
     sites = survey(silu, picture)
-    (extended,) = project(silu, picture, [Unit("2", 0)], sites, Rule(), seed="one")
-    (sloped,) = project(silu, picture, [Unit("2", 0)], sites, Rule(extended=False), seed="one")
+    (extended,) = project(silu, picture, [Unit("2", 0)], sites, Deconvnet(), seed="one")
+    (sloped,) = project(silu, picture, [Unit("2", 0)], sites, Deconvnet(extended=False), seed="one")
     leaf = picture.clone().requires_grad_()
     (expected,) = torch.autograd.grad(silu(leaf)[(0, 0, *sloped.cells[0])], leaf)  # type: ignore[arg-type]
     assert relative(sloped.values[0], expected[0]) < 1e-9
@@ -233,7 +233,9 @@ class Crossed(nn.Module):
 def test_a_product_of_channels_and_cells_takes_its_derivative(rule: str) -> None:
     module = seeded(Crossed()).double()
     picture = torch.randn(1, 3, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    (found,) = project(module, picture, [Unit("head", 2, (3, 4))], survey(module, picture), Rule(rule), seed="one")
+    (found,) = project(
+        module, picture, [Unit("head", 2, (3, 4))], survey(module, picture), rule_named(rule), seed="one"
+    )
     above = F.relu(module.map(picture)).detach().requires_grad_()
     crossed = above.mean((2, 3), keepdim=True) * module.cells(above)
     (signal,) = torch.autograd.grad(module.head(crossed)[0, 2, 3, 4], above)
@@ -263,7 +265,7 @@ def test_an_input_by_its_keyword_is_the_input(function: Callable[..., Tensor], r
     found = []
     for called in (function, lambda x: function(input=x)):
         module = seeded(Calls(called)).double()
-        (down,) = project(module, picture, [Unit("last", 1)], survey(module, picture), Rule(rule))
+        (down,) = project(module, picture, [Unit("last", 1)], survey(module, picture), rule_named(rule))
         found.append(down)
     assert found[0].values.abs().max() > 0
     assert torch.equal(found[0].values, found[1].values)
@@ -305,7 +307,7 @@ def test_eight_threads_with_three_rules_get_the_serial_answers_and_leave_nothing
     units = [Unit("inception4a.cat", channel) for channel in (1, 200, 500)]
 
     def look(i: int) -> Tensor:
-        return project(module, pictures[i], units, sites, Rule(RULES[i % 3]))[0].values
+        return project(module, pictures[i], units, sites, rule_named(RULES[i % 3]))[0].values
 
     serial = [look(i) for i in range(8)]
     parallel: list[Tensor] = [torch.empty(0)] * 8
@@ -347,7 +349,7 @@ def test_equal_to_the_explicit_deconvnet_on_the_embedded_networks(
         units = [Unit(sites[-1].name, int(c)) for c in maps.flatten(1).amax(1).argsort()[-3:]] if maps.ndim == 3 else [
             Unit(sites[-1].name, int(maps.argmax()))
         ]  # fmt: skip
-        (down,) = project(net, picture, units, sites, Rule(rule))  # type: ignore[arg-type]
+        (down,) = project(net, picture, units, sites, rule_named(rule))  # type: ignore[arg-type]
         for place, unit in enumerate(units):
             expected = explicit_projection(layers[:depth], picture, unit.channel, rule)
             assert expected.abs().max() > 0
@@ -368,7 +370,7 @@ def test_equal_to_a_steered_backward_pass_on_real_trained_networks(name: str, wa
         chosen = next(s for s in sites if s.name == site)
         maps = observe(module, picture, [chosen])[site][0]
         channel = int((maps.flatten(1).amax(1) if maps.ndim == 3 else maps).argmax())
-        (down,) = project(module, picture, [Unit(site, channel)], sites, Rule(rule), seed="one")  # type: ignore[arg-type]
+        (down,) = project(module, picture, [Unit(site, channel)], sites, rule_named(rule), seed="one")  # type: ignore[arg-type]
         index = (channel, *(down.cells[0] or ()))
         expected = steered_projection(plain, picture, site, index, rule)
         if expected.abs().max() == 0:  # SqueezeNet's classes under the deconvnet rule: all of it is rectified away

@@ -1,4 +1,4 @@
-"""Projections: what in a picture excites a unit, sent down to the pixels by the rules of `rules.py`."""
+"""Projections: the pixels of a picture that excite a unit, found by sending a signal back with one of the rules."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import chunk_size, in_chunks
-from vizapp.engine.projection.rules import Rule, Share, Signal, lifted, spread
-from vizapp.engine.projection.windowed_signal import WindowedSignal, merge
+from vizapp.engine.projection.rules import Counted, Deconvnet, Rule
+from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor, merge
 from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Layout, Site, Unit, channels_first, site_of_all
 
@@ -22,23 +22,23 @@ Extent = Literal["cell", "map"]
 
 @dataclass(frozen=True)
 class Certificate:
-    """What lies between a unit and the pixels, and how it was sent down."""
+    """How many operations of each kind lie between a unit and the pixels, by how the signal passed them."""
 
-    paper: int = 0  # rectifiers reversed by the paper's rule
-    extended: int = 0  # other activations, reversed by the rectifier's rule
-    differentiated: int = 0  # non-linear operations that were only differentiated
+    paper: int = 0  # rectifiers, by the rule of the paper
+    extended: int = 0  # other activations, by the rule for rectifiers
+    differentiated: int = 0  # non-linear operations, by their true derivative
     switches: int = 0  # max pools with switches
     gates: int = 0  # gates held constant
 
     @property
     def nonlinearities(self) -> int:
-        """All non-linear operations other than max pools and held gates."""
+        """All non-linear operations except max pools and gates held constant."""
         return self.paper + self.extended + self.differentiated
 
 
 @dataclass(frozen=True)
 class Projections:
-    """Some units of one site of one picture, sent down.
+    """The projections of some units of one site, for one picture.
 
     `values` `[K C H W]` in the network's normalised input space, signed; `activations` `[K]` at `cells`, a (row, column)
     per unit (None for vectors).
@@ -60,57 +60,65 @@ def project(
     extent: Extent = "cell",
     tick: Callable[[float], None] | None = None,
 ) -> list[Projections]:
-    """The projections of some units of one site, for each picture of `batch` `[N C H W]`.
+    """The projections of some units of one site, for each picture of a batch.
 
-    `sites` are the network's (from `survey`). One forward pass per picture, up to the units' site; then all units go
-    down together, each only on the window that it sees, as many at a time as fit into memory.
+    There is one forward pass per picture, up to the site. Then all units go back together, each on the window that it
+    sees, as many at a time as fit into memory.
 
-    `seed` "value" starts with the unit's activation, "one" with 1. `extent` "cell" starts at the unit's cell (the
-    strongest where it has none), "map" at all cells of the channel with their activations.
+    Args:
+        module: The network, in evaluation mode.
+        batch: Pictures `[N C H W]`, normalised as the network expects them.
+        units: Units of one site.
+        sites: All sites of the network, from `survey`.
+        rule: How signals go back; `Deconvnet()` by default.
+        seed: The signal at the unit: its activation ("value"), or 1 ("one").
+        extent: Start at the unit's cell, or the strongest if it has none ("cell"), or at all cells of the channel ("map").
+        tick: Called with the share that is done, 0 to 1.
+
+    Returns:
+        One `Projections` per picture.
 
     Raises:
-        VizError: the units are of several sites or of none of `sites`, the pass over a picture does not produce their
-            site, or it overwrites a part of an activation that it uses as a whole later.
-        DoesNotFit: not even one unit's signals fit into memory.
+        VizError: the units are of several sites or of none of `sites`, the pass over a picture does not produce the
+            site, or it overwrites part of an activation that it uses as a whole later.
+        DoesNotFit: the signals of a single unit do not fit into memory.
     """
-    rule = rule or Rule()
+    rule = rule or Deconvnet()
     site = site_of_all(units, sites)
     answers = []
     for number in range(len(batch)):
-        tape = record(module, batch[number : number + 1], {site.name}, rule)
-        answers.append(_down(tape, site, units, rule, seed, extent, batch.shape[1:], tick))
+        recording = record(module, batch[number : number + 1], {site.name}, rule)
+        answers.append(_project(recording, site, units, rule, seed, extent, tick))
     return answers
 
 
-def _down(
-    tape: Recording, site: Site, units: Sequence[Unit], rule: Rule, seed: Seed, extent: Extent,
-    shape: torch.Size, tick: Callable[[float], None] | None,
+def _project(
+    recording: Recording, site: Site, units: Sequence[Unit], rule: Rule, seed: Seed, extent: Extent,
+    tick: Callable[[float], None] | None,
 ) -> Projections:  # fmt: skip
-    value, activation = tape.values[site.name]
+    value, activation = recording.values[site.name]
     maps = channels_first(activation, site.layout)[0]  # [channels h w] or [channels]
     cells = tuple(argmax_cell(maps, unit) for unit in units)
-    parts: list[Tensor] = []
-    certificate, peak = Certificate(), 0
+    certificate, bytes_per_unit = Certificate(), 0
 
     def run(part: Sequence[int]) -> Tensor:
-        nonlocal certificate, peak
-        started = _seed(maps, activation, site.layout, [units[i] for i in part], [cells[i] for i in part], seed, extent)
-        down, certificate, widest = _walk(tape, value, started, rule)
-        peak = widest // len(part)
-        return down
+        nonlocal certificate, bytes_per_unit
+        start = _seed(maps, activation, site.layout, [units[i] for i in part], [cells[i] for i in part], seed, extent)
+        values, certificate, widest = _backward(recording, value, start, rule)
+        bytes_per_unit = widest // len(part)
+        return values
 
-    # The first few units show how wide their windows get (no wider than the maps); the rest go down in chunks that fit.
-    widest = max(math.prod(shape) for shape in tape.shapes) * activation.element_size()
+    # The first few units show how wide their windows get (at most the maps); chunks of the others are sized by that.
+    widest = max(math.prod(shape) for shape in recording.shapes) * activation.element_size()
     first = range(chunk_size(3 * widest, activation.device, min(4, len(units))))
-    parts += in_chunks(first, run, len(first))
-    rest = range(len(first), len(units))
+    parts = list(in_chunks(first, run, len(first)))
     best = _BEST_CHUNK.get(activation.device.type, _BEST_CHUNK["cpu"])
-    size = min(chunk_size(3 * peak, activation.device), max(1, best // max(1, peak)))
-    parts += in_chunks(rest, run, size, tick)
-    reached = torch.stack(
+    size = min(chunk_size(3 * bytes_per_unit, activation.device), max(1, best // max(1, bytes_per_unit)))
+    parts += in_chunks(range(len(first), len(units)), run, size, tick)
+    activations = torch.stack(
         [maps[u.channel] if c is None else maps[u.channel][c] for u, c in zip(units, cells, strict=True)]
     )
-    return Projections(torch.cat(parts), reached, cells, certificate)
+    return Projections(torch.cat(parts), activations, cells, certificate)
 
 
 # Bytes of the widest signal of a chunk beyond which larger chunks were slower (CPU: the caches), or gained nothing.
@@ -118,7 +126,7 @@ _BEST_CHUNK = {"cpu": 12 * 2**20, "cuda": 4 * 2**30}
 
 
 def argmax_cell(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
-    """The unit's cell, or where its channel is strongest (ties to the first in reading order); None for vectors."""
+    """The unit's cell, or the strongest of its channel (the first in reading order of equals); None for vectors."""
     if maps.ndim == 1:
         return None
     if unit.cell is not None:
@@ -131,7 +139,7 @@ def _seed(
     maps: Tensor, activation: Tensor, layout: Layout, units: Sequence[Unit], cells: Sequence[tuple[int, int] | None],
     seed: Seed, extent: Extent,
 ) -> Signal:  # fmt: skip
-    """The signals at the units' own site: zero but for the chosen activations."""
+    """The signals at the units' own site: zero except at the chosen activations."""
     k, number = len(units), torch.arange(len(units), device=maps.device)
     channel = torch.tensor([unit.channel for unit in units], device=maps.device)
     if maps.ndim == 1:
@@ -162,31 +170,34 @@ def _laid_out(whole: Tensor, activation: Tensor, layout: Layout) -> Signal:
         whole = torch.nn.functional.pad(tokens, (0, 0, missing, 0))
     elif layout == "hwc":
         whole = whole.permute(0, 2, 3, 1)
-    return lifted(whole[:, None], tuple(activation.shape))
+    return as_signal(whole[:, None], tuple(activation.shape))
 
 
-def _walk(tape: Recording, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate, int]:
-    """Send signals from a value down to the picture `[K C H W]`; also the certificate, and the bytes of the widest signal."""
+def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate, int]:
+    """Send signals from a value back to the picture.
+
+    Returns them `[K C H W]`, the certificate, and the bytes of the widest signal on the way.
+    """
     signals: dict[int, Signal] = {value: start}
-    counts: dict[Share, int] = {}
-    peak = _bytes(start)
-    for step in reversed(tape.steps):
-        arriving = [signals.pop(output, None) for output in step.outputs]
-        if all(signal is None for signal in arriving):
+    counts: dict[Counted, int] = {}
+    widest = _bytes(start)
+    for step in reversed(recording.steps):
+        above = [signals.pop(output, None) for output in step.outputs]
+        if all(signal is None for signal in above):
             continue
-        leaving, counted = rule.down(step, arriving, tape.shapes)
+        below, counted = rule.backward(step, above, recording.shapes)
         if counted is not None:
             counts[counted] = counts.get(counted, 0) + 1
-        for target, signal in zip(step.inputs, leaving, strict=True):
+        for target, signal in zip(step.inputs, below, strict=True):
             if signal is not None:
-                peak = max(peak, _bytes(signal))
+                widest = max(widest, _bytes(signal))
                 signals[target] = _sum(signals[target], signal) if target in signals else signal
-    picture = tape.shapes[0]
-    if 0 not in signals:  # nothing reached the pixels: the unit does not depend on them
+    picture = recording.shapes[0]
+    if 0 not in signals:  # the unit does not depend on the pixels
         units = start.units if isinstance(start, WindowedSignal) else len(start)
         like = start.values if isinstance(start, WindowedSignal) else start
-        return like.new_zeros(units, *picture[1:]), Certificate(**counts), peak
-    return spread(signals[0], picture)[:, 0], Certificate(**counts), peak
+        return like.new_zeros(units, *picture[1:]), Certificate(**counts), widest
+    return as_tensor(signals[0], picture)[:, 0], Certificate(**counts), widest
 
 
 def _bytes(signal: Signal) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -113,3 +114,31 @@ def _placed(window: WindowedSignal, top: Tensor, left: Tensor, height: int, widt
         h, w = window.values.shape[2:]
         return F.pad(window.values, (dx, width - w - dx, dy, height - h - dy))
     return shift.dense(height, width)
+
+
+Signal = WindowedSignal | Tensor  # of a value [1 C H W]: a WindowedSignal; of a value of any other shape s: [K, *s]
+
+
+def map_values(signal: Signal, change: Callable[[Tensor], Tensor]) -> Signal:
+    """The signal with `change` applied to its values."""
+    return signal.with_values(change(signal.values)) if isinstance(signal, WindowedSignal) else change(signal)
+
+
+def scale(signal: Signal, factor: Tensor) -> Signal:
+    """The signal times a forward quantity `[1 …]` of the same value (or one that broadcasts to it)."""
+    if isinstance(signal, WindowedSignal):
+        return signal.with_values(signal.values * signal.crop(factor[(None,) * (4 - factor.ndim)]))
+    return signal * factor
+
+
+def as_signal(values: Tensor, shape: tuple[int, ...]) -> Signal:
+    """Signals `[K, *shape]` as a Signal of a value of that shape."""
+    if len(shape) == 4 and shape[0] == 1:
+        zero = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+        return WindowedSignal(values[:, 0], zero, zero)
+    return values
+
+
+def as_tensor(signal: Signal, shape: tuple[int, ...]) -> Tensor:
+    """A Signal of a value of that shape as a tensor `[K, *shape]`."""
+    return signal.dense(shape[2], shape[3])[:, None] if isinstance(signal, WindowedSignal) else signal

@@ -1,0 +1,146 @@
+"""The transposes of linear operations, on the windows of the signals where that is possible."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor, map_values
+from vizapp.engine.trace.recording import Step, ValueRef, bind, value_refs
+
+
+def transpose_sum(step: Step, signal: Signal) -> list[Signal | None]:
+    """A sum copies the signal to its terms, a difference turns the sign of the second."""
+    signs = {"add": (1, 1), "sub": (1, -1)}[step.operation.rstrip("_")]
+    factor = step.kwargs.get("alpha", 1)
+    if getattr(step.function, "__name__", "") == "__rsub__":
+        signs = (-1, 1)
+    given: list[Signal | None] = []
+    for place, item in enumerate(step.args[:2]):
+        if isinstance(item, ValueRef):
+            sign = signs[place] * (factor if place == 1 else 1)
+            given.append(signal if sign == 1 else map_values(signal, lambda values, by=sign: values * by))  # type: ignore[misc]
+    if isinstance(step.kwargs.get("other"), ValueRef):
+        given.append(map_values(signal, lambda values: values * (signs[1] * factor)))
+    return given
+
+
+def windowed_transpose(step: Step, signal: WindowedSignal, shapes: list[tuple[int, ...]]) -> list[Signal | None] | None:
+    """The signals at the inputs of a linear operation, computed on the windows alone.
+
+    None where the operation has no short form: then `derivative` gives the same on whole maps.
+    """
+    name, shape = step.operation.rstrip("_"), shapes[step.inputs[0]]
+    if name == "conv2d" and step.depends_on_input_alone:
+        return [_convolution(step, signal, shape)]
+    if name == "batch_norm":
+        return [_batch_norm(step, signal)]
+    if name == "avg_pool2d":
+        spread = _average_pool(step, signal, shape)
+        return None if spread is None else [spread]
+    if name == "cat" and argument(step.args, step.kwargs, 1, "dim", 0) in {1, -3}:
+        return _split_channels(step, signal, shapes)
+    if name == "truediv" and isinstance(step.args[0], ValueRef) and isinstance(step.args[1], (int, float)):
+        return [signal.with_values(signal.values / step.args[1])]
+    if name == "mul" and len(step.inputs) == 1:
+        factor = next((a for a in step.args if not isinstance(a, ValueRef)), None)
+        if isinstance(factor, (int, float)) or (isinstance(factor, Tensor) and _per_channel(factor, shape)):
+            return [signal.with_values(signal.values * factor)]
+    return None
+
+
+def _per_channel(factor: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a constant factor of a value of that shape is one number for each channel, or one for all."""
+    return factor.shape[-2:].numel() == 1 and factor.numel() in {1, shape[1]} and factor.ndim in {3, 4}
+
+
+def _convolution(step: Step, signal: WindowedSignal, shape: tuple[int, ...]) -> WindowedSignal:
+    weight = argument(step.args, step.kwargs, 1, "weight", None)
+    stride = pair(argument(step.args, step.kwargs, 3, "stride", 1))
+    dilation = pair(argument(step.args, step.kwargs, 5, "dilation", 1))
+    groups = argument(step.args, step.kwargs, 6, "groups", 1)
+    padding = argument(step.args, step.kwargs, 4, "padding", 0)
+    kernel = weight.shape[-2:]
+    if padding == "same":
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+    padding = (0, 0) if padding == "valid" else pair(padding)
+    values = F.conv_transpose2d(signal.values, weight, None, stride, 0, 0, groups, dilation)
+    top, left = signal.top * stride[0] - padding[0], signal.left * stride[1] - padding[1]
+    return WindowedSignal(values, top, left).clipped(shape[2], shape[3])
+
+
+def _batch_norm(step: Step, signal: WindowedSignal) -> WindowedSignal:
+    variance = argument(step.args, step.kwargs, 2, "running_var", None)
+    scale = (variance + argument(step.args, step.kwargs, 7, "eps", 1e-5)).rsqrt()
+    weight = argument(step.args, step.kwargs, 3, "weight", None)
+    scale = scale if weight is None else scale * weight
+    return signal.with_values(signal.values * scale[:, None, None].to(signal.values.dtype))
+
+
+def _average_pool(step: Step, signal: WindowedSignal, shape: tuple[int, ...]) -> WindowedSignal | None:
+    """The transpose of an average: each number spread evenly over its window. None for irregular windows."""
+    kernel = argument(step.args, step.kwargs, 1, "kernel_size", 1)
+    stride = pair(argument(step.args, step.kwargs, 2, "stride", kernel) or kernel)
+    kernel, padding = pair(kernel), pair(argument(step.args, step.kwargs, 3, "padding", 0))
+    ceil = argument(step.args, step.kwargs, 4, "ceil_mode", False)
+    counts_padding = argument(step.args, step.kwargs, 5, "count_include_pad", True)
+    if ceil or (any(padding) and not counts_padding) or argument(step.args, step.kwargs, 6, "divisor_override", None):
+        return None
+    channels = signal.values.shape[1]
+    weight = signal.values.new_full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]))
+    values = F.conv_transpose2d(signal.values, weight, None, stride, 0, 0, channels)
+    top, left = signal.top * stride[0] - padding[0], signal.left * stride[1] - padding[1]
+    return WindowedSignal(values, top, left).clipped(shape[2], shape[3])
+
+
+def _split_channels(step: Step, signal: WindowedSignal, shapes: list[tuple[int, ...]]) -> list[Signal | None]:
+    """A concatenation of channels splits the signal again; constant parts take nothing."""
+    parts: list[Signal | None] = []
+    start = 0
+    for item in argument(step.args, step.kwargs, 0, "tensors", ()):
+        channels = shapes[item.value][1] if isinstance(item, ValueRef) else item.shape[1]
+        if isinstance(item, ValueRef):
+            parts.append(signal.with_values(signal.values[:, start : start + channels]))
+        start += channels
+    return parts
+
+
+def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int, ...]]) -> list[Signal | None]:
+    """The true derivative of the operation, for all units at once, by running it again under autograd."""
+    given = next(signal for signal in signals if signal is not None)
+    like = given.values if isinstance(given, WindowedSignal) else given
+    if "at" in step.ctx:
+        at = [tensor.detach().clone() for tensor in step.ctx["at"]]
+    else:  # linear: the derivative is the same everywhere
+        at = [like.new_zeros(shapes[value]) for value in step.inputs]
+    numbers = list(dict.fromkeys(slot.value for slot in value_refs((step.args, step.kwargs))))
+    by_value: dict[int, Tensor] = {}
+    for value, tensor in zip(step.inputs, at, strict=True):
+        by_value.setdefault(value, tensor.requires_grad_())
+    with torch.enable_grad():
+        # An in-place function writes into a copy, never into the point of differentiation.
+        copies = {value: by_value[value].clone() for value in numbers}
+        args, kwargs = bind(step.args, copies), bind(step.kwargs, copies)
+        output = step.function(*args, **kwargs)
+    produced = args[0] if step.operation == "setitem" else output
+    results = [produced] if isinstance(produced, Tensor) else [t for t in produced if isinstance(t, Tensor)]
+    results = [result for result in results if result.is_floating_point()]
+    pairs = [
+        (result, as_tensor(signal, shapes[value]))
+        for result, signal, value in zip(results, signals, step.outputs, strict=True)
+        if signal is not None and result.requires_grad
+    ]
+    if not pairs:
+        return [None] * len(step.inputs)
+    leaves = list(by_value.values())
+    gradients = torch.autograd.grad(
+        [result for result, _ in pairs], leaves, [r for _, r in pairs], is_grads_batched=True, allow_unused=True
+    )
+    found = dict(zip(by_value, gradients, strict=True))
+    down: list[Signal | None] = []
+    for value in step.inputs:
+        gradient = found.pop(value, None)  # a value that stands twice among the inputs gets its whole signal once
+        down.append(None if gradient is None else as_signal(gradient, shapes[value]))
+    return down
