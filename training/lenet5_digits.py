@@ -2,8 +2,8 @@
 
     python training/lenet5_digits.py --out assets
 
-The digits come with scikit-learn, so nothing is downloaded. A checkpoint under `--work` is renewed every ten epochs;
-the same command goes on from there. Seeded; the last line printed is the accuracy of the file that was written.
+The digits come with scikit-learn, so nothing is downloaded. A checkpoint under `--work` is written every
+ten epochs; the same command resumes from it. Seeded. The last line printed is the accuracy of the file that was written.
 """
 
 from __future__ import annotations
@@ -152,11 +152,12 @@ def main() -> None:
     write_card(
         options.out / "lenet5-digits.md",
         title="vizapp/lenet5-digits",
-        summary="LeNet-5 as lectures draw it today (after LeCun et al. 1998), for 28 x 28 handwritten digits.",
+        summary="LeNet-5 in its common modern form, with ReLU and max pooling (after LeCun et al. 1998), for 28 x 28 "
+        "handwritten digits.",
         rows={
             "data": "scikit-learn's `load_digits` (UCI Optical Recognition of Handwritten Digits, Alpaydin & Kaynak; "
             f"CC BY 4.0), 8 x 8, enlarged to 28 x 28 (bicubic); {len(ours)} training and {len(held_out)} held-out "
-            f"digits, stratified split of seed {SPLIT_SEED} (of the same 13 writers)",
+            f"digits, stratified split of seed {SPLIT_SEED} (by the same 13 writers)",
             "network": "conv 6@5x5, max pool 2x2, conv 16@5x5, max pool 2x2, linear 120, 84, 10; ReLU throughout",
             "recipe": f"from scratch, {recipe.epochs} epochs, batch {recipe.batch}, AdamW, one-cycle rate "
             f"{recipe.rate}, decay {recipe.decay}, label smoothing {recipe.smoothing}, shifts up to "
@@ -164,7 +165,7 @@ def main() -> None:
             f"{100 * recipe.scale:g} %, averaged weights, seed {recipe.seed}: `training/lenet5_digits.py`",
             "preprocessing": f"luminance, white on black, short side 28, centre crop 28, mean {DIGITS.mean[0]}, "
             f"std {DIGITS.std[0]}",
-            "weights": f"float16 safetensors, {weights.stat().st_size / 1e3:.0f} kB; licence as the project's",
+            "weights": f"float16 safetensors, {weights.stat().st_size / 1e3:.0f} kB; same licence as the project",
         },
         accuracy=float((given == answers).float().mean()),
         table=per_class_table(answers, given, CLASSES),

@@ -3,13 +3,12 @@
     python training/zfnet_mini.py --data caltech101 --out assets
 
 `--data` holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`. The photos are those of
-https://data.caltech.edu/records/mzrjq-6wc02 (137 MB, CC BY 4.0; `101_ObjectCategories` without `BACKGROUND_Google`), with a
-short side of 192 pixels at most. The split is our own: all 8,677 in one list, by the name of the class without regard to
-capitals, then by that of the file; the first and every third after it is a test photo (2,893), the others (5,784) are for
-training. There is no third part: the accuracy over the test photos is printed on the way, and the weights are those after
-the last epoch, whatever it was.
+https://data.caltech.edu/records/mzrjq-6wc02 (137 MB, CC BY 4.0; `101_ObjectCategories` without `BACKGROUND_Google`),
+shrunk to a short side of at most 192 pixels. The split is our own: sort all 8,677 photos by class name (ignoring case), then by
+file name; the first and every third after it is a test photo (2,893), the other 5,784 are for training. There is no
+validation set: the test accuracy is printed during training, and the weights are those after the last epoch.
 
-Every epoch is checkpointed under `--work`; the same command goes on from there. Seeded; the last line printed is the accuracy
+Every epoch writes a checkpoint under `--work`; the same command resumes from it. Seeded. The last line printed is the accuracy
 of the file that was written.
 """
 
@@ -242,7 +241,7 @@ def main() -> None:
     write_card(
         options.out / "zfnet-mini.md",
         title="vizapp/zfnet-mini",
-        summary="A slim ZFNet (Zeiler & Fergus 2013) for 160 x 160 photos of 101 kinds of objects.",
+        summary="A small ZFNet (Zeiler & Fergus 2013) for 160 x 160 photos of 101 object classes.",
         rows={
             "data": f"Caltech-101 (Li, Andreeto, Ranzato, Perona; CC BY 4.0), {len(pictures)} training and {len(tests)} "
             "test photos, 101 classes, no background class",
@@ -253,7 +252,7 @@ def main() -> None:
             f"erasing, mixup and cutmix, averaged weights, bfloat16, seed {recipe.seed}: `training/zfnet_mini.py`",
             "preprocessing": "RGB, short side 176, centre crop 160, mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)",
             "weights": "float16 safetensors, "
-            f"{(options.out / 'zfnet-mini.safetensors').stat().st_size / 1e6:.1f} MB; licence as the project's",
+            f"{(options.out / 'zfnet-mini.safetensors').stat().st_size / 1e6:.1f} MB; same licence as the project",
         },
         accuracy=float((answers_given == answers).float().mean()),
         table=per_class_table(answers, answers_given, classes),

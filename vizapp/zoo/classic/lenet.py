@@ -1,4 +1,4 @@
-"""LeNet-5 as lectures draw it today: 28x28 input, ReLU, max pooling (after LeCun et al., 1998)."""
+"""LeNet-5 in its common modern form: 28x28 input, ReLU, max pooling (after LeCun et al., 1998)."""
 
 from __future__ import annotations
 
