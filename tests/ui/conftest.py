@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from tests.ui.app import ROOT, Open, turn_to
+
+
+@pytest.fixture(autouse=True, scope="session")
+def packages_are_scanned_once() -> Iterator[None]:
+    """Streamlit reads the metadata of every installed package for each new AppTest: most of the time of a short test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
+        yield
 
 
 @pytest.fixture(autouse=True)
