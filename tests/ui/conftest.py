@@ -16,7 +16,7 @@ from tests.ui.app import ROOT, Open, turn_to
 
 @pytest.fixture(autouse=True, scope="session")
 def packages_are_scanned_once() -> Iterator[None]:
-    """Streamlit reads the metadata of every installed package for each new AppTest: most of the time of a short test."""
+    """Streamlit reads the metadata of every installed package for each new AppTest: 65 ms each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
         yield
