@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from vizapp.service.jobs import Abandoned, JobRunner, Tick
+from vizapp.service.runs import describe, ordinal
 from vizapp.service.scheduler import STARTED, FairScheduler
-from vizapp.ui.session.compute import doing, ordinal
 
 STEP = 0.005  # seconds of a step of pretended work
 PATIENCE = 60  # seconds: a bound for work that hangs, not a measure of speed
@@ -190,8 +191,8 @@ def test_the_place_in_the_queue_is_known() -> None:
     ],
 )
 def test_who_waits_is_told_where_they_stand(place: int, paused: bool, memory: bool, told: str) -> None:
-    work = SimpleNamespace(place=place, paused=paused, wants_memory=memory)
-    assert doing(work, "Computing") == told  # type: ignore[arg-type]
+    work = SimpleNamespace(place=place, paused=paused, wants_memory=memory, future=Future())
+    assert describe(work, "Computing") == told  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("shortest_slices")
@@ -234,10 +235,10 @@ def test_who_leaves_while_paused_or_queued_gives_the_place_up() -> None:
                 until(lambda: queued.place > 0)
             with pytest.raises(Abandoned):
                 queued.future.result(timeout=PATIENCE)
-            long.leave()
+            long.leave("ann")
             with pytest.raises(Abandoned):
                 long.future.result(timeout=PATIENCE)
-            long.join()
+            long.join("ann")
             release.set()
             assert holder.future.result(timeout=PATIENCE) == "held"
         with office.waiting(("next",), steps(1, name="next"), "cpu", "dan") as following:

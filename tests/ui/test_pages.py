@@ -14,8 +14,9 @@ from PIL import Image
 import vizapp
 from tests.ui.app import PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
 from vizapp.engine.memory.budget import MemoryBudget
+from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
-from vizapp.ui.session import compute, messages, state
+from vizapp.ui.session import messages, state
 
 
 def picture(seed: int = 0) -> bytes:
@@ -302,7 +303,7 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
 
 
 def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, told, doing, cpu = MemoryBudget(lambda device: 2**40), list[str](), compute.doing, torch.device("cpu")
+    room, told, doing, cpu = MemoryBudget(lambda device: 2**40), list[str](), runs.describe, torch.device("cpu")
     monkeypatch.setattr("vizapp.engine.memory.budget.memory_budget", lambda: room)
     monkeypatch.setattr("vizapp.zoo.registry.memory_budget", lambda: room)
     with ExitStack() as other:
@@ -314,7 +315,7 @@ def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytes
                 other.close()
             return told[-1]
 
-        monkeypatch.setattr(compute, "doing", noted)
+        monkeypatch.setattr(runs, "describe", noted)
         app = open_app()
     assert went_well(app)
     assert len(offered(app)) == 2

@@ -13,6 +13,7 @@ import vizapp
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.samples import open_sample
 from vizapp.media.sources import open_folder
+from vizapp.service import runs
 from vizapp.service.jobs import JobRunner, Tick
 from vizapp.service.scheduler import FairScheduler
 from vizapp.zoo.network import Network
@@ -100,7 +101,6 @@ def test_a_short_question_comes_between_the_slices_of_a_long_one(name: str, lene
 
 
 def test_the_pass_of_a_gallery_and_a_sweep_say_when_they_wait(lenet: Network) -> None:
-    from vizapp.ui.session import compute
 
     office, release, holding = JobRunner(), threading.Event(), threading.Event()
 
@@ -114,8 +114,8 @@ def test_the_pass_of_a_gallery_and_a_sweep_say_when_they_wait(lenet: Network) ->
             while not mine.place:
                 pass
             assert office.find(("mine",)) is mine
-            assert compute.doing(mine, "Sweeping") == "Waiting, 1st in the queue"
+            assert runs.describe(mine, "Sweeping") == "Waiting, 1st in the queue"
             release.set()
             mine.future.result(timeout=5)
     assert office.find(("mine",)) is None
-    assert compute.doing(None, "Sweeping") == "Sweeping"
+    assert runs.describe(None, "Sweeping") == "Sweeping"

@@ -30,7 +30,7 @@ from vizapp.media.source import Source
 from vizapp.settings import VERSION
 from vizapp.zoo.network import Network
 
-_FIRST_CHECKPOINT = 4  # after that many rounds one is written early, so that there is something to look at
+_EARLY_CHECKPOINTS = (1, 4)  # rounds after which one is written early, so that there is something to look at
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class _Pass:
 
     def _is_time(self, number: int) -> bool:
         rounds = max(1, self.plan.every // self.shards.world)
-        return number % rounds == 0 or number == _FIRST_CHECKPOINT
+        return number % rounds == 0 or number in _EARLY_CHECKPOINTS
 
     def _together(self, batches: int) -> Checkpoint | None:
         """What all processes know after the first `batches` batches; at the one that leads."""

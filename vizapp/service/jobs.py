@@ -13,14 +13,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from vizapp.service.lru_cache import Key
 from vizapp.service.scheduler import FairScheduler, QueueEntry
 
-Tick = Callable[[float], None]
 GRACE_SECONDS = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
 THREADS = 256  # works under way or waiting; most of them wait
+
+
+Tick = Callable[[float], None]
+
+
+class Report(Protocol):
+    """Takes the share of the work that is done, and a partial result that whoever watches may show."""
+
+    def __call__(self, share: float, partial: Any = None) -> None: ...
 
 
 class Abandoned(BaseException):
@@ -32,7 +40,7 @@ class RunningJob:
 
     def __init__(
         self,
-        run: Callable[[Tick], Any],
+        run: Callable[[Report], Any],
         turns: FairScheduler | None,
         person: str = "",
         waits_for_memory: Callable[[int], bool] = lambda thread: False,
@@ -45,7 +53,8 @@ class RunningJob:
         self._waits_for_memory = waits_for_memory
         self._ticket: QueueEntry | None = None
         self._thread = 0
-        self._watchers = 0
+        self.partial: Any = None
+        self._watchers: list[str] = []
         self._left = time.monotonic()
         self._ending = False
         self._lock = threading.Lock()
@@ -70,26 +79,33 @@ class RunningJob:
         """Seconds that it has waited for others, pauses included."""
         return self._ticket.queued if self._ticket is not None else 0.0
 
-    def report(self, share: float) -> None:
+    def report(self, share: float, partial: Any = None) -> None:
         """Note the progress; let others go first when it is their turn; end the computation when everybody has left."""
         self.share = share
+        self.partial = self.partial if partial is None else partial
         self._look()
         if self._turns is not None and self._ticket is not None:
             self._turns.pause(self._ticket, self._look)
 
-    def join(self) -> bool:
+    def join(self, person: str = "") -> bool:
         """Wait for this work from now on. False when it is over or about to end."""
         with self._lock:
             if self._ending or self.future.done():
                 return False
-            self._watchers += 1
+            self._watchers.append(person)
             return True
 
-    def leave(self) -> None:
+    def leave(self, person: str = "") -> None:
         """Stop waiting for it."""
         with self._lock:
-            self._watchers -= 1
+            if person in self._watchers:
+                self._watchers.remove(person)
             self._left = time.monotonic()
+
+    def is_watched_by_others(self, person: str) -> bool:
+        """Whether anybody else than this person waits for it."""
+        with self._lock:
+            return any(watcher != person for watcher in self._watchers)
 
     def abandon(self) -> None:
         """Have it end at its next tick, without patience, if nobody waits for it."""
@@ -137,7 +153,7 @@ class JobRunner:
 
     @contextmanager
     def waiting(
-        self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str = ""
+        self, key: Key, run: Callable[[Report], Any], device: str | None, person: str = ""
     ) -> Iterator[RunningJob]:
         """Wait, inside the block, for the work of that key: the one under way, or a new one.
 
@@ -147,7 +163,7 @@ class JobRunner:
         try:
             yield work
         finally:
-            work.leave()
+            work.leave(person)
 
     def find(self, key: Key) -> RunningJob | None:
         """The work of that key that is under way or waits for its turn, if there is some."""
@@ -166,10 +182,10 @@ class JobRunner:
             work = self._works.get(key)
         return work.queued if work is not None else 0.0
 
-    def _begin(self, key: Key, run: Callable[[Tick], Any], device: str | None, person: str) -> RunningJob:
+    def _begin(self, key: Key, run: Callable[[Report], Any], device: str | None, person: str) -> RunningJob:
         with self._lock:
             work = self._works.get(key)
-            if work is not None and work.join():
+            if work is not None and work.join(person):
                 return work
             turns = (
                 None
@@ -177,7 +193,7 @@ class JobRunner:
                 else self._turns.setdefault(device, FairScheduler(room=partial(self._has_room, device)))
             )
             work = self._works[key] = RunningJob(run, turns, person, self._waits_for_memory)
-            work.join()
+            work.join(person)
             work.future = self._pool.submit(self._finish, key, work)
             return work
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,11 @@ from vizapp.methods.base import Job, Question
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
 from vizapp.methods.projection import ProjectionParams
 from vizapp.methods.top_projections import top_projections
+from vizapp.service.jobs import Report
 from vizapp.ui.inputs import datasets
 from vizapp.ui.pages.gallery import gallery_runs, top_activations, unit_order
 from vizapp.ui.pages.gallery.unit_sheet import facts_table, zipped
-from vizapp.ui.session import messages
+from vizapp.ui.session import messages, progress
 from vizapp.zoo.network import Network
 
 LAYER = "features.4"  # rectified, 16 × 8 × 8, seen through padding; features.1 is seen through none
@@ -200,25 +203,51 @@ def test_a_gallery_that_was_left_is_finished_to_the_same(
     pd.testing.assert_frame_equal(again.rows(LAYER), open_gallery(tmp_path / "other").rows(LAYER))
 
 
-def test_a_pass_that_somebody_else_watches_can_be_joined(
-    open_app: Open, pictures: Path, network: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = open_folder(pictures)
-    place = str(
-        place_for(
-            network, Question(network, folder=source), chosen_sites(network, ()), plan_of(network, GalleryParams())
-        )
-    )
-    gallery_runs._told()[place] = Progress(16, 41, 8.0, 3.1)
-    app = open_app("gallery", data=str(pictures))
-    assert app.button(key="gallery.build").label == "Build"  # its last watcher has just left
-    gallery_runs._watching()[place] = {(0, "somebody")}
-    app.run()
-    assert app.button(key="gallery.build").label == "Watch"
-    assert "16 of 41 pictures · 8 per second · 3 s left" in words(app)
-    app.button(key="gallery.build").click().run()
+def test_a_pass_that_somebody_else_watches_can_be_joined(open_app: Open, pictures: Path, network: Network) -> None:
+    source, sites, plan = open_folder(pictures), chosen_sites(network, ()), plan_of(network, GalleryParams())
+    place, go_on = place_for(network, Question(network, folder=source), sites, plan), threading.Event()
+
+    def run(report: Report) -> str:
+        report(16 / 41, Progress(16, 41, 8.0, 3.1))
+        assert go_on.wait(60)
+        return build(network, source, sites, place, plan)
+
+    key = ("gallery.build", str(place))
+    with progress.job_runner().waiting(key, run, None, "somebody") as job:
+        while job.partial is None:
+            time.sleep(0.01)
+        app = open_app("gallery", data=str(pictures))
+        assert app.button(key="gallery.build").label == "Watch"
+        assert "16 of 41 pictures · 8 per second · 3 s left" in words(app)
+        job.leave("somebody")
+        app.run()
+        assert app.button(key="gallery.build").label == "Build"  # its last watcher has just left
+        job.join("somebody")
+        threading.Timer(0.5, go_on.set).start()
+        app.button(key="gallery.build").click().run()
     assert went_well(app)
     assert cards(app)
+
+
+def test_the_first_units_are_known_after_the_first_batch(network: Network) -> None:
+    """A page that watches the pass shows them then: the checkpoint after the first batch is what it looks at."""
+    known = list[int]()
+    source, sites, plan = open_digits(), chosen_sites(network, ()), plan_of(network, GalleryParams())
+    place = place_for(network, Question(network, folder=source), sites, plan)
+
+    class Enough(BaseException):
+        pass
+
+    def watch(now: Progress) -> None:
+        found = seen_so_far(network, source, sites, place)
+        known.append(found.seen if found is not None else 0)
+        if now.pictures >= 2 * plan.batch:
+            raise Enough
+
+    with pytest.raises(Enough):
+        built(network, "digits", watch=watch)
+    assert known[0] == 0
+    assert plan.batch in known
 
 
 def test_dead_units_are_said_to_be_dead(open_app: Open, tmp_path: Path, network: Network) -> None:

@@ -89,13 +89,13 @@ def test_sweeps_that_leave_the_store_while_the_page_is_drawn_are_shown_all_the_s
     open_app: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = press(open_app("occlusion", way="several", **SQUARE), "occlusion.several.run")
-    before, name_of = groups(app), batch_runs.name_of
+    before, run_key = groups(app), batch_runs.run_key
 
-    def emptied(photos: Any) -> str:
+    def emptied(photos: Any) -> Any:
         compute.answers().drop_where(lambda key: key[0] == "occlusion.sweep")  # as where memory is short for others
-        return name_of(photos)
+        return run_key(photos)
 
-    monkeypatch.setattr(batch_runs, "name_of", emptied)
+    monkeypatch.setattr(batch_runs, "run_key", emptied)
     app.run()
     assert went_well(app)
     assert groups(app) == before

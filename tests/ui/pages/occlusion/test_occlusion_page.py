@@ -30,7 +30,7 @@ from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import images
 from vizapp.ui.pages.occlusion import map_panels, mask_editor, page, sweep_runs
 from vizapp.ui.pages.occlusion.exports import table_of
-from vizapp.ui.session import compute, state
+from vizapp.ui.session import compute, progress, state
 
 DIGIT = "digit 3"
 QUICK = {"window": "7", "stride": "4"}  # 49 positions
@@ -190,7 +190,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
                 yield share
 
     monkeypatch.setattr(Occlusion, "run", slowly)
-    monkeypatch.setattr(compute, "QUIET", 0.3)
+    monkeypatch.setattr(progress, "QUIET", 0.3)
     monkeypatch.setattr(sweep_runs, "COARSE", 0.0)  # planning does not run it
     yield event
     event.set()
@@ -349,19 +349,19 @@ def test_a_kept_picture_of_a_folder_stays_the_same_when_others_come_or_go(open_a
 def test_a_sweep_that_leaves_the_store_meanwhile_is_shown_beside_the_second_one(
     open_app: Open, held: threading.Event, monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
-    monkeypatch.setattr(compute, "QUIET", 60.0)
+    monkeypatch.setattr(progress, "QUIET", 60.0)
     held.set()
     app = open_app("occlusion", picture=DIGIT, **QUICK)
-    alone, wait = values(app, "d"), sweep_runs.wait
+    alone, follow = values(app, "d"), sweep_runs.follow
 
-    def emptied(*args: Any) -> tuple[bool, float]:
+    def emptied(*args: Any) -> bool:
         compute.answers().drop_where(lambda key: True)  # as where memory is short for somebody else
-        return wait(*args)
+        return follow(*args)
 
     if not ends:
         held.clear()
-        monkeypatch.setattr(compute, "QUIET", 0.3)
-    monkeypatch.setattr(sweep_runs, "wait", emptied)
+        monkeypatch.setattr(progress, "QUIET", 0.3)
+    monkeypatch.setattr(sweep_runs, "follow", emptied)
     app.selectbox(key="occlusion.picture2").set_value("digit 8").run()
     assert went_well(app)
     assert [group["photoTitle"] for group in groups(app)] == ["digit 3.png", "digit 8.png"]

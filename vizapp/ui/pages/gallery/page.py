@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
+from vizapp.gallery.reader import Gallery
+from vizapp.methods.gallery import chosen_sites
 from vizapp.ui.inputs import datasets, networks
 from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
+from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
 from vizapp.ui.session import access, messages, state
 from vizapp.ui.widgets import layout, unit_picker
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.gallery.reader import Gallery
-    from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _KINDS = {"convolution": "All convolutions", "linear": "All linear layers", "all": "Everything"}
 _TITLE = 60  # characters of the name of a collection
@@ -36,7 +33,7 @@ def page() -> None:
         return
     asked = gallery_runs.gallery_request(network, pictures, _sites(network))
     if asked.is_running and not asked.is_whole:
-        with gallery_runs.watched(asked) as running:
+        with gallery_runs.watch(asked) as running:
             _known(asked)
             running.follow()
     else:
@@ -48,8 +45,6 @@ def page() -> None:
 
 
 def _sites(network: Network) -> tuple[Site, ...]:
-    from vizapp.methods.gallery import chosen_sites
-
     try:
         return chosen_sites(network, state.get(state.SITES))
     except VizError as error:

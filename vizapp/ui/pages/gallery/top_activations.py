@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vizapp.gallery.reader import Gallery, TopImage, crop, top_image
 from vizapp.media.drawing import cut, sheet, signed, to_png
 from vizapp.media.transforms import resize
+from vizapp.methods.base import Job
+from vizapp.methods.projection import ProjectionParams
+from vizapp.methods.top_projections import top_projections
 from vizapp.service.jobs import Tick
-from vizapp.service.lru_cache import ByteBoundedCache, Key
+from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
 from vizapp.ui.session import compute
-
-if TYPE_CHECKING:
-    from vizapp.gallery.reader import Gallery, TopImage
+from vizapp.ui.session.compute import Keep
 
 NINE = 9
-Keep = Callable[[int, Any], None]
 _TOGETHER = 4  # units that go down together: until they are cut their projections are as large as the pictures
 _CONTRAST = 99.5  # percentile of a unit's magnitudes that is drawn with full contrast
 _LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; tiles below that are shown with their pixels
@@ -89,27 +90,23 @@ def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
 
 def load_patches(asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, UnitPatches]:
     """The patches of some units, decoded where they are not known yet; none when a sentence says why."""
-    from vizapp.gallery.reader import top_image
 
-    def work(tick: Tick, missing: list[int], keep: Keep) -> None:
+    def work(tick: Tick, missing: list[int], keep: Keep[int]) -> None:
         for number, channel in enumerate(missing):
             tick(number / len(missing))
             rows = rows_of(found, site, channel)
             items = top_image(asked.network, asked.collection.source, rows, lambda picture: _seen(asked, picture))
             keep(channel, UnitPatches(tuple(items)))
 
-    return _each("patches", asked, found, site, channels, work, "Decoding the pictures", None)
+    return compute.compute_each(_keys("patches", asked, found, site, channels), work, "Decoding the pictures")
 
 
 def load_projections(
     asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]
 ) -> dict[int, UnitProjections]:
     """The projections of some units' top pictures, where they are not known yet; none when a sentence says why."""
-    from vizapp.methods.base import Job
-    from vizapp.methods.projection import ProjectionParams
-    from vizapp.methods.top_projections import top_projections
 
-    def work(tick: Tick, missing: list[int], keep: Keep) -> None:
+    def work(tick: Tick, missing: list[int], keep: Keep[int]) -> None:
         for start in range(0, len(missing), _TOGETHER):
             some = missing[start : start + _TOGETHER]
             parts = [rows_of(found, site, channel) for channel in some]
@@ -124,7 +121,8 @@ def load_projections(
                 keep(channel, UnitProjections(tuple(values[: len(part)]), result.facts))
                 values = values[len(part) :]
 
-    return _each("down", asked, found, site, channels, work, "Projecting", str(asked.network.device))
+    keys = _keys("down", asked, found, site, channels)
+    return compute.compute_each(keys, work, "Projecting", str(asked.network.device))
 
 
 def _tick_within(tick: Tick, start: float, length: float, share: float) -> None:
@@ -134,47 +132,20 @@ def _tick_within(tick: Tick, start: float, length: float, share: float) -> None:
 
 def remembered(asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, UnitProjections]:
     """Those of the units' projections that are in the store."""
-    keys = {channel: _key("down", asked, found, site, channel) for channel in channels}
+    keys = _keys("down", asked, found, site, channels)
     return {channel: down for channel, key in keys.items() if (down := compute.answers().get(key)) is not None}
+
+
+def _keys(what: str, asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, Key]:
+    return {channel: _key(what, asked, found, site, channel) for channel in channels}
 
 
 def _key(what: str, asked: GalleryRequest, found: Gallery, site: str, channel: int) -> Key:
     return (f"gallery.{what}", str(asked.folder), str(found.seen), site, str(channel))
 
 
-def _each(
-    what: str, asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int],
-    work: Callable[[Tick, list[int], Keep], None], title: str, device: str | None,
-) -> dict[int, Any]:  # fmt: skip
-    """An answer per unit: from the store, and the missing ones by one piece of work that keeps each as it comes."""
-    store = compute.answers()
-    keys = {channel: _key(what, asked, found, site, channel) for channel in channels}
-    known = {channel: value for channel, key in keys.items() if (value := store.get(key)) is not None}
-    missing = [channel for channel in channels if channel not in known]
-
-    def all_of_them(tick: Tick) -> dict[int, Any]:
-        made: dict[int, Any] = {}
-
-        def keep(channel: int, value: Any) -> None:
-            store.put(keys[channel], value, value.nbytes)
-            made[channel] = value
-
-        work(tick, missing, keep)
-        return made
-
-    if missing:
-        key = (*_key(what, asked, found, site, missing[0]), *map(str, missing[1:]), "together")
-        made = compute.compute(key, all_of_them, lambda made: 0, title, device, shelf=ByteBoundedCache(0))
-        if made is None:
-            return {}
-        known |= made
-    return {channel: known[channel] for channel in channels if channel in known}
-
-
 def _seen(asked: GalleryRequest, picture: int) -> np.ndarray:
     """What the network sees of a picture, kept for a while: several units have it, and patches and projections need it."""
-    from vizapp.gallery.reader import crop
-
     taken = asked.collection
     key = ("gallery.seen", repr(asked.network.preprocessing), taken.text, taken.listing, str(picture))
     return compute.remembered(

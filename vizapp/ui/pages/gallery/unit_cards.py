@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.engine.trace.sites import Site
+from vizapp.gallery.reader import Gallery
 from vizapp.ui.pages.gallery import top_activations, unit_sheet
+from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
+from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
 from vizapp.ui.session import downloads, messages, state
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.gallery.reader import Gallery
-    from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
-    from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
 
 _PER_PAGE = 12
 _TITLES = 60  # characters of a class name on a card

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from vizapp.gallery.reader import Gallery
+from vizapp.gallery.reader import Gallery
 
 SORTS = {
     "random": "Random", "strength": "Strongest", "selectivity": "Selective", "dead": "Dead first", "number": "By number",

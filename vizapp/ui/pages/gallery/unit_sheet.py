@@ -6,24 +6,22 @@ import io
 import zipfile
 from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.engine.trace.sites import Site
+from vizapp.gallery.reader import Gallery
 from vizapp.media.drawing import sheet, to_png
+from vizapp.methods.tables import harmless
 from vizapp.ui.pages.gallery import top_activations
+from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
+from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
 from vizapp.ui.session import downloads, messages, state
 from vizapp.ui.widgets import charts, layout, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import sprite_data
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.gallery.reader import Gallery
-    from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
-    from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
 
 _LARGEST = 260  # pixels of a tile on the screen
 _CLASSES = 6
@@ -194,8 +192,6 @@ def _downloads(
 
 def csv_of(rows: pd.DataFrame) -> bytes:
     """The rows for a spreadsheet; what it would take for a formula has an apostrophe before it."""
-    from vizapp.methods.tables import harmless
-
     texts = {name: rows[name].map(harmless, na_action="ignore") for name in ("site", "path", "label")}
     return rows.assign(**texts).to_csv(index=False).encode()
 

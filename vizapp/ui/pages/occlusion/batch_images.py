@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.methods.occlusion.other_images import spread
 from vizapp.settings import settings
 from vizapp.ui.inputs import images
 from vizapp.ui.pages.occlusion import form
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import access, messages, state
-
-if TYPE_CHECKING:
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 MOST = 24  # photos
 
@@ -84,8 +83,6 @@ def _changed() -> None:
 
 
 def _of_folder(path: str) -> list[tuple[tuple[Any, ...], str]]:
-    from vizapp.methods.occlusion.other_images import spread
-
     key = "occlusion.folder"
     if key not in st.session_state:
         st.session_state[key] = path or st.session_state.get("sidebar.folder", "")

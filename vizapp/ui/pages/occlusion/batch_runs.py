@@ -1,105 +1,65 @@
-"""The sweeps over several photos: asked for together, watched while they go on, each kept as its photo's own."""
+"""The sweeps over several photos: started together, followed while they run, each kept as its photo's own."""
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import streamlit as st
 
-from vizapp.errors import VizError
-from vizapp.service.jobs import RunningJob, Tick
+from vizapp.methods.base import Question
+from vizapp.methods.occlusion.batch import sweeps as in_turn
+from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
-from vizapp.ui.pages.occlusion import sweep_runs
+from vizapp.service.runs import RunRequest
 from vizapp.ui.pages.occlusion.batch_images import Photo
-from vizapp.ui.session import compute, memory, messages, state
+from vizapp.ui.session import compute, messages, progress, state
+from vizapp.ui.session.compute import Keep
 
-_LOOK, _WAIT = 0.4, 1.0  # seconds between two looks at sweeps under way; those that a look waits for more to see
-
-
-def name_of(photos: Sequence[Photo]) -> str:
-    """A short name of the sweeps for the session to remember."""
-    return hashlib.sha256(repr([photo.asked.key for photo in photos]).encode()).hexdigest()[:16]
+_PATIENCE = 1.0  # seconds that a look waits for more maps
 
 
-def are_asked(name: str) -> bool:
-    """Whether they were asked for and nobody left them."""
-    return state.is_wished("run", name)
+def run_key(photos: Sequence[Photo]) -> Key:
+    """What tells the sweeps of these photos from other runs."""
+    return ("occlusion.several", photos[0].asked.network.digest, state.name_of([photo.asked.key for photo in photos]))
 
 
-def offer(photos: Sequence[Photo], missing: Sequence[Photo], name: str) -> None:
-    """A button that sweeps those that are missing, and how many are there."""
+def offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
+    """A button that sweeps the missing photos, and how many are there."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Go on",
-            key="occlusion.several.run", type="primary", icon=":material/play_arrow:", on_click=state.wish,
-            args=("run", name),
+            key="occlusion.several.run", type="primary", icon=":material/play_arrow:", on_click=progress.start,
+            args=(key,),
         )  # fmt: skip
         if len(missing) < len(photos):
             st.caption(f"{len(photos) - len(missing)} of {len(photos)} are there.")
 
 
-def watch(missing: Sequence[Photo], name: str, draw: Callable[[], None]) -> None:
-    """Progress, a way out and the maps as they come (`draw`), until all are there."""
-    key = ("occlusion.several", missing[0].asked.network.digest, name)
-    device = missing[0].asked.device
-
-    def look() -> None:
-        if not are_asked(name):
-            st.rerun()
-        with compute.office().waiting(key, partial(_run, missing, key), device, state.person()) as work:
-            deadline = time.monotonic() + (compute.QUIET if work.share == 0 else _WAIT)
-            while not work.future.done() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if not work.future.done():  # drawn while it is waited for: work that nobody waits for ends
-                _progress(work, len(missing), key, name)
-                draw()
-        if work.future.done():
-            state.withdraw("run", name)
-            try:
-                work.future.result()
-            except VizError as error:
-                state.note(str(error))
-            st.rerun()
-
-    st.fragment(lambda: messages.guard(look), run_every=_LOOK)()
+def follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:
+    """Have the photos swept; while that goes on, its progress and what `draw` shows: see `progress.follow`."""
+    count = messages.plural(len(missing), "photo")
+    return progress.follow(
+        [_request(missing, key)], "Sweeping", "occlusion.several.cancel", draw,
+        lambda watched: f"{watched.share:.0%} of {count}", _PATIENCE,
+    )  # fmt: skip
 
 
-def _progress(work: RunningJob, count: int, key: tuple[str, ...], name: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(
-            work.share,
-            text=f"{compute.doing(work, 'Sweeping')} · {work.share:.0%} of {messages.plural(count, 'photo')}",
-        )
-        st.button("Cancel", key="occlusion.several.cancel", on_click=_leave, args=(key, name))
-
-
-def _leave(key: tuple[str, ...], name: str) -> None:
-    state.withdraw("run", name)
-    compute.office().abandon(key)
-
-
-def _run(missing: Sequence[Photo], key: Key, tick: Tick) -> None:
-    """Sweep the photos and keep each answer as it comes, under the key that the sweep of one photo has.
-
-    Those that are there meanwhile are left out: this may go on with work that was left for a moment.
-    """
-    from vizapp.methods.base import Question
-    from vizapp.methods.occlusion.batch import sweeps as in_turn
-
-    first, count = missing[0].asked, len(missing)
+def _request(missing: list[Photo], key: Key) -> RunRequest:
+    """Sweeps the photos and keeps each answer as it comes, under the key that the sweep of one photo has."""
+    first = missing[0].asked
     question, params = Question(first.network, unit=first.unit), replace(first.params, label="")
 
-    def go_on() -> None:
-        left = [photo for photo in missing if sweep_runs.finished(photo.asked) is None]
-        shown = [photo.asked.picture for photo in left]
-        answered = in_turn(question, shown, params, lambda done: tick(1 - (len(left) - done) / count))
-        for photo, (_, result) in zip(left, answered, strict=True):
-            compute.answers().put(photo.asked.key, result, result.nbytes)
-            sizes.append(result.nbytes)
+    def work(tick: Tick, photos: list[Photo], keep: Keep[Photo]) -> None:
+        pictures = [photo.asked.picture for photo in photos]
+        answers = in_turn(question, pictures, params, lambda done: tick(done / len(photos)))
+        for photo, (_, result) in zip(photos, answers, strict=True):
+            keep(photo, result)
 
-    with compute.noted(("occlusion.several", first.network.digest), key) as sizes:
-        memory.retry_after_eviction(go_on)
+    each = compute.keeping_each({photo: photo.asked.key for photo in missing}, missing, work)
+
+    def run(tick: Tick) -> None:
+        with compute.logged(("occlusion.several", first.network.digest), key) as entry:
+            entry.nbytes = sum(result.nbytes for result in each(tick).values())
+
+    return RunRequest(key, run, first.device)

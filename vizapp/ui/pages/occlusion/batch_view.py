@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from vizapp.media.drawing import sheet, signed
+from vizapp.methods.base import Result
+from vizapp.methods.occlusion.batch import row_of, stacked, strip, summary
 from vizapp.ui.pages.occlusion import batch_images, batch_runs, map_panels, sweep_runs
 from vizapp.ui.pages.occlusion.batch_images import Photo
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session import compute, downloads, messages, progress, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _LARGEST = 112  # pixels of a small photo
 _KEY = "occlusion.several"
@@ -33,14 +32,15 @@ def draw(network: Network) -> None:
         return
     there = _there(photos)  # once: the store may let go of some
     missing = [photo for photo, result in there if result is None]
-    name = batch_runs.name_of(photos)
-    if missing and batch_runs.are_asked(name):
-        batch_runs.watch(missing, name, lambda: _draw(_there(photos)))
-        return
+    key = batch_runs.run_key(photos)
+    if missing and progress.is_started(key):
+        if batch_runs.follow(missing, key, lambda: _draw(_there(photos))):
+            return
+        st.rerun()
     for sentence in state.take_notes():
         messages.warn(sentence)
     if missing:
-        batch_runs.offer(photos, missing, name)
+        batch_runs.offer(photos, missing, key)
         _draw(there)
         return
     results = [result for _, result in there if result is not None]
@@ -71,8 +71,6 @@ def _draw(there: Sequence[tuple[Photo, Result | None]]) -> None:
 
 def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
     def made() -> dict[str, Any]:
-        from vizapp.methods.occlusion.batch import row_of
-
         shown = map_panels.of_result(photo.asked, result, None)
         row = row_of(photo.name, result)
         note = f"{100 * row['clean']:.1f} %, hidden down to {100 * row['lowest']:.1f} %"
@@ -105,8 +103,6 @@ def _open(photos: Sequence[Photo]) -> None:
 
 def _together(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, str]:
     """The table of all photos and the mean of their maps; the facts about them."""
-    from vizapp.methods.occlusion.batch import row_of, stacked, summary
-
     rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
     change = stacked([result.arrays for result in results])["mean_change"]
     facts = summary(results[0].facts, rows)
@@ -124,8 +120,6 @@ def _together(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, s
 
 
 def _downloads(network: Network, photos: Sequence[Photo], results: Sequence[Result]) -> None:
-    from vizapp.methods.occlusion.batch import row_of, stacked, strip
-
     arrays = stacked([result.arrays for result in results])
     strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
     table = pd.DataFrame([row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)])

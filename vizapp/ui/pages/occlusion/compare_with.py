@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.media.picture import Picture
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.pages.occlusion import form
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import messages, state
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import unit_picker
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 
 def comparison(kept: Picture | None) -> None:

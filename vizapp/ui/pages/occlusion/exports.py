@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from vizapp.media.film import to_gif, to_mp4, to_webm
 from vizapp.media.transforms import resize
+from vizapp.methods.base import Result
+from vizapp.methods.occlusion.film import frames
+from vizapp.methods.occlusion.other_images import drawn as drawn_others
 from vizapp.ui.pages.occlusion import map_panels, position
+from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import downloads, messages, state
 from vizapp.ui.session.downloads import File
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
-    from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 
 
 def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray]) -> None:
     """Buttons for all of them. `more`: the arrays of the other pictures of (c), if they are shown."""
-    from vizapp.methods.occlusion.other_images import drawn as drawn_others
-
     height, width = shown.seen.shape[:2]
     pictures = {"(a)": position.occluded(shown, cell)} | {
         f"({letter})": resize(pixels, height, width, "nearest")
@@ -42,8 +38,6 @@ def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray
 
 
 def _film(shown: SweepView) -> list[np.ndarray]:
-    from vizapp.methods.occlusion.film import frames
-
     drawn = map_panels.pictures(shown, "probability")
     return frames(shown.seen, shown.asked.params, shown.positions, [drawn["d"], drawn["e"]])
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
-from vizapp.engine.trace.sites import Unit
+from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import VizError
+from vizapp.media.picture import Picture
+from vizapp.methods.occlusion.method import OcclusionParams, fitting
+from vizapp.methods.occlusion.occluder import FILLS
+from vizapp.methods.params import build
+from vizapp.methods.truth import true_class
 from vizapp.ui.session import forms, messages, state
 from vizapp.ui.widgets import options
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.media.picture import Picture
-    from vizapp.methods.occlusion.method import OcclusionParams
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _COLOUR = "colour"
 _FIRST_COLOUR = "#ff8800"
@@ -26,8 +27,6 @@ OPTIONS = ("width", "strongest", "grid", "precision", "seed")
 
 def sliders(network: Network) -> None:
     """Side and stride of the square."""
-    from vizapp.methods.occlusion.method import OcclusionParams, fitting
-
     fitted = fitting(OcclusionParams(), network)
     side = min(network.input_size[1:])
     for choice, title, usual in (
@@ -40,8 +39,6 @@ def sliders(network: Network) -> None:
 
 def filling() -> None:
     """What the square shows, and whether it hides or is all that is left."""
-    from vizapp.methods.occlusion.occluder import FILLS
-
     choices = forms.choices("occlusion")
     fill = state.get(choices["fill"])
     shown = fill if fill in FILLS else _COLOUR
@@ -107,10 +104,6 @@ def _take_map() -> None:
 
 def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
     """What is chosen, for this network; with the true class of the picture, where its collection tells it."""
-    from vizapp.methods.occlusion.method import OcclusionParams, fitting
-    from vizapp.methods.params import build
-    from vizapp.methods.truth import true_class
-
     values = {name: value for name, value in forms.values("occlusion").items() if name not in _NOT_CHOSEN}
     fitted = fitting(OcclusionParams(), network)
     window, stride = state.get(state.WINDOW), state.get(state.STRIDE)
@@ -131,8 +124,6 @@ def unit(network: Network) -> Unit | None:
 
 def checked_site(network: Network) -> None:
     """Let go of a layer that this network lacks, which a sentence tells."""
-    from vizapp.errors import VizError
-
     choice = forms.choices("occlusion")["site"]
     name = state.get(choice)
     try:

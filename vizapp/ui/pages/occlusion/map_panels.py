@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vizapp.media.drawing import heat, signed, to_png
 from vizapp.media.transforms import resize
+from vizapp.methods.base import Result
+from vizapp.methods.occlusion.method import Occlusion, places
+from vizapp.methods.occlusion.occluder import Positions, filling, per_pixel
+from vizapp.methods.occlusion.panels import OTHER, coloured, legend
 from vizapp.ui.inputs.images import uri
+from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.widgets.maps import limits, ramp
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
-    from vizapp.methods.occlusion.method import Occlusion
-    from vizapp.methods.occlusion.occluder import Positions
-    from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 
 Cell = tuple[int, int]
 _KINDS = {"probability": "percent", "logit": "number", "pixels": "number"}
@@ -55,8 +54,6 @@ class SweepView:
 
 def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepView:
     """A finished sweep (or what is kept of it), for any class whose probabilities were kept; else the true or clean one."""
-    from vizapp.methods.occlusion.method import places
-
     arrays = result.arrays
     classes = arrays["classes"].tolist()
     wanted = (class_, int(arrays["true_label"]), int(arrays["clean_label"]))
@@ -77,8 +74,6 @@ def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepV
 
 def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepView:
     """A sweep as it is now; the projection comes at its end."""
-    from vizapp.methods.occlusion.panels import legend
-
     logits = work.clean_logits
     clean = np.exp(logits - logits.max())
     clean /= clean.sum()
@@ -92,15 +87,11 @@ def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepVi
 
 def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """The mean drop of the logit over the squares that cover a pixel, float32 `[H W]`."""
-    from vizapp.methods.occlusion.occluder import per_pixel
-
     return per_pixel(clean - logits.astype(np.float64), boxes, seen.shape[:2]).astype(np.float32)
 
 
 def pictures(shown: SweepView, view: str) -> dict[str, np.ndarray]:
     """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; those that the network has."""
-    from vizapp.methods.occlusion.panels import coloured
-
     arrays = shown.arrays
     found = {}
     if shown.map_name:
@@ -187,8 +178,6 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
 
 def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
     """The entries of the legend of (e); classes that share the last colour share an entry."""
-    from vizapp.methods.occlusion.panels import OTHER
-
     own = [row for row in table if row["colour"] != OTHER]
     others = [row for row in table if row["colour"] == OTHER]
     entries = [
@@ -211,8 +200,6 @@ def _percent(share: float) -> str:
 
 def colour_of(asked: SweepRequest, seen: np.ndarray) -> str | None:
     """The one colour that the square shows, for style sheets; None where it shows a picture."""
-    from vizapp.methods.occlusion.occluder import filling
-
     if asked.params.fill in ("blur", "noise"):
         return None
     red, green, blue = filling(seen[:1, :1] if asked.params.fill != "mean" else seen, asked.params.fill)[0, 0].tolist()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from vizapp.media.drawing import to_png
+from vizapp.methods.base import Question, Result
+from vizapp.methods.occlusion.mask import hide
 from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import map_panels
@@ -18,9 +20,6 @@ from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import layout, topk_bars
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
 
 _KEY = "occlusion.mask_drawn"
 _PATTERN = (128, 128, 128)  # the pen's colour where the fill is no single colour
@@ -101,9 +100,6 @@ def _key_of(asked: SweepRequest, mask: np.ndarray) -> Key:
 
 
 def _hidden(asked: SweepRequest, mask: np.ndarray) -> Result:
-    from vizapp.methods.base import Question
-    from vizapp.methods.occlusion.mask import hide
-
     params = asked.params
     hidden = ~mask if params.inverse else mask
     return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, topk_bars.TOP)

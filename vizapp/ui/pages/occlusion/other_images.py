@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import signed
+from vizapp.methods.base import Job, Question, Result
+from vizapp.methods.occlusion.batch import small
+from vizapp.methods.occlusion.other_images import gallery_of, other_pictures, projections, rows_of_gallery, rows_of_pass
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import datasets
+from vizapp.ui.inputs.datasets import Collection
+from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.session import compute, messages, state
 from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
-    from vizapp.ui.inputs.datasets import Collection
-    from vizapp.ui.pages.occlusion.map_panels import SweepView
 
 _LARGEST = 112  # pixels of a tile
 
@@ -29,7 +28,6 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
     """The nine pictures that excite the map of (b) and (c) most, beside their projections; their arrays, if shown."""
     if "projection" not in shown.arrays:
         return {}
-    from vizapp.methods.occlusion.other_images import gallery_of
 
     site, _, channel = shown.map_name.rpartition(":")
     unit, network = Unit(site, int(channel)), shown.asked.network
@@ -57,9 +55,6 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
 
 def _answer(shown: SweepView, unit: Unit, pictures: Collection, folder: str) -> Result | None:
     """The other pictures' arrays and a sentence; `folder` of the gallery, or "" for a pass."""
-    from vizapp.methods.base import Job, Question, Result
-    from vizapp.methods.occlusion.other_images import other_pictures, rows_of_gallery, rows_of_pass
-
     network, picture, source = shown.asked.network, shown.asked.picture, pictures.source
     key: Key = compute.key_of(
         "occlusion.others", network, picture, unit=unit, listing=pictures.listing, text=pictures.text, gallery=folder
@@ -79,8 +74,6 @@ def _answer(shown: SweepView, unit: Unit, pictures: Collection, folder: str) -> 
 
 
 def _drawn(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
-    from vizapp.methods.occlusion.other_images import projections
-
     if result is None:
         return {}
     arrays = result.arrays
@@ -108,8 +101,6 @@ def _drawn(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
 
 
 def _sheet(tiles: list[np.ndarray], names: list[str], strengths: np.ndarray, label: str) -> dict[str, object]:
-    from vizapp.methods.occlusion.batch import small
-
     return maps.sprite_data([small(tile) for tile in tiles], 3) | {
         "side": 60, "most": 330, "across": 3, "items": list(range(len(tiles))), "titles": names,
         "details": [f"activation {value:.4g}" for value in strengths], "chosen": None, "label": label, "still": True,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
+from vizapp.engine.trace.sites import Site
+from vizapp.methods.base import Result
 from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.occlusion import (
@@ -23,14 +24,10 @@ from vizapp.ui.pages.occlusion import (
 )
 from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
-from vizapp.ui.session import compute, messages, state
+from vizapp.ui.session import messages, progress, state
 from vizapp.ui.widgets import layout, options, unit_picker
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _WAYS = {"sweep": "Square", "several": "Several photos", "hand": "By hand"}
 _VIEWS = {"probability": "Probability", "logit": "Logit", "pixels": "Per pixel"}
@@ -97,9 +94,8 @@ def _sweep(asked: list[SweepRequest]) -> None:
             _offer(waiting)
             _under_way(asked, there, dict(left))
         return
-    going = [(one, plan) for one, plan in left if not state.is_wished("cancel", one.key)]
-    if going and not sweep_runs.wait(going, compute.QUIET)[0]:
-        sweep_runs.watch(going, lambda: _under_way(asked, there, dict(left)))
+    going = [(one, plan) for one, plan in left if not progress.is_cancelled(one.key)]
+    if going and sweep_runs.follow(going, lambda: _under_way(asked, there, dict(left))):
         return
     for sentence in state.take_notes():  # of a sweep that could not be finished
         messages.warn(sentence)

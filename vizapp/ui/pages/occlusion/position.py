@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
+from vizapp.methods.base import Result
+from vizapp.methods.occlusion import method
 from vizapp.ui.pages.occlusion import mask_editor
+from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import messages, state
 from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
-    from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 
 
 def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> None:
@@ -62,6 +61,4 @@ def _draw(number: int, shown: SweepView, result: Result, cell: Cell, left: Any, 
 
 def occluded(shown: SweepView, cell: Cell) -> np.ndarray:
     """The picture with the square at a position, `[H W 3]` uint8."""
-    from vizapp.methods.occlusion import method
-
     return method.occluded(shown.seen, shown.asked.params, shown.positions, *cell)

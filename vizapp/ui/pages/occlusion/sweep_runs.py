@@ -7,31 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
-from vizapp.errors import VizError
-from vizapp.service.jobs import RunningJob, Tick
+from vizapp.engine.trace.sites import Unit
+from vizapp.media.picture import Picture
+from vizapp.methods.base import Job, Question, Result, check_unit
+from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
+from vizapp.methods.occlusion.occluder import coarse_to_fine
+from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
-from vizapp.ui.session import compute, memory, messages, state
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Unit
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
-    from vizapp.zoo.network import Network
+from vizapp.service.runs import RunRequest
+from vizapp.ui.session import compute, memory, progress, state
+from vizapp.zoo.network import Network
 
 CAPACITY = 2 * 2**30  # bytes of clean activations of sweeps that are planned or under way, of all sessions together
 QUICK = 8.0  # seconds that a sweep may be expected to take and still begin by itself
 COARSE = 2.0  # seconds that the coarse maps may be expected to take and still be drawn unasked
-LOOK = 0.4  # seconds between two looks at a sweep under way
-_WAIT = 0.25  # seconds of such a look spent on waiting
 
 
 @dataclass(frozen=True)
@@ -82,9 +77,6 @@ def plan(asked: SweepRequest) -> RunningSweep | None:
 
 
 def _planned(asked: SweepRequest, tick: Tick) -> RunningSweep:
-    from vizapp.methods.base import Question, check_unit
-    from vizapp.methods.occlusion.method import Occlusion
-
     if asked.unit is not None:
         check_unit(asked.network, asked.unit)
     work = Occlusion(Question(asked.network, asked.picture, unit=asked.unit), asked.params)
@@ -99,8 +91,6 @@ def _planned(asked: SweepRequest, tick: Tick) -> RunningSweep:
 
 def _coarse(work: Occlusion, tick: Tick) -> float:
     """Draw the coarse maps, to look at and to time; the seconds that the rest is expected to take."""
-    from vizapp.methods.occlusion.occluder import coarse_to_fine
-
     enough = len(coarse_to_fine(work.positions.shape)[0])
     started = time.perf_counter()
     for share in work.run():
@@ -132,8 +122,6 @@ def kept(asked: SweepRequest, begun: RunningSweep) -> Result | None:
 
     Its fact `finished` says what it was made from; somebody else may wait for the sweep, which then goes on meanwhile.
     """
-    from vizapp.methods.base import Job
-
     count = int(begun.work.finished.sum())
     drawn = compute.compute(
         ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), size=lambda result: result.nbytes,
@@ -142,72 +130,31 @@ def kept(asked: SweepRequest, begun: RunningSweep) -> Result | None:
     return finished(asked) or drawn
 
 
-def wait(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], seconds: float) -> tuple[bool, float]:
-    """Have the sweeps computed, and wait for them for so long: whether all are finished, and the share that is done.
+def follow(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[], None]) -> bool:
+    """Have the sweeps computed; while they go on, their progress and what `draw` shows: see `progress.follow`."""
+    requests = [
+        RunRequest(asked.key, partial(_run, asked, plan), asked.device, partial(_is_finished, asked))
+        for asked, plan in sweeps
+    ]
+    count = sum(plan.work.finished.size for _, plan in sweeps)
+    return progress.follow(
+        requests, "Sweeping", "occlusion.cancel", draw, lambda watched: f"{watched.share:.0%} of {count} positions"
+    )
 
-    What one of them cannot do becomes a sentence, and it counts as left.
-    """
-    left = [(asked, begun) for asked, begun in sweeps if finished(asked) is None]
-    deadline = time.monotonic() + seconds
-    with ExitStack() as stack:
-        works: list[RunningJob] = [
-            stack.enter_context(
-                compute.office().waiting(asked.key, partial(_run, asked, begun), asked.device, state.person())
-            )
-            for asked, begun in left
-        ]
-        while any(not work.future.done() for work in works) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        for (asked, _), work in zip(left, works, strict=True):
-            if work.future.done():
-                try:
-                    work.future.result()
-                except VizError as error:
-                    state.wish("cancel", asked.key)
-                    state.note(str(error))
-        shares = [work.share for work in works] + [1.0] * (len(sweeps) - len(left))
-        return all(work.future.done() for work in works), sum(shares) / len(shares)
+
+def _is_finished(asked: SweepRequest) -> bool:
+    return finished(asked) is not None
 
 
 def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
-    from vizapp.methods.base import Job
-
     def go_on() -> Result:
         for share in plan.work.run():
             tick(0.97 * share)
         return plan.work.result(Job(tick))
 
-    with compute.noted(asked.key) as sizes:
+    with compute.logged(asked.key, asked.key) as entry:
         result = memory.retry_after_eviction(go_on)
-        sizes.append(result.nbytes)
+        entry.nbytes = result.nbytes
     compute.answers().put(asked.key, result, result.nbytes)
     running_sweep().drop(asked.plan_key)  # its clean activations are needed no more
     return result
-
-
-def watch(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[], None]) -> None:
-    """Progress, a way out, and what `draw` shows, again and again until the sweeps are finished or left."""
-
-    def look() -> None:
-        if any(
-            state.is_wished("cancel", asked.key) for asked, _ in sweeps
-        ):  # before waiting, which would begin it again
-            st.rerun()
-        done, share = wait(sweeps, _WAIT)
-        if done or any(state.is_wished("cancel", asked.key) for asked, _ in sweeps):
-            st.rerun()
-        with st.container(horizontal=True, vertical_alignment="center"):
-            count = sum(begun.work.finished.size for _, begun in sweeps)
-            works = [work for asked, _ in sweeps if (work := compute.office().find(asked.key)) is not None]
-            slowest = max(works, key=lambda work: work.place, default=None)
-            st.progress(share, text=compute.doing(slowest, f"Sweeping · {share:.0%} of {count} positions"))
-            st.button("Cancel", key="occlusion.cancel", on_click=_leave, args=(sweeps,))
-        draw()
-
-    st.fragment(lambda: messages.guard(look), run_every=LOOK)()
-
-
-def _leave(sweeps: Sequence[tuple[SweepRequest, RunningSweep]]) -> None:
-    for asked, _ in sweeps:
-        state.wish("cancel", asked.key)
-        compute.office().abandon(asked.key)
