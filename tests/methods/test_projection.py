@@ -57,6 +57,31 @@ def test_the_patch_is_the_part_of_the_picture_that_the_cell_sees(network, pictur
     assert (corner.arrays["patch"][:2] == 128).all()
 
 
+class Counted(nn.Module):
+    """A network that counts its forward passes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.body, self.passes = module, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    "unit", [vizapp.Unit("body.add", 2), vizapp.Unit("body.add", 2, (3, 4)), vizapp.Unit("body.head", 1)]
+)
+@pytest.mark.parametrize("rule", ["deconvnet", "guided", "gradient"])
+def test_a_projection_takes_one_pass(picture, rule: str, unit: vizapp.Unit) -> None:  # type: ignore[name-defined]
+    module = Counted(seeded(Branching()))
+    network = vizapp.wrap(module, input_size=(3, 48, 40))
+    assert network.sites
+    module.passes = 0
+    vizapp.ask("projection", network, picture, unit=unit, rule=rule)
+    assert module.passes == 1
+
+
 def test_no_cell_means_the_strongest_one(network, picture) -> None:
     maps = vizapp.ask("activations", network, picture, unit=vizapp.Unit("add", 2)).arrays["activations"][2]
     row, column = np.unravel_index(maps.argmax(), maps.shape)

@@ -15,6 +15,7 @@ from torchvision.models import get_model_weights
 
 import vizapp
 from tests.errors import refuses
+from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Footprint, Site
 from vizapp.zoo import network as network_module
 from vizapp.zoo.network import class_scores
@@ -224,6 +225,21 @@ def test_sites_are_surveyed_once_even_by_many_threads(monkeypatch: pytest.Monkey
     for thread in threads:
         thread.join()
     assert surveys == [1]
+
+
+def test_receptive_fields_are_kept_for_the_own_size_and_computed_for_others() -> None:
+    network = vizapp.load("squeezenet1_1", weights="none", device="cpu")
+    known = receptive_fields(network.module, torch.zeros(1, *network.input_size))
+    for site in network.sites:
+        kept = network.receptive_field(site, *network.input_size[1:])
+        assert kept is site.receptive_field
+        for a, b in ((kept.rows, known[site.name].rows), (kept.columns, known[site.name].columns)):
+            assert (a.axis, a.start, a.size, a.step) == (b.axis, b.start, b.size, b.step)
+            assert (a.low == b.low).all()
+            assert (a.high == b.high).all()
+    last = network.site("features.12")
+    assert last.shape[1:] == (13, 13)
+    assert len(network.receptive_field(last, 96, 128).columns.low) == 7
 
 
 def test_an_unknown_site_is_answered_with_the_nearest_names() -> None:

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 
 from vizapp.engine.memory.chunks import in_chunks
-from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merged
 from vizapp.engine.trace.sites import Site
@@ -311,9 +310,7 @@ class _Pass:
 
 def fields_of(network: Network) -> dict[str, ReceptiveField]:
     """What each cell of each layer sees of the network's input, by layer."""
-    return receptive_fields(
-        network.module, torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
-    )
+    return {site.name: site.receptive_field for site in network.sites if site.receptive_field is not None}
 
 
 def described(

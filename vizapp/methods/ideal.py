@@ -14,7 +14,6 @@ from torch import Tensor
 from vizapp.engine.memory.chunks import is_out_of_memory
 from vizapp.engine.optimize.activation_maximization import MaximizedImages, OptimizationConfig, Target, maximize
 from vizapp.engine.optimize.image_parametrization import ImageParam
-from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
@@ -174,8 +173,7 @@ def _seen(network: Network, site: Site, height: int, width: int) -> int:
     """The side of what a cell of the site sees, in pixels, on a picture of that size."""
     if not site.is_map:
         return min(height, width)
-    batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
-    return min(height, width, *receptive_fields(network.module, batch)[site.name].size)
+    return min(height, width, *network.receptive_field(site, *network.input_size[1:]).size)
 
 
 def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) -> tuple[int, int]:
@@ -214,11 +212,11 @@ def _box(
     whole = (0, 0, height, width)
     if not site.is_map or (cell is None and extent == "map"):
         return whole
-    batch = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
     if cell is None:
+        batch = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
         _, _, rows, columns = observe(network.module, batch, [site])[site.name].shape
         cell = (rows // 2, columns // 2)
-    field = receptive_fields(network.module, batch)[site.name]
+    field = network.receptive_field(site, height, width)
     return whole if field.rows.axis is None else field.inside(cell)
 
 

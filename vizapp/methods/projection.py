@@ -11,12 +11,12 @@ import torch
 
 from vizapp.engine.projection.project import Certificate, Projections, project
 from vizapp.engine.projection.rules import Rule, rule_named
-from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
+from vizapp.zoo.network import Network
 
 Boxes = list[tuple[int, int, int, int]]  # (top, left, bottom, right) in input pixels
 SILENT = "Nothing reaches the pixels: the unit is at or below zero here, or all of its signal was rectified away."
@@ -113,7 +113,7 @@ def _sent_down(
     (down,) = project(network.module, batch, units, network.sites, rule, params.seed, params.extent, tick)
     job.report(0.7)
     cells = down.cells if params.extent == "cell" else [None] * len(units)
-    return down, field_boxes(network.module, batch, units[0].site, cells)
+    return down, _field_boxes(network, units[0].site, cells)
 
 
 def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
@@ -140,12 +140,10 @@ def in_three_channels(values: torch.Tensor) -> np.ndarray:
     )
 
 
-def field_boxes(
-    module: torch.nn.Module, batch: torch.Tensor, site: str, cells: Sequence[tuple[int, int] | None]
-) -> Boxes:
+def _field_boxes(network: Network, site: str, cells: Sequence[tuple[int, int] | None]) -> Boxes:
     """(top, left, bottom, right) of each cell in input pixels; the whole picture where there is no cell."""
-    field = receptive_fields(module, batch)[site]
-    whole = (0, 0, int(batch.shape[2]), int(batch.shape[3]))
+    height, width = network.input_size[1:]
+    field, whole = network.receptive_field(network.site(site), height, width), (0, 0, height, width)
     return [whole if cell is None or field.rows.axis is None else field.box(cell) for cell in cells]
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vizapp.engine.projection.project import Certificate, project
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.tap import first_tensor, operation_name
-from vizapp.engine.trace.sites import Unit
+from vizapp.engine.trace.sites import Site, Unit
 from vizapp.gallery.reader import crop
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
@@ -39,7 +36,7 @@ def top_projections(
     size (adaptive pools), and the rectangle lies inside of the picture. Else borders of the rectangle would be seen as
     borders of the picture, and it runs on the whole picture, once for all rows that are of this picture and layer.
     """
-    known = unresized_fields(network.module, _blank(network)) if len(rows) else {}
+    known = unresized_fields(network.sites) if len(rows) else {}
     size = network.input_size[1:]
     rule = params.build_rule()
     groups: dict[tuple[object, ...], list[_Start]] = {}
@@ -83,28 +80,14 @@ class _Start:
     box: Box | None
 
 
-def unresized_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveField]:
-    """The receptive fields, by site name, of all operations before the first whose windows depend on the input's size.
+def unresized_fields(sites: Sequence[Site]) -> dict[str, ReceptiveField]:
+    """The receptive fields, by name, of all sites before the first whose windows depend on the input's size.
 
-    Those are adaptive pools; but for global ones, behind which every cell sees the whole input anyway.
+    Those are adaptive pools, except global ones: behind them every cell sees the whole input anyway.
     """
-    found: dict[str, ReceptiveField] = {}
-
-    class Collect(ReceptiveFieldTrace):
-        resized = False
-
-        def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
-            tensor = first_tensor(output)
-            if tensor is None or (field := self.of(tensor)) is None:
-                return
-            self.resized |= operation_name(function).startswith("adaptive_") and tensor.shape[-2:] != (1, 1)
-            if not self.resized:
-                found[name] = field
-
-    batch = batch.clone()
-    with torch.no_grad(), Collect(module, batch):
-        module(batch)
-    return found
+    resized = (site.operation.startswith("adaptive_") and site.shape[1:] != (1, 1) for site in sites)
+    before = itertools.takewhile(lambda each: not each[1], zip(sites, resized, strict=True))
+    return {site.name: site.receptive_field for site, _ in before if site.receptive_field is not None}
 
 
 def is_exact_alone(field: ReceptiveField, box: Box, size: tuple[int, int]) -> bool:
@@ -113,10 +96,6 @@ def is_exact_alone(field: ReceptiveField, box: Box, size: tuple[int, int]) -> bo
     unpadded = field.rows.start == 0 and field.columns.start == 0 and field.rows.axis is not None
     inside = 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
     return unpadded and inside and (bottom - top, right - left) != size
-
-
-def _blank(network: Network) -> Tensor:
-    return torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
 
 
 def _cut(batch: Tensor, box: Box | None) -> Tensor:

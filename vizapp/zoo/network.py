@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import SCRATCH, chunk_size, convert_out_of_memory
+from vizapp.engine.receptive_field.field import receptive_fields
+from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest
 from vizapp.media.picture import Picture, open_picture
@@ -101,6 +103,13 @@ class Network:
             f"{self.name} has no layer called {name!r}.{nearest(name, (site.name for site in self.sites))}",
             code="no-such-layer",
         )
+
+    def receptive_field(self, site: Site, height: int, width: int) -> ReceptiveField:
+        """What the cells of a site see of an input of that size. Sizes other than the network's own cost a pass."""
+        if site.receptive_field is not None and (height, width) == self.input_size[1:]:
+            return site.receptive_field
+        batch = torch.zeros(1, self.input_size[0], height, width, dtype=self.dtype, device=self.device)
+        return receptive_fields(self.module, batch)[site.name]
 
     def last_feature_map(self, until: Site | None = None) -> Site | None:
         """The last feature maps of several cells that are not maps of classes, up to `until`; None where there are none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -32,7 +32,8 @@ class Site:
     `name` is spelled as torchvision's feature extraction spells it. `shape` is that of one picture at the network's own
     input size, channels first: `(C, h, w)`, or `(C,)` for vectors. `layout` says how the operation itself lays it out:
     `"chw"`; `"hwc"` (Swin, ConvNeXt's inner layers); `"tokens"` `[T C]` (ViT; a leading class token is left out of the
-    map when the rest forms a square); `"vector"`. `operation` is the torch function that made it.
+    map when the rest forms a square); `"vector"`. `operation` is the torch function that made it. `receptive_field` is
+    what its cells see of an input of the network's own size; None for sites that no pass was made for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Site:
     shape: tuple[int, ...]
     layout: Layout
     operation: str
+    receptive_field: ReceptiveField | None = field(default=None, compare=False, repr=False)
 
     @property
     def channels(self) -> int:
@@ -100,12 +102,12 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
 
         def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
             tensor = first_tensor(output)
-            field = None if tensor is None else self.of(tensor)
-            if tensor is not None and field is not None and tensor.is_floating_point():
+            seen = None if tensor is None else self.of(tensor)
+            if tensor is not None and seen is not None and tensor.is_floating_point():
                 memory.track(tensor)
                 sizes[name] = max(sizes.get(name, 0), tensor.numel() * tensor.element_size())
                 operation = operation_name(function)
-                site = site_of(name, operation, tuple(tensor.shape), field)
+                site = site_of(name, operation, tuple(tensor.shape), seen)
                 if site is not None:
                     found.pop(name, None)  # the last operation of a layer is its result
                     found[name] = site
@@ -120,14 +122,14 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
     return tuple(found.values()), Footprint(memory.peak, sum(sizes.values()))
 
 
-def site_of(name: str, operation: str, shape: tuple[int, ...], field: ReceptiveField) -> Site | None:
+def site_of(name: str, operation: str, shape: tuple[int, ...], seen: ReceptiveField) -> Site | None:
     """The site of an operation on one picture whose result has that shape and field; None if it is none."""
     if not shape or shape[0] != 1 or 0 in shape:
         return None
-    layout = _layout(shape, field)
+    layout = _layout(shape, seen)
     if layout is None:
         return None
-    return Site(name, kind_of(operation), channels_first_shape(shape[1:], layout), layout, operation)
+    return Site(name, kind_of(operation), channels_first_shape(shape[1:], layout), layout, operation, seen)
 
 
 def site_of_all(units: Sequence[Unit], sites: Sequence[Site]) -> Site:
@@ -150,8 +152,8 @@ def kind_of(operation: str) -> Kind:
     return _KINDS.get(operation.rstrip("_"), "other")
 
 
-def _layout(shape: tuple[int, ...], field: ReceptiveField) -> Layout | None:
-    axes = (field.rows.axis, field.columns.axis)
+def _layout(shape: tuple[int, ...], seen: ReceptiveField) -> Layout | None:
+    axes = (seen.rows.axis, seen.columns.axis)
     if len(shape) == 2 and axes == (None, None):
         return "vector"
     if len(shape) == 3 and axes == (None, None):

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import cut, exceeds
 from vizapp.methods.activations import statistics, strength_order
@@ -17,7 +16,6 @@ from vizapp.ui.widgets import layout, maps, unit_picker
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
-    from vizapp.engine.receptive_field.interval import ReceptiveField
     from vizapp.engine.trace.sites import Site
     from vizapp.media.picture import Picture
     from vizapp.methods.base import Result
@@ -119,7 +117,7 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
     """The channel over the photo and the patch of the cell. Returns the pictures shown, by title."""
     seen = network.seen(picture)
     cell = unit_picker.cell(values.shape)
-    field = _field(network, picture, site) if cell is not None else None
+    field = site.receptive_field
     box = field.box(cell) if field is not None and cell is not None else None
     unit_picker.cell_map("maps", seen, values, channel, cell, box)
     shown = {"Channel": maps.over_photo(seen, values)}
@@ -142,21 +140,6 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple
             f"**Receptive field** of cell {cell[0]},{cell[1]}: {right - left} × {bottom - top} pixels"
             + ("; the whole picture is shown." if whole else ", reaching over the border (grey)." if over else ".")
         )
-
-
-def _field(network: Network, picture: Picture, site: Site) -> ReceptiveField | None:
-    """The receptive fields of the layer, or None (with a sentence) where they are not known."""
-    found = compute.compute(
-        ("fields", network.digest, str(network.device)),
-        lambda tick: receptive_fields(network.module, network.prepare(picture)),
-        size=lambda found: 4000 * len(found),
-        title="Following the receptive fields",
-        device=str(network.device),
-    )
-    if found is not None and site.name not in found:
-        messages.info("The receptive field of this layer is not known.")
-        return None
-    return None if found is None else found[site.name]
 
 
 if __name__ == "__main__":
