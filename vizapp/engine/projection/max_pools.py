@@ -1,4 +1,4 @@
-"""Max pools: the switches (where each maximum was), and the way back through them (Zeiler & Fergus 2014, section 2.1)."""
+"""Max pools: the switches (where each maximum was), and the way back through them (Zeiler & Fergus 2013, section 2.1)."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Rule(ABC):
 
 
 class Deconvnet(Rule):
-    """Zeiler & Fergus 2014, section 2.1: "we pass the reconstructed signal through a relu non-linearity"."""
+    """Zeiler & Fergus 2013, section 2.1: "we pass the reconstructed signal through a relu non-linearity"."""
 
     def rectifier(self, signal: Signal, step: Step) -> Signal:
         return _positive(signal)
