@@ -103,9 +103,7 @@ KNOWN_NAMES = {
     "vizapp.media.drawing:place",
     "vizapp.service.jobs:place",
     "vizapp.service.scheduler:place",
-    "vizapp.ui.inputs.images:take",
     "vizapp.ui.session.access:place",
-    "vizapp.ui.widgets.unit_picker:take",
     "vizapp.zoo.classics:Row",
     "vizapp.zoo.torchvision_zoo:_kinds",
 }

@@ -132,7 +132,7 @@ def test_links_in_which_everything_is_odd_open_every_page(open_app: Open, page: 
 @pytest.mark.parametrize("cases", some([*corpus.zips(), *corpus.pictures()[::5], *corpus.tables()[::5]]))
 def test_uploads_that_are_no_zip_files_of_pictures_are_told(open_app: Open, cases: list[Case]) -> None:
     app = open_app("gallery")
-    app.segmented_control(key="gallery.kind").set_value("upload").run()
+    app.segmented_control(key="gallery.source").set_value("upload").run()
     for case in cases:
         if len(case.content) <= 25 * 2**20:
             said = told(app, case, "gallery.upload")

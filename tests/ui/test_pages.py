@@ -140,7 +140,7 @@ def test_an_uploaded_photo_becomes_the_picture(open_app: Open) -> None:
     assert not app.warning
     assert app.session_state["picture.origin"][2] == "noise.png"
     assert "picture" not in app.query_params
-    app.segmented_control(key="sidebar.source").set_value("sample").run()
+    app.segmented_control(key="sidebar.source").set_value("samples").run()
     assert app.session_state["picture.origin"][2] == "noise.png"  # looking at the samples takes none of them
 
 
@@ -201,7 +201,7 @@ def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_
     assert len(offered(app)) == 2
     assert not app.run().warning, "it is told once"
     (tmp_path / "one.png").unlink()
-    app.segmented_control(key="sidebar.source").set_value("sample").run()
+    app.segmented_control(key="sidebar.source").set_value("samples").run()
     assert app.session_state["picture.origin"][0] == "folder"
     listed_anew()
     app.run()

@@ -127,7 +127,7 @@ def test_no_page_opens_what_lies_outside(
     if not root:
         assert not {"sidebar.folder", "sidebar.checkpoint_path"} & _keys(side)
         assert "gallery.folder" not in _keys(gallery)
-        assert "folder" not in [option.lower() for option in gallery.segmented_control(key="gallery.kind").options]
+        assert "folder" not in [option.lower() for option in gallery.segmented_control(key="gallery.source").options]
     else:
         side.segmented_control(key="sidebar.source").set_value("folder").run()
     with untouched(house.parent / "secret"):
@@ -270,7 +270,7 @@ def built(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The gallery of an uploaded zip file, on a server for others."""
     monkeypatch.setenv("VIZAPP_MODE", "server")
     app = open_app("gallery", layers="features.1,classifier.0")
-    app.segmented_control(key="gallery.kind").set_value("upload").run()
+    app.segmented_control(key="gallery.source").set_value("upload").run()
     app.file_uploader(key="gallery.upload").upload("mine.zip", zipped(NAME, NAME, "two"), "application/zip").run()
     app.button(key="gallery.build").click().run()
     assert went_well(app)

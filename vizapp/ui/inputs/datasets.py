@@ -15,7 +15,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.media.archive import forget_archives
-from vizapp.media.datasets import NAMES, is_here
+from vizapp.media.datasets import is_here
 from vizapp.media.source import file_stamp
 from vizapp.media.sources import open_folder
 from vizapp.service import lru_cache
@@ -23,13 +23,12 @@ from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.settings import settings
 from vizapp.ui.inputs import images, uploads
-from vizapp.ui.session import access, compute, messages, state
+from vizapp.ui.session import access, compute, state
 
 if TYPE_CHECKING:
     from vizapp.media.source import Source
     from vizapp.zoo.network import Network
 
-KINDS = {"samples": "Samples", "digits": "Digits", "folder": "Folder", "upload": "Upload", "dataset": "Data set"}
 _CAPACITY = 512 * 2**20  # bytes of lists, about
 _LEFTOVER = 172_800.0  # seconds after which an upload that nobody listed belongs to a session that ended unnoticed
 _DATASET, _UPLOAD = "torchvision/", re.compile(r"upload/([0-9a-f]{32})")
@@ -50,7 +49,7 @@ class Collection:
 
 
 def kind(text: str) -> str:
-    """Which of the `KINDS` an address means: `samples`, `digits`, `torchvision/NAME:part`, `upload/DIGEST`, or a path."""
+    """Which source of pictures an address means: `samples`, `digits`, `torchvision/NAME:part`, `upload/DIGEST`, or a path."""
     if text in ("samples", "digits"):
         return text
     if text.strip().lower().startswith(_DATASET):  # as `open_folder` reads it
@@ -63,31 +62,6 @@ def chosen(network: Network) -> str:
     return state.get(state.DATA) or ("digits" if network.input_size[0] == 1 else "samples")
 
 
-def choose(network: Network) -> Collection | None:
-    """Draw the choice, and list the chosen pictures; None when a sentence in its place says what is missing."""
-    text = chosen(network)
-    shown = st.session_state.get(state.KIND) or kind(text)
-    if shown == "folder":
-        access.root()  # tells, in server mode without one, that there are no folders to name
-    st.session_state["gallery.kind"] = shown
-    kinds = [name for name in KINDS if name != "folder" or access.names_folders()]
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_data"):
-        st.segmented_control(
-            "Data", kinds, format_func=KINDS.__getitem__, required=True, label_visibility="collapsed",
-            key="gallery.kind", on_change=_take_kind,
-        )  # fmt: skip
-        more = {"folder": _folder, "upload": _upload, "dataset": _dataset}.get(shown)
-        if more is not None:
-            more(text if kind(text) == shown else "")
-    if shown != kind(text):
-        if shown == "dataset":
-            messages.info("Choose one and open it. It is downloaded into the cache folder if it is not there.")
-        return None
-    if shown == "dataset" and not _may_be_opened(text):
-        return None
-    return _listed(text)
-
-
 def at_hand(network: Network) -> list[Collection]:
     """The pictures that are there without asking for anything: those of galleries, the folder in use, the bundled ones."""
     bundled = "digits" if network.input_size[0] == 1 else "samples"
@@ -98,101 +72,35 @@ def at_hand(network: Network) -> list[Collection]:
         for t in (*own, chosen(network), bundled)
         if kind(t) != "dataset" or state.is_wished("download", t) or is_here(t)
     ]
-    found = [_listed(text) for text in dict.fromkeys(texts)]
+    found = [list_collection(text) for text in dict.fromkeys(texts)]
     return [one for one in found if one is not None]
 
 
-def _may_be_opened(text: str) -> bool:
-    """Whether the data set is here or the person wants it downloaded; a link alone downloads nothing."""
-    if state.is_wished("download", text) or is_here(text):
-        state.wish("download", text)
-        return True
-    messages.info("This data set is not on this machine yet. It is downloaded once, into the cache folder.")
-    st.button(
-        "Download", key="gallery.download", type="primary", icon=":material/download:", on_click=_take_dataset,
-        args=(text,),
-    )  # fmt: skip
-    return False
-
-
-def _take_dataset(text: str) -> None:
-    """The person opens a data set, and has it downloaded if it is not there."""
-    state.wish("download", text)
-    _take(text)
-
-
-def _take_kind() -> None:
-    value = st.session_state["gallery.kind"]
-    if value in ("samples", "digits"):
-        _take(value)
-    else:
-        st.session_state[state.KIND] = value
-
-
-def _take(text: str) -> None:
-    st.session_state.pop(state.KIND, None)
-    state.put(state.DATA, text)
-
-
-def _folder(text: str) -> None:
-    key = "gallery.folder"
-    if key not in st.session_state:
-        st.session_state[key] = text or st.session_state.get("sidebar.folder", "")
-    elif text and st.session_state.get(state.KIND) is None:
-        st.session_state[key] = text
-    st.text_input(
-        "Folder", key=key, label_visibility="collapsed", width=420, on_change=_take_path, args=(key,),
-        placeholder=f"Path of a folder, a zip file or a CSV file {access.place()}",
-    )  # fmt: skip
-    if not text and st.session_state[key]:
-        st.button("Open", key="gallery.open_folder", on_click=_take_path, args=(key,))
-
-
-def _take_path(key: str) -> None:
-    path = st.session_state[key].strip()
-    if path:
-        _take(path)
-
-
-def _upload(text: str) -> None:
-    megabytes = settings().upload_mb
-    file = st.file_uploader(
-        f"A zip file of pictures, at most {megabytes} MB; its folders are classes", key="gallery.upload",
-        max_upload_size=megabytes, width=420,
-    )  # fmt: skip
-    if file is None or (text and st.session_state.get(state.UPLOAD) == file.file_id):
-        return
-
-    try:
-        kept = open_folder(file.getvalue())
-    except VizError as error:
-        messages.warn(str(error))
-        return
-    st.session_state[state.UPLOAD] = file.file_id
-    if access.shared():
-        _remove_leftovers(kept.root.parent)
-        uploads.register(("archive", str(kept.root)), file.size, lambda: forget(kept.root))
-    _take(f"upload/{kept.root.stem}")
-    st.rerun()
-
-
-def _dataset(text: str) -> None:
+def name_and_part(text: str) -> tuple[str, str]:
+    """Name and part of a data set of torchvision: ("MNIST", "train") of `torchvision/MNIST:train`."""
     name, _, part = text.strip().partition("/")[2].partition(":")
-    names, parts = list(NAMES), ["test", "train"]
-    for key, value, known in (("gallery.dataset", name, names), ("gallery.dataset_part", part, parts)):
-        if key not in st.session_state:
-            st.session_state[key] = value if value in known else known[0]
-    picked = st.selectbox("Data set", names, label_visibility="collapsed", width=200, key="gallery.dataset")
-    which = st.selectbox("Part", parts, label_visibility="collapsed", width=100, key="gallery.dataset_part")
-    wanted = f"{_DATASET}{picked}" + (":train" if which == "train" else "")
-    if wanted != text:
-        st.button(
-            "Open", key="gallery.open_dataset", on_click=_take_dataset, args=(wanted,),
-            help="Downloaded into the cache folder if it is not there.",
-        )  # fmt: skip
+    return name, part
 
 
-def _listed(text: str) -> Collection | None:
+def text_of(name: str, part: str) -> str:
+    """What an address calls a part of a data set of torchvision."""
+    return f"{_DATASET}{name}" + (":train" if part == "train" else "")
+
+
+def keep(content: bytes) -> str:
+    """Keep an uploaded zip file; what an address calls it.
+
+    Raises:
+        VizError: it is no zip file of pictures.
+    """
+    archive = open_folder(content).root
+    if access.shared():
+        _remove_leftovers(archive.parent)
+        uploads.register(("archive", str(archive)), len(content), lambda: forget(archive))
+    return f"upload/{archive.stem}"
+
+
+def list_collection(text: str) -> Collection | None:
     """The pictures; read again when their folder or file has another date, or when the person asks for it."""
     stamp = ""
     if kind(text) == "folder":
@@ -204,7 +112,7 @@ def _listed(text: str) -> Collection | None:
         return Collection(text, source, source.listing(tick))
 
     return compute.compute(
-        ("collection", text, stamp, str(st.session_state.get(state.READ, 0))), work,
+        ("collection", text, stamp, str(state.load(state.READ, 0))), work,
         size=lambda found: 300 * len(found.source), title="Listing the pictures", shelf=_collections(),
     )  # fmt: skip
 
@@ -217,7 +125,7 @@ def _collections() -> ByteBoundedCache[Collection]:
 
 def read_again() -> None:
     """Have the pictures listed anew."""
-    st.session_state[state.READ] = st.session_state.get(state.READ, 0) + 1
+    state.save(state.READ, state.load(state.READ, 0) + 1)
 
 
 def _open(text: str, tick: Tick) -> Source:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vizapp.media.picture import Picture
     from vizapp.media.source import Source
 
+Origin = tuple[Any, ...]  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
 CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together
 THUMB = 96  # pixels
 _KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
@@ -45,16 +46,7 @@ def sample(name: str) -> Picture:
     return found
 
 
-def take(content: bytes, name: str) -> None:
-    """Make an uploaded picture the current one.
-
-    Raises:
-        VizError: it is none; the current picture stays.
-    """
-    st.session_state[state.ORIGIN] = keep(content, name)
-
-
-def keep(content: bytes, name: str) -> tuple[str, str, str]:
+def keep(content: bytes, name: str) -> Origin:
     """Keep an uploaded picture; its origin.
 
     Raises:
@@ -112,26 +104,26 @@ def first_sample() -> str:
     return first if first in names else names[0]
 
 
-def origin() -> tuple[Any, ...]:
+def origin() -> Origin:
     """Where the current picture came from: ("sample", name), ("given", digest, name) or ("folder", path, name).
 
     A folder's picture goes by its path in the folder, because its number changes when others come or go.
     """
-    chosen = st.session_state.get(state.ORIGIN)
+    chosen = state.load(state.ORIGIN)
     if chosen is not None:
         return tuple(chosen)
     return ("sample", state.get(state.SAMPLE) or first_sample())
 
 
-def settle() -> None:
-    """Take another picture where the current one has gone from its folder; a sentence tells so."""
+def replace_missing() -> None:
+    """Choose another picture where the current one is no longer in its folder, and say so."""
     kind, *rest = origin()
     if kind != "folder":
         return
     try:
         folder(rest[0]).number(rest[1])
     except VizError as error:
-        del st.session_state[state.ORIGIN]
+        state.clear(state.ORIGIN)
         state.note(f"{error} Another picture is shown.")
 
 
@@ -141,10 +133,10 @@ def current() -> Picture:
     Raises:
         VizError: it is gone, or cannot be read.
     """
-    return opened(origin())
+    return open_from(origin())
 
 
-def opened(origin: tuple[Any, ...]) -> Picture:
+def open_from(origin: Origin) -> Picture:
     """The picture from there, as `origin` tells it.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,12 +40,6 @@ def page() -> None:
     if result is None:
         return
     _show(network, picture, site, result)
-
-
-def _take_channel() -> None:
-    channel = state.clicked("maps.sheet", "chosen")
-    if channel is not None:
-        state.put(state.CHANNEL, channel)
 
 
 def _controls(sites: tuple[Site, ...], site: Site) -> None:
@@ -89,9 +84,10 @@ def _sheet(
     scale = state.get(state.SCALE)
     key = compute.key_of("sheet", network, picture, unit=Unit(site.name, 0), order=state.get(state.ORDER), scale=scale)
     data = compute.remembered(
-        key, lambda: maps.sheet_data(values, order, scale, numbers), size=lambda data: len(data["sprite"])
+        key, lambda: maps.sheet_data(values, order, scale, numbers), lambda data: len(data["sprite"])
     )
-    component("sheet")(key="maps.sheet", data=data | {"chosen": channel}, on_chosen_change=_take_channel)
+    take = partial(unit_picker.take_click, state.CHANNEL, "maps.sheet", "chosen")
+    component("sheet")(key="maps.sheet", data=data | {"chosen": channel}, on_chosen_change=take)
 
 
 def _table(order: np.ndarray, numbers: dict[str, np.ndarray]) -> None:

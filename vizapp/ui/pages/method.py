@@ -16,7 +16,7 @@ from vizapp.methods.activations import strength_order
 from vizapp.methods.output import TILES, Output, in_rows, labels_by_frequency, ranks
 from vizapp.methods.params import knobs
 from vizapp.ui.app.pages import pages
-from vizapp.ui.inputs import datasets, images, networks
+from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import charts, layout, maps, options, projection_tiles, topk_bars, unit_picker
@@ -160,7 +160,7 @@ def _folder(method: Method, network: Network) -> Source | None:
     if "folder" not in method.needs:  # an optional folder may stand for the picture, which is there
         return None
     messages.heading("Pictures")
-    found = datasets.choose(network)
+    found = image_picker.choose_collection(method.key, network)
     if found is not None:
         st.caption(f"{messages.plural(len(found.source), 'picture')} of {messages.escaped(found.title)}.")
     return None if found is None else found.source

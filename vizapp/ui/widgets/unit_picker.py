@@ -65,7 +65,7 @@ def named(network: Network, choice: Choice) -> Site | None:
 def draw_network(page: str, sites: tuple[Site, ...], site: Site) -> None:
     """The network as boxes to click. `page` begins the widget keys here and below."""
     key = f"{page}.diagram"
-    change = partial(take, state.LAYER, key, "site")
+    change = partial(take_click, state.LAYER, key, "site")
     component("diagram")(key=key, data=network_diagram.drawing(sites, site.name), on_site_change=change)
 
 
@@ -123,7 +123,7 @@ def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell
     key = f"{page}.map"
     data: dict[str, Any] = maps.map_data(seen, values, cell, box)
     data["label"] = f"Channel {channel} over the picture"
-    component("map")(key=key, data=data, on_cell_change=partial(take, state.CELL, key, "cell"))
+    component("map")(key=key, data=data, on_cell_change=partial(take_click, state.CELL, key, "cell"))
 
 
 def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: Sequence[str]) -> None:
@@ -134,7 +134,7 @@ def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: 
     st.caption(f"{len(values)} numbers without a place in the picture.")
 
 
-def take(choice: Choice, key: str, event: str) -> None:
+def take_click(choice: Choice, key: str, event: str) -> None:
     """What was clicked in the component becomes the choice."""
     clicked = state.clicked(key, event)
     if clicked is None:

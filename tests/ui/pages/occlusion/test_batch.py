@@ -137,7 +137,7 @@ def test_no_more_than_some_photos_are_taken_and_a_bad_folder_is_told(
     app = open_app("occlusion", way="several", photos=str(digits / "3"), **SQUARE)
     assert app.button(key="occlusion.several.run").label == "Sweep 2 photos"
     app = open_app("occlusion", way="several", photos=str(digits), **SQUARE)
-    assert "3 of the 5; the command line and Python take more." in words(app)
+    assert "Using 3 of 5 pictures." in words(app)
     app = open_app("occlusion", way="several", photos=str(digits / "gone"))
     assert "There is no folder" in sentences(app)
     assert went_well(app)
@@ -218,5 +218,5 @@ def test_an_upload_is_kept_without_becoming_the_picture_in_use(monkeypatch: pyte
     content = to_png(np.zeros((30, 30, 3), np.uint8))
     origin = images.keep(content, "black.png")
     assert origin[0] == "given"
-    assert (images.opened(origin).pixels == 0).all()
+    assert (images.open_from(origin).pixels == 0).all()
     assert state.ORIGIN not in images.st.session_state

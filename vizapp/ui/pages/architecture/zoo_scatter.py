@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import streamlit as st
@@ -66,7 +66,7 @@ def draw(network: str, device: str) -> None:
         unit_picker.switch(state.AMONG, _AMONG, "comparison.among")
         unit_picker.switch(state.AXIS, _AXES, "comparison.axis")
     listed = shown(state.get(state.TRAINED), state.get(state.AMONG))
-    listed = [Entry(*_fields(entry), seconds=_seconds(entry.name, device)) for entry in listed]
+    listed = [replace(entry, seconds=_seconds(entry.name, device)) for entry in listed]
     _measure(listed, network, device)
     over_time = state.get(state.AXIS) == "time"
     drawn = [e for e in listed if e.accuracy and (e.seconds if over_time else e.multiply_adds)]
@@ -88,10 +88,6 @@ def draw(network: str, device: str) -> None:
     else:
         messages.info("No network of this selection was measured yet. Choose some below and measure them.")
     _table(listed)
-
-
-def _fields(entry: Entry) -> tuple[str, int, int | None, float | None, str, str]:
-    return entry.name, entry.parameters, entry.multiply_adds, entry.accuracy, entry.by, entry.data
 
 
 def _key(name: str, device: str) -> tuple[str, ...]:

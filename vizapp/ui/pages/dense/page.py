@@ -124,7 +124,9 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
     if tint == "labels":
         st.html(maps.legend(overlay.legend(result)))
     data = overlay.data(picture.pixels, result, network.class_name, tint, shown, _cell(shape))
-    component("map")(key="dense.map", data=data, on_cell_change=_keep)
+    component("map")(
+        key="dense.map", data=data, on_cell_change=partial(unit_picker.take_click, state.PLACE, "dense.map", "cell")
+    )
 
 
 def _class(network: Network, result: Result) -> int:
@@ -141,11 +143,6 @@ def _cell(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """The cell that was clicked, if the map has it."""
     cell = state.get(state.PLACE)
     return (int(cell[0]), int(cell[1])) if cell is not None and cell[0] < shape[0] and cell[1] < shape[1] else None
-
-
-def _keep() -> None:
-    clicked = state.clicked("dense.map", "cell")
-    state.put(state.PLACE, tuple(clicked) if clicked else None)
 
 
 def _words(network: Network, picture: Picture, result: Result) -> None:

@@ -15,9 +15,8 @@ from vizapp.media.drawing import heat
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import charts, kernel_sheets, layout, options, unit_picker
+from vizapp.ui.widgets import charts, kernel_sheets, layout, options, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
-from vizapp.ui.widgets.projection_tiles import side_by_side
 
 if TYPE_CHECKING:
     from vizapp.engine.trace.sites import Site
@@ -82,32 +81,16 @@ def _show(network: Network, site: Site, result: Result) -> None:
 
 def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
     scale = state.get(forms.choices("filters")["scale"])
-    key = compute.key_of(
-        "filters.sheet",
-        network,
-        unit=Unit(site.name, 0),
-        scale=scale,
-        gallery=_gallery(network),
-        **forms.values("filters", _THRESHOLDS),
-    )
-    data = compute.remembered(
-        key, lambda: kernel_sheets.sheet_data(result, scale), size=lambda data: len(data["sprite"])
-    )
-    component("sheet")(
-        key="filters.sheet", data=data | {"chosen": chosen}, on_chosen_change=partial(_take, "filters.sheet")
-    )
+    params = forms.values("filters", _THRESHOLDS) | {"scale": scale, "gallery": _gallery(network)}
+    key = compute.key_of("filters.sheet", network, unit=Unit(site.name, 0), **params)
+    data = compute.remembered(key, lambda: kernel_sheets.sheet_data(result, scale), lambda data: len(data["sprite"]))
+    take = partial(unit_picker.take_click, state.CHANNEL, "filters.sheet", "chosen")
+    component("sheet")(key="filters.sheet", data=data | {"chosen": chosen}, on_chosen_change=take)
     inputs = result.arrays["kernels"].shape[1]
     if inputs not in (1, 3):
         messages.info(f"Of each filter its strongest slices, strongest first; it has {inputs}. Grey is zero.")
     else:
         messages.info("Grey is zero." if inputs == 1 else "In the colours of what it reads: grey is zero.")
-
-
-def _take(key: str) -> None:
-    channel = state.clicked(key, "chosen")
-    if channel is None:
-        return
-    state.put(state.CHANNEL, channel)
 
 
 def _table(result: Result) -> None:
@@ -145,7 +128,7 @@ def _one(result: Result, chosen: int) -> dict[str, np.ndarray]:
     if spatial:
         shown["Spectrum"] = heat(result.arrays["spectrum"][chosen])
     notes = dict.fromkeys(shown, "") | {f"Filter {chosen}": f"{len(kernel)} × {kernel.shape[1]} × {kernel.shape[2]}"}
-    side_by_side("filter", shown, notes, 2)
+    projection_tiles.side_by_side("filter", shown, notes, 2)
     st.caption("  \n".join(_sentences(row, spatial)))
     return shown
 

@@ -10,7 +10,7 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.gallery.reader import Gallery
 from vizapp.methods.gallery import chosen_sites
-from vizapp.ui.inputs import datasets, networks
+from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
 from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
 from vizapp.ui.session import access, messages, state
@@ -27,7 +27,7 @@ def page() -> None:
     network = networks.current()
     if network is None:
         return
-    pictures = datasets.choose(network)
+    pictures = image_picker.choose_collection("gallery", network)
     sites = networks.sites(network)
     if pictures is None or not sites:
         return

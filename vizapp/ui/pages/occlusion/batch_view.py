@@ -13,6 +13,7 @@ import streamlit as st
 from vizapp.media.drawing import sheet, signed
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.batch import row_of, stacked, strip, summary
+from vizapp.ui.inputs import image_picker
 from vizapp.ui.pages.occlusion import batch_images, batch_runs, map_panels, sweep_runs
 from vizapp.ui.pages.occlusion.batch_images import Photo
 from vizapp.ui.session import compute, downloads, messages, progress, state
@@ -27,7 +28,9 @@ _KEY = "occlusion.several"
 
 def draw(network: Network) -> None:
     """The choice of the photos, and their maps."""
-    photos = batch_images.opened(network, batch_images.choose())
+    photos = batch_images.open_photos(
+        network, image_picker.choose_several("occlusion", state.PHOTOS, batch_images.MOST)
+    )
     if not photos:
         return
     there = _there(photos)  # once: the store may let go of some

@@ -64,7 +64,7 @@ def kept_picture() -> Picture | None:
     if origin is None:
         return None
     try:
-        return images.opened(origin)
+        return images.open_from(origin)
     except VizError as error:
         messages.warn(str(error))
         _let_go()

@@ -137,7 +137,7 @@ def _draw(shown: list[SweepView], cell: tuple[int, int] | None, coming: bool = F
     """The maps of one or two sweeps, linked."""
     view = state.get(state.SHOWN)
     groups = [map_panels.group(one, view, cell if n == 0 else None, coming) for n, one in enumerate(shown)]
-    take = partial(unit_picker.take, state.POSITION, _PANELS, "cell")
+    take = partial(unit_picker.take_click, state.POSITION, _PANELS, "cell")
     component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=take)
 
 

@@ -1,0 +1,292 @@
+"""Where pictures come from: one picker, for a single picture, for several, and for a whole collection.
+
+Some sources are chosen by their button alone (samples, digits). The others need a file or a path first: until they have it,
+the source is pending and the earlier choice stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.media.datasets import NAMES, is_here
+from vizapp.settings import settings
+from vizapp.ui.inputs import datasets, images
+from vizapp.ui.inputs.images import Origin
+from vizapp.ui.session import access, messages, state
+from vizapp.ui.session.choice import Choice
+from vizapp.ui.widgets.components import component
+
+if TYPE_CHECKING:
+    from vizapp.zoo.network import Network
+
+Kept = TypeVar("Kept")
+_SOURCES = {
+    "samples": "Samples", "digits": "Digits", "upload": "Upload", "camera": "Camera", "folder": "Folder", "dataset": "Data set"
+}  # fmt: skip
+_COLUMNS = 8  # of the sprite of samples
+_FIELD = 420  # pixels of an uploader or a path beside the sources
+
+
+# Choices
+
+
+def choose_one(page: str) -> None:
+    """Draw the picker of a single picture, which becomes the current one. `page` begins the widget keys."""
+    source = _source(page, ("samples", "upload", "camera", "folder"), "samples")
+    if source == "samples":
+        _samples(page)
+    elif source == "folder":
+        _folder_picture(page)
+    else:
+        _upload_picture(page, source)
+
+
+def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, str]]:
+    """Draw the picker of at most `most` pictures; the origin and the name of each.
+
+    `choice` is "samples", "upload", or the path of a folder, of which pictures at even distances are taken.
+    """
+    chosen = state.get(choice)
+    current = chosen if chosen in ("samples", "upload") else "folder"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_pictures"):
+        source = _source(page, ("samples", "upload", "folder"), current, choice, ("samples", "upload"))
+        if source == "samples":
+            return [(("sample", name), name) for name in images.sample_names()[:most]]
+        if source == "upload":
+            label = f"Photos, at most {settings().upload_mb} MB each"
+            kept, _ = _uploads(page, state.UPLOADED, label, _keep_picture, several=True)
+            _explain_limit(len(kept), most)
+            return [(origin, origin[2]) for origin in kept[:most]]
+        path = _path(page, choice, chosen if current == "folder" else "")
+    if not path:
+        return []
+    found = images.folder(path)
+    count = len(found)
+    _explain_limit(count, most)
+    paths = [found.path(place * count // most if count > most else place) for place in range(min(count, most))]
+    return [(("folder", path, name), name) for name in paths]
+
+
+def choose_collection(page: str, network: Network) -> datasets.Collection | None:
+    """Draw the picker of a collection, and list it; None where a message says what is missing."""
+    chosen = datasets.chosen(network)
+    current = datasets.kind(chosen)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_data"):
+        names = ("samples", "digits", "folder", "upload", "dataset")
+        source = _source(page, names, current, state.DATA, ("samples", "digits"))
+        if source == "folder":
+            _path(page, state.DATA, chosen if current == "folder" else "")
+        elif source == "upload":
+            _upload_archive(page)
+        elif source == "dataset":
+            _dataset(page, chosen)
+    if source != current:
+        if source == "dataset":
+            messages.info("Choose a data set, then Open. It is downloaded into the cache folder if it is not there.")
+        return None
+    if source == "dataset" and not _is_available(page, chosen):
+        return None
+    return datasets.list_collection(chosen)
+
+
+def _explain_limit(count: int, most: int) -> None:
+    if count > most:
+        messages.info(f"Using {most} of {count:,} pictures. The command line and Python take more.")
+
+
+# The sources
+
+
+def _source(
+    page: str, names: Sequence[str], current: str, choice: Choice | None = None, instant: Collection[str] = ()
+) -> str:
+    """Draw the sources as a row of buttons; returns the one that is shown.
+
+    Args:
+        page: Begins the widget keys.
+        names: Sources on offer; folders only where this server opens any.
+        current: The source of what is chosen now.
+        choice: What is chosen; None where nothing but the button tells.
+        instant: Sources whose button makes the choice.
+    """
+    pending, over = state.load(f"{page}.pending", (None, None))
+    shown = pending if pending is not None and over == (choice and state.get(choice)) else current
+    names = [name for name in names if name != "folder" or access.names_folders()]
+    if shown not in names:
+        messages.warn("Folders of this machine cannot be opened here; upload your pictures.")
+        shown = names[0]
+    state.save(f"{page}.source", shown)
+    st.segmented_control(
+        "Source of pictures", names, format_func=_SOURCES.__getitem__, required=True, label_visibility="collapsed",
+        key=f"{page}.source", on_change=_take_source, args=(page, choice, instant), width="content" if choice else "stretch",
+    )  # fmt: skip
+    return str(shown)
+
+
+def _take_source(page: str, choice: Choice | None, instant: Collection[str]) -> None:
+    source = state.load(f"{page}.source")
+    if choice is not None and source in instant:
+        _take(page, choice, source)
+    else:
+        state.save(f"{page}.pending", (source, choice and state.get(choice)))
+
+
+def _take(page: str, choice: Choice, value: str) -> None:
+    state.clear(f"{page}.pending")
+    state.put(choice, value)
+
+
+def _samples(page: str) -> None:
+    names, origin = images.sample_names(), images.origin()
+    data = {
+        "sprite": images.sprite(tuple(names), _COLUMNS), "tile": [images.THUMB, images.THUMB], "columns": _COLUMNS,
+        "side": 48, "most": 48, "items": names, "titles": names, "label": f"{len(names)} sample pictures",
+        "chosen": origin[1] if origin[0] == "sample" else None,
+    }  # fmt: skip
+    component("sheet")(key=f"{page}.samples", data=data, on_chosen_change=lambda: _take_sample(f"{page}.samples"))
+
+
+def _take_sample(key: str) -> None:
+    name = state.clicked(key, "chosen")
+    if name is not None:
+        state.put(state.SAMPLE, name)
+        state.save(state.ORIGIN, ("sample", name))
+
+
+def _folder_picture(page: str) -> None:
+    path = st.text_input(f"Path of a folder {access.place()}", key=f"{page}.folder", persist_state="session").strip()
+    if not path:
+        return
+    found = images.folder(path)
+    names = [found.path(index) for index in range(len(found))]
+    name = st.selectbox(f"{len(found)} pictures", names, key=f"{page}.folder_picture")
+    if name is not None:
+        state.save(state.ORIGIN, ("folder", path, name))
+
+
+def _path(page: str, choice: Choice, chosen: str) -> str:
+    """Draw a field for the path of a folder; returns the `chosen` one. The sidebar's folder is proposed."""
+    key = f"{page}.folder"
+    if not state.has(key):
+        state.save(key, chosen or state.load("sidebar.folder", ""))
+    elif chosen and not state.has(f"{page}.pending"):
+        state.save(key, chosen)
+    st.text_input(
+        "Folder", key=key, label_visibility="collapsed", width=_FIELD, on_change=_take_path, args=(page, choice),
+        placeholder=f"Path of a folder, zip or CSV file {access.place()}; folders are classes",
+    )  # fmt: skip
+    if not chosen and state.load(key):
+        st.button("Open", key=f"{page}.open_folder", on_click=_take_path, args=(page, choice))
+    return chosen
+
+
+def _take_path(page: str, choice: Choice) -> None:
+    path = str(state.load(f"{page}.folder")).strip()
+    if path:
+        _take(page, choice, path)
+
+
+def _dataset(page: str, chosen: str) -> None:
+    name, part = datasets.name_and_part(chosen)
+    shown = []
+    for key, title, value, names, width in (
+        ("dataset", "Data set", name, list(NAMES), 200), ("dataset_part", "Part", part, ["test", "train"], 100)
+    ):  # fmt: skip
+        if not state.has(f"{page}.{key}"):
+            state.save(f"{page}.{key}", value if value in names else names[0])
+        shown.append(st.selectbox(title, names, label_visibility="collapsed", width=width, key=f"{page}.{key}"))
+    wanted = datasets.text_of(*shown)
+    if wanted != chosen:
+        st.button(
+            "Open", key=f"{page}.open_dataset", on_click=_take_dataset, args=(page, wanted),
+            help="Downloaded into the cache folder if it is not there.",
+        )  # fmt: skip
+
+
+def _take_dataset(page: str, text: str) -> None:
+    """The person opens a data set, and has it downloaded if it is not there."""
+    state.wish("download", text)
+    _take(page, state.DATA, text)
+
+
+def _is_available(page: str, text: str) -> bool:
+    """Whether the data set is on this machine or the person asked for it; a link never starts a download."""
+    if state.is_wished("download", text) or is_here(text):
+        state.wish("download", text)
+        return True
+    messages.info("This data set is not on this machine yet. It is downloaded once, into the cache folder.")
+    st.button(
+        "Download", key=f"{page}.download", type="primary", icon=":material/download:", on_click=_take_dataset,
+        args=(page, text),
+    )  # fmt: skip
+    return False
+
+
+# Uploads
+
+
+def _upload_picture(page: str, source: str) -> None:
+    # No list of endings: the message about a file that cannot be opened says more than "not allowed".
+    label = f"A photo, at most {settings().upload_mb} MB"
+    _, new = _uploads(page, f"{page}.uploads", label, _keep_picture, camera=source == "camera")
+    if new:
+        state.save(state.ORIGIN, new[-1])
+
+
+def _keep_picture(file: Any) -> Origin:
+    return images.keep(file.getvalue(), file.name)
+
+
+def _upload_archive(page: str) -> None:
+    label = f"A zip file of pictures, at most {settings().upload_mb} MB; its folders are classes"
+    _, new = _uploads(page, state.UPLOAD, label, lambda file: datasets.keep(file.getvalue()))
+    if new:
+        _take(page, state.DATA, new[-1])
+        st.rerun()
+
+
+def _uploads(
+    page: str, store: str, label: str, keep: Callable[[Any], Kept], several: bool = False, camera: bool = False
+) -> tuple[list[Kept], list[Kept]]:
+    """Draw an uploader; returns what is kept of its files, and what is new in this run.
+
+    A page that was left and opened again has an empty uploader, but keeps its files; they go when the person removes them.
+
+    Args:
+        page: Begins the widget keys.
+        store: Session key of what was kept, by the number of the file.
+        label: Text over the uploader.
+        keep: Keeps a file; a file for which it raises VizError is skipped with a message.
+        several: Whether several files may be given.
+        camera: Whether the file is a photo taken by the camera.
+    """
+    key = f"{page}.{'camera' if camera else 'upload'}"
+    more: dict[str, Any] = {"key": key, "on_change": _forget_removed, "args": (key, store)}
+    files: Any
+    if camera:
+        files = st.camera_input(label, label_visibility="collapsed", **more)
+    else:
+        more |= {"width": _FIELD} if page != "sidebar" else {}
+        files = st.file_uploader(label, accept_multiple_files=several, max_upload_size=settings().upload_mb, **more)
+    given = files if isinstance(files, list) else [files] if files is not None else []
+    kept, new = dict(state.load(store, {})), []
+    for file in given:
+        if file.file_id not in kept:
+            try:
+                kept[file.file_id] = keep(file)
+                new.append(kept[file.file_id])
+            except VizError as error:
+                messages.warn(str(error))
+    if given:
+        kept = {number: value for number, value in kept.items() if number in {file.file_id for file in given}}
+    state.save(store, kept)
+    return list(kept.values()), new
+
+
+def _forget_removed(key: str, store: str) -> None:
+    if not state.load(key):
+        state.clear(store)
