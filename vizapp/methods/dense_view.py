@@ -12,6 +12,7 @@ from vizapp.media.drawing import categorical, heat, place
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel
 from vizapp.methods.output import ranks
+from vizapp.methods.scores import softmax
 
 SHOWN = 1600  # pixels of the longer side of a panel
 NAMED = 8  # classes with a colour of their own
@@ -68,9 +69,7 @@ def panels(
     panels = [Panel("labels", _drawn(view, made, found, classes), f"The strongest class of each cell: {named}.")]
     top = int(found.mean.argmax())
     if top in found.classes:
-        shown = np.flatnonzero(found.classes == top)[0]
-        scores = found.scores.astype(np.float64) - found.scores.max(0)
-        chance = np.exp(scores[shown]) / np.exp(scores).sum(0)
+        chance = softmax(found.scores)[np.flatnonzero(found.classes == top)[0]]
         panels.append(
             Panel("class", _laid(view, made, found, heat(chance, 0, 1)), f"Probability of {answer} at each cell.")
         )

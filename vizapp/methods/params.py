@@ -30,6 +30,13 @@ class Knob:
     high: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
+    optional: bool = False  # whether None is a value: what suits the question
+    stands_for: Any = None  # what a default of None comes to as a rule
+
+    @property
+    def shown_default(self) -> Any:
+        """The default as people read it."""
+        return self.stands_for if self.default is None else self.default
 
     def check(self, value: Any) -> Any:
         """The value in the knob's own type; text is read, as the command line and links give it.
@@ -37,6 +44,8 @@ class Knob:
         Raises:
             VizError: not of that type, out of range or none of the choices.
         """
+        if self.optional and value is None:
+            return None
         if self.choices:
             if value not in self.choices:
                 hint = nearest(str(value), self.choices)
@@ -90,9 +99,25 @@ class Knob:
         return f"{noun} {self.unit}".rstrip()
 
 
-def knob(default: Any, help: str, low: float | None = None, high: float | None = None, unit: str = "") -> Any:
-    """A field of a `Params` class: its default, a sentence of help, its range (both ends included) and its unit."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "unit": unit})
+def knob(
+    default: Any,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str = "",
+    stands_for: Any = None,
+) -> Any:
+    """A field of a `Params` class.
+
+    Args:
+        default: The value where none is given; None for a field such as `int | None` whose value depends on the question.
+        help: A sentence about it.
+        low, high: Its range, both ends included.
+        unit: Of the numbers, such as "pixels".
+        stands_for: What a default of None comes to as a rule, which forms and help texts show.
+    """
+    metadata = {"help": help, "low": low, "high": high, "unit": unit, "stands_for": stands_for}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def knobs(params: type[Params]) -> dict[str, Knob]:
@@ -101,6 +126,9 @@ def knobs(params: type[Params]) -> dict[str, Knob]:
     found = {}
     for field in dataclasses.fields(params):
         kind = types[field.name]
+        optional = type(None) in typing.get_args(kind)
+        if optional:
+            (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         found[field.name] = Knob(
             field.name,
@@ -108,6 +136,7 @@ def knobs(params: type[Params]) -> dict[str, Knob]:
             field.default,
             **field.metadata,
             choices=tuple(choices),
+            optional=optional,
         )
     return found
 

@@ -12,6 +12,7 @@ from vizapp.media.transforms import five_crops, resize_short_side
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
+from vizapp.methods.scores import top_rows
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     logits = torch.stack(scores)  # [crops classes]
     probabilities = logits.softmax(1).mean(0).cpu().numpy()
     logits_mean = logits.mean(0).cpu().numpy()
-    order = np.argsort(-probabilities, kind="stable")[: params.top]
-    table = tuple(
-        {
-            "class": int(index),
-            "name": network.class_name(int(index)),
-            "probability": float(probabilities[index]),
-            "logit": float(logits_mean[index]),
-        }
-        for index in order
-    )
+    table = top_rows(network, probabilities, params.top, logit=logits_mean)
     names = {
         "one": "the centre crop",
         "ten": "mean of ten crops",
@@ -80,7 +72,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
         "predict",
         {"probabilities": probabilities.astype(np.float32), "logits": logits_mean.astype(np.float32)},
         (Panel("seen", network.seen(question.require_picture()), "The picture as the network sees it."),),
-        {"crops": names[params.crops], "answer": f"{table[0]['name']} ({100 * probabilities[order[0]]:.1f} %)"},
+        {"crops": names[params.crops], "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)"},
         table,
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vizapp.methods.occlusion.film import frames
-from vizapp.methods.occlusion.method import OcclusionParams, occluded
 from vizapp.methods.occlusion.occluder import positions
+from vizapp.methods.occlusion.sweep import OcclusionParams, occluded
 
 
 def test_a_frame_shows_the_square_and_the_maps_as_far_as_it_has_come() -> None:

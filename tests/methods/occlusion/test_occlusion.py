@@ -20,8 +20,8 @@ from vizapp.media.picture import Picture
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
 from vizapp.methods.occlusion.mask import hide
-from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
 from vizapp.methods.occlusion.occluder import coarse_to_fine, filling, from_nearest, positions
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
 from vizapp.zoo.network import Network
 
 
@@ -94,7 +94,7 @@ def test_of_too_many_classes_the_strongest_and_the_one_in_question_are_kept(netw
     full = vizapp.ask("occlusion", network, picture, stride=16).arrays
     peaks = full["probabilities"].max((0, 1))
     weakest, places = int(peaks.argmin()), full["label"].size
-    monkeypatch.setattr("vizapp.methods.occlusion.method._KEPT", 2 * 4 * places)
+    monkeypatch.setattr("vizapp.methods.occlusion.sweep._KEPT", 2 * 4 * places)
     unit = vizapp.class_unit(network, weakest)
     kept = vizapp.ask("occlusion", network, picture, stride=16, unit=unit).arrays
     classes = kept["classes"].tolist()

@@ -14,8 +14,8 @@ from vizapp.media.drawing import sheet, signed
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Panel, Question, Result
-from vizapp.methods.occlusion.method import Occlusion, OcclusionParams, asked_map, fitting, sweep_over
 from vizapp.methods.occlusion.other_images import spread
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, asked_map, fitting, sweep_over
 
 TOGETHER = 4  # pictures whose clean activations are held at once
 _SHOWN = 112  # pixels of the higher side of a map in a row of them

@@ -8,8 +8,8 @@ import numpy as np
 
 from vizapp.media.drawing import GREY, sheet
 from vizapp.media.transforms import resize
-from vizapp.methods.occlusion.method import OcclusionParams, occluded
 from vizapp.methods.occlusion.occluder import Positions
+from vizapp.methods.occlusion.sweep import OcclusionParams, occluded
 
 _LOW = 200  # pixels: what is lower is enlarged, since players smooth small films
 

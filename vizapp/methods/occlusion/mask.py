@@ -8,6 +8,7 @@ import torch
 from vizapp.errors import VizError
 from vizapp.methods.base import Panel, Question, Result
 from vizapp.methods.occlusion.occluder import filling
+from vizapp.methods.scores import top_rows
 
 
 def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0, top: int = 5) -> Result:
@@ -30,16 +31,7 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
     with torch.no_grad():
         logits = network.scores(network.batch([seen, hidden])).double()
     clean, now = logits.softmax(1).cpu().numpy()
-    order = np.argsort(-now, kind="stable")[:top]
-    table = tuple(
-        {
-            "class": int(i),
-            "name": network.class_name(int(i)),
-            "probability": float(now[i]),
-            "clean": float(clean[i]),
-        }
-        for i in order
-    )
+    table = top_rows(network, now, top, clean=clean)
     arrays = {"probabilities": now, "clean_probabilities": clean}
     arrays |= dict(zip(("clean_logits", "logits"), logits.cpu().numpy(), strict=True))
     facts = {"hidden": f"{100 * mask.astype(bool).mean():.1f} % of the picture, {fill}"}

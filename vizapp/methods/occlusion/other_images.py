@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,14 +12,16 @@ import pandas as pd
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
+from vizapp.gallery.reader import known_galleries, open_gallery
+from vizapp.gallery.store import read_manifest
 from vizapp.media.drawing import sheet, signed
 from vizapp.media.source import Source
+from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Panel, Question, Result
+from vizapp.methods.occlusion.sweep import Occlusion
 from vizapp.methods.projection import ProjectionParams
-
-if TYPE_CHECKING:
-    from vizapp.methods.occlusion.method import Occlusion
-    from vizapp.zoo.network import Network
+from vizapp.methods.top_projections import top_projections
+from vizapp.zoo.network import Network
 
 NINE = 9
 LOOKED = 200  # pictures that a pass looks at, at most; a gallery looks at all
@@ -56,8 +57,6 @@ def with_others(question: Question, work: Occlusion, result: Result, job: Job) -
 
 def bundled(network: Network) -> Source:
     """The collection that comes with the app and suits the network: digits where it reads grey pictures, else crops."""
-    from vizapp.media.sources import open_folder
-
     return open_folder("digits" if network.input_size[0] == 1 else "samples")
 
 
@@ -66,8 +65,6 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
 
     None where there is no such gallery; the sentence then says how to make one.
     """
-    from vizapp.gallery.reader import known_galleries, open_gallery
-
     place = gallery_of(network, source.listing(), unit.site) if known_galleries(network) else None
     if place is not None:
         found = open_gallery(place)
@@ -80,9 +77,6 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
 
 def gallery_of(network: Network, listing: str, site: str) -> Path | None:
     """The folder of the gallery that was built here of that layer over the pictures of that `Source.listing`."""
-    from vizapp.gallery.reader import known_galleries
-    from vizapp.gallery.store import read_manifest
-
     for folder in known_galleries(network):
         manifest = read_manifest(folder)
         if manifest is None or manifest["data"]["listing"] != listing:
@@ -140,8 +134,6 @@ def other_pictures(
     float32, the whole map sent down as in `projection`; `others_activation` `[n]`, its largest; `others_picture` `[n]`,
     the picture's number in the collection.
     """
-    from vizapp.methods.top_projections import top_projections
-
     network = question.network
     picture = question.require_picture()
     own, photo = network.seen(picture), Path(picture.name).stem if source.name == "samples" else None

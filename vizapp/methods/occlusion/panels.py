@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import draw_box, heat, signed
+from vizapp.media.drawing import COLOURS, draw_box, heat, signed
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel
 
-if TYPE_CHECKING:
-    from vizapp.methods.occlusion.method import Occlusion
-
-# Colours that people with any colour vision tell apart (Okabe & Ito 2008), and some more of other lightness.
-COLOURS = (
-    "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#7b5fb2", "#8c6d31", "#9edae5",
-)  # fmt: skip
 OTHER = "#808080"
 
 
@@ -42,7 +35,7 @@ def legend(
         {
             "class": int(class_),
             "name": name_of(class_),
-            "colour": COLOURS[place] if place < len(COLOURS) else OTHER,
+            "colour": "#" + bytes(COLOURS[place]).hex() if place < len(COLOURS) else OTHER,
             "share": float(shares.get(class_, 0.0)),
             "clean": float(probabilities[class_]),
             "true": class_ == true,
@@ -59,11 +52,26 @@ def coloured(labels: np.ndarray, table: tuple[dict[str, Any], ...]) -> np.ndarra
     return pixels
 
 
-def panels(work: Occlusion, arrays: dict[str, np.ndarray], table: tuple[dict[str, Any], ...]) -> tuple[Panel, ...]:
-    """(a) to (e), all of the size of what the network sees."""
-    height, width = work.seen.shape[:2]
-    name = work.question.network.class_name(work.class_) + (" (the true class)" if work.class_ == work.true else "")
+def panels(
+    arrays: dict[str, np.ndarray],
+    table: tuple[dict[str, Any], ...],
+    shown: Callable[[int, int], np.ndarray],
+    class_name: str,
+    map_name: str = "",
+) -> tuple[Panel, ...]:
+    """(a) to (e), all of the size of what the network sees.
+
+    Args:
+        arrays: Those of the method's answer.
+        table: The legend of (e).
+        shown: The picture uint8 `[H W 3]` with the square at a row and column of the map.
+        class_name: The class in question.
+        map_name: The late map of (b), such as "map 3 of layer4"; empty where there is none.
+    """
+    name = class_name
     lowest = np.unravel_index(arrays["probability"].argmin(), arrays["probability"].shape)
+    hidden = shown(int(lowest[0]), int(lowest[1]))
+    height, width = hidden.shape[:2]
     box = arrays["positions"][lowest]
 
     def stretched(pixels: np.ndarray) -> np.ndarray:
@@ -73,21 +81,21 @@ def panels(work: Occlusion, arrays: dict[str, np.ndarray], table: tuple[dict[str
     found = [
         Panel(
             "a-occluded",
-            draw_box(work.shown(int(lowest[0]), int(lowest[1])), box, thickness=1),
+            draw_box(hidden, box, thickness=1),
             f"(a) The square where {name} is least probable: {100 * low:.1f} % "
             f"({100 * float(arrays['clean_probability']):.1f} % without it).",
         )
     ]
-    if work.site is not None and work.channel is not None:
-        caption = f"(b) Sum of map {work.channel} of {work.site.name}, dark where hiding takes it away."
+    if map_name:
+        caption = f"(b) Sum of {map_name}, dark where hiding takes it away."
         found.append(Panel("b-activation", stretched(heat(arrays["activation"])), caption))
     if "projection" in arrays:
         caption = "(c) That map, projected down to the pixels (deconvnet)."
         found.append(Panel("c-projection", signed(arrays["projection"]), caption))
     caption = f"(d) Probability of {name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright)."
     found.append(Panel("d-probability", stretched(heat(arrays["probability"])), caption))
-    shown = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
+    classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     found.append(
-        Panel("e-label", stretched(coloured(arrays["label"], table)), f"(e) The most probable class: {shown}.")
+        Panel("e-label", stretched(coloured(arrays["label"], table)), f"(e) The most probable class: {classes}.")
     )
     return tuple(found)

@@ -24,8 +24,8 @@ from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
 from vizapp.methods.occlusion.mask import hide
-from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
 from vizapp.methods.occlusion.occluder import per_pixel
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import images
 from vizapp.ui.pages.occlusion import map_panels, mask_editor, page, sweep_runs

@@ -12,6 +12,7 @@ from vizapp.media.drawing import COLOURS, GREY, categorical, heat, to_png
 from vizapp.media.transforms import resize
 from vizapp.methods.dense_view import NAMED, covered
 from vizapp.methods.output import ranks
+from vizapp.methods.scores import softmax
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets.maps import ramp
 from vizapp.ui.widgets.topk_bars import TOP
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from vizapp.methods.base import Result
 
 LARGEST = 1100  # pixels of the longer side of the photo that the browser gets
-
-
-def chances(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the first axis of `[classes ...]`, float32."""
-    powers = np.exp(scores.astype(np.float64) - scores.max(0))
-    return (powers / powers.sum(0)).astype(np.float32)
 
 
 def kept_classes(result: Result) -> np.ndarray:
@@ -46,7 +41,7 @@ def data(
     zoom = min(1.0, LARGEST / max(pixels.shape[:2]))
     photo = pixels if zoom == 1 else resize(pixels, *(max(1, round(side * zoom)) for side in pixels.shape[:2]))
     h, w = label.shape
-    chance = chances(result.arrays["scores"])
+    chance = softmax(result.arrays["scores"])
     step = [float(boxes[-1, -1, i] - boxes[0, 0, i]) / max(count - 1, 1) * zoom for i, count in enumerate((h, w))]
     over: dict[str, Any]
     if tint == "labels":

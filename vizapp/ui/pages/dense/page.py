@@ -9,6 +9,7 @@ import streamlit as st
 
 from vizapp.engine.fully_convolutional.tiles import strides
 from vizapp.methods.dense import convolutional
+from vizapp.methods.scores import softmax
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import layout, maps, options, projection_tiles, topk_bars, unit_picker
@@ -153,14 +154,14 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
         crop = picture.pixels[max(top, 0) : bottom, max(left, 0) : right]
         with st.container(width=240):
             component("map")(key="dense.crop", data=maps.photo_data(crop, "The crop of the cell"))
-        chance = overlay.chances(arrays["scores"][:, cell[0], cell[1]])
+        chance = softmax(arrays["scores"][:, cell[0], cell[1]])
         topk_bars.draw_classes("dense.cell", network, chance, overlay.kept_classes(result))
         st.button("Let go of the cell", key="dense.release", on_click=state.put, args=(state.PLACE, None))
     messages.heading("The photo: logits averaged over the map")
-    topk_bars.draw_classes("dense.mean", network, overlay.chances(arrays["prediction"]))
+    topk_bars.draw_classes("dense.mean", network, softmax(arrays["prediction"]))
     if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
         messages.heading(f"The vote of {len(arrays['votes'])} maps")
-        topk_bars.draw_classes("dense.vote", network, overlay.chances(arrays["vote"]))
+        topk_bars.draw_classes("dense.vote", network, softmax(arrays["vote"]))
     messages.heading("How it was made")
     for fact in ("map", "passes", "gates", "classes"):
         if fact in result.facts:

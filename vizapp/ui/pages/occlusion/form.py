@@ -11,8 +11,8 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
-from vizapp.methods.occlusion.method import OcclusionParams, fitting
 from vizapp.methods.occlusion.occluder import FILLS
+from vizapp.methods.occlusion.sweep import OcclusionParams, fitting
 from vizapp.methods.params import build
 from vizapp.methods.truth import true_class
 from vizapp.ui.session import forms, messages, state
@@ -30,7 +30,7 @@ def sliders(network: Network) -> None:
     fitted = fitting(OcclusionParams(), network)
     side = min(network.input_size[1:])
     for choice, title, usual in (
-        (state.WINDOW, "Square, pixels", fitted.window), (state.STRIDE, "Stride, pixels", fitted.stride)
+        (state.WINDOW, "Square, pixels", fitted.size[0]), (state.STRIDE, "Stride, pixels", fitted.step)
     ):  # fmt: skip
         chosen = state.get(choice)
         shown = min(usual if chosen is None else chosen, side)
@@ -109,7 +109,7 @@ def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
     window, stride = state.get(state.WINDOW), state.get(state.STRIDE)
     chosen = build(OcclusionParams, values, "occlusion")
     label = picture.label if picture is not None and true_class(network, picture.label) is not None else None
-    return replace(chosen, window=window or fitted.window, stride=stride or fitted.stride, label=label or "")
+    return replace(chosen, window=window or fitted.size[0], stride=stride or fitted.step, label=label or "")
 
 
 def unit(network: Network) -> Unit | None:
@@ -139,5 +139,5 @@ def params_of_second(network: Network, first: Network, picture: Picture) -> Occl
     """The same square on a second network: of the same share of the picture, with a late layer of its own."""
     chosen, label = params(first), params(network, picture).label
     share = min(network.input_size[1:]) / min(first.input_size[1:])
-    window, stride = (max(1, round(pixels * share)) for pixels in (chosen.window, chosen.stride))
+    window, stride = (max(1, round(pixels * share)) for pixels in (chosen.size[0], chosen.step))
     return replace(chosen, window=window, stride=stride, width=round(chosen.width * share), site="", label=label)

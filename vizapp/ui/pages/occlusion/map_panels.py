@@ -11,9 +11,10 @@ import numpy as np
 from vizapp.media.drawing import heat, signed, to_png
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
-from vizapp.methods.occlusion.method import Occlusion, places
 from vizapp.methods.occlusion.occluder import Positions, filling, per_pixel
 from vizapp.methods.occlusion.panels import OTHER, coloured, legend
+from vizapp.methods.occlusion.sweep import Occlusion, places
+from vizapp.methods.scores import softmax
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.widgets.maps import limits, ramp
@@ -75,8 +76,7 @@ def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepV
 def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepView:
     """A sweep as it is now; the projection comes at its end."""
     logits = work.clean_logits
-    clean = np.exp(logits - logits.max())
-    clean /= clean.sum()
+    clean = softmax(logits)
     chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
     arrays = {name: values for name, values in work.maps(chosen).items() if name != "finished"}
     arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.methods.base import Result
-from vizapp.methods.occlusion import method
+from vizapp.methods.occlusion import sweep
 from vizapp.ui.pages.occlusion import mask_editor
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import messages, state
@@ -61,4 +61,4 @@ def _draw(number: int, shown: SweepView, result: Result, cell: Cell, left: Any, 
 
 def occluded(shown: SweepView, cell: Cell) -> np.ndarray:
     """The picture with the square at a position, `[H W 3]` uint8."""
-    return method.occluded(shown.seen, shown.asked.params, shown.positions, *cell)
+    return sweep.occluded(shown.seen, shown.asked.params, shown.positions, *cell)

@@ -16,8 +16,8 @@ import streamlit as st
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Job, Question, Result, check_unit
-from vizapp.methods.occlusion.method import Occlusion, OcclusionParams
 from vizapp.methods.occlusion.occluder import coarse_to_fine
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.service.runs import RunRequest

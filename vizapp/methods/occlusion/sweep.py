@@ -1,0 +1,352 @@
+"""Occlusion maps: what the network answers while a square hides a part of the picture, for each place of the square."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from vizapp.engine.memory.chunks import check_fits
+from vizapp.engine.occlusion.sweep import Sweep
+from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import VizError
+from vizapp.methods.base import Job, Question, Result
+from vizapp.methods.occlusion.occluder import (
+    Positions,
+    coarse_to_fine,
+    filling,
+    from_nearest,
+    per_pixel,
+    positions,
+)
+from vizapp.methods.occlusion.panels import legend, panels
+from vizapp.methods.params import Params, knob
+from vizapp.methods.projection import ProjectionParams, projection
+from vizapp.methods.scores import softmax
+from vizapp.methods.truth import asked_class, true_class
+from vizapp.zoo.network import Network
+
+_WINDOW, _STRIDE = 32, 8  # for 224 pixels: a seventh, and a quarter of that
+_SMALL = 64  # pixels of the input's shorter side below which the default square is a seventh of it
+_CPU, _COPIES = torch.device("cpu"), 3  # of all scores of all places, when they are put together
+_KEPT = 16 * 2**20  # bytes of probabilities of all classes; beyond it only the strongest classes are kept
+CAUTION = (
+    "A square also adds edges and shapes that were not there, and hides several things at once; compare other fills and "
+    "sizes before you read a cause into the map."
+)
+
+
+@dataclass(frozen=True)
+class OcclusionParams(Params):
+    """The square, what it shows, and which map is summed.
+
+    Without a `window` the square is 32 pixels wide, and without a `stride` it moves by 8. Where neither is given and the
+    input's shorter side is under 64 pixels, the square is a seventh of that side and moves by a quarter of the square.
+    """
+
+    window: int | None = knob(None, "Side of the square", low=1, high=4096, unit="pixels", stands_for=_WINDOW)
+    stride: int | None = knob(
+        None, "From one position to the next", low=1, high=4096, unit="pixels", stands_for=_STRIDE
+    )
+    width: int = knob(0, "Width, for a rectangle `window` high; 0: a square", low=0, high=4096, unit="pixels")
+    fill: str = knob(
+        "grey", "What the square shows: grey, mean, blur, noise, black, white, or a colour such as #ff8800"
+    )
+    inverse: bool = knob(False, "Hide everything but the square")
+    site: str = knob("", "The late layer whose map is summed; by default the last feature maps before the answer")
+    strongest: Literal["sum", "maximum"] = knob("sum", "Which map of it: of the largest sum, or the largest value")
+    grid: Literal["cover", "inside"] = knob(
+        "cover", "Squares centred on cells that cover the picture, or from the corner on, inside"
+    )
+    precision: Literal["exact", "tf32", "bf16"] = knob("exact", "Exact, or faster and rounded (on a GPU)")
+    seed: int = knob(0, "Of the noise", low=0, high=2**31 - 1)
+    label: str = knob(
+        "", "The true class, by name or number; empty: what the picture's folder or list says, if anything"
+    )
+    others: Literal["gallery", "pass", "none"] = knob(
+        "gallery",
+        "Other pictures for (c): from a gallery, if there is one; else by a pass over the folder or the samples; none",
+    )
+    most: int = knob(24, "Pictures of a folder to take, evenly spread; 0: all", low=0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the square."""
+        height = self.window or _WINDOW
+        return height, self.width or height
+
+    @property
+    def step(self) -> int:
+        """Pixels from one position to the next."""
+        return self.stride or _STRIDE
+
+
+class Occlusion:
+    """A sweep under way, for those who show it while it runs.
+
+        work = Occlusion(question, params)      # the clean pass, and the plan
+        for share in work.run():                # 0 to 1, after each batch of positions, coarse to fine
+            work.maps()                         # arrays as they are now; `finished` says which cells were visited
+        work.result()                           # the whole Result; any time, also when the loop was left
+
+    `among`: a sweep over several pictures, made by `sweep_over`, and the number of this one among them.
+
+    `maps` and `result` take what is finished; a cell that was not visited shows its nearest visited neighbour (all of
+    them do after a sixteenth of the work). `shown(row, column)` is the occluded photo of a cell. One thread runs it;
+    others may call `maps` meanwhile.
+
+    Raises:
+        VizError: the square does not fit, the fill is no colour, the site has no map, there are no class scores, or the
+            label is no class.
+    """
+
+    def __init__(self, question: Question, params: OcclusionParams, among: tuple[Sweep, int] | None = None) -> None:
+        self.question, self.params = question, fitting(params, question.network)
+        network = question.network
+        self.seen = network.seen(question.require_picture())
+        self.positions = places(self.params, network)
+        self.true = true_of(question, self.params)
+        self.site, channel, class_ = asked_map(question, self.params)
+        self.sweep, number = among or (sweep_over(network, [self.seen], self.params, self.site), 0)
+        self._first = number * len(self.sweep.boxes)
+        scores, maps = self._clean_pass(number)
+        self.channel = None if maps is None else channel if channel is not None else self._strongest(maps[0])
+        self._clean_logits = scores[0].double().cpu().numpy()
+        known = class_ if class_ is not None else self.true
+        self.class_ = int(self._clean_logits.argmax()) if known is None else known
+        self._clean_activation = float("nan") if maps is None else float(maps[0, self.channel].double().sum())
+        count, classes = len(self.sweep.boxes), len(self._clean_logits)
+        check_fits(_COPIES * 4 * count * classes, _CPU, f"the answers at {count} places of a square", "a larger stride")
+        self.finished = np.zeros(self.positions.shape, bool)
+        self._logits = np.zeros((count, classes), np.float32)
+        self._norms = np.zeros(count)  # logarithm of the sum that a softmax divides by
+        self._sums = np.full(count, np.nan, np.float32)
+
+    def run(self) -> Iterator[float]:
+        """Visit all positions, coarse to fine; yields the share that is done after each batch. Leave it to stop."""
+        finished = self.finished.reshape(-1)
+        for turn in coarse_to_fine(self.positions.shape):
+            left = [self._first + place for place in turn if not finished[place]]
+            for answers in self.sweep.batches(left, self.channel):
+                places = [place - self._first for place in answers.places]
+                self._logits[places] = answers.scores.float().cpu().numpy()
+                self._norms[places] = answers.scores.double().logsumexp(1).cpu().numpy()
+                if answers.sums is not None:
+                    self._sums[places] = answers.sums.float().cpu().numpy()
+                finished[places] = True
+                yield float(finished.mean())
+
+    def maps(self, class_: int | None = None) -> dict[str, np.ndarray]:
+        """`probability`, `logit`, `label`, `activation` `[h w]` as they are now, and `finished`, bool `[h w]`.
+
+        Before the first batch all cells show what the network answers to the clean picture.
+        """
+        class_ = self.class_ if class_ is None else class_
+        finished = self.finished.copy()
+        if not finished.any():
+            return self._clean_maps(class_)
+        cells = from_nearest(finished)
+        logit = self._logits[:, class_][cells]
+        return {
+            "probability": np.exp(logit - self._norms[cells]).astype(np.float32),
+            "logit": logit,
+            "label": self._logits.argmax(1)[cells].astype(np.int64),
+            "activation": self._sums[cells],
+            "finished": finished,
+        }
+
+    @property
+    def clean_logits(self) -> np.ndarray:
+        """Of all classes, for the picture without the square: float64 `[classes]`."""
+        return self._clean_logits
+
+    def shown(self, row: int, column: int) -> np.ndarray:
+        """The picture with the square at that cell: uint8 `[H W 3]`."""
+        return occluded(self.seen, self.params, self.positions, row, column)
+
+    def result(self, job: Job | None = None) -> Result:
+        """Everything, from what is finished: see `occlusion` for the arrays."""
+        found = self.maps()
+        clean = softmax(self._clean_logits)
+        boxes = self.positions.boxes
+        arrays = {key: found[key] for key in ("probability", "logit", "label", "activation")} | {
+            "positions": boxes,
+            "clean_probability": np.array(clean[self.class_], np.float32),
+            "clean_logit": np.array(self._clean_logits[self.class_], np.float32),
+            "clean_label": np.array(int(clean.argmax()), np.int64),
+            "clean_activation": np.array(self._clean_activation, np.float32),
+            "class": np.array(self.class_, np.int64),
+            "true_label": np.array(-1 if self.true is None else self.true, np.int64),
+        }
+        arrays |= self._classes(found["finished"], clean)
+        drop = self._clean_logits[self.class_] - found["logit"].astype(np.float64)
+        arrays["per_pixel"] = per_pixel(drop, boxes, self.seen.shape[:2]).astype(np.float32)
+        facts = self._facts(found["finished"])
+        arrays |= self._projection(job, facts)
+        table = legend(found["label"], int(clean.argmax()), clean, self.question.network.class_name, self.true)
+        name_of = self.question.network.class_name
+        name = name_of(self.class_) + (" (the true class)" if self.class_ == self.true else "")
+        map_name = "" if self.site is None or self.channel is None else f"map {self.channel} of {self.site.name}"
+        return Result("occlusion", arrays, panels(arrays, table, self.shown, name, map_name), facts, table)
+
+    # ---------------------------------------------------------------------------------------------------- details
+
+    def _clean_pass(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Scores `[1 classes]` and the site's activations `[1 C h w]` of the picture without the square."""
+        if self.params.inverse:  # what the sweep starts from is then all fill
+            with torch.no_grad():
+                return self.sweep.look(self.question.network.batch([self.seen]))
+        maps = self.sweep.maps
+        return self.sweep.clean_scores[number : number + 1], None if maps is None else maps[number : number + 1]
+
+    def _clean_maps(self, class_: int) -> dict[str, np.ndarray]:
+        """The maps before anything was visited."""
+        logits = self._clean_logits
+        values = {
+            "probability": np.float32(softmax(logits)[class_]),
+            "logit": np.float32(logits[class_]),
+            "label": np.int64(logits.argmax()),
+            "activation": np.float32(self._clean_activation),
+            "finished": np.bool_(False),
+        }
+        return {key: np.full(self.positions.shape, value) for key, value in values.items()}
+
+    def _classes(self, finished: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
+        """Probabilities and logits of all classes, or of the strongest where all would be too many numbers."""
+        logits, norms = self._logits, self._norms[:, None]
+        if not finished.any():
+            logits, norms = np.repeat(self._clean_logits[None].astype(np.float32), len(logits), 0), norms * 0
+            norms += float(np.logaddexp.reduce(self._clean_logits))
+        room = max(1, _KEPT // (4 * len(logits)))
+        classes = np.arange(logits.shape[1])
+        if len(classes) > room:
+            rows = finished.reshape(-1) if finished.any() else slice(0, 1)
+            peak = (logits[rows] - norms[rows].astype(np.float32)).max(0)
+            peak[self.class_] = np.inf
+            classes = np.sort(np.argsort(-peak, kind="stable")[:room])
+        cells = from_nearest(finished) if finished.any() else np.arange(finished.size).reshape(finished.shape)
+        probabilities = np.exp(logits[:, classes] - norms)
+        return {
+            "classes": classes.astype(np.int64),
+            "probabilities": probabilities.astype(np.float32)[cells],
+            "logits": logits[:, classes][cells],
+            "clean_probabilities": clean[classes].astype(np.float32),
+            "clean_logits": self._clean_logits[classes].astype(np.float32),
+        }
+
+    def _facts(self, finished: np.ndarray) -> dict[str, str]:
+        params = self.params
+        height, width = self.positions.height, self.positions.width
+        name_of = self.question.network.class_name
+        square = f"{height} x {width} pixels every {params.step}"
+        clean = softmax(self._clean_logits)
+        facts = {"class": f"{name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
+        if self.true is not None:
+            best = int(clean.argmax())
+            says = ", as the network says" if best == self.true else f"; the network says {name_of(best)}"
+            facts["true class"] = f"{name_of(self.true)} ({self.true}){says}."
+        elif self.question.require_picture().label is not None and not params.label:
+            facts["true class"] = (
+                f"The picture's label, {self.question.require_picture().label!r}, is no class of this network."
+            )
+        facts |= {
+            "square": f"{square}, kept; all else is {params.fill}" if params.inverse else f"{square}, {params.fill}",
+        } | self.sweep.facts
+        if not finished.all():
+            facts["finished"] = f"{int(finished.sum())} of {finished.size} positions; the others show their nearest."
+        if self.site is None:
+            facts["activation"] = "This network has no late feature map with cells, so (b) and (c) are left out."
+        else:
+            facts["map"] = f"{self.site.name}:{self.channel}, clean sum {self._clean_activation:.4g}"
+        return facts | {"caution": CAUTION}
+
+    def _projection(self, job: Job | None, facts: dict[str, str]) -> dict[str, np.ndarray]:
+        """The late map sent down to the pixels of the clean picture, or a fact that says why not."""
+        if self.site is None or self.channel is None:
+            return {}
+        asked = replace(self.question, unit=Unit(self.site.name, self.channel))
+        try:
+            down = projection(asked, ProjectionParams(extent="map"), Job())
+        except VizError as error:
+            facts["projection"] = f"Not projected: {error}"
+            return {}
+        if job is not None:
+            job.report(0.99)
+        facts["projection"] = down.facts["certificate"]
+        return {"projection": down.arrays["projection"]}
+
+    def _strongest(self, maps: torch.Tensor) -> int:
+        flat = maps.double().flatten(1)
+        return int((flat.sum(1) if self.params.strongest == "sum" else flat.amax(1)).argmax())
+
+
+def sweep_over(network: Network, seen: Sequence[np.ndarray], params: OcclusionParams, site: Site | None) -> Sweep:
+    """The sweep of the square of these (fitted) parameters over what the network sees of some pictures."""
+    pictures = network.batch(list(seen))
+    filled = network.batch([filling(one, params.fill, params.seed) for one in seen])
+    clean, patch = (filled, pictures) if params.inverse else (pictures, filled)
+    boxes = [tuple(box) for box in places(params, network).boxes.reshape(-1, 4).tolist()]
+    return Sweep(
+        network.module, network.scores, clean, patch, boxes, site, params.precision, footprint=network.footprint
+    )  # fmt: skip
+
+
+def true_of(question: Question, params: OcclusionParams) -> int | None:
+    """The true class, if it was said or the picture's collection tells it.
+
+    Raises:
+        VizError: the label that was said is no class.
+    """
+    if params.label:
+        return asked_class(question.network, params.label)
+    return true_class(question.network, question.require_picture().label)
+
+
+def fitting(params: OcclusionParams, network: Network) -> OcclusionParams:
+    """The parameters with the default square fitted to a small input: a seventh of its side, in steps of a quarter."""
+    side = min(network.input_size[1:])
+    if side >= _SMALL or params.window or params.stride or params.width:
+        return params
+    window = max(1, round(side / 7))
+    return replace(params, window=window, stride=max(1, round(window / 4)))
+
+
+def places(params: OcclusionParams, network: Network) -> Positions:
+    """Where the square of these (fitted) parameters stands on what the network sees."""
+    _, height, width = network.input_size
+    return positions((height, width), params.size, params.step, params.grid)
+
+
+def occluded(seen: np.ndarray, params: OcclusionParams, where: Positions, row: int, column: int) -> np.ndarray:
+    """What the network saw, uint8 `[H W 3]`, with the square at one cell of the map."""
+    fill = filling(seen, params.fill, params.seed)
+    below, above = (fill, seen) if params.inverse else (seen, fill)
+    shown = below.copy()
+    top, left, bottom, right = (max(int(v), 0) for v in where.boxes[row, column])
+    shown[top:bottom, left:right] = above[top:bottom, left:right]
+    return shown
+
+
+def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None, int | None, int | None]:
+    """The late layer, a channel of it if one was asked for, and the class if one was asked for."""
+    network, unit = question.network, question.unit
+    channel = class_ = None
+    site = network.site(params.site) if params.site else None
+    if unit is not None:
+        its = network.site(unit.site)
+        if its.is_map and (site is None or site == its):
+            site, channel = its, unit.channel
+        elif its == network.sites[-1]:
+            class_ = unit.channel
+        else:
+            raise VizError(
+                f"{unit.site!r} is neither the layer of classes nor the layer whose map is summed; ask about a class."
+            )
+    if site is not None and not (site.is_map and site.shape[1] * site.shape[2] > 1):
+        raise VizError(
+            f"Layer {site.name!r} has no map (no cells), so nothing can be summed over it; pick an earlier layer."
+        )
+    return site or network.last_feature_map(), channel, class_
