@@ -13,20 +13,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError, nearest
+from vizapp.media.picture import Picture, open_picture
+from vizapp.media.source import Source
+from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import build
 from vizapp.methods.plugins import Plugins, plugins
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vizapp.media.picture import Picture
-    from vizapp.media.source import Source
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 
 def methods() -> dict[str, Method]:
@@ -95,11 +94,6 @@ def ask(
 
 def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:
     """The question, of whatever a caller may have given."""
-    from vizapp.media.picture import open_picture
-    from vizapp.media.source import Source
-    from vizapp.media.sources import open_folder
-    from vizapp.zoo.network import Network
-
     if not isinstance(network, Network):
         raise VizError(f"network is {_told(network)}; give what vizapp.load or vizapp.wrap returns.")
     picture = None if picture is None else open_picture(picture)

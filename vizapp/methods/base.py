@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,13 +16,12 @@ from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memo
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.files import atomic_files
+from vizapp.media.drawing import to_png
+from vizapp.media.picture import Picture
+from vizapp.media.source import Source
 from vizapp.methods.output import Output, pictures
 from vizapp.methods.params import Params
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.media.source import Source
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 Need = Literal["picture", "folder", "unit"]
 _PLENTY = 2**32  # free bytes from which on it is not asked beforehand whether a pass fits: that takes a pass itself
@@ -110,8 +109,6 @@ class Result:
         Raises:
             VizError: the folder cannot be written.
         """
-        from vizapp.media.drawing import to_png
-
         whole = folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,14 +13,13 @@ from vizapp.engine.layers.gratings import power, symmetries
 from vizapp.engine.layers.kernels import Kernels, kernels_of
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
+from vizapp.gallery import open_gallery
 from vizapp.media.drawing import heat, sheet, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.diagnosis import BANDS, UNDER_COVERED, Diagnosis, diagnose, in_words
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-
-if TYPE_CHECKING:
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 SHOWN_SLICES = 9  # of a deep kernel in the sheet of all kernels: the strongest
 _GAP = 64  # grey between the slices of one kernel
@@ -81,8 +80,6 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
 
     The gallery may know the layer, its convolution, or the activation function right after that: the sign is the same.
     """
-    from vizapp.gallery import open_gallery
-
     found = open_gallery(folder)
     if found.manifest["network"]["digest"] != network.digest:
         raise VizError(f"The gallery in {folder} is of {found.manifest['network']['name']} with other weights.")

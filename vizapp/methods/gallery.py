@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vizapp.engine.trace.sites import Site
+from vizapp.gallery import GalleryOptions, build, open_gallery
+from vizapp.gallery.build import Progress, identity
+from vizapp.gallery.reader import Gallery, crop, top_image
+from vizapp.gallery.shards import shard_of_environment
+from vizapp.gallery.store import MANIFEST
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
-
-if TYPE_CHECKING:
-    from vizapp.gallery.build import GalleryOptions, Progress
-    from vizapp.gallery.reader import Gallery
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _BATCH = {"cpu": 16, "cuda": 64}  # on two cores ResNet-50 ran a third faster with 16 than with 32: caches
 _SHOWN_SITES, _SHOWN_UNITS = 6, 12  # of the panels
@@ -64,8 +64,6 @@ def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
 
 def plan_of(network: Network, params: GalleryParams) -> GalleryOptions:
     """How the parameters have a gallery of this network made."""
-    from vizapp.gallery import GalleryOptions
-
     batch = params.batch or _BATCH.get(network.device.type, 16)
     return GalleryOptions(params.top, batch, None if params.workers < 0 else params.workers, params.every)
 
@@ -77,9 +75,6 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     `channels` and `pictures` counts. `table`: a row per unit. `panels`: the patches of the most selective units, layer by
     layer. A pass that was interrupted goes on where it was when the same is asked again.
     """
-    from vizapp.gallery import build, open_gallery
-    from vizapp.gallery.shards import shard_of_environment
-
     network, source = question.network, question.require_folder()
     sites = chosen_sites(network, params.sites)
     plan = plan_of(network, params)
@@ -96,15 +91,11 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
 
 def place_for(network: Network, question: Question, sites: Sequence[Site], plan: GalleryOptions) -> Path:
     """The folder of the cache for this gallery; the same for the same question, so that it can be gone on with."""
-    from vizapp.gallery.build import identity
-
     text = json.dumps(identity(network, question.require_folder(), sites, plan), sort_keys=True)
     return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _told(question: Question, found: Gallery, note: str) -> Result:
-    from vizapp.gallery.store import MANIFEST  # pandas, which the list of methods does not need
-
     units = found.units.drop(columns="histogram")
     dead = int(units["dead"].sum())
     facts = {
@@ -129,8 +120,6 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
 
 def _panels(question: Question, found: Gallery) -> list[Panel]:
     """For some layers, the patches of the most selective units, three by three as in the paper's figure 2."""
-    from vizapp.gallery.reader import crop, top_image
-
     opened = lru_cache(256)(partial(crop, question.network, question.require_folder()))
     step = -(-len(found.sites) // _SHOWN_SITES)
     panels = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,9 +21,7 @@ from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result, check_unit
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-
-if TYPE_CHECKING:
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network, memory_format
 
 SMALLEST = 48  # pixels that a picture chosen by itself has at least
 LARGEST = 1024
@@ -156,8 +154,6 @@ def read_direction(text: str) -> tuple[tuple[int, float], ...]:
 
 def normaliser(network: Network) -> Any:
     """Pictures `[n C H W]` from 0 to 1 as the network takes them; gradients flow through."""
-    from vizapp.zoo.network import memory_format
-
     how, layout = network.preprocessing, memory_format(network.module)
     mean, std = (
         torch.tensor(v, dtype=network.dtype, device=network.device).view(-1, 1, 1) for v in (how.mean, how.std)

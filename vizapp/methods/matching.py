@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -11,12 +11,10 @@ from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.statistics.correlation import Correlation, best_matches
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
+from vizapp.media.picture import Picture
+from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.media.source import Source
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 AT_ONCE = 16  # pictures
 FEWEST = 3  # pictures: through two points there is always a line
