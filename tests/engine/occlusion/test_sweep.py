@@ -54,8 +54,8 @@ def compare(module: nn.Module, boxes: list[Box], clean: Tensor, patch: Tensor, t
     scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=tolerance)
     # A plan that fails its own trial falls back to whole passes, which would hide from this test that it was wrong.
-    assert "off by" not in sweep.facts["evaluation"]
-    assert "could not be run" not in sweep.facts["evaluation"]
+    for failure in ("off by", "could not be run", "no plan could be made"):
+        assert failure not in sweep.facts["evaluation"]
     return sweep
 
 
@@ -322,6 +322,25 @@ def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pyt
     assert set(sizes[:-1]) == {10}
     monkeypatch.setattr("vizapp.engine.occlusion.sweep.WORK", 0.01 * cost)
     assert {len(part.places) for part in sweep.batches()} == {1}
+
+
+@pytest.mark.parametrize("mistake", [AttributeError, KeyError, TypeError])
+@pytest.mark.parametrize("when", ["planning", "running"])
+def test_a_mistake_in_a_rule_is_not_hidden_by_whole_passes(
+    monkeypatch: pytest.MonkeyPatch, when: str, mistake: type[Exception]
+) -> None:
+    def broken(*given: object) -> Operate:
+        if when == "planning":
+            raise mistake("conv2d")
+        return raising
+
+    def raising(run: BatchState) -> list[Tensor]:
+        raise mistake("conv2d")
+
+    monkeypatch.setitem(rule_table.RULES, "conv2d", broken)
+    module = seeded(Branching()).double()
+    with pytest.raises(mistake, match="conv2d"):
+        Sweep(module, module, noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), grid((37, 45), (9, 6), 11))
 
 
 @pytest.mark.parametrize("name", ["stem", "pool", "cat", "add", "relu_1"])

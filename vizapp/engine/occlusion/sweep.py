@@ -31,8 +31,9 @@ WORK = 16e9  # multiply-adds after which there is to be something to show: a thi
 UNKNOWN = 4  # squares at once on a CPU where their work cannot be told
 _NO_ROOM = "the memory does not suffice for a plan"
 WORTH_IT = 1.02  # the least saving of multiply-adds that windows are cut for: first layers cost more than they count
-# What running an operation on windows was seen to raise where it is not what the rules took it for.
-_FAILURES = (MemoryError, RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+# What torch raises where memory runs out, or where an operation of the network does not take a batch of windows.
+# Nothing that a mistake in a rule would raise (AttributeError, KeyError, TypeError): that must not become a slow answer.
+_TORCH_ERRORS = (MemoryError, RuntimeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Sweep:
             if self._squares is not None:
                 try:
                     return Answers(tuple(places), *self._squares.answer(places, channel, self._together))
-                except _FAILURES as error:
+                except _TORCH_ERRORS as error:
                     if is_out_of_memory(error) and len(places) > 1:
                         raise
                     self._whole_passes(
@@ -172,7 +173,7 @@ class Sweep:
             self._alone = isinstance(reason, NotReplayable)
             self._whole_passes(str(reason))
             return
-        except _FAILURES as error:
+        except _TORCH_ERRORS as error:
             no_room = is_out_of_memory(error)
             self._whole_passes(
                 _NO_ROOM if no_room else f"no plan could be made for its operations ({_first_line(error)})"
