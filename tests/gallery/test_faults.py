@@ -196,12 +196,12 @@ SHARED = """
 import os, sys, time
 from pathlib import Path
 import torch, vizapp
-from vizapp.gallery.build import Plan, build
+from vizapp.gallery.build import GalleryOptions, build
 torch.set_num_threads(1)
 network, source = vizapp.load("lenet5-digits", device="cpu"), vizapp.open_folder("digits")
 def watch(progress):
     time.sleep(0.02 if len(sys.argv) > 2 else 0)
-build(network, source, network.sites, Path(sys.argv[1]), Plan(batch=16, workers=0, every=8), watch)
+build(network, source, network.sites, Path(sys.argv[1]), GalleryOptions(batch=16, workers=0, every=8), watch)
 """
 
 

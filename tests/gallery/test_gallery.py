@@ -446,7 +446,7 @@ def test_one_two_and_three_processes_give_the_same_bytes(tmp_path) -> None:
 KILLED = """
 import os, random, signal, sys, threading, time
 import torch, vizapp
-from vizapp.gallery.build import Plan, build
+from vizapp.gallery.build import GalleryOptions, build
 torch.set_num_threads(1)
 out, again = sys.argv[1], "again" in sys.argv
 network, source = vizapp.load("lenet5-digits"), vizapp.open_folder("digits")
@@ -454,7 +454,7 @@ network.sites, network.digest
 if not again:
     threading.Timer(random.Random(int(sys.argv[2])).uniform(0, 1.2), os.kill, (os.getpid(), signal.SIGKILL)).start()
 from pathlib import Path
-build(network, source, network.sites, Path(out), Plan(batch=4, workers=int(sys.argv[3]), every=2))
+build(network, source, network.sites, Path(out), GalleryOptions(batch=4, workers=int(sys.argv[3]), every=2))
 os._exit(0)
 """
 
