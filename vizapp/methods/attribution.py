@@ -24,7 +24,7 @@ from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 
-captum = lazy_loader.load("captum.attr")  # with matplotlib, seconds
+captum = lazy_loader.load("captum")  # with matplotlib, seconds
 _AT_ONCE = 8  # steps or samples; more gained nothing
 
 
@@ -120,14 +120,14 @@ def _summed(values: Tensor) -> Tensor:
 
 
 def _integrated_gradients(model: nn.Module, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    found = captum.IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=size)
+    found = captum.attr.IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=size)
     return _summed(found), f"{p.steps} steps from the mean colour."
 
 
 def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
         torch.manual_seed(p.seed)
-        found = captum.NoiseTunnel(captum.Saliency(model)).attribute(
+        found = captum.attr.NoiseTunnel(captum.attr.Saliency(model)).attribute(
             batch, nt_type="smoothgrad", nt_samples=p.steps, nt_samples_batch_size=size, target=0, abs=False,
             stdevs=p.noise * float(batch.max() - batch.min()),
         )  # fmt: skip
@@ -135,13 +135,13 @@ def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -
 
 
 def _deeplift(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    found = captum.DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
+    found = captum.attr.DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
     return _summed(found), f"Against the mean colour. {_visible(model)}"
 
 
 def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     for name, layer in _layers(model, batch, p.layer):
-        found = _if_used(captum.LayerGradCam(model, layer).attribute, batch, target=0, relu_attributions=True)
+        found = _if_used(captum.attr.LayerGradCam(model, layer).attribute, batch, target=0, relu_attributions=True)
         if found is not None:
             found = nn.functional.interpolate(found, size=batch.shape[2:], mode="bilinear", align_corners=False)
             return _summed(found), f"At layer {name}."
@@ -151,7 +151,9 @@ def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> t
 def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     for name, layer in _layers(model, batch, p.layer):
         wanting = batch.clone().requires_grad_()
-        found = _if_used(captum.GuidedGradCam(model, layer).attribute, wanting, target=0, interpolate_mode="bilinear")
+        found = _if_used(
+            captum.attr.GuidedGradCam(model, layer).attribute, wanting, target=0, interpolate_mode="bilinear"
+        )
         if found is not None:
             return _summed(found), f"At layer {name}. {_visible(model)}"
     raise VizError(_NO_LAYER)

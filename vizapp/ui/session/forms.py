@@ -58,8 +58,8 @@ def label(name: str) -> str:
 
 
 def _knobs(method: str) -> dict[str, Any]:
-    from vizapp.methods import method as named
-    from vizapp.methods.params import knobs
+    from vizapp.methods import method as named  # loads torch
+    from vizapp.methods.params import knobs  # loads torch
 
     return knobs(named(method).params)
 

@@ -69,7 +69,7 @@ def _known(error: Exception) -> VizError | None:
             f"{what} cannot be {verb} on this machine: {error.strerror}. All else goes on; tell whoever runs the app."
         )
     if isinstance(error, (MemoryError, RuntimeError)):
-        from vizapp.engine.memory.chunks import is_out_of_memory, too_large
+        from vizapp.engine.memory.chunks import is_out_of_memory, too_large  # loads torch
 
         return too_large(error) if is_out_of_memory(error) else None
     return None
