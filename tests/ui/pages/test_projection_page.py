@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import vizapp
 from tests.ui.app import Open, chosen, drawn, offered, sentences, shown, went_well, words
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.projection import ProjectionParams, project_units
+from vizapp.ui.inputs import networks
 from vizapp.ui.widgets import projection_tiles
 
 LAYER = "features.4"  # rectified, 16 × 8 × 8
@@ -204,3 +206,23 @@ def test_tiles_of_different_sizes_make_one_sprite() -> None:
     data = projection_tiles.grid_data(tiles, Result("projection", arrays), 4, (), "two")
     assert data["tile"] == [4, 5]
     assert data["details"] == ["activation 2, cell 0,1", "activation 1, silent"]
+
+
+def test_a_first_view_takes_at_most_four_passes(open_app: Open) -> None:
+    """One for the activations and one for each rule; the layers and their receptive fields are known from opening."""
+    open_app("predict")
+    network = next(network for _, network in networks.opened().items())
+    assert network.sites
+    passes = []
+
+    def count(module: torch.nn.Module, args: object) -> None:
+        passes.append(module is network.module)
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        app = open_app("projection", layer=LAYER)
+    finally:
+        handle.remove()
+    assert went_well(app)
+    assert shown(app, "projection.pictures.Gradient")["photo"]
+    assert 2 <= sum(passes) <= 4
