@@ -59,7 +59,7 @@ LONG = [
     f"gallery?{SQUEEZE}&weights=random&data=digits",
 ]
 PRESSES = {  # buttons that ask more of a page: what is then read there, and links to where they are
-    "Paint what it likes most": (
+    "Run feature visualization": (
         "Activation from", [f"filters?{LENET}&layer=features.3&channel=2", f"filters?{LENET}&layer=features.1"],
     ),
     "Compare with randomised networks": (

@@ -79,7 +79,7 @@ def test_a_unit_is_sent_down_from_a_clicked_cell_and_checked(address: str, brows
     page.goto(f"{address}/feature_maps?layer=features.relu5")
     page.locator(".stMain .sheet canvas").wait_for()
     page.get_by_role("link", name="Projection").click()
-    page.get_by_text("How the signal came down").wait_for()
+    page.get_by_text("How this was computed").wait_for()
     page.locator(".diagram [data-block='11'].chosen").wait_for()  # the layer of the page before
     settle(page)
     page.get_by_text("Nine strongest", exact=True).click()

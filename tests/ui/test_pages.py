@@ -196,7 +196,7 @@ def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_
     listed_anew()
     app.run()
     assert went_well(app)
-    assert f"There is no picture 'two.png' in {tmp_path} any more. Another picture is shown." in sentences(app)
+    assert f"There is no picture 'two.png' in {tmp_path} any more. Showing another picture." in sentences(app)
     assert app.session_state["picture.origin"] == ("folder", str(tmp_path), "one.png")
     assert len(offered(app)) == 2
     assert not app.run().warning, "it is told once"
@@ -282,7 +282,7 @@ def test_a_checkpoint_of_another_network_is_told(open_app: Open, tmp_path) -> No
 
     torch.save({"nothing.weight": torch.zeros(3)}, tmp_path / "other.pth")
     app = open_app(weights="file")
-    assert any("Give a checkpoint" in caption.value for caption in app.caption)
+    assert any("Upload a checkpoint" in caption.value for caption in app.caption)
     app.text_input(key="sidebar.checkpoint_path").set_value(str(tmp_path / "other.pth")).run()
     assert went_well(app)
     assert "other.pth" in sentences(app)
@@ -326,7 +326,7 @@ def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytes
     ("layer", "cell", "told"),
     [
         ("layer1.0.relu", "8,8", "5 × 5 pixels."),
-        ("layer1.0.relu", "0,8", "5 × 5 pixels, reaching over the border (grey)."),
+        ("layer1.0.relu", "0,8", "5 × 5 pixels, extending beyond the image border (grey)."),
         ("layer3.2.relu", "3,3", " pixels; the whole picture is shown."),
     ],
 )

@@ -88,7 +88,7 @@ def test_data_and_selection_are_carried_by_the_link(open_app: Open, data: str, a
 
 def test_the_time_here_is_measured_when_it_is_asked_for(open_app: Open) -> None:
     app = open_app("architecture", aspect="comparison", trained="CIFAR-10", axis="time")
-    assert "No network of this selection was measured" in " ".join(caption.value for caption in app.caption)
+    assert "None of these networks has been timed" in " ".join(caption.value for caption in app.caption)
     app.multiselect(key="comparison.chosen").set_value(["vizapp/resnet20-cifar", "vizapp/resnet32-cifar"]).run()
     app.button(key="comparison.measure").click().run()
     assert went_well(app)

@@ -32,7 +32,7 @@ def test_a_deep_layer_shows_its_strongest_slices_and_numbers(open_app: Open) -> 
     assert len(app.dataframe[0].value) == 16
     app.segmented_control(key="filters.view").set_value("maps").run()
     assert went_well(app)
-    assert "strongest slices" in words(app)
+    assert "input slices; the strongest are shown first" in words(app)
 
 
 def test_a_layer_without_kernels_says_which_layers_have_some(open_app: Open) -> None:
@@ -44,7 +44,7 @@ def test_a_layer_without_kernels_says_which_layers_have_some(open_app: Open) -> 
 
 def test_the_ideal_input_is_painted_when_it_is_asked_for(open_app: Open) -> None:
     app = open_app("filters", layer="features.0", channel="2")
-    assert "painted from noise" in words(app)
+    assert "starting from noise" in words(app)
     app.number_input(key="form.ideal.steps").set_value(5).run()
     app.button(key="filters.paint").click().run()
     assert went_well(app)
@@ -53,7 +53,7 @@ def test_the_ideal_input_is_painted_when_it_is_asked_for(open_app: Open) -> None
     assert np.abs(difference).max() <= 1
     assert "one picture among very many" in words(app)
     app.number_input(key="filters.channel").set_value(3).run()
-    assert "painted from noise" in words(app), "another unit is not painted unasked"
+    assert "starting from noise" in words(app), "another unit is not painted unasked"
 
 
 def test_thresholds_and_scale_are_carried_by_the_address(open_app: Open) -> None:

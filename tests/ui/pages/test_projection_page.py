@@ -166,7 +166,7 @@ def test_the_sanity_check_runs_when_asked_and_gives_three_similarities(open_app:
     assert "rank correlations" not in words(app)
     app.button(key="projection.check").click().run()
     assert went_well(app)
-    assert "Layers above randomised, 1.00:** it stays the same" in words(app)
+    assert "Layers above randomised, 1.00:** unchanged" in words(app)
     assert "All weights randomised" in words(app)
     assert "rank correlations" in words(app)
     assert len(offered(app)) == 7

@@ -42,7 +42,7 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str)
 def _checkpoint(page: str, key: str) -> None:
     file = st.file_uploader(
         f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key=f"{page}.checkpoint",
-        max_upload_size=settings().upload_mb, help="A state dict. Code in a file is never run.",
+        max_upload_size=settings().upload_mb, help="A state dict. Code in the file is never run.",
     )  # fmt: skip
     path = ""
     if access.names_folders():

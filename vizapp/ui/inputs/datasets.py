@@ -1,4 +1,4 @@
-"""The pictures that a gallery is of: bundled ones, a folder of this machine, an uploaded zip file, a data set."""
+"""Collections of pictures: bundled ones, a folder of this machine, an uploaded zip file, a data set of torchvision."""
 
 from __future__ import annotations
 
@@ -136,9 +136,9 @@ def _open(text: str, tick: Tick) -> Source:
         return open_folder(text)
     kept = settings().cache / "uploads" / f"{match[1]}.zip"
     if not kept.exists():
-        raise VizError("The uploaded zip file of this link is no longer kept; upload it again.")
+        raise VizError("The uploaded zip file of this link is no longer kept. Upload it again.", code="upload-expired")
     with contextlib.suppress(OSError):
-        os.utime(kept)  # somebody still looks at it
+        os.utime(kept)  # it is still in use
     return open_folder(kept)
 
 
@@ -156,7 +156,7 @@ def forget(archive: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Uploads and their galleries that a server could not let go of, because it was ended before their sessions were."""
+    """Delete uploads and galleries of sessions that were still open when a server was stopped."""
     for archive in folder.glob("*.zip"):
         with contextlib.suppress(OSError):  # another replica may be doing the same
             if time.time() - archive.stat().st_mtime > _LEFTOVER:

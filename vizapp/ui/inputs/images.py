@@ -124,7 +124,7 @@ def replace_missing() -> None:
         folder(rest[0]).number(rest[1])
     except VizError as error:
         state.clear(state.ORIGIN)
-        state.note(f"{error} Another picture is shown.")
+        state.note(f"{error} Showing another picture.")
 
 
 def current() -> Picture:
@@ -157,7 +157,7 @@ def open_from(origin: Origin) -> Picture:
         return found
     found = decoded().get(("given", rest[0]))
     if found is None:
-        raise VizError(f"The picture {rest[1]!r} is no longer in memory; give it again.")
+        raise VizError(f"The picture {rest[1]!r} is no longer in memory. Upload it again.", code="picture-evicted")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The network in use: opened in the background, kept in a bounded store that all sessions share."""
+"""The network in use: loaded in the background, kept in a bounded cache that all sessions share."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
         except OSError as error:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise VizError(
-                f"The checkpoint {name!r} cannot be kept on this machine ({error.strerror or error}); give it again later."
+                f"The checkpoint {name!r} cannot be stored on this machine ({error.strerror or error}). Upload it again later.",
+                code="checkpoint-not-stored",
             ) from None
     uploads.register(("checkpoint", str(path)), len(content), lambda: forget_checkpoint(str(path)))
     return path
@@ -134,7 +135,7 @@ def _opened(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | None:
     """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
     weights, given = state.get(of), state.load(checkpoint) if checkpoint else None
     if weights == "file" and given is None:
-        messages.info("Give a checkpoint of this network, or choose other weights.")
+        messages.info("Upload a checkpoint of this network, or choose other weights.")
         return None
     if weights == "published" and not _may_be_fetched(state.get(chosen), of):
         return None
@@ -154,7 +155,7 @@ def _may_be_fetched(name: str, of: Choice) -> bool:
     if not weights.must_be_fetched(recipe):
         return True
     size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
-    messages.info(f"The weights of {name}{size} are not on this machine yet, and a link alone downloads nothing.")
+    messages.info(f"The weights of {name}{size} are not on this machine yet. Links never start a download.")
     st.button(
         "Download them", key=f"{of.name}.download", type="primary", icon=":material/cloud_download:",
         on_click=state.wish, args=("download", name),
@@ -165,7 +166,7 @@ def _may_be_fetched(name: str, of: Choice) -> bool:
 
 def _offer_random(choice: Choice) -> None:
     st.button(
-        "Go on with random weights", key=f"{choice.name}.go_on", on_click=state.put, args=(choice, "random"),
+        "Continue with random weights", key=f"{choice.name}.go_on", on_click=state.put, args=(choice, "random"),
         help="The same layers, untrained: good for looking at shapes and receptive fields.",
     )  # fmt: skip
 
@@ -188,7 +189,7 @@ def _open(name: str, source: str) -> Network | None:
         ("network", name, source, device),
         opening,
         size=lambda opened: sum(t.numel() * t.element_size() for t in opened.module.state_dict().values()),
-        title=f"Opening {name}",
+        title=f"Loading {name}",
         shelf=opened(),
     )
 

@@ -1,4 +1,4 @@
-"""About: what this is, what comes with it, where its definitions are from, what happens to pictures."""
+"""About: what the app is, the networks that come with it, its sources, and what happens to your pictures."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from vizapp.ui.widgets import layout
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
 _WHAT = """
-vizapp shows what a convolutional network computes. Pick a network, give it a picture, and look at what its layers
-answer: every picture here is defined by a paper, and the numbers behind it can be downloaded.
+Choose a network and a picture, and see how its layers respond. Every visualization follows a published paper, and the
+numbers behind it can be downloaded.
 
 Networks of torchvision, of timm where it is installed, your own checkpoints, and two small networks that come with
 the app and need no download.
 """
 _PRIVACY = """
-Pictures and checkpoints stay on the machine that runs the app, and are gone when it stops; zip files given for a gallery,
-and the galleries, stay in its cache folder{until}. The only things ever fetched are a network's published weights and a data
-set of torchvision, when you pick one that is not on this machine. No statistics are sent.
+Pictures and checkpoints stay on the machine that runs the app, and are deleted when it stops. Zip files uploaded for
+a gallery, and the galleries themselves, stay in its cache folder{until}. The app downloads only published weights and
+torchvision data sets, and only when you choose one that is not on this machine. It sends no statistics.
 """
-_ALONE = " until somebody deletes them"
-_FOR_OTHERS = ". What you upload to this server, and what was made of it, is deleted minutes after you leave"
+_ALONE = " until they are deleted"
+_FOR_OTHERS = (
+    ". Your uploads to this server, and all that was computed from them, are deleted a few minutes after you leave"
+)
 
 
 def page() -> None:
     """Draw the page."""
-    layout.page_title("About", "A window into convolutional networks.")
+    layout.page_title("About", "See what a convolutional network computes.")
     with st.container(width=720):
         st.markdown(_WHAT)
         st.subheader("Your pictures", anchor=False)

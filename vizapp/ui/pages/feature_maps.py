@@ -1,4 +1,4 @@
-"""Feature maps: a drawn network, all channels of the chosen layer, one of them over the photo, the patch of a cell."""
+"""Feature maps: the network diagram, all channels of a layer, one of them over the photo, a cell's receptive field."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
 _ORDERS = {"strength": "Strongest first", "number": "By number"}
-_SCALES = {"layer": "One scale", "channel": "Scale per channel"}
+_SCALES = {"layer": "Shared scale", "channel": "Scale per channel"}
 _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
 
 
 def page() -> None:
     """Draw the page."""
     opened = unit_picker.opened(
-        "maps", "Feature maps", "What each channel of a layer answers, and where. Click a layer, a channel, a cell."
+        "maps",
+        "Feature maps",
+        "How strongly each channel responds, and where in the photo. Click a layer, a channel, a cell.",
     )
     if opened is None:
         return
@@ -128,13 +130,19 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple
     with st.container(key="beside"):
         picture, words = st.columns([2, 3], gap="medium", vertical_alignment="center")
     with picture:
-        component("map")(key="maps.patch", data=maps.photo_data(pixels, "The patch that the cell sees"))
+        component("map")(key="maps.patch", data=maps.photo_data(pixels, "The receptive field of the cell"))
     with words:
         over = top < 0 or left < 0 or bottom > size[0] or right > size[1]
         whole = exceeds(box, size)
         st.caption(
             f"**Receptive field** of cell {cell[0]},{cell[1]}: {right - left} × {bottom - top} pixels"
-            + ("; the whole picture is shown." if whole else ", reaching over the border (grey)." if over else ".")
+            + (
+                "; the whole picture is shown."
+                if whole
+                else ", extending beyond the image border (grey)."
+                if over
+                else "."
+            )
         )
 
 

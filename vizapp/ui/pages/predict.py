@@ -1,4 +1,4 @@
-"""Predict: the crop that the network sees, and the classes that it takes it for."""
+"""Predict: the crop that the network sees, and its most probable classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
 
 def page() -> None:
     """Draw the page."""
-    layout.page_title("Predict", "What the network takes the picture for.")
+    layout.page_title("Predict", "The classes that the network finds most probable.")
     asked = layout.network_and_picture()
     if asked is None:
         return
@@ -30,7 +30,7 @@ def page() -> None:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.segmented_control(
                 "Crops", list(_CROPS), format_func=_CROPS.__getitem__, required=True, label_visibility="collapsed",
-                help="Ten: corners, centre and their mirror images, averaged.",
+                help="Ten crops: the four corners and the centre, each also mirrored; averaged.",
                 **state.bind(state.CROPS, "predict.crops"),
             )  # fmt: skip
             st.number_input(

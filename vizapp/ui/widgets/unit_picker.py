@@ -1,4 +1,4 @@
-"""Choosing a unit: the drawn network, its layer, its channel, its cell. All pages that ask about units share these."""
+"""Widgets that choose a unit: the network diagram, the layer, the channel, the cell."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Cell = tuple[int, int]
 
 
 def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
-    """The head of a page about a layer, down to the drawn network: network, picture, layers and the chosen one.
+    """Draw the title and the network diagram of a page about a layer; network, picture, layers and the chosen layer.
 
-    None when a sentence in its place says what is missing. `page` begins the widget keys.
+    None where a message says what is missing. `page` begins the widget keys.
     """
     layout.page_title(title, sentence)
     asked = layout.network_and_picture()
@@ -50,7 +50,7 @@ def site(network: Network, sites: tuple[Site, ...]) -> Site:
 
 
 def named(network: Network, choice: Choice) -> Site | None:
-    """The layer that was chosen; None when none is, or (with a sentence) when the network has no such layer."""
+    """The chosen layer; None where none is chosen, or where the network lacks it, which a message says."""
     name = state.get(choice)
     if name is None:
         return None
@@ -63,14 +63,14 @@ def named(network: Network, choice: Choice) -> Site | None:
 
 
 def draw_network(page: str, sites: tuple[Site, ...], site: Site) -> None:
-    """The network as boxes to click. `page` begins the widget keys here and below."""
+    """Draw the network as boxes to click. `page` begins the widget keys here and below."""
     key = f"{page}.diagram"
     change = partial(take_click, state.LAYER, key, "site")
     component("diagram")(key=key, data=network_diagram.drawing(sites, site.name), on_site_change=change)
 
 
 def layer_list(page: str, sites: tuple[Site, ...], site: Site) -> None:
-    """The layers as a list to open."""
+    """Draw the layers as a dropdown."""
     shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in sites}
     st.selectbox(
         "Layer", list(shapes), format_func=lambda name: shapes.get(name, name), width=320,
@@ -79,7 +79,7 @@ def layer_list(page: str, sites: tuple[Site, ...], site: Site) -> None:
 
 
 def switch(choice: Choice, words: dict[str, str], key: str) -> None:
-    """A row of buttons, one per value of the choice."""
+    """Draw a row of buttons, one per value of the choice."""
     st.segmented_control(
         choice.name, list(words), format_func=words.__getitem__, required=True, label_visibility="collapsed",
         **state.bind(choice, key),
@@ -87,7 +87,7 @@ def switch(choice: Choice, words: dict[str, str], key: str) -> None:
 
 
 def channel(by_strength: np.ndarray) -> int:
-    """The chosen channel; the strongest when none is chosen or the layer has no such channel."""
+    """The chosen channel; the strongest where none is chosen or the layer lacks it."""
     number = state.get(state.CHANNEL)
     if number is not None and number >= len(by_strength):
         messages.warn(f"This layer has channels 0 to {len(by_strength) - 1}, not {number}. Showing the strongest.")
@@ -97,7 +97,7 @@ def channel(by_strength: np.ndarray) -> int:
 
 
 def stepper(page: str, count: int, channel: int) -> None:
-    """The channel as a number to change."""
+    """Draw the channel as a number field."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_stepper"):
         st.html('<div class="vz-label">Channel</div>', width="content")
         st.number_input(
@@ -108,7 +108,7 @@ def stepper(page: str, count: int, channel: int) -> None:
 
 
 def cell(shape: tuple[int, ...], of: Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
-    """The chosen cell of a map `(h, w)`; None when none is chosen or the map has no such cell, which a sentence tells."""
+    """The chosen cell of a map `(h, w)`; None where none is chosen, or where the map lacks it, which a message says."""
     chosen = state.get(of)
     if chosen is not None and not (chosen[0] < shape[0] and chosen[1] < shape[1]):
         last = f"{shape[0] - 1},{shape[1] - 1}"
@@ -119,7 +119,7 @@ def cell(shape: tuple[int, ...], of: Choice = state.CELL, has: str = "This layer
 
 
 def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell: Cell | None, box: Box | None) -> None:
-    """One channel `[h w]` over the crop that the network sees, with the box of the cell; a click chooses a cell."""
+    """Draw one channel `[h w]` over the crop that the network sees, with the cell's box; a click chooses a cell."""
     key = f"{page}.map"
     data: dict[str, Any] = maps.map_data(seen, values, cell, box)
     data["label"] = f"Channel {channel} over the picture"
@@ -127,15 +127,15 @@ def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell
 
 
 def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: Sequence[str]) -> None:
-    """The numbers `[C]` of a layer without cells."""
+    """Draw the values `[C]` of a layer without cells as bars."""
     st.plotly_chart(
         charts.value_bars(values, order, channel, names), key=f"{page}.bars", config={"displayModeBar": False}
     )
-    st.caption(f"{len(values)} numbers without a place in the picture.")
+    st.caption(f"This layer has {len(values)} values and no map.")
 
 
 def take_click(choice: Choice, key: str, event: str) -> None:
-    """What was clicked in the component becomes the choice."""
+    """Make what was clicked in the component the choice."""
     clicked = state.clicked(key, event)
     if clicked is None:
         return

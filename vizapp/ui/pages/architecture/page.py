@@ -1,4 +1,4 @@
-"""Architecture: the network as a table and as a drawing with its branches, and all networks beside each other."""
+"""Architecture: the network as a table and as a graph, and a comparison of all networks."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def _table(network: Network) -> None:
         column_config={
             "layer": text("Layer", width="medium"), "kind": "Kind", "output": "Output", "kernel": "Kernel",
             "stride": "Stride", "parameters": number("Parameters", format="localized"),
-            count: number(count.capitalize(), format="localized"), "field": "Field",
-            "field stride": text("Field stride", help="Pixels between the fields of neighbouring cells"),
+            count: number(count.capitalize(), format="localized"), "field": "Receptive field",
+            "field stride": text("Field stride", help="Pixels between the receptive fields of neighbouring cells"),
             "milliseconds": number("ms", format="%.3f", help=f"On {network.device}, one picture, each operation by itself"),
             "from": text("From", width="medium"),
         },
@@ -90,12 +90,12 @@ def _drawing(network: Network) -> None:
     with st.container(height=760, border=True, key="architecture_drawing"):
         st.graphviz_chart(drawn, width="content")
     messages.info(
-        f"{len(rows)} boxes. Each is a layer with its norm and activation, or a module; arrows are where values go."
+        f"{len(rows)} boxes. Each is a layer with its norm and activation, or a module; arrows show the data flow."
     )
 
 
 def _rows(network: Network) -> tuple[dict[str, Any], ...] | None:
-    """The finest rows that can be drawn: layers, or modules told apart as deeply as there is room for."""
+    """The finest rows that can be drawn: layers, or modules to the greatest depth that fits."""
     found = compute.run("architecture", network, rows="layers", repeats=0)
     for depth in (4, 3, 2, 1):
         if found is None or graph.fits(found.table):

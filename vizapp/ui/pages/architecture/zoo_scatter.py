@@ -1,4 +1,4 @@
-"""All networks beside each other: accuracy over operations or over time on this machine, as Canziani et al. 2016."""
+"""All networks compared: accuracy against operations or time on this machine (Canziani et al. 2016)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vizapp.zoo.classics import FROM_TORCHVISION
 
 _DATA = {"ImageNet": "ImageNet", "CIFAR-10": "CIFAR-10"}
 _AMONG = {"classic": "Classic", "all": "All"}
-_AXES = {"operations": "Operations", "time": "Time here"}
+_AXES = {"operations": "Operations", "time": "Time on this machine"}
 MOST_TIMED = 12  # networks that one press of the button measures
 
 
@@ -82,11 +82,11 @@ def draw(network: str, device: str) -> None:
         )
         st.plotly_chart(figure, key="comparison.figure", config={"displayModeBar": False})
         st.caption(
-            "The area of a disc is the number of parameters. Accuracy is top-1 of the published weights, or what the paper "
-            "reports where there are none; with the crops, preprocessings and recipes of many years."
+            "The area of a disc is the number of parameters. Accuracy is top-1 of the published weights, or of the paper "
+            "where there are none. Crops, preprocessing and training recipes differ."
         )
     else:
-        messages.info("No network of this selection was measured yet. Choose some below and measure them.")
+        messages.info("None of these networks has been timed yet. Choose some, then press Measure.")
     _table(listed)
 
 
@@ -103,7 +103,8 @@ def _measure(listed: Sequence[Entry], network: str, device: str) -> None:
     names = [entry.name for entry in listed]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = st.multiselect(
-            "Time here, of one picture with random weights", names, max_selections=MOST_TIMED, key="comparison.chosen",
+            "Networks to time on this machine (one picture, random weights)", names,
+            max_selections=MOST_TIMED, key="comparison.chosen",
             default=[network] if network in names and not state.has("comparison.chosen") else None,
         )  # fmt: skip
         pressed = st.button("Measure", key="comparison.measure", disabled=not chosen)
@@ -151,7 +152,7 @@ def _table(listed: Sequence[Entry]) -> None:
             "parameters": number("Parameters (10⁶)", format="%.2f"),
             "operations": number("Multiply-adds (10⁹)", format="%.3f"),
             "accuracy": number("Top-1 %", format="%.2f"),
-            "by": "of the",
-            "time": number("Time here (ms)", format="%.1f"),
+            "by": "Reported by",
+            "time": number("Time on this machine (ms)", format="%.1f"),
         },
     )  # fmt: skip

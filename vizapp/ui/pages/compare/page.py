@@ -1,4 +1,4 @@
-"""Compare: two networks, or two states of one, on one picture: filters, projections, answers, occlusion, matching units."""
+"""Compare: filters, projections, predictions, occlusion maps and matching units of two networks on one photo."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from vizapp.methods.base import Result
     from vizapp.ui.pages.compare.results import Pair
 
-_PARTS = {"patch": "Patch", "whole": "Whole"}
+_PARTS = {"patch": "Receptive field", "whole": "Whole photo"}
 _WHO = ("first", "second")
 
 
 @dataclass(frozen=True)
 class _Exports:
-    """What is shown, to take with you: pictures by title, arrays by name."""
+    """What can be downloaded: pictures by title, arrays by name."""
 
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, number: int, what: str, result: Result, picture: np.ndarray | None = None) -> None:
-        """An answer of one of the two networks, and how it is drawn."""
+        """Add a result of one of the two networks, and how it is drawn."""
         who = _WHO[number]
         self.arrays.update({f"{who}_{what}_{name}": array for name, array in result.arrays.items()})
         if picture is not None:
@@ -43,7 +43,7 @@ class _Exports:
 
 def page() -> None:
     """Draw the page."""
-    layout.page_title("Compare", "Two networks, or two states of one, on the same picture.")
+    layout.page_title("Compare", "Two networks, or two sets of weights of one, on the same photo.")
     asked = layout.network_and_picture()
     with st.container(key="compare_other", border=True):
         messages.heading("Compared with")
@@ -55,16 +55,16 @@ def page() -> None:
     if not all(networks.sites(network) for network in pair):  # cancelled, which a sentence tells
         return
     if pair[0].digest == pair[1].digest:
-        messages.info("These are the same network with the same weights: choose another, or other weights.")
-    taken = _Exports()
+        messages.info("Both are the same network with the same weights. Choose another network or other weights.")
+    exports = _Exports()
     _names(pair)
-    _filters(pair, taken)
-    _projections(pair, picture, taken)
-    _answers(pair, picture, taken)
-    _occlusion(pair, picture, taken)
-    _matches(pair, taken)
+    _filters(pair, exports)
+    _projections(pair, picture, exports)
+    _answers(pair, picture, exports)
+    _occlusion(pair, picture, exports)
+    _matches(pair, exports)
     name = downloads.file_name("compare", *(network.name for network in pair), picture.name)
-    downloads.row("compare", name, taken.pictures, taken.arrays)
+    downloads.row("compare", name, exports.pictures, exports.arrays)
 
 
 def _side_by_side() -> list[Any]:
@@ -83,7 +83,7 @@ def _names(pair: Pair) -> None:
 # Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters
 
 
-def _filters(pair: Pair, taken: _Exports) -> None:
+def _filters(pair: Pair, exports: _Exports) -> None:
     messages.heading("First-layer filters")
     answers: list[Result | None] = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
@@ -94,7 +94,7 @@ def _filters(pair: Pair, taken: _Exports) -> None:
                 component("sheet")(key=f"compare.filters.{number}", data=data)
                 st.markdown(messages.escaped(result.facts["diagnosis"]))
                 st.caption(messages.escaped(_counts(result)))
-                taken.add(number, "filters", result, result.panels[0].pixels)
+                exports.add(number, "filters", result, result.panels[0].pixels)
             answers.append(result)
     found = [result for result in answers if result is not None and "bands" in result.facts]
     if len(found) == 2:
@@ -118,8 +118,8 @@ def _counts(result: Result) -> str:
 # Fig. 6 (d) and (e): second-layer projections
 
 
-def _projections(pair: Pair, picture: Picture, taken: _Exports) -> None:
-    messages.heading("Second layer: the nine strongest units, sent down to the pixels")
+def _projections(pair: Pair, picture: Picture, exports: _Exports) -> None:
+    messages.heading("Second layer: deconvnet projections of the nine strongest units")
     unit_picker.switch(state.PART, _PARTS, "compare.part")
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
@@ -132,23 +132,23 @@ def _projections(pair: Pair, picture: Picture, taken: _Exports) -> None:
                 _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
                 data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}
                 component("sheet")(key=f"compare.projections.{number}", data=data)
-                taken.add(number, "projections", result, sheet(down, 3, gap=4))
-                messages.info(f"{site}. Each has a scale of its own; mid-grey is zero.")
+                exports.add(number, "projections", result, sheet(down, 3, gap=4))
+                messages.info(f"{site}. Each projection has its own scale; mid-grey is zero.")
 
 
-def _answers(pair: Pair, picture: Picture, taken: _Exports) -> None:
-    messages.heading("Answers")
+def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
+    messages.heading("Predictions")
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
             result = compute.run("predict", network, picture, top=topk_bars.TOP)
             if result is not None:
                 rows = [(r["name"], r["probability"], f"logit {r['logit']:.3f}") for r in result.table]
                 topk_bars.draw(f"compare.bars.{number}", rows)
-                taken.add(number, "answer", result)
+                exports.add(number, "answer", result)
 
 
-def _occlusion(pair: Pair, picture: Picture, taken: _Exports) -> None:
-    messages.heading("Occlusion: probability of the answer where a square hides the picture")
+def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
+    messages.heading("Occlusion: probability of the top class with the occluder at each position")
     found = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
@@ -158,26 +158,28 @@ def _occlusion(pair: Pair, picture: Picture, taken: _Exports) -> None:
                 pixels = maps.over_photo(seen, values)
                 component("map")(key=f"compare.occlusion.{number}", data=maps.photo_data(pixels, "Occlusion map"))
                 clean = float(result.arrays["clean_probability"])
-                st.caption(f"Unhidden {clean:.1%}, hidden {float(values.min()):.1%} to {float(values.max()):.1%}")
+                st.caption(
+                    f"Without occluder {clean:.1%}, with it {float(values.min()):.1%} to {float(values.max()):.1%}"
+                )
                 found.append((values, clean))
-                taken.add(number, "occlusion", result, pixels)
+                exports.add(number, "occlusion", result, pixels)
     if len(found) == 2:
         difference = results.difference(*found)
         scale = float(np.abs(difference).max(initial=0))
         pixels = signed(difference, scale).repeat(8, 0).repeat(8, 1)
-        taken.arrays["difference"], taken.pictures["Difference"] = difference, pixels
+        exports.arrays["difference"], exports.pictures["Difference"] = difference, pixels
         left, right = _side_by_side()
         with left:
             data = maps.photo_data(pixels, "Difference of the occlusion maps")
             component("map")(key="compare.difference", data=data)
         with right:
             st.caption(
-                f"**Difference** of what hiding costs, second minus first, each as a change of its own answer's probability. "
-                f"Mid-grey: none; bright: it costs the first more; full contrast ±{scale:.2f}."
+                f"**Where the two networks disagree.** Change of the top class's probability under the occluder, second minus "
+                f"first. Mid-grey: no difference; bright: the first loses more; full contrast ±{scale:.2f}."
             )
 
 
-def _matches(pair: Pair, taken: _Exports) -> None:
+def _matches(pair: Pair, exports: _Exports) -> None:
     messages.heading("Matching units")
     sites: list[str] = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
@@ -188,11 +190,11 @@ def _matches(pair: Pair, taken: _Exports) -> None:
             name = chosen.name if chosen is not None else results.second_layer(network) or names[0]
             sites.append(
                 st.selectbox(
-                    f"Layer of the {_WHO[number]}", names, **state.bind(choice, f"compare.layer.{number}", name)
+                    f"Layer of the {_WHO[number]} network", names, **state.bind(choice, f"compare.layer.{number}", name)
                 )
             )
     if not access.names_folders():
-        messages.info("Units are matched over a folder of pictures, and folders of this machine cannot be opened here.")
+        messages.info("Matching needs a folder of pictures, and this server opens no folders.")
         return
     path = st.text_input(
         f"Path of a folder of pictures {access.place()}", key="compare.folder", persist_state="session"
@@ -207,11 +209,13 @@ def _matches(pair: Pair, taken: _Exports) -> None:
         args=("run", key),
     )
     if not path or not state.is_wished("run", key):
-        messages.info("Units that answer alike over the pictures of a folder: correlation of the means of their maps.")
+        messages.info(
+            "Finds units that respond alike over a folder of pictures: correlation of their mean activations."
+        )
         return
     result = results.matched(pair, (sites[0], sites[1]), path)
     if result is not None:
-        taken.arrays.update(result.arrays)
+        exports.arrays.update(result.arrays)
         table = pd.DataFrame(result.table)
         st.dataframe(
             table, hide_index=True, height=320, key="compare.matches",

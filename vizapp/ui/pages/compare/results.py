@@ -1,4 +1,4 @@
-"""What two networks are compared by: their first two layers, projections, occlusion maps, matching units."""
+"""Results of two networks for the page Compare: second layers, projections, occlusion maps, matching units."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def weights_of(network: Network) -> str:
 
 
 def labels(pair: Pair) -> tuple[str, str]:
-    """Names that tell the two apart."""
+    """Distinct names for the two."""
     first, second = (network.name for network in pair)
     if first == second:
         first, second = (f"{network.name}, {weights_of(network)}" for network in pair)

@@ -60,7 +60,7 @@ def data(
         "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
         "tops": _tops(chance, kept_classes(result), name_of),
         "opacity": 0.55,
-        "hint": "Point at a cell to see what it says and the crop that it saw; click to keep it",
+        "hint": "Hover over a cell to see its classes and its crop; click to select it",
         "label": "Predictions over the photo",
     }
 

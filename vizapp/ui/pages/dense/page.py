@@ -35,10 +35,10 @@ def page() -> None:
     if asked is None:
         return
     network, picture = asked
-    made = _plan(network)
-    if made is None:
+    plan = _convert(network)
+    if plan is None:
         return
-    _controls(network, picture, made)
+    _controls(network, picture, plan)
     result = compute.run("dense", network, picture, **forms.values("dense"))
     if result is None:
         return
@@ -53,24 +53,22 @@ def page() -> None:
     downloads.row("dense", name, shown, result.arrays)
 
 
-def _plan(network: Network) -> ConversionPlan | None:
-    """How the network is made convolutional; None when a sentence in its place says why it cannot be."""
+def _convert(network: Network) -> ConversionPlan | None:
+    """How the network is converted to a fully convolutional one; None where a message says why it cannot be."""
     return compute.compute(
         compute.key_of("dense.plan", network),
         lambda tick: convolutional(network),
         size=lambda plan: 10_000,
-        title="Looking at the network",
+        title="Converting the network",
         device=str(network.device),
     )
 
 
-def _controls(network: Network, picture: Picture, made: ConversionPlan) -> None:
+def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> None:
     chosen = forms.choices("dense")
-    known = ["native", *(str(stride) for stride in strides(made)[1:])]
+    known = ["native", *(str(stride) for stride in strides(plan)[1:])]
     if state.get(chosen["stride"]) not in known:
-        messages.warn(
-            f"The map of {network.name} has no stride of {state.get(chosen['stride'])}. Showing the native one."
-        )
+        messages.warn(f"{network.name} has no stride of {state.get(chosen['stride'])}. Using its native stride.")
         state.put(chosen["stride"], "native")
     crop = state.get(chosen["input"]) == "crop"
     if crop:  # what predict sees has one size
@@ -78,13 +76,13 @@ def _controls(network: Network, picture: Picture, made: ConversionPlan) -> None:
         state.put(chosen["scales"], 1)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="dense_controls"):
         unit_picker.switch(chosen["input"], _INPUTS, "dense.input")
-        zooms = sorted({*_zooms(picture, made), state.get(chosen["zoom"])})
+        zooms = sorted({*_zooms(picture, plan), state.get(chosen["zoom"])})
         st.selectbox(
             "Scale", zooms, format_func=partial(_size, picture), width=190, disabled=crop,
             label_visibility="collapsed", **state.bind(chosen["zoom"], "dense.zoom"),
         )  # fmt: skip
         st.selectbox(
-            "Stride", known, format_func=lambda text: f"stride {made.stride[0] if text == 'native' else text}", width=140,
+            "Stride", known, format_func=lambda text: f"stride {plan.stride[0] if text == 'native' else text}", width=140,
             label_visibility="collapsed", **state.bind(chosen["stride"], "dense.stride"),
         )  # fmt: skip
         options.popover("dense", _shown_options())
@@ -92,16 +90,16 @@ def _controls(network: Network, picture: Picture, made: ConversionPlan) -> None:
 
 
 def _shown_options() -> list[str]:
-    """The crop is looked at in one scale."""
+    """The options that apply; the crop of `predict` has one scale only."""
     crop = state.get(forms.choices("dense")["input"]) == "crop"
     return [name for name in _OPTIONS if not (crop and name == "scales")]
 
 
-def _zooms(picture: Picture, made: ConversionPlan) -> list[float]:
-    """The sizes at which a crop fits into the photo; its own in any case, where a sentence may say that none does."""
+def _zooms(picture: Picture, plan: ConversionPlan) -> list[float]:
+    """The zoom factors at which a crop fits into the photo, and 1.0 in any case."""
     fits = [
         zoom for zoom in _ZOOMS
-        if round(picture.height * zoom) >= made.size[0] and round(picture.width * zoom) >= made.size[1]
+        if round(picture.height * zoom) >= plan.size[0] and round(picture.width * zoom) >= plan.size[1]
         and (zoom <= 1 or zoom * max(picture.height, picture.width) <= _MOST)
     ]  # fmt: skip
     return fits if 1.0 in fits else [1.0, *fits]
@@ -134,7 +132,7 @@ def _class(network: Network, result: Result) -> int:
     """The class that is shown: the chosen one, or the answer."""
     kept, chosen = overlay.kept_classes(result), state.get(state.CLASS)
     if chosen is not None and chosen not in kept:
-        messages.warn(f"There is no map of class {chosen}; {network.name} knows {len(network.categories)} classes.")
+        messages.warn(f"There is no map of class {chosen}: {network.name} has {len(network.categories)} classes.")
         state.put(state.CLASS, None)
         chosen = None
     return int(kept[result.arrays["prediction"][kept].argmax()]) if chosen is None else int(chosen)
@@ -149,20 +147,20 @@ def _cell(shape: tuple[int, ...]) -> tuple[int, int] | None:
 def _words(network: Network, picture: Picture, result: Result) -> None:
     arrays, cell = result.arrays, _cell(result.arrays["label"].shape)
     if cell is not None:
-        messages.heading(f"Cell {cell[0]},{cell[1]} and the crop that it saw")
+        messages.heading(f"Cell {cell[0]},{cell[1]} and its crop")
         top, left, bottom, right = arrays["boxes"][cell]
         crop = picture.pixels[max(top, 0) : bottom, max(left, 0) : right]
         with st.container(width=240):
             component("map")(key="dense.crop", data=maps.photo_data(crop, "The crop of the cell"))
         chance = softmax(arrays["scores"][:, cell[0], cell[1]])
         topk_bars.draw_classes("dense.cell", network, chance, overlay.kept_classes(result))
-        st.button("Let go of the cell", key="dense.release", on_click=state.put, args=(state.PLACE, None))
-    messages.heading("The photo: logits averaged over the map")
+        st.button("Clear selection", key="dense.release", on_click=state.put, args=(state.PLACE, None))
+    messages.heading("Whole photo (logits averaged over the map)")
     topk_bars.draw_classes("dense.mean", network, softmax(arrays["prediction"]))
     if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
-        messages.heading(f"The vote of {len(arrays['votes'])} maps")
+        messages.heading(f"Vote over {len(arrays['votes'])} maps")
         topk_bars.draw_classes("dense.vote", network, softmax(arrays["vote"]))
-    messages.heading("How it was made")
+    messages.heading("How this was computed")
     for fact in ("map", "passes", "gates", "classes"):
         if fact in result.facts:
             messages.info(result.facts[fact])
@@ -175,7 +173,7 @@ def _pyramid(result: Result) -> None:
     """The label maps of the scales that voted, side by side, in the colours of the large one."""
     scales = [panel for panel in result.panels if panel.title.startswith("scale-")]
     if scales:
-        messages.heading("The scales that voted")
+        messages.heading("Scales in the vote")
         pictures = {f"Scale {number}": panel.pixels for number, panel in enumerate(scales, 1)}
         notes = {f"Scale {number}": panel.caption.rstrip(".") for number, panel in enumerate(scales, 1)}
         projection_tiles.side_by_side("dense", pictures, notes, min(3, len(scales)))

@@ -1,4 +1,4 @@
-"""The ideal input of a unit: a button, and after it the pictures painted for it, on their way and finished."""
+"""Feature visualization of a unit: images optimized to maximize its activation, with their intermediate steps."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "c
 
 
 def draw(network: Network, unit: Unit) -> Result | None:
-    """The button and the options, and after it the pictures."""
-    messages.heading("Ideal input")
+    """Draw the button, the options and, once it is pressed, the images; None before that."""
+    messages.heading("Feature visualization")
     params = forms.values("ideal", _OPTIONS)
     key = compute.key_of("ideal", network, unit=unit, **params)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
         st.button(
-            "Paint what it likes most", key="filters.paint", icon=":material/brush:", on_click=state.wish,
+            "Run feature visualization", key="filters.paint", icon=":material/brush:", on_click=state.wish,
             args=("run", key),
         )  # fmt: skip
         options.popover("ideal", _OPTIONS)
     options.changed_line("ideal", _OPTIONS)
     if not state.is_wished("run", key):
-        messages.info("A picture is painted from noise, step by step, so that it excites this unit as much as it can.")
+        messages.info("Optimizes an image, starting from noise, to maximize this unit's activation.")
         return None
     result = compute.run("ideal", network, unit=unit, **params)
     if result is not None:
@@ -58,5 +58,5 @@ def _show(result: Result) -> None:
 
 
 def pictures(result: Result) -> dict[str, np.ndarray]:
-    """What there is to download."""
-    return {"Ideal input": result.panels[0].pixels}
+    """The pictures to download, by title."""
+    return {"Feature visualization": result.panels[0].pixels}

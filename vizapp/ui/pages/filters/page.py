@@ -1,4 +1,4 @@
-"""Filters: the kernels of a layer, one of them large with what it is tuned to, its ideal input, the layer's diagnosis."""
+"""Filters: a layer's kernels and their diagnosis; one kernel enlarged, with its tuning and feature visualization."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     from vizapp.zoo.network import Network
 
 _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
-_SCALES = {"layer": "One scale", "filter": "Scale per filter"}
+_SCALES = {"layer": "Shared scale", "filter": "Scale per filter"}
 _THRESHOLDS = ("alike", "shifts", "dead")
 
 
 def page() -> None:
     """Draw the page."""
-    opened = unit_picker.opened(
-        "filters", "Filters", "What a layer has learnt, without a picture. Click a layer, a filter."
-    )
+    opened = unit_picker.opened("filters", "Filters", "The weights that a layer has learned. Click a layer, a filter.")
     if opened is None:
         return
     network, _, sites, site = opened
@@ -88,9 +86,9 @@ def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
     component("sheet")(key="filters.sheet", data=data | {"chosen": chosen}, on_chosen_change=take)
     inputs = result.arrays["kernels"].shape[1]
     if inputs not in (1, 3):
-        messages.info(f"Of each filter its strongest slices, strongest first; it has {inputs}. Grey is zero.")
+        messages.info(f"Each filter has {inputs} input slices; the strongest are shown first. Grey is zero.")
     else:
-        messages.info("Grey is zero." if inputs == 1 else "In the colours of what it reads: grey is zero.")
+        messages.info("Grey is zero." if inputs == 1 else "Shown as RGB; grey is zero.")
 
 
 def _table(result: Result) -> None:
@@ -105,7 +103,7 @@ def _table(result: Result) -> None:
 
 
 def _summary(result: Result) -> None:
-    """The layer in words, and how its filters cover the frequencies."""
+    """Describe the layer, and how its filters cover the frequencies."""
     messages.heading("Diagnosis")
     st.markdown(messages.escaped(result.facts["diagnosis"]))
     messages.info(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
@@ -113,15 +111,18 @@ def _summary(result: Result) -> None:
         messages.info(f"In the gallery: {result.facts['gallery']}")
     if "bands" in result.facts:
         counts = result.arrays["bands"]
-        shares = {"Filters tuned to it": counts / max(1, counts.sum()), "Share of the power": result.arrays["energy"]}
+        shares = {
+            "Share of filters": counts / max(1, counts.sum()),
+            "Share of spectral energy": result.arrays["energy"],
+        }
         figure = charts.coverage({name: share.tolist() for name, share in shares.items()}, kernel_sheets.BANDS)
         st.plotly_chart(figure, key="filters.bands", config={"displayModeBar": False})
-        messages.info("Low: below 1/6 cycle per cell of what the layer reads; high: above 1/3.")
+        messages.info("Low: below 1/6 cycle per input cell; high: above 1/3.")
     messages.info(f"{result.facts['thresholds'].capitalize()}.")
 
 
 def _one(result: Result, chosen: int) -> dict[str, np.ndarray]:
-    """One filter large, its spectrum, what it is tuned to. Returns what is shown, by title."""
+    """Draw one filter, its spectrum and its tuning; returns the pictures by title."""
     kernel, row = result.arrays["kernels"][chosen], result.table[chosen]
     shown = {f"Filter {chosen}": slices_of(kernel)}
     spatial = max(kernel.shape[1:]) > 1
@@ -138,9 +139,11 @@ def _sentences(row: dict[str, Any], spatial: bool) -> list[str]:
     if spatial and row["frequency"] is not None:
         words = f"**Tuned to** {row['frequency']:.3f} cycles per cell"
         if row["orientation"] is None:
-            words = "**Tuned to** its mean: a blob, without orientation"
+            words = "**Tuned to** its mean: a blob without orientation"
         else:
-            words += f", stripes at {row['orientation']:.0f}° ({row['grating']:.0%} of it is that grating)"
+            words += (
+                f", stripes at {row['orientation']:.0f}° (this grating explains {row['grating']:.0%} of the filter)"
+            )
         found.append(words)
     if row["half_turn"] is not None and spatial:
         found.append(
@@ -148,10 +151,10 @@ def _sentences(row: dict[str, Any], spatial: bool) -> list[str]:
             f"{row['half_turn']:+.2f}"
         )
     if row["twin"] is not None:
-        kind = "near-duplicate of" if row["duplicate"] else "most like"
-        found.append(f"**Twin** {kind} filter {row['twin']}, correlation {row['alike']:.2f}")
+        kind = ", a near-duplicate" if row["duplicate"] else ""
+        found.append(f"**Most similar** filter {row['twin']}, correlation {row['alike']:.2f}{kind}")
     if row["opposite"]:
-        found.append("**Opposite** some filter is its negative")
+        found.append("**Opposite** another filter is its negative")
     return found
 
 

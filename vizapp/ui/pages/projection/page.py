@@ -1,4 +1,4 @@
-"""Projection: what in the picture excites a unit, by three rules beside the photo; or nine units of a layer at once."""
+"""Projection: which pixels made a unit respond, by three rules beside the photo; or the nine strongest units of a layer."""
 
 from __future__ import annotations
 
@@ -27,18 +27,16 @@ if TYPE_CHECKING:
     from vizapp.ui.widgets.maps import Box
     from vizapp.zoo.network import Network
 
-_MODES = {"one": "One unit", "nine": "Nine strongest"}
-_PARTS = {"patch": "Patch", "whole": "Whole"}
-_CONTRASTS = {"shared": "One scale", "own": "Scale per picture"}
+_MODES = {"one": "Selected unit", "nine": "Nine strongest"}
+_PARTS = {"patch": "Receptive field", "whole": "Whole photo"}
+_CONTRASTS = {"shared": "Shared scale", "own": "Scale per picture"}
 _OPTIONS = ("seed", "extent", "pools", "response_norm", "gates", "extended")
 _FAINT = 0.05  # share of the common scale below which a projection can hardly be seen
 
 
 def page() -> None:
     """Draw the page."""
-    opened = unit_picker.opened(
-        "projection", "Projection", "What in this picture excites a unit, sent back down to the pixels."
-    )
+    opened = unit_picker.opened("projection", "Projection", "Which pixels made this unit respond.")
     if opened is None:
         return
     network, picture, sites, site = opened
@@ -109,7 +107,7 @@ def _strongest(values: np.ndarray) -> tuple[int, int]:
 
 
 def _by_rule(network: Network, picture: Picture, unit: Unit) -> dict[str, Result]:
-    """The answers of all three rules; none when one of them is missing, which a sentence in its place explains."""
+    """The results of all three rules; empty where one of them is missing, which a message explains."""
     found: dict[str, Result] = {}
     for rule in RULES:
         params = forms.values("projection", _OPTIONS)
@@ -126,14 +124,14 @@ def _box(result: Result) -> Box:
 
 
 def _pictures(seen: np.ndarray, results: dict[str, Result]) -> dict[str, np.ndarray]:
-    """The photo and the three projections, two beside one another. Returns them as shown, by title."""
+    """Draw the photo and the three projections in two columns; returns the pictures by title."""
     projections = {RULES[rule]: result.arrays["projection"] for rule, result in results.items()}
     peaks = projection_tiles.scales(projections, "own")
     scale = projection_tiles.scales(projections, state.get(state.CONTRAST))
     part, box = state.get(state.PART), _box(results["deconvnet"])
     whole = {"Photo": seen} | projection_tiles.drawn(projections, scale)
     shown = {title: projection_tiles.shown_part(pixels, box, part) for title, pixels in whole.items()}
-    notes = {title: f"up to {peak:.3g}" if peak else "silent" for title, peak in peaks.items()}
+    notes = {title: f"largest value {peak:.3g}" if peak else "zero" for title, peak in peaks.items()}
     notes["Photo"] = f"{shown['Photo'].shape[1]} × {shown['Photo'].shape[0]} pixels"
     projection_tiles.side_by_side("pictures", shown, notes, 2, box if part == "whole" else None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_contrast"):
@@ -144,7 +142,7 @@ def _pictures(seen: np.ndarray, results: dict[str, Result]) -> dict[str, np.ndar
 
 def _contrast_words(peaks: dict[str, float]) -> str:
     if state.get(state.CONTRAST) == "own":
-        return "Mid-grey is zero. Compare the patterns, not the strengths."
+        return "Mid-grey is zero. The scales differ: compare patterns, not strengths."
     top = max(peaks.values())
     faint = [title for title, peak in peaks.items() if 0 < peak < _FAINT * top]
     words = f"Mid-grey is zero, full contrast ±{top:.3g}."
@@ -159,23 +157,23 @@ def _class_list(names: Sequence[str], channel: int) -> None:
 
 
 def _cell_line(cell: tuple[int, int], box: Box | None) -> None:
-    """Which cell is projected, what it sees, and the way back to the strongest."""
+    """Name the cell that is projected and its receptive field, with a button that goes back to the strongest."""
     chosen = state.get(state.CELL) is not None
-    size = f", which sees {box[3] - box[1]} × {box[2] - box[0]} pixels" if box is not None else ""
+    size = f", receptive field {box[3] - box[1]} × {box[2] - box[0]} pixels" if box is not None else ""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_cell"):
-        which = "chosen" if chosen else "the strongest"
-        st.caption(f"From **cell {cell[0]},{cell[1]}**, {which}{size}." + ("" if chosen else " Click another."))
+        which = "selected" if chosen else "the strongest"
+        st.caption(f"From **cell {cell[0]},{cell[1]}**, {which}{size}." + ("" if chosen else " Click another cell."))
         if chosen:
-            st.button("Strongest", key="projection.strongest", on_click=state.put, args=(state.CELL, None))
+            st.button("Use strongest cell", key="projection.strongest", on_click=state.put, args=(state.CELL, None))
 
 
 def _words(results: dict[str, Result]) -> None:
-    """How the signal came down, in numbers."""
-    told: dict[str, list[str]] = {}
+    """Describe how the projections were computed, in numbers."""
+    rules_of: dict[str, list[str]] = {}
     for rule, result in results.items():
-        told.setdefault(result.facts["certificate"], []).append(RULES[rule])
-    messages.heading("How the signal came down")
-    for sentence, rules in told.items():
+        rules_of.setdefault(result.facts["certificate"], []).append(RULES[rule])
+    messages.heading("How this was computed")
+    for sentence, rules in rules_of.items():
         st.caption(f"**{' and '.join(rules)}:** {messages.escaped(sentence)}")
     silent = {RULES[rule]: result.facts["silent"] for rule, result in results.items() if "silent" in result.facts}
     if silent:
@@ -183,7 +181,7 @@ def _words(results: dict[str, Result]) -> None:
 
 
 def _cautions(results: list[Result]) -> None:
-    """What the pictures do not show."""
+    """What must not be concluded from the projections."""
     for name in ("extended", "no switches"):
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
             messages.info(sentence)
@@ -214,8 +212,8 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
             data = projection_tiles.grid_data(tiles, result, chosen, names, f"{title} of nine units")
             key = "projection.patches" if title == "Patches" else "projection.nine"
             component("sheet")(key=key, data=data, on_chosen_change=partial(_open, key))
-    messages.info("Each projection has a scale of its own; mid-grey is zero. Click a unit to look at it alone.")
-    messages.heading("How the signal came down")
+    messages.info("Each projection has its own scale; mid-grey is zero. Click a unit to open it.")
+    messages.heading("How this was computed")
     messages.info(result.facts["certificate"])
     _cautions([result])
     name = downloads.file_name("projection", network.name, site.name, "nine", picture.name)
@@ -224,7 +222,7 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
 
 
 def _open(key: str) -> None:
-    """The unit that was clicked is looked at alone, where it is strongest."""
+    """Open the clicked unit at its strongest cell."""
     channel = state.clicked(key, "chosen")
     if channel is None:
         return

@@ -1,4 +1,4 @@
-"""The sanity check of a projection: a button, and the picture beside those of randomised networks."""
+"""The sanity check of a projection: the same unit projected in networks with randomised weights."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _CHECKS = {
     "all": "All weights randomised",
 }  # fmt: skip
 _ALIKE, _UNLIKE = 0.9, 0.5  # similarities from which on, and below which, two pictures are called so
-_SAME = "it stays the same, so it does not show what these weights have learnt."
-_PARTLY = "much of it stays, so it shows only in part what these weights have learnt."
-_OTHER = "it changes, so these weights matter for what it shows."
+_SAME = "unchanged, so the projection does not depend on these weights."
+_PARTLY = "partly unchanged, so the projection depends only partly on these weights."
+_OTHER = "changed, so the projection depends on these weights."
 
 
 def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | None:
-    """The button, and after it the unit's projection beside those of randomised networks."""
+    """Draw the button and, once it is pressed, the projections; None before that."""
     messages.heading("Sanity check")
     choice = forms.choices("projection")["rule"]
     key = compute.key_of("sanity", network, picture, unit=unit, rule=state.get(choice))
@@ -38,7 +38,7 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
             on_click=state.wish, args=("run", key),
         )  # fmt: skip
     if not state.is_wished("run", key):
-        messages.info("Does the picture change when what the network has learnt is taken away? (Adebayo 2018)")
+        messages.info("Does the projection change when the network's weights are randomised? (Adebayo et al. 2018)")
         return None
     result = compute.run("sanity", network, picture, unit=unit, rule=state.get(choice))
     if result is None:
@@ -49,13 +49,13 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
     notes = {_CHECKS[name]: f"{value:.2f}" for name, value in similarity.items()} | {"Trained": ""}
     projection_tiles.side_by_side("checks", shown, notes, 4)
     if not result.arrays["projection"].any():
-        messages.info("The trained network's projection is silent, so there is nothing to compare.")
+        messages.info("The trained network's projection is zero everywhere, so there is nothing to compare.")
         return result
     sentences = [f"**{_CHECKS[name]}, {value:.2f}:** {_reading(value)}" for name, value in similarity.items()]
     st.caption("  \n".join(sentences))
     messages.info(
-        f"The numbers are rank correlations with the trained picture. {result.facts['reading']} "
-        "The check starts with 1 at the unit and leaves the options at their defaults."
+        f"The numbers are rank correlations with the trained network's projection. {result.facts['reading']} "
+        "Projections in this check start from a unit signal of 1 and use default options."
     )
     return result
 
