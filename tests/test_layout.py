@@ -280,6 +280,13 @@ def test_the_job_service_knows_neither_torch_nor_the_app() -> None:
     assert not named & {"torch", "streamlit", "numpy"}
 
 
+def test_the_state_of_a_session_is_touched_in_one_module() -> None:
+    touching = {
+        module for module, path in module_paths().items() if "session_state" in path.read_text(encoding="utf-8")
+    }
+    assert touching == {"vizapp.ui.session.state"}
+
+
 def test_the_unexpected_is_caught_in_one_place_and_where_code_of_others_is_loaded() -> None:
     places = [
         path.name

@@ -53,7 +53,7 @@ def words(app: AppTest) -> str:
 
 def went_well(app: AppTest) -> bool:
     """Whether the page has neither a stack trace nor the notice of an unexpected error."""
-    return not app.exception and "Something unexpected" not in sentences(app)
+    return not app.exception and "Unexpected error" not in sentences(app)
 
 
 def chosen(app: AppTest, name: str) -> str:

@@ -16,7 +16,7 @@ from tests.ui.app import PAGES, Open, chosen, offered, sentences, shown, turn_to
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
-from vizapp.ui.session import messages, state
+from vizapp.ui.session import compute, messages, state
 
 
 def picture(seed: int = 0) -> bytes:
@@ -223,7 +223,7 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
     open_app: Open, page: str, address: dict[str, str]
 ) -> None:
     network = vizapp.load("vizapp/lenet5-digits")
-    key = ("sites", network.digest, str(network.device))
+    key = compute.key_of("sites", network)
     app = open_app("about")
     app.session_state["wishes"] = {("cancel", state.name_of(key))}
     for name, value in address.items():
@@ -368,8 +368,8 @@ def test_the_unexpected_becomes_a_sentence_with_a_number_for_the_log(
     app = open_app()
     assert not app.exception
     told = sentences(app)
-    assert "unexpected" in told
-    assert told.split("number ")[1].rstrip(".") in caplog.text
+    assert "Unexpected error" in told
+    assert told.split("ID ")[1].rstrip(".") in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 

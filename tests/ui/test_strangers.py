@@ -328,9 +328,9 @@ def test_answers_about_an_upload_go_even_if_the_picture_itself_went_before(open_
     assert app.session_state[state.SECOND_ORIGIN][1] == digest
     pixels = images._pixels()[digest]
     images.decoded().drop_where(lambda key: True)  # others' pictures have taken its place
-    sweep_runs.running_sweep().put(("occlusion.plan", "x", pixels), None, 1)  # type: ignore[arg-type]
+    sweep_runs.running_sweeps().put(("occlusion.plan", "x", pixels), None, 1)  # type: ignore[arg-type]
     images.forget(digest)
-    for shelf in (compute.answers(), sweep_runs.running_sweep(), images.decoded()):
+    for shelf in (compute.answers(), sweep_runs.running_sweeps(), images.decoded()):
         assert not [key for key, _ in shelf.items() if pixels in key or digest in key]
     app.run()
     assert went_well(app)

@@ -114,7 +114,7 @@ def test_a_link_opens_the_sheet_of_a_unit_in_a_fresh_session(open_app: Open, pic
 
 def test_a_link_to_a_gallery_that_is_not_there_offers_to_build_it(open_app: Open, pictures: Path) -> None:
     app = open_app("gallery", data=str(pictures), layer=LAYER, channel="3")
-    assert f"Unit 3 of {LAYER} is shown when it is there" in words(app)
+    assert f"It will show unit 3 of {LAYER}" in words(app)
     app.button(key="gallery.build").click().run()
     assert went_well(app)
     assert shown(app, "gallery.nine.Patches")["items"] == list(range(9))
@@ -153,7 +153,7 @@ def test_a_layer_that_the_gallery_lacks_gives_way_to_the_next(open_app: Open, pi
     built(network, str(pictures))
     app = open_app("gallery", data=str(pictures), layer="features.0", channel="1")
     assert went_well(app)
-    assert "has not looked at features.0" in words(app)
+    assert "does not cover features.0" in words(app)
     assert app.selectbox(key="gallery.layer").value == "features.1"
     assert cards(app)  # channel 1 is of the other layer
 
@@ -174,7 +174,7 @@ def test_what_is_known_so_far_is_shown_and_gone_on_with(open_app: Open, network:
     assert {card["down"] for card in cards(app)} == {None}
     assert app.button(key="gallery.build").label == "Go on"
     app = open_app("gallery", layer=LAYER, channel="5")
-    assert "They come when all pictures were seen" in words(app)
+    assert "Projections follow after the last picture" in words(app)
     source, sites = open_digits(), chosen_sites(network, ())
     place = place_for(network, Question(network, folder=source), sites, plan_of(network, GalleryParams()))
     seen = seen_so_far(network, source, sites, place)
@@ -465,10 +465,10 @@ def test_a_picture_that_several_units_share_passes_once(
 def test_a_gallery_that_somebody_else_has_built_is_told(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     from vizapp.gallery.build import Progress
 
-    monkeypatch.setattr(gallery_runs, "under_way", lambda asked: Progress(300, 1797, 0))
+    monkeypatch.setattr(gallery_runs, "progress_of_others", lambda asked: Progress(300, 1797, 0))
     app = open_app("gallery")
     assert app.button(key="gallery.build").label == "Watch"
-    assert "Somebody is having this gallery built: 300 of 1,797 pictures." in words(app)
+    assert "Another user is building this gallery: 300 of 1,797 pictures." in words(app)
 
 
 def test_projections_share_a_scale_and_cards_show_means() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.media.files import saved
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
+from vizapp.media.sources import open_folder
 from vizapp.service.jobs import Abandoned, JobRunner, Tick
 from vizapp.service.lru_cache import ByteBoundedCache
-from vizapp.ui.session import state
+from vizapp.ui.session import compute, state
 from vizapp.ui.session.compute import key_of
 
 PATIENCE = 60  # seconds: a bound for work that hangs, not a measure of speed
@@ -65,9 +70,37 @@ def test_a_key_tells_apart_all_that_an_answer_depends_on() -> None:
         key_of("predict", _network(), picture, unit=Unit("conv1", 3, (0, 0))),
         key_of("predict", _network(), picture, top=5),
         key_of("predict", _network(), picture, top=6),
+        key_of("predict", _network(), picture, folder=SimpleNamespace(listing=lambda: "f")),  # type: ignore[arg-type]
     ]
     assert len(set(keys)) == len(keys)
     assert key_of("predict", _network(), picture, a=1, b=2) == key_of("predict", _network(), picture, b=2, a=1)
+
+
+def test_a_folder_whose_content_changed_gets_a_new_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only a picture's content changed, and not the names of the files."""
+    network, asked = _network(), list[int]()
+
+    def ask(method: str, network: Any, folder: Any, **more: Any) -> Any:
+        asked.append(len(folder))
+        return SimpleNamespace(
+            nbytes=1, mean=float(np.mean([folder.open(n).pixels.mean() for n in range(len(folder))]))
+        )
+
+    monkeypatch.setattr("vizapp.methods.ask", ask)
+
+    def answer() -> float:
+        result: Any = compute.run("neighbours", network, folder=open_folder(tmp_path))
+        return float(result.mean)
+
+    (tmp_path / "a.png").write_bytes(saved(np.full((8, 8, 3), 10, np.uint8)))
+    assert [answer(), answer()] == [10, 10]
+    assert asked == [1], "the second time it is there"
+    (tmp_path / "b.png").write_bytes(saved(np.full((8, 8, 3), 30, np.uint8)))
+    assert answer() == 20
+    (tmp_path / "b.png").write_bytes(saved(np.full((8, 8, 3), 50, np.uint8)))
+    os.utime(tmp_path / "b.png", (1, 1))
+    assert answer() == 30
+    assert asked == [1, 2, 2]
 
 
 def test_work_that_somebody_else_asked_for_is_joined() -> None:
@@ -162,9 +195,9 @@ def _script() -> None:
     import streamlit as st
 
     from tests.ui.session import test_compute as test
-    from vizapp.ui.session import compute
+    from vizapp.ui.session.compute import compute
 
-    st.write(str(compute.compute(("question",), test.question, size=lambda a: 1, title="Computing")))
+    st.write(str(compute(("question",), test.question, size=lambda a: 1, title="Computing")))
 
 
 ran: list[int] = []
@@ -214,3 +247,29 @@ def test_what_the_person_got_wrong_is_told_and_not_kept(page: AppTest, monkeypat
     page.run()
     assert not page.warning
     assert page.markdown[0].value == "the answer"
+
+
+def _script_of_two() -> None:
+    """A page that shows something below an answer."""
+    import streamlit as st
+
+    from tests.ui.session import test_compute as test
+    from vizapp.ui.session.compute import compute
+
+    compute(("question",), test.question, size=lambda a: 1, title="Computing")
+    st.write("below")
+
+
+def test_what_follows_an_answer_keeps_its_place_when_the_answer_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the browser draws it anew, and shows both for a moment."""
+    cache: ByteBoundedCache[Any] = ByteBoundedCache(100)
+    monkeypatch.setattr(compute, "answers", lambda: cache)
+    page = AppTest.from_function(_script_of_two, default_timeout=20)
+    ran.clear()
+
+    def place() -> int:
+        page.run()
+        return next(number for number, element in page.main.children.items() if element.type == "markdown")
+
+    assert place() == place()
+    assert len(ran) == 1

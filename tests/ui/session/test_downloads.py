@@ -14,7 +14,7 @@ from streamlit.testing.v1.element_tree import Button
 
 from tests.ui.app import ASKING, Open, offered, sentences, went_well
 from vizapp.errors import VizError
-from vizapp.ui.session import downloads
+from vizapp.ui.session import downloads, progress
 
 
 def button(app: AppTest, title: str) -> Button:
@@ -65,7 +65,8 @@ def test_a_click_on_what_was_shown_before_never_gives_what_has_taken_its_place(o
 
 
 @pytest.mark.parametrize("page", [page for page in ASKING if page != "gallery"])  # which is built first
-def test_the_buttons_stay_as_long_as_what_is_shown(open_app: Open, page: str) -> None:
+def test_the_buttons_stay_as_long_as_what_is_shown(open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "QUIET", 60.0)  # the page waits for its answers, on a busy machine too
     app = open_app(page, picture="digit 3")
     keys = [one.key for one in app.button if one.label in offered(app)]
     assert keys

@@ -197,7 +197,7 @@ def _open(name: str, source: str) -> Network | None:
 def sites(network: Network) -> tuple[Site, ...]:
     """The network's sites; found in the background the first time, empty when a sentence says why there are none."""
     found = compute.compute(
-        ("sites", network.digest, str(network.device)),
+        compute.key_of("sites", network),
         lambda tick: network.sites,
         size=lambda sites: 500 * len(sites),
         title="Finding the layers",

@@ -41,7 +41,7 @@ def root() -> Path | None:
     """
     given = settings().root
     if given is None and shared():
-        raise VizError("Folders of this machine cannot be opened here; upload your pictures.")
+        raise VizError("Folders of this machine cannot be opened here; upload your pictures.", code="no-folders-here")
     return given.resolve() if given is not None else None
 
 
@@ -82,7 +82,9 @@ def allowed(path: str, noun: str = "folder") -> Path:
     inside = root()
     if inside is None:
         return local_path(path, noun)
-    outside = VizError(f"{showable(path)} does not lie in the folder that is open to visitors of this server.")
+    outside = VizError(
+        f"{showable(path)} does not lie in the folder that is open to visitors of this server.", code="outside-the-root"
+    )
     # Not expanded: that would tell which users there are. Not looked for: two slashes begin the name of another machine.
     if path.strip().startswith(("~", "//", "\\\\")):
         raise outside

@@ -116,6 +116,7 @@ def compute(
         device: Where the work takes its turns (one computation per device at a time).
         shelf: The cache, if not that of `answers`.
     """
+    place = _place()
     cache = answers() if shelf is None else shelf
     found = cache.get(key)
     if found is not None:
@@ -127,7 +128,7 @@ def compute(
         cache.put(key, answer, size(answer))
         return answer
 
-    return cast("Value | None", _run_in_place(RunRequest(key, keep, device), size, title))
+    return cast("Value | None", _run_in_place(RunRequest(key, keep, device), size, title, place))
 
 
 def compute_each(
@@ -144,11 +145,12 @@ def compute_each(
         title: What is shown while they are computed.
         device: Where the work takes its turns.
     """
+    place = _place()
     known = {item: found for item, key in keys.items() if (found := answers().get(key)) is not None}
     missing = [item for item in keys if item not in known]
     if missing:
         key = (*keys[missing[0]], *(part for item in missing[1:] for part in keys[item][-1:]), "together")
-        made = _run_in_place(RunRequest(key, keeping_each(keys, missing, work), device), _nbytes, title)
+        made = _run_in_place(RunRequest(key, keeping_each(keys, missing, work), device), _nbytes, title, place)
         if made is None:
             return {}
         known |= made
@@ -183,9 +185,14 @@ def _nbytes(made: Mapping[Any, Any]) -> int:
     return sum(value.nbytes for value in made.values())
 
 
-def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str) -> Any:
+def _place() -> Any:
+    """Where progress is shown. It is there also when the answer is: what follows keeps its place in the browser."""
+    return st.empty()
+
+
+def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, place: Any) -> Any:
     """The answer to a request, or None when a sentence in its place says why there is none."""
-    place, key = st.empty(), request.key
+    key = request.key
     name = state.name_of(key)
     if progress.is_cancelled(key):
         with place.container(horizontal=True, vertical_alignment="center"):

@@ -1,4 +1,4 @@
-"""Buttons that give away what is shown: a PNG per picture, the raw numbers as NPZ. Encoded when they are clicked.
+"""Download buttons for what is shown: a PNG per picture, the raw numbers as NPZ. Files are encoded when clicked.
 
 Streamlit's own button forgets a file that is made when it is clicked as soon as scripts of others end between the click
 and the browser's request for it. Here the click itself asks for the file, and the page's next run sends it.
@@ -43,7 +43,7 @@ def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 @dataclass(frozen=True)
 class File:
-    """Something to give away: what its button says, its name and type, and what makes its bytes."""
+    """A file to download: what its button says, its name and type, and what makes its bytes."""
 
     title: str
     name: str
@@ -52,7 +52,7 @@ class File:
 
 
 def documents(name: str, texts: Mapping[str, str]) -> list[File]:
-    """Texts of an answer by file name, such as `table.csv`; `name` begins the names that they are given away by."""
+    """Texts of an answer by file name, such as `table.csv`; `name` begins their file names."""
     kinds = {"csv": ("Table CSV", "text/csv"), "md": ("Table Markdown", "text/markdown")}
     return [
         File(kinds[ending][0], f"{file_name(name)}.{ending}", kinds[ending][1], text.encode)
@@ -73,8 +73,8 @@ class PendingDownload:
 def buttons(key: str, files: Sequence[File]) -> None:
     """A row of buttons. `key` begins the widget keys. Not in a fragment: a click there does not run the page.
 
-    The keys end with a mark of what is shown: a click that was on its way while the page changed gives away what the
-    person saw or, where that has gone, nothing; never what has taken its place.
+    The keys end with a mark of what is shown: a click that was on its way while the page changed downloads what the person
+    saw or nothing, never what has taken its place.
     """
     mark = state.mark()
     with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
@@ -86,11 +86,11 @@ def buttons(key: str, files: Sequence[File]) -> None:
 
 
 def _asked() -> list[PendingDownload]:
-    return list(st.session_state.get(state.GIVEN, []))
+    return list(state.load(state.GIVEN, []))
 
 
 def _ask(file: File) -> None:
-    st.session_state[state.GIVEN] = [*_asked(), PendingDownload(secrets.token_hex(8), file)]
+    state.save(state.GIVEN, [*_asked(), PendingDownload(secrets.token_hex(8), file)])
 
 
 def deliver() -> None:
@@ -101,11 +101,11 @@ def deliver() -> None:
     """
     now = time.monotonic()
     asked = [given for given in _asked() if not given.packed or now - given.made < KEPT]
-    st.session_state[state.GIVEN] = [given for given in asked if given.packed]  # what fails is not tried again
+    state.save(state.GIVEN, [given for given in asked if given.packed])  # what fails is not tried again
     for given in asked:
         if not given.packed:
             given.packed, given.made = _packed(given), time.monotonic()
-            st.session_state[state.GIVEN].append(given)
+            state.save(state.GIVEN, [*_asked(), given])
     with st.container(key="given"):  # in every run: else all that follows would move by one place, and be drawn anew
         for given in asked:
             component("given")(key=f"given.{given.click}", data=given.packed)
@@ -117,7 +117,8 @@ def _packed(given: PendingDownload) -> bytes:
     if len(content) > LARGEST:
         raise VizError(
             f"{given.file.name} would be {len(content) / 2**20:.0f} MB, and a browser is sent {LARGEST / 2**20:.0f} at most. "
-            "`python -m vizapp … --out FOLDER` writes files of any size."
+            "`python -m vizapp … --out FOLDER` writes files of any size.",
+            code="download-too-large",
         )
     told = {"click": given.click, "name": given.file.name, "type": given.file.mime}
     return json.dumps(told).encode() + b"\n" + content

@@ -67,10 +67,7 @@ def _knobs(method: str) -> dict[str, Any]:
 def _widget(knob: Any, choice: Choice) -> None:
     title = label(knob.name) + (f" ({knob.unit})" if knob.unit else "")
     key = f"form.{choice.name}"
-    how = {"help": f"{knob.help}."} | state.bind(choice, key)
-    # Set in every run: the browser mounts what is in a closed popover when it is opened, and would show (and send) the
-    # widget's own default if the value had been told in an earlier run alone.
-    st.session_state[key] = state.get(choice)
+    how = {"help": f"{knob.help}."} | state.bind(choice, key, every_run=True)
     if knob.choices and len(knob.choices) <= FEW:
         st.segmented_control(title, list(knob.choices), format_func=label, required=True, width="stretch", **how)
     elif knob.choices:
@@ -78,8 +75,8 @@ def _widget(knob: Any, choice: Choice) -> None:
     elif knob.kind is bool:
         st.toggle(title, **how)
     elif knob.kind is tuple:
-        st.session_state[key] = ", ".join(state.get(choice))
-        st.text_input(title, key=key, help=how["help"], on_change=_take_list, args=(choice, key))
+        how |= state.bind(choice, key, ", ".join(state.get(choice)), every_run=True, read=choice.read)
+        st.text_input(title, **how)
     elif knob.kind is str:
         st.text_input(title, **how)
     else:
@@ -87,7 +84,3 @@ def _widget(knob: Any, choice: Choice) -> None:
         step = 1 if knob.kind is int else None
         hint = None if knob.shown_default is None else f"{knob.shown_default:g}"
         st.number_input(title, low, high, step=step, placeholder=hint, **how)
-
-
-def _take_list(choice: Choice, key: str) -> None:
-    state.put(choice, choice.read(st.session_state[key]))

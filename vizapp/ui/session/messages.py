@@ -1,4 +1,4 @@
-"""Calm sentences: what went wrong and what to do, without boxes that shout and without stack traces."""
+"""Sentences for people: what went wrong and what to do, without stack traces."""
 
 from __future__ import annotations
 
@@ -61,12 +61,14 @@ def duration(seconds: float) -> str:
 
 
 def _known(error: Exception) -> VizError | None:
-    """What is wrong with the machine, as a sentence: no memory, no room on the disk, no right to a file; else None."""
+    """What is wrong with the machine, as a sentence: out of memory, disk full, permission denied; else None."""
     if isinstance(error, OSError) and error.errno in _DISK:
         what = repr(str(error.filename)) if error.filename else "A file"
         verb = "read" if _is_closed(error.filename) else "written"
         return VizError(
-            f"{what} cannot be {verb} on this machine: {error.strerror}. All else goes on; tell whoever runs the app."
+            f"{what} cannot be {verb} on this machine: {error.strerror}. "
+            "The rest of the app still works. Please tell the administrator.",
+            code="disk-refused",
         )
     if isinstance(error, (MemoryError, RuntimeError)):
         from vizapp.engine.memory.chunks import is_out_of_memory, too_large  # loads torch
@@ -76,14 +78,14 @@ def _known(error: Exception) -> VizError | None:
 
 
 def _is_closed(name: str | bytes | int | None) -> bool:
-    """Whether a file is there and may not be read; the error of who tried does not tell reading from writing."""
+    """Whether a file exists and may not be read; the error itself does not tell reading from writing."""
     return name is not None and os.path.exists(name) and not os.access(name, os.R_OK)
 
 
 def guard(run: Callable[[], None]) -> None:
-    """Run a page (or a part of the frame); what it raises becomes a sentence, the unexpected with a number for the log.
+    """Run a page or a part of the frame, and show what it raises as a sentence; an unexpected error gets an ID in the log.
 
-    This is the one place of the project that catches `Exception`. Reruns and stops are no Exceptions and pass.
+    Only here does the project catch `Exception`. Streamlit's reruns and stops are not Exceptions and pass through.
     """
     try:
         run()
@@ -98,4 +100,4 @@ def guard(run: Callable[[], None]) -> None:
         number = secrets.token_hex(3)
         LOG.exception("Unexpected error %s", number)
         with st.container(key="unexpected"):
-            warn(f"Something unexpected went wrong. The log of the app tells more under the number {number}.")
+            warn(f"Unexpected error. Details are in the app's log, ID {number}.")

@@ -147,8 +147,7 @@ def load(key: str, default: Any = None) -> Any:
 
 def save(key: str, value: Any) -> None:
     """Keep a value. Under a widget's key, before the widget is drawn: have the widget show it."""
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
+    st.session_state[key] = value
 
 
 def clear(key: str) -> None:

@@ -28,7 +28,7 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
         try:
             value = choice.read(given[name])
             if name in known and value not in known[name]:
-                raise VizError(f"There is no {name} {value!r}.{nearest(value, known[name])}", code=f"no-such-{name}")
+                raise VizError(f"There is no {name} {value!r}.{nearest(value, known[name])}", code="no-such-choice")
         except VizError as error:
             state.note(f"The link's {name} was left out. {error}")
             continue

@@ -227,7 +227,7 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
 def test_a_sweep_that_is_left_ends_at_once(open_app: Open, held: threading.Event) -> None:
     app = open_app("occlusion", picture=DIGIT)
     app.button(key="occlusion.cancel").click().run()
-    (plan,) = (value for value, _ in sweep_runs.running_sweep()._values.values())
+    (plan,) = (value for value, _ in sweep_runs.running_sweeps()._values.values())
     visited = plan.work.finished.sum()
     assert f"Cancelled after {visited} of 784 positions" in words(app)
     held.set()  # whoever still swept would go on now
@@ -241,7 +241,7 @@ def test_a_sweep_that_was_finished_before_it_could_be_left_is_not_called_cancell
     app = open_app("occlusion", picture=DIGIT)
     app.button(key="occlusion.cancel").click().run()
     assert "Cancelled after" in words(app)
-    (plan,) = (value for value, _ in sweep_runs.running_sweep()._values.values())
+    (plan,) = (value for value, _ in sweep_runs.running_sweeps()._values.values())
     held.set()
     for _ in plan.work.run():
         pass
@@ -272,7 +272,7 @@ def test_a_sweep_for_which_memory_is_short_says_so_and_keeps_what_it_has(
 
 def test_a_finished_sweep_lets_go_of_its_activations(open_app: Open) -> None:
     open_app("occlusion", picture=DIGIT, **QUICK)
-    assert len(sweep_runs.running_sweep()) == 0
+    assert len(sweep_runs.running_sweeps()) == 0
 
 
 def test_two_pictures_and_two_networks_are_shown_side_by_side(open_app: Open) -> None:

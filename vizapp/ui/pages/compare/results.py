@@ -72,7 +72,7 @@ def matched(pair: Pair, sites: tuple[str, str], path: str) -> Result | None:
     """The units of two layers matched over the pictures of a folder of this machine."""
     folder = images.folder(path)
     return compute.compute(
-        ("matching", pair[0].digest, pair[1].digest, *sites, folder.listing()),
+        compute.key_of("matching", pair[0], folder=folder, other=pair[1].digest, sites=sites),
         lambda tick: match_units(pair, sites, folder, Job(tick)),
         size=lambda result: result.nbytes,
         title=f"Matching over {messages.escaped(folder.name)}",

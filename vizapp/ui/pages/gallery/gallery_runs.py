@@ -68,9 +68,9 @@ class GalleryRequest:
 
 def gallery_request(network: Network, collection: Collection, sites: tuple[Site, ...]) -> GalleryRequest:
     """The gallery of these layers over these pictures; it has the folder that the command line gives it."""
-    names = ",".join(site.name for site in sites)
+    names = tuple(site.name for site in sites)
     folder = compute.remembered(
-        ("gallery.place", network.digest, str(network.device), collection.text, collection.listing, names),
+        compute.key_of("gallery.place", network, text=collection.text, listing=collection.listing, sites=names),
         lambda: place_for(network, Question(network, folder=collection.source), sites, _plan(network)),
         size=lambda path: 1000,
     )
@@ -99,7 +99,7 @@ def forget(asked: GalleryRequest) -> None:
     start(asked)
 
 
-def known(asked: GalleryRequest) -> Gallery | None:
+def load_known(asked: GalleryRequest) -> Gallery | None:
     """The gallery, or what is known of it so far; None when that is nothing, or a sentence says why not."""
     stamp = asked.stamp
     if not stamp:
@@ -119,7 +119,7 @@ def _galleries() -> ByteBoundedCache[Gallery | None]:
     return ByteBoundedCache(_CAPACITY)
 
 
-def under_way(asked: GalleryRequest) -> Progress | None:
+def progress_of_others(asked: GalleryRequest) -> Progress | None:
     """How far a pass over this gallery is that other sessions watch now; None when none does."""
     job = progress.job_runner().find(asked.key)
     found: Progress | None = job.partial if job is not None and job.is_watched_by_others(state.person()) else None

@@ -34,11 +34,11 @@ def page() -> None:
     asked = gallery_runs.gallery_request(network, pictures, _sites(network))
     if asked.is_running and not asked.is_whole:
         with gallery_runs.watch(asked) as running:
-            _known(asked)
+            _draw_known(asked)
             running.follow()
     else:
         _line(asked)
-        _known(asked)
+        _draw_known(asked)
 
 
 # What the gallery is of
@@ -57,7 +57,7 @@ def _line(asked: GalleryRequest) -> None:
     """What there is, and the button that makes it be there."""
     source, whole, begun = asked.collection.source, asked.is_whole, bool(asked.stamp)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
-        progress = None if whole else gallery_runs.under_way(asked)
+        progress = None if whole else gallery_runs.progress_of_others(asked)
         if not whole:
             label = "Watch" if progress is not None else "Go on" if begun else "Build"
             st.button(
@@ -69,11 +69,11 @@ def _line(asked: GalleryRequest) -> None:
         _layers(asked)
         st.button(
             "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
-            help="List the pictures anew",
+            help="List the pictures again",
         )  # fmt: skip
     if progress is not None:
         messages.info(
-            f"Somebody is having this gallery built: {gallery_runs.words(progress)}. It goes on only while somebody watches."
+            f"Another user is building this gallery: {gallery_runs.words(progress)}. It pauses when no page is open on it."
         )
     elif not whole and not begun:
         _nothing(asked)
@@ -81,28 +81,24 @@ def _line(asked: GalleryRequest) -> None:
 
 def _layers(asked: GalleryRequest) -> None:
     names = [*_KINDS, *(site.name for site in asked.network.sites)]
-    key = "gallery.layers"
-    st.session_state[key] = [name for name in state.get(state.SITES) if name in names]
+    chosen = [name for name in state.get(state.SITES) if name in names]
     with st.popover("Layers", icon=":material/layers:"):
         st.multiselect(
-            "Layers to look at", names, key=key, format_func=lambda name: _KINDS.get(name, name), width=420,
-            placeholder="Activations and class scores", on_change=_take_layers, args=(key,),
+            "Layers to look at", names, format_func=lambda name: _KINDS.get(name, name), width=420,
+            placeholder="Activations and class scores",
+            **state.bind(state.SITES, "gallery.layers", chosen, every_run=True, read=tuple),
         )  # fmt: skip
-        messages.info("All of them are looked at in one pass. Other layers make another gallery.")
-
-
-def _take_layers(key: str) -> None:
-    state.put(state.SITES, tuple(st.session_state[key]))
+        messages.info("One pass covers all of them. Other layers make another gallery.")
 
 
 def _nothing(asked: GalleryRequest) -> None:
     """One sentence in place of a gallery that is not there."""
     channels = sum(site.channels for site in asked.sites)
     layer, channel = state.get(state.LAYER), state.get(state.CHANNEL)
-    unit = f" Unit {channel} of {layer} is shown when it is there." if layer and channel is not None else ""
+    unit = f" It will show unit {channel} of {layer}." if layer and channel is not None else ""
     messages.info(
-        f"There is no gallery of these pictures yet: one pass over them finds the nine that excite each of the {channels:,} "
-        f"units most, and can be left and gone on with at any time.{unit}"
+        f"There is no gallery of these pictures yet. One pass over them finds the nine that excite each of the {channels:,} "
+        f"units most. You can leave and continue at any time.{unit}"
     )
     other = gallery_runs.other_weights(asked)
     if other:
@@ -112,17 +108,17 @@ def _nothing(asked: GalleryRequest) -> None:
 # What is known
 
 
-def _known(asked: GalleryRequest) -> None:
+def _draw_known(asked: GalleryRequest) -> None:
     """The gallery, or what is known of it so far; where it is damaged a sentence and the way out."""
     try:
-        found = gallery_runs.known(asked)
+        found = gallery_runs.load_known(asked)
         if found is not None:
             _show(asked, found)
             return
     except VizError as error:
         messages.warn(str(error))
     if asked.is_whole:
-        st.button("Build it anew", key="gallery.anew", on_click=gallery_runs.forget, args=(asked,))
+        st.button("Rebuild", key="gallery.anew", on_click=gallery_runs.forget, args=(asked,))
 
 
 def _show(asked: GalleryRequest, found: Gallery) -> None:
@@ -132,7 +128,7 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
     unit_picker.draw_network("gallery", sites, site)
     if found.seen < found.pictures:
         messages.info(
-            f"What is known after {found.seen:,} of {found.pictures:,} pictures; projections come when all were seen."
+            f"What is known after {found.seen:,} of {found.pictures:,} pictures. Projections follow after the last one."
         )
     channel = _channel(site)
     order = _controls(found, sites, site, channel)
@@ -160,7 +156,7 @@ def _site(network: Network, sites: tuple[Site, ...]) -> Site:
     places = {site.name: place for place, site in enumerate(network.sites)}
     later = [site for site in sites if places[site.name] > places[wanted.name]]
     shown = later[0] if later else last
-    messages.info(f"The gallery has not looked at {wanted.name}. This is {shown.name}; add layers under Layers.")
+    messages.info(f"The gallery does not cover {wanted.name}. This is {shown.name}; add layers under Layers.")
     return shown
 
 
@@ -200,22 +196,16 @@ def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int 
 
 
 def _groups(groups: list[str]) -> None:
-    key = "gallery.class"
-    st.session_state[key] = state.get(state.GROUP)
     st.selectbox(
-        "Class", groups, key=key, index=None, label_visibility="collapsed", width=190, placeholder="Search by class",
-        on_change=_take_group, args=(key,),
+        "Class", groups, index=None, label_visibility="collapsed", width=190, placeholder="Search by class",
+        **state.bind(state.GROUP, "gallery.class", every_run=True, read=lambda group: group),
     )  # fmt: skip
-
-
-def _take_group(key: str) -> None:
-    state.put(state.GROUP, st.session_state[key])
 
 
 def _unreadable(found: Gallery) -> None:
     failed = found.unreadable
     if failed:
-        with st.expander(f"{messages.plural(len(failed), 'picture')} could not be read and took no part"):
+        with st.expander(f"{messages.plural(len(failed), 'picture')} could not be read"):
             table = pd.DataFrame(failed[:1000])[["path", "reason"]]
             table["reason"] = table["reason"].map(access.discreet)
             st.dataframe(table, hide_index=True, key="gallery.unreadable", column_config={

@@ -115,7 +115,7 @@ def _pager(number: int, pages: int) -> None:
     with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center", key="gallery_pager"):
         st.button(
             "", key="gallery.before", icon=":material/chevron_left:", disabled=number == 1, on_click=state.put,
-            args=(state.PAGE, number - 1), help="The units before",
+            args=(state.PAGE, number - 1), help="Previous units",
         )  # fmt: skip
         st.caption(f"Page {number} of {pages}", width="content")
         st.button(
@@ -129,5 +129,5 @@ def _open(key: str) -> None:
     channel = state.clicked(key, "chosen")
     if channel is None:
         return
-    state.put(state.LAYER, st.session_state["gallery.layer"])
+    state.put(state.LAYER, state.load("gallery.layer"))
     state.put(state.CHANNEL, channel)

@@ -51,7 +51,7 @@ def _head(asked: GalleryRequest, site: Site, channel: int, order: np.ndarray) ->
         st.button(
             "All units", key="gallery.back", icon=":material/apps:", on_click=state.put, args=(state.CHANNEL, None)
         )
-        for label, step, icon in (("Before", -1, "chevron_left"), ("Next", 1, "chevron_right")):
+        for label, step, icon in (("Previous", -1, "chevron_left"), ("Next", 1, "chevron_right")):
             other = None if place is None or not 0 <= place + step < len(order) else int(order[place + step])
             st.button(
                 "", key=f"gallery.{label.lower()}_unit", icon=f":material/{icon}:", disabled=other is None,
@@ -91,7 +91,7 @@ def _nines(
                 _nine("Projections", "deconvnet, mid-grey is zero", tiles, titles, details)
         else:
             st.html('<div class="vz-tile"><b>Projections</b></div>')
-            messages.info("They come when all pictures were seen.")
+            messages.info("Projections follow after the last picture.")
     if down is not None:
         messages.info(f"{down.facts['certificate']} {down.facts['caution']}")
     return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Pictures") if title in whole}

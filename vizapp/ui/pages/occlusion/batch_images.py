@@ -39,5 +39,7 @@ def open_photos(network: Network, chosen: Sequence[tuple[Origin, str]]) -> list[
     if wrong:
         messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     if not chosen:
-        messages.info("Choose some photos: the same square slides over each, and their maps stand below one another.")
+        messages.info(
+            "Choose some photos. The same square slides over each, and their maps are shown below one another."
+        )
     return found

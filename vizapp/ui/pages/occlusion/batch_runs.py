@@ -33,7 +33,7 @@ def offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
             args=(key,),
         )  # fmt: skip
         if len(missing) < len(photos):
-            st.caption(f"{len(photos) - len(missing)} of {len(photos)} are there.")
+            st.caption(f"{len(photos) - len(missing)} of {len(photos)} are finished.")
 
 
 def follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:

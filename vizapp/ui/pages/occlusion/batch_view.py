@@ -33,11 +33,11 @@ def draw(network: Network) -> None:
     )
     if not photos:
         return
-    there = _there(photos)  # once: the store may let go of some
+    there = _answers(photos)  # once: the store may let go of some
     missing = [photo for photo, result in there if result is None]
     key = batch_runs.run_key(photos)
     if missing and progress.is_started(key):
-        if batch_runs.follow(missing, key, lambda: _draw(_there(photos))):
+        if batch_runs.follow(missing, key, lambda: _draw(_answers(photos))):
             return
         st.rerun()
     for sentence in state.take_notes():
@@ -47,7 +47,7 @@ def draw(network: Network) -> None:
         _draw(there)
         return
     results = [result for _, result in there if result is not None]
-    facts = _together(photos, results)
+    facts = _draw_summary(photos, results)
     _draw(there)
     st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
     messages.heading("What it does not show")
@@ -55,9 +55,9 @@ def draw(network: Network) -> None:
     _downloads(network, photos, results)
 
 
-def _there(photos: Sequence[Photo]) -> list[tuple[Photo, Result | None]]:
+def _answers(photos: Sequence[Photo]) -> list[tuple[Photo, Result | None]]:
     """The photos and their finished sweeps."""
-    return [(photo, sweep_runs.finished(photo.asked)) for photo in photos]
+    return [(photo, sweep_runs.answer_of(photo.asked)) for photo in photos]
 
 
 def _draw(there: Sequence[tuple[Photo, Result | None]]) -> None:
@@ -98,13 +98,13 @@ def _open(photos: Sequence[Photo]) -> None:
     if number is None or not 0 <= number < len(photos):
         return
     origin = photos[number].origin
-    st.session_state[state.ORIGIN] = origin
+    state.save(state.ORIGIN, origin)
     if origin[0] == "sample":
         state.put(state.SAMPLE, origin[1])
     state.put(state.WAY, "sweep")
 
 
-def _together(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, str]:
+def _draw_summary(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, str]:
     """The table of all photos and the mean of their maps; the facts about them."""
     rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
     change = stacked([result.arrays for result in results])["mean_change"]

@@ -12,12 +12,11 @@ from vizapp.ui.inputs import images, networks
 from vizapp.ui.pages.occlusion import form
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import messages, state
-from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import unit_picker
 from vizapp.zoo.network import Network
 
 
-def comparison(kept: Picture | None) -> None:
+def draw(kept: Picture | None) -> None:
     """What to compare with, behind a button."""
     names = networks.labels()
     with st.popover("Compare", icon=":material/compare:"):
@@ -27,17 +26,17 @@ def comparison(kept: Picture | None) -> None:
             (state.SECOND_NETWORK, "With another network", list(names), "The same network"),
         ):
             key, now = f"occlusion.{choice.name}", state.get(choice) or ""
-            st.session_state[key] = now  # in every run: see forms
             st.selectbox(
-                title, list(dict.fromkeys(("", *options, now))), format_func=partial(_or, none, names), key=key,
-                on_change=_take, args=(choice, key), filter_mode="contains",
+                title, list(dict.fromkeys(("", *options, now))), format_func=partial(_or, none, names),
+                filter_mode="contains", **state.bind(choice, key, now, every_run=True, read=lambda name: name or None),
             )  # fmt: skip
         if state.get(state.SECOND_NETWORK):
             unit_picker.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
         st.button(
-            "Keep the picture in use" if kept is None else "Let go of the kept picture", key="occlusion.keep",
-            on_click=_keep if kept is None else _let_go, icon=":material/keep:" if kept is None else ":material/close:",
-            help="To compare it with the one you choose next: an upload, or a picture of a folder, too.",
+            "Keep the picture in use" if kept is None else "Discard the kept picture", key="occlusion.keep",
+            on_click=_keep if kept is None else partial(state.clear, state.SECOND_ORIGIN),
+            icon=":material/keep:" if kept is None else ":material/close:",
+            help="To compare it with the one you choose next, which may also be an upload or come from a folder.",
         )  # fmt: skip
 
 
@@ -45,38 +44,30 @@ def _or(none: str, words: dict[str, str], name: str) -> str:
     return words.get(name, name) or none
 
 
-def _take(choice: Choice, key: str) -> None:
-    state.put(choice, st.session_state[key] or None)
-
-
 def _keep() -> None:
-    st.session_state[state.SECOND_ORIGIN] = images.origin()
+    state.save(state.SECOND_ORIGIN, images.origin())
     state.put(state.SECOND_PICTURE, None)
 
 
-def _let_go() -> None:
-    st.session_state.pop(state.SECOND_ORIGIN, None)
-
-
 def kept_picture() -> Picture | None:
-    """The picture that was kept to compare others with; let go of, with a sentence, when it cannot be opened any more."""
-    origin = st.session_state.get(state.SECOND_ORIGIN)
+    """The picture that was kept to compare others with; discarded, with a sentence, when it cannot be opened any more."""
+    origin = state.load(state.SECOND_ORIGIN)
     if origin is None:
         return None
     try:
         return images.open_from(origin)
     except VizError as error:
         messages.warn(str(error))
-        _let_go()
+        state.clear(state.SECOND_ORIGIN)
         return None
 
 
-def asked_of(network: Network, picture: Picture) -> SweepRequest | None:
+def second_request(network: Network, picture: Picture) -> SweepRequest | None:
     """The second sweep: another network, another picture, or both."""
     named, name = state.get(state.SECOND_NETWORK), state.get(state.SECOND_PICTURE)
     shown = images.sample(name) if name else kept_picture() or picture
     if not named and shown.digest == picture.digest:
-        if st.session_state.get(state.SECOND_ORIGIN) is not None and not name:
+        if state.load(state.SECOND_ORIGIN) is not None and not name:
             messages.info(f"{picture.name} is kept; choose a picture to compare it with.")
         return None
     other = networks.second() if named else network

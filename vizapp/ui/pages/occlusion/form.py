@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
@@ -38,34 +37,18 @@ def sliders(network: Network) -> None:
 
 
 def filling() -> None:
-    """What the square shows, and whether it hides or is all that is left."""
+    """What the square shows, and whether it covers the patch or all but the patch."""
     choices = forms.choices("occlusion")
     fill = state.get(choices["fill"])
     shown = fill if fill in FILLS else _COLOUR
-    key = "occlusion.fill"
-    if st.session_state.get(key) != shown:
-        st.session_state[key] = shown
-    words = dict.fromkeys((*FILLS, _COLOUR))
-    st.selectbox("Shows", list(words), format_func=str.capitalize, key=key, on_change=_take_fill, width=108)
+    st.selectbox(
+        "Shows", list(dict.fromkeys((*FILLS, _COLOUR))), format_func=str.capitalize, width=108,
+        **state.bind(choices["fill"], "occlusion.fill", shown, read=lambda kind: _FIRST_COLOUR if kind == _COLOUR else kind),
+    )  # fmt: skip
     if shown == _COLOUR:
-        key = "occlusion.colour"
-        if st.session_state.get(key) != fill and fill.startswith("#") and len(fill) == 7:
-            st.session_state[key] = fill
-        st.color_picker("Colour", key=key, on_change=_take_colour)
-    st.toggle("Hide all else", **_shows("inverse"))
-
-
-def _shows(name: str) -> dict[str, Any]:
-    return state.bind(forms.choices("occlusion")[name], f"occlusion.{name}")
-
-
-def _take_fill() -> None:
-    fill = st.session_state["occlusion.fill"]
-    state.put(forms.choices("occlusion")["fill"], _FIRST_COLOUR if fill == _COLOUR else fill)
-
-
-def _take_colour() -> None:
-    state.put(forms.choices("occlusion")["fill"], st.session_state["occlusion.colour"])
+        colour = fill if fill.startswith("#") and len(fill) == 7 else "#000000"
+        st.color_picker("Colour", **state.bind(choices["fill"], "occlusion.colour", colour))
+    st.toggle("Show only the patch", **state.bind(choices["inverse"], "occlusion.inverse"))
 
 
 def draw_options(network: Network, sites: tuple[Site, ...]) -> None:
@@ -82,24 +65,20 @@ def maps_of(sites: tuple[Site, ...]) -> tuple[Site, ...]:
 def _late_map(network: Network, sites: tuple[Site, ...]) -> None:
     shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in maps_of(sites)}
     site = state.get(forms.choices("occlusion")["site"])
-    for key, value in (("occlusion.site", site), ("occlusion.map", state.get(state.MAP))):
-        st.session_state[key] = value  # in every run: see forms
+    state.save("occlusion.site", site)  # in every run: see state.bind
     st.selectbox(
         "Layer of (b) and (c)", ["", *shapes, *({site} - {"", *shapes})], key="occlusion.site", on_change=_take_site,
         format_func=lambda name: shapes.get(name, name) or "The last feature maps",
     )  # fmt: skip
     st.number_input(
-        "Its map", 0, value=None, step=1, placeholder="The strongest", key="occlusion.map", on_change=_take_map,
+        "Channel", 0, value=None, step=1, placeholder="The strongest",
+        **state.bind(state.MAP, "occlusion.map", every_run=True, read=lambda channel: channel),
     )  # fmt: skip
 
 
 def _take_site() -> None:
-    state.put(forms.choices("occlusion")["site"], st.session_state["occlusion.site"])
+    state.put(forms.choices("occlusion")["site"], state.load("occlusion.site"))
     state.put(state.MAP, None)
-
-
-def _take_map() -> None:
-    state.put(state.MAP, st.session_state["occlusion.map"])
 
 
 def params(network: Network, picture: Picture | None = None) -> OcclusionParams:

@@ -30,26 +30,26 @@ def draw(asked: SweepRequest) -> None:
     st.fragment(lambda: messages.guard(lambda: _draw(asked)))()
     name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
     downloads.buttons("drawn", [
-        File("Hidden PNG", f"{name}-hidden.png", "image/png", lambda: to_png(_now(asked)[1].panels[0].pixels)),
+        File("Hidden PNG", f"{name}-hidden.png", "image/png", lambda: to_png(_current(asked)[1].panels[0].pixels)),
         File("Arrays NPZ", f"{name}.npz", "application/octet-stream", lambda: downloads.npz(_arrays(asked))),
     ])  # fmt: skip
 
 
-def _now(asked: SweepRequest) -> tuple[np.ndarray, Result]:
+def _current(asked: SweepRequest) -> tuple[np.ndarray, Result]:
     """What is drawn when a file is asked for, and the answer to it: strokes do not run the part with the buttons."""
-    mask = mask_of(st.session_state.get(state.MASK), asked.network.seen(asked.picture).shape[:2])
-    result = compute.answers().get(_key_of(asked, mask)) or _hidden(asked, mask)
+    mask = mask_of(state.load(state.MASK), asked.network.seen(asked.picture).shape[:2])
+    result = compute.answers().get(_key_of(asked, mask)) or _hide(asked, mask)
     return mask, result
 
 
 def _arrays(asked: SweepRequest) -> dict[str, np.ndarray]:
-    mask, result = _now(asked)
+    mask, result = _current(asked)
     return result.arrays | {"mask": mask}
 
 
 def _draw(asked: SweepRequest) -> None:
     seen = asked.network.seen(asked.picture)
-    mask = mask_of(st.session_state.get(state.MASK), seen.shape[:2])
+    mask = mask_of(state.load(state.MASK), seen.shape[:2])
     left, right = layout.columns(5, 7)
     with left:
         component("mask")(key=_KEY, data=_data(asked, seen, mask), on_mask_change=lambda: _take(seen.shape[:2]))
@@ -76,7 +76,7 @@ def _data(asked: SweepRequest, seen: np.ndarray, mask: np.ndarray) -> dict[str, 
 def _take(size: tuple[int, int]) -> None:
     packed = state.clicked(_KEY, "mask")
     if isinstance(packed, str) and len(packed) <= size[0] * size[1]:  # six bits a character, and some room
-        st.session_state[state.MASK] = (*size, packed)
+        state.save(state.MASK, (*size, packed))
 
 
 def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndarray:
@@ -99,7 +99,7 @@ def _key_of(asked: SweepRequest, mask: np.ndarray) -> Key:
     )
 
 
-def _hidden(asked: SweepRequest, mask: np.ndarray) -> Result:
+def _hide(asked: SweepRequest, mask: np.ndarray) -> Result:
     params = asked.params
     hidden = ~mask if params.inverse else mask
     return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, topk_bars.TOP)
@@ -107,7 +107,7 @@ def _hidden(asked: SweepRequest, mask: np.ndarray) -> Result:
 
 def _answer(asked: SweepRequest, mask: np.ndarray) -> Result | None:
     return compute.compute(
-        _key_of(asked, mask), lambda tick: _hidden(asked, mask), size=lambda result: result.nbytes, title="Computing",
+        _key_of(asked, mask), lambda tick: _hide(asked, mask), size=lambda result: result.nbytes, title="Computing",
         device=asked.device,
     )  # fmt: skip
 

@@ -36,19 +36,19 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
     for pictures in at_hand:
         folder = gallery_of(network, pictures.listing, site)
         if folder is not None:
-            return _drawn(shown, _answer(shown, unit, pictures, str(folder)))
+            return _draw_answer(shown, _answer(shown, unit, pictures, str(folder)))
     if not at_hand:
         return {}
     name = f"others {network.digest} {unit!r} {at_hand[0].listing}"
     if state.is_wished("run", name):
-        return _drawn(shown, _answer(shown, unit, at_hand[0], ""))
+        return _draw_answer(shown, _answer(shown, unit, at_hand[0], ""))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             f"Look through the {messages.escaped(at_hand[0].title)}", key="occlusion.others", icon=":material/search:",
             on_click=state.wish, args=("run", name),
         )  # fmt: skip
         st.caption(
-            f"A gallery of {messages.escaped(site)} (page Gallery) shows those that excite this map most of all."
+            f"A gallery of {messages.escaped(site)} (page Gallery) shows the pictures that excite this map most."
         )
     return {}
 
@@ -73,12 +73,12 @@ def _answer(shown: SweepView, unit: Unit, pictures: Collection, folder: str) -> 
     )
 
 
-def _drawn(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
+def _draw_answer(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
     if result is None:
         return {}
     arrays = result.arrays
     if not len(arrays["others"]):
-        messages.info(f"None of the other pictures excites this map. {result.facts['others']}")
+        messages.info(f"No other picture excites this map. {result.facts['others']}")
         return {}
     names = result.facts["names"].split("\n")
     own, photos, down = layout.columns(1, 1, 1, key="stacking_others")

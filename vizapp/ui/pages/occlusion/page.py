@@ -53,7 +53,7 @@ def page() -> None:
     if way == "hand":
         mask_editor.draw(first)
         return
-    second = compare_with.asked_of(network, picture)
+    second = compare_with.second_request(network, picture)
     _sweep([first] if second is None else [first, second])
 
 
@@ -71,7 +71,7 @@ def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
         if not by_hand:
             form.draw_options(network, sites)
         if way == "sweep":
-            compare_with.comparison(kept)
+            compare_with.draw(kept)
     if not by_hand:
         options.changed_line("occlusion", form.OPTIONS)
 
@@ -80,7 +80,7 @@ def _sweep(asked: list[SweepRequest]) -> None:
     there: dict[SweepRequest, Result] = {}  # held: the store may let go of one while the page waits for the other
     left: list[tuple[SweepRequest, RunningSweep]] = []
     for one in asked:
-        result = sweep_runs.finished(one)
+        result = sweep_runs.answer_of(one)
         if result is not None:
             there[one] = result
             continue
@@ -92,14 +92,14 @@ def _sweep(asked: list[SweepRequest]) -> None:
     if waiting:
         with st.container():
             _offer(waiting)
-            _under_way(asked, there, dict(left))
+            _draw_partial(asked, there, dict(left))
         return
     going = [(one, plan) for one, plan in left if not progress.is_cancelled(one.key)]
-    if going and sweep_runs.follow(going, lambda: _under_way(asked, there, dict(left))):
+    if going and sweep_runs.follow(going, lambda: _draw_partial(asked, there, dict(left))):
         return
     for sentence in state.take_notes():  # of a sweep that could not be finished
         messages.warn(sentence)
-    _finished(asked, there, dict(left))
+    _draw_finished(asked, there, dict(left))
 
 
 def _offer(waiting: list[tuple[SweepRequest, RunningSweep]]) -> None:
@@ -111,7 +111,7 @@ def _offer(waiting: list[tuple[SweepRequest, RunningSweep]]) -> None:
             "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=_want,
             args=([one.key for one, _ in waiting],),
         )  # fmt: skip
-        st.caption(f"{done} of {count} positions so far; all of them take about {messages.duration(max(seconds, 1))}.")
+        st.caption(f"{done} of {count} positions so far. The rest takes about {messages.duration(max(seconds, 1))}.")
 
 
 def _want(keys: list[Key]) -> None:
@@ -119,12 +119,12 @@ def _want(keys: list[Key]) -> None:
         state.wish("run", key)
 
 
-def _under_way(
+def _draw_partial(
     asked: list[SweepRequest], there: dict[SweepRequest, Result], plans: dict[SweepRequest, RunningSweep]
 ) -> None:
     shown = []
     for one in asked:
-        result, class_ = there.get(one) or sweep_runs.finished(one), compare_with.class_of(one, asked[0])
+        result, class_ = there.get(one) or sweep_runs.answer_of(one), compare_with.class_of(one, asked[0])
         shown.append(
             map_panels.of_work(one, plans[one].work, class_)
             if result is None
@@ -141,15 +141,15 @@ def _draw(shown: list[SweepView], cell: tuple[int, int] | None, coming: bool = F
     component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=take)
 
 
-def _finished(
+def _draw_finished(
     asked: list[SweepRequest], there: dict[SweepRequest, Result], plans: dict[SweepRequest, RunningSweep]
 ) -> None:
     shown, results = [], []
     for one in asked:
-        result = there.get(one) or sweep_runs.finished(one)
+        result = there.get(one) or sweep_runs.answer_of(one)
         if result is None:
-            result = sweep_runs.kept(one, plans[one])
-            _left(one, result)
+            result = sweep_runs.partial_result(one, plans[one])
+            _offer_to_continue(one, result)
         if result is None:
             return
         results.append(result)
@@ -164,7 +164,7 @@ def _finished(
     exports.row(shown[0], results[0], cell or shown[0].lowest, more)
 
 
-def _left(one: SweepRequest, result: Result | None) -> None:
+def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
     """What was left, and the way on; nothing if it was finished before it could be left."""
     if result is not None and "finished" not in result.facts:
         state.withdraw("cancel", one.key)

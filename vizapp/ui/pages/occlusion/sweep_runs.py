@@ -63,7 +63,7 @@ class RunningSweep:
 
 
 @st.cache_resource(show_spinner=False)
-def running_sweep() -> ByteBoundedCache[RunningSweep]:
+def running_sweeps() -> ByteBoundedCache[RunningSweep]:
     """The sweeps that are planned or under way, of all sessions."""
     return ByteBoundedCache(CAPACITY)
 
@@ -71,12 +71,12 @@ def running_sweep() -> ByteBoundedCache[RunningSweep]:
 def plan(asked: SweepRequest) -> RunningSweep | None:
     """The sweep with its clean pass done; None when a sentence in its place says why there is none."""
     return compute.compute(
-        asked.plan_key, lambda tick: _planned(asked, tick), size=lambda begun: _nbytes(asked, begun), title="Planning",
-        device=asked.device, shelf=running_sweep(),
+        asked.plan_key, lambda tick: _make_plan(asked, tick), size=lambda begun: _nbytes(asked, begun), title="Planning",
+        device=asked.device, shelf=running_sweeps(),
     )  # fmt: skip
 
 
-def _planned(asked: SweepRequest, tick: Tick) -> RunningSweep:
+def _make_plan(asked: SweepRequest, tick: Tick) -> RunningSweep:
     if asked.unit is not None:
         check_unit(asked.network, asked.unit)
     work = Occlusion(Question(asked.network, asked.picture, unit=asked.unit), asked.params)
@@ -107,7 +107,7 @@ def _nbytes(asked: SweepRequest, begun: RunningSweep) -> int:
     return 4 * (2 * activations + begun.work.finished.size * len(begun.work.clean_logits))
 
 
-def finished(asked: SweepRequest) -> Result | None:
+def answer_of(asked: SweepRequest) -> Result | None:
     """The whole answer, if it is there."""
     return compute.answers().get(asked.key)
 
@@ -117,7 +117,7 @@ def may_run(asked: SweepRequest, begun: RunningSweep) -> bool:
     return begun.seconds <= QUICK or state.is_wished("run", asked.key)
 
 
-def kept(asked: SweepRequest, begun: RunningSweep) -> Result | None:
+def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
     """The answer of a sweep that was left, from what is finished; the whole one if it was finished all the same.
 
     Its fact `finished` says what it was made from; somebody else may wait for the sweep, which then goes on meanwhile.
@@ -127,7 +127,7 @@ def kept(asked: SweepRequest, begun: RunningSweep) -> Result | None:
         ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), size=lambda result: result.nbytes,
         title="Drawing what is there", device=asked.device,
     )  # fmt: skip
-    return finished(asked) or drawn
+    return answer_of(asked) or drawn
 
 
 def follow(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[], None]) -> bool:
@@ -143,7 +143,7 @@ def follow(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[
 
 
 def _is_finished(asked: SweepRequest) -> bool:
-    return finished(asked) is not None
+    return answer_of(asked) is not None
 
 
 def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
@@ -156,5 +156,5 @@ def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
         result = memory.retry_after_eviction(go_on)
         entry.nbytes = result.nbytes
     compute.answers().put(asked.key, result, result.nbytes)
-    running_sweep().drop(asked.plan_key)  # its clean activations are needed no more
+    running_sweeps().drop(asked.plan_key)  # its clean activations are needed no more
     return result
