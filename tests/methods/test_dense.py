@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 
 import vizapp
+from tests.errors import refuses
 from tests.networks import Branching, seeded
 from vizapp.errors import VizError
 from vizapp.methods import dense as method
@@ -194,8 +195,8 @@ def test_what_cannot_be_asked_is_told_in_a_sentence(network: Network, params: di
 
 
 def test_a_photo_smaller_than_the_crop_and_a_refused_network(network: Network) -> None:
-    with pytest.raises(VizError, match="40 × 31 pixels, smaller than the 32 × 32"):
+    with refuses("picture-too-small", "40 × 31", "32 × 32"):
         vizapp.ask("dense", network, photo(31, 40))
     vit = vizapp.wrap(torchvision.models.VisionTransformer(32, 16, 1, 1, 8, 8), input_size=(3, 32, 32))
-    with pytest.raises(VizError, match="cannot be made convolutional"):
+    with refuses("not-convolutional"):
         vizapp.ask("dense", vit, photo(64, 64))

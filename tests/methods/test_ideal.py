@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import vizapp
+from tests.errors import refuses
 from tests.networks import Branching, Detectors, seeded
 from tests.zoo.shared import shared
 from vizapp.engine.optimize.activation_maximization import OptimizationConfig
@@ -81,7 +82,7 @@ def test_low_layers_get_small_pictures_and_others_the_networks_own_size(network)
 def test_a_size_that_the_network_cannot_take_is_told() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 2))
     own = vizapp.wrap(module, input_size=(3, 32, 32))
-    with pytest.raises(VizError, match="does not compute '2' on pictures of 40 x 40 pixels; its own size is 32 x 32"):
+    with refuses("bad-size", "40 x 40", "32 x 32"):
         vizapp.ask("ideal", own, unit=vizapp.Unit("2", 0), size=40, steps=1)
 
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import vizapp
+from tests.errors import refuses
 from tests.networks import Branching, seeded
-from vizapp.errors import VizError
 from vizapp.methods.base import Job
 from vizapp.methods.matching import match_units
 
@@ -67,5 +67,5 @@ def test_the_correlation_is_that_of_the_activations(folder) -> None:
 
 def test_two_pictures_are_too_few(folder) -> None:
     network = vizapp.wrap(seeded(Branching()), input_size=(3, 32, 32))
-    with pytest.raises(VizError, match="can be read; at least 3 are needed"):
+    with refuses("too-few-pictures"):
         match_units((network, network), ("stem", "stem"), folder, Job(), most=2)

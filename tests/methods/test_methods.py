@@ -12,9 +12,11 @@ from PIL import Image
 from torch import nn
 
 import vizapp
+from tests.errors import refuses
 from tests.networks import Aliasing, Branching, Breaking, seeded
 from vizapp.errors import VizError
 from vizapp.methods import methods
+from vizapp.methods.output import Output
 from vizapp.zoo.network import Network
 
 CLASSES = ("cat", "dog", "coffee cup", "rocket", "flower")
@@ -49,6 +51,16 @@ def asked(key: str, network: Network, picture: object, folder: Path) -> dict[str
     return {need: given[need] for need in methods()[key].needs} | QUICK.get(key, {})
 
 
+def matches(output: Output, values: np.ndarray) -> bool:
+    """Whether an array has the shape and type that its kind promises."""
+    if output.kind == "curves":
+        return values.ndim in (1, 2)
+    if output.kind in ("signed image", "images") and values.shape[-1] != 3:
+        return False
+    dimensions = {"signed image": 3, "per-class map": 3, "images": 3}.get(output.kind, 2)
+    return values.ndim >= dimensions and values.dtype.kind in {"label map": "iu", "images": "u"}.get(output.kind, "f")
+
+
 @pytest.mark.parametrize("key", methods())
 def test_every_method_gives_back_what_it_declares(key: str, network, picture, tmp_path: Path) -> None:
     shares: list[float] = []
@@ -59,7 +71,7 @@ def test_every_method_gives_back_what_it_declares(key: str, network, picture, tm
         if output.kind == "table":
             assert result.table
             continue
-        assert output.matches(result.arrays[output.array]), output
+        assert matches(output, result.arrays[output.array]), output
         if output.is_map and output.kind != "per-class map":
             drawn = [output.draw(item) for item in output.items(result.arrays[output.array])[:2]]
             assert all((pixels.dtype, pixels.shape[2]) == (np.uint8, 3) for pixels in drawn)
@@ -165,32 +177,31 @@ def test_save_writes_pictures_arrays_and_facts(network, picture, tmp_path: Path)
 
 def test_saving_into_a_file_is_refused(network, picture, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(VizError, match="Cannot write"):
+    with refuses("cannot-write"):
         vizapp.ask("predict", network, picture).save(tmp_path / "file")
 
 
 @pytest.mark.parametrize(
-    ("unit", "sentence"),
+    ("unit", "code", "name"),
     [
-        (vizapp.Unit("stm", 0), "'stm'"),
-        (vizapp.Unit("stem", 8), "Layer 'stem' has channels 0 to 7; 8 was asked for."),
-        (vizapp.Unit("stem", -1), "channels 0 to 7; -1"),
-        (vizapp.Unit("stem", 0, (24, 0)), "cells 0,0 to 23,19; 24,0"),
-        (vizapp.Unit("head", 0, (0, 0)), "a vector without cells"),
+        (vizapp.Unit("stm", 0), "no-such-layer", "'stm'"),
+        (vizapp.Unit("stem", 8), "no-such-channel", "0 to 7"),
+        (vizapp.Unit("stem", -1), "no-such-channel", "-1"),
+        (vizapp.Unit("stem", 0, (24, 0)), "no-such-cell", "23,19"),
+        (vizapp.Unit("head", 0, (0, 0)), "no-cells", "head"),
     ],
 )
-def test_units_that_do_not_exist(network, picture, unit, sentence: str) -> None:
-    with pytest.raises(VizError) as caught:
+def test_units_that_do_not_exist(network, picture, unit, code: str, name: str) -> None:
+    with refuses(code, name):
         vizapp.ask("activations", network, picture, unit=unit)
-    assert sentence in str(caught.value)
 
 
 def test_a_missing_picture_unit_or_method_is_told(network, picture) -> None:
-    with pytest.raises(VizError, match="needs a picture"):
+    with refuses("missing-input", "picture"):
         vizapp.ask("predict", network)
-    with pytest.raises(VizError, match="needs a unit"):
+    with refuses("missing-input", "unit"):
         vizapp.ask("activations", network, picture)
-    with pytest.raises(VizError, match="Did you mean predict"):
+    with refuses("no-such-method", "predict"):
         vizapp.ask("predct", network, picture)
 
 
@@ -211,23 +222,23 @@ def test_pictures_and_folders_may_be_what_opens_them(network, picture, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "code"),
     [
-        ({"network": "resnet50"}, "network is 'resnet50'; give what vizapp.load"),
-        ({"network": Branching()}, "network is a Branching; give what vizapp.load or vizapp.wrap"),
-        ({"picture": 3}, "No picture can be made of int"),
-        ({"folder": 3}, "No folder can be opened from int"),
-        ({"unit": "stem:1"}, "unit is 'stem:1'; give vizapp.Unit"),
-        ({"unit": vizapp.Unit("stem", "1")}, "channel is a whole number"),
-        ({"unit": vizapp.Unit("stem", 1.0)}, "channel is a whole number"),
-        ({"unit": vizapp.Unit("stem", 1, (1, 2, 3))}, "cell is .row, column. or None"),
-        ({"unit": vizapp.Unit("stem", 1, 5)}, "cell is .row, column. or None"),
-        ({"unit": vizapp.Unit("stem", 1, (1.5, 2))}, "cell is .row, column. or None"),
+        ({"network": "resnet50"}, "not-a-network"),
+        ({"network": Branching()}, "not-a-network"),
+        ({"picture": 3}, "not-a-picture"),
+        ({"folder": 3}, "not-a-folder"),
+        ({"unit": "stem:1"}, "not-a-unit"),
+        ({"unit": vizapp.Unit("stem", "1")}, "not-a-unit"),
+        ({"unit": vizapp.Unit("stem", 1.0)}, "not-a-unit"),
+        ({"unit": vizapp.Unit("stem", 1, (1, 2, 3))}, "not-a-unit"),
+        ({"unit": vizapp.Unit("stem", 1, 5)}, "not-a-unit"),
+        ({"unit": vizapp.Unit("stem", 1, (1.5, 2))}, "not-a-unit"),
     ],
 )
-def test_what_is_none_of_the_nouns_is_told(network, picture, given, told: str) -> None:
+def test_what_is_none_of_the_nouns_is_told(network, picture, given, code: str) -> None:
     asked = {"network": network, "picture": picture, "unit": vizapp.Unit("stem", 1)} | given
-    with pytest.raises(VizError, match=told):
+    with refuses(code):
         vizapp.ask("activations", **asked)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 import vizapp
 import vizapp.media.samples
+from tests.errors import refuses
 from tests.networks import Branching, seeded
 from tests.oracles import out_of_place, steered_projection
 from vizapp.engine.projection.rules import Deconvnet
@@ -149,7 +150,7 @@ def test_attribution_is_captums(network, picture) -> None:
 
 
 def test_what_captum_cannot_do_is_told(network, picture) -> None:
-    with pytest.raises(VizError, match="no module 'nowhere'"):
+    with refuses("no-such-module", "nowhere"):
         vizapp.ask(
             "attribution", network, picture, unit=vizapp.class_unit(network, "b"), kind="gradcam", layer="nowhere"
         )

@@ -24,23 +24,19 @@ from vizapp.media.source import Source
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import build
-from vizapp.methods.plugins import Plugins, plugins
+from vizapp.methods.plugins import plugins
 from vizapp.zoo.network import Network
 
 
 def methods() -> dict[str, Method]:
     """All methods by key, in alphabetical order: those of this folder and those of other packages."""
     found = _bundled()
-    return dict(sorted((found | _others(found).methods).items()))
+    return dict(sorted((found | plugins(tuple(sys.path), frozenset(found)).methods).items()))
 
 
 def problems() -> tuple[str, ...]:
     """A sentence for each method of another package that cannot be used."""
-    return _others(_bundled()).problems
-
-
-def _others(found: dict[str, Method]) -> Plugins:
-    return plugins(tuple(sys.path), frozenset(found))
+    return plugins(tuple(sys.path), frozenset(_bundled())).problems
 
 
 def _bundled() -> dict[str, Method]:
@@ -95,7 +91,9 @@ def ask(
 def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:
     """The question, of whatever a caller may have given."""
     if not isinstance(network, Network):
-        raise VizError(f"network is {_told(network)}; give what vizapp.load or vizapp.wrap returns.")
+        raise VizError(
+            f"network is {_told(network)}; give what vizapp.load or vizapp.wrap returns.", code="not-a-network"
+        )
     picture = None if picture is None else open_picture(picture)
     folder = folder if folder is None or isinstance(folder, Source) else open_folder(folder)
     return Question(network, picture, folder, None if unit is None else _whole(unit))
@@ -104,13 +102,18 @@ def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:
 def _whole(unit: Any) -> Unit:
     """The unit with its numbers as Python has them."""
     if not isinstance(unit, Unit):
-        raise VizError(f"unit is {_told(unit)}; give vizapp.Unit(site, channel) or vizapp.class_unit(network, class).")
+        raise VizError(
+            f"unit is {_told(unit)}; give vizapp.Unit(site, channel) or vizapp.class_unit(network, class).",
+            code="not-a-unit",
+        )
     try:
         channel, cell = index(unit.channel), None if unit.cell is None else tuple(map(index, unit.cell))
         if cell is not None and len(cell) != 2:
             raise TypeError
     except TypeError:
-        raise VizError(f"{unit} is no unit: channel is a whole number, and cell is (row, column) or None.") from None
+        raise VizError(
+            f"{unit} is no unit: channel is a whole number, and cell is (row, column) or None.", code="not-a-unit"
+        ) from None
     return replace(unit, channel=channel, cell=cell)
 
 

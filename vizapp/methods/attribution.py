@@ -1,4 +1,4 @@
-"""Attributions of other schools behind the same face, for comparison. Captum does the work."""
+"""Attribution maps computed by Captum: integrated gradients, SmoothGrad, Grad-CAM, DeepLIFT and guided Grad-CAM."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def private_copy(module: nn.Module) -> nn.Module:
 
 
 def attribution(question: Question, params: AttributionParams, job: Job) -> Result:
-    """How much each pixel counts for the unit, by a method from Captum.
+    """How much each pixel contributes to the unit, by one of Captum's methods.
 
     `arrays`: `attribution` `[H W]` float32, summed over colours (Grad-CAM: resized from its layer, not below zero).
     """
@@ -93,9 +93,11 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
         if is_out_of_memory(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise VizError(f"Captum cannot compute {params.kind} on this network: {reason}") from error
+        raise VizError(
+            f"Captum cannot compute {params.kind} on this network: {reason}", code="captum-failed"
+        ) from error
     pixels = values.detach().float().cpu().numpy()
-    facts = {"attribution": f"{params.kind}, computed by Captum {_captum_version()}", "note": note}
+    facts = {"attribution": f"{params.kind}, computed by Captum {importlib.metadata.version('captum')}", "note": note}
     return Result("attribution", {"attribution": pixels}, facts={k: v for k, v in facts.items() if v})
 
 
@@ -109,10 +111,6 @@ def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int
                 raise
             release(error)
         size //= 2
-
-
-def _captum_version() -> str:
-    return importlib.metadata.version("captum")
 
 
 def _summed(values: Tensor) -> Tensor:
@@ -145,7 +143,7 @@ def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> t
         if found is not None:
             found = nn.functional.interpolate(found, size=batch.shape[2:], mode="bilinear", align_corners=False)
             return _summed(found), f"At layer {name}."
-    raise VizError(_NO_LAYER)
+    raise VizError(_NO_LAYER, code="no-feature-map")
 
 
 def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
@@ -156,7 +154,7 @@ def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: in
         )
         if found is not None:
             return _summed(found), f"At layer {name}. {_visible(model)}"
-    raise VizError(_NO_LAYER)
+    raise VizError(_NO_LAYER, code="no-feature-map")
 
 
 _NO_LAYER = "Grad-CAM needs a layer with cells (a feature map) that counts for the unit; here there is none."
@@ -184,7 +182,10 @@ def _layers(model: UnitOf, batch: Tensor, wanted: str) -> list[tuple[str, nn.Mod
     """The module of that name; or those without parts that run below the unit and give more than one cell, last first."""
     modules = dict(model.module.named_modules())
     if wanted and wanted not in modules:
-        raise VizError(f"The network has no module {wanted!r} for Grad-CAM; leave layer empty for the last map.")
+        raise VizError(
+            f"The network has no module {wanted!r} for Grad-CAM; leave layer empty for the last map.",
+            code="no-such-module",
+        )
     kept: dict[str, tuple[int, ...]] = {}
     looked = [wanted] if wanted else [name for name, part in modules.items() if not any(part.children())]
     handles = [modules[name].register_forward_hook(_note(kept, name)) for name in looked]  # on the private copy
@@ -199,7 +200,8 @@ def _layers(model: UnitOf, batch: Tensor, wanted: str) -> list[tuple[str, nn.Mod
         gives = f"gives {list(kept[wanted])}" if wanted in kept else "does not run below the unit"
         raise VizError(
             f"Grad-CAM needs a layer that gives a feature map, [1 C h w], below the unit; {wanted} {gives}. "
-            "Leave layer empty for the last map."
+            "Leave layer empty for the last map.",
+            code="no-feature-map",
         )
     return [(name, modules[name]) for name in reversed(with_cells)]
 

@@ -125,7 +125,9 @@ class Result:
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.") from None
+            raise VizError(
+                f"Cannot write to {str(folder)!r}: {error.strerror or error}.", code="cannot-write"
+            ) from None
         return whole
 
     def summary(self) -> dict[str, Any]:
@@ -146,7 +148,10 @@ def _copy(store: Path, folder: Path, manifest: str) -> None:
     files = [path for path in sorted(store.iterdir()) if path.is_file()]
     strange = {path.name for path in folder.glob("*.parquet")} - {path.name for path in files}
     if strange:
-        raise VizError(f"{str(folder)!r} holds other tables ({min(strange)}); save into a folder of its own.")
+        raise VizError(
+            f"{str(folder)!r} holds other tables ({min(strange)}); save into a folder of its own.",
+            code="folder-holds-other-files",
+        )
     with atomic_files(folder, last=manifest) as part:
         for path in files:
             shutil.copyfile(path, part / path.name)
@@ -197,14 +202,14 @@ class Method:
         for need in sorted(self.needs):
             stands = need == "picture" and "folder" in self.optional_inputs and question.folder is not None
             if getattr(question, need) is None and not stands:
-                raise VizError(f"{self.title} needs a {need}. {_NEEDS[need]}")
+                raise VizError(f"{self.title} needs a {need}. {_NEEDS[need]}", code="missing-input")
         what = f"{self.title.lower()} with {question.network.name}"
         with convert_out_of_memory(what, self.memory_hint):
             if question.unit is not None:
                 check_unit(question.network, question.unit)
             reason = self.incompatibility(question)
             if reason is not None:
-                raise VizError(reason)
+                raise VizError(reason, code="does-not-fit-method")
             started = time.perf_counter()
             job.report(0.0)
             check_pass(question.network, what, self.memory_hint)
@@ -236,13 +241,17 @@ def check_unit(network: Network, unit: Unit) -> None:
     """Raise a VizError if the network has no such site, channel or cell."""
     site = network.site(unit.site)
     if not 0 <= unit.channel < site.channels:
-        raise VizError(f"Layer {unit.site!r} has channels 0 to {site.channels - 1}; {unit.channel} was asked for.")
+        raise VizError(
+            f"Layer {unit.site!r} has channels 0 to {site.channels - 1}; {unit.channel} was asked for.",
+            code="no-such-channel",
+        )
     if unit.cell is None:
         return
     if not site.is_map:
-        raise VizError(f"Layer {unit.site!r} is a vector without cells; name the channel alone.")
+        raise VizError(f"Layer {unit.site!r} is a vector without cells; name the channel alone.", code="no-cells")
     row, column = unit.cell
     if not (0 <= row < site.shape[1] and 0 <= column < site.shape[2]):
         raise VizError(
-            f"Layer {unit.site!r} has cells 0,0 to {site.shape[1] - 1},{site.shape[2] - 1}; {row},{column} was asked for."
+            f"Layer {unit.site!r} has cells 0,0 to {site.shape[1] - 1},{site.shape[2] - 1}; {row},{column} was asked for.",
+            code="no-such-cell",
         )

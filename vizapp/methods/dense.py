@@ -102,7 +102,10 @@ def _stride(asked: str, made: ConversionPlan, network: Network) -> int:
     if asked.isdecimal() and int(asked) in known:
         return int(asked)
     finer = f", or {', '.join(map(str, known[1:]))} pixels" if known[1:] else " alone"
-    raise VizError(f'stride is {asked!r}; the map of {network.name} can have "native" ({known[0]} pixels){finer}.')
+    raise VizError(
+        f'stride is {asked!r}; the map of {network.name} can have "native" ({known[0]} pixels){finer}.',
+        code="no-such-stride",
+    )
 
 
 def _view(question: Question, params: DenseParams) -> View:
@@ -114,7 +117,9 @@ def _view(question: Question, params: DenseParams) -> View:
         )
         return zoomed(picture.pixels, params.zoom)
     if params.zoom != 1 or params.scales != 1:
-        raise VizError('zoom and scales change the size of the photo; take input="photo" with them.')
+        raise VizError(
+            'zoom and scales change the size of the photo; take input="photo" with them.', code="scaled-crop"
+        )
     seen, how = network.seen(picture), network.preprocessing
     height, width = picture.height, picture.width
     if how.resize is None:

@@ -82,7 +82,10 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     """
     found = open_gallery(folder)
     if found.manifest["network"]["digest"] != network.digest:
-        raise VizError(f"The gallery in {folder} is of {found.manifest['network']['name']} with other weights.")
+        raise VizError(
+            f"The gallery in {folder} is of {found.manifest['network']['name']} with other weights.",
+            code="other-network",
+        )
     names = [one.name for one in network.sites]
     start = names.index(network.site(convolution).name)
     channels = network.sites[start].channels
@@ -99,7 +102,7 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
 def _first_convolution(network: Network) -> str:
     found = next((site.name for site in network.sites if site.kind == "convolution" and site.is_map), None)
     if found is None:
-        raise VizError(f"{network.name} has no convolution, so it has no kernels to show.")
+        raise VizError(f"{network.name} has no convolution, so it has no kernels to show.", code="no-convolution")
     return found
 
 

@@ -69,7 +69,7 @@ def ideal(question: Question, params: IdealParams, job: Job) -> Result:
     """
     unit = question.require_unit()
     if params.direction and params.channels:
-        raise VizError("Give channels or a direction, not both.")
+        raise VizError("Give channels or a direction, not both.", code="channels-and-direction")
     if params.direction:
         return maximize_targets(question, [Target(unit, read_direction(params.direction))], params, job)
     units = [unit, *(replace(unit, channel=channel) for channel in read_channels(params.channels))]
@@ -97,27 +97,12 @@ def maximize_targets(question: Question, targets: Sequence[Target], params: Idea
         params.jitter * _seen(network, site, height, width), params.zoom, params.turn,
     )  # fmt: skip
     ascent = OptimizationConfig(
-        params.steps,
-        params.rate,
-        params.extent,
-        params.restarts,
-        params.diversity,
-        params.variation,
-        params.l2,
-        params.seed,
-    )
+        params.steps, params.rate, params.extent, params.restarts, params.diversity, params.variation, params.l2, params.seed
+    )  # fmt: skip
     painted = maximize(
-        network.module,
-        normaliser(network),
-        targets,
-        network.sites,
-        canvas,
-        ascent,
-        network.device,
-        network.dtype,
-        job.report,
-        network.input_size[1] * network.input_size[2],
-    )
+        network.module, normaliser(network), targets, network.sites, canvas, ascent, network.device, network.dtype,
+        job.report, network.input_size[1] * network.input_size[2],
+    )  # fmt: skip
     return _result(network, site, targets, painted, box, params)
 
 
@@ -130,7 +115,9 @@ def read_channels(text: str) -> list[int]:
     try:
         return [int(part) for part in text.replace(" ", "").split(",") if part]
     except ValueError:
-        raise VizError(f"channels is {text!r}; write whole numbers with commas between them, as in 3, 7, 12.") from None
+        raise VizError(
+            f"channels is {text!r}; write whole numbers with commas between them, as in 3, 7, 12.", code="bad-channels"
+        ) from None
 
 
 def read_direction(text: str) -> tuple[tuple[int, float], ...]:
@@ -139,7 +126,10 @@ def read_direction(text: str) -> tuple[tuple[int, float], ...]:
     Raises:
         VizError: it is nothing of that form, or all weights are zero.
     """
-    wrong = VizError(f"direction is {text!r}; write CHANNEL:WEIGHT with commas between them, as in 3:1, 7:-0.5.")
+    wrong = VizError(
+        f"direction is {text!r}; write CHANNEL:WEIGHT with commas between them, as in 3:1, 7:-0.5.",
+        code="bad-direction",
+    )
     terms: dict[int, float] = {}
     for part in text.replace(" ", "").split(","):
         channel, _, weight = part.partition(":")
@@ -179,7 +169,8 @@ def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) 
         if not _fits(network, site, wanted, wanted):
             raise VizError(
                 f"{network.name} does not compute {site.name!r} on pictures of {wanted} x {wanted} pixels; "
-                f"its own size is {height} x {width}."
+                f"its own size is {height} x {width}.",
+                code="bad-size",
             )
         return wanted, wanted
     if site.is_map and all(target.unit.cell is None for target in targets):

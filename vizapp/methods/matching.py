@@ -61,7 +61,8 @@ def match_units(
         pass
     if found.pictures < FEWEST:
         raise VizError(
-            f"{found.pictures} pictures of {folder.name} can be read; at least {FEWEST} are needed to correlate."
+            f"{found.pictures} pictures of {folder.name} can be read; at least {FEWEST} are needed to correlate.",
+            code="too-few-pictures",
         )
     correlation = found.matrix()
     matches = best_matches(correlation)

@@ -56,17 +56,6 @@ class Output:
         keep = _DIMENSIONS[self.kind]
         return list(values.reshape(-1, *values.shape[values.ndim - keep :]))
 
-    def matches(self, values: np.ndarray) -> bool:
-        """Whether an array has the shape and type that its kind promises."""
-        if self.kind == "curves":
-            return values.ndim in (1, 2)
-        if self.kind in ("signed image", "images") and values.shape[-1] != 3:
-            return False
-        if self.kind == "heat map" and values.ndim == 1:
-            return True
-        whole = {"label map": "iu", "images": "u"}.get(self.kind, "f")
-        return values.ndim >= _DIMENSIONS[self.kind] and values.dtype.kind in whole
-
     def limits(self, values: np.ndarray) -> tuple[float, float]:
         """The numbers that the ends of the colour map stand for."""
         finite = values[np.isfinite(values)]

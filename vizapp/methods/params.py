@@ -49,18 +49,21 @@ class Knob:
         if self.choices:
             if value not in self.choices:
                 hint = nearest(str(value), self.choices)
-                raise VizError(f"{self.name} is {value!r}; it must be one of {', '.join(self.choices)}.{hint}")
+                raise VizError(
+                    f"{self.name} is {value!r}; it must be one of {', '.join(self.choices)}.{hint}",
+                    code="no-such-choice",
+                )
             return value
         read = self._read(value)
         if self.kind is tuple:
             return read
         below, above = self.low is not None and read < self.low, self.high is not None and read > self.high
         if below or above or read != read:
-            raise VizError(f"{self.name} is {value!r}; it must be {self._range()}.")
+            raise VizError(f"{self.name} is {value!r}; it must be {self._range()}.", code="bad-value")
         return read
 
     def _read(self, value: Any) -> Any:
-        wrong = VizError(f"{self.name} is {value!r}; it must be {self._range()}.")
+        wrong = VizError(f"{self.name} is {value!r}; it must be {self._range()}.", code="bad-value")
         if self.kind is bool:
             value = _WORDS.get(value.lower(), value) if isinstance(value, str) else value
             if not isinstance(value, bool):
@@ -151,5 +154,7 @@ def build(params: type[P], values: dict[str, Any], owner: str) -> P:
     for name in values:
         if name not in known:
             listed = f" It has: {', '.join(known)}." if known else " It has none."
-            raise VizError(f"The {owner} has no parameter {name!r}.{nearest(name, known)}{listed}")
+            raise VizError(
+                f"The {owner} has no parameter {name!r}.{nearest(name, known)}{listed}", code="no-such-parameter"
+            )
     return params(**{name: known[name].check(value) for name, value in values.items()})

@@ -63,16 +63,13 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     probabilities = logits.softmax(1).mean(0).cpu().numpy()
     logits_mean = logits.mean(0).cpu().numpy()
     table = top_rows(network, probabilities, params.top, logit=logits_mean)
-    names = {
-        "one": "the centre crop",
-        "ten": "mean of ten crops",
-        "multi": f"mean of {len(crops)} crops at three scales",
-    }
+    names = {"one": "the centre crop", "ten": "mean of ten crops"}
+    used = names.get(params.crops, f"mean of {len(crops)} crops at three scales")
     return Result(
         "predict",
         {"probabilities": probabilities.astype(np.float32), "logits": logits_mean.astype(np.float32)},
         (Panel("seen", network.seen(question.require_picture()), "The picture as the network sees it."),),
-        {"crops": names[params.crops], "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)"},
+        {"crops": used, "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)"},
         table,
     )
 

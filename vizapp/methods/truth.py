@@ -35,7 +35,8 @@ def asked_class(network: Network, label: str) -> int:
         count = len(network.categories)
         raise VizError(
             f"label is {label!r}; {network.name} has no class that this alone can mean. Give its name or its number, 0 to "
-            f"{count - 1}.{nearest(label, network.categories)}"
+            f"{count - 1}.{nearest(label, network.categories)}",
+            code="no-such-class",
         )
     return found
 

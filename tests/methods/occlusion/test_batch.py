@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import vizapp
+from tests.errors import refuses
 from tests.networks import Branching, seeded
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
@@ -95,10 +96,10 @@ def test_a_folder_is_thinned_out_evenly(network, folder) -> None:
 
 
 def test_neither_picture_nor_folder_and_a_folder_of_damaged_files_are_told(network, tmp_path: Path) -> None:
-    with pytest.raises(VizError, match="Occlusion needs a picture"):
+    with refuses("missing-input", "picture"):
         vizapp.ask("occlusion", network)
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(VizError, match=r"No picture of .* can be read"):
+    with refuses("no-readable-pictures"):
         vizapp.ask("occlusion", network, folder=vizapp.open_folder(tmp_path), **SIZE)
 
 

@@ -61,7 +61,7 @@ def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Res
         facts = facts or one.facts
     if not parts:
         why = unreadable[0] if unreadable else "There is none in it."
-        raise VizError(f"No picture of {source.name} can be read. {why}")
+        raise VizError(f"No picture of {source.name} can be read. {why}", code="no-readable-pictures")
     arrays = stacked(parts) | {"picture": np.array(kept, np.int64)}
     told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
     if unreadable:

@@ -25,7 +25,8 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
     seen = network.seen(question.require_picture())
     if mask.shape != seen.shape[:2]:
         raise VizError(
-            f"The mask is {list(mask.shape)} and the network sees {list(seen.shape[:2])} pixels; draw on that."
+            f"The mask is {list(mask.shape)} and the network sees {list(seen.shape[:2])} pixels; draw on that.",
+            code="bad-mask-size",
         )
     hidden = np.where(mask.astype(bool)[..., None], filling(seen, fill, seed), seen)
     with torch.no_grad():

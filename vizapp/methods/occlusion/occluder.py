@@ -49,7 +49,10 @@ def positions(size: tuple[int, int], window: tuple[int, int], stride: int, grid:
     """
     for side, length, name in zip(window, size, ("high", "wide"), strict=True):
         if side > length:
-            raise VizError(f"The square is {side} pixels {name} and the network sees {length}; take a smaller window.")
+            raise VizError(
+                f"The square is {side} pixels {name} and the network sees {length}; take a smaller window.",
+                code="occluder-too-large",
+            )
     starts = []
     for side, length in zip(window, size, strict=True):
         if grid == "cover":
@@ -80,7 +83,8 @@ def filling(seen: np.ndarray, fill: str, seed: int = 0) -> np.ndarray:
         colour = tuple(bytes.fromhex(fill[1:]))
     else:
         raise VizError(
-            f"fill is {fill!r}; it must be one of {', '.join(FILLS)}, or a colour such as #ff8800.{nearest(fill, FILLS)}"
+            f"fill is {fill!r}; it must be one of {', '.join(FILLS)}, or a colour such as #ff8800.{nearest(fill, FILLS)}",
+            code="no-such-fill",
         )
     return np.full_like(seen, 0) + np.array(colour, np.uint8)
 

@@ -14,14 +14,7 @@ from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.methods.base import Job, Question, Result
-from vizapp.methods.occlusion.occluder import (
-    Positions,
-    coarse_to_fine,
-    filling,
-    from_nearest,
-    per_pixel,
-    positions,
-)
+from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling, from_nearest, per_pixel, positions
 from vizapp.methods.occlusion.panels import legend, panels
 from vizapp.methods.params import Params, knob
 from vizapp.methods.projection import ProjectionParams, projection
@@ -343,10 +336,12 @@ def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None,
             class_ = unit.channel
         else:
             raise VizError(
-                f"{unit.site!r} is neither the layer of classes nor the layer whose map is summed; ask about a class."
+                f"{unit.site!r} is neither the layer of classes nor the layer whose map is summed; ask about a class.",
+                code="not-a-class",
             )
     if site is not None and not (site.is_map and site.shape[1] * site.shape[2] > 1):
         raise VizError(
-            f"Layer {site.name!r} has no map (no cells), so nothing can be summed over it; pick an earlier layer."
+            f"Layer {site.name!r} has no map (no cells), so nothing can be summed over it; pick an earlier layer.",
+            code="no-feature-map",
         )
     return site or network.last_feature_map(), channel, class_

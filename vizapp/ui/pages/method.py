@@ -191,11 +191,9 @@ def _draw(method: Method, network: Network, picture: Picture | None, result: Res
     tiles, notes = ({}, {}) if seen is None else ({"Picture": seen}, {"Picture": ""})
     for output in method.shows:
         values, key = result.arrays.get(output.array), f"{method.key}.{output.array}"
-        if output.kind == "table" and result.table:
-            st.dataframe(pd.DataFrame(list(result.table)), hide_index=True, key=key)
-        elif values is None or not values.size:
+        if output.kind == "table" or values is None or not values.size:
             continue
-        elif output.kind == "curves" or values.ndim == 1:
+        if output.kind == "curves" or values.ndim == 1:
             messages.heading(output.label)
             figure = charts.curve(values.reshape(len(values), -1))
             if output.kind != "curves":
@@ -210,7 +208,10 @@ def _draw(method: Method, network: Network, picture: Picture | None, result: Res
             tiles |= {title: pixels for title, (pixels, _) in drawn.items()}
             notes |= {title: note for title, (_, note) in drawn.items()}
     if len(tiles) > (seen is not None):
-        projection_tiles.side_by_side(method.key, tiles, notes, min(2, len(tiles)))
+        projection_tiles.side_by_side(method.key, tiles, notes, min(2 if len(tiles) <= 4 else 3, len(tiles)))
+    if result.table:
+        table = pd.DataFrame(list(result.table)).rename(columns=forms.label)
+        st.dataframe(table, hide_index=True, key=f"{method.key}.table")
 
 
 def _tiles(output: Output, values: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
