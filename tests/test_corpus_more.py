@@ -211,7 +211,7 @@ def test_any_list_of_pictures_is_read_and_names_none_outside(tmp_path: Path, row
         return
     assert len(within) <= len(found)
     for index in range(len(within)):
-        place = Path(within.ticket(index).path)  # type: ignore[attr-defined]
+        place = Path(within.image_ref(index).path)  # type: ignore[attr-defined]
         assert place.resolve().is_relative_to(listed.parent.resolve()) or "\0" in str(place)
         assert within.path(index) == plain_name(within.path(index), 4096)
 
@@ -243,7 +243,7 @@ def test_any_names_in_a_zip_file_are_listed_or_passed_over(tmp_path: Path, names
         assert found.path(index).encode()
         label = found.labels[index]
         assert label is None or (label == plain_name(label) and label in found.classes)
-    assert found.listing()
+    assert found.listing_digest()
 
 
 @given(text=st.text())

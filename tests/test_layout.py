@@ -88,21 +88,14 @@ FORBIDDEN_NAMES = {
 }  # fmt: skip
 # `ask(…, tick=None)` and the method key `ideal` are contracts: scripts call them. `tick` is therefore not in the table.
 CONTRACT_FILES = {"vizapp/methods/ideal.py"}
-KNOWN_FILES = {"vizapp/engine/fully_convolutional/plan.py"}
+KNOWN_FILES: set[str] = set()
 KNOWN_NAMES = {
-    "vizapp.engine.layers.summary:folded",
     "vizapp.engine.occlusion.incremental_plan:whole",
     "vizapp.engine.occlusion.sweep:look",
     "vizapp.engine.occlusion.sweep:whole",
-    "vizapp.engine.optimize.activation_maximization:paint",
-    "vizapp.gallery.build:look",
-    "vizapp.media.drawing:cut",
-    "vizapp.media.drawing:place",
     "vizapp.service.jobs:place",
     "vizapp.service.scheduler:place",
     "vizapp.ui.session.access:place",
-    "vizapp.zoo.classics:Row",
-    "vizapp.zoo.torchvision_zoo:_kinds",
 }
 
 

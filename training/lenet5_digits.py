@@ -53,7 +53,7 @@ def read_digits() -> tuple[Tensor, Tensor]:
     """All 1797 digits as the network takes them, `[N 1 28 28]`, and which digit each is, `[N]`."""
     digits = load_digits()
     pixels = [digit_pixels(image) for image in digits.images]
-    return DIGITS.normalised(pixels, torch.device("cpu"), torch.float32), torch.from_numpy(digits.target).long()
+    return DIGITS.normalize(pixels, torch.device("cpu"), torch.float32), torch.from_numpy(digits.target).long()
 
 
 def split(labels: Tensor) -> tuple[np.ndarray, np.ndarray]:

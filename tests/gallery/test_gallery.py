@@ -21,7 +21,7 @@ from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.gallery import Progress, build, open_gallery
-from vizapp.gallery.build import GalleryOptions, seen_so_far
+from vizapp.gallery.build import GalleryOptions, open_partial_gallery
 from vizapp.gallery.reader import top_image
 from vizapp.gallery.tables import ROW_COLUMNS
 from vizapp.methods.base import Job
@@ -141,7 +141,9 @@ def test_leaving_and_asking_again_gives_the_same_bytes(network, photos, whole, t
 def test_leaving_inside_a_batch_that_was_cut_counts_none_of_its_pictures_twice(
     network, photos, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(network), "at_once", lambda *_: 3)  # little memory: a batch of eight runs in three parts
+    monkeypatch.setattr(
+        type(network), "batch_limit", lambda *_: 3
+    )  # little memory: a batch of eight runs in three parts
     source, plan = vizapp.open_folder(photos), GalleryOptions(batch=8, workers=0)
     told: list[Progress] = []
     build(network, source, network.sites, tmp_path / "whole", plan, told.append)
@@ -164,17 +166,17 @@ def test_leaving_inside_a_batch_that_was_cut_counts_none_of_its_pictures_twice(
 
 def test_what_is_known_so_far_can_be_looked_at(network, photos, tmp_path) -> None:
     source, out = vizapp.open_folder(photos), tmp_path / "out"
-    assert seen_so_far(network, source, network.sites, out) is None
+    assert open_partial_gallery(network, source, network.sites, out) is None
     with pytest.raises(Leave):
         build(network, source, network.sites, out, GalleryOptions(batch=8, workers=0), leave_at(32))
-    part = seen_so_far(network, source, network.sites, out)
+    part = open_partial_gallery(network, source, network.sites, out)
     assert part.seen == 32
     assert part.pictures == 70
     assert part.rows("relu").picture.max() < 32
     with refuses("gallery-unfinished"):
         open_gallery(out)
     build(network, source, network.sites, out, GalleryOptions(batch=8, workers=0))
-    assert seen_so_far(network, source, network.sites, out).seen == 70
+    assert open_partial_gallery(network, source, network.sites, out).seen == 70
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "both"])
@@ -496,14 +498,14 @@ def test_late_units_of_a_trained_network_prefer_their_own_class(tmp_path) -> Non
     assert own.groupby(known.channel).any().mean() > 10 * by_chance
 
 
-@pytest.mark.parametrize("at_once", [8, 3])
+@pytest.mark.parametrize("batch_limit", [8, 3])
 def test_equal_pictures_stand_in_their_order_wherever_the_batches_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_limit: int
 ) -> None:
     network = vizapp.load(
         "vizapp/zfnet-mini", device="cpu"
     )  # in which a pass of one rounds otherwise than one of eight
-    monkeypatch.setattr(type(network), "at_once", lambda *_: at_once)
+    monkeypatch.setattr(type(network), "batch_limit", lambda *_: batch_limit)
     place = tmp_path / "photos"
     place.mkdir()
     three = [np.random.default_rng(n).integers(0, 256, (64, 64, 3), dtype=np.uint8) for n in range(3)]

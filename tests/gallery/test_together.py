@@ -15,11 +15,11 @@ import torch
 import vizapp
 from tests.errors import refuses
 from tests.gallery.test_gallery import ROOT, Leave, files
-from vizapp.engine.statistics.top_activations import empty
+from vizapp.engine.statistics.top_activations import empty_state
 from vizapp.files import atomic_write
 from vizapp.gallery import GalleryOptions, build, open_gallery
 from vizapp.gallery import checkpoint as checkpoints
-from vizapp.gallery.checkpoint import Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint
+from vizapp.gallery.checkpoint import Checkpoint, load_checkpoint, remove_checkpoints, save_checkpoint
 
 PLAN = GalleryOptions(batch=4, workers=0, every=1)
 
@@ -113,7 +113,7 @@ def test_a_file_is_never_half_written_by_many_at_once(tmp_path: Path) -> None:
 def test_checkpoints_by_many_at_once_stay_whole(tmp_path: Path) -> None:
     def save(number: int) -> None:
         for _ in range(10):
-            state = empty(100, 9) | {"values": torch.full((100, 9), float(number))}
+            state = empty_state(100, 9) | {"values": torch.full((100, 9), float(number))}
             save_checkpoint(tmp_path, Checkpoint({}, number, state))
 
     threads = [threading.Thread(target=save, args=(number,)) for number in range(4)]
@@ -125,10 +125,10 @@ def test_checkpoints_by_many_at_once_stay_whole(tmp_path: Path) -> None:
         assert found is None or (found.state["values"] == found.batches).all()
     left = tmp_path / ".checkpoint.0badcafe.part"
     left.write_bytes(b"by a killed process")
-    forget_checkpoints(tmp_path)
+    remove_checkpoints(tmp_path)
     assert left.exists()  # somebody may be writing it
     os.utime(left, (time.time() - 2 * checkpoints.LEFTOVER,) * 2)
-    forget_checkpoints(tmp_path)
+    remove_checkpoints(tmp_path)
     assert not tmp_path.exists()
 
 

@@ -157,12 +157,12 @@ def test_a_data_set_is_loaded_once_however_it_is_asked_for(tmp_path: Path, monke
 
     monkeypatch.setattr(USPS, "__init__", counted)
     monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
-    assert not datasets.is_here("torchvision/USPS")
+    assert not datasets.is_downloaded("torchvision/USPS")
     assert not download
     source = open_folder("torchvision/USPS")
     assert len(download) == 1
     before = len(made)
-    assert datasets.is_here("torchvision/USPS")
+    assert datasets.is_downloaded("torchvision/USPS")
     source.open(0)
     assert len(open_folder("torchvision/USPS")) == 2
     assert len(made) == before

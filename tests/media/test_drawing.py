@@ -9,7 +9,19 @@ import pytest
 from PIL import Image
 
 from tests.media.files import noise
-from vizapp.media.drawing import COLOURS, GREY, categorical, cut, draw_box, heat, overlay, place, sheet, signed, to_png
+from vizapp.media.drawing import (
+    COLOURS,
+    GREY,
+    categorical,
+    crop_box,
+    draw_box,
+    heat,
+    overlay,
+    paste,
+    sheet,
+    signed,
+    to_png,
+)
 
 
 def lightness(colours: np.ndarray) -> np.ndarray:
@@ -148,16 +160,16 @@ def test_a_part_is_cut_out_and_what_lies_beyond_the_border_is_filled(box: tuple[
     top, left, bottom, right = (place + 30 for place in box)
     expected = padded[top:bottom, left:right]
     for values in (pixels, pixels.astype(np.float32)):
-        found = cut(values, box, outside)
+        found = crop_box(values, box, outside)
         assert found.dtype == values.dtype
         np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(cut(pixels[..., 0], box, outside), expected[..., 0])
+    np.testing.assert_array_equal(crop_box(pixels[..., 0], box, outside), expected[..., 0])
 
 
 @pytest.mark.parametrize("box", [(-4, -4, 20, 20), (3, 3, 16, 5), (3, -8, 5, 3)])
 def test_of_a_box_that_exceeds_the_picture_the_whole_is_cut(box: tuple[int, ...]) -> None:
     pixels = noise(12, 10)
-    np.testing.assert_array_equal(cut(pixels, box), pixels)
+    np.testing.assert_array_equal(crop_box(pixels, box), pixels)
 
 
 def test_other_arrays_are_refused() -> None:
@@ -175,11 +187,11 @@ def test_other_arrays_are_refused() -> None:
 def test_a_map_is_placed_over_a_part_of_the_photo_also_where_that_reaches_out() -> None:
     photo, colours = noise(20, 30), noise(4, 5)
     whole = np.repeat(np.repeat(colours, 4, 0), 4, 1)  # 16 × 20 pixels
-    assert np.array_equal(place(photo, colours, (2, 3, 18, 23), 1.0)[2:18, 3:23], whole)
-    outside = place(photo, colours, (-6, -8, 10, 12), 1.0)
+    assert np.array_equal(paste(photo, colours, (2, 3, 18, 23), 1.0)[2:18, 3:23], whole)
+    outside = paste(photo, colours, (-6, -8, 10, 12), 1.0)
     assert np.array_equal(outside[:10, :12], whole[6:, 8:])
     assert np.array_equal(outside[10:], photo[10:])
-    assert np.array_equal(place(photo, colours, (-6, -8, 10, 12), 0.0), photo)
+    assert np.array_equal(paste(photo, colours, (-6, -8, 10, 12), 0.0), photo)
 
 
 def test_categories_have_colours_of_their_own_and_the_rest_is_grey() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vizapp.media.film import to_gif, to_mp4, to_webm
+from vizapp.media.film import to_gif, to_webm
 from vizapp.media.samples import open_sample
 from vizapp.media.transforms import resize
 
@@ -48,15 +48,12 @@ def test_a_gif_of_a_still_photo_is_close_to_it_and_takes_little_room() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (33, 47)])
-@pytest.mark.parametrize(("write", "ending", "codec"), [(to_mp4, "mp4", "mp4v"), (to_webm, "webm", "VP80")])
-def test_a_film_has_the_frames_in_order(
-    write, ending: str, codec: str, height: int, width: int, tmp_path: Path
-) -> None:
-    path = tmp_path / f"film.{ending}"
-    path.write_bytes(write(frames(height, width), per_second=8))
+def test_a_film_has_the_frames_in_order(height: int, width: int, tmp_path: Path) -> None:
+    path = tmp_path / "film.webm"
+    path.write_bytes(to_webm(frames(height, width), per_second=8))
     film = cv2.VideoCapture(str(path))
     assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(8)
-    assert int(film.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*({"mp4v": "FMP4"}.get(codec, codec)))
+    assert int(film.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"VP80")
     for colour in COLOURS:
         there, bgr = film.read()
         assert there
@@ -65,7 +62,7 @@ def test_a_film_has_the_frames_in_order(
     assert not film.read()[0]
 
 
-@pytest.mark.parametrize("write", [to_gif, to_mp4, to_webm])
+@pytest.mark.parametrize("write", [to_gif, to_webm])
 def test_frames_of_different_size_are_refused(write) -> None:
     for wrong in ([], [*frames(20, 20), *frames(20, 22)], [np.zeros((20, 20), np.uint8)], [np.zeros((9, 9, 3))]):
         with pytest.raises(ValueError, match="of one size"):

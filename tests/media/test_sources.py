@@ -77,6 +77,18 @@ def test_damaged_and_encrypted_zips_are_told(tmp_path: Path) -> None:
     assert source.open(1).height == 8
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_told_however_it_is_packed(tmp_path: Path, packing: int) -> None:
+    path = tmp_path / "packed.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("a.png", PNG)
+    content = path.read_bytes()
+    middle = (40 + content.index(b"PK\1\2")) // 2
+    path.write_bytes(content[:middle] + bytes(b ^ 0x5A for b in content[middle : middle + 4]) + content[middle + 4 :])
+    with refuses("archive-damaged"):
+        open_folder(path).open(0)
+
+
 def test_the_bytes_of_a_zip_are_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path / "cache"))
     content = zipped(tmp_path / "a.zip", {"a.png": PNG}).read_bytes()
@@ -197,7 +209,7 @@ def test_a_data_set_on_the_disk_is_read_with_its_classes(tmp_path, monkeypatch: 
         head = (0x803).to_bytes(4) + (3).to_bytes(4) + (28).to_bytes(4) * 2
         (folder / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
         (folder / f"{part}-labels-idx1-ubyte").write_bytes((0x801).to_bytes(4) + (3).to_bytes(4) + bytes([7, 1, 7]))
-    assert [datasets.is_here(f"torchvision/{name}") for name in ("mnist", "MNIST:train", "CIFAR10")] == [
+    assert [datasets.is_downloaded(f"torchvision/{name}") for name in ("mnist", "MNIST:train", "CIFAR10")] == [
         True,
         True,
         False,
@@ -211,13 +223,13 @@ def test_a_data_set_on_the_disk_is_read_with_its_classes(tmp_path, monkeypatch: 
 def test_a_replaced_picture_changes_the_listing(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(PNG)
-    before = open_folder(tmp_path).listing()
-    assert open_folder(tmp_path).listing() == before
+    before = open_folder(tmp_path).listing_digest()
+    assert open_folder(tmp_path).listing_digest() == before
     os.utime(tmp_path / "a.png", (1, 1))
-    changed = open_folder(tmp_path).listing()
+    changed = open_folder(tmp_path).listing_digest()
     assert changed != before
     (tmp_path / "a.png").rename(tmp_path / "c.png")
-    assert open_folder(tmp_path).listing() not in {before, changed}
+    assert open_folder(tmp_path).listing_digest() not in {before, changed}
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -235,7 +247,7 @@ def test_batches_come_in_order_with_what_failed(tmp_path: Path, workers: int) ->
     for part in found:
         assert part.digests == tuple(source.open(index).digest for index in part.pictures)
         for index, pixels in zip(part.pictures, part.pixels, strict=True):
-            np.testing.assert_array_equal(pixels, VIEW.of(source.open(index).pixels))
+            np.testing.assert_array_equal(pixels, VIEW.apply(source.open(index).pixels))
 
 
 class Deadly:
@@ -253,12 +265,12 @@ class Deadly:
 def test_a_picture_that_ends_the_process_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     tickets = [Deadly(number == 2) for number in range(4)]
     assert pickle.loads(pickle.dumps(tickets[0])).deadly is False
-    crew = loading._Crew(1, VIEW)
+    crew = loading._WorkerPool(1, VIEW)
     try:
-        found = crew.ask(0, 0, tickets).result(timeout=60)
-        after = crew.ask(1, 4, tickets[:2]).result(timeout=60)
+        found = crew.submit(0, 0, tickets).result(timeout=60)
+        after = crew.submit(1, 4, tickets[:2]).result(timeout=60)
     finally:
-        crew.dismiss()
+        crew.close()
     assert found.pictures == (0, 1, 3)
     assert found.failed[0][0] == 2
     assert "process" in found.failed[0][1]
@@ -285,16 +297,16 @@ def test_a_picture_is_found_by_its_name_however_many_come_before_it(tmp_path: Pa
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(PNG)
     for source in (open_folder(tmp_path), open_folder("digits"), open_folder(listed(tmp_path, ["b.png", "dog/1.png"]))):
-        assert [source.number(path) for path in paths(source)] == list(range(len(source)))
+        assert [source.index_of(path) for path in paths(source)] == list(range(len(source)))
     (tmp_path / "a.png").write_bytes(PNG)
-    assert open_folder(tmp_path).number("b.png") == 1
+    assert open_folder(tmp_path).index_of("b.png") == 1
     (tmp_path / "b.png").unlink()
     with refuses("picture-gone", "b.png"):
-        open_folder(tmp_path).number("b.png")
+        open_folder(tmp_path).index_of("b.png")
 
 
 def test_a_name_that_is_listed_twice_is_the_first(tmp_path: Path) -> None:
-    assert open_folder(listed(tmp_path, ["a.png", "b.png", "b.png"])).number("b.png") == 1
+    assert open_folder(listed(tmp_path, ["a.png", "b.png", "b.png"])).index_of("b.png") == 1
 
 
 def listed(folder: Path, names: list[str]) -> Path:

@@ -278,7 +278,7 @@ def built(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 
 
 def test_an_uploaded_zip_file_goes_with_all_that_was_made_of_it(built: AppTest) -> None:
-    from vizapp.gallery.reader import known_galleries
+    from vizapp.gallery.reader import find_galleries
 
     digest = built.query_params["data"][0].removeprefix("upload/") if isinstance(built.query_params["data"], list) else (
         built.query_params["data"].removeprefix("upload/"))  # fmt: skip
@@ -286,7 +286,7 @@ def test_an_uploaded_zip_file_goes_with_all_that_was_made_of_it(built: AppTest) 
     archive = folder / f"{digest}.zip"
     assert uploads.upload_registry().has(built.session_state["person"], ("archive", str(archive)))
     assert list(datasets.galleries_of(archive).glob("*/_manifest.json"))
-    assert known_galleries(vizapp.load("vizapp/lenet5-digits")) == []  # nobody else is told of it
+    assert find_galleries(vizapp.load("vizapp/lenet5-digits")) == []  # nobody else is told of it
     told = [key for key, _ in compute.answers().items() if any(digest in part for part in key)]
     assert told
     datasets.forget(archive)

@@ -12,14 +12,13 @@ from torchvision import models
 
 import vizapp
 from tests.errors import refuses
-from vizapp.engine.layers.summary import Layer, by_module, layers
+from vizapp.engine.layers.summary import Layer, group_by_module, layers
 from vizapp.zoo import bundled, classics, timm_zoo
 from vizapp.zoo.classic.fractalnet import FractalBlock
 from vizapp.zoo.classic.inception_v2 import MODULES as INCEPTION_V2
 from vizapp.zoo.classic.lenet_1998 import C3_TABLE, LeNet51998, prototypes
 from vizapp.zoo.classic.stochastic_depth import StochasticBlock, StochasticDepthResNet
 from vizapp.zoo.classic.vgg import COLUMNS
-from vizapp.zoo.classic.zfnet import ZFNet, clip_filters
 
 
 @cache
@@ -182,21 +181,6 @@ def test_zfnets_maps_and_its_wide_variant() -> None:
     assert wide.classifier.fc6.in_features == 6 * 6 * 512
 
 
-def test_filters_are_clipped_to_the_root_mean_square_of_a_tenth() -> None:
-    network = ZFNet((6, 8, 8, 8, 8), 8, 4, 64)
-    weight = network.features.conv1.weight
-    with torch.no_grad():
-        weight.copy_(
-            torch.arange(1, 7).float().view(6, 1, 1, 1).expand_as(weight) * 0.05 * torch.randn_like(weight).sign()
-        )
-    before = weight.detach().clone()
-    clip_filters(network)
-    sizes = [float(kernel.square().mean().sqrt()) for kernel in weight.detach()]
-    assert sizes == pytest.approx([0.05, 0.1, 0.1, 0.1, 0.1, 0.1], rel=1e-5)
-    assert torch.allclose(weight[5], before[5] / 3), "the direction stays"
-    assert torch.equal(weight[0], before[0])
-
-
 @pytest.mark.parametrize(
     ("fast", "side", "maps"),
     [(False, 221, (108, 36, 30, 15, 15, 15, 15, 15, 5)), (True, 231, (56, 28, 24, 12, 12, 12, 12, 6))],
@@ -295,7 +279,7 @@ def test_googlenets_table(
     names: tuple[str, ...], shape: tuple[int, ...], thousands: float | None, millions: float | None
 ) -> None:
     module, rows = on_meta("googlenet-2014")
-    table = {row.name: row for row in by_module(rows, 1)}
+    table = {row.name: row for row in group_by_module(rows, 1)}
     assert table[names[-1]].shape == shape
     weights = sum(p.numel() for key, p in module.named_parameters() if key.startswith(names) and p.ndim > 1) / 1024
     products = sum(table[name].multiply_adds for name in names) / 1e6
@@ -324,7 +308,7 @@ def test_googlenet_has_7_million_weights_and_two_heads() -> None:
 def test_inception_v2s_table() -> None:
     outputs = {"3a": (256, 28), "3b": (320, 28), "3c": (576, 14), "4a": (576, 14), "4b": (576, 14), "4c": (576, 14),
                "4d": (576, 14), "4e": (1024, 7), "5a": (1024, 7), "5b": (1024, 7)}  # fmt: skip
-    table = {row.name: row for row in by_module(on_meta("inception-v2")[1], 2)}
+    table = {row.name: row for row in group_by_module(on_meta("inception-v2")[1], 2)}
     assert outputs.keys() == INCEPTION_V2.keys()
     for name, (maps, side) in outputs.items():
         assert table[f"inceptions.{name}"].shape == (maps, side, side)
@@ -346,7 +330,7 @@ RESNETS = {
 )
 def test_resnets_table(depth: int, billions: float, maps: int) -> None:
     _, rows = on_meta(RESNETS[depth])
-    table = {row.name: row for row in by_module(rows, 1)}
+    table = {row.name: row for row in group_by_module(rows, 1)}
     assert [table[name].shape for name in ("conv1", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc")] == [
         (64, 112, 112), (64 * maps, 56, 56), (128 * maps, 28, 28), (256 * maps, 14, 14), (512 * maps, 7, 7),
         (512 * maps, 1, 1), (1000,),
@@ -419,7 +403,7 @@ DENSENETS = {
 @pytest.mark.parametrize("name", DENSENETS)
 def test_densenets_table(name: str) -> None:
     module, rows = on_meta(name)
-    table = {row.name: row for row in by_module(rows, 2)}
+    table = {row.name: row for row in group_by_module(rows, 2)}
     assert [table[f"features.{part}"].shape[1] for part in ("conv0", "pool0")] == [112, 56]
     for number, (count, side) in enumerate(zip(DENSENETS[name], (56, 28, 14, 7), strict=True), 1):
         block = module.features.get_submodule(f"denseblock{number}")

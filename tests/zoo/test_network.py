@@ -52,9 +52,9 @@ def test_seen_and_display_are_the_picture_before_normalisation() -> None:
 def test_grey_networks_see_luminance_as_pillow_computes_it() -> None:
     pixels = photo(32, 40)
     shape = Preprocessing(1, 32, 40, 32, "bilinear", (0.0,), (1.0,))
-    grey = shape.normalised([pixels], torch.device("cpu"), torch.float32)[0, 0] * 255
+    grey = shape.normalize([pixels], torch.device("cpu"), torch.float32)[0, 0] * 255
     assert np.array_equal(grey.round().numpy().astype(np.uint8), np.asarray(Image.fromarray(pixels).convert("L")))
-    shown = shape.displayed(shape.normalised([pixels], torch.device("cpu"), torch.float32))
+    shown = shape.denormalize(shape.normalize([pixels], torch.device("cpu"), torch.float32))
     assert shown.shape == (32, 40, 3)
     assert np.ptp(shown, axis=2).max() == 0
 

@@ -138,7 +138,7 @@ def test_a_gpu_without_double_precision_is_refused_with_those_that_work(
     weights = SimpleNamespace(device=torch.device(device))
     module = SimpleNamespace(parameters=lambda: [weights], buffers=list)  # as it is where there is such a GPU
     with refuses("device-unsupported", "mps"):
-        wrapping._home(module)  # type: ignore[arg-type]
+        wrapping._module_device(module)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "", "meta"])

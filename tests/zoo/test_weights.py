@@ -133,7 +133,7 @@ def test_a_file_of_the_cache_that_may_not_be_read_is_told(
         return opened(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", closed)
-    for ask in (partial(vizapp.load, NAME, device="cpu"), partial(weights.may_fetch_again, recipe, hub / file)):
+    for ask in (partial(vizapp.load, NAME, device="cpu"), partial(weights.is_damaged_copy, recipe, hub / file)):
         with refuses("unreadable", "net-", "VIZAPP_WEIGHTS"):
             ask()
 

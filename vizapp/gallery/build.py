@@ -15,16 +15,16 @@ import torch
 
 from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merged
+from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merge_states
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.files import remove_leftovers
-from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, forget_checkpoints, load_checkpoint, save_checkpoint
+from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints, save_checkpoint
 from vizapp.gallery.reader import Gallery, open_gallery
-from vizapp.gallery.shards import Shards, running
-from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_of, read_manifest, write_gallery
-from vizapp.gallery.tables import digest_of, row_tables, unit_table
-from vizapp.media.loading import Loaded, batches, workers_for
+from vizapp.gallery.shards import Shards, connect_shards
+from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_name, read_manifest, write_gallery
+from vizapp.gallery.tables import digest_pictures, row_tables, unit_table
+from vizapp.media.loading import DecodedBatch, batches, worker_count
 from vizapp.media.source import Source
 from vizapp.settings import VERSION
 from vizapp.zoo.network import Network
@@ -69,7 +69,7 @@ def identity(network: Network, source: Source, sites: Sequence[Site], plan: Gall
         "digest": network.digest,
         "device": network.device.type,
         "preprocessing": asdict(network.preprocessing),
-        "data": source.listing(),
+        "data": source.listing_digest(),
         "pictures": len(source),
         "sites": [site.name for site in sites],
         "top": plan.top,
@@ -96,13 +96,13 @@ def build(
     """
     wanted = identity(network, source, sites, plan)
     try:
-        with running(network.device) as shards:
-            found, note = _begun(out, wanted) if shards.leads else (None, "")
-            begun, note, whole = shards.told((found.batches if found else 0, note, read_manifest(out) is not None))
+        with connect_shards(network.device) as shards:
+            found, note = _find_checkpoint(out, wanted) if shards.is_leader else (None, "")
+            begun, note, whole = shards.broadcast((found.batches if found else 0, note, read_manifest(out) is not None))
             if whole:
                 note = "The gallery was there already."
             else:
-                _Pass(network, source, sites, out, plan, wanted, shards, watch).go(found, begun, note)
+                _Pass(network, source, sites, out, plan, wanted, shards, watch).run(found, begun, note)
     except OSError as error:
         raise VizError(
             f"The gallery cannot be written to {out}: {error.strerror or error}.", code="unwritable"
@@ -110,20 +110,20 @@ def build(
     return note
 
 
-def _begun(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
+def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
     """The checkpoint to go on from, if any, after making sure that nothing else lies there."""
     out.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(out)
     if manifest is not None:
-        _same(manifest["identity"], wanted, out)
+        _check_identity(manifest["identity"], wanted, out)
         return None, ""
     found, note = load_checkpoint(out / WORK)
     if found is not None:
-        _same(found.identity, wanted, out)
+        _check_identity(found.identity, wanted, out)
         note = note or f"Resumed after {found.batches} batches."
     elif (out / MANIFEST).exists():
         note = note or "The gallery that was there was damaged; the pass began anew."
-    elif not note and not (out / WORK).exists() and _strange(out, wanted["sites"]):
+    elif not note and not (out / WORK).exists() and _holds_other_tables(out, wanted["sites"]):
         raise VizError(
             f"{out} holds other Parquet files; give a folder of its own to the gallery.",
             code="folder-holds-other-files",
@@ -131,13 +131,13 @@ def _begun(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
     return found, note
 
 
-def _strange(out: Path, sites: Sequence[str]) -> bool:
+def _holds_other_tables(out: Path, sites: Sequence[str]) -> bool:
     """Whether there are tables that are none of this gallery; its own may be there if it was being finished."""
-    own = {file_of(number, name) for number, name in enumerate(sites)}
+    own = {file_name(number, name) for number, name in enumerate(sites)}
     return any(path.name not in own for path in out.glob("*.parquet"))
 
 
-def _same(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
+def _check_identity(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
     words = {
         "network": "of another network",
         "digest": "of other weights",
@@ -150,7 +150,7 @@ def _same(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
         "batch": "with another batch size",
     }
     for name, what in words.items():
-        if there.get(name) != wanted[name] and there.get(name) != _jsonable(wanted[name]):
+        if there.get(name) != wanted[name] and there.get(name) != _tuples_as_lists(wanted[name]):
             raise VizError(
                 f"{out} holds a gallery {what} ({_short(there.get(name))}, not {_short(wanted[name])}); delete it or give "
                 "another folder.",
@@ -158,11 +158,11 @@ def _same(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
             )
 
 
-def _jsonable(value: Any) -> Any:
+def _tuples_as_lists(value: Any) -> Any:
     """What JSON makes of tuples."""
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
-    return [_jsonable(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: _tuples_as_lists(item) for key, item in value.items()}
+    return [_tuples_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _short(value: Any) -> str:
@@ -183,62 +183,62 @@ class _Pass:
         self.digest, self.failed = 0, list[tuple[int, str]]()
         self.fields: dict[str, ReceptiveField] = {}
         self.count = -(-len(source) // plan.batch)
-        self.fitting = network.at_once(plan.batch)  # pictures at once
+        self.fitting = network.batch_limit(plan.batch)  # pictures at once
         self.done = 0  # pictures of this run, for the speed
         self.left = False  # whether the watcher ended the pass: then the state is that after the last whole batch
         self.started = time.monotonic()
 
-    def go(self, found: Checkpoint | None, begun: int, note: str) -> None:
+    def run(self, found: Checkpoint | None, begun: int, note: str) -> None:
         """From batch `begun` to the end; `found` is what the leading process goes on from."""
         if found is not None:
             self.strongest.load(found.state, self.network.device)
             self.digest, self.failed = found.digest, list(found.failed)
-        self._tell(begun, note)
+        self._report(begun, note)
         between, at = False, begun  # whether the state is that after the first `at` batches
         try:
-            for number, loaded in enumerate(self._begun(self._loaded(begun)), 1):
+            for number, loaded in enumerate(self._with_receptive_fields(self._decoded_batches(begun)), 1):
                 between = False
                 if loaded is not None:
-                    self._see(loaded, at)
+                    self._observe(loaded, at)
                 at, between = min(begun + number * self.shards.world, self.count), True
-                if self._is_time(number) and at < self.count:
-                    if self._is_elsewhere():
+                if self._is_checkpoint_due(number) and at < self.count:
+                    if self._is_finished_elsewhere():
                         between = False
-                        forget_checkpoints(self.out / WORK)
+                        remove_checkpoints(self.out / WORK)
                         return
                     self._save(at)
-                self._tell(at, note)
+                self._report(at, note)
             between = False
             self._finish()
         finally:
             if (between or self.left) and self.shards.world == 1:  # somebody left in the middle
                 self._save(at)
 
-    def _begun(self, loaded: Iterator[Loaded | None]) -> Iterator[Loaded | None]:
+    def _with_receptive_fields(self, loaded: Iterator[DecodedBatch | None]) -> Iterator[DecodedBatch | None]:
         """The same batches. What the files need to know of the network is found out while the first one is decoded."""
         with ThreadPoolExecutor(1, "vizapp-first") as aside:
             first = aside.submit(lambda: list(islice(loaded, 1)))
-            if self.shards.leads:
-                self.fields = fields_of(self.network)
+            if self.shards.is_leader:
+                self.fields = network_receptive_fields(self.network)
             yield from first.result()
         yield from loaded
 
-    def _loaded(self, begun: int) -> Iterator[Loaded | None]:
+    def _decoded_batches(self, begun: int) -> Iterator[DecodedBatch | None]:
         """This process's batches, one per round; None in the last round if there is none left for it."""
         world, rank = self.shards.world, self.shards.rank
         numbers = range(begun + rank, self.count, world)
         workers = self.plan.workers
         if workers is None:
-            workers = workers_for(len(self.source), world)
+            workers = worker_count(len(self.source), world)
         view = self.network.preprocessing.view
         yield from batches(self.source, view, numbers, self.plan.batch, workers)
         rounds = -(-(self.count - begun) // world)
         yield from [None] * (rounds - len(numbers))
 
-    def _see(self, loaded: Loaded, at: int) -> None:
-        def look(part: Sequence[int]) -> BatchStatistics:
+    def _observe(self, loaded: DecodedBatch, at: int) -> None:
+        def observe(part: Sequence[int]) -> BatchStatistics:
             batch = self.network.batch(loaded.pixels[part])
-            return self.strongest.observe(self.network.module, batch, lambda: self._tell(at, ""))
+            return self.strongest.observe(self.network.module, batch, lambda: self._report(at, ""))
 
         count = len(loaded.pictures)
         if count:
@@ -246,45 +246,45 @@ class _Pass:
             # on their number, and equal pictures in different batches must get equal activations.
             size = min(self.fitting, len(self.source))
             places = [min(place, count - 1) for place in range(count + -count % size)]
-            parts = list(in_chunks(places, look, size))
+            parts = list(in_chunks(places, observe, size))
             # Only now, when nobody can leave any more: the state that is saved must hold whole batches.
             self.strongest.update(parts, torch.tensor(loaded.pictures))
             fitting = max(len(part.peaks) for part in parts)
             self.fitting = fitting if fitting < size else self.fitting
-        self.digest = (self.digest + digest_of(loaded.pictures, loaded.digests)) % 2**256
+        self.digest = (self.digest + digest_pictures(loaded.pictures, loaded.digests)) % 2**256
         self.failed += loaded.failed
         self.done += len(loaded.pictures) + len(loaded.failed)
 
-    def _is_time(self, number: int) -> bool:
+    def _is_checkpoint_due(self, number: int) -> bool:
         rounds = max(1, self.plan.every // self.shards.world)
         return number % rounds == 0 or number in _EARLY_CHECKPOINTS
 
-    def _together(self, batches: int) -> Checkpoint | None:
+    def _gather_state(self, batches: int) -> Checkpoint | None:
         """What all processes know after the first `batches` batches; at the one that leads."""
-        parts = self.shards.gathered((self.strongest.state(), self.digest, self.failed))
+        parts = self.shards.gather((self.strongest.state(), self.digest, self.failed))
         if not parts:
             return None
         failed = sorted(failure for part in parts for failure in part[2])
-        state = merged([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
+        state = merge_states([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
         digest = sum(part[1] for part in parts) % 2**256
         return Checkpoint(self.identity, batches, state, digest, tuple(failed))
 
-    def _is_elsewhere(self) -> bool:
+    def _is_finished_elsewhere(self) -> bool:
         """Whether another process, which this one knows nothing of, has finished the same gallery meanwhile."""
         return self.shards.world == 1 and read_manifest(self.out) is not None
 
     def _save(self, batches: int) -> None:
-        checkpoint = self._together(batches)
-        if checkpoint is None or self._is_elsewhere():
+        checkpoint = self._gather_state(batches)
+        if checkpoint is None or self._is_finished_elsewhere():
             return
         try:
             save_checkpoint(self.out / WORK, checkpoint)
         except FileNotFoundError:  # the folder went because the other has finished just now
-            if not self._is_elsewhere():
+            if not self._is_finished_elsewhere():
                 raise
 
-    def _tell(self, batches: int, note: str) -> None:
-        if self.watch is None or not self.shards.leads:
+    def _report(self, batches: int, note: str) -> None:
+        if self.watch is None or not self.shards.is_leader:
             return
         pictures = min(batches * self.plan.batch, len(self.source))
         spent = time.monotonic() - self.started
@@ -295,25 +295,25 @@ class _Pass:
         self.left = False
 
     def _finish(self) -> None:
-        whole = self._together(self.count)
+        whole = self._gather_state(self.count)
         if whole is not None:
             if len(whole.failed) == len(self.source):
                 raise VizError(
                     f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}",
                     code="no-readable-picture",
                 )
-            units, tables, manifest = described(self.network, self.source, self.sites, whole, self.fields)
+            units, tables, manifest = describe_checkpoint(self.network, self.source, self.sites, whole, self.fields)
             write_gallery(self.out, tables, units, manifest)
-            forget_checkpoints(self.out / WORK)
+            remove_checkpoints(self.out / WORK)
             remove_leftovers(self.out, LEFTOVER)
 
 
-def fields_of(network: Network) -> dict[str, ReceptiveField]:
+def network_receptive_fields(network: Network) -> dict[str, ReceptiveField]:
     """What each cell of each layer sees of the network's input, by layer."""
     return {site.name: site.receptive_field for site in network.sites if site.receptive_field is not None}
 
 
-def described(
+def describe_checkpoint(
     network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, ReceptiveField]
 ) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
     """The tables (units; each site and its rows) and the manifest of what a checkpoint knows; `known`: `fields_of`."""
@@ -338,7 +338,7 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
             "classes": list(source.classes),
         },
         "sites": [
-            {"name": site.name, "kind": site.kind, "shape": list(site.shape), "file": file_of(number, site.name)}
+            {"name": site.name, "kind": site.kind, "shape": list(site.shape), "file": file_name(number, site.name)}
             for number, site in enumerate(sites)
         ],
         "top": checkpoint.identity["top"],
@@ -350,13 +350,13 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
     }
 
 
-def seen_so_far(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Any:
+def open_partial_gallery(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Any:
     """The gallery as the last checkpoint in `out` knows it, or the whole one; None before the first checkpoint."""
     if (out / MANIFEST).exists():
         return open_gallery(out)
     found, _ = load_checkpoint(out / WORK)
     if found is None:
         return None
-    units, rows, manifest = described(network, source, sites, found, fields_of(network))
+    units, rows, manifest = describe_checkpoint(network, source, sites, found, network_receptive_fields(network))
     seen = min(found.batches * found.identity["batch"], len(source))
     return Gallery(out, manifest, units, dict(rows), seen)

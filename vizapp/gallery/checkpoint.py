@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from vizapp.engine.statistics.top_activations import State, empty
+from vizapp.engine.statistics.top_activations import State, empty_state
 from vizapp.files import atomic_write, remove_leftovers
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
@@ -69,7 +69,7 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
     return None, told and f"{told} the pass began anew."
 
 
-def forget_checkpoints(folder: Path) -> None:
+def remove_checkpoints(folder: Path) -> None:
     """Remove them, after the work is done; and the folder, unless another process still writes into it."""
     for name in (NAME, PREVIOUS):
         if (folder / name).is_dir():
@@ -106,7 +106,7 @@ def _is_state(state: State) -> bool:
     values = state.get("values")
     if values is None or values.dim() != 2 or not values.is_floating_point():
         return False
-    blank = empty(values.shape[0], values.shape[1], values.dtype)
+    blank = empty_state(values.shape[0], values.shape[1], values.dtype)
     return state.keys() == blank.keys() and all(
         state[name].shape == one.shape and state[name].dtype == one.dtype for name, one in blank.items()
     )

@@ -15,7 +15,7 @@ import pandas as pd
 from vizapp.engine.statistics.top_activations import bin_edges
 from vizapp.errors import VizError, nearest
 from vizapp.gallery.store import MANIFEST, WORK, read_manifest, read_rows, read_units
-from vizapp.media.drawing import cut, draw_box, exceeds
+from vizapp.media.drawing import crop_box, draw_box, exceeds
 from vizapp.media.picture import local_path
 from vizapp.media.source import Source
 from vizapp.settings import settings
@@ -128,7 +128,7 @@ class TopImage:
     @cached_property
     def patch(self) -> np.ndarray:
         """What the unit sees, grey outside of the picture; where that exceeds the picture, all of it with the frame drawn."""
-        return self.framed if exceeds(self.box, self.seen.shape) else cut(self.seen, self.box)
+        return self.framed if exceeds(self.box, self.seen.shape) else crop_box(self.seen, self.box)
 
     @property
     def framed(self) -> np.ndarray:
@@ -147,13 +147,13 @@ def top_image(
     found = []
     for row in rows.itertuples():
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
-        seen = opened(int(row.picture)) if opened else crop(network, source, int(row.picture))
+        seen = opened(int(row.picture)) if opened else load_crop(network, source, int(row.picture))
         label = row.label if isinstance(row.label, str) else None
         found.append(TopImage(seen, box, str(row.path), label, float(row.activation)))
     return found
 
 
-def crop(network: Network, source: Source, picture: int) -> np.ndarray:
+def load_crop(network: Network, source: Source, picture: int) -> np.ndarray:
     """What the network sees of a picture, uint8 `[H W 3]`; grey where it can no longer be read."""
     try:
         return network.seen(source.open(picture))
@@ -188,7 +188,7 @@ def open_gallery(folder: str | Path) -> Gallery:
     return Gallery(place, manifest, read_units(place), {}, int(manifest["data"]["pictures"]))
 
 
-def known_galleries(network: Network) -> list[Path]:
+def find_galleries(network: Network) -> list[Path]:
     """The folders of the cache that hold a whole gallery of this network, the one with most pictures first."""
     found = []
     for manifest in sorted((settings().cache / "galleries").glob(f"*/{MANIFEST}")):

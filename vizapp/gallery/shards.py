@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-Thing = TypeVar("Thing")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,19 @@ class Shards:
     world: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process writes and speaks."""
         return self.rank == 0
 
-    def gathered(self, thing: Thing) -> list[Thing]:
+    def gather(self, thing: Value) -> list[Value]:
         """The things of all processes in order, at the one that leads; elsewhere nothing."""
         if self.world == 1:
             return [thing]
-        found: list[Thing | None] | None = [None] * self.world if self.leads else None
+        found: list[Value | None] | None = [None] * self.world if self.is_leader else None
         distributed.gather_object(thing, found)
         return [item for item in found if item is not None] if found else []
 
-    def told(self, thing: Thing) -> Thing:
+    def broadcast(self, thing: Value) -> Value:
         """What the leading process has, at all of them."""
         if self.world == 1:
             return thing
@@ -45,13 +45,13 @@ class Shards:
 
 
 @contextmanager
-def running(device: torch.device) -> Iterator[Shards]:
+def connect_shards(device: torch.device) -> Iterator[Shards]:
     """The processes that torchrun started, connected (NCCL between GPUs, gloo between CPUs); else this one alone.
 
     At the end of the block all wait for each other. They stay connected until they exit: torch cannot connect the same
     processes a second time.
     """
-    rank, world = shard_of_environment()
+    rank, world = rank_and_world_size()
     if world == 1:
         yield Shards()
         return
@@ -64,7 +64,7 @@ def running(device: torch.device) -> Iterator[Shards]:
     distributed.barrier()
 
 
-def shard_of_environment() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """Number and count of processes that torchrun wrote into the environment; (0, 1) without it."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1

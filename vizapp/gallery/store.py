@@ -27,7 +27,7 @@ MANIFEST, UNITS, WORK = "_manifest.json", "_units.arrow", "_work"
 FORMAT = 1
 
 
-def file_of(number: int, site: str) -> str:
+def file_name(number: int, site: str) -> str:
     """The name of a site's Parquet file; the number keeps the sites in running order and their files apart."""
     return f"{number:03d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', site).strip('._')}.parquet"
 
@@ -42,7 +42,7 @@ def write_gallery(
     wanted, writing = set(), []
     with ThreadPoolExecutor(1, "vizapp-write") as aside:
         for number, (site, table) in enumerate(tables):
-            name = file_of(number, site)
+            name = file_name(number, site)
             wanted.add(name)
             writing.append(aside.submit(_write_rows, folder / name, table))
         content = _arrow(units)
@@ -60,17 +60,17 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest, or None where there is none that can be read."""
     with suppress(OSError, ValueError, RecursionError):
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if _has(manifest, _MANIFEST) and manifest["format"] == FORMAT and manifest["sites"]:
+        if _matches(manifest, _MANIFEST) and manifest["format"] == FORMAT and manifest["sites"]:
             return manifest
     return None
 
 
-def _has(value: Any, wanted: Any) -> bool:
+def _matches(value: Any, wanted: Any) -> bool:
     """Whether a value of JSON has at least what is wanted: types, {key: wanted}, or [wanted] for all of a list."""
     if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(_has(value.get(key), part) for key, part in wanted.items())
+        return isinstance(value, dict) and all(_matches(value.get(key), part) for key, part in wanted.items())
     if isinstance(wanted, list):
-        return isinstance(value, list) and all(_has(item, wanted[0]) for item in value)
+        return isinstance(value, list) and all(_matches(item, wanted[0]) for item in value)
     return wanted(value) if callable(wanted) and not isinstance(wanted, type) else isinstance(value, wanted)
 
 
@@ -96,10 +96,7 @@ def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
     try:
         table = parquet.read_table(folder / file, partitioning=None, **options).to_pandas()
     except (OSError, pa.ArrowException, MemoryError) as error:
-        raise VizError(
-            f"{file} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew.",
-            code="gallery-damaged",
-        ) from None
+        raise _damaged(folder, file, _reason(error)) from None
     return _with_columns(table, options.get("columns") or ROW_COLUMNS, folder, file)
 
 
@@ -108,21 +105,21 @@ def read_units(folder: Path) -> pd.DataFrame:
     try:
         table = feather.read_table(folder / UNITS).to_pandas()
     except (OSError, pa.ArrowException, MemoryError) as error:
-        raise VizError(
-            f"{UNITS} of the gallery in {folder} cannot be read ({_reason(error)}); build it anew.",
-            code="gallery-damaged",
-        ) from None
+        raise _damaged(folder, UNITS, _reason(error)) from None
     return _with_columns(table, (*UNIT_COLUMNS, "site", "channel", "histogram"), folder, UNITS)
 
 
 def _with_columns(table: pd.DataFrame, wanted: Iterable[str], folder: Path, file: str) -> pd.DataFrame:
     missing = [name for name in wanted if name not in table.columns]
     if missing:
-        raise VizError(
-            f"{file} of the gallery in {folder} cannot be read (it has no column {missing[0]}); build it anew.",
-            code="gallery-damaged",
-        )
+        raise _damaged(folder, file, f"it has no column {missing[0]}")
     return table
+
+
+def _damaged(folder: Path, file: str, why: str) -> VizError:
+    return VizError(
+        f"{file} of the gallery in {folder} cannot be read ({why}); build it again.", code="gallery-damaged"
+    )
 
 
 def _reason(error: BaseException) -> str:

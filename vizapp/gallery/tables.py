@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.statistics.top_activations import State, read
+from vizapp.engine.statistics.top_activations import State, read_statistics
 from vizapp.engine.trace.sites import Site
 from vizapp.media.source import Source
 
@@ -22,7 +22,7 @@ UNIT_COLUMNS = (
 )  # fmt: skip
 
 
-def boxes(site: Site, field: ReceptiveField, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
+def cell_boxes(site: Site, field: ReceptiveField, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
     """(row, column) of flat cells `[n]`, and (top, left, bottom, right) that they see; each `[n]`, int64.
 
     Where every cell sees the same (classes, attention) that is the whole input, of `size` height and width.
@@ -52,7 +52,7 @@ def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
         "channel": np.concatenate([np.arange(site.channels) for site in sites]),
     }
     with np.errstate(invalid="ignore", divide="ignore"):
-        columns |= read(state, sites)
+        columns |= read_statistics(state, sites)
         values = state["values"].double().numpy()
         taken = state["pictures"].numpy() >= 0
         top = np.where(taken, values, 0).sum(1) / taken.sum(1)
@@ -89,7 +89,7 @@ def row_tables(
             "picture": numbers,
         }
         names = ("row", "column", "top", "left", "bottom", "right")
-        found |= dict(zip(names, boxes(site, fields[site.name], size, cells[channel, rank]), strict=True))
+        found |= dict(zip(names, cell_boxes(site, fields[site.name], size, cells[channel, rank]), strict=True))
         table = pd.DataFrame(found)
         different, place_of = np.unique(numbers, return_inverse=True)
         paths, labels = [source.path(int(n)) for n in different], [source.labels[int(n)] for n in different]
@@ -100,7 +100,7 @@ def row_tables(
         yield site.name, table
 
 
-def digest_of(pictures: Sequence[int], digests: Sequence[str]) -> int:
+def digest_pictures(pictures: Sequence[int], digests: Sequence[str]) -> int:
     """A number for some pictures at their places; those of two parts of a collection add up, modulo 2^256."""
     whole = 0
     for picture, digest in zip(pictures, digests, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -10,13 +11,17 @@ from pathlib import Path, PurePosixPath
 
 from vizapp.errors import LONGEST, VizError, plain_name
 from vizapp.files import natural_key
-from vizapp.media.formats import readable, suffixes
+from vizapp.media.formats import picture_suffixes, readable_formats
 from vizapp.media.picture import Picture, open_picture, showable
 from vizapp.media.source import LONGEST_PATH, ImageRef, Source, file_stamp
 from vizapp.settings import settings
 
-# What reading a damaged, encrypted or unusually packed member was seen to raise.
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError, KeyError)
+# What zipfile raises when it reads the list of a damaged file, or one of a later version of the format …
+_UNREADABLE_LIST = (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError)
+# … and when it unpacks a member that is damaged, encrypted (RuntimeError), packed in a way it does not know, or gone.
+_UNREADABLE_MEMBER = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError, KeyError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,9 @@ class Member:
         most = settings().upload_mb * 2**20
         subject = f"{showable(self.name)} in {showable(Path(self.archive).name)}"
         try:
-            with _opened(self.archive).open(self.name) as file:
+            with _open_current(self.archive).open(self.name) as file:
                 content = file.read(most + 1)
-        except _BROKEN as error:
+        except _UNREADABLE_MEMBER as error:
             raise VizError(
                 f"{subject} cannot be unpacked: {str(error) or type(error).__name__}.", code="archive-damaged"
             ) from error
@@ -54,7 +59,7 @@ class Archive(Source):
     members: tuple[str, ...]
     above: int = 0  # characters of the one folder in which everything lies
 
-    def ticket(self, index: int) -> ImageRef:
+    def image_ref(self, index: int) -> ImageRef:
         """The zip file and the member's name."""
         return Member(str(self.root), self.members[index])
 
@@ -64,7 +69,7 @@ class Archive(Source):
 
     def stamp(self, index: int) -> str:
         """Checksum and size of the member, as the zip file has them."""
-        info = _opened(str(self.root)).getinfo(self.members[index])
+        info = _open_current(str(self.root)).getinfo(self.members[index])
         return f"{info.CRC} {info.file_size}"
 
 
@@ -76,19 +81,19 @@ def open_archive(path: Path) -> Archive:
     """
     subject = showable(str(path))
     try:
-        names = [info.filename for info in _opened(str(path)).infolist() if info.filename and not info.is_dir()]
-    except _BROKEN as error:
+        names = [info.filename for info in _open_current(str(path)).infolist() if info.filename and not info.is_dir()]
+    except _UNREADABLE_LIST as error:
         raise VizError(
             f"{subject} cannot be read as a zip file: {str(error) or type(error).__name__}.", code="archive-damaged"
         ) from error
     shown = [name for name in names if _is_plain(name)]
     members = sorted(
-        (name for name in shown if PurePosixPath(name).suffix.lower() in suffixes()),
+        (name for name in shown if PurePosixPath(name).suffix.lower() in picture_suffixes()),
         key=lambda name: tuple(map(natural_key, PurePosixPath(name).parts)),
     )
     if not members:
         raise VizError(
-            f"There is no picture in {subject} ({len(names)} other files); pictures are read as {readable()}.",
+            f"There is no picture in {subject} ({len(names)} other files); pictures are read as {readable_formats()}.",
             code="no-pictures",
         )
     tops = {PurePosixPath(name).parts[0] for name in members}
@@ -111,12 +116,12 @@ def _is_plain(name: str) -> bool:
     return bool(parts) and not any(part[0] in "./\\" or part == "__MACOSX" or ":" in part for part in parts)
 
 
-def forget_archives() -> None:
+def close_archives() -> None:
     """Let go of the zip files that are kept open; those in use are opened anew."""
     _open.cache_clear()
 
 
-def _opened(path: str) -> zipfile.ZipFile:
+def _open_current(path: str) -> zipfile.ZipFile:
     return _open(path, file_stamp(Path(path)))
 
 

@@ -34,7 +34,7 @@ class Digit:
 class Digits(Source):
     """All 1,797 digits of scikit-learn, in the order of its file, with their ten classes."""
 
-    def ticket(self, index: int) -> ImageRef:
+    def image_ref(self, index: int) -> ImageRef:
         """The digit's number."""
         return Digit(index)
 
@@ -64,7 +64,7 @@ class Crops(Source):
 
     crops: tuple[Crop, ...]
 
-    def ticket(self, index: int) -> ImageRef:
+    def image_ref(self, index: int) -> ImageRef:
         """The photo and the square."""
         return self.crops[index]
 

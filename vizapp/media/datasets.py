@@ -22,17 +22,22 @@ from vizapp.media.picture import Picture, open_picture
 from vizapp.media.source import ImageRef, Source
 from vizapp.settings import settings
 
-# Those that give one picture and one class each, and that can be downloaded without an account.
+# Data sets of one picture and one class per item that can be downloaded without an account.
 NAMES = (
     "CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "SVHN", "STL10", "Caltech101",
     "Caltech256", "Flowers102", "OxfordIIITPet", "Food101", "DTD", "EuroSAT", "GTSRB", "Country211", "FGVCAircraft",
     "RenderedSST2", "Imagenette",
 )  # fmt: skip
-# What looking for and downloading a data set was seen to raise.
-_MISSING = (
+# What torchvision raises for files that are missing, cannot be downloaded, or are damaged: it says RuntimeError where it
+# checks them, and passes on the errors of the parsers where it does not. Nothing but torchvision runs where it is caught.
+_TORCHVISION_ERRORS = (
     OSError, RuntimeError, ValueError, ImportError, EOFError, LookupError, struct.error, zlib.error, pickle.UnpicklingError,
     tarfile.TarError, zipfile.BadZipFile,
 )  # fmt: skip
+
+
+class _UnavailableError(Exception):
+    """The data set is not on this machine, or is damaged; the text is torchvision's reason."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class Item:
     def open(self) -> Picture:
         """The picture."""
         try:
-            image = _dataset(self.name, self.part, _root())[self.index][0]
-        except _MISSING as error:
+            image = _item(_dataset(self.name, self.part, _root()), self.index)
+        except _UnavailableError as error:
             raise VizError(
-                f"Item {self.index} of {self.name} cannot be read: {_reason(error)}.", code="picture-damaged"
+                f"Item {self.index} of {self.name} cannot be read: {error}.", code="picture-damaged"
             ) from None
         if not isinstance(image, Image.Image):
-            raise VizError(f"Item {self.index} of {self.name} is no picture.", code="not-a-picture")
+            raise VizError(f"Item {self.index} of {self.name} is not a picture.", code="not-a-picture")
         return open_picture(np.asarray(image.convert("RGB")), name=f"{self.name}-{self.index}.png")
 
 
@@ -62,7 +67,7 @@ class Dataset(Source):
 
     part: str
 
-    def ticket(self, index: int) -> ImageRef:
+    def image_ref(self, index: int) -> ImageRef:
         """The data set's name and the picture's number."""
         return Item(self.root.name, self.part, index)
 
@@ -89,11 +94,11 @@ def open_dataset(text: str) -> Dataset:
     if part not in {"train", "test"}:
         raise VizError(f"{name} was asked for its part {part!r}; it must be train or test.", code="no-such-split")
     try:
-        found = _fetched(name, part)
-    except _MISSING as error:
+        found = _available(name, part)
+    except _UnavailableError as error:
         raise VizError(
-            f"The data set {name} is not in {_root()} and could not be downloaded ({_reason(error)}); put it there, or "
-            "give a folder of pictures.",
+            f"The data set {name} is not in {_root()} and could not be downloaded ({error}); put it there, or give a folder "
+            "of pictures.",
             code="dataset-unavailable",
         ) from None
     targets = _targets(found)
@@ -109,7 +114,7 @@ def _reason(error: BaseException) -> str:
     return ((str(error).strip().splitlines() or [""])[0] or type(error).__name__).rstrip(".")
 
 
-def is_here(text: str) -> bool:
+def is_downloaded(text: str) -> bool:
     """Whether the data set that `open_dataset` takes can be opened without downloading anything; true of wrong names."""
     asked, _, part = text.partition("/")[2].partition(":")
     name = {known.lower(): known for known in NAMES}.get(asked.strip().lower())
@@ -118,9 +123,16 @@ def is_here(text: str) -> bool:
         return True  # there is nothing to download either: opening it tells what is wrong
     try:
         _dataset(name, part, _root())
-    except _MISSING:
+    except _UnavailableError:
         return False
     return True
+
+
+def _item(found: Any, index: int) -> Any:
+    try:
+        return found[index][0]
+    except _TORCHVISION_ERRORS as error:
+        raise _UnavailableError(_reason(error)) from error
 
 
 def _targets(found: Any) -> list[int]:
@@ -143,23 +155,23 @@ def _root() -> Path:
 
 @lru_cache(maxsize=2)
 def _dataset(name: str, part: str, root: Path) -> Any:
-    """The data set in the folder `root`, as torchvision has it; what it raises says that it is not there."""
-    return _made(name, part, root, download=False)
+    """The data set in the folder `root`, as torchvision returns it. Raises _UnavailableError."""
+    return _construct(name, part, root, download=False)
 
 
-def _fetched(name: str, part: str) -> Any:
-    """The data set, downloaded if it is not there. One copy is kept, however it came."""
+def _available(name: str, part: str) -> Any:
+    """The data set, downloaded if it is not there. It is kept in memory once, whether it was downloaded or not."""
     root = _root()
     try:
         return _dataset(name, part, root)
-    except _MISSING:
+    except _UnavailableError:
         root.mkdir(parents=True, exist_ok=True)
-        _made(name, part, root, download=True)
+        _construct(name, part, root, download=True)
     return _dataset(name, part, root)
 
 
-def _made(name: str, part: str, root: Path, download: bool) -> Any:
-    """The data set from its constructor, which calls the same thing `train` or `split`."""
+def _construct(name: str, part: str, root: Path, download: bool) -> Any:
+    """The data set from its constructor, which selects the part by an option `train` or `split`."""
     from torchvision import datasets  # 1 s, and torch, which the decoding processes do not need
 
     make = getattr(datasets, name)
@@ -169,7 +181,10 @@ def _made(name: str, part: str, root: Path, download: bool) -> Any:
         options["train"] = part == "train"
     elif "split" in takes:
         options["split"] = _split(name, part)
-    return make(str(root), download=download, **options)
+    try:
+        return make(str(root), download=download, **options)
+    except _TORCHVISION_ERRORS as error:
+        raise _UnavailableError(_reason(error)) from error
 
 
 def _split(name: str, part: str) -> str:

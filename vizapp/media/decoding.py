@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from vizapp.errors import VizError
-from vizapp.media.formats import format_of, is_cut, looks_like, open_header, readable
+from vizapp.media.formats import format_of, guess_kind, is_truncated, open_header, readable_formats
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
@@ -64,9 +64,9 @@ def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     key = format_of(file)
     if key is None:
-        kind = looks_like(file)
+        kind = guess_kind(file)
         found = f"looks like {kind}" if kind else "is not a picture"
-        raise VizError(f"{subject} {found}; pictures are read as {readable()}.", code="unsupported-format")
+        raise VizError(f"{subject} {found}; pictures are read as {readable_formats()}.", code="unsupported-format")
     try:
         image = open_header(file, key)
     except _PILLOW_ERRORS as error:
@@ -87,7 +87,7 @@ def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str
         return VizError(f"{subject} contains too many pixels; make the picture smaller.", code="picture-too-large")
     cause = error.__cause__ or error  # Pillow makes a SyntaxError of what goes wrong in a header
     at_end = isinstance(cause, (EOFError, IndexError, struct.error)) or "truncated" in str(cause).lower()
-    if at_end or is_cut(file, key):
+    if at_end or is_truncated(file, key):
         return VizError(
             f"{subject} ends too early: a part of the {key} file is missing, so copy or download it again.",
             code="picture-incomplete",
@@ -162,7 +162,7 @@ def _grey_of_many_bits(values: np.ndarray, coded: str, full_range: bool) -> tupl
     is_float = values.dtype.kind == "f"
     if values.dtype.itemsize == 2 or (full_range and not is_float):
         top = 4095 if ";12" in coded else 65535
-        return _scaled(values, 0, top), f"{_bits(coded) if _bits(coded) > 8 else 16} bits a channel reduced to 8."
+        return _scale(values, 0, top), f"{_bits(coded) if _bits(coded) > 8 else 16} bits a channel reduced to 8."
     kind = "32-bit numbers"
     finite = values[np.isfinite(values)] if is_float else values
     if finite.size == 0:
@@ -170,11 +170,11 @@ def _grey_of_many_bits(values: np.ndarray, coded: str, full_range: bool) -> tupl
     low, high = float(finite.min()), float(finite.max())
     for top in (1, 255, 65535) if is_float else (255, 65535):
         if low >= 0 and high <= top:
-            return _scaled(values, 0, top), f"{kind} from {low:g} to {high:g}; {top} is taken for white."
-    return _scaled(values, low, high), f"{kind}: {low:g} to {high:g} stretched from black to white."
+            return _scale(values, 0, top), f"{kind} from {low:g} to {high:g}; {top} is taken for white."
+    return _scale(values, low, high), f"{kind}: {low:g} to {high:g} stretched from black to white."
 
 
-def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Uint8 in which `low` is 0 and `high` is 255; what is no number is 0."""
     scaled = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
     return np.clip(np.rint((scaled - low) * (255 / max(high - low, 1e-300))), 0, 255).astype(np.uint8)

@@ -119,7 +119,7 @@ def overlay(photo: np.ndarray, heat: np.ndarray, opacity: float = 0.5, method: M
     return cv2.addWeighted(photo, 1 - opacity, over, opacity, 0).astype(np.uint8, copy=False)
 
 
-def place(photo: np.ndarray, colours: np.ndarray, box: tuple[int, int, int, int], opacity: float = 0.5) -> np.ndarray:
+def paste(photo: np.ndarray, colours: np.ndarray, box: tuple[int, int, int, int], opacity: float = 0.5) -> np.ndarray:
     """The photo, uint8 `[H W 3]`, with a map, uint8 `[h w 3]`, over the part `box` = (top, left, bottom, right) of it."""
     top, left, bottom, right = box
     drawn = photo.copy()
@@ -173,7 +173,7 @@ def exceeds(box: Sequence[int], shape: Sequence[int]) -> bool:
     return bottom - top > shape[0] or right - left > shape[1]
 
 
-def cut(values: np.ndarray, box: Sequence[int], outside: float = GREY) -> np.ndarray:
+def crop_box(values: np.ndarray, box: Sequence[int], outside: float = GREY) -> np.ndarray:
     """The box's part of a picture, or of numbers like one: `[H W 3]` of any type, `outside` beyond the border.
 
     The whole where the box exceeds it.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vizapp.errors import VizError, plain_name
 from vizapp.files import natural_key
-from vizapp.media.formats import readable, suffixes
+from vizapp.media.formats import picture_suffixes, readable_formats
 from vizapp.media.picture import local_path, showable
 from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
 
@@ -36,7 +36,7 @@ class Folder(Source):
         """The folder's own name, for showing."""
         return showable(self.root.resolve().name) or str(self.root)
 
-    def ticket(self, index: int) -> ImageRef:
+    def image_ref(self, index: int) -> ImageRef:
         """The picture's file."""
         return File(os.path.join(self.root, self.names[index]))
 
@@ -67,17 +67,17 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
             raise VizError(
                 f"{subject} is a file; give the folder that it lies in, or open it as a picture.", code="not-a-folder"
             )
-        files, odd = _walk(root, within, tick or _nothing)
+        files, odd = _walk(root, within, tick or _no_tick)
     except OSError as error:
         raise VizError(
             f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
         ) from error
     files.sort(key=lambda file: tuple(map(natural_key, file.relative_to(root).parts)))
-    paths = [file for file in files if file.suffix.lower() in suffixes()]
-    skipped = [file for file in files if file.suffix.lower() not in suffixes()] + odd
+    paths = [file for file in files if file.suffix.lower() in picture_suffixes()]
+    skipped = [file for file in files if file.suffix.lower() not in picture_suffixes()] + odd
     if not paths:
         raise VizError(
-            f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable()}.",
+            f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable_formats()}.",
             code="no-pictures",
         )
     labels = [_label(file, root) for file in paths]
@@ -91,7 +91,7 @@ def _label(file: Path, root: Path) -> str | None:
     return plain_name(parts[0]) if len(parts) > 1 else None
 
 
-def _nothing(share: float) -> None:
+def _no_tick(share: float) -> None:
     """What is called where nobody wants to know."""
 
 
@@ -126,7 +126,7 @@ def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tup
             at = (
                 place if entry.is_symlink() else entry
             )  # an entry knows without asking again, but fails on circular links
-            if within is not None and entry.is_symlink() and not lies_in(place, within):
+            if within is not None and entry.is_symlink() and not is_inside(place, within):
                 odd.append(place)
             elif at.is_dir():
                 (links if entry.is_symlink() else real).append(place)
@@ -135,7 +135,7 @@ def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tup
     return files, odd
 
 
-def lies_in(place: Path, folder: Path) -> bool:
+def is_inside(place: Path, folder: Path) -> bool:
     """Whether a file really lies in the folder, after links are followed."""
     try:
         return place.resolve().is_relative_to(folder.resolve())

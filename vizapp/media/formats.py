@@ -75,14 +75,14 @@ def _formats() -> tuple[str, ...]:
     )
 
 
-def readable() -> str:
+def readable_formats() -> str:
     """The formats that are read, for a sentence: `"JPEG, PNG, … or AVIF"`."""
     names = [_SPELLING.get(key, key) for key in _formats()]
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 @cache
-def suffixes() -> frozenset[str]:
+def picture_suffixes() -> frozenset[str]:
     """The endings of file names, in lower case and with the dot, that pictures of these formats bear."""
     return frozenset(suffix for key in _formats() for suffix in _SUFFIXES[key])
 
@@ -108,7 +108,7 @@ def open_header(file: BinaryIO, key: str) -> ImageFile.ImageFile:
     return Image.OPEN[key][0](file, "")
 
 
-def is_cut(file: BinaryIO, key: str) -> bool:
+def is_truncated(file: BinaryIO, key: str) -> bool:
     """Whether a damaged file of format `key` lacks its end: the end mark, or bytes that its header promises."""
     size = file.seek(0, SEEK_END)
     if key in _END_MARK:
@@ -121,7 +121,7 @@ def is_cut(file: BinaryIO, key: str) -> bool:
     return False
 
 
-def looks_like(file: BinaryIO) -> str:
+def guess_kind(file: BinaryIO) -> str:
     """`"a PDF document"`, `"text"`, …, or an empty string where the first bytes tell nothing."""
     file.seek(0)
     prefix = file.read(_PREFIX)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vizapp.errors import VizError, plain_name
 from vizapp.files import natural_key
-from vizapp.media.folder import lies_in
+from vizapp.media.folder import is_inside
 from vizapp.media.picture import showable
 from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
 
@@ -23,7 +23,7 @@ class Listing(Source):
     paths: tuple[str, ...]  # as they are written
     start: Path
 
-    def ticket(self, index: int) -> ImageRef:
+    def image_ref(self, index: int) -> ImageRef:
         """The picture's file."""
         return File(str(self.start / self.paths[index]))
 
@@ -62,7 +62,7 @@ def open_listing(path: Path, within: Path | None = None) -> Listing:
     found = [row for row in rows[1 if named else 0 :] if len(row) > at and row[at].strip()]
     start = _start(path.parent, found[0][at].strip(), within) if found else path.parent
     if within is not None:  # from where they are read: a link beside the file may lead out
-        found = [row for row in found if lies_in(start / row[at].strip(), within)]
+        found = [row for row in found if is_inside(start / row[at].strip(), within)]
     if not found:
         raise VizError(f"{subject} lists no picture; its rows are a path and, if wanted, a label.", code="no-pictures")
     paths = tuple(row[at].strip() for row in found)
@@ -77,7 +77,7 @@ def open_listing(path: Path, within: Path | None = None) -> Listing:
 def _start(folder: Path, first: str, within: Path | None) -> Path:
     try:
         if not (folder / first).exists():
-            inside = [place for place in folder.iterdir() if within is None or lies_in(place, within)]
+            inside = [place for place in folder.iterdir() if within is None or is_inside(place, within)]
             holding = [place for place in inside if place.is_dir() and (place / first).exists()]
             if len(holding) == 1:
                 return holding[0]

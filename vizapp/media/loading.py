@@ -25,14 +25,14 @@ from vizapp.errors import VizError
 from vizapp.media.source import ImageRef, Source
 from vizapp.media.transforms import View
 
-AHEAD = 2  # batches that each process works on ahead of the reader
-FEW = 400  # pictures; for fewer it does not pay to start processes
+PREFETCHED = 2  # batches that each process works on ahead of the reader
+FEWEST_FOR_WORKERS = 400  # pictures; for fewer it does not pay to start processes
 _TRIES = 2  # processes that have to die of a picture alone before it is held to be the cause
 _DIED = "The process that decoded it ended; the file is probably damaged."
 
 
 @dataclass(frozen=True)
-class Loaded:
+class DecodedBatch:
     """One batch. `pictures` are the numbers of those that could be read, `pixels` uint8 `[N H W 3]` their crops,
     `digests` theirs; `failed` are (number, sentence) of the others."""
 
@@ -43,56 +43,56 @@ class Loaded:
     failed: tuple[tuple[int, str], ...]
 
 
-def load(number: int, first: int, tickets: Sequence[ImageRef], view: View) -> Loaded:
+def decode_batch(number: int, first: int, refs: Sequence[ImageRef], view: View) -> DecodedBatch:
     """Decode one batch, whose pictures are numbered from `first`."""
     pictures, crops, digests, failed = [], [], [], []
-    for index, ticket in enumerate(tickets, first):
+    for index, ref in enumerate(refs, first):
         try:
-            picture = ticket.open()
-            crops.append(view.of(picture.pixels))
+            picture = ref.open()
+            crops.append(view.apply(picture.pixels))
         except VizError as error:
             failed.append((index, str(error)))
             continue
         pictures.append(index)
         digests.append(picture.digest)
     pixels = np.stack(crops) if crops else np.zeros((0, view.height, view.width, 3), np.uint8)
-    return Loaded(number, tuple(pictures), pixels, tuple(digests), tuple(failed))
+    return DecodedBatch(number, tuple(pictures), pixels, tuple(digests), tuple(failed))
 
 
-def batches(source: Source, view: View, numbers: Sequence[int], size: int, workers: int) -> Iterator[Loaded]:
+def batches(source: Source, view: View, numbers: Sequence[int], size: int, workers: int) -> Iterator[DecodedBatch]:
     """The batches of those numbers, in that order; batch n holds the pictures n·size to (n+1)·size - 1.
 
     With 0 `workers` they are decoded by the caller as they are asked for. Leaving early ends the processes.
     """
     if workers == 0:
         for number in numbers:
-            yield load(number, *_tickets(source, number, size), view)
+            yield decode_batch(number, *_image_refs(source, number, size), view)
         return
-    crew = _Crew(min(workers, max(1, len(numbers))), view)
-    waiting: deque[Future[Loaded]] = deque()
+    crew = _WorkerPool(min(workers, max(1, len(numbers))), view)
+    waiting: deque[Future[DecodedBatch]] = deque()
     try:
         rest = iter(numbers)
         while True:
-            while len(waiting) < AHEAD * workers and (n := next(rest, None)) is not None:
-                waiting.append(crew.ask(n, *_tickets(source, n, size)))
+            while len(waiting) < PREFETCHED * workers and (n := next(rest, None)) is not None:
+                waiting.append(crew.submit(n, *_image_refs(source, n, size)))
             if not waiting:
                 return
             yield waiting.popleft().result()
     finally:
-        crew.dismiss()
+        crew.close()
 
 
-def workers_for(pictures: int, processes: int = 1) -> int:
+def worker_count(pictures: int, processes: int = 1) -> int:
     """How many worker processes suit this machine and that many pictures; `processes` share the machine."""
-    return 0 if pictures < FEW else max(1, min(8, (os.cpu_count() or 1) // processes))
+    return 0 if pictures < FEWEST_FOR_WORKERS else max(1, min(8, (os.cpu_count() or 1) // processes))
 
 
-def _tickets(source: Source, number: int, size: int) -> tuple[int, list[ImageRef]]:
+def _image_refs(source: Source, number: int, size: int) -> tuple[int, list[ImageRef]]:
     first = number * size
-    return first, [source.ticket(index) for index in range(first, min(first + size, len(source)))]
+    return first, [source.image_ref(index) for index in range(first, min(first + size, len(source)))]
 
 
-class _Crew:
+class _WorkerPool:
     """Some worker processes, each with a thread that hands it work and waits for the answer."""
 
     def __init__(self, workers: int, view: View) -> None:
@@ -102,10 +102,10 @@ class _Crew:
         self._lock, self._over = threading.Lock(), False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="vizapp-decode")
 
-    def ask(self, number: int, first: int, tickets: list[ImageRef]) -> Future[Loaded]:
-        return self._pool.submit(self._answer, number, first, tickets)
+    def submit(self, number: int, first: int, refs: list[ImageRef]) -> Future[DecodedBatch]:
+        return self._pool.submit(self._answer, number, first, refs)
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """End the processes, also those that are busy."""
         with self._lock:
             self._over = True
@@ -116,12 +116,12 @@ class _Crew:
             process.wait()
             _close(process)
 
-    def _answer(self, number: int, first: int, tickets: list[ImageRef]) -> Loaded:
+    def _answer(self, number: int, first: int, refs: list[ImageRef]) -> DecodedBatch:
         try:
-            return self._call(number, first, tickets)
+            return self._call(number, first, refs)
         except (EOFError, OSError, pickle.UnpicklingError):  # the process died; find out over which picture
-            parts = [self._alone(number, index, ticket) for index, ticket in enumerate(tickets, first)]
-        return Loaded(
+            parts = [self._decode_alone(number, index, ref) for index, ref in enumerate(refs, first)]
+        return DecodedBatch(
             number,
             tuple(index for part in parts for index in part.pictures),
             np.concatenate([part.pixels for part in parts]),
@@ -129,19 +129,19 @@ class _Crew:
             tuple(failure for part in parts for failure in part.failed),
         )
 
-    def _alone(self, number: int, index: int, ticket: ImageRef) -> Loaded:
+    def _decode_alone(self, number: int, index: int, ref: ImageRef) -> DecodedBatch:
         for _ in range(_TRIES):
             with suppress(EOFError, OSError, pickle.UnpicklingError):
-                return self._call(number, index, [ticket])
+                return self._call(number, index, [ref])
         empty = np.zeros((0, self._view.height, self._view.width, 3), np.uint8)
-        return Loaded(number, (), empty, (), ((index, _DIED),))
+        return DecodedBatch(number, (), empty, (), ((index, _DIED),))
 
-    def _call(self, number: int, first: int, tickets: list[ImageRef]) -> Loaded:
+    def _call(self, number: int, first: int, refs: list[ImageRef]) -> DecodedBatch:
         process = self._process()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            pickle.dump((number, first, tickets, self._view), process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            pickle.dump((number, first, refs, self._view), process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
             process.stdin.flush()
             return pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):

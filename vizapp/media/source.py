@@ -47,17 +47,17 @@ class Source(ABC):
 
     def open(self, index: int) -> Picture:
         """Decode picture number `index`, with its label. Raises VizError where it is damaged or has gone meanwhile."""
-        return replace(self.ticket(index).open(), label=self.labels[index])
+        return replace(self.image_ref(index).open(), label=self.labels[index])
 
     @abstractmethod
-    def ticket(self, index: int) -> ImageRef:
+    def image_ref(self, index: int) -> ImageRef:
         """What another process needs to open picture number `index`."""
 
     @abstractmethod
     def path(self, index: int) -> str:
         """What picture number `index` is called: its path below `root`, with `/`; for showing and writing."""
 
-    def number(self, path: str) -> int:
+    def index_of(self, path: str) -> int:
         """The number of the picture that `path` calls so; of the first, where there are several.
 
         Raises:
@@ -75,7 +75,7 @@ class Source(ABC):
         """What changes when the picture is replaced, without reading it; empty where that cannot happen."""
         return ""
 
-    def listing(self, tick: Callable[[float], None] | None = None) -> str:
+    def listing_digest(self, tick: Callable[[float], None] | None = None) -> str:
         """A digest (sha256 hex) of the pictures' order, names, labels and stamps; no picture is read.
 
         `tick` is called with the share that is done, every thousand pictures.

@@ -39,7 +39,7 @@ def open_folder(
         VizError: there is nothing of that name, it cannot be read, or there is no picture in it.
     """
     if isinstance(path, (bytes, bytearray, memoryview)):
-        return _kept_archive(bytes(path))
+        return _keep_archive(bytes(path))
     if not isinstance(path, (str, Path)):
         raise VizError(
             f"No folder can be opened from {type(path).__name__}; give a path, a name or the bytes of a zip file.",
@@ -75,7 +75,7 @@ def _from_file(place: Path, within: Path | None) -> Source:
     )
 
 
-def _kept_archive(content: bytes) -> Source:
+def _keep_archive(content: bytes) -> Source:
     """An uploaded zip file, kept in the cache so that other processes can read it."""
     if content.count(_ENTRY) > MOST_FILES:
         raise VizError(f"The uploaded zip file lists more than {MOST_FILES:,} files; divide it.", code="too-many-files")

@@ -34,7 +34,7 @@ class View:
     resize: int | None
     interpolation: Method = "bilinear"
 
-    def of(self, pixels: np.ndarray) -> np.ndarray:
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Uint8 `[height width 3]` of a photo, uint8 `[H W 3]`."""
         if self.resize is None:
             return resize(pixels, self.height, self.width, self.interpolation)
@@ -95,6 +95,6 @@ def _crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> n
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
+def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
     """Uint8 `[H W 3]` through a Gaussian of that standard deviation in pixels; the border is mirrored."""
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.uint8)

@@ -7,7 +7,7 @@ import pickle
 import signal
 import sys
 
-from vizapp.media.loading import load
+from vizapp.media.loading import decode_batch
 
 
 def serve() -> None:
@@ -17,8 +17,8 @@ def serve() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints must not get between the answers
     while True:
         try:
-            number, first, tickets, view = pickle.load(asked)
-            pickle.dump(load(number, first, tickets, view), answers, protocol=pickle.HIGHEST_PROTOCOL)
+            number, first, refs, view = pickle.load(asked)
+            pickle.dump(decode_batch(number, first, refs, view), answers, protocol=pickle.HIGHEST_PROTOCOL)
             answers.flush()
         except (EOFError, BrokenPipeError):
             return

@@ -9,7 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vizapp.engine.layers.summary import Layer, by_module, folded, layers, pass_seconds, timed
+from vizapp.engine.layers.summary import (
+    Layer,
+    fold_pointwise_layers,
+    group_by_module,
+    layers,
+    measure_times,
+    pass_seconds,
+)
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -39,8 +46,8 @@ class ArchitectureParams(Params):
 def rows_of(found: Sequence[Layer], params: ArchitectureParams) -> tuple[Layer, ...]:
     """Every operation's row, gathered as the parameters say."""
     if params.rows == "modules":
-        return by_module(found, params.depth)
-    return folded(found) if params.rows == "layers" else tuple(found)
+        return group_by_module(found, params.depth)
+    return fold_pointwise_layers(found) if params.rows == "layers" else tuple(found)
 
 
 def architecture(question: Question, params: ArchitectureParams, job: Job) -> Result:
@@ -60,7 +67,7 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
     found = layers(network.module, batch)
     job.report(0.2)
     if params.repeats:
-        found = timed(network.module, batch, found, params.repeats, lambda share: job.report(0.2 + 0.6 * share))
+        found = measure_times(network.module, batch, found, params.repeats, lambda share: job.report(0.2 + 0.6 * share))
     rows = rows_of(found, params)
     facts = _totals(found, network.parameters)
     if params.repeats:

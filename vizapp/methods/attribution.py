@@ -13,7 +13,7 @@ import lazy_loader
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.memory.chunks import is_out_of_memory, release
+from vizapp.engine.memory.chunks import is_out_of_memory, release_frames
 from vizapp.engine.projection.project import argmax_cell
 from vizapp.engine.tap import Tap
 from vizapp.engine.trace.observe import observe
@@ -88,7 +88,7 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     os.environ.setdefault("MPLCONFIGDIR", str(settings().cache / "matplotlib"))
     try:
         with torch.enable_grad():
-            values, note = _in_parts(model, batch, params, network.at_once(_AT_ONCE, gradients=True))
+            values, note = _in_parts(model, batch, params, network.batch_limit(_AT_ONCE, gradients=True))
     except (AssertionError, RuntimeError, AttributeError, TypeError, ValueError, LookupError) as error:
         if is_out_of_memory(error):
             raise
@@ -109,7 +109,7 @@ def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or size == 1:
                 raise
-            release(error)
+            release_frames(error)
         size //= 2
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.convert import plan_conversion
-from vizapp.engine.fully_convolutional.plan import ConversionPlan
-from vizapp.engine.fully_convolutional.tiles import DenseMap, cells, dense_map, strides
+from vizapp.engine.fully_convolutional.tiles import DenseMap, available_strides, dense_map, map_size
 from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.errors import VizError
 from vizapp.methods.base import Job, Method, Question, Result
@@ -96,7 +96,7 @@ def convolutional(network: Network) -> ConversionPlan:
 
 
 def _stride(asked: str, made: ConversionPlan, network: Network) -> int:
-    known = strides(made)
+    known = available_strides(made)
     if asked == "native":
         return known[0]
     if asked.isdecimal() and int(asked) in known:
@@ -164,11 +164,11 @@ def _map(
 
 def _kept(network: Network, made: ConversionPlan, view: View, stride: int, job: Job) -> list[int] | None:
     """The classes whose scores fit, the strongest of a map at the native stride; None where all do."""
-    rows, columns = cells(made, view.pixels.shape[0], view.pixels.shape[1], stride)
+    rows, columns = map_size(made, view.pixels.shape[0], view.pixels.shape[1], stride)
     most = int(LARGEST / 4 / max(1, rows * columns))
     if most >= made.classes:
         return None
-    peak = _map(network, made, view.pixels, strides(made)[0], [], job, 0, 0.1).peak
+    peak = _map(network, made, view.pixels, available_strides(made)[0], [], job, 0, 0.1).peak
     return sorted(int(index) for index in np.argsort(-peak, kind="stable")[: max(1, most)])
 
 
@@ -220,7 +220,7 @@ def _checked(
 
     if not len(chosen):
         return where, np.zeros(0, np.float32), 1.0
-    alone = np.concatenate(list(in_chunks(list(boxes), run, network.at_once(8))))
+    alone = np.concatenate(list(in_chunks(list(boxes), run, network.batch_limit(8))))
     here = found.scores[:, where[:, 0], where[:, 1]].T  # [n K]
     difference = np.abs(here - alone[:, found.classes]).mean(1)
     same = float((alone.argmax(1) == found.label[where[:, 0], where[:, 1]]).mean())

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vizapp.engine.fully_convolutional.plan import ConversionPlan
+from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import DenseMap
-from vizapp.media.drawing import categorical, heat, place
+from vizapp.media.drawing import categorical, heat, paste
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel
 from vizapp.methods.output import ranks
@@ -91,4 +91,4 @@ def _laid(view: View, made: ConversionPlan, found: DenseMap, colours: np.ndarray
         photo = resize(photo, *(max(1, round(side * zoom)) for side in photo.shape[:2]))
     box = covered(found.boxes(made.size))
     top, left, bottom, right = (round(edge * zoom) for edge in box)
-    return place(photo, colours, (top, left, bottom, right), 0.55)
+    return paste(photo, colours, (top, left, bottom, right), 0.55)

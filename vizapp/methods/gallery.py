@@ -14,8 +14,8 @@ import numpy as np
 from vizapp.engine.trace.sites import Site
 from vizapp.gallery import GalleryOptions, build, open_gallery
 from vizapp.gallery.build import Progress, identity
-from vizapp.gallery.reader import Gallery, crop, top_image
-from vizapp.gallery.shards import shard_of_environment
+from vizapp.gallery.reader import Gallery, load_crop, top_image
+from vizapp.gallery.shards import rank_and_world_size
 from vizapp.gallery.store import MANIFEST
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -84,7 +84,7 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
         job.report(0.98 * progress.share)
 
     note = build(network, source, sites, out, plan, watch)
-    if shard_of_environment()[0]:
+    if rank_and_world_size()[0]:
         return Result("gallery", {})
     return _told(question, open_gallery(out), note)
 
@@ -120,7 +120,7 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
 
 def _panels(question: Question, found: Gallery) -> list[Panel]:
     """For some layers, the patches of the most selective units, three by three as in the paper's figure 2."""
-    opened = lru_cache(256)(partial(crop, question.network, question.require_folder()))
+    opened = lru_cache(256)(partial(load_crop, question.network, question.require_folder()))
     step = -(-len(found.sites) // _SHOWN_SITES)
     panels = []
     for site in found.sites[::step]:

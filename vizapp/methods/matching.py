@@ -57,7 +57,7 @@ def match_units(
             found.add(*answers)
         return len(pictures)
 
-    for _ in in_chunks(numbers, run, min(network.at_once(AT_ONCE) for network in networks), job.report):
+    for _ in in_chunks(numbers, run, min(network.batch_limit(AT_ONCE) for network in networks), job.report):
         pass
     if found.pictures < FEWEST:
         raise VizError(

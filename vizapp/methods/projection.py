@@ -12,7 +12,7 @@ import torch
 from vizapp.engine.projection.project import Certificate, Projections, project
 from vizapp.engine.projection.rules import Rule, rule_named
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import cut, signed
+from vizapp.media.drawing import crop_box, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -59,7 +59,7 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
     unit, seen = question.require_unit(), question.network.seen(question.require_picture())
     down, boxes = _sent_down(question, [unit], params, job)
     cell, box, pixels = down.cells[0], boxes[0], in_three_channels(down.values[0])
-    patch = cut(seen, box)
+    patch = crop_box(seen, box)
     arrays = {
         "projection": pixels,
         "patch": patch,
@@ -74,7 +74,7 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
             "projection", signed(pixels), f"{params.rule}: {name}{where}, activation {float(down.activations[0]):.4g}."
         ),
         Panel("patch", patch, "What the cell can see of the picture."),
-        Panel("projection-patch", cut(signed(pixels), box), "The same part of the projection."),
+        Panel("projection-patch", crop_box(signed(pixels), box), "The same part of the projection."),
     )
     facts = {"unit": f"{name}{where}"} | what_was_reversed(down.certificate, params.rule)
     if not np.any(pixels):

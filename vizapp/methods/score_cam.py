@@ -47,7 +47,9 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
         return observe(network.module, masked, [own])[own.name].float()[(slice(None), unit.channel, *cell)]
 
     weights = torch.zeros(maps.shape[1], device=maps.device)
-    weights[varying] = torch.cat([weights[:0], *in_chunks(varying, value, network.at_once(32), job.report)]).softmax(0)
+    weights[varying] = torch.cat(
+        [weights[:0], *in_chunks(varying, value, network.batch_limit(32), job.report)]
+    ).softmax(0)
     summed = (weights[:, None, None] * maps[0]).sum(0).relu()
     heat = nn.functional.interpolate(summed[None, None], batch.shape[2:], mode="bilinear")[0, 0]
     facts = {"layer": f"{site.name}, {len(varying)} of {maps.shape[1]} channels vary."}

@@ -13,7 +13,7 @@ from torch import Tensor
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.gallery.reader import crop
+from vizapp.gallery.reader import load_crop
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
 from vizapp.methods.projection import ProjectionParams, in_three_channels, what_was_reversed
@@ -53,7 +53,7 @@ def top_projections(
     certificate = Certificate()
     for starts in groups.values():
         picture, part = starts[0].picture, starts[0].box
-        batch = network.batch([opened(picture) if opened else crop(network, source, picture)])
+        batch = network.batch([opened(picture) if opened else load_crop(network, source, picture)])
         units = [start.unit for start in starts]
         (answer,) = project(network.module, _cut(batch, part), units, network.sites, rule, params.seed, params.extent)
         certificate = answer.certificate

@@ -17,7 +17,7 @@ from vizapp.zoo.classic.cifar_resnet import CifarResNet
 from vizapp.zoo.classic.lenet import LeNet5
 from vizapp.zoo.classic.zfnet import zfnet_mini
 from vizapp.zoo.classics import CIFAR10
-from vizapp.zoo.labels import numbered, read_labels
+from vizapp.zoo.labels import numbered_names, read_labels
 from vizapp.zoo.preprocessing import Preprocessing
 from vizapp.zoo.recipe import Published, Recipe
 
@@ -28,7 +28,7 @@ _CIFAR_WEIGHTS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master
 
 def _categories(file: str, classes: int) -> tuple[str, ...]:
     path = ASSETS / f"{file}.classes.txt"
-    return read_labels(path) if path.is_file() else numbered(classes)
+    return read_labels(path) if path.is_file() else numbered_names(classes)
 
 
 def _accuracy(file: str) -> float | None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import free_memory, is_out_of_memory
 from vizapp.errors import VizError, plain_name
-from vizapp.zoo.labels import in_order, read_json
+from vizapp.zoo.labels import order_names, read_json
 from vizapp.zoo.recipe import Recipe, build_blank
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
@@ -138,7 +138,7 @@ def _read_pickle(path: Path) -> Any:
                 code="checkpoint-unsafe",
             ) from None
         raise _damaged(path) from None
-    # What torch's reader was seen to raise for files that are something else or end too early.
+    # What torch's unpickler raises for files that are something else or end too early; only torch.load runs above.
     except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError):
         raise _damaged(path) from None
     except (zipfile.BadZipFile, struct.error, RecursionError):
@@ -188,7 +188,7 @@ def _find_names(content: Any) -> tuple[str, ...] | None:
         names = content.get(key) if isinstance(content, Mapping) else None
         if isinstance(names, Mapping):
             try:
-                names = in_order({str(index): name for index, name in names.items()})
+                names = order_names({str(index): name for index, name in names.items()})
             except (ValueError, TypeError):
                 continue
         if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
@@ -220,7 +220,7 @@ def _plain(path: Path, key: str, value: Tensor) -> Tensor:
     return value
 
 
-def fill(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
+def build_with_state(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
     """The recipe's network with the weights of the checkpoint, and its number of classes.
 
     The number of classes is `classes`, or that of the checkpoint. Prefixes that all keys share and the network does

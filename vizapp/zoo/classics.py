@@ -13,7 +13,7 @@ from torch import nn
 
 from vizapp.errors import VizError
 from vizapp.zoo import timm_zoo
-from vizapp.zoo.labels import imagenet_categories, numbered
+from vizapp.zoo.labels import imagenet_categories, numbered_names
 from vizapp.zoo.preprocessing import Preprocessing
 from vizapp.zoo.recipe import Recipe
 
@@ -26,7 +26,7 @@ _INPUTS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class CatalogueEntry:
     """A network that is built here: what its paper trained it on, and what its paper (or the lecture's table) reports.
 
     `make` names module and function of `vizapp.zoo.classic`. `parameters` and `multiply_adds` (at its own input size)
@@ -47,8 +47,8 @@ class Row:
 
 def _row(
     make: str, paper: str, data: str, size: tuple[int, int], accuracy: float | None = None, side: int = 0, **options: Any
-) -> Row:  # fmt: skip
-    return Row(make, paper, data, *size, accuracy, side, tuple(options.items()))
+) -> CatalogueEntry:  # fmt: skip
+    return CatalogueEntry(make, paper, data, *size, accuracy, side, tuple(options.items()))
 
 
 _KRIZHEVSKY, _ZEILER = "Krizhevsky et al. 2012, section 3", "Zeiler & Fergus 2013, section 3"
@@ -58,7 +58,7 @@ _HE, _PRE = "He et al. 2015, Table 1", "He et al. 2016, appendix"
 _DROPPED, _WIDE = "Huang et al. 2016 (stochastic depth)", "Zagoruyko & Komodakis 2016, Table 1"
 _DENSE = "Huang et al. 2017, section 3"
 _I, _C = "ImageNet", "CIFAR-10"
-ROWS: dict[str, Row] = {
+ROWS: dict[str, CatalogueEntry] = {
     "lenet5-1998": _row("lenet_1998.LeNet51998", "LeCun et al. 1998, section II.B", "MNIST", (60_000, 416_520), 99.05),
     "alexnet-2012": _row("alexnet.AlexNet2012", _KRIZHEVSKY, _I, (60_965_224, 724_406_816), 59.3),
     "zfnet": _row("zfnet.ZFNet", _ZEILER, _I, (62_357_608, 1_168_032_896), 61.6),
@@ -161,7 +161,7 @@ def recipe(name: str) -> Recipe | None:
         name=f"vizapp/{name}",
         build=partial(_build, row),
         preprocessing=_input(row),
-        categories={_I: imagenet_categories, _C: lambda: CIFAR10}.get(row.data, lambda: numbered(10))(),
+        categories={_I: imagenet_categories, _C: lambda: CIFAR10}.get(row.data, lambda: numbered_names(10))(),
         parameters=row.parameters,
         multiply_adds=row.multiply_adds,
         paper_accuracy=row.accuracy,
@@ -170,7 +170,7 @@ def recipe(name: str) -> Recipe | None:
     )
 
 
-def _input(row: Row) -> Preprocessing:
+def _input(row: CatalogueEntry) -> Preprocessing:
     usual = _INPUTS[row.data]
     return dataclasses.replace(usual, height=row.side, width=row.side) if row.side else usual
 
@@ -192,7 +192,7 @@ def _from_timm(name: str) -> Recipe:
     )
 
 
-def _build(row: Row, classes: int) -> nn.Module:
+def _build(row: CatalogueEntry, classes: int) -> nn.Module:
     file, _, function = row.make.partition(".")
     make: Callable[..., nn.Module] = getattr(importlib.import_module(f"vizapp.zoo.classic.{file}"), function)
     return make(classes=classes, **dict(row.options))

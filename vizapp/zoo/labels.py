@@ -19,7 +19,7 @@ def imagenet_categories() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
-def numbered(count: int) -> tuple[str, ...]:
+def numbered_names(count: int) -> tuple[str, ...]:
     """Names for classes that nobody has named."""
     return tuple(f"class {number}" for number in range(count))
 
@@ -51,7 +51,7 @@ def _names_of_json(path: Path, text: str) -> list[str]:
         raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.", code="bad-labels-file") from None
     if isinstance(found, dict):
         try:
-            found = in_order(found)
+            found = order_names(found)
         except (ValueError, TypeError):
             found = None
     if not isinstance(found, list):
@@ -71,7 +71,7 @@ def read_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def in_order(names: dict[str, object]) -> list[object]:
+def order_names(names: dict[str, object]) -> list[object]:
     """Names in the order of their indices, from index -> name or (as torchvision's `class_to_idx`) name -> index."""
     if all(isinstance(value, int) for value in names.values()):
         pairs = {int(str(index)): name for name, index in names.items()}

@@ -82,7 +82,7 @@ class Network:
     def _measured(self) -> tuple[tuple[Site, ...], Footprint]:
         return measured(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
 
-    def at_once(self, most: int, gradients: bool = False) -> int:
+    def batch_limit(self, most: int, gradients: bool = False) -> int:
         """How many pictures to take through the network at once: as many as fit into memory, from 1 to `most`."""
         each = self.footprint.total * 2 if gradients else self.footprint.widest
         return chunk_size(int(SCRATCH * each), self.device, most)
@@ -167,12 +167,12 @@ class Network:
         Raises:
             VizError: the network takes neither 1 nor 3 channels.
         """
-        batch = self.preprocessing.normalised(pixels, self.device, self.dtype)
+        batch = self.preprocessing.normalize(pixels, self.device, self.dtype)
         return batch.contiguous(memory_format=memory_format(self.module))
 
     def display(self, tensor: Tensor) -> np.ndarray:
         """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`: the inverse of `batch`."""
-        return self.preprocessing.displayed(tensor)
+        return self.preprocessing.denormalize(tensor)
 
     def scores(self, batch: Tensor) -> Tensor:
         """Class scores (logits) `[N classes]` of a batch `[N C H W]`. Gradients flow if the batch wants them.

@@ -52,14 +52,14 @@ class Preprocessing:
 
     def seen(self, pixels: np.ndarray) -> np.ndarray:
         """The part of a photo, uint8 `[H W 3]`, that the network sees: uint8 `[height width 3]`."""
-        return self.view.of(pixels)
+        return self.view.apply(pixels)
 
     @property
     def view(self) -> View:
         """The same, for processes that see photos and never a network."""
         return View(self.height, self.width, self.resize, self.interpolation)
 
-    def normalised(self, pixels: Sequence[np.ndarray] | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def normalize(self, pixels: Sequence[np.ndarray] | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Pictures of one size, each uint8 `[H W 3]`, as the tensor `[N C H W]` that the network takes.
 
         On the CPU equal to the last bit to torchvision's `pil_to_tensor`, `convert_image_dtype`, `normalize`.
@@ -76,7 +76,7 @@ class Preprocessing:
         mean, std = self._constants(device)
         return batch.sub_(mean).div_(std).to(dtype)
 
-    def displayed(self, tensor: Tensor) -> np.ndarray:
+    def denormalize(self, tensor: Tensor) -> np.ndarray:
         """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`; what is out of range is clipped."""
         mean, std = self._constants(tensor.device)
         values = tensor.detach().to(torch.float32).reshape(self.channels, *tensor.shape[-2:])

@@ -16,12 +16,12 @@ from vizapp.errors import VizError, nearest, plain_name
 from vizapp.files import natural_key
 from vizapp.zoo import bundled, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
-from vizapp.zoo.checkpoints import Checkpoint, fill, read_checkpoint
+from vizapp.zoo.checkpoints import Checkpoint, build_with_state, read_checkpoint
 from vizapp.zoo.devices import choose_device
-from vizapp.zoo.labels import Classes, numbered, read_classes
+from vizapp.zoo.labels import Classes, numbered_names, read_classes
 from vizapp.zoo.network import Network, freeze
 from vizapp.zoo.recipe import Card, Recipe, Source, build_random
-from vizapp.zoo.weights import fetch_again, find_weights, may_fetch_again
+from vizapp.zoo.weights import download_again, find_weights, is_damaged_copy
 
 Tick = Callable[[float], None]
 _WHILE_OPENING = 2.2  # times the weights: the network, what was read from the file, and the largest layer laid out anew
@@ -127,16 +127,16 @@ def load(
     recipe = find_recipe(name, _variant(name, named, kind))
     checkpoint, what = None, f"opening {recipe.name}"
     path = find_weights(recipe, tick) if kind == "published" else Path(named).expanduser() if kind == "file" else None
-    with memory_budget().reserve(_takes(recipe, path, where), what, tick), convert_out_of_memory(what):
+    with memory_budget().reserve(_opening_bytes(recipe, path, where), what, tick), convert_out_of_memory(what):
         if path is None:
             found = count or len(recipe.categories)
             module = build_random(recipe, found)
         elif kind == "published":
-            checkpoint = _intact(recipe, path, tick)
-            module, found = _published(recipe, checkpoint, count)
+            checkpoint = _read_published(recipe, path, tick)
+            module, found = _build_published(recipe, checkpoint, count)
         else:
             checkpoint = read_checkpoint(path)
-            module, found = fill(recipe, checkpoint, count)
+            module, found = build_with_state(recipe, checkpoint, count)
         freeze(module, where, channels_last=True)
     return Network(
         name=recipe.name,
@@ -149,7 +149,7 @@ def load(
     )
 
 
-def _takes(recipe: Recipe, path: Path | None, device: torch.device) -> dict[torch.device, int]:
+def _opening_bytes(recipe: Recipe, path: Path | None, device: torch.device) -> dict[torch.device, int]:
     """Bytes that opening takes on each device: the weights, and what was read of the file as long as they are filled."""
     size = 4 * (recipe.parameters or 0)
     if path is not None and path.is_file():
@@ -158,18 +158,18 @@ def _takes(recipe: Recipe, path: Path | None, device: torch.device) -> dict[torc
     return spent if device.type == "cpu" else spent | {device: size}
 
 
-def _intact(recipe: Recipe, path: Path, tick: Tick | None) -> Checkpoint:
+def _read_published(recipe: Recipe, path: Path, tick: Tick | None) -> Checkpoint:
     """The published weights; a damaged file of the cache is fetched again."""
     try:
         return read_checkpoint(path)
     except DoesNotFit:
         raise
     except VizError as error:
-        if not may_fetch_again(recipe, path):
+        if not is_damaged_copy(recipe, path):
             raise
         told = str(error)
     try:
-        return read_checkpoint(fetch_again(recipe, tick))
+        return read_checkpoint(download_again(recipe, tick))
     except VizError as error:
         raise VizError(f"{told} It could not be replaced: {error}", code=error.code) from None
 
@@ -193,7 +193,7 @@ def _variant(name: str, weights: str, kind: str) -> str:
     return "default"
 
 
-def _published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
+def _build_published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
     known = len(recipe.categories)
     if classes is not None and classes != known:
         raise VizError(
@@ -202,7 +202,7 @@ def _published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> t
             code="class-count-mismatch",
         )
     if recipe.adopt is None:
-        module, known = fill(recipe, checkpoint, known)
+        module, known = build_with_state(recipe, checkpoint, known)
         recipe.finish(module)
         return module, known
     try:
@@ -221,7 +221,7 @@ def _categories(recipe: Recipe, count: int, checkpoint: Checkpoint | None) -> tu
     for names in (checkpoint.categories if checkpoint else None, recipe.categories):
         if names is not None and len(names) == count:
             return names
-    return numbered(count)
+    return numbered_names(count)
 
 
 def _facts(recipe: Recipe, kind: str, checkpoint: Checkpoint | None) -> dict[str, str]:

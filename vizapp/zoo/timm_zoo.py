@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vizapp.errors import VizError
-from vizapp.zoo.labels import imagenet_categories, numbered
+from vizapp.zoo.labels import imagenet_categories, numbered_names
 from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing
 from vizapp.zoo.recipe import Published, Recipe
 
@@ -64,7 +64,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
         name=f"timm/{name}",
         build=partial(_build, name),
         preprocessing=_preprocessing(settings),
-        categories=imagenet_categories() if classes == 1000 else numbered(classes),
+        categories=imagenet_categories() if classes == 1000 else numbered_names(classes),
         published=_published(name, settings),
         adopt=partial(_adopt, name),
         facts=facts,

@@ -34,11 +34,11 @@ def _models() -> Any:
 
 def names() -> list[str]:
     """All classification, segmentation and detection networks."""
-    return sorted(_kinds())
+    return sorted(_tasks())
 
 
 @cache
-def _kinds() -> dict[str, str]:
+def _tasks() -> dict[str, str]:
     """Network -> "classification", "segmentation" or "detection"."""
     kinds = dict.fromkeys(_models().list_models(module=_models()), "classification")
     kinds |= dict.fromkeys(_models().list_models(module=_models().segmentation), "segmentation")
@@ -46,7 +46,7 @@ def _kinds() -> dict[str, str]:
     return kinds
 
 
-def _excuse(name: str) -> str:
+def _unsupported_reason(name: str) -> str:
     if name.startswith("quantized_") or name in _models().list_models(module=_models().quantization):
         return "it computes with 8-bit integers, whose inside cannot be traced; take the network without 'quantized_'"
     if name in _models().list_models(module=_models().video):
@@ -62,10 +62,12 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     """
     if name not in _models().list_models():
         return None
-    if name not in _kinds():
-        raise VizError(f"torchvision's {name} cannot be looked into: {_excuse(name)}.", code="unsupported-network")
+    if name not in _tasks():
+        raise VizError(
+            f"torchvision's {name} cannot be looked into: {_unsupported_reason(name)}.", code="unsupported-network"
+        )
     weights = _weights(name, variant)
-    kind, meta, shape = _kinds()[name], weights.meta, _preprocessing(name, weights)
+    kind, meta, shape = _tasks()[name], weights.meta, _preprocessing(name, weights)
     metrics = next(iter(meta["_metrics"].values()))
     accuracy = metrics.get("acc@1") if kind == "classification" else None
     facts = {"kind": kind, "published weights": str(weights), "recipe": str(meta.get("recipe") or "")}
@@ -79,17 +81,17 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
         accuracy=accuracy,
         size_mb=round(meta["_file_size"] * 1.048576, 1),  # torchvision counts in MiB
         training_only=("aux_classifier.", "AuxLogits.", "aux1.", "aux2."),
-        rename=_today if name.startswith("densenet") else (lambda key: key),
+        rename=_modern_key if name.startswith("densenet") else (lambda key: key),
         multiply_adds=round(meta["_ops"] * 1e9),
         data="ImageNet" if kind == "classification" else "COCO",
-        finish=_without_epsilon if name in _NO_EPSILON and weights.name == "COCO_V1" else (lambda module: None),
+        finish=_remove_epsilon if name in _NO_EPSILON and weights.name == "COCO_V1" else (lambda module: None),
         facts={key: text for key, text in facts.items() if text},
     )
 
 
 def variant_of_file(name: str, file: str) -> str:
     """The published variant whose weights have this file name, or "default"."""
-    if name not in _kinds():
+    if name not in _tasks():
         return "default"
     return next(
         (entry.name for entry in _models().get_model_weights(name) if entry.url.endswith("/" + file)), "default"
@@ -113,7 +115,7 @@ def _preprocessing(name: str, weights: Any) -> Preprocessing:
 
     Detection networks resize and normalise by themselves; at the side given here their resizing changes nothing.
     """
-    kind, preset = _kinds()[name], weights.transforms()
+    kind, preset = _tasks()[name], weights.transforms()
     if kind == "detection":
         side = _DETECTION_SIDES.get(name, 800)
         return Preprocessing(3, side, side, side, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -144,11 +146,11 @@ def _build(name: str, options: dict[str, Any], classes: int) -> nn.Module:
     return module
 
 
-def _today(key: str) -> str:
+def _modern_key(key: str) -> str:
     return _OLD_DENSENET.sub(r"\1\2", key)
 
 
-def _without_epsilon(module: nn.Module) -> None:
+def _remove_epsilon(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.eps = 0.0

@@ -52,14 +52,14 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
             "or install vizapp again.",
             code="weights-missing",
         )
-    found = next((path for path in _places(recipe.name, published) if path.is_file()), None)
+    found = next((path for path in _candidate_paths(recipe.name, published) if path.is_file()), None)
     if found is not None:
-        with _readable(found):
+        with _open_readable(found):
             return found
-    return _fetched(recipe, published, tick)
+    return _download_published(recipe, published, tick)
 
 
-def may_fetch_again(recipe: Recipe, path: Path) -> bool:
+def is_damaged_copy(recipe: Recipe, path: Path) -> bool:
     """Whether this file is the copy in torch's cache, and not what its name promises (it is read as a whole for that).
 
     Raises:
@@ -68,12 +68,12 @@ def may_fetch_again(recipe: Recipe, path: Path) -> bool:
     published, promised = recipe.published, _DIGEST.search(path.name)
     if published is None or not published.url or promised is None or path != _hub_folder() / published.file:
         return False
-    with _readable(path) as file:
+    with _open_readable(path) as file:
         return not hashlib.file_digest(file, "sha256").hexdigest().startswith(promised[1])
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[BufferedReader]:
+def _open_readable(path: Path) -> Iterator[BufferedReader]:
     try:
         with path.open("rb") as file:
             yield file
@@ -85,17 +85,17 @@ def _readable(path: Path) -> Iterator[BufferedReader]:
         ) from None
 
 
-def fetch_again(recipe: Recipe, tick: Tick | None = None) -> Path:
+def download_again(recipe: Recipe, tick: Tick | None = None) -> Path:
     """The published weights, downloaded over a damaged copy in torch's cache, which stays if that fails.
 
     Raises:
         VizError: it cannot be downloaded.
     """
     assert recipe.published is not None, "only published weights are fetched"
-    return _fetched(recipe, recipe.published, tick)
+    return _download_published(recipe, recipe.published, tick)
 
 
-def _fetched(recipe: Recipe, published: Published, tick: Tick | None) -> Path:
+def _download_published(recipe: Recipe, published: Published, tick: Tick | None) -> Path:
     target = _hub_folder() / published.file
     try:
         download(published.url, target, tick)
@@ -114,7 +114,7 @@ def _hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _places(name: str, published: Published) -> Iterator[Path]:
+def _candidate_paths(name: str, published: Published) -> Iterator[Path]:
     source, bare = name.split("/", 1)
     folder = settings().weights
     if folder is not None:
@@ -133,12 +133,12 @@ def _places(name: str, published: Published) -> Iterator[Path]:
             yield Path(cached)
 
 
-def must_be_fetched(recipe: Recipe) -> bool:
+def needs_download(recipe: Recipe) -> bool:
     """Whether there are published weights of this network, and they are not on this machine yet."""
     published = recipe.published
     if published is None or published.path is not None:
         return False
-    return not any(path.is_file() for path in _places(recipe.name, published))
+    return not any(path.is_file() for path in _candidate_paths(recipe.name, published))
 
 
 class _DownloadError(Exception):

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from vizapp.engine.memory.chunks import is_out_of_memory, too_large
+from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
 from vizapp.errors import VizError
 from vizapp.zoo.devices import choose_device
-from vizapp.zoo.labels import Classes, numbered, read_classes
+from vizapp.zoo.labels import Classes, numbered_names, read_classes
 from vizapp.zoo.network import Network, class_scores, freeze
 from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-# What a module was seen to raise when it is run on an input that it does not fit.
+# What the user's own `forward` may raise for an input that it does not fit; only `forward` runs where it is caught.
 _MODULE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
@@ -46,8 +46,8 @@ def wrap(
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
     _refuse(module)
-    where = _home(module) if device is None else choose_device(device)
-    channels, height, width = _three(input_size)
+    where = _module_device(module) if device is None else choose_device(device)
+    channels, height, width = _check_input_size(input_size)
     shape = Preprocessing(
         channels,
         height,
@@ -66,7 +66,7 @@ def wrap(
             f"{network.name} gives {count} class scores, and {asked} categories were given.",
             code="class-count-mismatch",
         )
-    names = names or numbered(asked or count or 0)
+    names = names or numbered_names(asked or count or 0)
     return Network(network.name, module, where, shape, names, network.weights, network.facts)
 
 
@@ -91,7 +91,7 @@ def _refuse(module: nn.Module) -> None:
             )
 
 
-def _home(module: nn.Module) -> torch.device:
+def _module_device(module: nn.Module) -> torch.device:
     devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     if len(devices) > 1:
         names = ", ".join(sorted(map(str, devices)))
@@ -108,7 +108,7 @@ def _home(module: nn.Module) -> torch.device:
     return choose_device(home)
 
 
-def _three(input_size: Sequence[int]) -> tuple[int, int, int]:
+def _check_input_size(input_size: Sequence[int]) -> tuple[int, int, int]:
     sizes = tuple(input_size)
     if len(sizes) != 3 or not all(isinstance(size, int) for size in sizes):
         raise VizError(
@@ -130,14 +130,15 @@ def _count_classes(network: Network) -> int | None:
     batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
     try:
         with torch.no_grad():
-            scores = class_scores(network.module(batch), 1)
+            output = network.module(batch)
     except _MODULE_ERRORS as error:
         if is_out_of_memory(error):
-            raise too_large(error).of(f"a pass through {network.name}", "") from None
+            raise as_does_not_fit(error).named(f"a pass through {network.name}", "") from None
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise VizError(
             f"{network.name} could not be run on an input of {' × '.join(map(str, batch.shape))}: {reason} "
             "Is input_size (channels, height, width) right?",
             code="bad-input-size",
         ) from error
+    scores = class_scores(output, 1)
     return None if scores is None else scores.shape[1]

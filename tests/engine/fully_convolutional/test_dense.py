@@ -20,10 +20,10 @@ from torch.overrides import TorchFunctionMode
 from tests.errors import refuses
 from tests.networks import Branching, seeded
 from vizapp.engine.fully_convolutional import tiles
+from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.convert import plan_conversion
 from vizapp.engine.fully_convolutional.forward import dense_scores
-from vizapp.engine.fully_convolutional.plan import ConversionPlan
-from vizapp.engine.fully_convolutional.tiles import DenseMap, cells, dense_map, strides
+from vizapp.engine.fully_convolutional.tiles import DenseMap, available_strides, dense_map, map_size
 from vizapp.engine.memory.chunks import DoesNotFit
 from vizapp.engine.memory.peak import PeakMemory
 from vizapp.errors import VizError
@@ -312,7 +312,7 @@ class Oblong(nn.Module):
 def test_strides_that_differ_between_rows_and_columns(layers: tuple[tuple[int, int], ...], known: list[int]) -> None:
     module, photo = seeded(Oblong(*layers)), noise(1, 3, 31, 27)
     made = planned(module, 15)
-    assert strides(made) == known
+    assert available_strides(made) == known
     for stride in known:
         found = map_of(module, made, photo, stride=stride)
         boxes = found.boxes(made.size)
@@ -404,11 +404,11 @@ def lenet() -> nn.Module:
 def test_each_cell_of_lenet_is_the_crops_own_prediction(stride: int, share: bool) -> None:
     module, photo = lenet(), noise(1, 1, 45, 39)
     made = planned(module, 28, 1)
-    assert strides(made) == [4, 2, 1]
+    assert available_strides(made) == [4, 2, 1]
     found = map_of(module, made, photo, stride=stride, share=share)
     assert (found.runs, found.shared) == ((1, 4 // stride) if share else ((4 // stride) ** 2, 1))
     expected = crop_by_crop(module, photo, 28, stride)
-    assert expected.shape[1:] == cells(made, 45, 39, stride)
+    assert expected.shape[1:] == map_size(made, 45, 39, stride)
     close(found.scores, expected)
     np.testing.assert_array_equal(found.label, expected.argmax(0))
     close(found.mean, expected.mean((1, 2)))

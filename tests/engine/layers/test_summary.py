@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.networks import Branching, seeded
-from vizapp.engine.layers.summary import Layer, by_module, folded, layers, pass_seconds, timed
+from vizapp.engine.layers.summary import (
+    Layer,
+    fold_pointwise_layers,
+    group_by_module,
+    layers,
+    measure_times,
+    pass_seconds,
+)
 from vizapp.engine.trace.sites import survey
 
 
@@ -38,7 +45,12 @@ def test_multiply_adds_and_parameters_equal_torchs_own_counts(name: str, side: i
     rows = layers(network, batch)
     assert sum(row.multiply_adds for row in rows) == _products(counter, network, side) // 2
     assert sum(row.parameters for row in rows) + unused == sum(p.numel() for p in network.parameters())
-    assert totals(rows) == totals(folded(rows)) == totals(by_module(rows, 1)) == totals(by_module(rows, 3))
+    assert (
+        totals(rows)
+        == totals(fold_pointwise_layers(rows))
+        == totals(group_by_module(rows, 1))
+        == totals(group_by_module(rows, 3))
+    )
 
 
 def _products(counter: FlopCounterMode, network: nn.Module, side: int) -> int:
@@ -94,7 +106,7 @@ def test_branches_lead_from_the_rows_that_they_come_from() -> None:
     assert rows["left"].inputs == rows["right"].inputs == ("pool",)
     assert rows["cat"].inputs == ("relu_1", "relu_2")
     assert rows["add"].inputs == ("body", "cat")
-    short = {row.name: row for row in folded(tuple(rows.values()))}
+    short = {row.name: row for row in fold_pointwise_layers(tuple(rows.values()))}
     assert list(short) == ["stem", "pool", "left", "right", "cat", "body", "add", "mean", "head"]
     assert short["cat"].inputs == ("left", "right")
     assert short["add"].inputs == ("body", "cat")
@@ -110,7 +122,7 @@ def test_a_norm_is_folded_only_where_nothing_else_takes_the_value() -> None:
             x = self.a(x)
             return (x + self.b(F.relu(self.bn(x)))).flatten(1)
 
-    rows = folded(layers(Preactivated().eval(), torch.zeros(1, 3, 4, 4)))
+    rows = fold_pointwise_layers(layers(Preactivated().eval(), torch.zeros(1, 3, 4, 4)))
     assert [row.name for row in rows] == ["a", "bn", "b", "add"]
     assert [row.parameters for row in rows] == [12, 6, 12, 0]
     assert rows[-1].shape == (3, 4, 4), "the reshape leaves the shape as it was"
@@ -118,7 +130,7 @@ def test_a_norm_is_folded_only_where_nothing_else_takes_the_value() -> None:
 
 def test_modules_are_summed_up_and_keep_their_branches() -> None:
     module = torchvision.models.resnet18(weights=None).eval()
-    rows = by_module(layers(module, torch.zeros(1, 3, 64, 64)), 2)
+    rows = group_by_module(layers(module, torch.zeros(1, 3, 64, 64)), 2)
     named = {row.name: row for row in rows}
     block = named["layer2.0"]
     assert block.parameters == sum(p.numel() for p in module.layer2[0].parameters())
@@ -174,10 +186,12 @@ def test_times_are_those_of_the_operations(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("vizapp.engine.layers.summary.time.perf_counter", lambda: float(next(now)))
     module, batch = seeded(Branching()), torch.zeros(1, 3, 37, 50)
     shares: list[float] = []
-    rows = timed(module, batch, layers(module, batch), 2, shares.append)
+    rows = measure_times(module, batch, layers(module, batch), 2, shares.append)
     assert [row.seconds for row in rows] == [1.0] * len(rows)
     assert shares[-1] == 1
-    assert sum(row.seconds or 0 for row in folded(rows)) == len(rows), "what is folded in brings its time"
+    assert sum(row.seconds or 0 for row in fold_pointwise_layers(rows)) == len(rows), (
+        "what is folded in brings its time"
+    )
     assert pass_seconds(module, batch) == 1
 
 
@@ -187,7 +201,7 @@ def test_the_pass_of_a_network_that_writes_into_its_input_leaves_the_batch_alone
             return x.mul_(2).mean((2, 3))
 
     batch = torch.ones(1, 3, 4, 4)
-    rows = timed(Writing(), batch, layers(Writing(), batch), 1, lambda share: None)
+    rows = measure_times(Writing(), batch, layers(Writing(), batch), 1, lambda share: None)
     pass_seconds(Writing(), batch)
     assert len(rows) == 2
     assert bool((batch == 1).all())

@@ -15,7 +15,7 @@ from vizapp.engine.optimize.activation_maximization import (
     MaximizedImages,
     OptimizationConfig,
     Target,
-    _likeness,
+    _gram_similarity,
     _variation,
     maximize,
 )
@@ -155,9 +155,9 @@ def test_diversity_pushes_restarts_apart() -> None:
             maps = module.pool(module.relu(module.stem((found.pictures - 0.5) / 0.25)))
             maps = torch.cat([torch.relu(module.left(maps)), torch.relu(module.right(maps))], 1).flatten(2)
             gram = nn.functional.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1)
-        likeness[weight] = float(_likeness(gram, 3).mean())
+        likeness[weight] = float(_gram_similarity(gram, 3).mean())
         pairs = [float(gram[i] @ gram[j]) for i in range(3) for j in range(3) if i != j]
-        assert float(_likeness(gram, 3)[:3].mean()) == pytest.approx(sum(pairs) / 6, rel=1e-5)
+        assert float(_gram_similarity(gram, 3)[:3].mean()) == pytest.approx(sum(pairs) / 6, rel=1e-5)
     assert likeness[2.0] < likeness[0.0] - 0.02
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.statistics import reduction
-from vizapp.engine.statistics.reduction import Reduction, Runs, cells_of, has_zero, ranked
+from vizapp.engine.statistics.reduction import Reduction, Runs, argmax_cells, has_zero, topk_indices
 
 
 def maps(shape: tuple[int, ...], last: bool, seed: int = 0) -> Tensor:
@@ -62,7 +62,7 @@ def test_the_first_of_equal_cells_is_found(monkeypatch, last: bool, dtype: torch
     peaks, _, _ = Reduction()(runs.values, torch.float64 if dtype == torch.float64 else torch.float32)
     cells = batch.flatten(2).float().numpy()
     expected = [np.flatnonzero(cells[n, c] == cells[n, c].max())[0] for n in range(3) for c in range(5)]
-    assert cells_of(runs, peaks, number, channel).tolist() == expected
+    assert argmax_cells(runs, peaks, number, channel).tolist() == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -71,6 +71,6 @@ def test_ranks_are_those_of_a_stable_sort(dtype: torch.dtype) -> None:
     chosen = torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3.4e38, -3.4e38, infinite, -infinite], dtype=dtype)
     picked = torch.randint(0, len(chosen), (300, 25), generator=torch.Generator().manual_seed(0))
     values = chosen[picked]
-    found = ranked(values, 9).tolist()
+    found = topk_indices(values, 9).tolist()
     for row, order in zip(values.tolist(), found, strict=True):
         assert order == sorted(range(25), key=lambda place: (-row[place], place))[:9]

@@ -14,8 +14,16 @@ from torch import Tensor, nn
 
 from tests.errors import refuses
 from tests.networks import Branching, seeded
-from vizapp.engine.statistics.exact_sum import limbs, total
-from vizapp.engine.statistics.top_activations import BINS, State, TopKTracker, bin_edges, bins_of, merged, read
+from vizapp.engine.statistics.exact_sum import from_limbs, to_limbs
+from vizapp.engine.statistics.top_activations import (
+    BINS,
+    State,
+    TopKTracker,
+    bin_edges,
+    histogram_bins,
+    merge_states,
+    read_statistics,
+)
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, survey
 
@@ -91,7 +99,7 @@ def test_all_units_of_all_sites_equal_sorting_everything(network, sites, channel
 def test_statistics_are_those_of_all_activations(network, sites) -> None:
     batches = cut(photos(), 32)
     state = passed(network, sites, batches, 9)
-    numbers = read(state, sites)
+    numbers = read_statistics(state, sites)
     kept = everything(network, sites, batches)
     unit = 0
     for site in sites:
@@ -121,14 +129,14 @@ def test_shared_batches_merge_to_the_same_bits(processes: int, top: int, seed: i
     batches = cut(pictures, 7)
     alone = passed(network, sites, batches, top)
     shares = [passed(network, sites, batches[rank::processes], top) for rank in range(processes)]
-    for joined in (merged(shares), merged(shares[::-1])):
+    for joined in (merge_states(shares), merge_states(shares[::-1])):
         for name, value in alone.items():
             assert torch.equal(joined[name], value), name
 
 
 def test_a_process_without_batches_adds_nothing(network, sites) -> None:
     state = passed(network, sites, cut(photos(20), 8), 9)
-    joined = merged([state, TopKTracker(sites, 9).state()])
+    joined = merge_states([state, TopKTracker(sites, 9).state()])
     assert all(torch.equal(joined[name], value) for name, value in state.items())
 
 
@@ -174,7 +182,7 @@ def test_a_rewritten_activation_is_seen_as_it_was_before() -> None:
     with torch.no_grad():
         expected = F.conv2d(batch, network[0].weight, network[0].bias)
     np.testing.assert_array_equal(state["values"][:, 0].numpy(), expected.amax((0, 2, 3)).numpy())
-    mean = read(state, sites[:1])["mean"]
+    mean = read_statistics(state, sites[:1])["mean"]
     np.testing.assert_allclose(mean, expected.double().mean((0, 2, 3)).numpy(), rtol=1e-5)
     assert (mean < expected.relu().mean((0, 2, 3)).numpy()).all()
 
@@ -186,7 +194,7 @@ def test_what_is_no_number_takes_no_part() -> None:
     sites = survey(network, batch[:1])[-1:]
     state = passed(network, sites, [(batch, torch.arange(5))], 9)
     assert 1 not in state["pictures"]
-    numbers = read(state, sites)
+    numbers = read_statistics(state, sites)
     assert set(numbers["not_finite"].tolist()) <= {1, 2}
     assert np.isfinite(numbers["mean"]).all()
     assert (state["histogram"][:, BINS - 1] == 1).all()
@@ -217,22 +225,22 @@ def test_sums_are_exact_and_do_not_depend_on_the_order(values: list[float]) -> N
     from fractions import Fraction
 
     numbers = torch.tensor(values, dtype=torch.float64)
-    forth = sum(limbs(number) for number in numbers)
-    back = sum(limbs(number) for number in numbers.flip(0))
+    forth = sum(to_limbs(number) for number in numbers)
+    back = sum(to_limbs(number) for number in numbers.flip(0))
     assert torch.equal(forth, back)
     exact = float(sum(map(Fraction, values)))
-    assert float(total(forth)) == pytest.approx(exact, rel=1e-15, abs=len(values) * 2.0**-119)
+    assert float(from_limbs(forth)) == pytest.approx(exact, rel=1e-15, abs=len(values) * 2.0**-119)
 
 
 @given(st.floats(width=32, allow_nan=False))
 def test_bins_hold_what_lies_between_their_edges(value: float) -> None:
     edges = bin_edges()
-    place = int(bins_of(torch.tensor([value]))[0])
+    place = int(histogram_bins(torch.tensor([value]))[0])
     assert len(edges) == BINS
     assert edges == sorted(edges)
     # On the negative side a bin holds its upper edge and not its lower one, as magnitudes are counted.
     assert edges[place] <= value <= edges[place + 1]
-    assert int(bins_of(torch.tensor([float("nan")]))[0]) == BINS - 1
+    assert int(histogram_bins(torch.tensor([float("nan")]))[0]) == BINS - 1
 
 
 @pytest.mark.gpu

@@ -20,7 +20,7 @@ from tests.ui.app import Open, chosen, offered, pixels, sentences, shown, went_w
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.gallery import Gallery, Progress, build, open_gallery
-from vizapp.gallery.build import seen_so_far
+from vizapp.gallery.build import open_partial_gallery
 from vizapp.media.bundled import open_digits
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Question
@@ -177,7 +177,7 @@ def test_what_is_known_so_far_is_shown_and_gone_on_with(open_app: Open, network:
     assert "Projections follow after the last picture" in words(app)
     source, sites = open_digits(), chosen_sites(network, ())
     place = place_for(network, Question(network, folder=source), sites, plan_of(network, GalleryParams()))
-    seen = seen_so_far(network, source, sites, place)
+    seen = open_partial_gallery(network, source, sites, place)
     assert seen.rows(LAYER)["picture"].max() < 160
 
 
@@ -239,7 +239,7 @@ def test_the_first_units_are_known_after_the_first_batch(network: Network) -> No
         pass
 
     def watch(now: Progress) -> None:
-        found = seen_so_far(network, source, sites, place)
+        found = open_partial_gallery(network, source, sites, place)
         known.append(found.seen if found is not None else 0)
         if now.pictures >= 2 * plan.batch:
             raise Enough

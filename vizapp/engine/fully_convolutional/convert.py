@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, pair, tensors_in
-from vizapp.engine.fully_convolutional.plan import (
+from vizapp.engine.fully_convolutional.conversion_plan import (
     BroadcastGate,
     Change,
     ConversionPlan,
@@ -60,7 +60,7 @@ def plan_conversion(module: nn.Module, batch: Tensor) -> ConversionPlan:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _OperationRecord:
     """One operation of the watched pass: its inputs from the picture, their fields and sizes, its result."""
 
     name: str
@@ -110,34 +110,34 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             return output
         for made in tensors_in(output):
             self._memory.track(made)
-        known = _Known(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
+        known = _OperationRecord(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
         if all(in_cells) or (any(in_cells) and operation in {"expand", "expand_as"}):
             self._on_cells(known, output)
         elif any(in_cells):
-            self._met(known)
+            self._broadcast_gate(known)
         else:
             self._on_map(known, output)
         return output
 
     # ------------------------------------------------------------------------------------------------ past the map
 
-    def _on_cells(self, known: _Known, output: Any) -> None:
+    def _on_cells(self, known: _OperationRecord, output: Any) -> None:
         cell = next(f for t, f in zip(known.given, known.before, strict=True) if t in self._cells)
         self._changes[known.number] = PerPositionOp(tuple(known.result.shape))
         size = sum(t.numel() * t.element_size() for t in (*known.given, known.result))
         self._cell_bytes = max(self._cell_bytes, size)
-        self._now_cells(output, cell)
+        self._mark_as_cells(output, cell)
 
-    def _now_cells(self, output: Any, cell: ReceptiveField) -> None:
+    def _mark_as_cells(self, output: Any, cell: ReceptiveField) -> None:
         for made in tensors_in(output):
             self._cells[made] = cell
 
     # ------------------------------------------------------------------------------------------------- on the map
 
-    def _on_map(self, known: _Known, output: Any) -> None:
+    def _on_map(self, known: _OperationRecord, output: Any) -> None:
         if known.operation in _WHOLE_MAP:
             raise refuse(known.name, "takes the whole map at once (a norm over all positions, or a fixed size)")
-        pooled = _pooled(known)
+        pooled = _whole_map_pool(known)
         if pooled is not None:
             self._pool(known, pooled)
             return
@@ -154,24 +154,24 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         if known.operation in _CELLWISE:
             self._check_constants(known)
             if len({size for size in known.sizes if size}) > 1:
-                self._met(known)
+                self._broadcast_gate(known)
                 return
         found = self.of(known.result)
-        if found is not None and _regular(found) and not known.operation.startswith("adaptive"):
+        if found is not None and _has_regular_grid(found) and not known.operation.startswith("adaptive"):
             self._note_window(known, found)
             return
-        self._end(known, output)
+        self._unfold_map(known, output)
 
-    def _pool(self, known: _Known, pool: Pool) -> None:
+    def _pool(self, known: _OperationRecord, pool: Pool) -> None:
         self._changes[known.number] = pool
         before = known.before[0]
-        seen = ReceptiveField(_widened(before.rows, pool.window[0]), _widened(before.columns, pool.window[1]))
+        seen = ReceptiveField(_widen(before.rows, pool.window[0]), _widen(before.columns, pool.window[1]))
         if pool.keeps:
             self._fields[known.result] = seen
         else:
             self._cells[known.result] = seen
 
-    def _end(self, known: _Known, output: Any) -> None:
+    def _unfold_map(self, known: _OperationRecord, output: Any) -> None:
         """Lays the trained window out in a row: the end of the map."""
         tensor, before, window = known.given[0], known.before[0], known.sizes[0]
         shape = tuple(known.result.shape)
@@ -185,10 +185,10 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             )
         self._changes[known.number] = Unfold(window, _axes(before), shape)
         self._cell_bytes = max(self._cell_bytes, 2 * tensor.numel() * tensor.element_size())
-        cell = ReceptiveField(_widened(before.rows, window[0]), _widened(before.columns, window[1]))
-        self._now_cells(output, cell)
+        cell = ReceptiveField(_widen(before.rows, window[0]), _widen(before.columns, window[1]))
+        self._mark_as_cells(output, cell)
 
-    def _met(self, known: _Known) -> None:
+    def _broadcast_gate(self, known: _OperationRecord) -> None:
         """A gate, pooled to one cell, meets its map."""
         maps = [i for i, tensor in enumerate(known.given) if tensor not in self._cells]
         large = max(maps, key=lambda i: math.prod(known.sizes[i] or (0,)))
@@ -199,8 +199,8 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             raise refuse(known.name, "joins the map with a summary of the map in a way that is not a gate")
         rows, columns = known.before[large].rows, known.before[large].columns
         for i in gates:
-            rows = _reaching(rows, known.before[i].rows, window[0] - 1)
-            columns = _reaching(columns, known.before[i].columns, window[1] - 1)
+            rows = _widen_by_gate(rows, known.before[i].rows, window[0] - 1)
+            columns = _widen_by_gate(columns, known.before[i].columns, window[1] - 1)
         met = ReceptiveField(rows, columns)
         self._changes[known.number] = BroadcastGate(_axes(met))
         self._fields[known.result] = met
@@ -208,7 +208,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         self._gates += 1
         self._blocked = known.number
 
-    def _check_constants(self, known: _Known) -> None:
+    def _check_constants(self, known: _OperationRecord) -> None:
         """A learned number for each position fixes the number of positions."""
         axes = known.before[0].rows.axis, known.before[0].columns.axis
         for constant in tensors_in((known.args, known.kwargs)):
@@ -219,7 +219,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
                 if from_right and constant.ndim >= from_right and constant.shape[-from_right] > 1:
                     raise refuse(known.name, "adds or multiplies a learned number for each position")
 
-    def _note_window(self, known: _Known, found: ReceptiveField) -> None:
+    def _note_window(self, known: _OperationRecord, found: ReceptiveField) -> None:
         """Padding and strides, for finer maps and for what is said about them."""
         padding: Any = 0
         if known.operation == "conv2d":
@@ -232,7 +232,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         strided = after != before
         # Offsets are the same down and across, so rows and columns have to be passed over alike.
         oblong = before[0] != before[1] or after[0] != after[1]
-        if pads or (strided and (oblong or known.operation not in _WINDOWED or _loose(known))):
+        if pads or (strided and (oblong or known.operation not in _WINDOWED or _averages_over_edge(known))):
             self._blocked = known.number
         elif strided and before[0] and after[0]:
             self._strided[known.number] = Strided(after[0] // before[0], after[0])
@@ -244,7 +244,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         for output_number, tensor in enumerate(tensors_in(output)):  # noqa: B007 - it is used after the loop
             answers = tensor.ndim in (2, 4) and tensor.shape[0] == 1 and math.prod(tensor.shape[2:]) == 1
             found = self._cells.get(tensor) or self.of(tensor)
-            if answers and found is not None and _regular(found):
+            if answers and found is not None and _has_regular_grid(found):
                 break
         else:
             raise VizError(
@@ -284,7 +284,7 @@ def _axes(found: ReceptiveField) -> tuple[int, int]:
     return rows, columns
 
 
-def _regular(found: ReceptiveField) -> bool:
+def _has_regular_grid(found: ReceptiveField) -> bool:
     spans = (found.rows, found.columns)
     return all(span.axis is not None and span.step is not None and span.size is not None for span in spans)
 
@@ -294,7 +294,7 @@ def _steps(found: ReceptiveField) -> tuple[int | None, int | None]:
     return found.rows.step, found.columns.step
 
 
-def _widened(span: Interval, window: int) -> Interval:
+def _widen(span: Interval, window: int) -> Interval:
     """What one place of a window of cells sees; its neighbour is one step on."""
     assert span.start is not None
     assert span.size is not None
@@ -307,7 +307,7 @@ def _widened(span: Interval, window: int) -> Interval:
     )
 
 
-def _reaching(span: Interval, gate: Interval, reach: int) -> Interval:
+def _widen_by_gate(span: Interval, gate: Interval, reach: int) -> Interval:
     """The cells of a map after a gate: each also sees the window of `reach` + 1 cells around it, the gate's own.
 
     At the photo's edge that window is moved inside; what it reaches there the whole training window reaches anyway.
@@ -322,10 +322,10 @@ def _reaching(span: Interval, gate: Interval, reach: int) -> Interval:
     return replace(span, start=start, size=end - start)
 
 
-def _pooled(known: _Known) -> Pool | None:
+def _whole_map_pool(known: _OperationRecord) -> Pool | None:
     """The pool over the whole map that this operation is, if it is one."""
     window, before, operation = known.sizes[0], known.before[0], known.operation
-    if window is None or len(known.given) > 1 or not _regular(before):
+    if window is None or len(known.given) > 1 or not _has_regular_grid(before):
         return None
     axes = _axes(before)
     if operation in {"adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool2d"}:
@@ -344,7 +344,7 @@ def _pooled(known: _Known) -> Pool | None:
     return Pool(window, axes, kinds[operation], known.result.ndim == 4) if gone == set(axes) else None
 
 
-def _loose(known: _Known) -> bool:
+def _averages_over_edge(known: _OperationRecord) -> bool:
     """Whether a strided operation cannot simply be run at offsets: a mean over a window that hangs over the edge."""
     ceil = argument(known.args, known.kwargs, 4, "ceil_mode", False)
     return known.operation == "avg_pool2d" and bool(ceil)

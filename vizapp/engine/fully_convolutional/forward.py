@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import tensors_in
-from vizapp.engine.fully_convolutional.plan import (
+from vizapp.engine.fully_convolutional.conversion_plan import (
     BroadcastGate,
     ConversionPlan,
     IdentityPool,
@@ -88,15 +88,15 @@ class _FullyConvolutionalForward(Trace):
             kwargs = {key: value for key, value in kwargs.items() if key != "pad"}
             return function(args[0], change.sides, *args[2:], **kwargs)
         if isinstance(change, Pool):
-            return self._pooled(args[0] if args else kwargs["input"], change)
+            return self._pool(args[0] if args else kwargs["input"], change)
         if isinstance(change, Unfold):
-            cells = self._unfolded(args[0] if args else kwargs["input"], change)
+            cells = self._unfold(args[0] if args else kwargs["input"], change)
             return self._on_cells(name, function, operation, (cells, *args[1:]), kwargs, change.shape)
         if isinstance(change, PerPositionOp):
             return self._on_cells(name, function, operation, args, kwargs, change.shape)
         if isinstance(change, BroadcastGate):
-            return function(*self._met(args, change.axes), **kwargs)
-        return self._strided(function, operation, args, kwargs, change)
+            return function(*self._broadcast_gates(args, change.axes), **kwargs)
+        return self._run_at_offsets(function, operation, args, kwargs, change)
 
     def as_cells(self, tensor: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Cells `[N·h·w classes]` of what the network returned, and h, w."""
@@ -106,7 +106,7 @@ class _FullyConvolutionalForward(Trace):
         _, _, h, w = tensor.shape
         return tensor.permute(0, 2, 3, 1).flatten(0, 2), (h, w)
 
-    def _pooled(self, tensor: Tensor, pool: Pool) -> Tensor:
+    def _pool(self, tensor: Tensor, pool: Pool) -> Tensor:
         """Each direction by itself: k + k additions for a cell instead of k²."""
         x = tensor.movedim(pool.axes, (-2, -1))
         (k, m) = pool.window
@@ -122,7 +122,7 @@ class _FullyConvolutionalForward(Trace):
         self._grids[cells] = grid
         return cells
 
-    def _unfolded(self, tensor: Tensor, change: Unfold) -> Tensor:
+    def _unfold(self, tensor: Tensor, change: Unfold) -> Tensor:
         """Every place of the window, as pictures of a batch: `[N·h·w ...]`."""
         (rows, columns), (k, m) = change.axes, change.window
         if tensor.shape[rows] < k or tensor.shape[columns] < m:
@@ -161,7 +161,7 @@ class _FullyConvolutionalForward(Trace):
             self._grids[made] = grid
         return output
 
-    def _met(self, args: tuple[Any, ...], axes: tuple[int, int]) -> tuple[Any, ...]:
+    def _broadcast_gates(self, args: tuple[Any, ...], axes: tuple[int, int]) -> tuple[Any, ...]:
         """The arguments with gates laid over the map: a cell's gate is that of the window around it.
 
         At the edges it is the gate of the nearest window that fits, so that at the training size one gate is for all.
@@ -171,7 +171,7 @@ class _FullyConvolutionalForward(Trace):
         for place, gate in enumerate(maps):
             if isinstance(gate, Tensor) and gate.ndim == large.ndim:
                 for axis in axes:
-                    gate = _stretched(gate, axis, large.shape[axis])
+                    gate = _stretch(gate, axis, large.shape[axis])
                 maps[place] = gate
         return tuple(maps)
 
@@ -181,7 +181,7 @@ class _FullyConvolutionalForward(Trace):
         n, h, w = self._grids[tensor]
         return tensor.reshape(n, h, w, -1).permute(0, 3, 1, 2)
 
-    def _strided(
+    def _run_at_offsets(
         self,
         function: Callable[..., Any],
         operation: str,
@@ -199,9 +199,9 @@ class _FullyConvolutionalForward(Trace):
         x = F.pad(x, (0, change.stride - 1, 0, change.stride - 1), value=outside)
         offsets = itertools.product(range(change.stride), repeat=2)
         shifted = [function(x[..., y : y + rows, z : z + columns], *rest, **kwargs) for y, z in offsets]
-        return self._joined(shifted, change.stride)
+        return self._interleave(shifted, change.stride)
 
-    def _joined(self, maps: list[Tensor], stride: int) -> Tensor:
+    def _interleave(self, maps: list[Tensor], stride: int) -> Tensor:
         """Maps at offsets, each `[before·before·N C h w]` of earlier offsets, as one: later offsets count more pixels."""
         before = math.isqrt(len(maps[0]) // self._pictures)
         stacked = torch.stack(maps).unflatten(1, (before, before, self._pictures)).unflatten(0, (stride, stride))
@@ -219,7 +219,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
-def _stretched(gate: Tensor, axis: int, length: int) -> Tensor:
+def _stretch(gate: Tensor, axis: int, length: int) -> Tensor:
     short = gate.shape[axis]
     if short == length:
         return gate

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.forward import dense_scores
-from vizapp.engine.fully_convolutional.plan import ConversionPlan
 from vizapp.engine.memory.chunks import SCRATCH, SHARE_OF_FREE_MEMORY, DoesNotFit, Tick, free_memory, in_chunks
 from vizapp.errors import VizError
 
@@ -51,19 +51,19 @@ class DenseMap:
         return np.stack([top, left, top + size[0], left + size[1]], 2).astype(np.int64)
 
 
-def strides(plan: ConversionPlan) -> list[int]:
+def available_strides(plan: ConversionPlan) -> list[int]:
     """The strides that a map can have, coarsest first; one where rows and columns have different steps."""
     native, across = plan.stride
     return [s for s in range(native, 0, -1) if native % s == 0] if native == across else [native]
 
 
-def cells(plan: ConversionPlan, height: int, width: int, stride: int) -> tuple[int, int]:
+def map_size(plan: ConversionPlan, height: int, width: int, stride: int) -> tuple[int, int]:
     """Rows and columns of the map: the crops that lie inside of a photo of that size."""
-    across = _across(plan, stride)
+    across = _column_stride(plan, stride)
     return max(0, (height - plan.size[0]) // stride + 1), max(0, (width - plan.size[1]) // across + 1)
 
 
-def _across(plan: ConversionPlan, stride: int) -> int:
+def _column_stride(plan: ConversionPlan, stride: int) -> int:
     """Pixels between columns of a map whose rows are `stride` apart."""
     return plan.stride[1] * stride // plan.stride[0]
 
@@ -91,13 +91,13 @@ def dense_map(
             one cell fits into the memory.
     """
     stride = plan.stride[0] if stride is None else stride
-    if stride not in strides(plan):
-        listed = ", ".join(map(str, strides(plan)))
+    if stride not in available_strides(plan):
+        listed = ", ".join(map(str, available_strides(plan)))
         raise VizError(
             f"A map of this network can have a stride of {listed} pixels; {stride} was asked for.",
             code="no-such-stride",
         )
-    rows, columns = cells(plan, height, width, stride)
+    rows, columns = map_size(plan, height, width, stride)
     if not rows or not columns:
         raise VizError(
             f"The picture is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} that the "
@@ -105,15 +105,15 @@ def dense_map(
             code="picture-too-small",
         )
     shared = plan.shared(plan.stride[0] // stride) if share else 1
-    work = _Work(plan, stride, shared, height, width)
+    work = _Tiling(plan, stride, shared, height, width)
     limit = memory if memory is not None else int(free_memory(device) * SHARE_OF_FREE_MEMORY)
-    tile = work.strides_at(limit)
+    tile = work.largest_tile(limit)
     while True:
         try:
             return _in_tiles(module, work, read, tile, device, keep, tick)
         except DoesNotFit as error:  # tiles of that size; of smaller ones the same map is made
             if tile == (1, 1):
-                raise error.of(f"a map of {width} x {height} pixels", "a smaller zoom") from None
+                raise error.named(f"a map of {width} x {height} pixels", "a smaller zoom") from None
         tile = _smaller(tile)  # not half the bytes: tiles overlap, so that those of one stride may take more
 
 
@@ -124,23 +124,23 @@ def _smaller(tile: tuple[int, int]) -> tuple[int, int]:
 
 
 def _in_tiles(
-    module: nn.Module, work: _Work, read: Read, tile: tuple[int, int], device: torch.device, keep: Sequence[int] | None,
+    module: nn.Module, work: _Tiling, read: Read, tile: tuple[int, int], device: torch.device, keep: Sequence[int] | None,
     tick: Tick | None,
 ) -> DenseMap:  # fmt: skip
     """The map in tiles of so many native strides, down and across."""
     plan, stride, shared = work.plan, work.stride, work.shared
-    rows, columns = cells(plan, work.height, work.width, stride)
-    parts = list(work.parts(tile))
+    rows, columns = map_size(plan, work.height, work.width, stride)
+    parts = list(work.tiles(tile))
     chosen = np.arange(plan.classes) if keep is None else np.asarray(keep, np.int64)
     scores = np.empty((len(chosen), rows, columns), np.float32)
     label = np.empty((rows, columns), np.int64)
     total, peak = np.zeros(plan.classes), np.full(plan.classes, -np.inf, np.float32)
     index = torch.from_numpy(chosen).to(device)
 
-    def run(some: Sequence[_Part]) -> None:
+    def run(some: Sequence[_Tile]) -> None:
         (part,) = some
         block = work.scores(module, part, read)  # [classes h w]
-        where = part.rows_of(work.apart), part.columns_of(work.apart)
+        where = part.rows_of(work.run_spacing), part.columns_of(work.run_spacing)
         scores[:, where[0], where[1]] = block.index_select(0, index).float().cpu().numpy()
         label[where] = block.argmax(0).cpu().numpy()
         np.add(total, block.sum((1, 2), dtype=torch.float64).cpu().numpy(), out=total)
@@ -150,12 +150,21 @@ def _in_tiles(
         pass
     runs = len({part.shift for part in parts})
     return DenseMap(
-        scores, chosen, label, total / label.size, peak, stride, _across(plan, stride), runs, shared, len(parts) // runs
+        scores,
+        chosen,
+        label,
+        total / label.size,
+        peak,
+        stride,
+        _column_stride(plan, stride),
+        runs,
+        shared,
+        len(parts) // runs,
     )
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Tile:
     """A tile of one run: cells `first:last` of the shifted photo's own map, down and across, and the pixels they need.
 
     `shift` in pixels; cells count the offsets that are shared inside of the run; `box` (top, left, bottom, right) in
@@ -179,7 +188,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Tiling:
     """How a map is divided into runs and tiles."""
 
     plan: ConversionPlan
@@ -189,11 +198,11 @@ class _Work:
     width: int
 
     @property
-    def apart(self) -> int:
+    def run_spacing(self) -> int:
         """How many runs stand between two neighbouring cells of one run."""
         return self.plan.stride[0] // self.shared // self.stride
 
-    def scores(self, module: nn.Module, part: _Part, read: Read) -> Tensor:
+    def scores(self, module: nn.Module, part: _Tile, read: Read) -> Tensor:
         """Scores `[classes h w]` of a tile's cells."""
         (dy, dx), (top, left, bottom, right) = part.shift, part.box
         found = dense_scores(module, self.plan, read(top + dy, left + dx, bottom + dy, right + dx), self.shared)[0]
@@ -203,27 +212,27 @@ class _Work:
         )
         return found[:, rows, columns]
 
-    def parts(self, tile: tuple[int, int]) -> Iterator[_Part]:
+    def tiles(self, tile: tuple[int, int]) -> Iterator[_Tile]:
         """All tiles of all runs, each of so many native strides."""
         down, across = tile[0] * self.shared, tile[1] * self.shared  # in cells
         step = [native // self.shared for native in self.plan.stride]
-        for place in itertools.product(range(self.apart), repeat=2):
+        for place in itertools.product(range(self.run_spacing), repeat=2):
             y, x = place
             shift = y * self.stride, x * self.stride
             size = self.height - shift[0], self.width - shift[1]
             count = [max(0, (size[i] - self.plan.size[i]) // step[i] + 1) for i in range(2)]
             for row, column in itertools.product(range(0, count[0], down), range(0, count[1], across)):
                 last = min(row + down, count[0]), min(column + across, count[1])
-                yield self._part(shift, (y, x), (row, column), last, size)
+                yield self._tile(shift, (y, x), (row, column), last, size)
 
-    def _part(
+    def _tile(
         self,
         shift: tuple[int, int],
         place: tuple[int, int],
         first: tuple[int, int],
         last: tuple[int, int],
         size: tuple[int, int],
-    ) -> _Part:
+    ) -> _Tile:
         begins, ends = [], []
         for i in range(2):
             span, native = (self.plan.field.rows, self.plan.field.columns)[i], self.plan.stride[i]
@@ -234,9 +243,9 @@ class _Work:
             end = (last[i] - 1) // self.shared * native + native - native // self.shared + span.start + span.size
             ends.append(min(size[i], max(end, begins[i] + self.plan.size[i])))
         inner = [first[i] - begins[i] // self.plan.stride[i] * self.shared for i in range(2)]
-        return _Part(shift, place, first, last, (begins[0], begins[1], ends[0], ends[1]), (inner[0], inner[1]))
+        return _Tile(shift, place, first, last, (begins[0], begins[1], ends[0], ends[1]), (inner[0], inner[1]))
 
-    def strides_at(self, memory: int) -> tuple[int, int]:
+    def largest_tile(self, memory: int) -> tuple[int, int]:
         """Native strides of a tile, down and across, that fit into so much memory.
 
         Raises:

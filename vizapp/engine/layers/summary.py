@@ -140,7 +140,7 @@ def _sum(a: Layer, b: Layer, shape: tuple[int, ...], kind: Kind) -> Layer:
 _FOLDED = frozenset({"norm", "activation", "identity", "reshape", "add", "multiply"})
 
 
-def folded(rows: Sequence[Layer]) -> tuple[Layer, ...]:
+def fold_pointwise_layers(rows: Sequence[Layer]) -> tuple[Layer, ...]:
     """Rows as papers' tables have them: norms, activations and the like are part of the layer before them.
 
     Folded is what takes its value from one row alone and keeps its shape, if nothing else takes that value; and reshapes,
@@ -169,7 +169,7 @@ def folded(rows: Sequence[Layer]) -> tuple[Layer, ...]:
     return tuple(found.values())
 
 
-def by_module(rows: Sequence[Layer], depth: int) -> tuple[Layer, ...]:
+def group_by_module(rows: Sequence[Layer], depth: int) -> tuple[Layer, ...]:
     """Neighbouring rows of one module, at most `depth` names deep, as one row."""
     homes: dict[str, str] = {}
     found: list[Layer] = []
@@ -206,21 +206,21 @@ class _Stopwatch(Trace):
         self._device = device
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        finish(self._device)
+        synchronize(self._device)
         started = time.perf_counter()
         output = function(*args, **kwargs)
-        finish(self._device)
+        synchronize(self._device)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
         return output
 
 
-def finish(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def timed(
+def measure_times(
     module: nn.Module, batch: Tensor, rows: Sequence[Layer], repeats: int, tick: Callable[[float], None]
 ) -> tuple[Layer, ...]:
     """The rows of `layers` with the median time of each operation over `repeats` passes (after one to warm up).
@@ -245,9 +245,9 @@ def pass_seconds(module: nn.Module, batch: Tensor, repeats: int = 3) -> float:
     with torch.no_grad():
         for _ in range(repeats + 1):
             given = batch.clone()
-            finish(batch.device)
+            synchronize(batch.device)
             started = time.perf_counter()
             module(given)
-            finish(batch.device)
+            synchronize(batch.device)
             times.append(time.perf_counter() - started)
     return min(times[1:])

@@ -53,7 +53,7 @@ class DoesNotFit(VizError):
             code="out-of-memory",
         )
 
-    def of(self, what: str, instead: str) -> DoesNotFit:
+    def named(self, what: str, instead: str) -> DoesNotFit:
         """The same, told of what was asked."""
         return DoesNotFit(self.wanted, self.free, self.device, what, instead)
 
@@ -70,14 +70,14 @@ def free_memory(device: torch.device) -> int:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return max(0, min(free + unused, most - torch.cuda.memory_allocated(device)))
     used = psutil.Process().memory_info()
-    bounds = [psutil.virtual_memory().available, most - used.rss, _left_in_container()]
+    bounds = [psutil.virtual_memory().available, most - used.rss, _container_headroom()]
     if resource is not None:
         addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
         bounds += [addresses - used.vms] if addresses != resource.RLIM_INFINITY else []
     return max(0, min(bounds))
 
 
-def _left_in_container() -> int:
+def _container_headroom() -> int:
     """Bytes that the control group of this process may still take; a huge number where there is no limit.
 
     Copies of files that were read count as taken and make way for anything else.
@@ -118,9 +118,9 @@ def in_chunks(
             if not is_out_of_memory(error):
                 raise
             if len(part) == 1:
-                raise too_large(error) from None
+                raise as_does_not_fit(error) from None
             size = len(part) // 2
-            release(error)
+            release_frames(error)
             continue
         yield answer
         start += len(part)
@@ -147,12 +147,12 @@ class convert_out_of_memory:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         del trace
         if error is not None and not isinstance(error, DoesNotFit) and is_out_of_memory(error):
-            raise self._told(too_large(error)) from None
+            raise self._name_work(as_does_not_fit(error)) from None
         if isinstance(error, DoesNotFit) and self._what and error.what == _UNNAMED:
-            raise self._told(error) from None
+            raise self._name_work(error) from None
 
-    def _told(self, error: DoesNotFit) -> DoesNotFit:
-        return error.of(self._what, self._instead) if self._what else error
+    def _name_work(self, error: DoesNotFit) -> DoesNotFit:
+        return error.named(self._what, self._instead) if self._what else error
 
 
 def check_fits(wanted: int, device: torch.device, what: str, instead: str = "") -> None:
@@ -166,11 +166,11 @@ def check_fits(wanted: int, device: torch.device, what: str, instead: str = "") 
         raise DoesNotFit(wanted, free, _kind(device), what, instead)
 
 
-def too_large(error: BaseException) -> DoesNotFit:
+def as_does_not_fit(error: BaseException) -> DoesNotFit:
     """What did not fit, and how much there is now that what the failed work held was let go."""
     found = _WANTED.search(str(error))
     on_gpu = torch.cuda.is_available() and (isinstance(error, torch.OutOfMemoryError) or "cu" in str(error).lower()[:6])
-    release(error)
+    release_frames(error)
     device = torch.device("cuda" if on_gpu else "cpu")
     wanted = 0.0
     if found is not None:
@@ -178,7 +178,7 @@ def too_large(error: BaseException) -> DoesNotFit:
     return DoesNotFit(wanted, free_memory(device), _kind(device))
 
 
-def release(error: BaseException) -> None:
+def release_frames(error: BaseException) -> None:
     """Free what failed work held: its frames hold its tensors as long as anybody holds the error."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None  # a frame also holds what its function closes over

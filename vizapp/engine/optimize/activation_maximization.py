@@ -123,7 +123,7 @@ def maximize(
             if tick is not None:
                 tick((done + share * len(part)) / len(targets))
 
-        answer = painter.paint(part, step)
+        answer = painter.optimize(part, step)
         done += len(part)
         return answer
 
@@ -147,7 +147,7 @@ def _texture(sites: Sequence[Site]) -> Site | None:
     return next((site for site in reversed(sites) if site.is_map and site.shape[1] * site.shape[2] >= 16), None)
 
 
-class _Climb(Tap):
+class _PreActivationTap(Tap):
     """A Tap that also keeps what an activation function is given: the way up for a unit that is still silent."""
 
     def __init__(self, module: nn.Module, keep: set[str]) -> None:
@@ -172,7 +172,7 @@ class _Optimizer:
     device: torch.device
     dtype: torch.dtype
 
-    def paint(self, targets: Sequence[Target], tick: Tick) -> MaximizedImages:
+    def optimize(self, targets: Sequence[Target], tick: Tick) -> MaximizedImages:
         """The pictures of these targets, all in one batch."""
         ascent, canvas = self.ascent, self.canvas
         pictured = [target for target in targets for _ in range(ascent.restarts)]
@@ -187,9 +187,9 @@ class _Optimizer:
             for step in range(ascent.steps):
                 optimiser.zero_grad()
                 painted = canvas.render(parameters, seen)
-                excited, upward = self._upward(painted.detach(), shakes[step], pictured)
+                excited, upward = self._ascent_direction(painted.detach(), shakes[step], pictured)
                 seen = torch.maximum(seen, (upward != 0).to(seen).mean((1, 2, 3)))
-                self._loss(painted, upward / _strength(upward)).backward()
+                self._loss(painted, upward / _root_mean_square(upward)).backward()
                 optimiser.step()
                 schedule.step()
                 curve.append(excited)
@@ -198,7 +198,7 @@ class _Optimizer:
                 tick((step + 1) / ascent.steps)
         with torch.no_grad():
             pictures = canvas.render(parameters, seen)
-            reached, _, _ = self._excitement(pictures, pictured)
+            reached, _, _ = self._activations(pictures, pictured)
         stacked = torch.stack(stages) if stages else pictures.new_zeros(0, *pictures.shape)
         return MaximizedImages(pictures, reached, begun, torch.stack(curve), stacked, tuple(kept))
 
@@ -211,7 +211,7 @@ class _Optimizer:
         seen = torch.zeros(len(targets), device=self.device, dtype=self.dtype)
         for draw in range(_DRAWS):
             with torch.no_grad():
-                begun, climbed, _ = self._excitement(self.canvas.render(parameters, seen), targets)
+                begun, climbed, _ = self._activations(self.canvas.render(parameters, seen), targets)
             silent = torch.nonzero(climbed == 0).flatten().tolist()
             if not silent or draw == _DRAWS - 1:
                 break
@@ -220,13 +220,13 @@ class _Optimizer:
             seen[silent] = 1
         return parameters.requires_grad_(), seen, begun
 
-    def _upward(self, painted: Tensor, draws: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+    def _ascent_direction(self, painted: Tensor, draws: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
         """The activation `[n]` of the shaken pictures, and which way `[n C H W]` each gets better."""
         painted.requires_grad_()
-        excited, climbed, gram = self._excitement(self.canvas.transform(painted, draws), targets)
+        excited, climbed, gram = self._activations(self.canvas.transform(painted, draws), targets)
         gain = climbed / climbed.detach().abs().clamp_min(_EPSILON)
         if gram is not None:
-            gain = gain - self.ascent.diversity * _likeness(gram, self.ascent.restarts)
+            gain = gain - self.ascent.diversity * _gram_similarity(gram, self.ascent.restarts)
         (upward,) = torch.autograd.grad(gain.sum(), painted)
         return excited.detach(), upward
 
@@ -239,28 +239,28 @@ class _Optimizer:
             loss = loss + self.ascent.variation * _variation(painted)
         return loss.sum()
 
-    def _excitement(self, pictures: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _activations(self, pictures: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Activations `[n]`; what to climb `[n]`; and what tells the pictures' textures apart `[n F]`.
 
         What is climbed is the activation, but for a unit that a rectifier silences, the largest that goes into the rectifier.
         """
         wanted = {self.site.name} | ({self.texture.name} if self.texture else set())
-        with _Climb(self.module, wanted) as tap:
+        with _PreActivationTap(self.module, wanted) as tap:
             self.module(self.normalise(pictures).clone())  # a network may write into its input
         if wanted - tap.kept.keys():
             raise VizError(
                 f"The network did not compute {self.site.name!r} on a picture of this size.", code="layer-not-computed"
             )
-        excited = self._placed(self._chosen(tap.kept[self.site.name], targets), targets)
+        excited = self._reduce_maps(self._select_channels(tap.kept[self.site.name], targets), targets)
         given = tap.given.get(self.site.name)
         climbed = excited
         if given is not None:
-            below = self._placed(self._chosen(given, targets), targets, Tensor.max)
+            below = self._reduce_maps(self._select_channels(given, targets), targets, Tensor.max)
             climbed = torch.where(excited.detach() > 0, excited, below)
         gram = _gram(channels_first(tap.kept[self.texture.name], self.texture.layout)) if self.texture else None
         return excited, climbed, gram
 
-    def _chosen(self, activation: Tensor, targets: Sequence[Target]) -> Tensor:
+    def _select_channels(self, activation: Tensor, targets: Sequence[Target]) -> Tensor:
         """Each target's own channel, or weighted sum of channels: `[n h w]`, or `[n]` of vectors."""
         values = channels_first(activation, self.site.layout)
         most = max(len(target.terms) for target in targets)
@@ -271,15 +271,17 @@ class _Optimizer:
         chosen = values[number[:, None], channels]  # [n terms h w] or [n terms]
         return (chosen * weights.to(values.dtype).view(*weights.shape, *(1,) * (chosen.ndim - 2))).sum(1)
 
-    def _placed(
+    def _reduce_maps(
         self, values: Tensor, targets: Sequence[Target], over: Callable[[Tensor], Tensor] = Tensor.mean
     ) -> Tensor:
         """One number for each picture `[n]` of `[n h w]`: at its target's cell, or `over` the map, by the extent."""
         if values.ndim == 1:
             return values
-        return torch.stack([self._at(one, target.unit.cell, over) for one, target in zip(values, targets, strict=True)])
+        return torch.stack(
+            [self._reduce_map(one, target.unit.cell, over) for one, target in zip(values, targets, strict=True)]
+        )
 
-    def _at(self, values: Tensor, cell: tuple[int, int] | None, over: Callable[[Tensor], Tensor]) -> Tensor:
+    def _reduce_map(self, values: Tensor, cell: tuple[int, int] | None, over: Callable[[Tensor], Tensor]) -> Tensor:
         height, width = values.shape
         if cell is None:
             if self.ascent.extent == "map":
@@ -294,7 +296,7 @@ class _Optimizer:
         return values[cell]
 
 
-def _strength(upward: Tensor) -> Tensor:
+def _root_mean_square(upward: Tensor) -> Tensor:
     """The root mean square `[n 1 1 1]` of `[n C H W]` where it is not zero: what a unit does not see does not count."""
     reached = (upward != 0).sum((1, 2, 3), keepdim=True).clamp_min(1)
     return (upward.square().sum((1, 2, 3), keepdim=True) / reached).sqrt().clamp_min(_EPSILON)
@@ -312,7 +314,7 @@ def _gram(activation: Tensor) -> Tensor:
     return F.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
 
 
-def _likeness(gram: Tensor, restarts: int) -> Tensor:
+def _gram_similarity(gram: Tensor, restarts: int) -> Tensor:
     """Mean cosine `[n]` of each picture's Gram matrix with those of the other restarts of its target."""
     groups = gram.unflatten(0, (-1, restarts))
     cosines = groups @ groups.transpose(1, 2)  # [targets restarts restarts]

@@ -12,7 +12,7 @@ _BITS = 40  # of a part; the 23 that an int64 has above it leave room for millio
 _LAST = -120  # the exponent of two of the last part's unit; what is smaller than that is dropped
 
 
-def limbs(values: Tensor) -> Tensor:
+def to_limbs(values: Tensor) -> Tensor:
     """Numbers `[…]`, float64 and finite, as whole parts `[… LIMBS]`, int64; the first part weighs most."""
     parts, rest = [], values.clone()
     for number in range(LIMBS):
@@ -23,12 +23,12 @@ def limbs(values: Tensor) -> Tensor:
     return torch.stack(parts, -1)
 
 
-def added(many: Sequence[Tensor]) -> Tensor:
+def add_limbs(many: Sequence[Tensor]) -> Tensor:
     """The sum of numbers in parts, in parts."""
     return torch.stack(list(many)).sum(0)
 
 
-def total(parts: Tensor) -> Tensor:
+def from_limbs(parts: Tensor) -> Tensor:
     """Numbers `[…]`, float64, of their parts `[… LIMBS]`: the same bits for the same parts."""
     answer = torch.zeros(parts.shape[:-1], dtype=torch.float64)
     for number in reversed(range(LIMBS)):  # from the lightest

@@ -96,33 +96,33 @@ def has_zero(piece: Tensor) -> bool:
     return int(flat.view(signed).amin()) == torch.iinfo(signed).min or bool(flat.numpy().view(unsigned).min() == 0)
 
 
-def cells_of(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> Tensor:
+def argmax_cells(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> Tensor:
     """The cells `[n]` of the maxima of some pictures and channels, of equal ones the first; none may hold a NaN.
 
     `peaks` are the maxima of the runs, `[N runs C]`; of one run, `[N C]` in any shape.
     """
     values, length = maps.values, maps.values.shape[1]
     if values.shape[2] == 1:
-        return _first_of(values[:, :, 0], number * (peaks.numel() // maps.pictures) + channel)
+        return _argmax_rows(values[:, :, 0], number * (peaks.numel() // maps.pictures) + channel)
     found = []
     step = max(1, _GATHER.get(values.device.type, _GATHER_ELSEWHERE) // length)
     for n, c in zip(number.split(step), channel.split(step), strict=True):
-        run = first_maxima(peaks.view(maps.pictures, maps.runs, -1)[n, :, c])
+        run = argmax_first(peaks.view(maps.pictures, maps.runs, -1)[n, :, c])
         picked = values[n * maps.runs + run, :, c]  # [pairs, cells of a run]
-        found.append(run * length + first_maxima(picked))
+        found.append(run * length + argmax_first(picked))
     return torch.cat(found)
 
 
-def _first_of(rows: Tensor, index: Tensor) -> Tensor:
+def _argmax_rows(rows: Tensor, index: Tensor) -> Tensor:
     """`first_maxima` of some rows."""
     if rows.device.type == "cpu" and rows.shape[1] >= _LONG and rows.dtype in _NUMPY:
         array = rows.detach().numpy()
         return torch.tensor([array[number].argmax() for number in index.tolist()])
     step = max(1, _GATHER.get(rows.device.type, _GATHER_ELSEWHERE) // rows.shape[1])
-    return torch.cat([first_maxima(rows.index_select(0, part)) for part in index.split(step)])
+    return torch.cat([argmax_first(rows.index_select(0, part)) for part in index.split(step)])
 
 
-def first_maxima(rows: Tensor) -> Tensor:
+def argmax_first(rows: Tensor) -> Tensor:
     """Where the largest number of each row of `[n L]` stands first, `[n]`; a row must not hold a NaN."""
     if rows.device.type != "cpu":
         return rows.argmax(1)
@@ -130,7 +130,7 @@ def first_maxima(rows: Tensor) -> Tensor:
     return torch.from_numpy(exact.detach().numpy().argmax(1))
 
 
-def ranked(values: Tensor, top: int) -> Tensor:
+def topk_indices(values: Tensor, top: int) -> Tensor:
     """The places of the `top` largest of each row of `[U L]`, `[U top]`: the largest first, of equal ones the first.
 
     On a CPU each float32 is sorted as one whole number of its bits and its place, ten times as fast as a stable sort.

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.statistics.exact_sum import LIMBS, added, limbs, total
-from vizapp.engine.statistics.reduction import Reduction, Runs, cells_of, ranked
+from vizapp.engine.statistics.exact_sum import LIMBS, add_limbs, from_limbs, to_limbs
+from vizapp.engine.statistics.reduction import Reduction, Runs, argmax_cells, topk_indices
 from vizapp.engine.tap import Tap
 from vizapp.engine.trace.sites import Site, channels_first
 from vizapp.errors import VizError
@@ -37,7 +37,7 @@ def bin_edges() -> list[float]:
     return [-math.inf, *(-edge for edge in reversed(positive)), *positive, math.inf]
 
 
-def bins_of(values: Tensor) -> Tensor:
+def histogram_bins(values: Tensor) -> Tensor:
     """The bin of each number, int64: negative ones by descending magnitude, |x| < 2^-12 in the middle, then positive."""
     single = values.float()
     code = single.abs().view(torch.int32).bitwise_right_shift_(_SHIFT)  # exponent and two bits of the mantissa
@@ -79,7 +79,7 @@ class TopKTracker:
         pictures that are zero everywhere, pictures that are nowhere above zero, pictures with what is no finite number
         (in neither sum); `histogram` `[U BINS]` of the maxima.
         """
-        return {name: value.cpu() for name, value in (self._state or empty(self.units, self.top)).items()}
+        return {name: value.cpu() for name, value in (self._state or empty_state(self.units, self.top)).items()}
 
     def load(self, state: State, device: torch.device) -> None:
         """Go on from a state."""
@@ -93,7 +93,7 @@ class TopKTracker:
         """
         if not self._state:
             dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
-            self.load(empty(self.units, self.top, dtype), batch.device)
+            self.load(empty_state(self.units, self.top, dtype), batch.device)
         seen = BatchStatistics(self, module, len(batch), tick)
         with torch.no_grad(), seen:
             module(batch.clone())  # a network may write into its input
@@ -131,7 +131,7 @@ class TopKTracker:
             fresh = peaks.T.contiguous().index_select(0, found).masked_fill_(cells < 0, float("-inf"))
             rows = pictures.expand(len(found), -1).masked_fill(cells < 0, -1)
             joined = {"values": torch.cat([state["values"].index_select(0, found), fresh], 1)}
-            order = ranked(joined["values"], self.top)
+            order = topk_indices(joined["values"], self.top)
             joined["pictures"] = torch.cat([state["pictures"].index_select(0, found), rows], 1)
             joined["cells"] = torch.cat([state["cells"].index_select(0, found), cells], 1)
             for name, value in joined.items():
@@ -145,18 +145,18 @@ class TopKTracker:
             wrong = ~(sums.isfinite() & maxima.isfinite())
             sums, maxima, odd = sums.masked_fill(wrong, 0), maxima.masked_fill(wrong, 0), wrong.sum(0)
             both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
-        state["sums"] += limbs(both)
+        state["sums"] += to_limbs(both)
         # Comparisons as floats add up several times as fast as booleans.
         count = torch.full_like(sums[0], len(peaks))
         silent = torch.eq(zeros, every, out=torch.empty_like(zeros)).sum(0)
         below = torch.le(peaks, 0, out=torch.empty_like(peaks)).sum(0)
         state["counts"] += torch.stack([count, zeros.sum(0, dtype=torch.float64), silent, below, odd], 1).long()
-        flat = bins_of(peaks).add_(torch.arange(0, self.units * BINS, BINS, device=peaks.device))
+        flat = histogram_bins(peaks).add_(torch.arange(0, self.units * BINS, BINS, device=peaks.device))
         one = torch.ones((), dtype=torch.int32, device=peaks.device).expand(flat.numel())
         state["histogram"].view(-1).index_add_(0, flat.flatten(), one)
 
 
-def empty(units: int, top: int, dtype: torch.dtype = torch.float32) -> State:
+def empty_state(units: int, top: int, dtype: torch.dtype = torch.float32) -> State:
     """The state before the first batch."""
     return {
         "values": torch.full((units, top), float("-inf"), dtype=dtype),
@@ -168,7 +168,7 @@ def empty(units: int, top: int, dtype: torch.dtype = torch.float32) -> State:
     }
 
 
-def merged(states: Sequence[State]) -> State:
+def merge_states(states: Sequence[State]) -> State:
     """One state that knows what all of them know; they must not have seen the same pictures."""
     top = states[0]["values"].shape[1]
     joined = {name: torch.cat([state[name] for state in states], 1) for name in ("values", "pictures", "cells")}
@@ -177,7 +177,7 @@ def merged(states: Sequence[State]) -> State:
     by_value = joined["values"].gather(1, by_picture).sort(dim=1, descending=True, stable=True).indices
     order = by_picture.gather(1, by_value)[:, :top]
     return {name: value.gather(1, order) for name, value in joined.items()} | {
-        "sums": added([state["sums"] for state in states]),
+        "sums": add_limbs([state["sums"] for state in states]),
         "counts": torch.stack([state["counts"] for state in states]).sum(0),
         "histogram": torch.stack([state["histogram"] for state in states]).sum(0, dtype=torch.int32),
     }
@@ -238,15 +238,15 @@ class BatchStatistics(Tap):
             enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
             number, channel = enters.nonzero(as_tuple=True)
         if len(number):
-            self.cells[:, place][number, channel] = cells_of(maps, runs, number, channel)
+            self.cells[:, place][number, channel] = argmax_cells(maps, runs, number, channel)
 
 
-def read(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:
+def read_statistics(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:
     """The statistics of a state as columns `[U]`: means over pictures and cells, fractions from 0 to 1."""
     cells = [math.prod(site.shape[1:]) for site in sites for _ in range(site.channels)]
     count = torch.tensor(cells, dtype=torch.float64)
     pictures, zeros, silent, below, odd = state["counts"].double().unbind(1)
-    activations, maxima = total(state["sums"]).unbind(1)
+    activations, maxima = from_limbs(state["sums"]).unbind(1)
     finite = pictures - odd
     return {
         "mean": (activations / (finite * count)).numpy(),

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vizapp.errors import VizError, nearest
-from vizapp.media.transforms import blurred
+from vizapp.media.transforms import gaussian_blur
 
 Grid = Literal["cover", "inside"]
 FILLS = ("grey", "mean", "blur", "noise", "black", "white")
@@ -71,7 +71,7 @@ def filling(seen: np.ndarray, fill: str, seed: int = 0) -> np.ndarray:
         VizError: `fill` is none of `FILLS` and no colour.
     """
     if fill == "blur":
-        return blurred(seen, max(seen.shape[:2]) / 14)  # of the default square, half a side
+        return gaussian_blur(seen, max(seen.shape[:2]) / 14)  # of the default square, half a side
     if fill == "noise":
         return np.random.default_rng(seed).integers(0, 256, seen.shape, dtype=np.uint8)
     colours = {"grey": (_GREY,) * 3, "black": (0,) * 3, "white": (255,) * 3}

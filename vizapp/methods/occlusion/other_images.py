@@ -12,7 +12,7 @@ import pandas as pd
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
-from vizapp.gallery.reader import known_galleries, open_gallery
+from vizapp.gallery.reader import find_galleries, open_gallery
 from vizapp.gallery.store import read_manifest
 from vizapp.media.drawing import sheet, signed
 from vizapp.media.source import Source
@@ -65,7 +65,7 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
 
     None where there is no such gallery; the sentence then says how to make one.
     """
-    place = gallery_of(network, source.listing(), unit.site) if known_galleries(network) else None
+    place = gallery_of(network, source.listing_digest(), unit.site) if find_galleries(network) else None
     if place is not None:
         found = open_gallery(place)
         return found.rows(unit.site, unit.channel), f"From the gallery of {found.pictures} pictures of {source.name}."
@@ -77,7 +77,7 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
 
 def gallery_of(network: Network, listing: str, site: str) -> Path | None:
     """The folder of the gallery that was built here of that layer over the pictures of that `Source.listing`."""
-    for folder in known_galleries(network):
+    for folder in find_galleries(network):
         manifest = read_manifest(folder)
         if manifest is None or manifest["data"]["listing"] != listing:
             continue

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.media.archive import forget_archives
-from vizapp.media.datasets import is_here
+from vizapp.media.archive import close_archives
+from vizapp.media.datasets import is_downloaded
 from vizapp.media.source import file_stamp
 from vizapp.media.sources import open_folder
 from vizapp.service import lru_cache
@@ -70,7 +70,7 @@ def at_hand(network: Network) -> list[Collection]:
     texts = [
         t
         for t in (*own, chosen(network), bundled)
-        if kind(t) != "dataset" or state.is_wished("download", t) or is_here(t)
+        if kind(t) != "dataset" or state.is_wished("download", t) or is_downloaded(t)
     ]
     found = [list_collection(text) for text in dict.fromkeys(texts)]
     return [one for one in found if one is not None]
@@ -109,7 +109,7 @@ def list_collection(text: str) -> Collection | None:
 
     def work(tick: Tick) -> Collection:
         source = _open(text, tick)
-        return Collection(text, source, source.listing(tick))
+        return Collection(text, source, source.listing_digest(tick))
 
     return compute.compute(
         ("collection", text, stamp, str(state.load(state.READ, 0))), work,
@@ -151,7 +151,7 @@ def forget(archive: Path) -> None:
     """Delete an uploaded zip file and its galleries, and drop all that was listed or computed from it."""
     archive.unlink(missing_ok=True)
     shutil.rmtree(galleries_of(archive), ignore_errors=True)
-    forget_archives()
+    close_archives()
     lru_cache.forget(archive.stem)  # the digest of the file, part of its address and of its galleries' folder
 
 

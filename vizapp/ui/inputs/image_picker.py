@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.media.datasets import NAMES, is_here
+from vizapp.media.datasets import NAMES, is_downloaded
 from vizapp.settings import settings
 from vizapp.ui.inputs import datasets, images
 from vizapp.ui.inputs.images import Origin
@@ -215,7 +215,7 @@ def _take_dataset(page: str, text: str) -> None:
 
 def _is_available(page: str, text: str) -> bool:
     """Whether the data set is on this machine or the person asked for it; a link never starts a download."""
-    if state.is_wished("download", text) or is_here(text):
+    if state.is_wished("download", text) or is_downloaded(text):
         state.wish("download", text)
         return True
     messages.info("This data set is not on this machine yet. It is downloaded once, into the cache folder.")

@@ -121,7 +121,7 @@ def replace_missing() -> None:
     if kind != "folder":
         return
     try:
-        folder(rest[0]).number(rest[1])
+        folder(rest[0]).index_of(rest[1])
     except VizError as error:
         state.clear(state.ORIGIN)
         state.note(f"{error} Showing another picture.")
@@ -148,7 +148,7 @@ def open_from(origin: Origin) -> Picture:
     if kind == "folder":
         path, name = rest
         source = folder(path)
-        index = source.number(name)
+        index = source.index_of(name)
         key = ("folder", str(source.root), name, source.stamp(index))
         found = decoded().get(key)
         if found is None:

@@ -152,7 +152,7 @@ def _may_be_fetched(name: str, of: Choice) -> bool:
     if name not in state.load(state.LINKED, ()) or state.is_wished("download", name):
         return True
     recipe = registry.find_recipe(name)
-    if not weights.must_be_fetched(recipe):
+    if not weights.needs_download(recipe):
         return True
     size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
     messages.info(f"The weights of {name}{size} are not on this machine yet. Links never start a download.")

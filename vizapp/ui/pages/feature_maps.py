@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import cut, exceeds
+from vizapp.media.drawing import crop_box, exceeds
 from vizapp.methods.activations import statistics, strength_order
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import layout, maps, unit_picker
@@ -120,7 +120,7 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
     unit_picker.cell_map("maps", seen, values, channel, cell, box)
     shown = {"Channel": maps.over_photo(seen, values)}
     if cell is not None and box is not None:
-        shown["Patch"] = cut(seen, box)
+        shown["Patch"] = crop_box(seen, box)
         _patch(shown["Patch"], cell, box, seen.shape[:2])
     return shown
 

@@ -61,7 +61,7 @@ def key_of(
         network.digest,
         str(network.device),
         picture.digest if picture else "",
-        folder.listing() if folder else "",
+        folder.listing_digest() if folder else "",
         repr(unit),
         repr(sorted(params.items())),
     )

@@ -45,13 +45,13 @@ def retry_after_eviction(run: Callable[[], Value], opens: bool = False) -> Value
     Raises:
         DoesNotFit: it does not fit even then.
     """
-    from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, release  # loads torch
+    from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, release_frames  # loads torch
 
     try:
         with convert_out_of_memory():
             return run()
     except DoesNotFit as error:
-        release(error)
+        release_frames(error)
         if not evict_all(of_all=opens):
             raise
         empty_caches()

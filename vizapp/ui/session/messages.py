@@ -71,9 +71,9 @@ def _known(error: Exception) -> VizError | None:
             code="disk-refused",
         )
     if isinstance(error, (MemoryError, RuntimeError)):
-        from vizapp.engine.memory.chunks import is_out_of_memory, too_large  # loads torch
+        from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory  # loads torch
 
-        return too_large(error) if is_out_of_memory(error) else None
+        return as_does_not_fit(error) if is_out_of_memory(error) else None
     return None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import cut, signed
+from vizapp.media.drawing import crop_box, signed
 from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Job, Question
 from vizapp.methods.params import build
@@ -60,7 +60,7 @@ def drawn(projections: Mapping[str, np.ndarray], scale: Mapping[str, float]) -> 
 
 def shown_part(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
     """The "patch" in the box (the whole where the box is larger than the picture), or the "whole"."""
-    return cut(pixels, box) if part == "patch" else pixels
+    return crop_box(pixels, box) if part == "patch" else pixels
 
 
 def tiles(seen: np.ndarray, result: Result, part: str) -> tuple[list[np.ndarray], list[np.ndarray]]:

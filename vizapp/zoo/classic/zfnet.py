@@ -83,18 +83,6 @@ def zfnet_mini(classes: int = 101, batch_norm: bool = False) -> ZFNet:
     return ZFNet((64, 160, 320, 320, 256), 384, classes, 160, response_norm=False, batch_norm=batch_norm)
 
 
-def clip_filters(network: nn.Module, limit: float = 0.1) -> None:
-    """Scale each filter whose root mean square exceeds `limit` back to it: after each training step (section 3).
-
-    Without it a few filters of the first layer dominate.
-    """
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                size = module.weight.square().mean((1, 2, 3), keepdim=True).sqrt()  # [outputs 1 1 1]
-                module.weight.mul_((limit / size).clamp(max=1.0))
-
-
 def fold_batch_norm(trained: ZFNet, plain: ZFNet) -> ZFNet:
     """`plain` (built without batch norm) with weights that make it equal to `trained` in evaluation mode."""
     source, target = trained.features, plain.features

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from vizapp.engine.fully_convolutional.tiles import strides
+from vizapp.engine.fully_convolutional.tiles import available_strides
 from vizapp.methods.dense import convolutional
 from vizapp.methods.scores import softmax
 from vizapp.ui.pages.dense import overlay
@@ -16,7 +16,7 @@ from vizapp.ui.widgets import layout, maps, options, projection_tiles, topk_bars
 from vizapp.ui.widgets.components import component
 
 if TYPE_CHECKING:
-    from vizapp.engine.fully_convolutional.plan import ConversionPlan
+    from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
     from vizapp.media.picture import Picture
     from vizapp.methods.base import Result
     from vizapp.zoo.network import Network
@@ -66,7 +66,7 @@ def _convert(network: Network) -> ConversionPlan | None:
 
 def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> None:
     chosen = forms.choices("dense")
-    known = ["native", *(str(stride) for stride in strides(plan)[1:])]
+    known = ["native", *(str(stride) for stride in available_strides(plan)[1:])]
     if state.get(chosen["stride"]) not in known:
         messages.warn(f"{network.name} has no stride of {state.get(chosen['stride'])}. Using its native stride.")
         state.put(chosen["stride"], "native")

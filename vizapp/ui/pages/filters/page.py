@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.gallery.reader import known_galleries
+from vizapp.gallery.reader import find_galleries
 from vizapp.media.drawing import heat
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
@@ -43,7 +43,7 @@ def page() -> None:
 
 def _gallery(network: Network) -> str:
     """The folder of the largest gallery of this network that was built here, if any."""
-    return str(next(iter(known_galleries(network)), ""))
+    return str(next(iter(find_galleries(network)), ""))
 
 
 def _controls(sites: tuple[Site, ...], site: Site) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site
-from vizapp.gallery.build import GalleryOptions, Progress, build, seen_so_far
+from vizapp.gallery.build import GalleryOptions, Progress, build, open_partial_gallery
 from vizapp.gallery.checkpoint import NAME
 from vizapp.gallery.reader import Gallery
 from vizapp.gallery.store import MANIFEST, WORK, read_manifest
@@ -106,7 +106,7 @@ def load_known(asked: GalleryRequest) -> Gallery | None:
         return None
     return compute.compute(
         ("gallery", str(asked.folder), stamp),
-        lambda tick: seen_so_far(asked.network, asked.collection.source, asked.sites, asked.folder),
+        lambda tick: open_partial_gallery(asked.network, asked.collection.source, asked.sites, asked.folder),
         size=lambda found: 0 if found is None else 4000 * len(found.units),
         title="Reading the gallery",
         shelf=_galleries(),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vizapp.gallery.reader import Gallery, TopImage, crop, top_image
-from vizapp.media.drawing import cut, sheet, signed, to_png
+from vizapp.gallery.reader import Gallery, TopImage, load_crop, top_image
+from vizapp.media.drawing import crop_box, sheet, signed, to_png
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Job
 from vizapp.methods.projection import ProjectionParams
@@ -116,7 +116,7 @@ def load_projections(
                 opened=lambda picture: _seen(asked, picture),
             )  # fmt: skip
             boxes = result.arrays["field"].tolist()
-            values = [cut(*pair, outside=0) for pair in zip(result.arrays["projection"], boxes, strict=True)]
+            values = [crop_box(*pair, outside=0) for pair in zip(result.arrays["projection"], boxes, strict=True)]
             for channel, part in zip(some, parts, strict=True):
                 keep(channel, UnitProjections(tuple(values[: len(part)]), result.facts))
                 values = values[len(part) :]
@@ -149,7 +149,7 @@ def _seen(asked: GalleryRequest, picture: int) -> np.ndarray:
     taken = asked.collection
     key = ("gallery.seen", repr(asked.network.preprocessing), taken.text, taken.listing, str(picture))
     return compute.remembered(
-        key, lambda: crop(asked.network, asked.collection.source, picture), size=lambda pixels: int(pixels.nbytes)
+        key, lambda: load_crop(asked.network, asked.collection.source, picture), size=lambda pixels: int(pixels.nbytes)
     )
 
 

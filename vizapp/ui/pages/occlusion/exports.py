@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vizapp.media.film import to_gif, to_mp4, to_webm
+from vizapp.media.film import to_gif, to_webm
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.film import frames
 from vizapp.methods.occlusion.other_images import drawn as drawn_others
 from vizapp.ui.pages.occlusion import map_panels, position
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
-from vizapp.ui.session import downloads, messages, state
+from vizapp.ui.session import downloads, state
 from vizapp.ui.session.downloads import File
 
 
@@ -31,10 +31,8 @@ def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray
         ),
         File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
         File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(_film(shown), 24)),
-        File("Film MP4", f"{name}.mp4", "video/mp4", lambda: to_mp4(_film(shown), 24)),
     ]
     downloads.row("occlusion", name, pictures, result.arrays | more, files)
-    messages.info("Browsers play GIF and WebM; MP4 is for players.")
 
 
 def _film(shown: SweepView) -> list[np.ndarray]:
