@@ -327,10 +327,10 @@ def test_answers_about_an_upload_go_even_if_the_picture_itself_went_before(open_
     digest = app.session_state[state.ORIGIN][1]
     assert app.session_state[state.SECOND_ORIGIN][1] == digest
     pixels = images._pixels()[digest]
-    images.decoded().drop_where(lambda key: True)  # others' pictures have taken its place
+    images.decoded_pictures().drop_where(lambda key: True)  # others' pictures have taken its place
     sweep_runs.running_sweeps().put(("occlusion.plan", "x", pixels), None, 1)  # type: ignore[arg-type]
     images.forget(digest)
-    for shelf in (compute.answers(), sweep_runs.running_sweeps(), images.decoded()):
+    for shelf in (compute.answers(), sweep_runs.running_sweeps(), images.decoded_pictures()):
         assert not [key for key, _ in shelf.items() if pixels in key or digest in key]
     app.run()
     assert went_well(app)
@@ -342,7 +342,7 @@ def test_answers_of_an_uploaded_checkpoint_go_with_it(open_app: Open) -> None:
     app.file_uploader(key="sidebar.checkpoint").upload("net.safetensors", weights(), "application/octet-stream").run()
     assert went_well(app)
     path = app.session_state[state.CHECKPOINT][0]
-    digest = next(network.digest for key, network in networks.opened().items() if path in key)
+    digest = next(network.digest for key, network in networks.open_networks().items() if path in key)
     assert [key for key, _ in compute.answers().items() if digest in key]
     networks.forget_checkpoint(path)
     assert not [key for key, _ in compute.answers().items() if digest in key]

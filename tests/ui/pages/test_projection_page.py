@@ -211,7 +211,7 @@ def test_tiles_of_different_sizes_make_one_sprite() -> None:
 def test_a_first_view_takes_at_most_four_passes(open_app: Open) -> None:
     """One for the activations and one for each rule; the layers and their receptive fields are known from opening."""
     open_app("predict")
-    network = next(network for _, network in networks.opened().items())
+    network = next(network for _, network in networks.open_networks().items())
     assert network.sites
     passes = []
 

@@ -206,13 +206,13 @@ def test_an_uploaded_picture_its_answers_and_an_uploaded_checkpoint_can_be_let_g
     assert len(answers()) == before + 1
     digest = app.session_state["picture.origin"][1]
     images.forget(digest)
-    assert images.decoded().get(("given", digest)) is None
+    assert images.decoded_pictures().get(("given", digest)) is None
     assert len(answers()) == before
-    content = Path(networks._given_files().name) / "net.pth"
+    content = Path(networks._uploaded_files().name) / "net.pth"
     torch.save(load("vizapp/lenet5-digits", weights="none").module.state_dict(), content)
     path = networks.keep_checkpoint(content.read_bytes(), "../../a b.pth")
     assert path.name == "a-b.pth"
-    assert path.is_relative_to(networks._given_files().name)
+    assert path.is_relative_to(networks._uploaded_files().name)
     networks.forget_checkpoint(str(path))
     assert not path.parent.exists()
 

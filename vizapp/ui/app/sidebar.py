@@ -29,7 +29,7 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str)
         "Network", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
         filter_mode="contains", **state.bind(network, f"{page}.network"),
     )  # fmt: skip
-    messages.info(networks.known(state.get(network)))
+    messages.info(networks.summary(state.get(network)))
     words = {"published": "Trained", "random": "Random", "file": "From a file"}
     st.segmented_control(
         "Weights", list(words), format_func=words.__getitem__, label_visibility="collapsed", width="stretch",

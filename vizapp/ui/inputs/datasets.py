@@ -57,19 +57,19 @@ def kind(text: str) -> str:
     return "upload" if _UPLOAD.fullmatch(text) else "folder"
 
 
-def chosen(network: Network) -> str:
+def chosen_text(network: Network) -> str:
     """What an address calls the chosen pictures; digits for networks of grey pictures and sample crops for others."""
     return state.get(state.DATA) or ("digits" if network.input_size[0] == 1 else "samples")
 
 
-def at_hand(network: Network) -> list[Collection]:
+def available_collections(network: Network) -> list[Collection]:
     """The pictures that are there without asking for anything: those of galleries, the folder in use, the bundled ones."""
     bundled = "digits" if network.input_size[0] == 1 else "samples"
     origin = images.origin()
     own = [str(origin[1])] if origin[0] == "folder" else []
     texts = [
         t
-        for t in (*own, chosen(network), bundled)
+        for t in (*own, chosen_text(network), bundled)
         if kind(t) != "dataset" or state.is_wished("download", t) or is_downloaded(t)
     ]
     found = [list_collection(text) for text in dict.fromkeys(texts)]

@@ -73,7 +73,7 @@ def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, s
 
 def choose_collection(page: str, network: Network) -> datasets.Collection | None:
     """Draw the picker of a collection, and list it; None where a message says what is missing."""
-    chosen = datasets.chosen(network)
+    chosen = datasets.chosen_text(network)
     current = datasets.kind(chosen)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_data"):
         names = ("samples", "digits", "folder", "upload", "dataset")

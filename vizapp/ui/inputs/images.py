@@ -32,17 +32,17 @@ _KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
 
 
 @st.cache_resource(show_spinner=False)
-def decoded() -> ByteBoundedCache[Picture]:
+def decoded_pictures() -> ByteBoundedCache[Picture]:
     """Decoded pictures of all sessions; a session holds their digests only."""
     return ByteBoundedCache(CAPACITY, min_kept_under_pressure=None)  # an upload is nowhere else
 
 
 def sample(name: str) -> Picture:
     """A sample picture."""
-    found = decoded().get(("sample", name))
+    found = decoded_pictures().get(("sample", name))
     if found is None:
         found = samples.open_sample(name)
-        decoded().put(("sample", name), found, found.pixels.nbytes)
+        decoded_pictures().put(("sample", name), found, found.pixels.nbytes)
     return found
 
 
@@ -53,9 +53,9 @@ def keep(content: bytes, name: str) -> Origin:
         VizError: it is none.
     """
     digest = hashlib.sha256(content).hexdigest()
-    if decoded().get(("given", digest)) is None:
+    if decoded_pictures().get(("given", digest)) is None:
         picture = open_picture(content, name=name)
-        decoded().put(("given", digest), picture, picture.pixels.nbytes)
+        decoded_pictures().put(("given", digest), picture, picture.pixels.nbytes)
         _pixels()[digest] = picture.digest
     uploads.register(("picture", digest), len(content), lambda: forget(digest))
     return ("given", digest, name)
@@ -150,12 +150,12 @@ def open_from(origin: Origin) -> Picture:
         source = folder(path)
         index = source.index_of(name)
         key = ("folder", str(source.root), name, source.stamp(index))
-        found = decoded().get(key)
+        found = decoded_pictures().get(key)
         if found is None:
             found = source.open(index)
-            decoded().put(key, found, found.pixels.nbytes)
+            decoded_pictures().put(key, found, found.pixels.nbytes)
         return found
-    found = decoded().get(("given", rest[0]))
+    found = decoded_pictures().get(("given", rest[0]))
     if found is None:
         raise VizError(f"The picture {rest[1]!r} is no longer in memory. Upload it again.", code="picture-evicted")
     return found

@@ -30,7 +30,7 @@ CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
 
 
 @st.cache_resource(show_spinner=False)
-def opened() -> ByteBoundedCache[Network]:
+def open_networks() -> ByteBoundedCache[Network]:
     """The open networks of all sessions. An evicted one stays on its device while another session uses it."""
     capacity = int(settings().network_gb * 2**30)
     return ByteBoundedCache(capacity, min_kept_under_pressure=1, on_evict=empty_caches)
@@ -59,7 +59,7 @@ def short_count(parameters: int) -> str:
     return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
 
 
-def known(name: str) -> str:
+def summary(name: str) -> str:
     """What is known of a network, as a caption: parameters, published accuracy, input size."""
     from vizapp.zoo import describe  # torch
 
@@ -82,7 +82,7 @@ def devices() -> dict[str, str]:
 
 
 @st.cache_resource(show_spinner=False)
-def _given_files() -> tempfile.TemporaryDirectory[str]:
+def _uploaded_files() -> tempfile.TemporaryDirectory[str]:
     """Where uploaded checkpoints lie until the app ends."""
     return tempfile.TemporaryDirectory(prefix="vizapp-")
 
@@ -90,7 +90,7 @@ def _given_files() -> tempfile.TemporaryDirectory[str]:
 def keep_checkpoint(content: bytes, name: str) -> Path:
     """Write an uploaded checkpoint to a file of this machine, named by what it holds."""
     digest = hashlib.sha256(content).hexdigest()
-    path = Path(_given_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
+    path = Path(_uploaded_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
 def forget_checkpoint(path: str) -> None:
     """Delete an uploaded checkpoint, and drop the network made from it and all answers about that network."""
     shutil.rmtree(Path(path).parent, ignore_errors=True)
-    for key, network in opened().items():
+    for key, network in open_networks().items():
         if path in key:
             forget(network.digest)
     forget(path)
@@ -116,28 +116,28 @@ def forget_checkpoint(path: str) -> None:
 
 def current() -> Network | None:
     """The chosen network, or None when a sentence in its place says why there is none."""
-    return _opened(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
+    return _load_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
 
 
 def other() -> Network | None:
     """The network that it is compared with, or None when a sentence in its place says why there is none."""
-    return _opened(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
+    return _load_chosen(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
 
 
 def second() -> Network | None:
     """The network to show beside it, or None when none is chosen or a sentence says why it cannot be had."""
     if state.get(state.SECOND_NETWORK) is None:
         return None
-    return _opened(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
+    return _load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
 
 
-def _opened(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | None:
+def _load_chosen(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | None:
     """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
     weights, given = state.get(of), state.load(checkpoint) if checkpoint else None
     if weights == "file" and given is None:
         messages.info("Upload a checkpoint of this network, or choose other weights.")
         return None
-    if weights == "published" and not _may_be_fetched(state.get(chosen), of):
+    if weights == "published" and not _is_available(state.get(chosen), of):
         return None
     network = _open(state.get(chosen), given[0] if weights == "file" and given else _SOURCES_OF[weights])
     if network is None and weights != "random":
@@ -145,7 +145,7 @@ def _opened(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | None:
     return network
 
 
-def _may_be_fetched(name: str, of: Choice) -> bool:
+def _is_available(name: str, of: Choice) -> bool:
     """Whether the weights are here or the person wants them downloaded; a link alone downloads nothing."""
     from vizapp.zoo import registry, weights  # torch
 
@@ -190,7 +190,7 @@ def _open(name: str, source: str) -> Network | None:
         opening,
         size=lambda opened: sum(t.numel() * t.element_size() for t in opened.module.state_dict().values()),
         title=f"Loading {name}",
-        shelf=opened(),
+        shelf=open_networks(),
     )
 
 

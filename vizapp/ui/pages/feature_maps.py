@@ -29,7 +29,7 @@ _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
 
 def page() -> None:
     """Draw the page."""
-    opened = unit_picker.opened(
+    opened = unit_picker.open_page(
         "maps",
         "Feature maps",
         "How strongly each channel responds, and where in the photo. Click a layer, a channel, a cell.",

@@ -78,7 +78,6 @@ ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("fold
 CHECKPOINT = "weights.file"  # (path, name shown)
 OTHER_CHECKPOINT = "other.file"  # (path, name shown)
 _PERSON = "person"  # tells one session from another, and nothing else
-KIND = "data.kind"  # the kind of data that is being chosen, until one of it is
 UPLOAD = "data.upload"  # the uploaded file that became the data
 LINKED = "network.linked"  # names of networks that came with an address: they are downloaded on request only
 READ = "data.read"  # how often the person had the data listed anew

@@ -53,12 +53,12 @@ def scales(projections: Mapping[str, np.ndarray], contrast: str) -> dict[str, fl
     return dict.fromkeys(peaks, max(peaks.values())) if contrast == "shared" else peaks
 
 
-def drawn(projections: Mapping[str, np.ndarray], scale: Mapping[str, float]) -> dict[str, np.ndarray]:
+def draw_signed(projections: Mapping[str, np.ndarray], scale: Mapping[str, float]) -> dict[str, np.ndarray]:
     """Each projection as uint8 `[H W 3]`, zero mid-grey."""
     return {name: signed(values, scale[name]) for name, values in projections.items()}
 
 
-def shown_part(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
+def crop_or_whole(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
     """The "patch" in the box (the whole where the box is larger than the picture), or the "whole"."""
     return crop_box(pixels, box) if part == "patch" else pixels
 
@@ -66,9 +66,9 @@ def shown_part(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
 def tiles(seen: np.ndarray, result: Result, part: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Patches of the crop `[H W 3]`, and projections on one scale per unit, of an answer of several units."""
     boxes: list[Box] = [tuple(box) for box in result.arrays["field"].tolist()]
-    patches = [shown_part(seen, box, part) for box in boxes]
+    patches = [crop_or_whole(seen, box, part) for box in boxes]
     down = [
-        shown_part(signed(values), box, part) for values, box in zip(result.arrays["projection"], boxes, strict=True)
+        crop_or_whole(signed(values), box, part) for values, box in zip(result.arrays["projection"], boxes, strict=True)
     ]
     return patches, down
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Cell = tuple[int, int]
 
 
-def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
+def open_page(page: str, title: str, sentence: str) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
     """Draw the title and the network diagram of a page about a layer; network, picture, layers and the chosen layer.
 
     None where a message says what is missing. `page` begins the widget keys.
@@ -42,14 +42,14 @@ def opened(page: str, title: str, sentence: str) -> tuple[Network, Picture, tupl
 
 def site(network: Network, sites: tuple[Site, ...]) -> Site:
     """The chosen layer; the first rectified map when none is chosen or the network has no such layer."""
-    found = named(network, state.LAYER)
+    found = chosen_site(network, state.LAYER)
     if found is not None:
         return found
     rectified = (site for site in sites if site.is_map and site.kind == "activation")
     return next(rectified, next((site for site in sites if site.is_map), sites[0]))
 
 
-def named(network: Network, choice: Choice) -> Site | None:
+def chosen_site(network: Network, choice: Choice) -> Site | None:
     """The chosen layer; None where none is chosen, or where the network lacks it, which a message says."""
     name = state.get(choice)
     if name is None:

@@ -372,7 +372,7 @@ def test_a_sweep_that_leaves_the_store_meanwhile_is_shown_beside_the_second_one(
 def given(content: bytes, name: str) -> tuple[str, str, str]:
     """Where an uploaded picture comes from, which is in memory now."""
     picture, digest = open_picture(content, name=name), hashlib.sha256(content).hexdigest()
-    images.decoded().put(("given", digest), picture, picture.pixels.nbytes)
+    images.decoded_pictures().put(("given", digest), picture, picture.pixels.nbytes)
     return ("given", digest, name)
 
 

@@ -49,7 +49,7 @@ def entries() -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def shown(data: str, among: str) -> list[Entry]:
+def select(data: str, among: str) -> list[Entry]:
     """The networks of that data set, the classic ones alone or all."""
     classic = {f"torchvision/{name}" for name in FROM_TORCHVISION}
     return [
@@ -65,7 +65,7 @@ def draw(network: str, device: str) -> None:
         unit_picker.switch(state.TRAINED, _DATA, "comparison.data")
         unit_picker.switch(state.AMONG, _AMONG, "comparison.among")
         unit_picker.switch(state.AXIS, _AXES, "comparison.axis")
-    listed = shown(state.get(state.TRAINED), state.get(state.AMONG))
+    listed = select(state.get(state.TRAINED), state.get(state.AMONG))
     listed = [replace(entry, seconds=_seconds(entry.name, device)) for entry in listed]
     _measure(listed, network, device)
     over_time = state.get(state.AXIS) == "time"
@@ -113,14 +113,14 @@ def _measure(listed: Sequence[Entry], network: str, device: str) -> None:
     if not state.is_wished("run", _key(str(chosen), device)):
         return
     for name in chosen:
-        if _seconds(name, device) is None and measured(name, device) is None:
+        if _seconds(name, device) is None and measure_seconds(name, device) is None:
             break
     else:
         state.withdraw("run", _key(str(chosen), device))
         st.rerun()  # the figure stands above what was just measured
 
 
-def measured(name: str, device: str) -> float | None:
+def measure_seconds(name: str, device: str) -> float | None:
     """Seconds of one undisturbed pass of one picture through the network with random weights."""
 
     def work(tick: object) -> float:

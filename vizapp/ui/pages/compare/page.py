@@ -152,7 +152,7 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
     found = []
     for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
         with column:
-            result = results.occluded(network, picture)
+            result = results.occlude(network, picture)
             if result is not None:
                 values, seen = result.arrays["probability"], network.seen(picture)
                 pixels = maps.over_photo(seen, values)
@@ -186,7 +186,7 @@ def _matches(pair: Pair, exports: _Exports) -> None:
         with column:
             choice = (state.MATCH, state.SECOND_MATCH)[number]
             names = [site.name for site in networks.sites(network)]
-            chosen = unit_picker.named(network, choice)
+            chosen = unit_picker.chosen_site(network, choice)
             name = chosen.name if chosen is not None else results.second_layer(network) or names[0]
             sites.append(
                 st.selectbox(
@@ -213,7 +213,7 @@ def _matches(pair: Pair, exports: _Exports) -> None:
             "Finds units that respond alike over a folder of pictures: correlation of their mean activations."
         )
         return
-    result = results.matched(pair, (sites[0], sites[1]), path)
+    result = results.match(pair, (sites[0], sites[1]), path)
     if result is not None:
         exports.arrays.update(result.arrays)
         table = pd.DataFrame(result.table)

@@ -52,7 +52,7 @@ def project_second_layer(network: Network, picture: Picture, site: str) -> Resul
     return layer and projection_tiles.project_strongest(network, picture, site, layer.arrays["activations"])
 
 
-def occluded(network: Network, picture: Picture) -> Result | None:
+def occlude(network: Network, picture: Picture) -> Result | None:
     """The occlusion map of the network's own answer, by a square of a seventh of the input, a coarse grid."""
     side = min(network.input_size[1:])
     return compute.run(
@@ -68,7 +68,7 @@ def difference(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]
     return (b[np.ix_(rows, columns)] - clean_b) - (a - clean_a)
 
 
-def matched(pair: Pair, sites: tuple[str, str], path: str) -> Result | None:
+def match(pair: Pair, sites: tuple[str, str], path: str) -> Result | None:
     """The units of two layers matched over the pictures of a folder of this machine."""
     folder = images.folder(path)
     return compute.compute(

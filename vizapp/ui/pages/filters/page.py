@@ -30,7 +30,9 @@ _THRESHOLDS = ("alike", "shifts", "dead")
 
 def page() -> None:
     """Draw the page."""
-    opened = unit_picker.opened("filters", "Filters", "The weights that a layer has learned. Click a layer, a filter.")
+    opened = unit_picker.open_page(
+        "filters", "Filters", "The weights that a layer has learned. Click a layer, a filter."
+    )
     if opened is None:
         return
     network, _, sites, site = opened

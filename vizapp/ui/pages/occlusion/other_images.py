@@ -32,7 +32,7 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
     site, _, channel = shown.map_name.rpartition(":")
     unit, network = Unit(site, int(channel)), shown.asked.network
     messages.heading("(c) on other pictures")
-    at_hand = datasets.at_hand(network)
+    at_hand = datasets.available_collections(network)
     for pictures in at_hand:
         folder = gallery_of(network, pictures.listing, site)
         if folder is not None:

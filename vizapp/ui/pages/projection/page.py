@@ -36,7 +36,7 @@ _FAINT = 0.05  # share of the common scale below which a projection can hardly b
 
 def page() -> None:
     """Draw the page."""
-    opened = unit_picker.opened("projection", "Projection", "Which pixels made this unit respond.")
+    opened = unit_picker.open_page("projection", "Projection", "Which pixels made this unit respond.")
     if opened is None:
         return
     network, picture, sites, site = opened
@@ -129,8 +129,8 @@ def _pictures(seen: np.ndarray, results: dict[str, Result]) -> dict[str, np.ndar
     peaks = projection_tiles.scales(projections, "own")
     scale = projection_tiles.scales(projections, state.get(state.CONTRAST))
     part, box = state.get(state.PART), _box(results["deconvnet"])
-    whole = {"Photo": seen} | projection_tiles.drawn(projections, scale)
-    shown = {title: projection_tiles.shown_part(pixels, box, part) for title, pixels in whole.items()}
+    whole = {"Photo": seen} | projection_tiles.draw_signed(projections, scale)
+    shown = {title: projection_tiles.crop_or_whole(pixels, box, part) for title, pixels in whole.items()}
     notes = {title: f"largest value {peak:.3g}" if peak else "zero" for title, peak in peaks.items()}
     notes["Photo"] = f"{shown['Photo'].shape[1]} × {shown['Photo'].shape[0]} pixels"
     projection_tiles.side_by_side("pictures", shown, notes, 2, box if part == "whole" else None)

@@ -45,7 +45,7 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
         return None
     similarity = dict(zip(list(_CHECKS)[1:], result.arrays["similarity"].tolist(), strict=True))
     part = state.get(state.PART)
-    shown = {_CHECKS[panel.title]: projection_tiles.shown_part(panel.pixels, box, part) for panel in result.panels}
+    shown = {_CHECKS[panel.title]: projection_tiles.crop_or_whole(panel.pixels, box, part) for panel in result.panels}
     notes = {_CHECKS[name]: f"{value:.2f}" for name, value in similarity.items()} | {"Trained": ""}
     projection_tiles.side_by_side("checks", shown, notes, 4)
     if not result.arrays["projection"].any():
