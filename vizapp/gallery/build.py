@@ -316,7 +316,7 @@ def network_receptive_fields(network: Network) -> dict[str, ReceptiveField]:
 def describe_checkpoint(
     network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, ReceptiveField]
 ) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
-    """The tables (units; each site and its rows) and the manifest of what a checkpoint knows; `known`: `fields_of`."""
+    """The tables (units; each site and its rows) and the manifest of what a checkpoint knows; `known`: the receptive fields."""
     units = unit_table(checkpoint.state, sites)
     rows = row_tables(checkpoint.state, sites, known, network.input_size[1:], units, source)
     return units, rows, manifest_of(network, source, sites, checkpoint)

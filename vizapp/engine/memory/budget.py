@@ -1,4 +1,4 @@
-"""Room in memory, promised before it is taken: networks that do not fit together are opened one after another."""
+"""Memory reserved before it is used, so that networks that do not fit together are opened one after another."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from vizapp.engine.memory.chunks import DoesNotFit, free_memory
 
 Tick = Callable[[float], None]
-POLL_SECONDS = 0.1  # seconds between two looks whether somebody still waits
+POLL_SECONDS = 0.1  # between two calls of the tick of a waiting thread
 
 
 class MemoryBudget:
-    """How much of each device's memory is promised to work that has begun. For many threads.
+    """How much of each device's memory is reserved by running work. Thread-safe.
 
-    Whoever has been promised room counts with all of it until it ends, also where a part of it is taken already: too
-    little is given away rather than too much. Who waits holds nobody up: what is small enough passes by.
+    A reservation counts in full until its block ends, also when part of it is allocated already: the budget errs on the
+    safe side. Waiting requests do not block smaller ones that fit.
     """
 
     def __init__(self, free: Callable[[torch.device], int] = free_memory) -> None:
@@ -31,12 +31,12 @@ class MemoryBudget:
 
     @contextmanager
     def reserve(self, wanted: Mapping[torch.device, int], what: str, tick: Tick | None = None) -> Iterator[None]:
-        """Have so many bytes of each device inside the block; waits for others that have some.
+        """Reserve so many bytes of each device for the block; waits while others hold reservations.
 
-        `tick` is called now and then while it waits; whatever it raises ends that.
+        `tick` is called every `POLL_SECONDS` while it waits; an exception from it ends the wait.
 
         Raises:
-            DoesNotFit: nobody else has any, and it does not fit.
+            DoesNotFit: it does not fit although there is no other reservation.
         """
         me = threading.get_ident()
         try:
@@ -56,7 +56,7 @@ class MemoryBudget:
                 self._changed.notify_all()
 
     def is_waited_for(self, thread: int) -> bool:
-        """Whether this thread waits in `reserved` now, to say so to whoever waits for its work."""
+        """Whether this thread is waiting in `reserve` now."""
         return thread in self._waiting
 
     def _take(self, wanted: Mapping[torch.device, int], what: str) -> bool:
@@ -76,5 +76,5 @@ class MemoryBudget:
 
 @cache
 def memory_budget() -> MemoryBudget:
-    """The room of this process."""
+    """The budget of this process."""
     return MemoryBudget()

@@ -1,4 +1,4 @@
-"""Work in batches that fit into memory, with progress, never a crash for want of memory."""
+"""Work in batches that fit into memory, with progress; running out of memory becomes `DoesNotFit`."""
 
 from __future__ import annotations
 
@@ -129,10 +129,10 @@ def in_chunks(
 
 
 class convert_out_of_memory:
-    """Work that is not cut any smaller: what does not fit into memory becomes a sentence.
+    """Context manager that converts out-of-memory errors to DoesNotFit.
 
-    `what` names the work and `instead` what would take less, for a sentence that does not name them yet. No generator,
-    whose frame would hold what failed for as long as anybody holds the sentence.
+    `what` names the work and `instead` what would take less memory, if the error does not name them yet. It is a class and
+    not a generator, whose frame would keep the failed tensors alive as long as the error.
 
     Raises:
         DoesNotFit: something inside did not fit.
@@ -142,7 +142,7 @@ class convert_out_of_memory:
         self._what, self._instead = what, instead
 
     def __enter__(self) -> None:
-        """Nothing is to be done."""
+        """Does nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         del trace
@@ -167,7 +167,7 @@ def check_fits(wanted: int, device: torch.device, what: str, instead: str = "") 
 
 
 def as_does_not_fit(error: BaseException) -> DoesNotFit:
-    """What did not fit, and how much there is now that what the failed work held was let go."""
+    """The error as DoesNotFit, with what is free after the memory of the failed work was released."""
     found = _WANTED.search(str(error))
     on_gpu = torch.cuda.is_available() and (isinstance(error, torch.OutOfMemoryError) or "cu" in str(error).lower()[:6])
     release_frames(error)
@@ -179,7 +179,7 @@ def as_does_not_fit(error: BaseException) -> DoesNotFit:
 
 
 def release_frames(error: BaseException) -> None:
-    """Free what failed work held: its frames hold its tensors as long as anybody holds the error."""
+    """Free the tensors of failed work, which the frames of its traceback keep alive."""
     traceback.clear_frames(error.__traceback__)
     error.__traceback__ = None  # a frame also holds what its function closes over
     gc.collect()

@@ -1,4 +1,4 @@
-"""How much memory a pass takes at its widest, counted by what is alive."""
+"""The peak memory of a pass, from the tensors that are alive."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass
 class PeakMemory:
-    """Bytes of the activations that are alive, counted by storage."""
+    """Bytes of the live activations, counted by storage."""
 
     alive: dict[int, tuple[int, int]] = field(default_factory=dict)  # address -> holders, bytes
     now: int = 0
     peak: int = 0
 
     def track(self, tensor: Tensor) -> None:
-        """Count the tensor's storage until the tensor is gone; one that other tensors hold too is counted once."""
+        """Count the tensor's storage until the tensor is freed. A storage that several tensors share is counted once."""
         storage = tensor.untyped_storage()
         address = storage.data_ptr()
         holders, size = self.alive.get(address, (0, storage.nbytes()))

@@ -1,4 +1,4 @@
-"""Activation maximisation: pictures, painted from noise, that excite a unit as much as they can."""
+"""Feature visualization by activation maximization: images optimized from noise to excite a unit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STRONGER = 100.0  # so that the noise has all the contrast that is allowed
 class Target:
     """What a picture is painted for: a unit or, with `direction`, a weighted sum (channel, weight) of its site's channels.
 
-    A unit with a cell is excited at that cell; one without, as the `Ascent` says.
+    A unit with a cell is excited at that cell; one without, as `OptimizationConfig.extent` says.
     """
 
     unit: Unit
@@ -67,9 +67,9 @@ class OptimizationConfig:
 class MaximizedImages:
     """Painted pictures, those of one target after one another.
 
-    `pictures` `[n C H W]`, 0 to 1; `activations` `[n]` of the finished pictures and `begun` `[n]` of those begun with, not
-    shaken; `curve` `[steps n]`, the activation of the shaken picture in each step; `stages` `[k n C H W]`, unfinished
-    pictures after `stage_steps` `[k]` steps.
+    `pictures` `[n C H W]`, 0 to 1; `activations` `[n]` of the finished and `initial_activations` `[n]` of the initial
+    pictures, not transformed; `curve` `[steps n]`, the activation of the transformed picture in each step; `snapshots`
+    `[k n C H W]`, unfinished pictures after `snapshot_steps` `[k]` steps.
     """
 
     pictures: Tensor
@@ -148,7 +148,7 @@ def _texture(sites: Sequence[Site]) -> Site | None:
 
 
 class _PreActivationTap(Tap):
-    """A Tap that also keeps what an activation function is given: the way up for a unit that is still silent."""
+    """A Tap that also keeps pre-activations, so that an inactive ReLU unit still has a gradient."""
 
     def __init__(self, module: nn.Module, keep: set[str]) -> None:
         super().__init__(module, keep)

@@ -1,4 +1,7 @@
-"""Sums that do not depend on the order of what is added: numbers are cut into whole parts, which are added exactly."""
+"""Order-independent sums: each float64 is split into fixed-point limbs, which are added exactly as int64.
+
+So a gallery has the same bytes whatever the order of its batches and the number of its processes.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,29 @@ import torch
 from torch import Tensor
 
 LIMBS = 6
-_BITS = 40  # of a part; the 23 that an int64 has above it leave room for millions of numbers
-_LAST = -120  # the exponent of two of the last part's unit; what is smaller than that is dropped
+_BITS = 40  # of a limb; the 23 bits above them in an int64 hold the carries of 2^23 additions
+_LAST = -120  # the last limb counts multiples of 2^-120; what is smaller is dropped
 
 
 def to_limbs(values: Tensor) -> Tensor:
-    """Numbers `[…]`, float64 and finite, as whole parts `[… LIMBS]`, int64; the first part weighs most."""
+    """Numbers `[…]`, float64 and finite, as limbs `[… LIMBS]`, int64, the most significant first."""
     parts, rest = [], values.clone()
     for number in range(LIMBS):
         weight = 2.0 ** (_LAST + _BITS * (LIMBS - 1 - number))
-        part = (rest / weight).trunc_()  # dividing by a power of two, and what follows, is exact in binary numbers
+        part = (rest / weight).trunc_()  # exact: a division by a power of two, and the subtraction below
         rest -= part * weight
         parts.append(part.long())
     return torch.stack(parts, -1)
 
 
 def add_limbs(many: Sequence[Tensor]) -> Tensor:
-    """The sum of numbers in parts, in parts."""
+    """The sum of numbers given as limbs, as limbs."""
     return torch.stack(list(many)).sum(0)
 
 
 def from_limbs(parts: Tensor) -> Tensor:
-    """Numbers `[…]`, float64, of their parts `[… LIMBS]`: the same bits for the same parts."""
+    """Numbers `[…]`, float64, from their limbs `[… LIMBS]`: the same bits for the same limbs."""
     answer = torch.zeros(parts.shape[:-1], dtype=torch.float64)
-    for number in reversed(range(LIMBS)):  # from the lightest
+    for number in reversed(range(LIMBS)):  # the least significant first
         answer += parts[..., number].double() * 2.0 ** (_LAST + _BITS * (LIMBS - 1 - number))
     return answer

@@ -1,8 +1,8 @@
-"""What is asked of an activation on its way through a pass: maxima, sums, zeros, and the cells of maxima.
+"""Reductions of an activation during a pass: maxima, sums, number of zeros, and the cells of the maxima.
 
-These numbers are bought with memory traffic, which the forward pass itself competes for. So each piece of an activation
-is read from memory once, and again from the caches next to the cores; and where torch reads number by number (search
-for zeros, cells of maxima, both several times as slow as the memory) numpy's vectorised loops take its place on CPUs.
+They are memory-bound and compete with the forward pass for bandwidth. So each piece of an activation is read from memory
+once and then from the CPU's caches. Where torch's own loops are not vectorised (search for zeros, cells of maxima: several
+times slower than the memory) numpy's are used on CPUs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Runs:
 
 
 class Reduction:
-    """Reduces one activation after the other, in room that it keeps: fresh memory costs more than what is done in it."""
+    """Reduces one activation after the other, in buffers that are reused: allocation would cost more than the reduction."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, Tensor] = {}
@@ -86,8 +86,8 @@ class Reduction:
 def has_zero(piece: Tensor) -> bool:
     """Whether a zero of either sign is among some float32 or float64 on a CPU.
 
-    Taken as whole numbers without a sign, +0 is the least there can be; with a sign, -0 is. Two minima are found a
-    third as fast again as non-zero numbers are counted.
+    The bits of +0 are the smallest unsigned integer and those of -0 the smallest signed one, so two minima decide it.
+    That is a third faster than counting the non-zero numbers.
     """
     if not piece.is_contiguous():
         return int(piece.count_nonzero()) < piece.numel()
@@ -114,7 +114,7 @@ def argmax_cells(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> 
 
 
 def _argmax_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """`first_maxima` of some rows."""
+    """`argmax_first` of some rows."""
     if rows.device.type == "cpu" and rows.shape[1] >= _LONG and rows.dtype in _NUMPY:
         array = rows.detach().numpy()
         return torch.tensor([array[number].argmax() for number in index.tolist()])
@@ -133,11 +133,12 @@ def argmax_first(rows: Tensor) -> Tensor:
 def topk_indices(values: Tensor, top: int) -> Tensor:
     """The places of the `top` largest of each row of `[U L]`, `[U top]`: the largest first, of equal ones the first.
 
-    On a CPU each float32 is sorted as one whole number of its bits and its place, ten times as fast as a stable sort.
+    On a CPU each float32 and its index are packed into one int64 key (the bits in an order-preserving form, then the
+    index), whose plain sort is ten times as fast as a stable sort of the floats.
     """
     if values.dtype != torch.float32 or values.device.type != "cpu":
         return values.sort(dim=1, descending=True, stable=True).indices[:, :top]
     bits = (values + 0.0).view(torch.int32)  # -0 becomes 0
-    rising = bits ^ (bits.bitwise_right_shift(31) & 0x7FFFFFFF)  # whole numbers in the order of the floats
+    rising = bits ^ (bits.bitwise_right_shift(31) & 0x7FFFFFFF)  # as integers in the order of the floats
     keys = (~rising).long().bitwise_left_shift_(32).bitwise_or_(torch.arange(values.shape[1]))
     return torch.from_numpy(np.sort(keys.numpy(), axis=1)[:, :top]) & 0xFFFFFFFF

@@ -4,7 +4,7 @@ Activations are reduced at the moment they appear in the pass: nothing is kept o
 channel, so that memory does not grow with the number of pictures, and a later in-place operation changes nothing. The
 cell of a maximum is looked for only where the maximum enters the running k best; after the first batches those are few.
 
-All counts are whole numbers and all sums are kept exactly (`sums.py`), so that any number of processes may share the
+All counts are whole numbers and all sums are kept exactly (`exact_sum.py`), so that any number of processes may share the
 batches: states that saw different batches are merged to the same bits, whatever the order.
 """
 
@@ -23,7 +23,7 @@ from vizapp.engine.tap import Tap
 from vizapp.engine.trace.sites import Site, channels_first
 from vizapp.errors import VizError
 
-State = dict[str, Tensor]  # a row per unit: see `Strongest.state`
+State = dict[str, Tensor]  # a row per unit: see `TopKTracker.state`
 
 # Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on either side of zero. The edges are those
 # of the float's own bits, so that a bin is found without rounding, and never depends on the data.
@@ -49,9 +49,9 @@ def histogram_bins(values: Tensor) -> Tensor:
 class TopKTracker:
     """The running k best pictures and the statistics of all units of `sites`, on the device of what it is shown.
 
-        strongest = Strongest(sites, top=9)
-        strongest.take([strongest.look(module, batch)], pictures)  # as often as there are batches
-        strongest.state()
+        tracker = TopKTracker(sites, top=9)
+        tracker.update([tracker.observe(module, batch)], pictures)  # for each batch
+        tracker.state()
 
     Of pictures with equal activations the lower number wins, of equal cells of one picture the first in reading order.
     Pictures must come in ascending order; what is no number takes no part.
@@ -106,7 +106,7 @@ class TopKTracker:
         return seen
 
     def update(self, parts: Sequence[BatchStatistics], pictures: Tensor) -> None:
-        """Know from now on also the pictures numbered `[N]`, which were looked at in consecutive parts since the last `take`.
+        """Know from now on also the pictures numbered `[N]`, which were looked at in consecutive parts since the last `update`.
 
         All at once, so that a batch that was cut to fit into memory gives the sums of a whole one, and so that whoever
         leaves between its parts leaves none of it behind. What the parts have beyond these pictures is left out.
