@@ -52,6 +52,23 @@ def coloured(labels: np.ndarray, table: tuple[dict[str, Any], ...]) -> np.ndarra
     return pixels
 
 
+def draw_maps(
+    arrays: dict[str, np.ndarray], table: tuple[dict[str, Any], ...], has_map: bool, view: str = "probability"
+) -> dict[str, np.ndarray]:
+    """The maps (b) to (e) by letter, uint8 `[h w 3]` or `[H W 3]`; those that there are.
+
+    Args:
+        arrays: Those of the method's answer.
+        table: The legend of (e).
+        has_map: Whether there is a late map for (b).
+        view: Which array (d) shows.
+    """
+    found = {"b": heat(arrays["activation"])} if has_map else {}
+    if "projection" in arrays:
+        found["c"] = signed(arrays["projection"])
+    return found | {"d": heat(arrays[view]), "e": coloured(arrays["label"], table)}
+
+
 def panels(
     arrays: dict[str, np.ndarray],
     table: tuple[dict[str, Any], ...],
@@ -74,9 +91,6 @@ def panels(
     height, width = hidden.shape[:2]
     box = arrays["positions"][lowest]
 
-    def stretched(pixels: np.ndarray) -> np.ndarray:
-        return resize(pixels, height, width, "nearest")
-
     low, high = float(arrays["probability"].min()), float(arrays["probability"].max())
     found = [
         Panel(
@@ -86,16 +100,14 @@ def panels(
             f"({100 * float(arrays['clean_probability']):.1f} % without it).",
         )
     ]
-    if map_name:
-        caption = f"(b) Sum of {map_name}, dark where hiding takes it away."
-        found.append(Panel("b-activation", stretched(heat(arrays["activation"])), caption))
-    if "projection" in arrays:
-        caption = "(c) That map, projected down to the pixels (deconvnet)."
-        found.append(Panel("c-projection", signed(arrays["projection"]), caption))
-    caption = f"(d) Probability of {name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright)."
-    found.append(Panel("d-probability", stretched(heat(arrays["probability"])), caption))
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
-    found.append(
-        Panel("e-label", stretched(coloured(arrays["label"], table)), f"(e) The most probable class: {classes}.")
-    )
+    captions = {
+        "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding takes it away."),
+        "c": ("c-projection", "(c) That map, projected down to the pixels (deconvnet)."),
+        "d": ("d-probability", f"(d) Probability of {name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright)."),
+        "e": ("e-label", f"(e) The most probable class: {classes}."),
+    }
+    for letter, pixels in draw_maps(arrays, table, bool(map_name)).items():
+        key, caption = captions[letter]
+        found.append(Panel(key, resize(pixels, height, width, "nearest"), caption))
     return tuple(found)

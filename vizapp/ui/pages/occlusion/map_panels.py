@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import heat, signed, to_png
+from vizapp.media.drawing import to_png
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.occluder import Positions, filling, per_pixel
-from vizapp.methods.occlusion.panels import OTHER, coloured, legend
+from vizapp.methods.occlusion.panels import OTHER, draw_maps, legend
 from vizapp.methods.occlusion.sweep import Occlusion, places
 from vizapp.methods.scores import softmax
 from vizapp.ui.inputs.images import uri
@@ -92,15 +92,7 @@ def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarra
 
 def pictures(shown: SweepView, view: str) -> dict[str, np.ndarray]:
     """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; those that the network has."""
-    arrays = shown.arrays
-    found = {}
-    if shown.map_name:
-        found["b"] = heat(arrays["activation"])
-    if "projection" in arrays:
-        found["c"] = signed(arrays["projection"])
-    found["d"] = heat(arrays[view])
-    found["e"] = coloured(arrays["label"], shown.table)
-    return found
+    return draw_maps(shown.arrays, shown.table, bool(shown.map_name), view)
 
 
 def titles(shown: SweepView, view: str) -> dict[str, str]:
