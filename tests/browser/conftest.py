@@ -26,13 +26,6 @@ FLAGS = [
 PATIENCE = 60_000  # milliseconds; a first page imports torch on a busy machine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All browser tests are run by one worker (`--dist loadgroup`): one Chromium and one server for all of them."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running app with a cache folder of its own."""
