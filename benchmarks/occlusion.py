@@ -134,15 +134,15 @@ def compare(name: str, options: argparse.Namespace, device: torch.device) -> Non
     by_size = {}
     for size in BATCHES:
         parts = [tried[start : start + size] for start in range(0, len(tried), size)][:2]
-        by_size[size] = timed(lambda parts=parts: [sweep.whole(part) for part in parts], device) / sum(map(len, parts))
+        by_size[size] = timed(lambda parts=parts: [sweep.answer_by_whole_passes(part) for part in parts], device) / sum(map(len, parts))
     whole = min(by_size.values()) * len(boxes)
     with torch.no_grad():
         captum, best = captums(plain, picture, options.window, device)
     captum *= len(boxes)
 
-    scores = {place: row for answers in found for place, row in zip(answers.places, answers.scores, strict=True)}
+    scores = {place: row for answers in found for place, row in zip(answers.positions, answers.scores, strict=True)}
     parts = [tried[start : start + 8] for start in range(0, len(tried), 8)]
-    expected = torch.cat([sweep.whole(part).scores for part in parts]).softmax(1)
+    expected = torch.cat([sweep.answer_by_whole_passes(part).scores for part in parts]).softmax(1)
     ours_there = torch.stack([scores[place] for place in tried]).softmax(1)
     deviation = float((expected - ours_there).abs().max())
     effect = float((expected - sweep.clean_scores.softmax(1)).abs().max())

@@ -90,9 +90,6 @@ FORBIDDEN_NAMES = {
 CONTRACT_FILES = {"vizapp/methods/ideal.py"}
 KNOWN_FILES: set[str] = set()
 KNOWN_NAMES = {
-    "vizapp.engine.occlusion.incremental_plan:whole",
-    "vizapp.engine.occlusion.sweep:look",
-    "vizapp.engine.occlusion.sweep:whole",
     "vizapp.service.jobs:place",
     "vizapp.service.scheduler:place",
     "vizapp.ui.session.access:place",

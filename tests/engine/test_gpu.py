@@ -103,7 +103,7 @@ def test_sweeps_are_those_of_the_cpu(name: str) -> None:
     boxes = [(top, left, top + 16, left + 16) for top in range(-8, 128, 24) for left in range(-8, 128, 24)]
     expected = Sweep(module, module, clean, patch, boxes).answer(range(len(boxes))).scores
     sweep = Sweep(module.to(CUDA), module, clean.to(CUDA), patch.to(CUDA), boxes)
-    assert "Only what a square touches" in sweep.facts["evaluation"]
+    assert "Only what an occluder touches" in sweep.facts["evaluation"]
     torch.testing.assert_close(sweep.answer(range(len(boxes))).scores.cpu(), expected, rtol=1e-8, atol=1e-10)
 
 
@@ -115,7 +115,11 @@ def test_rounded_sweeps_state_their_error(precision: str, most: float) -> None:
     boxes = [(top, left, top + 16, left + 16) for top in range(-8, 128, 24) for left in range(-8, 128, 24)]
     sweep = Sweep(module, module, clean, patch, boxes, precision=precision)  # type: ignore[arg-type]
     places = range(len(boxes))
-    error = (sweep.answer(places).scores.float().softmax(1) - sweep.whole(places).scores.softmax(1)).abs().max()
+    error = (
+        (sweep.answer(places).scores.float().softmax(1) - sweep.answer_by_whole_passes(places).scores.softmax(1))
+        .abs()
+        .max()
+    )
     assert error <= most
     assert ("precision" in sweep.facts) == (precision != "exact")
 

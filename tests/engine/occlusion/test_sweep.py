@@ -16,7 +16,7 @@ from tests.engine.random_networks import Drawn, networks
 from tests.networks import Aliasing, Branching, Choosing, seeded
 from vizapp.engine.occlusion import rule_table
 from vizapp.engine.occlusion.batching import OccluderBatches
-from vizapp.engine.occlusion.incremental_plan import BatchState, Box, DirtyRegion, IncrementalPlan, Operate, _cut
+from vizapp.engine.occlusion.incremental_plan import BatchState, Box, DirtyRegion, IncrementalPlan, Operate, _crop_into
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.recording import Step
@@ -108,7 +108,7 @@ def test_a_map_that_is_padded_with_zeros_and_with_nothing() -> None:
 
     module = seeded(Both()).double()
     sweep = compare(module, grid((31, 29), (7, 5), 6), noise(1, 3, 31, 29), noise(1, 3, 31, 29, seed=1), 1e-10)
-    assert "Only what a square touches" in sweep.facts["evaluation"]
+    assert "Only what an occluder touches" in sweep.facts["evaluation"]
 
 
 @pytest.mark.parametrize("make", [Branching, Aliasing])
@@ -138,7 +138,7 @@ class Sharing(nn.Module):
 def test_memory_that_two_values_share_is_not_written_over(how: str) -> None:
     module = seeded(Sharing(how)).double()
     sweep = compare(module, grid((37, 45), (9, 6), 7), noise(1, 3, 37, 45), noise(1, 3, 37, 45, seed=1), 1e-10)
-    assert "Only what a square touches" in sweep.facts["evaluation"]
+    assert "Only what an occluder touches" in sweep.facts["evaluation"]
 
 
 class Normed(nn.Module):
@@ -162,7 +162,7 @@ def test_a_convolution_whose_own_result_is_wanted_keeps_its_norm_apart(twice: bo
     site = next((site for site in survey(module, clean) if site.name == name), None)
     sweep = Sweep(module, module, clean, patch, boxes, site)
     found = sweep.answer(range(len(boxes)), None if site is None else 2)
-    assert "Only what a square touches" in sweep.facts["evaluation"]
+    assert "Only what an occluder touches" in sweep.facts["evaluation"]
     if site is not None and found.sums is not None:
         maps = observe(module, sweep.pictures(range(len(boxes))), [site])[site.name]
         torch.testing.assert_close(found.sums, maps[:, 2].sum((1, 2)), rtol=0, atol=1e-9)
@@ -184,7 +184,7 @@ def test_a_course_that_hangs_on_the_picture_is_run_picture_by_picture() -> None:
     patch = torch.zeros(1, 3, 30, 30, dtype=torch.float64)
     patch[:, :, :15], patch[:, :, 15:] = 30, -30
     sweep = compare(module, grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), patch, 1e-10)
-    assert "decided by the numbers of the picture" in sweep.facts["evaluation"]
+    assert "depends on the values of the picture" in sweep.facts["evaluation"]
     assert module.courses == {True, False}
     together, alone = sweep.answer(range(20)).scores, [sweep.answer([place]).scores for place in range(20)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-12)
@@ -204,7 +204,7 @@ def test_a_course_that_changes_from_picture_to_picture_is_not_repeated() -> None
 
     module = Counting().double().requires_grad_(False)
     sweep = compare(module, grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), noise(1, 3, 30, 30, seed=1), 1e-10)
-    assert "another course on another picture" in sweep.facts["evaluation"]
+    assert "other operations on another picture" in sweep.facts["evaluation"]
 
 
 @pytest.mark.parametrize("what", ["scores", "sums", "refusal"])
@@ -290,7 +290,7 @@ def test_several_pictures_in_one_pass() -> None:
     maps = observe(module, sweep.pictures(range(len(sweep))), [site])["cat"]
     sums = torch.cat([a.sums for a in found if a.sums is not None])
     torch.testing.assert_close(sums, maps[:, 3].sum((1, 2)), rtol=0, atol=1e-9)
-    assert "Only what a square touches" in sweep.facts["evaluation"]
+    assert "Only what an occluder touches" in sweep.facts["evaluation"]
 
 
 @pytest.mark.parametrize("windows", [True, False])
@@ -305,7 +305,7 @@ def test_a_busy_machine_answers_the_same_squares_together_and_gives_the_same_bit
             return module(batch)
 
         parts = list(Sweep(module, scores, clean, patch, boxes, windows=windows).batches())
-        return [len(part.places) for part in parts], torch.cat([part.scores for part in parts])
+        return [len(part.positions) for part in parts], torch.cat([part.scores for part in parts])
 
     (sizes, expected), (slow, found) = swept(0.0), swept(0.02)
     assert slow == sizes
@@ -316,12 +316,12 @@ def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pyt
     module = seeded(Branching())
     clean, patch = noise(1, 3, 37, 45, dtype=torch.float32), noise(1, 3, 37, 45, seed=1, dtype=torch.float32)
     sweep = Sweep(module, module, clean, patch, grid((37, 45), (9, 6), 3))
-    cost = float(sweep._squares._planner.occluders_work().mean())  # all squares of this grid are asked for
+    cost = float(sweep._batches._planner.work_per_occluder().mean())  # all squares of this grid are asked for
     monkeypatch.setattr("vizapp.engine.occlusion.sweep.WORK", 10 * cost)
-    sizes = [len(part.places) for part in sweep.batches()]
+    sizes = [len(part.positions) for part in sweep.batches()]
     assert set(sizes[:-1]) == {10}
     monkeypatch.setattr("vizapp.engine.occlusion.sweep.WORK", 0.01 * cost)
-    assert {len(part.places) for part in sweep.batches()} == {1}
+    assert {len(part.positions) for part in sweep.batches()} == {1}
 
 
 @pytest.mark.parametrize("mistake", [AttributeError, KeyError, TypeError])
@@ -352,7 +352,7 @@ def test_sums_of_a_map_at_a_site(name: str) -> None:
     sums = torch.cat([a.sums for a in sweep.batches(channel=3) if a.sums is not None])
     maps = observe(module, sweep.pictures(range(len(boxes))), [site])[name]
     torch.testing.assert_close(sums, maps[:, 3].sum((1, 2)), rtol=0, atol=1e-9)
-    assert "Only what a square touches" in sweep.facts["evaluation"]
+    assert "Only what an occluder touches" in sweep.facts["evaluation"]
 
 
 def test_the_order_of_places_is_kept_and_the_work_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,10 +363,10 @@ def test_the_order_of_places_is_kept_and_the_work_can_be_left(monkeypatch: pytes
     everything = torch.cat([answers.scores for answers in sweep.batches()])
     order = torch.randperm(len(boxes), generator=torch.Generator().manual_seed(0)).tolist()[:40]
     some = list(sweep.batches(order))
-    assert [place for answers in some for place in answers.places] == order
+    assert [place for answers in some for place in answers.positions] == order
     torch.testing.assert_close(torch.cat([a.scores for a in some]), everything[order], rtol=0, atol=1e-12)
     first = next(Sweep(module, module, clean, patch, boxes).batches())
-    assert 0 < len(first.places) < len(boxes)
+    assert 0 < len(first.positions) < len(boxes)
 
 
 def test_neither_network_nor_picture_is_changed() -> None:
@@ -412,7 +412,7 @@ def test_parts_are_cut_where_they_are_said_to_begin(shape: tuple[int, ...], axes
     of_parts[axes[0]], of_parts[axes[1]] = size
     layout = torch.channels_last if axes == (2, 3) else torch.contiguous_format
     out = torch.full(of_parts, float("nan"), dtype=clean.dtype).contiguous(memory_format=layout)
-    _cut(clean, out, axes, pictures, tops, lefts)
+    _crop_into(clean, out, axes, pictures, tops, lefts)
     for part, (p, t, s) in zip(out, begins, strict=True):
         for row in range(3):
             expected = clean[p].select(axes[0] - 1, t + row).select(axes[1] - 2, s)
@@ -425,7 +425,10 @@ def test_rounded_arithmetic_states_its_error() -> None:
     boxes = grid((64, 64), (9, 9), 16)
     sweep = Sweep(module, module, clean, patch, boxes, precision="bf16")
     assert sweep.facts["precision"].startswith("bf16: probabilities off by up to ")
-    found, expected = sweep.answer(range(len(boxes))).scores.float(), sweep.whole(range(len(boxes))).scores
+    found, expected = (
+        sweep.answer(range(len(boxes))).scores.float(),
+        sweep.answer_by_whole_passes(range(len(boxes))).scores,
+    )
     error = (found.softmax(1) - expected.softmax(1)).abs().max()
     assert 1e-6 < error < 0.05, "bfloat16 has 8 bits: about 0.4 % per product"
     assert not torch.is_autocast_enabled("cpu")

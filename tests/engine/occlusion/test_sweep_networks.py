@@ -78,15 +78,15 @@ def whole_pass(module: nn.Module, clean: Tensor, patch: Tensor, box: tuple[int, 
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "shufflenet_v2_x0_5"])
 def test_small_networks_of_the_zoo(name: str) -> None:
-    assert "Only what a square touches" in check(name, (131, 97), (15, 21), 13, torch.float64, 12)
+    assert "Only what an occluder touches" in check(name, (131, 97), (15, 21), 13, torch.float64, 12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WINDOWED)
 def test_networks_that_are_done_by_windows(name: str) -> None:
     size = (235, 219)
-    assert "Only what a square touches" in check(name, size, (32, 33), 17, torch.float64, 6)
-    assert "Only what a square touches" in check(name, size, (32, 33), 17, torch.float32, 6)
+    assert "Only what an occluder touches" in check(name, size, (32, 33), 17, torch.float64, 6)
+    assert "Only what an occluder touches" in check(name, size, (32, 33), 17, torch.float32, 6)
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_networks_that_are_done_by_windows(name: str) -> None:
 def test_networks_with_gates_are_done_by_windows_up_to_the_first_gate(name: str) -> None:
     for dtype in (torch.float64, torch.float32):
         told = check(name, (161, 143), (32, 33), 17, dtype, 4)
-        assert "Only what a square touches" in told
+        assert "Only what an occluder touches" in told
         assert "avgpool (not local)" in told
 
 

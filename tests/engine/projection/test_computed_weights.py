@@ -96,7 +96,7 @@ def test_a_cell_sees_all_that_its_weights_saw(name: str) -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_squares_over_the_picture_change_the_weights_too(name: str) -> None:
     sweep = compare(routed(name), grid((SIDE, SIDE), (3, 3), 4), PICTURE, torch.zeros_like(PICTURE), 1e-12)
-    assert ("Only what a square touches" in sweep.facts["evaluation"]) == (name != "norm over the picture")
+    assert ("Only what an occluder touches" in sweep.facts["evaluation"]) == (name != "norm over the picture")
 
 
 @pytest.mark.parametrize("name", ["convolution", "by keyword", "transposed", "linear", "of a constant"])

@@ -1,11 +1,4 @@
-"""What a change inside a square of the picture changes further up, computed there and nowhere else, exactly.
-
-One clean pass is written down (`script.py`). A square of the picture touches, at each layer, the cells whose receptive
-field meets it (`fields.py`): a window. For a batch of squares each layer is computed on those windows alone, all of one
-size; what an operation needs around a window is taken from the clean pass. A window may be larger than what is
-touched: what was not touched comes out as in the clean pass. Where the windows cover most of the map, and from an
-operation on that mixes all cells, whole maps are computed.
-"""
+"""Makes an `IncrementalPlan` for a recorded pass: which cells each occluder changes, and how each operation runs."""
 
 from __future__ import annotations
 
@@ -23,21 +16,21 @@ from vizapp.engine.occlusion.whole_map_rules import whole_rule
 from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
 from vizapp.engine.trace.recording import Step
 
-WHOLE = 0.8  # share of a map from which on computing all of it costs less than cutting and pasting
+WHOLE_MAP_SHARE = 0.8  # when windows cover this much of a map, computing all of it is faster
 
 
 def affected_cells(
     field: ReceptiveField, shape: tuple[int, ...], rows: Sequence[Range], columns: Sequence[Range]
 ) -> AffectedCells | None:
-    """What changed rows and columns of pixels touch of a value; None where it has no cells."""
+    """The cells of a value that some rows and columns of pixels change; None if it has no cells."""
     down, across = field.rows.axis, field.columns.axis
     if down is None or across is None or not shape or shape[0] != 1 or 0 in (down, across):
         return None
-    spans = _touched(field.rows, rows), _touched(field.columns, columns)
+    spans = _affected_range(field.rows, rows), _affected_range(field.columns, columns)
     return AffectedCells((down, across), (shape[down], shape[across]), *spans)
 
 
-def _touched(span: Interval, ranges: Sequence[Range]) -> tuple[np.ndarray, np.ndarray]:
+def _affected_range(span: Interval, ranges: Sequence[Range]) -> tuple[np.ndarray, np.ndarray]:
     first, last = np.array(ranges).T[:, :, None]
     hit = (span.low < last) & (span.high > first)  # [ranges cells]
     some = hit.any(1)
@@ -45,85 +38,87 @@ def _touched(span: Interval, ranges: Sequence[Range]) -> tuple[np.ndarray, np.nd
 
 
 class Planner:
-    """Makes plans for the pass in `script`, up to the `wanted` values, for squares at some rows and columns of pixels.
+    """Makes plans for a recorded pass, up to the `wanted` values, for occluders at some rows and columns of pixels.
 
-    `clean` is where the plans look up clean maps: the caller puts those of all `touched` values in.
+    The plans read clean maps from `clean`: the caller puts in those of all `affected` values.
     """
 
     def __init__(
         self,
-        script: ReplayRecording,
+        recording: ReplayRecording,
         wanted: set[int],
         rows: Sequence[Range],
         columns: Sequence[Range],
         fold: bool = True,
     ) -> None:
-        fields = receptive_fields_of(script.steps, script.shapes)
-        self.steps = _needed(fold_batch_norm(script.steps, wanted) if fold else list(script.steps), wanted)
-        self.shapes = script.shapes
+        fields = receptive_fields_of(recording.steps, recording.shapes)
+        self.steps = _needed(fold_batch_norm(recording.steps, wanted) if fold else list(recording.steps), wanted)
+        self.shapes = recording.shapes
         self.clean: dict[int, Tensor] = {}
         self.padded: dict[Any, Tensor] = {}
-        self.touched = {
+        self.affected = {
             value: found
             for value, shape in enumerate(self.shapes)
             if (found := affected_cells(fields[value], shape, rows, columns)) is not None
         }
-        self.last_use = {value: place for place, step in enumerate(self.steps) for value in step.inputs}
+        self.last_use = {value: position for position, step in enumerate(self.steps) for value in step.inputs}
         self.last_use |= dict.fromkeys(wanted, len(self.steps))  # nothing may be written over them
         self.work = [work_of(step, self.shapes) for step in self.steps]
         self.head = self._head(wanted)
 
     def plan(self, rows: Sequence[int], columns: Sequence[int]) -> IncrementalPlan:
-        """The plan for squares at some of the rows and columns, by their numbers.
+        """The plan for the occluders at some of the rows and columns, by index.
 
         Raises:
-            Unrepeatable: an operation cannot be run on many pictures at once.
+            NotReplayable: an operation cannot be run on many pictures at once.
         """
         plan = IncrementalPlan(
             self.steps, self.shapes, clean=self.clean, last_use=self.last_use, padded_maps=self.padded
         )
-        plan.frames[0] = self.touched[0].frame(rows, columns)
-        for place, step in enumerate(self.steps):
-            self._add(plan, place, step, rows, columns)
+        plan.regions[0] = self.affected[0].region(rows, columns)
+        for position, step in enumerate(self.steps):
+            self._add(plan, position, step, rows, columns)
         plan.full_work = sum(self.work)
         return plan
 
-    def occluders_work(self) -> np.ndarray:
-        """Multiply-adds that each square needs by arithmetic, on just the cells that it touches: `[rows columns]`."""
-        start = self.touched[0].cells()
+    def work_per_occluder(self) -> np.ndarray:
+        """Multiply-adds per occluder if only the cells that it changes are computed: `[rows columns]`."""
+        start = self.affected[0].cells()
         total = np.zeros(start.shape)
         for step, work in zip(self.steps, self.work, strict=True):
-            found = self.touched.get(step.outputs[0])
+            found = self.affected.get(step.outputs[0])
             total += work if found is None else work * found.cells() / (found.length[0] * found.length[1])
         return total
 
-    def _add(self, plan: IncrementalPlan, place: int, step: Step, rows: Sequence[int], columns: Sequence[int]) -> None:
+    def _add(
+        self, plan: IncrementalPlan, position: int, step: Step, rows: Sequence[int], columns: Sequence[int]
+    ) -> None:
         operate: Operate | None = None
-        windowed = all(value in plan.frames for value in step.inputs)
-        frames = {v: self.touched[v].frame(rows, columns) for v in step.outputs if v in self.touched}
-        area = max((frame.share for frame in frames.values()), default=1.0)
-        if windowed and area < WHOLE and len(frames) == len(step.outputs):
-            operate = window_rule(plan, step, list(frames.values()), place)
+        windowed = all(value in plan.regions for value in step.inputs)
+        regions = {v: self.affected[v].region(rows, columns) for v in step.outputs if v in self.affected}
+        area = max((region.share for region in regions.values()), default=1.0)
+        if windowed and area < WHOLE_MAP_SHARE and len(regions) == len(step.outputs):
+            operate = window_rule(plan, step, list(regions.values()), position)
         if operate is not None:
-            plan.frames |= frames
+            plan.regions |= regions
         else:
-            operate = whole_rule(plan, step, place)
+            operate = whole_rule(plan, step, position)
             if windowed and not plan.fallback_layer:
-                covered = area >= WHOLE and any(max(frame.length) > 1 for frame in frames.values())
+                covered = area >= WHOLE_MAP_SHARE and any(max(region.length) > 1 for region in regions.values())
                 why = "windows cover the map" if covered else "not local"
                 plan.fallback_layer = f"{step.name} ({why})"
             area = 1.0
         plan.operations.append(operate)
-        plan.work += round(self.work[place] * area)
+        plan.work += round(self.work[position] * area)
 
     def _head(self, wanted: set[int]) -> int:
-        """The first linear layer from which on there are only vectors: many batches go through it at once."""
-        for place, step in enumerate(self.steps):
-            later = {value for other in self.steps[place:] for value in other.inputs}
-            before = {0, *(value for other in self.steps[:place] for value in other.outputs)}
+        """The first linear layer after which there are only vectors: several batches go through it together."""
+        for position, step in enumerate(self.steps):
+            later = {value for other in self.steps[position:] for value in other.inputs}
+            before = {0, *(value for other in self.steps[:position] for value in other.outputs)}
             alive = later & before
             if step.operation == "linear" and all(len(self.shapes[value]) == 2 for value in alive):
-                return place
+                return position
         return len(self.steps)
 
 

@@ -1,6 +1,6 @@
 """Operations on windows that take each cell by itself: activations, norms with constants, sums, joined channels.
 
-A rule gives how to run a step on the windows of a plan, or None where the step is not the regular case.
+A rule returns how to run a step on the windows of a plan, or None for a case that it does not cover.
 """
 
 from __future__ import annotations
@@ -15,46 +15,48 @@ from vizapp.engine.operations import ACTIVATIONS
 from vizapp.engine.trace.recording import Step, ValueRef, bind
 
 POINTWISE = ACTIVATIONS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt", "float", "double", "type_as"}
-CASTS = frozenset({"float", "double", "type_as"})  # may give back what they got
-SAME = frozenset({
+CASTS = frozenset({"float", "double", "type_as"})  # may return their input
+IDENTITIES = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "contiguous",
     "clone", "detach",
 })  # fmt: skip
-JOINING = frozenset({"cat", "concat", "concatenate"})
-TWO = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum"})
+CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
+BINARY = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum"})
 
 
-def _owned(plan: IncrementalPlan, step: Step, place: int) -> bool:
-    """Whether the step may write over its input: nobody else has it."""
+def _owned(plan: IncrementalPlan, step: Step, position: int) -> bool:
+    """Whether the step may overwrite its input: no other step or value needs it."""
     value = step.inputs[0]
-    return plan.last_use[value] == place and value in plan.fresh
+    return plan.last_use[value] == position and value in plan.fresh
 
 
-def pointwise(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def pointwise(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
     """A function of one value, with constants that are the same for all cells."""
-    value, frame = step.inputs[0], frames[0]
-    if len(step.inputs) != 1 or len(frames) != 1 or plan.shapes[value] != plan.shapes[step.outputs[0]]:
+    value, region = step.inputs[0], regions[0]
+    if len(step.inputs) != 1 or len(regions) != 1 or plan.shapes[value] != plan.shapes[step.outputs[0]]:
         return None
-    by_channel = step.operation == "prelu" and 1 not in frame.axes
-    if not plan.frames[value].same_place(frame) or not (by_channel or _constants_fit(step, plan.shapes[value], frame)):
+    by_channel = step.operation == "prelu" and 1 not in region.axes
+    if not plan.regions[value].same_cells(region) or not (
+        by_channel or _constants_fit(step, plan.shapes[value], region)
+    ):
         return None
-    return mapped(plan, step, place)
+    return run_on_tensor(plan, step, position)
 
 
-def mapped(plan: IncrementalPlan, step: Step, place: int) -> Operate:
-    """Run the function on whatever the value's tensor is; over it where that is harmless."""
-    value, owned = step.inputs[0], _owned(plan, step, place)
+def run_on_tensor(plan: IncrementalPlan, step: Step, position: int) -> Operate:
+    """Run the function on the value's tensor, in place if nothing else needs it."""
+    value, owned = step.inputs[0], _owned(plan, step, position)
     base = step.operation.rstrip("_")
     if base in CASTS:
-        aliased(plan, step)
+        mark_aliased(plan, step)
     else:
         plan.fresh.update(step.outputs)
     if base == "relu":
-        return lambda run: [run.values[value].relu_() if owned else run.values[value].relu()]
+        return lambda state: [state.values[value].relu_() if owned else state.values[value].relu()]
     writes = "writes" in step.ctx
 
-    def operate(run: BatchState) -> list[Tensor]:
-        given = run.values[value]
+    def operate(state: BatchState) -> list[Tensor]:
+        given = state.values[value]
         given = given.clone() if writes and not owned else given
         args, kwargs = bind(step.args, {value: given}), bind(step.kwargs, {value: given})
         return [step.function(*args, **kwargs)]
@@ -62,96 +64,96 @@ def mapped(plan: IncrementalPlan, step: Step, place: int) -> Operate:
     return operate
 
 
-def aliased(plan: IncrementalPlan, step: Step) -> None:
-    """The step's results may share memory with its inputs: nothing is written over either."""
+def mark_aliased(plan: IncrementalPlan, step: Step) -> None:
+    """The step's results may share memory with its inputs: neither may be overwritten."""
     plan.fresh.difference_update(step.inputs, step.outputs)
 
 
-def _constants_fit(step: Step, shape: tuple[int, ...], frame: DirtyRegion) -> bool:
+def _constants_fit(step: Step, shape: tuple[int, ...], region: DirtyRegion) -> bool:
     """Whether every constant tensor among the arguments is the same for all cells."""
     for constant in tensors_in((step.args, step.kwargs)):
-        for axis in frame.axes:
+        for axis in region.axes:
             behind = len(shape) - axis
             if constant.ndim >= behind and constant.shape[-behind] != 1 and constant.ndim > 0:
                 return False
     return True
 
 
-def same(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
-    """What changes nothing outside of training: the value itself."""
+def identity(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
+    """An operation that changes nothing outside of training: the value itself."""
     value = step.inputs[0]
-    if len(step.inputs) != 1 or drops(step):
+    if len(step.inputs) != 1 or is_active_dropout(step):
         return None
-    if value in plan.frames and not (frames and plan.frames[value].same_place(frames[0])):
+    if value in plan.regions and not (regions and plan.regions[value].same_cells(regions[0])):
         return None
-    passed_on(plan, step, place)
-    return lambda run: [run.values[value]]
+    pass_on(plan, step, position)
+    return lambda state: [state.values[value]]
 
 
-def drops(step: Step) -> bool:
-    """A dropout that is at work outside of training."""
+def is_active_dropout(step: Step) -> bool:
+    """Whether the step is a dropout that is active outside of training."""
     return "dropout" in step.operation and argument(step.args, step.kwargs, 2, "training", False) is True
 
 
-def passed_on(plan: IncrementalPlan, step: Step, place: int) -> None:
-    """The result is the input's memory; it may be written over if nobody else reads the input."""
-    if _owned(plan, step, place):
+def pass_on(plan: IncrementalPlan, step: Step, position: int) -> None:
+    """The result is the input's memory; it may be overwritten if nothing else reads the input."""
+    if _owned(plan, step, position):
         plan.fresh.update(step.outputs)
     else:
-        aliased(plan, step)
+        mark_aliased(plan, step)
 
 
-def norm(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def norm(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
     """Batch norm with constants, local response norm across channels: cell by cell."""
-    constant_norm(step)
-    if len(step.inputs) != 1 or frames[0].axes != (2, 3) or len(plan.shapes[step.inputs[0]]) != 4:
+    refuse_batch_statistics(step)
+    if len(step.inputs) != 1 or regions[0].axes != (2, 3) or len(plan.shapes[step.inputs[0]]) != 4:
         return None
-    return mapped(plan, step, place)
+    return run_on_tensor(plan, step, position)
 
 
-def constant_norm(step: Step) -> None:
+def refuse_batch_statistics(step: Step) -> None:
     """Refuse a batch norm whose mean depends on its batch.
 
     Raises:
-        Unrepeatable: it does.
+        NotReplayable: it does.
     """
     if step.operation == "batch_norm" and argument(step.args, step.kwargs, 5, "training", False):
         raise NotReplayable("a batch norm takes its mean from the pictures that run together")
 
 
-def last_axis(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def last_axis(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
     """A linear layer or a layer norm over the last axis, where cells come first."""
     value = step.inputs[0]
     if (
         len(step.inputs) != 1
-        or len(plan.shapes[value]) - 1 in frames[0].axes
-        or not plan.frames[value].same_place(frames[0])
+        or len(plan.shapes[value]) - 1 in regions[0].axes
+        or not plan.regions[value].same_cells(regions[0])
     ):
         return None
     normalised = argument(step.args, step.kwargs, 1, "normalized_shape", ())
     if step.operation == "layer_norm" and len(normalised) != 1:
         return None
-    return mapped(plan, step, place)
+    return run_on_tensor(plan, step, position)
 
 
-def two(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def sum_or_product(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
     """A sum or product of two values, or of one and a constant that is the same for all cells."""
-    shape, frame = plan.shapes[step.outputs[0]], frames[0]
-    if any(plan.shapes[value] != shape for value in step.inputs) or not _constants_fit(step, shape, frame):
+    shape, region = plan.shapes[step.outputs[0]], regions[0]
+    if any(plan.shapes[value] != shape for value in step.inputs) or not _constants_fit(step, shape, region):
         return None
-    if any(plan.frames[value].axes != frame.axes for value in step.inputs):
+    if any(plan.regions[value].axes != region.axes for value in step.inputs):
         return None
     plan.fresh.update(step.outputs)
-    return _filled_at(plan, step, frame)
+    return _run_on_region(plan, step, region)
 
 
-def _filled_at(plan: IncrementalPlan, step: Step, frame: DirtyRegion) -> Operate:
-    """Run the function on all its values at the windows of a frame."""
+def _run_on_region(plan: IncrementalPlan, step: Step, region: DirtyRegion) -> Operate:
+    """Run the function on all its values at the windows of a region."""
     writes, numbers = "writes" in step.ctx, tuple(dict.fromkeys(step.inputs))
     plan.reads.update(numbers)
 
-    def operate(run: BatchState) -> list[Tensor]:
-        given = {value: run.at(value, frame) for value in numbers}
+    def operate(state: BatchState) -> list[Tensor]:
+        given = {value: state.on_region(value, region) for value in numbers}
         if writes:
             given[numbers[0]] = given[numbers[0]].clone()
         return [step.function(*bind(step.args, given), **bind(step.kwargs, given))]
@@ -159,17 +161,17 @@ def _filled_at(plan: IncrementalPlan, step: Step, frame: DirtyRegion) -> Operate
     return operate
 
 
-def joined(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
+def concatenation(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
     """A concatenation of channels."""
-    frame, shape = frames[0], plan.shapes[step.outputs[0]]
+    region, shape = regions[0], plan.shapes[step.outputs[0]]
     axis = argument(step.args, step.kwargs, 1, "dim", 0)
     parts = argument(step.args, step.kwargs, 0, "tensors", ())
     axis = axis % len(shape)
-    if axis in (0, *frame.axes) or any(plan.frames[value].axes != frame.axes for value in step.inputs):
+    if axis in (0, *region.axes) or any(plan.regions[value].axes != region.axes for value in step.inputs):
         return None
     if not all(isinstance(part, ValueRef) for part in parts):
         return None
     plan.fresh.update(step.outputs)
     order = [part.value for part in parts]
     plan.reads.update(order)
-    return lambda run: [torch.cat([run.at(value, frame) for value in order], axis)]
+    return lambda state: [torch.cat([state.on_region(value, region) for value in order], axis)]

@@ -1,4 +1,4 @@
-"""One clean pass of a network written down so that it can be run again, on many changed pictures at once."""
+"""A recording of a clean pass that can be run again, on many changed pictures at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vizapp.engine.receptive_field.rules import field_after, full_field
 from vizapp.engine.tap import operation_name
 from vizapp.engine.trace.recording import Recording, Step, ValueRef
 
-# With these a network turns the picture's numbers into Python's own: what it does next may hang on them.
+# Operations that read tensor values into Python: control flow may then depend on the picture.
 _DECIDING = frozenset({
     "bool", "item", "int", "float", "index", "tolist", "complex", "equal", "allclose", "numpy", "array", "is_nonzero",
 })  # fmt: skip
@@ -24,11 +24,11 @@ _SEVERAL = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum", "cat
 
 
 class NotReplayable(Exception):
-    """Why a pass cannot be run again from what was written down; the caller runs the network itself instead."""
+    """Why a pass cannot be run again from its recording; the caller then runs the network itself."""
 
 
 class ReplayRecording(Recording):
-    """Writes down a whole pass over one picture `[1 C H W]`, masks and indices included.
+    """Records a whole pass over one picture `[1 C H W]`, masks and indices included.
 
     `clean[v]` is a clone of value v for the numbers in `keep` (0 is the picture). `numbers[name]` is the value that the
     operation of that name gave.
@@ -37,20 +37,20 @@ class ReplayRecording(Recording):
     def __init__(self, module: nn.Module, batch: Tensor, keep: Collection[int] = ()) -> None:
         self._keep = frozenset(keep)
         self.clean: dict[int, Tensor] = {0: batch.clone()} if 0 in self._keep else {}
-        self.picture = batch  # what the pass is to run on
+        self.picture = batch  # the input of the pass
         super().__init__(module, batch, set(), None)
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operation and write it down.
+        """Run the operation and record it.
 
         Raises:
-            Unrepeatable: what follows may hang on the picture's numbers, or a constant was written to.
+            NotReplayable: what follows may depend on the values of the picture, or a constant was written to.
         """
         operation = operation_name(function)
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
         output = super().operate(name, function, args, kwargs)
         if depends and operation in _DECIDING and not any(True for _ in tensors_in(output)):
-            raise NotReplayable("what it computes next is decided by the numbers of the picture")
+            raise NotReplayable("what it computes next depends on the values of the picture")
         if self.steps and self.steps[-1].ctx.get("checked") is None:
             step = self.steps[-1]
             step.ctx["checked"] = True
@@ -65,7 +65,7 @@ class ReplayRecording(Recording):
         """The number of a value that the pass computed.
 
         Raises:
-            Unrepeatable: it does not depend on the picture.
+            NotReplayable: it does not depend on the picture.
         """
         if tensor not in self._ids:
             raise NotReplayable("its answer does not depend on the picture")
@@ -84,15 +84,15 @@ class ReplayRecording(Recording):
 
 
 def receptive_fields_of(steps: list[Step], shapes: list[tuple[int, ...]]) -> dict[int, ReceptiveField]:
-    """What each value of a written pass sees of the picture `shapes[0]` `[1 C H W]`."""
+    """What each value of a recorded pass sees of the picture `shapes[0]` `[1 C H W]`."""
     found = {0: input_field(*shapes[0][2:])}
     for step in steps:
         given = [(shapes[value], found[value]) for value in step.inputs]
-        for place, value in enumerate(step.outputs):
+        for position, value in enumerate(step.outputs):
             if step.operation == "setitem" or (len(given) > 1 and step.operation.rstrip("_") not in _SEVERAL):
                 found[value] = full_field(given)
             else:
-                found[value] = field_after(step.operation, step.args, step.kwargs, given, shapes[value], place)
+                found[value] = field_after(step.operation, step.args, step.kwargs, given, shapes[value], position)
     return found
 
 
@@ -106,27 +106,27 @@ def fold_batch_norm(steps: list[Step], kept: Collection[int]) -> list[Step]:
         for value in step.inputs:
             used[value] = used.get(value, 0) + 1
     makers = {
-        step.outputs[0]: place
-        for place, step in enumerate(steps)
+        step.outputs[0]: position
+        for position, step in enumerate(steps)
         if step.operation == "conv2d" and step.depends_on_input_alone
     }
     answer: list[Step | None] = list(steps)
-    for place, step in enumerate(steps):
+    for position, step in enumerate(steps):
         if step.operation != "batch_norm" or len(step.inputs) != 1 or step.inputs[0] not in makers:
             continue
         value, maker = step.inputs[0], makers[step.inputs[0]]
         scale = None if used[value] > 1 or value in kept else _scale(step)
         if scale is not None:
             answer[maker] = None
-            answer[place] = _with_norm(steps[maker], step, *scale)
+            answer[position] = _with_norm(steps[maker], step, *scale)
     return [step for step in answer if step is not None]
 
 
 def _scale(step: Step) -> tuple[Tensor, Tensor] | None:
     """Factor and shift `[C]` of a batch norm, in float64; None where it is not a constant one."""
     mean, variance, weight, bias = (
-        argument(step.args, step.kwargs, place, name, None)
-        for place, name in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
+        argument(step.args, step.kwargs, position, name, None)
+        for position, name in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
     )
     training = argument(step.args, step.kwargs, 5, "training", False)
     if training or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from vizapp.engine.occlusion import pointwise_rules, sliding_rules, view_rules
 from vizapp.engine.occlusion.incremental_plan import DirtyRegion, IncrementalPlan, Operate
-from vizapp.engine.occlusion.pointwise_rules import JOINING, POINTWISE, SAME, TWO
+from vizapp.engine.occlusion.pointwise_rules import BINARY, CONCATENATIONS, IDENTITIES, POINTWISE
 from vizapp.engine.occlusion.view_rules import VIEWS
 from vizapp.engine.trace.recording import Step
 
 Make = Callable[[IncrementalPlan, Step, "list[DirtyRegion]", int], "Operate | None"]
 RULES: dict[str, Make] = {
     **dict.fromkeys(POINTWISE, pointwise_rules.pointwise),
-    **dict.fromkeys(SAME, pointwise_rules.same),
-    **dict.fromkeys(TWO, pointwise_rules.two),
-    **dict.fromkeys(JOINING, pointwise_rules.joined),
+    **dict.fromkeys(IDENTITIES, pointwise_rules.identity),
+    **dict.fromkeys(BINARY, pointwise_rules.sum_or_product),
+    **dict.fromkeys(CONCATENATIONS, pointwise_rules.concatenation),
     **dict.fromkeys(["batch_norm", "local_response_norm"], pointwise_rules.norm),
     **dict.fromkeys(["linear", "layer_norm"], pointwise_rules.last_axis),
     **dict.fromkeys(VIEWS, view_rules.reshape),
@@ -31,10 +31,10 @@ RULES: dict[str, Make] = {
 }
 
 
-def window_rule(plan: IncrementalPlan, step: Step, frames: list[DirtyRegion], place: int) -> Operate | None:
-    """How to run the step on windows; None where it has to be run on whole maps. `frames`: its results' windows."""
+def window_rule(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
+    """How to run the step on windows; None where it has to be run on whole maps. `regions`: its results' windows."""
     base = step.operation.rstrip("_")
     make = RULES.get(base)
-    if make is None or len(frames) != len(step.outputs):
+    if make is None or len(regions) != len(step.outputs):
         return None
-    return make(plan, step, frames, place)
+    return make(plan, step, regions, position)

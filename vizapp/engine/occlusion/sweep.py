@@ -1,4 +1,7 @@
-"""A square slid over pictures: what the network answers at each place, exactly, as fast as the machine allows."""
+"""Occlusion sensitivity: what the network answers while an occluder slides over the picture (Zeiler & Fergus 2014).
+
+The answers equal those of whole passes, but only what the occluder changes is computed.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ from vizapp.engine.tap import Tap
 from vizapp.engine.trace.sites import Footprint, Site, channels_first
 from vizapp.errors import VizError
 
-TOLERANCE = {torch.float64: 1e-10}  # of probabilities, against whole passes; 1e-5 for all other types
-BATCH = 32  # squares on their way up at once; more leave the caches, fewer leave the cores idle
-TOGETHER = 512  # squares at most that go through the last linear layers at once
-WORK = 16e9  # multiply-adds after which there is to be something to show: a third of a second of one core
-UNKNOWN = 4  # squares at once on a CPU where their work cannot be told
-_NO_ROOM = "the memory does not suffice for a plan"
-WORTH_IT = 1.02  # the least saving of multiply-adds that windows are cut for: first layers cost more than they count
+TOLERANCE = {torch.float64: 1e-10}  # largest difference of probabilities from whole passes; 1e-5 for other types
+BATCH = 32  # occluders per batch: more exceed the CPU caches, fewer leave cores idle
+HEAD_BATCH = 512  # occluders that go through the last linear layers together
+WORK = 16e9  # multiply-adds after which there should be a result to show: a third of a second on one core
+UNKNOWN_WORK_BATCH = 4  # occluders at once on a CPU when their work is unknown
+_NO_ROOM = "there is not enough memory for a plan"
+MIN_SAVING = 1.02  # smallest saving of multiply-adds worth a plan: first layers cost more time than their count
 # What torch raises where memory runs out, or where an operation of the network does not take a batch of windows.
 # Nothing that a mistake in a rule would raise (AttributeError, KeyError, TypeError): that must not become a slow answer.
 _TORCH_ERRORS = (MemoryError, RuntimeError, ValueError, IndexError)
@@ -38,23 +41,35 @@ _TORCH_ERRORS = (MemoryError, RuntimeError, ValueError, IndexError)
 
 @dataclass(frozen=True)
 class Answers:
-    """Some finished places: `places` index the sweep's boxes; `scores` `[n classes]`; `sums` `[n]`, of the chosen map."""
+    """The answers at some `positions` of the sweep: `scores` `[n classes]`, and `sums` `[n]` of the chosen map."""
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     scores: Tensor
     sums: Tensor | None
 
 
 class Sweep:
-    """All squares of one pass over some pictures of one size.
+    """All positions of an occluder on some pictures of one size.
 
-    `clean` and `patch` are `[P C H W]`: a square shows `patch` where the picture shows `clean`. `boxes` are (top, left,
-    bottom, right) in pixels and may reach over the border. `scores(batch)` runs `module` and gives `[N classes]`.
-    `site` is the layer whose maps are summed. Place number i is box `i % len(boxes)` on picture `i // len(boxes)`. With the
-    module's `footprint` as many places are answered at once as fit into memory.
+    Position i is box `i % len(boxes)` on picture `i // len(boxes)`.
 
-    After construction: `clean_scores` `[P classes]`, `maps` (the site's clean activations `[P C h w]`, or None),
-    `facts` (how it is computed, in words) and `bound` (multiply-adds of a whole pass over those of a place).
+    Attributes:
+        clean_scores: Scores of the clean pictures `[P classes]`.
+        maps: The site's clean activations `[P C h w]`, or None.
+        facts: How the answers are computed, in words.
+        bound: Multiply-adds of a whole pass, divided by those of one position.
+
+    Args:
+        module: The network, in evaluation mode.
+        scores: Runs the module on a batch and returns `[N classes]`.
+        clean: The pictures `[P C H W]`.
+        patch: What the occluder shows at each pixel `[P C H W]`.
+        boxes: (top, left, bottom, right) in pixels; may reach over the border.
+        site: The layer whose maps are summed.
+        precision: How products are rounded.
+        windows: False for whole passes only.
+        fold: Whether batch norms are folded into the convolutions before them.
+        footprint: Memory of a pass; with it, as many positions are answered at once as fit.
     """
 
     def __init__(
@@ -68,15 +83,15 @@ class Sweep:
         self._precision = precision
         self.facts: dict[str, str] = {}
         self.bound = 1.0
-        self._squares: OccluderBatches | None = None
+        self._batches: OccluderBatches | None = None
         self._work = 0.0  # multiply-adds of a whole pass, where they are known
-        self._alone = False
-        self._footprint, self._together, self._fits = footprint, BATCH, TOGETHER
+        self._one_by_one = False
+        self._footprint, self._batch_size, self._most_fitting = footprint, BATCH, HEAD_BATCH
         self.clean_scores, self.maps = self._clean_pass()
         if not windows:
-            self.facts["evaluation"] = "Each square by a whole pass."
+            self.facts["evaluation"] = "Each occluder by a whole pass."
         elif self._has_no_room():
-            self._whole_passes(_NO_ROOM)
+            self._fall_back(_NO_ROOM)
         else:
             self._prepare(fold)
 
@@ -86,59 +101,59 @@ class Sweep:
         return len(self.boxes) * len(self._clean)
 
     def batches(self, order: Sequence[int] | None = None, channel: int | None = None) -> Iterator[Answers]:
-        """The answers in that order of places (all of them by default), some at a time.
+        """The answers, some at a time, in the given order of positions (by default all).
 
-        `channel`: of the site; its activations are summed over all cells. Stop iterating to stop the work.
+        `channel` of the site is summed over all cells. Stop iterating to stop the work.
         """
-        places = list(range(len(self)) if order is None else order)
+        positions = list(range(len(self)) if order is None else order)
         start = 0
-        while start < len(places):
-            self._together = self._fitting()
-            part = places[start : start + self._at_once()]
+        while start < len(positions):
+            self._batch_size = self._fitting_batch_size()
+            part = positions[start : start + self._at_once()]
             fitting = 0
             for answers in in_chunks(part, lambda part: self.answer(part, channel), len(part)):
-                fitting = max(fitting, len(answers.places))
+                fitting = max(fitting, len(answers.positions))
                 yield answers
-            self._fits = self._fits if fitting == len(part) else min(self._fits, fitting)
+            self._most_fitting = self._most_fitting if fitting == len(part) else min(self._most_fitting, fitting)
             start += len(part)
 
     def _at_once(self) -> int:
-        """How many places are answered at once.
+        """How many positions to answer at once.
 
-        Not by the clock: how many are added up together decides on the last bits of their answers, which are to be the
-        same however busy the machine is.
+        Not measured by time: the batch size decides the last bits of the answers, which should not depend on how busy
+        the machine is.
         """
-        scarce = self._squares is None or self._together < BATCH
-        most = min(self._fits, 1 if self._alone else self._together if scarce else TOGETHER)
+        scarce = self._batches is None or self._batch_size < BATCH
+        most = min(self._most_fitting, 1 if self._one_by_one else self._batch_size if scarce else HEAD_BATCH)
         if self._clean.device.type != "cpu":
             return most
-        return max(1, min(most, round(WORK * self.bound / self._work) if self._work else UNKNOWN))
+        return max(1, min(most, round(WORK * self.bound / self._work) if self._work else UNKNOWN_WORK_BATCH))
 
-    def answer(self, places: Sequence[int], channel: int | None = None) -> Answers:
-        """The answers at some places, in one go."""
+    def answer(self, positions: Sequence[int], channel: int | None = None) -> Answers:
+        """The answers at some positions, in one batch."""
         with torch.no_grad(), arithmetic(self._clean.device, self._precision):
-            if self._squares is not None:
+            if self._batches is not None:
                 try:
-                    return Answers(tuple(places), *self._squares.answer(places, channel, self._together))
+                    return Answers(tuple(positions), *self._batches.answer(positions, channel, self._batch_size))
                 except _TORCH_ERRORS as error:
-                    if is_out_of_memory(error) and len(places) > 1:
+                    if is_out_of_memory(error) and len(positions) > 1:
                         raise
-                    self._whole_passes(
+                    self._fall_back(
                         _NO_ROOM
                         if is_out_of_memory(error)
                         else f"an operation could not be run on windows ({_first_line(error)})"
                     )
-            return self._by_whole_passes(places, channel)
+            return self._run_whole_passes(positions, channel)
 
-    def whole(self, places: Sequence[int], channel: int | None = None) -> Answers:
-        """The same by whole passes over occluded pictures, in exact arithmetic."""
+    def answer_by_whole_passes(self, positions: Sequence[int], channel: int | None = None) -> Answers:
+        """The same answers by whole passes over occluded pictures, in exact arithmetic."""
         with torch.no_grad(), arithmetic(self._clean.device, "exact"):
-            return self._by_whole_passes(places, channel)
+            return self._run_whole_passes(positions, channel)
 
-    def pictures(self, places: Sequence[int]) -> Tensor:
+    def pictures(self, positions: Sequence[int]) -> Tensor:
         """The occluded pictures `[N C H W]`."""
         shown = []
-        for picture, box in map(self._place, places):
+        for picture, box in map(self._locate, positions):
             one = self._clean[picture].clone()
             top, left, bottom, right = box
             one[:, top:bottom, left:right] = self._patch[picture, :, top:bottom, left:right]
@@ -147,78 +162,79 @@ class Sweep:
         last = self._clean.is_contiguous(memory_format=torch.channels_last)
         return batch.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
-    def look(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Scores and the site's activations, channels first, of some pictures."""
+    def scores_and_maps(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The scores of some pictures, and the site's activations, channels first."""
         if self._site is None:
             return self._scores(batch.clone()), None
         with Tap(self._module, {self._site.name}, stop=False) as tap:
             scores = self._scores(batch.clone())
         if self._site.name not in tap.kept:
-            raise VizError(f"The network did not compute {self._site.name!r} on this picture; pick another layer.")
+            raise VizError(
+                f"The network did not compute {self._site.name!r} on this picture. Pick another layer.",
+                code="site-not-computed",
+            )
         return scores, channels_first(tap.kept[self._site.name], self._site.layout)
 
     # -------------------------------------------------------------------------------------------------- preparing
 
     def _clean_pass(self) -> tuple[Tensor, Tensor | None]:
         with torch.no_grad(), arithmetic(self._clean.device, "exact"):
-            parts = [self.look(self._clean[p : p + 1]) for p in range(len(self._clean))]
+            parts = [self.scores_and_maps(self._clean[p : p + 1]) for p in range(len(self._clean))]
         maps = None if self._site is None else torch.cat([part[1] for part in parts if part[1] is not None])
         return torch.cat([part[0] for part in parts]), maps
 
     def _prepare(self, fold: bool) -> None:
-        """Make the plan and try it on two squares; without one that is right, whole passes it is."""
+        """Make the plan and check it on two positions; fall back to whole passes if there is none or it is wrong."""
         try:
-            squares = self._made_squares(fold)
+            occluders = self._plan_batches(fold)
         except (NotReplayable, VizError) as reason:
-            self._alone = isinstance(reason, NotReplayable)
-            self._whole_passes(str(reason))
+            self._one_by_one = isinstance(reason, NotReplayable)
+            self._fall_back(str(reason))
             return
         except _TORCH_ERRORS as error:
             no_room = is_out_of_memory(error)
-            self._whole_passes(
-                _NO_ROOM if no_room else f"no plan could be made for its operations ({_first_line(error)})"
-            )
+            self._fall_back(_NO_ROOM if no_room else f"no plan could be made for its operations ({_first_line(error)})")
             return
-        if self.bound < WORTH_IT:
-            self._whole_passes(f"windows would save too little, they end at {squares.fallback_layer}")
+        if self.bound < MIN_SAVING:
+            self._fall_back(f"windows would save too little, they end at {occluders.fallback_layer}")
             return
         try:
-            self._try(squares)
+            self._check(occluders)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            self._whole_passes(_NO_ROOM)
+            self._fall_back(_NO_ROOM)
 
-    def _try(self, squares: OccluderBatches) -> None:
+    def _check(self, occluders: OccluderBatches) -> None:
         tries = sorted({0, len(self) // 2})
         channel = None if self._site is None else 0
-        expected = self.whole(tries, channel)
-        self._squares = squares
+        expected = self.answer_by_whole_passes(tries, channel)
+        self._batches = occluders
         found = self.answer(tries, channel)
-        if self._squares is not None:
-            self._judge(expected, found, squares.fallback_layer)
+        if self._batches is not None:
+            self._compare(expected, found, occluders.fallback_layer)
 
     def _has_no_room(self) -> bool:
-        """Whether the clean activations, which a plan keeps, would take too much."""
+        """Whether the clean activations, which a plan keeps, would not fit into memory."""
         if self._footprint is None:
             return False
         free = free_memory(self._clean.device) * SHARE_OF_FREE_MEMORY
         return 2 * len(self._clean) * self._footprint.total > free
 
-    def _fitting(self) -> int:
-        """How many places to answer at once, by what whole passes would take."""
+    def _fitting_batch_size(self) -> int:
+        """How many whole passes fit into memory at once, at most `BATCH`."""
         if self._footprint is None:
             return BATCH
         return chunk_size(int(SCRATCH * self._footprint.widest), self._clean.device, BATCH)
 
-    def _made_squares(self, fold: bool) -> OccluderBatches:
-        squares = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site, fold)
-        self._work, self.bound = squares.work, squares.bound
-        squares.prepare()
-        return squares
+    def _plan_batches(self, fold: bool) -> OccluderBatches:
+        occluders = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site, fold)
+        self._work, self.bound = occluders.work, occluders.bound
+        occluders.prepare()
+        return occluders
 
-    def _judge(self, expected: Answers, found: Answers, frontier: str) -> None:
-        """Keep the plan if it gave what whole passes give; say how near it came."""
+    def _compare(self, expected: Answers, found: Answers, frontier: str) -> None:
+        """Fall back if the plan's answers differ from those of whole passes; else say how close they are."""
         right, given = expected.scores.double(), found.scores.double()
         deviation = float((right.softmax(1) - given.softmax(1)).abs().max())
         others = [float((right - given).abs().max()) / max(1e-30, float(right.abs().max()))]
@@ -228,38 +244,40 @@ class Sweep:
         tolerance = TOLERANCE.get(self._clean.dtype, 1e-5)
         exact = self._precision == "exact"
         if exact and not (deviation <= tolerance and max(others) <= 100 * tolerance):
-            self._whole_passes(f"windows gave numbers that are off by up to {max(deviation, *others):.1e}")
+            self._fall_back(f"windows gave numbers that are off by up to {max(deviation, *others):.1e}")
             return
         until = f"until {frontier}" if frontier else "to the end"
         self.facts["evaluation"] = (
-            f"Only what a square touches is recomputed, {until}: {1 / self.bound:.0%} of the multiply-adds. Tried on "
-            f"{len(expected.places)} squares against whole passes: probabilities differ by at most {deviation:.1e}."
+            f"Only what an occluder touches is recomputed, {until}: {1 / self.bound:.0%} of the multiply-adds. Tried on "
+            f"{len(expected.positions)} positions against whole passes: probabilities differ by at most {deviation:.1e}."
         )
         if not exact:
-            self.facts["precision"] = f"{self._precision}: probabilities off by up to {deviation:.1e} on those squares."
+            self.facts["precision"] = (
+                f"{self._precision}: probabilities off by up to {deviation:.1e} on those positions."
+            )
 
-    def _whole_passes(self, reason: str) -> None:
-        self._squares, self.bound = None, 1.0  # its plans hold the clean activations
-        self.facts["evaluation"] = f"Each square by a whole pass: {reason}."
+    def _fall_back(self, reason: str) -> None:
+        self._batches, self.bound = None, 1.0  # frees the clean activations, which the plans hold
+        self.facts["evaluation"] = f"Each occluder by a whole pass: {reason}."
 
     # ----------------------------------------------------------------------------------------------- whole passes
 
-    def _by_whole_passes(self, places: Sequence[int], channel: int | None) -> Answers:
-        size = 1 if self._alone else len(places)
+    def _run_whole_passes(self, positions: Sequence[int], channel: int | None) -> Answers:
+        size = 1 if self._one_by_one else len(positions)
         scores, sums = [], []
-        for start in range(0, len(places), size):
-            batch = self.pictures(places[start : start + size])
+        for start in range(0, len(positions), size):
+            batch = self.pictures(positions[start : start + size])
             if channel is None or self._site is None:
                 scores.append(self._scores(batch))
                 continue
-            given, maps = self.look(batch)
+            given, maps = self.scores_and_maps(batch)
             assert maps is not None
             scores.append(given)
             sums.append(maps[:, channel].flatten(1).sum(1))
-        return Answers(tuple(places), torch.cat(scores), torch.cat(sums) if sums else None)
+        return Answers(tuple(positions), torch.cat(scores), torch.cat(sums) if sums else None)
 
-    def _place(self, place: int) -> tuple[int, Box]:
-        picture, box = divmod(place, len(self.boxes))
+    def _locate(self, position: int) -> tuple[int, Box]:
+        picture, box = divmod(position, len(self.boxes))
         return picture, self.boxes[box]
 
 
@@ -268,6 +286,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _clipped(box: Box, height: int, width: int) -> Box:
-    """The part of a box inside the picture; (0, 0, 0, 0) if there is none."""
+    """The part of a box that is inside the picture; (0, 0, 0, 0) if there is none."""
     top, left, bottom, right = max(box[0], 0), max(box[1], 0), min(box[2], height), min(box[3], width)
     return (top, left, bottom, right) if top < bottom and left < right else (0, 0, 0, 0)

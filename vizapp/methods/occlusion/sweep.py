@@ -124,7 +124,7 @@ class Occlusion:
         for turn in coarse_to_fine(self.positions.shape):
             left = [self._first + place for place in turn if not finished[place]]
             for answers in self.sweep.batches(left, self.channel):
-                places = [place - self._first for place in answers.places]
+                places = [place - self._first for place in answers.positions]
                 self._logits[places] = answers.scores.float().cpu().numpy()
                 self._norms[places] = answers.scores.double().logsumexp(1).cpu().numpy()
                 if answers.sums is not None:
@@ -191,7 +191,7 @@ class Occlusion:
         """Scores `[1 classes]` and the site's activations `[1 C h w]` of the picture without the square."""
         if self.params.inverse:  # what the sweep starts from is then all fill
             with torch.no_grad():
-                return self.sweep.look(self.question.network.batch([self.seen]))
+                return self.sweep.scores_and_maps(self.question.network.batch([self.seen]))
         maps = self.sweep.maps
         return self.sweep.clean_scores[number : number + 1], None if maps is None else maps[number : number + 1]
 
