@@ -134,7 +134,8 @@ def compare(name: str, options: argparse.Namespace, device: torch.device) -> Non
     by_size = {}
     for size in BATCHES:
         parts = [tried[start : start + size] for start in range(0, len(tried), size)][:2]
-        by_size[size] = timed(lambda parts=parts: [sweep.answer_by_whole_passes(part) for part in parts], device) / sum(map(len, parts))
+        seconds = timed(lambda parts=parts: [sweep.answer_by_whole_passes(part) for part in parts], device)
+        by_size[size] = seconds / sum(map(len, parts))
     whole = min(by_size.values()) * len(boxes)
     with torch.no_grad():
         captum, best = captums(plain, picture, options.window, device)

@@ -1,12 +1,11 @@
-"""Seeing every operation of one pass through any network, by name, without touching the network.
+"""Sees every operation of a pass through any network, by name, without changing the network.
 
 A `TorchFunctionMode` sees what hooks on modules do not: functional, in-place and reused operations. It belongs to one
-thread and to one `with` block, and it runs what it sees unchanged, so that several people can look into one network
-at once and nothing is left behind. Where an operation stands in the network is read from the Python stack (the nearest
-running `Module.__call__`), so that not even a hook is needed.
+thread and one `with` block and runs operations unchanged, so that several threads can trace one network at once. The
+module that an operation belongs to is found on the Python stack (the innermost `Module.__call__`), without hooks.
 
-What it cannot see: the inside of scripted and compiled modules (`vizapp.load` and `vizapp.wrap` refuse those), other
-threads (`DataParallel`), and what runs inside a Python function that torch overrides as a whole
+It cannot see inside scripted and compiled modules (`vizapp.load` and `vizapp.wrap` refuse those), other threads
+(`DataParallel`), and Python functions that torch overrides as a whole
 (`F.multi_head_attention_forward` is one operation).
 """
 
@@ -52,10 +51,13 @@ def _is_leaf(module: nn.Module) -> bool:
 
 
 class Trace(TorchFunctionMode):
-    """Names each operation of the passes that run inside the `with` block; subclasses say what to do with it.
+    """Names each operation of the passes inside the `with` block; subclasses override `operate`.
 
-    A layer of torch is named by its path (`layer1.0.conv1`), anything else by the path of the running module and its
-    own name (`layer1.0.add`); the second of a name gets `_1`, the third `_2`, as in torchvision's feature extraction.
+    The names are those of torchvision's feature extraction:
+
+    1. A layer of torch is named by its path: `layer1.0.conv1`.
+    2. Any other operation is named by the path of the running module and its own name: `layer1.0.add`.
+    3. The second operation of a name gets `_1`, the third `_2`.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -68,7 +70,7 @@ class Trace(TorchFunctionMode):
         self._call_name = ""  # … and the name that all its operations share
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operation called `name`. Its result is what the network goes on with."""
+        """Run the operation called `name`; the network continues with the result."""
         return function(*args, **kwargs)
 
     def __torch_function__(
@@ -80,7 +82,7 @@ class Trace(TorchFunctionMode):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         self._call = None  # a frame keeps its local variables alive
-        if isinstance(error, StopForward):  # so does the way that it came, as long as it is kept
+        if isinstance(error, StopForward):  # so does a traceback
             error.__traceback__ = None
         super().__exit__(kind, error, trace)
         return None
@@ -119,19 +121,19 @@ class Trace(TorchFunctionMode):
 
 
 class StopForward(BaseException):
-    """Ends a pass in which everything asked for was seen. Not an Exception, so that no network swallows it."""
+    """Ends a pass when all that is wanted was seen. Not an Exception, so that no network swallows it."""
 
 
 class Tap(Trace):
-    """Keeps what one pass computes at some sites.
+    """Keeps the activations of some sites during one pass.
 
         with Tap(module, {"layer1.0.relu"}) as tap:
             module(batch)
         tap.kept["layer1.0.relu"]
 
-    `kept` holds clones, because a later in-place operation may rewrite the original; gradients flow through them when
-    the pass runs with gradients. With `stop`, the pass ends just before the first operation after the last of the
-    wanted ones. One pass per Tap; a name that the pass does not produce is missing from `kept`.
+    `kept` holds clones, because a later in-place operation may overwrite the original. Gradients flow through them if
+    the pass runs with gradients. With `stop`, the pass ends before the first operation after the last wanted one. One
+    pass per Tap; a name that the pass does not produce is missing from `kept`.
     """
 
     def __init__(self, module: nn.Module, keep: Collection[str], stop: bool = True) -> None:
@@ -153,7 +155,7 @@ class Tap(Trace):
         return output
 
     def keep(self, name: str, tensor: Tensor) -> None:
-        """Keep a clone of what the pass computed at a wanted site."""
+        """Keep a clone of the activation of a wanted site."""
         self.kept[name] = tensor.clone()
 
     def __exit__(

@@ -66,7 +66,7 @@ def test_a_site_without_one_answer_per_picture_is_told() -> None:
     module = torchvision.models.get_model("shufflenet_v2_x0_5", weights=None).eval()
     sites = survey(module, torch.rand(1, 3, 64, 64))
     changed = Site(sites[0].name, "other", (1,), "vector", "view")
-    with pytest.raises(VizError, match="depends on what the network found"):
+    with pytest.raises(VizError, match="depends on what the network finds"):
         observe(module, torch.rand(1, 3, 64, 64), [changed])
 
 

@@ -59,7 +59,7 @@ def wrapped(beside: nn.Module) -> vizapp.zoo.network.Network:  # type: ignore[na
 
 
 def test_a_scripted_function_on_a_branch_is_refused() -> None:
-    with pytest.raises(VizError, match=r"\(sigmoid …\) where no operation can be seen"):
+    with pytest.raises(VizError, match=r"\(sigmoid …\)"):
         _ = wrapped(Call(swish)).sites
 
 
@@ -86,7 +86,7 @@ def test_every_question_about_such_a_network_gets_the_sentence() -> None:
     picture = vizapp.open_picture(torch.zeros(20, 20, 3, dtype=torch.uint8).numpy())
     for method in ("projection", "architecture", "dense", "occlusion"):
         unit = vizapp.Unit("head", 1) if method == "projection" else None
-        with pytest.raises(VizError, match="where no operation can be seen"):
+        with pytest.raises(VizError, match="cannot be observed"):
             vizapp.ask(
                 method, network, picture, unit=unit, **({"window": 4, "stride": 4} if method == "occlusion" else {})
             )

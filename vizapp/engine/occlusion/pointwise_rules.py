@@ -124,11 +124,8 @@ def refuse_batch_statistics(step: Step) -> None:
 def last_axis(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
     """A linear layer or a layer norm over the last axis, where cells come first."""
     value = step.inputs[0]
-    if (
-        len(step.inputs) != 1
-        or len(plan.shapes[value]) - 1 in regions[0].axes
-        or not plan.regions[value].same_cells(regions[0])
-    ):
+    last = len(plan.shapes[value]) - 1
+    if len(step.inputs) != 1 or last in regions[0].axes or not plan.regions[value].same_cells(regions[0]):
         return None
     normalised = argument(step.args, step.kwargs, 1, "normalized_shape", ())
     if step.operation == "layer_norm" and len(normalised) != 1:

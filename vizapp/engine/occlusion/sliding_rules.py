@@ -91,10 +91,7 @@ def max_pool(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], posi
     args, kwargs = step.args, step.kwargs
     kernel = pair(argument(args, kwargs, 1, "kernel_size", 1))
     stride = pair(argument(args, kwargs, 2, "stride", kernel) or kernel)
-    padding, dilation = (
-        pair(argument(args, kwargs, 3, "padding", 0)),
-        pair(argument(args, kwargs, 4, "dilation", 1)),
-    )
+    padding, dilation = pair(argument(args, kwargs, 3, "padding", 0)), pair(argument(args, kwargs, 4, "dilation", 1))
 
     def apply(block: Tensor, state: BatchState) -> Tensor:
         return F.max_pool2d(block, kernel, stride, 0, dilation)

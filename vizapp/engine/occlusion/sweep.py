@@ -170,8 +170,8 @@ class Sweep:
             scores = self._scores(batch.clone())
         if self._site.name not in tap.kept:
             raise VizError(
-                f"The network did not compute {self._site.name!r} on this picture. Pick another layer.",
-                code="site-not-computed",
+                f"The network did not compute {self._site.name!r} on this picture; pick another layer.",
+                code="layer-not-computed",
             )
         return scores, channels_first(tap.kept[self._site.name], self._site.layout)
 

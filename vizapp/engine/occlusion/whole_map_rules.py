@@ -50,11 +50,8 @@ def whole_rule(plan: IncrementalPlan, step: Step, position: int) -> Operate:
         plan.fresh.update(step.outputs)
     else:
         mark_aliased(plan, step)
-    if (
-        base in VIEWS
-        and len(step.inputs) == 1
-        and plan.shapes[step.inputs[0]][:1] == plan.shapes[step.outputs[0]][:1] == (1,)
-    ):
+    single = plan.shapes[step.inputs[0]][:1] == plan.shapes[step.outputs[0]][:1] == (1,)
+    if base in VIEWS and len(step.inputs) == 1 and single:
         return lambda state: [
             state.on_whole_map(step.inputs[0]).reshape(state.occluders, *plan.shapes[step.outputs[0]][1:])
         ]

@@ -36,12 +36,8 @@ def _pool_geometry(args: Any, kwargs: Any) -> tuple[tuple[int, int], ...]:
     """Kernel, stride, padding and dilation of a max pool."""
     kernel = argument(args, kwargs, 1, "kernel_size", 1)
     stride = argument(args, kwargs, 2, "stride", kernel) or kernel
-    return (
-        pair(kernel),
-        pair(stride),
-        pair(argument(args, kwargs, 3, "padding", 0)),
-        pair(argument(args, kwargs, 4, "dilation", 1)),
-    )
+    padding, dilation = argument(args, kwargs, 3, "padding", 0), argument(args, kwargs, 4, "dilation", 1)
+    return pair(kernel), pair(stride), pair(padding), pair(dilation)
 
 
 def _taps(switches: Tensor, args: Any, kwargs: Any) -> Tensor:

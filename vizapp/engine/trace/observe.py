@@ -15,22 +15,26 @@ from vizapp.errors import VizError
 def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str, Tensor]:
     """The activations of `batch` `[N C H W]` at the sites, by name: `[N C h w]`, or `[N C]` for vectors.
 
-    One pass, which stops above the last of the sites. Not in inference mode: some networks cache tensors that they
-    compute on the way, and a tensor made in inference mode could never again take part in a gradient.
+    One pass, which ends after the last of the sites. Not in inference mode: some networks cache tensors, and a tensor made
+    in inference mode cannot take part in a gradient later.
 
     Raises:
-        VizError: the pass over these pictures does not produce one of the sites, or not one answer per picture.
+        VizError: the pass does not produce one of the sites, or not one result per picture.
     """
     with torch.no_grad(), Tap(module, {site.name for site in sites}) as tap:
         module(batch.clone())  # a network may write into its input
     missing = [site.name for site in sites if site.name not in tap.kept]
     if missing:
-        raise VizError(f"The network did not compute {missing[0]!r} on this picture; pick another layer.")
+        raise VizError(
+            f"The network did not compute {missing[0]!r} on this picture; pick another layer.",
+            code="layer-not-computed",
+        )
     for site in sites:
         shape = tap.kept[site.name].shape
         if shape[0] != len(batch) or len(shape) != site.rank or shape[-1] == 0:
             raise VizError(
-                f"What layer {site.name!r} computes depends on what the network found in the picture (boxes, say), so it "
-                "has no channels to show; pick an earlier layer."
+                f"The output of layer {site.name!r} depends on what the network finds in the picture (boxes, say), so it has "
+                "no channels to show; pick an earlier layer.",
+                code="layer-without-channels",
             )
     return {site.name: channels_first(tap.kept[site.name], site.layout) for site in sites}

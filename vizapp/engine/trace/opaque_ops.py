@@ -1,7 +1,7 @@
-"""Finding what a `Trace` does not see: the inside of scripted and compiled functions and of custom autograd functions.
+"""Finds operations that a `Trace` cannot see: inside scripted, compiled and custom autograd functions.
 
-Such an operation would count as a constant, and every map would silently lack what goes through it. But torch's dispatcher
-runs all operations one by one, those too: what runs there while no seen operation is running is a hidden one.
+Such an operation would look like a constant, and every map would silently lack what passes through it. Torch's dispatcher
+sees all operations: one that runs there while no traced operation is running is a hidden one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vizapp.errors import VizError
 
 
 class OpaqueOpDetector(TorchDispatchMode):
-    """Watches a pass beside a trace. `depends` tells whether a tensor was made by an operation that the trace saw."""
+    """Watches a pass beside a trace. `depends` says whether a tensor was made by an operation that the trace saw."""
 
     def __init__(self, depends: Callable[[Tensor], bool]) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class OpaqueOpDetector(TorchDispatchMode):
 
     @contextmanager
     def seen(self) -> Iterator[None]:
-        """Inside this block runs an operation that the trace sees."""
+        """A block in which an operation runs that the trace sees."""
         self._seen += 1
         try:
             yield
@@ -43,9 +43,10 @@ class OpaqueOpDetector(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def raise_if_any(self) -> None:
-        """Raise VizError if a hidden operation took in something that depends on the picture."""
+        """Raise VizError if a hidden operation read something that depends on the picture."""
         if self._hidden:
             raise VizError(
-                f"This network computes a part of its answer ({self._hidden} …) where no operation can be seen: in a scripted "
-                "or compiled function, or in an autograd function of its own. Write that part in plain PyTorch."
+                f"This network computes part of its output ({self._hidden} …) where operations cannot be observed: in a "
+                "scripted or compiled function, or in a custom autograd function. Write that part in plain PyTorch.",
+                code="hidden-operation",
             )

@@ -209,7 +209,7 @@ def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule
     missing = wanted - recording.values.keys()
     if missing:
         raise VizError(
-            f"The network did not compute {min(missing)!r} on this picture. Pick another layer.",
-            code="site-not-computed",
+            f"The network did not compute {min(missing)!r} on this picture; pick another layer.",
+            code="layer-not-computed",
         )
     return recording

@@ -1,4 +1,4 @@
-"""The activations that a network has, by name and in running order."""
+"""The sites of a network: its activations, by name and in running order."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is explained: a channel of a site, at one `cell` (row, column) or, with None, where it is strongest."""
+    """What is explained: a channel of a site, at one `cell` (row, column), or at its strongest cell (None)."""
 
     site: str
     channel: int
@@ -70,25 +70,25 @@ class Unit:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of the activations of a pass over one picture: `widest`, of those alive at once at most; `total`, of all."""
+    """Bytes of the activations of a pass over one picture: `widest`, the peak of those alive at once; `total`, of all."""
 
     widest: int
     total: int
 
 
 def survey(module: nn.Module, batch: Tensor) -> tuple[Site, ...]:
-    """The sites of a network, as `measured` has them."""
+    """The sites of a network, from `measured`."""
     return measured(module, batch)[0]
 
 
 def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footprint]:
-    """The sites of a network in running order, and what they take, from one pass over `batch` `[1 C H W]`.
+    """The sites of a network in running order, and their memory, from one pass over `batch` `[1 C H W]`.
 
     A site is an activation that depends on the picture, is made of floating-point numbers, and has cells and channels
-    or channels alone. Values that are computed from weights only, masks, indices and shapes are none.
+    or channels alone. Values computed from weights alone, masks, indices and shapes are not sites.
 
     Raises:
-        VizError: a part of the pass is hidden (see `hidden`).
+        VizError: a part of the pass is hidden (see `opaque_ops`).
     """
     found: dict[str, Site] = {}
     memory, sizes = PeakMemory(), dict[str, int]()
@@ -109,7 +109,7 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
                 operation = operation_name(function)
                 site = site_of(name, operation, tuple(tensor.shape), seen)
                 if site is not None:
-                    found.pop(name, None)  # the last operation of a layer is its result
+                    found.pop(name, None)  # the last operation of a layer gives its result
                     found[name] = site
 
     batch = batch.clone()
@@ -123,7 +123,7 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
 
 
 def site_of(name: str, operation: str, shape: tuple[int, ...], seen: ReceptiveField) -> Site | None:
-    """The site of an operation on one picture whose result has that shape and field; None if it is none."""
+    """The site of an operation on one picture, whose result has that shape and sees `seen`; None if it is not a site."""
     if not shape or shape[0] != 1 or 0 in shape:
         return None
     layout = _layout(shape, seen)
@@ -136,15 +136,18 @@ def site_of_all(units: Sequence[Unit], sites: Sequence[Site]) -> Site:
     """The one site that all the units are of.
 
     Raises:
-        VizError: they are of several, or of one that is not among `sites`.
+        VizError: the units are of several sites, or of one that is not among `sites`.
     """
     names = list(dict.fromkeys(unit.site for unit in units))
     if len(names) > 1:
-        raise VizError(f"Units of one layer at a time can be asked for; these are of {names[0]!r} and {names[1]!r}.")
+        raise VizError(
+            f"All units must be of one layer; these are of {names[0]!r} and {names[1]!r}.", code="several-layers"
+        )
     for site in sites:
         if site.name == names[0]:
             return site
-    raise VizError(f"There is no layer called {names[0]!r}.{nearest(names[0], (site.name for site in sites))}")
+    hint = nearest(names[0], (site.name for site in sites))
+    raise VizError(f"There is no layer called {names[0]!r}.{hint}", code="no-such-layer")
 
 
 def kind_of(operation: str) -> Kind:
@@ -163,7 +166,7 @@ def _layout(shape: tuple[int, ...], seen: ReceptiveField) -> Layout | None:
             return "chw"
         if axes == (1, 2):
             return "hwc"
-        if axes == (None, None):  # inside attention: the cells are there, the way they were regrouped is not tracked
+        if axes == (None, None):  # inside attention: there are cells, but how they were regrouped is not tracked
             if shape[2] == shape[3] and shape[1] != shape[2]:
                 return "chw"
             if shape[1] == shape[2] and shape[2] != shape[3]:
