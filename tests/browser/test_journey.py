@@ -97,7 +97,7 @@ def test_a_unit_is_sent_down_from_a_clicked_cell_and_checked(address: str, brows
     box = channel_map.bounding_box()
     channel_map.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.6})
     page.wait_for_url(re.compile("cell="))
-    page.get_by_role("button", name="Strongest", exact=True).wait_for()
+    page.get_by_role("button", name="Use strongest cell", exact=True).wait_for()
     settle(page)
     assert pictures.nth(1).get_attribute("src") != before
     page.get_by_role("button", name="Options").click()
