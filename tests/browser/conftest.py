@@ -81,9 +81,11 @@ def open_page(browser: Any, width: int = 1440, height: int = 1500, scheme: str =
 
 def turn_to(page: Any, spec: PageSpec) -> None:
     """Another page by the navigation at the top."""
-    if spec not in PAGES:
-        page.get_by_text("More", exact=True).first.click()
-    page.get_by_role("link", name=spec.title, exact=True).first.click()
+    if spec in PAGES:
+        page.locator('[data-testid="stTopNavLink"]', has_text=spec.title).first.click()
+        return
+    page.locator('[data-testid="stTopNavSection"]', has_text="More").click()
+    page.locator('[data-testid="stTopNavDropdownLink"]', has_text=spec.title).first.click()
 
 
 SETTLED = """quiet => {
