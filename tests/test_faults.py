@@ -280,14 +280,14 @@ def test_a_checkpoint_for_which_there_is_no_room_is_told_and_taken_later(
     class Place:
         name = str(disk / "given")
 
-    monkeypatch.setattr(networks, "_given_files", Place)
+    monkeypatch.setattr(networks, "_uploaded_files", Place)
     monkeypatch.setattr(uploads, "register", lambda *_: None)
-    with pytest.raises(vizapp.VizError, match=r"'net.pth' cannot be kept on this machine \(No space left"):
+    with refuses("checkpoint-not-stored", "net.pth", "No space left"):
         networks.keep_checkpoint(os.urandom(500_000), "net.pth")
     assert not [path for path in disk.rglob("*") if path.is_file()]
     assert networks.keep_checkpoint(b"small", "net.pth").read_bytes() == b"small"
     write_protected(disk)
-    with pytest.raises(vizapp.VizError, match="Read-only"):
+    with refuses("checkpoint-not-stored", "Read-only"):
         networks.keep_checkpoint(b"other", "net.pth")
 
 

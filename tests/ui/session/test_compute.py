@@ -70,7 +70,7 @@ def test_a_key_tells_apart_all_that_an_answer_depends_on() -> None:
         key_of("predict", _network(), picture, unit=Unit("conv1", 3, (0, 0))),
         key_of("predict", _network(), picture, top=5),
         key_of("predict", _network(), picture, top=6),
-        key_of("predict", _network(), picture, folder=SimpleNamespace(listing=lambda: "f")),  # type: ignore[arg-type]
+        key_of("predict", _network(), picture, folder=SimpleNamespace(listing_digest=lambda: "f")),  # type: ignore[arg-type]
     ]
     assert len(set(keys)) == len(keys)
     assert key_of("predict", _network(), picture, a=1, b=2) == key_of("predict", _network(), picture, b=2, a=1)

@@ -1,4 +1,4 @@
-"""Occlusion sensitivity: what the network answers while an occluder slides over the picture (Zeiler & Fergus 2014).
+"""Occlusion sensitivity: what the network answers while an occluder slides over the picture (Zeiler & Fergus 2013).
 
 The answers equal those of whole passes, but only what the occluder changes is computed.
 """

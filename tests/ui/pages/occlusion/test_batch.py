@@ -184,7 +184,7 @@ def test_other_pictures_of_c_are_looked_for_when_it_is_asked_for(open_app: Open)
     assert photos["titles"] == down["titles"]
     assert photos["sprite"] != down["sprite"]
     assert "From a pass over 200 of the 1797 pictures of digits." in words(app)
-    assert len(offered(app)) == 11
+    assert len(offered(app)) == 10
 
 
 def test_a_gallery_that_is_there_shows_them_at_once(open_app: Open) -> None:

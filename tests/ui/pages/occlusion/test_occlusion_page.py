@@ -67,7 +67,7 @@ def test_all_maps_of_one_sweep_are_shown_without_pressing_anything(open_app: Ope
     ]
     assert {row["name"] for row in group["legend"]} == {str(label) for label in np.unique(arrays["label"])} | {"3"}
     assert "What it does not show" in " ".join(html.proto.body for html in app.get("html"))
-    assert len(offered(app)) == 10
+    assert len(offered(app)) == 9
 
 
 def test_a_link_reopens_the_square_the_map_the_class_and_the_position(open_app: Open) -> None:
@@ -207,7 +207,7 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     assert went_well(app)
     kept = words(app).split(" positions")[0]
     assert 0 < int(kept.split()[-3]) < 784
-    assert len(offered(app)) == 10
+    assert len(offered(app)) == 9
     coarse = values(app, "d")
     app.run()
     assert kept in words(app)  # it does not go on by itself
