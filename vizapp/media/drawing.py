@@ -11,7 +11,7 @@ import numpy as np
 from vizapp.media.transforms import Method, resize
 
 GREY = 128  # what is no number, and the middle of signed maps
-# Okabe and Ito's colours, which the colour-blind tell apart, and two more.
+# The palette of Okabe & Ito 2008, distinguishable with colour-vision deficiency, and two more colours.
 COLOURS = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167],
      [148, 103, 189], [140, 86, 75], [188, 189, 34]],
