@@ -1,4 +1,4 @@
-"""What has to be changed in a classifier's pass so that it becomes a convolution of itself, as data."""
+"""The conversion plan: which operations of a classifier change so that it runs fully convolutionally."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from vizapp.errors import VizError
 
 @dataclass(frozen=True)
 class Pool:
-    """Mean, sum or maximum over the whole map, `window` at training: the same over each place of the window."""
+    """Mean, sum or maximum over the whole map, whose size at training was `window`: becomes a sliding window."""
 
     window: tuple[int, int]
     axes: tuple[int, int]
     kind: Literal["mean", "sum", "max"]
-    keeps: bool  # whether rows and columns stay as axes
+    keeps: bool  # whether rows and columns remain axes
 
 
 @dataclass(frozen=True)
 class IdentityPool:
-    """An adaptive pool that changed nothing at the training size."""
+    """An adaptive pool that is the identity at the training size."""
 
 
 @dataclass(frozen=True)
 class Pad:
-    """Padding by so much at training. Some networks pad by what the size asks for, which would move the cells."""
+    """Padding, fixed to its amounts at training: padding that depends on the input size would move the cells."""
 
     sides: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Unfold:
-    """The end of the map: each place of `window` becomes a cell, then the operation runs; `shape` is its training result."""
+    """The end of the map: each position of `window` becomes a cell. `shape` is the result at training."""
 
     window: tuple[int, int]
     axes: tuple[int, int]
@@ -42,21 +42,21 @@ class Unfold:
 
 @dataclass(frozen=True)
 class PerPositionOp:
-    """An operation on cells; `shape` is its result in training, where there was one cell."""
+    """An operation on cells. `shape` is its result at training, where there was one cell."""
 
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class BroadcastGate:
-    """A gate meets the map it was made from. `axes`: rows and columns in the result."""
+    """A gate applied to the map from which it was computed. `axes`: rows and columns in the result."""
 
     axes: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Strided:
-    """An operation with a stride that may be run at all its offsets, because nothing above it pads."""
+    """A strided operation that may run at all offsets, because no later operation pads."""
 
     stride: int
     step: int  # input pixels between cells of the result
@@ -67,35 +67,26 @@ Change = Pool | IdentityPool | Pad | Unfold | PerPositionOp | BroadcastGate | St
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """What has to be changed in a pass over larger input.
+    """The operations to change in a pass over larger input."""
 
-    `changes`: by number of the operation; `operations`: the names of all, to notice a pass that takes another way.
-    `field`: what cell (0, 0) of the result sees, unclipped; its step is the native stride. `size`: height and width of
-    the training input. `gates`: how many gates there are, `padded`: whether anything pads, `pixel_bytes` and
-    `cell_bytes`: memory that a pass takes at its widest per input pixel, and the head per cell.
-    """
-
-    changes: dict[int, Change]
-    operations: list[str]
-    field: ReceptiveField
-    size: tuple[int, int]
+    changes: dict[int, Change]  # by number of the operation
+    operations: list[str]  # the names of all operations, to detect a pass that takes another path
+    field: ReceptiveField  # of cell (0, 0) of the result, unclipped; its step is the native stride
+    size: tuple[int, int]  # height and width of the training input
     classes: int
-    gates: int
-    padded: bool
-    pixel_bytes: float
-    cell_bytes: int
-    output: int  # which of the tensors that the network returns
+    gates: int  # number of gates
+    padded: bool  # whether any operation pads
+    pixel_bytes: float  # peak memory of a pass per input pixel
+    cell_bytes: int  # peak memory of the head per cell
+    output: int  # index of the class scores among the tensors that the network returns
 
     @property
     def stride(self) -> tuple[int, int]:
         """Input pixels between neighbouring cells, down and across."""
-        rows, columns = self.field.rows.step, self.field.columns.step
-        assert rows, "a plan is made of regular fields only"
-        assert columns
-        return rows, columns
+        return self.field.rows.regular()[2], self.field.columns.regular()[2]
 
     def shared(self, factor: int) -> int:
-        """The largest part of `factor` by which the map can be made finer inside of one pass."""
+        """The largest divisor of `factor` by which one pass can refine the map."""
         steps = [(c.step // c.stride, c.step) for c in self.changes.values() if isinstance(c, Strided)]
         native = self.stride[0]
         fits = [
@@ -110,5 +101,5 @@ class ConversionPlan:
 
 
 def refuse(name: str, why: str) -> VizError:
-    """The sentence for a network that cannot be made convolutional."""
+    """The error for a network that cannot be converted: operation `name` does `why`."""
     return VizError(f"This network cannot be made convolutional: at {name!r} it {why}.", code="not-convolutional")

@@ -1,10 +1,9 @@
-"""How a classifier is turned into a convolution of itself: a plan, decided by what its own pass shows.
+"""Convert a classifier to a fully convolutional network: build the plan from one pass at the training size.
 
-One pass at the training size is watched. As long as an activation has rows and columns that follow the input's at a
-fixed step, its operations run on larger input as they are. Where the whole map is pooled or laid out in a row, the map
-ends and each place at which the trained window fits becomes a cell (Long et al. 2015, section 3.1; Sermanet et al. 2013,
-section 3.5). From there on the cells stand where pictures of a batch stood, so that the rest of the head, whatever it is, runs
-on its own weights, unchanged.
+While the rows and columns of an activation follow those of the input at a fixed step, operations run unchanged on larger
+input. Where the whole map is pooled or flattened, the map ends, and each position of the trained window becomes a cell
+(Long et al. 2015, section 3.1; Sermanet et al. 2013, section 3.5). From there on the cells take the place of the batch,
+so any head runs unchanged with its own weights.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ _WHOLE_MAP = frozenset({"group_norm", "instance_norm", "interpolate", "upsample"
 _CELLWISE = frozenset({"add", "sub", "mul", "truediv", "div", "maximum", "minimum", "where", "addcmul", "pow"})
 _ROWS = frozenset({"flatten", "view", "reshape", "squeeze"})
 _WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
-_ORDINARY = 3  # a pool of at most that many cells over a map of its own size is taken for an ordinary pool
+_ORDINARY = 3  # a pool with a kernel up to this size is an ordinary pool, even over a map of the same size
 
 
 def plan_conversion(module: nn.Module, batch: Tensor) -> ConversionPlan:
     """The plan of a classifier, from one pass over `batch` `[1 C H W]` of the training size.
 
     Raises:
-        VizError: it cannot be made convolutional; the sentence says why.
+        VizError: The network cannot be converted; the message gives the reason.
     """
     batch = batch.clone()
     with torch.no_grad(), _ConversionWatcher(module, batch) as watch:
@@ -61,7 +60,7 @@ def plan_conversion(module: nn.Module, batch: Tensor) -> ConversionPlan:
 
 @dataclass(frozen=True)
 class _OperationRecord:
-    """One operation of the watched pass: its inputs from the picture, their fields and sizes, its result."""
+    """One operation of the pass: the inputs that depend on the image, their fields and map sizes, and the result."""
 
     name: str
     number: int
@@ -75,20 +74,22 @@ class _OperationRecord:
 
 
 class _ConversionWatcher(ReceptiveFieldTrace):
-    """Follows rows and columns through one pass and writes the plan."""
+    """Follows rows and columns through one pass and builds the plan."""
 
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         super().__init__(module, batch)
         self._changes: dict[int, Change] = {}
         self._operations: list[str] = []
-        self._cells = WeakTensorKeyDictionary()  # what is past the end of the map -> the field of its one cell
+        self._cells = WeakTensorKeyDictionary()  # tensor past the end of the map -> field of its one cell
         self._size = int(batch.shape[2]), int(batch.shape[3])
         self._strided: dict[int, Strided] = {}
-        self._blocked = -1  # the last operation above which nothing may run at offsets
+        self._blocked = -1  # number of the last operation up to which nothing may run at offsets
         self._padded = False
         self._gates = self._cell_bytes = 0
         self._memory = PeakMemory()
-        self._input_bytes = 2 * batch.numel() * batch.element_size()  # as it is given, and a copy to write into
+        self._input_bytes = (
+            2 * batch.numel() * batch.element_size()
+        )  # the input and a copy that the network may write into
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number, operation = len(self._operations), operation_name(function)
@@ -100,7 +101,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         if operation in _ATTENTION or (operation in _PRODUCTS and len(given) > 1):
             raise refuse(name, "compares all positions with each other (attention)")
         if operation in WEIGHTED and any(argument(args, kwargs, 1, "weight", None) is tensor for tensor in given):
-            raise refuse(name, "computes its weights from the whole picture, so that each place would need its own")
+            raise refuse(name, "computes its weights from the whole picture, so each position would need its own")
         before = [self._cells.get(t) or self.of(t) for t in given]
         sizes = [_extent(tensor, found) for tensor, found in zip(given, before, strict=True)]
         in_cells = [t in self._cells for t in given]
@@ -119,24 +120,17 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             self._on_map(known, output)
         return output
 
-    # ------------------------------------------------------------------------------------------------ past the map
-
     def _on_cells(self, known: _OperationRecord, output: Any) -> None:
         cell = next(f for t, f in zip(known.given, known.before, strict=True) if t in self._cells)
         self._changes[known.number] = PerPositionOp(tuple(known.result.shape))
-        size = sum(t.numel() * t.element_size() for t in (*known.given, known.result))
+        size = sum(t.nbytes for t in (*known.given, known.result))
         self._cell_bytes = max(self._cell_bytes, size)
-        self._mark_as_cells(output, cell)
-
-    def _mark_as_cells(self, output: Any, cell: ReceptiveField) -> None:
         for made in tensors_in(output):
             self._cells[made] = cell
 
-    # ------------------------------------------------------------------------------------------------- on the map
-
     def _on_map(self, known: _OperationRecord, output: Any) -> None:
         if known.operation in _WHOLE_MAP:
-            raise refuse(known.name, "takes the whole map at once (a norm over all positions, or a fixed size)")
+            raise refuse(known.name, "needs the whole map (a norm over all positions, or a fixed size)")
         pooled = _whole_map_pool(known)
         if pooled is not None:
             self._pool(known, pooled)
@@ -164,15 +158,10 @@ class _ConversionWatcher(ReceptiveFieldTrace):
 
     def _pool(self, known: _OperationRecord, pool: Pool) -> None:
         self._changes[known.number] = pool
-        before = known.before[0]
-        seen = ReceptiveField(_widen(before.rows, pool.window[0]), _widen(before.columns, pool.window[1]))
-        if pool.keeps:
-            self._fields[known.result] = seen
-        else:
-            self._cells[known.result] = seen
+        (self._fields if pool.keeps else self._cells)[known.result] = _widen(known.before[0], pool.window)
 
     def _unfold_map(self, known: _OperationRecord, output: Any) -> None:
-        """Lays the trained window out in a row: the end of the map."""
+        """Flattens the trained window: the end of the map."""
         tensor, before, window = known.given[0], known.before[0], known.sizes[0]
         shape = tuple(known.result.shape)
         vector = shape[0] == tensor.shape[0] and sum(extent > 1 for extent in shape[1:]) <= 1
@@ -181,22 +170,23 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             size = f"{window[0]} × {window[1]} positions" if window else "positions"
             raise refuse(
                 known.name,
-                f"regroups or mixes all of its {size}, as attention over tokens or windows does, and takes no other number",
+                f"mixes or regroups all of its {size}, as attention over tokens or windows does, so the number is fixed",
             )
         self._changes[known.number] = Unfold(window, _axes(before), shape)
-        self._cell_bytes = max(self._cell_bytes, 2 * tensor.numel() * tensor.element_size())
-        cell = ReceptiveField(_widen(before.rows, window[0]), _widen(before.columns, window[1]))
-        self._mark_as_cells(output, cell)
+        self._cell_bytes = max(self._cell_bytes, 2 * tensor.nbytes)
+        cell = _widen(before, window)
+        for made in tensors_in(output):
+            self._cells[made] = cell
 
     def _broadcast_gate(self, known: _OperationRecord) -> None:
-        """A gate, pooled to one cell, meets its map."""
+        """Multiplies or adds a gate, pooled to one cell, to its map."""
         maps = [i for i, tensor in enumerate(known.given) if tensor not in self._cells]
         large = max(maps, key=lambda i: math.prod(known.sizes[i] or (0,)))
         window = known.sizes[large]
         gates = [i for i in range(len(known.given)) if i not in maps or known.sizes[i] != window]
         single = all(known.sizes[i] in {(1, 1), None} for i in gates if i in maps)
         if known.operation not in _CELLWISE or window is None or not single or known.result.ndim != 4:
-            raise refuse(known.name, "joins the map with a summary of the map in a way that is not a gate")
+            raise refuse(known.name, "combines the map with a summary of the map, but not as a gate")
         rows, columns = known.before[large].rows, known.before[large].columns
         for i in gates:
             rows = _widen_by_gate(rows, known.before[i].rows, window[0] - 1)
@@ -209,7 +199,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         self._blocked = known.number
 
     def _check_constants(self, known: _OperationRecord) -> None:
-        """A learned number for each position fixes the number of positions."""
+        """Refuses a learned value for each position, which fixes the number of positions."""
         axes = known.before[0].rows.axis, known.before[0].columns.axis
         for constant in tensors_in((known.args, known.kwargs)):
             if any(constant is tensor for tensor in known.given):
@@ -217,10 +207,10 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             for axis in axes:
                 from_right = None if axis is None else known.result.ndim - axis
                 if from_right and constant.ndim >= from_right and constant.shape[-from_right] > 1:
-                    raise refuse(known.name, "adds or multiplies a learned number for each position")
+                    raise refuse(known.name, "adds or multiplies a learned value for each position")
 
     def _note_window(self, known: _OperationRecord, found: ReceptiveField) -> None:
-        """Padding and strides, for finer maps and for what is said about them."""
+        """Notes padding and strides, which decide how maps can be refined."""
         padding: Any = 0
         if known.operation == "conv2d":
             padding = argument(known.args, known.kwargs, 4, "padding", 0)
@@ -228,19 +218,19 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             padding = argument(known.args, known.kwargs, 3, "padding", 0)
         pads = padding not in (0, "valid", (0, 0), [0, 0]) or known.operation == "pad"
         self._padded = self._padded or pads
-        before, after = _steps(known.before[0]), _steps(found)
+        before, after = ((f.rows.step, f.columns.step) for f in (known.before[0], found))
         strided = after != before
-        # Offsets are the same down and across, so rows and columns have to be passed over alike.
+        # Offsets are the same down and across, so rows and columns must have equal steps.
         oblong = before[0] != before[1] or after[0] != after[1]
-        if pads or (strided and (oblong or known.operation not in _WINDOWED or _averages_over_edge(known))):
+        # In ceil mode a mean may be over a window that extends past the edge, and so cannot be run at offsets.
+        ceil = known.operation == "avg_pool2d" and argument(known.args, known.kwargs, 4, "ceil_mode", False)
+        if pads or (strided and (oblong or ceil or known.operation not in _WINDOWED)):
             self._blocked = known.number
         elif strided and before[0] and after[0]:
             self._strided[known.number] = Strided(after[0] // before[0], after[0])
 
-    # ---------------------------------------------------------------------------------------------------- the plan
-
     def plan(self, output: Any) -> ConversionPlan:
-        """The plan, when the pass is over and has given `output`."""
+        """The plan, after a pass that returned `output`."""
         for output_number, tensor in enumerate(tensors_in(output)):  # noqa: B007 - it is used after the loop
             answers = tensor.ndim in (2, 4) and tensor.shape[0] == 1 and math.prod(tensor.shape[2:]) == 1
             found = self._cells.get(tensor) or self.of(tensor)
@@ -248,8 +238,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
                 break
         else:
             raise VizError(
-                "This network cannot be made convolutional: it gives no scores of classes but something else "
-                "(a map, or boxes).",
+                "This network cannot be made convolutional: it does not return class scores (but a map or boxes, say).",
                 code="no-class-scores",
             )
         strided = {number: change for number, change in self._strided.items() if number > self._blocked}
@@ -268,7 +257,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
 
 
 def _extent(tensor: Tensor, found: ReceptiveField | None) -> tuple[int, int] | None:
-    """Rows and columns of a map, None of what has none. Taken before an in-place operation changes the tensor."""
+    """Rows and columns of a map, or None. Computed before an in-place operation changes the tensor."""
     if found is None or found.rows.axis is None or found.columns.axis is None or tensor.ndim < 3:
         return None
     if max(found.rows.axis, found.columns.axis) >= tensor.ndim:
@@ -277,7 +266,7 @@ def _extent(tensor: Tensor, found: ReceptiveField | None) -> tuple[int, int] | N
 
 
 def _axes(found: ReceptiveField) -> tuple[int, int]:
-    """The axes of rows and columns, of what has them."""
+    """The axes of rows and columns of a map."""
     rows, columns = found.rows.axis, found.columns.axis
     assert rows is not None
     assert columns is not None
@@ -285,45 +274,33 @@ def _axes(found: ReceptiveField) -> tuple[int, int]:
 
 
 def _has_regular_grid(found: ReceptiveField) -> bool:
-    spans = (found.rows, found.columns)
-    return all(span.axis is not None and span.step is not None and span.size is not None for span in spans)
+    return all(span.axis is not None and span.is_regular for span in (found.rows, found.columns))
 
 
-def _steps(found: ReceptiveField) -> tuple[int | None, int | None]:
-    """Input pixels between cells, down and across; None where they are not at a fixed distance."""
-    return found.rows.step, found.columns.step
+def _widen(field: ReceptiveField, window: tuple[int, int]) -> ReceptiveField:
+    """The field of one position of a window of so many cells; its neighbour is one step away."""
 
+    def widen(span: Interval, cells: int) -> Interval:
+        _, size, step = span.regular()
+        low, high = span.low.min(keepdims=True), span.high.max(keepdims=True)
+        return replace(span, low=low, high=high, size=size + (cells - 1) * step)
 
-def _widen(span: Interval, window: int) -> Interval:
-    """What one place of a window of cells sees; its neighbour is one step on."""
-    assert span.start is not None
-    assert span.size is not None
-    assert span.step is not None
-    return replace(
-        span,
-        low=span.low.min(keepdims=True),
-        high=span.high.max(keepdims=True),
-        size=span.size + (window - 1) * span.step,
-    )
+    return ReceptiveField(widen(field.rows, window[0]), widen(field.columns, window[1]))
 
 
 def _widen_by_gate(span: Interval, gate: Interval, reach: int) -> Interval:
-    """The cells of a map after a gate: each also sees the window of `reach` + 1 cells around it, the gate's own.
+    """The cells of a map after a gate: each also sees the gate's window of `reach` + 1 cells around it.
 
-    At the photo's edge that window is moved inside; what it reaches there the whole training window reaches anyway.
+    At the edge of the photo the window is shifted inside, where the training window sees the same pixels.
     """
-    assert span.start is not None
-    assert span.size is not None
-    assert span.step is not None
-    assert gate.start is not None
-    assert gate.size is not None
-    start = min(span.start, gate.start - reach // 2 * span.step)
-    end = max(span.start + span.size, gate.start + gate.size - reach // 2 * span.step)
-    return replace(span, start=start, size=end - start)
+    (start, size, step), (gate_start, gate_size, _) = span.regular(), gate.regular()
+    first = min(start, gate_start - reach // 2 * step)
+    end = max(start + size, gate_start + gate_size - reach // 2 * step)
+    return replace(span, start=first, size=end - first)
 
 
 def _whole_map_pool(known: _OperationRecord) -> Pool | None:
-    """The pool over the whole map that this operation is, if it is one."""
+    """The pool, if this operation pools the whole map."""
     window, before, operation = known.sizes[0], known.before[0], known.operation
     if window is None or len(known.given) > 1 or not _has_regular_grid(before):
         return None
@@ -342,9 +319,3 @@ def _whole_map_pool(known: _OperationRecord) -> Pool | None:
     dims = known.kwargs.get("dim", known.args[1] if len(known.args) > 1 else ())
     gone = {dim % 4 for dim in (dims if isinstance(dims, (tuple, list)) else (dims,))}
     return Pool(window, axes, kinds[operation], known.result.ndim == 4) if gone == set(axes) else None
-
-
-def _averages_over_edge(known: _OperationRecord) -> bool:
-    """Whether a strided operation cannot simply be run at offsets: a mean over a window that hangs over the edge."""
-    ceil = argument(known.args, known.kwargs, 4, "ceil_mode", False)
-    return known.operation == "avg_pool2d" and bool(ceil)

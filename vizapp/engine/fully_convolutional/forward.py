@@ -1,7 +1,7 @@
-"""The convolutional twin: a network's own pass over larger input, one prediction for each place of its training window.
+"""Fully convolutional forward pass: one prediction for each position of the training window in a larger input.
 
-Nothing is copied: the twin is the network, running its own `forward`; only the few operations that a plan names are
-replaced while it runs, in this thread and in no other.
+The network runs its own `forward` with its own weights. Only the operations named in the plan are replaced, during the
+pass and in this thread alone.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from vizapp.engine.fully_convolutional.conversion_plan import (
 from vizapp.engine.tap import Trace, first_tensor, operation_name
 from vizapp.errors import VizError
 
-_MANY = 64  # cells, from which on oneDNN is the faster
+_MANY = 64  # from this many cells on, oneDNN is faster
 _SHAPED = frozenset({"view", "reshape", "unflatten", "flatten", "squeeze"})
 
 
 def dense_scores(module: nn.Module, plan: ConversionPlan, batch: Tensor, finer: int = 1) -> Tensor:
-    """Class scores `[N classes h w]` at each place of the training window in `batch` `[N C H W]`.
+    """Class scores `[N classes h w]` at each position of the training window in `batch` `[N C H W]`.
 
-    Neighbouring cells are `plan.stride / finer` pixels apart; with `finer` > 1 (a factor that `plan.shared` gives) the
-    last strided layers are run at all their offsets (OverFeat's offset pooling, section 3.3) and the maps interleaved;
-    cells whose window would reach over the lower or right edge are then not to be trusted.
+    Neighbouring cells are `plan.stride / finer` pixels apart. With `finer` > 1 (a factor returned by `plan.shared`) the
+    last strided layers run at all offsets (OverFeat's offset pooling, Sermanet et al. 2013, section 3.3), and the maps are
+    interleaved. Cells whose window would extend beyond the lower or right edge are then invalid.
 
     Raises:
-        VizError: the pass takes another way than the one at the training size.
+        VizError: The pass differs from the one at the training size.
     """
     batch = batch.clone()
     pictures = len(batch)
@@ -55,30 +55,30 @@ def dense_scores(module: nn.Module, plan: ConversionPlan, batch: Tensor, finer: 
         if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error).lower():
             raise
         raise VizError(
-            f"This network cannot be made convolutional: on an input of {batch.shape[3]} × {batch.shape[2]} pixels its "
-            f"layers do not fit each other ({str(error).splitlines()[0]}).",
+            f"This network cannot be made convolutional: its layers do not work on an input of {batch.shape[3]} × "
+            f"{batch.shape[2]} pixels ({str(error).splitlines()[0]}).",
             code="not-convolutional",
         ) from error
     cells, (h, w) = twin.as_cells(list(tensors_in(output))[plan.output])
-    scores = cells.reshape(finer, finer, pictures, h, w, plan.classes)  # offsets down, across; pictures; …
+    scores = cells.reshape(finer, finer, pictures, h, w, plan.classes)  # offsets down and across, images, …
     return scores.permute(2, 5, 3, 0, 4, 1).reshape(pictures, plan.classes, h * finer, w * finer)
 
 
 class _FullyConvolutionalForward(Trace):
-    """Runs the network with the plan's changes. Cells stand in the first axis: picture by picture, row by row."""
+    """Runs the network with the plan's changes. Cells are in the first axis: image by image, row by row."""
 
     def __init__(self, module: nn.Module, plan: ConversionPlan, pictures: int, finer: int) -> None:
         super().__init__(module)
         self._plan, self._pictures = plan, pictures
         self._finest = plan.stride[0] // finer
         self._number = 0
-        self._grids = WeakTensorKeyDictionary()  # cells -> (pictures, rows, columns)
+        self._grids = WeakTensorKeyDictionary()  # cells -> (images, rows, columns)
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number, operation = self._number, operation_name(function)
         self._number += 1
         if number >= len(self._plan.operations) or operation != self._plan.operations[number]:
-            raise refuse(name, "goes another way when its input is larger")
+            raise refuse(name, "takes another path when its input is larger")
         change = self._plan.changes.get(number)
         if change is None:
             return function(*args, **kwargs)
@@ -99,7 +99,7 @@ class _FullyConvolutionalForward(Trace):
         return self._run_at_offsets(function, operation, args, kwargs, change)
 
     def as_cells(self, tensor: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Cells `[N·h·w classes]` of what the network returned, and h, w."""
+        """The network's output as cells `[N·h·w classes]`, and (h, w)."""
         if tensor in self._grids:
             _, h, w = self._grids[tensor]
             return tensor.flatten(1), (h, w)
@@ -107,7 +107,7 @@ class _FullyConvolutionalForward(Trace):
         return tensor.permute(0, 2, 3, 1).flatten(0, 2), (h, w)
 
     def _pool(self, tensor: Tensor, pool: Pool) -> Tensor:
-        """Each direction by itself: k + k additions for a cell instead of k²."""
+        """Separable: k + k additions per cell instead of k²."""
         x = tensor.movedim(pool.axes, (-2, -1))
         (k, m) = pool.window
         if pool.kind == "max":
@@ -117,20 +117,18 @@ class _FullyConvolutionalForward(Trace):
             x = x * (k * m) if pool.kind == "sum" else x
         if pool.keeps:
             return x.movedim((-2, -1), pool.axes)
-        grid = (x.shape[0], x.shape[2], x.shape[3])
         cells = x.permute(0, 2, 3, 1).flatten(0, 2)  # [N·h·w C]
-        self._grids[cells] = grid
+        self._grids[cells] = (x.shape[0], x.shape[2], x.shape[3])
         return cells
 
     def _unfold(self, tensor: Tensor, change: Unfold) -> Tensor:
-        """Every place of the window, as pictures of a batch: `[N·h·w ...]`."""
+        """Every position of the window as an item of the batch: `[N·h·w ...]`."""
         (rows, columns), (k, m) = change.axes, change.window
         if tensor.shape[rows] < k or tensor.shape[columns] < m:
-            raise VizError("The input is smaller than what the network was trained on.", code="picture-too-small")
+            raise VizError("The input is smaller than the network's training input.", code="picture-too-small")
         places = tensor.unfold(rows, k, 1).unfold(columns, m, 1)  # [... h ... w ... k m]
         inner = {rows: tensor.ndim, columns: tensor.ndim + 1}
-        order = [0, rows, columns, *(inner.get(axis, axis) for axis in range(1, tensor.ndim))]
-        places = places.permute(order)
+        places = places.permute(0, rows, columns, *(inner.get(axis, axis) for axis in range(1, tensor.ndim)))
         cells = places.reshape(-1, *places.shape[3:])
         self._grids[cells] = (places.shape[0], places.shape[1], places.shape[2])
         return cells
@@ -145,9 +143,9 @@ class _FullyConvolutionalForward(Trace):
         shape: tuple[int, ...],
     ) -> Any:
         grid = next(self._grids[t] for t in tensors_in((args, kwargs)) if t in self._grids)
-        count = grid[0] * grid[1] * grid[2]
+        count = math.prod(grid)
         if operation in {"expand", "expand_as"}:
-            return args[0]  # it meets its map next, and is laid over it there
+            return args[0]  # the gate is broadcast in the next operation, which applies it to the map
         if operation in _SHAPED:
             output: Any = args[0].reshape(count, *shape[1:])
         elif operation == "linear" and not kwargs:
@@ -156,15 +154,15 @@ class _FullyConvolutionalForward(Trace):
             output = function(*args, **kwargs)
         first = first_tensor(output)
         if first is None or tuple(first.shape) != (count, *shape[1:]):
-            raise refuse(name, "counts the pictures of a batch")
+            raise refuse(name, "depends on the batch size")
         for made in tensors_in(output):
             self._grids[made] = grid
         return output
 
     def _broadcast_gates(self, args: tuple[Any, ...], axes: tuple[int, int]) -> tuple[Any, ...]:
-        """The arguments with gates laid over the map: a cell's gate is that of the window around it.
+        """The arguments with gates expanded to the map: each cell gets the gate of the window around it.
 
-        At the edges it is the gate of the nearest window that fits, so that at the training size one gate is for all.
+        Cells at the edge get the gate of the nearest window that fits; at the training size all cells get the same one.
         """
         maps = [self._as_map(argument) if isinstance(argument, Tensor) else argument for argument in args]
         large = max((m for m in maps if isinstance(m, Tensor)), key=lambda m: m.shape[axes[0]] * m.shape[axes[1]])
@@ -189,12 +187,12 @@ class _FullyConvolutionalForward(Trace):
         kwargs: dict[str, Any],
         change: Strided,
     ) -> Any:
-        """The operation at each of its offsets; the results stand side by side in the first axis."""
+        """Runs the operation at each of its offsets; the results are in the first axis."""
         if change.step <= self._finest:
             return function(*args, **kwargs)
         x, rest = args[0], args[1:]
         rows, columns = x.shape[-2:]
-        # What lies outside is never part of a window that counts, but a maximum may hang over the edge (ceil mode).
+        # Padding is never inside a valid window, but in ceil mode a maximum may extend past the edge.
         outside = -torch.inf if operation == "max_pool2d" else 0.0
         x = F.pad(x, (0, change.stride - 1, 0, change.stride - 1), value=outside)
         offsets = itertools.product(range(change.stride), repeat=2)
@@ -202,15 +200,18 @@ class _FullyConvolutionalForward(Trace):
         return self._interleave(shifted, change.stride)
 
     def _interleave(self, maps: list[Tensor], stride: int) -> Tensor:
-        """Maps at offsets, each `[before·before·N C h w]` of earlier offsets, as one: later offsets count more pixels."""
+        """Stacks maps at offsets, each `[before·before·N C h w]` from earlier offsets; later offsets count more pixels."""
         before = math.isqrt(len(maps[0]) // self._pictures)
         stacked = torch.stack(maps).unflatten(1, (before, before, self._pictures)).unflatten(0, (stride, stride))
-        return stacked.permute(0, 2, 1, 3, 4, 5, 6, 7).flatten(0, 4)  # of [y x before_y before_x N C h w]
+        return stacked.transpose(1, 2).flatten(0, 4)  # of [y x before_y before_x N C h w]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A linear layer over many cells. On a CPU oneDNN's product is two to four times as fast as the one that torch takes
-    by itself (676 cells, VGG's first linear layer, AMD EPYC), and does not copy the weights as a convolution would."""
+    """A linear layer over many cells `[cells in]`.
+
+    On a CPU, oneDNN's product is two to four times as fast as torch's default (676 cells, VGG's first linear layer, AMD
+    EPYC), and it does not copy the weights as a convolution would.
+    """
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and weight.is_contiguous()
     if plain and x.ndim == 2 and len(x) >= _MANY and not torch.is_grad_enabled():
         known = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,9 +1,8 @@
-"""Class scores at every place of a large photo: in tiles that fit into memory, at the native stride or a finer one.
+"""Class scores at every position of a large photo, in tiles that fit into memory, at the native stride or a finer one.
 
-Cell (i, j) is the prediction for the crop of the training size whose upper left corner lies at (i, j) times the stride.
-A finer map is made of runs over shifted input, interleaved ("shift-and-stitch": Long et al. 2015, section 3.2; exact
-for any network); where the layers from some stride on do not pad, those runs share everything below it (Sermanet et
-al. 2013, section 3.3, the offsets of the last pool).
+Cell (i, j) is the prediction for the crop of the training size with its upper left corner at (i, j) times the stride. A
+finer map interleaves runs over shifted input (shift-and-stitch: Long et al. 2015, section 3.2; exact for any network).
+If the last strided layers do not pad, one run computes several offsets (offset pooling: Sermanet et al. 2013, section 3.3).
 """
 
 from __future__ import annotations
@@ -27,38 +26,34 @@ Read = Callable[[int, int, int, int], Tensor]  # top, left, bottom, right -> tha
 
 @dataclass(frozen=True)
 class DenseMap:
-    """Scores of a photo's crops. `scores` float32 `[K h w]` of `classes` int64 `[K]`; `label` int64 `[h w]`.
+    """Class scores of the crops of a photo."""
 
-    Cells are `stride` pixels apart from row to row and `across` from column to column, which is the same for most networks.
-    `mean` and `peak` float64 and float32 `[all classes]`: scores averaged over the map, and their greatest.
-    """
-
-    scores: np.ndarray
-    classes: np.ndarray
-    label: np.ndarray
-    mean: np.ndarray
-    peak: np.ndarray
-    stride: int
-    across: int
-    runs: int  # over shifted input
-    shared: int  # offsets, per direction, inside each run
-    tiles: int
+    scores: np.ndarray  # float32 [K h w]
+    classes: np.ndarray  # int64 [K], the classes of `scores`
+    label: np.ndarray  # int64 [h w], the class with the highest score
+    mean: np.ndarray  # float64 [all classes], over the map
+    peak: np.ndarray  # float32 [all classes], maximum over the map
+    stride: int  # pixels between rows of cells
+    across: int  # pixels between columns of cells, for most networks the same
+    runs: int  # number of passes over shifted input
+    shared: int  # offsets per direction inside each run
+    tiles: int  # per run
 
     def boxes(self, size: tuple[int, int]) -> np.ndarray:
-        """(top, left, bottom, right) in pixels of the crop of `size` (height, width) that each cell saw: `[h w 4]`."""
+        """The crop (top, left, bottom, right), in pixels, that each cell sees, `[h w 4]`; `size` is its height and width."""
         h, w = self.label.shape
         top, left = np.meshgrid(np.arange(h) * self.stride, np.arange(w) * self.across, indexing="ij")
         return np.stack([top, left, top + size[0], left + size[1]], 2).astype(np.int64)
 
 
 def available_strides(plan: ConversionPlan) -> list[int]:
-    """The strides that a map can have, coarsest first; one where rows and columns have different steps."""
+    """The possible strides of a map, coarsest first; only the native one if rows and columns have different steps."""
     native, across = plan.stride
     return [s for s in range(native, 0, -1) if native % s == 0] if native == across else [native]
 
 
 def map_size(plan: ConversionPlan, height: int, width: int, stride: int) -> tuple[int, int]:
-    """Rows and columns of the map: the crops that lie inside of a photo of that size."""
+    """Rows and columns of the map of a photo of `height` × `width` pixels: the crops that lie inside the photo."""
     across = _column_stride(plan, stride)
     return max(0, (height - plan.size[0]) // stride + 1), max(0, (width - plan.size[1]) // across + 1)
 
@@ -81,27 +76,37 @@ def dense_map(
     share: bool = True,
     tick: Tick | None = None,
 ) -> DenseMap:
-    """The map of a photo of `height` × `width` pixels, of which `read` gives any part as the network takes it.
+    """The dense prediction map of a photo.
 
-    `keep`: the classes whose scores are wanted (all by default, none if empty); `memory`: bytes for activations (half
-    of what is free by default); `share`: offsets inside of a run where that gives the same.
+    Args:
+        module: The classifier.
+        plan: Its conversion plan.
+        read: Returns the part (top, left, bottom, right) of the photo, in pixels, as network input `[1 C h w]`.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+        device: Where the network runs.
+        stride: Pixels between rows of cells, a divisor of the native stride. None: the native stride.
+        keep: The classes whose scores are returned. None: all.
+        memory: Bytes for activations. None: half of the free memory.
+        share: Compute offsets inside one run where the result is the same.
+        tick: Called with the completed fraction after each tile; an exception from it ends the work.
 
     Raises:
-        VizError: the stride does not divide the native one, the photo is smaller than the training crop, or not even
-            one cell fits into the memory.
+        VizError: The stride does not divide the native one, the photo is smaller than the training crop, or one cell
+            does not fit into memory.
     """
     stride = plan.stride[0] if stride is None else stride
     if stride not in available_strides(plan):
         listed = ", ".join(map(str, available_strides(plan)))
         raise VizError(
-            f"A map of this network can have a stride of {listed} pixels; {stride} was asked for.",
+            f"Maps of this network can have a stride of {listed} pixels; {stride} was requested.",
             code="no-such-stride",
         )
     rows, columns = map_size(plan, height, width, stride)
     if not rows or not columns:
         raise VizError(
-            f"The picture is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} that the "
-            "network sees at once; enlarge it, or take the crop.",
+            f"The picture is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} pixels of the "
+            "network's input; enlarge it, or use the crop.",
             code="picture-too-small",
         )
     shared = plan.shared(plan.stride[0] // stride) if share else 1
@@ -111,14 +116,14 @@ def dense_map(
     while True:
         try:
             return _in_tiles(module, work, read, tile, device, keep, tick)
-        except DoesNotFit as error:  # tiles of that size; of smaller ones the same map is made
+        except DoesNotFit as error:  # smaller tiles give the same map
             if tile == (1, 1):
                 raise error.named(f"a map of {width} x {height} pixels", "a smaller zoom") from None
-        tile = _smaller(tile)  # not half the bytes: tiles overlap, so that those of one stride may take more
+        tile = _smaller(tile)  # tiles overlap, so this is not half the bytes
 
 
 def _smaller(tile: tuple[int, int]) -> tuple[int, int]:
-    """A tile of half as many strides, along the longer side; (1, 1) stays."""
+    """The tile halved along its longer side; (1, 1) stays."""
     down, across = tile
     return (down, math.ceil(across / 2)) if across >= down else (math.ceil(down / 2), across)
 
@@ -127,7 +132,7 @@ def _in_tiles(
     module: nn.Module, work: _Tiling, read: Read, tile: tuple[int, int], device: torch.device, keep: Sequence[int] | None,
     tick: Tick | None,
 ) -> DenseMap:  # fmt: skip
-    """The map in tiles of so many native strides, down and across."""
+    """The map, computed in tiles of `tile` native strides, down and across."""
     plan, stride, shared = work.plan, work.stride, work.shared
     rows, columns = map_size(plan, work.height, work.width, stride)
     parts = list(work.tiles(tile))
@@ -140,7 +145,7 @@ def _in_tiles(
     def run(some: Sequence[_Tile]) -> None:
         (part,) = some
         block = work.scores(module, part, read)  # [classes h w]
-        where = part.rows_of(work.run_spacing), part.columns_of(work.run_spacing)
+        where = part.cells(work.run_spacing)
         scores[:, where[0], where[1]] = block.index_select(0, index).float().cpu().numpy()
         label[where] = block.argmax(0).cpu().numpy()
         np.add(total, block.sum((1, 2), dtype=torch.float64).cpu().numpy(), out=total)
@@ -149,47 +154,33 @@ def _in_tiles(
     for _ in in_chunks(parts, run, 1, tick):
         pass
     runs = len({part.shift for part in parts})
-    return DenseMap(
-        scores,
-        chosen,
-        label,
-        total / label.size,
-        peak,
-        stride,
-        _column_stride(plan, stride),
-        runs,
-        shared,
-        len(parts) // runs,
-    )
+    mean, across = total / label.size, _column_stride(plan, stride)
+    return DenseMap(scores, chosen, label, mean, peak, stride, across, runs, shared, len(parts) // runs)
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile of one run: cells `first:last` of the shifted photo's own map, down and across, and the pixels they need.
+    """A tile of one run: cells `first:last` of the map of the shifted photo, down and across, and the pixels they need."""
 
-    `shift` in pixels; cells count the offsets that are shared inside of the run; `box` (top, left, bottom, right) in
-    pixels of the shifted photo; `inner`: where the first cell stands in the map of the tile.
-    """
-
-    shift: tuple[int, int]
-    place: tuple[int, int]  # of the shift among the interleaved runs
-    first: tuple[int, int]
+    shift: tuple[int, int]  # in pixels
+    place: tuple[int, int]  # position of the run among the interleaved runs
+    first: tuple[int, int]  # in cells, shared offsets included
     last: tuple[int, int]
-    box: tuple[int, int, int, int]
-    inner: tuple[int, int]
+    box: tuple[int, int, int, int]  # top, left, bottom, right in pixels of the shifted photo
+    inner: tuple[int, int]  # position of the first cell in the map of the tile
 
-    def rows_of(self, apart: int) -> slice:
-        """Rows of the whole map that the tile gives: every `apart`-th."""
-        return slice(self.place[0] + self.first[0] * apart, self.place[0] + (self.last[0] - 1) * apart + 1, apart)
-
-    def columns_of(self, apart: int) -> slice:
-        """Columns of the whole map that the tile gives."""
-        return slice(self.place[1] + self.first[1] * apart, self.place[1] + (self.last[1] - 1) * apart + 1, apart)
+    def cells(self, apart: int) -> tuple[slice, slice]:
+        """Rows and columns of the whole map that the tile computes: every `apart`-th."""
+        rows, columns = (
+            slice(place + first * apart, place + (last - 1) * apart + 1, apart)
+            for place, first, last in zip(self.place, self.first, self.last, strict=True)
+        )
+        return rows, columns
 
 
 @dataclass(frozen=True)
 class _Tiling:
-    """How a map is divided into runs and tiles."""
+    """The division of a map into runs and tiles."""
 
     plan: ConversionPlan
     stride: int
@@ -199,11 +190,11 @@ class _Tiling:
 
     @property
     def run_spacing(self) -> int:
-        """How many runs stand between two neighbouring cells of one run."""
+        """Cells of the whole map between two neighbouring cells of one run."""
         return self.plan.stride[0] // self.shared // self.stride
 
     def scores(self, module: nn.Module, part: _Tile, read: Read) -> Tensor:
-        """Scores `[classes h w]` of a tile's cells."""
+        """Scores `[classes h w]` of the cells of a tile."""
         (dy, dx), (top, left, bottom, right) = part.shift, part.box
         found = dense_scores(module, self.plan, read(top + dy, left + dx, bottom + dy, right + dx), self.shared)[0]
         rows, columns = (
@@ -213,11 +204,10 @@ class _Tiling:
         return found[:, rows, columns]
 
     def tiles(self, tile: tuple[int, int]) -> Iterator[_Tile]:
-        """All tiles of all runs, each of so many native strides."""
+        """All tiles of all runs, each of `tile` native strides."""
         down, across = tile[0] * self.shared, tile[1] * self.shared  # in cells
         step = [native // self.shared for native in self.plan.stride]
-        for place in itertools.product(range(self.run_spacing), repeat=2):
-            y, x = place
+        for y, x in itertools.product(range(self.run_spacing), repeat=2):
             shift = y * self.stride, x * self.stride
             size = self.height - shift[0], self.width - shift[1]
             count = [max(0, (size[i] - self.plan.size[i]) // step[i] + 1) for i in range(2)]
@@ -235,43 +225,37 @@ class _Tiling:
     ) -> _Tile:
         begins, ends = [], []
         for i in range(2):
-            span, native = (self.plan.field.rows, self.plan.field.columns)[i], self.plan.stride[i]
-            assert span.start is not None
-            assert span.size is not None
-            # Whole strides, so that each layer's windows lie in the tile as they lie in the photo.
-            begins.append(max(0, (first[i] // self.shared * native + span.start) // native * native))
-            end = (last[i] - 1) // self.shared * native + native - native // self.shared + span.start + span.size
+            start, extent, native = (self.plan.field.rows, self.plan.field.columns)[i].regular()
+            # Whole strides, so that the windows of each layer are aligned in the tile as in the photo.
+            begins.append(max(0, (first[i] // self.shared * native + start) // native * native))
+            end = (last[i] - 1) // self.shared * native + native - native // self.shared + start + extent
             ends.append(min(size[i], max(end, begins[i] + self.plan.size[i])))
         inner = [first[i] - begins[i] // self.plan.stride[i] * self.shared for i in range(2)]
         return _Tile(shift, place, first, last, (begins[0], begins[1], ends[0], ends[1]), (inner[0], inner[1]))
 
     def largest_tile(self, memory: int) -> tuple[int, int]:
-        """Native strides of a tile, down and across, that fit into so much memory.
+        """The largest tile, in native strides down and across, that fits into `memory` bytes.
 
         Raises:
-            VizError: not even one does.
+            VizError: Not even one cell fits.
         """
-        tile = self._strides_in(self.height, 0), self._strides_in(self.width, 1)
+        rows, columns = map_size(self.plan, self.height, self.width, self.plan.stride[0])
+        tile = max(1, rows), max(1, columns)
         while self.bytes(*tile) > memory:
             if tile == (1, 1):
                 needed = self.bytes(1, 1) / 1e9
                 raise VizError(
-                    f"One cell of this map needs about {needed:.1f} GB, and {memory / 1e9:.1f} GB may be used; free "
-                    "some memory, or take a smaller network.",
+                    f"One cell of this map needs about {needed:.1f} GB, but only {memory / 1e9:.1f} GB may be used; free "
+                    "some memory, or use a smaller network.",
                     code="out-of-memory",
                 )
             tile = _smaller(tile)
         return tile
 
-    def _strides_in(self, length: int, i: int) -> int:
-        return max(1, (length - self.plan.size[i]) // self.plan.stride[i] + 1)
-
     def bytes(self, down: int, across: int) -> int:
-        """Memory that a tile of that many native strides takes at its widest."""
+        """Peak memory in bytes for a tile of `down` × `across` native strides."""
         pixels = 1.0
         for i, (count, length) in enumerate(((down, self.height), (across, self.width))):
-            span = (self.plan.field.rows, self.plan.field.columns)[i]
-            assert span.size is not None
-            pixels *= min(length, span.size + (count + 1) * self.plan.stride[i])
+            pixels *= min(length, self.plan.field.size[i] + (count + 1) * self.plan.stride[i])
         head = down * across * self.shared**2 * self.plan.cell_bytes
         return int(SCRATCH * (pixels * self.plan.pixel_bytes + head))

@@ -96,10 +96,7 @@ def chunk_size(bytes_per_item: int, device: torch.device, most: int = 64) -> int
 
 
 def in_chunks(
-    items: Sequence[Item],
-    run: Callable[[Sequence[Item]], Answer],
-    size: int,
-    tick: Tick | None = None,
+    items: Sequence[Item], run: Callable[[Sequence[Item]], Answer], size: int, tick: Tick | None = None
 ) -> Iterator[Answer]:
     """`run` over consecutive parts of `items`, `size` at a time, in order.
 

@@ -88,11 +88,11 @@ def receptive_fields_of(steps: list[Step], shapes: list[tuple[int, ...]]) -> dic
     found = {0: input_field(*shapes[0][2:])}
     for step in steps:
         given = [(shapes[value], found[value]) for value in step.inputs]
-        for position, value in enumerate(step.outputs):
+        for value in step.outputs:
             if step.operation == "setitem" or (len(given) > 1 and step.operation.rstrip("_") not in _SEVERAL):
                 found[value] = full_field(given)
             else:
-                found[value] = field_after(step.operation, step.args, step.kwargs, given, shapes[value], position)
+                found[value] = field_after(step.operation, step.args, step.kwargs, given, shapes[value])
     return found
 
 

@@ -1,11 +1,10 @@
-"""Receptive fields: which pixels of the input a cell of any activation can depend on, through any network.
+"""Receptive fields: the input pixels that a cell of any activation can depend on, through any network.
 
-Rows and columns are independent for every operation that has a window, so a field is an interval of rows times an
-interval of columns. One pass carries, for each activation, the interval that each of its rows and columns sees. That
-is exact for convolutions, pools (ceil mode and adaptive ones too), residual sums, concatenations, upsampling, slices
-and shuffles of channels. An operation that mixes all cells (attention, a linear layer, a global gate, an operation
-unknown here) makes the field the whole of what its input saw. The oracle in the tests is the non-zero extent of a
-backward pass with positive weights and no gating.
+Rows and columns are independent for every operation with a window, so a field is an interval of rows times an interval
+of columns. One pass propagates these intervals for each activation. This is exact for convolutions, pools (ceil mode and
+adaptive too), residual sums, concatenations, upsampling, slices and channel shuffles. An operation that mixes all cells
+(attention, a linear layer, a global gate, an unknown operation) sees everything that its inputs see. The tests compare
+with the non-zero extent of a backward pass with positive weights and no gating.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def input_field(height: int, width: int) -> ReceptiveField:
 
 
 class ReceptiveFieldTrace(Trace):
-    """Carries fields along a pass. `of(tensor)` is None for tensors that do not depend on the input."""
+    """Propagates fields through a pass. `of(tensor)` is None for tensors that do not depend on the input."""
 
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         super().__init__(module)
@@ -49,7 +48,7 @@ class ReceptiveFieldTrace(Trace):
         return self._fields.get(tensor)
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operation and work out what its result sees."""
+        """Run the operation and compute the fields of its results."""
         inputs = [(t, f) for t in tensors_in((args, kwargs)) if (f := self.of(t)) is not None]
         shapes = [tuple(tensor.shape) for tensor, _ in inputs]  # before an in-place operation changes them
         output = function(*args, **kwargs)
@@ -58,16 +57,15 @@ class ReceptiveFieldTrace(Trace):
             operation = operation_name(function)
             if operation == "setitem":
                 self._fields[args[0]] = full_field(given)
-            for position, made in enumerate(tensors_in(output)):
-                field = field_after(operation, args, kwargs, given, tuple(made.shape), position)
-                self._fields[made] = field
+            for made in tensors_in(output):
+                self._fields[made] = field = field_after(operation, args, kwargs, given, tuple(made.shape))
                 if args and made is args[0]:
                     self._write_through(made, field)
         self.on_operation(name, function, output)
         return output
 
     def _write_through(self, view: Tensor, field: ReceptiveField) -> None:
-        """What was written into a part of a constant (a padded batch, say) is then in the whole."""
+        """A write into a view of a constant (a padded batch, say) gives the whole tensor a field."""
         base = view._base
         if base is None or base in self._fields:
             return
@@ -79,7 +77,7 @@ class ReceptiveFieldTrace(Trace):
             self._fields[base] = full_field([(tuple(view.shape), field)])
 
     def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
-        """Called after each operation, when the fields of its results are known."""
+        """Hook for subclasses, called after each operation, when the fields of its results are known."""
 
 
 def receptive_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveField]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 Ints = np.ndarray  # int64
-NOTHING = np.iinfo(np.int64).max  # the `low` of an index that lies wholly in the padding; its `high` is 0
+NOTHING = np.iinfo(np.int64).max  # the `low` of an index that sees only padding; its `high` is 0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What each index along one direction of an activation sees of the input's rows (or columns).
+    """The input rows (or columns) that each index along one axis of an activation sees.
 
-    `axis` is that direction's axis in the tensor, None when the activation has none (then there is one index). Index i
-    sees `low[i]:high[i]`, inside the input. Where windows are regular, `start`, `size` and `step` give the same before
-    clipping to the input: `start + step·i` and `size` pixels on; else they are None.
+    `axis` is the axis in the tensor, None if the activation has no such axis (then there is one index). Index i sees
+    `low[i]:high[i]`, inside the input. For regular windows, the unclipped interval of index i starts at
+    `start + step·i` and has `size` pixels; otherwise these three are None.
     """
 
     axis: int | None
@@ -26,28 +27,40 @@ class Interval:
     size: int | None = None
     step: int | None = None
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether `start`, `size` and `step` are known."""
+        return self.start is not None and self.size is not None and self.step is not None
+
+    def regular(self) -> tuple[int, int, int]:
+        """`start`, `size` and `step` of regular windows."""
+        assert self.start is not None
+        assert self.size is not None
+        assert self.step is not None
+        return self.start, self.size, self.step
+
     def unclipped(self, index: int) -> tuple[int, int]:
-        """First pixel and the one after the last, which may lie outside the input where windows are regular."""
-        index = 0 if self.axis is None else index  # without the direction every cell sees the same
-        if self.start is None or self.step is None or self.size is None:
+        """First pixel and the one after the last; may lie outside the input if windows are regular."""
+        if not self.is_regular:
             return self.clipped(index)
-        first = self.start + self.step * index
-        return first, first + self.size
+        start, size, step = self.regular()
+        first = start + step * (0 if self.axis is None else index)  # without the axis every cell sees the same
+        return first, first + size
 
     def clipped(self, index: int) -> tuple[int, int]:
-        """First pixel and the one after the last of those that exist; (0, 0) when the index sees none."""
+        """First pixel and the one after the last, inside the input; (0, 0) when the index sees nothing."""
         index = 0 if self.axis is None else index
         low, high = int(self.low[index]), int(self.high[index])
         return (low, high) if low < high else (0, 0)
 
     def merged(self) -> Interval:
-        """The span of an activation in which this direction is gone: everything that any index saw."""
-        start = size = None
-        if self.start is not None and self.step is not None and self.size is not None:
-            start, size = self.start, self.size + self.step * (len(self.low) - 1)
-        return Interval(
-            None, self.low.min(keepdims=True), self.high.max(keepdims=True), start, size, 0 if size else None
-        )
+        """The interval after the axis is reduced: everything that any index saw."""
+        low, high = self.low.min(keepdims=True), self.high.max(keepdims=True)
+        if not self.is_regular:
+            return Interval(None, low, high)
+        start, size, step = self.regular()
+        size += step * (len(self.low) - 1)
+        return Interval(None, low, high, start, size, 0 if size else None)
 
 
 @dataclass(frozen=True)
@@ -57,13 +70,17 @@ class ReceptiveField:
     rows: Interval
     columns: Interval
 
+    def map(self, change: Callable[[Interval], Interval]) -> ReceptiveField:
+        """The field with `change` applied to rows and columns."""
+        return ReceptiveField(change(self.rows), change(self.columns))
+
     def box(self, cell: tuple[int, int] = (0, 0)) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) in input pixels; may reach over the border, so that all cells' boxes are alike."""
+        """(top, left, bottom, right) in input pixels; may extend beyond the input, so that all boxes have the same size."""
         (top, bottom), (left, right) = self.rows.unclipped(cell[0]), self.columns.unclipped(cell[1])
         return top, left, bottom, right
 
     def inside(self, cell: tuple[int, int] = (0, 0)) -> tuple[int, int, int, int]:
-        """(top, left, bottom, right) of the pixels that exist and are seen."""
+        """(top, left, bottom, right) in input pixels, clipped to the input."""
         (top, bottom), (left, right) = self.rows.clipped(cell[0]), self.columns.clipped(cell[1])
         return top, left, bottom, right
 
@@ -75,7 +92,7 @@ class ReceptiveField:
 
     @property
     def stride(self) -> tuple[int, int] | None:
-        """Pixels between the fields of neighbouring cells, down and across; None where they are not regular."""
+        """Pixels between the fields of neighbouring cells, down and across; None if irregular."""
         return None if self.rows.step is None or self.columns.step is None else (self.rows.step, self.columns.step)
 
     def centre(self, cell: tuple[int, int] = (0, 0)) -> tuple[float, float]:

@@ -1,8 +1,7 @@
-"""How each operation of torch passes receptive fields on: one short rule per family of operations.
+"""How each torch operation propagates receptive fields: one short rule per family of operations.
 
-A rule gets the operation's arguments, the shape and field of each input that depends on the picture, and the shape of
-the result; it returns the field of the result, or None when its case is not a regular one, and then the result sees
-all that its inputs saw.
+A rule gets the arguments, the shape and field of each input that depends on the image, and the shape of the result. It
+returns the field of the result, or None for irregular cases, whose result sees everything that its inputs see.
 """
 
 from __future__ import annotations
@@ -18,23 +17,30 @@ from torch import Tensor
 from vizapp.engine.call_arguments import argument, pair
 from vizapp.engine.receptive_field.interval import NOTHING, Interval, Ints, ReceptiveField
 
-Given = list[tuple[tuple[int, ...], ReceptiveField]]  # shape and field of each input that depends on the picture
+Shape = tuple[int, ...]
+Given = list[tuple[Shape, ReceptiveField]]  # shape and field of each input that depends on the image
 
 
 def field_after(
-    operation: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    given: Given,
-    shape: tuple[int, ...],
-    position: int = 0,
+    operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], given: Given, shape: Shape
 ) -> ReceptiveField:
-    """The field of result number `position`, of shape `shape`, of an operation on the `given` inputs."""
+    """The receptive field of the result of an operation.
+
+    Args:
+        operation: Name of the torch function; a trailing underscore (in place) is ignored.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        given: Shape and field of each input that depends on the image, at least one.
+        shape: Shape of the result.
+    """
     operation = operation.rstrip("_")
     if operation in _RULES:
-        result = _RULES[operation](args, kwargs, given, shape, position)
+        result = _RULES[operation](args, kwargs, given, shape)
         if result is not None:
-            return result if operation in _JOINING else _with_all_of(result, given[1:])
+            if operation in _JOINING or len(given) == 1:
+                return result
+            others = full_field(given[1:])  # weights computed from the image, say: each cell depends on all of them
+            return ReceptiveField(_union([result.rows, others.rows]), _union([result.columns, others.columns]))
     elif operation not in _MIXING:
         result = _elementwise(given, shape)
         if result is not None:
@@ -42,28 +48,23 @@ def field_after(
     return full_field(given)
 
 
-def _elementwise(given: Given, shape: tuple[int, ...]) -> ReceptiveField | None:
-    """Cell by cell, broadcasting as torch does; None when an input with cells does not fit the result's shape."""
-    directions = []
-    for choose in (lambda field: field.rows, lambda field: field.columns):
-        spans = []
-        for input_shape, field in given:
-            span: Interval = choose(field)
-            if span.axis is not None:
-                axis = span.axis + len(shape) - len(input_shape)
-                if not 0 <= axis < len(shape) or shape[axis] != len(span.low):
-                    if len(span.low) != 1:
-                        return None
-                    span = replace(span.merged(), axis=None)
-                else:
-                    span = replace(span, axis=axis)
-            spans.append(span)
-        directions.append(_union(spans))
-    return ReceptiveField(*directions)
+def _elementwise(given: Given, shape: Shape) -> ReceptiveField | None:
+    """Element by element, with broadcasting; None when an input with cells does not fit the result's shape."""
+    spans: tuple[list[Interval], list[Interval]] = [], []
+    for input_shape, field in given:
+        for direction, span in zip(spans, (field.rows, field.columns), strict=True):
+            axis = None if span.axis is None else span.axis + len(shape) - len(input_shape)
+            if axis is None or (0 <= axis < len(shape) and shape[axis] == len(span.low)):
+                direction.append(replace(span, axis=axis))
+            elif len(span.low) == 1:
+                direction.append(span.merged())
+            else:
+                return None
+    return ReceptiveField(_union(spans[0]), _union(spans[1]))
 
 
 def _union(spans: Sequence[Interval]) -> Interval:
-    """What is seen through any of the branches. Branches without the direction are seen from every index."""
+    """What any of the branches sees. Branches without the axis are seen from every index."""
     axes = {span.axis for span in spans if span.axis is not None}
     if len(axes) > 1:
         spans = [span.merged() for span in spans]
@@ -81,20 +82,9 @@ def _union(spans: Sequence[Interval]) -> Interval:
 
 
 def full_field(given: Given) -> ReceptiveField:
-    """The field of a result every cell of which may depend on every cell of every input."""
-    return ReceptiveField(
-        _union([field.rows.merged() for _, field in given]), _union([field.columns.merged() for _, field in given])
-    )
-
-
-def _with_all_of(field: ReceptiveField, others: Given) -> ReceptiveField:
-    """The field of a result that also depends on all that weights saw which were computed from the picture."""
-    if not others:
-        return field
-    return ReceptiveField(
-        _union([field.rows, *(other.rows.merged() for _, other in others)]),
-        _union([field.columns, *(other.columns.merged() for _, other in others)]),
-    )
+    """The field of a result of which every cell may depend on every cell of every input."""
+    merged = [field.map(Interval.merged) for _, field in given]
+    return ReceptiveField(_union([field.rows for field in merged]), _union([field.columns for field in merged]))
 
 
 def _window(span: Interval, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> Interval:
@@ -103,11 +93,10 @@ def _window(span: Interval, outputs: int, kernel: int, stride: int, padding: int
     taps = taps.clip(0, len(span.low) - 1)
     low = np.where(exists, span.low[taps], NOTHING).min(1)
     high = np.where(exists, span.high[taps], 0).max(1)
-    if span.start is None or span.step is None or span.size is None:
+    if not span.is_regular:
         return Interval(span.axis, low, high)
-    start = span.start - padding * span.step
-    size = span.size + (kernel - 1) * dilation * span.step
-    return Interval(span.axis, low, high, start, size, span.step * stride)
+    start, size, step = span.regular()
+    return Interval(span.axis, low, high, start - padding * step, size + (kernel - 1) * dilation * step, step * stride)
 
 
 def _cells_last(given: Given) -> ReceptiveField | None:
@@ -118,18 +107,13 @@ def _cells_last(given: Given) -> ReceptiveField | None:
 
 
 def _windows(
-    field: ReceptiveField, shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any
+    field: ReceptiveField, shape: Shape, kernel: Any, stride: Any, padding: Any, dilation: Any
 ) -> ReceptiveField:
-    spans = [
-        _window(span, shape[place], *numbers)
-        for span, place, *numbers in zip(
-            (field.rows, field.columns), (-2, -1), *map(pair, (kernel, stride, padding, dilation)), strict=True
-        )
-    ]
-    return ReceptiveField(*spans)
+    down, across = zip(*map(pair, (kernel, stride, padding, dilation)), strict=True)
+    return ReceptiveField(_window(field.rows, shape[-2], *down), _window(field.columns, shape[-1], *across))
 
 
-def _convolution(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _convolution(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     field = _cells_last(given)
     if field is None:
         return None
@@ -143,32 +127,36 @@ def _convolution(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], p
     return _windows(field, shape, tuple(kernel), stride, padding, dilation)
 
 
-def _max_pool(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _max_pool(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     field, kernel = _cells_last(given), argument(args, kwargs, 1, "kernel_size", 1)
     stride = argument(args, kwargs, 2, "stride", kernel) or kernel
     padding, dilation = argument(args, kwargs, 3, "padding", 0), argument(args, kwargs, 4, "dilation", 1)
     return None if field is None else _windows(field, shape, kernel, stride, padding, dilation)
 
 
-def _average_pool(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _average_pool(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     field, kernel = _cells_last(given), argument(args, kwargs, 1, "kernel_size", 1)
     stride, padding = argument(args, kwargs, 2, "stride", kernel) or kernel, argument(args, kwargs, 3, "padding", 0)
     return None if field is None else _windows(field, shape, kernel, stride, padding, 1)
 
 
 def _resized(span: Interval, outputs: int, bins: Callable[[int, int], tuple[Ints, Ints]]) -> Interval:
-    """Each output index sees input indices `first:last`, as `bins(inputs, outputs)` says."""
+    """Each output index sees the input indices `first:last` that `bins(inputs, outputs)` returns."""
     first, last = bins(len(span.low), outputs)
     low = np.array([span.low[a:b].min() for a, b in zip(first, last, strict=True)])
     high = np.array([span.high[a:b].max() for a, b in zip(first, last, strict=True)])
     widths, steps = set((last - first).tolist()), set(np.diff(first).tolist())
-    regular = span.step is not None and span.start is not None and span.size is not None
-    if regular and len(widths) == 1 and len(steps) <= 1:
-        step = steps.pop() if steps else 0
-        start = span.start + span.step * int(first[0])  # type: ignore[operator]
-        size = span.size + span.step * (widths.pop() - 1)
-        return Interval(span.axis, low, high, start, size, span.step * step)  # type: ignore[operator]
-    return Interval(span.axis, low, high)
+    if not span.is_regular or len(widths) != 1 or len(steps) > 1:
+        return Interval(span.axis, low, high)
+    start, size, step = span.regular()
+    size += step * (widths.pop() - 1)
+    return Interval(span.axis, low, high, start + step * int(first[0]), size, step * (steps.pop() if steps else 0))
+
+
+def _resized_field(
+    field: ReceptiveField, shape: Shape, bins: Callable[[int, int], tuple[Ints, Ints]]
+) -> ReceptiveField:
+    return ReceptiveField(_resized(field.rows, shape[-2], bins), _resized(field.columns, shape[-1], bins))
 
 
 def _adaptive_bins(inputs: int, outputs: int) -> tuple[Ints, Ints]:
@@ -176,18 +164,12 @@ def _adaptive_bins(inputs: int, outputs: int) -> tuple[Ints, Ints]:
     return index * inputs // outputs, -(-(index + 1) * inputs // outputs)
 
 
-def _adaptive_pool(
-    args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int
-) -> ReceptiveField | None:
+def _adaptive_pool(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     field = _cells_last(given)
-    if field is None:
-        return None
-    return ReceptiveField(
-        _resized(field.rows, shape[-2], _adaptive_bins), _resized(field.columns, shape[-1], _adaptive_bins)
-    )
+    return None if field is None else _resized_field(field, shape, _adaptive_bins)
 
 
-def _interpolate(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _interpolate(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     field = _cells_last(given)
     mode, aligned = argument(args, kwargs, 3, "mode", "nearest"), argument(args, kwargs, 4, "align_corners", False)
     if field is None or mode not in {"nearest", "nearest-exact", "bilinear"}:
@@ -199,38 +181,33 @@ def _interpolate(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], p
             at = index * ((inputs - 1) / max(outputs - 1, 1)) if aligned else ((index + 0.5) * ratio - 0.5).clip(0)
             first = np.floor(at).astype(np.int64)
             return first, np.where(at > first, first + 2, first + 1).clip(max=inputs)
-        first = (
-            np.floor((index + (0.5 if mode == "nearest-exact" else 0)) * ratio).astype(np.int64).clip(max=inputs - 1)
-        )
+        centre = 0.5 if mode == "nearest-exact" else 0
+        first = np.floor((index + centre) * ratio).astype(np.int64).clip(max=inputs - 1)
         return first, first + 1
 
-    return ReceptiveField(_resized(field.rows, shape[-2], bins), _resized(field.columns, shape[-1], bins))
+    return _resized_field(field, shape, bins)
 
 
-def _moved(field: ReceptiveField, order: Sequence[int]) -> ReceptiveField:
+def _reordered(field: ReceptiveField, order: Sequence[int]) -> ReceptiveField:
     """The field after axes were reordered: `order[i]` is the old axis that is now axis i."""
-
-    def move(span: Interval) -> Interval:
-        return span if span.axis is None else replace(span, axis=order.index(span.axis))
-
-    return ReceptiveField(move(field.rows), move(field.columns))
+    return field.map(lambda span: span if span.axis is None else replace(span, axis=order.index(span.axis)))
 
 
-def _permute(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _permute(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     dims = argument(args, kwargs, 1, "dims", ())
     dims = args[1:] if isinstance(dims, int) else dims
-    return _moved(given[0][1], [dim % len(shape) for dim in dims])
+    return _reordered(given[0][1], [dim % len(shape) for dim in dims])
 
 
-def _transpose(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _transpose(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     order = list(range(len(shape)))
     a, b = argument(args, kwargs, 1, "dim0", 0), argument(args, kwargs, 2, "dim1", 1)
     order[a], order[b] = order[b], order[a]
-    return _moved(given[0][1], order)
+    return _reordered(given[0][1], order)
 
 
-def _reshape(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    """Reshaping keeps a direction where nothing behind it (or nothing before it) is regrouped."""
+def _reshape(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    """A reshape keeps an axis if the axes after it (and so those before it) keep their total size."""
     before, field = given[0]
 
     def keep(span: Interval) -> Interval:
@@ -242,11 +219,11 @@ def _reshape(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], posit
                 return replace(span, axis=axis)
         return span.merged()
 
-    return ReceptiveField(keep(field.rows), keep(field.columns))
+    return field.map(keep)
 
 
-def _reduce(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    """Mean, sum and their like over some axes: a direction that is summed over merges."""
+def _reduce(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    """Mean, sum and the like over some axes: a reduced axis merges."""
     before, field = given[0]
     dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
     if dims is None or isinstance(dims, (bool, Tensor)):
@@ -261,52 +238,52 @@ def _reduce(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], positi
             return replace(span.merged(), axis=span.axis if kept else None)
         return span if kept else replace(span, axis=span.axis - sum(dim < span.axis for dim in gone))
 
-    return ReceptiveField(reduce(field.rows), reduce(field.columns))
+    return field.map(reduce)
 
 
-def _along(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _along(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     """Softmax and cumulative sums: one axis is mixed with itself."""
     before, field = given[0]
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    if not isinstance(dim, int):
-        return None
-    return _mix_axes(field, before, {dim % len(before)})
+    return _mix_axes(field, before, {dim % len(before)}) if isinstance(dim, int) else None
 
 
-def _mix_axes(field: ReceptiveField, shape: tuple[int, ...], mixed: set[int]) -> ReceptiveField:
+def _mix_axes(field: ReceptiveField, shape: Shape, mixed: set[int]) -> ReceptiveField:
     def mix(span: Interval) -> Interval:
         if span.axis is None or span.axis not in mixed:
             return span
         seen, count = span.merged(), shape[span.axis]
         return Interval(span.axis, seen.low.repeat(count), seen.high.repeat(count))
 
-    return ReceptiveField(mix(field.rows), mix(field.columns))
+    return field.map(mix)
 
 
-def _layer_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _layer_norm(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     rank = len(argument(args, kwargs, 1, "normalized_shape", shape[1:]))
     return _mix_axes(given[0][1], shape, set(range(len(shape) - rank, len(shape))))
 
 
-def _group_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _group_norm(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     return _mix_axes(given[0][1], shape, set(range(1, len(shape))))
 
 
-def _batch_norm(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    """Cell by cell with constants; over all cells where the mean is the batch's own."""
+def _batch_norm(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    """Element by element with running statistics; over all cells with the statistics of the batch."""
     if argument(args, kwargs, 5, "training", False):
         return _mix_axes(given[0][1], shape, {*range(len(shape))} - {1})
     return _elementwise(given[:1], shape)
 
 
-def _linear(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    """A linear layer mixes the last axis only: a 1x1 convolution where cells come first, as in Swin."""
-    _, field = given[0]
-    last = len(shape) - 1
-    return None if last in (field.rows.axis, field.columns.axis) else field
+def _linear(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    """A linear layer mixes the last axis only: a 1x1 convolution where channels come last, as in Swin."""
+    return _unless_along(given[0][1], len(shape) - 1)
 
 
-def _cat(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
+def _unless_along(field: ReceptiveField, axis: int) -> ReceptiveField | None:
+    return None if axis in (field.rows.axis, field.columns.axis) else field
+
+
+def _cat(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
     tensors = argument(args, kwargs, 0, "tensors", ())
     dim = argument(args, kwargs, 1, "dim", 0) % len(shape)
     spatial = {axis for _, field in given for axis in (field.rows.axis, field.columns.axis)}
@@ -323,8 +300,8 @@ def _cat(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position:
     return ReceptiveField(join([field.rows for _, field in given]), join([field.columns for _, field in given]))
 
 
-def _getitem(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    """Basic slicing; an index by a tensor or a list is taken as mixing everything."""
+def _getitem(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    """Basic slicing; indexing with a tensor or a list counts as mixing everything."""
     before, field = given[0]
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
     if any(not (item is None or item is Ellipsis or isinstance(item, (int, slice))) for item in index):
@@ -359,24 +336,25 @@ def _getitem(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], posit
         step = span.step * (item.step or 1) if span.step is not None else None
         return Interval(axis, span.low[chosen], span.high[chosen], start, span.size, step)
 
-    return ReceptiveField(pick(field.rows), pick(field.columns))
+    return field.map(pick)
 
 
-def _split(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    dim = argument(args, kwargs, 2, "dim", 0) % len(given[0][0])
-    field = given[0][1]
-    return None if dim in (field.rows.axis, field.columns.axis) else field
+def _split(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    return _unless_along(given[0][1], argument(args, kwargs, 2, "dim", 0) % len(given[0][0]))
 
 
-def _unsqueeze(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    dim = argument(args, kwargs, 1, "dim", 0) % len(shape)
+def _unsqueeze(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    return _with_new_axis(given[0][1], shape, argument(args, kwargs, 1, "dim", 0))
+
+
+def _with_new_axis(field: ReceptiveField, shape: Shape, dim: int) -> ReceptiveField:
     order = list(range(len(shape) - 1))
-    order.insert(dim, -1)
-    return _moved(given[0][1], order)
+    order.insert(dim % len(shape), -1)
+    return _reordered(field, order)
 
 
-def _pad(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    """Padding with a constant is a window of one; other modes repeat cells, which the whole map covers."""
+def _pad(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    """Constant padding is a 1 × 1 window. Other modes repeat cells: None."""
     field, sides = _cells_last(given), list(argument(args, kwargs, 1, "pad", ()))
     if field is None or argument(args, kwargs, 2, "mode", "constant") != "constant" or any(v < 0 for v in sides[:4]):
         return None
@@ -386,14 +364,12 @@ def _pad(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position:
     )
 
 
-def _stack(args: Any, kwargs: Any, given: Given, shape: tuple[int, ...], position: int) -> ReceptiveField | None:
-    dim = argument(args, kwargs, 1, "dim", 0) % len(shape)
-    order = list(range(len(shape) - 1))
-    order.insert(dim, -1)
-    return _elementwise([(shape, _moved(field, order)) for _, field in given], shape)
+def _stack(args: Any, kwargs: Any, given: Given, shape: Shape) -> ReceptiveField | None:
+    dim = argument(args, kwargs, 1, "dim", 0)
+    return _elementwise([(shape, _with_new_axis(field, shape, dim)) for _, field in given], shape)
 
 
-_Rule = Callable[[tuple[Any, ...], dict[str, Any], Given, tuple[int, ...], int], "ReceptiveField | None"]
+_Rule = Callable[[tuple[Any, ...], dict[str, Any], Given, Shape], "ReceptiveField | None"]
 _RULES: dict[str, _Rule] = {
     **dict.fromkeys(["conv2d", "_conv_forward"], _convolution),
     **dict.fromkeys(["max_pool2d", "max_pool2d_with_indices", "_max_pool2d"], _max_pool),
@@ -416,8 +392,8 @@ _RULES: dict[str, _Rule] = {
     "unsqueeze": _unsqueeze,
     "pad": _pad,
 }
-_JOINING = frozenset({"cat", "concat", "concatenate", "stack"})  # whose rules follow each of their inputs
-# Operations that keep the shape and yet mix cells, or whose cells move.
+_JOINING = frozenset({"cat", "concat", "concatenate", "stack"})  # their rules take all inputs into account
+# Operations that may keep the shape but mix or move cells.
 _MIXING = frozenset({
     "matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention", "multi_head_attention_forward", "roll", "flip",
     "baddbmm", "addmm", "sort", "fft2", "ifft2", "rfft2", "gather", "index_select", "grid_sample", "conv_transpose2d",
