@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.metadata
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
-import lazy_loader
 import torch
 from torch import Tensor, nn
 
@@ -24,8 +25,7 @@ from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 
-captum = lazy_loader.load("captum")  # with matplotlib, seconds
-_AT_ONCE = 8  # steps or samples; more gained nothing
+_AT_ONCE = 8  # integration steps or noisy samples per pass; larger batches were no faster
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class AttributionParams(Params):
     noise: float = knob(0.15, "SmoothGrad's noise, as a share of the input's range", low=0.01, high=1)
     layer: str = knob("", "Grad-CAM's layer, a module; by default the last one whose output has cells")
     seed: int = knob(0, "Of the noise", low=0, high=2**31 - 1)
+
+
+@functools.cache
+def _captum() -> ModuleType:
+    # Captum imports matplotlib, which would otherwise write to the home folder or warn where it cannot.
+    os.environ.setdefault("MPLCONFIGDIR", str(settings().cache / "matplotlib"))
+    import captum.attr  # takes seconds, because it imports matplotlib
+
+    return captum.attr
 
 
 class UnitOf(nn.Module):
@@ -84,8 +93,6 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     model = UnitOf(private_copy(network.module), site, unit, cell)
     model.eval()
     job.report(0.1)
-    # Captum imports matplotlib, which else makes folders in the home folder, and complains where it must not.
-    os.environ.setdefault("MPLCONFIGDIR", str(settings().cache / "matplotlib"))
     try:
         with torch.enable_grad():
             values, note = _in_parts(model, batch, params, network.batch_limit(_AT_ONCE, gradients=True))
@@ -118,14 +125,14 @@ def _summed(values: Tensor) -> Tensor:
 
 
 def _integrated_gradients(model: nn.Module, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    found = captum.attr.IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=size)
+    found = _captum().IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=size)
     return _summed(found), f"{p.steps} steps from the mean colour."
 
 
 def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
         torch.manual_seed(p.seed)
-        found = captum.attr.NoiseTunnel(captum.attr.Saliency(model)).attribute(
+        found = _captum().NoiseTunnel(_captum().Saliency(model)).attribute(
             batch, nt_type="smoothgrad", nt_samples=p.steps, nt_samples_batch_size=size, target=0, abs=False,
             stdevs=p.noise * float(batch.max() - batch.min()),
         )  # fmt: skip
@@ -133,13 +140,13 @@ def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -
 
 
 def _deeplift(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    found = captum.attr.DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
+    found = _captum().DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
     return _summed(found), f"Against the mean colour. {_visible(model)}"
 
 
 def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
     for name, layer in _layers(model, batch, p.layer):
-        found = _if_used(captum.attr.LayerGradCam(model, layer).attribute, batch, target=0, relu_attributions=True)
+        found = _if_used(_captum().LayerGradCam(model, layer).attribute, batch, target=0, relu_attributions=True)
         if found is not None:
             found = nn.functional.interpolate(found, size=batch.shape[2:], mode="bilinear", align_corners=False)
             return _summed(found), f"At layer {name}."
@@ -150,7 +157,7 @@ def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: in
     for name, layer in _layers(model, batch, p.layer):
         wanting = batch.clone().requires_grad_()
         found = _if_used(
-            captum.attr.GuidedGradCam(model, layer).attribute, wanting, target=0, interpolate_mode="bilinear"
+            _captum().GuidedGradCam(model, layer).attribute, wanting, target=0, interpolate_mode="bilinear"
         )
         if found is not None:
             return _summed(found), f"At layer {name}. {_visible(model)}"
