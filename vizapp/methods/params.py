@@ -103,12 +103,7 @@ class Knob:
 
 
 def knob(
-    default: Any,
-    help: str,
-    low: float | None = None,
-    high: float | None = None,
-    unit: str = "",
-    stands_for: Any = None,
+    default: Any, help: str, low: float | None = None, high: float | None = None, unit: str = "", stands_for: Any = None
 ) -> Any:
     """A field of a `Params` class.
 

@@ -144,7 +144,7 @@ def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[s
     lost, same = (float(np.mean([row[name] for row in table])) for name in ("drop", "same"))
     facts = {
         "summary": f"A square takes {100 * lost:.1f} percentage points on average; the answer stays what it is at "
-        f"{100 * same:.0f} % of the places.",
+        f"{100 * same:.0f} % of the places."
     }
     known = [row for row in table if row["true"]]
     if known:

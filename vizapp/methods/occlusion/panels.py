@@ -15,11 +15,7 @@ OTHER = "#808080"
 
 
 def legend(
-    labels: np.ndarray,
-    clean: int,
-    probabilities: np.ndarray,
-    name_of: Callable[[int], str],
-    true: int | None = None,
+    labels: np.ndarray, clean: int, probabilities: np.ndarray, name_of: Callable[[int], str], true: int | None = None
 ) -> tuple[dict[str, Any], ...]:
     """The classes of a label map `[h w]`, the clean one first, then by how many cells they have.
 

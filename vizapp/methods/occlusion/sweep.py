@@ -246,7 +246,7 @@ class Occlusion:
                 f"The picture's label, {self.question.require_picture().label!r}, is no class of this network."
             )
         facts |= {
-            "square": f"{square}, kept; all else is {params.fill}" if params.inverse else f"{square}, {params.fill}",
+            "square": f"{square}, kept; all else is {params.fill}" if params.inverse else f"{square}, {params.fill}"
         } | self.sweep.facts
         if not finished.all():
             facts["finished"] = f"{int(finished.sum())} of {finished.size} positions; the others show their nearest."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -14,9 +13,6 @@ from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, state, url
 from vizapp.ui.session.access_log import Clock
-
-if TYPE_CHECKING:
-    pass
 
 _ROOT = Path(__file__).resolve().parents[3]
 ICON = str(_ROOT / "assets" / "icon.svg")

@@ -9,14 +9,13 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.media.archive import close_archives
 from vizapp.media.datasets import is_downloaded
-from vizapp.media.source import file_stamp
+from vizapp.media.source import Source, file_stamp
 from vizapp.media.sources import open_folder
 from vizapp.service import lru_cache
 from vizapp.service.jobs import Tick
@@ -24,10 +23,7 @@ from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.settings import settings
 from vizapp.ui.inputs import images, uploads
 from vizapp.ui.session import access, compute, state
-
-if TYPE_CHECKING:
-    from vizapp.media.source import Source
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _CAPACITY = 512 * 2**20  # bytes of lists, about
 _LEFTOVER = 172_800.0  # seconds after which an upload that nobody listed belongs to a session that ended unnoticed

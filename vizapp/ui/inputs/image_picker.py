@@ -7,7 +7,7 @@ the source is pending and the earlier choice stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -19,9 +19,7 @@ from vizapp.ui.inputs.images import Origin
 from vizapp.ui.session import access, messages, state
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 Kept = TypeVar("Kept")
 _SOURCES = {

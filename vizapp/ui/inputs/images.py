@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -13,17 +13,14 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.media import samples
 from vizapp.media.drawing import sheet, to_png
-from vizapp.media.picture import open_picture
+from vizapp.media.picture import Picture, open_picture
+from vizapp.media.source import Source
 from vizapp.media.sources import open_folder
 from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import uploads
 from vizapp.ui.session import access, state
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.media.source import Source
 
 Origin = tuple[Any, ...]  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
 CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together

@@ -6,10 +6,10 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.files import atomic_write
 from vizapp.service.jobs import Tick
@@ -19,10 +19,7 @@ from vizapp.ui.inputs import uploads
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
 _SOURCES_OF = {"published": "default", "random": "none"}  # weights as chosen, and as `load` takes them

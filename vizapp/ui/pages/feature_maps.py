@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.engine.trace.sites import Unit
+from vizapp.engine.trace.sites import Site, Unit
 from vizapp.media.drawing import crop_box, exceeds
+from vizapp.media.picture import Picture
 from vizapp.methods.activations import statistics, strength_order
+from vizapp.methods.base import Result
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import layout, maps, unit_picker
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _ORDERS = {"strength": "Strongest first", "number": "By number"}
 _SCALES = {"layer": "Shared scale", "channel": "Scale per channel"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,11 @@ import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import COLOURS, to_png
+from vizapp.media.picture import Picture
+from vizapp.media.source import Source
 from vizapp.methods import methods
 from vizapp.methods.activations import strength_order
+from vizapp.methods.base import Method, Result
 from vizapp.methods.output import TILES, Output, in_rows, labels_by_frequency, ranks
 from vizapp.methods.params import knobs
 from vizapp.ui.app.pages import pages
@@ -22,12 +24,7 @@ from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import charts, layout, maps, options, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.media.source import Source
-    from vizapp.methods.base import Method, Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _TARGETS = {"answer": "The answer", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # beyond so many tiles an array is shown as one sheet

@@ -6,24 +6,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import streamlit as st
 
+from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
+from vizapp.media.picture import Picture
+from vizapp.media.source import Source
+from vizapp.methods.base import Result
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.service.runs import RunRequest
 from vizapp.settings import settings
 from vizapp.ui.session import access_log, memory, messages, progress, state
 from vizapp.ui.session.access_log import Clock
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Unit
-    from vizapp.media.picture import Picture
-    from vizapp.media.source import Source
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 Value = TypeVar("Value")
 Item = TypeVar("Item")

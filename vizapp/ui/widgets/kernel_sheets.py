@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from vizapp.methods.base import Result
 from vizapp.methods.filters import tile
 from vizapp.ui.widgets import maps
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
 
 BANDS = ("Low", "Mid", "High")
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
+from vizapp.media.picture import Picture
 from vizapp.ui.inputs import images, networks
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 
 def page_title(title: str, sentence: str) -> None:

@@ -45,10 +45,7 @@ def blocks(sites: Sequence[Site], most: int = MOST_BLOCKS) -> tuple[Block, ...]:
     one module of a given depth; runs of such modules under one parent. Every site is in exactly one block.
     """
     depth = max((site.name.count(".") + 1 for site in sites), default=1)
-    attempts: list[tuple[Block, ...]] = [
-        tuple(Block(site.name, (site,)) for site in sites),
-        _with_layer_before(sites),
-    ]
+    attempts: list[tuple[Block, ...]] = [tuple(Block(site.name, (site,)) for site in sites), _with_layer_before(sites)]
     for level in range(depth - 1, 0, -1):
         modules = _by(sites, lambda site, level=level: _prefix(site.name, level))  # type: ignore[misc]
         attempts += [modules] + [_runs(modules, length, level) for length in range(2, 9)]

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import crop_box, signed
+from vizapp.media.picture import Picture
 from vizapp.methods.activations import strength_order
-from vizapp.methods.base import Job, Question
+from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.params import build
 from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.session import compute
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box, photo_data, sprite_data
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
 LARGEST = 330  # pixels on the screen of a tile of the nine

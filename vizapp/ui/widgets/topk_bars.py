@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 TOP = 5  # classes that are shown unless a page asks for more
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
+from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
+from vizapp.media.picture import Picture
 from vizapp.ui.inputs import networks
 from vizapp.ui.session import messages, state
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import charts, layout, maps, network_diagram
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.media.picture import Picture
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 Cell = tuple[int, int]
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from vizapp.methods.base import Result
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.architecture import graph, zoo_scatter
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import layout, options, unit_picker
 from vizapp.zoo.devices import choose_device
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _SHOWN = {"table": "Table", "drawing": "Drawing", "comparison": "Comparison"}
 _ROWS = {"layers": "Layers", "operations": "Operations", "modules": "Modules"}

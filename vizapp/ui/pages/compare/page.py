@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from vizapp.media.drawing import sheet, signed
+from vizapp.media.picture import Picture
+from vizapp.methods.base import Result
 from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.compare import results
+from vizapp.ui.pages.compare.results import Pair
 from vizapp.ui.session import access, compute, downloads, messages, state
 from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.ui.pages.compare.results import Pair
 
 _PARTS = {"patch": "Receptive field", "whole": "Whole photo"}
 _WHO = ("first", "second")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.methods.base import Job
+from vizapp.media.picture import Picture
+from vizapp.methods.base import Job, Result
 from vizapp.methods.matching import match_units
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.session import compute, messages
 from vizapp.ui.widgets import projection_tiles
+from vizapp.zoo.network import Network
 
-if TYPE_CHECKING:
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
-
-    Pair = tuple[Network, Network]
+Pair = tuple[Network, Network]
 
 
 def weights_of(network: Network) -> str:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vizapp.media.drawing import COLOURS, GREY, categorical, heat, to_png
 from vizapp.media.transforms import resize
+from vizapp.methods.base import Result
 from vizapp.methods.dense_view import NAMED, covered
 from vizapp.methods.output import ranks
 from vizapp.methods.scores import softmax
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets.maps import ramp
 from vizapp.ui.widgets.topk_bars import TOP
-
-if TYPE_CHECKING:
-    from vizapp.methods.base import Result
 
 LARGEST = 1100  # pixels of the longer side of the photo that the browser gets
 

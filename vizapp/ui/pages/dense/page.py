@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import available_strides
+from vizapp.media.picture import Picture
+from vizapp.methods.base import Result
 from vizapp.methods.dense import convolutional
 from vizapp.methods.scores import softmax
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import layout, maps, options, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _INPUTS = {"photo": "Photo", "crop": "Crop"}
 _TINTS = {"labels": "Labels", "class": "One class"}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import streamlit as st
 
+from vizapp.engine.trace.sites import Unit
+from vizapp.methods.base import Result
 from vizapp.ui.session import compute, forms, messages, state
 from vizapp.ui.widgets import charts, options, projection_tiles
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Unit
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "contrast", "variation", "l2", "seed")
 

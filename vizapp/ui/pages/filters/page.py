@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.engine.trace.sites import Unit
+from vizapp.engine.trace.sites import Site, Unit
 from vizapp.gallery.reader import find_galleries
 from vizapp.media.drawing import heat
+from vizapp.methods.base import Result
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import charts, kernel_sheets, layout, options, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Site
-    from vizapp.methods.base import Result
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
 _SCALES = {"layer": "Shared scale", "filter": "Scale per filter"}

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
 
-from vizapp.engine.trace.sites import Unit
+from vizapp.engine.trace.sites import Site, Unit
 from vizapp.media.drawing import sheet
+from vizapp.media.picture import Picture
 from vizapp.methods.activations import strength_order
+from vizapp.methods.base import Result
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import layout, maps, options, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.maps import Box
 from vizapp.ui.widgets.projection_tiles import RULES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vizapp.engine.trace.sites import Site
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.ui.widgets.maps import Box
-    from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network
 
 _MODES = {"one": "Selected unit", "nine": "Nine strongest"}
 _PARTS = {"patch": "Receptive field", "whole": "Whole photo"}

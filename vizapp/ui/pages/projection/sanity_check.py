@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import streamlit as st
 
+from vizapp.engine.trace.sites import Unit
+from vizapp.media.picture import Picture
+from vizapp.methods.base import Result
 from vizapp.ui.session import compute, forms, messages, state
 from vizapp.ui.widgets import projection_tiles, unit_picker
-
-if TYPE_CHECKING:
-    from vizapp.engine.trace.sites import Unit
-    from vizapp.media.picture import Picture
-    from vizapp.methods.base import Result
-    from vizapp.ui.widgets.maps import Box
-    from vizapp.zoo.network import Network
+from vizapp.ui.widgets.maps import Box
+from vizapp.zoo.network import Network
 
 _CHECKS = {
     "trained": "Trained", "above": "Layers above randomised", "upper": "Upper half randomised",
