@@ -71,7 +71,7 @@ def test_the_app_listens_on_this_machine_alone_unless_told(open_app: Open) -> No
 def test_nothing_outside_of_the_root_can_be_named(house: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setenv("VIZAPP_ROOT", str(house))
     path = path.format(secret=house.parent / "secret", rooted=house.parent / "rooted")
-    with pytest.raises(VizError, match="does not lie in the folder"):
+    with pytest.raises(VizError, match="is outside of the folder"):
         access.allowed(path)
 
 
@@ -114,7 +114,7 @@ def test_in_a_folder_of_the_root_links_that_lead_out_are_passed_over(
     assert not app.warning
     assert app.selectbox(key="sidebar.folder_picture").options == ["one.png"]
     app.text_input(key="sidebar.folder").set_value("../secret").run()
-    assert "does not lie in the folder" in sentences(app)
+    assert "is outside of the folder" in sentences(app)
 
 
 def test_a_checkpoint_outside_of_the_root_is_not_read(
@@ -123,7 +123,7 @@ def test_a_checkpoint_outside_of_the_root_is_not_read(
     monkeypatch.setenv("VIZAPP_ROOT", str(house))
     app = open_app(weights="file")
     app.text_input(key="sidebar.checkpoint_path").set_value(str(house.parent / "secret" / "two.png")).run()
-    assert "does not lie in the folder" in sentences(app)
+    assert "is outside of the folder" in sentences(app)
     assert "weights.file" not in app.session_state
 
 
@@ -148,7 +148,7 @@ def test_a_link_to_a_gallery_names_no_folder_outside_of_the_root(
     monkeypatch.setenv("VIZAPP_ROOT", str(house))
     app = open_app("gallery", data=path)
     assert went_well(app)
-    assert ("There is no folder" if path == "no such folder" else "does not lie in the folder") in sentences(app)
+    assert ("There is no folder" if path == "no such folder" else "is outside of the folder") in sentences(app)
 
 
 # What people give

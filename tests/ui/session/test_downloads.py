@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_had_is_a_sentence_and_the_page_goes_on(
         monkeypatch.setattr(downloads, "LARGEST", 100)
     app.run()
     button(app, "Arrays NPZ").click().run()
-    assert ("have gone" if fault == "gone" else "a browser is sent") in sentences(app)
+    assert ("have gone" if fault == "gone" else "downloads are limited") in sentences(app)
     assert sent(app) == []
     assert offered(app) == ["Seen PNG", "Arrays NPZ"]
     app.run()

@@ -1,4 +1,4 @@
-"""What stands around every page: the style, the sidebar, sentences to show, the address."""
+"""The frame around every page: style, sidebar, messages and address."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from vizapp.ui.session.choice import Choice
 class PageSpec:
     """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries.
 
-    `methods` are the methods that it shows. `form` is the one whose parameters it draws; its address carries these too.
-    `name` is its `key` where several pages share a file.
+    `methods` are the keys of the methods that it shows. `form` is the method whose parameters it draws and puts in the
+    address. `name` is its `key` where several pages share a file.
     """
 
     file: str
@@ -87,7 +87,7 @@ def sections() -> dict[str, tuple[PageSpec, ...]]:
 
 
 def _generic(method: Method) -> PageSpec:
-    """A page that is drawn from what the method says of itself."""
+    """A page for a method that has none of its own, drawn from the declarations of the method."""
     choices: tuple[Choice, ...] = ()
     if "unit" in method.inputs:
         choices += (forms.target(method.key), state.CLASS, state.LAYER, state.CHANNEL, state.CELL)

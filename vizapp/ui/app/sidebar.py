@@ -15,7 +15,7 @@ def draw() -> None:
     with st.sidebar:
         for title, part in (("Network", _network), ("Picture", _picture), ("Device", _device)):
             messages.heading(title)
-            messages.guard(part)  # each by itself: a wrong path of a checkpoint must not take the pictures away
+            messages.guard(part)  # one by one: a wrong checkpoint path must not hide the pictures
 
 
 def _network() -> None:
@@ -23,7 +23,10 @@ def _network() -> None:
 
 
 def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str) -> None:
-    """A network and its weights to choose. `page` begins the widget keys, `checkpoint` is the key of a file given for it."""
+    """Draw the choice of a network and its weights.
+
+    `page` is the prefix of the widget keys; `checkpoint` is the session key of an uploaded checkpoint.
+    """
     names = networks.labels()
     st.selectbox(
         "Network", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",

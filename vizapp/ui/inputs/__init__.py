@@ -1,1 +1,1 @@
-"""What people bring: networks, images, data sets, uploads."""
+"""The inputs of the user: networks, images, data sets, uploads."""

@@ -1,4 +1,4 @@
-"""Collections of pictures: bundled ones, a folder of this machine, an uploaded zip file, a data set of torchvision."""
+"""Collections of pictures: bundled, a folder of this machine, an uploaded zip file, a torchvision data set."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from vizapp.ui.inputs import images, uploads
 from vizapp.ui.session import access, compute, state
 from vizapp.zoo.network import Network
 
-_CAPACITY = 512 * 2**20  # bytes of lists, about
-_LEFTOVER = 172_800.0  # seconds after which an upload that nobody listed belongs to a session that ended unnoticed
+_CAPACITY = 512 * 2**20  # bytes of listings, approximately
+_LEFTOVER = 172_800.0  # seconds without use after which an upload is deleted, because its session must have ended
 _DATASET, _UPLOAD = "torchvision/", re.compile(r"upload/([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """Pictures, listed. `text` is what an address calls them, `listing` the digest of the list."""
+    """A listed collection. `text` is its name in an address, `listing` the digest of the list."""
 
     text: str
     source: Source
@@ -40,7 +40,7 @@ class Collection:
 
     @property
     def title(self) -> str:
-        """A name for showing."""
+        """The name to show."""
         return {"samples": "sample crops", "upload": "the uploaded zip file"}.get(kind(self.text), self.source.name)
 
 
@@ -48,18 +48,18 @@ def kind(text: str) -> str:
     """Which source of pictures an address means: `samples`, `digits`, `torchvision/NAME:part`, `upload/DIGEST`, or a path."""
     if text in ("samples", "digits"):
         return text
-    if text.strip().lower().startswith(_DATASET):  # as `open_folder` reads it
+    if text.strip().lower().startswith(_DATASET):  # as `open_folder` parses it
         return "dataset"
     return "upload" if _UPLOAD.fullmatch(text) else "folder"
 
 
 def chosen_text(network: Network) -> str:
-    """What an address calls the chosen pictures; digits for networks of grey pictures and sample crops for others."""
+    """The name of the chosen collection in an address; by default digits for grey networks, else sample crops."""
     return state.get(state.DATA) or ("digits" if network.input_size[0] == 1 else "samples")
 
 
 def available_collections(network: Network) -> list[Collection]:
-    """The pictures that are there without asking for anything: those of galleries, the folder in use, the bundled ones."""
+    """The collections that need no further action: the folder in use, the chosen one, the bundled one."""
     bundled = "digits" if network.input_size[0] == 1 else "samples"
     origin = images.origin()
     own = [str(origin[1])] if origin[0] == "folder" else []
@@ -73,21 +73,21 @@ def available_collections(network: Network) -> list[Collection]:
 
 
 def name_and_part(text: str) -> tuple[str, str]:
-    """Name and part of a data set of torchvision: ("MNIST", "train") of `torchvision/MNIST:train`."""
+    """Name and part of a torchvision data set: ("MNIST", "train") for `torchvision/MNIST:train`."""
     name, _, part = text.strip().partition("/")[2].partition(":")
     return name, part
 
 
 def text_of(name: str, part: str) -> str:
-    """What an address calls a part of a data set of torchvision."""
+    """The name of a part of a torchvision data set in an address."""
     return f"{_DATASET}{name}" + (":train" if part == "train" else "")
 
 
 def keep(content: bytes) -> str:
-    """Keep an uploaded zip file; what an address calls it.
+    """Keep an uploaded zip file; returns its name in an address.
 
     Raises:
-        VizError: it is no zip file of pictures.
+        VizError: it is not a zip file of pictures.
     """
     archive = open_folder(content).root
     if access.shared():
@@ -97,10 +97,10 @@ def keep(content: bytes) -> str:
 
 
 def list_collection(text: str) -> Collection | None:
-    """The pictures; read again when their folder or file has another date, or when the person asks for it."""
+    """The collection, listed again when its folder or file has another date, or when the user asks for it."""
     stamp = ""
     if kind(text) == "folder":
-        with contextlib.suppress(VizError):  # told below, when it is opened
+        with contextlib.suppress(VizError):  # raised again below, when it is opened
             stamp = file_stamp(access.allowed(text))
 
     def work(tick: Tick) -> Collection:
@@ -115,12 +115,12 @@ def list_collection(text: str) -> Collection | None:
 
 @st.cache_resource(show_spinner=False)
 def _collections() -> ByteBoundedCache[Collection]:
-    """The lists of pictures of all sessions."""
+    """The listings of all sessions."""
     return ByteBoundedCache(_CAPACITY)
 
 
 def read_again() -> None:
-    """Have the pictures listed anew."""
+    """List the pictures again."""
     state.save(state.READ, state.load(state.READ, 0) + 1)
 
 
@@ -134,27 +134,29 @@ def _open(text: str, tick: Tick) -> Source:
     if not kept.exists():
         raise VizError("The uploaded zip file of this link is no longer kept. Upload it again.", code="upload-expired")
     with contextlib.suppress(OSError):
-        os.utime(kept)  # it is still in use
+        os.utime(kept)  # marks it as in use
     return open_folder(kept)
 
 
 def galleries_of(archive: Path) -> Path:
-    """The folder that holds the galleries of an uploaded zip file on a server for others: it goes with the file."""
+    """On a shared server, the folder of the galleries of an uploaded zip file; it is deleted with the file."""
     return archive.with_suffix(".galleries")
 
 
 def forget(archive: Path) -> None:
-    """Delete an uploaded zip file and its galleries, and drop all that was listed or computed from it."""
+    """Delete an uploaded zip file and its galleries, and everything cached about it."""
     archive.unlink(missing_ok=True)
     shutil.rmtree(galleries_of(archive), ignore_errors=True)
     close_archives()
-    lru_cache.forget(archive.stem)  # the digest of the file, part of its address and of its galleries' folder
+    lru_cache.forget(
+        archive.stem
+    )  # the digest of the file, which is part of its address and of the path of its galleries
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete uploads and galleries of sessions that were still open when a server was stopped."""
+    """Delete uploads and galleries of sessions that were open when a server stopped."""
     for archive in folder.glob("*.zip"):
-        with contextlib.suppress(OSError):  # another replica may be doing the same
+        with contextlib.suppress(OSError):  # another replica may do the same
             if time.time() - archive.stat().st_mtime > _LEFTOVER:
                 shutil.rmtree(galleries_of(archive), ignore_errors=True)
                 archive.unlink()

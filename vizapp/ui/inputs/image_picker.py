@@ -33,7 +33,7 @@ _FIELD = 420  # pixels of an uploader or a path beside the sources
 
 
 def choose_one(page: str) -> None:
-    """Draw the picker of a single picture, which becomes the current one. `page` begins the widget keys."""
+    """Draw the picker of a single picture, which becomes the current one. `page` is the prefix of the widget keys."""
     source = _source(page, ("samples", "upload", "camera", "folder"), "samples")
     if source == "samples":
         _samples(page)
@@ -44,9 +44,9 @@ def choose_one(page: str) -> None:
 
 
 def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, str]]:
-    """Draw the picker of at most `most` pictures; the origin and the name of each.
+    """Draw the picker of at most `most` pictures; returns the origin and the name of each.
 
-    `choice` is "samples", "upload", or the path of a folder, of which pictures at even distances are taken.
+    `choice` is "samples", "upload", or the path of a folder, of which evenly spaced pictures are taken.
     """
     chosen = state.get(choice)
     current = chosen if chosen in ("samples", "upload") else "folder"
@@ -70,7 +70,7 @@ def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, s
 
 
 def choose_collection(page: str, network: Network) -> datasets.Collection | None:
-    """Draw the picker of a collection, and list it; None where a message says what is missing."""
+    """Draw the picker of a collection; returns the listed collection, or None where a message says what is missing."""
     chosen = datasets.chosen_text(network)
     current = datasets.kind(chosen)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_data"):
@@ -105,11 +105,11 @@ def _source(
     """Draw the sources as a row of buttons; returns the one that is shown.
 
     Args:
-        page: Begins the widget keys.
+        page: Prefix of the widget keys.
         names: Sources on offer; folders only where this server opens any.
-        current: The source of what is chosen now.
-        choice: What is chosen; None where nothing but the button tells.
-        instant: Sources whose button makes the choice.
+        current: The source of the current choice.
+        choice: The choice; None if only the button holds it.
+        instant: Sources that are chosen by their button alone.
     """
     pending, over = state.load(f"{page}.pending", (None, None))
     shown = pending if pending is not None and over == (choice and state.get(choice)) else current
@@ -167,7 +167,7 @@ def _folder_picture(page: str) -> None:
 
 
 def _path(page: str, choice: Choice, chosen: str) -> str:
-    """Draw a field for the path of a folder; returns the `chosen` one. The sidebar's folder is proposed."""
+    """Draw a field for the path of a folder; returns the `chosen` one. It starts with the folder of the sidebar."""
     key = f"{page}.folder"
     if not state.has(key):
         state.save(key, chosen or state.load("sidebar.folder", ""))
@@ -206,13 +206,13 @@ def _dataset(page: str, chosen: str) -> None:
 
 
 def _take_dataset(page: str, text: str) -> None:
-    """The person opens a data set, and has it downloaded if it is not there."""
+    """Open a data set, and download it if it is not there."""
     state.wish("download", text)
     _take(page, state.DATA, text)
 
 
 def _is_available(page: str, text: str) -> bool:
-    """Whether the data set is on this machine or the person asked for it; a link never starts a download."""
+    """Whether the data set is on this machine or the user asked for it; a link never starts a download."""
     if state.is_wished("download", text) or is_downloaded(text):
         state.wish("download", text)
         return True
@@ -228,7 +228,7 @@ def _is_available(page: str, text: str) -> bool:
 
 
 def _upload_picture(page: str, source: str) -> None:
-    # No list of endings: the message about a file that cannot be opened says more than "not allowed".
+    # No list of extensions: our message about an unreadable file says more than Streamlit's "not allowed".
     label = f"A photo, at most {settings().upload_mb} MB"
     _, new = _uploads(page, f"{page}.uploads", label, _keep_picture, camera=source == "camera")
     if new:
@@ -250,16 +250,16 @@ def _upload_archive(page: str) -> None:
 def _uploads(
     page: str, store: str, label: str, keep: Callable[[Any], Kept], several: bool = False, camera: bool = False
 ) -> tuple[list[Kept], list[Kept]]:
-    """Draw an uploader; returns what is kept of its files, and what is new in this run.
+    """Draw an uploader; returns all files that were kept, and those that are new in this run.
 
-    A page that was left and opened again has an empty uploader, but keeps its files; they go when the person removes them.
+    When a page is opened again its uploader is empty, but the files are kept until the user removes them.
 
     Args:
-        page: Begins the widget keys.
-        store: Session key of what was kept, by the number of the file.
+        page: Prefix of the widget keys.
+        store: Session key of the kept files, by file ID.
         label: Text over the uploader.
         keep: Keeps a file; a file for which it raises VizError is skipped with a message.
-        several: Whether several files may be given.
+        several: Whether several files are allowed.
         camera: Whether the file is a photo taken by the camera.
     """
     key = f"{page}.{'camera' if camera else 'upload'}"

@@ -1,4 +1,4 @@
-"""The picture in use, wherever it came from; and pictures as the browser wants them."""
+"""The current picture and its origin; pictures as data URIs for the browser."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vizapp.ui.session import access, state
 Origin = tuple[Any, ...]  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
 CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together
 THUMB = 96  # pixels
-_KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # has learned no cats
+_KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # was not trained on cats
 
 
 @st.cache_resource(show_spinner=False)
 def decoded_pictures() -> ByteBoundedCache[Picture]:
-    """Decoded pictures of all sessions; a session holds their digests only."""
-    return ByteBoundedCache(CAPACITY, min_kept_under_pressure=None)  # an upload is nowhere else
+    """Decoded pictures of all sessions; a session holds only their digests."""
+    return ByteBoundedCache(CAPACITY, min_kept_under_pressure=None)  # an upload is stored nowhere else
 
 
 def sample(name: str) -> Picture:
@@ -44,10 +44,10 @@ def sample(name: str) -> Picture:
 
 
 def keep(content: bytes, name: str) -> Origin:
-    """Keep an uploaded picture; its origin.
+    """Keep an uploaded picture; returns its origin.
 
     Raises:
-        VizError: it is none.
+        VizError: it is not a picture.
     """
     digest = hashlib.sha256(content).hexdigest()
     if decoded_pictures().get(("given", digest)) is None:
@@ -59,7 +59,7 @@ def keep(content: bytes, name: str) -> Origin:
 
 
 def forget(digest: str) -> None:
-    """Drop an uploaded picture, and all answers about it."""
+    """Drop an uploaded picture and all results about it."""
     lru_cache.forget(digest)
     pixels = _pixels().pop(digest, None)
     if pixels is not None:
@@ -68,15 +68,15 @@ def forget(digest: str) -> None:
 
 @st.cache_resource(show_spinner=False)
 def _pixels() -> dict[str, str]:
-    """The digests of the pixels of uploads by those of their files; a picture may have left memory before its answers."""
+    """Pixel digests of uploads by file digest; a picture may be evicted before the results about it."""
     return {}
 
 
 def folder(path: str) -> Source:
-    """A folder of this machine; read anew after a minute.
+    """A folder of this machine; listed again after a minute.
 
     Raises:
-        VizError: it is not there, has no pictures, or may not be opened on this server.
+        VizError: it does not exist, has no pictures, or may not be opened on this server.
     """
     return _folder(access.allowed(path), access.root())
 
@@ -87,7 +87,7 @@ def _folder(path: Path, within: Path | None) -> Source:
 
 
 def sample_names() -> list[str]:
-    """The samples that suit the chosen network: digits for networks of grey pictures, else photos."""
+    """The samples that suit the chosen network: digits for grey networks, else photos."""
     from vizapp.zoo import describe  # torch
 
     digits = describe(state.get(state.NETWORK)).input_size[0] == 1
@@ -95,7 +95,7 @@ def sample_names() -> list[str]:
 
 
 def first_sample() -> str:
-    """The picture to begin with: one that the chosen network knows."""
+    """The initial picture: one of a class that the chosen network knows."""
     first = _KNOWN.get(state.get(state.NETWORK))
     names = sample_names()
     return first if first in names else names[0]
@@ -104,7 +104,7 @@ def first_sample() -> str:
 def origin() -> Origin:
     """Where the current picture came from: ("sample", name), ("given", digest, name) or ("folder", path, name).
 
-    A folder's picture goes by its path in the folder, because its number changes when others come or go.
+    A picture of a folder is identified by its path, because numbers change when files are added or removed.
     """
     chosen = state.load(state.ORIGIN)
     if chosen is not None:
@@ -113,7 +113,7 @@ def origin() -> Origin:
 
 
 def replace_missing() -> None:
-    """Choose another picture where the current one is no longer in its folder, and say so."""
+    """If the current picture is no longer in its folder, choose another one and show a note."""
     kind, *rest = origin()
     if kind != "folder":
         return
@@ -134,7 +134,7 @@ def current() -> Picture:
 
 
 def open_from(origin: Origin) -> Picture:
-    """The picture from there, as `origin` tells it.
+    """The picture of an origin.
 
     Raises:
         VizError: it is gone, or cannot be read.
@@ -159,16 +159,16 @@ def open_from(origin: Origin) -> Picture:
 
 
 def uri(png: bytes) -> str:
-    """PNG bytes as an address that a browser shows."""
+    """PNG bytes as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def thumb(picture: Picture) -> np.ndarray:
-    """The middle of the picture, uint8 `[THUMB THUMB 3]`."""
+    """A thumbnail of the centre of the picture, uint8 `[THUMB THUMB 3]`."""
     return centre_crop(resize_short_side(picture.pixels, THUMB, "bilinear"), THUMB, THUMB)
 
 
 @st.cache_resource(show_spinner=False)
 def sprite(names: tuple[str, ...], columns: int) -> str:
-    """These samples as one picture, `columns` beside one another: its address."""
+    """A contact sheet of these samples with `columns` columns, as a data URI."""
     return uri(to_png(sheet([thumb(sample(name)) for name in names], columns, gap=0)))

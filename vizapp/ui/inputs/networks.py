@@ -1,4 +1,4 @@
-"""The network in use: loaded in the background, kept in a bounded cache that all sessions share."""
+"""The current networks: loaded in the background, kept in a bounded cache that all sessions share."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from vizapp.ui.session.memory import empty_caches
 from vizapp.zoo.network import Network
 
 _SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
-_SOURCES_OF = {"published": "default", "random": "none"}  # weights as chosen, and as `load` takes them
+_SOURCES_OF = {"published": "default", "random": "none"}  # the `weights` argument of `load` for each choice
 CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
 
 
 @st.cache_resource(show_spinner=False)
 def open_networks() -> ByteBoundedCache[Network]:
-    """The open networks of all sessions. An evicted one stays on its device while another session uses it."""
+    """The loaded networks of all sessions. An evicted one stays on its device while a session uses it."""
     capacity = int(settings().network_gb * 2**30)
     return ByteBoundedCache(capacity, min_kept_under_pressure=1, on_evict=empty_caches)
 
 
 @st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
-    """Every network of the zoo, with what is known of it unopened: `torchvision/resnet50 · 25.6 M · 81 %`."""
+    """A label per network of the zoo, from its description: `torchvision/resnet50 · 25.6 M · 81 %`."""
     from vizapp.zoo import describe_all  # torch
 
     found = {}
@@ -52,12 +52,12 @@ def labels() -> dict[str, str]:
 
 
 def short_count(parameters: int) -> str:
-    """A number of parameters in a few characters: `44.4 k`, `4.15 M`."""
+    """A number of parameters in short form: `44.4 k`, `4.15 M`."""
     return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
 
 
 def summary(name: str) -> str:
-    """What is known of a network, as a caption: parameters, published accuracy, input size."""
+    """A caption for a network: parameters, published accuracy, input size."""
     from vizapp.zoo import describe  # torch
 
     card = describe(name)
@@ -69,7 +69,7 @@ def summary(name: str) -> str:
 
 @st.cache_resource(show_spinner=False)
 def devices() -> dict[str, str]:
-    """The devices of this machine, and what to call them."""
+    """The devices of this machine, with their labels."""
     import torch  # the frame is drawn before it is loaded
 
     found = {"auto": "Automatic", "cpu": "CPU"}
@@ -80,12 +80,12 @@ def devices() -> dict[str, str]:
 
 @st.cache_resource(show_spinner=False)
 def _uploaded_files() -> tempfile.TemporaryDirectory[str]:
-    """Where uploaded checkpoints lie until the app ends."""
+    """The folder of uploaded checkpoints, deleted when the app ends."""
     return tempfile.TemporaryDirectory(prefix="vizapp-")
 
 
 def keep_checkpoint(content: bytes, name: str) -> Path:
-    """Write an uploaded checkpoint to a file of this machine, named by what it holds."""
+    """Write an uploaded checkpoint to a file in a folder named by its digest."""
     digest = hashlib.sha256(content).hexdigest()
     path = Path(_uploaded_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
     if not path.exists():
@@ -103,7 +103,7 @@ def keep_checkpoint(content: bytes, name: str) -> Path:
 
 
 def forget_checkpoint(path: str) -> None:
-    """Delete an uploaded checkpoint, and drop the network made from it and all answers about that network."""
+    """Delete an uploaded checkpoint, the network loaded from it and all results about that network."""
     shutil.rmtree(Path(path).parent, ignore_errors=True)
     for key, network in open_networks().items():
         if path in key:
@@ -112,24 +112,24 @@ def forget_checkpoint(path: str) -> None:
 
 
 def current() -> Network | None:
-    """The chosen network, or None when a sentence in its place says why there is none."""
+    """The chosen network, or None where a message explains why there is none."""
     return _load_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
 
 
 def other() -> Network | None:
-    """The network that it is compared with, or None when a sentence in its place says why there is none."""
+    """The network of the Compare page, or None where a message explains why there is none."""
     return _load_chosen(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
 
 
 def second() -> Network | None:
-    """The network to show beside it, or None when none is chosen or a sentence says why it cannot be had."""
+    """The second network of the Occlusion page, or None if none is chosen or a message explains why there is none."""
     if state.get(state.SECOND_NETWORK) is None:
         return None
     return _load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
 
 
 def _load_chosen(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | None:
-    """The network of a choice with the weights of another; `checkpoint` is the session key of a given file."""
+    """The network of one choice with the weights of another; `checkpoint` is the session key of an uploaded file."""
     weights, given = state.get(of), state.load(checkpoint) if checkpoint else None
     if weights == "file" and given is None:
         messages.info("Upload a checkpoint of this network, or choose other weights.")
@@ -143,7 +143,7 @@ def _load_chosen(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | 
 
 
 def _is_available(name: str, of: Choice) -> bool:
-    """Whether the weights are here or the person wants them downloaded; a link alone downloads nothing."""
+    """Whether the weights are here or the user wants to download them; a link alone starts no download."""
     from vizapp.zoo import registry, weights  # torch
 
     if name not in state.load(state.LINKED, ()) or state.is_wished("download", name):
@@ -164,12 +164,12 @@ def _is_available(name: str, of: Choice) -> bool:
 def _offer_random(choice: Choice) -> None:
     st.button(
         "Continue with random weights", key=f"{choice.name}.go_on", on_click=state.put, args=(choice, "random"),
-        help="The same layers, untrained: good for looking at shapes and receptive fields.",
+        help="The same layers, untrained. Enough to see shapes and receptive fields.",
     )  # fmt: skip
 
 
 def _open(name: str, source: str) -> Network | None:
-    """A network of the zoo; `source` is what `load` takes as weights."""
+    """A network of the zoo; `source` is the `weights` argument of `load`."""
     device = state.get(state.DEVICE)
     if device == "auto":
         device = settings().device
@@ -192,7 +192,7 @@ def _open(name: str, source: str) -> Network | None:
 
 
 def sites(network: Network) -> tuple[Site, ...]:
-    """The network's sites; found in the background the first time, empty when a sentence says why there are none."""
+    """The sites of the network, found in the background. Empty where a message explains why there are none."""
     found = compute.compute(
         compute.key_of("sites", network),
         lambda tick: network.sites,

@@ -1,7 +1,7 @@
-"""Which session uploaded what. An upload is released when no session that has it is left.
+"""The owners of uploads. An upload is released when the last session that has it has ended.
 
-Whoever registers an upload says how to release it, so this module knows neither pages nor caches. A cache of Streamlit with
-`scope="session"` cannot hold the uploads themselves: it is cleared when the connection breaks, and a session may come back.
+Each upload is registered with a function that releases it, so this module knows neither pages nor caches. A Streamlit cache
+with `scope="session"` cannot hold uploads: it is cleared when the connection breaks, and the session may reconnect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import streamlit as st
 from vizapp.settings import settings
 from vizapp.ui.session import access_log, state
 
-GRACE = 150.0  # seconds in which a session may come back; Streamlit itself keeps it for 120
+GRACE = 150.0  # seconds in which a session may reconnect; Streamlit itself keeps it for 120
 UploadKey = tuple[str, str]  # ("picture", digest), ("checkpoint", path) or ("archive", path)
 
 
@@ -32,19 +32,19 @@ class UploadRegistry:
 
     def __init__(self, grace: float = GRACE) -> None:
         self._grace = grace
-        self._owned: dict[str, OrderedDict[UploadKey, _Upload]] = {}  # by person, the oldest first
+        self._owned: dict[str, OrderedDict[UploadKey, _Upload]] = {}  # by person, oldest first
         self._left: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def register(self, person: str, key: UploadKey, nbytes: int, most: int, release: Callable[[], None]) -> None:
-        """Note an upload; beyond their share, the person's oldest uploads are released.
+        """Register an upload, and release the oldest uploads of the person beyond their quota.
 
         Args:
-            person: Whose session.
+            person: ID of the session.
             key: Kind and digest or path.
             nbytes: Size of the upload.
-            most: Bytes that one person may have; the newest upload stays in any case.
-            release: Deletes the upload and all that was computed from it.
+            most: Quota of one person in bytes; the newest upload always stays.
+            release: Deletes the upload and everything computed from it.
         """
         with self._lock:
             owned = self._owned.setdefault(person, OrderedDict())
@@ -57,17 +57,17 @@ class UploadRegistry:
         _release(unowned)
 
     def has(self, person: str, key: UploadKey) -> bool:
-        """Whether this person has uploaded it, and still has it."""
+        """Whether the person has this upload."""
         with self._lock:
             return key in self._owned.get(person, ())
 
     def connected(self, person: str) -> None:
-        """Note that the session is there."""
+        """Note that the session is connected."""
         with self._lock:
             self._left.pop(person, None)
 
     def disconnected(self, person: str) -> None:
-        """Release what the session has after a while, unless it comes back."""
+        """Release the uploads of the session after the grace period, unless it reconnects."""
         with self._lock:
             self._left[person] = time.monotonic()
         timer = threading.Timer(self._grace, self.sweep)
@@ -75,7 +75,7 @@ class UploadRegistry:
         timer.start()
 
     def sweep(self) -> None:
-        """Release the uploads of sessions that have been away for long enough."""
+        """Release the uploads of sessions whose grace period is over."""
         now = time.monotonic()
         with self._lock:
             away = [person for person, since in self._left.items() if now - since >= self._grace]
@@ -102,7 +102,7 @@ def upload_registry() -> UploadRegistry:
 
 
 def register(key: UploadKey, nbytes: int, release: Callable[[], None]) -> None:
-    """Note that this session has uploaded something; `release` deletes it when nobody has it any more."""
+    """Register an upload of this session; `release` is called when no session has it any more."""
     upload_registry().register(state.person(), key, nbytes, settings().session_mb * 2**20, release)
 
 
@@ -114,5 +114,5 @@ def _presence(person: str) -> str:
 
 
 def note_session() -> None:
-    """Note that this session is there; its end is noted by itself. Once in each run of the script."""
+    """Note that this session is connected; Streamlit reports its end. Called in each run of the script."""
     upload_registry().connected(_presence(state.person()))

@@ -1,1 +1,1 @@
-"""One person's session: state, forms, answers, messages, downloads, access."""
+"""The session of one user: state, forms, cached results, messages, downloads, access."""

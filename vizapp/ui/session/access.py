@@ -1,4 +1,4 @@
-"""For one person or for many: what strangers on a shared server may not do, and where the line is drawn."""
+"""Access rules: what users of a shared server may not do."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from vizapp.settings import settings
 
 
 def shared() -> bool:
-    """Whether others than the machine's owner may be using the app: "server mode".
+    """Whether the app runs in server mode, where it may have users other than the owner of the machine.
 
-    `VIZAPP_MODE` says so (`server`, `local`); without it, every address but a loopback one is for others. An app behind
-    a proxy on the same machine listens on a loopback address and must be told.
+    `VIZAPP_MODE` decides (`server` or `local`). Without it, an app on a loopback address is local. Behind a proxy on the
+    same machine the app listens on a loopback address, so `VIZAPP_MODE=server` must be set.
     """
     mode = settings().mode
     return mode == "server" or (mode == "" and not _is_loopback(st.get_option("server.address")))
 
 
 def _is_loopback(address: str | None) -> bool:
-    """No address at all means every one that the machine has."""
+    """Whether the address is a loopback one. No address means all addresses of the machine."""
     if address == "localhost":
         return True
     try:
@@ -34,10 +34,10 @@ def _is_loopback(address: str | None) -> bool:
 
 
 def root() -> Path | None:
-    """The folder that all folders and files which a person names must lie in; None: anywhere on this machine.
+    """The folder that contains every folder and file that a user may open; None: the whole machine.
 
     Raises:
-        VizError: in server mode without `VIZAPP_ROOT`: no folder can be named.
+        VizError: server mode without `VIZAPP_ROOT`, where no folder can be opened.
     """
     given = settings().root
     if given is None and shared():
@@ -46,12 +46,12 @@ def root() -> Path | None:
 
 
 def place() -> str:
-    """Where folders and files that a person names lie, in words."""
+    """Where the folders and files are that a user may open, in words."""
     return "on this machine" if settings().root is None else "in this server's pictures"
 
 
 def discreet(sentence: str) -> str:
-    """The sentence as strangers may read it: without where things lie on this machine."""
+    """The sentence without paths of this machine, which users of a server must not see."""
     if not shared():
         return sentence
     here = settings()
@@ -67,30 +67,31 @@ def discreet(sentence: str) -> str:
 
 
 def names_folders() -> bool:
-    """Whether a person may name folders and files of this machine at all."""
+    """Whether the user may open folders and files of this machine at all."""
     return settings().root is not None or not shared()
 
 
 def allowed(path: str, noun: str = "folder") -> Path:
-    """The path that a person named, as it is on this machine; with a root, taken from there.
+    """The resolved path that the user entered; relative to the root, if there is one.
 
-    Links are followed before the path is compared with the root, and nothing is told about what lies outside.
+    Links are followed before the path is compared with the root. The error does not reveal whether anything exists
+    outside of the root.
 
     Raises:
-        VizError: it is no path, or lies outside of the root.
+        VizError: it is not a path, or is outside of the root.
     """
     inside = root()
     if inside is None:
         return local_path(path, noun)
     outside = VizError(
-        f"{showable(path)} does not lie in the folder that is open to visitors of this server.", code="outside-the-root"
+        f"{showable(path)} is outside of the folder that users of this server may open.", code="outside-the-root"
     )
-    # Not expanded: that would tell which users there are. Not looked for: two slashes begin the name of another machine.
+    # `~` is not expanded, because that would reveal user names; two slashes would contact another machine.
     if path.strip().startswith(("~", "//", "\\\\")):
         raise outside
     try:
         found = (inside / local_path(path.strip(), noun)).resolve()
-    except (OSError, RuntimeError):  # a link that leads to itself, a name that is too long
+    except (OSError, RuntimeError):  # a link to itself, or a name that is too long
         raise outside from None
     if not found.is_relative_to(inside):
         raise outside

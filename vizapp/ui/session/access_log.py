@@ -1,6 +1,6 @@
-"""A line of JSON per answer and per page, for whoever runs a server: what, how long, how much, how it ended.
+"""The access log of a server: a line of JSON per result and per page, with duration, size and outcome.
 
-Nothing in it tells who asked, or what a picture or a file was called or holds.
+It identifies no user, and holds no name or content of a picture or file.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from vizapp.ui.session import access
 
 
 def write(event: str, **fields: object) -> None:
-    """Append a line to the file `VIZAPP_LOG` (`-`: standard error, which is where a server writes unless told).
+    """Append a line to the file `VIZAPP_LOG` (`-`: standard error, the default of a server).
 
-    One call to the system per line, so that lines of several threads and replicas do not mix. A log that cannot be
-    written stops nobody's work.
+    Each line is one system call, so lines of several threads and replicas do not mix. Errors of writing are ignored.
     """
     place = settings().log or ("-" if access.shared() else "")
     if not place:
@@ -40,12 +39,12 @@ def write(event: str, **fields: object) -> None:
 
 
 class Clock:
-    """Seconds since it was made."""
+    """A stopwatch that starts when it is created."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Rounded to what a log needs."""
+        """Seconds since the start, rounded for the log."""
         return round(time.perf_counter() - self._began, 4)

@@ -1,4 +1,4 @@
-"""What a person can choose: its name in an address, its default, and how it is read from an address."""
+"""A choice of the user: its name in an address, its default, and how it is parsed from an address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def text(value: str) -> str:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Reads one of these words."""
+    """A parser that accepts one of these words."""
 
     def read(value: str) -> str:
         if value not in choices:
@@ -28,7 +28,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Reads a whole number from `low` to `high`."""
+    """A parser for a whole number from `low` to `high`."""
 
     def read(value: str) -> int:
         number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
@@ -41,7 +41,7 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def cell(value: str) -> tuple[int, int]:
-    """Reads a cell of a map, as in `3,5`."""
+    """Parse a cell of a map, as in `3,5`."""
     row, _, column = value.partition(",")
     try:
         return integer(0)(row.strip()), integer(0)(column.strip())
@@ -50,18 +50,18 @@ def cell(value: str) -> tuple[int, int]:
 
 
 def names(value: str) -> tuple[str, ...]:
-    """Reads names with commas between them."""
+    """Parse names separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing a person chooses."""
+    """Something that the user chooses."""
 
     name: str
     default: Any
     read: Callable[[str], Any] = text
-    shared: bool = False  # whether every page's address has it
+    shared: bool = False  # whether the address of every page carries it
 
     @property
     def key(self) -> str:

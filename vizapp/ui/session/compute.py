@@ -1,4 +1,4 @@
-"""Answers to questions: computed once, kept in a bounded cache by digests, with progress and a way to cancel."""
+"""Results, computed once and kept in a bounded cache, with a progress bar and a Cancel button."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from vizapp.zoo.network import Network
 Value = TypeVar("Value")
 Item = TypeVar("Item")
 Keep = Callable[[Item, Any], None]
-_BY_NAME = ("network", "time of a pass")  # questions whose keys name a network of the zoo and no digest
-_named: dict[str, str] = {}  # digests of networks and their names in the zoo, for the log
+_BY_NAME = ("network", "time of a pass")  # keys that name a network of the zoo instead of a digest
+_named: dict[str, str] = {}  # names in the zoo by network digest, for the log
 
 
 @st.cache_resource(show_spinner=False)
 def answers() -> ByteBoundedCache[Any]:
-    """The answers of all sessions."""
+    """The cached results of all sessions."""
     return ByteBoundedCache(settings().answer_mb * 2**20)
 
 
@@ -44,15 +44,15 @@ def key_of(
     unit: Unit | None = None,
     **params: Any,
 ) -> Key:
-    """What tells one question from another, as text.
+    """The cache key of a result.
 
     Args:
-        method: The method, or what else is computed.
-        network: Goes by its digest and device.
-        picture: Goes by the digest of its pixels.
-        folder: Goes by the digest of what it holds, so that a folder that changed is another question.
-        unit: Goes by its name.
-        **params: In a fixed order.
+        method: The method, or whatever else is computed.
+        network: Identified by its digest and device.
+        picture: Identified by the digest of its pixels.
+        folder: Identified by the digest of its listing, so a changed folder gives another key.
+        unit: Identified by its repr.
+        **params: Sorted by name.
     """
     return (
         method,
@@ -73,15 +73,15 @@ def run(
     unit: Unit | None = None,
     **params: Any,
 ) -> Result | None:
-    """The answer of a method, or None when a sentence in its place says why there is none.
+    """The result of a method, or None where a message explains why there is none.
 
     Args:
-        method: Its key.
-        network: The network it is asked of.
-        picture: The picture, if it takes one.
-        folder: The folder of pictures, if it takes one.
-        unit: The unit, if it takes one.
-        **params: Its parameters.
+        method: Key of the method.
+        network: The network.
+        picture: The picture, if the method takes one.
+        folder: The folder of pictures, if the method takes one.
+        unit: The unit, if the method takes one.
+        **params: Parameters of the method.
     """
     from vizapp.methods import ask  # loads torch
 
@@ -102,19 +102,19 @@ def compute(
     device: str | None = None,
     shelf: ByteBoundedCache[Value] | None = None,
 ) -> Value | None:
-    """The answer of `work`, from the cache if it is there; after half a second with progress and a Cancel button.
+    """The result of `work`, from the cache if it is there. After half a second, a progress bar and Cancel are shown.
 
-    None when the person cancelled, or when a VizError was raised, whose sentence is shown in its place.
+    None if the user cancelled it, or if `work` raised a VizError, which is shown instead.
 
     Args:
-        key: Tells it from other questions.
-        work: Computes it, and reports the share that is done.
-        size: Bytes of an answer.
-        title: What is shown while it is computed.
-        device: Where the work takes its turns (one computation per device at a time).
-        shelf: The cache, if not that of `answers`.
+        key: The cache key.
+        work: Computes the result and reports the finished share.
+        size: Bytes of a result.
+        title: Title of the progress bar.
+        device: Where the work queues (each device runs one computation at a time); None: no queue.
+        shelf: The cache; by default `answers()`.
     """
-    place = _place()
+    place = st.empty()  # also for cached results, so that everything below keeps its place in the browser
     cache = answers() if shelf is None else shelf
     found = cache.get(key)
     if found is not None:
@@ -135,20 +135,21 @@ def compute_each(
     title: str,
     device: str | None = None,
 ) -> dict[Item, Any]:
-    """An answer per item: from the cache, and the missing ones by one run. None of them when a sentence says why.
+    """A result per item: from the cache, and the missing ones from one run. Empty where a message explains why.
 
     Args:
-        keys: The key of each item's answer.
-        work: Computes the answers to the items it is given, and keeps each as it comes.
-        title: What is shown while they are computed.
-        device: Where the work takes its turns.
+        keys: The cache key of each item.
+        work: Computes the results of the items that it is given, and keeps each one when it is ready.
+        title: Title of the progress bar.
+        device: Where the work queues.
     """
-    place = _place()
+    place = st.empty()
     known = {item: found for item, key in keys.items() if (found := answers().get(key)) is not None}
     missing = [item for item in keys if item not in known]
     if missing:
         key = (*keys[missing[0]], *(part for item in missing[1:] for part in keys[item][-1:]), "together")
-        made = _run_in_place(RunRequest(key, keeping_each(keys, missing, work), device), _nbytes, title, place)
+        request = RunRequest(key, keeping_each(keys, missing, work), device)
+        made = _run_in_place(request, lambda made: sum(value.nbytes for value in made.values()), title, place)
         if made is None:
             return {}
         known |= made
@@ -158,7 +159,7 @@ def compute_each(
 def keeping_each(
     keys: Mapping[Item, Key], items: list[Item], work: Callable[[Tick, list[Item], Keep[Item]], None]
 ) -> Callable[[Tick], dict[Item, Any]]:
-    """A run that keeps the answer to each item as it comes; one that is started again leaves out what is there."""
+    """A run that keeps the result of each item when it is ready. A restarted run skips the items that are in the cache."""
 
     def run(tick: Tick) -> dict[Item, Any]:
         made = {item: found for item in items if (found := answers().get(keys[item])) is not None}
@@ -179,17 +180,8 @@ def keeping_each(
     return run
 
 
-def _nbytes(made: Mapping[Any, Any]) -> int:
-    return sum(value.nbytes for value in made.values())
-
-
-def _place() -> Any:
-    """Where progress is shown. It is there also when the answer is: what follows keeps its place in the browser."""
-    return st.empty()
-
-
 def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, place: Any) -> Any:
-    """The answer to a request, or None when a sentence in its place says why there is none."""
+    """The result of a request, or None where a message explains why there is none."""
     key = request.key
     name = state.name_of(key)
     if progress.is_cancelled(key):
@@ -208,7 +200,7 @@ def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, p
                 entry.queued = job.queued
             entry.nbytes = size(answer)
     except VizError as error:
-        # Not in a container: the browser would keep what an earlier container in this place held, the Cancel button.
+        # Not in a container: the browser would keep the Cancel button of the container that was here before.
         messages.warn(str(error), place)
         return None
     place.empty()
@@ -217,7 +209,7 @@ def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, p
 
 @dataclass
 class LogEntry:
-    """What the log says of an answer besides its outcome: its bytes, and the seconds in the queue."""
+    """What the log says about a result besides its outcome: its bytes, and the seconds in the queue."""
 
     nbytes: int = 0
     queued: float = 0.0
@@ -225,11 +217,11 @@ class LogEntry:
 
 @contextmanager
 def logged(key: Key, run_key: Key | None = None) -> Iterator[LogEntry]:
-    """Write a line in the log about the work in the block.
+    """Write a line to the access log about the work in the block.
 
     Args:
-        key: Names method and network.
-        run_key: The key of the run that this is a part of; its time in the queue is then looked up.
+        key: Cache key, which names method and network.
+        run_key: Key of the run that this is part of, to look up its time in the queue.
     """
     clock, entry, outcome = Clock(), LogEntry(), "left"
     try:
@@ -244,7 +236,7 @@ def logged(key: Key, run_key: Key | None = None) -> Iterator[LogEntry]:
 
 
 def _log(key: Key, clock: Clock, outcome: str, nbytes: int, queued: float = 0.0) -> None:
-    """A line in the log. Of the key only what names a method and a network of the zoo."""
+    """Write a line to the access log. Of the key it holds only the names of the method and of a network of the zoo."""
     about = key[1] if len(key) > 1 else ""
     network = about if key[0] in _BY_NAME else _named.get(about, "")
     access_log.write(
@@ -254,12 +246,12 @@ def _log(key: Key, clock: Clock, outcome: str, nbytes: int, queued: float = 0.0)
 
 
 def name_for_log(digest: str, name: str) -> None:
-    """Have the log call a network by its name in the zoo."""
+    """Give the log the name of a network in the zoo."""
     _named[digest] = name
 
 
 def remembered(key: Key, make: Callable[[], Value], size: Callable[[Value], int]) -> Value:
-    """`make()`, from the cache if it is there. For drawings that take a fraction of a second."""
+    """`make()`, cached. For drawings that take a fraction of a second."""
     found = answers().get(key)
     if found is None:
         found = make()

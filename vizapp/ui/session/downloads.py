@@ -1,7 +1,7 @@
 """Download buttons for what is shown: a PNG per picture, the raw numbers as NPZ. Files are encoded when clicked.
 
-Streamlit's own button forgets a file that is made when it is clicked as soon as scripts of others end between the click
-and the browser's request for it. Here the click itself asks for the file, and the page's next run sends it.
+Streamlit's own download button loses a file made on click if scripts of other sessions end between the click and the
+browser's request for the file. Here the click is remembered, and the next run of the page sends the file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from vizapp.media.drawing import to_png
 from vizapp.ui.session import state
 from vizapp.ui.widgets.components import component
 
-KEPT = 10.0  # seconds in which every run sends the file again, as a run that ends early may not reach the browser
-LARGEST = 180 * 2**20  # bytes; Streamlit sends no more than 200 MB at once
-
+KEPT = 10.0  # seconds in which every run sends the file again, because an interrupted run may not reach the browser
+LARGEST = 180 * 2**20  # bytes; Streamlit sends at most 200 MB at once
 _LONGEST = 60  # characters of each part of a file's name
 
 
 def file_name(*parts: str) -> str:
-    """Parts as a file name without an ending: letters, digits, `-`, `_` and `.` alone, and not too many of them."""
+    """Parts joined to a file name without extension: ASCII letters, digits, `-`, `_` and `.`, each part shortened."""
     joined = "-".join(part[:_LONGEST] for part in parts)
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in joined).strip("-.") or "vizapp"
 
@@ -43,7 +42,7 @@ def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 @dataclass(frozen=True)
 class File:
-    """A file to download: what its button says, its name and type, and what makes its bytes."""
+    """A file to download: text of the button, file name, MIME type, and a function that makes the bytes."""
 
     title: str
     name: str
@@ -52,7 +51,7 @@ class File:
 
 
 def documents(name: str, texts: Mapping[str, str]) -> list[File]:
-    """Texts of an answer by file name, such as `table.csv`; `name` begins their file names."""
+    """Files for the documents of a result, which come by file name such as `table.csv`; `name` begins the new names."""
     kinds = {"csv": ("Table CSV", "text/csv"), "md": ("Table Markdown", "text/markdown")}
     return [
         File(kinds[ending][0], f"{file_name(name)}.{ending}", kinds[ending][1], text.encode)
@@ -62,7 +61,7 @@ def documents(name: str, texts: Mapping[str, str]) -> list[File]:
 
 @dataclass
 class PendingDownload:
-    """A file that was clicked: a name for the click, and its bytes as the browser gets them, once they are made."""
+    """A file whose button was clicked: an ID of the click, and the bytes for the browser once they are made."""
 
     click: str
     file: File
@@ -71,10 +70,10 @@ class PendingDownload:
 
 
 def buttons(key: str, files: Sequence[File]) -> None:
-    """A row of buttons. `key` begins the widget keys. Not in a fragment: a click there does not run the page.
+    """Draw a row of buttons. `key` is the prefix of the widget keys. Not in a fragment: a click there does not run the page.
 
-    The keys end with a mark of what is shown: a click that was on its way while the page changed downloads what the person
-    saw or nothing, never what has taken its place.
+    The keys end with a fingerprint of what is shown. A click that arrives after the page has changed downloads what the
+    user saw, or nothing.
     """
     mark = state.mark()
     with st.container(horizontal=True, key=f"{key}.downloads".replace(".", "_"), gap="small"):
@@ -94,29 +93,29 @@ def _ask(file: File) -> None:
 
 
 def deliver() -> None:
-    """Send the browser what was clicked. It keeps each file once.
+    """Send the clicked files to the browser, which saves each of them once.
 
     Raises:
-        VizError: the file is larger than can be sent, or what it is made of has gone.
+        VizError: a file is too large, or its data are no longer there.
     """
     now = time.monotonic()
     asked = [given for given in _asked() if not given.packed or now - given.made < KEPT]
-    state.save(state.GIVEN, [given for given in asked if given.packed])  # what fails is not tried again
+    state.save(state.GIVEN, [given for given in asked if given.packed])  # no second attempt for a file that fails
     for given in asked:
         if not given.packed:
             given.packed, given.made = _packed(given), time.monotonic()
             state.save(state.GIVEN, [*_asked(), given])
-    with st.container(key="given"):  # in every run: else all that follows would move by one place, and be drawn anew
+    with st.container(key="given"):  # in every run, so that what follows keeps its place and is not drawn again
         for given in asked:
             component("given")(key=f"given.{given.click}", data=given.packed)
 
 
 def _packed(given: PendingDownload) -> bytes:
-    """A line of JSON about the file, and the file."""
+    """A line of JSON that describes the file, followed by the file."""
     content = given.file.make()
     if len(content) > LARGEST:
         raise VizError(
-            f"{given.file.name} would be {len(content) / 2**20:.0f} MB, and a browser is sent {LARGEST / 2**20:.0f} at most. "
+            f"{given.file.name} would be {len(content) / 2**20:.0f} MB; downloads are limited to {LARGEST / 2**20:.0f} MB. "
             "`python -m vizapp … --out FOLDER` writes files of any size.",
             code="download-too-large",
         )
@@ -127,9 +126,14 @@ def _packed(given: PendingDownload) -> bytes:
 def row(
     key: str, name: str, pictures: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], files: Sequence[File] = (),
 ) -> None:  # fmt: skip
-    """A row of buttons: a PNG per picture, the arrays, further files.
+    """Draw a row of buttons: a PNG per picture, the arrays, further files.
 
-    `key` begins the widget keys, `name` the names of the pictures and the arrays.
+    Args:
+        key: Prefix of the widget keys.
+        name: Prefix of the file names of pictures and arrays.
+        pictures: uint8 `[H W 3]` by title.
+        arrays: Saved as one NPZ file.
+        files: Further files.
     """
     given = [
         File(f"{title} PNG", file_name(name, title.lower()) + ".png", "image/png", partial(to_png, pixels))

@@ -1,4 +1,4 @@
-"""A method's parameters as widgets: drawn from the knobs of its `Params`, remembered by the session, carried by links."""
+"""The parameters of a method as widgets, drawn from its knobs, kept in the session and carried by links."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import streamlit as st
 from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
 
-FEW = 4  # choices beyond which a list to open is shown in place of a row of buttons
+FEW = 4  # with more choices, a dropdown replaces the row of buttons
 
 
 @functools.cache
 def choices(method: str) -> dict[str, Choice]:
-    """The parameters of a method as choices by knob; an address names them `method.knob`."""
+    """The choices for the parameters of a method, by knob; an address calls them `method.knob`."""
     return {name: Choice(f"{method}.{name}", knob.default, knob.check) for name, knob in _knobs(method).items()}
 
 
@@ -27,18 +27,18 @@ def target(method: str) -> Choice:
 
 
 def values(method: str, names: Collection[str] | None = None) -> dict[str, Any]:
-    """What is chosen now of the parameters `names` (default: all), as `ask` takes it."""
+    """The current values of the parameters `names` (default: all), as `ask` takes them."""
     return {name: state.get(c) for name, c in choices(method).items() if names is None or name in names}
 
 
 def changed(method: str, names: Collection[str]) -> dict[str, Any]:
-    """Those of the parameters that differ from their defaults."""
+    """The values that differ from their defaults."""
     known = choices(method)
     return {name: value for name, value in values(method, names).items() if value != known[name].default}
 
 
 def draw(method: str, names: Collection[str] | None = None) -> dict[str, Any]:
-    """Draw a widget for each of the parameters `names` (default: all); returns what is chosen, as `ask` takes it."""
+    """Draw a widget for each of the parameters `names` (default: all); returns the values, as `ask` takes them."""
     for name, knob in _knobs(method).items():
         if names is None or name in names:
             _widget(knob, choices(method)[name])
@@ -46,7 +46,7 @@ def draw(method: str, names: Collection[str] | None = None) -> dict[str, Any]:
 
 
 def reset(method: str, names: Collection[str]) -> None:
-    """Put the parameters back to their defaults."""
+    """Reset the parameters to their defaults."""
     for name in names:
         choice = choices(method)[name]
         state.put(choice, choice.default)

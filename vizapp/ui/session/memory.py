@@ -1,4 +1,4 @@
-"""What the job service must know of memory: it loads no torch, so the app hands these answers in."""
+"""Memory checks for the job service, which does not import torch and gets them from the app."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 from vizapp.service.lru_cache import evict_all
 
 Value = TypeVar("Value")
-ROOM = 3 * 2**30  # bytes free on a device with which one more job may be started
+ROOM = 3 * 2**30  # free bytes that a device needs before one more job is started
 
 
 def has_room(device: str) -> bool:
-    """Whether the device has memory for one more job that is started and waits for its turns."""
+    """Whether the device has memory for one more started job."""
     import torch  # heavy
 
     from vizapp.engine.memory.chunks import free_memory  # loads torch
@@ -29,7 +29,7 @@ def waits_for_memory(thread: int) -> bool:
 
 
 def empty_caches() -> None:
-    """Return the memory of evicted values to the machine: torch keeps a GPU's until told otherwise."""
+    """Return the memory of evicted values to the system; torch otherwise keeps that of a GPU."""
     import torch  # heavy
 
     gc.collect()
@@ -38,7 +38,7 @@ def empty_caches() -> None:
 
 
 def retry_after_eviction(run: Callable[[], Value], opens: bool = False) -> Value:
-    """`run()`; once more after all caches were evicted, if it does not fit into memory.
+    """`run()`; if it does not fit into memory, evict all caches and try once more.
 
     The network used last stays, unless this `opens` one.
 

@@ -1,4 +1,4 @@
-"""Sentences for people: what went wrong and what to do, without stack traces."""
+"""Messages to the user: what went wrong and what to do, without stack traces."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ LOG = logging.getLogger("vizapp")
 
 
 def warn(sentence: str, place: Any = st) -> None:
-    """Show a sentence about something the person can put right, in `place`."""
+    """Show a sentence about something that the user can fix, in `place`."""
     place.warning(escaped(access.discreet(sentence)), icon=":material/info:")
 
 
 def info(sentence: str) -> None:
-    """Show a quiet sentence where there is nothing to see yet."""
+    """Show a sentence as a caption."""
     st.caption(linked(access.discreet(sentence)))
 
 
 def heading(title: str) -> None:
-    """A small heading over a group of widgets or sentences."""
+    """Draw a small heading over a group of widgets or sentences."""
     st.html(f'<div class="vz-head">{escape(title)}</div>')
 
 
 def escaped(text: str) -> str:
-    """Text as it is, in a place that reads Markdown: layer, class and file names hold `_`, `*`, `[` and `:`."""
+    """The text escaped for Markdown: names of layers, classes and files contain `_`, `*`, `[` and `:`."""
     for mark in "\\`*_[]<>$:#~|@&":
         text = text.replace(mark, "\\" + mark)
-    return text.replace("www.", "www\\.")  # else GitHub's Markdown makes a link of it
+    return text.replace("www.", "www\\.")  # GitHub's Markdown would make it a link
 
 
 def linked(text: str) -> str:
-    """Text as it is, in a place that reads Markdown, with its citations as links to the papers."""
+    """The text escaped for Markdown, with citations as links to the papers."""
     return "".join(f"[{escaped(piece)}]({url})" if url else escaped(piece) for piece, url in references.split(text))
 
 
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
 
 
 def _known(error: Exception) -> VizError | None:
-    """What is wrong with the machine, as a sentence: out of memory, disk full, permission denied; else None."""
+    """A problem of the machine as a sentence (out of memory, disk full, permission denied); else None."""
     if isinstance(error, OSError) and error.errno in _DISK:
         what = repr(str(error.filename)) if error.filename else "A file"
         verb = "read" if _is_closed(error.filename) else "written"
@@ -78,14 +78,14 @@ def _known(error: Exception) -> VizError | None:
 
 
 def _is_closed(name: str | bytes | int | None) -> bool:
-    """Whether a file exists and may not be read; the error itself does not tell reading from writing."""
+    """Whether a file exists and cannot be read; the error itself does not distinguish reading from writing."""
     return name is not None and os.path.exists(name) and not os.access(name, os.R_OK)
 
 
 def guard(run: Callable[[], None]) -> None:
-    """Run a page or a part of the frame, and show what it raises as a sentence; an unexpected error gets an ID in the log.
+    """Run a page or a part of the frame, and show errors as messages; an unexpected error gets an ID in the log.
 
-    Only here does the project catch `Exception`. Streamlit's reruns and stops are not Exceptions and pass through.
+    The only place that catches `Exception`. Reruns and stops of Streamlit are no Exceptions and pass through.
     """
     try:
         run()

@@ -1,6 +1,6 @@
-"""The one view of long work: a progress bar with the place in the queue, Cancel, and what is known so far.
+"""The view of long work: a progress bar with the place in the queue, a Cancel button, and partial results.
 
-`RunView` stands in the page while its script waits; `follow` is a part of the page that runs by itself, again and again.
+`RunView` is for a script that waits. `follow` is a fragment that reruns by itself.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from vizapp.service.runs import RunRequest, WatchedRuns
 from vizapp.ui.session import memory, messages, state
 
 QUIET = runs.QUIET
-_POLL = 0.1  # seconds between two looks at a run that a script waits for
-_EVERY = 0.4  # seconds between two looks of `follow`
+_POLL = 0.1  # seconds between two updates while a script waits
+_EVERY = 0.4  # seconds between two reruns of `follow`
 Detail = Callable[[WatchedRuns], str]
 
 
 @st.cache_resource(show_spinner=False)
 def job_runner() -> JobRunner:
-    """The runs under way of all sessions."""
+    """The current runs of all sessions."""
     return JobRunner(memory.has_room, memory.waits_for_memory)
 
 
@@ -35,25 +35,25 @@ def watch(requests: Sequence[RunRequest]) -> Any:
 
 
 def start(key: Key) -> None:
-    """The person starts this, or goes on with it."""
+    """Start or continue a run for this session."""
     state.wish("run", key)
     state.withdraw("cancel", key)
 
 
 def cancel(*keys: Key) -> None:
-    """The person does not want these answers: their runs end at their next tick unless others watch them."""
+    """Cancel runs for this session. They end at their next tick unless other sessions watch them."""
     for key in keys:
         state.wish("cancel", key)
         job_runner().abandon(key)
 
 
 def is_started(key: Key) -> bool:
-    """Whether the person has started this and not cancelled it."""
+    """Whether this session has started the run and not cancelled it."""
     return state.is_wished("run", key) and not is_cancelled(key)
 
 
 def is_cancelled(key: Key) -> bool:
-    """Whether the person has cancelled this, so that it waits until they ask again."""
+    """Whether this session has cancelled the run."""
     return state.is_wished("cancel", key)
 
 
@@ -62,15 +62,15 @@ def _seconds(watched: WatchedRuns) -> str:
 
 
 class RunView:
-    """The bar of some runs, and a button to cancel them.
+    """The progress bar of some runs, with a Cancel button.
 
     Args:
         watched: The runs.
-        keys: Their keys, to cancel them.
+        keys: Keys of the runs to cancel.
         title: What they compute.
-        button: The key of the button.
-        detail: How far they are, in words.
-        place: Where to draw it.
+        button: Widget key of the button.
+        detail: Describes the progress.
+        place: Where to draw the bar.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class RunView:
         self.update()
 
     def update(self) -> None:
-        """Draw the progress as it is now."""
+        """Draw the current progress."""
         watched = self._watched
         text = f"{runs.describe(watched.slowest, self._title)} · {self._detail(watched)}"
         self._bar.progress(watched.share, text=text)
 
     def wait(self, until: Callable[[], bool] = lambda: False) -> bool:
-        """Show the progress until the runs have ended or `until` holds; whether they have ended.
+        """Show the progress until the runs have ended or `until` holds; returns whether they have ended.
 
-        Every update is a place where the person can leave.
+        Streamlit can stop the script at every update.
         """
         while not self._watched.done:
             self.update()
@@ -102,7 +102,7 @@ class RunView:
         return True
 
     def clear(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.empty()
 
 
@@ -110,17 +110,17 @@ def follow(
     requests: Sequence[RunRequest], title: str, button: str, draw: Callable[[], None], detail: Detail = _seconds,
     patience: float = 0.25,
 ) -> bool:  # fmt: skip
-    """Whether the runs go on: then their progress and what `draw` shows are drawn again and again until they end.
+    """Draw the progress of runs and their partial results until they end. False if they ended at once.
 
-    The page is run again when they have ended or were cancelled. A run that is refused counts as cancelled, with a note.
+    The page reruns when the runs have ended or were cancelled. A run that raises a VizError is cancelled, with a note.
 
     Args:
         requests: The runs.
         title: What they compute.
-        button: The key of the button that cancels them.
-        draw: Draws what is known so far.
-        detail: How far they are, in words.
-        patience: Seconds that a look waits for more to see.
+        button: Widget key of the Cancel button.
+        draw: Draws the partial results.
+        detail: Describes the progress.
+        patience: Seconds that each update waits for more results.
     """
     keys = [request.key for request in requests]
     with watch(requests) as watched:
@@ -129,7 +129,7 @@ def follow(
             return False
 
     def look_again() -> None:
-        if any(map(is_cancelled, keys)):  # before watching, which would start them again
+        if any(map(is_cancelled, keys)):  # checked first, because watching would start them again
             st.rerun()
         with watch(requests) as watched:
             if not watched.wait(patience):

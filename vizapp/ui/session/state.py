@@ -1,7 +1,7 @@
-"""All that the app remembers of a session: every key of `st.session_state` is read and written here.
+"""The session state: every key of `st.session_state` is read and written here.
 
-Widgets come and go with their pages. What a person chose is therefore kept under keys of its own, and widgets show it.
-`url.py` reads and writes the choices that an address carries.
+Streamlit drops the state of widgets that are not drawn. Choices are therefore kept under keys of their own, and widgets
+show them. `url.py` reads and writes the choices that an address carries.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ VIEW = Choice("view", "maps", one_of("maps", "numbers"))
 MODE = Choice("mode", "one", one_of("one", "nine"))
 PART = Choice("part", "patch", one_of("patch", "whole"))
 CONTRAST = Choice("contrast", "shared", one_of("shared", "own"))
-DATA = Choice("data", None)  # None: a collection that suits the network; else as `collection.py` says
-SITES = Choice("layers", (), names)  # of a gallery; none: those that suit
+DATA = Choice("data", None)  # None: a collection that suits the network; else as `inputs.datasets.kind` says
+SITES = Choice("layers", (), names)  # of a gallery; empty: those that suit the network
 SORT = Choice("sort", "random", one_of("random", "strength", "selectivity", "dead", "number"))
 SEED = Choice("seed", 1, integer(0))
 GROUP = Choice("group", None)  # a class of the data
@@ -57,8 +57,7 @@ TRAINED = Choice("trained", "ImageNet", one_of("ImageNet", "CIFAR-10"))
 AMONG = Choice("among", "classic", one_of("classic", "all"))
 AXIS = Choice("axis", "operations", one_of("operations", "time"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
-# The choices that an address may carry, in the order in which it is read: a network resets the layer, so it comes first.
-# The device is not among them.
+# The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
     NETWORK, WEIGHTS, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
     SCALE, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
@@ -77,18 +76,18 @@ RESETS = {
 ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
 CHECKPOINT = "weights.file"  # (path, name shown)
 OTHER_CHECKPOINT = "other.file"  # (path, name shown)
-_PERSON = "person"  # tells one session from another, and nothing else
+_PERSON = "person"  # a random ID of the session
 UPLOAD = "data.upload"  # the uploaded file that became the data
-LINKED = "network.linked"  # names of networks that came with an address: they are downloaded on request only
-READ = "data.read"  # how often the person had the data listed anew
-SECOND_ORIGIN = "occlusion.second"  # of the picture that was kept to compare others with; as ORIGIN
-UPLOADED = "occlusion.uploaded"  # origins of the photos uploaded for several sweeps, by the uploader's numbers of them
-MASK = "occlusion.mask"  # (height, width, base64 of the packed bits), as it was drawn last
-GIVEN = "given"  # files that were clicked, until the browser has them
-ADDRESS = "address"  # what the address said when it was last read or written
+LINKED = "network.linked"  # networks named by an address, which are downloaded on request only
+READ = "data.read"  # how often the user had the data listed again
+SECOND_ORIGIN = "occlusion.second"  # the picture kept for comparison; as ORIGIN
+UPLOADED = "occlusion.uploaded"  # origins of the photos uploaded for several sweeps, by file ID of the uploader
+MASK = "occlusion.mask"  # (height, width, base64 of the packed bits)
+GIVEN = "given"  # clicked downloads, until the browser has them
+ADDRESS = "address"  # the parameters of the address when it was last read or written
 _SHOWN_PAGE = "page"
 _NOTES = "notes"  # sentences to show once
-_WISHES = "wishes"  # what the person asked for: see `wish`
+_WISHES = "wishes"  # what the user asked for: see `wish`
 FINGERPRINT_KEYS = (ORIGIN, SECOND_ORIGIN, UPLOADED, UPLOAD, READ, CHECKPOINT, OTHER_CHECKPOINT)
 
 
@@ -96,12 +95,12 @@ FINGERPRINT_KEYS = (ORIGIN, SECOND_ORIGIN, UPLOADED, UPLOAD, READ, CHECKPOINT, O
 
 
 def get(choice: Choice) -> Any:
-    """What is chosen now."""
+    """The current value."""
     return st.session_state.get(choice.key, choice.default)
 
 
 def put(choice: Choice, value: Any) -> None:
-    """Choose, and reset what depends on it: a new network resets the layer, a new layer the channel, and so on."""
+    """Set a choice and reset its dependents: a new network resets the layer, a new layer the channel, and so on."""
     if value == get(choice):
         return
     st.session_state[choice.key] = value
@@ -112,15 +111,15 @@ def put(choice: Choice, value: Any) -> None:
 def bind(
     choice: Choice, key: str, value: Any = None, every_run: bool = False, read: Callable[[Any], Any] | None = None
 ) -> dict[str, Any]:
-    """Arguments that make a widget show a choice and change it.
+    """Keyword arguments that bind a widget to a choice.
 
     Args:
-        choice: What it shows.
-        key: The widget's key.
-        value: What it shows when nothing was chosen.
-        every_run: Set the widget in every run, as one in a closed popover needs: the browser mounts it when the popover
-            is opened, and would send the widget's own default if the value had been set in an earlier run only.
-        read: Makes the choice of the widget's value; without it, an empty widget leaves the choice as it is.
+        choice: The choice.
+        key: Key of the widget.
+        value: The value to show, if not that of the choice.
+        every_run: Set the widget in every run. A widget in a closed popover needs this: the browser mounts it when the
+            popover opens, and sends the default of the widget if the value was set in an earlier run only.
+        read: Converts the value of the widget to that of the choice; without it, an empty widget changes nothing.
     """
     now = get(choice) if value is None else value
     if every_run or st.session_state.get(key) != now:
@@ -132,58 +131,58 @@ def _take(choice: Choice, key: str, read: Callable[[Any], Any] | None) -> None:
     value = st.session_state[key]
     if read is not None:
         put(choice, read(value))
-    elif value is not None:  # a segmented control can be switched off; the choice stays
+    elif value is not None:  # a deselected segmented control leaves the choice unchanged
         put(choice, value)
 
 
-# Plain keys, and what widgets hold
+# Plain keys, and values of widgets
 
 
 def load(key: str, default: Any = None) -> Any:
-    """What is kept under the key: one of the plain keys above, or a widget's."""
+    """The value under a key: one of the plain keys above, or the key of a widget."""
     return st.session_state.get(key, default)
 
 
 def save(key: str, value: Any) -> None:
-    """Keep a value. Under a widget's key, before the widget is drawn: have the widget show it."""
+    """Store a value. Under the key of a widget, before it is drawn, this sets what the widget shows."""
     st.session_state[key] = value
 
 
 def clear(key: str) -> None:
-    """Forget what is kept under the key."""
+    """Remove the value under a key."""
     st.session_state.pop(key, None)
 
 
 def has(key: str) -> bool:
-    """Whether anything is kept under the key."""
+    """Whether there is a value under the key."""
     return key in st.session_state
 
 
 def clicked(key: str, event: str) -> Any:
-    """What was clicked in a component; None where the component has gone between the click and its arrival."""
+    """What was clicked in a component; None if the component is gone by now."""
     return getattr(st.session_state.get(key), event, None)
 
 
-# What the person asked for
+# What the user asked for
 
 
 def name_of(about: object) -> str:
-    """A short name of a question, for widget keys and wishes."""
+    """A short digest of any value, for widget keys and wishes."""
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
 def wish(what: str, about: object) -> None:
-    """The person asked for this: to `run` something long, to `cancel` it, to `download` something."""
+    """Remember a request of the user: to `run` something long, to `cancel` it, to `download` something."""
     st.session_state.setdefault(_WISHES, set()).add((what, name_of(about)))
 
 
 def is_wished(what: str, about: object) -> bool:
-    """Whether the person asked for this and has not withdrawn it."""
+    """Whether the user asked for this and has not withdrawn it."""
     return (what, name_of(about)) in st.session_state.get(_WISHES, ())
 
 
 def withdraw(what: str, about: object) -> None:
-    """The person does not ask for this any more, or it is done."""
+    """Forget a request that was withdrawn or fulfilled."""
     st.session_state.get(_WISHES, set()).discard((what, name_of(about)))
 
 
@@ -191,32 +190,32 @@ def withdraw(what: str, about: object) -> None:
 
 
 def show_page(key: str) -> None:
-    """Remember the page that is shown: several share a file, which reads it with `page`."""
+    """Remember the current page: pages that share a file read it with `page`."""
     save(_SHOWN_PAGE, key)
 
 
 def page() -> str:
-    """The key of the page that is shown."""
+    """The key of the current page."""
     return str(load(_SHOWN_PAGE))
 
 
 def person() -> str:
-    """A random name of this session: whose turn it is in the queue."""
+    """A random ID of this session, for the queue and the uploads."""
     return str(st.session_state.setdefault(_PERSON, secrets.token_hex(4)))
 
 
 def mark() -> str:
-    """A short text that tells what is shown from what is shown after any other choice or wish."""
+    """A fingerprint of all choices and wishes: it changes whenever the page may show something else."""
     chosen = sorted(str(name) for name in st.session_state if str(name).startswith("choice."))
     values = [(name, st.session_state.get(name)) for name in (*chosen, *FINGERPRINT_KEYS)]
     return hashlib.sha256(repr((values, sorted(load(_WISHES, ())))).encode()).hexdigest()[:12]
 
 
 def note(sentence: str) -> None:
-    """Have a sentence shown at the top of the page, once."""
+    """Show a sentence once, at the top of the page."""
     st.session_state.setdefault(_NOTES, []).append(sentence)
 
 
 def take_notes() -> list[str]:
-    """The sentences to show now."""
+    """The sentences to show now; they are removed."""
     return list(st.session_state.pop(_NOTES, []))

@@ -1,4 +1,4 @@
-"""The address of a view: it names the choices that differ from their defaults, and opening it shows the view again."""
+"""The address of a view: its query holds the choices that differ from their defaults, so a link reopens the view."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vizapp.ui.session.choice import Choice
 
 
 def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = ()) -> None:
-    """Take over what the address says, if it was opened or edited since it was last written.
+    """Take over the parameters that were opened or edited since the address was last written.
 
-    What does not fit is left out, and a sentence says so.
+    Invalid values are skipped with a note.
 
     Args:
-        known: The values that choices may have, by name of the choice.
-        more: Choices beside those of `state.py`.
+        known: The valid values of some choices, by name of the choice.
+        more: Choices in addition to those of `state.py`.
     """
     written = state.load(state.ADDRESS, {})
     given = {name: value for name, value in st.query_params.to_dict().items() if written.get(name) != value}
@@ -41,7 +41,7 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
 
 
 def write_address(page: Collection[Choice]) -> None:
-    """Make the address name every shared choice and those of the page, where they differ from the default."""
+    """Write the shared choices and those of the page to the address, where they differ from the default."""
     shared = [choice for choice in state.CHOICES.values() if choice.shared]
     origin = state.load(state.ORIGIN)
     carried = {}
