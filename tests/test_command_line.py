@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -163,3 +164,22 @@ def test_answers_are_written_in_utf_8_whatever_the_locale(tmp_path: Path) -> Non
     told = (out / "result.json").read_bytes().decode("utf-8")
     assert json.loads(told)["method"] == "architecture"
     assert not told.isascii()
+
+
+def test_ctrl_c_while_the_imports_run_stops_without_a_stack_trace() -> None:
+    code = (
+        "import runpy, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it is ignored where pytest runs in the background
+        "runpy.run_module('vizapp', run_name='__main__')"
+    )
+    command = [sys.executable, "-X", "importtime", "-c", code, "networks"]  # a line on stderr after each import
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any(b"torch.nn" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        process.wait()
+    assert [line for line in rest.splitlines() if not line.startswith(b"import time:")] == [b"vizapp: stopped."]
+    assert process.returncode == 130

@@ -12,16 +12,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vizapp.engine.trace.sites import Unit
-from vizapp.errors import VizError
-from vizapp.media.picture import open_picture
-from vizapp.media.samples import open_sample, sample_names
-from vizapp.media.sources import open_folder
-from vizapp.methods import ask, methods, problems
-from vizapp.methods.base import Method
-from vizapp.methods.params import Knob, build, knobs
-from vizapp.zoo import class_unit, list_networks, load
-from vizapp.zoo.network import Network
+try:
+    from vizapp.engine.trace.sites import Unit
+    from vizapp.errors import VizError
+    from vizapp.media.picture import open_picture
+    from vizapp.media.samples import open_sample, sample_names
+    from vizapp.media.sources import open_folder
+    from vizapp.methods import ask, methods, problems
+    from vizapp.methods.base import Method
+    from vizapp.methods.params import Knob, build, knobs
+    from vizapp.zoo import class_unit, list_networks, load
+    from vizapp.zoo.network import Network
+except KeyboardInterrupt:  # these imports take seconds, so Ctrl+C may come here as well as in `main`
+    print("vizapp: stopped.", file=sys.stderr)
+    sys.exit(130)
 
 
 class _Parser(argparse.ArgumentParser):

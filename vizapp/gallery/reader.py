@@ -182,8 +182,7 @@ def open_gallery(folder: str | Path) -> Gallery:
                 code="gallery-unfinished",
             )
         raise VizError(
-            f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one.",
-            code="no-gallery",
+            f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one.", code="no-gallery"
         )
     return Gallery(place, manifest, read_units(place), {}, int(manifest["data"]["pictures"]))
 

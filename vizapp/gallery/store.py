@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -92,38 +92,32 @@ _MANIFEST = {
 
 
 def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
-    """The rows of one site. Raises VizError where the file is gone or damaged."""
-    try:
-        table = parquet.read_table(folder / file, partitioning=None, **options).to_pandas()
-    except (OSError, pa.ArrowException, MemoryError) as error:
-        raise _damaged(folder, file, _reason(error)) from None
-    return _with_columns(table, options.get("columns") or ROW_COLUMNS, folder, file)
+    """The rows of one site. Raises VizError where the file is missing or damaged."""
+    wanted = options.get("columns") or ROW_COLUMNS
+    return _read(lambda: parquet.read_table(folder / file, partitioning=None, **options), wanted, folder, file)
 
 
 def read_units(folder: Path) -> pd.DataFrame:
-    """The statistics, a row per unit. Raises VizError where they are gone or damaged."""
+    """The statistics, a row per unit. Raises VizError where the file is missing or damaged."""
+    wanted = (*UNIT_COLUMNS, "site", "channel", "histogram")
+    return _read(lambda: feather.read_table(folder / UNITS), wanted, folder, UNITS)
+
+
+def _read(read: Callable[[], pa.Table], wanted: Iterable[str], folder: Path, file: str) -> pd.DataFrame:
     try:
-        table = feather.read_table(folder / UNITS).to_pandas()
+        table = read().to_pandas()
     except (OSError, pa.ArrowException, MemoryError) as error:
-        raise _damaged(folder, UNITS, _reason(error)) from None
-    return _with_columns(table, (*UNIT_COLUMNS, "site", "channel", "histogram"), folder, UNITS)
-
-
-def _with_columns(table: pd.DataFrame, wanted: Iterable[str], folder: Path, file: str) -> pd.DataFrame:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VizError(
+            f"{file} of the gallery in {folder} cannot be read ({reason}); build it again.", code="gallery-damaged"
+        ) from None
     missing = [name for name in wanted if name not in table.columns]
     if missing:
-        raise _damaged(folder, file, f"it has no column {missing[0]}")
+        raise VizError(
+            f"{file} of the gallery in {folder} has no column {missing[0]}; build it again.",
+            code="gallery-column-missing",
+        )
     return table
-
-
-def _damaged(folder: Path, file: str, why: str) -> VizError:
-    return VizError(
-        f"{file} of the gallery in {folder} cannot be read ({why}); build it again.", code="gallery-damaged"
-    )
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _write_rows(path: Path, table: pd.DataFrame) -> None:

@@ -141,10 +141,7 @@ def categorical(numbers: np.ndarray, count: int) -> np.ndarray:
 
 
 def draw_box(
-    pixels: np.ndarray,
-    box: Sequence[int],
-    colour: tuple[int, int, int] = (255, 96, 0),
-    thickness: int = 2,
+    pixels: np.ndarray, box: Sequence[int], colour: tuple[int, int, int] = (255, 96, 0), thickness: int = 2
 ) -> np.ndarray:
     """A copy of uint8 `[H W 3]` with a frame on the inner edge of `box` = (top, left, bottom, right).
 
