@@ -1,7 +1,7 @@
-"""A gallery on the disk: a Parquet file per site, and what belongs to it under names that begin with `_`.
+"""A gallery on disk: a Parquet file per site, and other files whose names begin with `_`.
 
-`pandas.read_parquet(folder)` and DuckDB's `read_parquet('folder/*.parquet')` read the whole as it is, because pyarrow
-passes names over that begin with `_`. `docs/gallery.md` describes the columns.
+`pandas.read_parquet(folder)` and DuckDB's `read_parquet('folder/*.parquet')` read all rows, because pyarrow ignores names
+that begin with `_`. `docs/gallery.md` describes the columns.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ FORMAT = 1
 
 
 def file_name(number: int, site: str) -> str:
-    """The name of a site's Parquet file; the number keeps the sites in running order and their files apart."""
+    """The name of a site's Parquet file. The number keeps names unique and in running order."""
     return f"{number:03d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', site).strip('._')}.parquet"
 
 
 def write_gallery(
     folder: Path, tables: Iterable[tuple[str, pd.DataFrame]], units: pd.DataFrame, manifest: dict[str, Any]
 ) -> None:
-    """Write everything; the manifest last, so that a gallery with a manifest is whole.
+    """Write all files, the manifest last: a gallery with a manifest is complete.
 
-    Each site's rows are written while those of the next one are put together.
+    Each site's rows are written while the next table is computed.
     """
     wanted, writing = set(), []
     with ThreadPoolExecutor(1, "vizapp-write") as aside:
@@ -45,10 +45,11 @@ def write_gallery(
             name = file_name(number, site)
             wanted.add(name)
             writing.append(aside.submit(_write_rows, folder / name, table))
-        content = _arrow(units)
+        stream = io.BytesIO()
+        feather.write_feather(pa.Table.from_pandas(units, preserve_index=False), stream, compression="zstd")
         for one in writing:
             one.result()
-    atomic_write(folder / UNITS, content, sync="folder")  # all of them are there before the manifest is
+    atomic_write(folder / UNITS, stream.getvalue(), sync="folder")  # before the manifest exists
     for path in folder.glob("*.parquet"):
         if path.name not in wanted:
             path.unlink()
@@ -57,7 +58,7 @@ def write_gallery(
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest, or None where there is none that can be read."""
+    """The manifest, or None if it is missing or damaged."""
     with suppress(OSError, ValueError, RecursionError):
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         if _matches(manifest, _MANIFEST) and manifest["format"] == FORMAT and manifest["sites"]:
@@ -66,7 +67,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _matches(value: Any, wanted: Any) -> bool:
-    """Whether a value of JSON has at least what is wanted: types, {key: wanted}, or [wanted] for all of a list."""
+    """Whether a JSON value matches a schema: a type, a predicate, {key: schema}, or [schema] for all items."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(_matches(value.get(key), part) for key, part in wanted.items())
     if isinstance(wanted, list):
@@ -79,7 +80,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_own_file(value: Any) -> bool:
-    """Whether it names a file of the gallery's own folder, which may have come from a stranger."""
+    """Whether it names a file in the gallery's own folder. Manifests are untrusted."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+\.parquet", value) is not None
 
 
@@ -121,17 +122,6 @@ def _read(read: Callable[[], pa.Table], wanted: Iterable[str], folder: Path, fil
 
 
 def _write_rows(path: Path, table: pd.DataFrame) -> None:
-    atomic_write(path, _parquet(table), sync="file")
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
     stream = io.BytesIO()
-    whole = pa.Table.from_pandas(table, preserve_index=False)
-    parquet.write_table(whole, stream, compression="zstd")
-    return stream.getvalue()
-
-
-def _arrow(table: pd.DataFrame) -> bytes:
-    stream = io.BytesIO()
-    feather.write_feather(pa.Table.from_pandas(table, preserve_index=False), stream, compression="zstd")
-    return stream.getvalue()
+    parquet.write_table(pa.Table.from_pandas(table, preserve_index=False), stream, compression="zstd")
+    atomic_write(path, stream.getvalue(), sync="file")

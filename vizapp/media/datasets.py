@@ -1,4 +1,4 @@
-"""torchvision's data sets by name, as collections of pictures with their classes."""
+"""torchvision's labelled data sets, by name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from vizapp.media.picture import Picture, open_picture
 from vizapp.media.source import ImageRef, Source
 from vizapp.settings import settings
 
-# Data sets of one picture and one class per item that can be downloaded without an account.
+# Data sets with one picture and one class per item that can be downloaded without an account.
 NAMES = (
     "CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS", "SVHN", "STL10", "Caltech101",
     "Caltech256", "Flowers102", "OxfordIIITPet", "Food101", "DTD", "EuroSAT", "GTSRB", "Country211", "FGVCAircraft",
     "RenderedSST2", "Imagenette",
 )  # fmt: skip
-# What torchvision raises for files that are missing, cannot be downloaded, or are damaged: it says RuntimeError where it
-# checks them, and passes on the errors of the parsers where it does not. Nothing but torchvision runs where it is caught.
+# What torchvision raises for files that are missing, damaged or cannot be downloaded: RuntimeError where it checks them,
+# the parsers' own errors where it does not. Only torchvision code runs where these are caught.
 _TORCHVISION_ERRORS = (
     OSError, RuntimeError, ValueError, ImportError, EOFError, LookupError, struct.error, zlib.error, pickle.UnpicklingError,
     tarfile.TarError, zipfile.BadZipFile,
@@ -51,10 +51,10 @@ class Item:
     def open(self) -> Picture:
         """The picture."""
         try:
-            image = _item(_dataset(self.name, self.part, _root()), self.index)
-        except _UnavailableError as error:
+            image = _dataset(self.name, self.part, _root())[self.index][0]
+        except (_UnavailableError, *_TORCHVISION_ERRORS) as error:
             raise VizError(
-                f"Item {self.index} of {self.name} cannot be read: {error}.", code="picture-damaged"
+                f"Item {self.index} of {self.name} cannot be read: {_reason(error)}.", code="picture-damaged"
             ) from None
         if not isinstance(image, Image.Image):
             raise VizError(f"Item {self.index} of {self.name} is not a picture.", code="not-a-picture")
@@ -78,27 +78,24 @@ class Dataset(Source):
 
 
 def open_dataset(text: str) -> Dataset:
-    """The data set `torchvision/NAME` or `torchvision/NAME:train`, downloaded into the cache folder if need be.
+    """The data set `torchvision/NAME` or `torchvision/NAME:train`, downloaded into the cache folder if necessary.
 
     Raises:
-        VizError: there is none of that name, or it is not there and cannot be downloaded.
+        VizError: the data set or split does not exist, or it cannot be downloaded.
     """
-    asked, _, part = text.partition("/")[2].partition(":")
-    name = {known.lower(): known for known in NAMES}.get(asked.strip().lower())
+    asked, name, part = _parse(text)
     if name is None:
         raise VizError(
-            f"There is no data set {asked!r}.{nearest(asked, NAMES)} Known are: {', '.join(NAMES)}.",
+            f"There is no data set {asked!r}.{nearest(asked, NAMES)} Available: {', '.join(NAMES)}.",
             code="no-such-dataset",
         )
-    part = part.strip().lower() or "test"
     if part not in {"train", "test"}:
-        raise VizError(f"{name} was asked for its part {part!r}; it must be train or test.", code="no-such-split")
+        raise VizError(f"{name} has no split {part!r}; use train or test.", code="no-such-split")
     try:
         found = _available(name, part)
     except _UnavailableError as error:
         raise VizError(
-            f"The data set {name} is not in {_root()} and could not be downloaded ({error}); put it there, or give a folder "
-            "of pictures.",
+            f"The data set {name} is not in {_root()} and could not be downloaded ({error}).",
             code="dataset-unavailable",
         ) from None
     targets = _targets(found)
@@ -110,17 +107,22 @@ def open_dataset(text: str) -> Dataset:
     return Dataset(Path("torchvision") / name, labels, classes, part)
 
 
+def _parse(text: str) -> tuple[str, str | None, str]:
+    """The name as given, the data set's name (None if unknown) and the split of `torchvision/NAME:SPLIT`."""
+    asked, _, part = text.partition("/")[2].partition(":")
+    name = {known.lower(): known for known in NAMES}.get(asked.strip().lower())
+    return asked, name, part.strip().lower() or "test"
+
+
 def _reason(error: BaseException) -> str:
     return ((str(error).strip().splitlines() or [""])[0] or type(error).__name__).rstrip(".")
 
 
 def is_downloaded(text: str) -> bool:
-    """Whether the data set that `open_dataset` takes can be opened without downloading anything; true of wrong names."""
-    asked, _, part = text.partition("/")[2].partition(":")
-    name = {known.lower(): known for known in NAMES}.get(asked.strip().lower())
-    part = part.strip().lower() or "test"
+    """Whether `open_dataset(text)` needs no download. True for invalid names."""
+    _, name, part = _parse(text)
     if name is None or part not in {"train", "test"}:
-        return True  # there is nothing to download either: opening it tells what is wrong
+        return True  # nothing to download: opening it reports the error
     try:
         _dataset(name, part, _root())
     except _UnavailableError:
@@ -128,15 +130,8 @@ def is_downloaded(text: str) -> bool:
     return True
 
 
-def _item(found: Any, index: int) -> Any:
-    try:
-        return found[index][0]
-    except _TORCHVISION_ERRORS as error:
-        raise _UnavailableError(_reason(error)) from error
-
-
 def _targets(found: Any) -> list[int]:
-    """The class of each picture, where the data set knows them without decoding."""
+    """The class index of each picture, if available without decoding; else an empty list."""
     kept = [getattr(found, name, None) for name in ("targets", "labels", "_labels", "y")]
     samples = getattr(found, "_samples", None)  # a path and a class each
     if samples is not None:
@@ -144,7 +139,7 @@ def _targets(found: Any) -> list[int]:
     for values in kept:
         if values is not None and len(values) == len(found):
             table = np.asarray(values)
-            # QMNIST's are [N 8]: what is known of the writer stands behind the class.
+            # QMNIST's are [N 8]: the class comes first, then data about the writer.
             return [int(value) for value in (table[:, 0] if table.ndim == 2 else table)]
     return []
 
@@ -160,7 +155,7 @@ def _dataset(name: str, part: str, root: Path) -> Any:
 
 
 def _available(name: str, part: str) -> Any:
-    """The data set, downloaded if it is not there. It is kept in memory once, whether it was downloaded or not."""
+    """The data set, downloaded if it is missing. Only `_dataset` caches it, so it is in memory once."""
     root = _root()
     try:
         return _dataset(name, part, root)
@@ -172,7 +167,7 @@ def _available(name: str, part: str) -> Any:
 
 def _construct(name: str, part: str, root: Path, download: bool) -> Any:
     """The data set from its constructor, which selects the part by an option `train` or `split`."""
-    from torchvision import datasets  # 1 s, and torch, which the decoding processes do not need
+    from torchvision import datasets  # takes 1 s and imports torch, which decoding processes do not need
 
     make = getattr(datasets, name)
     takes = inspect.signature(make).parameters

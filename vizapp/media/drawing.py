@@ -1,4 +1,4 @@
-"""Arrays as pictures: colour maps, contact sheets, overlays, boxes and PNG files."""
+"""Draw arrays as pictures: colour maps, contact sheets, overlays, boxes and PNG files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from vizapp.media.transforms import Method, resize
 
-GREY = 128  # what is no number, and the middle of signed maps
-# The palette of Okabe & Ito 2008, distinguishable with colour-vision deficiency, and two more colours.
+GREY = 128  # NaN, and zero in signed maps
+# The palette of Okabe & Ito 2008, distinguishable with colour-vision deficiency, and three more colours.
 COLOURS = np.array(
     [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167],
      [148, 103, 189], [140, 86, 75], [188, 189, 34]],
@@ -33,10 +33,10 @@ def to_png(pixels: np.ndarray) -> bytes:
 
 
 def heat(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
-    """Uint8 `[h w 3]` of numbers `[h w]`: dark to bright in steps that look equal (the map "inferno").
+    """Uint8 `[h w 3]` of numbers `[h w]`: dark to bright, perceptually uniform (matplotlib's "inferno").
 
-    `low` and what is below it is darkest, `high` and above is brightest; by default the least and the greatest finite
-    number. A constant map is all dark unless it lies above a `low` that was given. What is no number is grey.
+    Values up to `low` are darkest, from `high` on brightest; by default the smallest and largest finite value. A constant
+    map is dark, unless it lies above a given `low`. NaN is grey.
     """
     if values.ndim != 2:
         raise ValueError(f"heat takes [h w], not {list(values.shape)}")
@@ -44,7 +44,7 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
     finite = numbers[np.isfinite(numbers)]
     low = float(low if low is not None else finite.min(initial=np.inf))
     high = float(high if high is not None else finite.max(initial=-np.inf))
-    # Without a range (constant, nothing finite, limits that were given) a number is either dark or bright.
+    # Without a range (constant values, none finite, equal limits) a number is either dark or bright.
     share = np.clip((numbers - low) / (high - low), 0, 1) if high > low else numbers > low
     level = np.rint(np.nan_to_num(share) * 255).astype(np.uint8)
     colours = _inferno()[level]
@@ -55,43 +55,47 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
 def signed(values: np.ndarray, scale: float | None = None) -> np.ndarray:
     """Uint8 `[H W 3]` of signed numbers `[H W 3]` or `[H W]`: 0 is mid-grey 128, plus and minus `scale` are 255 and 1.
 
-    `scale` is by default the greatest finite magnitude, so that the sign of every number can be seen. What is no number
-    is mid-grey.
+    `scale` is by default the largest finite magnitude. NaN is mid-grey.
     """
     if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
         raise ValueError(f"signed takes [H W] or [H W 3], not {list(values.shape)}")
-    numbers = values.astype(np.float64)
-    if scale is None:
-        scale = float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0))
-    share = np.clip(numbers, -scale, scale) / scale if scale > 0 else np.zeros_like(numbers)
-    grey = np.rint(GREY + 127 * np.nan_to_num(share)).astype(np.uint8)
+    grey = np.rint(GREY + 127 * np.nan_to_num(_divide_by_scale(values, scale))).astype(np.uint8)
     return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def diverging(values: np.ndarray, scale: float | None = None) -> np.ndarray:
     """Uint8 `[h w 3]` of signed numbers `[h w]`: 0 is white, minus `scale` blue, plus `scale` red (ColorBrewer's RdBu).
 
-    `scale` is by default the greatest finite magnitude. NaN is mid-grey.
+    `scale` is by default the largest finite magnitude. NaN is mid-grey.
     """
     if values.ndim != 2:
         raise ValueError(f"diverging takes [h w], not {list(values.shape)}")
+    share = _divide_by_scale(values, scale)
+    places = np.linspace(-1, 1, len(_RED_BLUE))
+    colours = np.stack([np.interp(share, places, channel) for channel in _RED_BLUE.T], -1)
+    colours[np.isnan(share)] = GREY
+    return np.rint(colours).astype(np.uint8)
+
+
+def _divide_by_scale(values: np.ndarray, scale: float | None) -> np.ndarray:
+    """The values clipped to ±`scale` and divided by it; default is the largest finite magnitude. NaN stays NaN."""
     numbers = values.astype(np.float64)
     if scale is None:
         scale = float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0))
-    share = np.clip(numbers, -scale, scale) / scale if scale > 0 else np.where(np.isnan(numbers), np.nan, 0.0)
-    places = np.linspace(-1, 1, len(_RED_BLUE))
-    colours = np.stack([np.interp(share, places, channel) for channel in _RED_BLUE.T], -1)
-    colours[np.isnan(numbers)] = GREY
-    return np.rint(colours).astype(np.uint8)
+    return np.clip(numbers, -scale, scale) / scale if scale > 0 else np.where(np.isnan(numbers), np.nan, 0.0)
 
 
 def sheet(
     tiles: Sequence[np.ndarray], columns: int, gap: int = 1, background: int = 255, enlarge: int = 1
 ) -> np.ndarray:
-    """Uint8 `[H W 3]`: the tiles, uint8 `[h w 3]`, in rows of `columns` from the top left, `gap` pixels between them.
+    """A contact sheet, uint8 `[H W 3]`, filled row by row from the top left.
 
-    Each pixel of a tile becomes `enlarge` × `enlarge` pixels. Tiles smaller than the largest stand in the middle of
-    their place; what is left free is of the grey `background`.
+    Args:
+        tiles: uint8 `[h w 3]` each; smaller tiles are centred in their cell.
+        columns: tiles per row.
+        gap: pixels between tiles.
+        background: grey level of the gaps and of unused cells.
+        enlarge: each pixel of a tile becomes `enlarge` × `enlarge` pixels.
     """
     if not tiles or columns < 1 or enlarge < 1 or gap < 0:
         raise ValueError(f"a sheet of {len(tiles)} tiles in {columns} columns, {enlarge} times, gap {gap}")
@@ -110,7 +114,7 @@ def sheet(
 
 
 def overlay(photo: np.ndarray, heat: np.ndarray, opacity: float = 0.5, method: Method = "bilinear") -> np.ndarray:
-    """The photo, uint8 `[H W 3]`, under a map, uint8 `[h w 3]`, stretched over it; `opacity`: the map's, 0 to 1."""
+    """The photo, uint8 `[H W 3]`, under a map, uint8 `[h w 3]`, resized to it; `opacity` of the map from 0 to 1."""
     _check(photo, (3,))
     _check(heat, (3,))
     if not 0 <= opacity <= 1:
@@ -120,7 +124,7 @@ def overlay(photo: np.ndarray, heat: np.ndarray, opacity: float = 0.5, method: M
 
 
 def paste(photo: np.ndarray, colours: np.ndarray, box: tuple[int, int, int, int], opacity: float = 0.5) -> np.ndarray:
-    """The photo, uint8 `[H W 3]`, with a map, uint8 `[h w 3]`, over the part `box` = (top, left, bottom, right) of it."""
+    """The photo, uint8 `[H W 3]`, with a map, uint8 `[h w 3]`, over its region `box` = (top, left, bottom, right)."""
     top, left, bottom, right = box
     drawn = photo.copy()
     inside = drawn[max(top, 0) : bottom, max(left, 0) : right]
@@ -134,7 +138,7 @@ def paste(photo: np.ndarray, colours: np.ndarray, box: tuple[int, int, int, int]
 
 
 def categorical(numbers: np.ndarray, count: int) -> np.ndarray:
-    """Uint8 `[h w 3]` of whole numbers `[h w]`: a colour for each of 0 … `count` - 1 (ten at most), grey for the rest."""
+    """Uint8 `[h w 3]` of whole numbers `[h w]`: one colour for each of 0 … `count` - 1 (at most ten), grey for the rest."""
     table = np.full((max(count, int(numbers.max(initial=0))) + 1, 3), GREY, np.uint8)
     table[: min(count, len(COLOURS))] = COLOURS[:count]
     return table[numbers]
@@ -145,8 +149,8 @@ def draw_box(
 ) -> np.ndarray:
     """A copy of uint8 `[H W 3]` with a frame on the inner edge of `box` = (top, left, bottom, right).
 
-    Bottom and right are the first row and column outside, as in slices. A box that reaches out of the picture is drawn
-    along the picture's border there; one that lies wholly outside is not drawn.
+    Bottom and right are exclusive, as in slices. Boxes are clipped to the picture; one that is entirely outside is not
+    drawn.
     """
     _check(pixels, (3,))
     if thickness < 1:
@@ -165,15 +169,15 @@ def draw_box(
 
 
 def exceeds(box: Sequence[int], shape: Sequence[int]) -> bool:
-    """Whether the box is higher or wider than a picture of that shape, `(H, W, …)`."""
+    """Whether the box is taller or wider than a picture of that shape, `(H, W, …)`."""
     top, left, bottom, right = box
     return bottom - top > shape[0] or right - left > shape[1]
 
 
 def crop_box(values: np.ndarray, box: Sequence[int], outside: float = GREY) -> np.ndarray:
-    """The box's part of a picture, or of numbers like one: `[H W 3]` of any type, `outside` beyond the border.
+    """The box's crop of `[H W …]` of any type, filled with `outside` beyond the border.
 
-    The whole where the box exceeds it.
+    If the box is larger than the picture, the whole picture is returned.
     """
     if exceeds(box, values.shape):
         return values

@@ -1,4 +1,4 @@
-"""A folder of pictures, whose sub-folders may be classes."""
+"""A folder of pictures. Its sub-folders may be classes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
 
 @dataclass(frozen=True, eq=False)
 class Folder(Source):
-    """The pictures under `root`, listed and not yet decoded.
+    """The pictures under `root`, not yet decoded.
 
-    `names`: their paths below `root`, in natural order (`2.png` before `10.png`), as text, which takes a fifth of the
-    memory. `labels`: the sub-folder of `root` that each picture lies in, None directly under `root`. `skipped`: files
-    that are no pictures by their name, broken links, and folders that may not be read.
+    `names`: paths relative to `root`, in natural order, as text (a fifth of the memory of paths). `labels`: the top-level
+    sub-folder of each picture, None directly under `root`. `skipped`: other files, broken links, unreadable folders.
     """
 
     names: tuple[str, ...]
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The pictures' files, made anew at each call."""
+        """The pictures' files. Each call builds a new tuple."""
         return tuple(self.root / name for name in self.names)
 
     @property
@@ -50,13 +49,13 @@ class Folder(Source):
 
 
 def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[float], None] | None = None) -> Folder:
-    """List the pictures in a folder and everything under it; hidden files are left out, links are followed once.
+    """List the pictures in a folder, recursively. Hidden files are skipped; each linked folder is entered once.
 
-    With `within`, what really lies outside of that folder (behind a link) is passed over. `tick` is called with 0 now and
-    then, as nobody knows how much there is; whatever it raises ends the work.
+    With `within`, files that links place outside of that folder are skipped. `tick` is called with 0 from time to time,
+    because the total is unknown; it may raise to cancel.
 
     Raises:
-        VizError: there is no such folder, it is a file, it may not be read, or there is no picture in it.
+        VizError: there is no such folder, it is a file, it cannot be read, or it contains no picture.
     """
     root = local_path(path, "folder")
     subject = showable(str(root))
@@ -64,10 +63,8 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
         if not root.exists():
             raise VizError(f"There is no folder {subject}.", code="no-such-folder")
         if not root.is_dir():
-            raise VizError(
-                f"{subject} is a file; give the folder that it lies in, or open it as a picture.", code="not-a-folder"
-            )
-        files, odd = _walk(root, within, tick or _no_tick)
+            raise VizError(f"{subject} is a file; give its folder, or open it as a picture.", code="not-a-folder")
+        files, odd = _walk(root, within, tick or (lambda share: None))
     except OSError as error:
         raise VizError(
             f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
@@ -80,25 +77,17 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
             f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable_formats()}.",
             code="no-pictures",
         )
-    labels = [_label(file, root) for file in paths]
+    inside = [file.relative_to(root).parts for file in paths]
+    labels = [plain_name(parts[0]) if len(parts) > 1 else None for parts in inside]
     classes = sorted({label for label in labels if label is not None}, key=natural_key)
     names = tuple(str(file.relative_to(root)) for file in paths)
     return Folder(root, tuple(labels), tuple(classes), names, skipped=tuple(skipped))
 
 
-def _label(file: Path, root: Path) -> str | None:
-    parts = file.relative_to(root).parts
-    return plain_name(parts[0]) if len(parts) > 1 else None
-
-
-def _no_tick(share: float) -> None:
-    """What is called where nobody wants to know."""
-
-
 def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tuple[list[Path], list[Path]]:
-    """The files under `root`, and what is neither file nor folder or may not be read. OSError where `root` may not.
+    """The files under `root`, and entries that are unreadable or neither file nor folder. OSError if `root` is unreadable.
 
-    Real folders are entered before links, and none twice, so that a link back to where one came from ends there.
+    Real folders are entered before links and none twice, so circular links end.
     """
     files: list[Path] = []
     odd: list[Path] = []
@@ -123,9 +112,7 @@ def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tup
             if number % 1000 == 999:
                 tick(0.0)
             place = folder / entry.name
-            at = (
-                place if entry.is_symlink() else entry
-            )  # an entry knows without asking again, but fails on circular links
+            at = place if entry.is_symlink() else entry  # an entry has its type cached, but fails on circular links
             if within is not None and entry.is_symlink() and not is_inside(place, within):
                 odd.append(place)
             elif at.is_dir():
@@ -136,15 +123,15 @@ def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tup
 
 
 def is_inside(place: Path, folder: Path) -> bool:
-    """Whether a file really lies in the folder, after links are followed."""
+    """Whether a file is in the folder after resolving links."""
     try:
         return place.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):  # a link that leads to itself
+    except (OSError, RuntimeError, ValueError):  # a circular link
         return False
 
 
 def _others(skipped: list[Path]) -> str:
-    """`" (3 other files: .txt, .csv)"`, or nothing where the folder is empty."""
+    """`" (3 other files: .txt, .csv)"`, or an empty string if the folder is empty."""
     if not skipped:
         return ""
     kinds = Counter(showable(path.suffix) or "no suffix" for path in skipped)

@@ -1,8 +1,7 @@
-"""Pictures decoded and cropped in batches, ahead of whoever takes them, in processes of their own.
+"""Decode and crop pictures in batches, ahead of the reader, in worker processes.
 
-The batches are cut the same way and come in the same order whatever the number of processes. The processes are started
-afresh (`worker.py`), not forked: they know nothing of the caller's threads, module or memory, so a running server can
-start them; and they import no torch, so that they are there in a fraction of a second.
+The batches and their order do not depend on the number of processes. The processes are spawned (`worker.py`), not forked,
+so a multi-threaded server can start them; they do not import torch and start in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,16 +23,18 @@ from vizapp.errors import VizError
 from vizapp.media.source import ImageRef, Source
 from vizapp.media.transforms import View
 
-PREFETCHED = 2  # batches that each process works on ahead of the reader
-FEWEST_FOR_WORKERS = 400  # pictures; for fewer it does not pay to start processes
-_TRIES = 2  # processes that have to die of a picture alone before it is held to be the cause
-_DIED = "The process that decoded it ended; the file is probably damaged."
+PREFETCHED = 2  # batches per process that are decoded ahead of the reader
+FEWEST_FOR_WORKERS = 400  # pictures; fewer are decoded faster without processes
+_TRIES = 2  # processes that must crash on a single picture before it counts as unreadable
+_DIED = "The decoding process crashed; the file is probably damaged."
 
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """One batch. `pictures` are the numbers of those that could be read, `pixels` uint8 `[N H W 3]` their crops,
-    `digests` theirs; `failed` are (number, sentence) of the others."""
+    """One batch: numbers, crops (`pixels`, uint8 `[N H W 3]`) and digests of the readable `pictures`.
+
+    `failed`: number and error message of each unreadable one.
+    """
 
     number: int
     pictures: tuple[int, ...]
@@ -44,7 +44,7 @@ class DecodedBatch:
 
 
 def decode_batch(number: int, first: int, refs: Sequence[ImageRef], view: View) -> DecodedBatch:
-    """Decode one batch, whose pictures are numbered from `first`."""
+    """Decode one batch. The numbers of its pictures start at `first`."""
     pictures, crops, digests, failed = [], [], [], []
     for index, ref in enumerate(refs, first):
         try:
@@ -60,9 +60,14 @@ def decode_batch(number: int, first: int, refs: Sequence[ImageRef], view: View) 
 
 
 def batches(source: Source, view: View, numbers: Sequence[int], size: int, workers: int) -> Iterator[DecodedBatch]:
-    """The batches of those numbers, in that order; batch n holds the pictures n·size to (n+1)·size - 1.
+    """The batches `numbers`, in that order. Closing the generator ends the processes.
 
-    With 0 `workers` they are decoded by the caller as they are asked for. Leaving early ends the processes.
+    Args:
+        source: the pictures.
+        view: the crop to take of each picture.
+        numbers: batch n holds the pictures n·size to (n+1)·size - 1.
+        size: pictures per batch.
+        workers: number of processes; with 0, the caller's thread decodes each batch when it is requested.
     """
     if workers == 0:
         for number in numbers:
@@ -83,7 +88,7 @@ def batches(source: Source, view: View, numbers: Sequence[int], size: int, worke
 
 
 def worker_count(pictures: int, processes: int = 1) -> int:
-    """How many worker processes suit this machine and that many pictures; `processes` share the machine."""
+    """Number of worker processes for this machine and that many pictures; `processes` callers share the machine."""
     return 0 if pictures < FEWEST_FOR_WORKERS else max(1, min(8, (os.cpu_count() or 1) // processes))
 
 
@@ -93,7 +98,7 @@ def _image_refs(source: Source, number: int, size: int) -> tuple[int, list[Image
 
 
 class _WorkerPool:
-    """Some worker processes, each with a thread that hands it work and waits for the answer."""
+    """Worker processes, each with a thread that sends it work and waits for the answer."""
 
     def __init__(self, workers: int, view: View) -> None:
         self._view = view
@@ -106,7 +111,7 @@ class _WorkerPool:
         return self._pool.submit(self._answer, number, first, refs)
 
     def close(self) -> None:
-        """End the processes, also those that are busy."""
+        """End the processes, including busy ones."""
         with self._lock:
             self._over = True
             for process in self._all:
@@ -114,12 +119,15 @@ class _WorkerPool:
         self._pool.shutdown(cancel_futures=True)
         for process in self._all:
             process.wait()
-            _close(process)
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):  # unwritten data has no reader any more
+                        pipe.close()
 
     def _answer(self, number: int, first: int, refs: list[ImageRef]) -> DecodedBatch:
         try:
             return self._call(number, first, refs)
-        except (EOFError, OSError, pickle.UnpicklingError):  # the process died; find out over which picture
+        except (EOFError, OSError, pickle.UnpicklingError):  # the process crashed: find out on which picture
             parts = [self._decode_alone(number, index, ref) for index, ref in enumerate(refs, first)]
         return DecodedBatch(
             number,
@@ -161,17 +169,10 @@ class _WorkerPool:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    """A new worker; it finds the same modules as this process does."""
+    """A new worker with the module search path of this process."""
     places = [path or os.getcwd() for path in sys.path]
     code = f"import sys; sys.path[:] = {places!r}; from vizapp.media.worker import serve; serve()"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )
-
-
-def _close(process: subprocess.Popen[Any]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with suppress(OSError):  # what was left to be written finds nobody
-                pipe.close()

@@ -1,4 +1,4 @@
-"""The networks one can look into: torchvision's, timm's, the classic ones, checkpoints, and the user's own."""
+"""Networks to visualize: torchvision, timm, classic architectures, checkpoints and the user's own modules."""
 
 from __future__ import annotations
 
@@ -8,13 +8,5 @@ from vizapp.zoo.registry import describe, describe_all, list_networks, load
 from vizapp.zoo.wrapping import wrap
 
 __all__ = [
-    "Card",
-    "Network",
-    "Preprocessing",
-    "class_unit",
-    "describe",
-    "describe_all",
-    "list_networks",
-    "load",
-    "wrap",
-]
+    "Card", "Network", "Preprocessing", "class_unit", "describe", "describe_all", "list_networks", "load", "wrap",
+]  # fmt: skip

@@ -1,7 +1,6 @@
-"""The networks that vizapp brings along: those with weights, a function each and a row in the table at the end; and the
-classic ones of `classics.py`.
+"""The networks that vizapp includes: those with trained weights, and the classic ones of `classics.py`.
 
-A new network is one function that returns a `Recipe`, and its row.
+To add a network, write a function that returns its `Recipe` and add a row to `_ROWS`.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from vizapp.errors import VizError
 from vizapp.zoo import classics
@@ -32,47 +33,30 @@ def _categories(file: str, classes: int) -> tuple[str, ...]:
 
 
 def _accuracy(file: str) -> float | None:
-    """Top-1 in percent, from the model card beside the weights."""
+    """Top-1 accuracy in percent, from the model card next to the weights."""
     card = ASSETS / f"{file}.md"
     found = re.search(r"top-1 accuracy \| ([0-9.]+) %", card.read_text(encoding="utf-8")) if card.is_file() else None
     return float(found[1]) if found else None
 
 
-def _size(path: Path) -> float | None:
-    return round(path.stat().st_size / 1e6, 2) if path.is_file() else None
-
-
-def _lenet5_digits() -> Recipe:
-    path = ASSETS / "lenet5-digits.safetensors"
+def _from_assets(
+    file: str, build: Callable[[int], nn.Module], shape: Preprocessing, classes: int, size: tuple[int, int],
+    data: str, data_name: str = "",
+) -> Recipe:  # fmt: skip
+    """A network whose weights, class names and model card are in `assets`; `size`: parameters, multiply-adds."""
+    path = ASSETS / f"{file}.safetensors"
     return Recipe(
-        name="vizapp/lenet5-digits",
-        build=LeNet5,
-        preprocessing=DIGITS,
-        categories=_categories("lenet5-digits", 10),
+        name=f"vizapp/{file}",
+        build=build,
+        preprocessing=shape,
+        categories=_categories(file, classes),
         published=Published(path.name, path=path),
-        parameters=44_426,
-        multiply_adds=281_640,
-        data="digits",
-        accuracy=_accuracy("lenet5-digits"),
-        size_mb=_size(path),
-        facts={"kind": "classification", "data": "scikit-learn's handwritten digits"},
-    )
-
-
-def _zfnet_mini() -> Recipe:
-    path = ASSETS / "zfnet-mini.safetensors"
-    return Recipe(
-        name="vizapp/zfnet-mini",
-        build=zfnet_mini,
-        preprocessing=Preprocessing(3, 160, 160, 176),
-        categories=_categories("zfnet-mini", 101),
-        published=Published(path.name, path=path),
-        parameters=4_146_181,
-        multiply_adds=313_635_456,
-        data="Caltech-101",
-        accuracy=_accuracy("zfnet-mini"),
-        size_mb=_size(path),
-        facts={"kind": "classification", "data": "Caltech-101"},
+        parameters=size[0],
+        multiply_adds=size[1],
+        data=data,
+        accuracy=_accuracy(file),
+        size_mb=round(path.stat().st_size / 1e6, 2) if path.is_file() else None,
+        facts={"kind": "classification", "data": data_name or data},
     )
 
 
@@ -93,8 +77,25 @@ def _cifar_resnet(depth: int, parameters: int, multiply_adds: int, digest: str, 
 
 
 _ROWS: dict[str, Callable[[], Recipe]] = {
-    "lenet5-digits": _lenet5_digits,
-    "zfnet-mini": _zfnet_mini,
+    "lenet5-digits": partial(
+        _from_assets,
+        "lenet5-digits",
+        LeNet5,
+        DIGITS,
+        10,
+        (44_426, 281_640),
+        "digits",
+        "scikit-learn's handwritten digits",
+    ),
+    "zfnet-mini": partial(
+        _from_assets,
+        "zfnet-mini",
+        zfnet_mini,
+        Preprocessing(3, 160, 160, 176),
+        101,
+        (4_146_181, 313_635_456),
+        "Caltech-101",
+    ),
     "resnet20-cifar": partial(_cifar_resnet, 20, 269_722, 40_551_040, "12fca82f", 91.73),
     "resnet32-cifar": partial(_cifar_resnet, 32, 464_154, 68_862_592, "d509ac18", 92.63),
     "resnet44-cifar": partial(_cifar_resnet, 44, 658_586, 97_174_144, "014dd654", 93.10),
@@ -104,12 +105,12 @@ _ROWS: dict[str, Callable[[], Recipe]] = {
 
 
 def names() -> list[str]:
-    """The names of the table and of the classic networks."""
+    """The names of all included networks."""
     return [*_ROWS, *classics.names()]
 
 
 def recipe(name: str, variant: str = "default") -> Recipe | None:
-    """The recipe of a row.
+    """The recipe of a network, or None if there is none of that name.
 
     Raises:
         VizError: `variant` is not "default".
@@ -118,7 +119,5 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     if found is None:
         return None
     if variant != "default":
-        raise VizError(
-            f'vizapp/{name} has one set of weights, "default"; {variant!r} was asked for.', code="no-such-weights"
-        )
+        raise VizError(f'vizapp/{name} has only the weights "default", not {variant!r}.', code="no-such-weights")
     return found

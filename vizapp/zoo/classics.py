@@ -1,4 +1,4 @@
-"""The classic networks as rows: those that are built here, those taken from timm, and where the rest of them is."""
+"""Table of the classic networks: those implemented here, those taken from timm, and those that torchvision has."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _INPUTS = {
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A network that is built here: what its paper trained it on, and what its paper (or the lecture's table) reports.
+    """A network implemented in `vizapp.zoo.classic`, with the figures that its paper reports.
 
-    `make` names module and function of `vizapp.zoo.classic`. `parameters` and `multiply_adds` (at its own input size)
-    are checked by the tests. `accuracy` is the paper's: top-1 in percent of one network, on ImageNet from the crops that
-    the paper averages, on CIFAR-10 with the usual augmentation. `side` is that of its input
-    in pixels, 0: as usual for its data.
+    `make`: module and function. `parameters` and `multiply_adds` (at the network's own input size) are checked by the
+    tests. `accuracy`: top-1 in percent of a single network, on ImageNet averaged over the paper's crops, on CIFAR-10 with
+    standard augmentation. `side`: of the input in pixels; 0 is the usual one for the data.
     """
 
     make: str
@@ -58,6 +57,8 @@ _HE, _PRE = "He et al. 2015, Table 1", "He et al. 2016, appendix"
 _DROPPED, _WIDE = "Huang et al. 2016 (stochastic depth)", "Zagoruyko & Komodakis 2016, Table 1"
 _DENSE = "Huang et al. 2017, section 3"
 _I, _C = "ImageNet", "CIFAR-10"
+_DSN, _DENSE_NET, _WIDE_NET = "dsn.DeeplySupervisedNet", "densenet.CifarDenseNet", "wide_resnet.WideResNet"
+_DROP_NET, _PRE_NET = "stochastic_depth.StochasticDepthResNet", "preactivation_resnet.PreactivationResNet"
 ROWS: dict[str, CatalogueEntry] = {
     "lenet5-1998": _row("lenet_1998.LeNet51998", "LeCun et al. 1998, section II.B", "MNIST", (60_000, 416_520), 99.05),
     "alexnet-2012": _row("alexnet.AlexNet2012", _KRIZHEVSKY, _I, (60_965_224, 724_406_816), 59.3),
@@ -73,9 +74,9 @@ ROWS: dict[str, CatalogueEntry] = {
         "nin.NetworkInNetwork", "Lin et al. 2013, section 4", _C, (966_986, 222_486_528), 91.19
     ),
     "all-cnn-cifar": _row("all_cnn.AllCNN", "Springenberg et al. 2014, Table 1", _C, (1_369_738, 270_798_336), 92.75),
-    "deeply-supervised-cifar": _row("dsn.DeeplySupervisedNet", "Lee et al. 2015", _C, (966_986, 222_486_528), 92.03),
+    "deeply-supervised-cifar": _row(_DSN, "Lee et al. 2015", _C, (966_986, 222_486_528), 92.03),
     "deeply-supervised-companions-cifar": _row(
-        "dsn.DeeplySupervisedNet", "Lee et al. 2015", _C, (3_547_496, 225_067_008), 92.03, companions=True
+        _DSN, "Lee et al. 2015", _C, (3_547_496, 225_067_008), 92.03, companions=True
     ),
     "googlenet-2014": _row("googlenet.GoogLeNet", _SZEGEDY, _I, (6_998_552, 1_582_671_872)),
     "googlenet-2014-auxiliary": _row("googlenet.GoogLeNet", _SZEGEDY, _I, (13_378_280, 1_591_044_096), auxiliary=True),
@@ -86,53 +87,35 @@ ROWS: dict[str, CatalogueEntry] = {
     "resnet50-2015": _row("resnet_2015.resnet_2015", _HE, _I, (25_557_032, 3_857_973_248), depth=50),
     "resnet101-2015": _row("resnet_2015.resnet_2015", _HE, _I, (44_549_160, 7_570_194_432), depth=101),
     "resnet152-2015": _row("resnet_2015.resnet_2015", _HE, _I, (60_192_808, 11_282_415_616), depth=152),
-    "stochastic-depth110-cifar": _row(
-        "stochastic_depth.StochasticDepthResNet", _DROPPED, _C, (1_727_962, 252_887_680), 94.77, depth=110
-    ),
-    "stochastic-depth1202-cifar": _row(
-        "stochastic_depth.StochasticDepthResNet", _DROPPED, _C, (19_421_274, 2_829_238_912), 95.09, depth=1202
-    ),
-    "preactivation-resnet164-cifar": _row(
-        "preactivation_resnet.PreactivationResNet", _PRE, _C, (1_703_258, 244_500_992), 94.54, depth=164
-    ),
-    "preactivation-resnet1001-cifar": _row(
-        "preactivation_resnet.PreactivationResNet", _PRE, _C, (10_327_706, 1_487_849_984), 95.38, depth=1001
-    ),
-    "wide-resnet16-8-cifar": _row(
-        "wide_resnet.WideResNet", _WIDE, _C, (10_961_370, 1_548_145_664), 95.19, depth=16, widening=8
-    ),
-    "wide-resnet28-10-cifar": _row(
-        "wide_resnet.WideResNet", _WIDE, _C, (36_479_194, 5_243_328_768), 95.83, depth=28, widening=10
-    ),
+    "stochastic-depth110-cifar": _row(_DROP_NET, _DROPPED, _C, (1_727_962, 252_887_680), 94.77, depth=110),
+    "stochastic-depth1202-cifar": _row(_DROP_NET, _DROPPED, _C, (19_421_274, 2_829_238_912), 95.09, depth=1202),
+    "preactivation-resnet164-cifar": _row(_PRE_NET, _PRE, _C, (1_703_258, 244_500_992), 94.54, depth=164),
+    "preactivation-resnet1001-cifar": _row(_PRE_NET, _PRE, _C, (10_327_706, 1_487_849_984), 95.38, depth=1001),
+    "wide-resnet16-8-cifar": _row(_WIDE_NET, _WIDE, _C, (10_961_370, 1_548_145_664), 95.19, depth=16, widening=8),
+    "wide-resnet28-10-cifar": _row(_WIDE_NET, _WIDE, _C, (36_479_194, 5_243_328_768), 95.83, depth=28, widening=10),
     "fractalnet-cifar": _row(
         "fractalnet.FractalNet", "Larsson et al. 2016, section 4", _C, (33_734_922, 845_222_912), 95.40
     ),
-    "densenet40-12-cifar": _row(
-        "densenet.CifarDenseNet", _DENSE, _C, (1_019_722, 264_812_928), 94.76, depth=40, growth=12
-    ),
-    "densenet100-12-cifar": _row(
-        "densenet.CifarDenseNet", _DENSE, _C, (6_979_642, 1_769_516_448), 95.90, depth=100, growth=12
-    ),
-    "densenet100-24-cifar": _row(
-        "densenet.CifarDenseNet", _DENSE, _C, (27_249_082, 6_889_347_744), 96.26, depth=100, growth=24
-    ),
+    "densenet40-12-cifar": _row(_DENSE_NET, _DENSE, _C, (1_019_722, 264_812_928), 94.76, depth=40, growth=12),
+    "densenet100-12-cifar": _row(_DENSE_NET, _DENSE, _C, (6_979_642, 1_769_516_448), 95.90, depth=100, growth=12),
+    "densenet100-24-cifar": _row(_DENSE_NET, _DENSE, _C, (27_249_082, 6_889_347_744), 96.26, depth=100, growth=24),
     "densenet-bc100-12-cifar": _row(
-        "densenet.CifarDenseNet", _DENSE, _C, (769_162, 287_929_692), 95.49, depth=100, growth=12, bc=True
+        _DENSE_NET, _DENSE, _C, (769_162, 287_929_692), 95.49, depth=100, growth=12, bc=True
     ),
     "densenet-bc250-24-cifar": _row(
-        "densenet.CifarDenseNet", _DENSE, _C, (15_324_406, 5_418_785_724), 96.38, depth=250, growth=24, bc=True
+        _DENSE_NET, _DENSE, _C, (15_324_406, 5_418_785_724), 96.38, depth=250, growth=24, bc=True
     ),
     "densenet-bc190-40-cifar": _row(
-        "densenet.CifarDenseNet", _DENSE, _C, (25_624_430, 9_301_945_740), 96.54, depth=190, growth=40, bc=True
+        _DENSE_NET, _DENSE, _C, (25_624_430, 9_301_945_740), 96.54, depth=190, growth=40, bc=True
     ),
     "densenet264": _row("densenet.densenet264", "Huang et al. 2017, Table 1", _I, (33_337_704, 5_751_653_376)),
 }
-# Exactly as published in timm: taken from there. Name there, parameters, multiply-adds at 299 px, the papers' accuracy.
+# timm has these exactly as published: its name, parameters, multiply-adds at 299 px, the paper's accuracy.
 FROM_TIMM = {
     "inception-v4": ("inception_v4", 42_679_816, 12_253_974_624, 80.0),  # Szegedy et al. 2016, section 3
     "xception": ("legacy_xception", 22_855_952, 8_357_403_496, 79.0),  # Chollet 2017, section 4
 }
-# What torchvision has as its paper has it, in the order of time; the rest of the history stands above.
+# Networks that torchvision implements as published, in chronological order.
 FROM_TORCHVISION = (
     "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "googlenet", "inception_v3", "resnet18", "resnet34", "resnet50",
     "resnet101", "resnet152", "squeezenet1_0", "squeezenet1_1", "wide_resnet50_2", "wide_resnet101_2", "resnext50_32x4d",
@@ -142,7 +125,7 @@ FROM_TORCHVISION = (
 
 
 def names() -> list[str]:
-    """The names of the rows, and of those taken from timm if it is installed."""
+    """The names of the networks in `ROWS` and, if timm is installed, in `FROM_TIMM`."""
     return [*ROWS, *(FROM_TIMM if timm_zoo.installed() else ())]
 
 
@@ -150,7 +133,7 @@ def recipe(name: str) -> Recipe | None:
     """The recipe of a row, or None.
 
     Raises:
-        VizError: it is taken from timm, and timm is not installed.
+        VizError: the network comes from timm, which is not installed.
     """
     if name in FROM_TIMM:
         return _from_timm(name)
@@ -179,9 +162,7 @@ def _from_timm(name: str) -> Recipe:
     there, parameters, multiply_adds, accuracy = FROM_TIMM[name]
     found = timm_zoo.recipe(there) if timm_zoo.installed() else None
     if found is None:
-        raise VizError(
-            f"vizapp/{name} is timm's {there}, and timm is not installed: pip install timm.", code="not-installed"
-        )
+        raise VizError(f"vizapp/{name} requires timm: pip install timm.", code="not-installed")
     return dataclasses.replace(
         found,
         name=f"vizapp/{name}",

@@ -1,4 +1,4 @@
-"""The zoo's front door: what networks there are, what is known about them, and loading them."""
+"""List, describe and load the networks of the zoo."""
 
 from __future__ import annotations
 
@@ -24,12 +24,8 @@ from vizapp.zoo.recipe import Card, Recipe, Source, build_random
 from vizapp.zoo.weights import download_again, find_weights, is_damaged_copy
 
 Tick = Callable[[float], None]
-_WHILE_OPENING = 2.2  # times the weights: the network, what was read from the file, and the largest layer laid out anew
-_SOURCES: dict[str, Source] = {
-    "vizapp": bundled,
-    "torchvision": torchvision_zoo,
-    "timm": timm_zoo,
-}  # in order of look-up
+_WHILE_OPENING = 2.2  # peak memory / weights: the network, the state dict that was read, a copy of the largest layer
+_SOURCES: dict[str, Source] = {"vizapp": bundled, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in look-up order
 
 
 @cache
@@ -55,18 +51,14 @@ def find_recipe(name: str, variant: str = "default") -> Recipe:
         if found is not None:
             return found
         if source == "timm" and not timm_zoo.installed():
-            raise VizError(
-                f"{name} is one of timm's networks, and timm is not installed: pip install timm.", code="not-installed"
-            )
+            raise VizError(f"{name} requires timm: pip install timm.", code="not-installed")
     elif not slash:
         for zoo in _SOURCES.values():
             found = zoo.recipe(source, variant)
             if found is not None:
                 return found
     similar = nearest(str(name), [*_all_names(), *(known.split("/", 1)[1] for known in _all_names())])
-    raise VizError(
-        f"There is no network called {str(name)!r}.{similar} `list_networks` lists all.", code="no-such-network"
-    )
+    raise VizError(f"There is no network {str(name)!r}.{similar} `list_networks` lists all.", code="no-such-network")
 
 
 def describe(name: str) -> Card:
@@ -91,7 +83,7 @@ def describe(name: str) -> Card:
 
 
 def describe_all() -> dict[str, Card]:
-    """What is known about every network, by name, in the order of `list_networks`. At once but for the first time."""
+    """The cards of all networks by name, in the order of `list_networks`. The first call may take seconds."""
     return dict(_cards())
 
 
@@ -107,18 +99,18 @@ def load(
     classes: Classes = None,
     tick: Tick | None = None,
 ) -> Network:
-    """A network of the zoo, ready to be asked.
+    """Load a network of the zoo.
 
     Args:
         name: as in `list_networks`, or without its source.
-        weights: "default" (the published ones), "none" (random, the same each time), the path of a checkpoint, or the
-            name of other published weights (torchvision's `IMAGENET1K_V1`).
-        device: "auto" is the one of `VIZAPP_DEVICE`, else the first GPU, else the CPU.
-        classes: their number, a list of their names, or the path of a labels file. By default those of the weights.
-        tick: is told the share that is done of a download.
+        weights: "default" (published), "none" (random, always the same), the path of a checkpoint, or the name of
+            other published weights (torchvision's `IMAGENET1K_V1`).
+        device: "auto" takes `VIZAPP_DEVICE` if set, else the first GPU, else the CPU.
+        classes: the number of classes, a list of names, or the path of a labels file. Default: those of the weights.
+        tick: called with the progress of a download, from 0 to 1.
 
     Raises:
-        VizError: what was asked for is not there or does not fit.
+        VizError: the network, the weights, the labels or the device cannot be found or do not fit.
     """
     where = choose_device(device)
     count, labels = read_classes(classes)
@@ -150,7 +142,7 @@ def load(
 
 
 def _opening_bytes(recipe: Recipe, path: Path | None, device: torch.device) -> dict[torch.device, int]:
-    """Bytes that opening takes on each device: the weights, and what was read of the file as long as they are filled."""
+    """Peak number of bytes on each device while the network is opened."""
     size = 4 * (recipe.parameters or 0)
     if path is not None and path.is_file():
         size = max(size, path.stat().st_size)
@@ -159,7 +151,7 @@ def _opening_bytes(recipe: Recipe, path: Path | None, device: torch.device) -> d
 
 
 def _read_published(recipe: Recipe, path: Path, tick: Tick | None) -> Checkpoint:
-    """The published weights; a damaged file of the cache is fetched again."""
+    """The published weights. A damaged file in torch's cache is downloaded again."""
     try:
         return read_checkpoint(path)
     except DoesNotFit:
@@ -184,7 +176,7 @@ def _is_variant(weights: str | Path) -> bool:
 
 
 def _variant(name: str, weights: str, kind: str) -> str:
-    """Which published weights decide on preprocessing: those asked for, or those whose file this is."""
+    """The published weights whose preprocessing applies: the requested ones, or those that the file belongs to."""
     if kind == "published":
         return weights
     source, _, bare = str(name).rpartition("/")
@@ -197,8 +189,8 @@ def _build_published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None
     known = len(recipe.categories)
     if classes is not None and classes != known:
         raise VizError(
-            f"The published weights of {recipe.name} know {known} classes; {classes} were asked for. "
-            'Use weights="none" or a checkpoint with that many.',
+            f"The published weights of {recipe.name} have {known} classes, not {classes}. "
+            'Use weights="none" or a checkpoint with that many classes.',
             code="class-count-mismatch",
         )
     if recipe.adopt is None:
@@ -217,7 +209,7 @@ def _build_published(recipe: Recipe, checkpoint: Checkpoint, classes: int | None
 
 
 def _categories(recipe: Recipe, count: int, checkpoint: Checkpoint | None) -> tuple[str, ...]:
-    """Names from the checkpoint, else those of the published weights, if there are as many; else numbers."""
+    """Names from the checkpoint or the published weights if their number matches, else numbered names."""
     for names in (checkpoint.categories if checkpoint else None, recipe.categories):
         if names is not None and len(names) == count:
             return names
@@ -225,12 +217,12 @@ def _categories(recipe: Recipe, count: int, checkpoint: Checkpoint | None) -> tu
 
 
 def _facts(recipe: Recipe, kind: str, checkpoint: Checkpoint | None) -> dict[str, str]:
-    """What the reader of a picture should know about the network that made it."""
+    """Facts about the network that are shown next to results."""
     facts = dict(recipe.facts)
     if kind != "published":
         facts.pop("published weights", None)
     if kind == "none":
-        facts["weights"] = "random (seed 0): nothing was learned"
+        facts["weights"] = "random (seed 0), untrained"
     elif checkpoint is not None:
         facts["weights"] = checkpoint.file
     if kind == "published" and recipe.accuracy is not None:

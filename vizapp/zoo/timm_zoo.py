@@ -1,4 +1,4 @@
-"""timm's networks, if timm is installed, read from its own configurations."""
+"""timm's networks (optional), described by timm's pretrained configurations."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ def _timm() -> Any:
 
 
 def names() -> list[str]:
-    """All networks of timm, without the tags of their weights."""
-    if not installed():
-        return []
-    return list(_timm().list_models())
+    """All networks of timm, without weight tags."""
+    return list(_timm().list_models()) if installed() else []
 
 
 def recipe(name: str, variant: str = "default") -> Recipe | None:
-    """The recipe of a network. Weights other than the default ones are named by timm's tag: `resnet50.a1_in1k`.
+    """The recipe of a network. timm's tags select other weights than the default ones: `resnet50.a1_in1k`.
 
     Raises:
         VizError: `variant` is not "default".
@@ -59,7 +57,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     if settings.get("license"):
         facts["licence of the weights"] = str(settings["license"])
     if settings.get("crop_mode") == "border":
-        facts["preprocessing"] = "timm pads this network's photos to a square; here they are cropped."
+        facts["preprocessing"] = "timm pads photos to a square for this network; here they are cropped."
     return Recipe(
         name=f"timm/{name}",
         build=partial(_build, name),
@@ -77,7 +75,7 @@ def _tags(base: str) -> str:
 
 
 def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
-    """Shorter side = floor(side / crop_pct), centre crop; or, where timm says "squash", the whole photo squeezed."""
+    """Resize the shorter side to floor(side / crop_pct), then centre crop; "squash" resizes the whole photo."""
     channels, height, width = settings.get("input_size", (3, 224, 224))
     resize = math.floor(min(height, width) / float(settings.get("crop_pct") or 0.875))
     mean, std = tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD))
@@ -93,7 +91,7 @@ def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
 
 
 def _published(name: str, settings: dict[str, Any]) -> Published | None:
-    if settings.get("custom_load"):  # numpy archives in another layout, read by code of their own
+    if settings.get("custom_load"):  # NumPy archives that need timm's own loading code
         return None
     hub = settings.get("hf_hub_id")
     if hub:
@@ -109,5 +107,5 @@ def _build(name: str, classes: int) -> nn.Module:
 
 
 def _adopt(name: str, state: dict[str, Tensor]) -> nn.Module:
-    """The network with published weights; timm itself brings their keys up to date."""
+    """The network with published weights. timm converts old keys."""
     return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})

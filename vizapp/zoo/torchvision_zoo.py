@@ -1,4 +1,4 @@
-"""torchvision's networks, read from the metadata that torchvision keeps with its published weights."""
+"""torchvision's networks, described by the metadata of their published weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from vizapp.zoo.preprocessing import Interpolation, Preprocessing
 from vizapp.zoo.recipe import Published, Recipe
 
 _SOURCE = "torchvision"
-# Old DenseNet files have keys like `denselayer1.norm.1.weight`; today it is `denselayer1.norm1.weight`.
+# Old DenseNet checkpoints have keys like `denselayer1.norm.1.weight` instead of `denselayer1.norm1.weight`.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
-# Trained with a batch norm that added nothing to the variance (torchvision's overwrite_eps).
+# Trained with batch norm epsilon 0 (torchvision's overwrite_eps).
 _NO_EPSILON = {f"{head}_resnet50_fpn" for head in ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet")}
 _SIZED = {"maxvit_t"}  # networks that take `input_size` when they are built, as ViTs take `image_size`
 _DETECTION_SIDES = {
-    "fasterrcnn_mobilenet_v3_large_320_fpn": 320,
-    "ssdlite320_mobilenet_v3_large": 320,
-    "ssd300_vgg16": 300,
-}
+    "fasterrcnn_mobilenet_v3_large_320_fpn": 320, "ssdlite320_mobilenet_v3_large": 320, "ssd300_vgg16": 300,
+}  # fmt: skip
 
 
 def _models() -> Any:
@@ -48,7 +46,7 @@ def _tasks() -> dict[str, str]:
 
 def _unsupported_reason(name: str) -> str:
     if name.startswith("quantized_") or name in _models().list_models(module=_models().quantization):
-        return "it computes with 8-bit integers, whose inside cannot be traced; take the network without 'quantized_'"
+        return "it is quantized and cannot be traced; use the network without 'quantized_'"
     if name in _models().list_models(module=_models().video):
         return "it takes videos, not photos"
     return "it takes pairs of video frames (optical flow), not photos"
@@ -58,13 +56,13 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     """The recipe of a network, with its default weights or those of another published `variant` (`IMAGENET1K_V1`).
 
     Raises:
-        VizError: torchvision's network takes something else than photos, or has no such variant.
+        VizError: the network does not take photos, or has no such variant.
     """
     if name not in _models().list_models():
         return None
     if name not in _tasks():
         raise VizError(
-            f"torchvision's {name} cannot be looked into: {_unsupported_reason(name)}.", code="unsupported-network"
+            f"torchvision's {name} is not supported: {_unsupported_reason(name)}.", code="unsupported-network"
         )
     weights = _weights(name, variant)
     kind, meta, shape = _tasks()[name], weights.meta, _preprocessing(name, weights)
@@ -81,7 +79,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
         accuracy=accuracy,
         size_mb=round(meta["_file_size"] * 1.048576, 1),  # torchvision counts in MiB
         training_only=("aux_classifier.", "AuxLogits.", "aux1.", "aux2."),
-        rename=_modern_key if name.startswith("densenet") else (lambda key: key),
+        rename=partial(_OLD_DENSENET.sub, r"\1\2") if name.startswith("densenet") else (lambda key: key),
         multiply_adds=round(meta["_ops"] * 1e9),
         data="ImageNet" if kind == "classification" else "COCO",
         finish=_remove_epsilon if name in _NO_EPSILON and weights.name == "COCO_V1" else (lambda module: None),
@@ -111,9 +109,9 @@ def _weights(name: str, variant: str) -> Any:
 
 
 def _preprocessing(name: str, weights: Any) -> Preprocessing:
-    """From the transforms of the weights. Segmentation and detection, which take photos of any size, get squares.
+    """From the transforms of the weights. Segmentation and detection networks take any size and get squares here.
 
-    Detection networks resize and normalise by themselves; at the side given here their resizing changes nothing.
+    Detection networks resize and normalize internally; at these sides their resizing has no effect.
     """
     kind, preset = _tasks()[name], weights.transforms()
     if kind == "detection":
@@ -128,11 +126,11 @@ def _preprocessing(name: str, weights: Any) -> Preprocessing:
 def _builder(name: str, kind: str, shape: Preprocessing) -> Callable[[int], nn.Module]:
     options: dict[str, Any] = {}
     if kind != "classification":
-        options["weights_backbone"] = None  # else torchvision downloads those
+        options["weights_backbone"] = None  # otherwise torchvision downloads them
     if kind == "segmentation" and not name.startswith("lraspp"):
         options["aux_loss"] = False  # a head for training
     if name in {"googlenet", "inception_v3"}:
-        # As published: the input is shifted to TensorFlow's normalisation; the auxiliary heads serve training alone.
+        # As published: the input is converted to TensorFlow's normalization. The auxiliary heads are for training only.
         options |= {"aux_logits": False, "transform_input": True, "init_weights": False}
     if name.startswith("vit_"):
         options["image_size"] = shape.height
@@ -142,12 +140,7 @@ def _builder(name: str, kind: str, shape: Preprocessing) -> Callable[[int], nn.M
 
 
 def _build(name: str, options: dict[str, Any], classes: int) -> nn.Module:
-    module: nn.Module = _models().get_model(name, weights=None, num_classes=classes, **options)
-    return module
-
-
-def _modern_key(key: str) -> str:
-    return _OLD_DENSENET.sub(r"\1\2", key)
+    return _models().get_model(name, weights=None, num_classes=classes, **options)
 
 
 def _remove_epsilon(module: nn.Module) -> None:
