@@ -1,4 +1,4 @@
-"""What one operation costs, and over which window it works, read from its arguments: one short rule per family."""
+"""Cost and window of one operation, from its arguments: one short rule per family of operations."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Window = tuple[int, int]
 
 
 def multiply_adds(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> int:
-    """Multiplications, each with its addition, of convolutions, linear layers and matrix products; 0 for all else.
+    """Multiply-adds of convolutions, linear layers and matrix products, without biases; 0 for other operations.
 
-    This is what He et al. 2015 call FLOPs and Szegedy et al. 2014 "ops". Biases are not counted.
+    He et al. 2015 call this FLOPs, Szegedy et al. 2014 "ops".
     """
     rule = _PRODUCTS.get(operation.rstrip("_"))
     return 0 if rule is None else int(rule(args, kwargs, output))
 
 
 def arithmetic(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> int:
-    """Every multiplication, addition, comparison and function value by itself.
+    """Number of multiplications, additions, comparisons and function evaluations.
 
-    Two per multiply-add, one per bias; of pools the window for each result; of normalisations two for each result; of
-    anything else that computes, one.
+    Two per multiply-add and one per bias. Per result: the window size for pools, two for normalizations, one for any other
+    operation that computes.
     """
     base = operation.rstrip("_")
     if base in _PRODUCTS:
-        bias = argument(args, kwargs, 2, "bias", None) if base in _BIASED else None
+        bias = argument(args, kwargs, 2, "bias", None) if base == "linear" or base.startswith("conv") else None
         return 2 * multiply_adds(base, args, kwargs, output) + (output.numel() if isinstance(bias, Tensor) else 0)
     if base in _FREE:
         return 0
@@ -43,7 +43,7 @@ def arithmetic(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], ou
 def window(
     operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
 ) -> tuple[Window | None, Window | None]:
-    """Kernel and stride, (down, across); None where the operation has none, or windows of several sizes."""
+    """Kernel and stride, (down, across); None if the operation has no window, or windows of several sizes."""
     base = operation.rstrip("_")
     if base in {"conv2d", "conv_transpose2d"}:
         weight: Tensor = argument(args, kwargs, 1, "weight", None)
@@ -56,17 +56,11 @@ def window(
         if before[0] % after[0] == 0 and before[1] % after[1] == 0:
             sides = before[0] // after[0], before[1] // after[1]
             return sides, sides
-    if base == "mean":
-        return _averaged(args, kwargs)
-    return None, None
-
-
-def _averaged(args: Any, kwargs: Any) -> tuple[Window | None, Window | None]:
-    """A mean over rows and columns is a pool of the map's own size."""
-    shape = argument(args, kwargs, 0, "input", None).shape
-    dims = kwargs.get("dim", args[1] if len(args) > 1 else ())
-    if len(shape) == 4 and isinstance(dims, (tuple, list)) and {dim % 4 for dim in dims} == {2, 3}:
-        return (shape[2], shape[3]), (1, 1)
+    if base == "mean":  # over rows and columns it is a pool of the size of the map
+        shape = argument(args, kwargs, 0, "input", None).shape
+        dims = kwargs.get("dim", args[1] if len(args) > 1 else ())
+        if len(shape) == 4 and isinstance(dims, (tuple, list)) and {dim % 4 for dim in dims} == {2, 3}:
+            return (shape[2], shape[3]), (1, 1)
     return None, None
 
 
@@ -76,10 +70,6 @@ def _convolution(args: Any, kwargs: Any, output: Tensor) -> int:
 
 def _transposed(args: Any, kwargs: Any, output: Tensor) -> int:
     return argument(args, kwargs, 0, "input", None).numel() * argument(args, kwargs, 1, "weight", None)[0].numel()
-
-
-def _linear(args: Any, kwargs: Any, output: Tensor) -> int:
-    return output.numel() * argument(args, kwargs, 1, "weight", None).shape[-1]
 
 
 def _matmul(args: Any, kwargs: Any, output: Tensor) -> int:
@@ -109,7 +99,7 @@ def _attention(args: Any, kwargs: Any, output: Tensor) -> int:
 
 
 def _multi_head_attention(args: Any, kwargs: Any, output: Tensor) -> int:
-    """Three projections in, two products per head, one projection out; tensors are [tokens N width]."""
+    """Three input projections, two products per head, one output projection; tensors are `[tokens N width]`."""
     query, key, value = (argument(args, kwargs, i, name, None) for i, name in enumerate(("query", "key", "value")))
     width, tokens = query.shape[-1], key.shape[0]
     projected = query.numel() * 2 + key.numel() + value.numel()
@@ -119,17 +109,13 @@ def _multi_head_attention(args: Any, kwargs: Any, output: Tensor) -> int:
 _PRODUCTS: dict[str, Callable[[Any, Any, Tensor], int]] = {
     **dict.fromkeys(["conv1d", "conv2d", "conv3d"], _convolution),
     **dict.fromkeys(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], _transposed),
-    "linear": _linear,
-    **dict.fromkeys(["matmul", "bmm", "mm"], _matmul),
+    **dict.fromkeys(["linear", "matmul", "bmm", "mm"], _matmul),
     **dict.fromkeys(["addmm", "baddbmm"], _added_matmul),
     "einsum": _einsum,
     "scaled_dot_product_attention": _attention,
     "multi_head_attention_forward": _multi_head_attention,
 }
-_BIASED = frozenset(
-    {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"}
-)
-# Operations that move numbers and compute none.
+# Operations that only move or copy data.
 _FREE = frozenset({
     "flatten", "view", "reshape", "permute", "transpose", "getitem", "squeeze", "unsqueeze", "contiguous", "chunk", "split",
     "pad", "roll", "unflatten", "cat", "concat", "stack", "dropout", "feature_dropout", "expand", "getattr", "to", "float",

@@ -1,4 +1,4 @@
-"""What kernels are tuned to, by themselves: the grating that each holds most of, its symmetry, its nearest twin."""
+"""Tuning of single kernels: best-matching sinusoidal grating, symmetries, and correlations that show duplicates."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SIDE = 32  # of the power spectra, in samples: one sample is 1/32 cycle per cell
-_REFINEMENTS = 14  # of a frequency; each halves the spacing of the samples
-_AROUND = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])  # spacings from the best sample that a refinement looks at
-_AT_ONCE = 2**22  # numbers of the frequencies' patterns that are in memory together
+SIDE = 32  # samples per side of the power spectra: one sample is 1/32 cycle per cell
+_REFINEMENTS = 14  # steps of the search for a frequency; each halves the spacing of the samples
+_AROUND = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])  # offsets from the best sample that a refinement tries, in spacings
+_AT_ONCE = 2**22  # values of the frequencies' patterns in memory at once
 
 
 @dataclass(frozen=True)
 class Gratings:
     """The strongest grating in each of N kernels, each array `[N]`.
 
-    `frequency` in cycles per cell of what the convolution reads (for a first layer: per pixel), 0 where the constant
-    part of the kernel holds more than all of its variation (a blob), nan where there is nothing but zeros or one cell.
-    `orientation` is that of the stripes, in degrees from 0 (horizontal) anticlockwise to below 180, nan where the
-    frequency is 0 or nan. `share` of the kernel's variation is held by that one grating, from 0 to 1.
+    `frequency` is in cycles per cell of the convolution's input (pixels for a first layer). It is 0 if the kernel's mean
+    has more energy than its variation (a blob), and NaN for kernels of zeros or of one cell. `orientation` of the stripes
+    is in degrees, from 0 (horizontal) anticlockwise to below 180; NaN if the frequency is 0 or NaN. `share`, from 0 to 1,
+    is the fraction of the kernel's variation that the grating explains.
     """
 
     frequency: np.ndarray
@@ -28,9 +28,9 @@ class Gratings:
 
 
 def power(kernels: np.ndarray) -> np.ndarray:
-    """Power spectra `[N SIDE SIDE]` of kernels `[N in kh kw]`, summed over their inputs, frequency 0 in the middle.
+    """Power spectra `[N SIDE SIDE]` of kernels `[N in kh kw]`, summed over input channels, frequency 0 in the middle.
 
-    The kernels are padded with zeros to at least `SIDE` cells, which samples their spectrum more finely.
+    Kernels are zero-padded to at least `SIDE` cells, which samples the spectrum more finely.
     """
     height, width = kernels.shape[2:]
     side = max(SIDE, height, width)
@@ -44,11 +44,11 @@ def power(kernels: np.ndarray) -> np.ndarray:
 def gratings(kernels: np.ndarray) -> Gratings:
     """The strongest grating in each of the kernels `[N in kh kw]`.
 
-    The Fourier transform of a few cells blurs what it finds: a pattern of less than two cycles leaks into its own mirror
-    frequency and into the constant part. So each frequency is judged by how much of the kernel's variation a grating of
-    that frequency explains, with the amplitude and phase that suit each input slice best (least squares; the
-    periodogram of Lomb 1976 and Scargle 1982, in two dimensions), on the samples of a zero-padded transform first and
-    then on finer and finer samples around the best. For a pure grating that is exact, of whatever phase.
+    A Fourier transform of few cells leaks: a pattern of less than two cycles spreads to its mirror frequency and to the
+    constant part. So each frequency is scored by the variation that a grating explains with the best amplitude and phase
+    for each input channel (least squares: the periodogram of Lomb 1976 and Scargle 1982 in two dimensions). The search
+    starts on the samples of a zero-padded transform and refines them around the best one. For a pure grating of any phase
+    the result is exact.
     """
     count, _, height, width = kernels.shape
     frequency, orientation, share = (np.full(count, np.nan) for _ in range(3))
@@ -62,7 +62,7 @@ def gratings(kernels: np.ndarray) -> Gratings:
     varied = alive[constant[alive] < variation[alive]]
     if len(varied):
         slices = [_condensed(flat[number] - flat[number].mean(1, keepdims=True)) for number in varied]
-        found, explained = _searched(slices, height, width)
+        found, explained = _search_frequencies(slices, height, width)
         frequency[varied] = np.hypot(found[:, 0], found[:, 1])
         # Rows count downwards; the stripes run across the direction in which the pattern changes.
         angle = np.degrees(np.arctan2(-found[:, 0], found[:, 1])) + 90
@@ -72,15 +72,15 @@ def gratings(kernels: np.ndarray) -> Gratings:
 
 
 def _condensed(slices: np.ndarray) -> np.ndarray:
-    """Slices `[in cells]` turned into at most as many as there are cells: any pattern explains as much of their energy."""
+    """Slices `[in cells]` reduced to at most `cells` slices; any pattern explains the same energy of them."""
     if len(slices) <= slices.shape[1]:
         return slices
     values, vectors = np.linalg.eigh(slices.T @ slices)
     return (vectors * np.sqrt(np.maximum(values, 0))).T
 
 
-def _searched(slices: list[np.ndarray], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best frequency (down, across) of each kernel `[N 2]`, and the energy that it explains `[N]`."""
+def _search_frequencies(slices: list[np.ndarray], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best frequency (down, across) of each kernel `[N 2]`, and the energy `[N]` that it explains."""
     samples = _half_plane(height, width)
     stacked = np.concatenate(slices)  # [Σ rows, cells]
     starts = np.cumsum([0, *(len(rows) for rows in slices)])[:-1]
@@ -92,9 +92,10 @@ def _searched(slices: list[np.ndarray], height: int, width: int) -> tuple[np.nda
         better = explained.max(1) > energy
         best[better] = tried[explained.argmax(1)][better]
         energy = np.maximum(energy, explained.max(1))
+    around = np.stack(np.meshgrid(_AROUND, _AROUND, indexing="ij"), -1).reshape(-1, 2)
     for number, rows in enumerate(slices):
-        step = np.array([_spacing(height), _spacing(width)])
-        around = np.stack(np.meshgrid(_AROUND, _AROUND, indexing="ij"), -1).reshape(-1, 2)
+        # In cycles per cell, four samples per width of the spectrum's own blur.
+        step = np.array([0.0 if length == 1 else 1 / (4 * length) for length in (height, width)])
         for _ in range(_REFINEMENTS):
             tried = np.clip(best[number] + around * step, -0.5, 0.5)
             explained = _explained(rows, tried, height, width).sum(0)
@@ -104,13 +105,8 @@ def _searched(slices: list[np.ndarray], height: int, width: int) -> tuple[np.nda
     return best, energy
 
 
-def _spacing(length: int) -> float:
-    """Cycles per cell between two samples along a direction: four per width of the spectrum's own blur."""
-    return 0.0 if length == 1 else 1 / (4 * length)
-
-
 def _half_plane(height: int, width: int) -> np.ndarray:
-    """Samples of the frequencies (down, across) `[F 2]` up to half a cycle per cell, one of each pair of opposite ones."""
+    """Sample frequencies (down, across) `[F 2]` up to half a cycle per cell, one of each pair of opposite ones."""
 
     def along(length: int) -> np.ndarray:
         return np.zeros(1) if length == 1 else np.arange(-2 * length, 2 * length + 1) / (4 * length)
@@ -121,12 +117,12 @@ def _half_plane(height: int, width: int) -> np.ndarray:
 
 
 def _explained(rows: np.ndarray, frequencies: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Energy `[rows F]` of rows `[rows cells]` (means taken off) that a grating of each frequency explains."""
+    """Energy `[rows F]` of zero-mean rows `[rows cells]` that a grating of each frequency explains."""
     y, x = np.mgrid[:height, :width].reshape(2, -1)
-    y, x = y - (height - 1) / 2, x - (width - 1) / 2  # about the middle, cosine and sine are orthogonal
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2  # around the centre, cosine and sine are orthogonal
     phase = 2 * np.pi * (frequencies[:, :1] * y + frequencies[:, 1:] * x)  # [F cells]
     cosine, sine = np.cos(phase), np.sin(phase)
-    cosine -= cosine.mean(1, keepdims=True)  # beside a constant part, which is fitted too; the sine has none
+    cosine -= cosine.mean(1, keepdims=True)  # the constant part is fitted separately; the sine has none
     explained = np.zeros((len(rows), len(frequencies)))
     for pattern in (cosine, sine):
         size = (pattern**2).sum(1)
@@ -135,14 +131,10 @@ def _explained(rows: np.ndarray, frequencies: np.ndarray, height: int, width: in
     return explained
 
 
-# -------------------------------------------------------------------------------------------- symmetry and twins
-
-
 def symmetries(kernels: np.ndarray) -> np.ndarray:
-    """Correlation `[N 3]` of each kernel `[N in kh kw]` with itself mirrored left to right, upside down, and half turned.
+    """Correlation `[N 3]` of each kernel `[N in kh kw]` with itself flipped horizontally, vertically, and in both ways.
 
-    The cosine of the angle between them: 1 is even symmetry, -1 odd (a half turn makes an edge its own negative); nan for
-    zeros.
+    Cosine similarity: 1 is even symmetry, -1 odd (an edge rotated by 180° is its own negative), NaN for kernels of zeros.
     """
     flips = (kernels[..., ::-1], kernels[..., ::-1, :], kernels[..., ::-1, ::-1])
     size = (kernels.astype(np.float64) ** 2).sum((1, 2, 3))
@@ -151,11 +143,11 @@ def symmetries(kernels: np.ndarray) -> np.ndarray:
 
 
 def correlations(kernels: np.ndarray, shifts: int = 0) -> np.ndarray:
-    """Normalised correlation `[N N]`, with its sign, of all pairs of the kernels `[N in kh kw]`.
+    """Signed cosine similarity `[N N]` of all pairs of kernels `[N in kh kw]`.
 
-    The cosine of the angle between two kernels: 1 for the same pattern of whatever strength, -1 for its negative. With
-    `shifts`, the one of largest magnitude of one kernel and the other moved by up to that many cells down and across,
-    zeros moved in (what is moved out counts against it). 0 for a kernel of zeros; the diagonal is 1.
+    1 for the same pattern of any strength, -1 for its negative, 0 for a kernel of zeros; the diagonal is 1. With
+    `shifts`, the value of largest magnitude over shifts of one kernel by up to that many cells down and across, padded
+    with zeros. The norm is that of the unshifted kernel, so cells shifted out lower the similarity.
     """
     count, _, height, width = kernels.shape
     size = np.sqrt((kernels.astype(np.float64) ** 2).sum((1, 2, 3)))

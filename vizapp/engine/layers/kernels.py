@@ -1,4 +1,4 @@
-"""The kernels behind an activation: which convolution computes it, with which weights, in any network."""
+"""The kernels behind an activation: the convolution that computes it and its weights, in any network."""
 
 from __future__ import annotations
 
@@ -16,25 +16,20 @@ from vizapp.engine.tap import StopForward, first_tensor, operation_name
 from vizapp.engine.trace.sites import kind_of
 from vizapp.errors import VizError
 
-# Kinds of operations that leave channel c of their input channel c of their result.
+# Kinds of operations that map channel c to channel c.
 _CHANNEL_BY_CHANNEL = frozenset({"activation", "norm", "pool", "identity"})
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """The weights of the convolution called `name`, as that pass used them.
-
-    `weight` is `[out in kh kw]`; in a grouped convolution `in` counts the channels of one group, so 1 if it is depthwise.
-    `stride` and `dilation` are (rows, columns), in cells of what the convolution reads; `sees_pixels` tells whether those
-    cells are the pixels of the picture.
-    """
+    """The weights of the convolution called `name`, as used in a pass."""
 
     name: str
-    weight: Tensor
-    stride: tuple[int, int]
+    weight: Tensor  # [out in kh kw], where `in` counts the channels of one group
+    stride: tuple[int, int]  # rows, columns, in cells of the convolution's input
     dilation: tuple[int, int]
     groups: int
-    sees_pixels: bool
+    sees_pixels: bool  # whether those cells are the pixels of the image
 
     @property
     def depthwise(self) -> bool:
@@ -44,25 +39,25 @@ class Kernels:
 
 @dataclass(frozen=True)
 class _Origin:
-    """The convolutions that an activation was made by; `aligned` if it is one, and channel c is its kernel c's."""
+    """The convolutions that computed an activation; `aligned` if there is one and its kernel c computes channel c."""
 
     kernels: tuple[Kernels, ...]
     aligned: bool
 
 
 class _Lineage(ReceptiveFieldTrace):
-    """Carries along a pass which convolutions made each activation."""
+    """Tracks which convolutions computed each activation of a pass."""
 
     def __init__(self, module: nn.Module, batch: Tensor, site: str) -> None:
         super().__init__(module, batch)
         self.found: _Origin | None = None
-        self.computed: set[str] = set()  # convolutions whose weights depend on the picture
+        self.computed: set[str] = set()  # convolutions whose weights depend on the image
         self._origins = WeakTensorKeyDictionary()
         self._site = site
         self._enough = StopForward()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operation and note what its result was made by. Ends the pass above the site."""
+        """Run the operation and note the origin of its result. Ends the pass after the site."""
         if self.found is not None and name != self._site:
             raise self._enough
         origin = self._origin(name, operation_name(function).rstrip("_"), args, kwargs)
@@ -106,14 +101,14 @@ class _Lineage(ReceptiveFieldTrace):
 
 
 def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
-    """The kernels of the convolution that computes `site` in a pass over `batch` `[1 C H W]`, which ends there.
+    """The kernels of the convolution that computes `site` in a pass over `batch` `[1 C H W]`; the pass ends there.
 
-    For a site behind it (normalised, rectified, pooled) they are those of the convolution before: channel c of the site
-    is what kernel c found.
+    For a norm, activation or pool after a convolution they are the kernels of that convolution: channel c of the site
+    belongs to kernel c.
 
     Raises:
-        VizError: the pass does not produce the site, no one convolution computes it, or one whose weights the network
-            computes anew for each picture.
+        VizError: The pass does not compute the site, no single convolution computes it, or the weights of that
+            convolution depend on the image.
     """
     batch = batch.clone()
     with torch.no_grad(), _Lineage(module, batch, site) as lineage:
@@ -129,14 +124,14 @@ def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
     if not origin.aligned:
         nearest = ", ".join(kernels.name for kernels in origin.kernels[-3:])
         raise VizError(
-            f"Layer {site!r} is not computed by one convolution, so its channels have no kernels of their own; ask for a "
+            f"Layer {site!r} is not computed by a single convolution, so its channels have no kernels; choose a "
             f"convolution before it: {nearest}.",
             code="no-kernels-of-its-own",
         )
     if origin.kernels[0].name in lineage.computed:
         raise VizError(
-            f"The network computes the kernels of {origin.kernels[0].name!r} anew for each picture, so it has none of its "
-            "own to show; pick another convolution.",
+            f"The network computes the kernels of {origin.kernels[0].name!r} anew for each picture, so they cannot be "
+            "shown; pick another convolution.",
             code="kernels-depend-on-picture",
         )
     return origin.kernels[0]

@@ -1,11 +1,11 @@
-"""A network as a list of layers with what each costs, from one pass: for any network, functional ones and branches too."""
+"""Layer summary of any network from one pass, functional operations and branches included, with costs and times."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -25,44 +25,38 @@ from vizapp.engine.trace.sites import Kind, kind_of, site_of
 
 @dataclass(frozen=True)
 class Layer:
-    """One row: an operation, a layer with what is folded into it, or a module.
-
-    `inputs` are the names of the rows that it takes its values from (none: the picture). `shape` is that of the
-    output, channels first, as a `Site` has it (of what is no site, inside of attention, all axes as they are).
-    `parameters` are counted where they are first used; `multiply_adds` and `arithmetic` are those of `costs.py`, for one
-    picture. `seconds` is None where no time was measured.
-    """
+    """One row: an operation, a layer with the operations folded into it, or a module. Costs are those of `costs.py`."""
 
     name: str
     kind: Kind
     operation: str
-    inputs: tuple[str, ...]
-    shape: tuple[int, ...]
+    inputs: tuple[str, ...]  # names of the rows it reads; empty: the image
+    shape: tuple[int, ...]  # of the output: channels first for a `Site`, otherwise (in attention) all axes
     kernel: Window | None
     stride: Window | None
-    parameters: int
-    multiply_adds: int
+    parameters: int  # counted in the first row that uses them
+    multiply_adds: int  # for one image
     arithmetic: int
     field: ReceptiveField | None
-    seconds: float | None = None
+    seconds: float | None = None  # None: not measured
 
     @property
     def field_size(self) -> Window | None:
-        """Height and width in pixels of what a cell sees, as far as it reaches; None where that is not known."""
+        """Height and width in pixels of the unclipped receptive field; None if unknown."""
         return None if self.field is None else self.field.size
 
     @property
     def field_stride(self) -> Window | None:
-        """Pixels between the fields of neighbouring cells; None where there are none, or they are irregular."""
+        """Pixels between the fields of neighbouring cells; None if there are none, or they are irregular."""
         stride = None if self.field is None else self.field.stride
         return stride if stride is not None and all(stride) else None
 
 
 def layers(module: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
-    """Every operation of a pass over `batch` `[1 C H W]` that depends on it, in running order. Works on torch's meta device.
+    """Every operation that depends on `batch` `[1 C H W]`, in execution order. Works on torch's meta device.
 
-    Parameters are followed through what is computed from them (a masked or reshaped weight); one that several operations
-    share counts at the first.
+    Parameters count through values computed from them (a masked or reshaped weight). Shared parameters count once, at the
+    first operation.
     """
     batch = batch.clone()
     with torch.no_grad(), _LayerTrace(module, batch) as trace:
@@ -71,13 +65,13 @@ def layers(module: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
 
 
 class _LayerTrace(ReceptiveFieldTrace):
-    """Collects a `Layer` per name; operations that share one (all those of one call of a torch layer) add up."""
+    """Collects a `Layer` per name; operations with the same name (those of one call of a torch layer) add up."""
 
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         super().__init__(module, batch)
         self.found: dict[str, Layer] = {}
-        self._makers = WeakTensorKeyDictionary()  # tensor -> name of the layer that made it
-        self._learned = WeakTensorKeyDictionary()  # tensor that comes from parameters alone -> their ids
+        self._makers = WeakTensorKeyDictionary()  # tensor -> name of the layer that computed it
+        self._learned = WeakTensorKeyDictionary()  # tensor computed from parameters alone -> their ids
         self._sizes = {id(parameter): parameter.numel() for parameter in module.parameters()}
         self._counted: set[int] = set()
 
@@ -86,7 +80,9 @@ class _LayerTrace(ReceptiveFieldTrace):
         given = list(tensors_in((args, kwargs)))
         makers = [maker for tensor in given if (maker := self._makers.get(tensor)) is not None]
         shows = any(self.of(tensor) is not None for tensor in given) and operation not in SHAPE_ONLY
-        learned = set() if operation in SHAPE_ONLY else self._parameters_of(given)
+        learned: set[int] = set()
+        for tensor in given if operation not in SHAPE_ONLY else ():
+            learned |= {id(tensor)} if id(tensor) in self._sizes else self._learned.get(tensor, set())
         output = super().operate(name, function, args, kwargs)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
         if not shows:
@@ -101,12 +97,6 @@ class _LayerTrace(ReceptiveFieldTrace):
             self._counted |= fresh
             self._add(name, operation, args, kwargs, makers, made, sum(self._sizes[i] for i in fresh))
         return output
-
-    def _parameters_of(self, given: Iterable[Tensor]) -> set[int]:
-        found: set[int] = set()
-        for tensor in given:
-            found |= {id(tensor)} if id(tensor) in self._sizes else self._learned.get(tensor, set())
-        return found
 
     def _add(
         self, name: str, operation: str, args: Any, kwargs: Any, makers: list[str], made: Tensor, parameters: int
@@ -125,7 +115,7 @@ class _LayerTrace(ReceptiveFieldTrace):
 
 
 def _sum(a: Layer, b: Layer, shape: tuple[int, ...], kind: Kind) -> Layer:
-    """Two rows as one, which ends as the second does; `inputs` from itself are left out."""
+    """Two consecutive rows as one, with the output of the second and without `inputs` from each other."""
     inputs = tuple(name for name in dict.fromkeys((*a.inputs, *b.inputs)) if name not in {a.name, b.name})
     seconds = None if a.seconds is None or b.seconds is None else a.seconds + b.seconds
     return Layer(
@@ -135,31 +125,25 @@ def _sum(a: Layer, b: Layer, shape: tuple[int, ...], kind: Kind) -> Layer:
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------ coarser rows
-
 _FOLDED = frozenset({"norm", "activation", "identity", "reshape", "add", "multiply"})
 
 
 def fold_pointwise_layers(rows: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Rows as papers' tables have them: norms, activations and the like are part of the layer before them.
+    """Fold norms, activations and the like into the layer before them, as in the tables of papers.
 
-    Folded is what takes its value from one row alone and keeps its shape, if nothing else takes that value; and reshapes,
-    which leave the shape that is shown as it was.
+    A row is folded if it reads one row, nothing else reads that row, and it keeps its shape or reshapes. After a reshape
+    the row still shows the shape before it.
     """
     takers = Counter(name for row in rows for name in row.inputs)
-    hosts: dict[str, str] = {}  # row -> the row that it is part of
-    ends: dict[str, str] = {}  # row -> what was folded into it last: whose value is now the row's
+    hosts: dict[str, str] = {}  # row -> the row into which it was folded
+    ends: dict[str, str] = {}  # row -> the last row folded into it
     found: dict[str, Layer] = {}
     for row in rows:
         row = replace(row, inputs=tuple(dict.fromkeys(hosts.get(name, name) for name in row.inputs)))
         host = found.get(row.inputs[0]) if len(row.inputs) == 1 else None
         reshape = row.kind == "reshape"
-        if (
-            host is not None
-            and row.kind in _FOLDED
-            and takers[ends[host.name]] == 1
-            and (reshape or row.shape == host.shape)
-        ):
+        folds = host is not None and row.kind in _FOLDED and takers[ends[host.name]] == 1
+        if host is not None and folds and (reshape or row.shape == host.shape):
             total = _sum(host, row, host.shape, host.kind)
             found[host.name] = replace(total, field=host.field) if reshape else total
             hosts[row.name], ends[host.name] = host.name, row.name
@@ -170,7 +154,7 @@ def fold_pointwise_layers(rows: Sequence[Layer]) -> tuple[Layer, ...]:
 
 
 def group_by_module(rows: Sequence[Layer], depth: int) -> tuple[Layer, ...]:
-    """Neighbouring rows of one module, at most `depth` names deep, as one row."""
+    """Merge consecutive rows of the same module, at most `depth` names deep."""
     homes: dict[str, str] = {}
     found: list[Layer] = []
     for prefix, group in groupby(rows, key=lambda row: ".".join(row.name.split(".")[:depth])):
@@ -188,17 +172,12 @@ def group_by_module(rows: Sequence[Layer], depth: int) -> tuple[Layer, ...]:
 
 
 def _main_kind(a: Kind, b: Kind) -> Kind:
-    for kind in ("convolution", "linear", "attention", "pool"):
-        if kind in (a, b):
-            return kind
-    return a
-
-
-# --------------------------------------------------------------------------------------------------------------- time
+    kinds: tuple[Kind, ...] = ("convolution", "linear", "attention", "pool")
+    return next((kind for kind in kinds if kind in (a, b)), a)
 
 
 class _Stopwatch(Trace):
-    """Adds up the time of the operations of each name; waits for the device before and after each."""
+    """Adds up the time per operation name; synchronizes the device before and after each operation."""
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         super().__init__(module)
@@ -215,7 +194,7 @@ class _Stopwatch(Trace):
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -223,9 +202,16 @@ def synchronize(device: torch.device) -> None:
 def measure_times(
     module: nn.Module, batch: Tensor, rows: Sequence[Layer], repeats: int, tick: Callable[[float], None]
 ) -> tuple[Layer, ...]:
-    """The rows of `layers` with the median time of each operation over `repeats` passes (after one to warm up).
+    """The rows with the median time of each operation, after one warm-up pass.
 
-    Each operation is waited for, so that on a GPU the sum exceeds the time of an undisturbed pass.
+    The device is synchronized after each operation, so on a GPU the sum exceeds the time of an undisturbed pass.
+
+    Args:
+        module: The network.
+        batch: Its input `[1 C H W]`.
+        rows: The rows returned by `layers`.
+        repeats: Number of timed passes.
+        tick: Called with the completed fraction after each pass.
     """
     times: list[dict[str, float]] = []
     for number in range(repeats + 1):
@@ -240,7 +226,7 @@ def measure_times(
 
 
 def pass_seconds(module: nn.Module, batch: Tensor, repeats: int = 3) -> float:
-    """The fastest of `repeats` undisturbed passes (after one to warm up), in seconds."""
+    """Seconds of the fastest of `repeats` undisturbed passes, after one warm-up pass."""
     times = []
     with torch.no_grad():
         for _ in range(repeats + 1):
