@@ -1,4 +1,4 @@
-"""Memory reserved before it is used, so that networks that do not fit together are opened one after another."""
+"""Memory reservations, so that work that does not fit together runs one after another."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from functools import cache
 
 import torch
 
-from vizapp.engine.memory.chunks import DoesNotFit, free_memory
+from vizapp.engine.memory.chunks import DoesNotFit, Tick, device_kind, free_memory
 
-Tick = Callable[[float], None]
 POLL_SECONDS = 0.1  # between two calls of the tick of a waiting thread
 
 
 class MemoryBudget:
-    """How much of each device's memory is reserved by running work. Thread-safe.
+    """The memory of each device that running work has reserved. Thread-safe.
 
-    A reservation counts in full until its block ends, also when part of it is allocated already: the budget errs on the
-    safe side. Waiting requests do not block smaller ones that fit.
+    A reservation counts in full until its block ends, even if part of it is already allocated, so the budget is
+    conservative. Waiting requests do not block smaller ones that fit.
     """
 
     def __init__(self, free: Callable[[torch.device], int] = free_memory) -> None:
@@ -31,12 +30,12 @@ class MemoryBudget:
 
     @contextmanager
     def reserve(self, wanted: Mapping[torch.device, int], what: str, tick: Tick | None = None) -> Iterator[None]:
-        """Reserve so many bytes of each device for the block; waits while others hold reservations.
+        """Reserve `wanted` bytes of each device for the block. Waits while other reservations leave too little.
 
-        `tick` is called every `POLL_SECONDS` while it waits; an exception from it ends the wait.
+        `tick` is called every `POLL_SECONDS` while waiting; an exception from it ends the wait.
 
         Raises:
-            DoesNotFit: it does not fit although there is no other reservation.
+            DoesNotFit: It does not fit even without other reservations.
         """
         me = threading.get_ident()
         try:
@@ -64,7 +63,7 @@ class MemoryBudget:
             for device, size in wanted.items():
                 free = self._free(device) - self._promised.get(device, 0)
                 if size > free and self._holders == 0:
-                    raise DoesNotFit(size, free, "CPU" if device.type == "cpu" else "GPU", what)
+                    raise DoesNotFit(size, free, device_kind(device), what)
                 if size > free:
                     self._changed.wait(POLL_SECONDS)
                     return False

@@ -1,4 +1,4 @@
-"""Work in batches that fit into memory, with progress; running out of memory becomes `DoesNotFit`."""
+"""Run work in batches that fit into memory, with progress; out-of-memory errors become `DoesNotFit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vizapp.settings import settings
 
 try:
     import resource
-except ImportError:  # Windows has none
+except ImportError:  # not available on Windows
     resource = None  # type: ignore[assignment]
 
 Item = TypeVar("Item")
@@ -25,13 +25,9 @@ Answer = TypeVar("Answer")
 Tick = Callable[[float], None]
 _CONTAINER = Path("/sys/fs/cgroup")
 _WANTED = re.compile(r"allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
-SHARE_OF_FREE_MEMORY = 0.5  # the rest is for the other users of the machine, and for what an estimate forgets
-SCRATCH = (
-    2.5  # what the layers' own workspaces take besides the activations, measured: a pass takes so many times as much
-)
-
-
-# How torch's allocators (and CUDA's libraries, and OpenCV) say it; a text alone tells these errors from others.
+SHARE_OF_FREE_MEMORY = 0.5  # the rest is for other processes and for errors of the estimates
+SCRATCH = 2.5  # peak memory of a pass (with workspaces) relative to its activations, measured
+# Out-of-memory messages of torch's allocators, CUDA's libraries and OpenCV; only the text identifies these errors.
 _TEXTS = (
     "not enough memory", "can't allocate memory", "alloc_cpu", "cuda error: out of memory", "_status_alloc_failed",
     "insufficient memory",
@@ -40,7 +36,7 @@ _UNNAMED = "this question"
 
 
 class DoesNotFit(VizError):
-    """Something takes more memory than there is. `wanted` and `free` in bytes, `wanted` 0 where it is not known."""
+    """Something needs more memory than is available. `wanted` and `free` in bytes; `wanted` is 0 if unknown."""
 
     def __init__(self, wanted: float, free: float, device: str, what: str = _UNNAMED, instead: str = "") -> None:
         self.wanted, self.free, self.device, self.what, self.instead = wanted, free, device, what, instead
@@ -54,14 +50,14 @@ class DoesNotFit(VizError):
         )
 
     def named(self, what: str, instead: str) -> DoesNotFit:
-        """The same, told of what was asked."""
+        """A copy of the error that names the work and a smaller alternative."""
         return DoesNotFit(self.wanted, self.free, self.device, what, instead)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device now; for a GPU including what torch has cached and does not use.
+    """Free bytes on the device; for a GPU including unused memory cached by torch.
 
-    Not more than what `VIZAPP_MEMORY_GB`, the container and the process's own limit leave.
+    Limited by `VIZAPP_MEMORY_GB`, the container's limit and the process limit.
     """
     limit = settings().memory_gb
     most = int(limit * 2**30) if limit is not None else 2**62
@@ -78,9 +74,9 @@ def free_memory(device: torch.device) -> int:
 
 
 def _container_headroom() -> int:
-    """Bytes that the control group of this process may still take; a huge number where there is no limit.
+    """Bytes that the control group of this process may still allocate; 2^62 without a limit.
 
-    Copies of files that were read count as taken and make way for anything else.
+    The kernel counts cached files as used but evicts them when memory is needed.
     """
     try:
         most, now, stat = ((_CONTAINER / name).read_text() for name in ("memory.max", "memory.current", "memory.stat"))
@@ -91,20 +87,20 @@ def _container_headroom() -> int:
 
 
 def chunk_size(bytes_per_item: int, device: torch.device, most: int = 64) -> int:
-    """How many items of that size to take at once: at least 1, at most `most`."""
+    """Number of items of `bytes_per_item` to process at once: at least 1, at most `most`."""
     return max(1, min(most, int(free_memory(device) * SHARE_OF_FREE_MEMORY) // max(1, bytes_per_item)))
 
 
 def in_chunks(
     items: Sequence[Item], run: Callable[[Sequence[Item]], Answer], size: int, tick: Tick | None = None
 ) -> Iterator[Answer]:
-    """`run` over consecutive parts of `items`, `size` at a time, in order.
+    """The results of `run` on consecutive parts of `items`, `size` at a time, in order.
 
-    When a part does not fit into memory it is halved and tried again, and the smaller size is kept. `tick` is told the
-    share that is done after each part; whatever it raises ends the work.
+    If a part does not fit into memory, it is halved and retried, and later parts keep the smaller size. `tick` is called
+    with the completed fraction after each part; an exception from it ends the work.
 
     Raises:
-        DoesNotFit: even one item does not fit.
+        DoesNotFit: Even one item does not fit.
     """
     start = 0
     while start < len(items):
@@ -128,11 +124,11 @@ def in_chunks(
 class convert_out_of_memory:
     """Context manager that converts out-of-memory errors to DoesNotFit.
 
-    `what` names the work and `instead` what would take less memory, if the error does not name them yet. It is a class and
-    not a generator, whose frame would keep the failed tensors alive as long as the error.
+    `what` names the work and `instead` a smaller alternative, for errors that do not name them yet. A class, not a
+    generator: a generator frame would keep the failed tensors alive.
 
     Raises:
-        DoesNotFit: something inside did not fit.
+        DoesNotFit: Something inside the block did not fit.
     """
 
     def __init__(self, what: str = "", instead: str = "") -> None:
@@ -153,18 +149,18 @@ class convert_out_of_memory:
 
 
 def check_fits(wanted: int, device: torch.device, what: str, instead: str = "") -> None:
-    """Refuse work that takes `wanted` bytes before it takes them.
+    """Check that `wanted` bytes are free.
 
     Raises:
-        DoesNotFit: fewer are free.
+        DoesNotFit: Fewer bytes are free.
     """
     free = free_memory(device)
     if wanted > free:
-        raise DoesNotFit(wanted, free, _kind(device), what, instead)
+        raise DoesNotFit(wanted, free, device_kind(device), what, instead)
 
 
 def as_does_not_fit(error: BaseException) -> DoesNotFit:
-    """The error as DoesNotFit, with what is free after the memory of the failed work was released."""
+    """The error as DoesNotFit, after the memory of the failed work was released."""
     found = _WANTED.search(str(error))
     on_gpu = torch.cuda.is_available() and (isinstance(error, torch.OutOfMemoryError) or "cu" in str(error).lower()[:6])
     release_frames(error)
@@ -172,19 +168,20 @@ def as_does_not_fit(error: BaseException) -> DoesNotFit:
     wanted = 0.0
     if found is not None:
         wanted = float(found[1]) * {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[found[2]]
-    return DoesNotFit(wanted, free_memory(device), _kind(device))
+    return DoesNotFit(wanted, free_memory(device), device_kind(device))
 
 
 def release_frames(error: BaseException) -> None:
-    """Free the tensors of failed work, which the frames of its traceback keep alive."""
+    """Free the tensors of failed work that the frames of its traceback keep alive."""
     traceback.clear_frames(error.__traceback__)
-    error.__traceback__ = None  # a frame also holds what its function closes over
+    error.__traceback__ = None  # a frame also holds its closure
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def _kind(device: torch.device) -> str:
+def device_kind(device: torch.device) -> str:
+    """ "CPU" or "GPU", for messages."""
     return "CPU" if device.type == "cpu" else "GPU"
 
 
@@ -193,7 +190,7 @@ def _gigabytes(size: float) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether that went wrong. Allocations on the CPU fail with a plain RuntimeError that only its text tells apart."""
+    """Whether the error means out of memory. On the CPU it is a RuntimeError that only its text identifies."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError, DoesNotFit)):
         return True
     text = str(error).lower()

@@ -1,4 +1,4 @@
-"""The peak memory of a pass, from the tensors that are alive."""
+"""Peak memory of a pass, from the live tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PeakMemory:
     peak: int = 0
 
     def track(self, tensor: Tensor) -> None:
-        """Count the tensor's storage until the tensor is freed. A storage that several tensors share is counted once."""
+        """Count the tensor's storage until the tensor is freed. A shared storage counts once."""
         storage = tensor.untyped_storage()
         address = storage.data_ptr()
         holders, size = self.alive.get(address, (0, storage.nbytes()))

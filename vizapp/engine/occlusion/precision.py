@@ -1,4 +1,4 @@
-"""How products are rounded: in the type's own precision, or faster and less exactly."""
+"""Precision of matrix products: that of the data type, or lower and faster."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 
 Precision = Literal["exact", "tf32", "bf16"]
 
-# Whether TF32 is taken is one setting for all GPUs and all threads, while work on each GPU takes its own turns.
+# TF32 is one setting for all GPUs and threads, while each GPU has its own queue of work.
 _SETTING = threading.RLock()
 
 
 @contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """How products are rounded inside the block: "exact" is the type's own precision, also where a GPU would take TF32.
+    """Sets the precision of products inside the block; "exact" is that of the data type, without TF32.
 
-    On GPUs one thread at a time is inside, whichever GPU it works on.
+    For GPUs, one thread at a time can be inside, across all GPUs.
     """
     if device.type != "cuda":
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,17 +19,17 @@ from vizapp.errors import VizError
 
 Extent = Literal["map", "cell"]
 _EPSILON = 1e-12
-# Bytes of the widest activation of a batch beyond which larger batches were slower (CPU: the caches), or gained nothing.
+# Bytes of the widest activation of a batch. Larger batches were slower (CPU: caches) or not faster (GPU).
 _BEST_CHUNK = {"cpu": 18 * 2**20, "cuda": 2 * 2**30}
-_DRAWS = 10  # of stronger noise, for a unit that is silent on the first
-_STRONGER = 100.0  # so that the noise has all the contrast that is allowed
+_DRAWS = 10  # attempts with stronger noise for a unit that is inactive on the first
+_STRONGER = 100.0  # gives the noise the maximum contrast
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a picture is painted for: a unit or, with `direction`, a weighted sum (channel, weight) of its site's channels.
+    """The objective: a unit or, with `direction`, a weighted sum (channel, weight) of channels of its site.
 
-    A unit with a cell is excited at that cell; one without, as `OptimizationConfig.extent` says.
+    A unit with a cell is maximized at that cell, one without as given by `OptimizationConfig.extent`.
     """
 
     unit: Unit
@@ -42,42 +43,34 @@ class Target:
 
 @dataclass(frozen=True)
 class OptimizationConfig:
-    """How to climb: Adam for `steps`, at `rate`, which falls to zero along half a cosine.
+    """Settings of the optimization, which uses Adam.
 
-    `extent`: a unit without a cell is excited on its whole "map" (the mean) or at the map's middle "cell". `restarts`
-    pictures of each target begin with other noise and, by `diversity`, are pushed apart: it weighs the mean cosine between
-    their Gram matrices (Gatys 2015, as in Olah et al. 2017) against the relative gain in activation. `variation` and `l2`
-    weigh the total variation and the squared distance from mid-grey, as means over the pixels, against the gradient of the
-    activation, whose root mean square over what the unit sees is made 1 in every step: so they mean the same for every
-    unit, and a linear unit's picture ends with a contrast of 1 / (2 · l2), where that is below the canvas's own limit.
+    In every step the gradient of the activation is scaled to a root mean square of 1 over the pixels that the unit sees.
+    So `variation` and `l2` have the same meaning for every unit, and the image of a linear unit ends with a contrast of
+    1 / (2 · l2) if that is below the limit of the canvas.
     """
 
     steps: int = 256
-    rate: float = 0.05
-    extent: Extent = "map"
-    restarts: int = 1
-    diversity: float = 0.0
-    variation: float = 0.0
-    l2: float = 0.0
+    rate: float = 0.05  # learning rate, decays to zero along half a cosine
+    extent: Extent = "map"  # of a unit without a cell: the mean of the "map" or the middle "cell"
+    restarts: int = 1  # images per target, from different noise
+    diversity: float = 0.0  # weight of the mean cosine between their Gram matrices (Gatys 2015, as in Olah et al. 2017)
+    variation: float = 0.0  # weight of the total variation, a mean over the pixels
+    l2: float = 0.0  # weight of the squared distance from mid-grey, a mean over the pixels
     seed: int = 0
     snapshots: int = 6
 
 
 @dataclass(frozen=True)
 class MaximizedImages:
-    """Painted pictures, those of one target after one another.
+    """The optimized images, grouped by target."""
 
-    `pictures` `[n C H W]`, 0 to 1; `activations` `[n]` of the finished and `initial_activations` `[n]` of the initial
-    pictures, not transformed; `curve` `[steps n]`, the activation of the transformed picture in each step; `snapshots`
-    `[k n C H W]`, unfinished pictures after `snapshot_steps` `[k]` steps.
-    """
-
-    pictures: Tensor
-    activations: Tensor
-    initial_activations: Tensor
-    curve: Tensor
-    snapshots: Tensor
-    snapshot_steps: tuple[int, ...]
+    pictures: Tensor  # [n C H W], from 0 to 1
+    activations: Tensor  # [n], of the final images, not transformed
+    initial_activations: Tensor  # [n], of the initial images, not transformed
+    curve: Tensor  # [steps n], activation of the transformed image in each step
+    snapshots: Tensor  # [k n C H W], intermediate images
+    snapshot_steps: tuple[int, ...]  # k, the number of steps before each snapshot
 
 
 def maximize(
@@ -92,22 +85,32 @@ def maximize(
     tick: Tick | None = None,
     pixels: int = 0,
 ) -> MaximizedImages:
-    """Pictures that excite each of some targets of one site, painted together, as many at a time as fit into memory.
+    """Images that maximize each target, optimized together in batches that fit into memory.
 
-    `normalise` makes of pictures `[n C H W]` from 0 to 1 what the network takes; `pixels` has the picture by which the
-    sites were measured (by default as many as those painted). Each pass ends at the site. What a picture
-    becomes depends on its target, its number among the restarts and the seed alone; other pictures in the batch only
-    change how the arithmetic is rounded.
+    An image depends only on its target, its index among the restarts and the seed. The rest of the batch only changes
+    rounding. Each pass ends at the site of the targets.
+
+    Args:
+        module: The network.
+        normalise: Converts images `[n C H W]` from 0 to 1 to network input.
+        targets: Objectives, all of one site.
+        sites: The sites of the network up to that site or further, in execution order.
+        canvas: Size and parametrization of the images.
+        ascent: Settings of the optimization. None: the defaults.
+        device: Where the network runs. None: the CPU.
+        dtype: Type of the images and their parameters.
+        tick: Called with the completed fraction after each step; an exception from it ends the work.
+        pixels: Number of pixels of the image on which `sites` were recorded. 0: as many as the canvas has.
 
     Raises:
-        VizError: the targets are of several sites or of none of `sites`, the network does not compute the site on
-            pictures of this size, or a cell lies outside of the map.
+        VizError: The targets belong to several sites or to none of `sites`, the network does not compute the site on
+            images of this size, or a cell is outside the map.
     """
     ascent, device = ascent or OptimizationConfig(), device or torch.device("cpu")
     index = list(sites).index(site_of_all([target.unit for target in targets], sites))
     texture = _texture(sites[: index + 1]) if ascent.restarts > 1 and ascent.diversity else None
-    painter = _Optimizer(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
-    sizes = [_cells(site) * dtype.itemsize for site in sites[: index + 1]]
+    optimizer = _Optimizer(module, normalise, sites[index], texture, canvas, ascent, device, dtype)
+    sizes = [math.prod(site.shape) * dtype.itemsize for site in sites[: index + 1]]
     each = sum(sizes) * canvas.height * canvas.width // (pixels or canvas.height * canvas.width)
     most = max(1, _BEST_CHUNK[device.type] // max(sizes)) if device.type in _BEST_CHUNK else 64
     pictured = f"{ascent.restarts} pictures" if ascent.restarts > 1 else "a picture"
@@ -123,7 +126,7 @@ def maximize(
             if tick is not None:
                 tick((done + share * len(part)) / len(targets))
 
-        answer = painter.optimize(part, step)
+        answer = optimizer.optimize(part, step)
         done += len(part)
         return answer
 
@@ -138,12 +141,8 @@ def maximize(
     )
 
 
-def _cells(site: Site) -> int:
-    return int(torch.Size(site.shape).numel())
-
-
 def _texture(sites: Sequence[Site]) -> Site | None:
-    """The last map whose Gram matrix says something: one with some cells."""
+    """The last map with enough cells (16) for a Gram matrix."""
     return next((site for site in reversed(sites) if site.is_map and site.shape[1] * site.shape[2] >= 16), None)
 
 
@@ -155,7 +154,7 @@ class _PreActivationTap(Tap):
         self.given: dict[str, Tensor] = {}
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operation, and keep what is wanted of it."""
+        """Run the operation and keep the wanted tensors."""
         if name in self._wanted and args and kind_of(operation_name(function)) == "activation":
             self.given[name] = args[0].clone()
         return super().operate(name, function, args, kwargs)
@@ -173,7 +172,7 @@ class _Optimizer:
     dtype: torch.dtype
 
     def optimize(self, targets: Sequence[Target], tick: Tick) -> MaximizedImages:
-        """The pictures of these targets, all in one batch."""
+        """The images of these targets, in one batch."""
         ascent, canvas = self.ascent, self.canvas
         pictured = [target for target in targets for _ in range(ascent.restarts)]
         seeds = [seed_of(ascent.seed, target, again) for target in targets for again in range(ascent.restarts)]
@@ -203,9 +202,9 @@ class _Optimizer:
         return MaximizedImages(pictures, reached, begun, torch.stack(curve), stacked, tuple(kept))
 
     def _start(self, seeds: list[int], targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
-        """The parameters `[n …]` to begin with, the share `[n]` that each unit is known to see, its activation `[n]`.
+        """Initial parameters `[n …]`, the known fraction `[n]` of the image that each unit sees, its activation `[n]`.
 
-        Where nothing at all reaches a unit, no direction is up: there, stronger noise is tried, some draws of it.
+        An inactive unit has no gradient. For such units stronger noise is tried several times.
         """
         parameters = self.canvas.start(seeds, self.device, self.dtype)
         seen = torch.zeros(len(targets), device=self.device, dtype=self.dtype)
@@ -221,7 +220,7 @@ class _Optimizer:
         return parameters.requires_grad_(), seen, begun
 
     def _ascent_direction(self, painted: Tensor, draws: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
-        """The activation `[n]` of the shaken pictures, and which way `[n C H W]` each gets better."""
+        """The activation `[n]` of the transformed images, and the ascent direction `[n C H W]`."""
         painted.requires_grad_()
         excited, climbed, gram = self._activations(self.canvas.transform(painted, draws), targets)
         gain = climbed / climbed.detach().abs().clamp_min(_EPSILON)
@@ -231,7 +230,7 @@ class _Optimizer:
         return excited.detach(), upward
 
     def _loss(self, painted: Tensor, upward: Tensor) -> Tensor:
-        """What Adam minimises: minus the activation to first order, and what the regularisers cost."""
+        """The loss for Adam: the negative activation to first order, plus the regularizers."""
         loss = -(painted * upward).mean((1, 2, 3))
         if self.ascent.l2:
             loss = loss + self.ascent.l2 * (painted - 0.5).square().mean((1, 2, 3))
@@ -240,13 +239,13 @@ class _Optimizer:
         return loss.sum()
 
     def _activations(self, pictures: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Activations `[n]`; what to climb `[n]`; and what tells the pictures' textures apart `[n F]`.
+        """Activations `[n]`, values to maximize `[n]`, and Gram matrices `[n F]`.
 
-        What is climbed is the activation, but for a unit that a rectifier silences, the largest that goes into the rectifier.
+        The value to maximize is the activation; for an inactive ReLU unit it is the largest pre-activation.
         """
         wanted = {self.site.name} | ({self.texture.name} if self.texture else set())
         with _PreActivationTap(self.module, wanted) as tap:
-            self.module(self.normalise(pictures).clone())  # a network may write into its input
+            self.module(self.normalise(pictures).clone())  # the network may write into its input
         if wanted - tap.kept.keys():
             raise VizError(
                 f"The network did not compute {self.site.name!r} on a picture of this size.", code="layer-not-computed"
@@ -261,7 +260,7 @@ class _Optimizer:
         return excited, climbed, gram
 
     def _select_channels(self, activation: Tensor, targets: Sequence[Target]) -> Tensor:
-        """Each target's own channel, or weighted sum of channels: `[n h w]`, or `[n]` of vectors."""
+        """The channel, or weighted sum of channels, of each target: `[n h w]`, or `[n]` for vectors."""
         values = channels_first(activation, self.site.layout)
         most = max(len(target.terms) for target in targets)
         padded = [target.terms + ((0, 0.0),) * (most - len(target.terms)) for target in targets]
@@ -274,12 +273,11 @@ class _Optimizer:
     def _reduce_maps(
         self, values: Tensor, targets: Sequence[Target], over: Callable[[Tensor], Tensor] = Tensor.mean
     ) -> Tensor:
-        """One number for each picture `[n]` of `[n h w]`: at its target's cell, or `over` the map, by the extent."""
+        """One value `[n]` per map of `[n h w]`: at the cell of its target, or `over` the map, depending on the extent."""
         if values.ndim == 1:
             return values
-        return torch.stack(
-            [self._reduce_map(one, target.unit.cell, over) for one, target in zip(values, targets, strict=True)]
-        )
+        cells = [target.unit.cell for target in targets]
+        return torch.stack([self._reduce_map(one, cell, over) for one, cell in zip(values, cells, strict=True)])
 
     def _reduce_map(self, values: Tensor, cell: tuple[int, int] | None, over: Callable[[Tensor], Tensor]) -> Tensor:
         height, width = values.shape
@@ -289,33 +287,33 @@ class _Optimizer:
             cell = (height // 2, width // 2)
         if cell[0] >= height or cell[1] >= width:
             raise VizError(
-                f"On a picture of this size layer {self.site.name!r} has cells 0,0 to {height - 1},{width - 1}; "
-                f"{cell[0]},{cell[1]} was asked for. Take a larger size.",
+                f"On a picture of this size layer {self.site.name!r} has cells 0,0 to {height - 1},{width - 1}, but not "
+                f"{cell[0]},{cell[1]}. Choose a larger size.",
                 code="no-such-cell",
             )
         return values[cell]
 
 
 def _root_mean_square(upward: Tensor) -> Tensor:
-    """The root mean square `[n 1 1 1]` of `[n C H W]` where it is not zero: what a unit does not see does not count."""
+    """The root mean square `[n 1 1 1]` of the non-zero values of `[n C H W]`: the pixels that the unit sees."""
     reached = (upward != 0).sum((1, 2, 3), keepdim=True).clamp_min(1)
     return (upward.square().sum((1, 2, 3), keepdim=True) / reached).sqrt().clamp_min(_EPSILON)
 
 
 def _variation(pictures: Tensor) -> Tensor:
-    """Mean absolute difference `[n]` of neighbouring pixels of `[n C H W]`, down and across; smooth near zero."""
+    """Total variation `[n]` of `[n C H W]`: mean absolute difference of neighbouring pixels, smoothed near zero."""
     down, across = pictures.diff(dim=2), pictures.diff(dim=3)
     return sum((d.square() + 1e-8).sqrt().sum((1, 2, 3)) for d in (down, across)) / pictures[0].numel()  # type: ignore[return-value]
 
 
 def _gram(activation: Tensor) -> Tensor:
-    """The Gram matrices of `[n C h w]`, of length 1 each: `[n C·C]`."""
+    """The Gram matrices `[n C·C]` of `[n C h w]`, normalized to length 1."""
     flat = activation.flatten(2)
     return F.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
 
 
 def _gram_similarity(gram: Tensor, restarts: int) -> Tensor:
-    """Mean cosine `[n]` of each picture's Gram matrix with those of the other restarts of its target."""
+    """Mean cosine `[n]` between the Gram matrix of each image and those of the other restarts of its target."""
     groups = gram.unflatten(0, (-1, restarts))
     cosines = groups @ groups.transpose(1, 2)  # [targets restarts restarts]
     return ((cosines.sum(2) - cosines.diagonal(dim1=1, dim2=2)) / (restarts - 1)).flatten()

@@ -1,4 +1,4 @@
-"""Max pools: the switches (where each maximum was), and the way back through them (Zeiler & Fergus 2013, section 2.1)."""
+"""Max pooling with switches (positions of the maxima) and unpooling (Zeiler & Fergus 2013, section 2.1)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vizapp.engine.call_arguments import argument, pair
 from vizapp.engine.projection.windowed_signal import WindowedSignal
 from vizapp.engine.trace.recording import Call, Step
 
-Overlap = Literal["sum", "overwrite"]  # what windows that overlap do where they share a switch
+Overlap = Literal["sum", "overwrite"]  # how overlapping windows that share a switch combine
 MAX_POOLS = frozenset({"max_pool2d", "adaptive_max_pool2d"})
 
 
 def pool_with_switches(call: Call) -> tuple[dict[str, Any], Tensor]:
-    """Run a max pool; its switches, and its output."""
+    """The switches and the output of a max pool."""
     kwargs = {key: value for key, value in call.kwargs.items() if key != "return_indices"}
     if call.operation == "max_pool2d":
         output, switches = F.max_pool2d_with_indices(*call.args, **kwargs)
@@ -27,7 +27,7 @@ def pool_with_switches(call: Call) -> tuple[dict[str, Any], Tensor]:
 
 
 def unpool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap: Overlap) -> WindowedSignal:
-    """The signal at the input, of shape `shape`, of a max pool: each number goes to its switch, all else is zero."""
+    """The signal at the input, of shape `shape`, of a max pool: each value goes to its switch, the rest is zero."""
     back = _unpool if "taps" in step.ctx else _unpool_adaptive
     return back(step, signal, shape, overlap)
 
@@ -41,7 +41,7 @@ def _pool_geometry(args: Any, kwargs: Any) -> tuple[tuple[int, int], ...]:
 
 
 def _taps(switches: Tensor, args: Any, kwargs: Any) -> Tensor:
-    """Which place of its own window each maximum was at, counted row by row: `[1 C h w]`, one byte each if that is enough."""
+    """The position of each maximum in its window, row by row: `[1 C h w]`, uint8 if possible."""
     kernel, stride, padding, dilation = _pool_geometry(args, kwargs)
     width = argument(args, kwargs, 0, "input", None).shape[-1]
     rows, columns = (torch.arange(n, device=switches.device) for n in switches.shape[-2:])
@@ -54,16 +54,16 @@ def _taps(switches: Tensor, args: Any, kwargs: Any) -> Tensor:
 
 
 def _unpool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap: Overlap) -> WindowedSignal:
-    """Each number at the place of its region's maximum, one place of the window after the other.
+    """Puts each value at the maximum of its window, one window position after another.
 
-    Where regions overlap the numbers add up, or that of the last region in reading order stays.
+    Where windows overlap, values add up, or the last window in reading order wins.
     """
     kernel, stride, padding, dilation = _pool_geometry(step.args, step.kwargs)
     units, channels, h, w = signal.values.shape
     taps = signal.crop(step.ctx["taps"])
     size = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip((h, w), stride, kernel, dilation, strict=True)]
     down = signal.values.new_zeros(units, channels, *size)
-    for tap in reversed(range(kernel[0] * kernel[1])):  # a later region reaches a pixel with an earlier place
+    for tap in reversed(range(kernel[0] * kernel[1])):  # a later window reaches a pixel with an earlier position
         y, x = tap // kernel[1] * dilation[0], tap % kernel[1] * dilation[1]
         part = down[:, :, y : y + (h - 1) * stride[0] + 1 : stride[0], x : x + (w - 1) * stride[1] + 1 : stride[1]]
         here = taps == tap
@@ -76,7 +76,7 @@ def _unpool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap:
 
 
 def _unpool_adaptive(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap: Overlap) -> WindowedSignal:
-    """Each number at the location of its region's maximum; regions of irregular size, on the whole map."""
+    """Puts each value at the maximum of its window; windows of irregular size, on the whole map."""
     height, width = step.ctx["switches"].shape[2:]
     values = signal.dense(height, width).flatten(2)
     index = step.ctx["switches"].flatten(2).expand(signal.units, -1, -1)
@@ -84,7 +84,7 @@ def _unpool_adaptive(step: Step, signal: WindowedSignal, shape: tuple[int, ...],
     if overlap == "sum":
         down.scatter_add_(2, index, values)
     else:
-        for region in range(height * width):  # in reading order, so that the last one stays
+        for region in range(height * width):  # in reading order, so that the last one wins
             here = index[:, :, region : region + 1]
             down.scatter_(2, here, values[:, :, region : region + 1])
     zero = torch.zeros_like(signal.top)

@@ -1,4 +1,4 @@
-"""The transposes of linear operations, on the windows of the signals where that is possible."""
+"""Transposes of linear operations, computed on signal windows where possible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vizapp.engine.trace.recording import Step, ValueRef, bind, value_refs
 
 
 def transpose_sum(step: Step, signal: Signal) -> list[Signal | None]:
-    """A sum copies the signal to its terms, a difference turns the sign of the second."""
+    """Transpose of a sum or difference: the terms get the signal; the second term of a difference gets it negated."""
     signs = {"add": (1, 1), "sub": (1, -1)}[step.operation.rstrip("_")]
     factor = step.kwargs.get("alpha", 1)
     if getattr(step.function, "__name__", "") == "__rsub__":
@@ -28,9 +28,9 @@ def transpose_sum(step: Step, signal: Signal) -> list[Signal | None]:
 
 
 def windowed_transpose(step: Step, signal: WindowedSignal, shapes: list[tuple[int, ...]]) -> list[Signal | None] | None:
-    """The signals at the inputs of a linear operation, computed on the windows alone.
+    """The signals at the inputs of a linear operation, computed on windows.
 
-    None where the operation has no short form: then `derivative` gives the same on whole maps.
+    None if there is no rule for the operation; `derivative` then computes the same on whole maps.
     """
     name, shape = step.operation.rstrip("_"), shapes[step.inputs[0]]
     if name == "conv2d" and step.depends_on_input_alone:
@@ -52,7 +52,7 @@ def windowed_transpose(step: Step, signal: WindowedSignal, shapes: list[tuple[in
 
 
 def _per_channel(factor: Tensor, shape: tuple[int, ...]) -> bool:
-    """Whether a constant factor of a value of that shape is one number for each channel, or one for all."""
+    """Whether a constant factor of a value of that shape has one number per channel or one for all."""
     return factor.shape[-2:].numel() == 1 and factor.numel() in {1, shape[1]} and factor.ndim in {3, 4}
 
 
@@ -80,7 +80,7 @@ def _batch_norm(step: Step, signal: WindowedSignal) -> WindowedSignal:
 
 
 def _average_pool(step: Step, signal: WindowedSignal, shape: tuple[int, ...]) -> WindowedSignal | None:
-    """The transpose of an average: each number spread evenly over its window. None for irregular windows."""
+    """Spreads each value evenly over its window. None for irregular windows."""
     kernel = argument(step.args, step.kwargs, 1, "kernel_size", 1)
     stride = pair(argument(step.args, step.kwargs, 2, "stride", kernel) or kernel)
     kernel, padding = pair(kernel), pair(argument(step.args, step.kwargs, 3, "padding", 0))
@@ -96,7 +96,7 @@ def _average_pool(step: Step, signal: WindowedSignal, shape: tuple[int, ...]) ->
 
 
 def _split_channels(step: Step, signal: WindowedSignal, shapes: list[tuple[int, ...]]) -> list[Signal | None]:
-    """A concatenation of channels splits the signal again; constant parts take nothing."""
+    """Splits the signal of a concatenation of channels; constant parts are dropped."""
     parts: list[Signal | None] = []
     start = 0
     for item in argument(step.args, step.kwargs, 0, "tensors", ()):
@@ -108,7 +108,7 @@ def _split_channels(step: Step, signal: WindowedSignal, shapes: list[tuple[int, 
 
 
 def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int, ...]]) -> list[Signal | None]:
-    """The true derivative of the operation, for all units at once, by running it again under autograd."""
+    """The derivative of the operation for all units at once: runs it again under autograd."""
     given = next(signal for signal in signals if signal is not None)
     like = given.values if isinstance(given, WindowedSignal) else given
     if "at" in step.ctx:
@@ -120,7 +120,7 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     for value, tensor in zip(step.inputs, at, strict=True):
         by_value.setdefault(value, tensor.requires_grad_())
     with torch.enable_grad():
-        # An in-place function writes into a copy, never into the point of differentiation.
+        # In-place functions write into a copy, not into the point of differentiation.
         copies = {value: by_value[value].clone() for value in numbers}
         args, kwargs = bind(step.args, copies), bind(step.kwargs, copies)
         output = step.function(*args, **kwargs)
@@ -141,6 +141,6 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     found = dict(zip(by_value, gradients, strict=True))
     down: list[Signal | None] = []
     for value in step.inputs:
-        gradient = found.pop(value, None)  # a value that stands twice among the inputs gets its whole signal once
+        gradient = found.pop(value, None)  # a value that occurs twice among the inputs gets its whole signal once
         down.append(None if gradient is None else as_signal(gradient, shapes[value]))
     return down

@@ -1,4 +1,4 @@
-"""Which units of two layers do the same: correlation of what they answer over many pictures, gathered in one sweep."""
+"""Correlation between the units of two layers over many images, accumulated in one sweep."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclass
 class Correlation:
-    """Pearson's correlation of two sets of numbers over pictures that come in parts; nothing of a part is kept.
+    """Running Pearson correlation between two sets of units over batches of images.
 
-    Sums are taken about the first part's means, so that large means do not swallow small differences.
+    Sums are centred on the means of the first batch, so that large means do not cancel small differences.
     """
 
     pictures: int = 0
@@ -21,7 +21,7 @@ class Correlation:
     _products: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
-        """The numbers `[N C1]` and `[N C2]` of N more pictures."""
+        """Add the values `[N C1]` and `[N C2]` of N images."""
         parts = [first.astype(np.float64), second.astype(np.float64)]
         if not self.pictures:
             self._about = [part.mean(0) for part in parts]
@@ -36,7 +36,7 @@ class Correlation:
         self.pictures += len(first)
 
     def matrix(self) -> np.ndarray:
-        """The correlations `[C1 C2]` so far; nan where a unit has answered the same on every picture."""
+        """The correlations `[C1 C2]` so far; NaN for units with the same value on every image."""
         count = max(1, self.pictures)
         spread = [
             np.maximum(squares - total**2 / count, 0) for total, squares in zip(self._sums, self._squares, strict=True)
@@ -51,9 +51,9 @@ class Correlation:
 
 
 def best_matches(correlations: np.ndarray) -> np.ndarray:
-    """For each unit of the first layer its best in the second: rows (first, second), the best match first; `[K 2]`.
+    """The best match in the second layer for each unit of the first: rows (first, second) `[K 2]`, best pair first.
 
-    Units without a correlation are left out; ties go to the lower numbers.
+    Units without a correlation are omitted; ties go to the lower index.
     """
     known = np.nan_to_num(correlations, nan=-np.inf)
     second = known.argmax(1)

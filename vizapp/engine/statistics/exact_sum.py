@@ -1,6 +1,6 @@
 """Order-independent sums: each float64 is split into fixed-point limbs, which are added exactly as int64.
 
-So a gallery has the same bytes whatever the order of its batches and the number of its processes.
+So a gallery has the same bytes for any order of batches and any number of processes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 LIMBS = 6
-_BITS = 40  # of a limb; the 23 bits above them in an int64 hold the carries of 2^23 additions
-_LAST = -120  # the last limb counts multiples of 2^-120; what is smaller is dropped
+_BITS = 40  # per limb; the 23 bits above them in an int64 hold the carries of 2^23 additions
+_LAST = -120  # the last limb counts multiples of 2^-120; smaller parts are dropped
 
 
 def to_limbs(values: Tensor) -> Tensor:
-    """Numbers `[…]`, float64 and finite, as limbs `[… LIMBS]`, int64, the most significant first."""
+    """Finite float64 values `[…]` as int64 limbs `[… LIMBS]`, the most significant first."""
     parts, rest = [], values.clone()
     for number in range(LIMBS):
         weight = 2.0 ** (_LAST + _BITS * (LIMBS - 1 - number))
@@ -27,12 +27,12 @@ def to_limbs(values: Tensor) -> Tensor:
 
 
 def add_limbs(many: Sequence[Tensor]) -> Tensor:
-    """The sum of numbers given as limbs, as limbs."""
+    """The sum of values given as limbs, as limbs."""
     return torch.stack(list(many)).sum(0)
 
 
 def from_limbs(parts: Tensor) -> Tensor:
-    """Numbers `[…]`, float64, from their limbs `[… LIMBS]`: the same bits for the same limbs."""
+    """Float64 values `[…]` from limbs `[… LIMBS]`; equal limbs give equal bits."""
     answer = torch.zeros(parts.shape[:-1], dtype=torch.float64)
     for number in reversed(range(LIMBS)):  # the least significant first
         answer += parts[..., number].double() * 2.0 ** (_LAST + _BITS * (LIMBS - 1 - number))

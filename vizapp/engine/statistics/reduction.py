@@ -1,8 +1,8 @@
 """Reductions of an activation during a pass: maxima, sums, number of zeros, and the cells of the maxima.
 
 They are memory-bound and compete with the forward pass for bandwidth. So each piece of an activation is read from memory
-once and then from the CPU's caches. Where torch's own loops are not vectorised (search for zeros, cells of maxima: several
-times slower than the memory) numpy's are used on CPUs.
+once and then from the CPU's caches. On CPUs, numpy replaces torch loops that are not vectorized (the search for zeros and
+for the cells of maxima).
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: what the caches next to its cores hold
-_RUN = 32  # cells whose maximum is kept while the map is reduced, so that the cell is looked for among those only
-_GATHER = {"cpu": 2**17}  # numbers that are gathered at once in search of the cells of maxima; elsewhere:
+_PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: the size of its per-core caches
+_RUN = 32  # cells per run; the maximum of each run is kept, so that only one run is searched for the cell
+_GATHER = {"cpu": 2**17}  # values gathered at once in the search for the cells of maxima; other devices:
 _GATHER_ELSEWHERE = 2**22
-_LONG = 1000  # cells of a map from which on a maximum is sooner found one map at a time than by gathering several
-_NUMPY = (torch.float32, torch.float64)  # what numpy knows, too
+_LONG = 1000  # cells of a map from which on searching maps one by one is faster than gathering several
+_NUMPY = (torch.float32, torch.float64)  # types that numpy supports
 
 
 @dataclass(frozen=True)
 class Runs:
-    """An activation as runs of neighbouring cells, without a copy: `[N·runs, cells of a run, C]` where channels lie
-    innermost; else `[N·C, cells, 1]`, of one run."""
+    """An activation as runs of neighbouring cells, without a copy.
+
+    `values` is `[N·runs, cells of a run, C]` for channels-last activations, otherwise `[N·C, cells, 1]` with one run.
+    """
 
     values: Tensor
     runs: int
@@ -45,49 +47,48 @@ class Runs:
 
 
 class Reduction:
-    """Reduces one activation after the other, in buffers that are reused: allocation would cost more than the reduction."""
+    """Reduces activations in reused buffers; allocation would cost more than the reduction."""
 
     def __init__(self) -> None:
-        self._rooms: dict[str, Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
 
     def __call__(self, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Maximum, sum and number of zeros over the cells of `[R cells C]`: three times `[R C]`, of that type, which
-        the next call overwrites.
+        """Maximum, sum and number of zeros over the cells of `[R cells C]`: three tensors `[R C]` of type `dtype`.
 
-        Whole numbers of that type are exact as far as there are cells (2^24 of float32).
+        The next call overwrites them. The number of zeros is exact (up to 2^24 cells in float32).
         """
         rows, cells, columns = values.shape
         like = values.new_empty(0, dtype=dtype)
-        peaks, sums, zeros = (self._room(name, (rows, columns), like) for name in ("peaks", "sums", "zeros"))
+        peaks, sums, zeros = (self._buffer(name, (rows, columns), like) for name in ("peaks", "sums", "zeros"))
         zeros.zero_()
         on_cpu = values.device.type == "cpu"
         step = max(1, _PIECE // (cells * columns * dtype.itemsize)) if on_cpu else rows
         parts = zip(*(whole.split(step) for whole in (values, peaks, sums, zeros)), strict=True)
         had = not on_cpu
-        # From the end, which was written last and is still in the cache; so is the beginning when the next layer asks.
+        # Backwards: the end was written last and is still cached, and the next layer starts reading at the beginning.
         for part, peak, total, zero in reversed(list(parts)):
             piece = part.to(dtype)
             if had or has_zero(piece):
-                # Comparing into floats and adding them up is four times as fast as booleans.
-                torch.sum(torch.eq(piece, 0, out=self._room("equal", tuple(piece.shape), like)), 1, out=zero)
+                # Comparing into floats and summing them is four times as fast as booleans.
+                torch.sum(torch.eq(piece, 0, out=self._buffer("equal", tuple(piece.shape), like)), 1, out=zero)
                 had = not on_cpu or bool(zero.any())
-            # After the search for zeros, which goes through the memory in order: these two go by columns.
+            # After the search for zeros, which reads memory in order; these two read by columns.
             torch.amax(piece, 1, out=peak)
             torch.sum(piece, 1, out=total)
         return peaks, sums, zeros
 
-    def _room(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        numbers, room = math.prod(shape), self._rooms.get(name)
-        if room is None or room.numel() < numbers or room.dtype != like.dtype or room.device != like.device:
-            room = self._rooms[name] = like.new_empty(numbers)
-        return room[:numbers].view(shape)
+    def _buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        size, buffer = math.prod(shape), self._buffers.get(name)
+        if buffer is None or buffer.numel() < size or buffer.dtype != like.dtype or buffer.device != like.device:
+            buffer = self._buffers[name] = like.new_empty(size)
+        return buffer[:size].view(shape)
 
 
 def has_zero(piece: Tensor) -> bool:
-    """Whether a zero of either sign is among some float32 or float64 on a CPU.
+    """Whether a float32 or float64 tensor on the CPU contains a zero of either sign.
 
-    The bits of +0 are the smallest unsigned integer and those of -0 the smallest signed one, so two minima decide it.
-    That is a third faster than counting the non-zero numbers.
+    The bits of +0 are the smallest unsigned integer and those of -0 the smallest signed one, so two minima suffice. This
+    takes a third less time than counting non-zero values.
     """
     if not piece.is_contiguous():
         return int(piece.count_nonzero()) < piece.numel()
@@ -97,9 +98,9 @@ def has_zero(piece: Tensor) -> bool:
 
 
 def argmax_cells(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> Tensor:
-    """The cells `[n]` of the maxima of some pictures and channels, of equal ones the first; none may hold a NaN.
+    """The cells `[n]` of the maxima of pairs of image `number` and `channel`; the first of equal ones. No NaN allowed.
 
-    `peaks` are the maxima of the runs, `[N runs C]`; of one run, `[N C]` in any shape.
+    `peaks` are the maxima of the runs, `[N runs C]`; for one run, `[N C]` in any shape.
     """
     values, length = maps.values, maps.values.shape[1]
     if values.shape[2] == 1:
@@ -114,7 +115,7 @@ def argmax_cells(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> 
 
 
 def _argmax_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """`argmax_first` of some rows."""
+    """`argmax_first` of the rows in `index`."""
     if rows.device.type == "cpu" and rows.shape[1] >= _LONG and rows.dtype in _NUMPY:
         array = rows.detach().numpy()
         return torch.tensor([array[number].argmax() for number in index.tolist()])
@@ -123,7 +124,7 @@ def _argmax_rows(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def argmax_first(rows: Tensor) -> Tensor:
-    """Where the largest number of each row of `[n L]` stands first, `[n]`; a row must not hold a NaN."""
+    """The index `[n]` of the first maximum of each row of `[n L]`. No NaN allowed."""
     if rows.device.type != "cpu":
         return rows.argmax(1)
     exact = rows if rows.dtype in _NUMPY else rows.float()
@@ -131,14 +132,14 @@ def argmax_first(rows: Tensor) -> Tensor:
 
 
 def topk_indices(values: Tensor, top: int) -> Tensor:
-    """The places of the `top` largest of each row of `[U L]`, `[U top]`: the largest first, of equal ones the first.
+    """Indices `[U top]` of the largest values of each row of `[U L]`, in descending order, ties by index.
 
-    On a CPU each float32 and its index are packed into one int64 key (the bits in an order-preserving form, then the
-    index), whose plain sort is ten times as fast as a stable sort of the floats.
+    On a CPU each float32 and its index are packed into one int64 key (order-preserving bits, then the index). A plain sort
+    of the keys is ten times as fast as a stable sort of the floats.
     """
     if values.dtype != torch.float32 or values.device.type != "cpu":
         return values.sort(dim=1, descending=True, stable=True).indices[:, :top]
     bits = (values + 0.0).view(torch.int32)  # -0 becomes 0
-    rising = bits ^ (bits.bitwise_right_shift(31) & 0x7FFFFFFF)  # as integers in the order of the floats
+    rising = bits ^ (bits.bitwise_right_shift(31) & 0x7FFFFFFF)  # integers in the order of the floats
     keys = (~rising).long().bitwise_left_shift_(32).bitwise_or_(torch.arange(values.shape[1]))
     return torch.from_numpy(np.sort(keys.numpy(), axis=1)[:, :top]) & 0xFFFFFFFF

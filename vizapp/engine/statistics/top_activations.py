@@ -1,11 +1,11 @@
-"""The strongest activations of every unit of many sites at once, and each unit's statistics, from a stream of batches.
+"""Top activations and statistics of every unit of many sites, from a stream of batches.
 
-Activations are reduced at the moment they appear in the pass: nothing is kept of a site but a number per picture and
-channel, so that memory does not grow with the number of pictures, and a later in-place operation changes nothing. The
-cell of a maximum is looked for only where the maximum enters the running k best; after the first batches those are few.
+Activations are reduced during the pass, before any later in-place operation. Only a few values per image and channel are
+kept, so memory does not grow with the number of images. The cell of a maximum is searched only if the maximum enters the
+top k, which is rare after the first batches.
 
-All counts are whole numbers and all sums are kept exactly (`exact_sum.py`), so that any number of processes may share the
-batches: states that saw different batches are merged to the same bits, whatever the order.
+Counts are integers and sums are exact (`exact_sum.py`). So several processes can share the batches, and their states merge
+to the same bits in any order.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from vizapp.errors import VizError
 
 State = dict[str, Tensor]  # a row per unit: see `TopKTracker.state`
 
-# Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on either side of zero. The edges are those
-# of the float's own bits, so that a bin is found without rounding, and never depends on the data.
+# Bins of the histogram of maxima: four per power of two, from 2^-12 to 2^12 on both sides of zero. The bin is read from the
+# bits of the float, so it is exact and does not depend on the data.
 _SHIFT, _LOWEST, _PER_SIDE = 21, (127 - 12) << 2, 96
-BINS = 2 * _PER_SIDE + 2  # negative, around zero, positive; the last bin holds what is no number
+BINS = 2 * _PER_SIDE + 2  # negative, around zero, positive; the last bin counts NaN
 
 
 def bin_edges() -> list[float]:
-    """The edges of all bins but the last, one more than those: from minus to plus infinity, around zero ±2^-12."""
+    """The edges of all bins but the last (NaN), from minus to plus infinity; ±2^-12 around zero."""
     positive = [2.0 ** (i // 4 - 12) * (1 + i % 4 / 4) for i in range(_PER_SIDE)]
     return [-math.inf, *(-edge for edge in reversed(positive)), *positive, math.inf]
 
 
 def histogram_bins(values: Tensor) -> Tensor:
-    """The bin of each number, int64: negative ones by descending magnitude, |x| < 2^-12 in the middle, then positive."""
+    """The bin of each value, int64: negative by descending magnitude, |x| < 2^-12 in the middle, then positive."""
     single = values.float()
     code = single.abs().view(torch.int32).bitwise_right_shift_(_SHIFT)  # exponent and two bits of the mantissa
     step = code.sub_(_LOWEST - 1).clamp_(0, _PER_SIDE)  # 0: around zero
@@ -47,14 +47,14 @@ def histogram_bins(values: Tensor) -> Tensor:
 
 
 class TopKTracker:
-    """The running k best pictures and the statistics of all units of `sites`, on the device of what it is shown.
+    """The top k images and the statistics of all units of `sites`, kept on the device of the batches.
 
         tracker = TopKTracker(sites, top=9)
         tracker.update([tracker.observe(module, batch)], pictures)  # for each batch
         tracker.state()
 
-    Of pictures with equal activations the lower number wins, of equal cells of one picture the first in reading order.
-    Pictures must come in ascending order; what is no number takes no part.
+    Ties between images go to the lower number, ties between cells of an image to the first in reading order. Images must
+    come in ascending order. NaN is ignored.
     """
 
     def __init__(self, sites: Sequence[Site], top: int) -> None:
@@ -72,31 +72,31 @@ class TopKTracker:
         return self.starts[-1]
 
     def state(self) -> State:
-        """What is known so far, a row per unit, in the order of the sites and their channels; on the CPU.
+        """The state so far, on the CPU: one row per unit, in the order of sites and channels.
 
-        `values` `[U k]`, -inf where there is none; `pictures` and `cells` `[U k]`, -1 there; `sums` `[U 2 LIMBS]`: of
-        all activations and of the pictures' maxima, exact; `counts` `[U 5]`: pictures, positions that are zero,
-        pictures that are zero everywhere, pictures that are nowhere above zero, pictures with what is no finite number
-        (in neither sum); `histogram` `[U BINS]` of the maxima.
+        `values` `[U k]`, -inf for free places; `pictures` and `cells` `[U k]`, -1 there; `sums` `[U 2 LIMBS]`, exact, of
+        all activations and of the maxima per image; `counts` `[U 5]`: images, zero positions, images that are zero
+        everywhere, images without a positive value, images with non-finite values (excluded from both sums); `histogram`
+        `[U BINS]` of the maxima.
         """
         return {name: value.cpu() for name, value in (self._state or empty_state(self.units, self.top)).items()}
 
     def load(self, state: State, device: torch.device) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self._state = {name: value.to(device, copy=True) for name, value in state.items()}
 
     def observe(self, module: nn.Module, batch: Tensor, tick: Callable[[], None] | None = None) -> BatchStatistics:
-        """What the network shows of one batch `[N C H W]`; what is known stays as it was. `tick` is called at every site.
+        """Reduce one batch `[N C H W]` without changing the state. `tick` is called at every site.
 
         Raises:
-            VizError: the pass over this batch does not produce one of the sites as the survey saw it.
+            VizError: The pass does not compute one of the sites with the recorded shape.
         """
         if not self._state:
             dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
             self.load(empty_state(self.units, self.top, dtype), batch.device)
         seen = BatchStatistics(self, module, len(batch), tick)
         with torch.no_grad(), seen:
-            module(batch.clone())  # a network may write into its input
+            module(batch.clone())  # the network may write into its input
         missing = [site.name for site in self.sites if site.name not in seen.kept]
         if missing:
             raise VizError(
@@ -106,10 +106,10 @@ class TopKTracker:
         return seen
 
     def update(self, parts: Sequence[BatchStatistics], pictures: Tensor) -> None:
-        """Know from now on also the pictures numbered `[N]`, which were looked at in consecutive parts since the last `update`.
+        """Add the images numbered `pictures` `[N]`, observed in consecutive parts.
 
-        All at once, so that a batch that was cut to fit into memory gives the sums of a whole one, and so that whoever
-        leaves between its parts leaves none of it behind. What the parts have beyond these pictures is left out.
+        All at once, so that a batch split to fit into memory gives the sums of a whole one, and an interrupted batch leaves
+        the state unchanged. Items of the parts beyond these images are ignored.
         """
         peaks, sums, zeros, cells = (
             torch.cat([getattr(part, name) for part in parts])[: len(pictures)]
@@ -119,13 +119,13 @@ class TopKTracker:
         self._count(peaks, sums, zeros, parts[0].every)
 
     def threshold(self, place: slice) -> Tensor:
-        """The activation `[C]` that a picture has to exceed to be among the k best of some units."""
+        """The activation `[C]` that an image must exceed to enter the top k of these units."""
         return self._state["values"][place, -1]
 
     def _enter(self, peaks: Tensor, cells: Tensor, pictures: Tensor) -> None:
-        """Let pictures `[N]` among the k best of their units, by their maxima and the cells of those, `[N U]`."""
+        """Update the top k with images `[N]`, from their maxima and cells `[N U]`."""
         state = self._state
-        found = (cells.amax(0) >= 0).nonzero().flatten()  # units with a new picture
+        found = (cells.amax(0) >= 0).nonzero().flatten()  # units with a new image
         if len(found):
             cells = cells.T.contiguous().index_select(0, found)
             fresh = peaks.T.contiguous().index_select(0, found).masked_fill_(cells < 0, float("-inf"))
@@ -138,7 +138,7 @@ class TopKTracker:
                 state[name].index_copy_(0, found, value.gather(1, order))
 
     def _count(self, maxima: Tensor, sums: Tensor, zeros: Tensor, every: Tensor) -> None:
-        """Add to the statistics, from numbers `[N U]` and how many cells `[U]` each unit has."""
+        """Update the statistics from values `[N U]` and the number of cells `[U]` of each unit."""
         state, peaks, odd = self._state, maxima, torch.zeros_like(every)
         both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
         if not both.isfinite().all():
@@ -146,7 +146,7 @@ class TopKTracker:
             sums, maxima, odd = sums.masked_fill(wrong, 0), maxima.masked_fill(wrong, 0), wrong.sum(0)
             both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
         state["sums"] += to_limbs(both)
-        # Comparisons as floats add up several times as fast as booleans.
+        # Summing comparisons as floats is several times as fast as booleans.
         count = torch.full_like(sums[0], len(peaks))
         silent = torch.eq(zeros, every, out=torch.empty_like(zeros)).sum(0)
         below = torch.le(peaks, 0, out=torch.empty_like(peaks)).sum(0)
@@ -169,10 +169,10 @@ def empty_state(units: int, top: int, dtype: torch.dtype = torch.float32) -> Sta
 
 
 def merge_states(states: Sequence[State]) -> State:
-    """One state that knows what all of them know; they must not have seen the same pictures."""
+    """Merge states of disjoint sets of images."""
     top = states[0]["values"].shape[1]
     joined = {name: torch.cat([state[name] for state in states], 1) for name in ("values", "pictures", "cells")}
-    # First by picture, then, keeping that order, by activation. Places that are still free have picture -1 and come last.
+    # A stable sort by activation after one by image. Free places have value -inf and come last.
     by_picture = joined["pictures"].sort(dim=1, stable=True).indices
     by_value = joined["values"].gather(1, by_picture).sort(dim=1, descending=True, stable=True).indices
     order = by_picture.gather(1, by_value)[:, :top]
@@ -184,27 +184,25 @@ def merge_states(states: Sequence[State]) -> State:
 
 
 class BatchStatistics(Tap):
-    """What one pass shows of each unit and picture: numbers `[N U]`. A layer of several operations: its last one."""
+    """The statistics of one pass per image and unit, `[N U]`. A layer of several operations counts with its last one."""
 
-    def __init__(
-        self, strongest: TopKTracker, module: nn.Module, pictures: int, tick: Callable[[], None] | None
-    ) -> None:
-        super().__init__(module, {site.name for site in strongest.sites})
-        self._strongest, self._tick, self._pictures = strongest, tick, pictures
+    def __init__(self, tracker: TopKTracker, module: nn.Module, pictures: int, tick: Callable[[], None] | None) -> None:
+        super().__init__(module, {site.name for site in tracker.sites})
+        self._tracker, self._tick, self._pictures = tracker, tick, pictures
         self._place = {
             site.name: (site, slice(start, start + site.channels))
-            for site, start in zip(strongest.sites, strongest.starts, strict=False)
+            for site, start in zip(tracker.sites, tracker.starts, strict=False)
         }
-        state = strongest._state["values"]
-        shape = (pictures, strongest.units)
+        state = tracker._state["values"]
+        shape = (pictures, tracker.units)
         self.peaks = state.new_empty(shape)
         self.sums = state.new_empty(shape, dtype=torch.float64)  # over the cells
-        self.zeros = state.new_empty(shape)  # how many cells are zero: whole numbers
-        self.every = state.new_empty(strongest.units)  # how many cells there are
-        self.cells = state.new_full(shape, -1, dtype=torch.int64)  # of the maximum, where it enters the k best
+        self.zeros = state.new_empty(shape)  # number of zero cells: integers
+        self.every = state.new_empty(tracker.units)  # number of cells
+        self.cells = state.new_full(shape, -1, dtype=torch.int64)  # of the maximum, if it enters the top k
 
     def keep(self, name: str, tensor: Tensor) -> None:
-        """Reduce the site's activation to a few numbers; it is not kept."""
+        """Reduce the activation of the site, without keeping it."""
         site, place = self._place[name]
         if tensor.ndim != site.rank or len(tensor) != self._pictures:
             return
@@ -217,7 +215,7 @@ class BatchStatistics(Tap):
             self._tick()
 
     def _reduce(self, maps: Runs, place: slice) -> None:
-        peaks, sums, zeros = self._strongest.reduction(maps.values, self.peaks.dtype)
+        peaks, sums, zeros = self._tracker.reduction(maps.values, self.peaks.dtype)
         if maps.runs == 1:
             whole = peaks, sums, zeros
         else:
@@ -229,12 +227,12 @@ class BatchStatistics(Tap):
         self._find(maps, peaks, place)
 
     def _find(self, maps: Runs, runs: Tensor, place: slice) -> None:
-        """The cells of the maxima that enter the k best of their units, from the maxima of their runs of cells."""
+        """Find the cells of the maxima that enter the top k, from the maxima `runs` of their runs of cells."""
         peaks = self.peaks[:, place]
-        enters = peaks > self._strongest.threshold(place)
+        enters = peaks > self._tracker.threshold(place)
         number, channel = enters.nonzero(as_tuple=True)
-        top = self._strongest.top
-        if len(number) > top * peaks.shape[1] and len(peaks) > top:  # of one batch no more than k can, but for ties
+        top = self._tracker.top
+        if len(number) > top * peaks.shape[1] and len(peaks) > top:  # except for ties, at most k of a batch can enter
             enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
             number, channel = enters.nonzero(as_tuple=True)
         if len(number):
