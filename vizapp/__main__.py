@@ -1,4 +1,4 @@
-"""The command line, drawn from the methods: `python -m vizapp METHOD --network resnet50 --picture photo.jpg …`."""
+"""The command line, one sub-command per method: `python -m vizapp METHOD --network resnet50 --picture photo.jpg …`."""
 
 from __future__ import annotations
 
@@ -29,21 +29,17 @@ except KeyboardInterrupt:  # these imports take seconds, so Ctrl+C may come here
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line, like every other error of ours. Options are written out."""
+    """An argument parser that reports errors as one-line VizErrors and accepts no abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            **options, allow_abbrev=False
-        )  # else `--class` would be read as `--classes` where no unit is asked
+        super().__init__(**options, allow_abbrev=False)  # `--class` must not be read as `--classes`
 
     def error(self, message: str) -> NoReturn:
-        raise VizError(
-            f"{message[0].upper()}{message[1:]}. '{self.prog} --help' lists what there is.", code="bad-arguments"
-        )
+        raise VizError(f"{message[0].upper()}{message[1:]}. See '{self.prog} --help'.", code="bad-arguments")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line: a sub-command per method, and `networks`, `sites`, `methods`."""
+    """The argument parser: a sub-command per method, and `networks`, `sites`, `methods`."""
     top = _Parser(prog="python -m vizapp", description="See what convolutional networks compute.")
     commands = top.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
     for method in methods().values():
@@ -70,16 +66,16 @@ def _add_method(commands: Any, method: Method) -> None:
         method.key, help=method.summary, description=f"{method.summary} Source: {method.source}."
     )
     command.set_defaults(method=method)
-    command.add_argument("--network", required=True, help="a name from the list that 'networks' prints")
+    command.add_argument("--network", required=True, help="a name listed by 'networks'")
     _add_weights(command)
     asked = method.needs | method.optional_inputs
     if "picture" in asked:
-        command.add_argument("--picture", help="a photo, or the name of a sample picture")
+        command.add_argument("--picture", help="a photo, or the name of a sample")
     if "folder" in asked:
-        command.add_argument(
-            "--folder",
-            help="a folder of photos (sub-folders may be classes), a zip, a CSV of paths, digits, samples, torchvision/NAME",
+        sources = (
+            "a folder of photos (sub-folders are classes), a zip, a CSV of paths, digits, samples, torchvision/NAME"
         )
+        command.add_argument("--folder", help=sources)
     if "unit" in asked:
         unit = command.add_mutually_exclusive_group()
         unit.add_argument("--unit", metavar="SITE:CHANNEL[@ROW,COL]", help="the unit to explain")
@@ -87,13 +83,11 @@ def _add_method(commands: Any, method: Method) -> None:
     command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
     command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
     for knob in knobs(method.params).values():
-        if knob.name == "out":  # that of all methods, which this one wants to know
+        if knob.name == "out":  # the common --out, which this method also reads
             continue
+        option, metavar = f"--{knob.name.replace('_', '-')}", knob.name.upper()
         alone: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(knob.default, bool) else {}
-        command.add_argument(
-            f"--{knob.name.replace('_', '-')}", dest=f"param_{knob.name}", metavar=knob.name.upper(), help=_help(knob),
-            **alone,
-        )  # fmt: skip
+        command.add_argument(option, dest=f"param_{knob.name}", metavar=metavar, help=_help(knob), **alone)
 
 
 def _help(knob: Knob) -> str:
@@ -106,7 +100,7 @@ def read_unit(text: str) -> Unit:
     """A unit from `SITE:CHANNEL` or `SITE:CHANNEL@ROW,COL`.
 
     Raises:
-        VizError: the text is not of that form.
+        VizError: the text has another form.
     """
     site, _, rest = text.rpartition(":")
     channel, at, cell = rest.partition("@")
@@ -117,8 +111,7 @@ def read_unit(text: str) -> Unit:
         return Unit(site, int(channel), (row, column) if at else None)
     except ValueError:
         raise VizError(
-            f"{text!r} names no unit; write SITE:CHANNEL or SITE:CHANNEL@ROW,COL, as in layer1.0.relu:7.",
-            code="bad-unit",
+            f"{text!r} is not a unit; use SITE:CHANNEL or SITE:CHANNEL@ROW,COL, as in layer1.0.relu:7.", code="bad-unit"
         ) from None
 
 
@@ -131,7 +124,7 @@ def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) 
 
 def _answer(options: argparse.Namespace) -> None:
     given = vars(options)
-    # The cheap things first, so that a mistyped path is told before a network is fetched.
+    # Cheap checks first, so that a mistyped path is reported before a network is downloaded.
     picture = _picture(given["picture"]) if given.get("picture") else None
     folder = open_folder(given["folder"]) if given.get("folder") else None
     unit = read_unit(given["unit"]) if given.get("unit") else None
@@ -159,7 +152,7 @@ def _answer(options: argparse.Namespace) -> None:
 
 
 def _leads() -> bool:
-    """Whether this process is the one that writes and prints, of those that torchrun started."""
+    """Whether this process prints and writes files: of those started by torchrun, only rank 0."""
     return os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
 
 
@@ -211,31 +204,27 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[float], None] | None]:
-    """A line on the terminal that rewrites itself, for work that takes longer than half a second, and then goes."""
+    """A progress line on the terminal for work that takes more than half a second; cleared at the end."""
     if not (sys.stderr.isatty() and _leads()):
         yield None
         return
     began, shown = time.monotonic(), False
 
-    def tell(text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
     def tick(share: float) -> None:
         nonlocal shown
         if time.monotonic() - began > 0.5:
             shown = True
-            tell(f"\r{100 * share:3.0f} %")
+            print(f"\r{100 * share:3.0f} %", end="", file=sys.stderr, flush=True)
 
     try:
         yield tick
     finally:
         if shown:
-            tell("\r     \r")
+            print("\r     \r", end="", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 2 for what the user got wrong."""
+    """Run one command and return its exit status: 0, 2 after a VizError, 130 after Ctrl+C."""
     commands = {"networks": _list_networks, "sites": _list_sites, "methods": _list_methods}
     try:
         options = parser().parse_args(arguments)
@@ -245,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--json" in (sys.argv[1:] if arguments is None else arguments):
             print(json.dumps({"error": str(error), "code": error.code}, ensure_ascii=False))
         return 2
-    except BrokenPipeError:  # the reader of our output left
+    except BrokenPipeError:  # the reader of our output has closed it
         sys.stderr.close()
         return 0
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What goes wrong because of what was asked, as sentences a person can act on."""
+"""Errors that users can fix, and text that is safe to show."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ _MARKS = "\u200e\u200f\u061c"
 
 
 class VizError(Exception):
-    """Something the user can put right: what was asked, what was found, what to do. One line, no jargon.
+    """An error that the user can fix. One line: what was requested, what was found, what to do.
 
-    Names in it may come from files and links of strangers: what would break the line or colour a terminal becomes `?`.
+    Names in the message may be untrusted: line breaks and terminal control characters become `?`.
     """
 
     def __init__(self, sentence: str = "", *, code: str = "") -> None:
         super().__init__(one_line(sentence))
-        self.code = code  # short, stable and hyphenated, such as "no-such-network": what scripts and tests compare
+        self.code = code  # short, stable and hyphenated, such as "no-such-network"; for scripts and tests
 
 
 def one_line(text: str) -> str:
-    """The text on one line, without characters that do something instead of being shown."""
+    """The text on one line, without control characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def plain_name(text: str, longest: int = LONGEST) -> str:
-    """The name of a class, a file or a label, from wherever it came, as it may be shown and written.
+    """An untrusted name of a class, a file or a label, made safe to show and write.
 
-    Bytes that are no text, control characters and those that turn the direction of writing become `?`, what is beyond
-    `longest` characters is cut. Spaces of all kinds stay, so that it is the name that the disk has wherever that can be.
+    Undecodable bytes, control characters and bidirectional overrides become `?`. Names are cut to `longest` characters.
+    White space is kept, so that the name still matches the one on disk.
     """
     cut = text if len(text) <= longest else f"{text[: longest - 1]}…"
     return cut if cut.isascii() and cut.isprintable() else "".join("?" if _acts(c) else c for c in cut)
 
 
 def _acts(character: str) -> bool:
-    """Whether it is no text, or does something instead of being shown."""
+    """Whether it is a control, surrogate, line-separator or bidirectional character."""
     return category(character) in {"Cc", "Cs", "Zl", "Zp"} or bidirectional(character) in _TURNS or character in _MARKS
 
 
 def nearest(wrong: str, known: Iterable[str], count: int = 3) -> str:
-    """`" Did you mean A, B or C?"`, or an empty string when nothing known is similar to `wrong`."""
+    """`" Did you mean A, B or C?"`, or an empty string if no known name is similar to `wrong`."""
     by_lower = {name.lower(): name for name in known}
     longer = sorted((name for name in by_lower if len(wrong) > 2 and wrong.lower() in name), key=len)
     close = difflib.get_close_matches(wrong.lower(), by_lower, n=count, cutoff=0.5)

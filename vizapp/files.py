@@ -1,4 +1,4 @@
-"""Files that other processes never see half written, and the order in which people sort names."""
+"""Atomic file writes and natural sorting of names."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _PART = ".part"
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """A sort key that compares runs of digits by value and letters without regard to case: `2.png` before `10.png`."""
+    """A sort key that compares numbers by value and ignores case: `2.png` before `10.png`."""
     parts = re.split(r"([0-9]+)", name)
     pieces = tuple((0, int(part), "") if part[:1].isdecimal() else (1, 0, part.lower()) for part in parts if part)
     return pieces, name
 
 
 def atomic_write(path: Path, data: bytes, sync: Sync = "none") -> None:
-    """Write a file so that readers see either its old or its new content, also if several processes write it at once.
+    """Write a file atomically: readers see the old or the new content, even with several writers.
 
     Args:
         path: the file; its folder must exist.
-        data: the whole new content.
-        sync: what is flushed to the disk before the call returns, to survive a power failure: nothing, the file, or the
-            file and the folder's list of names (once per folder is enough, for the last file written).
+        data: the new content.
+        sync: what to flush to disk before returning, to survive a power failure: nothing, the file, or the file and its
+            folder's entries (needed only for the last file written to a folder).
 
     Raises:
-        OSError: the file cannot be written. Its old content is kept.
+        OSError: the file cannot be written. The old content is kept.
     """
     with atomic_file(path, sync) as file:
         file.write(data)
@@ -41,8 +41,8 @@ def atomic_write(path: Path, data: bytes, sync: Sync = "none") -> None:
 
 @contextmanager
 def atomic_file(path: Path, sync: Sync = "none") -> Iterator[IO[bytes]]:
-    """As `atomic_write`, for content that is written piece by piece. After an exception in the block nothing is kept."""
-    # Not `tempfile`: its files are readable by their owner alone, and caches may be shared.
+    """Like `atomic_write`, for content written in pieces. An exception in the block discards it."""
+    # Not `tempfile`: its files are readable only by their owner, but caches may be shared.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
     try:
         with part.open("xb") as file:
@@ -52,7 +52,7 @@ def atomic_file(path: Path, sync: Sync = "none") -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         part.replace(path)
     finally:
-        with suppress(OSError):  # a read-only disk refuses to remove even a missing file
+        with suppress(OSError):  # on a read-only disk, removing even a missing file fails
             part.unlink(missing_ok=True)
     if sync == "folder":
         _sync_folder(path.parent)
@@ -60,9 +60,9 @@ def atomic_file(path: Path, sync: Sync = "none") -> Iterator[IO[bytes]]:
 
 @contextmanager
 def atomic_files(folder: Path, last: str = "") -> Iterator[Path]:
-    """A temporary folder whose files move into `folder` at the end of the block; after an exception none of them does.
+    """A temporary folder whose files are moved into `folder` at the end of the block, unless it raises.
 
-    `last` names the file that moves after all others: where it exists, the others do.
+    The file named `last` is moved last: if it exists, so do the others.
     """
     with tempfile.TemporaryDirectory(prefix=f"{_PART}-", dir=folder) as name:
         yield Path(name)
@@ -71,7 +71,7 @@ def atomic_files(folder: Path, last: str = "") -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, seconds: float) -> None:
-    """Remove what killed processes left half written in a folder more than that many seconds ago."""
+    """Remove partial files older than that many seconds, left in a folder by killed processes."""
     for part in folder.glob(f"*.????????{_PART}"):
         with suppress(OSError):  # another process may be removing it too
             if time.time() - part.stat().st_mtime > seconds:
@@ -79,7 +79,7 @@ def remove_leftovers(folder: Path, seconds: float) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the folder's list of names to the disk, on systems that allow it."""
+    """Flush the folder's entries to disk, on systems that support it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What the machine's owner can set: environment variables that begin with `VIZAPP_`, and nothing else."""
+"""Settings, read from environment variables that begin with `VIZAPP_`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSION = "0.1.0"
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings in force. Sizes in the unit that the name says."""
+    """The current settings. Names give the units of sizes."""
 
     device: str
     cache: Path
@@ -37,7 +37,7 @@ def _number(name: str, default: float) -> float:
     except ValueError:
         value = -1
     if not (value > 0 and math.isfinite(value)):
-        raise VizError(f"{name} is {text!r}; it must be a number above zero.", code="bad-setting")
+        raise VizError(f"{name} is {text!r}; it must be a positive number.", code="bad-setting")
     return value
 
 
@@ -49,17 +49,16 @@ def _whole(name: str, default: int) -> int:
 
 
 def settings() -> Settings:
-    """The settings as the environment has them now.
+    """The settings from the current environment.
 
-    `VIZAPP_MODE` (`server`, `local`; without it the app's address decides), `VIZAPP_ROOT` (the folder in which folders
-    that people name must lie), `VIZAPP_SESSION_MB` (uploads kept of one session, 200), `VIZAPP_LOG` (a file for a line
-    per answer, `-`: standard error), `VIZAPP_DEVICE` (auto, cpu, cuda:0 …), `VIZAPP_CACHE` (folder), `VIZAPP_WEIGHTS`
-    (folder of weight files, looked into before the network is asked), `VIZAPP_UPLOAD_MB` (25),
-    `VIZAPP_PICTURE_MEGAPIXELS` (100), `VIZAPP_NETWORK_GB` (memory for networks kept by the app, 4), `VIZAPP_ANSWER_MB`
-    (memory for answers kept by the app, 768), `VIZAPP_MEMORY_GB` (what the process may take; questions are cut to fit).
+    `VIZAPP_MODE` (`server` or `local`; default: by the app's address), `VIZAPP_ROOT` (users may open only folders inside),
+    `VIZAPP_SESSION_MB` (uploads kept per session, 200), `VIZAPP_LOG` (file for a line per answer; `-`: standard error),
+    `VIZAPP_DEVICE` (auto, cpu, cuda:0 …), `VIZAPP_CACHE` (folder), `VIZAPP_WEIGHTS` (folder of weight files, searched
+    before downloading), `VIZAPP_UPLOAD_MB` (25), `VIZAPP_PICTURE_MEGAPIXELS` (100), `VIZAPP_NETWORK_GB` (memory for the
+    app's cached networks, 4), `VIZAPP_ANSWER_MB` (for its cached answers, 768), `VIZAPP_MEMORY_GB` (limit of the process).
 
     Raises:
-        VizError: a number is none, is not above zero or, of whole megabytes and megapixels, below 1; or the mode is none.
+        VizError: a value is not a positive number, or not at least 1 for whole numbers, or the mode is unknown.
     """
     mode, root = os.environ.get("VIZAPP_MODE", ""), os.environ.get("VIZAPP_ROOT")
     if mode not in ("", "local", "server"):

@@ -268,7 +268,7 @@ def test_the_hub_cache_comes_before_the_web(
 
 def test_published_weights_know_their_number_of_classes(publish: Callable[[str], str], tmp_path: Path) -> None:
     publish("net.th")
-    with refuses("class-count-mismatch", "10 classes", "5 "):
+    with refuses("class-count-mismatch", "10 classes", "5"):
         vizapp.load(NAME, device="cpu", classes=5)
     assert vizapp.load(NAME, device="cpu", classes=list("abcdefghij")).categories[1] == "b"
 

@@ -1,4 +1,4 @@
-"""Galleries: the strongest pictures of every unit over any collection of pictures, made in one pass, kept as Parquet."""
+"""Galleries: the top-activating pictures of every unit over a data set, computed in one pass and stored as Parquet."""
 
 from __future__ import annotations
 

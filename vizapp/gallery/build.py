@@ -1,4 +1,4 @@
-"""The pass: every picture of a collection once through the network, resumable, shared by as many processes as there are."""
+"""Build a gallery: one resumable pass of all pictures through the network, on one or several processes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from vizapp.media.source import Source
 from vizapp.settings import VERSION
 from vizapp.zoo.network import Network
 
-_EARLY_CHECKPOINTS = (1, 4)  # rounds after which one is written early, so that there is something to look at
+_EARLY_CHECKPOINTS = (1, 4)  # rounds with an early checkpoint, so that there is soon something to see
 
 
 @dataclass(frozen=True)
 class GalleryOptions:
-    """How a gallery is made. `workers`: decoding processes, None chooses. `every`: batches between checkpoints."""
+    """How to build a gallery. `workers`: decoding processes, None: automatic. `every`: batches between checkpoints."""
 
     top: int = 9
     batch: int = 16
@@ -44,7 +44,7 @@ class GalleryOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a pass is. `seconds_left` is None before anything is known; `note` is a sentence worth telling, or empty."""
+    """Progress of a pass. `seconds_left` is None while unknown; `note` is a message for the user, or empty."""
 
     pictures: int
     of: int
@@ -63,7 +63,7 @@ Watch = Callable[[Progress], None]
 
 
 def identity(network: Network, source: Source, sites: Sequence[Site], plan: GalleryOptions) -> dict[str, Any]:
-    """All that a gallery's numbers depend on; two passes of one identity may be continued by each other."""
+    """Everything that a gallery's numbers depend on. Passes with equal identities can resume each other."""
     return {
         "network": network.name,
         "digest": network.digest,
@@ -85,14 +85,23 @@ def build(
     plan: GalleryOptions = GalleryOptions(),
     watch: Watch | None = None,
 ) -> str:
-    """Make the gallery in the folder `out`, or go on with the one that was begun there; an existing whole one is kept.
+    """Build a gallery, or resume it. A complete one is kept.
 
-    Under torchrun every process calls this with the same arguments, and the one that leads writes. `watch` is told the
-    progress, several times a second; whatever it raises ends the pass, which can then be resumed. Returns a sentence
-    about what was found in `out`, or nothing.
+    Under torchrun, all processes call this with equal arguments, and the leader writes.
+
+    Args:
+        network: the network.
+        source: the pictures.
+        sites: the layers to include.
+        out: the gallery's folder.
+        plan: options; a pass can be resumed only with the same `top` and `batch`.
+        watch: called with the progress several times a second; it may raise to stop the pass, which can be resumed.
+
+    Returns:
+        A message about what was found in `out`, or an empty string.
 
     Raises:
-        VizError: `out` holds something else, or cannot be written; no picture can be read.
+        VizError: `out` holds something else or cannot be written, or no picture can be read.
     """
     wanted = identity(network, source, sites, plan)
     try:
@@ -104,14 +113,12 @@ def build(
             else:
                 _Pass(network, source, sites, out, plan, wanted, shards, watch).run(found, begun, note)
     except OSError as error:
-        raise VizError(
-            f"The gallery cannot be written to {out}: {error.strerror or error}.", code="unwritable"
-        ) from None
+        raise VizError(f"Cannot write the gallery to {out}: {error.strerror or error}.", code="unwritable") from None
     return note
 
 
 def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
-    """The checkpoint to go on from, if any, after making sure that nothing else lies there."""
+    """The checkpoint to resume from, if any, and a message. Checks that `out` holds nothing else."""
     out.mkdir(parents=True, exist_ok=True)
     manifest = read_manifest(out)
     if manifest is not None:
@@ -123,18 +130,11 @@ def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | No
         note = note or f"Resumed after {found.batches} batches."
     elif (out / MANIFEST).exists():
         note = note or "The gallery that was there was damaged; the pass began anew."
-    elif not note and not (out / WORK).exists() and _holds_other_tables(out, wanted["sites"]):
-        raise VizError(
-            f"{out} holds other Parquet files; give a folder of its own to the gallery.",
-            code="folder-holds-other-files",
-        )
+    elif not note and not (out / WORK).exists():
+        own = {file_name(number, name) for number, name in enumerate(wanted["sites"])}  # left by an interrupted finish
+        if any(path.name not in own for path in out.glob("*.parquet")):
+            raise VizError(f"{out} holds other Parquet files; use another folder.", code="folder-holds-other-files")
     return found, note
-
-
-def _holds_other_tables(out: Path, sites: Sequence[str]) -> bool:
-    """Whether there are tables that are none of this gallery; its own may be there if it was being finished."""
-    own = {file_name(number, name) for number, name in enumerate(sites)}
-    return any(path.name not in own for path in out.glob("*.parquet"))
 
 
 def _check_identity(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
@@ -152,14 +152,14 @@ def _check_identity(there: dict[str, Any], wanted: dict[str, Any], out: Path) ->
     for name, what in words.items():
         if there.get(name) != wanted[name] and there.get(name) != _tuples_as_lists(wanted[name]):
             raise VizError(
-                f"{out} holds a gallery {what} ({_short(there.get(name))}, not {_short(wanted[name])}); delete it or give "
+                f"{out} holds a gallery {what} ({_short(there.get(name))}, not {_short(wanted[name])}); delete it or use "
                 "another folder.",
                 code="folder-holds-other-gallery",
             )
 
 
 def _tuples_as_lists(value: Any) -> Any:
-    """What JSON makes of tuples."""
+    """The value with tuples as lists, as JSON stores it."""
     if isinstance(value, dict):
         return {key: _tuples_as_lists(item) for key, item in value.items()}
     return [_tuples_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -171,7 +171,7 @@ def _short(value: Any) -> str:
 
 
 class _Pass:
-    """One run over the batches that belong to this process."""
+    """One run over this process's batches."""
 
     def __init__(
         self, network: Network, source: Source, sites: Sequence[Site], out: Path, plan: GalleryOptions,
@@ -183,25 +183,28 @@ class _Pass:
         self.digest, self.failed = 0, list[tuple[int, str]]()
         self.fields: dict[str, ReceptiveField] = {}
         self.count = -(-len(source) // plan.batch)
-        self.fitting = network.batch_limit(plan.batch)  # pictures at once
-        self.done = 0  # pictures of this run, for the speed
-        self.left = False  # whether the watcher ended the pass: then the state is that after the last whole batch
+        self.fitting = network.batch_limit(plan.batch)  # pictures per forward pass
+        self.done = 0  # pictures in this run, for the speed
+        self.left = (
+            False  # whether the watcher stopped the pass; the state is then the one after the last complete batch
+        )
         self.started = time.monotonic()
 
     def run(self, found: Checkpoint | None, begun: int, note: str) -> None:
-        """From batch `begun` to the end; `found` is what the leading process goes on from."""
+        """Run from batch `begun` to the end; `found`: the checkpoint that the leader resumes from."""
         if found is not None:
             self.strongest.load(found.state, self.network.device)
             self.digest, self.failed = found.digest, list(found.failed)
         self._report(begun, note)
-        between, at = False, begun  # whether the state is that after the first `at` batches
+        between, at = False, begun  # whether the state is exactly that of the first `at` batches
         try:
             for number, loaded in enumerate(self._with_receptive_fields(self._decoded_batches(begun)), 1):
                 between = False
                 if loaded is not None:
                     self._observe(loaded, at)
                 at, between = min(begun + number * self.shards.world, self.count), True
-                if self._is_checkpoint_due(number) and at < self.count:
+                due = number % max(1, self.plan.every // self.shards.world) == 0 or number in _EARLY_CHECKPOINTS
+                if due and at < self.count:
                     if self._is_finished_elsewhere():
                         between = False
                         remove_checkpoints(self.out / WORK)
@@ -211,11 +214,11 @@ class _Pass:
             between = False
             self._finish()
         finally:
-            if (between or self.left) and self.shards.world == 1:  # somebody left in the middle
+            if (between or self.left) and self.shards.world == 1:  # stopped between batches
                 self._save(at)
 
     def _with_receptive_fields(self, loaded: Iterator[DecodedBatch | None]) -> Iterator[DecodedBatch | None]:
-        """The same batches. What the files need to know of the network is found out while the first one is decoded."""
+        """The same batches. Computes the receptive fields while the first one is decoded."""
         with ThreadPoolExecutor(1, "vizapp-first") as aside:
             first = aside.submit(lambda: list(islice(loaded, 1)))
             if self.shards.is_leader:
@@ -224,14 +227,11 @@ class _Pass:
         yield from loaded
 
     def _decoded_batches(self, begun: int) -> Iterator[DecodedBatch | None]:
-        """This process's batches, one per round; None in the last round if there is none left for it."""
+        """This process's batches, one per round; None in the last round if none is left."""
         world, rank = self.shards.world, self.shards.rank
         numbers = range(begun + rank, self.count, world)
-        workers = self.plan.workers
-        if workers is None:
-            workers = worker_count(len(self.source), world)
-        view = self.network.preprocessing.view
-        yield from batches(self.source, view, numbers, self.plan.batch, workers)
+        workers = worker_count(len(self.source), world) if self.plan.workers is None else self.plan.workers
+        yield from batches(self.source, self.network.preprocessing.view, numbers, self.plan.batch, workers)
         rounds = -(-(self.count - begun) // world)
         yield from [None] * (rounds - len(numbers))
 
@@ -242,12 +242,12 @@ class _Pass:
 
         count = len(loaded.pictures)
         if count:
-            # Every pass takes equally many pictures, the last one again where there are too few: how a pass rounds depends
-            # on their number, and equal pictures in different batches must get equal activations.
+            # All passes have equally many pictures (the last one is repeated if necessary): rounding depends on the batch
+            # size, and equal pictures in different batches must get equal activations.
             size = min(self.fitting, len(self.source))
             places = [min(place, count - 1) for place in range(count + -count % size)]
             parts = list(in_chunks(places, observe, size))
-            # Only now, when nobody can leave any more: the state that is saved must hold whole batches.
+            # Only now, when the watcher can no longer raise: a saved state must hold complete batches.
             self.strongest.update(parts, torch.tensor(loaded.pictures))
             fitting = max(len(part.peaks) for part in parts)
             self.fitting = fitting if fitting < size else self.fitting
@@ -255,12 +255,8 @@ class _Pass:
         self.failed += loaded.failed
         self.done += len(loaded.pictures) + len(loaded.failed)
 
-    def _is_checkpoint_due(self, number: int) -> bool:
-        rounds = max(1, self.plan.every // self.shards.world)
-        return number % rounds == 0 or number in _EARLY_CHECKPOINTS
-
     def _gather_state(self, batches: int) -> Checkpoint | None:
-        """What all processes know after the first `batches` batches; at the one that leads."""
+        """The merged state of all processes after the first `batches` batches; None except on the leader."""
         parts = self.shards.gather((self.strongest.state(), self.digest, self.failed))
         if not parts:
             return None
@@ -270,7 +266,7 @@ class _Pass:
         return Checkpoint(self.identity, batches, state, digest, tuple(failed))
 
     def _is_finished_elsewhere(self) -> bool:
-        """Whether another process, which this one knows nothing of, has finished the same gallery meanwhile."""
+        """Whether an unrelated process has finished the same gallery in the meantime."""
         return self.shards.world == 1 and read_manifest(self.out) is not None
 
     def _save(self, batches: int) -> None:
@@ -279,7 +275,7 @@ class _Pass:
             return
         try:
             save_checkpoint(self.out / WORK, checkpoint)
-        except FileNotFoundError:  # the folder went because the other has finished just now
+        except FileNotFoundError:  # another process has just finished and removed the folder
             if not self._is_finished_elsewhere():
                 raise
 
@@ -309,21 +305,29 @@ class _Pass:
 
 
 def network_receptive_fields(network: Network) -> dict[str, ReceptiveField]:
-    """What each cell of each layer sees of the network's input, by layer."""
+    """The receptive field of each layer, by name."""
     return {site.name: site.receptive_field for site in network.sites if site.receptive_field is not None}
 
 
 def describe_checkpoint(
     network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, ReceptiveField]
 ) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
-    """The tables (units; each site and its rows) and the manifest of what a checkpoint knows; `known`: the receptive fields."""
+    """The table of units, the tables of rows by site, and the manifest.
+
+    Args:
+        network: the network.
+        source: the pictures.
+        sites: the layers of the gallery.
+        checkpoint: the state to describe.
+        known: receptive fields by site name.
+    """
     units = unit_table(checkpoint.state, sites)
     rows = row_tables(checkpoint.state, sites, known, network.input_size[1:], units, source)
     return units, rows, manifest_of(network, source, sites, checkpoint)
 
 
 def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the gallery is of; nothing in it depends on when, where or by how many it was made."""
+    """The manifest. It does not depend on time, place or the number of processes."""
     return {
         "format": FORMAT,
         "vizapp": VERSION,
@@ -351,7 +355,7 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
 
 
 def open_partial_gallery(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Any:
-    """The gallery as the last checkpoint in `out` knows it, or the whole one; None before the first checkpoint."""
+    """The gallery in `out`, complete or as of its last checkpoint; None before the first checkpoint."""
     if (out / MANIFEST).exists():
         return open_gallery(out)
     found, _ = load_checkpoint(out / WORK)

@@ -1,4 +1,4 @@
-"""What a pass has seen so far, in a file that survives being killed at any moment and knows when it is damaged."""
+"""Checkpoints of a pass: written atomically, with a checksum to detect damage."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vizapp.engine.statistics.top_activations import State, empty_state
 from vizapp.files import atomic_write, remove_leftovers
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
-LEFTOVER = 3600.0  # seconds after which a half-written file belongs to no living process
+LEFTOVER = 3600.0  # seconds after which a partial file counts as abandoned
 _MAGIC = b"vizapp gallery checkpoint 1\n"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A pass after its first `batches` batches. `identity` says of what; `digest` is of the pictures seen (a sum, so
-    that their order does not matter), `failed` the (number, sentence) of those that could not be read."""
+    """A pass after its first `batches` batches. `identity`: what it depends on. `digest`: order-independent sum over the
+    pictures. `failed`: number and error message of each unreadable picture."""
 
     identity: dict[str, Any]
     batches: int
@@ -34,7 +34,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Put the checkpoint into the folder; the one before is kept until the next one."""
+    """Write the checkpoint and keep the previous one."""
     head = {
         "identity": checkpoint.identity,
         "batches": checkpoint.batches,
@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     body = json.dumps(head, sort_keys=True).encode() + b"\n" + save(checkpoint.state)
     content = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (NAME, PREVIOUS):  # of ours alone; a folder in its place would be in the way for ever
+    for name in (NAME, PREVIOUS):  # a folder of that name would block all writes
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
     with suppress(FileNotFoundError):
@@ -53,12 +53,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
-    """The newest checkpoint that is whole, or None; and a sentence if one was found damaged."""
+    """The newest valid checkpoint or None, and a message if a damaged one was found."""
     told = ""
     for name in (NAME, PREVIOUS):
         try:
             content = (folder / name).read_bytes()
-        except FileNotFoundError:  # also where another process has just made it the one before
+        except FileNotFoundError:  # or another process has just renamed it
             continue
         except OSError:
             content = b""
@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove them, after the work is done; and the folder, unless another process still writes into it."""
+    """Remove all checkpoints, and the folder unless another process still writes to it."""
     for name in (NAME, PREVIOUS):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
@@ -82,7 +82,7 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def _read(content: bytes) -> Checkpoint | None:
-    """None where it is cut, altered, or of another version."""
+    """None if it is truncated, altered or of another version."""
     try:
         if not content.startswith(_MAGIC):
             return None
@@ -102,7 +102,7 @@ def _read(content: bytes) -> Checkpoint | None:
 
 
 def _is_state(state: State) -> bool:
-    """Whether the tensors are what a pass knows, by their names, shapes and types."""
+    """Whether the tensors have the names, shapes and types of a pass's state."""
     values = state.get("values")
     if values is None or values.dim() != 2 or not values.is_floating_point():
         return False

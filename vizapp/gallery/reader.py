@@ -1,4 +1,4 @@
-"""Reading a gallery: its sites, the rows and statistics of a unit, and the pictures behind them."""
+"""Read a gallery: its sites, the rows and statistics of a unit, and the pictures that they refer to."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """A gallery that was built, or what is known of one that is being built.
+    """A gallery, complete or still being built.
 
-    `units`: a row per unit (`docs/gallery.md`). `seen`: how many pictures it is of; all of them when it is whole.
+    `units`: a row per unit (`docs/gallery.md`). `seen`: number of pictures processed so far.
     """
 
     folder: Path
@@ -39,22 +39,22 @@ class Gallery:
 
     @property
     def sites(self) -> list[str]:
-        """The names of its layers, in running order."""
+        """The names of its layers, in execution order."""
         return [site["name"] for site in self.manifest["sites"]]
 
     @property
     def pictures(self) -> int:
-        """How many pictures the whole collection has."""
+        """Number of pictures in the data set."""
         return int(self.manifest["data"]["pictures"])
 
     @property
     def top(self) -> int:
-        """How many pictures are kept of each unit, at most."""
+        """Maximum number of top pictures per unit."""
         return int(self.manifest["top"])
 
     @property
     def unreadable(self) -> list[dict[str, Any]]:
-        """`picture`, `path` and `reason` of those that were passed over."""
+        """`picture`, `path` and `reason` of each unreadable picture."""
         return list(self.manifest["unreadable"])
 
     def rows(self, site: str, channel: int | None = None) -> pd.DataFrame:
@@ -87,7 +87,7 @@ class Gallery:
         table = self.units_of(site)
         if not 0 <= channel < len(table):
             raise VizError(
-                f"Layer {site!r} of the gallery has channels 0 to {len(table) - 1}; {channel} was asked for.",
+                f"Layer {site!r} of the gallery has channels 0 to {len(table) - 1}, not {channel}.",
                 code="no-such-channel",
             )
         return table.iloc[channel]
@@ -97,9 +97,9 @@ class Gallery:
             raise VizError(f"The gallery has no layer {site!r}.{nearest(site, self.sites)}", code="no-such-layer")
 
     def histogram(self, site: str, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Edges `[n + 1]` and counts `[n]` of the pictures' maxima, without the empty bins at both ends.
+        """Edges `[n + 1]` and counts `[n]` of the pictures' maxima, without empty bins at both ends.
 
-        Four bins per power of two; the bin around zero reaches from -2^-12 to 2^-12, the outermost are open.
+        Four bins per power of two. The bin around zero is ±2^-12, the outermost bins are open.
         """
         counts = np.asarray(self.unit(site, channel)["histogram"])[:-1]
         edges = np.array(bin_edges())
@@ -110,14 +110,14 @@ class Gallery:
         return edges[first : last + 1], counts[first:last].astype(np.int64)
 
     def classes(self, site: str, channel: int) -> dict[str, int]:
-        """How many of the unit's top pictures are of each class, the most frequent first."""
+        """Number of the unit's top pictures in each class, most frequent first."""
         labels = self.rows(site, channel)["label"].dropna()
         return dict(sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0])))
 
 
 @dataclass(frozen=True, eq=False)
 class TopImage:
-    """One of a unit's top pictures: what the network sees of it `[H W 3]`, and the rectangle of that which the unit sees."""
+    """One of a unit's top pictures: the network's crop `seen`, `[H W 3]`, and the unit's receptive field in it, `box`."""
 
     seen: np.ndarray
     box: Box
@@ -127,22 +127,21 @@ class TopImage:
 
     @cached_property
     def patch(self) -> np.ndarray:
-        """What the unit sees, grey outside of the picture; where that exceeds the picture, all of it with the frame drawn."""
+        """The crop to `box`, grey outside of the picture; if `box` is larger than the picture, `framed`."""
         return self.framed if exceeds(self.box, self.seen.shape) else crop_box(self.seen, self.box)
 
     @property
     def framed(self) -> np.ndarray:
-        """The whole picture with a frame around what the unit sees, of a thickness that suits it."""
+        """The whole picture with a frame around the receptive field."""
         return draw_box(self.seen, self.box, thickness=max(1, round(len(self.seen) / 75)))
 
 
 def top_image(
     network: Network, source: Source, rows: pd.DataFrame, opened: Callable[[int], np.ndarray] | None = None
 ) -> list[TopImage]:
-    """The pictures behind some rows, decoded now; patches of one unit have one size, grey outside of the picture.
+    """Decode the pictures of some rows. All patches of a unit have the same size.
 
-    `opened` gives the crop that the network sees of a picture's number, for callers that keep decoded ones. A picture
-    that has gone or changed its shape since is a grey one.
+    `opened` maps a picture's number to the network's crop, for callers with a cache. Unreadable pictures are grey.
     """
     found = []
     for row in rows.itertuples():
@@ -154,7 +153,7 @@ def top_image(
 
 
 def load_crop(network: Network, source: Source, picture: int) -> np.ndarray:
-    """What the network sees of a picture, uint8 `[H W 3]`; grey where it can no longer be read."""
+    """The network's crop of a picture, uint8 `[H W 3]`; grey if it can no longer be read."""
     try:
         return network.seen(source.open(picture))
     except VizError:
@@ -165,21 +164,20 @@ def open_gallery(folder: str | Path) -> Gallery:
     """The gallery in a folder.
 
     Raises:
-        VizError: there is none, it is not finished, or it is damaged.
+        VizError: there is none, or it is unfinished or damaged.
     """
     place = local_path(folder, "gallery")
     manifest = read_manifest(place)
     if manifest is None:
         try:
             begun = (place / WORK).exists()
-        except (OSError, ValueError) as error:  # no name of a folder
+        except (OSError, ValueError) as error:  # not a valid folder name
             raise VizError(
                 f"The gallery's folder cannot be read: {getattr(error, 'strerror', None) or error}.", code="unreadable"
             ) from None
         if begun:
             raise VizError(
-                f"The gallery in {place} is not finished; run the same command again to resume it.",
-                code="gallery-unfinished",
+                f"The gallery in {place} is unfinished; run the same command to resume it.", code="gallery-unfinished"
             )
         raise VizError(
             f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one.", code="no-gallery"
@@ -188,7 +186,7 @@ def open_gallery(folder: str | Path) -> Gallery:
 
 
 def find_galleries(network: Network) -> list[Path]:
-    """The folders of the cache that hold a whole gallery of this network, the one with most pictures first."""
+    """The cache's folders with a complete gallery of this network, largest first."""
     found = []
     for manifest in sorted((settings().cache / "galleries").glob(f"*/{MANIFEST}")):
         read = read_manifest(manifest.parent)

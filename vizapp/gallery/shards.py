@@ -1,4 +1,4 @@
-"""The processes that share one pass, as torchrun starts them: batch i belongs to process i modulo their number."""
+"""Distributed gallery passes: of the processes that torchrun starts, process i mod n handles batch i."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Shards:
-    """This process's number and how many there are; alone it is 0 of 1."""
+    """This process's rank and the world size; 0 of 1 without torchrun."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     def gather(self, thing: Value) -> list[Value]:
-        """The things of all processes in order, at the one that leads; elsewhere nothing."""
+        """The values of all processes in rank order on the leader, an empty list elsewhere."""
         if self.world == 1:
             return [thing]
         found: list[Value | None] | None = [None] * self.world if self.is_leader else None
@@ -36,7 +36,7 @@ class Shards:
         return [item for item in found if item is not None] if found else []
 
     def broadcast(self, thing: Value) -> Value:
-        """What the leading process has, at all of them."""
+        """The leader's value, on all processes."""
         if self.world == 1:
             return thing
         box = [thing]
@@ -46,10 +46,9 @@ class Shards:
 
 @contextmanager
 def connect_shards(device: torch.device) -> Iterator[Shards]:
-    """The processes that torchrun started, connected (NCCL between GPUs, gloo between CPUs); else this one alone.
+    """The process group that torchrun started (NCCL on GPUs, gloo on CPUs), or this process alone.
 
-    At the end of the block all wait for each other. They stay connected until they exit: torch cannot connect the same
-    processes a second time.
+    The block ends with a barrier. The group lives until the processes exit, because torch cannot connect them twice.
     """
     rank, world = rank_and_world_size()
     if world == 1:
@@ -65,7 +64,7 @@ def connect_shards(device: torch.device) -> Iterator[Shards]:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Number and count of processes that torchrun wrote into the environment; (0, 1) without it."""
+    """Rank and world size from torchrun's environment; (0, 1) without it."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -1,4 +1,4 @@
-"""From the state of a pass to the rows that people query: one per unit and rank, and one per unit."""
+"""Turn the state of a pass into tables: a row per unit and rank, and a row per unit."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ UNIT_COLUMNS = (
 
 
 def cell_boxes(site: Site, field: ReceptiveField, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(row, column) of flat cells `[n]`, and (top, left, bottom, right) that they see; each `[n]`, int64.
+    """(row, column) of flat cells `[n]` and (top, left, bottom, right) of their receptive fields; each `[n]`, int64.
 
-    Where every cell sees the same (classes, attention) that is the whole input, of `size` height and width.
+    Where all cells see the whole input (classes, attention), the box is `size` = (height, width).
     """
     row, column = np.divmod(cells, site.shape[2] if site.is_map else 1)
     if not site.is_map or field.rows.axis is None:
@@ -42,10 +42,10 @@ def cell_boxes(site: Site, field: ReceptiveField, size: tuple[int, int], cells: 
 def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
     """A row per unit: `site`, `channel`, the `UNIT_COLUMNS` and `histogram` (its bins' counts, as a list).
 
-    `selectivity` compares the top pictures with all pictures as Morcos et al. 2018 compare classes:
-    (a - b) / (a + b), a the mean activation of the top pictures, b the mean of all pictures' maxima, both at least 0;
-    0 for a unit that all pictures excite alike, near 1 for one that only its top pictures do. `dead`: no picture brings
-    it above zero. `always_on`: every picture does.
+    `selectivity` compares the top pictures with all pictures as Morcos et al. 2018 compare classes: (a - b) / (a + b), a
+    the mean activation of the top pictures, b the mean of all pictures' maxima, both clipped at 0. It is 0 if all pictures
+    activate the unit equally, near 1 if only the top pictures do. `dead`: never above zero. `always_on`: above zero in
+    every picture.
     """
     columns: dict[str, Any] = {
         "site": np.repeat([site.name for site in sites], [site.channels for site in sites]),
@@ -73,7 +73,16 @@ def row_tables(
     units: pd.DataFrame,
     source: Source,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Of each site a row per unit and rank: `ROW_COLUMNS`, then `path`, `label` and the unit's `UNIT_COLUMNS`."""
+    """Each site's name and table: a row per unit and rank with `ROW_COLUMNS`, `path`, `label` and `UNIT_COLUMNS`.
+
+    Args:
+        state: of the pass.
+        sites: all sites of the pass, in order.
+        fields: receptive fields by site name.
+        size: height and width of the network's input.
+        units: the table from `unit_table`.
+        source: the pictures, for paths and labels.
+    """
     start = 0
     for site in sites:
         place = slice(start, start + site.channels)
@@ -101,7 +110,7 @@ def row_tables(
 
 
 def digest_pictures(pictures: Sequence[int], digests: Sequence[str]) -> int:
-    """A number for some pictures at their places; those of two parts of a collection add up, modulo 2^256."""
+    """An additive digest of pictures and their digests: those of two parts of a collection sum up, modulo 2^256."""
     whole = 0
     for picture, digest in zip(pictures, digests, strict=True):
         whole += int.from_bytes(hashlib.sha256(f"{picture} {digest}".encode()).digest())

@@ -1,4 +1,4 @@
-"""Checkpoints: read without running anything they carry, and poured into a network with every key accounted for."""
+"""Read checkpoints without running code in them, and load them into a network with strict key checks."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ from vizapp.zoo.recipe import Recipe, build_blank
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
 _STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights")
 _NAME_KEYS = ("classes", "class_names", "categories", "labels", "class_to_idx")
-# How torch's reader says that a pickle wants to call something, and what.
+# How torch's unpickler reports a call in a pickle, and of what.
 _CALLED = re.compile(r"GLOBAL (\S+)|Unsupported class (\S+)|(?:call|Can only) (?:reduce|build)", re.IGNORECASE)
-_SWELLS, _SMALL = 5, 2**25  # a quarter of a float32 is stored at least; bytes that are allowed to any file
-_LISTED = 20  # keys of each kind that a sentence names
-_WHAT_TO_DO = "Save the weights alone: torch.save(model.state_dict(), path)."
+_SWELLS, _SMALL = 5, 2**25  # largest ratio of memory to file size (8-bit weights: 4); bytes always allowed
+_LISTED = 20  # keys of each kind in an error message
+# What torch.load raises for other kinds of files and for truncated ones.
+_DAMAGED = (
+    EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError,
+    zipfile.BadZipFile, struct.error,
+)  # fmt: skip
+_WHAT_TO_DO = "Save only the weights: torch.save(model.state_dict(), path)."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of a file, float32 where they are floating-point, and class names if the file holds some."""
+    """The weights in a file (floating-point ones as float32), and its class names if it has any."""
 
     file: str
     state: dict[str, Tensor]
@@ -42,18 +47,17 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The weights in a `.pth`, `.pt`, `.th`, `.ckpt` or `.safetensors` file; no code in it is ever run.
+    """The weights in a `.pth`, `.pt`, `.th`, `.ckpt` or `.safetensors` file. Code in the file is never run.
 
-    State dicts may lie bare or under one of the usual keys (`state_dict`, `model` …).
+    The state dict may be the top-level object or under a common key (`state_dict`, `model` …).
 
     Raises:
-        VizError: there is no such file, it is damaged, it carries code, it holds no weights, or a weight is not finite.
+        VizError: the file is missing, damaged, contains code or no weights, or a weight is not finite.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise VizError(
-            f'The weights file {str(path)!r} {what}. Give a checkpoint file, or "default", or "none".',
-            code="no-such-file",
+            f'The weights file {str(path)!r} {what}. Use a checkpoint file, "default" or "none".', code="no-such-file"
         )
     if path.stat().st_size == 0:
         raise VizError(f"The weights file {path.name!r} is empty (0 bytes).", code="empty-file")
@@ -69,7 +73,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _check_size(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse what would swell: one number that stands for a million, one storage under a thousand names."""
+    """Reject weights that expand in memory: broadcast numbers, or one storage under many names."""
     taken = sum(value.numel() * max(4, value.element_size()) for value in state.values())
     if taken > _SWELLS * path.stat().st_size + _SMALL:
         raise VizError(
@@ -99,7 +103,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | 
 
 
 def _refuse_packed(path: Path) -> None:
-    """torch never compresses and long ago stopped writing tar files; its reader would unpack both without a limit."""
+    """Reject compressed and tar files. torch does not write them, and would unpack them without a limit."""
     if tarfile.is_tarfile(path):
         raise _damaged(path)
     if zipfile.is_zipfile(path):
@@ -110,8 +114,7 @@ def _refuse_packed(path: Path) -> None:
             raise _damaged(path) from None
         if unpacked > 2 * path.stat().st_size + _SMALL:
             raise VizError(
-                f"The weights file {path.name!r} is compressed; save it with torch.save as it is.",
-                code="checkpoint-compressed",
+                f"The weights file {path.name!r} is compressed; save it with torch.save.", code="checkpoint-compressed"
             )
 
 
@@ -138,12 +141,9 @@ def _read_pickle(path: Path) -> Any:
                 code="checkpoint-unsafe",
             ) from None
         raise _damaged(path) from None
-    # What torch's unpickler raises for files that are something else or end too early; only torch.load runs above.
-    except (EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError):
+    except _DAMAGED:
         raise _damaged(path) from None
-    except (zipfile.BadZipFile, struct.error, RecursionError):
-        raise _damaged(path) from None
-    except MemoryError:  # a damaged file may ask for any number
+    except MemoryError:  # a damaged file may request any amount
         if path.stat().st_size > free_memory(torch.device("cpu")):
             raise
         raise _damaged(path) from None
@@ -151,8 +151,8 @@ def _read_pickle(path: Path) -> Any:
 
 def _damaged(path: Path) -> VizError:
     return VizError(
-        f"The weights file {path.name!r} is no checkpoint that torch can read, or it is cut off; "
-        f"copy it again, or give a file of one of the kinds {', '.join(SUFFIXES)}.",
+        f"The weights file {path.name!r} is truncated or not a checkpoint that torch can read; copy it again, or use "
+        f"another file ({', '.join(SUFFIXES)}).",
         code="checkpoint-damaged",
     )
 
@@ -183,7 +183,7 @@ def _find_state(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _find_names(content: Any) -> tuple[str, ...] | None:
-    """Class names that a training script put beside the weights, if it did."""
+    """Class names stored next to the weights, if any."""
     for key in _NAME_KEYS:
         names = content.get(key) if isinstance(content, Mapping) else None
         if isinstance(names, Mapping):
@@ -197,7 +197,7 @@ def _find_names(content: Any) -> tuple[str, ...] | None:
 
 
 def _plain(path: Path, key: str, value: Tensor) -> Tensor:
-    """The weight as a dense float32 tensor (integers stay integers)."""
+    """The weight as a dense float32 tensor; integers are unchanged."""
     if value.is_meta:
         raise VizError(
             f"The file {path.name!r} holds the shape of {key} and not its numbers; save the weights themselves.",
@@ -211,7 +211,7 @@ def _plain(path: Path, key: str, value: Tensor) -> Tensor:
     if not value.is_floating_point():
         return value
     value = value.to(torch.float32)
-    # A sum is not finite if a number in it is not, and takes a tenth of the time.
+    # The sum is not finite if any number is not, and is ten times as fast.
     if not math.isfinite(value.sum().item()) and not bool(torch.isfinite(value).all()):
         raise VizError(
             f"The file {path.name!r} holds NaN or infinite numbers in {key}; has training diverged?",
@@ -223,12 +223,11 @@ def _plain(path: Path, key: str, value: Tensor) -> Tensor:
 def build_with_state(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
     """The recipe's network with the weights of the checkpoint, and its number of classes.
 
-    The number of classes is `classes`, or that of the checkpoint. Prefixes that all keys share and the network does
-    not (`module.`, `_orig_mod.`, `model.` …) are taken off. `num_batches_tracked`, which old files lack and evaluation
-    does not use, may be missing.
+    The number of classes is `classes`, or that of the checkpoint. Common prefixes of all keys that the network lacks
+    (`module.`, `_orig_mod.`, `model.` …) are removed. `num_batches_tracked` may be missing.
 
     Raises:
-        VizError: a key is missing, unexpected, or of another shape; the sentence lists them, the first twenty of each.
+        VizError: keys are missing, unexpected or of another shape; the message lists the first twenty of each.
     """
     count = classes or len(recipe.categories)
     module = build_blank(recipe, count)
@@ -240,7 +239,7 @@ def build_with_state(recipe: Recipe, checkpoint: Checkpoint, classes: int | None
     _check(recipe.name, checkpoint.file, module, state)
     own = module.state_dict()
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
-    # A state dict carries the versions of its layers' formats; torchvision's MNASNet asks for its own.
+    # A state dict carries format versions of its layers, which torchvision's MNASNet checks.
     complete = type(own)(counters | state)
     complete._metadata = own._metadata  # type: ignore[attr-defined]
     module.load_state_dict(complete)
@@ -248,7 +247,7 @@ def build_with_state(recipe: Recipe, checkpoint: Checkpoint, classes: int | None
 
 
 def _fitting_keys(state: Mapping[str, Tensor], wanted: Collection[str], recipe: Recipe) -> dict[str, Tensor]:
-    """The state with shared prefixes taken off as long as that makes more of the network's keys known."""
+    """The state with the number of common prefixes removed that matches most of the network's keys."""
     best = {recipe.rename(key): value for key, value in state.items()}
     stripped = dict(state)
     while True:
@@ -267,9 +266,9 @@ def _known(keys: Iterable[str], wanted: Collection[str]) -> int:
 
 
 def _classes_of(recipe: Recipe, module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
-    """The number of classes that the checkpoint was trained for, or None if it is the module's, or cannot be told.
+    """The checkpoint's number of classes, or None if it is the module's or unknown.
 
-    Which weights depend on the number of classes, and how, is read from the network built for one class more.
+    Building the network with one more class shows which weights depend on the number of classes.
     """
     own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if not any(key in own and tuple(value.shape) != own[key] for key, value in state.items()):
@@ -301,7 +300,7 @@ def _check(network: str, file: str, module: nn.Module, state: Mapping[str, Tenso
     ]
     if wrong:
         raise VizError(
-            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. Is it of another network?",
+            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. Does it belong to another network?",
             code="checkpoint-mismatch",
         )
 

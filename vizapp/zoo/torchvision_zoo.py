@@ -46,7 +46,7 @@ def _tasks() -> dict[str, str]:
 
 def _unsupported_reason(name: str) -> str:
     if name.startswith("quantized_") or name in _models().list_models(module=_models().quantization):
-        return "it is quantized and cannot be traced; use the network without 'quantized_'"
+        return "it computes with 8-bit integers and cannot be traced; use the network without 'quantized_'"
     if name in _models().list_models(module=_models().video):
         return "it takes videos, not photos"
     return "it takes pairs of video frames (optical flow), not photos"
