@@ -18,18 +18,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, pair, tensors_in
-from vizapp.engine.fully_convolutional.conversion_plan import (
-    BroadcastGate,
-    Change,
-    ConversionPlan,
-    IdentityPool,
-    Pad,
-    PerPositionOp,
-    Pool,
-    Strided,
-    Unfold,
-    refuse,
-)
+from vizapp.engine.fully_convolutional import conversion_plan as changes
+from vizapp.engine.fully_convolutional.conversion_plan import Change, ConversionPlan, refuse
 from vizapp.engine.memory.peak import PeakMemory
 from vizapp.engine.operations import SHAPE_ONLY, WEIGHTED
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
@@ -82,7 +72,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         self._operations: list[str] = []
         self._cells = WeakTensorKeyDictionary()  # tensor past the end of the map -> field of its one cell
         self._size = int(batch.shape[2]), int(batch.shape[3])
-        self._strided: dict[int, Strided] = {}
+        self._strided: dict[int, changes.Strided] = {}
         self._blocked = -1  # number of the last operation up to which nothing may run at offsets
         self._padded = False
         self._gates = self._cell_bytes = 0
@@ -122,7 +112,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
 
     def _on_cells(self, known: _OperationRecord, output: Any) -> None:
         cell = next(f for t, f in zip(known.given, known.before, strict=True) if t in self._cells)
-        self._changes[known.number] = PerPositionOp(tuple(known.result.shape))
+        self._changes[known.number] = changes.PerPositionOp(tuple(known.result.shape))
         size = sum(t.nbytes for t in (*known.given, known.result))
         self._cell_bytes = max(self._cell_bytes, size)
         for made in tensors_in(output):
@@ -137,12 +127,12 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             return
         if known.operation == "pad":
             sides = tuple(argument(known.args, known.kwargs, 1, "pad", ()))
-            self._changes[known.number] = Pad(sides)
+            self._changes[known.number] = changes.Pad(sides)
             if not any(sides):
                 self._fields[known.result] = known.before[0]
                 return
         elif known.operation.startswith("adaptive") and known.sizes[0] == _extent(known.result, known.before[0]):
-            self._changes[known.number] = IdentityPool()
+            self._changes[known.number] = changes.IdentityPool()
             self._fields[known.result] = known.before[0]
             return
         if known.operation in _CELLWISE:
@@ -156,7 +146,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             return
         self._unfold_map(known, output)
 
-    def _pool(self, known: _OperationRecord, pool: Pool) -> None:
+    def _pool(self, known: _OperationRecord, pool: changes.Pool) -> None:
         self._changes[known.number] = pool
         (self._fields if pool.keeps else self._cells)[known.result] = _widen(known.before[0], pool.window)
 
@@ -172,7 +162,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
                 known.name,
                 f"mixes or regroups all of its {size}, as attention over tokens or windows does, so the number is fixed",
             )
-        self._changes[known.number] = Unfold(window, _axes(before), shape)
+        self._changes[known.number] = changes.Unfold(window, _axes(before), shape)
         self._cell_bytes = max(self._cell_bytes, 2 * tensor.nbytes)
         cell = _widen(before, window)
         for made in tensors_in(output):
@@ -192,7 +182,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             rows = _widen_by_gate(rows, known.before[i].rows, window[0] - 1)
             columns = _widen_by_gate(columns, known.before[i].columns, window[1] - 1)
         met = ReceptiveField(rows, columns)
-        self._changes[known.number] = BroadcastGate(_axes(met))
+        self._changes[known.number] = changes.BroadcastGate(_axes(met))
         self._fields[known.result] = met
         self._cells.pop(known.result, None)
         self._gates += 1
@@ -227,7 +217,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         if pads or (strided and (oblong or ceil or known.operation not in _WINDOWED)):
             self._blocked = known.number
         elif strided and before[0] and after[0]:
-            self._strided[known.number] = Strided(after[0] // before[0], after[0])
+            self._strided[known.number] = changes.Strided(after[0] // before[0], after[0])
 
     def plan(self, output: Any) -> ConversionPlan:
         """The plan, after a pass that returned `output`."""
@@ -299,7 +289,7 @@ def _widen_by_gate(span: Interval, gate: Interval, reach: int) -> Interval:
     return replace(span, start=first, size=end - first)
 
 
-def _whole_map_pool(known: _OperationRecord) -> Pool | None:
+def _whole_map_pool(known: _OperationRecord) -> changes.Pool | None:
     """The pool, if this operation pools the whole map."""
     window, before, operation = known.sizes[0], known.before[0], known.operation
     if window is None or len(known.given) > 1 or not _has_regular_grid(before):
@@ -312,10 +302,10 @@ def _whole_map_pool(known: _OperationRecord) -> Pool | None:
             kernel = pair(argument(known.args, known.kwargs, 1, "kernel_size", 1))
             if kernel != window or max(kernel) <= _ORDINARY:
                 return None
-        return Pool(window, axes, "mean" if "avg" in operation else "max", True)
+        return changes.Pool(window, axes, "mean" if "avg" in operation else "max", True)
     kinds: dict[str, Literal["mean", "sum", "max"]] = {"mean": "mean", "sum": "sum", "amax": "max"}
     if operation not in kinds or known.given[0].ndim != 4:
         return None
     dims = known.kwargs.get("dim", known.args[1] if len(known.args) > 1 else ())
     gone = {dim % 4 for dim in (dims if isinstance(dims, (tuple, list)) else (dims,))}
-    return Pool(window, axes, kinds[operation], known.result.ndim == 4) if gone == set(axes) else None
+    return changes.Pool(window, axes, kinds[operation], known.result.ndim == 4) if gone == set(axes) else None

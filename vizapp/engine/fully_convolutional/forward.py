@@ -17,17 +17,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import tensors_in
-from vizapp.engine.fully_convolutional.conversion_plan import (
-    BroadcastGate,
-    ConversionPlan,
-    IdentityPool,
-    Pad,
-    PerPositionOp,
-    Pool,
-    Strided,
-    Unfold,
-    refuse,
-)
+from vizapp.engine.fully_convolutional import conversion_plan as changes
+from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan, refuse
 from vizapp.engine.tap import Trace, first_tensor, operation_name
 from vizapp.errors import VizError
 
@@ -82,19 +73,19 @@ class _FullyConvolutionalForward(Trace):
         change = self._plan.changes.get(number)
         if change is None:
             return function(*args, **kwargs)
-        if isinstance(change, IdentityPool):
+        if isinstance(change, changes.IdentityPool):
             return args[0]
-        if isinstance(change, Pad):
+        if isinstance(change, changes.Pad):
             kwargs = {key: value for key, value in kwargs.items() if key != "pad"}
             return function(args[0], change.sides, *args[2:], **kwargs)
-        if isinstance(change, Pool):
+        if isinstance(change, changes.Pool):
             return self._pool(args[0] if args else kwargs["input"], change)
-        if isinstance(change, Unfold):
+        if isinstance(change, changes.Unfold):
             cells = self._unfold(args[0] if args else kwargs["input"], change)
             return self._on_cells(name, function, operation, (cells, *args[1:]), kwargs, change.shape)
-        if isinstance(change, PerPositionOp):
+        if isinstance(change, changes.PerPositionOp):
             return self._on_cells(name, function, operation, args, kwargs, change.shape)
-        if isinstance(change, BroadcastGate):
+        if isinstance(change, changes.BroadcastGate):
             return function(*self._broadcast_gates(args, change.axes), **kwargs)
         return self._run_at_offsets(function, operation, args, kwargs, change)
 
@@ -106,7 +97,7 @@ class _FullyConvolutionalForward(Trace):
         _, _, h, w = tensor.shape
         return tensor.permute(0, 2, 3, 1).flatten(0, 2), (h, w)
 
-    def _pool(self, tensor: Tensor, pool: Pool) -> Tensor:
+    def _pool(self, tensor: Tensor, pool: changes.Pool) -> Tensor:
         """Separable: k + k additions per cell instead of k²."""
         x = tensor.movedim(pool.axes, (-2, -1))
         (k, m) = pool.window
@@ -121,7 +112,7 @@ class _FullyConvolutionalForward(Trace):
         self._grids[cells] = (x.shape[0], x.shape[2], x.shape[3])
         return cells
 
-    def _unfold(self, tensor: Tensor, change: Unfold) -> Tensor:
+    def _unfold(self, tensor: Tensor, change: changes.Unfold) -> Tensor:
         """Every position of the window as an item of the batch: `[N·h·w ...]`."""
         (rows, columns), (k, m) = change.axes, change.window
         if tensor.shape[rows] < k or tensor.shape[columns] < m:
@@ -134,13 +125,7 @@ class _FullyConvolutionalForward(Trace):
         return cells
 
     def _on_cells(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        operation: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        shape: tuple[int, ...],
+        self, name: str, function: Callable[..., Any], operation: str, args: Any, kwargs: Any, shape: tuple[int, ...]
     ) -> Any:
         grid = next(self._grids[t] for t in tensors_in((args, kwargs)) if t in self._grids)
         count = math.prod(grid)
@@ -180,12 +165,7 @@ class _FullyConvolutionalForward(Trace):
         return tensor.reshape(n, h, w, -1).permute(0, 3, 1, 2)
 
     def _run_at_offsets(
-        self,
-        function: Callable[..., Any],
-        operation: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        change: Strided,
+        self, function: Callable[..., Any], operation: str, args: Any, kwargs: Any, change: changes.Strided
     ) -> Any:
         """Runs the operation at each of its offsets; the results are in the first axis."""
         if change.step <= self._finest:

@@ -21,6 +21,7 @@ from vizapp.engine.fully_convolutional.forward import dense_scores
 from vizapp.engine.memory.chunks import SCRATCH, SHARE_OF_FREE_MEMORY, DoesNotFit, Tick, free_memory, in_chunks
 from vizapp.errors import VizError
 
+Pair = tuple[int, int]  # down, across
 Read = Callable[[int, int, int, int], Tensor]  # top, left, bottom, right -> that part of the photo `[1 C h w]`
 
 
@@ -39,7 +40,7 @@ class DenseMap:
     shared: int  # offsets per direction inside each run
     tiles: int  # per run
 
-    def boxes(self, size: tuple[int, int]) -> np.ndarray:
+    def boxes(self, size: Pair) -> np.ndarray:
         """The crop (top, left, bottom, right), in pixels, that each cell sees, `[h w 4]`; `size` is its height and width."""
         h, w = self.label.shape
         top, left = np.meshgrid(np.arange(h) * self.stride, np.arange(w) * self.across, indexing="ij")
@@ -52,7 +53,7 @@ def available_strides(plan: ConversionPlan) -> list[int]:
     return [s for s in range(native, 0, -1) if native % s == 0] if native == across else [native]
 
 
-def map_size(plan: ConversionPlan, height: int, width: int, stride: int) -> tuple[int, int]:
+def map_size(plan: ConversionPlan, height: int, width: int, stride: int) -> Pair:
     """Rows and columns of the map of a photo of `height` × `width` pixels: the crops that lie inside the photo."""
     across = _column_stride(plan, stride)
     return max(0, (height - plan.size[0]) // stride + 1), max(0, (width - plan.size[1]) // across + 1)
@@ -86,7 +87,7 @@ def dense_map(
         width: Width of the photo in pixels.
         device: Where the network runs.
         stride: Pixels between rows of cells, a divisor of the native stride. None: the native stride.
-        keep: The classes whose scores are returned. None: all.
+        keep: The classes whose scores are returned. None: all; empty: none.
         memory: Bytes for activations. None: half of the free memory.
         share: Compute offsets inside one run where the result is the same.
         tick: Called with the completed fraction after each tile; an exception from it ends the work.
@@ -122,14 +123,14 @@ def dense_map(
         tile = _smaller(tile)  # tiles overlap, so this is not half the bytes
 
 
-def _smaller(tile: tuple[int, int]) -> tuple[int, int]:
+def _smaller(tile: Pair) -> Pair:
     """The tile halved along its longer side; (1, 1) stays."""
     down, across = tile
     return (down, math.ceil(across / 2)) if across >= down else (math.ceil(down / 2), across)
 
 
 def _in_tiles(
-    module: nn.Module, work: _Tiling, read: Read, tile: tuple[int, int], device: torch.device, keep: Sequence[int] | None,
+    module: nn.Module, work: _Tiling, read: Read, tile: Pair, device: torch.device, keep: Sequence[int] | None,
     tick: Tick | None,
 ) -> DenseMap:  # fmt: skip
     """The map, computed in tiles of `tile` native strides, down and across."""
@@ -162,12 +163,12 @@ def _in_tiles(
 class _Tile:
     """A tile of one run: cells `first:last` of the map of the shifted photo, down and across, and the pixels they need."""
 
-    shift: tuple[int, int]  # in pixels
-    place: tuple[int, int]  # position of the run among the interleaved runs
-    first: tuple[int, int]  # in cells, shared offsets included
-    last: tuple[int, int]
+    shift: Pair  # in pixels
+    place: Pair  # position of the run among the interleaved runs
+    first: Pair  # in cells, shared offsets included
+    last: Pair
     box: tuple[int, int, int, int]  # top, left, bottom, right in pixels of the shifted photo
-    inner: tuple[int, int]  # position of the first cell in the map of the tile
+    inner: Pair  # position of the first cell in the map of the tile
 
     def cells(self, apart: int) -> tuple[slice, slice]:
         """Rows and columns of the whole map that the tile computes: every `apart`-th."""
@@ -203,7 +204,7 @@ class _Tiling:
         )
         return found[:, rows, columns]
 
-    def tiles(self, tile: tuple[int, int]) -> Iterator[_Tile]:
+    def tiles(self, tile: Pair) -> Iterator[_Tile]:
         """All tiles of all runs, each of `tile` native strides."""
         down, across = tile[0] * self.shared, tile[1] * self.shared  # in cells
         step = [native // self.shared for native in self.plan.stride]
@@ -215,14 +216,7 @@ class _Tiling:
                 last = min(row + down, count[0]), min(column + across, count[1])
                 yield self._tile(shift, (y, x), (row, column), last, size)
 
-    def _tile(
-        self,
-        shift: tuple[int, int],
-        place: tuple[int, int],
-        first: tuple[int, int],
-        last: tuple[int, int],
-        size: tuple[int, int],
-    ) -> _Tile:
+    def _tile(self, shift: Pair, place: Pair, first: Pair, last: Pair, size: Pair) -> _Tile:
         begins, ends = [], []
         for i in range(2):
             start, extent, native = (self.plan.field.rows, self.plan.field.columns)[i].regular()
@@ -233,7 +227,7 @@ class _Tiling:
         inner = [first[i] - begins[i] // self.plan.stride[i] * self.shared for i in range(2)]
         return _Tile(shift, place, first, last, (begins[0], begins[1], ends[0], ends[1]), (inner[0], inner[1]))
 
-    def largest_tile(self, memory: int) -> tuple[int, int]:
+    def largest_tile(self, memory: int) -> Pair:
         """The largest tile, in native strides down and across, that fits into `memory` bytes.
 
         Raises:

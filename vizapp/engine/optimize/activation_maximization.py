@@ -68,7 +68,7 @@ class MaximizedImages:
     pictures: Tensor  # [n C H W], from 0 to 1
     activations: Tensor  # [n], of the final images, not transformed
     initial_activations: Tensor  # [n], of the initial images, not transformed
-    curve: Tensor  # [steps n], activation of the transformed image in each step
+    curve: Tensor  # [steps n], of the transformed image in each step
     snapshots: Tensor  # [k n C H W], intermediate images
     snapshot_steps: tuple[int, ...]  # k, the number of steps before each snapshot
 

@@ -27,12 +27,8 @@ from vizapp.engine.tap import Trace, first_tensor, operation_name
 
 def input_field(height: int, width: int) -> ReceptiveField:
     """The field of the input `[N C H W]` itself."""
-
-    def span(axis: int, length: int) -> Interval:
-        index = np.arange(length)
-        return Interval(axis, index, index + 1, 0, 1, 1)
-
-    return ReceptiveField(span(2, height), span(3, width))
+    rows, columns = np.arange(height), np.arange(width)
+    return ReceptiveField(Interval(2, rows, rows + 1, 0, 1, 1), Interval(3, columns, columns + 1, 0, 1, 1))
 
 
 class ReceptiveFieldTrace(Trace):
@@ -49,12 +45,10 @@ class ReceptiveFieldTrace(Trace):
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and compute the fields of its results."""
-        inputs = [(t, f) for t in tensors_in((args, kwargs)) if (f := self.of(t)) is not None]
-        shapes = [tuple(tensor.shape) for tensor, _ in inputs]  # before an in-place operation changes them
-        output = function(*args, **kwargs)
-        if inputs and operation_name(function) not in SHAPE_ONLY:
-            given = [(shape, field) for shape, (_, field) in zip(shapes, inputs, strict=True)]
-            operation = operation_name(function)
+        # Shapes are read before an in-place operation changes them.
+        given = [(tuple(t.shape), field) for t in tensors_in((args, kwargs)) if (field := self.of(t)) is not None]
+        output, operation = function(*args, **kwargs), operation_name(function)
+        if given and operation not in SHAPE_ONLY:
             if operation == "setitem":
                 self._fields[args[0]] = full_field(given)
             for made in tensors_in(output):
