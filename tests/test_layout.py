@@ -57,7 +57,7 @@ FORBIDDEN_FILES = {
     "ideal": "activation_maximization", "journal": "access_log", "nine": "top_projections", "notices": "messages",
     "others": "other_images", "own": "bundled", "painted": "feature_visualization", "passes": "gallery_runs",
     "plan": "conversion_plan", "projected": "projection_tiles", "room": "budget", "script": "replay",
-    "second_sweep": "compare_with", "several": "batch_view", "several_photos": "batch_images",
+    "second_sweep": "compare_with", "several": "batch_view", "several_photos": "batch_runs",
     "several_sweeps": "batch_runs", "shelf": "lru_cache", "signal": "windowed_signal", "spans": "interval",
     "square": "form", "squares": "batching", "strongest": "top_activations", "sums": "exact_sum", "tape": "recording",
     "topmost": "top_activations", "turns": "scheduler", "twin": "forward", "whole_rules": "whole_map_rules",

@@ -107,3 +107,9 @@ def file_stamp(path: Path) -> str:
     except (OSError, ValueError):
         return "gone"
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` evenly spaced numbers below `count`, beginning with 0; all of them if `most` is 0."""
+    wanted = min(count, most) if most else count
+    return [index * count // wanted for index in range(wanted)]

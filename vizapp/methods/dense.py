@@ -75,13 +75,8 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
         arrays["classes"] = found.classes
     table = _table(network, found, arrays["vote"])
     facts = _facts(network, made, found, view) | _checks(difference, same, made)
-    return Result(
-        "dense",
-        arrays,
-        panels(view, made, found, table, pyramid, network.class_name(int(found.mean.argmax()))),
-        facts,
-        table,
-    )
+    shown = panels(view, made, found, table, pyramid, network.class_name(int(found.mean.argmax())))
+    return Result("dense", arrays, shown, facts, table)
 
 
 def convolutional(network: Network) -> ConversionPlan:
@@ -122,17 +117,16 @@ def _view(question: Question, params: DenseParams) -> View:
         )
     seen, how = network.seen(picture), network.preprocessing
     height, width = picture.height, picture.width
+    name = "the resized photo, the crop that predict sees"
     if how.resize is None:
-        return View(
-            seen, (how.height / height, how.width / width), name="the resized photo, the crop that predict sees"
-        )
+        return View(seen, (how.height / height, how.width / width), name=name)
     scale = how.resize / min(height, width)
     sizes = [
         how.resize if side == min(height, width) else int(how.resize * side / min(height, width))
         for side in (height, width)
     ]
     origin = round((sizes[0] - how.height) / 2), round((sizes[1] - how.width) / 2)
-    return View(seen, (scale, scale), origin, "the resized photo, the crop that predict sees")
+    return View(seen, (scale, scale), origin, name)
 
 
 def _map(
@@ -148,18 +142,11 @@ def _map(
     def read(top: int, left: int, bottom: int, right: int) -> torch.Tensor:
         return network.batch([pixels[top:bottom, left:right]])
 
+    def tick(share: float) -> None:
+        job.report(begin + (end - begin) * share)
+
     height, width = pixels.shape[:2]
-    return dense_map(
-        network.module,
-        made,
-        read,
-        height,
-        width,
-        network.device,
-        stride,
-        keep,
-        tick=lambda share: job.report(begin + (end - begin) * share),
-    )
+    return dense_map(network.module, made, read, height, width, network.device, stride, keep, tick=tick)
 
 
 def _kept(network: Network, made: ConversionPlan, view: View, stride: int, job: Job) -> list[int] | None:
@@ -234,11 +221,8 @@ def _checks(difference: np.ndarray, same: float, made: ConversionPlan) -> dict[s
     mean = float(difference.mean())
     if mean < ROUNDING:
         return {"padding error": f"On {count} the logits are those of the crop alone, but for rounding ({mean:.0e})."}
-    why = (
-        "the layers pad with zeros at each crop's edge, and here only at the photo's"
-        if made.padded
-        else "the gates differ"
-    )
+    padding = "the layers pad with zeros at each crop's edge, and here only at the photo's"
+    why = padding if made.padded else "the gates differ"
     return {
         "padding error": f"On {count} the logits differ from those of the crop alone by {mean:.2g} on average ({why}); the "
         f"class is the same on {same:.0%}."

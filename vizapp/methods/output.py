@@ -14,9 +14,7 @@ from vizapp.media.drawing import categorical, diverging, heat, overlay, sheet, s
 Kind = Literal["signed map", "signed image", "heat map", "per-class map", "label map", "images", "curves", "table"]
 # Dimensions of each kind without those that number the items: a map may come once, per channel or per class.
 _DIMENSIONS = {"signed map": 2, "signed image": 3, "heat map": 2, "per-class map": 3, "label map": 2, "images": 3}
-_SATURATED = (
-    99.5  # percentile of the magnitudes from which on a signed map has full colour; one pixel may dwarf all others
-)
+_SATURATED = 99.5  # percentile of the magnitudes that has full colour in a signed map; one pixel may dwarf all others
 _OPACITY = 0.65
 TILES = 144  # most tiles of one sheet
 

@@ -128,14 +128,8 @@ def knobs(params: type[Params]) -> dict[str, Knob]:
         if optional:
             (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-        found[field.name] = Knob(
-            field.name,
-            str if choices else typing.get_origin(kind) or kind,
-            field.default,
-            **field.metadata,
-            choices=tuple(choices),
-            optional=optional,
-        )
+        kind = str if choices else typing.get_origin(kind) or kind
+        found[field.name] = Knob(field.name, kind, field.default, **field.metadata, choices=choices, optional=optional)
     return found
 
 

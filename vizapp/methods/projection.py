@@ -150,9 +150,7 @@ def _field_boxes(network: Network, site: str, cells: Sequence[tuple[int, int] | 
 def certificate_text(certificate: Certificate, rule: str) -> str:
     """The certificate as a sentence."""
     count = certificate.nonlinearities
-    pools = (
-        f"{certificate.switches} max pools with switches" if certificate.switches != 1 else "1 max pool with switches"
-    )
+    pools = f"{certificate.switches} max pool{'s' * (certificate.switches != 1)} with switches"
     gates = f", {certificate.gates} gates held constant" if certificate.gates else ""
     if rule == "gradient":
         return f"{count} non-linearities between unit and pixels, all differentiated (gradient); {pools}{gates}."

@@ -60,19 +60,16 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
         similarity.append(rank_correlation(np.abs(arrays["projection"]), np.abs(arrays[name])))
         panels.append(Panel(name, signed(arrays[name]), f"{_WORDS[name]}: similarity {similarity[-1]:.2f}."))
     arrays["similarity"] = np.array(similarity, np.float32)
+    words = [_WORDS[name] for name in chosen]
     facts = {
-        "similarity": "; ".join(
-            f"{_WORDS[name].lower()} {value:.2f}" for name, value in zip(chosen, similarity, strict=True)
-        ),
+        "similarity": "; ".join(f"{w.lower()} {value:.2f}" for w, value in zip(words, similarity, strict=True)),
         "reading": "1 means that the picture does not depend on what was randomised, and so does not show what it has learnt.",
     }
     if not arrays["projection"].any():
         facts["silent"] = (
             "The trained projection is empty (all of its signal was rectified away), so there is nothing to compare."
         )
-    table = tuple(
-        {"randomised": _WORDS[name], "similarity": value} for name, value in zip(chosen, similarity, strict=True)
-    )
+    table = tuple({"randomised": w, "similarity": value} for w, value in zip(words, similarity, strict=True))
     return Result("sanity", arrays, tuple(panels), facts, table)
 
 

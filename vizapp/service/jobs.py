@@ -20,8 +20,6 @@ from vizapp.service.scheduler import FairScheduler, QueueEntry
 
 GRACE_SECONDS = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
 THREADS = 256  # works under way or waiting; most of them wait
-
-
 Tick = Callable[[float], None]
 
 
@@ -187,11 +185,9 @@ class JobRunner:
             work = self._works.get(key)
             if work is not None and work.join(person):
                 return work
-            turns = (
-                None
-                if device is None
-                else self._turns.setdefault(device, FairScheduler(room=partial(self._has_room, device)))
-            )
+            turns = None
+            if device is not None:
+                turns = self._turns.setdefault(device, FairScheduler(room=partial(self._has_room, device)))
             work = self._works[key] = RunningJob(run, turns, person, self._waits_for_memory)
             work.join(person)
             work.future = self._pool.submit(self._finish, key, work)

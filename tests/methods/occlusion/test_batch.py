@@ -15,11 +15,11 @@ from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.gallery import GalleryOptions, build
 from vizapp.media.drawing import to_png
-from vizapp.media.source import Source
+from vizapp.media.source import Source, spread
 from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, place_for, plan_of
 from vizapp.methods.occlusion.batch import TOGETHER
-from vizapp.methods.occlusion.other_images import LOOKED, NINE, rows_of_gallery, spread
+from vizapp.methods.occlusion.other_images import LOOKED, NINE, rows_of_gallery
 from vizapp.zoo.network import Network
 
 SIZE = {"window": 17, "stride": 19}

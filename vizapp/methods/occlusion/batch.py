@@ -12,9 +12,9 @@ import numpy as np
 from vizapp.errors import VizError
 from vizapp.media.drawing import sheet, signed
 from vizapp.media.picture import Picture
+from vizapp.media.source import spread
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Panel, Question, Result
-from vizapp.methods.occlusion.other_images import spread
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, asked_map, fitting, sweep_over
 
 TOGETHER = 4  # pictures whose clean activations are held at once

@@ -15,7 +15,7 @@ from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery
 from vizapp.gallery.store import read_manifest
 from vizapp.media.drawing import sheet, signed
-from vizapp.media.source import Source
+from vizapp.media.source import Source, spread
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.occlusion.sweep import Occlusion
@@ -44,10 +44,8 @@ def with_others(question: Question, work: Occlusion, result: Result, job: Job) -
     except VizError as error:
         return replace(result, facts=result.facts | {"others": f"Other pictures are left out: {error}"})
     if not names:
-        return replace(
-            result,
-            facts=result.facts | {"others": f"None of the other pictures excites {unit.site}:{unit.channel}. {told}"},
-        )
+        none = f"No other picture activates {unit.site}:{unit.channel}. {told}"
+        return replace(result, facts=result.facts | {"others": none})
     facts = result.facts | {"others": f"{told} Strongest first: {', '.join(names)}."}
     panel = Panel("c-others", drawn(arrays), "(c) The same map on other pictures: they, and it projected down to them.")
     at = next((n + 1 for n, one in enumerate(result.panels) if one.title == "c-projection"), len(result.panels))
@@ -117,12 +115,6 @@ def opened(network: Network, source: Source, numbers: Sequence[int]) -> dict[int
         except VizError:
             continue
     return found
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers below `count`, evenly spread, the first among them; 0: all."""
-    wanted = min(count, most) if most else count
-    return [index * count // wanted for index in range(wanted)]
 
 
 def other_pictures(

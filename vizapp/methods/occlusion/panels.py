@@ -86,16 +86,10 @@ def panels(
     hidden = shown(int(lowest[0]), int(lowest[1]))
     height, width = hidden.shape[:2]
     box = arrays["positions"][lowest]
-
     low, high = float(arrays["probability"].min()), float(arrays["probability"].max())
-    found = [
-        Panel(
-            "a-occluded",
-            draw_box(hidden, box, thickness=1),
-            f"(a) The square where {name} is least probable: {100 * low:.1f} % "
-            f"({100 * float(arrays['clean_probability']):.1f} % without it).",
-        )
-    ]
+    clean = f"{100 * float(arrays['clean_probability']):.1f} % without it"
+    caption = f"(a) The square where {name} is least probable: {100 * low:.1f} % ({clean})."
+    found = [Panel("a-occluded", draw_box(hidden, box, thickness=1), caption)]
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     captions = {
         "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding takes it away."),

@@ -241,13 +241,10 @@ class Occlusion:
             best = int(clean.argmax())
             says = ", as the network says" if best == self.true else f"; the network says {name_of(best)}"
             facts["true class"] = f"{name_of(self.true)} ({self.true}){says}."
-        elif self.question.require_picture().label is not None and not params.label:
-            facts["true class"] = (
-                f"The picture's label, {self.question.require_picture().label!r}, is no class of this network."
-            )
-        facts |= {
-            "square": f"{square}, kept; all else is {params.fill}" if params.inverse else f"{square}, {params.fill}"
-        } | self.sweep.facts
+        elif (label := self.question.require_picture().label) is not None and not params.label:
+            facts["true class"] = f"The picture's label, {label!r}, is not a class of this network."
+        kept = f"{square}, kept; all else is {params.fill}"
+        facts |= {"square": kept if params.inverse else f"{square}, {params.fill}"} | self.sweep.facts
         if not finished.all():
             facts["finished"] = f"{int(finished.sum())} of {finished.size} positions; the others show their nearest."
         if self.site is None:

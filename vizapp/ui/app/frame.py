@@ -15,6 +15,7 @@ from vizapp.ui.session import access_log, downloads, messages, state, url
 from vizapp.ui.session.access_log import Clock
 
 _ROOT = Path(__file__).resolve().parents[3]
+_PAGES = _ROOT / "vizapp" / "ui" / "pages"
 ICON = str(_ROOT / "assets" / "icon.svg")
 
 
@@ -24,13 +25,7 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     st.html(_ROOT / "assets" / "app.css")
     st.logo(_ROOT / "assets" / "logo.svg", icon_image=ICON, size="large")
     specs = {
-        st.Page(
-            _ROOT / "vizapp" / "ui" / "pages" / spec.file,
-            title=spec.title,
-            icon=spec.icon,
-            default=spec.default,
-            url_path=spec.key,
-        ): spec
+        st.Page(_PAGES / spec.file, title=spec.title, icon=spec.icon, default=spec.default, url_path=spec.key): spec
         for section in sections.values()
         for spec in section
     }

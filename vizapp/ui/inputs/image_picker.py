@@ -13,6 +13,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.media.datasets import NAMES, is_downloaded
+from vizapp.media.source import spread
 from vizapp.settings import settings
 from vizapp.ui.inputs import datasets, images
 from vizapp.ui.inputs.images import Origin
@@ -63,10 +64,8 @@ def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, s
     if not path:
         return []
     found = images.folder(path)
-    count = len(found)
-    _explain_limit(count, most)
-    paths = [found.path(place * count // most if count > most else place) for place in range(min(count, most))]
-    return [(("folder", path, name), name) for name in paths]
+    _explain_limit(len(found), most)
+    return [(("folder", path, name), name) for name in map(found.path, spread(len(found), most))]
 
 
 def choose_collection(page: str, network: Network) -> datasets.Collection | None:

@@ -121,25 +121,18 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
     return shown
 
 
-def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, size: tuple[int, int]) -> None:
+def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, shape: tuple[int, int]) -> None:
     top, left, bottom, right = box
     with st.container(key="beside"):
         picture, words = st.columns([2, 3], gap="medium", vertical_alignment="center")
     with picture:
         component("map")(key="maps.patch", data=maps.photo_data(pixels, "The receptive field of the cell"))
     with words:
-        over = top < 0 or left < 0 or bottom > size[0] or right > size[1]
-        whole = exceeds(box, size)
-        st.caption(
-            f"**Receptive field** of cell {cell[0]},{cell[1]}: {right - left} × {bottom - top} pixels"
-            + (
-                "; the whole picture is shown."
-                if whole
-                else ", extending beyond the image border (grey)."
-                if over
-                else "."
-            )
-        )
+        over = top < 0 or left < 0 or bottom > shape[0] or right > shape[1]
+        whole = exceeds(box, shape)
+        more = "; the whole picture is shown" if whole else ", extending beyond the image border (grey)" if over else ""
+        size = f"{right - left} × {bottom - top} pixels"
+        st.caption(f"**Receptive field** of cell {cell[0]},{cell[1]}: {size}{more}.")
 
 
 if __name__ == "__main__":

@@ -119,17 +119,13 @@ def _box(block: Block, largest: int) -> dict[str, Any]:
         "shape": list(block.shape),
         "height": round(min(height, 1.0), 3),
         "width": round(width, 1),
-        "parts": [
-            {
-                "name": s.name,
-                "label": ".".join(s.name.split(".")[inner:]),
-                "kind": shown_kind(s),
-                "what": s.kind,
-                "shape": list(s.shape),
-            }
-            for s in block.sites
-        ],
+        "parts": [_part(site, inner) for site in block.sites],
     }
+
+
+def _part(site: Site, inner: int) -> dict[str, Any]:
+    label = ".".join(site.name.split(".")[inner:])
+    return {"name": site.name, "label": label, "kind": shown_kind(site), "what": site.kind, "shape": list(site.shape)}
 
 
 def _short(name: str) -> str:

@@ -19,7 +19,7 @@ from vizapp.media.sources import open_folder
 from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, place_for, plan_of
 from vizapp.ui.inputs import images
-from vizapp.ui.pages.occlusion import batch_images, batch_runs, batch_view
+from vizapp.ui.pages.occlusion import batch_runs, batch_view
 from vizapp.ui.session import compute, state
 
 SQUARE = {"window": "7", "stride": "7"}  # 16 positions
@@ -77,7 +77,7 @@ def test_one_of_them_is_opened_alone_without_a_new_sweep(open_app: Open, monkeyp
     )
     with monkeypatch.context() as patched:
         patched.setattr(batch_view.st, "session_state", app.session_state)
-        photos = [batch_images.Photo(("sample", f"digit {n}"), f"digit {n}", None) for n in range(10)]  # type: ignore[arg-type]
+        photos = [batch_runs.Photo(("sample", f"digit {n}"), f"digit {n}", None) for n in range(10)]  # type: ignore[arg-type]
         batch_view._open(photos)
     app.run()
     assert went_well(app)
@@ -133,7 +133,7 @@ def test_uploaded_photos_are_taken_together_and_let_go(open_app: Open, digits: P
 def test_no_more_than_some_photos_are_taken_and_a_bad_folder_is_told(
     open_app: Open, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_images, "MOST", 3)
+    monkeypatch.setattr(batch_runs, "MOST", 3)
     app = open_app("occlusion", way="several", photos=str(digits / "3"), **SQUARE)
     assert app.button(key="occlusion.several.run").label == "Sweep 2 photos"
     app = open_app("occlusion", way="several", photos=str(digits), **SQUARE)

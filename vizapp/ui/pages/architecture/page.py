@@ -31,16 +31,12 @@ def page() -> None:
             unit_picker.switch(forms.choices("architecture")["rows"], _ROWS, "architecture.rows")
             options.popover("architecture", _OPTIONS)
     if shown == "comparison":
-        zoo_scatter.draw(state.get(state.NETWORK), _device())
+        zoo_scatter.draw(state.get(state.NETWORK), str(choose_device(state.get(state.DEVICE))))
         return
     network = networks.current()
     if network is None:
         return
     (_table if shown == "table" else _drawing)(network)
-
-
-def _device() -> str:
-    return str(choose_device(state.get(state.DEVICE)))
 
 
 def _table(network: Network) -> None:
@@ -71,20 +67,16 @@ def _totals(network: Network, result: Result) -> None:
     parts = [f"**{facts['parameters']}** parameters", f"**{facts['multiply-adds']}** multiply-adds", facts["layers"]]
     st.caption(" · ".join(parts))
     if "one pass" in facts:
-        st.caption(f"One pass over {_size(network)} on {network.device}: {facts['one pass']}.")
-
-
-def _size(network: Network) -> str:
-    channels, height, width = network.input_size
-    return f"{channels} × {height} × {width}"
+        st.caption(
+            f"One pass over {' × '.join(map(str, network.input_size))} on {network.device}: {facts['one pass']}."
+        )
 
 
 def _drawing(network: Network) -> None:
     rows = _rows(network)
     if rows is None:
         return
-    dark = st.context.theme.type == "dark"
-    drawn = graph.dot(rows, graph.DARK if dark else graph.LIGHT)
+    drawn = graph.dot(rows, graph.DARK if st.context.theme.type == "dark" else graph.LIGHT)
     with st.container(height=760, border=True, key="architecture_drawing"):
         st.graphviz_chart(drawn, width="content")
     messages.info(

@@ -199,13 +199,9 @@ def _matches(pair: Pair, exports: _Exports) -> None:
     ).strip()
     key = repr((pair[0].digest, pair[1].digest, sites, path))
     st.button(
-        "Match",
-        key="compare.match",
-        icon=":material/join_inner:",
-        disabled=not path,
-        on_click=state.wish,
+        "Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=state.wish,
         args=("run", key),
-    )
+    )  # fmt: skip
     if not path or not state.is_wished("run", key):
         messages.info(
             "Finds units that respond alike over a folder of pictures: correlation of their mean activations."

@@ -140,9 +140,7 @@ def _sentences(row: dict[str, Any], spatial: bool) -> list[str]:
         if row["orientation"] is None:
             words = "**Tuned to** its mean: a blob without orientation"
         else:
-            words += (
-                f", stripes at {row['orientation']:.0f}° (this grating explains {row['grating']:.0%} of the filter)"
-            )
+            words += f", stripes at {row['orientation']:.0f}° (this grating explains {row['grating']:.0%} of it)"
         found.append(words)
     if row["half_turn"] is not None and spatial:
         found.append(

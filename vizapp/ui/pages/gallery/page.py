@@ -141,15 +141,9 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
 
 def _site(network: Network, sites: tuple[Site, ...]) -> Site:
     """The chosen layer, or the next one that the gallery knows; the last with a map when none is chosen."""
-    name = state.get(state.LAYER)
     last = next((site for site in reversed(sites) if site.is_map and site.shape[1:] != (1, 1)), sites[-1])
-    if name is None:
-        return last
-    try:
-        wanted = network.site(name)
-    except VizError as error:
-        messages.warn(f"{error} Showing another layer.")
-        state.put(state.LAYER, None)
+    wanted = unit_picker.chosen_site(network, state.LAYER)
+    if wanted is None:
         return last
     if wanted in sites:
         return wanted

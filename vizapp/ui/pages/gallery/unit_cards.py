@@ -95,11 +95,8 @@ def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
     silent = sum(top_activations.is_silent(unit) for _, unit in table.iterrows())
     below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
     counts = {"dead": silent, "never above zero": below, "always on": always}
-    told = [
-        messages.plural(len(table), "unit"),
-        *(f"{count} {words}" if count else "" for words, count in counts.items()),
-    ]
-    sentence = ", ".join(part for part in told if part) + "."
+    parts = [messages.plural(len(table), "unit"), *(f"{count} {words}" for words, count in counts.items() if count)]
+    sentence = ", ".join(parts) + "."
     group = state.get(state.GROUP)
     if group is not None:
         verb = "has" if len(order) == 1 else "have"

@@ -137,13 +137,8 @@ def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
 
 
 def _facts(unit: pd.Series) -> dict[str, str]:
-    words = {
-        "dead": top_activations.is_silent(unit),
-        "never above zero": unit["dead"],
-        "always on": unit["always_on"],
-        "alive": True,
-    }
-    state_of = next(word for word, holds in words.items() if holds)
+    words = {"dead": top_activations.is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"]}
+    state_of = next((word for word, holds in words.items() if holds), "alive")
     facts = {
         "Maximum": f"{unit['maximum']:.4g}",
         "Mean of the pictures' maxima": f"{unit['mean_maximum']:.4g}",

@@ -1,31 +1,64 @@
-"""The sweeps over several photos: started together, followed while they run, each kept as its photo's own."""
+"""Sweeps of the same occluder over several photos: started and followed together, each cached under its own key."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
+from vizapp.errors import VizError
 from vizapp.methods.base import Question
 from vizapp.methods.occlusion.batch import sweeps as in_turn
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
-from vizapp.ui.pages.occlusion.batch_images import Photo
+from vizapp.ui.inputs import images
+from vizapp.ui.inputs.images import Origin
+from vizapp.ui.pages.occlusion import form
+from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import compute, messages, progress, state
 from vizapp.ui.session.compute import Keep
+from vizapp.zoo.network import Network
 
-_PATIENCE = 1.0  # seconds that a look waits for more maps
+MOST = 24  # photos
+_PATIENCE = 1.0  # seconds that an update waits for more maps
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo: its origin (as `images.origin`), its name, and its sweep."""
+
+    origin: Origin
+    name: str
+    asked: SweepRequest
+
+
+def open_photos(network: Network, chosen: Sequence[tuple[Origin, str]]) -> list[Photo]:
+    """The photos that can be opened; a message about the others."""
+    found, wrong = [], []
+    for origin, name in chosen:
+        try:
+            picture = images.open_from(origin)
+        except VizError as error:
+            wrong.append(str(error))
+            continue
+        asked = SweepRequest(network, picture, form.params(network, picture), form.unit(network))
+        found.append(Photo(origin, name, asked))
+    if wrong:
+        messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+    if not chosen:
+        messages.info("Choose some photos. The same square slides over each, and the maps are shown below one another.")
+    return found
 
 
 def run_key(photos: Sequence[Photo]) -> Key:
-    """What tells the sweeps of these photos from other runs."""
+    """The key of the run that sweeps these photos."""
     return ("occlusion.several", photos[0].asked.network.digest, state.name_of([photo.asked.key for photo in photos]))
 
 
 def offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
-    """A button that sweeps the missing photos, and how many are there."""
+    """Draw a button that sweeps the missing photos, and the number of finished ones."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Go on",
@@ -37,7 +70,7 @@ def offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
 
 
 def follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:
-    """Have the photos swept; while that goes on, its progress and what `draw` shows: see `progress.follow`."""
+    """Sweep the photos and draw the progress and `draw`: see `progress.follow`."""
     count = messages.plural(len(missing), "photo")
     return progress.follow(
         [_request(missing, key)], "Sweeping", "occlusion.several.cancel", draw,
@@ -46,7 +79,7 @@ def follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:
 
 
 def _request(missing: list[Photo], key: Key) -> RunRequest:
-    """Sweeps the photos and keeps each answer as it comes, under the key that the sweep of one photo has."""
+    """Sweeps the photos and keeps each result when it is ready, under the key of a single sweep."""
     first = missing[0].asked
     question, params = Question(first.network, unit=first.unit), replace(first.params, label="")
 

@@ -14,8 +14,8 @@ from vizapp.media.drawing import sheet, signed
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.batch import row_of, stacked, strip, summary
 from vizapp.ui.inputs import image_picker
-from vizapp.ui.pages.occlusion import batch_images, batch_runs, map_panels, sweep_runs
-from vizapp.ui.pages.occlusion.batch_images import Photo
+from vizapp.ui.pages.occlusion import batch_runs, map_panels, sweep_runs
+from vizapp.ui.pages.occlusion.batch_runs import Photo
 from vizapp.ui.session import compute, downloads, messages, progress, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import layout, maps
@@ -28,9 +28,7 @@ _KEY = "occlusion.several"
 
 def draw(network: Network) -> None:
     """The choice of the photos, and their maps."""
-    photos = batch_images.open_photos(
-        network, image_picker.choose_several("occlusion", state.PHOTOS, batch_images.MOST)
-    )
+    photos = batch_runs.open_photos(network, image_picker.choose_several("occlusion", state.PHOTOS, batch_runs.MOST))
     if not photos:
         return
     there = _answers(photos)  # once: the store may let go of some
@@ -77,16 +75,11 @@ def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
         shown = map_panels.of_result(photo.asked, result, None)
         row = row_of(photo.name, result)
         note = f"{100 * row['clean']:.1f} %, hidden down to {100 * row['lowest']:.1f} %"
-        group = map_panels.group(shown, view, None, largest=_LARGEST) | {
-            "title": photo.name,
-            "note": note,
-            "photoTitle": "",
-        }
+        group = map_panels.group(shown, view, None, largest=_LARGEST)
+        titles = {"(b)": f"map {shown.map_name.rpartition(':')[2]}", "(d)": shown.class_name}
         for one in group["maps"]:
-            one["title"] = {"(b)": f"map {shown.map_name.rpartition(':')[2]}", "(d)": shown.class_name}.get(
-                one["letter"], ""
-            )
-        return group
+            one["title"] = titles.get(one["letter"], "")
+        return group | {"title": photo.name, "note": note, "photoTitle": ""}
 
     key = ("occlusion.small", *photo.asked.key, photo.name, view)
     return compute.remembered(key, made, size=lambda data: 40_000)

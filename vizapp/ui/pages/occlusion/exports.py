@@ -25,10 +25,12 @@ def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray
     }
     pictures |= {"(c) others": drawn_others(more)} if more else {}
     name = downloads.file_name("occlusion", shown.asked.network.name, shown.asked.picture.name)
+
+    def csv() -> bytes:
+        return table_of(shown, result.arrays).to_csv(index=False).encode()
+
     files = [
-        File(
-            "Table CSV", f"{name}.csv", "text/csv", lambda: table_of(shown, result.arrays).to_csv(index=False).encode()
-        ),
+        File("Table CSV", f"{name}.csv", "text/csv", csv),
         File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
         File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(_film(shown), 24)),
     ]

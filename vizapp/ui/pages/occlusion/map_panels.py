@@ -98,10 +98,7 @@ def pictures(shown: SweepView, view: str) -> dict[str, np.ndarray]:
 def titles(shown: SweepView, view: str) -> dict[str, str]:
     """What the maps show, by letter."""
     name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
-    words = {
-        "probability": name, "logit": f"Logit of {name}",
-        "pixels": f"{name}, per pixel",
-    }  # fmt: skip
+    words = {"probability": name, "logit": f"Logit of {name}", "pixels": f"{name}, per pixel"}
     return {"b": f"Map {shown.map_name}", "c": "That map, projected", "d": words[view], "e": "Most probable class"}
 
 
@@ -172,14 +169,10 @@ def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
     """The entries of the legend of (e); classes that share the last colour share an entry."""
     own = [row for row in table if row["colour"] != OTHER]
     others = [row for row in table if row["colour"] == OTHER]
-    entries = [
-        {
-            "name": row["name"],
-            "colour": row["colour"],
-            "note": ("true class, " if row["true"] else "") + _percent(row["share"]),
-        }
-        for row in own
-    ]
+    entries = []
+    for row in own:
+        note = ("true class, " if row["true"] else "") + _percent(row["share"])
+        entries.append({"name": row["name"], "colour": row["colour"], "note": note})
     if others:
         share = sum(row["share"] for row in others)
         entries.append({"name": f"{len(others)} others", "colour": OTHER, "note": _percent(share)})

@@ -27,12 +27,8 @@ def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> No
         if cell is None:
             st.caption("Click a cell of a map to see the picture with the square there.")
         else:
-            st.button(
-                f"Where {messages.escaped(shown[0].class_name)} is least probable",
-                key="occlusion.lowest",
-                on_click=state.put,
-                args=(state.POSITION, None),
-            )
+            label = f"Where {messages.escaped(shown[0].class_name)} is least probable"
+            st.button(label, key="occlusion.lowest", on_click=state.put, args=(state.POSITION, None))
 
 
 def _same_place(cell: Cell, first: SweepView, other: SweepView) -> Cell:
@@ -51,8 +47,7 @@ def _draw(number: int, shown: SweepView, result: Result, cell: Cell, left: Any, 
         component("map")(key=f"occlusion.position.{number}", data=data)
     with right:
         worst = state.get(state.POSITION) is None
-        where = f"Position {row},{column}" + (f", where {shown.class_name} is least probable" if worst else "")
-        messages.info(where)
+        messages.info(f"Position {row},{column}" + (f", where {shown.class_name} is least probable" if worst else ""))
         mask_editor.bars(
             f"occlusion.bars.{number}", shown.asked, arrays["probabilities"][row, column],
             arrays["clean_probabilities"], "was", arrays["classes"],
