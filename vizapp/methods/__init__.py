@@ -74,11 +74,16 @@ def ask(
     tick: Callable[[float], None] | None = None,
     **params: Any,
 ) -> Result:
-    """The answer of a method to a question about a network.
+    """The result of a method for a network.
 
-    `params` are the method's own (`vizapp.methods()[key].params` lists them with defaults and ranges). `picture` and
-    `folder` may also be what `open_picture` and `open_folder` take. `tick` is called with the share that is done, from 0 to
-    1, at least twice a second in long work; whatever it raises ends the work.
+    Args:
+        key: Key of the method.
+        network: What `vizapp.load` or `vizapp.wrap` returns.
+        picture: A picture, or anything that `open_picture` takes.
+        folder: A collection of pictures, or anything that `open_folder` takes.
+        unit: The unit, if the method takes one.
+        tick: Called with the finished share, from 0 to 1, at least twice a second in long work. If it raises, the work ends.
+        **params: Parameters of the method; `vizapp.methods()[key].params` lists them with defaults and ranges.
 
     Raises:
         VizError: no such method or parameter, a value out of range, or the method cannot answer this question.
@@ -89,7 +94,7 @@ def ask(
 
 
 def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:
-    """The question, of whatever a caller may have given."""
+    """The question, from the arguments of `ask`."""
     if not isinstance(network, Network):
         raise VizError(
             f"network is {_told(network)}; give what vizapp.load or vizapp.wrap returns.", code="not-a-network"
@@ -100,7 +105,7 @@ def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:
 
 
 def _whole(unit: Any) -> Unit:
-    """The unit with its numbers as Python has them."""
+    """The unit with its numbers as Python integers."""
     if not isinstance(unit, Unit):
         raise VizError(
             f"unit is {_told(unit)}; give vizapp.Unit(site, channel) or vizapp.class_unit(network, class).",
@@ -112,7 +117,7 @@ def _whole(unit: Any) -> Unit:
             raise TypeError
     except TypeError:
         raise VizError(
-            f"{unit} is no unit: channel is a whole number, and cell is (row, column) or None.", code="not-a-unit"
+            f"{unit} is not a unit: channel is a whole number, and cell is (row, column) or None.", code="not-a-unit"
         ) from None
     return replace(unit, channel=channel, cell=cell)
 
@@ -122,7 +127,7 @@ def _told(value: object) -> str:
 
 
 class _CallablePackage(types.ModuleType):
-    """`vizapp.methods()` lists the methods and `vizapp.methods.base` is a module: both names are promised."""
+    """Makes the package callable: `vizapp.methods()` lists the methods, and `vizapp.methods.base` is still a module."""
 
     def __call__(self) -> dict[str, Method]:
         return methods()

@@ -1,4 +1,4 @@
-"""The feature maps of a layer on a picture: what each of its channels answers, and where."""
+"""The feature maps of a layer for a picture: how strongly each channel responds, and where."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def activations(question: Question, params: ActivationParams, job: Job) -> Resul
     if site.layout == "tokens":
         facts["tokens"] = "The patch tokens are laid out as a map; a class token is left out."
     if dead:
-        facts["silent"] = f"{dead} of {len(values)} channels are nowhere above zero on this picture."
+        facts["silent"] = f"{dead} of {len(values)} channels are never above zero on this picture."
     if not np.isfinite(values).all():
-        facts["not finite"] = f"{int((~np.isfinite(values)).sum())} activations are infinite or no numbers."
+        facts["not finite"] = f"{int((~np.isfinite(values)).sum())} activations are infinite or NaN."
     return Result("activations", {"activations": values.astype(np.float32)}, panels, facts, table)
 
 

@@ -1,4 +1,4 @@
-"""A network as a table: what each layer gives, over which window, with how many weights, operations and milliseconds."""
+"""A network as a table: output shape, kernel, parameters, operations and time of each layer."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class ArchitectureParams(Params):
     """How the network is divided into rows, and how operations are counted."""
 
     rows: Literal["layers", "operations", "modules"] = knob(
-        "layers", "Layers with their norms and activations, every operation by itself, or modules summed up"
+        "layers", "Layers with their norms and activations, single operations, or sums over modules"
     )
-    depth: int = knob(1, "How many names deep modules are told apart, when rows are modules", low=1, high=12)
+    depth: int = knob(1, "Depth of the module names, when rows are modules", low=1, high=12)
     count: Literal["multiply-adds", "operations"] = knob(
         "multiply-adds",
-        "As papers count, products with their sums in convolutions and linear layers; or all arithmetic",
+        "Multiply-adds of convolutions and linear layers, as papers count; or all arithmetic operations",
     )
-    repeats: int = knob(3, "Passes whose median gives the times; 0 measures none", low=0, high=100)
+    repeats: int = knob(3, "Forward passes to time, of which the median is taken; 0: no times", low=0, high=100)
 
 
 def rows_of(found: Sequence[Layer], params: ArchitectureParams) -> tuple[Layer, ...]:
-    """Every operation's row, gathered as the parameters say."""
+    """The rows of all operations, grouped according to the parameters."""
     if params.rows == "modules":
         return group_by_module(found, params.depth)
     return fold_pointwise_layers(found) if params.rows == "layers" else tuple(found)
@@ -82,7 +82,7 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
 
 
 def operations(row: Layer, count: str) -> int:
-    """The row's operations, counted as the parameter says."""
+    """The operations of a row, counted according to the parameter."""
     return row.multiply_adds if count == "multiply-adds" else row.arithmetic
 
 
@@ -90,7 +90,7 @@ def _totals(found: Sequence[Layer], parameters: int) -> dict[str, str]:
     used = sum(row.parameters for row in found)
     weights = f"{parameters:,}"
     if used < parameters:
-        weights += f"; {parameters - used:,} of them are not used by this pass"
+        weights += f"; {parameters - used:,} of them are not used by this forward pass"
     sums, kinds = sum(row.multiply_adds for row in found), {row.kind for row in found}
     return {
         "parameters": weights,

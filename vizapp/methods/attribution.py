@@ -30,15 +30,17 @@ _AT_ONCE = 8  # integration steps or noisy samples per pass; larger batches were
 
 @dataclass(frozen=True)
 class AttributionParams(Params):
-    """Which attribution, and what it needs."""
+    """The kind of attribution and its options."""
 
     kind: Literal["integrated_gradients", "smoothgrad", "gradcam", "deeplift", "guided_gradcam"] = knob(
-        "integrated_gradients", "The attribution"
+        "integrated_gradients", "Kind of attribution"
     )
     steps: int = knob(32, "Steps of integrated gradients, or noisy samples of SmoothGrad", low=2, high=500)
-    noise: float = knob(0.15, "SmoothGrad's noise, as a share of the input's range", low=0.01, high=1)
-    layer: str = knob("", "Grad-CAM's layer, a module; by default the last one whose output has cells")
-    seed: int = knob(0, "Of the noise", low=0, high=2**31 - 1)
+    noise: float = knob(
+        0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
+    )
+    layer: str = knob("", "Module for Grad-CAM; by default the last one whose output is a feature map")
+    seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
 
 
 @functools.cache
@@ -51,14 +53,14 @@ def _captum() -> ModuleType:
 
 
 class UnitOf(nn.Module):
-    """A network that answers with one unit's activation `[N 1]`: what Captum is given to explain."""
+    """A module whose output is the activation `[N 1]` of one unit, for Captum to explain."""
 
     def __init__(self, module: nn.Module, site: Site, unit: Unit, cell: tuple[int, int] | None) -> None:
         super().__init__()
         self.module, self._site, self._unit, self._cell = module, site, unit, cell
 
     def forward(self, batch: Tensor, stop: bool = False) -> Tensor:
-        """The unit's activation on each picture of `[N C H W]`; with `stop`, nothing above it is run."""
+        """The unit's activation on each picture of `[N C H W]`; with `stop`, the layers above are skipped."""
         with Tap(self.module, {self._site.name}, stop=stop) as tap:
             self.module(batch)
         maps = channels_first(tap.kept[self._site.name], self._site.layout)
@@ -69,8 +71,8 @@ class UnitOf(nn.Module):
 def private_copy(module: nn.Module) -> nn.Module:
     """A copy that shares the weights and whose activations do not write into their inputs.
 
-    Captum hangs hooks on modules; on the shared module another thread would run into them, and an in-place activation
-    breaks them.
+    Captum registers hooks on modules. On the shared module they would affect other threads, and in-place activations break
+    them.
     """
     shared = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
     copied = copy.deepcopy(module, dict(shared))
@@ -109,7 +111,7 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
 
 
 def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int) -> tuple[Tensor, str]:
-    """The attribution with at most `size` passes at once, or as many as turn out to fit."""
+    """The attribution with at most `size` inputs per pass; fewer if they do not fit into memory."""
     while True:
         try:
             return _RUN[params.kind](model, batch, params, size)
@@ -164,11 +166,11 @@ def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: in
     raise VizError(_NO_LAYER, code="no-feature-map")
 
 
-_NO_LAYER = "Grad-CAM needs a layer with cells (a feature map) that counts for the unit; here there is none."
+_NO_LAYER = "Grad-CAM needs a layer with a feature map on which the unit depends; there is none."
 
 
 def _if_used(attribute: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor | None:
-    """Captum's answer, or None where nothing of the layer counts for the unit (the other branch of a concatenation)."""
+    """Captum's result, or None if the unit does not depend on the layer (the other branch of a concatenation)."""
     try:
         found = attribute(*args, **kwargs)
     except RuntimeError as error:
@@ -186,7 +188,7 @@ def _visible(model: nn.Module) -> str:
 
 
 def _layers(model: UnitOf, batch: Tensor, wanted: str) -> list[tuple[str, nn.Module]]:
-    """The module of that name; or those without parts that run below the unit and give more than one cell, last first."""
+    """The named module; by default all leaf modules below the unit whose output has more than one cell, last first."""
     modules = dict(model.module.named_modules())
     if wanted and wanted not in modules:
         raise VizError(

@@ -1,4 +1,4 @@
-"""What every visualization is made of: a question goes in, raw numbers and pictures to show come out."""
+"""The types of every visualization: a Question goes in, a Result with arrays and panels comes out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vizapp.methods.params import Params
 from vizapp.zoo.network import Network
 
 Need = Literal["picture", "folder", "unit"]
-_PLENTY = 2**32  # free bytes from which on it is not asked beforehand whether a pass fits: that takes a pass itself
+_PLENTY = 2**32  # with this many free bytes the memory of a pass is not checked first, because the check takes a pass
 _NEEDS = {
     "picture": "Give it a photo (picture=… in Python, --picture on the command line).",
     "folder": "Give it a folder of photos (folder=… in Python, --folder on the command line).",
@@ -34,7 +34,7 @@ _NEEDS = {
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about: a network, and what the method needs of picture, folder and unit."""
+    """The inputs of a method: a network, and a picture, folder or unit as the method needs."""
 
     network: Network
     picture: Picture | None = None
@@ -58,13 +58,13 @@ class Question:
 
 
 class Job:
-    """The progress of one piece of work, and the place where its user can leave."""
+    """The progress of a computation. A tick that raises ends it."""
 
     def __init__(self, tick: Callable[[float], None] | None = None) -> None:
         self._tick = tick
 
     def report(self, share: float) -> None:
-        """Say that `share` (0 to 1) is done. May raise whatever the user's tick raises; nobody catches it."""
+        """Report that `share` (0 to 1) is finished. Exceptions of the caller's tick pass through."""
         if self._tick is not None:
             self._tick(min(max(share, 0.0), 1.0))
 
@@ -80,10 +80,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Result:
-    """An answer: raw numbers by name, pictures to show, and what a careful reader must know. Holds no tensors.
+    """The result of a method: arrays by name, panels to show, and facts for the reader. Holds no tensors.
 
-    `store` is a folder of files that belong to the answer and are too large for memory. `manifest` is the name of its file
-    that exists only when all others do.
+    `store` is a folder of files of the result that are too large for memory. `manifest` is the name of the file in it that
+    is written last.
     """
 
     method: str
@@ -97,14 +97,14 @@ class Result:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the answer takes, about."""
+        """Approximate memory of the result."""
         return sum(a.nbytes for a in self.arrays.values()) + sum(p.pixels.nbytes for p in self.panels)
 
     def save(self, folder: str | Path) -> Path:
         """Write a PNG per panel, `arrays.npz`, `result.json` and the documents into the folder, and return it.
 
-        Where the answer has a `store`, the folder becomes a copy of that, which other programs read as a whole; the rest
-        then lies in its sub-folder `_result`, which they pass over.
+        If the result has a `store`, the folder becomes a copy of it, for other programs to read. The rest then goes into the
+        sub-folder `_result`, which they ignore.
 
         Raises:
             VizError: the folder cannot be written.
@@ -131,7 +131,7 @@ class Result:
         return whole
 
     def summary(self) -> dict[str, Any]:
-        """What `result.json` holds: method, facts, table, and shape and type of each array."""
+        """The content of `result.json`: method, facts, table, and shape and type of each array."""
         return {
             "method": self.method,
             "facts": self.facts,
@@ -142,14 +142,14 @@ class Result:
 
 
 def _copy(store: Path, folder: Path, manifest: str) -> None:
-    """Copy the files of a store, unless it is that very folder. The manifest comes last: a folder with one is complete."""
+    """Copy the files of a store, unless it is the folder itself. The manifest is last: it marks a complete folder."""
     if store.resolve() == folder.resolve():
         return
     files = [path for path in sorted(store.iterdir()) if path.is_file()]
     strange = {path.name for path in folder.glob("*.parquet")} - {path.name for path in files}
     if strange:
         raise VizError(
-            f"{str(folder)!r} holds other tables ({min(strange)}); save into a folder of its own.",
+            f"{str(folder)!r} holds other tables ({min(strange)}); save into another folder.",
             code="folder-holds-other-files",
         )
     with atomic_files(folder, last=manifest) as part:
@@ -163,11 +163,11 @@ def _file_name(title: str) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """One visualization: a value, found by discovery, from which form, command line and generic tests are drawn.
+    """A visualization. Its form, its command line and the generic tests are derived from this value.
 
-    `shows` says what the arrays are, the most important first; page and panels are drawn from it. `incompatibility` says
-    in a sentence why the method cannot answer a question, or returns None. `memory_hint` names what of the question would
-    take less memory. `takes_long`: it takes minutes as a rule, so the app asks before it starts.
+    `shows` describes the arrays, the most important first; page and panels are drawn from it. `incompatibility` returns a
+    sentence if the method does not fit a question, else None. `memory_hint` names an input that would take less memory.
+    `takes_long`: it usually takes minutes, so the app asks before it starts.
     """
 
     key: str
@@ -184,20 +184,20 @@ class Method:
 
     @property
     def inputs(self) -> frozenset[Need]:
-        """Everything that the method needs or uses when it is given."""
+        """Everything that the method needs or can use."""
         return self.needs | self.optional_inputs
 
     @property
     def summary(self) -> str:
-        """The first line of what `run` says of itself."""
+        """The first line of the docstring of `run`."""
         return (self.run.__doc__ or "").strip().split("\n")[0]
 
     def answer(self, question: Question, params: Params, job: Job) -> Result:
-        """Check the question, run the method, and add what is always worth knowing to the facts.
+        """Check the question, run the method, and add the network, the picture and the time to the facts.
 
         Raises:
-            VizError: something is missing, or the method does not fit.
-            DoesNotFit: the memory does not suffice.
+            VizError: an input is missing, or the method does not fit the question.
+            DoesNotFit: not enough memory.
         """
         for need in sorted(self.needs):
             stands = need == "picture" and "folder" in self.optional_inputs and question.folder is not None
@@ -226,13 +226,13 @@ class Method:
         return replace(result, method=self.key, facts=facts, panels=panels)
 
     def _panels(self, question: Question, result: Result) -> tuple[Panel, ...]:
-        """The panels of an answer that has none of its own, drawn from what its arrays are."""
+        """The panels of a result without panels, drawn from its declared outputs."""
         seen = None if question.picture is None else question.network.seen(question.picture)
         return tuple(Panel(title, pixels) for title, pixels in pictures(self.shows, result.arrays, seen).items())
 
 
 def check_pass(network: Network, what: str, smaller: str = "") -> None:
-    """Raise a DoesNotFit if not even one picture fits through the network; `what` is asked, `smaller` takes less."""
+    """Raise DoesNotFit if a pass of one picture does not fit into memory. `what` and `smaller` are for its message."""
     if free_memory(network.device) < _PLENTY:
         check_fits(int(SCRATCH * network.footprint.widest), network.device, what, smaller)
 
@@ -242,16 +242,16 @@ def check_unit(network: Network, unit: Unit) -> None:
     site = network.site(unit.site)
     if not 0 <= unit.channel < site.channels:
         raise VizError(
-            f"Layer {unit.site!r} has channels 0 to {site.channels - 1}; {unit.channel} was asked for.",
+            f"Layer {unit.site!r} has channels 0 to {site.channels - 1}, not {unit.channel}.",
             code="no-such-channel",
         )
     if unit.cell is None:
         return
     if not site.is_map:
-        raise VizError(f"Layer {unit.site!r} is a vector without cells; name the channel alone.", code="no-cells")
+        raise VizError(f"Layer {unit.site!r} is a vector without cells; give the channel alone.", code="no-cells")
     row, column = unit.cell
     if not (0 <= row < site.shape[1] and 0 <= column < site.shape[2]):
         raise VizError(
-            f"Layer {unit.site!r} has cells 0,0 to {site.shape[1] - 1},{site.shape[2] - 1}; {row},{column} was asked for.",
+            f"Layer {unit.site!r} has cells 0,0 to {site.shape[1] - 1},{site.shape[2] - 1}, not {row},{column}.",
             code="no-such-cell",
         )

@@ -1,4 +1,4 @@
-"""Dense prediction: the classifier, made convolutional, at every place of a large photo."""
+"""Dense prediction: the classifier, converted to a fully convolutional network, at every position of a large photo."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network
 
-# How far OverFeat's six scales are larger than its crop, in native strides (section 3.3: 24 … 240 of 36 pixels).
+# By how many native strides OverFeat's six scales exceed its crop (section 3.3: 24 … 240 pixels of 36).
 STEPS = (2 / 3, 5 / 3, 8 / 3, 14 / 3, 17 / 3, 20 / 3)
-ROUNDING = 1e-4  # mean difference of logits below which nothing but the order of sums differs
-LARGEST = 256e6  # bytes of scores; above, only those of the strongest classes are kept
+ROUNDING = 1e-4  # mean difference of logits that rounding explains
+LARGEST = 256e6  # bytes of scores; of larger maps only the strongest classes are kept
 
 
 @dataclass(frozen=True)
 class DenseParams(Params):
-    """Which part of the photo at which size, how fine, and who votes."""
+    """Part and size of the photo, stride, and votes."""
 
-    input: Literal["photo", "crop"] = knob("photo", "The whole photo at its scale, or exactly what `predict` sees")
+    input: Literal["photo", "crop"] = knob("photo", "The whole photo, or the crop that `predict` sees")
     stride: str = knob(
         "native", 'Pixels between cells: "native", or a number that divides the native stride (16, 8, 4)'
     )
-    zoom: float = knob(1.0, "Size of the photo in the map, as a part of its own", low=0.02, high=8.0)
-    scales: int = knob(1, "Sizes of the photo that vote: 1, or up to six, as OverFeat's", low=1, high=6)
+    zoom: float = knob(1.0, "Scale factor of the photo", low=0.02, high=8.0)
+    scales: int = knob(1, "Scales of the photo that vote, up to six as in OverFeat", low=1, high=6)
     flips: bool = knob(False, "Let the mirror image vote as well")
-    vote: Literal["max", "mean"] = knob("max", "What a size says: its greatest score of each class, or the mean")
-    check: int = knob(8, "Cells that are compared with their crop alone", low=0, high=64)
+    vote: Literal["max", "mean"] = knob("max", "Vote of a scale: the maximum or the mean of each class score")
+    check: int = knob(8, "Cells to compare with the classifier on their crop alone", low=0, high=64)
 
 
 def dense(question: Question, params: DenseParams, job: Job) -> Result:
-    """What the network says about every crop of the photo, in one pass.
+    """The prediction for every crop of the photo, in one pass.
 
     `arrays`: `scores` float32 `[classes h w]` (logits; of a large map only the strongest classes, which `classes` then
     lists); `label` `[h w]`; `boxes` `[h w 4]` (top, left, bottom, right of the crop that a cell saw, in pixels of the
@@ -80,10 +80,10 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
 
 
 def convolutional(network: Network) -> ConversionPlan:
-    """The plan of the network's convolutional twin.
+    """The plan that converts the network to a fully convolutional one.
 
     Raises:
-        VizError: it has none; the sentence says why.
+        VizError: it cannot be converted; the sentence says why.
     """
     network.check_visible()
     noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], 3), dtype=np.uint8)
@@ -150,7 +150,7 @@ def _map(
 
 
 def _kept(network: Network, made: ConversionPlan, view: View, stride: int, job: Job) -> list[int] | None:
-    """The classes whose scores fit, the strongest of a map at the native stride; None where all do."""
+    """The classes whose scores are kept, the strongest of a map at the native stride; None: all of them."""
     rows, columns = map_size(made, view.pixels.shape[0], view.pixels.shape[1], stride)
     most = int(LARGEST / 4 / max(1, rows * columns))
     if most >= made.classes:
@@ -162,7 +162,7 @@ def _kept(network: Network, made: ConversionPlan, view: View, stride: int, job: 
 def _votes(
     question: Question, params: DenseParams, made: ConversionPlan, view: View, found: DenseMap, stride: int, job: Job
 ) -> tuple[np.ndarray, list[tuple[View, DenseMap]]]:
-    """What each scale and flip says `[scales·flips classes]`, and the upright maps of the scales."""
+    """The votes of each scale and flip `[scales·flips classes]`, and the unflipped maps of the scales."""
     network = question.network
 
     def said(map_: DenseMap) -> np.ndarray:
@@ -185,7 +185,7 @@ def _votes(
 
 
 def _zooms(question: Question, scales: int, made: ConversionPlan) -> list[float]:
-    """OverFeat's scales, carried over to another crop and stride: the crop and some strides more fit into the photo."""
+    """OverFeat's scales for this crop and stride: the photo is as large as the crop and some strides."""
     picture = question.require_picture()
     sides = (picture.height, picture.width)
     return [max((made.size[i] + round(step * made.stride[i])) / sides[i] for i in range(2)) for step in STEPS[:scales]]
@@ -194,7 +194,7 @@ def _zooms(question: Question, scales: int, made: ConversionPlan) -> list[float]
 def _checked(
     network: Network, made: ConversionPlan, pixels: np.ndarray, found: DenseMap, count: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Some cells `[n 2]`, how far their logits are from those of the crop alone `[n]`, and how often both agree."""
+    """Some cells `[n 2]`, the mean difference of their logits from those of the crop alone `[n]`, and the share that agrees."""
     h, w = found.label.shape
     chosen = np.sort(np.random.default_rng(0).permutation(h * w)[:count])
     where = np.stack(np.unravel_index(chosen, (h, w)), 1) if len(chosen) else np.zeros((0, 2), np.int64)
@@ -220,8 +220,8 @@ def _checks(difference: np.ndarray, same: float, made: ConversionPlan) -> dict[s
     count = "1 cell" if len(difference) == 1 else f"{len(difference)} cells"
     mean = float(difference.mean())
     if mean < ROUNDING:
-        return {"padding error": f"On {count} the logits are those of the crop alone, but for rounding ({mean:.0e})."}
-    padding = "the layers pad with zeros at each crop's edge, and here only at the photo's"
+        return {"padding error": f"On {count} the logits equal those of the crop alone up to rounding ({mean:.0e})."}
+    padding = "the layers pad each crop with zeros, here only the photo"
     why = padding if made.padded else "the gates differ"
     return {
         "padding error": f"On {count} the logits differ from those of the crop alone by {mean:.2g} on average ({why}); the "
@@ -260,7 +260,7 @@ def _passes(found: DenseMap) -> str:
 
 
 def _table(network: Network, found: DenseMap, vote: np.ndarray) -> tuple[dict[str, object], ...]:
-    """A row for each class that is somewhere the strongest, the most frequent first."""
+    """A row per class that is the strongest of some cell, the most frequent first."""
     classes, counts = np.unique(found.label, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return tuple(

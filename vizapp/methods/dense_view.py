@@ -1,4 +1,4 @@
-"""What a dense map is laid over: the photo at some size, the place of each cell in it, and the panels."""
+"""The view under a dense map: the photo at some scale, the position of each cell in it, and the panels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMED = 8  # classes with a colour of their own
 
 @dataclass(frozen=True)
 class View:
-    """What is laid out for the network: pixels, and where they are in the photo (`scale` = pixels per photo pixel)."""
+    """The pixels that the network gets, and their position in the photo (`scale`: pixels per photo pixel)."""
 
     pixels: np.ndarray
     scale: tuple[float, float] = (1.0, 1.0)
@@ -34,7 +34,7 @@ class View:
 
 
 def zoomed(pixels: np.ndarray, zoom: float) -> View:
-    """A photo uint8 `[H W 3]` made larger or smaller."""
+    """A resized photo uint8 `[H W 3]`."""
     if zoom == 1:
         return View(pixels)
     height, width = (max(1, round(side * zoom)) for side in pixels.shape[:2])
@@ -84,7 +84,7 @@ def _drawn(view: View, made: ConversionPlan, found: DenseMap, classes: list[int]
 
 
 def _laid(view: View, made: ConversionPlan, found: DenseMap, colours: np.ndarray) -> np.ndarray:
-    """A map uint8 `[h w 3]` over what was laid out for the network, at most `SHOWN` pixels large."""
+    """A map uint8 `[h w 3]` over the view, with at most `SHOWN` pixels per side."""
     zoom = min(1.0, SHOWN / max(view.pixels.shape[:2]))
     photo = view.pixels
     if zoom < 1:

@@ -1,4 +1,4 @@
-"""What Zeiler & Fergus read off a layer's kernels before they changed AlexNet: dead, dominating and doubled ones, gaps."""
+"""The diagnosis of first-layer kernels by Zeiler & Fergus (section 4.1): dead, dominating and duplicate ones, gaps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOMINATING = 3.0  # times the median norm
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A layer's N kernels, judged. Arrays are `[N]` where nothing else is said.
+    """The diagnosis of the N kernels of a layer. Arrays are `[N]` unless stated otherwise.
 
     `dead`: the norm is below a fraction of the layer's median norm, or the channel was above zero on no picture of
     a gallery. `dominating`: the norm is above 3 times the median. `twin`: the kernel that is most like it, -1 where there
@@ -87,7 +87,7 @@ def _energy(spectra: np.ndarray) -> dict[str, float]:
 
 
 def in_words(found: Diagnosis, kernels: Kernels) -> str:
-    """The diagnosis as a sentence or two."""
+    """The diagnosis in words."""
     count, spatial = len(found.norms), max(kernels.weight.shape[2:]) > 1
     cell = "pixel" if kernels.sees_pixels else "cell"
     parts = []
@@ -112,7 +112,7 @@ def in_words(found: Diagnosis, kernels: Kernels) -> str:
 
 
 def _of(part: int, count: int) -> str:
-    return f"{part} of {count} filters are"  # near-duplicates come in twos at least
+    return f"{part} of {count} filters are"  # near-duplicates come at least in pairs
 
 
 def _coverage(found: Diagnosis) -> str:

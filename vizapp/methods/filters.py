@@ -1,4 +1,4 @@
-"""The kernels of a convolution: what they look like, what they are tuned to, which are dead or doubled."""
+"""The kernels of a convolution: pictures, tuning, and which of them are dead or duplicates."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ _GAP = 64  # grey between the slices of one kernel
 
 @dataclass(frozen=True)
 class FilterParams(Params):
-    """How kernels are drawn, and from where on they count as doubled or dead."""
+    """How kernels are drawn, and the thresholds for duplicate and dead ones."""
 
     scale: Literal["layer", "filter"] = knob("layer", "One scale for the layer, or one per filter")
-    alike: float = knob(0.9, "Correlation from which on two filters are near-duplicates", low=0.5, high=1.0)
-    shifts: int = knob(0, "Cells that one of two filters may be moved by to match the other", low=0, high=3)
+    alike: float = knob(0.9, "Minimum correlation of near-duplicate filters", low=0.5, high=1.0)
+    shifts: int = knob(0, "Largest shift in cells when two filters are compared", low=0, high=3)
     dead: float = knob(0.1, "Share of the median norm below which a filter is dead", low=0.0, high=1.0)
-    gallery: str = knob("", "Folder of a gallery of this network: what none of its pictures excites is dead, too")
+    gallery: str = knob(
+        "", "Folder of a gallery of this network; channels that none of its pictures activates count as dead"
+    )
 
 
 def filters(question: Question, params: FilterParams, job: Job) -> Result:
@@ -46,7 +48,7 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     (below 1/6 cycle per cell), middle and high (from 1/3) frequencies. `table`, a row per kernel: RMS and norm; correlation
     with its mirror images; frequency (cycles per cell) and orientation (of the stripes, degrees anticlockwise from
     horizontal) of the strongest grating and the share of the kernel that it explains; the most similar kernel; duplicate;
-    opposite; dead. What cannot be said (the orientation of a blob) is None. Fact `diagnosis` says it in words.
+    opposite; dead. Undefined values (the orientation of a blob) are None. Fact `diagnosis` is the summary in words.
     """
     network = question.network
     unit = question.unit or Unit(_first_convolution(network), 0)
@@ -78,7 +80,7 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
 def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple[list[int], str]:
     """The channels that no picture of the gallery brings above zero, and in words what was found.
 
-    The gallery may know the layer, its convolution, or the activation function right after that: the sign is the same.
+    The gallery may contain the layer, its convolution, or the activation right after it: the sign is the same.
     """
     found = open_gallery(folder)
     if found.manifest["network"]["digest"] != network.digest:

@@ -1,4 +1,4 @@
-"""Top-activation galleries: the nine pictures that excite each unit most, for every unit of every chosen layer."""
+"""Top-activation galleries: the pictures that activate each unit most, for every unit of the chosen layers."""
 
 from __future__ import annotations
 
@@ -24,30 +24,28 @@ from vizapp.methods.params import Params, knob
 from vizapp.settings import settings
 from vizapp.zoo.network import Network
 
-_BATCH = {"cpu": 16, "cuda": 64}  # on two cores ResNet-50 ran a third faster with 16 than with 32: caches
+_BATCH = {"cpu": 16, "cuda": 64}  # on two cores ResNet-50 ran a third faster with 16 than with 32
 _SHOWN_SITES, _SHOWN_UNITS = 6, 12  # of the panels
 
 
 @dataclass(frozen=True)
 class GalleryParams(Params):
-    """`sites`: names of layers, kinds of layers (convolution, activation …), or "all". By default every activation
-    function's map, and the class scores: that is what the next layer gets to see, and what Zeiler & Fergus show."""
+    """`sites`: names of layers, kinds of layers (convolution, activation …), or "all". By default the maps of
+    all activation functions, as in Zeiler & Fergus, and the class scores."""
 
     sites: tuple[str, ...] = knob((), "Layers by name, or kinds such as convolution; empty: activations and classes")
-    top: int = knob(9, "How many pictures to keep of each unit", low=1, high=1000)
-    batch: int = knob(0, "Pictures that go through the network at once; 0: 16 on a CPU, 64 on a GPU", low=0, high=4096)
-    workers: int = knob(
-        -1, "Processes that decode pictures; 0: none of their own, -1: as many as suit", low=-1, high=256
-    )
-    every: int = knob(32, "Batches between two checkpoints", low=1)
-    out: str = knob("", "Folder that holds the gallery; empty: the cache folder")
+    top: int = knob(9, "Pictures to keep per unit", low=1, high=1000)
+    batch: int = knob(0, "Batch size; 0: 16 on a CPU, 64 on a GPU", low=0, high=4096)
+    workers: int = knob(-1, "Processes that decode pictures; 0: no extra process, -1: automatic", low=-1, high=256)
+    every: int = knob(32, "Batches between checkpoints", low=1)
+    out: str = knob("", "Folder for the gallery; empty: the cache folder")
 
 
 def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
     """The layers that names, kinds or "all" stand for, in running order; by default as `GalleryParams` says.
 
     Raises:
-        VizError: there is no such layer, or nothing of that kind.
+        VizError: there is no such layer or kind.
     """
     sites = network.sites
     if not wanted:
@@ -63,17 +61,17 @@ def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
 
 
 def plan_of(network: Network, params: GalleryParams) -> GalleryOptions:
-    """How the parameters have a gallery of this network made."""
+    """The options for building a gallery of this network."""
     batch = params.batch or _BATCH.get(network.device.type, 16)
     return GalleryOptions(params.top, batch, None if params.workers < 0 else params.workers, params.every)
 
 
 def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
-    """The pictures that excite each unit of the chosen layers most, with the unit's statistics.
+    """The pictures that activate each unit of the chosen layers most, with statistics of the units.
 
     In `out` (or a folder of the cache, see `facts["folder"]`): a Parquet file per layer, a row per unit and rank. `arrays`:
     `channels` and `pictures` counts. `table`: a row per unit. `panels`: the patches of the most selective units, layer by
-    layer. A pass that was interrupted goes on where it was when the same is asked again.
+    layer. An interrupted pass continues when the same gallery is requested again.
     """
     network, source = question.network, question.require_folder()
     sites = chosen_sites(network, params.sites)
@@ -90,7 +88,7 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
 
 
 def place_for(network: Network, question: Question, sites: Sequence[Site], plan: GalleryOptions) -> Path:
-    """The folder of the cache for this gallery; the same for the same question, so that it can be gone on with."""
+    """The cache folder of this gallery; the same for the same question, so that a pass can continue."""
     text = json.dumps(identity(network, question.require_folder(), sites, plan), sort_keys=True)
     return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -107,7 +105,7 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
         facts["dead"] = f"{dead} units are at or below zero on every picture."
     if found.unreadable:
         first = found.unreadable[0]
-        facts["unreadable"] = f"{len(found.unreadable)} pictures were passed over, the first: {first['reason']}"
+        facts["unreadable"] = f"{len(found.unreadable)} pictures were skipped, the first: {first['reason']}"
     if note:
         facts["note"] = note
     arrays = {

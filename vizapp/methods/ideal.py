@@ -1,4 +1,4 @@
-"""What a unit would most like to see: pictures painted from noise, by activation maximisation."""
+"""Feature visualization by activation maximization: images optimized from noise to activate a unit."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network, memory_format
 
-SMALLEST = 48  # pixels that a picture chosen by itself has at least
+SMALLEST = 48  # pixels: the smallest automatic size
 LARGEST = 1024
 _CAUTION = (
-    "It is one picture among very many that excite the unit; which one depends on the start and the regularisers, and photos "
-    "that excite the unit may look quite different (Nguyen 2016; Olah 2017)."
+    "Very many images activate the unit; which of them is found depends on the start and the regularizers. Photos that "
+    "activate it may look quite different (Nguyen 2016; Olah 2017)."
 )
-# What a network was seen to raise on pictures of a size that it was not made for.
+# What networks raise for unsupported picture sizes.
 _SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError)
 
 
 @dataclass(frozen=True)
 class IdealParams(Params):
-    """What is painted, how it is parameterised, and what keeps it near to pictures."""
+    """Objective, image parametrization, and regularization."""
 
-    channels: str = knob("", "More channels of the same layer, as in 3, 7, 12: one picture each")
-    direction: str = knob("", "A direction in channel space instead, as in 3:1, 7:-0.5")
-    extent: Literal["map", "cell"] = knob("map", "Excite the whole map, or its middle cell (or the unit's)")
-    size: int = knob(0, "Side of the picture, 0: what suits the layer", low=0, high=LARGEST, unit="px")
-    steps: int = knob(128, "Steps of the optimisation", low=1, high=4096)
-    rate: float = knob(0.05, "Learning rate of the first step", low=0.0001, high=1.0)
-    parameters: Literal["fourier", "pixels"] = knob("fourier", "Optimise the spectrum, or the pixels themselves")
-    colours: Literal["decorrelated", "plain"] = knob(
-        "decorrelated", "In colours as photos mix them, or red, green, blue"
+    channels: str = knob("", "More channels of the same layer, such as 3, 7, 12; one picture each")
+    direction: str = knob("", "A direction in channel space instead, such as 3:1, 7:-0.5")
+    extent: Literal["map", "cell"] = knob(
+        "map", "Maximize the mean of the map, or one cell (the unit's, or the middle one)"
     )
-    contrast: float = knob(0.15, "Greatest root mean square contrast", low=0.01, high=2.0)
-    jitter: float = knob(0.04, "Moved in each step by up to this share of what the unit sees", low=0.0, high=0.5)
-    zoom: float = knob(0.05, "Zoomed in each step by up to this share", low=0.0, high=0.5)
-    turn: float = knob(5.0, "Turned in each step by up to this angle", low=0.0, high=180.0, unit="degrees")
+    size: int = knob(0, "Side of the picture; 0: a size that suits the layer", low=0, high=LARGEST, unit="px")
+    steps: int = knob(128, "Optimization steps", low=1, high=4096)
+    rate: float = knob(0.05, "Learning rate of the first step", low=0.0001, high=1.0)
+    parameters: Literal["fourier", "pixels"] = knob("fourier", "Optimize the Fourier spectrum, or the pixels")
+    colours: Literal["decorrelated", "plain"] = knob("decorrelated", "Decorrelated colour space of photos, or RGB")
+    contrast: float = knob(0.15, "Largest RMS contrast", low=0.01, high=2.0)
+    jitter: float = knob(0.04, "Random shift in each step, as a share of the receptive field", low=0.0, high=0.5)
+    zoom: float = knob(0.05, "Random zoom in each step, up to this share", low=0.0, high=0.5)
+    turn: float = knob(5.0, "Random rotation in each step, up to this angle", low=0.0, high=180.0, unit="degrees")
     variation: float = knob(0.0, "Weight of the total variation", low=0.0, high=100.0)
     l2: float = knob(0.0, "Weight of the squared distance from mid-grey", low=0.0, high=100.0)
-    restarts: int = knob(1, "Pictures per unit, each from other noise", low=1, high=16)
-    diversity: float = knob(0.5, "Weight of being unlike the other pictures of the unit", low=0.0, high=100.0)
-    seed: int = knob(0, "Of the noise and of the movements", low=0, high=2**31 - 1)
+    restarts: int = knob(1, "Pictures per unit, each from different noise", low=1, high=16)
+    diversity: float = knob(0.5, "Weight of the difference from the other pictures of the unit", low=0.0, high=100.0)
+    seed: int = knob(0, "Random seed for the noise and the transformations", low=0, high=2**31 - 1)
 
 
 def ideal(question: Question, params: IdealParams, job: Job) -> Result:
-    """Pictures painted from noise so that they excite the unit as much as they can.
+    """Images optimized from noise to maximize the activation of the unit.
 
-    Of a unit with a cell that cell is excited, of one without the mean of its map (or its middle cell, by `extent`), of a class
-    its score. `arrays`, an entry per picture, those of one channel after one another: `pictures` uint8 `[n H W 3]`;
+    The objective is the cell of the unit if it has one, else the mean of its map (or its middle cell, by `extent`), or the
+    score of a class. `arrays`, an entry per picture, those of one channel after one another: `pictures` uint8 `[n H W 3]`;
     `activation` and `begun` `[n]`, of the finished picture and of the noise it began with; `channel` `[n]` (-1 for a
     direction); `curve` `[steps n]`, the activation in each step, shaken; `stages` uint8 `[k n H W 3]`, unfinished pictures
     after `stage_steps` `[k]`; `field` (top, left, bottom, right), what the excited cell sees, or the whole.
@@ -77,7 +77,7 @@ def ideal(question: Question, params: IdealParams, job: Job) -> Result:
 
 
 def maximize_targets(question: Question, targets: Sequence[Target], params: IdealParams, job: Job) -> Result:
-    """The pictures for some targets of one layer, painted together; `question` names the network.
+    """The pictures for some targets of one layer, optimized together; `question` names the network.
 
     The arrays are those of `ideal`, target after target, each with its restarts.
 
@@ -110,7 +110,7 @@ def read_channels(text: str) -> list[int]:
     """Channel numbers from text such as `3, 7, 12`.
 
     Raises:
-        VizError: it is no list of whole numbers.
+        VizError: it is not a list of whole numbers.
     """
     try:
         return [int(part) for part in text.replace(" ", "").split(",") if part]
@@ -124,7 +124,7 @@ def read_direction(text: str) -> tuple[tuple[int, float], ...]:
     """Channels and weights from text such as `3:1, 7:-0.5`.
 
     Raises:
-        VizError: it is nothing of that form, or all weights are zero.
+        VizError: it does not have that form, or all weights are zero.
     """
     wrong = VizError(
         f"direction is {text!r}; write CHANNEL:WEIGHT with commas between them, as in 3:1, 7:-0.5.",
@@ -249,12 +249,14 @@ def _result(
     }
     silent = int((arrays["activation"] == 0).sum())
     if silent:
-        facts["silent"] = f"{silent} of {len(names)} pictures do not wake their unit; take more steps or another seed."
+        facts["silent"] = (
+            f"{silent} of {len(names)} pictures do not activate their unit; try more steps or another seed."
+        )
     return Result("ideal", arrays, tuple(panels), facts, table)
 
 
 def _excited(network: Network, site: Site, target: Target, extent: str) -> str:
-    """What of a unit is made as large as can be, in words."""
+    """The objective in words."""
     if not site.is_map:
         return "its class score" if network.class_names(site) else "its activation"
     if target.unit.cell is not None:

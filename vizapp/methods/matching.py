@@ -1,4 +1,4 @@
-"""Matching the units of two networks, or of two states of one, by what they answer over a folder of pictures."""
+"""Matching units of two networks, or of two versions of one, by their activations over a folder of pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vizapp.methods.base import Job, Result
 from vizapp.zoo.network import Network
 
 AT_ONCE = 16  # pictures
-FEWEST = 3  # pictures: through two points there is always a line
+FEWEST = 3  # pictures: two points are always perfectly correlated
 Pool = Literal["mean", "maximum"]
 
 
@@ -29,11 +29,18 @@ def match_units(
     pool: Pool = "mean",
     most: int = 500,
 ) -> Result:
-    """For each unit of a layer of the first network the unit of a layer of the second that answers most alike.
+    """For each unit of a layer of the first network, the most correlated unit of a layer of the second.
 
-    A unit's answer to a picture is the mean (or the maximum) of its map. `arrays`: `correlation` `[C1 C2]`, Pearson's over at
-    most `most` pictures of the folder, evenly taken, nan for a unit that answers the same to all; `matches` `[K 2]`, the
-    best first. `table`: the same with the correlations. Pictures that cannot be read are left out and counted.
+    `arrays`: `correlation` `[C1 C2]` (Pearson; NaN for a unit with constant activations); `matches` `[K 2]`, the best first.
+    `table`: the matches with their correlations. Unreadable pictures are skipped and counted.
+
+    Args:
+        networks: The two networks.
+        sites: A layer of each.
+        folder: The pictures.
+        job: For progress.
+        pool: The activation of a unit on a picture is the mean or the maximum of its map.
+        most: Largest number of pictures, evenly spaced.
 
     Raises:
         VizError: fewer than three pictures can be read, or a network has no such layer.
@@ -78,6 +85,6 @@ def _read(folder: Source, numbers: Sequence[int]) -> list[Picture]:
     for number in numbers:
         try:
             pictures.append(folder.open(number))
-        except VizError:  # damaged, or gone meanwhile: counted
+        except VizError:  # damaged or deleted: counted by the caller
             continue
     return pictures

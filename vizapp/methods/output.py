@@ -1,4 +1,4 @@
-"""What the arrays of an answer are, so that a viewer, a panel and a colour map can be chosen for them."""
+"""Descriptions of the arrays of a result, from which viewer, panel and colour map are chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from vizapp.media.drawing import categorical, diverging, heat, overlay, sheet, signed
 
 Kind = Literal["signed map", "signed image", "heat map", "per-class map", "label map", "images", "curves", "table"]
-# Dimensions of each kind without those that number the items: a map may come once, per channel or per class.
+# Dimensions of each kind without leading dimensions: there may be one map, or one per channel or class.
 _DIMENSIONS = {"signed map": 2, "signed image": 3, "heat map": 2, "per-class map": 3, "label map": 2, "images": 3}
 _SATURATED = 99.5  # percentile of the magnitudes that has full colour in a signed map; one pixel may dwarf all others
 _OPACITY = 0.65
@@ -21,7 +21,7 @@ TILES = 144  # most tiles of one sheet
 
 @dataclass(frozen=True)
 class Output:
-    """One array of an answer: its name, its kind, and whether it lies over what the network sees.
+    """One array of a result: its name, its kind, and whether it is drawn over the photo.
 
     Kinds and shapes (`n`: any number of leading dimensions that count items):
         "signed map": `[n h w]`, both signs, 0 is "no contribution"; drawn blue, white, red.
@@ -55,7 +55,7 @@ class Output:
         return list(values.reshape(-1, *values.shape[values.ndim - keep :]))
 
     def limits(self, values: np.ndarray) -> tuple[float, float]:
-        """The numbers that the ends of the colour map stand for."""
+        """The values at the ends of the colour map."""
         finite = values[np.isfinite(values)]
         if self.kind == "signed map":
             size = np.abs(finite[finite != 0])
@@ -65,7 +65,7 @@ class Output:
         return low, high if high > low else low + 1.0
 
     def range_text(self, item: np.ndarray) -> str:
-        """What the colours of one item stand for, in few characters."""
+        """The range of the colours of one item, as a short text."""
         if self.kind in ("images", "label map"):
             return f"{item.shape[1]} × {item.shape[0]}"
         if self.kind == "signed image":
@@ -87,7 +87,7 @@ class Output:
 
 
 def in_rows(tiles: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures as one sheet, about as wide as high."""
+    """Pictures as one sheet, about square."""
     return sheet(tiles, math.ceil(math.sqrt(len(tiles))), gap=2)
 
 
@@ -98,7 +98,7 @@ def labels_by_frequency(labels: np.ndarray, most: int = 10) -> list[int]:
 
 
 def ranks(labels: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """For each label its place in `order`; the first number after all places for labels that are not in it."""
+    """The index of each label in `order`; `len(order)` for labels that are not in it."""
     found = np.full(labels.shape, len(order), np.int64)
     for place, label in enumerate(order):
         found[labels == label] = place
@@ -108,7 +108,7 @@ def ranks(labels: np.ndarray, order: Sequence[int]) -> np.ndarray:
 def pictures(
     outputs: Sequence[Output], arrays: Mapping[str, np.ndarray], seen: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """The maps of an answer as uint8 `[H W 3]` by title; those that lie over `seen`, what the network sees, over it as well."""
+    """The maps of a result as uint8 `[H W 3]` by title; with an overlay on `seen`, the crop, where it is declared."""
     found: dict[str, np.ndarray] = {}
     for output in outputs:
         values = arrays.get(output.array)

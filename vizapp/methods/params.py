@@ -1,4 +1,4 @@
-"""Parameters that describe their own form: the app's widgets and the command line's options are drawn from them."""
+"""Parameters of methods. The widgets of the app and the command-line options are generated from them."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class Knob:
     high: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
-    optional: bool = False  # whether None is a value: what suits the question
-    stands_for: Any = None  # what a default of None comes to as a rule
+    optional: bool = False  # whether None is allowed: a value that suits the question
+    stands_for: Any = None  # the usual meaning of a default of None
 
     @property
     def shown_default(self) -> Any:
-        """The default as people read it."""
+        """The default to show."""
         return self.stands_for if self.default is None else self.default
 
     def check(self, value: Any) -> Any:
-        """The value in the knob's own type; text is read, as the command line and links give it.
+        """The value converted to the type of the knob; text is parsed, because the command line and links give text.
 
         Raises:
-            VizError: not of that type, out of range or none of the choices.
+            VizError: wrong type, out of range, or not one of the choices.
         """
         if self.optional and value is None:
             return None
@@ -108,11 +108,11 @@ def knob(
     """A field of a `Params` class.
 
     Args:
-        default: The value where none is given; None for a field such as `int | None` whose value depends on the question.
-        help: A sentence about it.
+        default: The default; None for an optional field (`int | None`) whose value depends on the question.
+        help: A short description.
         low, high: Its range, both ends included.
-        unit: Of the numbers, such as "pixels".
-        stands_for: What a default of None comes to as a rule, which forms and help texts show.
+        unit: Unit of the number, such as "pixels".
+        stands_for: The usual meaning of a default of None, which forms and help texts show.
     """
     metadata = {"help": help, "low": low, "high": high, "unit": unit, "stands_for": stands_for}
     return dataclasses.field(default=default, metadata=metadata)
@@ -134,10 +134,10 @@ def knobs(params: type[Params]) -> dict[str, Knob]:
 
 
 def build(params: type[P], values: dict[str, Any], owner: str) -> P:
-    """The parameters with `values` checked and put in, the rest at their defaults. `owner` is named in errors.
+    """The parameters with the checked `values`, and defaults for the rest. `owner` is named in errors.
 
     Raises:
-        VizError: a name that the class lacks, or a value that does not fit.
+        VizError: an unknown name, or an invalid value.
     """
     known = knobs(params)
     for name in values:

@@ -13,7 +13,7 @@ from vizapp.methods.base import Method
 from vizapp.methods.params import knobs
 
 GROUP = "vizapp.methods"
-_KEY = re.compile(r"[a-z][a-z0-9_]*")  # it stands in addresses and on the command line
+_KEY = re.compile(r"[a-z][a-z0-9_]*")  # it is part of addresses and of the command line
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plugins:
 
 @functools.lru_cache(maxsize=1)
 def plugins(path: tuple[str, ...], taken: frozenset[str]) -> Plugins:
-    """What the packages on `path`, which is `sys.path`, offer. Keys that are `taken` stay with their owner."""
+    """The methods of the packages on `path`, which is `sys.path`. Keys in `taken` cannot be used."""
     found: dict[str, Method] = {}
     problems = []
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda entry: entry.name):
@@ -34,7 +34,7 @@ def plugins(path: tuple[str, ...], taken: frozenset[str]) -> Plugins:
         try:
             method = entry.load()
             reason = _reason_against(method, taken | set(found))
-        except Exception as error:  # noqa: BLE001 code of other people, at import, which may raise anything
+        except Exception as error:  # noqa: BLE001 importing a plugin may raise anything
             reason = f"it cannot be loaded ({type(error).__name__}: {one_line(str(error))[:200]})"
         if reason:
             problems.append(f"The method {entry.name!r} of the package {owner} is not available: {reason}.")
@@ -48,8 +48,8 @@ def _reason_against(method: object, taken: Collection[str]) -> str:
     if not isinstance(method, Method):
         return f"its entry point names a {type(method).__name__}, not a vizapp.methods.base.Method"
     if not _KEY.fullmatch(method.key):
-        return f"its key {method.key!r} is not made of small letters, digits and underscores"
+        return f"its key {method.key!r} does not consist of lower-case letters, digits and underscores"
     if method.key in taken:
-        return f"there is already a method {method.key!r}, which is kept"
-    knobs(method.params)  # raises where the parameters do not describe themselves
+        return f"there is already a method {method.key!r}"
+    knobs(method.params)  # raises for invalid parameters
     return ""

@@ -1,4 +1,4 @@
-"""What the network takes the picture for: classes with probabilities."""
+"""Prediction: the most probable classes of a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PredictParams(Params):
     """`crops`: "one" is the centre crop of the network's own preprocessing; "ten" are AlexNet's: the four corners and
     the centre of the resized picture, and their mirror images; "multi" are the ten crops at three scales."""
 
-    top: int = knob(5, "How many classes to list", low=1, high=1000)
+    top: int = knob(5, "Number of classes to list", low=1, high=1000)
     crops: Literal["one", "ten", "multi"] = knob(
         "one", "The centre crop, the corners and centre with their mirror images, or those at three scales"
     )
@@ -30,7 +30,7 @@ _SCALES = (1.0, 1.25, 1.5)  # of the short side, for crops="multi"
 
 
 def crops_of(question: Question, crops: str) -> list[np.ndarray]:
-    """The crops of the picture that the network is to see, each uint8 `[H W 3]`."""
+    """The crops of the picture, each uint8 `[H W 3]`."""
     network, picture = question.network, question.require_picture()
     if crops == "one":
         return [network.seen(picture)]
@@ -38,7 +38,7 @@ def crops_of(question: Question, crops: str) -> list[np.ndarray]:
     how = network.preprocessing
     found = []
     for scale in _SCALES if crops == "multi" else (1.0,):
-        # Preprocessing without a resize squeezes the whole picture into the input; crops need some room around them.
+        # Preprocessing without a resize scales the whole picture to the input size; crops need a margin.
         short = round((how.resize or max(height, width) * 256 / 224) * scale)
         resized = resize_short_side(picture.pixels, max(short, height, width), how.interpolation)
         five = five_crops(resized, height, width)

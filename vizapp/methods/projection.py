@@ -1,4 +1,4 @@
-"""Deconvnet, guided and gradient projections: what in this picture excites a unit."""
+"""Deconvnet, guided and gradient projections of a unit to the pixels."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network
 
 Boxes = list[tuple[int, int, int, int]]  # (top, left, bottom, right) in input pixels
-SILENT = "Nothing reaches the pixels: the unit is at or below zero here, or all of its signal was rectified away."
+SILENT = "No signal reaches the pixels: the unit is at or below zero, or the rectifiers removed all of its signal."
 CAUTION = (
-    "It shows what in this picture excites the unit, given the pooling switches. It hardly depends on later layers and is "
-    "no explanation of the class decision (Nie 2018, Adebayo 2018, Sixt 2020)."
+    "It shows what in this picture activates the unit, given the pooling switches. It hardly depends on later layers and "
+    "does not explain the class decision (Nie 2018, Adebayo 2018, Sixt 2020)."
 )
 
 
 @dataclass(frozen=True)
 class ProjectionParams(Params):
-    """The rule, and each point that the papers leave open."""
+    """The rule, and options for what the papers leave open."""
 
-    rule: Literal["deconvnet", "guided", "gradient"] = knob("deconvnet", "What a rectifier sends down")
+    rule: Literal["deconvnet", "guided", "gradient"] = knob("deconvnet", "Backward rule of rectifiers")
     seed: Literal["value", "one"] = knob("value", "Start with the unit's activation, or with 1")
     extent: Literal["cell", "map"] = knob(
         "cell", "Start at one cell (the strongest, or the unit's), or at the whole map"
     )
-    pools: Literal["sum", "overwrite"] = knob("sum", "What overlapping pooling windows do at one location")
-    response_norm: Literal["identity", "derivative"] = knob("identity", "How local response norm is passed")
+    pools: Literal["sum", "overwrite"] = knob("sum", "Overlapping pooling windows add up, or the last one wins")
+    response_norm: Literal["identity", "derivative"] = knob("identity", "Backward rule of local response normalization")
     gates: Literal["held", "derivative"] = knob(
         "held", "Gates (squeeze and excitation) held constant, or differentiated"
     )
-    extended: bool = knob(True, "ReLU6, SiLU, GELU … by the rectifier's rule; else by their true derivative")
+    extended: bool = knob(True, "Apply the rule of rectifiers to ReLU6, SiLU, GELU …; otherwise their derivative")
 
     def build_rule(self) -> Rule:
         """The engine's rule with these options."""
@@ -50,11 +50,11 @@ class ProjectionParams(Params):
 
 
 def projection(question: Question, params: ProjectionParams, job: Job) -> Result:
-    """What in the picture excites the unit, sent down to the pixels.
+    """The part of the picture that activates the unit, projected to the pixels.
 
     `arrays`: `projection` `[H W 3]` float32, signed, in the network's normalised input space; `patch` uint8 `[h w 3]`, the
-    part of the picture that the unit's cell can see (grey where it reaches over the border); `field` (top, left, bottom,
-    right) in input pixels, which may reach over the border; `activation` of the unit.
+    part of the picture that the unit's cell can see (grey beyond the border); `field` (top, left, bottom,
+    right) in input pixels, which may extend beyond the border; `activation` of the unit.
     """
     unit, seen = question.require_unit(), question.network.seen(question.require_picture())
     down, boxes = _sent_down(question, [unit], params, job)
@@ -83,7 +83,7 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
 
 
 def project_units(question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job) -> Result:
-    """Some units of one layer, sent down in one go; `question` names network and picture.
+    """Projections of some units of one layer in one backward pass; `question` names network and picture.
 
     `arrays`, an entry per unit: `projection` `[K H W 3]` float32 as in `projection`; `field` `[K 4]`; `activation` and
     `channel` `[K]`; `cell` `[K 2]` (row, column), -1 where none was chosen.
@@ -117,23 +117,22 @@ def _sent_down(
 
 
 def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
-    """What a reader must know of how the signal came down."""
+    """Facts about the backward pass: certificate and cautions."""
     facts = {"certificate": certificate_text(certificate, rule), "caution": CAUTION}
     if certificate.extended:
         facts["extended"] = (
-            "Some activations on the way (ReLU6, SiLU, GELU …) are unknown to the paper; they were passed by an extended rule, "
-            "as if they were rectifiers."
+            "Some activations on the way (ReLU6, SiLU, GELU …) are not covered by the paper; they were treated like rectifiers."
         )
     if rule == "deconvnet" and certificate.nonlinearities and not certificate.switches:
         facts["no switches"] = (
-            "There is no max pool on the way, so no switches tie the projection to this picture; deconvnet is weak there "
+            "There is no max pool on the way, so no switches tie the projection to this picture; deconvnet works poorly there "
             "(Springenberg 2014)."
         )
     return facts
 
 
 def in_three_channels(values: torch.Tensor) -> np.ndarray:
-    """A projection `[C H W]` as float32 `[H W 3]`; a grey network's one channel stands three times."""
+    """A projection `[C H W]` as float32 `[H W 3]`; the channel of a grey network is repeated three times."""
     pixels = values.permute(1, 2, 0).float().cpu().numpy()
     return np.ascontiguousarray(
         np.broadcast_to(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1], (*pixels.shape[:2], 3))

@@ -1,4 +1,4 @@
-"""Adebayo's sanity check of a projection: does it change when what the network has learnt is taken away?"""
+"""The sanity check of Adebayo et al. (2018): does a projection change when weights are randomized?"""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from vizapp.methods.projection import in_three_channels
 class SanityParams(Params):
     """Which projection is checked."""
 
-    rule: Literal["deconvnet", "guided", "gradient"] = knob("deconvnet", "What a rectifier sends down")
-    seed: int = knob(0, "Of the random weights", low=0, high=2**31 - 1)
+    rule: Literal["deconvnet", "guided", "gradient"] = knob("deconvnet", "Backward rule of rectifiers")
+    seed: int = knob(0, "Random seed for the weights", low=0, high=2**31 - 1)
 
 
 def sanity(question: Question, params: SanityParams, job: Job) -> Result:
@@ -63,12 +63,10 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     words = [_WORDS[name] for name in chosen]
     facts = {
         "similarity": "; ".join(f"{w.lower()} {value:.2f}" for w, value in zip(words, similarity, strict=True)),
-        "reading": "1 means that the picture does not depend on what was randomised, and so does not show what it has learnt.",
+        "reading": "1 means that the projection does not depend on the randomised weights.",
     }
     if not arrays["projection"].any():
-        facts["silent"] = (
-            "The trained projection is empty (all of its signal was rectified away), so there is nothing to compare."
-        )
+        facts["silent"] = "The projection of the trained network is zero everywhere, so there is nothing to compare."
     table = tuple({"randomised": w, "similarity": value} for w, value in zip(words, similarity, strict=True))
     return Result("sanity", arrays, tuple(panels), facts, table)
 

@@ -1,4 +1,4 @@
-"""Score-CAM: feature maps, each weighted by how far the unit rises where the map shows the picture."""
+"""Score-CAM: feature maps, each weighted by the increase of the unit when the map masks the picture."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from vizapp.methods.params import Params, knob
 class ScoreCamParams(Params):
     """Which feature maps mask the picture."""
 
-    site: str = knob("", "Layer whose channels mask the picture; by default the last feature maps up to the unit")
+    site: str = knob("", "Layer whose channels mask the picture; by default the last feature maps below the unit")
 
 
 def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
-    """Where the picture raises the unit most, by masking it with each channel of a layer.
+    """Where the picture activates the unit most, by masking it with each channel of a layer.
 
     Each channel, resized and scaled to 0..1, masks the picture (baseline: the mean colour). Its weight is the softmax over
     the channels of the unit's rise above the baseline, which cancels. Constant channels are skipped. `arrays`: `attribution`

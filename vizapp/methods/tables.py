@@ -1,4 +1,4 @@
-"""A result's table as text: CSV for spreadsheets, Markdown for notes."""
+"""The table of a result as text: CSV or Markdown."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones too: some spreadsheets take them for the others
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some spreadsheets treat full-width characters like the others
 _MARKS = str.maketrans({"|": "\\|", "<": "&lt;", "&": "&amp;", "[": "\\[", "`": "\\`", "\n": " "})
 
 
 def to_csv(rows: Rows) -> str:
-    """Comma-separated, the first line the names of the columns; empty where there is nothing.
+    """The rows as CSV with a header; missing values are empty.
 
-    What a spreadsheet would take for a formula has an apostrophe before it.
+    Text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, _columns(rows), restval="", lineterminator="\n")
@@ -25,9 +25,9 @@ def to_csv(rows: Rows) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """The value of a cell; a text that a spreadsheet would take for a formula with an apostrophe before it.
+    """The value of a cell; text that a spreadsheet would run as a formula gets an apostrophe in front.
 
-    Names of files and classes come from strangers. The raw names are in the Parquet and JSON files.
+    Names of files and classes are not trusted. The raw names are in the Parquet and JSON files.
     """
     if isinstance(value, str) and value.lstrip()[:1] in _FORMULA and not _is_number(value):
         return f"'{value}"
@@ -43,7 +43,7 @@ def _is_number(text: str) -> bool:
 
 
 def to_markdown(rows: Rows) -> str:
-    """A table of Markdown; numbers stand on the right."""
+    """A Markdown table; numbers are right-aligned."""
     columns = _columns(rows)
     right = [any(isinstance(row.get(column), (int, float)) for row in rows) for column in columns]
     lines = [columns, ["---:" if is_number else "---" for is_number in right]]

@@ -29,12 +29,12 @@ def top_projections(
     """The projections of some rows of a gallery, each on its own picture from its own cell.
 
     `arrays`, an entry per row: `projection` `[K H W 3]` float32, signed, in the network's normalised input space, zero
-    outside of the field; `activation` `[K]`; `field` `[K 4]` as the rows have it. `opened` as in `gallery.reader.shown`.
+    outside of the field; `activation` `[K]`; `field` `[K 4]` as the rows have it. `opened` as in `gallery.reader.top_image`.
 
-    A network runs on the rectangle that the unit sees alone where that gives the same: where no operation on the way
-    pads (the field of cell 0,0 begins at pixel 0,0, through all branches) or has windows that depend on the picture's
-    size (adaptive pools), and the rectangle lies inside of the picture. Else borders of the rectangle would be seen as
-    borders of the picture, and it runs on the whole picture, once for all rows that are of this picture and layer.
+    The network runs on the receptive field alone where that gives the same result: no operation below the unit pads (the
+    field of cell 0,0 begins at pixel 0,0, through all branches) or has windows that depend on the input size (adaptive
+    pools), and the field lies inside the picture. Otherwise the borders of the field would act as borders of the picture,
+    so the network runs on the whole picture, once for all rows of the same picture and layer.
     """
     known = unresized_fields(network.sites) if len(rows) else {}
     size = network.input_size[1:]
@@ -72,7 +72,7 @@ def top_projections(
 
 @dataclass(frozen=True)
 class _Start:
-    """Where one row's projection begins: a unit of the picture, or of its rectangle `box` alone."""
+    """The start of a projection: a unit on the picture, or on its rectangle `box` alone."""
 
     number: int
     unit: Unit
@@ -83,7 +83,7 @@ class _Start:
 def unresized_fields(sites: Sequence[Site]) -> dict[str, ReceptiveField]:
     """The receptive fields, by name, of all sites before the first whose windows depend on the input's size.
 
-    Those are adaptive pools, except global ones: behind them every cell sees the whole input anyway.
+    Those are adaptive pools, except global ones, after which every cell sees the whole input anyway.
     """
     resized = (site.operation.startswith("adaptive_") and site.shape[1:] != (1, 1) for site in sites)
     before = itertools.takewhile(lambda each: not each[1], zip(sites, resized, strict=True))

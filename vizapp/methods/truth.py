@@ -1,4 +1,4 @@
-"""The true class of a picture, where its collection tells it: the folder that it lies in, or a column of a list."""
+"""The true class of a picture, from the name of its folder or the column of a list."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from vizapp.zoo.network import Network
 def true_class(network: Network, label: str | None) -> int | None:
     """The number of the class that a label means; None where the network has none of that name, or several.
 
-    Large and small letters, `_`, `-` and spaces are not told apart. Of a label such as "tench, Tinca tinca" the first
-    name counts where the whole is no class. A number that is no name is the class of that number.
+    Case is ignored, and `_`, `-` and spaces are equal. If a label such as "tench, Tinca tinca" is not a class, its first
+    name counts. A number that is not a name is a class index.
     """
     if label is None or not label.strip():
         return None
@@ -25,7 +25,7 @@ def true_class(network: Network, label: str | None) -> int | None:
 
 
 def asked_class(network: Network, label: str) -> int:
-    """The class of a label that somebody wrote down.
+    """The class of a label that the user gave.
 
     Raises:
         VizError: the network has no such class, or several of that name.

@@ -1,1 +1,1 @@
-"""Long work for many people: jobs, a fair scheduler, a bounded cache. No torch, no Streamlit."""
+"""Long work for many users: jobs, a fair scheduler, a bounded cache. Imports neither torch nor Streamlit."""

@@ -1,8 +1,8 @@
-"""Computations in threads of their own, so that the page can show progress and its user can leave at any time.
+"""Computations in background threads, so that a page can show their progress and its user can leave at any time.
 
-A Streamlit script leaves (rerun, closed tab) by a `BaseException` at its next `st.*` call. Work that nobody waits for
-any more ends at its next tick. Work asked for again meanwhile, by the rerun of the same page or by somebody else, is
-joined and not started twice.
+When a Streamlit script ends (rerun, closed tab), its next `st.*` call raises a `BaseException`. A job that nobody watches
+ends at its next tick. If the job is requested again before that, by the rerun of the page or by another session, the request
+joins it instead of starting a second one.
 """
 
 from __future__ import annotations
@@ -18,23 +18,30 @@ from typing import Any, Protocol
 from vizapp.service.lru_cache import Key
 from vizapp.service.scheduler import FairScheduler, QueueEntry
 
-GRACE_SECONDS = 0.7  # seconds between the end of a page's script and the rerun that may ask the same again
-THREADS = 256  # works under way or waiting; most of them wait
+GRACE_SECONDS = 0.7  # seconds that a job waits for the rerun of its page, which may request it again
+THREADS = 256  # running and waiting jobs; most of them wait
 Tick = Callable[[float], None]
 
 
 class Report(Protocol):
-    """Takes the share of the work that is done, and a partial result that whoever watches may show."""
+    """Takes the finished share of the work, and a partial result that watchers may show."""
 
     def __call__(self, share: float, partial: Any = None) -> None: ...
 
 
 class Abandoned(BaseException):
-    """Nobody waits for the answer any more. Not an Exception, so that no library swallows it."""
+    """Nobody watches the job any more. Not an Exception, so that no library swallows it."""
 
 
 class RunningJob:
-    """One computation that is under way. `person` is whoever asked first."""
+    """A computation in progress.
+
+    Args:
+        run: The computation.
+        turns: The scheduler of its device; None if it does not queue.
+        person: The session that requested it first.
+        waits_for_memory: Whether the job of a thread waits for memory that other jobs hold.
+    """
 
     def __init__(
         self,
@@ -59,26 +66,26 @@ class RunningJob:
 
     @property
     def place(self) -> int:
-        """Where it stands in the queue of its device, from 1; 0 while it is being computed."""
+        """Position in the queue of its device, from 1; 0 while it runs."""
         return self._turns.place(self._ticket) if self._turns is not None and self._ticket is not None else 0
 
     @property
     def paused(self) -> bool:
-        """Whether it was begun and lets others go first now."""
+        """Whether it has started and is now waiting for its next turn."""
         return self._ticket is not None and self._ticket.started and self.place > 0
 
     @property
     def wants_memory(self) -> bool:
-        """Whether it waits until others have given back memory that it needs."""
+        """Whether it waits for memory that other jobs hold."""
         return not self.future.done() and self._waits_for_memory(self._thread)
 
     @property
     def queued(self) -> float:
-        """Seconds that it has waited for others, pauses included."""
+        """Seconds in the queue, pauses included."""
         return self._ticket.queued if self._ticket is not None else 0.0
 
     def report(self, share: float, partial: Any = None) -> None:
-        """Note the progress; let others go first when it is their turn; end the computation when everybody has left."""
+        """Note the progress, yield the device if the time slice is over, and end the job if nobody watches it."""
         self.share = share
         self.partial = self.partial if partial is None else partial
         self._look()
@@ -86,7 +93,7 @@ class RunningJob:
             self._turns.pause(self._ticket, self._look)
 
     def join(self, person: str = "") -> bool:
-        """Wait for this work from now on. False when it is over or about to end."""
+        """Watch this job from now on. False if it has ended or is about to end."""
         with self._lock:
             if self._ending or self.future.done():
                 return False
@@ -94,28 +101,28 @@ class RunningJob:
             return True
 
     def leave(self, person: str = "") -> None:
-        """Stop waiting for it."""
+        """Stop watching it."""
         with self._lock:
             if person in self._watchers:
                 self._watchers.remove(person)
             self._left = time.monotonic()
 
     def is_watched_by_others(self, person: str) -> bool:
-        """Whether anybody else than this person waits for it."""
+        """Whether anybody other than this person watches it."""
         with self._lock:
             return any(watcher != person for watcher in self._watchers)
 
     def abandon(self) -> None:
-        """Have it end at its next tick, without patience, if nobody waits for it."""
+        """End it at its next tick, without a grace period, if nobody watches it."""
         with self._lock:
             self._ending = self._ending or not self._watchers
 
     def compute(self) -> Any:
-        """Wait for the device, run, and give the device back."""
+        """Wait for the device, run, and release the device."""
         self._thread = threading.get_ident()
         if self._turns is None:
             return self._run(self.report)
-        self._ticket = self._turns.enqueue(self._person)  # here: whoever has a place must have a thread to take it with
+        self._ticket = self._turns.enqueue(self._person)  # not earlier: a queued job needs a thread to take its turn
         self._turns.wait(self._ticket, self._look)
         try:
             return self._run(self.report)
@@ -130,17 +137,17 @@ class RunningJob:
 
 
 class JobRunner:
-    """All work under way, by key, and the turns of each device: looking is thread-safe, memory is not."""
+    """All current jobs by key, and the scheduler of each device. Thread-safe."""
 
     def __init__(
         self,
         has_room: Callable[[str], bool] = lambda device: False,
         waits_for_memory: Callable[[int], bool] = lambda thread: False,
     ) -> None:
-        """No work yet.
+        """A runner without jobs.
 
         Args:
-            has_room: Whether a device has memory for one more job beside those that have started.
+            has_room: Whether a device has memory for one more started job.
             waits_for_memory: Whether the job of a thread waits for memory that other jobs hold.
         """
         self._has_room, self._waits_for_memory = has_room, waits_for_memory
@@ -153,9 +160,13 @@ class JobRunner:
     def waiting(
         self, key: Key, run: Callable[[Report], Any], device: str | None, person: str = ""
     ) -> Iterator[RunningJob]:
-        """Wait, inside the block, for the work of that key: the one under way, or a new one.
+        """Watch the job of a key inside the block: the current one, or a new one.
 
-        `device` is where the work takes its turns, if it has to; the turns go round by `person`.
+        Args:
+            key: Identifies the job.
+            run: The computation.
+            device: Where it queues; None: no queue.
+            person: The session that watches it. Sessions take turns.
         """
         work = self._begin(key, run, device, person)
         try:
@@ -164,18 +175,18 @@ class JobRunner:
             work.leave(person)
 
     def find(self, key: Key) -> RunningJob | None:
-        """The work of that key that is under way or waits for its turn, if there is some."""
+        """The running or waiting job of that key, if there is one."""
         with self._lock:
             return self._works.get(key)
 
     def abandon(self, key: Key) -> None:
-        """Have the work of that key end soon, if there is some and nobody waits for it any more."""
+        """End the job of that key soon, if there is one and nobody watches it."""
         work = self.find(key)
         if work is not None:
             work.abandon()
 
     def queued(self, key: Key) -> float:
-        """Seconds that the work of that key has waited for others; 0 where there is none."""
+        """Seconds that the job of that key has spent in the queue; 0 if there is none."""
         with self._lock:
             work = self._works.get(key)
         return work.queued if work is not None else 0.0

@@ -1,4 +1,4 @@
-"""A cache bounded by the bytes of its values. All caches evict together when memory is short or an upload goes.
+"""A cache bounded by the bytes of its values. All caches evict together when memory is short or an upload is deleted.
 
 Built on an OrderedDict rather than on `cachetools.LRUCache`, which refuses values larger than the cache.
 """
@@ -17,7 +17,7 @@ _caches: weakref.WeakSet[ByteBoundedCache[Any]] = weakref.WeakSet()
 
 
 def evict_all(of_all: bool = False) -> bool:
-    """Evict from all caches what can be computed again; whether there was anything.
+    """Evict everything that can be computed again from all caches; returns whether there was anything.
 
     Each cache keeps its `min_kept_under_pressure` newest values, unless `of_all`.
     """
@@ -56,7 +56,7 @@ class ByteBoundedCache(Generic[Value]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all values now."""
+        """Bytes of all values."""
         with self._lock:
             return self._nbytes()
 
@@ -67,7 +67,7 @@ class ByteBoundedCache(Generic[Value]):
         return len(self._values)
 
     def get(self, key: Key) -> Value | None:
-        """The value, or None when it was never there or was evicted."""
+        """The value, or None if there is none."""
         with self._lock:
             if key not in self._values:
                 return None
@@ -98,7 +98,7 @@ class ByteBoundedCache(Generic[Value]):
                 del self._values[key]
 
     def shrink(self, keep: int) -> int:
-        """Evict all but the `keep` newest values; how many were evicted."""
+        """Evict all but the `keep` newest values; returns how many were evicted."""
         with self._lock:
             count = max(0, len(self._values) - keep)
             for _ in range(count):

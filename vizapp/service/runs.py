@@ -1,6 +1,6 @@
-"""The one loop for long work: a request queues, runs, reports partial results, and ends as done, cancelled or refused.
+"""Runs of long work: a request queues, runs, reports partial results, and ends as done, cancelled or refused.
 
-Whoever watches runs does so inside a `with` block. A run that nobody watches any more is abandoned.
+Runs are watched inside a `with` block. A run that nobody watches is abandoned.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ State = Literal["queued", "paused", "waiting for memory", "running", "done", "ca
 
 @dataclass(frozen=True)
 class RunRequest:
-    """Long work that somebody asks for.
+    """A request for long work.
 
     Attributes:
-        key: Tells it from other work; requests with equal keys share one run.
-        run: Computes the answer; reports the share that is done and, if it likes, a partial result.
-        device: Where it takes turns with other runs; None if it needs no turns.
-        is_done: Whether the answer is there without a run.
+        key: Identifies the work; requests with equal keys share one run.
+        run: Computes the result; reports the finished share and optionally a partial result.
+        device: Where it takes turns with other runs; None: no queue.
+        is_done: Whether the result is there without a run.
     """
 
     key: Key
@@ -47,39 +47,39 @@ class WatchedRuns:
 
     @property
     def done(self) -> bool:
-        """Whether all have ended."""
+        """Whether all runs have ended."""
         return all(job.future.done() for job in self.jobs)
 
     @property
     def share(self) -> float:
-        """The share of the work that is done, from 0 to 1."""
+        """The finished share of the work, from 0 to 1."""
         shares = [min(job.share, 1.0) for job in self.jobs] + [1.0] * self._finished
         return sum(shares) / len(shares)
 
     @property
     def seconds(self) -> float:
-        """How long they have been watched."""
+        """Seconds since the start of watching."""
         return time.monotonic() - self._started
 
     @property
     def partial(self) -> Any:
-        """The partial result that was reported last; None before."""
+        """The latest partial result; None if there is none."""
         return next((job.partial for job in self.jobs if job.partial is not None), None)
 
     @property
     def slowest(self) -> RunningJob | None:
-        """The run that stands last in the queue."""
+        """The run that is last in the queue."""
         return max(self.jobs, key=lambda job: job.place, default=None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long at most; whether all have ended."""
+        """Wait at most `seconds`; returns whether all runs have ended."""
         deadline = time.monotonic() + seconds
         while not self.done and time.monotonic() < deadline:
             time.sleep(_POLL)
         return self.done
 
     def refusals(self) -> dict[Key, VizError]:
-        """Why runs that have ended were refused, by key.
+        """The errors of runs that ended with a VizError, by key.
 
         Raises:
             Exception: A run failed unexpectedly.
@@ -96,7 +96,7 @@ class WatchedRuns:
 
 @contextmanager
 def watch(runner: JobRunner, requests: Sequence[RunRequest], person: str) -> Iterator[WatchedRuns]:
-    """Have the requests computed and watch them inside the block; runs under way are joined, others started."""
+    """Run the requests and watch them inside the block. Current runs are joined, the others are started."""
     needed = [request for request in requests if not request.is_done()]
     with ExitStack() as stack:
         jobs = [
@@ -106,7 +106,7 @@ def watch(runner: JobRunner, requests: Sequence[RunRequest], person: str) -> Ite
 
 
 def state_of(job: RunningJob) -> State:
-    """What the run does now, what it waits for, or how it ended."""
+    """The state of the run."""
     if job.future.done():
         error = job.future.exception()
         if error is None:
@@ -120,7 +120,7 @@ def state_of(job: RunningJob) -> State:
 
 
 def describe(job: RunningJob | None, title: str) -> str:
-    """The same as a line; `title` says what it computes."""
+    """The state of the run as a line; `title` says what it computes."""
     state = "running" if job is None else state_of(job)
     if job is not None and state == "queued":
         return f"Waiting, {ordinal(job.place)} in the queue"

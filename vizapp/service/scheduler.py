@@ -1,9 +1,8 @@
-"""Who computes on a device next: one at a time, everybody in turn, the long ones in slices between the short ones.
+"""A fair scheduler for a device: one job runs at a time, users take turns, long jobs run in time slices.
 
-Work that has had its slice hands over at its next tick when somebody else waits, and goes on when its turn comes again.
-What it has computed so far stays in memory meanwhile, so beyond `STARTED` works another is begun only while the device has
-room, and beyond `MOST` a question waits until one of them is done. People take turns, not questions: who was served longest
-ago is next.
+At the end of its slice a job yields at its next tick if another one waits, and continues at its next turn. Meanwhile it
+keeps its memory. Therefore more than `STARTED` jobs are started only while the device has room, and never more than `MOST`.
+Turns go round by user, not by job: the user who was served least recently is next.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-SLICE = 0.3  # seconds after which a work hands over when somebody waits
-STARTED = 4  # works begun and not done, of a device: one computes, the others hold what they have
-MOST = 24  # of them while there is room
-TURN = 0.05  # seconds between two looks whether somebody still waits for the answer
-_REMEMBERED = 1000  # people
+SLICE = 0.3  # seconds after which a job yields if another one waits
+STARTED = 4  # started jobs of a device: one runs, the others keep their memory
+MOST = 24  # started jobs while there is room
+TURN = 0.05  # seconds between two checks whether the job is still watched
+_REMEMBERED = 1000  # users
 
 
 class QueueEntry:
-    """One work's place at one device. `queued`: seconds it has waited, pauses included."""
+    """The entry of a job in the queue of a device. `queued`: seconds of waiting, pauses included."""
 
     def __init__(self, person: str, number: int) -> None:
         self.person = person
@@ -31,7 +30,7 @@ class QueueEntry:
 
 
 class FairScheduler:
-    """The turns of one device. For many threads: each work calls from its own."""
+    """The queue of one device. Thread-safe: each job calls from its own thread."""
 
     def __init__(self, slice_: float = SLICE, room: Callable[[], bool] = lambda: False) -> None:
         self._slice, self._room = slice_, room
@@ -44,7 +43,7 @@ class FairScheduler:
         self._turns = self._tickets = 0
 
     def enqueue(self, person: str) -> QueueEntry:
-        """A place at the end of the queue."""
+        """Add an entry to the queue."""
         with self._changed:
             self._tickets += 1
             ticket = QueueEntry(person, self._tickets)
@@ -52,7 +51,7 @@ class FairScheduler:
             return ticket
 
     def wait(self, ticket: QueueEntry, look: Callable[[], None]) -> None:
-        """Return when it is the ticket's turn. `look` is called now and then; whatever it raises gives the place up."""
+        """Return when it is the turn of the entry. `look` is called regularly; if it raises, the entry leaves the queue."""
         began, taken = time.monotonic(), False
         try:
             while not (taken := self._take(ticket)):
@@ -63,7 +62,7 @@ class FairScheduler:
                 self.leave(ticket)
 
     def pause(self, ticket: QueueEntry, look: Callable[[], None]) -> bool:
-        """Hand over if the slice is used up and somebody else can go on; return when it is the ticket's turn again."""
+        """Yield if the slice is over and another job can run; return at the next turn of the entry."""
         with self._changed:
             if self._holder is not ticket or time.monotonic() - self._since < self._slice or not self._ready():
                 return False
@@ -74,7 +73,7 @@ class FairScheduler:
         return True
 
     def leave(self, ticket: QueueEntry) -> None:
-        """Give up the turn, or the place in the queue."""
+        """Release the device, or leave the queue."""
         with self._changed:
             if self._holder is ticket:
                 self._holder = None
@@ -84,7 +83,7 @@ class FairScheduler:
             self._changed.notify_all()
 
     def place(self, ticket: QueueEntry) -> int:
-        """Where the ticket stands in the queue, from 1; 0 when it is its turn or it has none."""
+        """Position of the entry in the queue, from 1; 0 if it has the device or is not in the queue."""
         with self._changed:
             order = sorted(self._waiting, key=self._rank)
             return order.index(ticket) + 1 if ticket in order else 0
@@ -110,7 +109,7 @@ class FairScheduler:
         return bool(ready) and min(ready, key=self._rank) is ticket
 
     def _ready(self) -> list[QueueEntry]:
-        """Those that may go on: the begun ones, and new ones while there is room."""
+        """The entries that may run: the started ones, and new ones while there is room."""
         begun = len(self._begun)
         room = begun < STARTED or (begun < MOST and self._room())
         return [ticket for ticket in self._waiting if ticket.started or room]

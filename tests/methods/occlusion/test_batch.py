@@ -198,4 +198,4 @@ def test_a_map_that_nothing_excites_has_no_other_pictures(folder, monkeypatch) -
     relu = next(site.name for site in dead.sites if site.kind == "activation" and site.is_map)
     result = vizapp.ask("occlusion", dead, folder.open(1), folder=folder, unit=vizapp.Unit(relu, 0), **SIZE)
     assert "others" not in result.arrays
-    assert result.facts["others"].startswith(f"None of the other pictures excites {relu}:0.")
+    assert result.facts["others"].startswith(f"No other picture activates {relu}:0.")

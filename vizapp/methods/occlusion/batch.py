@@ -1,4 +1,4 @@
-"""Occlusion of several photos: one sweep of the same square over each, as small maps, a table and their mean."""
+"""Occlusion of several photos: a sweep of the same occluder over each, as small maps, a table and their mean."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Res
     arrays = stacked(parts) | {"picture": np.array(kept, np.int64)}
     told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
     if unreadable:
-        told["unreadable"] = f"{len(unreadable)} pictures were passed over, the first: {unreadable[0]}"
+        told["unreadable"] = f"{len(unreadable)} pictures were skipped, the first: {unreadable[0]}"
     return Result("occlusion", arrays, (_mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
 
 
 def sweeps(
     question: Question, pictures: Iterable[Picture], params: OcclusionParams, tick: Callable[[float], None]
 ) -> Iterator[tuple[Picture, Result]]:
-    """Each picture with its answer, in turn; some of them by one sweep, whose plans they share.
+    """Each picture with its result, in order; groups of pictures share one sweep and its plans.
 
-    `tick` is told how many of them are done, the one under way by its share.
+    `tick` gets the number of finished pictures, with a fraction for the current one.
     """
     network = question.network
     params = fitting(params, network)
@@ -118,13 +118,13 @@ def row_of(name: str, result: Result) -> dict[str, Any]:
 
 
 def strip(seen: np.ndarray, result: Result) -> np.ndarray:
-    """Photo, (b), (c), (d), (e) of one picture beside one another, those that there are: uint8 `[H W 3]`."""
+    """Photo, (b), (c), (d), (e) of one picture side by side, where they exist: uint8 `[H W 3]`."""
     named = {panel.title[0]: panel.pixels for panel in result.panels}
     return sheet([small(seen), *(small(named[letter]) for letter in "bcde" if letter in named)], 5, gap=3)
 
 
 def small(pixels: np.ndarray) -> np.ndarray:
-    """A map as it stands in a row of them, uint8 `[h w 3]`."""
+    """A map at the size of a row of maps, uint8 `[h w 3]`."""
     height, width = pixels.shape[:2]
     factor = _SHOWN / max(height, width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
@@ -132,7 +132,7 @@ def small(pixels: np.ndarray) -> np.ndarray:
 
 
 def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of some sweeps of the same square, an entry each, and their `mean_change`: see `several`."""
+    """The arrays of some sweeps of the same square, an entry each, and their `mean_change`: see `occlude_images`."""
     named = [name for name in _STACKED if all(name in one for one in parts)]
     arrays = {name: np.stack([one[name] for one in parts]) for name in named}
     change = (arrays["probability"] - arrays["clean_probability"][:, None, None]).mean(0, dtype=np.float64)
@@ -140,11 +140,11 @@ def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What is to know of all of them; `first` are the facts of the first sweep."""
+    """Facts about all sweeps; `first` are the facts of the first one."""
     lost, same = (float(np.mean([row[name] for row in table])) for name in ("drop", "same"))
     facts = {
-        "summary": f"A square takes {100 * lost:.1f} percentage points on average; the answer stays what it is at "
-        f"{100 * same:.0f} % of the places."
+        "summary": f"The square lowers the probability by {100 * lost:.1f} percentage points on average; the prediction stays "
+        f"the same at {100 * same:.0f} % of the positions."
     }
     known = [row for row in table if row["true"]]
     if known:

@@ -1,4 +1,4 @@
-"""The film of a sweep: the square on its way over the picture, and the maps that it leaves behind."""
+"""The film of a sweep: the occluder moves over the picture while the maps fill up."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vizapp.media.transforms import resize
 from vizapp.methods.occlusion.occluder import Positions
 from vizapp.methods.occlusion.sweep import OcclusionParams, occluded
 
-_LOW = 200  # pixels: what is lower is enlarged, since players smooth small films
+_LOW = 200  # pixels: lower frames are enlarged, because players blur small films
 
 
 def frames(
     seen: np.ndarray, params: OcclusionParams, where: Positions, maps: Sequence[np.ndarray], most: int = 240
 ) -> list[np.ndarray]:
-    """Frames uint8 of one size: the picture with the square, in reading order, beside maps as far as it has come.
+    """Frames uint8 of one size: the picture with the square at each position, beside the maps up to there.
 
-    `seen`: uint8 `[H W 3]`; `maps`: each uint8 `[h w 3]`, a cell per position; what the square has not reached is grey.
-    Of more than `most` positions so many are shown, evenly spread, the first and the last among them.
+    `seen`: uint8 `[H W 3]`; `maps`: each uint8 `[h w 3]`, a cell per position; cells after the position are grey.
+    Of more than `most` positions that many are shown, evenly spaced, including the first and the last.
     """
     height, width = seen.shape[:2]
     rows, columns = where.shape

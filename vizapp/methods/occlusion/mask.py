@@ -1,4 +1,4 @@
-"""Hide any part of a picture, of any shape, and look what the network answers then. One forward pass."""
+"""Prediction with any part of a picture hidden by a mask, in one forward pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vizapp.methods.scores import top_rows
 
 
 def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0, top: int = 5) -> Result:
-    """What the network answers with the pixels of a mask hidden.
+    """The prediction with the masked pixels hidden.
 
     `mask`: bool `[H W]`, of the size of what the network sees (`network.seen(picture)`); True is hidden. `arrays`:
     `probabilities`, `logits`, `clean_probabilities`, `clean_logits` `[classes]` float32. `table`: the `top` classes now,
     with their probability with and without the mask.
 
     Raises:
-        VizError: the mask is of another size, or `fill` is no fill.
+        VizError: the mask has another size, or `fill` is invalid.
     """
     network = question.network
     seen = network.seen(question.require_picture())

@@ -1,4 +1,4 @@
-"""The method `occlusion`: the square over one picture, with other pictures beside it, or over each picture of a folder."""
+"""The method `occlusion`: a sweep over one picture, or over each picture of a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vizapp.methods.output import Output
 
 
 def occlusion(question: Question, params: OcclusionParams, job: Job) -> Result:
-    """Probability, answer and a late map's activation for each place of a square that hides a part of the picture.
+    """Probability, prediction and activation of a late feature map for each position of a square that hides a part.
 
     `arrays` (h w: positions of the square; K classes): `probability`, `logit` `[h w]` float32 of the class in question
     (the unit's, else the true one where it is known, else the clean prediction), whose number is `class`; `true_label`,

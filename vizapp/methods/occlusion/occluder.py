@@ -1,4 +1,4 @@
-"""The occluder: where a square stands on the picture, and what it shows."""
+"""The occluder: the positions of a square on the picture, and its fill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GREY = 128  # 0.5 in pixel space
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the square stands: `rows` and `columns` are the first pixels of each row and column of positions."""
+    """The positions of the square: `rows` and `columns` are the first pixels of each row and column of positions."""
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
@@ -27,7 +27,7 @@ class Positions:
 
     @property
     def boxes(self) -> np.ndarray:
-        """(top, left, bottom, right) of each, in pixels of what the network sees: int64 `[h w 4]`; may leave the picture."""
+        """(top, left, bottom, right) of each, in pixels of the crop: int64 `[h w 4]`; may extend beyond the border."""
         top, left = np.meshgrid(self.rows, self.columns, indexing="ij")
         return np.stack([top, left, top + self.height, left + self.width], -1).astype(np.int64)
 
@@ -38,7 +38,7 @@ class Positions:
 
 
 def positions(size: tuple[int, int], window: tuple[int, int], stride: int, grid: Grid = "cover") -> Positions:
-    """Where a square of `window` (height, width) stands on a picture of `size` (height, width), every `stride` pixels.
+    """The positions of a square of `window` (height, width) on a picture of `size` (height, width), every `stride` pixels.
 
     "cover": its centres are the centres of equal cells that cover the picture, so that squares at the border are cut off
     by it and the map lies over the picture. "inside": from the upper left corner on, as Captum's `Occlusion` has it; the
@@ -65,10 +65,10 @@ def positions(size: tuple[int, int], window: tuple[int, int], stride: int, grid:
 
 
 def filling(seen: np.ndarray, fill: str, seed: int = 0) -> np.ndarray:
-    """What an occluder shows, everywhere: uint8 `[H W 3]`, from the picture that the network sees.
+    """The fill of the occluder over the whole picture: uint8 `[H W 3]`; `seen` is the crop that the network sees.
 
     Raises:
-        VizError: `fill` is none of `FILLS` and no colour.
+        VizError: `fill` is neither one of `FILLS` nor a colour.
     """
     if fill == "blur":
         return gaussian_blur(seen, max(seen.shape[:2]) / 14)  # of the default square, half a side

@@ -1,4 +1,4 @@
-"""Panel (c) of other pictures: those that excite the late map most, and that map sent down to their pixels."""
+"""Panel (c) for other pictures: those that activate the late map most, with the projections of that map."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from vizapp.methods.top_projections import top_projections
 from vizapp.zoo.network import Network
 
 NINE = 9
-LOOKED = 200  # pictures that a pass looks at, at most; a gallery looks at all
-_TOGETHER = 8  # pictures that go through the network at once
+LOOKED = 200  # most pictures of a pass; a gallery uses all
+_TOGETHER = 8  # batch size
 
 
 def with_others(question: Question, work: Occlusion, result: Result, job: Job) -> Result:
-    """The answer of a sweep with the other pictures of (c), or with a fact that says how to get them."""
+    """The result of a sweep with the other pictures of (c), or with a fact that says how to get them."""
     if work.site is None or work.channel is None:
         return result
     unit, network = Unit(work.site.name, work.channel), question.network
@@ -69,7 +69,7 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
         return found.rows(unit.site, unit.channel), f"From the gallery of {found.pictures} pictures of {source.name}."
     return None, (
         f"There is no gallery of {unit.site} over {source.name}. 'python -m vizapp gallery --sites {unit.site}' with the "
-        "same network, weights and folder makes one; --others pass does without."
+        "same network, weights and folder builds one; --others pass works without."
     )
 
 
@@ -85,7 +85,7 @@ def gallery_of(network: Network, listing: str, site: str) -> Path | None:
 
 
 def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tuple[pd.DataFrame, str]:
-    """The same from one pass over at most `LOOKED` of the pictures, evenly spread; the strongest first."""
+    """The same from a pass over at most `LOOKED` pictures, evenly spaced; the strongest first."""
     chosen = spread(len(source), LOOKED)
     site, found = network.site(unit.site), []
     for start in range(0, len(chosen), _TOGETHER):

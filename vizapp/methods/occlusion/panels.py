@@ -20,8 +20,8 @@ def legend(
     """The classes of a label map `[h w]`, the clean one first, then by how many cells they have.
 
     Each with `class`, `name`, `colour` (one of `COLOURS`; all beyond them share `OTHER`), `share` of the cells, its
-    `clean` probability, and whether it is the `true` class. That is second where it is not the clean one, and is there
-    also without a cell.
+    `clean` probability, and whether it is the `true` class. The true class comes second if it is not the clean one,
+    and is listed even if it has no cell.
     """
     found, counts = np.unique(labels, return_counts=True)
     shares = dict(zip(found.tolist(), (counts / labels.size).tolist(), strict=True))
@@ -51,7 +51,7 @@ def coloured(labels: np.ndarray, table: tuple[dict[str, Any], ...]) -> np.ndarra
 def draw_maps(
     arrays: dict[str, np.ndarray], table: tuple[dict[str, Any], ...], has_map: bool, view: str = "probability"
 ) -> dict[str, np.ndarray]:
-    """The maps (b) to (e) by letter, uint8 `[h w 3]` or `[H W 3]`; those that there are.
+    """The maps (b) to (e) by letter, uint8 `[h w 3]` or `[H W 3]`, where they exist.
 
     Args:
         arrays: Those of the method's answer.
@@ -92,7 +92,7 @@ def panels(
     found = [Panel("a-occluded", draw_box(hidden, box, thickness=1), caption)]
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     captions = {
-        "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding takes it away."),
+        "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding lowers it."),
         "c": ("c-projection", "(c) That map, projected down to the pixels (deconvnet)."),
         "d": ("d-probability", f"(d) Probability of {name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright)."),
         "e": ("e-label", f"(e) The most probable class: {classes}."),

@@ -1,4 +1,4 @@
-"""Occlusion maps: what the network answers while a square hides a part of the picture, for each place of the square."""
+"""Occlusion maps: predictions while a square hides a part of the picture, for each position of the square."""
 
 from __future__ import annotations
 
@@ -24,46 +24,44 @@ from vizapp.zoo.network import Network
 
 _WINDOW, _STRIDE = 32, 8  # for 224 pixels: a seventh, and a quarter of that
 _SMALL = 64  # pixels of the input's shorter side below which the default square is a seventh of it
-_CPU, _COPIES = torch.device("cpu"), 3  # of all scores of all places, when they are put together
+_CPU, _COPIES = torch.device("cpu"), 3  # of all scores of all positions
 _KEPT = 16 * 2**20  # bytes of probabilities of all classes; beyond it only the strongest classes are kept
 CAUTION = (
-    "A square also adds edges and shapes that were not there, and hides several things at once; compare other fills and "
-    "sizes before you read a cause into the map."
+    "A square also adds edges and shapes, and may hide several things at once; compare other fills and sizes before you "
+    "infer a cause from the map."
 )
 
 
 @dataclass(frozen=True)
 class OcclusionParams(Params):
-    """The square, what it shows, and which map is summed.
+    """The square, its fill, and the feature map that is summed.
 
     Without a `window` the square is 32 pixels wide, and without a `stride` it moves by 8. Where neither is given and the
     input's shorter side is under 64 pixels, the square is a seventh of that side and moves by a quarter of the square.
     """
 
     window: int | None = knob(None, "Side of the square", low=1, high=4096, unit="pixels", stands_for=_WINDOW)
-    stride: int | None = knob(
-        None, "From one position to the next", low=1, high=4096, unit="pixels", stands_for=_STRIDE
-    )
+    stride: int | None = knob(None, "Distance between positions", low=1, high=4096, unit="pixels", stands_for=_STRIDE)
     width: int = knob(0, "Width, for a rectangle `window` high; 0: a square", low=0, high=4096, unit="pixels")
     fill: str = knob(
         "grey", "What the square shows: grey, mean, blur, noise, black, white, or a colour such as #ff8800"
     )
     inverse: bool = knob(False, "Hide everything but the square")
-    site: str = knob("", "The late layer whose map is summed; by default the last feature maps before the answer")
-    strongest: Literal["sum", "maximum"] = knob("sum", "Which map of it: of the largest sum, or the largest value")
+    site: str = knob("", "The late layer whose map is summed; by default the last feature maps")
+    strongest: Literal["sum", "maximum"] = knob("sum", "Channel of that layer: largest sum, or largest value")
     grid: Literal["cover", "inside"] = knob(
-        "cover", "Squares centred on cells that cover the picture, or from the corner on, inside"
+        "cover", "Squares centred on cells that cover the picture, or squares inside the picture from its corner on"
     )
-    precision: Literal["exact", "tf32", "bf16"] = knob("exact", "Exact, or faster and rounded (on a GPU)")
-    seed: int = knob(0, "Of the noise", low=0, high=2**31 - 1)
-    label: str = knob(
-        "", "The true class, by name or number; empty: what the picture's folder or list says, if anything"
+    precision: Literal["exact", "tf32", "bf16"] = knob(
+        "exact", "Numeric precision on a GPU: exact, or rounded and faster"
     )
+    seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
+    label: str = knob("", "The true class, by name or number; empty: from the folder or list of the picture")
     others: Literal["gallery", "pass", "none"] = knob(
         "gallery",
-        "Other pictures for (c): from a gallery, if there is one; else by a pass over the folder or the samples; none",
+        "Other pictures for (c): from a gallery if there is one, by a pass over the folder or the samples, or none",
     )
-    most: int = knob(24, "Pictures of a folder to take, evenly spread; 0: all", low=0)
+    most: int = knob(24, "Pictures of a folder, evenly spaced; 0: all", low=0)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,7 +76,7 @@ class OcclusionParams(Params):
 
 
 class Occlusion:
-    """A sweep under way, for those who show it while it runs.
+    """A sweep in progress, which can be shown while it runs.
 
         work = Occlusion(question, params)      # the clean pass, and the plan
         for share in work.run():                # 0 to 1, after each batch of positions, coarse to fine
@@ -87,13 +85,12 @@ class Occlusion:
 
     `among`: a sweep over several pictures, made by `sweep_over`, and the number of this one among them.
 
-    `maps` and `result` take what is finished; a cell that was not visited shows its nearest visited neighbour (all of
-    them do after a sixteenth of the work). `shown(row, column)` is the occluded photo of a cell. One thread runs it;
-    others may call `maps` meanwhile.
+    `maps` and `result` use the finished cells; the others show their nearest finished neighbour. `shown(row, column)` is
+    the occluded photo of a cell. One thread runs the sweep; others may call `maps` meanwhile.
 
     Raises:
-        VizError: the square does not fit, the fill is no colour, the site has no map, there are no class scores, or the
-            label is no class.
+        VizError: the square is too large, the fill is invalid, the site has no map, there are no class scores, or the
+            label is not a class.
     """
 
     def __init__(self, question: Question, params: OcclusionParams, among: tuple[Sweep, int] | None = None) -> None:
@@ -189,7 +186,7 @@ class Occlusion:
 
     def _clean_pass(self, number: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Scores `[1 classes]` and the site's activations `[1 C h w]` of the picture without the square."""
-        if self.params.inverse:  # what the sweep starts from is then all fill
+        if self.params.inverse:  # the sweep then starts from the fill
             with torch.no_grad():
                 return self.sweep.scores_and_maps(self.question.network.batch([self.seen]))
         maps = self.sweep.maps
@@ -254,7 +251,7 @@ class Occlusion:
         return facts | {"caution": CAUTION}
 
     def _projection(self, job: Job | None, facts: dict[str, str]) -> dict[str, np.ndarray]:
-        """The late map sent down to the pixels of the clean picture, or a fact that says why not."""
+        """The projection of the late map for the clean picture; if it fails, a fact says why."""
         if self.site is None or self.channel is None:
             return {}
         asked = replace(self.question, unit=Unit(self.site.name, self.channel))
@@ -285,10 +282,10 @@ def sweep_over(network: Network, seen: Sequence[np.ndarray], params: OcclusionPa
 
 
 def true_of(question: Question, params: OcclusionParams) -> int | None:
-    """The true class, if it was said or the picture's collection tells it.
+    """The true class, from the parameters or the collection of the picture; None if unknown.
 
     Raises:
-        VizError: the label that was said is no class.
+        VizError: the given label is not a class.
     """
     if params.label:
         return asked_class(question.network, params.label)
@@ -333,12 +330,12 @@ def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None,
             class_ = unit.channel
         else:
             raise VizError(
-                f"{unit.site!r} is neither the layer of classes nor the layer whose map is summed; ask about a class.",
+                f"{unit.site!r} is neither the class layer nor the layer whose map is summed; give a class.",
                 code="not-a-class",
             )
     if site is not None and not (site.is_map and site.shape[1] * site.shape[2] > 1):
         raise VizError(
-            f"Layer {site.name!r} has no map (no cells), so nothing can be summed over it; pick an earlier layer.",
+            f"Layer {site.name!r} has no feature map to sum; choose an earlier layer.",
             code="no-feature-map",
         )
     return site or network.last_feature_map(), channel, class_
