@@ -57,7 +57,7 @@ def test_each_cell_is_the_crop_in_its_box(lenet: Network, stride: str | int) -> 
     np.testing.assert_allclose(result.arrays["prediction"], expected.mean((0, 1)), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(result.arrays["vote"], expected.max((0, 1)), rtol=1e-4, atol=1e-4)
     assert result.arrays["difference"].max() < 1e-4
-    assert "but for rounding" in result.facts["padding error"]
+    assert "up to rounding" in result.facts["padding error"]
     assert sum(row["share"] for row in result.table) == pytest.approx(1)
 
 
@@ -124,7 +124,7 @@ def test_the_padding_error_is_the_difference_to_the_crops(network: Network) -> N
         expected = np.abs(alone[row, column] - result.arrays["scores"][:, row, column]).mean()
         assert difference == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert result.arrays["difference"].max() > 1e-4
-    assert "pad with zeros" in result.facts["padding error"]
+    assert "pad each crop with zeros" in result.facts["padding error"]
     assert len(vizapp.ask("dense", network, picture, check=0).arrays["checked"]) == 0
 
 
@@ -164,7 +164,7 @@ def test_a_network_that_passes_rows_faster_than_columns() -> None:
     expected = crop_scores(own, picture.pixels, boxes)
     np.testing.assert_allclose(result.arrays["scores"].transpose(1, 2, 0), expected, rtol=1e-4, atol=1e-4)
     assert "2 × 4 pixels apart" in result.facts["map"]
-    assert "but for rounding" in result.facts["padding error"]
+    assert "up to rounding" in result.facts["padding error"]
 
 
 def test_progress_and_leaving(network: Network) -> None:

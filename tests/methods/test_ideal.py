@@ -115,10 +115,10 @@ def test_the_embedded_network_knows_its_ideal_inputs() -> None:
     ("params", "sentence"),
     [
         ({"channels": "1, x"}, "channels is '1, x'"),
-        ({"channels": "99"}, "channels 0 to 4; 99 was asked for"),
+        ({"channels": "99"}, "channels 0 to 4, not 99"),
         ({"direction": "1:a"}, "direction is '1:a'"),
         ({"direction": "1:0"}, "direction is '1:0'"),
-        ({"direction": "7:1"}, "channels 0 to 4; 7 was asked for"),
+        ({"direction": "7:1"}, "channels 0 to 4, not 7"),
         ({"direction": "1:1", "channels": "2"}, "Give channels or a direction, not both."),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_dead_unit_is_told() -> None:
     module.see.bias.fill_(-1.0)
     own = vizapp.wrap(module, input_size=(3, 40, 40))
     result = vizapp.ask("ideal", own, unit=vizapp.Unit("relu", 0), steps=3)
-    assert result.facts["silent"].startswith("1 of 1 pictures do not wake their unit")
+    assert result.facts["silent"].startswith("1 of 1 pictures do not activate their unit")
 
 
 def test_terms_of_one_channel_in_a_direction_are_added() -> None:

@@ -98,7 +98,7 @@ def test_the_facts_carry_certificate_and_caution(network, picture) -> None:
         "4 reversed by the paper's rule, 0 by an extended rule, 0 only differentiated; 1 max pool"
         in result.facts["certificate"]
     )
-    assert "no explanation of the class decision" in result.facts["caution"]
+    assert "does not explain the class decision" in result.facts["caution"]
     gradient = vizapp.ask("projection", network, picture, unit=vizapp.class_unit(network, "c"), rule="gradient")
     assert "all differentiated" in gradient.facts["certificate"]
 

@@ -40,7 +40,7 @@ def test_the_label_map_its_legend_and_what_each_cell_says(open_app: Open) -> Non
         assert [tops["names"][int(i)] for i in index[row, column]] == [str(c) for c in order[:, row, column]]
         np.testing.assert_allclose(share[row, column], chance[order[:, row, column], row, column], rtol=1e-4)
     assert "26 × 26 cells, 4 pixels apart" in words(app)
-    assert "but for rounding" in words(app)
+    assert "up to rounding" in words(app)
     assert len(offered(app)) == 3
 
 

@@ -24,7 +24,7 @@ def test_one_unit_is_shown_by_three_rules_with_certificate_and_caution(open_app:
     sizes = {drawn(app, f"projection.pictures.{title}").shape for title in ("Photo", "Deconvnet", "Guided", "Gradient")}
     assert len(sizes) == 1
     assert "2 non-linearities between unit and pixels" in words(app)
-    assert "no explanation of the class decision" in words(app)
+    assert "does not explain the class decision" in words(app)
     assert "the strongest" in words(app)
     assert len(offered(app)) == 6
 
@@ -126,7 +126,7 @@ def test_a_silent_unit_is_told(open_app: Open) -> None:
     channel, row, column = np.argwhere(maps["activations"] == 0)[0]
     app = open_app("projection", layer=LAYER, channel=str(channel), cell=f"{row},{column}", picture="digit 0")
     assert went_well(app)
-    assert "Nothing reaches the pixels" in words(app)
+    assert "No signal reaches the pixels" in words(app)
 
 
 def test_a_class_is_a_unit_too(open_app: Open) -> None:

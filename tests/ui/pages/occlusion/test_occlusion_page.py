@@ -145,7 +145,7 @@ def test_a_position_shows_that_occluded_picture_and_its_answer(open_app: Open) -
         ({"occlusion.width": "40", **QUICK}, "40 pixels wide"),
         ({"position": "30,0", **QUICK}, "positions 0,0 to 6,6, not 30,0"),
         ({"class": "10", **QUICK}, "no map of class 10: the network has classes 0 to 9"),
-        ({"map": "16", **QUICK}, "channels 0 to 15; 16 was asked for"),
+        ({"map": "16", **QUICK}, "channels 0 to 15, not 16"),
         ({"occlusion.site": "features.33", **QUICK}, "no layer called"),
         ({"occlusion.site": "classifier.0", **QUICK}, "has no map"),
         ({"occlusion.fill": "purple", **QUICK}, "fill is 'purple'"),
