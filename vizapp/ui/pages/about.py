@@ -1,4 +1,4 @@
-"""About: what the app is, the networks that come with it, its sources, and what happens to your pictures."""
+"""About: the app, its bundled networks, its sources, and its privacy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature maps: the network diagram, all channels of a layer, one of them over the photo, a cell's receptive field."""
+"""Feature maps: all channels of a layer, one of them over the photo, the receptive field of a cell."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _facts(result: Result) -> None:
 
 
 def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, channel: int) -> dict[str, np.ndarray]:
-    """The channel over the photo and the patch of the cell. Returns the pictures shown, by title."""
+    """Draw the channel over the photo and the patch of the cell; returns the pictures by title."""
     seen = network.seen(picture)
     cell = unit_picker.cell(values.shape)
     field = site.receptive_field

@@ -1,4 +1,4 @@
-"""The generic page: any method's form, pickers for what it asks about, and its answer, drawn from what the method declares."""
+"""The generic page of a method: its form, pickers for its inputs, and its result, drawn from its declarations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vizapp.zoo import class_unit
 from vizapp.zoo.network import Network
 
 _TARGETS = {"answer": "The answer", "class": "A class", "unit": "A unit"}
-_SMALL_TILES = 12  # beyond so many tiles an array is shown as one sheet
+_SMALL_TILES = 12  # more tiles are shown as one sheet
 _CAUTIONS = ("caution", "silent", "not finite")
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 
@@ -64,7 +64,7 @@ def page() -> None:
 
 
 def _form(method: Method) -> None:
-    """The parameters: what the method is about in sight, the rest in a popover."""
+    """Draw the parameters: the main one in the row, the rest in a popover."""
     names = [name for name in knobs(method.params) if name != "out"]  # a folder of the machine
     first = [name for name in names[:1] if knobs(method.params)[name].choices]
     rest = [name for name in names if name not in first]
@@ -82,11 +82,11 @@ def _form(method: Method) -> None:
     options.changed_line(method.key, rest)
 
 
-# What is asked about
+# Inputs
 
 
 def _unit(method: Method, network: Network, picture: Picture | None) -> tuple[bool, Unit | None]:
-    """Whether the page can go on, and the unit that is explained; None where the method takes the answer by itself."""
+    """Whether the page can continue, and the unit to explain; None if the method chooses the predicted class itself."""
     if "unit" not in method.inputs:
         return True, None
     target = state.get(forms.target(method.key))
@@ -107,7 +107,7 @@ def _unit(method: Method, network: Network, picture: Picture | None) -> tuple[bo
 
 
 def _class(method: Method, network: Network, count: int, answer: int) -> int:
-    """The class that is explained: `answer`, or another of the `count` classes that was chosen."""
+    """The class to explain: `answer`, or the chosen one of the `count` classes."""
     number = answer
     if state.get(forms.target(method.key)) == "class":
         chosen = state.get(state.CLASS)
@@ -125,7 +125,7 @@ def _class(method: Method, network: Network, count: int, answer: int) -> int:
 
 
 def _layer_unit(method: Method, network: Network, picture: Picture | None) -> Unit | None:
-    """A channel of a layer, and one of its cells if one was chosen."""
+    """The chosen channel of a layer, with its chosen cell if any."""
     sites = networks.sites(network)
     if not sites:
         return None
@@ -179,11 +179,11 @@ def _answer(
     return compute.run(method.key, network, picture, folder, unit, **values)
 
 
-# What came back
+# Result
 
 
 def _draw(method: Method, network: Network, picture: Picture | None, result: Result) -> None:
-    """A viewer for each output; those that are shown as pictures by themselves stand together at the end."""
+    """Draw a viewer for each output; plain pictures come together at the end."""
     seen = None if picture is None else network.seen(picture)
     tiles, notes = ({}, {}) if seen is None else ({"Picture": seen}, {"Picture": ""})
     for output in method.shows:
@@ -212,7 +212,7 @@ def _draw(method: Method, network: Network, picture: Picture | None, result: Res
 
 
 def _tiles(output: Output, values: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
-    """The items of an array as pictures with a note on each, by title; many as one sheet."""
+    """The items of an array as pictures with notes, by title; many items as one sheet."""
     items = output.items(values)
     drawn = [output.draw(item) for item in items[:TILES]]
     if len(items) > _SMALL_TILES:
@@ -222,7 +222,7 @@ def _tiles(output: Output, values: np.ndarray) -> dict[str, tuple[np.ndarray, st
 
 
 def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: np.ndarray) -> None:
-    """One map over the picture, its numbers under the pointer; and its legend."""
+    """Draw a map over the picture, with its numbers on hover, and its legend."""
     data = maps.photo_data(seen, output.label) | {
         "heat": uri(to_png(output.draw(values))), "cells": list(values.shape), "values": maps.packed(values), "opacity": 0.7,
         "hint": "Point at the map to read its numbers",
@@ -258,7 +258,7 @@ def _class_map(key: str, network: Network, output: Output, result: Result, seen:
 
 
 def _facts(result: Result) -> None:
-    """What a careful reader must know, cautions first."""
+    """Draw the facts, cautions first."""
     for name in _CAUTIONS:
         if name in result.facts:
             messages.info(result.facts[name])

@@ -1,4 +1,4 @@
-"""Plotly figures. Colours come from the theme (first: accent, second: quiet), so that they follow light and dark."""
+"""Plotly figures. Colours come from the theme (first: accent, second: neutral), so they follow light and dark mode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def value_bars(values: np.ndarray, order: np.ndarray, chosen: int, names: Sequen
 
 
 def maxima(edges: np.ndarray, counts: np.ndarray) -> go.Figure:
-    """A histogram over bins that grow with the number: `edges` `[n + 1]`, of which the outermost may be infinite."""
+    """A histogram over bins of growing width: `edges` `[n + 1]`, of which the outermost may be infinite."""
     low, high = edges[:-1], edges[1:]
     figure = go.Figure()
     figure.add_bar(
@@ -48,7 +48,7 @@ def maxima(edges: np.ndarray, counts: np.ndarray) -> go.Figure:
 
 
 def _texts(numbers: np.ndarray) -> list[str]:
-    """Numbers in few characters; the edges next to zero are called zero."""
+    """Short texts of numbers; the edges next to zero become zero."""
     return [
         "0" if abs(number) < 2.5e-4 else f"{number:.2g}" if abs(number) < 0.01 else f"{number:.3g}".replace("inf", "∞")
         for number in numbers
@@ -89,7 +89,17 @@ def comparison(
     names: Sequence[str], across: Sequence[float], up: Sequence[float], parameters: Sequence[int], chosen: str,
     title: str, labels: bool,
 ) -> go.Figure:  # fmt: skip
-    """A disc per network at (`across`, `up`), its area the number of parameters, the chosen one in the accent colour."""
+    """A scatter plot with a disc per network, the chosen one in the accent colour.
+
+    Args:
+        names: The networks.
+        across: Values of the x axis, which is logarithmic.
+        up: Top-1 accuracies in percent.
+        parameters: Numbers of parameters, which are the areas of the discs.
+        chosen: The chosen network.
+        title: Title of the x axis.
+        labels: Whether other networks than the chosen one get labels.
+    """
     figure = go.Figure()
     largest = max(parameters)
     ticks = [digit * 10**power for power in range(-4, 5) for digit in (1, 2, 5)]
@@ -116,7 +126,7 @@ def comparison(
 
 
 def _apart(across: Sequence[float], up: Sequence[float], first: Sequence[bool]) -> set[int]:
-    """Which discs get a name, so that no name lies over another: the chosen one's, then from the top down."""
+    """The discs that get a label, so that labels do not overlap: the chosen one, then from the top down."""
     x, y = np.log10(across), np.asarray(up)
     width, height = (float(np.ptp(values)) or 1.0 for values in (x, y))
     named: list[int] = []

@@ -1,4 +1,4 @@
-"""The kernels of a layer as the browser shows them, and how they cover the frequencies."""
+"""Data of the sheet component for the kernels of a layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BANDS = ("Low", "Mid", "High")
 
 
 def sheet_data(result: Result, scale: str) -> dict[str, Any]:
-    """What the sheet component shows of all kernels, on one scale for the "layer" or one per "filter"."""
+    """Data of the sheet component for all kernels, on one scale for the "layer" or one per "filter"."""
     kernels = result.arrays["kernels"]
     shared = float(np.abs(kernels).max(initial=0)) if scale == "layer" else None
     drawn = [tile(kernel, shared) for kernel in kernels]

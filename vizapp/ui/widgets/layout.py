@@ -1,4 +1,4 @@
-"""What every page begins with: its title, its columns, and the network and the picture in use."""
+"""The start of every page: title, columns, and the current network and picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vizapp.zoo.network import Network
 
 
 def page_title(title: str, sentence: str) -> None:
-    """Draw the page's title, and one sentence that says what the page shows."""
+    """Draw the title of the page, and a sentence that says what it shows."""
     st.html(f'<div class="vz-title"><h1>{escape(title)}</h1><p>{escape(sentence)}</p></div>')
 
 
@@ -24,6 +24,6 @@ def columns(*widths: float, key: str = "stacking") -> list[Any]:
 
 
 def network_and_picture() -> tuple[Network, Picture] | None:
-    """The network and the picture in use; None where the network is missing, which a message explains."""
+    """The current network and picture; None where a message explains why there is no network."""
     network = networks.current()
     return None if network is None else (network, images.current())

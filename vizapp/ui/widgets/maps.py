@@ -1,4 +1,4 @@
-"""Feature maps as the browser shows them: a sheet of all channels, one channel over the photo, the patch of a cell."""
+"""Feature maps as data of the components: a sheet of all channels, one channel over the photo, a patch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vizapp.media.transforms import resize
 from vizapp.ui.inputs.images import uri
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in input pixels
-LARGEST_TILE = 112  # pixels; larger maps are made smaller for the sheet
+LARGEST_TILE = 112  # pixels; larger maps are shrunk for the sheet
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:
@@ -46,10 +46,10 @@ def _unit(channel: np.ndarray) -> np.ndarray:
 
 
 def sheet_data(values: np.ndarray, order: np.ndarray, scale: str, numbers: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the sheet component shows of `[C h w]`, in that order. `numbers` are the channels' statistics."""
+    """Data of the sheet component for `[C h w]`, in that order. `numbers`: statistics of the channels."""
     drawn = tiles(values[order], scale)
     return sprite_data(drawn, math.ceil(math.sqrt(len(drawn)))) | {
-        "side": 58,  # pixels on the screen, and the most that few tiles grow to
+        "side": 58,  # pixels on the screen; `most`: size of a tile if there are few
         "most": 132,
         "items": [int(channel) for channel in order],
         "titles": [f"Channel {channel}" for channel in order],
@@ -62,13 +62,13 @@ def sheet_data(values: np.ndarray, order: np.ndarray, scale: str, numbers: dict[
 
 
 def sprite_data(drawn: list[np.ndarray], columns: int) -> dict[str, Any]:
-    """The sheet component's one picture of all tiles, uint8 `[h w 3]`; smaller ones stand in the middle of their place."""
+    """The sprite of the sheet component: all tiles, uint8 `[h w 3]`, smaller ones centred."""
     tile = [max(tile.shape[axis] for tile in drawn) for axis in (0, 1)]
     return {"sprite": uri(to_png(sheet(drawn, columns, gap=0, background=GREY))), "tile": tile, "columns": columns}
 
 
 def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None, field: Box | None) -> dict[str, Any]:
-    """What the map component shows of one channel `[h w]` over the crop `[H W 3]` that the network sees."""
+    """Data of the map component for one channel `[h w]` over the crop `[H W 3]`."""
     low, high = limits(values)
     return {
         "photo": uri(to_png(seen)),
@@ -86,7 +86,7 @@ def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None,
 
 
 def packed(values: np.ndarray) -> str:
-    """Numbers as the map component takes them: base64 of float32."""
+    """Numbers for the map component: base64 of float32."""
     return base64.b64encode(values.astype("<f4").tobytes()).decode()
 
 
@@ -100,7 +100,7 @@ def legend(items: Sequence[tuple[Sequence[int], str, float]]) -> str:
 
 
 def photo_data(pixels: np.ndarray, label: str) -> dict[str, Any]:
-    """What the map component shows of a picture alone."""
+    """Data of the map component for a picture without a map."""
     return {"photo": uri(to_png(pixels)), "size": list(pixels.shape[:2]), "label": label}
 
 

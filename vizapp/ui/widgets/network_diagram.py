@@ -1,4 +1,4 @@
-"""The network as a row of at most 40 boxes: which activations stand together, and how large each box is drawn."""
+"""The network as a row of at most 40 boxes: grouping of the sites, and size of each box."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """What the box mainly does, as one of the kinds that have a colour."""
+        """The main kind of the block, one of the kinds with a colour."""
         kinds = [shown_kind(site) for site in self.sites]
         return next((kind for kind in ("convolution", "linear") if kind in kinds), kinds[0])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape that leaves the box."""
+        """The output shape of the block."""
         return self.sites[-1].shape
 
 
@@ -39,10 +39,10 @@ def shown_kind(site: Site) -> str:
 
 
 def blocks(sites: Sequence[Site], most: int = MOST_BLOCKS) -> tuple[Block, ...]:
-    """The finest grouping of `sites` that has at most `most` blocks, in running order.
+    """The finest grouping of `sites` into at most `most` blocks, in execution order.
 
-    Tried from fine to coarse: every site by itself; normalisations and rectifiers with the layer before them; sites of
-    one module of a given depth; runs of such modules under one parent. Every site is in exactly one block.
+    Tried from fine to coarse: single sites; normalizations and activations with the layer before them; sites of a module
+    of a given depth; runs of such modules under one parent. Every site is in exactly one block.
     """
     depth = max((site.name.count(".") + 1 for site in sites), default=1)
     attempts: list[tuple[Block, ...]] = [tuple(Block(site.name, (site,)) for site in sites), _with_layer_before(sites)]
@@ -99,7 +99,7 @@ def _merged(sites: Sequence[Site]) -> Block:
 
 
 def drawing(sites: Sequence[Site], chosen: str | None) -> dict[str, Any]:
-    """What the diagram component shows. Height follows the side of the map (square root), width the channels (log)."""
+    """Data of the diagram component. Height grows with the side of the map (square root), width with the channels (log)."""
     largest = max((max(site.shape[1:]) for site in sites if site.is_map), default=1)
     return {"chosen": chosen, "blocks": [_box(block, largest) for block in blocks(sites)]}
 
@@ -129,7 +129,7 @@ def _part(site: Site, inner: int) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    """The end of a block's name that tells it from its neighbours: `conv1`, `0`, `0–1`."""
+    """The last part of the name of a block: `conv1`, `0`, `0–1`."""
     first, dash, last = name.partition("–")
     return f"{first.rpartition('.')[2]}{dash}{last}"
 

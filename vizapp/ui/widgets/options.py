@@ -1,4 +1,4 @@
-"""The options of a method: a popover that holds them, a button that resets them, and a line that names the changed ones."""
+"""The options of a method: a popover with a reset button, and a line that lists the changed ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def popover(
 
 
 def changed_line(method: str, names: Collection[str]) -> None:
-    """Name the options that differ from their defaults; nothing where none does."""
+    """List the options that differ from their defaults, if there are any."""
     changed = forms.changed(method, names)
     if changed:
         messages.info("Options: " + ", ".join(f"{forms.label(n).lower()} {_word(v)}" for n, v in changed.items()) + ".")

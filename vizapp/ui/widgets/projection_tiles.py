@@ -1,4 +1,4 @@
-"""Projections as the browser shows them: three rules beside the photo, nine units beside their patches."""
+"""Projections as pictures: three rules beside the photo, nine units beside their patches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vizapp.ui.widgets.maps import Box, photo_data, sprite_data
 from vizapp.zoo.network import Network
 
 RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
-LARGEST = 330  # pixels on the screen of a tile of the nine
+LARGEST = 330  # pixels of one of nine tiles on the screen
 
 
 def project_strongest(
@@ -30,8 +30,8 @@ def project_strongest(
 ) -> Result | None:
     """Projections of the nine strongest units of a layer, each from its strongest cell, in one batched call.
 
-    `values` are the layer's activations `[C ...]`, `params` those of the method `projection`. None where a message says
-    why there is no answer.
+    `values` are the activations `[C ...]` of the layer, `params` those of the method `projection`. None where a message
+    explains why there is no result.
     """
     units = [Unit(site, int(channel)) for channel in strength_order(values)[:9]]
     chosen = build(ProjectionParams, params, "projection")
@@ -45,7 +45,7 @@ def project_strongest(
 
 
 def scales(projections: Mapping[str, np.ndarray], contrast: str) -> dict[str, float]:
-    """The magnitude that is drawn with full contrast, per projection `[H W 3]`: "shared" by all, or each its "own"."""
+    """The magnitude with full contrast, per projection `[H W 3]`: "shared" by all, or its "own"."""
     peaks = {name: float(np.abs(values[np.isfinite(values)]).max(initial=0)) for name, values in projections.items()}
     return dict.fromkeys(peaks, max(peaks.values())) if contrast == "shared" else peaks
 
@@ -61,7 +61,7 @@ def crop_or_whole(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
 
 
 def tiles(seen: np.ndarray, result: Result, part: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Patches of the crop `[H W 3]`, and projections on one scale per unit, of an answer of several units."""
+    """Patches of the crop `[H W 3]`, and projections on one scale per unit, of a result for several units."""
     boxes: list[Box] = [tuple(box) for box in result.arrays["field"].tolist()]
     patches = [crop_or_whole(seen, box, part) for box in boxes]
     down = [
@@ -73,7 +73,15 @@ def tiles(seen: np.ndarray, result: Result, part: str) -> tuple[list[np.ndarray]
 def grid_data(
     drawn: list[np.ndarray], result: Result, chosen: int | None, names: Sequence[str], label: str
 ) -> dict[str, Any]:
-    """What the sheet component shows of tiles, one per unit of an answer of several units, in rows of three."""
+    """Data of the sheet component for a tile per unit of a result, in rows of three.
+
+    Args:
+        drawn: The tiles, uint8 `[h w 3]`.
+        result: The result for several units.
+        chosen: The channel to highlight, if any.
+        names: Names of the channels; may be empty.
+        label: Describes the sheet.
+    """
     arrays = result.arrays
     channels = [int(channel) for channel in arrays["channel"]]
     silent = [not values.any() for values in arrays["projection"]]
@@ -96,7 +104,15 @@ def grid_data(
 def side_by_side(
     key: str, pictures: dict[str, np.ndarray], notes: dict[str, str], across: int, box: Box | None = None
 ) -> None:
-    """Pictures under their titles, in rows; the first one with a frame around `box`."""
+    """Draw pictures under their titles, in rows.
+
+    Args:
+        key: Prefix of the widget keys.
+        pictures: uint8 `[h w 3]` by title.
+        notes: A note per title.
+        across: Pictures per row.
+        box: A frame to draw on the first picture.
+    """
     titles = list(pictures)
     with st.container(key=f"beside_{key}"):
         for start in range(0, len(titles), across):

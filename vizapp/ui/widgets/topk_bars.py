@@ -1,4 +1,4 @@
-"""Bars of the most probable classes: name and share, and a note that appears under the pointer."""
+"""Bars of the most probable classes: name, share, and a note on hover."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ Cell = tuple[int, int]
 
 
 def open_page(page: str, title: str, sentence: str) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
-    """Draw the title and the network diagram of a page about a layer; network, picture, layers and the chosen layer.
+    """Draw the title and the network diagram of a page about a layer; returns network, picture, layers and chosen layer.
 
-    None where a message says what is missing. `page` begins the widget keys.
+    None where a message says what is missing. `page` is the prefix of the widget keys.
     """
     layout.page_title(title, sentence)
     asked = layout.network_and_picture()
@@ -48,7 +48,7 @@ def site(network: Network, sites: tuple[Site, ...]) -> Site:
 
 
 def chosen_site(network: Network, choice: Choice) -> Site | None:
-    """The chosen layer; None where none is chosen, or where the network lacks it, which a message says."""
+    """The chosen layer; None if none is chosen or the network does not have it, which a message says."""
     name = state.get(choice)
     if name is None:
         return None
@@ -61,7 +61,7 @@ def chosen_site(network: Network, choice: Choice) -> Site | None:
 
 
 def draw_network(page: str, sites: tuple[Site, ...], site: Site) -> None:
-    """Draw the network as boxes to click. `page` begins the widget keys here and below."""
+    """Draw the network as boxes to click. `page` is the prefix of the widget keys here and below."""
     key = f"{page}.diagram"
     change = partial(take_click, state.LAYER, key, "site")
     component("diagram")(key=key, data=network_diagram.drawing(sites, site.name), on_site_change=change)
@@ -85,7 +85,7 @@ def switch(choice: Choice, words: dict[str, str], key: str) -> None:
 
 
 def channel(by_strength: np.ndarray) -> int:
-    """The chosen channel; the strongest where none is chosen or the layer lacks it."""
+    """The chosen channel; the strongest if none is chosen or the layer does not have it."""
     number = state.get(state.CHANNEL)
     if number is not None and number >= len(by_strength):
         messages.warn(f"This layer has channels 0 to {len(by_strength) - 1}, not {number}. Showing the strongest.")
@@ -106,7 +106,7 @@ def stepper(page: str, count: int, channel: int) -> None:
 
 
 def cell(shape: tuple[int, ...], of: Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
-    """The chosen cell of a map `(h, w)`; None where none is chosen, or where the map lacks it, which a message says."""
+    """The chosen cell of a map `(h, w)`; None if none is chosen or the map does not have it, which a message says."""
     chosen = state.get(of)
     if chosen is not None and not (chosen[0] < shape[0] and chosen[1] < shape[1]):
         last = f"{shape[0] - 1},{shape[1] - 1}"
@@ -117,7 +117,16 @@ def cell(shape: tuple[int, ...], of: Choice = state.CELL, has: str = "This layer
 
 
 def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell: Cell | None, box: Box | None) -> None:
-    """Draw one channel `[h w]` over the crop that the network sees, with the cell's box; a click chooses a cell."""
+    """Draw a channel over the crop; a click chooses a cell.
+
+    Args:
+        page: Prefix of the widget keys.
+        seen: The crop, uint8 `[H W 3]`.
+        values: The channel, `[h w]`.
+        channel: Number of the channel.
+        cell: The chosen cell.
+        box: Its receptive field.
+    """
     key = f"{page}.map"
     data: dict[str, Any] = maps.map_data(seen, values, cell, box)
     data["label"] = f"Channel {channel} over the picture"
@@ -125,7 +134,15 @@ def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell
 
 
 def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: Sequence[str]) -> None:
-    """Draw the values `[C]` of a layer without cells as bars."""
+    """Draw the values of a layer without cells as bars.
+
+    Args:
+        page: Prefix of the widget keys.
+        values: `[C]`.
+        order: The channels from left to right.
+        channel: The highlighted channel.
+        names: Names of the channels; may be empty.
+    """
     st.plotly_chart(
         charts.value_bars(values, order, channel, names), key=f"{page}.bars", config={"displayModeBar": False}
     )
@@ -133,7 +150,7 @@ def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: 
 
 
 def take_click(choice: Choice, key: str, event: str) -> None:
-    """Make what was clicked in the component the choice."""
+    """Set the choice to what was clicked in the component."""
     clicked = state.clicked(key, event)
     if clicked is None:
         return

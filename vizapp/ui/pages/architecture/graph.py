@@ -1,4 +1,4 @@
-"""A network with its branches as a drawing: boxes and arrows in Graphviz's language, laid out by the browser."""
+"""A network as a graph in the DOT language of Graphviz, laid out by the browser."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ DARK = Palette(
 
 
 def fits(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a drawing of an architecture's `table` could be read: not too many boxes, nor too many arrows."""
+    """Whether a graph of the `table` would be readable: not too many boxes or arrows."""
     arrows = sum(row["from"].count(",") + 1 for row in rows)
     return len(rows) <= MOST_BOXES and arrows <= 2 * len(rows) + 40
 
 
 def dot(rows: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> str:
-    """The drawing of an architecture's `table`, from top to bottom, in the DOT language."""
+    """The graph of the `table` of an architecture, from top to bottom, in the DOT language."""
     lines = [
         "digraph network {",
         'bgcolor="transparent"; rankdir=TB; nodesep=0.18; ranksep=0.24;',
@@ -53,7 +53,7 @@ def dot(rows: Sequence[Mapping[str, Any]], palette: Palette = LIGHT) -> str:
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    """Name, what it does, and what it gives: three short lines at most."""
+    """Name, kind and output shape: three short lines at most."""
     window = f"{row['kernel']} / {row['stride']}".replace(" × ", "×") if row["kernel"] else ""
     what = row["kind"] if row["kind"] != "other" else ""
     below = " ".join(part for part in (what, window) if part)

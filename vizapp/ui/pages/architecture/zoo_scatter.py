@@ -18,18 +18,18 @@ from vizapp.zoo.classics import FROM_TORCHVISION
 _DATA = {"ImageNet": "ImageNet", "CIFAR-10": "CIFAR-10"}
 _AMONG = {"classic": "Classic", "all": "All"}
 _AXES = {"operations": "Operations", "time": "Time on this machine"}
-MOST_TIMED = 12  # networks that one press of the button measures
+MOST_TIMED = 12  # networks per press of the button
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a network, and how long one picture takes here if that was measured."""
+    """The description of a network, and its measured time per picture on this machine, if any."""
 
     name: str
     parameters: int
     multiply_adds: int | None
     accuracy: float | None
-    by: str  # whose accuracy it is: that of the "weights" or of the "paper"
+    by: str  # source of the accuracy: "weights" or "paper"
     data: str
     seconds: float | None = None
 
@@ -117,7 +117,7 @@ def _measure(listed: Sequence[Entry], network: str, device: str) -> None:
             break
     else:
         state.withdraw("run", _key(str(chosen), device))
-        st.rerun()  # the figure stands above what was just measured
+        st.rerun()  # the figure above must show the new times
 
 
 def measure_seconds(name: str, device: str) -> float | None:

@@ -50,7 +50,7 @@ def page() -> None:
     if asked is None or second is None:
         return
     pair, picture = (asked[0], second), asked[1]
-    if not all(networks.sites(network) for network in pair):  # cancelled, which a sentence tells
+    if not all(networks.sites(network) for network in pair):  # cancelled, as a message says
         return
     if pair[0].digest == pair[1].digest:
         messages.info("Both are the same network with the same weights. Choose another network or other weights.")

@@ -1,4 +1,4 @@
-"""A dense map as the browser shows it: labels or one class over the photo, the strongest classes of each cell."""
+"""Data of the map component for a dense map: labels or one class over the photo, and the top classes of each cell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets.maps import ramp
 from vizapp.ui.widgets.topk_bars import TOP
 
-LARGEST = 1100  # pixels of the longer side of the photo that the browser gets
+LARGEST = 1100  # pixels of the longer side of the photo in the browser
 
 
 def kept_classes(result: Result) -> np.ndarray:
@@ -34,7 +34,16 @@ def data(
     shown: int,
     cell: tuple[int, int] | None,
 ) -> dict[str, Any]:
-    """What the map component shows over the photo uint8 `[H W 3]`: the labels, or the probability of class `shown`."""
+    """Data of the map component: the labels, or the probability of one class, over the photo.
+
+    Args:
+        pixels: The photo, uint8 `[H W 3]`.
+        result: The result of the method `dense`.
+        name_of: Names the classes.
+        tint: "labels" or "class".
+        shown: The class to show.
+        cell: The chosen cell.
+    """
     boxes, label = result.arrays["boxes"], result.arrays["label"]
     zoom = min(1.0, LARGEST / max(pixels.shape[:2]))
     photo = pixels if zoom == 1 else resize(pixels, *(max(1, round(side * zoom)) for side in pixels.shape[:2]))
@@ -64,12 +73,12 @@ def data(
 
 
 def legend_classes(result: Result) -> list[int]:
-    """The classes that have a colour, the most frequent first."""
+    """The classes with a colour, the most frequent first."""
     return [int(row["class"]) for row in result.table[:NAMED]]
 
 
 def legend(result: Result) -> list[tuple[Sequence[int], str, float]]:
-    """The colours and their classes, with the share of cells that each has."""
+    """The colours and their classes, with their shares of the cells."""
     rows = list(result.table[:NAMED])
     items: list[tuple[Sequence[int], str, float]] = [
         (colour, str(row["name"]), float(row["share"])) for colour, row in zip(COLOURS.tolist(), rows, strict=False)
@@ -81,7 +90,7 @@ def legend(result: Result) -> list[tuple[Sequence[int], str, float]]:
 
 
 def _tops(chance: np.ndarray, classes: np.ndarray, name_of: Callable[[int], str]) -> dict[str, Any]:
-    """The strongest classes of each cell, most probable first, as the component takes them."""
+    """The strongest classes of each cell, most probable first, for the component."""
     count = min(TOP, len(chance))
     order = np.argsort(-chance, axis=0, kind="stable")[:count]  # [count h w]
     share = np.take_along_axis(chance, order, 0)

@@ -51,7 +51,7 @@ def page() -> None:
 
 
 def _convert(network: Network) -> ConversionPlan | None:
-    """How the network is converted to a fully convolutional one; None where a message says why it cannot be."""
+    """The plan that makes the network fully convolutional; None where a message explains why there is none."""
     return compute.compute(
         compute.key_of("dense.plan", network),
         lambda tick: convolutional(network),
@@ -68,7 +68,7 @@ def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> None:
         messages.warn(f"{network.name} has no stride of {state.get(chosen['stride'])}. Using its native stride.")
         state.put(chosen["stride"], "native")
     crop = state.get(chosen["input"]) == "crop"
-    if crop:  # what predict sees has one size
+    if crop:  # the crop of `predict` has one size
         state.put(chosen["zoom"], 1.0)
         state.put(chosen["scales"], 1)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="dense_controls"):
@@ -126,7 +126,7 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
 
 
 def _class(network: Network, result: Result) -> int:
-    """The class that is shown: the chosen one, or the answer."""
+    """The class to show: the chosen one, or the prediction."""
     kept, chosen = overlay.kept_classes(result), state.get(state.CLASS)
     if chosen is not None and chosen not in kept:
         messages.warn(f"There is no map of class {chosen}: {network.name} has {len(network.categories)} classes.")
@@ -136,7 +136,7 @@ def _class(network: Network, result: Result) -> int:
 
 
 def _cell(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The cell that was clicked, if the map has it."""
+    """The clicked cell, if the map has it."""
     cell = state.get(state.PLACE)
     return (int(cell[0]), int(cell[1])) if cell is not None and cell[0] < shape[0] and cell[1] < shape[1] else None
 
@@ -167,7 +167,7 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
 
 
 def _pyramid(result: Result) -> None:
-    """The label maps of the scales that voted, side by side, in the colours of the large one."""
+    """Draw the label maps of the scales that voted, side by side, in the colours of the main map."""
     scales = [panel for panel in result.panels if panel.title.startswith("scale-")]
     if scales:
         messages.heading("Scales in the vote")

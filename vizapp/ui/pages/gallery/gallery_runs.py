@@ -1,7 +1,7 @@
-"""Galleries being built: begun by a click, watched by a page that stays usable, left and gone on with at any time.
+"""Building galleries from the page: started by a click, watched by a page that stays usable, resumable at any time.
 
-The pass runs in the office as long as a page of some session watches it, so that two sessions that want the same gallery
-share one pass. What it has seen is on the disk: leaving the page, or the end of the app, loses a few batches at most.
+The pass runs in the job service while a page watches it; sessions that want the same gallery share one pass. Checkpoints
+are on disk, so leaving the page or stopping the app loses a few batches at most.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from vizapp.ui.session import access, compute, memory, messages, progress, state
 from vizapp.ui.session.progress import RunView
 from vizapp.zoo.network import Network
 
-EVERY = 16  # batches between two looks at what is known so far, at most
+EVERY = 16  # batches between checkpoints
 _CAPACITY = 384 * 2**20  # bytes of galleries kept for all sessions together
-LOOK = 2.0  # seconds between two, at least
+LOOK = 2.0  # least seconds between two updates of the page
 
 
 @dataclass(frozen=True, eq=False)
 class GalleryRequest:
-    """A gallery that is looked at, or would be if it were there: of what, and the folder that holds it."""
+    """A requested gallery, built or not: its inputs and its folder."""
 
     network: Network
     collection: Collection
@@ -46,18 +46,18 @@ class GalleryRequest:
 
     @property
     def key(self) -> Key:
-        """What tells its pass from other runs."""
+        """The key of its run."""
         return ("gallery.build", str(self.folder))
 
     @property
     def stamp(self) -> str:
-        """Changes when there is more to see; empty when there is nothing."""
+        """Changes when there is more to show; empty if there is nothing."""
         stamps = [file_stamp(self.folder / place) for place in (MANIFEST, Path(WORK) / NAME)]
         return next((stamp for stamp in stamps if stamp != "gone"), "")
 
     @property
     def is_whole(self) -> bool:
-        """Whether the pass came to its end."""
+        """Whether the pass is complete."""
         return read_manifest(self.folder) is not None
 
     @property
@@ -67,14 +67,14 @@ class GalleryRequest:
 
 
 def gallery_request(network: Network, collection: Collection, sites: tuple[Site, ...]) -> GalleryRequest:
-    """The gallery of these layers over these pictures; it has the folder that the command line gives it."""
+    """The gallery of these layers over these pictures, in the same folder as on the command line."""
     names = tuple(site.name for site in sites)
     folder = compute.remembered(
         compute.key_of("gallery.place", network, text=collection.text, listing=collection.listing, sites=names),
         lambda: place_for(network, Question(network, folder=collection.source), sites, _plan(network)),
         size=lambda path: 1000,
     )
-    if access.shared() and kind(collection.text) == "upload":  # then it goes with the upload, and nobody else finds it
+    if access.shared() and kind(collection.text) == "upload":  # deleted with the upload, and private
         folder = galleries_of(collection.source.root) / folder.name
     return GalleryRequest(network, collection, sites, folder)
 
@@ -84,23 +84,23 @@ def _plan(network: Network) -> GalleryOptions:
 
 
 def start(asked: GalleryRequest) -> None:
-    """Have the gallery built, from where an earlier pass was left."""
+    """Build the gallery, or continue an earlier pass."""
     progress.start(asked.key)
 
 
 def stop(asked: GalleryRequest) -> None:
-    """Have the pass ended; what it has seen is kept."""
+    """Stop the pass; its checkpoint is kept."""
     state.withdraw("run", asked.key)
 
 
 def forget(asked: GalleryRequest) -> None:
-    """Throw away a gallery that cannot be read, and have it built anew."""
+    """Delete a damaged gallery and build it again."""
     shutil.rmtree(asked.folder, ignore_errors=True)
     start(asked)
 
 
 def load_known(asked: GalleryRequest) -> Gallery | None:
-    """The gallery, or what is known of it so far; None when that is nothing, or a sentence says why not."""
+    """The gallery as far as it is built; None if there is nothing, or a message explains why."""
     stamp = asked.stamp
     if not stamp:
         return None
@@ -115,12 +115,12 @@ def load_known(asked: GalleryRequest) -> Gallery | None:
 
 @st.cache_resource(show_spinner=False)
 def _galleries() -> ByteBoundedCache[Gallery | None]:
-    """The galleries that were looked at last, of all sessions; a new checkpoint is a new one."""
+    """The galleries opened last, of all sessions; each checkpoint has its own entry."""
     return ByteBoundedCache(_CAPACITY)
 
 
 def progress_of_others(asked: GalleryRequest) -> Progress | None:
-    """How far a pass over this gallery is that other sessions watch now; None when none does."""
+    """The progress of a pass that other sessions watch now; None if there is none."""
     job = progress.job_runner().find(asked.key)
     found: Progress | None = job.partial if job is not None and job.is_watched_by_others(state.person()) else None
     return found
@@ -140,7 +140,7 @@ def other_weights(asked: GalleryRequest) -> str:
 
 @dataclass(frozen=True, eq=False)
 class GalleryRun:
-    """A pass that this page watches. `stamp`: what was known of the gallery when the page was drawn."""
+    """A pass that this page watches. `stamp`: that of the gallery when the page was drawn."""
 
     asked: GalleryRequest
     watched: WatchedRuns
@@ -148,10 +148,10 @@ class GalleryRun:
     stamp: str
 
     def follow(self) -> None:
-        """Show the progress until there is more to see; then have the page drawn again. Runs last on the page."""
+        """Show the progress until there is more to show, then rerun the page. Called last on the page."""
         if not self.view.wait(self._has_more):
             st.rerun()
-        stop(self.asked)  # also where it failed: it is not started again by itself
+        stop(self.asked)  # also after an error, so that it does not restart by itself
         for error in self.watched.refusals().values():
             self.view.clear()
             messages.warn(str(error))
@@ -162,13 +162,13 @@ class GalleryRun:
         st.rerun()
 
     def _has_more(self) -> bool:
-        """The first units are shown as soon as they are known, more of them now and then."""
+        """Whether to redraw: at once for the first units, later at intervals."""
         return (not self.stamp or self.watched.seconds > LOOK) and self.asked.stamp != self.stamp
 
 
 @contextmanager
 def watch(asked: GalleryRequest) -> Iterator[GalleryRun]:
-    """Watch the pass inside the block, after drawing its progress and a button to cancel it."""
+    """Draw progress and Cancel button of the pass, and watch it inside the block."""
 
     def run(report: Report) -> str:
         plan = _plan(asked.network)
@@ -188,7 +188,7 @@ def watch(asked: GalleryRequest) -> Iterator[GalleryRun]:
 
 
 def words(progress: Progress | None) -> str:
-    """How far a pass is, as a line."""
+    """The progress of a pass as a line."""
     if progress is None:
         return "Beginning"
     parts = [f"{progress.pictures:,} of {progress.of:,} pictures"]

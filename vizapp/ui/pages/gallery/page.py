@@ -1,4 +1,4 @@
-"""Gallery: for each unit of a layer the pictures that excite it most, beside what in them does; built from the page."""
+"""Gallery: for each unit of a layer, the pictures that activate it most, and their projections; built from the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vizapp.ui.widgets import layout, unit_picker
 from vizapp.zoo.network import Network
 
 _KINDS = {"convolution": "All convolutions", "linear": "All linear layers", "all": "Everything"}
-_TITLE = 60  # characters of the name of a collection
+_TITLE = 60  # characters of the title of a collection
 
 
 def page() -> None:
@@ -41,7 +41,7 @@ def page() -> None:
         _draw_known(asked)
 
 
-# What the gallery is of
+# Status
 
 
 def _sites(network: Network) -> tuple[Site, ...]:
@@ -54,7 +54,7 @@ def _sites(network: Network) -> tuple[Site, ...]:
 
 
 def _line(asked: GalleryRequest) -> None:
-    """What there is, and the button that makes it be there."""
+    """Draw the status of the gallery, and the button that builds it."""
     source, whole, begun = asked.collection.source, asked.is_whole, bool(asked.stamp)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
         progress = None if whole else gallery_runs.progress_of_others(asked)
@@ -92,7 +92,7 @@ def _layers(asked: GalleryRequest) -> None:
 
 
 def _nothing(asked: GalleryRequest) -> None:
-    """One sentence in place of a gallery that is not there."""
+    """Draw a message in place of a missing gallery."""
     channels = sum(site.channels for site in asked.sites)
     layer, channel = state.get(state.LAYER), state.get(state.CHANNEL)
     unit = f" It will show unit {channel} of {layer}." if layer and channel is not None else ""
@@ -105,11 +105,11 @@ def _nothing(asked: GalleryRequest) -> None:
         messages.info(other)
 
 
-# What is known
+# Content
 
 
 def _draw_known(asked: GalleryRequest) -> None:
-    """The gallery, or what is known of it so far; where it is damaged a sentence and the way out."""
+    """Draw the gallery as far as it is built; if it is damaged, a message and a Rebuild button."""
     try:
         found = gallery_runs.load_known(asked)
         if found is not None:
@@ -124,7 +124,7 @@ def _draw_known(asked: GalleryRequest) -> None:
 def _show(asked: GalleryRequest, found: Gallery) -> None:
     sites = tuple(site for site in asked.sites if site.name in found.sites)
     site = _site(asked.network, sites)
-    found.rows(site.name)  # read before anything is drawn: the file may be damaged
+    found.rows(site.name)  # read before drawing, because the file may be damaged
     unit_picker.draw_network("gallery", sites, site)
     if found.seen < found.pictures:
         messages.info(
@@ -140,7 +140,7 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
 
 
 def _site(network: Network, sites: tuple[Site, ...]) -> Site:
-    """The chosen layer, or the next one that the gallery knows; the last with a map when none is chosen."""
+    """The chosen layer, or the next one in the gallery; the last one with a map if none is chosen."""
     last = next((site for site in reversed(sites) if site.is_map and site.shape[1:] != (1, 1)), sites[-1])
     wanted = unit_picker.chosen_site(network, state.LAYER)
     if wanted is None:
@@ -155,7 +155,7 @@ def _site(network: Network, sites: tuple[Site, ...]) -> Site:
 
 
 def _channel(site: Site) -> int | None:
-    """The unit to show alone, if any."""
+    """The chosen unit, if any."""
     channel, layer = state.get(state.CHANNEL), state.get(state.LAYER)
     if channel is None or (layer is not None and layer != site.name and not site.name.startswith(f"{layer}.")):
         return None
@@ -167,7 +167,7 @@ def _channel(site: Site) -> int | None:
 
 
 def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int | None) -> np.ndarray:
-    """Layer, order and class; returns the channels in that order."""
+    """Draw layer, order and class; returns the channels in that order."""
     groups = list(found.manifest["data"]["classes"])
     group = state.get(state.GROUP)
     if group is not None and group not in groups:

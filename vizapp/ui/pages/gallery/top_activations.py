@@ -1,4 +1,4 @@
-"""A unit's top pictures as the browser shows them: patches beside projections, computed for what is on the screen."""
+"""Patches and projections of the top pictures of units, computed for the units on the screen."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from vizapp.ui.session import compute
 from vizapp.ui.session.compute import Keep
 
 NINE = 9
-_TOGETHER = 4  # units that go down together: until they are cut their projections are as large as the pictures
-_CONTRAST = 99.5  # percentile of a unit's magnitudes that is drawn with full contrast
-_LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; tiles below that are shown with their pixels
+_TOGETHER = 4  # units per backward pass: before cropping, projections are as large as the pictures
+_CONTRAST = 99.5  # percentile of the magnitudes of a unit with full contrast
+_LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; smaller tiles than the second are drawn without smoothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,25 +37,25 @@ class UnitPatches:
 
     @property
     def nbytes(self) -> int:
-        """Memory that they take, about; the pictures are shared by units."""
+        """Approximate memory; units share the pictures."""
         return sum(item.patch.nbytes for item in self.shown) + 1000
 
     @property
     def patches(self) -> list[np.ndarray]:
-        """What the unit sees of them, uint8 `[h w 3]` of one size."""
+        """The patches, uint8 `[h w 3]` of one size."""
         return [item.patch for item in self.shown]
 
 
 @dataclass(frozen=True, eq=False)
 class UnitProjections:
-    """Their projections, cut at the unit's field, float32 `[h w 3]` each, and what must be known of how they came down."""
+    """Projections cropped to the receptive field, float32 `[h w 3]` each, with the facts of the backward pass."""
 
     values: tuple[np.ndarray, ...]
     facts: dict[str, str]
 
     @property
     def nbytes(self) -> int:
-        """Memory that they take."""
+        """Memory of the projections."""
         return sum(values.nbytes for values in self.values) + 1000
 
     def pictures(self, largest: int | None = None) -> list[np.ndarray]:
@@ -83,13 +83,13 @@ def is_silent(unit: pd.Series) -> bool:
 
 
 def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
-    """The rows of a unit that are shown; none of a silent unit."""
+    """The rows of a unit to show; none for a silent unit."""
     rows = found.rows(site, channel)[:NINE]
     return rows[:0] if is_silent(found.unit(site, channel)) else rows
 
 
 def load_patches(asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, UnitPatches]:
-    """The patches of some units, decoded where they are not known yet; none when a sentence says why."""
+    """The patches of some units, cached; empty where a message explains why."""
 
     def work(tick: Tick, missing: list[int], keep: Keep[int]) -> None:
         for number, channel in enumerate(missing):
@@ -104,7 +104,7 @@ def load_patches(asked: GalleryRequest, found: Gallery, site: str, channels: Seq
 def load_projections(
     asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]
 ) -> dict[int, UnitProjections]:
-    """The projections of some units' top pictures, where they are not known yet; none when a sentence says why."""
+    """The projections of the top pictures of some units, cached; empty where a message explains why."""
 
     def work(tick: Tick, missing: list[int], keep: Keep[int]) -> None:
         for start in range(0, len(missing), _TOGETHER):
@@ -131,7 +131,7 @@ def _tick_within(tick: Tick, start: float, length: float, share: float) -> None:
 
 
 def remembered(asked: GalleryRequest, found: Gallery, site: str, channels: Sequence[int]) -> dict[int, UnitProjections]:
-    """Those of the units' projections that are in the store."""
+    """The projections that are in the cache."""
     keys = _keys("down", asked, found, site, channels)
     return {channel: down for channel, key in keys.items() if (down := compute.answers().get(key)) is not None}
 
@@ -145,7 +145,7 @@ def _key(what: str, asked: GalleryRequest, found: Gallery, site: str, channel: i
 
 
 def _seen(asked: GalleryRequest, picture: int) -> np.ndarray:
-    """What the network sees of a picture, kept for a while: several units have it, and patches and projections need it."""
+    """The crop of a picture that the network sees, cached: patches and projections of several units use it."""
     taken = asked.collection
     key = ("gallery.seen", repr(asked.network.preprocessing), taken.text, taken.listing, str(picture))
     return compute.remembered(
@@ -156,7 +156,15 @@ def _seen(asked: GalleryRequest, picture: int) -> np.ndarray:
 def drawn(
     asked: GalleryRequest, found: Gallery, site: str, channel: int, what: UnitPatches | UnitProjections
 ) -> dict[str, Any] | None:
-    """`tile_data` of a unit's patches or projections, drawn once; None where there are none."""
+    """`tile_data` of patches or projections, cached; None if there are none.
+
+    Args:
+        asked: The gallery request.
+        found: The gallery.
+        site: The layer.
+        channel: The unit.
+        what: Its patches or projections.
+    """
     down = isinstance(what, UnitProjections)
     if not (what.values if isinstance(what, UnitProjections) else what.shown):
         return None
@@ -168,7 +176,7 @@ def drawn(
 
 
 def tile_data(tiles: Sequence[np.ndarray]) -> dict[str, Any]:
-    """What the units component shows of one to nine tiles, uint8 `[h w 3]`."""
+    """Data of the units component for one to nine tiles, uint8 `[h w 3]`."""
     height, width = tiles[0].shape[:2]
     factor = _LARGEST / max(height, width)
     if factor < 1:

@@ -1,4 +1,4 @@
-"""The units of a gallery's layer as cards, twelve on a sheet: their patches beside their projections."""
+"""The units of a layer as cards, twelve per page: patches beside projections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TITLES = 60  # characters of a class name on a card
 
 
 def draw(asked: GalleryRequest, found: Gallery, site: Site, order: np.ndarray) -> None:
-    """Draw one sheet of the units, patches first; `order` is the one in which they are paged through."""
+    """Draw a page of units, patches first; `order` is the order of the units."""
     pages = max(1, -(-len(order) // _PER_PAGE))
     number = min(state.get(state.PAGE), pages)
     _facts(found, site, order)
@@ -78,7 +78,7 @@ def _card(
 
 
 def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
-    """What a card says beside its title: the most frequent class of the top pictures, else the strength."""
+    """The note on a card: the most frequent class of the top pictures, else the maximum."""
     if top_activations.is_silent(unit):
         return "dead"
     mix = found.classes(site.name, channel)
@@ -90,7 +90,7 @@ def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
 
 
 def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
-    """How many units there are, and how many of them are dead."""
+    """Draw the number of units, and how many of them are dead."""
     table = found.units_of(site.name)
     silent = sum(top_activations.is_silent(unit) for _, unit in table.iterrows())
     below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
@@ -122,7 +122,7 @@ def _pager(number: int, pages: int) -> None:
 
 
 def _open(key: str) -> None:
-    """The unit that was clicked is shown alone; the layer is then named, so that the link is one to this unit."""
+    """Open the clicked unit; the layer is set too, so that the address names the unit."""
     channel = state.clicked(key, "chosen")
     if channel is None:
         return

@@ -1,4 +1,4 @@
-"""The units of a gallery's layer in the order that a person wants to see them in."""
+"""Orders of the units of a layer in a gallery."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ SORTS = {
 
 
 def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | None = None) -> np.ndarray:
-    """The channels of a layer, int64 `[n]`, in the order `sort`, one of `SORTS`; ties to the lower channel.
+    """The channels of a layer, int64 `[n]`, in the order `sort`; ties to the lower channel.
 
-    With `group` only those with pictures of that class among their top ones, the most of them first.
+    Args:
+        found: The gallery.
+        site: The layer.
+        sort: One of `SORTS`.
+        seed: Random seed for the order "random".
+        group: Only units with top pictures of this class, the largest share first.
     """
     units = found.units_of(site)
     maximum = np.nan_to_num(units["maximum"].to_numpy(np.float64), nan=-np.inf)
@@ -33,7 +38,7 @@ def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | Non
 
 
 def shares(found: Gallery, site: str, group: str) -> np.ndarray:
-    """Which part of each unit's top pictures are of a class: float `[channels]`, from 0 to 1; 0 for silent units."""
+    """The share of the top pictures of each unit that are of a class: float `[channels]`; 0 for silent units."""
     rows, units = found.rows(site), found.units_of(site)
     channels = rows["channel"].to_numpy()
     all_of_them = np.bincount(channels, minlength=len(units))

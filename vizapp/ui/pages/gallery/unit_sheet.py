@@ -1,4 +1,4 @@
-"""Everything about one unit of a gallery: patches, projections, whole pictures, and what the numbers say."""
+"""The sheet of one unit of a gallery: patches, projections, whole pictures and statistics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,15 @@ _CLASSES = 6
 
 
 def draw(asked: GalleryRequest, found: Gallery, site: Site, channel: int, order: np.ndarray) -> None:
-    """Draw the sheet of the unit; `order` is the one in which the units are paged through."""
+    """Draw the sheet of a unit.
+
+    Args:
+        asked: The gallery request.
+        found: The gallery.
+        site: The layer.
+        channel: The unit.
+        order: The order of the units for Previous and Next.
+    """
     _head(asked, site, channel, order)
     looked = top_activations.load_patches(asked, found, site.name, [channel]).get(channel)
     if looked is None:
@@ -71,7 +79,7 @@ def _go(site: str, channel: int | None) -> None:
 def _nines(
     asked: GalleryRequest, found: Gallery, site: Site, channel: int, looked: UnitPatches
 ) -> dict[str, np.ndarray]:
-    """Patches, projections and whole pictures beside one another. Returns them as sheets, by title."""
+    """Draw patches, projections and whole pictures side by side; returns them as sheets by title."""
     whole = {"Patches": looked.patches, "Pictures": [item.framed for item in looked.shown]}
     titles = [
         f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
@@ -154,7 +162,7 @@ def _facts(unit: pd.Series) -> dict[str, str]:
 
 
 def facts_table(facts: Mapping[str, str]) -> str:
-    """Our own words and numbers as two columns of HTML."""
+    """Facts as an HTML table of two columns."""
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts.items())
     return f'<table class="vz-facts">{rows}</table>'
 
@@ -186,19 +194,19 @@ def _downloads(
 
 
 def csv_of(rows: pd.DataFrame) -> bytes:
-    """The rows for a spreadsheet; what it would take for a formula has an apostrophe before it."""
+    """The rows as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front."""
     texts = {name: rows[name].map(harmless, na_action="ignore") for name in ("site", "path", "label")}
     return rows.assign(**texts).to_csv(index=False).encode()
 
 
 def whole_gallery(asked: GalleryRequest, found: Gallery) -> downloads.File:
-    """All files of the gallery, to give away."""
+    """The download of all files of the gallery."""
     name = downloads.file_name("gallery", asked.network.name, asked.collection.title)
     return downloads.File("Gallery Parquet", f"{name}.zip", "application/zip", lambda: zipped(found))
 
 
 def _whole_sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:
-    """The nines beside one another, enlarged to one height."""
+    """The sheets side by side, enlarged to about the same height."""
     tallest = max(pixels.shape[0] for pixels in pictures.values())
     tiles = [
         pixels.repeat(times, axis=0).repeat(times, axis=1)
@@ -209,7 +217,7 @@ def _whole_sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def zipped(found: Gallery) -> bytes:
-    """All files of a gallery as a zip file; they are compressed already."""
+    """All files of a gallery as an uncompressed zip file, because Parquet is compressed."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(found.folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Several photos, a sweep of the same square over each: small maps below one another, linked, and what they say together."""
+"""Sweeps of the same square over several photos: small linked maps, a table and the mean change."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _KEY = "occlusion.several"
 
 
 def draw(network: Network) -> None:
-    """The choice of the photos, and their maps."""
+    """Draw the choice of the photos, and their maps."""
     photos = batch_runs.open_photos(network, image_picker.choose_several("occlusion", state.PHOTOS, batch_runs.MOST))
     if not photos:
         return
-    there = _answers(photos)  # once: the store may let go of some
+    there = _answers(photos)  # once, because the cache may evict some
     missing = [photo for photo, result in there if result is None]
     key = batch_runs.run_key(photos)
     if missing and progress.is_started(key):
@@ -59,7 +59,7 @@ def _answers(photos: Sequence[Photo]) -> list[tuple[Photo, Result | None]]:
 
 
 def _draw(there: Sequence[tuple[Photo, Result | None]]) -> None:
-    """The small maps of the sweeps that are there."""
+    """Draw small maps of the finished sweeps."""
     found = [(photo, result) for photo, result in there if result is not None]
     if found:
         view = state.get(state.SHOWN)
@@ -86,7 +86,7 @@ def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
 
 
 def _open(photos: Sequence[Photo]) -> None:
-    """Show one of them alone."""
+    """Open the clicked photo in a sweep of its own."""
     number = state.clicked(_KEY, "open")
     if number is None or not 0 <= number < len(photos):
         return
@@ -98,7 +98,7 @@ def _open(photos: Sequence[Photo]) -> None:
 
 
 def _draw_summary(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, str]:
-    """The table of all photos and the mean of their maps; the facts about them."""
+    """Draw the table of all photos and the mean of their maps; returns the facts about them."""
     rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
     change = stacked([result.arrays for result in results])["mean_change"]
     facts = summary(results[0].facts, rows)

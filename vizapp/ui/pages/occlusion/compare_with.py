@@ -1,4 +1,4 @@
-"""A second sweep beside the first, to compare: of another picture, by another network, or both."""
+"""A second sweep to compare with: another picture, another network, or both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vizapp.zoo.network import Network
 
 
 def draw(kept: Picture | None) -> None:
-    """What to compare with, behind a button."""
+    """Draw the popover that chooses what to compare with."""
     names = networks.labels()
     with st.popover("Compare", icon=":material/compare:"):
         same = "The same picture" if kept is None else f"{kept.name}, kept"
@@ -50,7 +50,7 @@ def _keep() -> None:
 
 
 def kept_picture() -> Picture | None:
-    """The picture that was kept to compare others with; discarded, with a sentence, when it cannot be opened any more."""
+    """The picture that was kept for comparison; discarded with a message if it cannot be opened any more."""
     origin = state.load(state.SECOND_ORIGIN)
     if origin is None:
         return None
@@ -79,7 +79,7 @@ def second_request(network: Network, picture: Picture) -> SweepRequest | None:
 
 
 def class_of(asked: SweepRequest, first: SweepRequest) -> int | None:
-    """The class of (d): the chosen one; for another network the one of the same name. None: the clean prediction."""
+    """The class of (d): the chosen one, or the one of the same name in another network. None: the clean prediction."""
     chosen = state.get(state.CLASS)
     if chosen is None or asked.network is first.network:
         return chosen

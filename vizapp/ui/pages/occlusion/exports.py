@@ -1,4 +1,4 @@
-"""The files of one sweep: its maps as pictures, its arrays, a table of all positions, a film of the square."""
+"""The downloads of a sweep: maps, arrays, a table of all positions, and a film."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vizapp.ui.session.downloads import File
 
 
 def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray]) -> None:
-    """Buttons for all of them. `more`: the arrays of the other pictures of (c), if they are shown."""
+    """Draw the buttons. `more`: the arrays of the other pictures of (c), if they are shown."""
     height, width = shown.seen.shape[:2]
     pictures = {"(a)": position.occluded(shown, cell)} | {
         f"({letter})": resize(pixels, height, width, "nearest")
@@ -43,7 +43,7 @@ def _film(shown: SweepView) -> list[np.ndarray]:
 
 
 def table_of(shown: SweepView, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
-    """A line per position of the square: where it stands, and what the maps show there, of the class of (d)."""
+    """A row per position of the square: its box, and the values of the maps for the class of (d)."""
     rows, columns = np.indices(shown.positions.shape)
     boxes = arrays["positions"].reshape(-1, 4)
     return pd.DataFrame(

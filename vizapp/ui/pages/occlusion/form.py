@@ -1,4 +1,4 @@
-"""The square of an occlusion experiment as a form: its size, its steps, what it shows, the map that is summed."""
+"""The form of an occlusion experiment: size, stride and fill of the square, and the feature map to sum."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vizapp.zoo.network import Network
 
 _COLOUR = "colour"
 _FIRST_COLOUR = "#ff8800"
-_NOT_CHOSEN = ("window", "stride", "label", "others", "most")  # here; they have places of their own, or none
+_NOT_CHOSEN = ("window", "stride", "label", "others", "most")  # parameters with a widget elsewhere, or none
 OPTIONS = ("width", "strongest", "grid", "precision", "seed")
 
 
 def sliders(network: Network) -> None:
-    """Side and stride of the square."""
+    """Draw side and stride of the square."""
     fitted = fitting(OcclusionParams(), network)
     side = min(network.input_size[1:])
     for choice, title, usual in (
@@ -37,7 +37,7 @@ def sliders(network: Network) -> None:
 
 
 def filling() -> None:
-    """What the square shows, and whether it covers the patch or all but the patch."""
+    """Draw the fill of the square, and whether it hides the patch or everything else."""
     choices = forms.choices("occlusion")
     fill = state.get(choices["fill"])
     shown = fill if fill in FILLS else _COLOUR
@@ -52,13 +52,13 @@ def filling() -> None:
 
 
 def draw_options(network: Network, sites: tuple[Site, ...]) -> None:
-    """Everything else, behind a button: the map of (b) and (c), a rectangle, positions, precision."""
+    """Draw the other options in a popover: the map of (b) and (c), width, positions, precision."""
     more = (forms.choices("occlusion")["site"], state.MAP)
     options.popover("occlusion", OPTIONS, draw_more=partial(_late_map, network, sites), more=more)
 
 
 def maps_of(sites: tuple[Site, ...]) -> tuple[Site, ...]:
-    """The layers whose maps can be summed: those with several cells."""
+    """The layers with several cells, whose maps can be summed."""
     return tuple(site for site in sites if site.is_map and site.shape[1] * site.shape[2] > 1)
 
 
@@ -82,7 +82,7 @@ def _take_site() -> None:
 
 
 def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
-    """What is chosen, for this network; with the true class of the picture, where its collection tells it."""
+    """The chosen parameters for this network, with the true class of the picture where its collection has it."""
     values = {name: value for name, value in forms.values("occlusion").items() if name not in _NOT_CHOSEN}
     fitted = fitting(OcclusionParams(), network)
     window, stride = state.get(state.WINDOW), state.get(state.STRIDE)
@@ -92,7 +92,7 @@ def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
 
 
 def unit(network: Network) -> Unit | None:
-    """The map of (b) and (c), if one was chosen."""
+    """The chosen map of (b) and (c), if any."""
     channel = state.get(state.MAP)
     if channel is None:
         return None
@@ -102,7 +102,7 @@ def unit(network: Network) -> Unit | None:
 
 
 def checked_site(network: Network) -> None:
-    """Let go of a layer that this network lacks, which a sentence tells."""
+    """Reset a chosen layer that this network does not have, and show a message."""
     choice = forms.choices("occlusion")["site"]
     name = state.get(choice)
     try:
@@ -115,7 +115,7 @@ def checked_site(network: Network) -> None:
 
 
 def params_of_second(network: Network, first: Network, picture: Picture) -> OcclusionParams:
-    """The same square on a second network: of the same share of the picture, with a late layer of its own."""
+    """The parameters for a second network: the same share of the picture, and its own late layer."""
     chosen, label = params(first), params(network, picture).label
     share = min(network.input_size[1:]) / min(first.input_size[1:])
     window, stride = (max(1, round(pixels * share)) for pixels in (chosen.size[0], chosen.step))

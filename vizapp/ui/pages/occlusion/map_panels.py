@@ -1,4 +1,4 @@
-"""The maps of a sweep as the browser shows them: the data of the panels component, finished or under way."""
+"""Data of the panels component for a sweep, finished or in progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {"probability": "percent", "logit": "number", "pixels": "number"}
 
 @dataclass(frozen=True)
 class SweepView:
-    """What the maps of one sweep show: arrays `[h w]` (and `pixels`, `projection` `[H W …]`), the class of (d), a legend."""
+    """The view of a sweep: arrays `[h w]` (and `pixels`, `projection` `[H W …]`), the class of (d), a legend."""
 
     asked: SweepRequest
     seen: np.ndarray
@@ -38,23 +38,23 @@ class SweepView:
 
     @property
     def class_name(self) -> str:
-        """What the class of (d) is called."""
+        """The name of the class of (d)."""
         return self.asked.network.class_name(self.class_)
 
     @property
     def true(self) -> int | None:
-        """The true class, where it is known."""
+        """The true class, if known."""
         return next((row["class"] for row in self.table if row["true"]), None)
 
     @property
     def lowest(self) -> Cell:
-        """Where hiding the picture hurts that class most."""
+        """The position where hiding lowers that class most."""
         row, column = np.unravel_index(int(self.arrays["probability"].argmin()), self.positions.shape)
         return int(row), int(column)
 
 
 def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepView:
-    """A finished sweep (or what is kept of it), for any class whose probabilities were kept; else the true or clean one."""
+    """The view of a result for a class whose probabilities were kept; else for the true or the predicted class."""
     arrays = result.arrays
     classes = arrays["classes"].tolist()
     wanted = (class_, int(arrays["true_label"]), int(arrays["clean_label"]))
@@ -74,7 +74,7 @@ def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepV
 
 
 def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepView:
-    """A sweep as it is now; the projection comes at its end."""
+    """The view of a sweep in progress, without the projection."""
     logits = work.clean_logits
     clean = softmax(logits)
     chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
@@ -91,7 +91,7 @@ def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarra
 
 
 def pictures(shown: SweepView, view: str) -> dict[str, np.ndarray]:
-    """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; those that the network has."""
+    """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; where they exist."""
     return draw_maps(shown.arrays, shown.table, bool(shown.map_name), view)
 
 
@@ -105,9 +105,14 @@ def titles(shown: SweepView, view: str) -> dict[str, str]:
 def group(
     shown: SweepView, view: str, cell: Cell | None, coming: bool = False, largest: int | None = None
 ) -> dict[str, Any]:
-    """One sweep for the panels component; `coming`: the projection is not there yet, but will be.
+    """Data of the panels component for one sweep.
 
-    With `largest` photo and projection have no side of more pixels than that.
+    Args:
+        shown: The view of the sweep.
+        view: The quantity of (d).
+        cell: The chosen position.
+        coming: Whether the projection is still to come.
+        largest: Longest side of photo and projection in pixels.
     """
     positions = shown.positions
     drawn = {letter: uri(to_png(_within(pixels, largest))) for letter, pixels in pictures(shown, view).items()}
@@ -134,7 +139,7 @@ def group(
 
 
 def _within(pixels: np.ndarray, largest: int | None) -> np.ndarray:
-    """The picture, made smaller where a side is longer than that."""
+    """The picture, shrunk if a side is longer than `largest`."""
     height, width = pixels.shape[:2]
     if largest is None or max(height, width) <= largest:
         return pixels
@@ -160,7 +165,7 @@ def _map(shown: SweepView, view: str, letter: str, picture: str) -> dict[str, An
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
-    """What the darkest and the brightest colour stand for."""
+    """The values of the darkest and the brightest colour."""
     low, high = limits(values)
     return low, float(np.nanmax(values)) if np.isfinite(values).any() else high
 
@@ -184,7 +189,7 @@ def _percent(share: float) -> str:
 
 
 def colour_of(asked: SweepRequest, seen: np.ndarray) -> str | None:
-    """The one colour that the square shows, for style sheets; None where it shows a picture."""
+    """The colour of the square in CSS; None if its fill is not a single colour."""
     if asked.params.fill in ("blur", "noise"):
         return None
     red, green, blue = filling(seen[:1, :1] if asked.params.fill != "mean" else seen, asked.params.fill)[0, 0].tolist()

@@ -1,4 +1,4 @@
-"""Hiding a part of the picture by hand: a photo to draw on, and what the network answers with and without that part."""
+"""Hiding a part of the picture by hand: a photo to draw on, and the predictions with and without that part."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from vizapp.ui.widgets import layout, topk_bars
 from vizapp.ui.widgets.components import component
 
 _KEY = "occlusion.mask_drawn"
-_PATTERN = (128, 128, 128)  # the pen's colour where the fill is no single colour
+_PATTERN = (128, 128, 128)  # colour of the pen if the fill is not a single colour
 
 
 def draw(asked: SweepRequest) -> None:
-    """The photo to draw on and the answers; a stroke runs this part of the page alone."""
+    """Draw the photo and the predictions; a stroke reruns only this part of the page."""
     st.fragment(lambda: messages.guard(lambda: _draw(asked)))()
     name = downloads.file_name("occlusion", asked.network.name, asked.picture.name, "drawn")
     downloads.buttons("drawn", [
@@ -36,7 +36,7 @@ def draw(asked: SweepRequest) -> None:
 
 
 def _current(asked: SweepRequest) -> tuple[np.ndarray, Result]:
-    """What is drawn when a file is asked for, and the answer to it: strokes do not run the part with the buttons."""
+    """The mask and its result at the time of a download, because strokes do not rerun the download buttons."""
     mask = mask_of(state.load(state.MASK), asked.network.seen(asked.picture).shape[:2])
     result = compute.answers().get(_key_of(asked, mask)) or _hide(asked, mask)
     return mask, result
@@ -75,12 +75,12 @@ def _data(asked: SweepRequest, seen: np.ndarray, mask: np.ndarray) -> dict[str, 
 
 def _take(size: tuple[int, int]) -> None:
     packed = state.clicked(_KEY, "mask")
-    if isinstance(packed, str) and len(packed) <= size[0] * size[1]:  # six bits a character, and some room
+    if isinstance(packed, str) and len(packed) <= size[0] * size[1]:  # generous: a character holds six bits
         state.save(state.MASK, (*size, packed))
 
 
 def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndarray:
-    """What was drawn, bool `[H W]`; nothing where nothing was, or on a picture of another size."""
+    """The drawn mask, bool `[H W]`; empty if nothing was drawn, or on a picture of another size."""
     empty = np.zeros(size, bool)
     if kept is None or tuple(kept[:2]) != tuple(size):
         return empty
@@ -136,7 +136,16 @@ def bars(
     word: str,
     classes: np.ndarray | None = None,
 ) -> None:
-    """The five most probable of `classes` (default: all, in order), each with its other probability when pointed at."""
+    """Draw the most probable classes, each with its other probability on hover.
+
+    Args:
+        key: Widget key.
+        asked: Names the network.
+        probabilities: `[K]`, drawn as bars.
+        others: `[K]`, shown on hover.
+        word: Stands before the other probability.
+        classes: The class of each entry; by default its index.
+    """
     topk_bars.draw_classes(
         key, asked.network, probabilities, classes, lambda place: f"{word} {100 * float(others[place]):.1f} %"
     )

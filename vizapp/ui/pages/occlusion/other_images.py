@@ -1,4 +1,4 @@
-"""Panel (c) of other pictures on the page: from a gallery that is there, or by a pass that the person asks for."""
+"""Panel (c) for other pictures: from an existing gallery, or by a pass that the user starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST = 112  # pixels of a tile
 
 
 def draw(shown: SweepView) -> dict[str, np.ndarray]:
-    """The nine pictures that excite the map of (b) and (c) most, beside their projections; their arrays, if shown."""
+    """Draw the nine pictures that activate the map of (b) and (c) most, with projections; returns their arrays, if shown."""
     if "projection" not in shown.arrays:
         return {}
 
@@ -54,7 +54,7 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
 
 
 def _answer(shown: SweepView, unit: Unit, pictures: Collection, folder: str) -> Result | None:
-    """The other pictures' arrays and a sentence; `folder` of the gallery, or "" for a pass."""
+    """The arrays of the other pictures and a sentence; `folder` is that of the gallery, or "" for a pass."""
     network, picture, source = shown.asked.network, shown.asked.picture, pictures.source
     key: Key = compute.key_of(
         "occlusion.others", network, picture, unit=unit, listing=pictures.listing, text=pictures.text, gallery=folder

@@ -1,4 +1,4 @@
-"""Occlusion: what the answer depends on, found by hiding a part of the picture: a square everywhere in turn, or by hand."""
+"""Occlusion: hide parts of the picture, with a sliding square or by hand, to see what the prediction depends on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def page() -> None:
     network, picture = asked
     way = state.get(state.WAY)
     sites = networks.sites(network) if way != "hand" else ()
-    if way != "hand" and not sites:  # cancelled, which a sentence tells
+    if way != "hand" and not sites:  # cancelled, as a message says
         return
     _controls(network, sites, way)
     if way == "several":
@@ -77,7 +77,7 @@ def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
 
 
 def _sweep(asked: list[SweepRequest]) -> None:
-    there: dict[SweepRequest, Result] = {}  # held: the store may let go of one while the page waits for the other
+    there: dict[SweepRequest, Result] = {}  # held here: the cache may evict one while the page waits for the other
     left: list[tuple[SweepRequest, RunningSweep]] = []
     for one in asked:
         result = sweep_runs.answer_of(one)
@@ -97,13 +97,13 @@ def _sweep(asked: list[SweepRequest]) -> None:
     going = [(one, plan) for one, plan in left if not progress.is_cancelled(one.key)]
     if going and sweep_runs.follow(going, lambda: _draw_partial(asked, there, dict(left))):
         return
-    for sentence in state.take_notes():  # of a sweep that could not be finished
+    for sentence in state.take_notes():  # about a sweep that failed
         messages.warn(sentence)
     _draw_finished(asked, there, dict(left))
 
 
 def _offer(waiting: list[tuple[SweepRequest, RunningSweep]]) -> None:
-    """How far it is, and a button that starts what will take long."""
+    """Draw the progress, and a button that starts a long sweep."""
     seconds = sum(plan.seconds for _, plan in waiting)
     done, count = (sum(int(f(plan.work.finished)) for _, plan in waiting) for f in (np.sum, np.size))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -134,7 +134,7 @@ def _draw_partial(
 
 
 def _draw(shown: list[SweepView], cell: tuple[int, int] | None, coming: bool = False) -> None:
-    """The maps of one or two sweeps, linked."""
+    """Draw the linked maps of one or two sweeps."""
     view = state.get(state.SHOWN)
     groups = [map_panels.group(one, view, cell if n == 0 else None, coming) for n, one in enumerate(shown)]
     take = partial(unit_picker.take_click, state.POSITION, _PANELS, "cell")
@@ -155,7 +155,7 @@ def _draw_finished(
         results.append(result)
         shown.append(map_panels.of_result(one, result, compare_with.class_of(one, asked[0])))
     cell = unit_picker.cell(shown[0].positions.shape, state.POSITION, "The square has positions")
-    with st.container():  # as the part that watches stands in one: the browser then keeps the maps that are there
+    with st.container():  # the fragment that follows a sweep has one too, so the browser keeps the maps
         _choices(shown[0], results[0])
         _draw(shown, cell)
     position.draw(shown, results, cell)
@@ -165,7 +165,7 @@ def _draw_finished(
 
 
 def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
-    """What was left, and the way on; nothing if it was finished before it could be left."""
+    """Draw a line about a cancelled sweep and a button to continue; nothing if it finished before it was cancelled."""
     if result is not None and "finished" not in result.facts:
         state.withdraw("cancel", one.key)
         return
@@ -178,7 +178,7 @@ def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
 
 
 def _choices(shown: SweepView, result: Result) -> None:
-    """The class of (d), from those whose probabilities were kept, and what (d) shows of it."""
+    """Draw the class of (d), one of those whose probabilities were kept, and the quantity of (d)."""
     classes, probabilities = result.arrays["classes"], result.arrays["probabilities"]
     peaks = probabilities.reshape(-1, len(classes)).max(0)
     order = np.argsort(-peaks, kind="stable")
@@ -207,7 +207,7 @@ def _choices(shown: SweepView, result: Result) -> None:
 
 
 def _sentences(results: list[Result]) -> None:
-    """How it was computed, and what it does not show."""
+    """Draw how it was computed, and its limits."""
     words = {
         "true class": "True class",
         "activation": "(b) and (c)",

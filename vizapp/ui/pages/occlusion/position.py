@@ -1,4 +1,4 @@
-"""One position of the square: the picture with the square there, and what the network answers to it."""
+"""One position of the square: the occluded picture and its prediction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vizapp.ui.widgets.components import component
 
 
 def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> None:
-    """The picture with the square at the chosen position (or the worst), and the five most probable classes."""
+    """Draw the picture with the square at the chosen position (or the worst), and the five most probable classes."""
     columns = layout.columns(1, 1) if len(shown) > 1 else [st.container()]
     for number, (one, result) in enumerate(zip(shown, results, strict=True)):
         with columns[number], st.container(key=f"beside_position_{number}"):
@@ -32,7 +32,7 @@ def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> No
 
 
 def _same_place(cell: Cell, first: SweepView, other: SweepView) -> Cell:
-    """The cell of another sweep that lies where this one lies in the first."""
+    """The cell of another sweep at the same relative position as this one in the first."""
     places = zip(cell, first.positions.shape, other.positions.shape, strict=True)
     row, column = (int((index + 0.5) / count * counted) for index, count, counted in places)
     return row, column

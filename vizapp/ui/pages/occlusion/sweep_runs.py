@@ -1,6 +1,6 @@
-"""Sweeps of a square as the app runs them: planned, begun at once when they are quick, watched while they sharpen.
+"""Occlusion sweeps in the app: planned, started at once if they are quick, and drawn while they get finer.
 
-A sweep that somebody leaves keeps what it has: it is shown as it is, and goes on from there when it is asked again.
+A cancelled sweep keeps its finished positions. It is shown as it is, and continues from there on request.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vizapp.service.runs import RunRequest
 from vizapp.ui.session import compute, memory, progress, state
 from vizapp.zoo.network import Network
 
-CAPACITY = 2 * 2**30  # bytes of clean activations of sweeps that are planned or under way, of all sessions together
-QUICK = 8.0  # seconds that a sweep may be expected to take and still begin by itself
-COARSE = 2.0  # seconds that the coarse maps may be expected to take and still be drawn unasked
+CAPACITY = 2 * 2**30  # bytes of clean activations of planned and running sweeps, of all sessions
+QUICK = 8.0  # a sweep starts by itself if it is expected to take at most this many seconds
+COARSE = 2.0  # the coarse maps are drawn at once if they are expected to take at most this many seconds
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """One sweep that is asked for. `params` name the square in full; `unit` is the late map, if one was chosen."""
+    """A requested sweep. `params` include the size of the square; `unit` is the late map, if one was chosen."""
 
     network: Network
     picture: Picture
@@ -40,12 +40,12 @@ class SweepRequest:
 
     @property
     def key(self) -> Key:
-        """What tells it from other sweeps."""
+        """The cache key of the sweep."""
         return compute.key_of("occlusion.sweep", self.network, self.picture, unit=self.unit, **asdict(self.params))
 
     @property
     def plan_key(self) -> Key:
-        """What tells its plan from other work."""
+        """The cache key of its plan."""
         return ("occlusion.plan", *self.key)
 
     @property
@@ -56,7 +56,7 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class RunningSweep:
-    """A sweep that is planned or under way, and how many seconds it was expected to take from there."""
+    """A planned or running sweep, and the expected seconds for the rest of it."""
 
     work: Occlusion
     seconds: float
@@ -64,12 +64,12 @@ class RunningSweep:
 
 @st.cache_resource(show_spinner=False)
 def running_sweeps() -> ByteBoundedCache[RunningSweep]:
-    """The sweeps that are planned or under way, of all sessions."""
+    """The planned and running sweeps of all sessions."""
     return ByteBoundedCache(CAPACITY)
 
 
 def plan(asked: SweepRequest) -> RunningSweep | None:
-    """The sweep with its clean pass done; None when a sentence in its place says why there is none."""
+    """The sweep after its clean pass; None where a message explains why there is none."""
     return compute.compute(
         asked.plan_key, lambda tick: _make_plan(asked, tick), size=lambda begun: _nbytes(asked, begun), title="Planning",
         device=asked.device, shelf=running_sweeps(),
@@ -90,7 +90,7 @@ def _make_plan(asked: SweepRequest, tick: Tick) -> RunningSweep:
 
 
 def _coarse(work: Occlusion, tick: Tick) -> float:
-    """Draw the coarse maps, to look at and to time; the seconds that the rest is expected to take."""
+    """Compute the coarse maps; returns the expected seconds for the rest."""
     enough = len(coarse_to_fine(work.positions.shape)[0])
     started = time.perf_counter()
     for share in work.run():
@@ -102,25 +102,25 @@ def _coarse(work: Occlusion, tick: Tick) -> float:
 
 
 def _nbytes(asked: SweepRequest, begun: RunningSweep) -> int:
-    """Memory of a sweep, about: the clean activations, with room around them, and the answers."""
+    """Approximate memory of a sweep: twice the clean activations, and the scores."""
     activations = sum(int(np.prod(site.shape)) for site in asked.network.sites)
     return 4 * (2 * activations + begun.work.finished.size * len(begun.work.clean_logits))
 
 
 def answer_of(asked: SweepRequest) -> Result | None:
-    """The whole answer, if it is there."""
+    """The finished result, if it is in the cache."""
     return compute.answers().get(asked.key)
 
 
 def may_run(asked: SweepRequest, begun: RunningSweep) -> bool:
-    """Whether it begins by itself or was asked to."""
+    """Whether it starts by itself or was started by the user."""
     return begun.seconds <= QUICK or state.is_wished("run", asked.key)
 
 
 def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
-    """The answer of a sweep that was left, from what is finished; the whole one if it was finished all the same.
+    """The result of a cancelled sweep from its finished positions; the full result if it has finished meanwhile.
 
-    Its fact `finished` says what it was made from; somebody else may wait for the sweep, which then goes on meanwhile.
+    Its fact `finished` counts the positions. The sweep continues if another session watches it.
     """
     count = int(begun.work.finished.sum())
     drawn = compute.compute(
@@ -131,7 +131,7 @@ def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
 
 
 def follow(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[], None]) -> bool:
-    """Have the sweeps computed; while they go on, their progress and what `draw` shows: see `progress.follow`."""
+    """Run the sweeps and draw the progress and `draw`: see `progress.follow`."""
     requests = [
         RunRequest(asked.key, partial(_run, asked, plan), asked.device, partial(_is_finished, asked))
         for asked, plan in sweeps
@@ -156,5 +156,5 @@ def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
         result = memory.retry_after_eviction(go_on)
         entry.nbytes = result.nbytes
     compute.answers().put(asked.key, result, result.nbytes)
-    running_sweeps().drop(asked.plan_key)  # its clean activations are needed no more
+    running_sweeps().drop(asked.plan_key)  # its clean activations are no longer needed
     return result

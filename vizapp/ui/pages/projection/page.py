@@ -1,4 +1,4 @@
-"""Projection: which pixels made a unit respond, by three rules beside the photo; or the nine strongest units of a layer."""
+"""Projection: the pixels that activated a unit, by three rules; or the nine strongest units of a layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MODES = {"one": "Selected unit", "nine": "Nine strongest"}
 _PARTS = {"patch": "Receptive field", "whole": "Whole photo"}
 _CONTRASTS = {"shared": "Shared scale", "own": "Scale per picture"}
 _OPTIONS = ("seed", "extent", "pools", "response_norm", "gates", "extended")
-_FAINT = 0.05  # share of the common scale below which a projection can hardly be seen
+_FAINT = 0.05  # share of the shared scale below which a projection is hardly visible
 
 
 def page() -> None:
@@ -152,7 +152,7 @@ def _class_list(names: Sequence[str], channel: int) -> None:
 
 
 def _cell_line(cell: tuple[int, int], box: Box | None) -> None:
-    """Name the cell that is projected and its receptive field, with a button that goes back to the strongest."""
+    """Draw a line with the projected cell and its receptive field, and a button for the strongest cell."""
     chosen = state.get(state.CELL) is not None
     size = f", receptive field {box[3] - box[1]} × {box[2] - box[0]} pixels" if box is not None else ""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_cell"):
@@ -176,7 +176,7 @@ def _words(results: dict[str, Result]) -> None:
 
 
 def _cautions(results: list[Result]) -> None:
-    """What must not be concluded from the projections."""
+    """Draw the limits of the projections."""
     for name in ("extended", "no switches"):
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
             messages.info(sentence)

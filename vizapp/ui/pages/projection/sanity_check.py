@@ -16,7 +16,7 @@ _CHECKS = {
     "trained": "Trained", "above": "Layers above randomised", "upper": "Upper half randomised",
     "all": "All weights randomised",
 }  # fmt: skip
-_ALIKE, _UNLIKE = 0.9, 0.5  # similarities from which on, and below which, two pictures are called so
+_ALIKE, _UNLIKE = 0.9, 0.5  # at least this similarity counts as unchanged, less than the second one as changed
 _SAME = "unchanged, so the projection does not depend on these weights."
 _PARTLY = "partly unchanged, so the projection depends only partly on these weights."
 _OTHER = "changed, so the projection depends on these weights."
