@@ -78,7 +78,7 @@ def test_parameters_that_a_pass_does_not_use_are_told() -> None:
             return self.used(x).mean((2, 3))
 
     facts = vizapp.ask("architecture", vizapp.wrap(Idle(), input_size=(3, 8, 8)), repeats=0).facts
-    assert facts["parameters"] == "1,251; 1,235 of them are not used by this pass"
+    assert facts["parameters"] == "1,251; 1,235 of them are not used by this forward pass"
 
 
 def test_it_answers_for_a_picture_too_and_can_be_left(network) -> None:
