@@ -63,7 +63,16 @@ def panels(
     pyramid: list[tuple[View, DenseMap]],
     answer: str,
 ) -> tuple[Panel, ...]:
-    """The strongest classes over the photo, the probability of the answer, and the maps of the scales that vote."""
+    """The strongest classes over the photo, the probability of the prediction, and the maps of the scales that vote.
+
+    Args:
+        view: The pixels under the map.
+        made: The converted network.
+        found: The dense map.
+        table: A row per class, the most frequent first.
+        pyramid: View and map of each scale that votes.
+        answer: Name of the predicted class.
+    """
     classes = [int(row["class"]) for row in table[:NAMED]]  # type: ignore[call-overload]
     named = ", ".join(str(row["name"]) for row in table[:NAMED])
     panels = [Panel("labels", _drawn(view, made, found, classes), f"The strongest class of each cell: {named}.")]

@@ -49,10 +49,15 @@ def diagnose(
     dead_below: float = 0.1,
     silent: Collection[int] = (),
 ) -> Diagnosis:
-    """Judge a layer's kernels `[N in kh kw]`, whose power spectra are `spectra` `[N S S]`.
+    """Diagnose the kernels of a layer.
 
-    `threshold` and `shifts` are for duplicates (see `correlations`), `dead_below` is the fraction of the median norm.
-    `silent` are the channels that no picture of a gallery brought above zero.
+    Args:
+        kernels: `[N in kh kw]`.
+        spectra: Their power spectra, `[N S S]`.
+        threshold: Minimum correlation of duplicates.
+        shifts: Largest shift when kernels are compared (see `correlations`).
+        dead_below: Fraction of the median norm below which a kernel is dead.
+        silent: Channels that no picture of a gallery brought above zero.
     """
     norms = np.sqrt((kernels.astype(np.float64) ** 2).sum((1, 2, 3)))
     median = float(np.median(norms))

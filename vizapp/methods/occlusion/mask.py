@@ -14,9 +14,15 @@ from vizapp.methods.scores import top_rows
 def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0, top: int = 5) -> Result:
     """The prediction with the masked pixels hidden.
 
-    `mask`: bool `[H W]`, of the size of what the network sees (`network.seen(picture)`); True is hidden. `arrays`:
-    `probabilities`, `logits`, `clean_probabilities`, `clean_logits` `[classes]` float32. `table`: the `top` classes now,
-    with their probability with and without the mask.
+    `arrays`: `probabilities`, `logits`, `clean_probabilities`, `clean_logits` `[classes]` float32. `table`: the `top`
+    classes with their probabilities with and without the mask.
+
+    Args:
+        question: Names network and picture.
+        mask: bool `[H W]`, the size of the crop (`network.seen(picture)`); True is hidden.
+        fill: What the hidden pixels show, one of `FILLS` or a colour.
+        seed: Random seed for the fill "noise".
+        top: Classes in the table.
 
     Raises:
         VizError: the mask has another size, or `fill` is invalid.

@@ -308,7 +308,15 @@ def places(params: OcclusionParams, network: Network) -> Positions:
 
 
 def occluded(seen: np.ndarray, params: OcclusionParams, where: Positions, row: int, column: int) -> np.ndarray:
-    """What the network saw, uint8 `[H W 3]`, with the square at one cell of the map."""
+    """The crop with the square at one cell of the map, uint8 `[H W 3]`.
+
+    Args:
+        seen: The crop, uint8 `[H W 3]`.
+        params: Fill of the square, and whether it hides the rest instead.
+        where: The positions of the square.
+        row: Row of the map.
+        column: Column of the map.
+    """
     fill = filling(seen, params.fill, params.seed)
     below, above = (fill, seen) if params.inverse else (seen, fill)
     shown = below.copy()
