@@ -38,7 +38,7 @@ def test_a_deep_layer_shows_its_strongest_slices_and_numbers(open_app: Open) -> 
 def test_a_layer_without_kernels_says_which_layers_have_some(open_app: Open) -> None:
     app = open_app("filters", layer="classifier")
     assert went_well(app)
-    assert "no kernels of their own" in sentences(app)
+    assert "its channels have no kernels" in sentences(app)
     assert "features." in sentences(app)
 
 

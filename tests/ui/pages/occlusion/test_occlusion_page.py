@@ -147,7 +147,7 @@ def test_a_position_shows_that_occluded_picture_and_its_answer(open_app: Open) -
         ({"class": "10", **QUICK}, "no map of class 10: the network has classes 0 to 9"),
         ({"map": "16", **QUICK}, "channels 0 to 15, not 16"),
         ({"occlusion.site": "features.33", **QUICK}, "no layer called"),
-        ({"occlusion.site": "classifier.0", **QUICK}, "has no map"),
+        ({"occlusion.site": "classifier.0", **QUICK}, "has no feature map"),
         ({"occlusion.fill": "purple", **QUICK}, "fill is 'purple'"),
         ({"stride": "0"}, "stride was left out"),
         ({"network2": "vizapp/lenet6"}, "no network2"),
