@@ -60,7 +60,8 @@ def test_the_same_square_slides_over_all_samples_when_it_is_asked_for(open_app: 
         clean, lowest = float(alone["clean_probability"]), float(alone["probability"].min())
         assert group["note"] == f"{100 * clean:.1f} %, hidden down to {100 * lowest:.1f} %"
         changes.append(alone["probability"] - clean)
-    assert f"The square lowers the probability by {-100 * np.mean(changes):.1f} percentage points" in " ".join(m.value for m in app.markdown)
+    lowered = f"The square lowers the probability by {-100 * np.mean(changes):.1f} percentage points"
+    assert lowered in " ".join(m.value for m in app.markdown)
     table = app.dataframe[0].value
     assert table["picture"].tolist() == [f"digit {n}" for n in range(10)]
     np.testing.assert_allclose(table["drop"], [-change.mean() for change in changes], atol=1e-5)
