@@ -1,4 +1,4 @@
-"""The pictures in a zip file, read where they lie: nothing is ever unpacked onto the disk."""
+"""The pictures in a zip file, read in place: nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vizapp.media.picture import Picture, open_picture, showable
 from vizapp.media.source import LONGEST_PATH, ImageRef, Source, file_stamp
 from vizapp.settings import settings
 
-# What zipfile raises when it reads the list of a damaged file, or one of a later version of the format …
+# What zipfile raises for the directory of a damaged file, or of a newer format version …
 _UNREADABLE_LIST = (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError)
-# … and when it unpacks a member that is damaged, encrypted (RuntimeError), packed in a way it does not know, or gone.
+# … and for a member that is damaged, encrypted (RuntimeError), missing, or in an unknown compression format.
 _UNREADABLE_MEMBER = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError, KeyError,
 )  # fmt: skip
@@ -32,7 +32,7 @@ class Member:
     name: str
 
     def open(self) -> Picture:
-        """Decode the member; at most as many bytes as the settings allow for a file are unpacked, whatever it claims."""
+        """Decode the member. At most `upload_mb` megabytes are unpacked, whatever size it claims."""
         most = settings().upload_mb * 2**20
         subject = f"{showable(self.name)} in {showable(Path(self.archive).name)}"
         try:
@@ -43,10 +43,8 @@ class Member:
                 f"{subject} cannot be unpacked: {str(error) or type(error).__name__}.", code="archive-damaged"
             ) from error
         if len(content) > most:
-            raise VizError(
-                f"{subject} is larger than {settings().upload_mb} MB unpacked (VIZAPP_UPLOAD_MB).",
-                code="file-too-large",
-            )
+            limit = f"{settings().upload_mb} MB"
+            raise VizError(f"{subject} is larger than {limit} unpacked (VIZAPP_UPLOAD_MB).", code="file-too-large")
         if not content:
             raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
         return open_picture(content, name=PurePosixPath(self.name).name)
@@ -54,21 +52,21 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Archive(Source):
-    """The pictures in a zip file; folders of the first level are classes (of the second, where the first is one)."""
+    """The pictures in a zip file. Top-level folders are classes, below a folder that contains everything, if any."""
 
     members: tuple[str, ...]
-    above: int = 0  # characters of the one folder in which everything lies
+    above: int = 0  # length of the path of the folder that contains everything
 
     def image_ref(self, index: int) -> ImageRef:
         """The zip file and the member's name."""
         return Member(str(self.root), self.members[index])
 
     def path(self, index: int) -> str:
-        """The name in the zip file, without the folder in which everything lies."""
+        """The name in the zip file, relative to the folder that contains everything."""
         return plain_name(self.members[index][self.above :], LONGEST_PATH)
 
     def stamp(self, index: int) -> str:
-        """Checksum and size of the member, as the zip file has them."""
+        """Checksum and size of the member, from the zip file's directory."""
         info = _open_current(str(self.root)).getinfo(self.members[index])
         return f"{info.CRC} {info.file_size}"
 
@@ -77,7 +75,7 @@ def open_archive(path: Path) -> Archive:
     """List the pictures in a zip file; nothing is unpacked.
 
     Raises:
-        VizError: it is damaged, or there is no picture in it.
+        VizError: the file is damaged or contains no picture.
     """
     subject = showable(str(path))
     try:
@@ -108,8 +106,7 @@ def open_archive(path: Path) -> Archive:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether the name could be a file's, leads down from the zip file's root, and no part of it is hidden (`__MACOSX`
-    neither)."""
+    """Whether the name is valid, relative, stays inside the archive, and no part of it is hidden or `__MACOSX`."""
     parts = PurePosixPath(name).parts
     if len(name) > LONGEST_PATH or any(len(part) > LONGEST for part in parts):
         return False
@@ -117,7 +114,7 @@ def _is_plain(name: str) -> bool:
 
 
 def close_archives() -> None:
-    """Let go of the zip files that are kept open; those in use are opened anew."""
+    """Close the cached zip files. Those still in use are reopened."""
     _open.cache_clear()
 
 
@@ -127,5 +124,5 @@ def _open_current(path: str) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=4)
 def _open(path: str, stamp: str) -> zipfile.ZipFile:
-    """Kept open, because reading the directory of a large zip file takes seconds; its reads are locked."""
+    """Cached, because reading the directory of a large zip file takes seconds. Reads are thread-safe."""
     return zipfile.ZipFile(path)

@@ -1,4 +1,4 @@
-"""What all collections of pictures have in common: they are listed at once and decoded one by one."""
+"""The interface of all data sets: pictures are listed at once and decoded one by one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ LONGEST_PATH = 4096  # characters of a picture's path: what file systems allow
 
 
 class ImageRef(Protocol):
-    """All that another process needs to open one picture; small, and can be pickled."""
+    """A small, picklable reference with which another process can open a picture."""
 
     def open(self) -> Picture:
-        """Decode the picture. Raises VizError where it cannot be read."""
+        """Decode the picture. Raises VizError if it cannot be read."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Source(ABC):
-    """A collection of pictures in a fixed order, listed and not yet decoded.
+    """A data set of pictures in a fixed order, not yet decoded.
 
-    `root`: where it lies, or what it is called. `labels`: the class of each picture, or None. `classes`: the different
-    labels, in natural order. `skipped`: what was found and is no picture by its name.
+    `root`: its location or name. `labels`: the class of each picture, or None. `classes`: the distinct labels, in natural
+    order. `skipped`: files that are not pictures by their suffix.
     """
 
     root: Path
@@ -39,29 +39,29 @@ class Source(ABC):
 
     @property
     def name(self) -> str:
-        """A name for showing."""
+        """A display name."""
         return showable(self.root.name) or str(self.root)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def open(self, index: int) -> Picture:
-        """Decode picture number `index`, with its label. Raises VizError where it is damaged or has gone meanwhile."""
+        """Decode picture number `index`, with its label. Raises VizError if it is damaged or missing."""
         return replace(self.image_ref(index).open(), label=self.labels[index])
 
     @abstractmethod
     def image_ref(self, index: int) -> ImageRef:
-        """What another process needs to open picture number `index`."""
+        """A reference with which another process can open picture number `index`."""
 
     @abstractmethod
     def path(self, index: int) -> str:
-        """What picture number `index` is called: its path below `root`, with `/`; for showing and writing."""
+        """The display path of picture number `index`: relative to `root`, with `/`."""
 
     def index_of(self, path: str) -> int:
-        """The number of the picture that `path` calls so; of the first, where there are several.
+        """The number of the first picture with this `path`.
 
         Raises:
-            VizError: there is none, as when the collection was listed before the picture went.
+            VizError: there is none, for example because the picture was removed.
         """
         if path not in self._numbers:
             raise VizError(f"There is no picture {path!r} in {showable(str(self.root))} any more.", code="picture-gone")
@@ -72,13 +72,13 @@ class Source(ABC):
         return {self.path(index): index for index in reversed(range(len(self)))}
 
     def stamp(self, index: int) -> str:
-        """What changes when the picture is replaced, without reading it; empty where that cannot happen."""
+        """A value that changes when the file is replaced, without reading it; empty if that cannot happen."""
         return ""
 
     def listing_digest(self, tick: Callable[[float], None] | None = None) -> str:
         """A digest (sha256 hex) of the pictures' order, names, labels and stamps; no picture is read.
 
-        `tick` is called with the share that is done, every thousand pictures.
+        `tick` is called with the progress, from 0 to 1, every thousand pictures.
         """
         answer = hashlib.sha256()
         for index in range(len(self)):
@@ -101,7 +101,7 @@ class File:
 
 
 def file_stamp(path: Path) -> str:
-    """Size and time of change of a file; "gone" where there is none, or can be none of that name."""
+    """Size and modification time of a file; "gone" if it does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):

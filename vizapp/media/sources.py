@@ -1,4 +1,4 @@
-"""The one door to collections of pictures: a folder, a zip file, a CSV file, or the name of a data set."""
+"""Open any data set: a folder, a zip file, a CSV file, or a data set by name."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from vizapp.media.source import Source
 from vizapp.settings import settings
 
 BUNDLED = ("digits", "samples")
-MOST_FILES = 50_000  # in an uploaded zip file: a list takes a tenth of a millisecond and 2 kB a file
+MOST_FILES = 50_000  # in an uploaded zip file; listing takes 0.1 ms and 2 kB per file
 _LISTS = (".csv", ".tsv")
-_ENTRY = b"PK\1\2"  # stands before each file in the list of a zip file
+_ENTRY = b"PK\1\2"  # precedes each entry in the directory of a zip file
 
 
 def open_folder(
     path: str | Path | bytes, within: Path | None = None, tick: Callable[[float], None] | None = None
 ) -> Source:
-    """The pictures of a collection, listed and not yet decoded.
+    """The pictures of a data set, not yet decoded.
 
     Takes a folder (recursive; sub-folders of the first level are classes), a zip file or its bytes, a CSV file of paths
     and labels, `"digits"` (scikit-learn's), `"samples"` (the sample photos in overlapping crops), and data sets of
-    torchvision such as `"torchvision/CIFAR10"` (their test part; `"torchvision/CIFAR10:train"`), which are downloaded if
-    they are not there. With `within`, files that really lie outside of that folder are passed over. `tick` is called
-    now and then while a folder is walked; whatever it raises ends the work.
+    torchvision such as `"torchvision/CIFAR10"` (the test split; or `"torchvision/CIFAR10:train"`), downloaded if
+    necessary. With `within`, files outside of that folder are skipped, after resolving links. `tick` is called from time
+    to time while a folder is listed; it may raise to cancel.
 
     Raises:
-        VizError: there is nothing of that name, it cannot be read, or there is no picture in it.
+        VizError: there is nothing of that name, it cannot be read, or it contains no picture.
     """
     if isinstance(path, (bytes, bytearray, memoryview)):
         return _keep_archive(bytes(path))
@@ -76,18 +76,16 @@ def _from_file(place: Path, within: Path | None) -> Source:
 
 
 def _keep_archive(content: bytes) -> Source:
-    """An uploaded zip file, kept in the cache so that other processes can read it."""
+    """An uploaded zip file, stored in the cache so that other processes can read it."""
     if content.count(_ENTRY) > MOST_FILES:
         raise VizError(f"The uploaded zip file lists more than {MOST_FILES:,} files; divide it.", code="too-many-files")
     place = settings().cache / "uploads" / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
     try:
-        if not place.is_file() or place.read_bytes() != content:  # a kept one may have been damaged
+        if not place.is_file() or place.read_bytes() != content:  # the cached file may be damaged
             place.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(place, content)
     except OSError as error:
-        raise VizError(
-            f"The upload cannot be kept in {place.parent}: {error.strerror or error}.", code="unwritable"
-        ) from None
+        raise VizError(f"Cannot write to {place.parent}: {error.strerror or error}.", code="unwritable") from None
     try:
         return open_archive(place)
     except VizError as error:

@@ -1,4 +1,4 @@
-"""A network that is ready to be asked: frozen, on its device, with its preprocessing, its classes and its sites."""
+"""A frozen network on its device, with its preprocessing, classes and sites."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ __all__ = ["Network", "Preprocessing", "class_scores", "class_unit"]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A frozen network with all that is needed to ask it. Nobody changes the module after it was made.
+    """A frozen network with its preprocessing and class names. Safe to use from several threads.
 
-    `module` is in evaluation mode, none of its parameters wants a gradient, all of it is on `device`. `categories`
-    are the names of its classes, in the order of its scores. `weights` is "default", "none" or a file name. Several
-    threads may use one network.
+    `module` is in evaluation mode on `device`, its parameters require no gradients, and it must not be modified.
+    `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name.
     """
 
     name: str
@@ -52,29 +51,29 @@ class Network:
 
     @cached_property
     def parameters(self) -> int:
-        """How many numbers were learned, or would be."""
+        """Number of parameters."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """The type of number that the network computes with."""
+        """The floating-point type of the weights."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
         return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """All activations that the network has, in running order. The first use costs one pass."""
+        """All activations, in execution order. The first access runs one forward pass."""
         with self._lock:
             return self._measured[0]
 
     def check_visible(self) -> None:
-        """Raise VizError where a part of the network cannot be looked into. The first use costs one pass."""
+        """Raise VizError if a part of the network cannot be traced. The first call runs one forward pass."""
         with self._lock:
             _ = self._measured
 
     @property
     def footprint(self) -> Footprint:
-        """What the activations of a pass over one picture take. The first use costs one pass."""
+        """Memory of the activations of one picture. The first access runs one forward pass."""
         with self._lock:
             return self._measured[1]
 
@@ -83,15 +82,15 @@ class Network:
         return measured(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
 
     def batch_limit(self, most: int, gradients: bool = False) -> int:
-        """How many pictures to take through the network at once: as many as fit into memory, from 1 to `most`."""
+        """The largest batch size that fits into memory, from 1 to `most`."""
         each = self.footprint.total * 2 if gradients else self.footprint.widest
         return chunk_size(int(SCRATCH * each), self.device, most)
 
     def site(self, name: str) -> Site:
-        """The site called `name`, or the last one inside of the module called so (`layer4.2`, `features`).
+        """The site `name`, or the last one in the module of that name (`layer4.2`, `features`).
 
         Raises:
-            VizError: there is none; the sentence suggests the nearest names.
+            VizError: there is none; the message suggests similar names.
         """
         for site in self.sites:
             if site.name == name:
@@ -100,19 +99,19 @@ class Network:
         if inside:
             return inside[-1]
         raise VizError(
-            f"{self.name} has no layer called {name!r}.{nearest(name, (site.name for site in self.sites))}",
+            f"{self.name} has no layer {name!r}.{nearest(name, (site.name for site in self.sites))}",
             code="no-such-layer",
         )
 
     def receptive_field(self, site: Site, height: int, width: int) -> ReceptiveField:
-        """What the cells of a site see of an input of that size. Sizes other than the network's own cost a pass."""
+        """The receptive field of a site for an input of that size. Other sizes than the network's run a forward pass."""
         if site.receptive_field is not None and (height, width) == self.input_size[1:]:
             return site.receptive_field
         batch = torch.zeros(1, self.input_size[0], height, width, dtype=self.dtype, device=self.device)
         return receptive_fields(self.module, batch)[site.name]
 
     def last_feature_map(self, until: Site | None = None) -> Site | None:
-        """The last feature maps of several cells that are not maps of classes, up to `until`; None where there are none."""
+        """The last spatial feature maps, up to `until`, that are not class maps; None if there are none."""
         sites = self.sites if until is None else self.sites[: self.sites.index(until) + 1]
         maps = [site for site in sites if site.is_map and site.shape[1] * site.shape[2] > 1]
         kinds = {"activation", "add", "concat", "norm"}
@@ -121,7 +120,7 @@ class Network:
 
     @property
     def digest(self) -> str:
-        """A key for answers: sha256 (hex) of name, preprocessing, structure and all weights."""
+        """A cache key: sha256 (hex) of name, preprocessing, structure and all weights."""
         with self._lock:
             return self._digest
 
@@ -136,7 +135,7 @@ class Network:
         return answer.hexdigest()
 
     def seen(self, picture: Picture | str | Path | bytes | np.ndarray) -> np.ndarray:
-        """The part of the picture (or of what `open_picture` takes) that the network sees, uint8 `[H W 3]`, not normalised.
+        """The network's crop of a picture (or of what `open_picture` takes), uint8 `[H W 3]`, not normalized.
 
         Raises:
             VizError: that is no picture.
@@ -144,17 +143,17 @@ class Network:
         return self.preprocessing.seen(open_picture(picture).pixels)
 
     def class_name(self, index: int) -> str:
-        """What a class is called; its number where it has no name."""
+        """The name of a class, or its index if it has none."""
         return self.categories[index] if index < len(self.categories) else str(index)
 
     def class_names(self, site: Site) -> tuple[str, ...]:
-        """The names of the channels of class scores, also where these are still maps; none of layers before them."""
+        """Channel names of class scores or class maps; empty for earlier layers."""
         weighted = [number for number, one in enumerate(self.sites) if one.kind in ("convolution", "linear")]
         behind = not weighted or self.sites.index(site) >= weighted[-1]
         return self.categories if behind and len(self.categories) == site.channels else ()
 
     def prepare(self, picture: Picture | str | Path | bytes | np.ndarray) -> Tensor:
-        """The picture (or what `open_picture` takes) as the network takes it: `[1 C H W]` on the network's device.
+        """The picture (or what `open_picture` takes) as network input `[1 C H W]` on the network's device.
 
         Raises:
             VizError: that is no picture, or the network takes neither 1 nor 3 channels.
@@ -162,7 +161,7 @@ class Network:
         return self.batch([self.seen(picture)])
 
     def batch(self, pixels: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-        """Crops of one size, each uint8 `[H W 3]`, as the network takes them: `[N C H W]` on its device.
+        """Crops of one size, each uint8 `[H W 3]`, as network input `[N C H W]` on its device.
 
         Raises:
             VizError: the network takes neither 1 nor 3 channels.
@@ -175,31 +174,28 @@ class Network:
         return self.preprocessing.denormalize(tensor)
 
     def scores(self, batch: Tensor) -> Tensor:
-        """Class scores (logits) `[N classes]` of a batch `[N C H W]`. Gradients flow if the batch wants them.
+        """Class scores (logits) `[N classes]` of a batch `[N C H W]`, differentiable if the batch requires gradients.
 
         Raises:
-            VizError: the network answers with something else, such as features, a map of classes or boxes.
+            VizError: the network returns something else, such as features, a class map or boxes.
         """
         scores = class_scores(self.module(batch), len(batch))
         if scores is None:
             raise VizError(
-                f"{self.name} gives no class scores but something else (a map of classes, or boxes); "
-                "ask about its layers instead, or take a classification network.",
+                f"{self.name} returns no class scores but a class map, boxes or something else; select one of its layers, or "
+                "use a classification network.",
                 code="no-class-scores",
             )
         if not self.categories:
-            raise VizError(
-                f"{self.name} gives features and knows no classes; ask about its layers instead.",
-                code="no-class-scores",
-            )
+            raise VizError(f"{self.name} has features but no classes; select a layer.", code="no-class-scores")
         return scores
 
 
 def class_scores(output: Any, pictures: int) -> Tensor | None:
-    """Scores `[N classes]` in what a network returned, or None if there are none.
+    """The scores `[N classes]` in a network's output, or None if there are none.
 
-    Takes a tensor `[N classes]`, `[N classes 1 1]` or `[N]`; of a tuple the first that fits (GoogLeNet's and
-    Inception's come before their auxiliary ones), of a dict the one under "logits" or "out".
+    Accepts a tensor `[N classes]`, `[N classes 1 1]` or `[N]`, a tuple (the first that fits: GoogLeNet and Inception put
+    auxiliary scores last) or a dict with "logits", "scores" or "out".
     """
     if isinstance(output, Tensor):
         if output.ndim == 0 or len(output) != pictures or not output.is_floating_point():
@@ -215,10 +211,10 @@ def class_scores(output: Any, pictures: int) -> Tensor | None:
 
 
 def class_unit(network: Network, class_: int | str) -> Unit:
-    """The unit of a class, by its index or its name; large and small letters are told apart only where they must be.
+    """The unit of a class, by index or name. Case matters only if names differ by case alone.
 
     Raises:
-        VizError: there is no such class (the sentence suggests the nearest names), or several have the name.
+        VizError: there is no such class (the message suggests similar names), or several have that name.
     """
     names = network.categories
     if not names:
@@ -227,14 +223,11 @@ def class_unit(network: Network, class_: int | str) -> Unit:
     if isinstance(index, str):
         index = _class_index(network, index.strip())
     if not 0 <= index < len(names):
-        raise VizError(
-            f"{network.name} has the classes 0 to {len(names) - 1}; {index} was asked for.", code="no-such-class"
-        )
+        raise VizError(f"{network.name} has classes 0 to {len(names) - 1}, not {index}.", code="no-such-class")
     last = network.sites[-1]
     if last.shape != (len(names),):
         raise VizError(
-            f"The last layer of {network.name}, {last.name!r}, has no unit for each of its classes.",
-            code="no-class-units",
+            f"The last layer of {network.name}, {last.name!r}, has no unit per class.", code="no-class-units"
         )
     return Unit(site=last.name, channel=index)
 
@@ -253,11 +246,11 @@ def _class_index(network: Network, name: str) -> int:
         return same[0]
     if re.fullmatch(r"-?\d+", name):
         return int(name)
-    raise VizError(f"{network.name} has no class called {name!r}.{nearest(name, names)}", code="no-such-class")
+    raise VizError(f"{network.name} has no class {name!r}.{nearest(name, names)}", code="no-such-class")
 
 
 def memory_format(module: nn.Module) -> torch.memory_format:
-    """Channels-last if the module's convolutions are laid out so, else contiguous."""
+    """Channels-last if the module's convolutions use it, else contiguous."""
     for parameter in module.parameters():
         if parameter.ndim == 4 and parameter.shape[1] > 1 and parameter.shape[2] > 1:
             last = parameter.is_contiguous(memory_format=torch.channels_last)
@@ -266,10 +259,10 @@ def memory_format(module: nn.Module) -> torch.memory_format:
 
 
 def freeze(module: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    """The module in evaluation mode, without gradients, on the device; convolutions laid out channels-last if wanted.
+    """The module in evaluation mode, without gradients, on the device; optionally with channels-last convolutions.
 
-    Channels-last changes the scores by rounding only (4e-7 of the largest, ResNet-50) and runs 1.0 to 1.8 times as
-    fast on a CPU; a module that calls `view` on feature maps does not bear it, so users' modules stay as they are.
+    Channels-last changes scores only by rounding (4e-7 of the largest, ResNet-50) and is 1.0 to 1.8 times as fast on a CPU.
+    It breaks modules that call `view` on feature maps, so users' modules keep their format.
 
     Raises:
         DoesNotFit: the device has not enough memory.
@@ -278,7 +271,7 @@ def freeze(module: nn.Module, device: torch.device, channels_last: bool) -> nn.M
     with convert_out_of_memory("the network"):
         module.to(device)
         if channels_last:
-            for parameter in module.parameters():  # not `module.to`, which also tries kernels of three dimensions
+            for parameter in module.parameters():  # not `module.to`, which fails on 3-D kernels
                 if parameter.ndim == 4:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return module

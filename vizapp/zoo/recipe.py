@@ -1,4 +1,4 @@
-"""How a network of the zoo is made: one `Recipe` per network is all that the rest of the zoo knows about it."""
+"""`Recipe`: how to build a network of the zoo and where its weights are."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _building = threading.Lock()
 
 @dataclass(frozen=True)
 class Published:
-    """Where trained weights are: in a file on this machine (`path`), or a file to be found by name or downloaded.
+    """Where trained weights are: a local file (`path`), or a file to find by name or to download.
 
-    torch's convention is kept that `name-0123abcd.pth` names the first digits of the file's sha256. `hub` is the name
-    of a Hugging Face repository whose local cache may hold the file.
+    As in torch, `name-0123abcd.pth` contains the first digits of the file's sha256. `hub`: a Hugging Face repository whose
+    local cache may contain the file.
     """
 
     file: str
@@ -33,15 +33,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network of the zoo: how to build it, what it sees, which classes it knows, where its weights are.
+    """How to build a network of the zoo, its preprocessing, classes and published weights.
 
-    `build(classes)` gives a module with random weights. `categories` are those of the published weights, and their
-    number is the default number of classes. `training_only` are prefixes of keys that a checkpoint may hold for heads
-    that serve training alone; `rename` turns the keys of an old checkpoint into today's. `adopt`, where given, builds
-    the network with the published weights in its own way. `finish` is called on a module that holds the published
-    weights. Accuracy is top-1 in percent, size in megabytes (1e6 bytes); `paper_accuracy` is that which the paper reports
-    where no weights are published. `multiply_adds` are those of one pass at the network's own input size. `data` is what
-    the accuracy was measured on.
+    `build(classes)` returns a module with random weights. `categories`: classes of the published weights; their number is
+    the default. `training_only`: key prefixes of heads used only in training. `rename`: converts keys of old checkpoints.
+    `adopt`: builds the network from the published weights, if they need it. `finish`: called after loading published
+    weights. `accuracy`: top-1 in percent on `data`; `paper_accuracy`: the paper's, where no weights are published.
+    `size_mb`: 1e6 bytes. `multiply_adds`: of one forward pass at the network's input size.
     """
 
     name: str
@@ -64,12 +62,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about a network without building it; None where it is not known.
+    """What is known about a network without building it; None if unknown.
 
-    `accuracy` is top-1 in percent as published, `size_mb` that of the weights file, `input_size` channels, height,
-    width; `published` says whether trained weights exist. `multiply_adds` are those of one pass (torchvision counts
-    a little differently for a few networks), `paper_accuracy` is the paper's where no weights are published, `data` what
-    an accuracy was measured on.
+    `input_size`: channels, height, width. `published`: whether trained weights exist. The other fields are those of
+    `Recipe`; torchvision counts `multiply_adds` slightly differently for a few networks.
     """
 
     name: str
@@ -84,7 +80,7 @@ class Card:
 
 
 class Source(Protocol):
-    """Where networks come from: `own`, `torchvision_zoo` and `timm_zoo` are such modules."""
+    """A source of networks: the modules `bundled`, `torchvision_zoo` and `timm_zoo`."""
 
     def names(self) -> list[str]:
         """Names without the source."""
@@ -93,14 +89,14 @@ class Source(Protocol):
         """The recipe, or None if the source has no network of that name. `variant` names published weights.
 
         Raises:
-            VizError: the network exists and cannot be used, or has no such weights; the sentence says why.
+            VizError: the network exists but cannot be used, or has no such weights.
         """
 
 
 class _SkipRandomInit(TorchFunctionMode):
-    """Building a network without drawing its first weights, for networks that are filled from a checkpoint.
+    """Skips random initialization, for networks that are loaded from a checkpoint.
 
-    Zeros instead of random numbers save most of the time that large networks take to build (VGG-16: 1.1 s).
+    Zeros instead of random numbers save most of the build time of large networks (VGG-16: 1.1 s).
     """
 
     _drawn = frozenset(
@@ -119,14 +115,14 @@ class _SkipRandomInit(TorchFunctionMode):
 
 
 def build_blank(recipe: Recipe, classes: int) -> nn.Module:
-    """The network to be filled from a checkpoint: what would be random is zero."""
+    """The network with zeros instead of random weights, to be loaded from a checkpoint."""
     with _SkipRandomInit():
         return recipe.build(classes)
 
 
 def build_random(recipe: Recipe, classes: int) -> nn.Module:
-    """The network with random weights, the same in each call; torch's own random numbers go on undisturbed."""
-    with _building:  # the generator belongs to all threads
+    """The network with random weights of seed 0. torch's random state is not changed."""
+    with _building:  # all threads share the generator
         generator = torch.default_generator
         before = generator.get_state()
         generator.manual_seed(0)
