@@ -1,7 +1,6 @@
-"""What is known of all networks without building them, kept in the cache folder.
+"""The cards of all networks, cached on disk.
 
-Asking torchvision and timm takes two seconds, most of it to import what is never used; a list of names does not change
-until one of the packages does.
+Collecting them from torchvision and timm takes two seconds, mostly imports. They change only with these packages.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def catalogue(ask: Callable[[], dict[str, Card]]) -> dict[str, Card]:
-    """The cards of all networks by name: from the cache folder where they are of today's packages, else by `ask()`.
+    """The cards of all networks by name: from the cache if the packages are unchanged, else from `ask()`.
 
-    A file that is damaged, or a folder that cannot be written, costs time and nothing else.
+    A damaged file or a read-only folder only costs time.
     """
     path = settings().cache / "networks.json"
     stamp = _stamp()
@@ -39,7 +38,7 @@ def catalogue(ask: Callable[[], dict[str, Card]]) -> dict[str, Card]:
 
 
 def _stamp() -> str:
-    """Changes with the packages that have networks, and with our own networks and their assets."""
+    """A digest that changes with torch, torchvision, timm, vizapp's own networks and the assets."""
     told = hashlib.sha256()
     for package in ("torch", "torchvision", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Names of classes: from a list, from a file, from torchvision's metadata."""
+"""Class names, from lists, files or torchvision's metadata."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Classes = int | str | Path | Sequence[str] | None
 
 
 def imagenet_categories() -> tuple[str, ...]:
-    """The 1000 names of ImageNet-1k as torchvision's weights carry them."""
+    """The 1000 class names of ImageNet-1k from torchvision's metadata."""
     from torchvision.models import ResNet18_Weights  # takes a second
 
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
 def numbered_names(count: int) -> tuple[str, ...]:
-    """Names for classes that nobody has named."""
+    """Names for unnamed classes."""
     return tuple(f"class {number}" for number in range(count))
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names of a file: one a line, or JSON: a list, or an object from index (or from name) to name (or index).
+    """Class names from a file: one per line, or JSON (a list, or an object from index to name or name to index).
 
     Raises:
         VizError: the file cannot be read, or holds no names.
@@ -64,7 +64,7 @@ def _names_of_json(path: Path, text: str) -> list[str]:
 
 
 def read_json(text: str) -> Any:
-    """The value. Raises ValueError whatever is wrong with the text, also brackets without end and endless numbers."""
+    """The JSON value. Raises ValueError for any invalid text, including too deep nesting."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -83,10 +83,10 @@ def order_names(names: dict[str, object]) -> list[object]:
 
 
 def read_classes(classes: Classes) -> tuple[int | None, tuple[str, ...] | None]:
-    """How many classes were asked for, and their names, from a number, a list of names, or a labels file.
+    """The number of classes and their names, from a number, a list of names or a labels file.
 
     Raises:
-        VizError: it is none of these.
+        VizError: `classes` is something else, or the file cannot be read.
     """
     if classes is None:
         return None, None

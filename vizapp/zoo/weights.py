@@ -1,4 +1,4 @@
-"""Finding published weights: in the offline folder, in torch's hub cache, or by downloading them into it."""
+"""Find published weights in the offline folder or torch's hub cache, or download them into that cache."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from vizapp.zoo.recipe import Published, Recipe
 Tick = Callable[[float], None]
 TIMEOUT = 20.0  # seconds without a byte
 _CHUNK = 1 << 20
-_LEFTOVER = 86_400.0  # seconds after which a half-written download belongs to no living process
+_LEFTOVER = 86_400.0  # seconds after which a partial download counts as abandoned
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
-    """The file with the published weights of a network, downloaded if it is not on this machine.
+    """The file with the published weights of a network, downloaded if necessary.
 
-    Looks for it in this project's assets, in the folder `VIZAPP_WEIGHTS` (under its published name, or as NETWORK.pth,
-    NETWORK.safetensors …, or in a sub-folder `torchvision`, `timm` or `vizapp`), in the caches of torch and of Hugging
-    Face, on the web. `tick` is told the share that is done.
+    Searched in this order: this project's assets, the folder `VIZAPP_WEIGHTS` (by the published name, as NETWORK.pth,
+    NETWORK.safetensors …, or in a sub-folder `torchvision`, `timm` or `vizapp`), the caches of torch and Hugging Face, the
+    web. `tick` is called with the progress from 0 to 1.
 
     Raises:
-        VizError: there are no published weights, they may not be read, or they are not here and cannot be downloaded.
+        VizError: there are no published weights, or they cannot be read or downloaded.
     """
     published = recipe.published
     if published is None:
@@ -60,7 +60,7 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
 
 
 def is_damaged_copy(recipe: Recipe, path: Path) -> bool:
-    """Whether this file is the copy in torch's cache, and not what its name promises (it is read as a whole for that).
+    """Whether this file is the copy in torch's cache and does not match the digest in its name (reads the whole file).
 
     Raises:
         VizError: it cannot be read.
@@ -79,14 +79,14 @@ def _open_readable(path: Path) -> Iterator[BufferedReader]:
             yield file
     except OSError as error:
         raise VizError(
-            f"The weights file {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}. Have whoever owns "
-            "it let you read it, or put a copy into the folder named by VIZAPP_WEIGHTS.",
+            f"The weights file {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}. Change its "
+            "permissions, or put a copy into the folder VIZAPP_WEIGHTS.",
             code="unreadable",
         ) from None
 
 
 def download_again(recipe: Recipe, tick: Tick | None = None) -> Path:
-    """The published weights, downloaded over a damaged copy in torch's cache, which stays if that fails.
+    """Download the published weights again, replacing a damaged copy in torch's cache on success.
 
     Raises:
         VizError: it cannot be downloaded.
@@ -134,7 +134,7 @@ def _candidate_paths(name: str, published: Published) -> Iterator[Path]:
 
 
 def needs_download(recipe: Recipe) -> bool:
-    """Whether there are published weights of this network, and they are not on this machine yet."""
+    """Whether there are published weights that are not on this machine yet."""
     published = recipe.published
     if published is None or published.path is not None:
         return False
@@ -142,13 +142,13 @@ def needs_download(recipe: Recipe) -> bool:
 
 
 class _DownloadError(Exception):
-    """Why a file did not arrive, in a few words."""
+    """The reason for a failed download, in a few words."""
 
 
 def download(url: str, target: Path, tick: Tick | None = None) -> None:
-    """Fetch a file. It gets its name when it is complete and has the digest that its name promises.
+    """Download a file. It is created only when complete and with the digest that is in its name, if any.
 
-    `tick` may raise to cancel; nothing is left behind then.
+    `tick` may raise to cancel; partial files are removed.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def download(url: str, target: Path, tick: Tick | None = None) -> None:
 
 
 def _fetch(url: str, file: IO[bytes], tick: Tick | None) -> str:
-    """Write what is behind the URL to the file and return its sha256."""
+    """Write the URL's content to the file and return its sha256."""
     request = urllib.request.Request(url, headers={"User-Agent": "vizapp"})
     digest, done = hashlib.sha256(), 0
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:

@@ -14,7 +14,7 @@ from vizapp.zoo.labels import Classes, numbered_names, read_classes
 from vizapp.zoo.network import Network, class_scores, freeze
 from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-# What the user's own `forward` may raise for an input that it does not fit; only `forward` runs where it is caught.
+# What the user's `forward` may raise for an unsuitable input. Only `forward` runs where these are caught.
 _MODULE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
@@ -28,20 +28,21 @@ def wrap(
     resize: int | None = None,
     device: str | torch.device | None = None,
 ) -> Network:
-    """The user's own module as a network. The module given is worked on itself: it is put into evaluation mode and
-    frozen (no parameter wants a gradient), and stays so; give a `copy.deepcopy` of one that is still to be trained.
+    """The user's own module as a network. The module itself is put into evaluation mode and frozen (no gradients).
+
+    To train it further, pass a `copy.deepcopy`.
 
     Args:
-        module: takes `[N C H W]`. Of a `DataParallel` the module inside is taken.
-        input_size: channels, height and width of what it takes.
-        categories: names of its classes: a list, or the path of a labels file. By default they are numbered.
-        mean, std: of the normalisation, for pixels from 0 to 1. By default ImageNet's for 3 channels; 0 and 1 else.
-        name: how the network is called; by default as its class.
-        resize: the shorter side of a photo before the centre crop; by default the larger side of `input_size`.
-        device: by default the module stays where its weights are.
+        module: takes `[N C H W]`. A `DataParallel` is unwrapped.
+        input_size: channels, height and width of its input.
+        categories: class names, as a list or the path of a labels file. Default: numbered names.
+        mean, std: normalization of pixels from 0 to 1. Default: ImageNet's for 3 channels, else 0 and 1.
+        name: the network's name. Default: the name of its class.
+        resize: shorter side of a photo before the centre crop. Default: the larger side of `input_size`.
+        device: default: the device of its weights.
 
     Raises:
-        VizError: it cannot be looked into (scripted, compiled, quantised), or does not take such an input.
+        VizError: it cannot be traced (scripted, compiled, quantized), or does not accept such an input.
     """
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
@@ -63,7 +64,7 @@ def wrap(
     asked, names = read_classes(categories)
     if asked is not None and count is not None and asked != count:
         raise VizError(
-            f"{network.name} gives {count} class scores, and {asked} categories were given.",
+            f"{network.name} returns {count} class scores, but {asked} categories were given.",
             code="class-count-mismatch",
         )
     names = names or numbered_names(asked or count or 0)
@@ -75,19 +76,18 @@ def _refuse(module: nn.Module) -> None:
         raise VizError(f"wrap takes a torch.nn.Module; a {type(module).__name__} was given.", code="not-a-module")
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise VizError(
-            "A TorchScript module hides its operations; give the Python module that it was made from.",
+            "TorchScript modules cannot be traced; use the original Python module.",
             code="unsupported-module",
         )
     if any(hasattr(part, "_orig_mod") for part in module.modules()):
         raise VizError(
-            "A compiled module hides its operations; give the module that was handed to torch.compile.",
+            "Compiled modules cannot be traced; use the module that was passed to torch.compile.",
             code="unsupported-module",
         )
     for path, part in module.named_modules():
         if ".quantized" in type(part).__module__ or ".qat" in type(part).__module__:
             raise VizError(
-                f"Layer {path!r} is quantised: integers cannot be looked into; give the float module.",
-                code="unsupported-module",
+                f"Layer {path!r} is quantized and cannot be traced; use the float module.", code="unsupported-module"
             )
 
 
@@ -96,7 +96,7 @@ def _module_device(module: nn.Module) -> torch.device:
     if len(devices) > 1:
         names = ", ".join(sorted(map(str, devices)))
         raise VizError(
-            f"The module lies on several devices ({names}); name one (device=…), or move it to one first.",
+            f"The module is on several devices ({names}); choose one (device=…), or move it to one first.",
             code="several-devices",
         )
     home = devices.pop() if devices else torch.device("cpu")
@@ -126,7 +126,7 @@ def _per_channel(given: float | Sequence[float] | None, channels: int, default: 
 
 
 def _count_classes(network: Network) -> int | None:
-    """How many class scores the module gives, from one pass; None if its answer is something else."""
+    """The number of class scores from one forward pass; None if the output is something else."""
     batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
     try:
         with torch.no_grad():
