@@ -27,7 +27,7 @@ def test_pointing_at_a_cell_and_keeping_it(address: str, browser: Any) -> None:
     assert frame["width"] == pytest.approx(box["width"] * 28 / 128, rel=0.06)
     assert frame["x"] < centre[0] < frame["x"] + frame["width"]
     page.mouse.click(*centre)
-    page.get_by_text("the crop that it saw").first.wait_for()
+    page.get_by_text("and its crop").first.wait_for()
     page.get_by_role("button", name="Clear selection").wait_for()
     settle(page)
     assert "place=13" in page.url

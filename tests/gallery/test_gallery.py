@@ -261,7 +261,7 @@ def test_when_nothing_can_be_read_it_is_said(network, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"sites": "rellu"}, "no layer called 'rellu'"),
+        ({"sites": "rellu"}, "has no layer 'rellu'"),
         ({"top": 0}, "top is 0"),
         ({"sites": 3}, "a list of texts"),
         ({"batch": -1}, "batch is -1"),

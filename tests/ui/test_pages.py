@@ -93,7 +93,7 @@ def test_a_bad_value_in_a_link_is_told_and_left_out(open_app: Open, address: dic
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ({"layer": "features.33"}, "no layer called 'features.33'"),
+        ({"layer": "features.33"}, "has no layer 'features.33'"),
         ({"layer": "features.1", "channel": "600"}, "channels 0 to 5"),
         ({"layer": "features.1", "cell": "99,1"}, "cells 0,0 to 23,23"),
     ],

@@ -287,9 +287,9 @@ def test_names_of_classes_and_files_stay_text(open_app: Open, pictures: Path, ne
         ({"sort": "best"}, "none of random"),
         ({"sheet": "0"}, "not a whole number"),
         ({"channel": "99", "layer": LAYER}, "units 0 to 15"),
-        ({"layer": "features.77"}, "no layer called"),
+        ({"layer": "features.77"}, "has no layer"),
         ({"group": "three"}, "no class"),
-        ({"layers": "nothing"}, "no layer called"),
+        ({"layers": "nothing"}, "has no layer"),
     ],
 )
 def test_what_a_link_asks_and_is_not_there_is_told(

@@ -82,7 +82,7 @@ def test_options_survive_a_change_of_page_and_go_back_to_their_defaults(open_app
     [
         ({"layer": LAYER, "cell": "99,1"}, "cells 0,0 to 7,7"),
         ({"layer": LAYER, "channel": "16"}, "channels 0 to 15"),
-        ({"layer": "features.44"}, "no layer called"),
+        ({"layer": "features.44"}, "has no layer"),
     ],
 )
 def test_a_unit_that_the_network_lacks_is_told_and_another_shown(

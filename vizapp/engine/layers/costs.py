@@ -16,7 +16,7 @@ Window = tuple[int, int]
 def multiply_adds(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> int:
     """Multiply-adds of convolutions, linear layers and matrix products, without biases; 0 for other operations.
 
-    He et al. 2015 call this FLOPs, Szegedy et al. 2014 "ops".
+    He et al. 2015 call this FLOPs; for Szegedy et al. 2014 it is "ops".
     """
     rule = _PRODUCTS.get(operation.rstrip("_"))
     return 0 if rule is None else int(rule(args, kwargs, output))

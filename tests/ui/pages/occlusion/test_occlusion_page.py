@@ -146,12 +146,12 @@ def test_a_position_shows_that_occluded_picture_and_its_answer(open_app: Open) -
         ({"position": "30,0", **QUICK}, "positions 0,0 to 6,6, not 30,0"),
         ({"class": "10", **QUICK}, "no map of class 10: the network has classes 0 to 9"),
         ({"map": "16", **QUICK}, "channels 0 to 15, not 16"),
-        ({"occlusion.site": "features.33", **QUICK}, "no layer called"),
+        ({"occlusion.site": "features.33", **QUICK}, "has no layer"),
         ({"occlusion.site": "classifier.0", **QUICK}, "has no feature map"),
         ({"occlusion.fill": "purple", **QUICK}, "fill is 'purple'"),
         ({"stride": "0"}, "stride was left out"),
         ({"network2": "vizapp/lenet6"}, "no network2"),
-        ({"network": "torchvision/lraspp_mobilenet_v3_large", "weights": "random"}, "gives no class scores"),
+        ({"network": "torchvision/lraspp_mobilenet_v3_large", "weights": "random"}, "returns no class scores"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_sentence(open_app: Open, address: dict[str, str], told: str) -> None:
