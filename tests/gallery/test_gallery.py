@@ -33,8 +33,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """The gallery's files and their bytes; not the result that tells of this run."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+    """The gallery's files and their bytes, without partial ones, which readers ignore, and the result of this run."""
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not (path.name.startswith(".") and path.suffix == ".part")
+    }
 
 
 class Leave(BaseException):
