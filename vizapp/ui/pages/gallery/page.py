@@ -23,7 +23,7 @@ _TITLE = 60  # characters of the title of a collection
 
 def page() -> None:
     """Draw the page."""
-    layout.page_title("Gallery", "The pictures that excite each unit of a layer most, and what in them does.")
+    layout.page_title("Gallery", "The pictures that excite each unit of a layer most, and the parts it responds to.")
     network = networks.current()
     if network is None:
         return
