@@ -177,7 +177,7 @@ def test_save_writes_pictures_arrays_and_facts(network, picture, tmp_path: Path)
 
 def test_saving_into_a_file_is_refused(network, picture, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with refuses("cannot-write"):
+    with refuses("unwritable"):
         vizapp.ask("predict", network, picture).save(tmp_path / "file")
 
 

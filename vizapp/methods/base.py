@@ -125,9 +125,7 @@ class Result:
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise VizError(
-                f"Cannot write to {str(folder)!r}: {error.strerror or error}.", code="cannot-write"
-            ) from None
+            raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.", code="unwritable") from None
         return whole
 
     def summary(self) -> dict[str, Any]:

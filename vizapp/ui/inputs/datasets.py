@@ -148,9 +148,7 @@ def forget(archive: Path) -> None:
     archive.unlink(missing_ok=True)
     shutil.rmtree(galleries_of(archive), ignore_errors=True)
     close_archives()
-    lru_cache.forget(
-        archive.stem
-    )  # the digest of the file, which is part of its address and of the path of its galleries
+    lru_cache.forget(archive.stem)  # the file's digest, part of its address and of the path of its galleries
 
 
 def _remove_leftovers(folder: Path) -> None:
