@@ -20,7 +20,7 @@ from vizapp.methods.params import knobs
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.inputs.images import uri
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import compute, downloads, forms, messages, progress, state
 from vizapp.ui.widgets import charts, layout, maps, options, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
@@ -169,10 +169,10 @@ def _answer(
     values = {name: value for name, value in forms.values(method.key).items() if name != "out"}
     if method.takes_long or "folder" in method.needs:
         key = compute.key_of(method.key, network, picture, folder, unit, **values)
-        if not state.is_wished("run", key):
+        if not progress.is_started(key):
             st.button(
-                "Run", key=f"{method.key}.run", type="primary", icon=":material/play_arrow:", on_click=state.wish,
-                args=("run", key),
+                "Run", key=f"{method.key}.run", type="primary", icon=":material/play_arrow:", on_click=progress.start,
+                args=(key,),
             )  # fmt: skip
             messages.info("This takes a while. It can be cancelled at any time.")
             return None

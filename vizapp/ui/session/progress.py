@@ -34,10 +34,11 @@ def watch(requests: Sequence[RunRequest]) -> Any:
     return runs.watch(job_runner(), requests, state.person())
 
 
-def start(key: Key) -> None:
-    """Start or continue a run for this session."""
-    state.wish("run", key)
-    state.withdraw("cancel", key)
+def start(*keys: Key) -> None:
+    """Start or continue runs for this session."""
+    for key in keys:
+        state.wish("run", key)
+        state.withdraw("cancel", key)
 
 
 def cancel(*keys: Key) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 import torch
 
 from vizapp.engine.layers.summary import pass_seconds
-from vizapp.ui.session import compute, messages, state
+from vizapp.ui.session import compute, messages, progress, state
 from vizapp.ui.widgets import charts, unit_picker
 from vizapp.zoo import describe, list_networks, load
 from vizapp.zoo.classics import FROM_TORCHVISION
@@ -109,8 +109,8 @@ def _measure(listed: Sequence[Entry], network: str, device: str) -> None:
         )  # fmt: skip
         pressed = st.button("Measure", key="comparison.measure", disabled=not chosen)
     if pressed:
-        state.wish("run", _key(str(chosen), device))
-    if not state.is_wished("run", _key(str(chosen), device)):
+        progress.start(_key(str(chosen), device))
+    if not progress.is_started(_key(str(chosen), device)):
         return
     for name in chosen:
         if _seconds(name, device) is None and measure_seconds(name, device) is None:

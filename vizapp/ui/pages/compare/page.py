@@ -16,7 +16,7 @@ from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.compare import results
 from vizapp.ui.pages.compare.results import Pair
-from vizapp.ui.session import access, compute, downloads, messages, state
+from vizapp.ui.session import access, compute, downloads, messages, progress, state
 from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 
@@ -197,12 +197,11 @@ def _matches(pair: Pair, exports: _Exports) -> None:
     path = st.text_input(
         f"Path of a folder of pictures {access.place()}", key="compare.folder", persist_state="session"
     ).strip()
-    key = repr((pair[0].digest, pair[1].digest, sites, path))
+    key = ("compare.match", pair[0].digest, pair[1].digest, *sites, path)
     st.button(
-        "Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=state.wish,
-        args=("run", key),
+        "Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=progress.start, args=(key,),
     )  # fmt: skip
-    if not path or not state.is_wished("run", key):
+    if not path or not progress.is_started(key):
         messages.info(
             "Finds units that respond alike over a folder of pictures: correlation of their mean activations."
         )

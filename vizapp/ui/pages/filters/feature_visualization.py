@@ -7,7 +7,7 @@ import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.methods.base import Result
-from vizapp.ui.session import compute, forms, messages, state
+from vizapp.ui.session import compute, forms, messages, progress
 from vizapp.ui.widgets import charts, options, projection_tiles
 from vizapp.zoo.network import Network
 
@@ -21,12 +21,11 @@ def draw(network: Network, unit: Unit) -> Result | None:
     key = compute.key_of("ideal", network, unit=unit, **params)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
         st.button(
-            "Run feature visualization", key="filters.paint", icon=":material/brush:", on_click=state.wish,
-            args=("run", key),
+            "Run feature visualization", key="filters.paint", icon=":material/brush:", on_click=progress.start, args=(key,),
         )  # fmt: skip
         options.popover("ideal", _OPTIONS)
     options.changed_line("ideal", _OPTIONS)
-    if not state.is_wished("run", key):
+    if not progress.is_started(key):
         messages.info("Optimizes an image, starting from noise, to maximize this unit's activation.")
         return None
     result = compute.run("ideal", network, unit=unit, **params)

@@ -17,7 +17,7 @@ from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import datasets
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.occlusion.map_panels import SweepView
-from vizapp.ui.session import compute, messages, state
+from vizapp.ui.session import compute, messages, progress
 from vizapp.ui.widgets import layout, maps
 from vizapp.ui.widgets.components import component
 
@@ -39,13 +39,13 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
             return _draw_answer(shown, _answer(shown, unit, pictures, str(folder)))
     if not at_hand:
         return {}
-    name = f"others {network.digest} {unit!r} {at_hand[0].listing}"
-    if state.is_wished("run", name):
+    key = ("occlusion.others", network.digest, repr(unit), at_hand[0].listing)
+    if progress.is_started(key):
         return _draw_answer(shown, _answer(shown, unit, at_hand[0], ""))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             f"Look through the {messages.escaped(at_hand[0].title)}", key="occlusion.others", icon=":material/search:",
-            on_click=state.wish, args=("run", name),
+            on_click=progress.start, args=(key,),
         )  # fmt: skip
         st.caption(
             f"A gallery of {messages.escaped(site)} (page Gallery) shows the pictures that excite this map most."

@@ -9,7 +9,6 @@ import streamlit as st
 
 from vizapp.engine.trace.sites import Site
 from vizapp.methods.base import Result
-from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.occlusion import (
     batch_view,
@@ -108,15 +107,10 @@ def _offer(waiting: list[tuple[SweepRequest, RunningSweep]]) -> None:
     done, count = (sum(int(f(plan.work.finished)) for _, plan in waiting) for f in (np.sum, np.size))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
-            "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=_want,
-            args=([one.key for one, _ in waiting],),
+            "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=progress.start,
+            args=[one.key for one, _ in waiting],
         )  # fmt: skip
         st.caption(f"{done} of {count} positions so far. The rest takes about {messages.duration(max(seconds, 1))}.")
-
-
-def _want(keys: list[Key]) -> None:
-    for key in keys:
-        state.wish("run", key)
 
 
 def _draw_partial(
@@ -172,8 +166,8 @@ def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Cancelled." if result is None else f"Cancelled after {result.facts['finished']}")
         st.button(
-            "Go on", key=f"occlusion.go_on.{state.name_of(one.key)}", icon=":material/play_arrow:", on_click=state.withdraw,
-            args=("cancel", one.key),
+            "Go on", key=f"occlusion.go_on.{state.name_of(one.key)}", icon=":material/play_arrow:", on_click=progress.start,
+            args=(one.key,),
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.service.runs import RunRequest
-from vizapp.ui.session import compute, memory, progress, state
+from vizapp.ui.session import compute, memory, progress
 from vizapp.zoo.network import Network
 
 CAPACITY = 2 * 2**30  # bytes of clean activations of planned and running sweeps, of all sessions
@@ -114,7 +114,7 @@ def answer_of(asked: SweepRequest) -> Result | None:
 
 def may_run(asked: SweepRequest, begun: RunningSweep) -> bool:
     """Whether it starts by itself or was started by the user."""
-    return begun.seconds <= QUICK or state.is_wished("run", asked.key)
+    return begun.seconds <= QUICK or progress.is_started(asked.key)
 
 
 def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:

@@ -7,7 +7,7 @@ import streamlit as st
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
-from vizapp.ui.session import compute, forms, messages, state
+from vizapp.ui.session import compute, forms, messages, progress, state
 from vizapp.ui.widgets import projection_tiles, unit_picker
 from vizapp.ui.widgets.maps import Box
 from vizapp.zoo.network import Network
@@ -31,9 +31,9 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
         unit_picker.switch(choice, projection_tiles.RULES, "projection.checked_rule")
         st.button(
             "Compare with randomised networks", key="projection.check", icon=":material/shuffle:",
-            on_click=state.wish, args=("run", key),
+            on_click=progress.start, args=(key,),
         )  # fmt: skip
-    if not state.is_wished("run", key):
+    if not progress.is_started(key):
         messages.info("Does the projection change when the network's weights are randomised? (Adebayo et al. 2018)")
         return None
     result = compute.run("sanity", network, picture, unit=unit, rule=state.get(choice))
