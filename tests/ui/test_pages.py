@@ -304,7 +304,7 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
 
 def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     room, told, doing, cpu = MemoryBudget(lambda device: 2**40), list[str](), runs.describe, torch.device("cpu")
-    monkeypatch.setattr("vizapp.engine.memory.budget.memory_budget", lambda: room)
+    monkeypatch.setattr("vizapp.ui.session.memory.memory_budget", lambda: room)
     monkeypatch.setattr("vizapp.zoo.registry.memory_budget", lambda: room)
     with ExitStack() as other:
         other.enter_context(room.reserve({cpu: 2**40}, "other work"))

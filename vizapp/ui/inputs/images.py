@@ -21,6 +21,7 @@ from vizapp.service import lru_cache
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import uploads
 from vizapp.ui.session import access, state
+from vizapp.zoo import describe
 
 Origin = tuple[Any, ...]  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
 CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together
@@ -88,8 +89,6 @@ def _folder(path: Path, within: Path | None) -> Source:
 
 def sample_names() -> list[str]:
     """The samples that suit the chosen network: digits for grey networks, else photos."""
-    from vizapp.zoo import describe  # torch
-
     digits = describe(state.get(state.NETWORK)).input_size[0] == 1
     return [name for name in samples.sample_names() if name.startswith("digit") == digits]
 

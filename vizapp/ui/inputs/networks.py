@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import streamlit as st
+import torch
 
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
@@ -19,7 +20,9 @@ from vizapp.ui.inputs import uploads
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
+from vizapp.zoo import describe, describe_all, load, registry
 from vizapp.zoo.network import Network
+from vizapp.zoo.weights import needs_download
 
 _SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
 _SOURCES_OF = {"published": "default", "random": "none"}  # the `weights` argument of `load` for each choice
@@ -36,8 +39,6 @@ def open_networks() -> ByteBoundedCache[Network]:
 @st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
     """A label per network of the zoo, from its description: `torchvision/resnet50 · 25.6 M · 81 %`."""
-    from vizapp.zoo import describe_all  # torch
-
     found = {}
     cards = describe_all()
     for name in sorted(cards, key=lambda name: _SOURCES.index(name.split("/")[0])):
@@ -58,8 +59,6 @@ def short_count(parameters: int) -> str:
 
 def summary(name: str) -> str:
     """A caption for a network: parameters, published accuracy, input size."""
-    from vizapp.zoo import describe  # torch
-
     card = describe(name)
     parts = [short_count(card.parameters)] if card.parameters else []
     if card.accuracy:
@@ -70,8 +69,6 @@ def summary(name: str) -> str:
 @st.cache_resource(show_spinner=False)
 def devices() -> dict[str, str]:
     """The devices of this machine, with their labels."""
-    import torch  # the frame is drawn before it is loaded
-
     found = {"auto": "Automatic", "cpu": "CPU"}
     for index in range(torch.cuda.device_count()):
         found[f"cuda:{index}"] = f"GPU {index}" if torch.cuda.device_count() > 1 else "GPU"
@@ -144,12 +141,10 @@ def _load_chosen(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | 
 
 def _is_available(name: str, of: Choice) -> bool:
     """Whether the weights are here or the user wants to download them; a link alone starts no download."""
-    from vizapp.zoo import registry, weights  # torch
-
     if name not in state.load(state.LINKED, ()) or state.is_wished("download", name):
         return True
     recipe = registry.find_recipe(name)
-    if not weights.needs_download(recipe):
+    if not needs_download(recipe):
         return True
     size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
     messages.info(f"The weights of {name}{size} are not on this machine yet. Links never start a download.")
@@ -175,8 +170,6 @@ def _open(name: str, source: str) -> Network | None:
         device = settings().device
 
     def opening(tick: Tick) -> Network:
-        from vizapp.zoo import load  # torch
-
         network = load(name, weights=source, device=device, tick=tick)
         # The digest is computed here, because hashing the weights of a large network takes a while.
         compute.name_for_log(network.digest, network.name)

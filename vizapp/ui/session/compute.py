@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import streamlit as st
 
+from vizapp import methods
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
@@ -83,11 +84,9 @@ def run(
         unit: The unit, if the method takes one.
         **params: Parameters of the method.
     """
-    from vizapp.methods import ask  # loads torch
-
     return compute(
         key_of(method, network, picture, folder, unit, **params),
-        lambda tick: ask(method, network, picture=picture, folder=folder, unit=unit, tick=tick, **params),
+        lambda tick: methods.ask(method, network, picture=picture, folder=folder, unit=unit, tick=tick, **params),
         size=lambda result: result.nbytes,
         title="Computing",
         device=str(network.device),
@@ -187,7 +186,7 @@ def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, p
     if progress.is_cancelled(key):
         with place.container(horizontal=True, vertical_alignment="center"):
             st.caption("Cancelled.")
-            st.button("Run again", key=f"again.{name}", on_click=state.withdraw, args=("cancel", key))
+            st.button("Run again", key=f"again.{name}", on_click=progress.start, args=(key,))
         return None
     try:
         with logged(key) as entry, progress.watch([request]) as watched:

@@ -8,6 +8,8 @@ from typing import Any
 
 import streamlit as st
 
+from vizapp import methods
+from vizapp.methods.params import knobs
 from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
 
@@ -58,10 +60,7 @@ def label(name: str) -> str:
 
 
 def _knobs(method: str) -> dict[str, Any]:
-    from vizapp.methods import method as named  # loads torch
-    from vizapp.methods.params import knobs  # loads torch
-
-    return knobs(named(method).params)
+    return knobs(methods.method(method).params)
 
 
 def _widget(knob: Any, choice: Choice) -> None:

@@ -6,6 +6,10 @@ import gc
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
+
+from vizapp.engine.memory.budget import memory_budget
+from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, free_memory, release_frames
 from vizapp.service.lru_cache import evict_all
 
 Value = TypeVar("Value")
@@ -14,24 +18,16 @@ ROOM = 3 * 2**30  # free bytes that a device needs before one more job is starte
 
 def has_room(device: str) -> bool:
     """Whether the device has memory for one more started job."""
-    import torch  # heavy
-
-    from vizapp.engine.memory.chunks import free_memory  # loads torch
-
     return free_memory(torch.device(device)) > ROOM
 
 
 def waits_for_memory(thread: int) -> bool:
     """Whether the job in this thread waits for memory that other jobs hold."""
-    from vizapp.engine.memory.budget import memory_budget  # loads torch
-
     return memory_budget().is_waited_for(thread)
 
 
 def empty_caches() -> None:
     """Return the memory of evicted values to the system; torch otherwise keeps that of a GPU."""
-    import torch  # heavy
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -45,8 +41,6 @@ def retry_after_eviction(run: Callable[[], Value], opens: bool = False) -> Value
     Raises:
         DoesNotFit: it does not fit even then.
     """
-    from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, release_frames  # loads torch
-
     try:
         with convert_out_of_memory():
             return run()

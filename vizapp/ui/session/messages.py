@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from vizapp import references
+from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
 from vizapp.errors import VizError
 from vizapp.ui.session import access
 
@@ -71,8 +72,6 @@ def _known(error: Exception) -> VizError | None:
             code="disk-refused",
         )
     if isinstance(error, (MemoryError, RuntimeError)):
-        from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory  # loads torch
-
         return as_does_not_fit(error) if is_out_of_memory(error) else None
     return None
 
