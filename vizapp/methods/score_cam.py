@@ -44,7 +44,8 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
         masks = nn.functional.interpolate(maps[:, list(part)], batch.shape[2:], mode="bilinear")[0]  # [n H W]
         low, high = masks.amin((1, 2), True), masks.amax((1, 2), True)
         masked = batch * ((masks - low) / (high - low))[:, None]
-        return observe(network.module, masked, [own])[own.name].float()[(slice(None), unit.channel, *cell)]
+        seen = observe(network.module, masked, [own])[own.name]
+        return seen[(slice(None), unit.channel, *cell)].float().clone()  # a view would keep all channels
 
     weights = torch.zeros(maps.shape[1], device=maps.device)
     weights[varying] = torch.cat(
