@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pandas as pd
 import torch
 
 from vizapp.engine.memory.chunks import in_chunks
-from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merge_states
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
@@ -181,7 +178,6 @@ class _Pass:
         self.identity, self.shards, self.watch = wanted, shards, watch
         self.strongest = TopKTracker(sites, plan.top)
         self.digest, self.failed = 0, list[tuple[int, str]]()
-        self.fields: dict[str, ReceptiveField] = {}
         self.count = -(-len(source) // plan.batch)
         self.fitting = network.batch_limit(plan.batch)  # pictures per forward pass
         self.done = 0  # pictures in this run, for the speed
@@ -198,7 +194,7 @@ class _Pass:
         self._report(begun, note)
         between, at = False, begun  # whether the state is exactly that of the first `at` batches
         try:
-            for number, loaded in enumerate(self._with_receptive_fields(self._decoded_batches(begun)), 1):
+            for number, loaded in enumerate(self._decoded_batches(begun), 1):
                 between = False
                 if loaded is not None:
                     self._observe(loaded, at)
@@ -216,15 +212,6 @@ class _Pass:
         finally:
             if (between or self.left) and self.shards.world == 1:  # stopped between batches
                 self._save(at)
-
-    def _with_receptive_fields(self, loaded: Iterator[DecodedBatch | None]) -> Iterator[DecodedBatch | None]:
-        """The same batches. Computes the receptive fields while the first one is decoded."""
-        with ThreadPoolExecutor(1, "vizapp-first") as aside:
-            first = aside.submit(lambda: list(islice(loaded, 1)))
-            if self.shards.is_leader:
-                self.fields = network_receptive_fields(self.network)
-            yield from first.result()
-        yield from loaded
 
     def _decoded_batches(self, begun: int) -> Iterator[DecodedBatch | None]:
         """This process's batches, one per round; None in the last round if none is left."""
@@ -298,31 +285,18 @@ class _Pass:
                     f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}",
                     code="no-readable-picture",
                 )
-            units, tables, manifest = describe_checkpoint(self.network, self.source, self.sites, whole, self.fields)
+            units, tables, manifest = describe_checkpoint(self.network, self.source, self.sites, whole)
             write_gallery(self.out, tables, units, manifest)
             remove_checkpoints(self.out / WORK)
             remove_leftovers(self.out, LEFTOVER)
 
 
-def network_receptive_fields(network: Network) -> dict[str, ReceptiveField]:
-    """The receptive field of each layer, by name."""
-    return {site.name: site.receptive_field for site in network.sites if site.receptive_field is not None}
-
-
 def describe_checkpoint(
-    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint, known: dict[str, ReceptiveField]
+    network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint
 ) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
-    """The table of units, the tables of rows by site, and the manifest.
-
-    Args:
-        network: the network.
-        source: the pictures.
-        sites: the layers of the gallery.
-        checkpoint: the state to describe.
-        known: receptive fields by site name.
-    """
+    """The table of units, the tables of rows by site, and the manifest of a gallery after that checkpoint."""
     units = unit_table(checkpoint.state, sites)
-    rows = row_tables(checkpoint.state, sites, known, network.input_size[1:], units, source)
+    rows = row_tables(checkpoint.state, sites, network.input_size[1:], units, source)
     return units, rows, manifest_of(network, source, sites, checkpoint)
 
 
@@ -354,13 +328,13 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
     }
 
 
-def open_partial_gallery(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Any:
+def open_partial_gallery(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Gallery | None:
     """The gallery in `out`, complete or as of its last checkpoint; None before the first checkpoint."""
     if (out / MANIFEST).exists():
         return open_gallery(out)
     found, _ = load_checkpoint(out / WORK)
     if found is None:
         return None
-    units, rows, manifest = describe_checkpoint(network, source, sites, found, network_receptive_fields(network))
+    units, rows, manifest = describe_checkpoint(network, source, sites, found)
     seen = min(found.batches * found.identity["batch"], len(source))
     return Gallery(out, manifest, units, dict(rows), seen)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.statistics.top_activations import State, read_statistics
 from vizapp.engine.trace.sites import Site
 from vizapp.media.source import Source
@@ -22,21 +21,22 @@ UNIT_COLUMNS = (
 )  # fmt: skip
 
 
-def cell_boxes(site: Site, field: ReceptiveField, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
+def cell_boxes(site: Site, size: tuple[int, int], cells: np.ndarray) -> tuple[np.ndarray, ...]:
     """(row, column) of flat cells `[n]` and (top, left, bottom, right) of their receptive fields; each `[n]`, int64.
 
     Where all cells see the whole input (classes, attention), the box is `size` = (height, width).
     """
     row, column = np.divmod(cells, site.shape[2] if site.is_map else 1)
+    field = site.receptive_field
+    assert field is not None  # known for each site of a network
     if not site.is_map or field.rows.axis is None:
         same = [np.full(len(cells), side) for side in (0, 0, *size)]
         return row, column, *same
-    sides = []
-    for span, index in ((field.rows, row), (field.columns, column)):
-        known = np.array([span.unclipped(i) for i in range(len(span.low))], np.int64)  # [h 2]
-        sides.append(known[index])
-    (vertical, horizontal) = sides
-    return row, column, vertical[:, 0], horizontal[:, 0], vertical[:, 1], horizontal[:, 1]
+    (top, bottom), (left, right) = (
+        np.array([span.unclipped(i) for i in range(len(span.low))], np.int64)[index].T
+        for span, index in ((field.rows, row), (field.columns, column))
+    )
+    return row, column, top, left, bottom, right
 
 
 def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
@@ -66,19 +66,13 @@ def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
 
 
 def row_tables(
-    state: State,
-    sites: Sequence[Site],
-    fields: dict[str, ReceptiveField],
-    size: tuple[int, int],
-    units: pd.DataFrame,
-    source: Source,
+    state: State, sites: Sequence[Site], size: tuple[int, int], units: pd.DataFrame, source: Source
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each site's name and table: a row per unit and rank with `ROW_COLUMNS`, `path`, `label` and `UNIT_COLUMNS`.
 
     Args:
         state: of the pass.
         sites: all sites of the pass, in order.
-        fields: receptive fields by site name.
         size: height and width of the network's input.
         units: the table from `unit_table`.
         source: the pictures, for paths and labels.
@@ -98,7 +92,7 @@ def row_tables(
             "picture": numbers,
         }
         names = ("row", "column", "top", "left", "bottom", "right")
-        found |= dict(zip(names, cell_boxes(site, fields[site.name], size, cells[channel, rank]), strict=True))
+        found |= dict(zip(names, cell_boxes(site, size, cells[channel, rank]), strict=True))
         table = pd.DataFrame(found)
         different, place_of = np.unique(numbers, return_inverse=True)
         paths, labels = [source.path(int(n)) for n in different], [source.labels[int(n)] for n in different]
