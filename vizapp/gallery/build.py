@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -60,8 +61,8 @@ Watch = Callable[[Progress], None]
 
 
 def identity(network: Network, source: Source, sites: Sequence[Site], plan: GalleryOptions) -> dict[str, Any]:
-    """Everything that a gallery's numbers depend on. Passes with equal identities can resume each other."""
-    return {
+    """Everything that a gallery's numbers depend on, as JSON. Passes with equal identities can resume each other."""
+    known = {
         "network": network.name,
         "digest": network.digest,
         "device": network.device.type,
@@ -72,6 +73,7 @@ def identity(network: Network, source: Source, sites: Sequence[Site], plan: Gall
         "top": plan.top,
         "batch": plan.batch,
     }
+    return dict(json.loads(json.dumps(known)))  # tuples become lists, as in a file
 
 
 def build(
@@ -147,19 +149,12 @@ def _check_identity(there: dict[str, Any], wanted: dict[str, Any], out: Path) ->
         "batch": "with another batch size",
     }
     for name, what in words.items():
-        if there.get(name) != wanted[name] and there.get(name) != _tuples_as_lists(wanted[name]):
+        if there.get(name) != wanted[name]:
             raise VizError(
                 f"{out} holds a gallery {what} ({_short(there.get(name))}, not {_short(wanted[name])}); delete it or use "
                 "another folder.",
                 code="folder-holds-other-gallery",
             )
-
-
-def _tuples_as_lists(value: Any) -> Any:
-    """The value with tuples as lists, as JSON stores it."""
-    if isinstance(value, dict):
-        return {key: _tuples_as_lists(item) for key, item in value.items()}
-    return [_tuples_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _short(value: Any) -> str:
@@ -181,9 +176,7 @@ class _Pass:
         self.count = -(-len(source) // plan.batch)
         self.fitting = network.batch_limit(plan.batch)  # pictures per forward pass
         self.done = 0  # pictures in this run, for the speed
-        self.left = (
-            False  # whether the watcher stopped the pass; the state is then the one after the last complete batch
-        )
+        self.left = False  # whether the watcher stopped the pass; the state is then that after the last complete batch
         self.started = time.monotonic()
 
     def run(self, found: Checkpoint | None, begun: int, note: str) -> None:
