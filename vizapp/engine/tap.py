@@ -50,8 +50,14 @@ def _is_leaf(module: nn.Module) -> bool:
     return isinstance(module, nn.MultiheadAttention) or next(module.children(), None) is None
 
 
+class StopForward(BaseException):
+    """Ends a pass when all that is wanted was seen. Not an Exception, so that no network swallows it."""
+
+
 class Trace(TorchFunctionMode):
     """Names each operation of the passes inside the `with` block; subclasses override `operate`.
+
+    An override may end the pass, and the block, by raising `self.enough`.
 
     The names are those of torchvision's feature extraction:
 
@@ -64,6 +70,7 @@ class Trace(TorchFunctionMode):
         super().__init__()
         self._paths = {id(part): path for path, part in module.named_modules()}
         self._module = module  # keeps the ids above valid
+        self.enough = StopForward()
         self._times: dict[str, int] = {}
         self._names: set[str] = set()
         self._call: FrameType | None = None  # the running call of a leaf module …
@@ -80,12 +87,12 @@ class Trace(TorchFunctionMode):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> bool:
         self._call = None  # a frame keeps its local variables alive
         if isinstance(error, StopForward):  # so does a traceback
             error.__traceback__ = None
         super().__exit__(kind, error, trace)
-        return None
+        return error is self.enough
 
     def _name(self, function: Callable[..., Any]) -> str:
         frame, module, path = self._running()
@@ -120,10 +127,6 @@ class Trace(TorchFunctionMode):
         return numbered
 
 
-class StopForward(BaseException):
-    """Ends a pass when all that is wanted was seen. Not an Exception, so that no network swallows it."""
-
-
 class Tap(Trace):
     """Keeps the activations of some sites during one pass.
 
@@ -141,12 +144,11 @@ class Tap(Trace):
         self.kept: dict[str, Tensor] = {}
         self._wanted = frozenset(keep)
         self._stop = stop
-        self._enough = StopForward()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and keep a clone of its result if its name is wanted."""
         if self._stop and name not in self._wanted and self.kept.keys() == self._wanted:
-            raise self._enough
+            raise self.enough
         output = function(*args, **kwargs)
         if name in self._wanted:
             tensor = first_tensor(output)
@@ -157,9 +159,3 @@ class Tap(Trace):
     def keep(self, name: str, tensor: Tensor) -> None:
         """Keep a clone of the activation of a wanted site."""
         self.kept[name] = tensor.clone()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        super().__exit__(kind, error, trace)
-        return error is self._enough

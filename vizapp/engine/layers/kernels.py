@@ -12,7 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
-from vizapp.engine.tap import StopForward, first_tensor, operation_name
+from vizapp.engine.tap import first_tensor, operation_name
 from vizapp.engine.trace.sites import kind_of
 from vizapp.errors import VizError
 
@@ -54,12 +54,11 @@ class _Lineage(ReceptiveFieldTrace):
         self.computed: set[str] = set()  # convolutions whose weights depend on the image
         self._origins = WeakTensorKeyDictionary()
         self._site = site
-        self._enough = StopForward()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and note the origin of its result. Ends the pass after the site."""
         if self.found is not None and name != self._site:
-            raise self._enough
+            raise self.enough
         origin = self._origin(name, operation_name(function).rstrip("_"), args, kwargs)
         output = super().operate(name, function, args, kwargs)
         result = first_tensor(output)
@@ -68,10 +67,6 @@ class _Lineage(ReceptiveFieldTrace):
         if name == self._site:
             self.found = origin
         return output
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        super().__exit__(kind, error, trace)
-        return error is self._enough
 
     def _origin(self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Origin:
         if operation in {"conv2d", "conv_transpose2d"}:

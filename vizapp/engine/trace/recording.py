@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import SHAPE_ONLY, SQUASHING
-from vizapp.engine.tap import StopForward, Trace, operation_name
+from vizapp.engine.tap import Trace, operation_name
 from vizapp.errors import VizError
 
 _STALE = -1
@@ -97,12 +97,11 @@ class Recording(Trace):
         self._ids = WeakTensorKeyDictionary()
         self._ids[batch] = 0
         self._squashed: set[int] = set()  # values that are computed from squashed ones alone
-        self._enough = StopForward()
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation, and record it if it depends on the picture."""
         if self._wanted and name not in self._wanted and self.values.keys() == self._wanted:
-            raise self._enough
+            raise self.enough
         inputs = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self._ids]
         operation = operation_name(function)
         if not inputs or operation in SHAPE_ONLY:
@@ -129,10 +128,6 @@ class Recording(Trace):
         if name in self._wanted:
             self.values[name] = (made[0], results[0].clone())
         return output
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        super().__exit__(kind, error, trace)
-        return error is self._enough
 
     def _number(self, tensor: Tensor) -> int:
         number: int = self._ids[tensor]
