@@ -12,12 +12,14 @@ It cannot see inside scripted and compiled modules (`vizapp.load` and `vizapp.wr
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container, Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from vizapp.errors import VizError
 
 _MODULE_CALL = nn.Module._call_impl.__code__
 # torch.fx spells the operators as Python's `operator` module does; torch's own name of `x += y` is `add_`.
@@ -52,6 +54,19 @@ def _is_leaf(module: nn.Module) -> bool:
 
 class StopForward(BaseException):
     """Ends a pass when all that is wanted was seen. Not an Exception, so that no network swallows it."""
+
+
+def check_computed(wanted: Iterable[str], found: Container[str]) -> None:
+    """Check that a pass gave all wanted sites.
+
+    Raises:
+        VizError: It did not; the message names the first one that is missing.
+    """
+    for name in wanted:
+        if name not in found:
+            raise VizError(
+                f"The network did not compute {name!r} on this input; pick another layer.", code="layer-not-computed"
+            )
 
 
 class Trace(TorchFunctionMode):

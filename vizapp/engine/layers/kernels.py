@@ -12,7 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
-from vizapp.engine.tap import first_tensor, operation_name
+from vizapp.engine.tap import check_computed, first_tensor, operation_name
 from vizapp.engine.trace.sites import kind_of
 from vizapp.errors import VizError
 
@@ -50,14 +50,14 @@ class _Lineage(ReceptiveFieldTrace):
 
     def __init__(self, module: nn.Module, batch: Tensor, site: str) -> None:
         super().__init__(module, batch)
-        self.found: _Origin | None = None
+        self.found: dict[str, _Origin] = {}  # of the site, once it is computed
         self.computed: set[str] = set()  # convolutions whose weights depend on the image
         self._origins = WeakTensorKeyDictionary()
         self._site = site
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and note the origin of its result. Ends the pass after the site."""
-        if self.found is not None and name != self._site:
+        if self._site in self.found and name != self._site:
             raise self.enough
         origin = self._origin(name, operation_name(function).rstrip("_"), args, kwargs)
         output = super().operate(name, function, args, kwargs)
@@ -65,7 +65,7 @@ class _Lineage(ReceptiveFieldTrace):
         if result is not None:
             self._origins[result] = origin
         if name == self._site:
-            self.found = origin
+            self.found[name] = origin
         return output
 
     def _origin(self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Origin:
@@ -108,9 +108,8 @@ def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
     batch = batch.clone()
     with torch.no_grad(), _Lineage(module, batch, site) as lineage:
         module(batch)
-    origin = lineage.found
-    if origin is None:
-        raise VizError(f"The network did not compute {site!r}; pick another layer.", code="layer-not-computed")
+    check_computed([site], lineage.found)
+    origin = lineage.found[site]
     if not origin.kernels:
         raise VizError(
             f"No convolution runs before layer {site!r}, so it has no kernels; pick a later layer.",

@@ -23,7 +23,7 @@ from vizapp.engine.occlusion.batching import OccluderBatches
 from vizapp.engine.occlusion.incremental_plan import Box
 from vizapp.engine.occlusion.precision import Precision, arithmetic
 from vizapp.engine.occlusion.replay import NotReplayable
-from vizapp.engine.tap import Tap
+from vizapp.engine.tap import Tap, check_computed
 from vizapp.engine.trace.sites import Footprint, Site, channels_first
 from vizapp.errors import VizError
 
@@ -168,11 +168,7 @@ class Sweep:
             return self._scores(batch.clone()), None
         with Tap(self._module, {self._site.name}, stop=False) as tap:
             scores = self._scores(batch.clone())
-        if self._site.name not in tap.kept:
-            raise VizError(
-                f"The network did not compute {self._site.name!r} on this picture; pick another layer.",
-                code="layer-not-computed",
-            )
+        check_computed([self._site.name], tap.kept)
         return scores, channels_first(tap.kept[self._site.name], self._site.layout)
 
     # -------------------------------------------------------------------------------------------------- preparing

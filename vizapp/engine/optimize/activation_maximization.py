@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import Tick, check_fits, chunk_size, in_chunks
 from vizapp.engine.optimize.image_parametrization import ImageParam, seed_of
-from vizapp.engine.tap import Tap, operation_name
+from vizapp.engine.tap import Tap, check_computed, operation_name
 from vizapp.engine.trace.sites import Site, Unit, channels_first, kind_of, site_of_all
 from vizapp.errors import VizError
 
@@ -149,7 +149,7 @@ def _texture(sites: Sequence[Site]) -> Site | None:
 class _PreActivationTap(Tap):
     """A Tap that also keeps pre-activations, so that an inactive ReLU unit still has a gradient."""
 
-    def __init__(self, module: nn.Module, keep: set[str]) -> None:
+    def __init__(self, module: nn.Module, keep: Collection[str]) -> None:
         super().__init__(module, keep)
         self.given: dict[str, Tensor] = {}
 
@@ -243,13 +243,10 @@ class _Optimizer:
 
         The value to maximize is the activation; for an inactive ReLU unit it is the largest pre-activation.
         """
-        wanted = {self.site.name} | ({self.texture.name} if self.texture else set())
+        wanted = [site.name for site in (self.site, self.texture) if site is not None]
         with _PreActivationTap(self.module, wanted) as tap:
             self.module(self.normalise(pictures).clone())  # the network may write into its input
-        if wanted - tap.kept.keys():
-            raise VizError(
-                f"The network did not compute {self.site.name!r} on a picture of this size.", code="layer-not-computed"
-            )
+        check_computed(wanted, tap.kept)
         excited = self._reduce_maps(self._select_channels(tap.kept[self.site.name], targets), targets)
         given = tap.given.get(self.site.name)
         climbed = excited

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from vizapp.engine.statistics.exact_sum import LIMBS, add_limbs, from_limbs, to_limbs
 from vizapp.engine.statistics.reduction import Reduction, Runs, argmax_cells, topk_indices
-from vizapp.engine.tap import Tap
+from vizapp.engine.tap import Tap, check_computed
 from vizapp.engine.trace.sites import Site, channels_first
-from vizapp.errors import VizError
 
 State = dict[str, Tensor]  # a row per unit: see `TopKTracker.state`
 
@@ -97,12 +96,7 @@ class TopKTracker:
         seen = BatchStatistics(self, module, len(batch), tick)
         with torch.no_grad(), seen:
             module(batch.clone())  # the network may write into its input
-        missing = [site.name for site in self.sites if site.name not in seen.kept]
-        if missing:
-            raise VizError(
-                f"The network did not compute {missing[0]!r} on these pictures; pick another layer.",
-                code="layer-not-computed",
-            )
+        check_computed([site.name for site in self.sites], seen.kept)
         return seen
 
     def update(self, parts: Sequence[BatchStatistics], pictures: Tensor) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.tap import Tap
+from vizapp.engine.tap import Tap, check_computed
 from vizapp.engine.trace.sites import Site, channels_first
 from vizapp.errors import VizError
 
@@ -23,12 +23,7 @@ def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str
     """
     with torch.no_grad(), Tap(module, {site.name for site in sites}) as tap:
         module(batch.clone())  # a network may write into its input
-    missing = [site.name for site in sites if site.name not in tap.kept]
-    if missing:
-        raise VizError(
-            f"The network did not compute {missing[0]!r} on this picture; pick another layer.",
-            code="layer-not-computed",
-        )
+    check_computed([site.name for site in sites], tap.kept)
     for site in sites:
         shape = tap.kept[site.name].shape
         if shape[0] != len(batch) or len(shape) != site.rank or shape[-1] == 0:

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import SHAPE_ONLY, SQUASHING
-from vizapp.engine.tap import Trace, operation_name
+from vizapp.engine.tap import Trace, check_computed, operation_name
 from vizapp.errors import VizError
 
 _STALE = -1
@@ -201,10 +201,5 @@ def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule
     batch = batch.clone()
     with torch.no_grad(), Recording(module, batch, wanted, rule) as recording:
         module(batch)
-    missing = wanted - recording.values.keys()
-    if missing:
-        raise VizError(
-            f"The network did not compute {min(missing)!r} on this picture; pick another layer.",
-            code="layer-not-computed",
-        )
+    check_computed(sorted(wanted), recording.values)
     return recording
