@@ -92,7 +92,7 @@ def _add_method(commands: Any, method: Method) -> None:
 
 def _help(knob: Knob) -> str:
     of = f" ({', '.join(knob.choices)})" if knob.choices else ""
-    default = ",".join(knob.default) if isinstance(knob.default, tuple) else knob.shown_default
+    default = ",".join(knob.default) if isinstance(knob.default, tuple) else knob.default
     return f"{knob.help}{of}, default {default}".replace("%", "%%")
 
 
@@ -183,7 +183,7 @@ def _list_methods(options: argparse.Namespace) -> None:
     if options.json:
         listed = [
             {"key": m.key, "title": m.title, "needs": sorted(m.needs), "source": m.source}
-            | {"params": {k.name: k.shown_default for k in knobs(m.params).values()}}
+            | {"params": {k.name: k.default for k in knobs(m.params).values()}}
             for m in found
         ]
         print(json.dumps(listed))

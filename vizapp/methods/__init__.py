@@ -90,7 +90,8 @@ def ask(
     """
     chosen = method(key)
     question = _question(network, picture, folder, unit)
-    return chosen.answer(question, build(chosen.params, params, f"method {key!r}"), Job(tick))
+    built = chosen.fit(build(chosen.params, params, f"method {key!r}"), question.network, params)
+    return chosen.answer(question, built, Job(tick))
 
 
 def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -164,7 +164,9 @@ class Method:
     """A visualization. Its form, its command line and the generic tests are derived from this value.
 
     `shows` describes the arrays, the most important first; page and panels are drawn from it. `incompatibility` returns a
-    sentence if the method does not fit a question, else None. `memory_hint` names an input that would take less memory.
+    sentence if the method does not fit a question, else None. `fit(params, network, given)` returns the parameters with
+    defaults that suit the network; `given` are the names of those that the caller set, which it keeps. `memory_hint` names
+    an input that would take less memory.
     `takes_long`: it usually takes minutes, so the app asks before it starts.
     """
 
@@ -176,6 +178,7 @@ class Method:
     needs: frozenset[Need] = frozenset({"picture"})
     optional_inputs: frozenset[Need] = frozenset()  # used when given; a folder may then stand for the picture
     incompatibility: Callable[[Question], str | None] = lambda question: None
+    fit: Callable[[Any, Network, Collection[str]], Any] = lambda params, network, given: params
     memory_hint: str = ""
     shows: tuple[Output, ...] = ()
     takes_long: bool = False

@@ -30,13 +30,6 @@ class Knob:
     high: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
-    optional: bool = False  # whether None is allowed: a value that suits the question
-    stands_for: Any = None  # the usual meaning of a default of None
-
-    @property
-    def shown_default(self) -> Any:
-        """The default to show."""
-        return self.stands_for if self.default is None else self.default
 
     def check(self, value: Any) -> Any:
         """The value converted to the type of the knob; text is parsed, because the command line and links give text.
@@ -44,8 +37,6 @@ class Knob:
         Raises:
             VizError: wrong type, out of range, or not one of the choices.
         """
-        if self.optional and value is None:
-            return None
         if self.choices:
             if value not in self.choices:
                 hint = nearest(str(value), self.choices)
@@ -102,20 +93,16 @@ class Knob:
         return f"{noun} {self.unit}".rstrip()
 
 
-def knob(
-    default: Any, help: str, low: float | None = None, high: float | None = None, unit: str = "", stands_for: Any = None
-) -> Any:
+def knob(default: Any, help: str, low: float | None = None, high: float | None = None, unit: str = "") -> Any:
     """A field of a `Params` class.
 
     Args:
-        default: The default; None for an optional field (`int | None`) whose value depends on the question.
+        default: The default.
         help: A short description.
         low, high: Its range, both ends included.
         unit: Unit of the number, such as "pixels".
-        stands_for: The usual meaning of a default of None, which forms and help texts show.
     """
-    metadata = {"help": help, "low": low, "high": high, "unit": unit, "stands_for": stands_for}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "unit": unit})
 
 
 def knobs(params: type[Params]) -> dict[str, Knob]:
@@ -124,12 +111,9 @@ def knobs(params: type[Params]) -> dict[str, Knob]:
     found = {}
     for field in dataclasses.fields(params):
         kind = types[field.name]
-        optional = type(None) in typing.get_args(kind)
-        if optional:
-            (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         kind = str if choices else typing.get_origin(kind) or kind
-        found[field.name] = Knob(field.name, kind, field.default, **field.metadata, choices=choices, optional=optional)
+        found[field.name] = Knob(field.name, kind, field.default, **field.metadata, choices=choices)
     return found
 
 

@@ -15,7 +15,7 @@ from vizapp.media.picture import Picture
 from vizapp.media.source import spread
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Panel, Question, Result
-from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, asked_map, fitting, sweep_over
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, asked_map, sweep_over
 
 TOGETHER = 4  # pictures whose clean activations are held at once
 _SHOWN = 112  # pixels of the higher side of a map in a row of them
@@ -77,7 +77,6 @@ def sweeps(
     `tick` gets the number of finished pictures, with a fraction for the current one.
     """
     network = question.network
-    params = fitting(params, network)
     site = asked_map(question, params)[0]
     left, done = iter(pictures), 0
     while some := list(islice(left, TOGETHER)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.occlusion.batch import occlude_images
 from vizapp.methods.occlusion.other_images import with_others
-from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, fit_square
 from vizapp.methods.output import Output
 
 
@@ -42,6 +42,7 @@ METHOD = Method(
     params=OcclusionParams,
     run=occlusion,
     optional_inputs=frozenset({"unit", "folder"}),
+    fit=fit_square,
     memory_hint="a larger stride",
     shows=(
         Output("probability", "heat map", over_photo=True),

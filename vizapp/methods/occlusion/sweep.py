@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +22,6 @@ from vizapp.methods.scores import softmax
 from vizapp.methods.truth import asked_class, true_class
 from vizapp.zoo.network import Network
 
-_WINDOW, _STRIDE = 32, 8  # for 224 pixels: a seventh, and a quarter of that
 _SMALL = 64  # pixels of the input's shorter side below which the default square is a seventh of it
 _CPU, _COPIES = torch.device("cpu"), 3  # of all scores of all positions
 _KEPT = 16 * 2**20  # bytes of probabilities of all classes; beyond it only the strongest classes are kept
@@ -36,12 +35,16 @@ CAUTION = (
 class OcclusionParams(Params):
     """The square, its fill, and the feature map that is summed.
 
-    Without a `window` the square is 32 pixels wide, and without a `stride` it moves by 8. Where neither is given and the
-    input's shorter side is under 64 pixels, the square is a seventh of that side and moves by a quarter of the square.
+    The defaults of `window` and `stride` suit 224 pixels: a seventh, and a quarter of that. `fit_square` has those for
+    small inputs, which `ask` uses where the caller gives neither.
     """
 
-    window: int | None = knob(None, "Side of the square", low=1, high=4096, unit="pixels", stands_for=_WINDOW)
-    stride: int | None = knob(None, "Distance between positions", low=1, high=4096, unit="pixels", stands_for=_STRIDE)
+    window: int = knob(
+        32, "Side of the square; smaller by default on inputs under 64 pixels", low=1, high=4096, unit="pixels"
+    )
+    stride: int = knob(
+        8, "Distance between positions; smaller by default on inputs under 64 pixels", low=1, high=4096, unit="pixels"
+    )
     width: int = knob(0, "Width, for a rectangle `window` high; 0: a square", low=0, high=4096, unit="pixels")
     fill: str = knob(
         "grey", "What the square shows: grey, mean, blur, noise, black, white, or a colour such as #ff8800"
@@ -66,13 +69,7 @@ class OcclusionParams(Params):
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the square."""
-        height = self.window or _WINDOW
-        return height, self.width or height
-
-    @property
-    def step(self) -> int:
-        """Pixels from one position to the next."""
-        return self.stride or _STRIDE
+        return self.window, self.width or self.window
 
 
 class Occlusion:
@@ -94,7 +91,7 @@ class Occlusion:
     """
 
     def __init__(self, question: Question, params: OcclusionParams, among: tuple[Sweep, int] | None = None) -> None:
-        self.question, self.params = question, fitting(params, question.network)
+        self.question, self.params = question, params
         network = question.network
         self.seen = network.seen(question.require_picture())
         self.positions = places(self.params, network)
@@ -231,7 +228,7 @@ class Occlusion:
         params = self.params
         height, width = self.positions.height, self.positions.width
         name_of = self.question.network.class_name
-        square = f"{height} x {width} pixels every {params.step}"
+        square = f"{height} x {width} pixels every {params.stride}"
         clean = softmax(self._clean_logits)
         facts = {"class": f"{name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
         if self.true is not None:
@@ -271,7 +268,7 @@ class Occlusion:
 
 
 def sweep_over(network: Network, seen: Sequence[np.ndarray], params: OcclusionParams, site: Site | None) -> Sweep:
-    """The sweep of the square of these (fitted) parameters over what the network sees of some pictures."""
+    """The sweep of the square of these parameters over what the network sees of some pictures."""
     pictures = network.batch(list(seen))
     filled = network.batch([filling(one, params.fill, params.seed) for one in seen])
     clean, patch = (filled, pictures) if params.inverse else (pictures, filled)
@@ -292,19 +289,23 @@ def true_of(question: Question, params: OcclusionParams) -> int | None:
     return true_class(question.network, question.require_picture().label)
 
 
-def fitting(params: OcclusionParams, network: Network) -> OcclusionParams:
-    """The parameters with the default square fitted to a small input: a seventh of its side, in steps of a quarter."""
+def fit_square(params: OcclusionParams, network: Network, given: Collection[str] = ()) -> OcclusionParams:
+    """The parameters with the default square fitted to a small input: a seventh of its side, in steps of a quarter.
+
+    They are unchanged if `given`, the names of the parameters that the caller set, contains `window` or `stride`, or if
+    there is a `width`.
+    """
     side = min(network.input_size[1:])
-    if side >= _SMALL or params.window or params.stride or params.width:
+    if side >= _SMALL or {"window", "stride"} & set(given) or params.width:
         return params
     window = max(1, round(side / 7))
     return replace(params, window=window, stride=max(1, round(window / 4)))
 
 
 def places(params: OcclusionParams, network: Network) -> Positions:
-    """Where the square of these (fitted) parameters stands on what the network sees."""
+    """The positions of the square of these parameters on what the network sees."""
     _, height, width = network.input_size
-    return positions((height, width), params.size, params.step, params.grid)
+    return positions((height, width), params.size, params.stride, params.grid)
 
 
 def occluded(seen: np.ndarray, params: OcclusionParams, where: Positions, row: int, column: int) -> np.ndarray:

@@ -81,5 +81,4 @@ def _widget(knob: Any, choice: Choice) -> None:
     else:
         low, high = (None if bound is None else knob.kind(bound) for bound in (knob.low, knob.high))
         step = 1 if knob.kind is int else None
-        hint = None if knob.shown_default is None else f"{knob.shown_default:g}"
-        st.number_input(title, low, high, step=step, placeholder=hint, **how)
+        st.number_input(title, low, high, step=step, **how)

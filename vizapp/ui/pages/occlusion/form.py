@@ -11,7 +11,7 @@ from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.methods.occlusion.occluder import FILLS
-from vizapp.methods.occlusion.sweep import OcclusionParams, fitting
+from vizapp.methods.occlusion.sweep import OcclusionParams, fit_square
 from vizapp.methods.params import build
 from vizapp.methods.truth import true_class
 from vizapp.ui.session import forms, messages, state
@@ -26,10 +26,10 @@ OPTIONS = ("width", "strongest", "grid", "precision", "seed")
 
 def sliders(network: Network) -> None:
     """Draw side and stride of the square."""
-    fitted = fitting(OcclusionParams(), network)
+    fitted = fit_square(OcclusionParams(), network)
     side = min(network.input_size[1:])
     for choice, title, usual in (
-        (state.WINDOW, "Square, pixels", fitted.size[0]), (state.STRIDE, "Stride, pixels", fitted.step)
+        (state.WINDOW, "Square, pixels", fitted.window), (state.STRIDE, "Stride, pixels", fitted.stride)
     ):  # fmt: skip
         chosen = state.get(choice)
         shown = min(usual if chosen is None else chosen, side)
@@ -84,11 +84,11 @@ def _take_site() -> None:
 def params(network: Network, picture: Picture | None = None) -> OcclusionParams:
     """The chosen parameters for this network, with the true class of the picture where its collection has it."""
     values = {name: value for name, value in forms.values("occlusion").items() if name not in _NOT_CHOSEN}
-    fitted = fitting(OcclusionParams(), network)
+    fitted = fit_square(OcclusionParams(), network)
     window, stride = state.get(state.WINDOW), state.get(state.STRIDE)
     chosen = build(OcclusionParams, values, "occlusion")
     label = picture.label if picture is not None and true_class(network, picture.label) is not None else None
-    return replace(chosen, window=window or fitted.size[0], stride=stride or fitted.step, label=label or "")
+    return replace(chosen, window=window or fitted.window, stride=stride or fitted.stride, label=label or "")
 
 
 def unit(network: Network) -> Unit | None:
@@ -118,5 +118,5 @@ def params_of_second(network: Network, first: Network, picture: Picture) -> Occl
     """The parameters for a second network: the same share of the picture, and its own late layer."""
     chosen, label = params(first), params(network, picture).label
     share = min(network.input_size[1:]) / min(first.input_size[1:])
-    window, stride = (max(1, round(pixels * share)) for pixels in (chosen.size[0], chosen.step))
+    window, stride = (max(1, round(pixels * share)) for pixels in (chosen.window, chosen.stride))
     return replace(chosen, window=window, stride=stride, width=round(chosen.width * share), site="", label=label)
