@@ -34,7 +34,7 @@ def picture() -> vizapp.media.picture.Picture:  # type: ignore[name-defined]
 
 # What makes a method quick here; all else stands at its default.
 QUICK: dict[str, dict[str, object]] = {
-    "occlusion": {"window": 24, "stride": 24, "others": "none"},
+    "occlusion": {"window": 24, "stride": 24},
     "ideal": {"steps": 2},
     "gallery": {"workers": 0},
     "architecture": {"repeats": 0},

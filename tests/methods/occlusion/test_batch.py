@@ -52,7 +52,7 @@ def test_each_picture_of_a_folder_is_swept_as_it_is_alone(network, folder) -> No
     assert result.facts["unreadable"].startswith("1 pictures were skipped, the first: ")
     assert shares == sorted(shares)
     for place, number in enumerate(readable):
-        alone = vizapp.ask("occlusion", network, folder.open(number), others="none", **SIZE)
+        alone = vizapp.ask("occlusion", network, folder.open(number), **SIZE)
         for name in ("probability", "logit", "label", "clean_probability", "clean_label", "class", "true_label"):
             np.testing.assert_allclose(arrays[name][place], alone.arrays[name], atol=1e-5, err_msg=name)
         for name in ("activation", "clean_activation"):
@@ -79,7 +79,7 @@ def test_an_inverse_sweep_over_a_folder_starts_each_from_its_own_fill(network, f
     asked = {"inverse": True, "fill": "mean"} | SIZE
     result = vizapp.ask("occlusion", network, folder=folder, most=5, **asked)
     for place, number in enumerate(result.arrays["picture"]):
-        alone = vizapp.ask("occlusion", network, folder.open(int(number)), others="none", **asked)
+        alone = vizapp.ask("occlusion", network, folder.open(int(number)), **asked)
         np.testing.assert_allclose(result.arrays["probability"][place], alone.arrays["probability"], atol=1e-5)
         np.testing.assert_allclose(
             result.arrays["clean_probability"][place], alone.arrays["clean_probability"], atol=1e-6
@@ -134,17 +134,20 @@ def check_others(
 
 def test_a_folder_beside_the_picture_gives_the_other_pictures_of_c(network, folder) -> None:
     unit = vizapp.Unit("cat", 3)
-    result = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, **SIZE)
+    result = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, others="gallery", **SIZE)
     check_others(network, folder, 1, result.arrays, "cat", 3)
     assert result.facts["others"].startswith(
         f"From a pass over 14 of the 14 pictures of {folder.name}. Strongest first: "
     )
     titles = [panel.title for panel in result.panels]
     assert titles[titles.index("c-projection") + 1] == "c-others"
-    alone = vizapp.ask("occlusion", network, folder.open(1), unit=unit, others="none", **SIZE)
+    alone = vizapp.ask("occlusion", network, folder.open(1), unit=unit, **SIZE)
     np.testing.assert_array_equal(result.arrays["probability"], alone.arrays["probability"])
     assert "others" not in alone.arrays
     assert "others" not in alone.facts
+    unasked = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, **SIZE)
+    assert "others" not in unasked.arrays
+    assert unasked.facts["others"].startswith("The folder is not used")
 
 
 def test_a_gallery_of_the_same_pictures_gives_them_without_a_pass(network, folder, tmp_path, monkeypatch) -> None:
@@ -155,7 +158,7 @@ def test_a_gallery_of_the_same_pictures_gives_them_without_a_pass(network, folde
     build(network, folder, [site], place, GalleryOptions(12, workers=0))
     unit = vizapp.Unit("cat", channel)
     monkeypatch.setattr("vizapp.methods.occlusion.other_images.rows_of_pass", None)
-    result = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, **SIZE)
+    result = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, others="gallery", **SIZE)
     check_others(network, folder, 1, result.arrays, "cat", channel)
     assert result.facts["others"].startswith(f"From the gallery of 14 pictures of {folder.name}.")
     # A gallery of other pictures or of other layers is none.
@@ -170,7 +173,7 @@ def test_without_gallery_and_folder_a_fact_says_how_to_get_them_and_a_pass_looks
 ) -> None:
     monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
     unit = vizapp.Unit("cat", 3)
-    told = vizapp.ask("occlusion", network, folder.open(1), unit=unit, **SIZE)
+    told = vizapp.ask("occlusion", network, folder.open(1), unit=unit, others="gallery", **SIZE)
     assert "others" not in told.arrays
     assert "no gallery of cat over samples. 'python -m vizapp gallery --sites cat' with" in told.facts["others"]
     monkeypatch.setattr("vizapp.methods.occlusion.other_images.LOOKED", 20)
@@ -196,6 +199,8 @@ def test_a_map_that_nothing_excites_has_no_other_pictures(folder, monkeypatch) -
         module.stem.bias.fill_(-1e6)
     dead = vizapp.wrap(module, input_size=(3, 72, 65), categories=list("abcde"))
     relu = next(site.name for site in dead.sites if site.kind == "activation" and site.is_map)
-    result = vizapp.ask("occlusion", dead, folder.open(1), folder=folder, unit=vizapp.Unit(relu, 0), **SIZE)
+    result = vizapp.ask(
+        "occlusion", dead, folder.open(1), folder=folder, unit=vizapp.Unit(relu, 0), others="pass", **SIZE
+    )
     assert "others" not in result.arrays
     assert result.facts["others"].startswith(f"No other picture activates {relu}:0.")

@@ -24,15 +24,14 @@ def occlusion(question: Question, params: OcclusionParams, job: Job) -> Result:
     it, as `other_images.other_pictures` says.
 
     A folder without a picture is swept picture by picture: see `batch.occlude_images`. A folder with a picture is
-    where the other pictures of (c) come from.
+    where the other pictures of (c) come from, if `others` requests them.
     """
     if question.picture is None:
         return occlude_images(question, params, job)
     work = Occlusion(question, params)
     for share in work.run():
         job.report(0.9 * share)
-    result = work.result()
-    return result if params.others == "none" else with_others(question, work, result, job)
+    return with_others(question, work, work.result(), job)
 
 
 METHOD = Method(

@@ -30,6 +30,11 @@ _TOGETHER = 8  # batch size
 
 def with_others(question: Question, work: Occlusion, result: Result, job: Job) -> Result:
     """The result of a sweep with the other pictures of (c), or with a fact that says how to get them."""
+    if work.params.others == "none":
+        unused = {
+            "others": "The folder is not used: choose others gallery or others pass for the other pictures of (c)."
+        }
+        return replace(result, facts=result.facts | unused) if question.folder is not None else result
     if work.site is None or work.channel is None:
         return result
     unit, network = Unit(work.site.name, work.channel), question.network

@@ -60,9 +60,9 @@ class OcclusionParams(Params):
     )
     seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
     label: str = knob("", "The true class, by name or number; empty: from the folder or list of the picture")
-    others: Literal["gallery", "pass", "none"] = knob(
-        "gallery",
-        "Other pictures for (c): from a gallery if there is one, by a pass over the folder or the samples, or none",
+    others: Literal["none", "gallery", "pass"] = knob(
+        "none",
+        "Other pictures for (c): none, from a gallery if there is one, or by a pass over the folder or the samples",
     )
     most: int = knob(24, "Pictures of a folder, evenly spaced; 0: all", low=0)
 

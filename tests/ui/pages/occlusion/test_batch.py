@@ -197,7 +197,7 @@ def test_a_gallery_that_is_there_shows_them_at_once(open_app: Open) -> None:
     app = open_app("occlusion", picture="digit 3", **SQUARE)
     assert went_well(app)
     assert "From the gallery of 1797 pictures of digits." in words(app)
-    asked = vizapp.ask("occlusion", network, open_sample("digit 3"), window=7, stride=7)
+    asked = vizapp.ask("occlusion", network, open_sample("digit 3"), window=7, stride=7, others="gallery")
     assert asked.facts["map"].startswith(f"{site}:{channel},")
     names = asked.facts["others"].split("Strongest first: ")[1].removesuffix(".").split(", ")
     assert shown(app, "occlusion.others.photos")["titles"] == names

@@ -50,9 +50,7 @@ def project_second_layer(network: Network, picture: Picture, site: str) -> Resul
 def occlude(network: Network, picture: Picture) -> Result | None:
     """The occlusion map of the network's own answer, by a square of a seventh of the input, a coarse grid."""
     side = min(network.input_size[1:])
-    return compute.run(
-        "occlusion", network, picture, window=max(2, side // 7), stride=max(1, side // 14), others="none"
-    )
+    return compute.run("occlusion", network, picture, window=max(2, side // 7), stride=max(1, side // 14))
 
 
 def difference(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]) -> np.ndarray:
