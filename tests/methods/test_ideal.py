@@ -189,10 +189,11 @@ def test_squeezenets_classes_are_recognised_by_another_network() -> None:
     )
     classes = [130, 291, 340, 574, 920, 963, 985, 954]
     unit = vizapp.Unit(painter.sites[-1].name, classes[0])
-    result = vizapp.ask("ideal", painter, unit=unit, channels=",".join(map(str, classes[1:])), steps=96)
+    result = vizapp.ask("ideal", painter, unit=unit, channels=",".join(map(str, classes[1:])), steps=96, size=128)
     seen = 0
     for picture, number in zip(result.arrays["pictures"], classes, strict=True):
         table = vizapp.ask("predict", judge, vizapp.open_picture(picture, "ideal"), top=5).table
         seen += number in [row["class"] for row in table]
+    print(f"{seen} of {len(classes)} are recognised")
     assert (result.arrays["activation"] > 5 * np.abs(result.arrays["begun"])).all()
     assert seen >= 4
