@@ -13,7 +13,7 @@ from vizapp.errors import LONGEST, VizError, plain_name
 from vizapp.files import natural_key
 from vizapp.media.formats import picture_suffixes, readable_formats
 from vizapp.media.picture import Picture, open_picture, showable
-from vizapp.media.source import LONGEST_PATH, ImageRef, Source, file_stamp
+from vizapp.media.source import LONGEST_PATH, ImageRef, Source, classes_of, file_stamp
 from vizapp.settings import settings
 
 # What zipfile raises for the directory of a damaged file, or of a newer format version …
@@ -99,10 +99,9 @@ def open_archive(path: Path) -> Archive:
     above = len(tops.pop()) + 1 if nested else 0
     parts = [PurePosixPath(name[above:]).parts for name in members]
     labels = tuple(plain_name(part[0]) if len(part) > 1 else None for part in parts)
-    classes = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
     chosen = set(members)
     skipped = tuple(Path(name) for name in names if name not in chosen)
-    return Archive(path, labels, classes, tuple(members), above, skipped=skipped)
+    return Archive(path, labels, classes_of(labels), tuple(members), above, skipped=skipped)
 
 
 def _is_plain(name: str) -> bool:

@@ -1,26 +1,23 @@
-"""Collections of pictures that are there at once: scikit-learn's digits, and the sample photos cut into crops."""
+"""Data sets that need no download: scikit-learn's digits, and crops of the sample photos."""
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture, open_picture
-from vizapp.media.samples import digit_pixels, digits_file, open_sample, sample_names
+from vizapp.media.samples import all_digits, digit_pixels, open_sample, sample_names
 from vizapp.media.source import ImageRef, Source
 
-PARTS = 2  # a crop's side is this part of the photo's shorter side …
-STEPS = 3  # … and this many crops begin within a side
+PARTS = 2  # the side of a crop is the shorter side of the photo divided by this …
+STEPS = 3  # … and crops start this fraction of a crop apart
 
 
 @dataclass(frozen=True)
 class Digit:
-    """One of the digits of scikit-learn, by its place in the file."""
+    """A digit of scikit-learn, by its index in the file."""
 
     index: int
 
@@ -28,19 +25,6 @@ class Digit:
         """The digit, enlarged as for `vizapp/lenet5-digits`."""
         values, labels = all_digits()
         return open_picture(digit_pixels(values[self.index]), name=f"{labels[self.index]}-{self.index:04d}.png")
-
-
-@dataclass(frozen=True, eq=False)
-class Digits(Source):
-    """All 1,797 digits of scikit-learn, in the order of its file, with their ten classes."""
-
-    def image_ref(self, index: int) -> ImageRef:
-        """The digit's number."""
-        return Digit(index)
-
-    def path(self, index: int) -> str:
-        """The digit and its number."""
-        return f"{self.labels[index]}/{index:04d}.png"
 
 
 @dataclass(frozen=True)
@@ -53,35 +37,36 @@ class Crop:
     side: int
 
     def open(self) -> Picture:
-        """The square's pixels."""
+        """The pixels of the square."""
         pixels = _sample(self.name).pixels[self.top : self.top + self.side, self.left : self.left + self.side]
         return open_picture(pixels, name=f"{self.name}-{self.top}-{self.left}.png")
 
 
 @dataclass(frozen=True, eq=False)
-class Crops(Source):
-    """The sample photos cut into overlapping squares; the photo is the class."""
+class Bundled(Source):
+    """Bundled pictures: a reference and a path for each."""
 
-    crops: tuple[Crop, ...]
+    refs: tuple[ImageRef, ...]
+    names: tuple[str, ...]
 
     def image_ref(self, index: int) -> ImageRef:
-        """The photo and the square."""
-        return self.crops[index]
+        """The number of the digit, or the photo and the square."""
+        return self.refs[index]
 
     def path(self, index: int) -> str:
-        """The photo and where the square lies in it."""
-        crop = self.crops[index]
-        return f"{crop.name}/{crop.top}-{crop.left}.png"
+        """Class and number of the digit, or the photo and the position of the crop."""
+        return self.names[index]
 
 
-def open_digits() -> Digits:
-    """scikit-learn's digits. Raises VizError where scikit-learn is not installed."""
+def open_digits() -> Bundled:
+    """scikit-learn's 1,797 digits, in the order of its file. Raises VizError where scikit-learn is not installed."""
     labels = tuple(map(str, all_digits()[1]))
-    return Digits(Path("digits"), labels, tuple(map(str, range(10))))
+    names = tuple(f"{label}/{index:04d}.png" for index, label in enumerate(labels))
+    return Bundled(Path("digits"), labels, tuple(map(str, range(10))), tuple(map(Digit, range(len(labels)))), names)
 
 
-def open_crops() -> Crops:
-    """The sample photos in crops of half their shorter side, a third of a crop apart."""
+def open_crops() -> Bundled:
+    """Overlapping square crops of the sample photos, half their shorter side wide. The class is the photo."""
     crops: list[Crop] = []
     for name in sample_names():
         if not name.startswith("digit "):
@@ -94,15 +79,8 @@ def open_crops() -> Crops:
             "The samples come with the packages scikit-image and scikit-learn: install them.", code="not-installed"
         )
     labels = tuple(crop.name for crop in crops)
-    return Crops(Path("samples"), labels, tuple(dict.fromkeys(labels)), tuple(crops))
-
-
-@cache
-def all_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Values `[1797 8 8]`, 0 to 16, and the digits `[1797]`."""
-    with gzip.open(digits_file(), "rt", encoding="ascii") as lines:
-        rows = np.loadtxt(lines, delimiter=",", dtype=np.float64)
-    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
+    names = tuple(f"{crop.name}/{crop.top}-{crop.left}.png" for crop in crops)
+    return Bundled(Path("samples"), labels, tuple(dict.fromkeys(labels)), tuple(crops), names)
 
 
 @cache

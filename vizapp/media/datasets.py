@@ -17,9 +17,8 @@ import numpy as np
 from PIL import Image
 
 from vizapp.errors import VizError, nearest
-from vizapp.files import natural_key
 from vizapp.media.picture import Picture, open_picture
-from vizapp.media.source import ImageRef, Source
+from vizapp.media.source import ImageRef, Source, classes_of
 from vizapp.settings import settings
 
 # Data sets with one picture and one class per item that can be downloaded without an account.
@@ -103,7 +102,7 @@ def open_dataset(text: str) -> Dataset:
     names = [str(label[0] if isinstance(label, tuple) else label) for label in given]  # Imagenette's have synonyms
     known = [names[target] if 0 <= target < len(names) else str(target) for target in targets]
     labels = tuple(known) if known else (None,) * len(found)
-    classes = tuple(names) if names else tuple(sorted(set(known), key=natural_key))
+    classes = tuple(names) or classes_of(known)
     return Dataset(Path("torchvision") / name, labels, classes, part)
 
 

@@ -69,12 +69,8 @@ def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
         raise VizError(f"{subject} {found}; pictures are read as {readable_formats()}.", code="unsupported-format")
     try:
         image = open_header(file, key)
-    except _PILLOW_ERRORS as error:
-        raise _decoding_error(error, file, key, subject) from error
-    check_size(image.height, image.width, subject)
-    alone = _turn if image.height * image.width > LARGE else contextlib.nullcontext()
-    try:
-        with alone:
+        check_size(image.height, image.width, subject)
+        with _turn if image.height * image.width > LARGE else contextlib.nullcontext():
             return _upright_rgb(image)
     except _PILLOW_ERRORS as error:
         raise _decoding_error(error, file, key, subject) from error
@@ -101,7 +97,7 @@ def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
     claimed = _orientation(image)
     image.load()
     remaining = _orientation(image)  # Pillow has turned TIFF files already
-    first, notes = _rgb(image, coded, inverted)
+    first, notes = to_rgb(image, coded, inverted)
     frames = 1
     with contextlib.suppress(*_PILLOW_ERRORS):  # a later frame may be damaged; only the first one is of interest
         frames = int(getattr(image, "n_frames", 1))
@@ -121,8 +117,11 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _rgb(image: Image.Image, coded: str, inverted: bool) -> tuple[Image.Image, list[str]]:
-    """The loaded image in mode RGB, and notes. `coded` tells about 12 and 16 bits, `inverted` that white is zero."""
+def to_rgb(image: Image.Image, coded: str = "", inverted: bool = False) -> tuple[Image.Image, list[str]]:
+    """The loaded image in mode RGB, on white where it is transparent, and notes about what was changed.
+
+    `coded`: Pillow's description of the samples in the file, for 12 and 16 bits. `inverted`: whether white is zero.
+    """
     mode, notes = image.mode, []
     if mode in ("I", "F") or mode.startswith("I;"):
         grey, note = _grey_of_many_bits(np.asarray(image), coded, image.format == "PPM")

@@ -12,40 +12,17 @@ from vizapp.errors import VizError, plain_name
 from vizapp.files import natural_key
 from vizapp.media.formats import picture_suffixes, readable_formats
 from vizapp.media.picture import local_path, showable
-from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
+from vizapp.media.source import FileSource, classes_of
 
 
 @dataclass(frozen=True, eq=False)
-class Folder(Source):
-    """The pictures under `root`, not yet decoded.
-
-    `names`: paths relative to `root`, in natural order, as text (a fifth of the memory of paths). `labels`: the top-level
-    sub-folder of each picture, None directly under `root`. `skipped`: other files, broken links, unreadable folders.
-    """
-
-    names: tuple[str, ...]
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The pictures' files. Each call builds a new tuple."""
-        return tuple(self.root / name for name in self.names)
+class Folder(FileSource):
+    """The pictures in a folder. `labels`: their top-level sub-folders, None directly in the folder."""
 
     @property
     def name(self) -> str:
-        """The folder's own name, for showing."""
+        """The name of the folder, also if its path is `.` or ends in `..`."""
         return showable(self.root.resolve().name) or str(self.root)
-
-    def image_ref(self, index: int) -> ImageRef:
-        """The picture's file."""
-        return File(os.path.join(self.root, self.names[index]))
-
-    def path(self, index: int) -> str:
-        """The path below `root`."""
-        return plain_name(self.names[index].replace(os.sep, "/"), LONGEST_PATH)
-
-    def stamp(self, index: int) -> str:
-        """Size and time of change."""
-        return file_stamp(self.root / self.names[index])
 
 
 def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[float], None] | None = None) -> Folder:
@@ -77,11 +54,9 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
             f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable_formats()}.",
             code="no-pictures",
         )
-    inside = [file.relative_to(root).parts for file in paths]
-    labels = [plain_name(parts[0]) if len(parts) > 1 else None for parts in inside]
-    classes = sorted({label for label in labels if label is not None}, key=natural_key)
-    names = tuple(str(file.relative_to(root)) for file in paths)
-    return Folder(root, tuple(labels), tuple(classes), names, skipped=tuple(skipped))
+    inside = [file.relative_to(root) for file in paths]
+    labels = tuple(plain_name(file.parts[0]) if len(file.parts) > 1 else None for file in inside)
+    return Folder(root, labels, classes_of(labels), tuple(map(str, inside)), root, skipped=tuple(skipped))
 
 
 def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tuple[list[Path], list[Path]]:

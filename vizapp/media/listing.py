@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 from vizapp.errors import VizError, plain_name
-from vizapp.files import natural_key
 from vizapp.media.folder import is_inside
 from vizapp.media.picture import showable
-from vizapp.media.source import LONGEST_PATH, File, ImageRef, Source, file_stamp
+from vizapp.media.source import FileSource, classes_of
 
 _PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "picture", "photo")
 _LABELS = ("label", "class", "category", "classname", "class_name", "target")
 
 
-@dataclass(frozen=True, eq=False)
-class Listing(Source):
-    """The pictures of a CSV file, in its order; `root` is that file, and relative paths start from `start`."""
-
-    paths: tuple[str, ...]  # as they are written
-    start: Path
-
-    def image_ref(self, index: int) -> ImageRef:
-        """The picture's file."""
-        return File(str(self.start / self.paths[index]))
-
-    def path(self, index: int) -> str:
-        """The path as the CSV file has it."""
-        return plain_name(self.paths[index], LONGEST_PATH)
-
-    def stamp(self, index: int) -> str:
-        """Size and time of change."""
-        return file_stamp(self.start / self.paths[index])
-
-
-def open_listing(path: Path, within: Path | None = None) -> Listing:
+def open_listing(path: Path, within: Path | None = None) -> FileSource:
     """The pictures that a CSV (or TSV) file lists.
 
     The first row may name the columns: `path` (or `file`, `image` …) and `label` (or `class` …). Without such a row the
@@ -70,8 +48,7 @@ def open_listing(path: Path, within: Path | None = None) -> Listing:
         (plain_name(row[label_at].strip()) or None) if label_at is not None and len(row) > label_at else None
         for row in found
     )
-    classes = tuple(sorted({label for label in labels if label is not None}, key=natural_key))
-    return Listing(path, labels, classes, paths, start)
+    return FileSource(path, labels, classes_of(labels), paths, start)
 
 
 def _start(folder: Path, first: str, within: Path | None) -> Path:

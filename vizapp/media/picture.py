@@ -9,9 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vizapp.errors import VizError, nearest, one_line
-from vizapp.media.decoding import check_size, decode
+from vizapp.media.decoding import check_size, decode, to_rgb
 
 _ACCEPTED = "uint8 (0…255) or float (0…1) of shape [H W 3], [H W 4], [H W 1] or [H W]"
 _SIBLINGS = 1000  # names that a misspelt one is compared with
@@ -127,16 +128,8 @@ def _from_array(array: np.ndarray, name: str) -> Picture:
         raise VizError(f"{subject} has shape {list(array.shape)}; accepted is {_ACCEPTED}{advice}.", code="bad-array")
     check_size(array.shape[0], array.shape[1], subject)
     pixels = _bytes_of(array, subject)
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    channels, notes = pixels.shape[2], []
-    if channels == 1:
-        pixels = np.repeat(pixels, 3, axis=2)
-        notes.append("Greyscale: the three channels are equal.")
-    if channels == 4:
-        if pixels[:, :, 3].min() < 255:
-            notes.append("Transparent parts laid on white.")
-        pixels = _on_white(pixels)
-    return _picture(pixels, name or "picture", tuple(notes))
+    image, notes = to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))
+    return _picture(np.array(image), name or "picture", tuple(notes))
 
 
 def _bytes_of(array: np.ndarray, subject: str) -> np.ndarray:
@@ -149,12 +142,6 @@ def _bytes_of(array: np.ndarray, subject: str) -> np.ndarray:
     if not (low >= -1e-6 and high <= 1 + 1e-6):  # not(…): NaN is out of range as well; 1e-6 is rounding of float32
         raise VizError(f"{subject} holds floats from {low:g} to {high:g}; accepted is {_ACCEPTED}.", code="bad-array")
     return np.clip(np.rint(array.astype(np.float64) * 255), 0, 255).astype(np.uint8)
-
-
-def _on_white(pixels: np.ndarray) -> np.ndarray:
-    """Uint8 `[H W 3]` of `[H W 4]`, rounded to the nearest grey level."""
-    alpha = pixels[:, :, 3:].astype(np.uint16)
-    return ((pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _picture(pixels: np.ndarray, name: str, notes: tuple[str, ...]) -> Picture:

@@ -57,7 +57,9 @@ def open_sample(name: str) -> Picture:
         raise VizError(f"There is no sample picture {name!r}.{nearest(name, names)}{install}", code="no-such-sample")
     if name in _PHOTOS:
         return open_picture(_file(*_PHOTOS[name]) or "", name=f"{name}{Path(_PHOTOS[name][1]).suffix}")
-    return open_picture(digit_pixels(_first_digits()[int(name[-1])]), name=f"{name}.png")
+    values, digits = all_digits()
+    first = int(np.argmax(digits == int(name[-1])))
+    return open_picture(digit_pixels(values[first]), name=f"{name}.png")
 
 
 def digit_pixels(image: np.ndarray) -> np.ndarray:
@@ -80,22 +82,16 @@ def _file(package: str, path: str) -> Path | None:
     return None
 
 
-def digits_file() -> Path:
-    """scikit-learn's digits as they lie in its package. Raises VizError where it is not installed."""
-    found = _file(*_DIGITS)
-    if found is None:
-        raise VizError("The digits come with the package scikit-learn: install it.", code="not-installed")
-    return found
-
-
 @cache
-def _first_digits() -> dict[int, np.ndarray]:
-    """The first picture `[8 8]`, 0 to 16, of each of the ten digits."""
-    first: dict[int, np.ndarray] = {}
-    with gzip.open(digits_file(), "rt", encoding="ascii") as lines:
-        for line in lines:
-            *values, digit = (float(value) for value in line.split(","))
-            first.setdefault(int(digit), np.array(values).reshape(_DIGIT_SIDE, _DIGIT_SIDE))
-            if len(first) == 10:
-                break
-    return first
+def all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits: values `[1797 8 8]` from 0 to 16, and the digits `[1797]`.
+
+    Raises:
+        VizError: scikit-learn is not installed.
+    """
+    path = _file(*_DIGITS)
+    if path is None:
+        raise VizError("The digits come with the package scikit-learn: install it.", code="not-installed")
+    with gzip.open(path, "rt", encoding="ascii") as lines:
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.float64)
+    return rows[:, :-1].reshape(-1, _DIGIT_SIDE, _DIGIT_SIDE), rows[:, -1].astype(np.int64)

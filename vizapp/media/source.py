@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plain_name
+from vizapp.files import natural_key
 from vizapp.media.picture import Picture, open_picture, showable
 
 LONGEST_PATH = 4096  # characters of a picture's path: what file systems allow
@@ -98,6 +100,36 @@ class File:
     def open(self) -> Picture:
         """Decode the file."""
         return open_picture(self.path)
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource(Source):
+    """Pictures in files. `names`: their paths relative to `start`, as text (a fifth of the memory of paths)."""
+
+    names: tuple[str, ...]
+    start: Path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of the pictures. Each call builds a new tuple."""
+        return tuple(self.start / name for name in self.names)
+
+    def image_ref(self, index: int) -> ImageRef:
+        """The file of the picture."""
+        return File(os.path.join(self.start, self.names[index]))
+
+    def path(self, index: int) -> str:
+        """The path relative to `start`."""
+        return plain_name(self.names[index].replace(os.sep, "/"), LONGEST_PATH)
+
+    def stamp(self, index: int) -> str:
+        """Size and modification time of the file."""
+        return file_stamp(self.start / self.names[index])
+
+
+def classes_of(labels: Iterable[str | None]) -> tuple[str, ...]:
+    """The distinct labels in natural order."""
+    return tuple(sorted({label for label in labels if label is not None}, key=natural_key))
 
 
 def file_stamp(path: Path) -> str:
