@@ -529,13 +529,13 @@ def galleries() -> tuple[Case, ...]:
 def _galleries() -> Iterator[Case]:
     whole = {"name": "x", "pictures": 1, "listing": "x", "classes": [], "digest": "0"}
     full = {
-        "format": 1, "network": {"name": "x", "digest": "0", "weights": "none"}, "data": whole, "top": 9, "unreadable": [],
+        "format": 2, "network": {"name": "x", "digest": "0", "weights": "none"}, "data": whole, "top": 9, "unreadable": [],
         "identity": {}, "sites": [{"name": "features.1", "file": "000-features.1.parquet"}],
     }  # fmt: skip
     manifests: dict[str, object] = {
-        "a list": [1], "nothing": {}, "format alone": {"format": 1}, "format of another kind": {"format": "1"},
-        "of the future": full | {"format": 99}, "numbers": dict.fromkeys(full, 1) | {"format": 1},
-        "texts": dict.fromkeys(full, "x") | {"format": 1}, "lists": {key: [1] for key in full} | {"format": 1},
+        "a list": [1], "nothing": {}, "format alone": {"format": 2}, "format of another kind": {"format": "1"},
+        "of the future": full | {"format": 99}, "numbers": dict.fromkeys(full, 1) | {"format": 2},
+        "texts": dict.fromkeys(full, "x") | {"format": 2}, "lists": {key: [1] for key in full} | {"format": 2},
         "way out": full | {"sites": [{"name": "features.1", "file": "../../../etc/passwd"}]},
         "absolute": full | {"sites": [{"name": "features.1", "file": "/etc/passwd"}]},
         "no file": full | {"sites": [{"name": "features.1"}]}, "no sites": full | {"sites": []},
@@ -547,7 +547,7 @@ def _galleries() -> Iterator[Case]:
     texts = {name: json.dumps(value).encode() for name, value in manifests.items()}
     texts |= {
         "empty": b"", "cut": json.dumps(full).encode()[:60], "noise": _noise(900, 11), "deep": b"[" * 100_000,
-        "latin": '{"format": 1, "x": "ä"}'.encode("latin-1"), "long number": b'{"format": ' + b"9" * 5000 + b"}",
+        "latin": '{"format": 2, "x": "ä"}'.encode("latin-1"), "long number": b'{"format": ' + b"9" * 5000 + b"}",
         "nan": b'{"format": NaN}',
     }  # fmt: skip
     for name, content in texts.items():
@@ -556,8 +556,8 @@ def _galleries() -> Iterator[Case]:
         for name, content in _tables_of_columns(file.endswith("arrow")).items():
             yield Case(f"{file}/{name}", content, fails=False)
     for name, content in {
-        "empty": b"", "noise": _noise(900, 12), "head alone": b"vizapp gallery checkpoint 1\n",
-        "wrong sum": b"vizapp gallery checkpoint 1\n" + b"0" * 64 + b"\n{}\n",
+        "empty": b"", "noise": _noise(900, 12), "head alone": b"vizapp gallery checkpoint 2\n",
+        "wrong sum": b"vizapp gallery checkpoint 2\n" + b"0" * 64 + b"\n{}\n",
         "of another kind": _checkpoint(b"[1]\n"), "deep": _checkpoint(b"[" * 100_000 + b"\n"),
         "no tensors": _checkpoint(b'{"identity": {}, "batches": 1, "digest": "0", "failed": []}\n'),
         "strange tensors": _checkpoint(b'{"identity": {}, "batches": 1, "digest": "0", "failed": []}\n'
@@ -567,7 +567,7 @@ def _galleries() -> Iterator[Case]:
 
 
 def _checkpoint(body: bytes) -> bytes:
-    return b"vizapp gallery checkpoint 1\n" + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    return b"vizapp gallery checkpoint 2\n" + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
 def _tables_of_columns(arrow: bool) -> dict[str, bytes]:

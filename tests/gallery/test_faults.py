@@ -150,7 +150,7 @@ def test_damaged_tables_are_told_and_never_served(network, photos, tmp_path, whi
 def test_a_manifest_without_its_parts_is_none(network, photos, tmp_path) -> None:
     out, source = tmp_path / "gallery", vizapp.open_folder(photos)
     build(network, source, network.sites[:1], out, PLAN)
-    (out / MANIFEST).write_text('{"format": 1, "network": {}}')
+    (out / MANIFEST).write_text('{"format": 2, "network": {}}')
     with pytest.raises(VizError):
         open_gallery(out)
     assert "damaged" in build(network, source, network.sites[:1], out, PLAN)

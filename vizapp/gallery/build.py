@@ -20,7 +20,7 @@ from vizapp.files import remove_leftovers
 from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints, save_checkpoint
 from vizapp.gallery.reader import Gallery, open_gallery
 from vizapp.gallery.shards import Shards, connect_shards
-from vizapp.gallery.store import FORMAT, MANIFEST, WORK, file_name, read_manifest, write_gallery
+from vizapp.gallery.store import EARLIER, FORMAT, MANIFEST, WORK, file_name, read_manifest, write_gallery
 from vizapp.gallery.tables import digest_pictures, row_tables, unit_table
 from vizapp.media.loading import DecodedBatch, batches, worker_count
 from vizapp.media.source import Source
@@ -123,10 +123,15 @@ def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | No
     if manifest is not None:
         _check_identity(manifest["identity"], wanted, out)
         return None, ""
+    outdated = read_manifest(out, EARLIER)
+    if outdated is not None:
+        _check_identity(outdated["identity"], wanted, out)
     found, note = load_checkpoint(out / WORK)
     if found is not None:
         _check_identity(found.identity, wanted, out)
         note = note or f"Resumed after {found.batches} batches."
+    elif outdated is not None:
+        note = "The gallery that was there was built by an earlier version, which could miss top pictures; it was built again."
     elif (out / MANIFEST).exists():
         note = note or "The gallery that was there was damaged; the pass began anew."
     elif not note and not (out / WORK).exists():
@@ -216,17 +221,18 @@ class _Pass:
         yield from [None] * (rounds - len(numbers))
 
     def _observe(self, loaded: DecodedBatch, at: int) -> None:
-        def observe(part: Sequence[int]) -> BatchStatistics:
-            batch = self.network.batch(loaded.pixels[part])
-            return self.strongest.observe(self.network.module, batch, lambda: self._report(at, ""))
-
         count = len(loaded.pictures)
+
+        def observe(part: Sequence[int]) -> BatchStatistics:
+            batch = self.network.batch(loaded.pixels[[min(place, count - 1) for place in part]])
+            pictures = sum(place < count for place in part)
+            return self.strongest.observe(self.network.module, batch, pictures, lambda: self._report(at, ""))
+
         if count:
             # All passes have equally many pictures (the last one is repeated if necessary): rounding depends on the batch
             # size, and equal pictures in different batches must get equal activations.
             size = min(self.fitting, len(self.source))
-            places = [min(place, count - 1) for place in range(count + -count % size)]
-            parts = list(in_chunks(places, observe, size))
+            parts = list(in_chunks(range(count + -count % size), observe, size))
             # Only now, when the watcher can no longer raise: a saved state must hold complete batches.
             self.strongest.update(parts, torch.tensor(loaded.pictures))
             fitting = max(len(part.peaks) for part in parts)
@@ -323,11 +329,9 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
 
 def open_partial_gallery(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Gallery | None:
     """The gallery in `out`, complete or as of its last checkpoint; None before the first checkpoint."""
-    if (out / MANIFEST).exists():
-        return open_gallery(out)
-    found, _ = load_checkpoint(out / WORK)
+    found = load_checkpoint(out / WORK)[0] if read_manifest(out) is None else None
     if found is None:
-        return None
+        return open_gallery(out) if (out / MANIFEST).exists() else None
     units, rows, manifest = describe_checkpoint(network, source, sites, found)
     seen = min(found.batches * found.identity["batch"], len(source))
     return Gallery(out, manifest, units, dict(rows), seen)

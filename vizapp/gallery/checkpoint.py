@@ -18,7 +18,8 @@ from vizapp.files import atomic_write, remove_leftovers
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
 LEFTOVER = 3600.0  # seconds after which a partial file counts as abandoned
-_MAGIC = b"vizapp gallery checkpoint 1\n"
+_EARLIER = b"vizapp gallery checkpoint 1\n"  # by a version that could miss top pictures
+_MAGIC = b"vizapp gallery checkpoint 2\n"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
-    """The newest valid checkpoint or None, and a message if a damaged one was found."""
+    """The newest valid checkpoint or None, and a message if a damaged or outdated one was found."""
     told = ""
     for name in (NAME, PREVIOUS):
         try:
@@ -65,7 +66,8 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
         found = _read(content)
         if found is not None:
             return found, told and f"{told} the one before it was taken, {found.batches} batches into the pass."
-        told = told or f"The checkpoint in {folder.name} was damaged;"
+        what = "made by an earlier version" if content.startswith(_EARLIER) else "damaged"
+        told = told or f"The checkpoint in {folder.name} was {what};"
     return None, told and f"{told} the pass began anew."
 
 

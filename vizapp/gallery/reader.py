@@ -14,7 +14,7 @@ import pandas as pd
 
 from vizapp.engine.statistics.top_activations import bin_edges
 from vizapp.errors import VizError, nearest
-from vizapp.gallery.store import MANIFEST, WORK, read_manifest, read_rows, read_units
+from vizapp.gallery.store import EARLIER, MANIFEST, WORK, read_manifest, read_rows, read_units
 from vizapp.media.drawing import crop_box, draw_box, exceeds
 from vizapp.media.picture import local_path
 from vizapp.media.source import Source
@@ -178,6 +178,12 @@ def open_gallery(folder: str | Path) -> Gallery:
         if begun:
             raise VizError(
                 f"The gallery in {place} is unfinished; run the same command to resume it.", code="gallery-unfinished"
+            )
+        if read_manifest(place, EARLIER) is not None:
+            raise VizError(
+                f"The gallery in {place} was built by an earlier version, which could miss top pictures; run the same "
+                "command to build it again.",
+                code="gallery-outdated",
             )
         raise VizError(
             f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one.", code="no-gallery"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +24,8 @@ from vizapp.files import atomic_write
 from vizapp.gallery.tables import ROW_COLUMNS, UNIT_COLUMNS
 
 MANIFEST, UNITS, WORK = "_manifest.json", "_units.arrow", "_work"
-FORMAT = 1
+FORMAT = 2
+EARLIER = range(1, FORMAT)  # formats of earlier versions, which could miss top pictures in a batch that was not full
 
 
 def file_name(number: int, site: str) -> str:
@@ -57,11 +58,11 @@ def write_gallery(
     atomic_write(folder / MANIFEST, text.encode(), sync="folder")
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest, or None if it is missing or damaged."""
+def read_manifest(folder: Path, formats: Container[int] = (FORMAT,)) -> dict[str, Any] | None:
+    """The manifest, or None if it is missing, damaged or of none of these formats."""
     with suppress(OSError, ValueError, RecursionError):
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if _matches(manifest, _MANIFEST) and manifest["format"] == FORMAT and manifest["sites"]:
+        if _matches(manifest, _MANIFEST) and manifest["format"] in formats and manifest["sites"]:
             return manifest
     return None
 

@@ -54,12 +54,12 @@ def unit_table(state: State, sites: Sequence[Site]) -> pd.DataFrame:
     with np.errstate(invalid="ignore", divide="ignore"):
         columns |= read_statistics(state, sites)
         values = state["values"].double().numpy()
-        taken = state["pictures"].numpy() >= 0
+        taken = (state["pictures"].numpy() >= 0) & np.isfinite(values)
         top = np.where(taken, values, 0).sum(1) / taken.sum(1)
         a, b = top.clip(min=0), np.maximum(columns["mean_maximum"], 0)
         columns["selectivity"] = np.where(a + b > 0, np.clip((a - b) / (a + b), 0, 1), 0.0)
-    columns["dead"] = columns["maximum"] <= 0
-    columns["always_on"] = columns.pop("below_zero") == 0
+    below = columns.pop("never_positive")
+    columns["dead"], columns["always_on"] = below == 1, below == 0
     table = pd.DataFrame(columns)
     table["histogram"] = list(state["histogram"].numpy())
     return table

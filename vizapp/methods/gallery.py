@@ -102,7 +102,7 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
         "units": f"{len(units)} units of {len(found.sites)} layers, the {found.top} strongest pictures of each",
     }
     if dead:
-        facts["dead"] = f"{dead} units are at or below zero on every picture."
+        facts["dead"] = f"{dead} units are above zero on no picture."
     if found.unreadable:
         first = found.unreadable[0]
         facts["unreadable"] = f"{len(found.unreadable)} pictures were skipped, the first: {first['reason']}"

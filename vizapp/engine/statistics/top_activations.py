@@ -84,8 +84,16 @@ class TopKTracker:
         """Continue from a state."""
         self._state = {name: value.to(device, copy=True) for name, value in state.items()}
 
-    def observe(self, module: nn.Module, batch: Tensor, tick: Callable[[], None] | None = None) -> BatchStatistics:
-        """Reduce one batch `[N C H W]` without changing the state. `tick` is called at every site.
+    def observe(
+        self, module: nn.Module, batch: Tensor, pictures: int | None = None, tick: Callable[[], None] | None = None
+    ) -> BatchStatistics:
+        """Reduce one batch `[N C H W]` without changing the state.
+
+        Args:
+            module: The network.
+            batch: The images.
+            pictures: Number of images; the others, at the end, only fill the batch up. By default all.
+            tick: Called at every site.
 
         Raises:
             VizError: The pass does not compute one of the sites with the recorded shape.
@@ -93,7 +101,7 @@ class TopKTracker:
         if not self._state:
             dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
             self.load(empty_state(self.units, self.top, dtype), batch.device)
-        seen = BatchStatistics(self, module, len(batch), tick)
+        seen = BatchStatistics(self, module, len(batch), len(batch) if pictures is None else pictures, tick)
         with torch.no_grad(), seen:
             module(batch.clone())  # the network may write into its input
         check_computed([site.name for site in self.sites], seen.kept)
@@ -143,7 +151,7 @@ class TopKTracker:
         # Summing comparisons as floats is several times as fast as booleans.
         count = torch.full_like(sums[0], len(peaks))
         silent = torch.eq(zeros, every, out=torch.empty_like(zeros)).sum(0)
-        below = torch.le(peaks, 0, out=torch.empty_like(peaks)).sum(0)
+        below = count - torch.gt(peaks, 0, out=torch.empty_like(peaks)).sum(0)  # NaN is not above zero
         state["counts"] += torch.stack([count, zeros.sum(0, dtype=torch.float64), silent, below, odd], 1).long()
         flat = histogram_bins(peaks).add_(torch.arange(0, self.units * BINS, BINS, device=peaks.device))
         one = torch.ones((), dtype=torch.int32, device=peaks.device).expand(flat.numel())
@@ -178,17 +186,22 @@ def merge_states(states: Sequence[State]) -> State:
 
 
 class BatchStatistics(Tap):
-    """The statistics of one pass per image and unit, `[N U]`. A layer of several operations counts with its last one."""
+    """The statistics of one pass per image and unit, `[N U]`. A layer of several operations counts with its last one.
 
-    def __init__(self, tracker: TopKTracker, module: nn.Module, pictures: int, tick: Callable[[], None] | None) -> None:
+    The batch has `size` images. Only the first `pictures` of them are candidates for the top k; the others fill it up.
+    """
+
+    def __init__(
+        self, tracker: TopKTracker, module: nn.Module, size: int, pictures: int, tick: Callable[[], None] | None
+    ) -> None:
         super().__init__(module, {site.name for site in tracker.sites})
-        self._tracker, self._tick, self._pictures = tracker, tick, pictures
+        self._tracker, self._tick, self._size, self._pictures = tracker, tick, size, pictures
         self._place = {
             site.name: (site, slice(start, start + site.channels))
             for site, start in zip(tracker.sites, tracker.starts, strict=False)
         }
         state = tracker._state["values"]
-        shape = (pictures, tracker.units)
+        shape = (size, tracker.units)
         self.peaks = state.new_empty(shape)
         self.sums = state.new_empty(shape, dtype=torch.float64)  # over the cells
         self.zeros = state.new_empty(shape)  # number of zero cells: integers
@@ -198,7 +211,7 @@ class BatchStatistics(Tap):
     def keep(self, name: str, tensor: Tensor) -> None:
         """Reduce the activation of the site, without keeping it."""
         site, place = self._place[name]
-        if tensor.ndim != site.rank or len(tensor) != self._pictures:
+        if tensor.ndim != site.rank or len(tensor) != self._size:
             return
         maps = channels_first(tensor, site.layout)
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
@@ -213,16 +226,16 @@ class BatchStatistics(Tap):
         if maps.runs == 1:
             whole = peaks, sums, zeros
         else:
-            peaks, sums, zeros = (part.unflatten(0, (self._pictures, maps.runs)) for part in (peaks, sums, zeros))
+            peaks, sums, zeros = (part.unflatten(0, (self._size, maps.runs)) for part in (peaks, sums, zeros))
             whole = peaks.amax(1), sums.sum(1, dtype=torch.float64), zeros.sum(1)
         for kept, found in zip((self.peaks, self.sums, self.zeros), whole, strict=True):
-            kept[:, place] = found.view(self._pictures, -1)
+            kept[:, place] = found.view(self._size, -1)
         self.every[place] = maps.runs * maps.values.shape[1]
         self._find(maps, peaks, place)
 
     def _find(self, maps: Runs, runs: Tensor, place: slice) -> None:
         """Find the cells of the maxima that enter the top k, from the maxima `runs` of their runs of cells."""
-        peaks = self.peaks[:, place]
+        peaks = self.peaks[: self._pictures, place]
         enters = peaks > self._tracker.threshold(place)
         number, channel = enters.nonzero(as_tuple=True)
         top = self._tracker.top
@@ -240,12 +253,13 @@ def read_statistics(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray
     pictures, zeros, silent, below, odd = state["counts"].double().unbind(1)
     activations, maxima = from_limbs(state["sums"]).unbind(1)
     finite = pictures - odd
+    unknown = state["histogram"][:, -1] == state["counts"][:, 0]  # NaN on all pictures
     return {
         "mean": (activations / (finite * count)).numpy(),
-        "maximum": state["values"][:, 0].double().numpy(),
+        "maximum": state["values"][:, 0].double().masked_fill(unknown, math.nan).numpy(),
         "mean_maximum": (maxima / finite).numpy(),
         "zero_pictures": (silent / pictures).numpy(),
         "zero_positions": (zeros / (pictures * count)).numpy(),
-        "below_zero": (below / pictures).numpy(),
+        "never_positive": (below / pictures).numpy(),
         "not_finite": state["counts"][:, 4].numpy(),
     }

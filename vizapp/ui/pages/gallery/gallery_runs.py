@@ -52,7 +52,7 @@ class GalleryRequest:
     @property
     def stamp(self) -> str:
         """Changes when there is more to show; empty if there is nothing."""
-        stamps = [file_stamp(self.folder / place) for place in (MANIFEST, Path(WORK) / NAME)]
+        stamps = [file_stamp(self.folder / place) for place in (Path(WORK) / NAME, MANIFEST)]
         return next((stamp for stamp in stamps if stamp != "gone"), "")
 
     @property
@@ -157,7 +157,7 @@ class GalleryRun:
             messages.warn(str(error))
             return
         (note,) = (job.future.result() for job in self.watched.jobs)
-        if "damaged" in note:
+        if "damaged" in note or "earlier version" in note:
             state.note(note)
         st.rerun()
 
