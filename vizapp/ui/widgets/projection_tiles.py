@@ -116,7 +116,8 @@ def side_by_side(
     titles = list(pictures)
     with st.container(key=f"beside_{key}"):
         for start in range(0, len(titles), across):
-            for column, title in zip(st.columns(across, gap="small"), titles[start : start + across], strict=False):
+            columns = st.columns(across, gap="small", vertical_alignment="bottom")  # long titles take two lines
+            for column, title in zip(columns, titles[start : start + across], strict=False):
                 with column:
                     st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(notes[title])}</span></div>')
                     data = photo_data(pictures[title], title)
