@@ -14,10 +14,11 @@ ACTIVATIONS = RECTIFIERS | OTHER_ACTIVATIONS
 # Outputs between 0 and 1, as a gate has.
 SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 
+# Outputs equal to the input, in another type.
+CASTS = frozenset({"float", "double", "half", "bfloat16", "to", "type", "type_as"})
+
 # Outputs equal to the input when the network is in evaluation mode.
-IDENTITIES = frozenset(
-    {"dropout", "feature_dropout", "contiguous", "clone", "float", "double", "to", "detach", "type_as"}
-)
+IDENTITIES = frozenset({"dropout", "feature_dropout", "contiguous", "clone", "detach"}) | CASTS
 
 # Linear in the activations that they read.
 LINEAR = frozenset({

@@ -11,11 +11,10 @@ from torch import Tensor
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.occlusion.incremental_plan import BatchState, DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.replay import NotReplayable
-from vizapp.engine.operations import ACTIVATIONS
+from vizapp.engine.operations import ACTIVATIONS, CASTS
 from vizapp.engine.trace.recording import Step, ValueRef, bind
 
-POINTWISE = ACTIVATIONS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt", "float", "double", "type_as"}
-CASTS = frozenset({"float", "double", "type_as"})  # may return their input
+POINTWISE = ACTIVATIONS | CASTS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt"}
 IDENTITIES = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "contiguous",
     "clone", "detach",
@@ -47,7 +46,7 @@ def run_on_tensor(plan: IncrementalPlan, step: Step, position: int) -> Operate:
     """Run the function on the value's tensor, in place if nothing else needs it."""
     value, owned = step.inputs[0], _owned(plan, step, position)
     base = step.operation.rstrip("_")
-    if base in CASTS:
+    if base in CASTS:  # they may return their input
         mark_aliased(plan, step)
     else:
         plan.fresh.update(step.outputs)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import chunk_size, in_chunks
 from vizapp.engine.projection.rules import Counted, Deconvnet, Rule
-from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor, merge
+from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_dtype, as_signal, as_tensor, merge
 from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Layout, Site, Unit, channels_first, site_of_all
 
@@ -188,8 +188,9 @@ def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tu
         below, counted = rule.backward(step, above, recording.shapes)
         if counted is not None:
             counts[counted] = counts.get(counted, 0) + 1
-        for target, signal in zip(step.inputs, below, strict=True):
+        for target, dtype, signal in zip(step.inputs, step.dtypes, below, strict=True):
             if signal is not None:
+                signal = as_dtype(signal, dtype)
                 widest = max(widest, _bytes(signal))
                 signals[target] = _sum(signals[target], signal) if target in signals else signal
     picture = recording.shapes[0]

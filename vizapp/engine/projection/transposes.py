@@ -66,6 +66,7 @@ def _convolution(step: Step, signal: WindowedSignal, shape: tuple[int, ...]) -> 
     if padding == "same":
         padding = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
     padding = (0, 0) if padding == "valid" else pair(padding)
+    weight = weight.to(signal.values.dtype)  # under autocast
     values = F.conv_transpose2d(signal.values, weight, None, stride, 0, 0, groups, dilation)
     top, left = signal.top * stride[0] - padding[0], signal.left * stride[1] - padding[1]
     return WindowedSignal(values, top, left).clipped(shape[2], shape[3])
@@ -109,12 +110,15 @@ def _split_channels(step: Step, signal: WindowedSignal, shapes: list[tuple[int, 
 
 def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int, ...]]) -> list[Signal | None]:
     """The derivative of the operation for all units at once: runs it again under autograd."""
-    given = next(signal for signal in signals if signal is not None)
-    like = given.values if isinstance(given, WindowedSignal) else given
     if "at" in step.ctx:
         at = [tensor.detach().clone() for tensor in step.ctx["at"]]
     else:  # linear: the derivative is the same everywhere
-        at = [like.new_zeros(shapes[value]) for value in step.inputs]
+        given = next(signal for signal in signals if signal is not None)
+        device = (given.values if isinstance(given, WindowedSignal) else given).device
+        at = [
+            torch.zeros(shapes[value], dtype=dtype, device=device)
+            for value, dtype in zip(step.inputs, step.dtypes, strict=True)
+        ]
     numbers = list(dict.fromkeys(slot.value for slot in value_refs((step.args, step.kwargs))))
     by_value: dict[int, Tensor] = {}
     for value, tensor in zip(step.inputs, at, strict=True):

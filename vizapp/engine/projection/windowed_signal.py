@@ -124,6 +124,11 @@ def map_values(signal: Signal, change: Callable[[Tensor], Tensor]) -> Signal:
     return signal.with_values(change(signal.values)) if isinstance(signal, WindowedSignal) else change(signal)
 
 
+def as_dtype(signal: Signal, dtype: torch.dtype) -> Signal:
+    """The signal in the type of the value that it is at."""
+    return map_values(signal, lambda values: values.to(dtype))
+
+
 def scale(signal: Signal, factor: Tensor) -> Signal:
     """The signal times a forward quantity `[1 …]` of the same value (or one that broadcasts to it)."""
     if isinstance(signal, WindowedSignal):

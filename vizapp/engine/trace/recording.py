@@ -6,6 +6,7 @@ rule needs (switches, gates), so that many units go back together, each on the w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -31,7 +32,10 @@ class ValueRef:
 
 @dataclass(eq=False)
 class Step:
-    """One recorded operation: which function ran, on which values, and what its rule needs on the way back (`ctx`)."""
+    """One recorded operation: which function ran, on which values, and what its rule needs on the way back (`ctx`).
+
+    `dtypes` are the types of the inputs. Where autocast was on, `function` runs under it again.
+    """
 
     name: str
     operation: str
@@ -41,6 +45,7 @@ class Step:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     ctx: dict[str, Any] = field(default_factory=dict)
+    dtypes: tuple[torch.dtype, ...] = ()
 
     @property
     def depends_on_input_alone(self) -> bool:
@@ -106,7 +111,7 @@ class Recording(Trace):
         operation = operation_name(function)
         if not inputs or operation in SHAPE_ONLY:
             return function(*args, **kwargs)
-        numbers = tuple(self._number(tensor) for tensor in inputs)
+        numbers, dtypes = tuple(map(self._number, inputs)), tuple(tensor.dtype for tensor in inputs)
         captured = self._captured_args(args), self._captured_args(kwargs)
         squashed = tuple(number in self._squashed for number in numbers)
         call = Call(operation.rstrip("_"), function, args, kwargs, inputs, squashed)
@@ -124,7 +129,8 @@ class Recording(Trace):
         made = tuple(self._new(result) for result in results)
         if call.operation in SQUASHING or all(squashed):
             self._squashed.update(made)
-        self.steps.append(Step(name, operation, function, *captured, numbers, made, ctx))
+        function = _under_autocast(function, inputs[0].device.type)
+        self.steps.append(Step(name, operation, function, *captured, numbers, made, ctx, dtypes))
         if name in self._wanted:
             self.values[name] = (made[0], results[0].clone())
         return output
@@ -161,6 +167,20 @@ class Recording(Trace):
         if isinstance(value, dict):
             return {key: self._captured_args(item) for key, item in value.items()}
         return value
+
+
+def _under_autocast(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+    """The function as it runs here: under autocast, if that is on."""
+    if not torch.is_autocast_enabled(device):
+        return function
+    dtype = torch.get_autocast_dtype(device)
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, dtype):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
