@@ -22,7 +22,7 @@ from vizapp.media.sources import open_folder
 from vizapp.media.transforms import View
 
 PNG = saved(noise(8, 8))
-VIEW = View(6, 6, None)
+VIEW = View(6, 6, (6, 6))
 
 
 def zipped(path: Path, members: dict[str, bytes]) -> Path:

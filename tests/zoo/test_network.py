@@ -59,9 +59,9 @@ def test_grey_networks_see_luminance_as_pillow_computes_it() -> None:
     assert np.ptp(shown, axis=2).max() == 0
 
 
-def test_without_resize_the_whole_photo_is_squeezed() -> None:
+def test_a_resize_of_height_and_width_squeezes_the_whole_photo() -> None:
     pixels = photo(64, 128)
-    squeezed = Preprocessing(3, 32, 32, None).seen(pixels)
+    squeezed = Preprocessing(3, 32, 32, (32, 32)).seen(pixels)
     assert np.array_equal(squeezed, np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR)))
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL import Image
 from torch import nn
 
 import vizapp
@@ -14,6 +19,8 @@ from vizapp.media.samples import open_sample
 from vizapp.zoo import Card, describe, torchvision_zoo, wrapping
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.network import Network
+from vizapp.zoo.preprocessing import Preprocessing
+from vizapp.zoo.registry import find_recipe
 
 CPU = torch.device("cpu")
 
@@ -77,6 +84,31 @@ def test_unknown_published_weights_are_answered_with_those_there_are() -> None:
         vizapp.load("resnet50", weights="IMAGENET1K_V3")
     with refuses("no-such-weights", '"default"'):
         vizapp.load("lenet5-digits", weights="IMAGENET1K_V3")
+
+
+def test_weights_without_classes_are_refused() -> None:
+    with refuses("no-class-scores", "IMAGENET1K_FEATURES"):
+        vizapp.load("vgg16", weights="IMAGENET1K_FEATURES")
+
+
+def assert_prepared_alike(shape: Preprocessing, theirs: Callable[[Image.Image], torch.Tensor]) -> None:
+    """On an oblong photo, to the last bit but for the order of the normalization's operations."""
+    rough = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)
+    photo = Image.fromarray(rough).resize((217, 150), Image.Resampling.BICUBIC)
+    ours = shape.normalize([shape.seen(np.asarray(photo))], torch.device("cpu"), torch.float32)[0]
+    torch.testing.assert_close(ours, theirs(photo), rtol=0, atol=1e-6)
+
+
+def test_torchvision_preprocessing_is_torchvisions_own_for_each_kind_of_weights() -> None:
+    kinds: dict[str, tuple[Preprocessing, Any]] = {}
+    for name in torchvision.models.list_models(module=torchvision.models):
+        for weights in torchvision.models.get_model_weights(name):
+            if weights.meta["categories"]:
+                shape = find_recipe(f"torchvision/{name}", weights.name).preprocessing
+                kinds.setdefault(repr(weights.transforms()), (shape, weights.transforms()))
+    assert len(kinds) > 20
+    for shape, theirs in kinds.values():
+        assert_prepared_alike(shape, theirs)
 
 
 @pytest.mark.parametrize("name", ["torchvision/squeezenet1_1", "torchvision/googlenet", "vizapp/resnet20-cifar"])
@@ -195,11 +227,19 @@ def test_timm_networks_are_listed_described_and_built() -> None:
     assert network.categories[1] == "goldfish"
 
 
-def test_timm_preprocessing_is_that_of_its_configuration() -> None:
-    shape = vizapp.load("timm/mobilenetv3_small_050", weights="none", device="cpu").preprocessing
-    config = timm.models.get_pretrained_cfg("mobilenetv3_small_050")
-    assert shape.resize == int(config.input_size[1] / config.crop_pct)
-    assert (shape.interpolation, shape.mean, shape.std) == (config.interpolation, config.mean, config.std)
+def test_timm_preprocessing_is_timms_own_transform() -> None:
+    """For a tag of each kind of crop, share of the crop, interpolation and normalization."""
+    kinds: dict[object, tuple[str, dict[str, Any]]] = {}
+    for tag in timm.list_pretrained():
+        config = timm.models.get_pretrained_cfg(tag).to_dict()
+        sizes = (config["crop_mode"], config["crop_pct"] != 1, config["interpolation"])
+        if config["crop_mode"] != "border":  # a fact tells that these are cropped here
+            kinds.setdefault((*sizes, tuple(config["mean"]), tuple(config["std"])), (tag, config))
+    assert {(kind[0], kind[1]) for kind in kinds} >= {("squash", True), ("squash", False), ("center", True)}
+    for tag, config in kinds.values():
+        data = timm.data.resolve_data_config(pretrained_cfg=config)
+        theirs = timm.data.create_transform(**data, is_training=False)
+        assert_prepared_alike(find_recipe(f"timm/{tag}").preprocessing, theirs)
 
 
 def test_a_network_without_classes_says_so() -> None:

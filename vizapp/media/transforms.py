@@ -24,21 +24,26 @@ _RESAMPLING = {
 
 @dataclass(frozen=True)
 class View:
-    """The part of a photo that a network sees: the centre crop of the photo with its shorter side `resize` pixels long.
+    """The part of a photo that a network sees: the centre crop of the resized photo.
 
-    With `resize` None the whole photo is squeezed into height and width, whatever its shape.
+    `resize` is the length of its shorter side in pixels, or height and width to which it is squeezed, whatever its shape.
     """
 
     height: int
     width: int
-    resize: int | None
+    resize: int | tuple[int, int]
     interpolation: Method = "bilinear"
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width before the crop, of a photo of that height and width."""
+        if isinstance(self.resize, int):
+            return _with_short_side(height, width, self.resize)
+        return self.resize
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Uint8 `[height width 3]` of a photo, uint8 `[H W 3]`."""
-        if self.resize is None:
-            return resize(pixels, self.height, self.width, self.interpolation)
-        return centre_crop(resize_short_side(pixels, self.resize, self.interpolation), self.height, self.width)
+        resized = resize(pixels, *self.resized(*pixels.shape[:2]), self.interpolation)
+        return centre_crop(resized, self.height, self.width)
 
 
 def resize(pixels: np.ndarray, height: int, width: int, method: Method = "bilinear") -> np.ndarray:
@@ -59,9 +64,12 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
 
 def resize_short_side(pixels: np.ndarray, side: int, method: Method = "bilinear") -> np.ndarray:
     """The picture with its short side `side` pixels long and its proportions kept; the long side is rounded down."""
-    height, width = pixels.shape[:2]
+    return resize(pixels, *_with_short_side(*pixels.shape[:2], side), method)
+
+
+def _with_short_side(height: int, width: int, side: int) -> tuple[int, int]:
     longer = int(side * max(height, width) / min(height, width))  # as torchvision: a float, truncated
-    return resize(pixels, *((longer, side) if width <= height else (side, longer)), method)
+    return (longer, side) if width <= height else (side, longer)
 
 
 def centre_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -118,15 +118,9 @@ def _view(question: Question, params: DenseParams) -> View:
     seen, how = network.seen(picture), network.preprocessing
     height, width = picture.height, picture.width
     name = "the resized photo, the crop that predict sees"
-    if how.resize is None:
-        return View(seen, (how.height / height, how.width / width), name=name)
-    scale = how.resize / min(height, width)
-    sizes = [
-        how.resize if side == min(height, width) else int(how.resize * side / min(height, width))
-        for side in (height, width)
-    ]
+    sizes = how.view.resized(height, width)
     origin = round((sizes[0] - how.height) / 2), round((sizes[1] - how.width) / 2)
-    return View(seen, (scale, scale), origin, name)
+    return View(seen, (sizes[0] / height, sizes[1] / width), origin, name)
 
 
 def _map(

@@ -38,8 +38,10 @@ def crops_of(question: Question, crops: str) -> list[np.ndarray]:
     how = network.preprocessing
     found = []
     for scale in _SCALES if crops == "multi" else (1.0,):
-        # Preprocessing without a resize scales the whole picture to the input size; crops need a margin.
-        short = round((how.resize or max(height, width) * 256 / 224) * scale)
+        # Preprocessing that squeezes the whole picture into the input leaves no margin; crops need one.
+        squeezed = how.resize == (height, width)
+        before = max(height, width) * 256 / 224 if squeezed else min(how.view.resized(picture.height, picture.width))
+        short = round(before * scale)
         resized = resize_short_side(picture.pixels, max(short, height, width), how.interpolation)
         five = five_crops(resized, height, width)
         found += five + [np.ascontiguousarray(crop[:, ::-1]) for crop in five]

@@ -22,15 +22,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Preprocessing:
     """What a network was trained to see: the centre crop `[height width]` of a resized photo, normalised.
 
-    `resize` is the shorter side of the photo before the crop, in pixels; None squeezes the whole photo into the input,
-    whatever its shape. `mean` and `std` are per channel, of pixels scaled to 0..1. Of `channels`, 3 are RGB and 1 is
+    `resize` is the shorter side of the photo before the crop, in pixels, or height and width to which the whole photo is
+    squeezed, whatever its shape. `mean` and `std` are per channel, of pixels scaled to 0..1. Of `channels`, 3 are RGB and 1 is
     luminance, as Pillow's mode L has it.
     """
 
     channels: int
     height: int
     width: int
-    resize: int | None
+    resize: int | tuple[int, int]
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD

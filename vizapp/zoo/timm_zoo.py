@@ -75,15 +75,15 @@ def _tags(base: str) -> str:
 
 
 def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
-    """Resize the shorter side to floor(side / crop_pct), then centre crop; "squash" resizes the whole photo."""
+    """Resize the shorter side ("squash": both sides) to floor(side / crop_pct), then centre crop."""
     channels, height, width = settings.get("input_size", (3, 224, 224))
-    resize = math.floor(min(height, width) / float(settings.get("crop_pct") or 0.875))
+    sides = [math.floor(side / float(settings.get("crop_pct") or 0.875)) for side in (height, width)]
     mean, std = tuple(settings.get("mean", IMAGENET_MEAN)), tuple(settings.get("std", IMAGENET_STD))
     return Preprocessing(
         channels,
         height,
         width,
-        None if settings.get("crop_mode") == "squash" else resize,
+        (sides[0], sides[1]) if settings.get("crop_mode") == "squash" else min(sides),
         _INTERPOLATIONS.get(str(settings.get("interpolation")), "bicubic"),
         mean * channels if len(mean) == 1 else mean,
         std * channels if len(std) == 1 else std,

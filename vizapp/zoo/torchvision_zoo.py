@@ -56,7 +56,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     """The recipe of a network, with its default weights or those of another published `variant` (`IMAGENET1K_V1`).
 
     Raises:
-        VizError: the network does not take photos, or has no such variant.
+        VizError: the network does not take photos, or has no such variant, or that has no classes.
     """
     if name not in _models().list_models():
         return None
@@ -65,6 +65,11 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
             f"torchvision's {name} is not supported: {_unsupported_reason(name)}.", code="unsupported-network"
         )
     weights = _weights(name, variant)
+    if not weights.meta["categories"]:
+        raise VizError(
+            f"The weights {weights.name} of torchvision/{name} are of its features alone; they give no class scores.",
+            code="no-class-scores",
+        )
     kind, meta, shape = _tasks()[name], weights.meta, _preprocessing(name, weights)
     metrics = next(iter(meta["_metrics"].values()))
     accuracy = metrics.get("acc@1") if kind == "classification" else None
