@@ -125,3 +125,22 @@ def test_the_same_table_on_a_gpu(network) -> None:
     expected = vizapp.ask("architecture", network, repeats=0)
     np.testing.assert_array_equal(found.arrays["table"][:, :-1], expected.arrays["table"][:, :-1])
     assert (found.arrays["table"][:, -1] > 0).all()
+
+
+class Spectral(nn.Module):
+    """A network whose Fourier transform no rule counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.rnn, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.fft.fft2(self.conv(x)).real
+        return self.head(self.rnn(x.flatten(2).transpose(1, 2))[0][:, -1])
+
+
+def test_what_is_not_counted_is_named() -> None:
+    network = vizapp.wrap(seeded(Spectral()), input_size=(3, 8, 8))
+    told = vizapp.ask("architecture", network, repeats=0).facts["multiply-adds"]
+    assert told.startswith(f"{64 * 4 * 27 + 64 * 24 * (4 + 6) + 30:,} ")
+    assert told.endswith("; not counted: fft_fft2")

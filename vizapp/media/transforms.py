@@ -64,7 +64,8 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
 
 def resize_short_side(pixels: np.ndarray, side: int, method: Method = "bilinear") -> np.ndarray:
     """The picture with its short side `side` pixels long and its proportions kept; the long side is rounded down."""
-    return resize(pixels, *_with_short_side(*pixels.shape[:2], side), method)
+    height, width = pixels.shape[:2]
+    return resize(pixels, *_with_short_side(height, width, side), method)
 
 
 def _with_short_side(height: int, width: int, side: int) -> tuple[int, int]:

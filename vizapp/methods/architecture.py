@@ -92,9 +92,10 @@ def _totals(found: Sequence[Layer], parameters: int) -> dict[str, str]:
     if used < parameters:
         weights += f"; {parameters - used:,} of them are not used by this forward pass"
     sums, kinds = sum(row.multiply_adds for row in found), {row.kind for row in found}
+    left_out = ", ".join(dict.fromkeys(row.operation for row in found if not row.counted))
     return {
         "parameters": weights,
-        "multiply-adds": f"{sums:,} ({sums / 1e9:.3g} × 10⁹)",
+        "multiply-adds": f"{sums:,} ({sums / 1e9:.3g} × 10⁹)" + (f"; not counted: {left_out}" if left_out else ""),
         "operations": f"{sum(row.arithmetic for row in found):,} multiplications, additions and functions, one by one",
         "layers": f"{sum(row.kind in {'convolution', 'linear'} for row in found)} convolutions and linear layers, "
         f"{len(found)} operations of {len(kinds)} kinds",

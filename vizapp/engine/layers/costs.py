@@ -1,37 +1,59 @@
-"""Cost and window of one operation, from its arguments: one short rule per family of operations."""
+"""Cost and window of one operation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.call_arguments import argument, pair, tensors_in
 
 Window = tuple[int, int]
 
 
-def multiply_adds(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> int:
-    """Multiply-adds of convolutions, linear layers and matrix products, without biases; 0 for other operations.
+class ProductCounter(TorchDispatchMode):
+    """Counts the multiply-adds of convolutions, linear and recurrent layers and matrix products in the `with` block.
 
-    He et al. 2015 call this FLOPs; for Szegedy et al. 2014 it is "ops".
+    Biases are not counted. He et al. 2015 call this FLOPs; for Szegedy et al. 2014 it is "ops". The kernels that torch
+    runs are counted, so that spellings of one product count alike. `uncounted` is the number of kernels that multiply and
+    add in ways without a rule, such as Fourier transforms, matrix decompositions and operations from outside of torch.
     """
-    rule = _PRODUCTS.get(operation.rstrip("_"))
-    return 0 if rule is None else int(rule(args, kwargs, output))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.multiply_adds = 0
+        self.uncounted = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__.rstrip("_")
+        packet = getattr(torch.ops.aten, name, None) if func.namespace == "aten" else None  # also of in-place kernels
+        if name in _KERNELS:
+            self.multiply_adds += int(_KERNELS[name](args, output))
+        elif packet in flop_registry:
+            self.multiply_adds += flop_registry[packet](*args, **(kwargs or {}), out_val=output) // 2
+        elif func.namespace not in _KNOWN or name.startswith(_WITHOUT_RULE):
+            self.uncounted += 1
+        return output
 
 
-def arithmetic(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> int:
-    """Number of multiplications, additions, comparisons and function evaluations.
+def arithmetic(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, products: int) -> int:
+    """Number of multiplications, additions, comparisons and function evaluations, of which `products` multiply-adds.
 
     Two per multiply-add and one per bias. Per result: the window size for pools, two for normalizations, one for any other
     operation that computes.
     """
     base = operation.rstrip("_")
-    if base in _PRODUCTS:
+    if products:
         bias = argument(args, kwargs, 2, "bias", None) if base == "linear" or base.startswith("conv") else None
-        return 2 * multiply_adds(base, args, kwargs, output) + (output.numel() if isinstance(bias, Tensor) else 0)
+        return 2 * products + (output.numel() if isinstance(bias, Tensor) else 0)
     if base in _FREE:
         return 0
     kernel, _ = window(base, args, kwargs, output)
@@ -64,57 +86,41 @@ def window(
     return None, None
 
 
-def _convolution(args: Any, kwargs: Any, output: Tensor) -> int:
-    return output.numel() * argument(args, kwargs, 1, "weight", None)[0].numel()
+def _recurrent(args: Any, output: Any) -> int:
+    """Each weight of a recurrent layer is applied to each item of each sequence, also in both directions."""
+    weights = sum(tensor.numel() for tensor in tensors_in(args[1:]) if tensor.ndim == 2)
+    return args[0].numel() // args[0].shape[-1] * weights
 
 
-def _transposed(args: Any, kwargs: Any, output: Tensor) -> int:
-    return argument(args, kwargs, 0, "input", None).numel() * argument(args, kwargs, 1, "weight", None)[0].numel()
+def _attention(args: Any, output: Any) -> int:
+    query, key, value = args[:3]  # [N heads tokens width]
+    return query.numel() // query.shape[-1] * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
-def _matmul(args: Any, kwargs: Any, output: Tensor) -> int:
-    return output.numel() * argument(args, kwargs, 0, "input", None).shape[-1]
-
-
-def _added_matmul(args: Any, kwargs: Any, output: Tensor) -> int:
-    return output.numel() * args[1].shape[-1]
-
-
-def _einsum(args: Any, kwargs: Any, output: Tensor) -> int:
-    if not isinstance(args[0], str) or "." in args[0]:
-        return 0
-    tensors: Sequence[Tensor] = args[1] if isinstance(args[1], (tuple, list)) else args[1:]
-    letters = args[0].replace(" ", "").split("->")[0].split(",")
-    sizes = {
-        letter: size
-        for term, t in zip(letters, tensors, strict=True)
-        for letter, size in zip(term, t.shape, strict=True)
-    }
-    return math.prod(sizes.values()) if len(tensors) > 1 else 0
-
-
-def _attention(args: Any, kwargs: Any, output: Tensor) -> int:
-    query, key, value = (argument(args, kwargs, i, name, None) for i, name in enumerate(("query", "key", "value")))
-    return query.numel() * key.shape[-2] + query.numel() // query.shape[-1] * value.shape[-2] * value.shape[-1]
-
-
-def _multi_head_attention(args: Any, kwargs: Any, output: Tensor) -> int:
-    """Three input projections, two products per head, one output projection; tensors are `[tokens N width]`."""
-    query, key, value = (argument(args, kwargs, i, name, None) for i, name in enumerate(("query", "key", "value")))
-    width, tokens = query.shape[-1], key.shape[0]
-    projected = query.numel() * 2 + key.numel() + value.numel()
-    return projected * width + 2 * query.numel() * tokens
-
-
-_PRODUCTS: dict[str, Callable[[Any, Any, Tensor], int]] = {
-    **dict.fromkeys(["conv1d", "conv2d", "conv3d"], _convolution),
-    **dict.fromkeys(["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"], _transposed),
-    **dict.fromkeys(["linear", "matmul", "bmm", "mm"], _matmul),
-    **dict.fromkeys(["addmm", "baddbmm"], _added_matmul),
-    "einsum": _einsum,
-    "scaled_dot_product_attention": _attention,
-    "multi_head_attention_forward": _multi_head_attention,
+_KERNELS: dict[str, Callable[[Any, Any], int]] = {  # those that `flop_registry` lacks
+    **dict.fromkeys(["mv", "dot", "vdot"], lambda args, output: args[0].numel()),
+    "addmv": lambda args, output: args[1].numel(),
+    "addbmm": lambda args, output: args[1].numel() * args[2].shape[-1],
+    "_trilinear": lambda args, output: args[1].numel() * (args[0].numel() // args[0].shape[-1]),  # of `bilinear`
+    "deform_conv2d": lambda args, output: output.numel() * args[1][0].numel(),
+    "mkldnn_rnn_layer": lambda args, output: _recurrent(args[:3], output),
+    "_cudnn_rnn": lambda args, output: _recurrent(args[:2], output),
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
 }
+_KNOWN = frozenset({"aten", "prim", "prims"})
+_WITHOUT_RULE = (
+    "_fft",
+    "fft",
+    "linalg_",
+    "_linalg",
+    "cdist",
+    "_cdist",
+    "pdist",
+    "_pdist",
+    "cholesky",
+    "conv_tbc",
+    "kron",
+)
 # Operations that only move or copy data.
 _FREE = frozenset({
     "flatten", "view", "reshape", "permute", "transpose", "getitem", "squeeze", "unsqueeze", "contiguous", "chunk", "split",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import tensors_in
-from vizapp.engine.layers.costs import Window, arithmetic, multiply_adds, window
+from vizapp.engine.layers.costs import ProductCounter, Window, arithmetic, window
 from vizapp.engine.operations import SHAPE_ONLY
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
@@ -36,6 +36,7 @@ class Layer:
     stride: Window | None
     parameters: int  # counted in the first row that uses them
     multiply_adds: int  # for one image
+    counted: bool  # whether those are all
     arithmetic: int
     field: ReceptiveField | None
     seconds: float | None = None  # None: not measured
@@ -59,7 +60,8 @@ def layers(module: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     first operation.
     """
     batch = batch.clone()
-    with torch.no_grad(), _LayerTrace(module, batch) as trace:
+    counter = ProductCounter()
+    with torch.no_grad(), counter, _LayerTrace(module, batch, counter) as trace:
         module(batch)
     return tuple(trace.found.values())
 
@@ -67,8 +69,9 @@ def layers(module: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
 class _LayerTrace(ReceptiveFieldTrace):
     """Collects a `Layer` per name; operations with the same name (those of one call of a torch layer) add up."""
 
-    def __init__(self, module: nn.Module, batch: Tensor) -> None:
+    def __init__(self, module: nn.Module, batch: Tensor, counter: ProductCounter) -> None:
         super().__init__(module, batch)
+        self._counter = counter
         self.found: dict[str, Layer] = {}
         self._makers = WeakTensorKeyDictionary()  # tensor -> name of the layer that computed it
         self._learned = WeakTensorKeyDictionary()  # tensor computed from parameters alone -> their ids
@@ -83,6 +86,7 @@ class _LayerTrace(ReceptiveFieldTrace):
         learned: set[int] = set()
         for tensor in given if operation not in SHAPE_ONLY else ():
             learned |= {id(tensor)} if id(tensor) in self._sizes else self._learned.get(tensor, set())
+        self._counter.multiply_adds = self._counter.uncounted = 0
         output = super().operate(name, function, args, kwargs)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
         if not shows:
@@ -92,7 +96,7 @@ class _LayerTrace(ReceptiveFieldTrace):
         for result in results:
             self._makers[result] = name
         made = first_tensor(results)
-        if made is not None and made.is_floating_point():
+        if made is not None and (made.is_floating_point() or made.is_complex()):
             fresh = learned - self._counted
             self._counted |= fresh
             self._add(name, operation, args, kwargs, makers, made, sum(self._sizes[i] for i in fresh))
@@ -105,10 +109,10 @@ class _LayerTrace(ReceptiveFieldTrace):
         site = None if field is None else site_of(name, operation, tuple(made.shape), field)
         shape = tuple(made.shape) if site is None else site.shape
         kernel, stride = window(operation, args, kwargs, made)
+        products = self._counter.multiply_adds
         layer = Layer(
             name, kind_of(operation), operation, tuple(dict.fromkeys(makers)), shape, kernel, stride,
-            parameters, multiply_adds(operation, args, kwargs, made), arithmetic(operation, args, kwargs, made),
-            field,
+            parameters, products, not self._counter.uncounted, arithmetic(operation, args, kwargs, made, products), field,
         )  # fmt: skip
         before = self.found.pop(name, None)
         self.found[name] = layer if before is None else _sum(before, layer, layer.shape, layer.kind)
@@ -121,7 +125,7 @@ def _sum(a: Layer, b: Layer, shape: tuple[int, ...], kind: Kind) -> Layer:
     return Layer(
         a.name, kind, a.operation if kind == a.kind else b.operation, inputs, shape,
         a.kernel or b.kernel, a.stride or b.stride, a.parameters + b.parameters, a.multiply_adds + b.multiply_adds,
-        a.arithmetic + b.arithmetic, b.field, seconds,
+        a.counted and b.counted, a.arithmetic + b.arithmetic, b.field, seconds,
     )  # fmt: skip
 
 
