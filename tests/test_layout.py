@@ -227,6 +227,27 @@ def drawn() -> dict[str, set[tuple[str, ...]]]:
     return {name: {each if isinstance(each, tuple) else (each,) for each in values} for name, values in found.items()}
 
 
+def test_public_functions_with_more_than_four_parameters_describe_each_of_them() -> None:
+    missing = []
+    for path in module_paths().values():
+        for function, documented in _public_functions(ast.parse(path.read_text(encoding="utf-8")), ""):
+            given = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+            names = [argument.arg for argument in given if argument.arg not in {"self", "cls"}]
+            described = documented.partition("Args:")[2]
+            if len(names) > 4:
+                missing += [f"{path}:{function.lineno} {n}" for n in names if not re.search(rf"\n +{n}: ", described)]
+    assert not missing
+
+
+def _public_functions(node: ast.Module | ast.ClassDef, above: str) -> Iterator[tuple[ast.FunctionDef, str]]:
+    """Public functions and constructors with the docstring that describes their parameters."""
+    for part in node.body:
+        if isinstance(part, ast.ClassDef) and not part.name.startswith("_"):
+            yield from _public_functions(part, ast.get_docstring(part) or "")
+        elif isinstance(part, ast.FunctionDef) and (part.name == "__init__" or not part.name.startswith("_")):
+            yield part, (ast.get_docstring(part) or "") + (f"\n{above}" if part.name == "__init__" else "")
+
+
 def test_the_drawing_shows_the_imports_between_packages() -> None:
     base = {path.stem for path in (ROOT / "vizapp").glob("*.py")} - {"__init__", "__main__"}
     edges = {

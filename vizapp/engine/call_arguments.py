@@ -9,10 +9,17 @@ from torch import Tensor
 
 
 def argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, default: Any) -> Any:
-    """The argument that was passed at `position` or as `name=`.
+    """The argument of a call, by position or by name.
 
-    An explicit None, as a pool's `stride` may be, gives the default as well: torch's functions use None for an argument
-    that was left out.
+    An explicit None, such as a pool's `stride`, gives the default as well, because torch's functions use None for an
+    argument that was left out.
+
+    Args:
+        args: Positional arguments of the call.
+        kwargs: Keyword arguments of the call.
+        position: Position of the argument.
+        name: Name of the argument.
+        default: The value if it was not passed, or is None.
     """
     value = args[position] if len(args) > position else kwargs.get(name, default)
     return default if value is None else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,17 @@ class Source(ABC):
     def open(self, index: int) -> Picture:
         """Decode picture number `index`, with its label. Raises VizError if it is damaged or missing."""
         return replace(self.image_ref(index).open(), label=self.labels[index])
+
+    def open_readable(self, numbers: Iterable[int], errors: list[str] | None = None) -> Iterator[tuple[int, Picture]]:
+        """Number and picture of each of `numbers` that can be decoded. The messages of the others go into `errors`."""
+        for number in numbers:
+            try:
+                picture = self.open(number)
+            except VizError as error:
+                if errors is not None:
+                    errors.append(str(error))
+                continue
+            yield number, picture
 
     @abstractmethod
     def image_ref(self, index: int) -> ImageRef:

@@ -40,8 +40,7 @@ def contact_sheet(activations: np.ndarray, order: np.ndarray, scale: str = "laye
     low, high = (float(activations.min()), float(activations.max())) if scale == "layer" else (None, None)
     tiles = [heat(activations[channel], low, high) for channel in order]
     zoom = max(1, 48 // max(activations.shape[1:]))
-    tiles = [tile.repeat(zoom, 0).repeat(zoom, 1) for tile in tiles]
-    return sheet(tiles, columns=math.ceil(math.sqrt(len(tiles) * 1.6)))
+    return sheet(tiles, columns=math.ceil(math.sqrt(len(tiles) * 1.6)), enlarge=zoom)
 
 
 def activations(question: Question, params: ActivationParams, job: Job) -> Result:

@@ -144,10 +144,8 @@ def read_direction(text: str) -> tuple[tuple[int, float], ...]:
 
 def normaliser(network: Network) -> Any:
     """Pictures `[n C H W]` from 0 to 1 as the network takes them; gradients flow through."""
-    how, layout = network.preprocessing, memory_format(network.module)
-    mean, std = (
-        torch.tensor(v, dtype=network.dtype, device=network.device).view(-1, 1, 1) for v in (how.mean, how.std)
-    )
+    layout = memory_format(network.module)
+    mean, std = network.preprocessing.constants(network.device, network.dtype)
 
     def normalise(pictures: Tensor) -> Tensor:
         return ((pictures - mean) / std).contiguous(memory_format=layout)

@@ -11,7 +11,6 @@ from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.statistics.correlation import Correlation, best_matches
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
-from vizapp.media.picture import Picture
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
 from vizapp.zoo.network import Network
@@ -45,14 +44,12 @@ def match_units(
     Raises:
         VizError: fewer than three pictures can be read, or a network has no such layer.
     """
-    found, unread = Correlation(), 0
+    found = Correlation()
     chosen = [network.site(name) for network, name in zip(networks, sites, strict=True)]
     numbers = np.unique(np.linspace(0, len(folder) - 1, min(most, len(folder))).astype(int)).tolist()
 
     def run(part: Sequence[int]) -> int:
-        nonlocal unread
-        pictures = _read(folder, part)
-        unread += len(part) - len(pictures)
+        pictures = [picture for _, picture in folder.open_readable(part)]
         if pictures:
             answers = []
             for network, site in zip(networks, chosen, strict=True):
@@ -71,6 +68,7 @@ def match_units(
             f"{found.pictures} pictures of {folder.name} can be read; at least {FEWEST} are needed to correlate.",
             code="too-few-pictures",
         )
+    unread = len(numbers) - found.pictures
     correlation = found.matrix()
     matches = best_matches(correlation)
     table = tuple({"first": int(a), "second": int(b), "correlation": float(correlation[a, b])} for a, b in matches)
@@ -78,13 +76,3 @@ def match_units(
         "pictures": f"{found.pictures} of {len(folder)} in {folder.name}" + (f", {unread} unreadable" * bool(unread))
     }
     return Result("matching", {"correlation": correlation.astype(np.float32), "matches": matches}, (), facts, table)
-
-
-def _read(folder: Source, numbers: Sequence[int]) -> list[Picture]:
-    pictures = []
-    for number in numbers:
-        try:
-            pictures.append(folder.open(number))
-        except VizError:  # damaged or deleted: counted by the caller
-            continue
-    return pictures

@@ -99,7 +99,8 @@ def knob(default: Any, help: str, low: float | None = None, high: float | None =
     Args:
         default: The default.
         help: A short description.
-        low, high: Its range, both ends included.
+        low: Smallest value.
+        high: Largest value.
         unit: Unit of the number, such as "pixels".
     """
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "unit": unit})

@@ -1,4 +1,4 @@
-"""The projections of a unit's top pictures, each from the one cell where it is strongest (Zeiler & Fergus 2013, figure 2)."""
+"""Projections of a unit's top pictures, each from the cell of its maximum (Zeiler & Fergus 2013, figure 2)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,21 @@ def top_projections(
 ) -> Result:  # fmt: skip
     """The projections of some rows of a gallery, each on its own picture from its own cell.
 
-    `arrays`, an entry per row: `projection` `[K H W 3]` float32, signed, in the network's normalised input space, zero
-    outside of the field; `activation` `[K]`; `field` `[K 4]` as the rows have it. `opened` as in `gallery.reader.top_image`.
+    `arrays`, an entry per row: `projection` `[K H W 3]` float32, signed, in the network's normalized input space, zero
+    outside the receptive field; `activation` `[K]`; `field` `[K 4]`, the receptive fields of the rows.
 
     The network runs on the receptive field alone where that gives the same result: no operation below the unit pads (the
     field of cell 0,0 begins at pixel 0,0, through all branches) or has windows that depend on the input size (adaptive
     pools), and the field lies inside the picture. Otherwise the borders of the field would act as borders of the picture,
     so the network runs on the whole picture, once for all rows of the same picture and layer.
+
+    Args:
+        network: The network of the gallery.
+        source: The pictures of the gallery.
+        rows: Rows of the gallery.
+        params: The rule and its options.
+        job: For progress.
+        opened: The crop of a picture by its number, uint8 `[H W 3]`; by default it is read from `source`.
     """
     known = unresized_fields(network.sites) if len(rows) else {}
     size = network.input_size[1:]

@@ -24,6 +24,7 @@ from vizapp.zoo.recipe import Published, Recipe
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DIGITS = Preprocessing(1, 28, 28, 28, "bicubic", (0.3,), (0.38,))
+MINI = Preprocessing(3, 160, 160, 176)
 _CIFAR_WEIGHTS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 
 
@@ -40,8 +41,8 @@ def _accuracy(file: str) -> float | None:
 
 
 def _from_assets(
-    file: str, build: Callable[[int], nn.Module], shape: Preprocessing, classes: int, size: tuple[int, int],
-    data: str, data_name: str = "",
+    build: Callable[[int], nn.Module], shape: Preprocessing, classes: int, size: tuple[int, int],
+    data: str, data_name: str, file: str,
 ) -> Recipe:  # fmt: skip
     """A network whose weights, class names and model card are in `assets`; `size`: parameters, multiply-adds."""
     path = ASSETS / f"{file}.safetensors"
@@ -56,51 +57,36 @@ def _from_assets(
         data=data,
         accuracy=_accuracy(file),
         size_mb=round(path.stat().st_size / 1e6, 2) if path.is_file() else None,
-        facts={"kind": "classification", "data": data_name or data},
+        facts={"kind": "classification", "data": data_name},
     )
 
 
-def _cifar_resnet(depth: int, parameters: int, multiply_adds: int, digest: str, accuracy: float) -> Recipe:
+def _cifar_resnet(depth: int, size: tuple[int, int], digest: str, accuracy: float, name: str) -> Recipe:
     file = f"resnet{depth}-{digest}.th"
     return Recipe(
-        name=f"vizapp/resnet{depth}-cifar",
+        name=f"vizapp/{name}",
         build=lambda classes: CifarResNet(depth, classes),
         preprocessing=Preprocessing(3, 32, 32, 32),
         categories=CIFAR10,
         published=Published(file, _CIFAR_WEIGHTS + file),
-        parameters=parameters,
-        multiply_adds=multiply_adds,
+        parameters=size[0],
+        multiply_adds=size[1],
         data="CIFAR-10",
         accuracy=accuracy,
         facts={"kind": "classification", "data": "CIFAR-10", "paper": "He et al. 2015, section 4.2"},
     )
 
 
-_ROWS: dict[str, Callable[[], Recipe]] = {
+_ROWS: dict[str, Callable[[str], Recipe]] = {  # called with the name
     "lenet5-digits": partial(
-        _from_assets,
-        "lenet5-digits",
-        LeNet5,
-        DIGITS,
-        10,
-        (44_426, 281_640),
-        "digits",
-        "scikit-learn's handwritten digits",
+        _from_assets, LeNet5, DIGITS, 10, (44_426, 281_640), "digits", "scikit-learn's handwritten digits"
     ),
-    "zfnet-mini": partial(
-        _from_assets,
-        "zfnet-mini",
-        zfnet_mini,
-        Preprocessing(3, 160, 160, 176),
-        101,
-        (4_146_181, 313_635_456),
-        "Caltech-101",
-    ),
-    "resnet20-cifar": partial(_cifar_resnet, 20, 269_722, 40_551_040, "12fca82f", 91.73),
-    "resnet32-cifar": partial(_cifar_resnet, 32, 464_154, 68_862_592, "d509ac18", 92.63),
-    "resnet44-cifar": partial(_cifar_resnet, 44, 658_586, 97_174_144, "014dd654", 93.10),
-    "resnet56-cifar": partial(_cifar_resnet, 56, 853_018, 125_485_696, "4bfd9763", 93.39),
-    "resnet110-cifar": partial(_cifar_resnet, 110, 1_727_962, 252_887_680, "1d1ed7c2", 93.68),
+    "zfnet-mini": partial(_from_assets, zfnet_mini, MINI, 101, (4_146_181, 313_635_456), "Caltech-101", "Caltech-101"),
+    "resnet20-cifar": partial(_cifar_resnet, 20, (269_722, 40_551_040), "12fca82f", 91.73),
+    "resnet32-cifar": partial(_cifar_resnet, 32, (464_154, 68_862_592), "d509ac18", 92.63),
+    "resnet44-cifar": partial(_cifar_resnet, 44, (658_586, 97_174_144), "014dd654", 93.10),
+    "resnet56-cifar": partial(_cifar_resnet, 56, (853_018, 125_485_696), "4bfd9763", 93.39),
+    "resnet110-cifar": partial(_cifar_resnet, 110, (1_727_962, 252_887_680), "1d1ed7c2", 93.68),
 }
 
 
@@ -115,7 +101,7 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     Raises:
         VizError: `variant` is not "default".
     """
-    found = _ROWS[name]() if name in _ROWS else classics.recipe(name)
+    found = _ROWS[name](name) if name in _ROWS else classics.recipe(name)
     if found is None:
         return None
     if variant != "default":

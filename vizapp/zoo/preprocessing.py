@@ -73,22 +73,23 @@ class Preprocessing:
                 code="unsupported-channels",
             )
         batch = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-        mean, std = self._constants(device)
+        mean, std = self.constants(device)
         return batch.sub_(mean).div_(std).to(dtype)
 
     def denormalize(self, tensor: Tensor) -> np.ndarray:
         """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`; what is out of range is clipped."""
-        mean, std = self._constants(tensor.device)
+        mean, std = self.constants(tensor.device)
         values = tensor.detach().to(torch.float32).reshape(self.channels, *tensor.shape[-2:])
         scaled = (values * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)  # [C H W]
         if self.channels != 3:
             scaled = scaled[:1].expand(3, -1, -1)
         return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
 
-    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def constants(self, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Mean and std `[C 1 1]`."""
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=device).view(-1, 1, 1)
-        std = torch.tensor(self.std, dtype=torch.float32, device=device).view(-1, 1, 1)
+        mean, std = (
+            torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1) for values in (self.mean, self.std)
+        )
         return mean, std
 
 

@@ -36,7 +36,8 @@ def wrap(
         module: takes `[N C H W]`. A `DataParallel` is unwrapped.
         input_size: channels, height and width of its input.
         categories: class names, as a list or the path of a labels file. Default: numbered names.
-        mean, std: normalization of pixels from 0 to 1. Default: ImageNet's for 3 channels, else 0 and 1.
+        mean: subtracted from pixels from 0 to 1. Default: ImageNet's for 3 channels, else 0.
+        std: divides the difference. Default: ImageNet's for 3 channels, else 1.
         name: the network's name. Default: the name of its class.
         resize: shorter side of a photo before the centre crop. Default: the larger side of `input_size`.
         device: default: the device of its weights.

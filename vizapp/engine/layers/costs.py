@@ -45,10 +45,17 @@ class ProductCounter(TorchDispatchMode):
 
 
 def arithmetic(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, products: int) -> int:
-    """Number of multiplications, additions, comparisons and function evaluations, of which `products` multiply-adds.
+    """Number of multiplications, additions, comparisons and function evaluations.
 
     Two per multiply-add and one per bias. Per result: the window size for pools, two for normalizations, one for any other
     operation that computes.
+
+    Args:
+        operation: Name of the operation.
+        args: Positional arguments of its call.
+        kwargs: Keyword arguments of its call.
+        output: Its result.
+        products: Its multiply-adds.
     """
     base = operation.rstrip("_")
     if products:

@@ -36,7 +36,15 @@ _UNNAMED = "this question"
 
 
 class DoesNotFit(VizError):
-    """Something needs more memory than is available. `wanted` and `free` in bytes; `wanted` is 0 if unknown."""
+    """Something needs more memory than is available.
+
+    Args:
+        wanted: Bytes that are needed; 0 if unknown.
+        free: Bytes that are free.
+        device: "CPU" or "GPU".
+        what: The work.
+        instead: A smaller alternative, such as "a smaller batch".
+    """
 
     def __init__(self, wanted: float, free: float, device: str, what: str = _UNNAMED, instead: str = "") -> None:
         self.wanted, self.free, self.device, self.what, self.instead = wanted, free, device, what, instead

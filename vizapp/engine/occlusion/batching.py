@@ -21,8 +21,17 @@ SIZE_CLASSES = 6  # of rows and of columns of occluders, by how much they touch
 class OccluderBatches:
     """All occluders of a sweep, answered by recomputing their windows.
 
-    The arguments are those of `Sweep`; the boxes lie inside the picture. `work` is the multiply-adds of a whole pass, `bound`
-    these divided by those of one occluder. After `prepare`, `fallback_layer` says where and why whole maps begin.
+    `work` is the multiply-adds of a whole pass, `bound` these divided by those of one occluder. After `prepare`,
+    `fallback_layer` says where and why whole maps begin.
+
+    Args:
+        module: The network.
+        scores: Its class scores `[N classes]` of a batch.
+        clean: The pictures without an occluder, `[P C H W]`.
+        patch: What the occluders show, `[P C H W]`.
+        boxes: (top, left, bottom, right) of each occluder, inside the picture.
+        site: The layer whose maps are summed; None for no layer.
+        fold: Whether batch norms are folded into the convolutions before them.
 
     Raises:
         NotReplayable: the pass cannot be run again from its recording.

@@ -38,9 +38,16 @@ def _affected_range(span: Interval, ranges: Sequence[Range]) -> tuple[np.ndarray
 
 
 class Planner:
-    """Makes plans for a recorded pass, up to the `wanted` values, for occluders at some rows and columns of pixels.
+    """Makes plans for a recorded pass, for occluders at some rows and columns of pixels.
 
     The plans read clean maps from `clean`: the caller puts in those of all `affected` values.
+
+    Args:
+        recording: The pass.
+        wanted: The values, by number, that the plans compute.
+        rows: First row and end of each row of occluders, in pixels.
+        columns: First column and end of each column of occluders, in pixels.
+        fold: Whether batch norms are folded into the convolutions before them.
     """
 
     def __init__(

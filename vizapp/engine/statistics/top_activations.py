@@ -188,7 +188,12 @@ def merge_states(states: Sequence[State]) -> State:
 class BatchStatistics(Tap):
     """The statistics of one pass per image and unit, `[N U]`. A layer of several operations counts with its last one.
 
-    The batch has `size` images. Only the first `pictures` of them are candidates for the top k; the others fill it up.
+    Args:
+        tracker: The top k and statistics so far.
+        module: The network.
+        size: Number of images in the batch.
+        pictures: Only the first `pictures` of them are candidates for the top k; the others fill the batch up.
+        tick: Called at every site.
     """
 
     def __init__(

@@ -41,12 +41,7 @@ def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Res
     numbers, unreadable, kept = spread(len(source), params.most), list[str](), list[int]()
 
     def readable() -> Iterator[Picture]:
-        for number in numbers:
-            try:
-                picture = source.open(number)
-            except VizError as error:
-                unreadable.append(str(error))
-                continue
+        for number, picture in source.open_readable(numbers, unreadable):
             kept.append(number)
             yield picture
 

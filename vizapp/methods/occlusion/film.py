@@ -1,4 +1,4 @@
-"""The film of a sweep: the occluder moves over the picture while the maps fill up."""
+"""The film of a sweep: the occluder moves over the picture, and the maps are filled in position by position."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ _LOW = 200  # pixels: lower frames are enlarged, because players blur small film
 def frames(
     seen: np.ndarray, params: OcclusionParams, where: Positions, maps: Sequence[np.ndarray], most: int = 240
 ) -> list[np.ndarray]:
-    """Frames uint8 of one size: the picture with the square at each position, beside the maps up to there.
+    """The frames, uint8 of one size: the picture with the occluder at each position, beside the maps up to that position.
 
-    `seen`: uint8 `[H W 3]`; `maps`: each uint8 `[h w 3]`, a cell per position; cells after the position are grey.
-    Of more than `most` positions that many are shown, evenly spaced, including the first and the last.
+    Args:
+        seen: The crop that the network sees, uint8 `[H W 3]`.
+        params: Fill of the occluder, and whether it hides the rest instead.
+        where: The positions of the occluder.
+        maps: Maps with a cell per position, each uint8 `[h w 3]`. Cells of later positions are drawn grey.
+        most: Largest number of frames. Of more positions, evenly spaced ones are shown, with the first and the last.
     """
     height, width = seen.shape[:2]
     rows, columns = where.shape

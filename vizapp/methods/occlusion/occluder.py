@@ -106,11 +106,12 @@ def coarse_to_fine(shape: tuple[int, int]) -> list[list[int]]:
 
 
 def from_nearest(known: np.ndarray) -> np.ndarray:
-    """For each cell of a map the number of a known one that is the fewest steps away: int64 `[h w]` of bool `[h w]`.
+    """The number of the nearest known cell for each cell of a map (city-block distance): int64 `[h w]` of bool `[h w]`.
 
-    A step goes to one of the four neighbours; some cell must be known.
+    If no cell is known, each cell gets its own number.
     """
-    found = np.where(known, np.arange(known.size).reshape(known.shape), -1)
+    numbers = np.arange(known.size).reshape(known.shape)
+    found = np.where(known, numbers, -1) if known.any() else numbers
     while (found < 0).any():
         reached = found.copy()
         for axis in (0, 1):

@@ -113,13 +113,7 @@ def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tupl
 
 def opened(network: Network, source: Source, numbers: Sequence[int]) -> dict[int, np.ndarray]:
     """What the network sees of those pictures that can be read, by number."""
-    found = {}
-    for number in numbers:
-        try:
-            found[number] = network.seen(source.open(number))
-        except VizError:
-            continue
-    return found
+    return {number: network.seen(picture) for number, picture in source.open_readable(numbers)}
 
 
 def other_pictures(

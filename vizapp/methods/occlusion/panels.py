@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import COLOURS, draw_box, heat, signed
+from vizapp.media.drawing import COLOURS, categorical, draw_box, heat, signed
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel
+from vizapp.methods.output import ranks
 
 OTHER = "#808080"
 
@@ -17,11 +18,18 @@ OTHER = "#808080"
 def legend(
     labels: np.ndarray, clean: int, probabilities: np.ndarray, name_of: Callable[[int], str], true: int | None = None
 ) -> tuple[dict[str, Any], ...]:
-    """The classes of a label map `[h w]`, the clean one first, then by how many cells they have.
+    """The classes of a label map, the class of the clean picture first, then by number of cells.
 
-    Each with `class`, `name`, `colour` (one of `COLOURS`; all beyond them share `OTHER`), `share` of the cells, its
-    `clean` probability, and whether it is the `true` class. The true class comes second if it is not the clean one,
-    and is listed even if it has no cell.
+    Each row has `class`, `name`, `colour` (one of `COLOURS`; classes beyond these share `OTHER`), `share` of the cells,
+    `clean` (the probability for the clean picture) and `true` (whether it is the true class). The true class comes
+    second if it is not the first, and is listed even if it has no cell.
+
+    Args:
+        labels: The label map `[h w]`.
+        clean: The class of the clean picture.
+        probabilities: The probabilities `[classes]` for the clean picture.
+        name_of: The name of a class.
+        true: The true class; None if unknown.
     """
     found, counts = np.unique(labels, return_counts=True)
     shares = dict(zip(found.tolist(), (counts / labels.size).tolist(), strict=True))
@@ -42,10 +50,7 @@ def legend(
 
 def coloured(labels: np.ndarray, table: tuple[dict[str, Any], ...]) -> np.ndarray:
     """A label map `[h w]` in the colours of its legend: uint8 `[h w 3]`."""
-    pixels = np.zeros((*labels.shape, 3), np.uint8)
-    for row in table:
-        pixels[labels == row["class"]] = tuple(bytes.fromhex(row["colour"][1:]))
-    return pixels
+    return categorical(ranks(labels, [row["class"] for row in table]), len(table))
 
 
 def draw_maps(

@@ -108,9 +108,10 @@ class Occlusion:
         count, classes = len(self.sweep.boxes), len(self._clean_logits)
         check_fits(_COPIES * 4 * count * classes, _CPU, f"the answers at {count} places of a square", "a larger stride")
         self.finished = np.zeros(self.positions.shape, bool)
-        self._logits = np.zeros((count, classes), np.float32)
-        self._norms = np.zeros(count)  # logarithm of the sum that a softmax divides by
-        self._sums = np.full(count, np.nan, np.float32)
+        # Positions that are not finished yet have the values of the clean picture.
+        self._logits = np.repeat(self._clean_logits[None].astype(np.float32), count, 0)
+        self._norms = np.full(count, np.logaddexp.reduce(self._clean_logits))  # log of the denominator of the softmax
+        self._sums = np.full(count, self._clean_activation, np.float32)
 
     def run(self) -> Iterator[float]:
         """Visit all positions, coarse to fine; yields the share that is done after each batch. Leave it to stop."""
@@ -133,8 +134,6 @@ class Occlusion:
         """
         class_ = self.class_ if class_ is None else class_
         finished = self.finished.copy()
-        if not finished.any():
-            return self._clean_maps(class_)
         cells = from_nearest(finished)
         logit = self._logits[:, class_][cells]
         return {
@@ -189,24 +188,9 @@ class Occlusion:
         maps = self.sweep.maps
         return self.sweep.clean_scores[number : number + 1], None if maps is None else maps[number : number + 1]
 
-    def _clean_maps(self, class_: int) -> dict[str, np.ndarray]:
-        """The maps before anything was visited."""
-        logits = self._clean_logits
-        values = {
-            "probability": np.float32(softmax(logits)[class_]),
-            "logit": np.float32(logits[class_]),
-            "label": np.int64(logits.argmax()),
-            "activation": np.float32(self._clean_activation),
-            "finished": np.bool_(False),
-        }
-        return {key: np.full(self.positions.shape, value) for key, value in values.items()}
-
     def _classes(self, finished: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
         """Probabilities and logits of all classes, or of the strongest where all would be too many numbers."""
         logits, norms = self._logits, self._norms[:, None]
-        if not finished.any():
-            logits, norms = np.repeat(self._clean_logits[None].astype(np.float32), len(logits), 0), norms * 0
-            norms += float(np.logaddexp.reduce(self._clean_logits))
         room = max(1, _KEPT // (4 * len(logits)))
         classes = np.arange(logits.shape[1])
         if len(classes) > room:
@@ -214,7 +198,7 @@ class Occlusion:
             peak = (logits[rows] - norms[rows].astype(np.float32)).max(0)
             peak[self.class_] = np.inf
             classes = np.sort(np.argsort(-peak, kind="stable")[:room])
-        cells = from_nearest(finished) if finished.any() else np.arange(finished.size).reshape(finished.shape)
+        cells = from_nearest(finished)
         probabilities = np.exp(logits[:, classes] - norms)
         return {
             "classes": classes.astype(np.int64),

@@ -30,8 +30,14 @@ def project_strongest(
 ) -> Result | None:
     """Projections of the nine strongest units of a layer, each from its strongest cell, in one batched call.
 
-    `values` are the activations `[C ...]` of the layer, `params` those of the method `projection`. None where a message
-    explains why there is no result.
+    None if there is no result; a message then says why.
+
+    Args:
+        network: The network.
+        picture: The picture.
+        site: The name of the layer.
+        values: Its activations `[C ...]`.
+        **params: Parameters of the method `projection`.
     """
     units = [Unit(site, int(channel)) for channel in strength_order(values)[:9]]
     chosen = build(ProjectionParams, params, "projection")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,17 @@ from vizapp.zoo.classic.initial import draw_weights
 def response_norm() -> nn.LocalResponseNorm:
     """Section 3.3: k = 2, n = 5, alpha = 1e-4 times the sum over n maps (torch takes their mean), beta = 0.75."""
     return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+
+
+def hidden_layers(inputs: int, hidden: Sequence[int], classes: int, dropout: float = 0.5) -> nn.Sequential:
+    """The classifier fc6 to fc8: two hidden layers of these widths with ReLU and dropout, then the class scores."""
+    return nn.Sequential(
+        OrderedDict(
+            fc6=nn.Linear(inputs, hidden[0]), relu6=nn.ReLU(inplace=True), drop6=nn.Dropout(dropout),
+            fc7=nn.Linear(hidden[0], hidden[1]), relu7=nn.ReLU(inplace=True), drop7=nn.Dropout(dropout),
+            fc8=nn.Linear(hidden[1], classes),
+        )
+    )  # fmt: skip
 
 
 class AlexNet2012(nn.Module):
@@ -36,13 +48,7 @@ class AlexNet2012(nn.Module):
                 pool5=nn.MaxPool2d(3, 2),
             )
         )  # fmt: skip
-        self.classifier = nn.Sequential(
-            OrderedDict(
-                fc6=nn.Linear(9216, 4096), relu6=nn.ReLU(inplace=True), drop6=nn.Dropout(),
-                fc7=nn.Linear(4096, 4096), relu7=nn.ReLU(inplace=True), drop7=nn.Dropout(),
-                fc8=nn.Linear(4096, classes),
-            )
-        )  # fmt: skip
+        self.classifier = hidden_layers(9216, (4096, 4096), classes)
         draw_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:

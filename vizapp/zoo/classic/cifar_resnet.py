@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vizapp.zoo.classic.initial import draw_weights, quieten
+from vizapp.zoo.classic.initial import block_count, draw_weights, quieten
 
 
 class Block(nn.Module):
@@ -42,9 +42,7 @@ class CifarResNet(nn.Module):
 
     def __init__(self, depth: int, classes: int = 10, block: type[Block] = Block) -> None:
         super().__init__()
-        blocks, rest = divmod(depth - 2, 6)
-        if rest or blocks < 1:
-            raise ValueError(f"depth must be 6n + 2, not {depth}")
+        blocks = block_count(depth, 6, 2)
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(block, 16, 16, blocks, 1)

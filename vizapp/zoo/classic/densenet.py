@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import DenseNet
 
-from vizapp.zoo.classic.initial import draw_weights
+from vizapp.zoo.classic.initial import block_count, draw_weights
 
 
 def densenet264(classes: int = 1000) -> DenseNet:
@@ -51,15 +51,13 @@ class CifarDenseNet(nn.Module):
 
     def __init__(self, depth: int, growth: int, bc: bool = False, classes: int = 10) -> None:
         super().__init__()
-        count, rest = divmod(depth - 4, 3)
-        if rest or count < 1 or (bc and count % 2):
-            raise ValueError(f"depth must be {'6n' if bc else '3n'} + 4, not {depth}")
+        count = block_count(depth, 6 if bc else 3, 4)  # layers of a block
         width = 2 * growth if bc else 16
         self.conv = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         for number in range(3):
             block = nn.Sequential()
-            for _ in range(count // 2 if bc else count):
+            for _ in range(count):
                 block.append(Layer(width, growth, bc))
                 width += growth
             self.blocks.append(block)

@@ -23,9 +23,14 @@ class Column(nn.Sequential):
 
 
 class FractalBlock(nn.Module):
-    """`columns` columns of 1, 2, 4 … convolutions, joined by their mean wherever shorter ones end.
+    """Columns of 1, 2, 4 … convolutions in parallel, joined by their mean at the end of each shorter one.
 
-    In training, local drop-path takes each input of a join away with probability `drop`, but never all of them.
+    Args:
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        columns: Number of columns.
+        dropout: Dropout in each convolution.
+        drop: Probability of local drop-path: in training each input of a join is dropped, but never all of them.
     """
 
     def __init__(self, inputs: int, outputs: int, columns: int = 3, dropout: float = 0.0, drop: float = 0.15) -> None:

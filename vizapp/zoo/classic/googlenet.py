@@ -30,7 +30,17 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
 
 
 class Inception(nn.Module):
-    """1x1, 3x3 and 5x5 convolutions and a 3x3 max pool side by side, 1x1 convolutions in front of the large ones."""
+    """1x1, 3x3 and 5x5 convolutions and a 3x3 max pool in parallel, with 1x1 convolutions before the larger ones.
+
+    Args:
+        inputs: Channels of the input.
+        one: Channels of the 1x1 convolution.
+        reduce3: Channels of the 1x1 convolution before the 3x3 convolution.
+        three: Channels of the 3x3 convolution.
+        reduce5: Channels of the 1x1 convolution before the 5x5 convolution.
+        five: Channels of the 5x5 convolution.
+        project: Channels of the 1x1 convolution after the pool.
+    """
 
     def __init__(self, inputs: int, one: int, reduce3: int, three: int, reduce5: int, five: int, project: int) -> None:
         super().__init__()

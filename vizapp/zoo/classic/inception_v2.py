@@ -44,7 +44,18 @@ class Separable(nn.Sequential):
 
 
 class Inception(nn.Module):
-    """The inception module with two 3x3 convolutions in place of the 5x5; without 1x1 branch it halves the map."""
+    """The inception module with two 3x3 convolutions instead of the 5x5. Without a 1x1 branch it halves the map.
+
+    Args:
+        inputs: Channels of the input.
+        one: Channels of the 1x1 convolution; 0 for none, and stride 2.
+        reduce3: Channels of the 1x1 convolution before the 3x3 convolution.
+        three: Channels of the 3x3 convolution.
+        reduce5: Channels of the 1x1 convolution before the two 3x3 convolutions.
+        double: Channels of each of these two.
+        pool: "avg" or "max".
+        project: Channels of the 1x1 convolution after the pool; 0 for none.
+    """
 
     def __init__(
         self, inputs: int, one: int, reduce3: int, three: int, reduce5: int, double: int, pool: str, project: int

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vizapp.zoo.classic.alexnet import hidden_layers
+
 
 class OverFeat(nn.Module):
     """Convolutions, non-overlapping max pools, and a classifier whose first layer takes a whole map. No normalisation.
@@ -22,19 +24,9 @@ class OverFeat(nn.Module):
         super().__init__()
         widths = [96, 256, 512, 1024, 1024] if fast else [96, 256, 512, 512, 1024, 1024]
         widths = [width // shrink for width in widths]
-        hidden = [(3072 if fast else 4096) // shrink, 4096 // shrink]
+        hidden = ((3072 if fast else 4096) // shrink, 4096 // shrink)
         self.features = nn.Sequential(_features(fast, widths))
-        self.classifier = nn.Sequential(
-            OrderedDict(
-                fc6=nn.Linear(widths[-1] * (36 if fast else 25), hidden[0]),
-                relu6=nn.ReLU(inplace=True),
-                drop6=nn.Dropout(dropout),
-                fc7=nn.Linear(hidden[0], hidden[1]),
-                relu7=nn.ReLU(inplace=True),
-                drop7=nn.Dropout(dropout),
-                fc8=nn.Linear(hidden[1], classes),
-            )
-        )
+        self.classifier = hidden_layers(widths[-1] * (36 if fast else 25), hidden, classes, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 231 231]` (fast) or `[N 3 221 221]`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from vizapp.zoo.classic.initial import draw_weights, quieten
+from vizapp.zoo.classic.initial import block_count, draw_weights, quieten
 
 
 class PreactivationBlock(nn.Module):
@@ -63,8 +63,5 @@ class PreactivationResNet(PreactivatedStages):
     """`depth` = 9n + 2 layers for 32 x 32 pictures: three stages of n bottleneck blocks, 64, 128 and 256 channels."""
 
     def __init__(self, depth: int, classes: int = 10) -> None:
-        blocks, rest = divmod(depth - 2, 9)
-        if rest or blocks < 1:
-            raise ValueError(f"depth must be 9n + 2, not {depth}")
-        super().__init__(PreactivationBlock, 4, blocks, classes)
+        super().__init__(PreactivationBlock, 4, block_count(depth, 9, 2), classes)
         quieten([part.conv3 for part in self.modules() if isinstance(part, PreactivationBlock)])

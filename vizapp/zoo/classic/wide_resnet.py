@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vizapp.zoo.classic.initial import block_count
 from vizapp.zoo.classic.preactivation_resnet import PreactivatedStages
 
 
@@ -29,11 +30,7 @@ class WideResNet(PreactivatedStages):
     """WRN-`depth`-`widening`: depth = 6n + 4; three stages of n blocks with 16, 32, 64 times `widening` channels."""
 
     def __init__(self, depth: int, widening: int, classes: int = 10, dropout: float = 0.3) -> None:
-        blocks, rest = divmod(depth - 4, 6)
-        if rest or blocks < 1:
-            raise ValueError(f"depth must be 6n + 4, not {depth}")
-
         def block(inputs: int, width: int, stride: int) -> WideBlock:
             return WideBlock(inputs, width * widening, stride, dropout)
 
-        super().__init__(block, widening, blocks, classes)
+        super().__init__(block, widening, block_count(depth, 6, 4), classes)

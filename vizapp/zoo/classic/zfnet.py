@@ -14,12 +14,17 @@ from vizapp.zoo.classic import alexnet
 class ZFNet(nn.Module):
     """A ZFNet classifier of any width.
 
-    A 7x7/2 first layer, a 5x5/2 second layer, three 3x3 layers, overlapping 3x3/2 max pools, two hidden
-    fully-connected layers. At 224 px with the default widths the maps are 110, 55, 26, 13, 13, 13, 13, 6 wide.
+    A 7x7/2 first layer, a 5x5/2 second layer, three 3x3 layers, overlapping 3x3/2 max pools, two hidden fully
+    connected layers. At 224 px the maps are 110, 55, 26, 13, 13, 13, 13, 6 wide.
 
-    `size` is the side of the (square) training input; it fixes how many numbers reach the first linear layer.
-    `response_norm` puts the paper's local contrast normalisation after the first two pools. `batch_norm` is for
-    training only: `fold_batch_norm` turns the trained network into the one without.
+    Args:
+        channels: Channels of the five convolutions.
+        hidden: Width of the two hidden layers.
+        classes: Number of classes.
+        size: Side of the square training input, which sets the number of inputs of the first linear layer.
+        response_norm: Whether the paper's local contrast normalization follows the first two pools.
+        batch_norm: Batch norm after each convolution, for training only; `fold_batch_norm` removes it.
+        dropout: Dropout after the hidden layers.
     """
 
     def __init__(
@@ -60,17 +65,7 @@ class ZFNet(nn.Module):
             was_training = self.features.training
             inputs = self.features.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
             self.features.train(was_training)
-        self.classifier = nn.Sequential(
-            OrderedDict(
-                fc6=nn.Linear(inputs, hidden),
-                relu6=nn.ReLU(inplace=True),
-                drop6=nn.Dropout(dropout),
-                fc7=nn.Linear(hidden, hidden),
-                relu7=nn.ReLU(inplace=True),
-                drop7=nn.Dropout(dropout),
-                fc8=nn.Linear(hidden, classes),
-            )
-        )
+        self.classifier = alexnet.hidden_layers(inputs, (hidden, hidden), classes, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 size size]`."""
