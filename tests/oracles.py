@@ -182,10 +182,16 @@ class Steered(TorchFunctionMode):
         if self.rule == "gradient":
             return F.relu(args[0])
         value = F.relu(args[0]) if name == "relu" else func(*args, **kwargs)
-        answer = _Rectify.apply(args[0], value.detach(), self.rule)
+        answer = rectified(args[0], value, self.rule)
         if name in {"sigmoid", "hardsigmoid"}:
             answer.opens = True
         return answer
+
+
+def rectified(x: Tensor, value: Tensor, rule: str) -> Tensor:
+    """`value`, a function of `x`, whose backward pass is that of a rectifier under deconvnet or guided backpropagation."""
+    answer: Tensor = _Rectify.apply(x, value.detach(), rule)
+    return answer
 
 
 class _Rectify(torch.autograd.Function):

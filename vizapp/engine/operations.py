@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+# Other names of the same functions.
+_ALIASES = {
+    "multiply": "mul", "subtract": "sub", "divide": "truediv", "true_divide": "truediv", "negative": "neg",
+    "absolute": "abs", "concat": "cat", "concatenate": "cat", "clip": "clamp", "swapaxes": "transpose",
+    "swapdims": "transpose", "moveaxis": "movedim", "_threshold": "threshold",
+}  # fmt: skip
+
+
+def canonical_name(operation: str) -> str:
+    """The one name for a function that has several; a trailing `_` stays."""
+    bare = operation.rstrip("_")
+    return _ALIASES.get(bare, bare) + operation[len(bare) :]
+
+
 # Functions of each number by itself.
 RECTIFIERS = frozenset({"relu"})  # the ones that the papers' projection rules are written for
 OTHER_ACTIVATIONS = frozenset({
@@ -37,3 +51,4 @@ SHAPE_ONLY = frozenset({
     "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "zeros_like", "ones_like", "full_like", "empty_like",
     "rand_like", "randn_like",
 })  # fmt: skip
+SHAPE_OF_SECOND = frozenset({"expand_as", "view_as", "reshape_as", "type_as"})  # of their second tensor the same

@@ -23,11 +23,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vizapp.engine.call_arguments import argument
+from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import ACTIVATIONS, BILINEAR, IDENTITIES, LINEAR, RECTIFIERS, WEIGHTED
 from vizapp.engine.projection.max_pools import MAX_POOLS, Overlap, pool_with_switches, unpool
 from vizapp.engine.projection.transposes import derivative, transpose_sum, windowed_transpose
-from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, map_values, scale
+from vizapp.engine.projection.windowed_signal import (
+    Signal,
+    WindowedSignal,
+    as_signal,
+    as_tensor,
+    map_values,
+    scale,
+    sum_to_shape,
+)
 from vizapp.engine.trace.recording import Call, Step, ValueRef
 
 Shapes = list[tuple[int, ...]]
@@ -71,7 +79,7 @@ class Rule(ABC):
             return "rectifier" if name in RECTIFIERS else "activation" if self.extended else "slope"
         if name in IDENTITIES or (name == "local_response_norm" and self.response_norm == "identity"):
             return "identity"
-        if name == "mul" and self.gates == "held" and _gate(call) is not None:
+        if self.gates == "held" and (name == "glu" or _gate(call) is not None):
             return "gate"
         return "linear" if _is_linear(call) else "other"
 
@@ -99,7 +107,7 @@ class Rule(ABC):
             if family == "max pool" and isinstance(signal, WindowedSignal):
                 return [unpool(step, signal, shapes[step.inputs[0]], self.pools)], "switches"
             if family == "gate":
-                return self.gate(signal, step), "gates"
+                return self.gate(signal, step, shapes), "gates"
             if family == "identity":
                 return self.identity(signal, step), None
             if family == "linear":
@@ -120,10 +128,19 @@ class Rule(ABC):
             return transpose_sum(step, signal)
         return derivative(step, [signal], shapes)
 
-    def gate(self, signal: Signal, step: Step) -> list[Signal | None]:
+    def gate(self, signal: Signal, step: Step, shapes: Shapes) -> list[Signal | None]:
         """The signals below a product with a gate, which is taken for a constant factor."""
-        below: list[Signal | None] = [scale(signal, step.ctx["held"])]
-        below.insert(step.ctx["gate"], None)
+        product = shapes[step.outputs[0]]
+        if "dim" in step.ctx:  # of a gated linear unit
+            dim = step.ctx["dim"] % len(product) + 1
+            values = as_tensor(signal, product) * step.ctx["held"]
+            return [as_signal(torch.cat([values, torch.zeros_like(values)], dim), shapes[step.inputs[0]])]
+        if "at" in step.ctx:
+            given = derivative(step, [signal], shapes)
+            return [None if place == step.ctx["gate"] else below for place, below in enumerate(given)]
+        gated = 1 - step.ctx["gate"]
+        below: list[Signal | None] = [None, None]
+        below[gated] = sum_to_shape(scale(signal, step.ctx["held"]), product, shapes[step.inputs[gated]])
         return below
 
     def identity(self, signal: Signal, step: Step) -> list[Signal | None]:
@@ -196,10 +213,14 @@ def _before(family: Family, call: Call) -> dict[str, Any]:
         return {"slope": _slope(call)}
     if family == "other":
         return {"at": [tensor.clone() for tensor in call.inputs]}
+    if family == "gate" and call.operation == "glu":
+        dim = argument(call.args, call.kwargs, 1, "dim", -1)
+        return {"held": call.inputs[0].chunk(2, dim)[1].sigmoid(), "dim": dim}
     if family == "gate":
         gate = _gate(call)
         assert gate is not None
-        return {"gate": gate, "held": call.inputs[gate].clone()}
+        held = {"held": call.inputs[gate].clone()} if call.operation == "mul" else _before("other", call)
+        return {"gate": gate, **held}
     return {}
 
 
@@ -228,18 +249,54 @@ def _slope(call: Call) -> Tensor:
 
 
 def _gate(call: Call) -> int | None:
-    """Which of the two factors of a product is a gate: 0, 1, or None.
+    """Which of the inputs is a gate, a factor that scales the other one; None if neither is.
 
-    It is the one that broadcasts over the cells of the other (squeeze and excitation), or the only one of two equally
-    large ones that was squashed to 0 … 1 (Highway's H(x) T(x), x sigmoid(x)). Two factors that broadcast over each
-    other (a number per channel times a number per cell) have no gate.
+    It is the one that is the same over cells or channels in which the other varies (squeeze and excitation), or the only
+    one of two that vary alike that was squashed to 0 … 1 (Highway's H(x) T(x), x sigmoid(x)). Two factors that broadcast
+    over each other (a number per channel times a number per cell) have no gate.
     """
-    if len(call.inputs) != 2:
+    factors = {id(tensor): (i, _factor(call, tensor)) for i, tensor in enumerate(call.inputs)}
+    pair = [(i, factor) for i, factor in factors.values() if factor is not None]
+    if len(pair) != 2:
         return None
-    a, b = call.inputs
-    if a.numel() == b.numel():
-        return call.squashed.index(True) if call.squashed[0] != call.squashed[1] else None
-    gated = max(call.inputs, key=Tensor.numel)
-    if torch.broadcast_shapes(a.shape, b.shape) != gated.shape:
-        return None
-    return 1 if gated is a else 0
+    rank = max(factor.ndim for _, factor in pair)
+    a, b = ((1,) * (rank - factor.ndim) + _varying(factor) for _, factor in pair)
+    (first, _), (second, _) = pair
+    if a == b:
+        squashed = call.squashed[first], call.squashed[second]
+        return None if squashed[0] == squashed[1] else first if squashed[0] else second
+    wider = tuple(map(max, a, b))
+    return second if wider == a else first if wider == b else None
+
+
+def _factor(call: Call, tensor: Tensor) -> Tensor | None:
+    """An input as a factor of a product of numbers, aligned to the other factor's axes; None if it is no factor."""
+    args, kwargs, name = call.args, call.kwargs, call.operation
+    if name == "mul":
+        return tensor
+    if name in {"addcmul", "lerp"}:  # a + b c; a + (b - a) c
+        keys = ("tensor1", "tensor2") if name == "addcmul" else ("end", "weight")
+        return tensor if any(tensor is argument(args, kwargs, i, key, None) for i, key in enumerate(keys, 1)) else None
+    if name == "einsum" and isinstance(args[0], str) and "->" in args[0]:
+        terms, _, product = args[0].replace(" ", "").partition("->")
+        operands = dict(zip(map(id, tensors_in(args[1:])), terms.split(","), strict=True))
+        term = operands[id(tensor)]
+        if (
+            len(operands) == 2
+            and set(terms) - {","} == set(product)
+            and len(set(term)) == len(term)
+            and "." not in terms
+        ):
+            order = sorted(range(len(term)), key=lambda axis: product.index(term[axis]))
+            return tensor.permute(order)[tuple(slice(None) if letter in term else None for letter in product)]
+    return None
+
+
+def _varying(tensor: Tensor) -> tuple[int, ...]:
+    """The shape, with 1 for each axis along which all numbers are the same, as along one that was expanded."""
+
+    def constant(axis: int) -> bool:
+        first, second = tensor.narrow(axis, 0, 1), tensor.narrow(axis, 1, 1)
+        return tensor.stride(axis) == 0 or (torch.equal(first, second) and bool((tensor == first).all()))
+
+    return tuple(size if size < 2 or not constant(axis) else 1 for axis, size in enumerate(tensor.shape))

@@ -71,12 +71,16 @@ class WindowedSignal:
         return self
 
     def crop(self, values: Tensor) -> Tensor:
-        """The windows of a forward activation `[1 C H W]`: `[K C h w]`, or `[1 C H W]` when the window is the map."""
+        """The windows of a forward quantity `[1 C H W]`: `[K C h w]`, or `[1 C H W]` when the window is the map.
+
+        An axis of size 1 (a factor that broadcasts over rows or columns) keeps it.
+        """
         height, width = values.shape[2:]
         if self.covers(height, width) or (height == 1 and width == 1):
             return values
         _, _, h, w = self.values.shape
-        tops, lefts = self.top.tolist(), self.left.tolist()
+        tops, h = (self.top.tolist(), h) if height > 1 else ([0] * self.units, 1)
+        lefts, w = (self.left.tolist(), w) if width > 1 else ([0] * self.units, 1)
         around = (  # left, right, top, bottom: so that every window lies inside
             max(0, -min(lefts)), max(0, max(lefts) + w - width), max(0, -min(tops)), max(0, max(tops) + h - height)
         )  # fmt: skip
@@ -147,3 +151,12 @@ def as_signal(values: Tensor, shape: tuple[int, ...]) -> Signal:
 def as_tensor(signal: Signal, shape: tuple[int, ...]) -> Tensor:
     """A Signal of a value of that shape as a tensor `[K, *shape]`."""
     return signal.dense(shape[2], shape[3])[:, None] if isinstance(signal, WindowedSignal) else signal
+
+
+def sum_to_shape(signal: Signal, broadcast: tuple[int, ...], shape: tuple[int, ...]) -> Signal:
+    """The signal at a value of that shape, from the one at what it was broadcast to."""
+    if broadcast == shape:
+        return signal
+    values = as_tensor(signal, broadcast)
+    ones = (1,) * (len(broadcast) - len(shape))
+    return as_signal(values.sum_to_size(len(values), *ones, *shape).reshape(len(values), *shape), shape)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
-from vizapp.engine.operations import SHAPE_ONLY, SQUASHING
+from vizapp.engine.operations import SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
 from vizapp.engine.tap import Trace, check_computed, operation_name
 from vizapp.errors import VizError
 
@@ -107,8 +107,10 @@ class Recording(Trace):
         """Run the operation, and record it if it depends on the picture."""
         if self._wanted and name not in self._wanted and self.values.keys() == self._wanted:
             raise self.enough
+        operation = canonical_name(operation_name(function))
+        if operation in SHAPE_OF_SECOND and len(args) == 2:
+            args = (args[0], args[1].new_zeros(()).expand(args[1].shape))
         inputs = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self._ids]
-        operation = operation_name(function)
         if not inputs or operation in SHAPE_ONLY:
             return function(*args, **kwargs)
         numbers, dtypes = tuple(map(self._number, inputs)), tuple(tensor.dtype for tensor in inputs)
