@@ -23,6 +23,7 @@ OTHER_ACTIVATIONS = frozenset({
     "hardsigmoid", "sigmoid", "log_sigmoid", "tanh", "softplus", "softsign", "hardshrink", "softshrink", "tanhshrink",
     "threshold", "_threshold", "clamp", "clamp_min", "clamp_max", "clip",
 })  # fmt: skip
+CLAMPS = frozenset({"clamp", "clamp_min", "clamp_max", "threshold"})
 ACTIVATIONS = RECTIFIERS | OTHER_ACTIVATIONS
 
 # Outputs between 0 and 1, as a gate has.

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.oracles import rectified
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import RULES, rule_named
 from vizapp.engine.tap import Tap
@@ -139,3 +140,104 @@ def test_gates_are_held(name: str) -> None:
         lambda rule: lambda x: apply(x, gate(x) if rule == "gradient" else gate(x).detach()),
         more,
     )
+
+
+# -------------------------------------------------------------------------------------------------------- rectifiers
+
+
+def set_to_zero(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[x < 0] = 0
+    return x
+
+
+RECTIFIERS: dict[str, Function] = {
+    "relu": F.relu,
+    "torch.relu": torch.relu,
+    "method": lambda x: x.relu(),
+    "in place": lambda x: F.relu(x.clone(), inplace=True),
+    "relu_": lambda x: x.clone().relu_(),
+    "module": lambda x: nn.ReLU()(x),
+    "mask": lambda x: x * (x > 0),
+    "mask first": lambda x: (x >= 0) * x,
+    "mask of numbers": lambda x: x * (x > 0).float(),
+    "mask of its type": lambda x: x * (x > 0).to(x.dtype),
+    "type_as": lambda x: x * (x > 0).type_as(x),
+    "methods": lambda x: x.mul(x.gt(0)),
+    "in place mask": lambda x: x.clone().mul_(x > 0),
+    "of data": lambda x: x * (x.data > 0),
+    "of detached": lambda x: x * (x.detach() > 0),
+    "not below": lambda x: x * ~(x < 0),
+    "logical_not": lambda x: x * torch.logical_not(x <= 0),
+    "less the negative": lambda x: x - x * (x < 0),
+    "sign": lambda x: x * (x.sign() + 1) / 2,
+    "heaviside": lambda x: x * torch.heaviside(x.detach(), torch.zeros((), dtype=x.dtype)),
+    "where": lambda x: torch.where(x > 0, x, 0),
+    "where, of zeros": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "where, swapped": lambda x: torch.where(x < 0, 0.0, x),
+    "x.where": lambda x: x.where(x > 0, torch.zeros((), dtype=x.dtype)),
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0),
+    "masked_fill_": lambda x: x.clone().masked_fill_(x < 0, 0),
+    "setitem": set_to_zero,
+    "threshold": lambda x: F.threshold(x, 0, 0),
+    "clamp": lambda x: x.clamp(min=0),
+    "clamp, of zeros": lambda x: torch.clamp(x, torch.zeros(CHANNELS, 1, 1, dtype=x.dtype)),
+    "clamp_": lambda x: x.clone().clamp_(0),
+    "clip": lambda x: torch.clip(x, 0),
+    "clamp_min": lambda x: x.clamp_min(0),
+    "less its lower part": lambda x: x - x.clamp(max=0),
+    "maximum": lambda x: torch.maximum(x, torch.zeros(1, dtype=x.dtype)),
+    "max": lambda x: torch.max(x, torch.zeros_like(x)),
+    "fmax": lambda x: torch.fmax(x, torch.zeros_like(x)),
+    "absolute": lambda x: (x + x.abs()) / 2,
+    "half of each": lambda x: 0.5 * x + 0.5 * torch.abs(x),
+    "root of the square": lambda x: (x + x.abs()) * 0.5,
+    "hardtanh": lambda x: F.hardtanh(x, 0.0, float("inf")),
+    "leaky": lambda x: F.leaky_relu(x, 0.0),
+}
+
+
+def steered(function: Function) -> Callable[[str], Function]:
+    """The judge of an activation: deconvnet and guided send down what rectifiers do, the gradient autograd's."""
+    return lambda rule: function if rule == "gradient" else lambda x: rectified(x, function(x), rule)
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_a_relu_is_one_however_it_is_written(name: str) -> None:
+    assert_equal_to_autograd(RECTIFIERS[name], steered(F.relu), Certificate(paper=1))
+
+
+def top_half(x: Tensor) -> Tensor:
+    return x * (x >= x.flatten(1).median(1).values.view(-1, 1, 1, 1))
+
+
+def sorted_channels(x: Tensor) -> Tensor:
+    return x.gather(1, x.argsort(1))
+
+
+def most_active(x: Tensor) -> Tensor:
+    return torch.cat([x[i : i + 1, x[i].sum((1, 2)).topk(2).indices] for i in range(len(x))])
+
+
+# What depends on the picture and has no derivative: masks, indices, whole numbers. Each switches, and is counted.
+SWITCHES: dict[str, Function] = {
+    "the upper half": top_half,
+    "above a threshold": lambda x: x * (x > 0.1),
+    "between two": lambda x: x * ((x > -0.2) & (x < 0.2)),
+    "of another": lambda x: x * (x.flip(1) > 0),
+    "of its mean": lambda x: torch.where(x > x.mean((2, 3), keepdim=True), x, 0),
+    "leaky": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "sign reversed": lambda x: x.masked_fill(x > 0, 0),
+    "negated": lambda x: -torch.minimum(-x, torch.zeros_like(x)),
+    "argsort": sorted_channels,
+    "topk": most_active,
+    "take_along_dim": lambda x: torch.take_along_dim(x, x.argmax(1, keepdim=True), 1),
+    "whole numbers": lambda x: x * x.detach().mul(3).int(),
+    "bool": lambda x: x * (x + 0.2).int().bool(),
+    "of a mask of numbers": lambda x: x * (x > 0.1).double() * 2,
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_what_a_mask_or_an_index_switches_is_counted(name: str) -> None:
+    assert_equal_to_autograd(SWITCHES[name], lambda rule: SWITCHES[name], Certificate(differentiated=1))

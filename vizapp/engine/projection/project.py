@@ -178,7 +178,7 @@ def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tu
 
     Returns them `[K C H W]`, the certificate, and the bytes of the widest signal on the way.
     """
-    signals: dict[int, Signal] = {value: start}
+    signals: dict[int, Signal] = {value: start} if recording.sloped[value] else {}
     counts: dict[Counted, int] = {}
     widest = _bytes(start)
     for step in reversed(recording.steps):
@@ -189,7 +189,7 @@ def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tu
         if counted is not None:
             counts[counted] = counts.get(counted, 0) + 1
         for target, dtype, signal in zip(step.inputs, step.dtypes, below, strict=True):
-            if signal is not None:
+            if signal is not None and recording.sloped[target]:
                 signal = as_dtype(signal, dtype)
                 widest = max(widest, _bytes(signal))
                 signals[target] = _sum(signals[target], signal) if target in signals else signal

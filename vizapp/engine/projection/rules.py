@@ -21,11 +21,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, tensors_in
-from vizapp.engine.operations import ACTIVATIONS, BILINEAR, IDENTITIES, LINEAR, RECTIFIERS, WEIGHTED
+from vizapp.engine.operations import ACTIVATIONS, BILINEAR, CLAMPS, IDENTITIES, LINEAR, RECTIFIERS, WEIGHTED
 from vizapp.engine.projection.max_pools import MAX_POOLS, Overlap, pool_with_switches, unpool
+from vizapp.engine.projection.rectifiers import combined_rectifiers, guards, is_rectifier
 from vizapp.engine.projection.transposes import derivative, transpose_sum, windowed_transpose
 from vizapp.engine.projection.windowed_signal import (
     Signal,
@@ -76,7 +78,9 @@ class Rule(ABC):
         if name in MAX_POOLS:
             return "max pool"
         if name in ACTIVATIONS and call.depends_on_input_alone:
-            return "rectifier" if name in RECTIFIERS else "activation" if self.extended else "slope"
+            if name in RECTIFIERS or is_rectifier(call.function, call.args, call.kwargs):
+                return "rectifier"
+            return "activation" if self.extended else "slope"
         if name in IDENTITIES or (name == "local_response_norm" and self.response_norm == "identity"):
             return "identity"
         if self.gates == "held" and (name == "glu" or _gate(call) is not None):
@@ -86,6 +90,19 @@ class Rule(ABC):
     def keep(self, family: Family, call: Call, output: Any) -> dict[str, Any]:
         """What else of the forward pass the rule needs. Clone what a later in-place operation could overwrite."""
         return {}
+
+    def refine(self, steps: list[Step]) -> None:
+        """Correct the steps of a whole pass: rectifiers that are several operations, clamps that guard a division."""
+        for step, value, at in combined_rectifiers(steps):
+            call = Call("relu", F.relu, (at,), {}, [at], (False,), (True,))
+            step.ctx = {"family": "rectifier", **self.keep("rectifier", call, at.clamp_min(0))}
+            step.inputs, step.dtypes = (value,), (at.dtype,)
+        for step in guards(steps):
+            if step.ctx.get("family") == "activation":
+                step.ctx["family"] = "other"
+        for step in steps:
+            if step.ctx.get("family") in {"activation", "slope"}:
+                step.ctx.pop("at", None)
 
     # ----------------------------------------------------------------------------------------------- backward pass
 
@@ -209,10 +226,9 @@ def _positive(signal: Signal) -> Signal:
 
 def _before(family: Family, call: Call) -> dict[str, Any]:
     """What is needed of the inputs, before the operation can overwrite them."""
-    if family == "slope":
-        return {"slope": _slope(call)}
-    if family == "other":
-        return {"at": [tensor.clone() for tensor in call.inputs]}
+    ctx: dict[str, Any] = {"slope": _slope(call)} if family == "slope" else {}
+    if family == "other" or (family in {"activation", "slope"} and call.operation in CLAMPS):
+        ctx["at"] = [tensor.clone() for tensor in call.inputs]
     if family == "gate" and call.operation == "glu":
         dim = argument(call.args, call.kwargs, 1, "dim", -1)
         return {"held": call.inputs[0].chunk(2, dim)[1].sigmoid(), "dim": dim}
@@ -221,12 +237,14 @@ def _before(family: Family, call: Call) -> dict[str, Any]:
         assert gate is not None
         held = {"held": call.inputs[gate].clone()} if call.operation == "mul" else _before("other", call)
         return {"gate": gate, **held}
-    return {}
+    return ctx
 
 
 def _is_linear(call: Call) -> bool:
     """Whether an operation is linear in the inputs that depend on the picture, given all others."""
     args, kwargs, name = call.args, call.kwargs, call.operation
+    if not all(call.sloped):  # a mask or index that depends on the picture switches
+        return name in {"add", "sub", "cat", "stack"}
     if name in WEIGHTED:
         factors = [argument(args, kwargs, position, key, None) for position, key in enumerate(("input", "weight"))]
         return not all(any(factor is tensor for tensor in call.inputs) for factor in factors)
@@ -255,6 +273,8 @@ def _gate(call: Call) -> int | None:
     one of two that vary alike that was squashed to 0 … 1 (Highway's H(x) T(x), x sigmoid(x)). Two factors that broadcast
     over each other (a number per channel times a number per cell) have no gate.
     """
+    if not all(call.sloped):
+        return None
     factors = {id(tensor): (i, _factor(call, tensor)) for i, tensor in enumerate(call.inputs)}
     pair = [(i, factor) for i, factor in factors.values() if factor is not None]
     if len(pair) != 2:

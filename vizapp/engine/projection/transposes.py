@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor, map_values
 from vizapp.engine.trace.recording import Step, ValueRef, bind, value_refs
 
@@ -122,15 +122,13 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     numbers = list(dict.fromkeys(slot.value for slot in value_refs((step.args, step.kwargs))))
     by_value: dict[int, Tensor] = {}
     for value, tensor in zip(step.inputs, at, strict=True):
-        by_value.setdefault(value, tensor.requires_grad_())
+        by_value.setdefault(value, tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex()))
     with torch.enable_grad():
         # In-place functions write into a copy, not into the point of differentiation.
         copies = {value: by_value[value].clone() for value in numbers}
         args, kwargs = bind(step.args, copies), bind(step.kwargs, copies)
         output = step.function(*args, **kwargs)
-    produced = args[0] if step.operation == "setitem" else output
-    results = [produced] if isinstance(produced, Tensor) else [t for t in produced if isinstance(t, Tensor)]
-    results = [result for result in results if result.is_floating_point()]
+    results = tensors_in(args[0] if step.operation == "setitem" else output)
     pairs = [
         (result, as_tensor(signal, shapes[value]))
         for result, signal, value in zip(results, signals, step.outputs, strict=True)
@@ -138,11 +136,12 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     ]
     if not pairs:
         return [None] * len(step.inputs)
-    leaves = list(by_value.values())
+    leaves = {value: tensor for value, tensor in by_value.items() if tensor.requires_grad}
     gradients = torch.autograd.grad(
-        [result for result, _ in pairs], leaves, [r for _, r in pairs], is_grads_batched=True, allow_unused=True
-    )
-    found = dict(zip(by_value, gradients, strict=True))
+        [result for result, _ in pairs], list(leaves.values()), [r for _, r in pairs], is_grads_batched=True,
+        allow_unused=True,
+    )  # fmt: skip
+    found = dict(zip(leaves, gradients, strict=True))
     down: list[Signal | None] = []
     for value in step.inputs:
         gradient = found.pop(value, None)  # a value that occurs twice among the inputs gets its whole signal once

@@ -58,7 +58,8 @@ class Call:
     """An operation that is about to run.
 
     `operation` has no trailing `_`. `inputs` are the arguments that depend on the picture. `squashed[i]` says whether
-    input i is computed from sigmoids and softmaxes alone, as a gate is.
+    input i is computed from sigmoids and softmaxes alone, as a gate is; `sloped[i]`, whether it has a derivative by the
+    picture (masks and indices have none).
     """
 
     operation: str
@@ -67,6 +68,7 @@ class Call:
     kwargs: dict[str, Any]
     inputs: list[Tensor]
     squashed: tuple[bool, ...]
+    sloped: tuple[bool, ...]
 
     @property
     def depends_on_input_alone(self) -> bool:
@@ -84,19 +86,24 @@ class CaptureRule(Protocol):
     def capture(self, call: Call) -> tuple[dict[str, Any], Any]:
         """Run the operation unchanged; what to keep of it in `Step.ctx`, and its output."""
 
+    def refine(self, steps: list[Step]) -> None:
+        """Correct the steps of a whole pass where what follows an operation says how it is meant."""
+
 
 class Recording(Trace):
     """Records the operations of one pass over `batch` `[1 C H W]` that depend on it.
 
-    `rule` runs each operation and says what to keep of it. Without a rule nothing is kept, and masks and indices are
-    followed like other values. `shapes[v]` is the shape of value v; `values[site]` is `(v, clone)` for wanted sites.
-    The pass ends after the last wanted site, or at its own end if none is wanted.
+    `rule` runs each operation and says what to keep of it; without a rule nothing is kept. Masks and indices are values
+    like others, but no signal goes through them: `sloped[v]` says whether value v has a derivative. `shapes[v]` is its
+    shape; `values[site]` is `(v, clone)` for wanted sites. The pass ends after the last wanted site, or at its own end if
+    none is wanted.
     """
 
     def __init__(self, module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule | None) -> None:
         super().__init__(module)
         self.steps: list[Step] = []
         self.shapes: list[tuple[int, ...]] = [tuple(batch.shape)]
+        self.sloped = [True]
         self.values: dict[str, tuple[int, Tensor]] = {}
         self._wanted, self._rule = wanted, rule
         self._ids = WeakTensorKeyDictionary()
@@ -116,12 +123,15 @@ class Recording(Trace):
         numbers, dtypes = tuple(map(self._number, inputs)), tuple(tensor.dtype for tensor in inputs)
         captured = self._captured_args(args), self._captured_args(kwargs)
         squashed = tuple(number in self._squashed for number in numbers)
-        call = Call(operation.rstrip("_"), function, args, kwargs, inputs, squashed)
-        ctx, output = ({}, call.run()) if self._rule is None else self._rule.capture(call)
+        sloped = tuple(self.sloped[number] for number in numbers)
+        call = Call(operation.rstrip("_"), function, args, kwargs, inputs, squashed, sloped)
+        keeps = self._rule is not None and any(sloped)
+        ctx, output = self._rule.capture(call) if self._rule is not None and keeps else ({}, call.run())
         results = list(tensors_in(args[0] if operation == "setitem" else output))
-        results = [t for t in results if self._rule is None or t.is_floating_point()]
         if not results:
             return output
+        if keeps and not any(map(_has_slope, results)):
+            ctx = {}
         for result in results:
             if any(result is tensor for tensor in inputs):
                 self._mark_stale(result)
@@ -129,6 +139,7 @@ class Recording(Trace):
             elif args and result is args[0] and result._base is not None:
                 self._ids[result._base] = _STALE  # a constant, until a part of it was written to
         made = tuple(self._new(result) for result in results)
+        self.sloped += [any(sloped) and _has_slope(result) for result in results]
         if call.operation in SQUASHING or all(squashed):
             self._squashed.update(made)
         function = _under_autocast(function, inputs[0].device.type)
@@ -169,6 +180,10 @@ class Recording(Trace):
         if isinstance(value, dict):
             return {key: self._captured_args(item) for key, item in value.items()}
         return value
+
+
+def _has_slope(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _under_autocast(function: Callable[..., Any], device: str) -> Callable[..., Any]:
@@ -224,4 +239,5 @@ def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule
     with torch.no_grad(), Recording(module, batch, wanted, rule) as recording:
         module(batch)
     check_computed(sorted(wanted), recording.values)
+    rule.refine(recording.steps)
     return recording
