@@ -67,11 +67,11 @@ class Dataset(Source):
     part: str
 
     def image_ref(self, index: int) -> ImageRef:
-        """The data set's name and the picture's number."""
+        """The data set and the number of the picture."""
         return Item(self.root.name, self.part, index)
 
     def path(self, index: int) -> str:
-        """The picture's number, under its class."""
+        """Split, class and number of the picture."""
         label = self.labels[index]
         return f"{self.part}/{label}/{index}" if label is not None else f"{self.part}/{index}"
 

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to upright RGB, with a sentence for everything that was changed on the way."""
+"""Decode picture files to upright RGB, with a note for each conversion."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vizapp.media.formats import format_of, guess_kind, is_truncated, open_heade
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
-LARGE = 16_000_000  # pixels; more are decoded one picture at a time, as each pixel takes 10 to 36 bytes meanwhile
+LARGE = 16_000_000  # pixels; larger pictures are decoded one at a time, because decoding takes 10 to 36 bytes per pixel
 _turn = threading.Lock()
 
-# What Pillow's plugins raise on damaged files; any of these can come from any of them.
+# What Pillow's plugins raise on damaged files.
 _PILLOW_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
     SyntaxError, TypeError, ValueError, Warning, struct.error, zlib.error, Image.DecompressionBombError,
@@ -39,7 +39,7 @@ _WHITE_IS_ZERO = 0
 
 
 def check_size(height: int, width: int, subject: str) -> None:
-    """Refuse, as a VizError, a picture that is too small to look at or larger than the settings allow."""
+    """Raise a VizError if a picture is too small, or larger than the settings allow."""
     if height < SMALLEST or width < SMALLEST:
         raise VizError(
             f"{subject} has {width} × {height} pixels; at least {SMALLEST} × {SMALLEST} are needed.",
@@ -56,11 +56,11 @@ def check_size(height: int, width: int, subject: str) -> None:
 
 
 def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Pixels uint8 `[H W 3]`, upright, and the notes. The size is checked before memory is spent on pixels.
+    """Pixels uint8 `[H W 3]`, upright, and notes. The size is checked before memory for the pixels is allocated.
 
     Raises:
-        VizError: no picture, of a format that is not read, damaged, incomplete, too small or too large; the sentence
-            begins with `subject`.
+        VizError: not a picture, an unsupported format, damaged, incomplete, too small or too large. The message begins
+            with `subject`.
     """
     key = format_of(file)
     if key is None:
@@ -81,7 +81,7 @@ def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str
         return VizError(f"{subject} does not fit into memory; make the picture smaller.", code="picture-too-large")
     if isinstance(error, Image.DecompressionBombError):
         return VizError(f"{subject} contains too many pixels; make the picture smaller.", code="picture-too-large")
-    cause = error.__cause__ or error  # Pillow makes a SyntaxError of what goes wrong in a header
+    cause = error.__cause__ or error  # Pillow raises a SyntaxError for any error in a header
     at_end = isinstance(cause, (EOFError, IndexError, struct.error)) or "truncated" in str(cause).lower()
     if at_end or is_truncated(file, key):
         return VizError(
@@ -92,11 +92,11 @@ def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str
 
 
 def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
-    coded = str(getattr(image, "tile", ""))  # how the samples lie in the file; gone after loading
+    coded = str(getattr(image, "tile", ""))  # how the file stores the samples; cleared by loading
     inverted = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == _WHITE_IS_ZERO
     claimed = _orientation(image)
     image.load()
-    remaining = _orientation(image)  # Pillow has turned TIFF files already
+    remaining = _orientation(image)  # Pillow has already rotated TIFF files
     first, notes = to_rgb(image, coded, inverted)
     frames = 1
     with contextlib.suppress(*_PILLOW_ERRORS):  # a later frame may be damaged; only the first one is of interest
@@ -111,16 +111,16 @@ def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _orientation(image: Image.Image) -> int:
-    with contextlib.suppress(*_PILLOW_ERRORS):  # damaged EXIF data is no reason to refuse a picture
+    with contextlib.suppress(*_PILLOW_ERRORS):  # ignore damaged EXIF data
         value = image.getexif().get(_ORIENTATION, 1)
         return value if isinstance(value, int) else 1
     return 1
 
 
 def to_rgb(image: Image.Image, coded: str = "", inverted: bool = False) -> tuple[Image.Image, list[str]]:
-    """The loaded image in mode RGB, on white where it is transparent, and notes about what was changed.
+    """The loaded image in mode RGB, transparent parts on white, and notes about the conversions.
 
-    `coded`: Pillow's description of the samples in the file, for 12 and 16 bits. `inverted`: whether white is zero.
+    `coded`: Pillow's description of the samples in the file, which tells 12 and 16 bits. `inverted`: whether white is zero.
     """
     mode, notes = image.mode, []
     if mode in ("I", "F") or mode.startswith("I;"):
@@ -144,7 +144,7 @@ def to_rgb(image: Image.Image, coded: str = "", inverted: bool = False) -> tuple
 
 
 def _bits(coded: str) -> int:
-    """Bits a channel, from Pillow's raw mode (`"RGB;16B"`; `"BGR;16"` means a pixel) or the maximum of a PPM file."""
+    """Bits per channel, from Pillow's raw mode (`"RGB;16B"`; in `"BGR;16"`, bits per pixel) or the maximum of a PPM file."""
     if found := re.search(r"(?<!BGR);(12|16)", coded):
         return int(found[1])
     if found := re.search(r"\('(?:L|I|RGB)', (\d+)\)", coded):
@@ -155,8 +155,8 @@ def _bits(coded: str) -> int:
 def _grey_of_many_bits(values: np.ndarray, coded: str, full_range: bool) -> tuple[np.ndarray, str]:
     """Uint8 of grey values with more than 8 bits, `[H W]` in any number type.
 
-    16-bit files (and PPM's integers, which Pillow scales to 16 bits) run from 0 to 65535. For 32 bits no format says
-    what white is: 0…1 (floats), 0…255 and 0…65535 are taken for what they look like, everything else is stretched.
+    16-bit files (and PPM's integers, which Pillow scales to 16 bits) range from 0 to 65535. For 32 bits no format defines
+    white: values within 0…1 (floats), 0…255 or 0…65535 are read as that range, all others are stretched.
     """
     is_float = values.dtype.kind == "f"
     if values.dtype.itemsize == 2 or (full_range and not is_float):
@@ -174,13 +174,13 @@ def _grey_of_many_bits(values: np.ndarray, coded: str, full_range: bool) -> tupl
 
 
 def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Uint8 in which `low` is 0 and `high` is 255; what is no number is 0."""
+    """Uint8 in which `low` is 0 and `high` is 255. NaN is 0."""
     scaled = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
     return np.clip(np.rint((scaled - low) * (255 / max(high - low, 1e-300))), 0, 255).astype(np.uint8)
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The image in RGB on white, and whether any pixel of it was less than opaque."""
+    """The image in RGB on white, and whether any pixel was not opaque."""
     if image.mode == "La":
         image = image.convert("LA")
     over = image.convert("RGBA")

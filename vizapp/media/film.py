@@ -1,4 +1,4 @@
-"""Animations of pictures, as GIF and WebM files."""
+"""Animations as GIF and WebM files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from PIL import Image
 
 from vizapp.errors import VizError
 
-_SAMPLED = 16  # frames that the colours of a GIF are taken from, evenly spread
+_SAMPLED = 16  # evenly spaced frames from which the palette of a GIF is made
 
 
 def to_gif(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
-    """A GIF file of frames, each uint8 `[H W 3]` of one size, that loops; 256 colours in all.
+    """A looping GIF file of frames, each uint8 `[H W 3]` of one size, with 256 colours in all.
 
-    All frames share one palette, so that unchanged pixels take no space. GIF counts time in hundredths of a second:
-    `per_second` is rounded to that, and is at most 50.
+    All frames share one palette, so that unchanged pixels take no space. GIF measures delays in hundredths of a second, so
+    `per_second` is rounded, and is at most 50.
     """
     _check(frames)
     some = [frames[int(n)] for n in np.linspace(0, len(frames) - 1, min(_SAMPLED, len(frames)))]
@@ -34,10 +34,10 @@ def to_gif(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
 
 
 def to_webm(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
-    """A WebM file (VP8) of frames, each uint8 `[H W 3]` of one size: all browsers and most players show it.
+    """A WebM file (VP8), which all browsers and most players show, of frames, each uint8 `[H W 3]` of one size.
 
-    OpenCV as it is published writes no H.264, and its VP9 is two hundred times as slow. Sides of an odd number of pixels
-    are extended by one, which the format needs.
+    The published builds of OpenCV have no H.264 encoder, and their VP9 encoder is two hundred times as slow. The format
+    needs an even number of pixels, so odd sides are extended by one.
 
     Raises:
         VizError: this installation of OpenCV cannot write films, or the disk is full.
@@ -53,12 +53,12 @@ def to_webm(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
 
 
 def _write(frames: Sequence[np.ndarray], per_second: float, path: Path) -> bytes:
-    """The film's bytes, written to `path` and read again: OpenCV reports no error when the disk is full."""
+    """The bytes of the film, from the file `path`. Frames are counted, because OpenCV reports no error on a full disk."""
     height, width = (side + side % 2 for side in frames[0].shape[:2])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), per_second, (width, height))
     try:
         if not writer.isOpened():
-            raise VizError("OpenCV cannot write WebM films on this machine; take the GIF.", code="film-not-written")
+            raise VizError("OpenCV cannot write WebM films on this machine; use GIF.", code="film-not-written")
         for frame in frames:
             around = ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0))
             writer.write(cv2.cvtColor(np.pad(frame, around, "edge"), cv2.COLOR_RGB2BGR))
@@ -66,7 +66,7 @@ def _write(frames: Sequence[np.ndarray], per_second: float, path: Path) -> bytes
         writer.release()
     reader = cv2.VideoCapture(str(path))
     count = 0
-    while reader.grab():  # WebM's own count of frames is an estimate
+    while reader.grab():  # the frame count in the header is an estimate
         count += 1
     reader.release()
     if count != len(frames):

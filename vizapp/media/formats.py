@@ -1,4 +1,4 @@
-"""Which picture files are read, and what a file that is none looks like."""
+"""The supported picture formats, and what other files probably are."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image, ImageFile, features
 
-# Decoded inside Pillow. Left out are formats that it hands to another program (EPS to Ghostscript), and containers
-# whose header does not tell the size of the picture inside (ICO, ICNS).
+# Formats that Pillow decodes itself. Not included: formats that it passes to another program (EPS to Ghostscript), and
+# containers whose header does not contain the size of the picture (ICO, ICNS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _SPELLING = {"WEBP": "WebP"}
 _SUFFIXES = {
@@ -22,10 +22,13 @@ _SUFFIXES = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     "AVIF": (".avif",),
 }
-_PREFIX = 64  # bytes that tell one format from another
-_TAIL = 1024  # bytes in which the end mark is looked for: some programs append their own data
+_PREFIX = 64  # bytes that identify the format
+_TAIL = 1024  # bytes that are searched for the end mark: some programs append their own data
 _END_MARK = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
-_PROMISE = {"WEBP": (4, 8), "BMP": (2, 0)}  # where the size of the file is written, and what it leaves out
+_PROMISE = {
+    "WEBP": (4, 8),
+    "BMP": (2, 0),
+}  # offset of the file size in the header, and the bytes that it does not count
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "a PDF document"),
@@ -67,7 +70,7 @@ _TEXT = frozenset(range(32, 127)) | {9, 10, 13}
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats that are read, as far as this build of Pillow knows them."""
+    """The supported formats that this build of Pillow can read."""
     Image.init()
     optional = {"WEBP": "webp", "AVIF": "avif"}
     return tuple(
@@ -76,21 +79,21 @@ def _formats() -> tuple[str, ...]:
 
 
 def readable_formats() -> str:
-    """The formats that are read, for a sentence: `"JPEG, PNG, … or AVIF"`."""
+    """The supported formats, for messages: `"JPEG, PNG, … or AVIF"`."""
     names = [_SPELLING.get(key, key) for key in _formats()]
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 @cache
 def picture_suffixes() -> frozenset[str]:
-    """The endings of file names, in lower case and with the dot, that pictures of these formats bear."""
+    """The file name suffixes of the supported formats, in lower case and with the dot."""
     return frozenset(suffix for key in _formats() for suffix in _SUFFIXES[key])
 
 
 def format_of(file: BinaryIO) -> str | None:
-    """The format (`"JPEG"`, `"PNG"`, …) that the file begins like, or None."""
+    """The format (`"JPEG"`, `"PNG"`, …) according to the first bytes of the file, or None."""
     file.seek(0)
-    prefix = file.read(_PREFIX).ljust(_PREFIX, b"\0")  # older plugins index into it without a look at its length
+    prefix = file.read(_PREFIX).ljust(_PREFIX, b"\0")  # older plugins index into it without checking its length
     for key in _formats():
         accept = Image.OPEN[key][1]
         if accept is None or accept(prefix) is True:
@@ -99,17 +102,17 @@ def format_of(file: BinaryIO) -> str | None:
 
 
 def open_header(file: BinaryIO, key: str) -> ImageFile.ImageFile:
-    """Pillow's image of format `key` with the header read and nothing decoded.
+    """Pillow's image of format `key`, with only the header read.
 
-    Pillow's `Image.open` is passed by: it warns about large pictures, or refuses them by a limit that is global to the
-    process, before anybody could ask it for the size. Raises whatever Pillow's plugin raises on a damaged header.
+    Not `Image.open`, which warns about large pictures or refuses them, by a limit for the whole process, before their size
+    can be read. Raises whatever Pillow's plugin raises on a damaged header.
     """
     file.seek(0)
     return Image.OPEN[key][0](file, "")
 
 
 def is_truncated(file: BinaryIO, key: str) -> bool:
-    """Whether a damaged file of format `key` lacks its end: the end mark, or bytes that its header promises."""
+    """Whether the end of a damaged file of format `key` is missing: the end mark, or bytes that the header announces."""
     size = file.seek(0, SEEK_END)
     if key in _END_MARK:
         file.seek(max(0, size - _TAIL))
@@ -122,7 +125,7 @@ def is_truncated(file: BinaryIO, key: str) -> bool:
 
 
 def guess_kind(file: BinaryIO) -> str:
-    """`"a PDF document"`, `"text"`, …, or an empty string where the first bytes tell nothing."""
+    """`"a PDF document"`, `"text"`, …, or an empty string if the first bytes are not known."""
     file.seek(0)
     prefix = file.read(_PREFIX)
     for offset, magic, kind in _MAGIC:

@@ -1,4 +1,4 @@
-"""Pictures that a CSV file lists: a column of paths and, if there is one, a column of labels."""
+"""Data sets listed in a CSV file: a column of paths and optionally a column of labels."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _LABELS = ("label", "class", "category", "classname", "class_name", "target")
 
 
 def open_listing(path: Path, within: Path | None = None) -> FileSource:
-    """The pictures that a CSV (or TSV) file lists.
+    """The pictures listed in a CSV (or TSV) file. The root of the result is that file.
 
-    The first row may name the columns: `path` (or `file`, `image` …) and `label` (or `class` …). Without such a row the
-    first column holds the paths and the second, if there is one, the labels. Relative paths start from the file's folder
-    or, if the first of them is not there, from the only folder beside the file in which it is.
+    The first row may name the columns: `path` (or `file`, `image` …) and `label` (or `class` …). Otherwise the first
+    column has the paths and the second one, if any, the labels. Relative paths start from the folder of the file, or, if
+    the first of them is not there, from a sub-folder of it, if exactly one contains the first picture.
 
-    With `within`, rows that name files outside of that folder are passed over.
+    With `within`, rows that name files outside of that folder are skipped.
 
     Raises:
-        VizError: it is no text, or lists nothing.
+        VizError: the file is not text, or lists nothing.
     """
     subject = showable(str(path))
     try:
@@ -39,10 +39,10 @@ def open_listing(path: Path, within: Path | None = None) -> FileSource:
     label_at = (header.index(label_name) if label_name else None) if named else 1
     found = [row for row in rows[1 if named else 0 :] if len(row) > at and row[at].strip()]
     start = _start(path.parent, found[0][at].strip(), within) if found else path.parent
-    if within is not None:  # from where they are read: a link beside the file may lead out
+    if within is not None:  # after resolving links
         found = [row for row in found if is_inside(start / row[at].strip(), within)]
     if not found:
-        raise VizError(f"{subject} lists no picture; its rows are a path and, if wanted, a label.", code="no-pictures")
+        raise VizError(f"{subject} lists no picture; each row needs a path, and may have a label.", code="no-pictures")
     paths = tuple(row[at].strip() for row in found)
     labels = tuple(
         (plain_name(row[label_at].strip()) or None) if label_at is not None and len(row) > label_at else None
@@ -59,5 +59,5 @@ def _start(folder: Path, first: str, within: Path | None) -> Path:
             if len(holding) == 1:
                 return holding[0]
     except OSError:
-        pass  # told when the picture is opened
+        pass  # reported when the picture is opened
     return folder

@@ -1,4 +1,4 @@
-"""One picture, from wherever it comes, as RGB pixels that nobody can change."""
+"""Open a picture from a file, bytes or an array, as read-only RGB pixels."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from vizapp.errors import VizError, nearest, one_line
 from vizapp.media.decoding import check_size, decode, to_rgb
 
 _ACCEPTED = "uint8 (0…255) or float (0…1) of shape [H W 3], [H W 4], [H W 1] or [H W]"
-_SIBLINGS = 1000  # names that a misspelt one is compared with
+_SIBLINGS = 1000  # names that are compared with a misspelt one
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture as every part of the project takes it.
+    """A picture.
 
-    `pixels`: uint8 `[H W 3]` RGB, read-only. `name`: for showing and for file names, `"chelsea.png"`. `digest`: sha256
-    hex of shape and pixels. `notes`: a sentence for each thing that a careful reader must know about how it was read.
-    `label`: the class that its collection gives it (the folder that it lies in, a column of a list), if there is one.
+    `pixels`: uint8 `[H W 3]` RGB, read-only. `name`: a display and file name such as `"chelsea.png"`. `digest`: sha256
+    (hex) of shape and pixels. `notes`: a sentence for each conversion while it was read. `label`: its class in the data
+    set (its folder, or a column of a list), if any.
     """
 
     pixels: np.ndarray
@@ -51,8 +51,8 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
     or float from 0 to 1, `[H W 3]` RGB, `[H W 4]` with alpha, `[H W]` or `[H W 1]` grey; they are copied.
 
     Raises:
-        VizError: there is no such file, or no picture in it, or it is damaged, too small or too large, or the array has
-            another shape or type.
+        VizError: the file does not exist or is not a picture, the picture is damaged, too small or too large, or the
+            array has another shape or type.
     """
     if isinstance(source, Picture):
         return replace(source, name=showable(name)) if name else source
@@ -69,12 +69,12 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
 
 
 def showable(name: str) -> str:
-    """The name on one line and encodable: file systems allow line breaks and bytes that are no text."""
+    """The name on one line and encodable: file systems allow line breaks and invalid text."""
     return one_line(name.encode("utf-8", "replace").decode())
 
 
 def local_path(path: str | Path, noun: str) -> Path:
-    """The path with `~` written out. Raises VizError where it can be no path at all."""
+    """The path with `~` expanded. Raises VizError if it cannot be a path."""
     if not str(path).strip():
         raise VizError(f"The path of the {noun} is empty.", code="bad-path")
     if "\0" in str(path):
@@ -145,7 +145,7 @@ def _bytes_of(array: np.ndarray, subject: str) -> np.ndarray:
 
 
 def _picture(pixels: np.ndarray, name: str, notes: tuple[str, ...]) -> Picture:
-    """Freezes `pixels`, which nobody else may hold."""
+    """The picture of `pixels`, which become read-only and must not be used elsewhere."""
     frozen = np.ascontiguousarray(pixels)
     frozen.setflags(write=False)
     digest = hashlib.sha256(str(frozen.shape).encode())

@@ -1,4 +1,4 @@
-"""Pictures to begin with: photos and digits that scikit-image and scikit-learn bring with them; nothing is fetched."""
+"""Sample pictures: photos and digits from the packages scikit-image and scikit-learn. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 from vizapp.errors import VizError, nearest
 from vizapp.media.picture import Picture, open_picture
 
-# Package and file of each photo. Read from where they lie: importing the packages would take seconds, and some of the
-# functions that they offer for it download what is not there.
+# Package and file of each photo. The files are read directly: importing the packages takes seconds, and some of their
+# functions download missing files.
 _PHOTOS = {
     "chelsea": ("skimage", "data/chelsea.png"),
     "astronaut": ("skimage", "data/astronaut.png"),
@@ -40,7 +40,7 @@ _DIGIT_SIDE, _DIGIT_WHITE, _ENLARGED_SIDE = 8, 16, 28
 
 
 def sample_names() -> list[str]:
-    """The names that `open_sample` takes, those with the most to see first; without the packages there are none."""
+    """The names that `open_sample` takes, the most interesting first; none if the packages are not installed."""
     photos = [name for name, place in _PHOTOS.items() if _file(*place)]
     return photos + ([f"digit {digit}" for digit in range(10)] if _file(*_DIGITS) else [])
 
@@ -49,7 +49,7 @@ def open_sample(name: str) -> Picture:
     """The sample of that name.
 
     Raises:
-        VizError: there is none; with the nearest names.
+        VizError: there is none; the message suggests similar names.
     """
     names = sample_names()
     if name not in names:
@@ -63,9 +63,9 @@ def open_sample(name: str) -> Picture:
 
 
 def digit_pixels(image: np.ndarray) -> np.ndarray:
-    """Uint8 `[28 28 3]`, white on black, of one of scikit-learn's digits: `[8 8]`, 0 to 16.
+    """One of scikit-learn's digits (`[8 8]`, 0 to 16) enlarged to uint8 `[28 28 3]`, white on black.
 
-    The bundled LeNet-5 is trained on digits that were enlarged by this very function.
+    The bundled LeNet-5 was trained on digits that were enlarged by this function.
     """
     if image.shape != (_DIGIT_SIDE, _DIGIT_SIDE):
         raise ValueError(f"a digit has shape [{_DIGIT_SIDE} {_DIGIT_SIDE}], not {list(image.shape)}")
@@ -75,7 +75,7 @@ def digit_pixels(image: np.ndarray) -> np.ndarray:
 
 
 def _file(package: str, path: str) -> Path | None:
-    spec = find_spec(package)  # looks, and imports nothing
+    spec = find_spec(package)  # does not import the package
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / path).is_file():
             return Path(folder) / path

@@ -1,4 +1,4 @@
-"""Resizing and cropping, equal bit for bit to what torchvision does to Pillow images."""
+"""Resizing and cropping, bit-identical to torchvision's on Pillow images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RESAMPLING = {
 class View:
     """The part of a photo that a network sees: the centre crop of the resized photo.
 
-    `resize` is the length of its shorter side in pixels, or height and width to which it is squeezed, whatever its shape.
+    `resize`: the shorter side of the resized photo in pixels, or its height and width, which may change its proportions.
     """
 
     height: int
@@ -41,13 +41,13 @@ class View:
         return self.resize
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """Uint8 `[height width 3]` of a photo, uint8 `[H W 3]`."""
+        """The view of a photo `[H W 3]`: uint8 `[height width 3]`."""
         resized = resize(pixels, *self.resized(*pixels.shape[:2]), self.interpolation)
         return centre_crop(resized, self.height, self.width)
 
 
 def resize(pixels: np.ndarray, height: int, width: int, method: Method = "bilinear") -> np.ndarray:
-    """Uint8 `[height width 3]` (or `[height width]` of a grey one); antialiased when it shrinks, but for "nearest".
+    """The resized picture, uint8 `[height width 3]` (or `[height width]` if grey). Shrinking is antialiased, except "nearest".
 
     Raises:
         VizError: the result would have more pixels than the settings allow for a picture.
@@ -63,7 +63,7 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
 
 
 def resize_short_side(pixels: np.ndarray, side: int, method: Method = "bilinear") -> np.ndarray:
-    """The picture with its short side `side` pixels long and its proportions kept; the long side is rounded down."""
+    """The picture resized to a shorter side of `side` pixels. Keeps the proportions; the longer side is rounded down."""
     height, width = pixels.shape[:2]
     return resize(pixels, *_with_short_side(height, width, side), method)
 
@@ -74,7 +74,7 @@ def _with_short_side(height: int, width: int, side: int) -> tuple[int, int]:
 
 
 def centre_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of the picture, `[height width 3]`; black where the picture is smaller than that."""
+    """The centre of the picture, `[height width 3]`, padded with black if the picture is smaller."""
     missing = [max(want - have, 0) for want, have in zip((height, width), pixels.shape, strict=False)]
     if any(missing):
         around = [(space // 2, (space + 1) // 2) for space in missing] + [(0, 0)] * (pixels.ndim - 2)
@@ -84,7 +84,7 @@ def centre_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def five_crops(pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
-    """Top left, top right, bottom left, bottom right and centre, each `[height width 3]`.
+    """The top left, top right, bottom left, bottom right and centre crops, each `[height width 3]`.
 
     Raises:
         VizError: the picture is smaller than a crop.
@@ -105,5 +105,5 @@ def _crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> n
 
 
 def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Uint8 `[H W 3]` through a Gaussian of that standard deviation in pixels; the border is mirrored."""
+    """The picture `[H W 3]` blurred by a Gaussian of standard deviation `sigma` pixels; the border is mirrored."""
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.uint8)

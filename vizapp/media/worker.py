@@ -1,4 +1,4 @@
-"""What a decoding process does: reads requests from its standard input, and writes batches to its standard output."""
+"""The decoding process: reads requests from standard input and writes batches to standard output."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vizapp.media.loading import decode_batch
 
 
 def serve() -> None:
-    """Answer requests until the input ends, which it does when the process that asks has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the process that asks
+    """Answer requests until the input ends, which happens when the parent process has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl+C
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a decoder prints must not get between the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of decoders must not mix with the answers
     while True:
         try:
             number, first, refs, view = pickle.load(asked)

@@ -1,6 +1,6 @@
-"""The visualizations, one file each. A file in this folder with a `METHOD` is a method; there is no other list.
+"""The visualizations, one file each. Every file in this folder that has a `METHOD` is a method; there is no other list.
 
-Other packages add methods with an entry point in the group `vizapp.methods` that names a `Method`.
+Other packages add methods with entry points in the group `vizapp.methods`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def method(key: str) -> Method:
     """The method of that key.
 
     Raises:
-        VizError: there is none; names the nearest.
+        VizError: there is none; the message suggests similar ones.
     """
     known = methods()
     if key not in known:
@@ -82,7 +82,7 @@ def ask(
         picture: A picture, or anything that `open_picture` takes.
         folder: A collection of pictures, or anything that `open_folder` takes.
         unit: The unit, if the method takes one.
-        tick: Called with the finished share, from 0 to 1, at least twice a second in long work. If it raises, the work ends.
+        tick: Called with the progress from 0 to 1, at least twice a second in long work. If it raises, the work ends.
         **params: Parameters of the method; `vizapp.methods()[key].params` lists them with defaults and ranges.
 
     Raises:

@@ -58,13 +58,13 @@ class Question:
 
 
 class Job:
-    """The progress of a computation. A tick that raises ends it."""
+    """The progress of a computation, which ends if the tick raises."""
 
     def __init__(self, tick: Callable[[float], None] | None = None) -> None:
         self._tick = tick
 
     def report(self, share: float) -> None:
-        """Report that `share` (0 to 1) is finished. Exceptions of the caller's tick pass through."""
+        """Report the progress, from 0 to 1. Exceptions of the tick pass through."""
         if self._tick is not None:
             self._tick(min(max(share, 0.0), 1.0))
 
@@ -82,8 +82,8 @@ class Panel:
 class Result:
     """The result of a method: arrays by name, panels to show, and facts for the reader. Holds no tensors.
 
-    `store` is a folder of files of the result that are too large for memory. `manifest` is the name of the file in it that
-    is written last.
+    `store`: a folder with the parts of the result that are too large for memory. `manifest`: the file in it that is
+    written last.
     """
 
     method: str
@@ -103,8 +103,8 @@ class Result:
     def save(self, folder: str | Path) -> Path:
         """Write a PNG per panel, `arrays.npz`, `result.json` and the documents into the folder, and return it.
 
-        If the result has a `store`, the folder becomes a copy of it, for other programs to read. The rest then goes into the
-        sub-folder `_result`, which they ignore.
+        If the result has a `store`, the folder becomes a copy of it. The rest then goes into the sub-folder `_result`,
+        which readers of Parquet folders ignore.
 
         Raises:
             VizError: the folder cannot be written.
@@ -129,7 +129,7 @@ class Result:
         return whole
 
     def summary(self) -> dict[str, Any]:
-        """The content of `result.json`: method, facts, table, and shape and type of each array."""
+        """The content of `result.json`: method, facts, table, and the shape and type of each array."""
         return {
             "method": self.method,
             "facts": self.facts,
@@ -163,11 +163,10 @@ def _file_name(title: str) -> str:
 class Method:
     """A visualization. Its form, its command line and the generic tests are derived from this value.
 
-    `shows` describes the arrays, the most important first; page and panels are drawn from it. `incompatibility` returns a
-    sentence if the method does not fit a question, else None. `fit(params, network, given)` returns the parameters with
-    defaults that suit the network; `given` are the names of those that the caller set, which it keeps. `memory_hint` names
-    an input that would take less memory.
-    `takes_long`: it usually takes minutes, so the app asks before it starts.
+    `shows`: describes the arrays, the most important first; page and panels are drawn from it. `incompatibility`: returns
+    a message if the method cannot answer a question, else None. `fit(params, network, given)`: returns the parameters with
+    defaults that suit the network, except for those in `given`, which the caller set. `memory_hint`: an input that would
+    take less memory. `takes_long`: it usually takes minutes, so the app asks before it starts.
     """
 
     key: str

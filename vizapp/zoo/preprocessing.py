@@ -1,4 +1,4 @@
-"""From a photo to the numbers that a network takes, and back."""
+"""Preprocessing: photos to network inputs, and inputs back to pictures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network was trained to see: the centre crop `[height width]` of a resized photo, normalised.
+    """The preprocessing that a network was trained with: the centre crop `[height width]` of a resized photo, normalized.
 
-    `resize` is the shorter side of the photo before the crop, in pixels, or height and width to which the whole photo is
-    squeezed, whatever its shape. `mean` and `std` are per channel, of pixels scaled to 0..1. Of `channels`, 3 are RGB and 1 is
-    luminance, as Pillow's mode L has it.
+    `resize`: the shorter side of the resized photo in pixels, or its height and width, which may change its proportions.
+    `mean` and `std`: per channel, of pixels from 0 to 1. `channels`: 3 for RGB, 1 for luminance (Pillow's mode L).
     """
 
     channels: int
@@ -44,7 +43,7 @@ class Preprocessing:
             )
         if not len(self.mean) == len(self.std) == self.channels:
             raise VizError(
-                f"It takes {self.channels} channels; mean has {len(self.mean)} numbers and std has {len(self.std)}.",
+                f"There are {self.channels} channels, but {len(self.mean)} numbers in mean and {len(self.std)} in std.",
                 code="bad-normalization",
             )
         if min(self.std) <= 0:
@@ -56,20 +55,20 @@ class Preprocessing:
 
     @property
     def view(self) -> View:
-        """The same, for processes that see photos and never a network."""
+        """The crop alone, for processes that do not load the network."""
         return View(self.height, self.width, self.resize, self.interpolation)
 
     def normalize(self, pixels: Sequence[np.ndarray] | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Pictures of one size, each uint8 `[H W 3]`, as the tensor `[N C H W]` that the network takes.
 
-        On the CPU equal to the last bit to torchvision's `pil_to_tensor`, `convert_image_dtype`, `normalize`.
+        On a CPU bit-identical to torchvision's `pil_to_tensor`, `convert_image_dtype` and `normalize`.
         """
         stack = np.stack(list(pixels))  # [N H W 3]
         if self.channels == 1:
             stack = _luminance(stack)[..., None]  # [N H W 1]
         elif self.channels != 3:
             raise VizError(
-                f"The network takes {self.channels} channels; a photo has 3, or 1 when turned to grey.",
+                f"The network takes {self.channels} channels; a photo has 3, or 1 when converted to grey.",
                 code="unsupported-channels",
             )
         batch = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
@@ -77,7 +76,7 @@ class Preprocessing:
         return batch.sub_(mean).div_(std).to(dtype)
 
     def denormalize(self, tensor: Tensor) -> np.ndarray:
-        """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`; what is out of range is clipped."""
+        """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`, clipped to the valid range."""
         mean, std = self.constants(tensor.device)
         values = tensor.detach().to(torch.float32).reshape(self.channels, *tensor.shape[-2:])
         scaled = (values * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)  # [C H W]

@@ -12,7 +12,7 @@ from vizapp.zoo.classic.initial import draw_weights
 
 
 def response_norm() -> nn.LocalResponseNorm:
-    """Section 3.3: k = 2, n = 5, alpha = 1e-4 times the sum over n maps (torch takes their mean), beta = 0.75."""
+    """Section 3.3: local response normalization, k = 2, n = 5, alpha = 1e-4 (torch divides it by n), beta = 0.75."""
     return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
 
 
@@ -28,10 +28,10 @@ def hidden_layers(inputs: int, hidden: Sequence[int], classes: int, dropout: flo
 
 
 class AlexNet2012(nn.Module):
-    """Five convolutions, of which the second, fourth and fifth see the maps of their own half (one GPU) alone.
+    """Five convolutions, of which the second, fourth and fifth read only the maps of their own half (one GPU).
 
-    Local response normalisation after the first two, overlapping 3x3/2 max pools, two hidden layers of 4096. 61 million
-    weights. The first layer's 55 x 55 maps need two pixels of padding at 224 px, which the paper does not mention.
+    Local response normalization after the first two, overlapping 3x3/2 max pools, two hidden layers of 4096. 61 million
+    weights. At 224 px, the 55 x 55 maps of the first layer need two pixels of padding, which the paper does not mention.
     """
 
     def __init__(self, classes: int = 1000, halves: int = 2) -> None:

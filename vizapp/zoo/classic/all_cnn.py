@@ -8,7 +8,7 @@ from vizapp.zoo.classic.initial import draw_weights
 
 
 class AllCNN(nn.Module):
-    """Convolutions alone: strides of two in place of pools, a 1x1 convolution and a mean in place of linear layers."""
+    """Only convolutions: strides of two instead of pools, a 1x1 convolution and a mean instead of linear layers."""
 
     def __init__(self, classes: int = 10, width: int = 96) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from vizapp.zoo.classic.initial import block_count, draw_weights, quieten
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut without weights (option A: take every other cell, add empty channels)."""
+    """Two 3x3 convolutions and a shortcut without weights (option A: subsampling and zero channels)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -18,14 +18,14 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.stride = stride
-        self.added = (outputs - inputs) // 2  # empty channels before, and as many behind
+        self.added = (outputs - inputs) // 2  # zero channels on each side
 
     def residual(self, x: Tensor) -> Tensor:
-        """What the convolutions add: `[N outputs h/stride w/stride]` of `[N inputs h w]`."""
+        """The output of the convolutions, `[N outputs h/stride w/stride]`, for `[N inputs h w]`."""
         return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """The input in the residual's shape."""
+        """The input in the shape of the residual."""
         if not self.added:
             return x
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added, self.added))

@@ -13,7 +13,7 @@ from vizapp.zoo.classic.initial import block_count, draw_weights
 
 
 def densenet264(classes: int = 1000) -> DenseNet:
-    """The deepest column of the paper's Table 1, made of torchvision's blocks."""
+    """The deepest network of the paper's Table 1, built from torchvision's blocks."""
     return DenseNet(growth_rate=32, block_config=(6, 12, 64, 48), num_init_features=64, num_classes=classes)
 
 
@@ -33,7 +33,7 @@ class Layer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input with the new maps behind it: `[N inputs+growth h w]`."""
+        """The input followed by the new maps: `[N inputs+growth h w]`."""
         return torch.cat([x, self.grow(self.squeeze(x))], 1)
 
 

@@ -1,4 +1,4 @@
-"""Deeply Supervised Net: Lee et al., 2015, section 3 (CIFAR-10): a Network in Network whose layers answer for themselves."""
+"""Deeply Supervised Net: Lee et al., 2015, section 3 (CIFAR-10): Network in Network with a classifier on each layer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vizapp.zoo.classic.nin import NetworkInNetwork
 class DeeplySupervisedNet(NetworkInNetwork):
     """Three mlpconv layers with max pools; a linear companion classifier on the first convolution of each.
 
-    The companions serve training (each adds its squared hinge loss to the output's) and are run with
-    `companions` alone; then the answer is a tuple, the network's own scores first.
+    The companions are for training: each adds a squared hinge loss. With `companions`, the output is a tuple of the
+    network's own scores and theirs.
     """
 
     def __init__(self, classes: int = 10, companions: bool = False) -> None:
@@ -21,7 +21,7 @@ class DeeplySupervisedNet(NetworkInNetwork):
         self.companions = nn.ModuleList(nn.Linear(192 * side * side, classes) for side in sides)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
-        """Class scores `[N classes]` of pictures `[N 3 32 32]`; with companions also theirs."""
+        """Class scores `[N classes]` of pictures `[N 3 32 32]`; with companions, also their scores."""
         aside = []
         for number, mlpconv in enumerate((self.mlpconv1, self.mlpconv2, self.mlpconv3)):
             if number:

@@ -38,7 +38,7 @@ class FractalBlock(nn.Module):
         self.rows, self.drop = 2 ** (columns - 1), drop
         self.columns = nn.ModuleList()
         self.counts = [2**column for column in range(columns)]  # convolutions of each column
-        for count in self.counts:  # the first column is the shortest: one convolution beside all rows
+        for count in self.counts:  # the first column is the shortest: one convolution for all rows
             self.columns.append(
                 nn.ModuleList(Column(inputs if number == 0 else outputs, outputs, dropout) for number in range(count))
             )
@@ -49,7 +49,7 @@ class FractalBlock(nn.Module):
         for row in range(1, self.rows + 1):
             ending = []
             for number, column in enumerate(self.columns):
-                step = self.rows // self.counts[number]  # a convolution of this column spans so many rows
+                step = self.rows // self.counts[number]  # rows per convolution of this column
                 if row % step == 0:
                     below[number] = column.get_submodule(str(row // step - 1))(below[number])
                     ending.append(number)
@@ -69,7 +69,7 @@ class FractalBlock(nn.Module):
 
 
 class FractalNet(nn.Module):
-    """A fractal block per entry of `maps`, each followed by a 2x2 max pool: 5 · 2^(columns-1) layers and a linear one."""
+    """A fractal block per entry of `maps`, each followed by a 2x2 max pool: 5 · 2^(columns-1) layers and a linear layer."""
 
     def __init__(self, classes: int = 10, maps: Sequence[int] = (64, 128, 256, 512, 512), columns: int = 3) -> None:
         super().__init__()
@@ -86,4 +86,4 @@ class FractalNet(nn.Module):
         """Class scores `[N classes]` of pictures `[N 3 32 32]`."""
         for block in self.blocks:
             x = self.pool(block(x))
-        return self.linear(x.mean((2, 3)))  # of one cell at 32 px
+        return self.linear(x.mean((2, 3)))  # at 32 px the map has one cell

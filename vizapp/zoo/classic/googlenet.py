@@ -1,6 +1,6 @@
 """GoogLeNet as published: Szegedy et al., "Going Deeper with Convolutions", 2014, Table 1 and section 5.
 
-torchvision's `googlenet` is a later one: batch norm, and 3x3 convolutions where the paper has 5x5.
+torchvision's `googlenet` is a later version with batch norm, and with 3x3 convolutions where the paper has 5x5.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vizapp.zoo.classic.alexnet import response_norm
 from vizapp.zoo.classic.initial import draw_weights
 
-# Of each module: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
+# Channels of each module: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
 MODULES = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -55,7 +55,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryHead(nn.Sequential):
-    """The classifier on 4a and 4d that helps training: 5x5/3 mean, 128 1x1 convolutions, 1024 hidden units."""
+    """The auxiliary classifier on 4a and 4d, for training: 5x5/3 mean, 128 1x1 convolutions, 1024 hidden units."""
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__(
@@ -70,7 +70,7 @@ class AuxiliaryHead(nn.Sequential):
 
 
 class GoogLeNet(nn.Module):
-    """Nine inception modules; with `auxiliary`, also the two heads, and the answer is a tuple, its own scores first."""
+    """Nine inception modules. With `auxiliary`, the output is a tuple of its own scores and those of two auxiliary heads."""
 
     def __init__(self, classes: int = 1000, auxiliary: bool = False) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class GoogLeNet(nn.Module):
         draw_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Class scores `[N classes]` of pictures `[N 3 224 224]`; with heads also theirs."""
+        """Class scores `[N classes]` of pictures `[N 3 224 224]`; with heads, also their scores."""
         x = self.norm1(self.pool1(self.conv1(x)))  # [N 64 56 56]
         x = self.pool2(self.norm2(self.conv2(self.reduce2(x))))  # [N 192 28 28]
         aside = []

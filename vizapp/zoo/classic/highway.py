@@ -9,7 +9,7 @@ from vizapp.zoo.classic.initial import draw_weights
 
 
 class Highway(nn.Module):
-    """H(x) T(x) + x (1 - T(x)): a 3x3 layer H and a gate T, as large as the map, that says how much of H to take."""
+    """H(x) T(x) + x (1 - T(x)), with a 3x3 layer H and a gate T of the size of the map."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Highway(nn.Module):
 
 
 class HighwayNet(nn.Module):
-    """Three stages of one plain layer and four or five highway layers, max pools between them; a 1x1 layer, a mean."""
+    """Three stages of a plain layer and four or five highway layers, with max pools between them; a 1x1 layer and a mean."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class HighwayNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Highway):
                 assert module.transform.bias is not None
-                nn.init.constant_(module.transform.bias, -2.0)  # at first the gates let the input through
+                nn.init.constant_(module.transform.bias, -2.0)  # initially the gates pass the input through
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 32 32]`."""

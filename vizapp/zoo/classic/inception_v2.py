@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vizapp.zoo.classic.initial import draw_weights
 
-# Of each module: 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3, pool projection ("avg" or "max").
+# Channels of each module: 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3, pool projection ("avg" or "max").
 MODULES = {
     "3a": (64, 64, 64, 64, 96, "avg", 32),
     "3b": (64, 64, 96, 64, 96, "avg", 64),
@@ -34,7 +34,7 @@ class NormedConvolution(nn.Sequential):
 
 
 class Separable(nn.Sequential):
-    """A 7x7 convolution of each colour by itself (`multiplier` maps each), and a 1x1 convolution that mixes them."""
+    """A depthwise 7x7 convolution (`multiplier` maps per channel), and a 1x1 convolution that mixes its channels."""
 
     def __init__(self, inputs: int, outputs: int, multiplier: int = 8) -> None:
         super().__init__(

@@ -29,9 +29,9 @@ def draw_weights(network: nn.Module) -> None:
 
 
 def quieten(ends: Collection[nn.Module]) -> None:
-    """Scale the weights of the last layer of each of L residual branches by L^-1/2.
+    """Scale the weights of the last layers `ends` of L residual branches by L^-1/2.
 
-    Untrained batch norm does not hold the sum of hundreds of branches; it would overflow.
+    Otherwise the sum of hundreds of branches overflows in untrained networks.
     """
     with torch.no_grad():
         for end in ends:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Which maps of S2 each map of C3 takes (Table I): all runs of three, all runs of four (around the end), three broken
-# sets of four, all six.
+# The maps of S2 that each map of C3 reads (Table I): all runs of three, all runs of four (cyclic), three sets of four with
+# gaps, all six.
 C3_TABLE = (
     *(tuple(sorted((first + step) % 6 for step in range(3))) for first in range(6)),
     *(tuple(sorted((first + step) % 6 for step in range(4))) for first in range(6)),
@@ -32,7 +32,7 @@ _DIGITS = """\
 
 
 def prototypes(classes: int) -> Tensor:
-    """The codes of the classes, +1 (ink) and -1: `[classes 84]`. Digits for ten classes, else random codes (seed 0)."""
+    """The codes of the classes, `[classes 84]` of +1 (ink) and -1: digits for ten classes, else random (seed 0)."""
     if classes == 10:
         rows = [line.split() for line in _DIGITS.splitlines()]
         return torch.tensor([[1.0 if c == "#" else -1.0 for row in rows for c in row[digit]] for digit in range(10)])
@@ -41,7 +41,7 @@ def prototypes(classes: int) -> Tensor:
 
 
 class ScaledTanh(nn.Module):
-    """A tanh(S x) with A = 1.7159 and S = 2/3, so that it takes 1 to 1 and -1 to -1."""
+    """A tanh(S x) with A = 1.7159 and S = 2/3, which maps 1 to 1 and -1 to -1."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise."""
@@ -49,9 +49,9 @@ class ScaledTanh(nn.Module):
 
 
 class Subsampling(nn.Module):
-    """The mean of each 2x2 square, times a trained coefficient, plus a trained bias: one of each per map.
+    """The mean of each 2x2 square, times a trained coefficient, plus a trained bias; one of each per map.
 
-    The paper adds the four inputs up; its coefficient is a quarter of the one here.
+    The paper sums the four inputs; its coefficient is a quarter of the one here.
     """
 
     def __init__(self, maps: int) -> None:
@@ -65,7 +65,7 @@ class Subsampling(nn.Module):
 
 
 class PartialConvolution(nn.Module):
-    """A 5x5 convolution whose maps take some of the input's maps each, as `table` says; only those kernels exist."""
+    """A 5x5 convolution in which output map i reads only the input maps `table[i]`; other kernels do not exist."""
 
     def __init__(self, inputs: int, table: tuple[tuple[int, ...], ...], kernel: int = 5) -> None:
         super().__init__()
@@ -84,10 +84,10 @@ class PartialConvolution(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    """Minus the squared distance to the code of each class, so that the largest score is the answer, as in a softmax.
+    """Minus the squared distance to the code of each class, so that the largest score is the predicted class.
 
-    The paper's outputs are the distances themselves; a softmax of these scores is its posterior (equation 9 without
-    the constant). The codes are fixed, as in the paper's first training.
+    The paper's outputs are the distances; the softmax of these scores is its posterior (equation 9 without the constant).
+    The codes are fixed, as in the first phase of the paper's training.
     """
 
     codes: Tensor

@@ -1,4 +1,4 @@
-"""Network in Network: Lin et al., 2013, section 4 (CIFAR-10): small networks slide over the picture, no linear layers."""
+"""Network in Network: Lin et al., 2013, section 4 (CIFAR-10)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vizapp.zoo.classic.initial import draw_weights
 
 
 class MlpConvolution(nn.Sequential):
-    """A convolution followed by 1x1 convolutions: a multi-layer perceptron at every place."""
+    """A convolution followed by 1x1 convolutions: a multi-layer perceptron at every position."""
 
     def __init__(self, inputs: int, kernel: int, maps: tuple[int, int, int]) -> None:
         layers: list[nn.Module] = []
@@ -19,7 +19,7 @@ class MlpConvolution(nn.Sequential):
 
 
 class NetworkInNetwork(nn.Module):
-    """Three mlpconv layers, pools between them, and the mean of each class's own map."""
+    """Three mlpconv layers with pools between them, and the mean of a map per class. No linear layers."""
 
     def __init__(self, classes: int = 10, width: int = 192) -> None:
         super().__init__()

@@ -13,11 +13,11 @@ from vizapp.zoo.classic.alexnet import hidden_layers
 
 
 class OverFeat(nn.Module):
-    """Convolutions, non-overlapping max pools, and a classifier whose first layer takes a whole map. No normalisation.
+    """Convolutions, non-overlapping max pools, and a classifier whose first layer reads a whole map. No normalization.
 
-    The first two layers do not pad, the 3x3 layers do. `fast`: 231 px, sub-sampling 32, the maps before the pools are 56,
-    24 and 12 wide and the classifier takes 6x6. Accurate: 221 px, sub-sampling 36, maps of 108, 30 and 15, classifier 5x5.
-    `shrink` divides all widths, for tests.
+    The first two layers do not pad, the 3x3 layers do. `fast`: 231 px, subsampling 32, maps of 56, 24 and 12 cells before
+    the pools, 6x6 at the classifier. Accurate: 221 px, subsampling 36, maps of 108, 30 and 15 cells, 5x5 at the classifier.
+    `shrink` divides the numbers of channels, for tests.
     """
 
     def __init__(self, fast: bool = False, classes: int = 1000, dropout: float = 0.5, shrink: int = 1) -> None:

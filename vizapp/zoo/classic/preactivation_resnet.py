@@ -10,7 +10,7 @@ from vizapp.zoo.classic.initial import block_count, draw_weights, quieten
 
 
 class PreactivationBlock(nn.Module):
-    """Batch norm and ReLU before each of three convolutions (1x1, 3x3, 1x1); nothing but additions on the shortcut."""
+    """Batch norm and ReLU before each of three convolutions (1x1, 3x3, 1x1); only additions on the shortcut."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class PreactivationBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N 4·width h/stride w/stride]` of `[N inputs h w]`. A block that changes the width projects what it activated."""
+        """`[N 4·width h/stride w/stride]` of `[N inputs h w]`. A block that changes the width projects its first activation."""
         active = self.relu(self.bn1(x))
         y = self.conv2(self.relu(self.bn2(self.conv1(active))))
         y = self.conv3(self.relu(self.bn3(y)))
@@ -31,9 +31,9 @@ class PreactivationBlock(nn.Module):
 
 
 class PreactivatedStages(nn.Module):
-    """The body of networks for 32 x 32 pictures whose blocks begin with batch norm and ReLU: three stages of `blocks` blocks.
+    """A network for 32 x 32 pictures of blocks that begin with batch norm and ReLU: three stages of `blocks` blocks.
 
-    `block(inputs, width, stride)` makes one, of `growth` times `width` channels; the widths are 16, 32 and 64.
+    `block(inputs, width, stride)` makes a block with `growth` times `width` output channels; the widths are 16, 32 and 64.
     """
 
     def __init__(self, block: Callable[[int, int, int], nn.Module], growth: int, blocks: int, classes: int) -> None:

@@ -1,7 +1,7 @@
 """ResNet as published: He et al., "Deep Residual Learning for Image Recognition", 2015, Table 1.
 
-torchvision's 50, 101 and 152 layers put the stride of a bottleneck on its 3x3 convolution (a later change, which costs
-7 % more operations and is more accurate); the paper has it on the first 1x1. The 18 and 34 layers are torchvision's.
+torchvision's ResNets of 50, 101 and 152 layers have the stride of a bottleneck on its 3x3 convolution (a later change, which
+costs 7 % more operations and is more accurate); the paper has it on the first 1x1. torchvision's 18 and 34 are as published.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def resnet_2015(depth: int, classes: int = 1000) -> ResNet:
-    """torchvision's network with the strides where the paper has them. Weights of either fit the other."""
+    """torchvision's network with the strides of the paper. Weights of either fit the other."""
     network = ResNet(Bottleneck, list(BLOCKS[depth]), num_classes=classes)
     for block in network.modules():
         if isinstance(block, Bottleneck):

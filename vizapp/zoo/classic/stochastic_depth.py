@@ -10,7 +10,7 @@ from vizapp.zoo.classic.cifar_resnet import Block, CifarResNet
 
 
 class StochasticBlock(Block):
-    """A residual block that a training pass skips with probability 1 - `survival`; otherwise its residual is scaled by it."""
+    """A residual block that is skipped in training with probability 1 - `survival`, and scaled by it in evaluation."""
 
     survival: float = 1.0
 

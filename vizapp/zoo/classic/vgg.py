@@ -11,7 +11,7 @@ from torchvision.models import VGG
 from vizapp.zoo.classic.alexnet import response_norm
 from vizapp.zoo.classic.initial import draw_weights
 
-# Five stages, a max pool after each: "3-64" is a 3x3 convolution with 64 maps, as the table writes it.
+# Five stages with a max pool after each. "3-64" is a 3x3 convolution with 64 maps, as in the table.
 COLUMNS = {
     "A": "3-64, 3-128, 3-256 3-256, 3-512 3-512, 3-512 3-512",
     "A-LRN": "3-64 LRN, 3-128, 3-256 3-256, 3-512 3-512, 3-512 3-512",
@@ -23,7 +23,7 @@ COLUMNS = {
 
 
 def vgg(column: str, classes: int = 1000) -> VGG:
-    """The network of a column of the table, with torchvision's classifier and names."""
+    """The network of a column of the table, with the classifier and the layer names of torchvision's VGG."""
     layers: list[nn.Module] = []
     inputs = 3
     for stage in COLUMNS[column].split(", "):

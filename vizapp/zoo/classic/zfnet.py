@@ -74,12 +74,12 @@ class ZFNet(nn.Module):
 
 
 def zfnet_mini(classes: int = 101, batch_norm: bool = False) -> ZFNet:
-    """The slim ZFNet that vizapp ships, for 160 px photos: 4.1 million weights, no contrast normalisation."""
+    """The bundled small ZFNet for 160 px photos: 4.1 million weights, no contrast normalization."""
     return ZFNet((64, 160, 320, 320, 256), 384, classes, 160, response_norm=False, batch_norm=batch_norm)
 
 
 def fold_batch_norm(trained: ZFNet, plain: ZFNet) -> ZFNet:
-    """`plain` (built without batch norm) with weights that make it equal to `trained` in evaluation mode."""
+    """`plain` (built without batch norm), with the weights of `trained` and its batch norms folded into them."""
     source, target = trained.features, plain.features
     for number in range(1, 6):
         convolution, norm = source.get_submodule(f"conv{number}").eval(), source.get_submodule(f"bn{number}").eval()
