@@ -5,6 +5,7 @@ The network rounds nothing, so that a picture gives the same bits in every batch
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from vizapp.zoo.network import Network
 SIZE = (3, 4, 5)
 MOST = 200  # pictures
 BROKEN = b"\x89PNG\r\n\x1a\nbroken"
-STATISTICS = ("mean", "maximum", "mean_maximum", "zero_pictures", "zero_positions", "not_finite", "selectivity")
 
 
 class Odd(nn.Module):
@@ -90,13 +90,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def expected_rows(values: np.ndarray, pictures: Sequence[int], top: int) -> pd.DataFrame:
     """The rows of a site by sorting: `values` `[N C cells]` of all pictures, of which those `pictures` can be read."""
-    rows = []
+    rows, peaks = [], values.max(2)  # NaN where there is any
     for channel in range(values.shape[1]):
-        peaks = {number: max(values[number, channel].tolist()) for number in pictures}
-        peaks = {n: p for n, p in peaks.items() if not np.isnan(values[n, channel]).any() and p > -math.inf}
-        for rank, number in enumerate(sorted(peaks, key=lambda n: (-peaks[n], n))[:top]):
-            cell = values[number, channel].tolist().index(peaks[number])
-            rows.append((channel, rank, peaks[number], number, *divmod(cell, SIZE[2])))
+        known = [number for number in pictures if peaks[number, channel] > -math.inf]
+        for rank, number in enumerate(sorted(known, key=lambda n: (-peaks[n, channel], n))[:top]):
+            cell = values[number, channel].tolist().index(peaks[number, channel])
+            rows.append((channel, rank, peaks[number, channel], number, *divmod(cell, SIZE[2])))
     return pd.DataFrame(rows, columns=["channel", "rank", "activation", "picture", "row", "column"])
 
 
@@ -104,26 +103,23 @@ def expected_statistics(values: np.ndarray, rows: pd.DataFrame) -> Iterator[dict
     """The statistics of each unit of a site, from the activations `[N C cells]` of the readable pictures."""
     for channel in range(values.shape[1]):
         maps = values[:, channel].astype(np.float64)
-        peaks = [math.nan if np.isnan(one).any() else one.max() for one in maps]
-        known = [peak for peak in peaks if not math.isnan(peak)]
-        finite = [number for number, one in enumerate(maps) if np.isfinite(one).all()]
-        top = [a for a in rows[rows.channel == channel].activation if math.isfinite(a)]
-        mean_maximum = sum(peaks[n] for n in finite) / len(finite) if finite else math.nan
-        a, b = (
-            (max(0.0, sum(top) / len(top)) if top else 0.0),
-            (0.0 if math.isnan(mean_maximum) else max(0.0, mean_maximum)),
-        )
+        peaks = maps.max(1)  # NaN where there is any
+        finite, known = np.isfinite(maps).all(1), peaks[~np.isnan(peaks)]
+        top = rows.activation[rows.channel == channel].to_numpy(np.float64)
+        top = top[np.isfinite(top)]
+        mean_maximum = peaks[finite].mean() if finite.any() else math.nan
+        a, b = (max(0.0, top.mean()) if len(top) else 0.0), (max(0.0, mean_maximum) if finite.any() else 0.0)
         yield {
-            "mean": maps[finite].mean() if finite else math.nan,
-            "maximum": max(known) if known else math.nan,
+            "mean": maps[finite].mean() if finite.any() else math.nan,
+            "maximum": known.max() if len(known) else math.nan,
             "mean_maximum": mean_maximum,
-            "zero_pictures": sum((one == 0).all() for one in maps) / len(maps),
+            "zero_pictures": (maps == 0).all(1).mean(),
             "zero_positions": (maps == 0).mean(),
-            "not_finite": len(maps) - len(finite),
-            "selectivity": min(1.0, max(0.0, (a - b) / (a + b))) if a + b > 0 and top else 0.0,
-            "dead": not any(peak > 0 for peak in peaks),
-            "always_on": all(peak > 0 for peak in peaks),
-        }  # fmt: skip
+            "not_finite": (~finite).sum(),
+            "selectivity": min(1.0, max(0.0, (a - b) / (a + b))) if a + b > 0 and len(top) else 0.0,
+            "dead": not (peaks > 0).any(),
+            "always_on": (peaks > 0).all(),
+        }
 
 
 def check(world: World, found: Gallery, count: int, damaged: Sequence[int], top: int) -> None:
@@ -138,10 +134,11 @@ def check(world: World, found: Gallery, count: int, damaged: Sequence[int], top:
         for name in rows.columns:
             wanted = 0 if values.shape[2] == 1 and name in ("row", "column") else rows[name].to_numpy()
             np.testing.assert_array_equal(table[name].to_numpy(), wanted, f"{site} {name}")
+        expected = pd.DataFrame(expected_statistics(values[pictures], rows))
         units = found.units_of(site)
-        for channel, numbers in enumerate(expected_statistics(values[pictures], rows)):
-            for name, number in numbers.items():
-                np.testing.assert_allclose(units[name][channel], number, 1e-6, 1e-9, err_msg=f"{site}:{channel} {name}")
+        for name in expected.columns:
+            given, wanted = units[name].to_numpy(np.float64), expected[name].to_numpy(np.float64)
+            np.testing.assert_allclose(given, wanted, 1e-6, 1e-9, err_msg=f"{site} {name}")
 
 
 def sites(world: World, names: Sequence[str] = ("0.cat", "1", "2.cat")):  # type: ignore[no-untyped-def]
@@ -231,3 +228,60 @@ def test_a_checkpoint_of_an_earlier_version_is_not_taken(world, tmp_path) -> Non
     (out / "_work" / "checkpoint.previous").unlink()
     assert "earlier version" in build(world.network, source, sites(world), out, plan)
     check(world, open_gallery(out), 40, (), 9)
+
+
+@pytest.mark.slow
+def test_every_batch_size_and_damages_at_every_place(world, tmp_path) -> None:
+    """All batch sizes 1 … 33 with folders of 1 … 200 pictures; runs of damaged files from one to all but one."""
+    random = np.random.default_rng(1)
+    counts = [1, 200, *random.permutation(np.arange(2, 200))[:64].tolist()]
+    for number, count in enumerate(counts):
+        batch = number % 33 + 1
+        first = int(random.integers(count))
+        length = min(int(random.choice([0, 1, batch - 1, batch, count - 1])), count - 1)
+        damaged = {(first + n) % count for n in range(length)}  # at the first, the last, whole batches, all but one
+        damaged -= {0, count - 1} if number % 3 == 0 else set()
+        tried(world, tmp_path / str(number), count, batch, sorted(damaged), top=int(random.choice([1, 3, 9, 30])))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_bring_the_same_pictures(world, tmp_path, workers: int) -> None:
+    tried(world, tmp_path, 29, 4, (0, 5, 6, 7, 28), workers=workers)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_batches_in_parts_and_with_little_memory(world, tmp_path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """A batch of 8 runs in passes of `limit`; then passes run out of memory and halve themselves, down to copies alone."""
+    monkeypatch.setattr(type(world.network), "batch_limit", lambda *_: limit)
+    tried(world, tmp_path / "limited", 29, 8, (3, 24))
+    monkeypatch.setattr(type(world.network), "batch_limit", lambda self, most, *_: most)
+
+    def forward(self: Largest, x: Tensor) -> Tensor:
+        if len(x) > limit:
+            raise torch.OutOfMemoryError
+        return Largest.kept(self, x)
+
+    monkeypatch.setattr(Largest, "kept", Largest.forward, raising=False)
+    monkeypatch.setattr(Largest, "forward", forward)
+    tried(world, tmp_path / "starved", 29, 8, (3, 24, 25, 26))
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_pass_that_is_stopped_anywhere_goes_on_to_the_same_rows(world, tmp_path, every: int) -> None:
+    """It stops at every call of the watcher in turn, so also inside batches, until it is through."""
+    folder, damaged = world.folder(tmp_path / "in", 23, (0, 7, 8, 22)), (0, 7, 8, 22)
+    source, out, calls = vizapp.open_folder(folder), tmp_path / "out", 0
+
+    def stop(progress: Progress) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+
+    for calls in range(100):
+        left = calls
+        with contextlib.suppress(KeyboardInterrupt):
+            build(world.network, source, sites(world), out, GalleryOptions(batch=4, workers=0, every=every), stop)
+            break
+    assert calls > 5
+    check(world, open_gallery(out), 23, damaged, 9)
