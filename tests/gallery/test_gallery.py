@@ -341,6 +341,34 @@ def test_projections_of_the_top_pictures_are_those_of_the_method(network, photos
         assert down["activation"][number] == pytest.approx(row.activation, rel=1e-5)
 
 
+def test_pictures_that_are_gone_changed_or_others_are_told(network, photos, tmp_path) -> None:
+    place = tmp_path / "in"
+    place.mkdir()
+    for number, path in enumerate(sorted((photos / "dog").iterdir())[:6]):
+        (place / f"{number}.png").write_bytes(path.read_bytes())
+    source, out = vizapp.open_folder(place), tmp_path / "out"
+    build(network, source, network.sites, out, GalleryOptions(top=4, workers=0))
+    rows = open_gallery(out).rows("relu_2", 1)
+    before = top_projections(network, source, rows, ProjectionParams(), Job())
+    assert not {"unreadable", "changed"} & before.facts.keys()
+    gone, changed = (place / rows.path[number] for number in (1, 2))
+    gone.unlink()
+    Image.fromarray(np.full((20, 24, 3), 255, np.uint8)).save(changed)
+    after = top_projections(network, source, rows, ProjectionParams(), Job())
+    assert after.facts["unreadable"].startswith("1 of 4")
+    assert after.facts["changed"].startswith("1 of 4")
+    assert np.isnan(after.arrays["activation"]).tolist() == [False, True, False, False]
+    assert not after.arrays["projection"][1].any()
+    for number in (0, 3):
+        np.testing.assert_array_equal(after.arrays["projection"][number], before.arrays["projection"][number])
+    assert (top_image(network, source, rows)[1].seen == 128).all()
+    for other in (vizapp.open_folder(place), vizapp.open_folder(photos)):  # one file less; other pictures
+        with refuses("other-pictures"):
+            top_image(network, other, rows)
+        with refuses("other-pictures"):
+            top_projections(network, other, rows, ProjectionParams(), Job())
+
+
 def test_a_field_alone_is_projected_where_nothing_pads() -> None:
     from vizapp.methods.top_projections import is_exact_alone
 

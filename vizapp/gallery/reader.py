@@ -137,27 +137,45 @@ class TopImage:
 
 
 def top_image(
-    network: Network, source: Source, rows: pd.DataFrame, opened: Callable[[int], np.ndarray] | None = None
+    network: Network, source: Source, rows: pd.DataFrame, opened: Callable[[int], np.ndarray | None] | None = None
 ) -> list[TopImage]:
     """Decode the pictures of some rows. All patches of a unit have the same size.
 
-    `opened` maps a picture's number to the network's crop, for callers with a cache. Unreadable pictures are grey.
+    `opened` returns `load_crop` of a picture, for callers with a cache. Unreadable pictures are grey.
+
+    Raises:
+        VizError: the rows are not about these pictures.
     """
+    check_pictures(source, rows)
     found = []
     for row in rows.itertuples():
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
         seen = opened(int(row.picture)) if opened else load_crop(network, source, int(row.picture))
+        seen = np.full((*network.input_size[1:], 3), 128, np.uint8) if seen is None else seen
         label = row.label if isinstance(row.label, str) else None
         found.append(TopImage(seen, box, str(row.path), label, float(row.activation)))
     return found
 
 
-def load_crop(network: Network, source: Source, picture: int) -> np.ndarray:
-    """The network's crop of a picture, uint8 `[H W 3]`; grey if it can no longer be read."""
-    try:
-        return network.seen(source.open(picture))
-    except VizError:
-        return np.full((*network.input_size[1:], 3), 128, np.uint8)
+def load_crop(network: Network, source: Source, picture: int) -> np.ndarray | None:
+    """The network's crop of a picture, uint8 `[H W 3]`; None if it can no longer be read."""
+    return next((network.seen(one) for _, one in source.open_readable([picture])), None)
+
+
+def check_pictures(source: Source, rows: pd.DataFrame) -> None:
+    """Check that the pictures of some rows have the same numbers in `source` as when the gallery was built.
+
+    Raises:
+        VizError: they have not.
+    """
+    for picture, path in zip(rows["picture"], rows["path"], strict=True):
+        there = source.path(int(picture)) if picture < len(source) else "no picture"
+        if there != path:
+            raise VizError(
+                f"Picture {picture} of the gallery is {path}, but {source.name} has {there} there; open the pictures that "
+                "the gallery was built of, or build it again.",
+                code="other-pictures",
+            )
 
 
 def open_gallery(folder: str | Path) -> Gallery:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 
 from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.statistics.correlation import Correlation, best_matches
@@ -30,8 +31,8 @@ def match_units(
 ) -> Result:
     """For each unit of a layer of the first network, the most correlated unit of a layer of the second.
 
-    `arrays`: `correlation` `[C1 C2]` (Pearson; NaN for a unit with constant activations); `matches` `[K 2]`, the best first.
-    `table`: the matches with their correlations. Unreadable pictures are skipped and counted.
+    `arrays`: `correlation` `[C1 C2]` (Pearson; NaN for a unit with constant, infinite or NaN activations); `matches`
+    `[K 2]`, the best first. `table`: the matches with their correlations. Unreadable pictures are skipped and counted.
 
     Args:
         networks: The two networks.
@@ -56,7 +57,7 @@ def match_units(
                 batch = network.batch([network.seen(picture) for picture in pictures])
                 values = observe(network.module, batch, [site])[site.name]
                 if values.ndim == 4:
-                    values = values.mean((2, 3)) if pool == "mean" else values.amax((2, 3))
+                    values = values.mean((2, 3), dtype=torch.float64) if pool == "mean" else values.amax((2, 3))
                 answers.append(values.double().cpu().numpy())
             found.add(*answers)
         return len(pictures)

@@ -13,23 +13,25 @@ from torch import Tensor
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.gallery.reader import load_crop
+from vizapp.gallery.reader import check_pictures, load_crop
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
 from vizapp.methods.projection import ProjectionParams, in_three_channels, what_was_reversed
 from vizapp.zoo.network import Network
 
 Box = tuple[int, int, int, int]
+CHANGED = 0.05  # relative difference from the gallery's activation that rounding does not explain
 
 
 def top_projections(
     network: Network, source: Source, rows: pd.DataFrame, params: ProjectionParams, job: Job,
-    opened: Callable[[int], np.ndarray] | None = None,
+    opened: Callable[[int], np.ndarray | None] | None = None,
 ) -> Result:  # fmt: skip
     """The projections of some rows of a gallery, each on its own picture from its own cell.
 
     `arrays`, an entry per row: `projection` `[K H W 3]` float32, signed, in the network's normalized input space, zero
-    outside the receptive field; `activation` `[K]`; `field` `[K 4]`, the receptive fields of the rows.
+    outside the receptive field; `activation` `[K]`; `field` `[K 4]`, the receptive fields of the rows. Pictures that can no
+    longer be read have projection 0 and activation NaN.
 
     The network runs on the receptive field alone where that gives the same result: no operation below the unit pads (the
     field of cell 0,0 begins at pixel 0,0, through all branches) or has windows that depend on the input size (adaptive
@@ -42,8 +44,12 @@ def top_projections(
         rows: Rows of the gallery.
         params: The rule and its options.
         job: For progress.
-        opened: The crop of a picture by its number, uint8 `[H W 3]`; by default it is read from `source`.
+        opened: `load_crop` of a picture by its number, for callers with a cache; by default it is read from `source`.
+
+    Raises:
+        VizError: the rows are not about these pictures.
     """
+    check_pictures(source, rows)
     known = unresized_fields(network.sites) if len(rows) else {}
     size = network.input_size[1:]
     rule = params.build_rule()
@@ -57,11 +63,14 @@ def top_projections(
         start = _Start(number, Unit(site.name, int(row.channel), cell), picture, box if alone else None)
         groups.setdefault((site.name, picture, start.box), []).append(start)
     pixels: dict[int, np.ndarray] = {}
-    activations = np.zeros(len(rows), np.float32)
+    activations = np.full(len(rows), np.nan, np.float32)
     certificate = Certificate()
     for starts in groups.values():
         picture, part = starts[0].picture, starts[0].box
-        batch = network.batch([opened(picture) if opened else load_crop(network, source, picture)])
+        seen = opened(picture) if opened else load_crop(network, source, picture)
+        if seen is None:
+            continue
+        batch = network.batch([seen])
         units = [start.unit for start in starts]
         (answer,) = project(network.module, _cut(batch, part), units, network.sites, rule, params.seed, params.extent)
         certificate = answer.certificate
@@ -69,13 +78,24 @@ def top_projections(
             pixels[start.number] = in_three_channels(_in_place(answer.values[place], part, batch))
             activations[start.number] = float(answer.activations[place])
         job.report(len(pixels) / len(rows))
-    shown = [pixels[number] for number in range(len(rows))]
+    empty = np.zeros((*size, 3), np.float32)
+    shown = [pixels.get(number, empty) for number in range(len(rows))]
     arrays = {
         "projection": np.stack(shown) if shown else np.zeros((0, 0, 0, 3), np.float32),
         "activation": activations,
         "field": rows[["top", "left", "bottom", "right"]].to_numpy(np.int64),
     }
-    return Result("projection", arrays, facts=what_was_reversed(certificate, params.rule))
+    facts = what_was_reversed(certificate, params.rule)
+    then = rows["activation"].to_numpy(np.float64)
+    changed = int((np.abs(activations - then) > CHANGED * np.maximum(np.abs(activations), np.abs(then))).sum())
+    if len(pixels) < len(rows):
+        gone = (
+            f"{len(rows) - len(pixels)} of {len(rows)} top pictures can no longer be read; their projections are empty."
+        )
+        facts["unreadable"] = gone
+    if changed:
+        facts["changed"] = f"{changed} of {len(rows)} top pictures have changed since the gallery was built."
+    return Result("projection", arrays, facts=facts)
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,47 @@ def test_what_is_no_number_takes_no_part() -> None:
     assert (state["histogram"][:, BINS - 1] == 1).all()
 
 
+@pytest.mark.parametrize("scale", [1e-45, 1e-37, 1e-20, 1e20, 1e36, 1e60, 1e300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_means_of_very_small_and_very_large_activations(scale: float, dtype: torch.dtype) -> None:
+    """What a sum cannot hold counts as not finite, and nothing wraps around."""
+    pictures = torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(0)).to(dtype).clamp_min(0.1) * scale
+    network = nn.Sequential(nn.ReLU())
+    sites = survey(network, pictures[:1])
+    state = passed(network, sites, cut(pictures, 7), 3)
+    numbers = read_statistics(state, sites)
+    values = pictures.double().numpy()
+    fits = np.isfinite(values).all() and values.max() < 1e37
+    assert (numbers["not_finite"] == (0 if fits else 20)).all()
+    if fits:  # parts below 2^-152 are dropped
+        np.testing.assert_allclose(numbers["mean"], values.mean((0, 2, 3)), 1e-6, 2.0**-151)
+        np.testing.assert_allclose(numbers["mean_maximum"], values.max((2, 3)).mean(0), 1e-6, 2.0**-151)
+    else:
+        assert np.isnan(numbers["mean"]).all()
+
+
+class _Twice(nn.Module):
+    """A layer of two operations, as some of torch's own are: the second gives the result."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0.9, torch.nan, -torch.sign(x) * x)
+
+
+def test_a_layer_of_several_operations_counts_with_its_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Twice, "__module__", "torch.nn.modules.twice")
+    network, pictures = nn.Sequential(_Twice()), torch.rand(12, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    sites = survey(network, pictures[:1])
+    assert [site.name for site in sites] == ["0"]
+    state = passed(network, sites, cut(pictures, 5), 4)
+    values = network(pictures).flatten(2).numpy()
+    for channel in range(2):
+        known = [number for number in range(12) if not np.isnan(values[number, channel]).any()]
+        _, order, cells = best(values[known, channel], 4)
+        taken = state["pictures"][channel].tolist()
+        assert [picture for picture in taken if picture >= 0] == [known[n] for n in order]
+        assert state["cells"][channel].tolist()[: len(cells)] == cells.tolist()
+
+
 def test_half_precision_and_double() -> None:
     for dtype in (torch.float64, torch.bfloat16):
         network = seeded(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU())).to(dtype)

@@ -28,15 +28,16 @@ class Correlation:
             self._sums = [np.zeros(part.shape[1]) for part in parts]
             self._squares = [np.zeros(part.shape[1]) for part in parts]
             self._products = np.zeros((parts[0].shape[1], parts[1].shape[1]))
-        parts = [part - about for part, about in zip(parts, self._about, strict=True)]
-        for part, total, squares in zip(parts, self._sums, self._squares, strict=True):
-            total += part.sum(0)
-            squares += (part**2).sum(0)
-        self._products += parts[0].T @ parts[1]
+        with np.errstate(invalid="ignore"):  # infinite activations
+            parts = [part - about for part, about in zip(parts, self._about, strict=True)]
+            for part, total, squares in zip(parts, self._sums, self._squares, strict=True):
+                total += part.sum(0)
+                squares += (part**2).sum(0)
+            self._products += parts[0].T @ parts[1]
         self.pictures += len(first)
 
     def matrix(self) -> np.ndarray:
-        """The correlations `[C1 C2]` so far; NaN for units with the same value on every image."""
+        """The correlations `[C1 C2]` so far; NaN for units with the same value on every image, or one that is not finite."""
         count = max(1, self.pictures)
         spread = [
             np.maximum(squares - total**2 / count, 0) for total, squares in zip(self._sums, self._squares, strict=True)

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-LIMBS = 6
+LIMBS = 7
+LARGEST = 2.0**128  # of a single value; all of float32 is smaller, and 2^23 of them fit
 _BITS = 40  # per limb; the 23 bits above them in an int64 hold the carries of 2^23 additions
-_LAST = -120  # the last limb counts multiples of 2^-120; smaller parts are dropped
+_LAST = -152  # the last limb counts multiples of 2^-152, below all of float32; smaller parts are dropped
 
 
 def to_limbs(values: Tensor) -> Tensor:
-    """Finite float64 values `[…]` as int64 limbs `[… LIMBS]`, the most significant first."""
+    """Float64 values `[…]`, at most `LARGEST`, as int64 limbs `[… LIMBS]`, the most significant first."""
     parts, rest = [], values.clone()
     for number in range(LIMBS):
         weight = 2.0 ** (_LAST + _BITS * (LIMBS - 1 - number))

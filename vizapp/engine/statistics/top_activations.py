@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.statistics.exact_sum import LIMBS, add_limbs, from_limbs, to_limbs
+from vizapp.engine.statistics.exact_sum import LARGEST, LIMBS, add_limbs, from_limbs, to_limbs
 from vizapp.engine.statistics.reduction import Reduction, Runs, argmax_cells, topk_indices
 from vizapp.engine.tap import Tap, check_computed
 from vizapp.engine.trace.sites import Site, channels_first
@@ -75,8 +75,8 @@ class TopKTracker:
 
         `values` `[U k]`, -inf for free places; `pictures` and `cells` `[U k]`, -1 there; `sums` `[U 2 LIMBS]`, exact, of
         all activations and of the maxima per image; `counts` `[U 5]`: images, zero positions, images that are zero
-        everywhere, images without a positive value, images with non-finite values (excluded from both sums); `histogram`
-        `[U BINS]` of the maxima.
+        everywhere, images without a positive value, images with values that are not finite or too large (in neither
+        sum); `histogram` `[U BINS]` of the maxima.
         """
         return {name: value.cpu() for name, value in (self._state or empty_state(self.units, self.top)).items()}
 
@@ -143,8 +143,8 @@ class TopKTracker:
         """Update the statistics from values `[N U]` and the number of cells `[U]` of each unit."""
         state, peaks, odd = self._state, maxima, torch.zeros_like(every)
         both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
-        if not both.isfinite().all():
-            wrong = ~(sums.isfinite() & maxima.isfinite())
+        if not (both.abs() <= LARGEST).all():
+            wrong = ~((sums.abs() <= LARGEST) & (maxima.abs() <= LARGEST))
             sums, maxima, odd = sums.masked_fill(wrong, 0), maxima.masked_fill(wrong, 0), wrong.sum(0)
             both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
         state["sums"] += to_limbs(both)
@@ -221,6 +221,8 @@ class BatchStatistics(Tap):
         maps = channels_first(tensor, site.layout)
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
             return
+        if name in self.kept:  # an earlier operation of the same layer
+            self.cells[:, place] = -1
         self.kept[name] = tensor.new_empty(0)
         self._reduce(Runs.of(maps), place)
         if self._tick is not None:

@@ -144,12 +144,14 @@ def _key(what: str, asked: GalleryRequest, found: Gallery, site: str, channel: i
     return (f"gallery.{what}", str(asked.folder), str(found.seen), site, str(channel))
 
 
-def _seen(asked: GalleryRequest, picture: int) -> np.ndarray:
-    """The crop of a picture that the network sees, cached: patches and projections of several units use it."""
+def _seen(asked: GalleryRequest, picture: int) -> np.ndarray | None:
+    """`load_crop` of a picture, cached: patches and projections of several units use it."""
     taken = asked.collection
     key = ("gallery.seen", repr(asked.network.preprocessing), taken.text, taken.listing, str(picture))
     return compute.remembered(
-        key, lambda: load_crop(asked.network, asked.collection.source, picture), size=lambda pixels: int(pixels.nbytes)
+        key,
+        lambda: load_crop(asked.network, asked.collection.source, picture),
+        size=lambda pixels: 0 if pixels is None else int(pixels.nbytes),
     )
 
 

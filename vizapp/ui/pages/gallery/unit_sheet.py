@@ -101,7 +101,8 @@ def _nines(
             st.html('<div class="vz-tile"><b>Projections</b></div>')
             messages.info("Projections follow after the last picture.")
     if down is not None:
-        messages.info(f"{down.facts['certificate']} {down.facts['caution']}")
+        names = ("unreadable", "certificate", "caution")
+        messages.info(" ".join(down.facts[name] for name in names if name in down.facts))
     return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Pictures") if title in whole}
 
 
