@@ -7,6 +7,7 @@ _ALIASES = {
     "multiply": "mul", "subtract": "sub", "divide": "truediv", "true_divide": "truediv", "negative": "neg",
     "absolute": "abs", "concat": "cat", "concatenate": "cat", "clip": "clamp", "swapaxes": "transpose",
     "swapdims": "transpose", "moveaxis": "movedim", "_threshold": "threshold",
+    "special_expit": "sigmoid", "special_softmax": "softmax", "special_log_softmax": "log_softmax",
 }  # fmt: skip
 
 
@@ -33,19 +34,38 @@ SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 CASTS = frozenset({"float", "double", "half", "bfloat16", "to", "type", "type_as"})
 
 # Outputs equal to the input when the network is in evaluation mode.
-IDENTITIES = frozenset({"dropout", "feature_dropout", "contiguous", "clone", "detach"}) | CASTS
+DROPOUTS = frozenset({
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout",
+})  # fmt: skip
+IDENTITIES = frozenset({"contiguous", "clone", "detach", "positive"}) | CASTS | DROPOUTS
 
 # Linear in the activations that they read.
 LINEAR = frozenset({
-    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "getitem", "squeeze",
-    "unsqueeze", "chunk", "split", "unbind", "stack", "cat", "concat", "mean", "sum", "pad", "interpolate", "roll", "flip",
-    "expand", "repeat", "getattr", "t", "neg", "add", "sub", "avg_pool2d", "adaptive_avg_pool2d", "pixel_shuffle",
-    "pixel_unshuffle", "unfold", "fold", "setitem", "repeat_interleave", "narrow",
+    "view", "reshape", "flatten", "unflatten", "ravel", "permute", "transpose", "movedim", "t", "adjoint", "squeeze",
+    "unsqueeze", "getitem", "getattr", "select", "narrow", "diagonal", "index_select", "gather", "take", "take_along_dim",
+    "masked_select", "chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "stack",
+    "cat", "hstack", "vstack", "dstack", "column_stack", "row_stack", "expand", "expand_as", "broadcast_to",
+    "broadcast_tensors", "view_as", "reshape_as", "repeat", "repeat_interleave", "tile", "pad", "roll", "flip", "fliplr",
+    "flipud", "rot90", "tril", "triu", "diag", "diag_embed", "block_diag", "meshgrid", "unfold", "fold", "pixel_shuffle",
+    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "as_strided", "masked_fill", "masked_scatter", "setitem",
+    "index_put", "index_add", "index_copy", "index_fill", "scatter", "scatter_add", "select_scatter", "slice_scatter",
+    "copy", "fill", "zero", "neg", "add", "sub", "rsub", "mean", "sum", "nansum", "trace", "cumsum", "diff", "deg2rad",
+    "rad2deg", "interpolate", "upsample", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "real", "imag", "view_as_real", "view_as_complex", "conj", "complex",
 })  # fmt: skip
-WEIGHTED = frozenset(
-    {"conv2d", "conv_transpose2d", "linear"}
-)  # linear unless the weight is computed from the input, too
-BILINEAR = frozenset({"mul", "matmul", "bmm", "mm", "einsum"})  # linear when one factor is constant
+# Linear unless the weight is computed from the input, too.
+WEIGHTED = frozenset({
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
+})  # fmt: skip
+# Linear when one factor is constant.
+BILINEAR = frozenset({
+    "mul", "matmul", "bmm", "mm", "mv", "dot", "vdot", "inner", "outer", "kron", "tensordot", "cross", "einsum", "bilinear",
+    "multi_dot", "chain_matmul", "linalg_multi_dot",
+})  # fmt: skip
+# Their derivative is zero; torch has none for them.
+FLAT = frozenset({"heaviside", "floor_divide", "floordiv"})
+# A sum with the product of the second and third argument.
+SUMS_WITH_PRODUCTS = frozenset({"addcmul", "addmm", "addmv", "addr", "addbmm", "baddbmm", "lerp"})
 
 # Functions that take shape and type from a tensor, but not its numbers.
 SHAPE_ONLY = frozenset({

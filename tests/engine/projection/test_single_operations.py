@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.errors import refuses
 from tests.oracles import rectified
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import RULES, rule_named
@@ -40,8 +41,8 @@ class Around(nn.Module):
         self.last = nn.Conv2d(1, 1, 3, bias=False).requires_grad_(False)  # of as many channels as there are
         self.first.weight.copy_(numbers(CHANNELS, 3, 3, 3, seed=2) / 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.operation(self.first(x))
+    def forward(self, x: Tensor, done: bool = False) -> Tensor:
+        x = x if done else self.operation(self.first(x))
         if x.ndim == 4 and x.shape[2] > 3 < x.shape[3]:
             self.last.weight = nn.Parameter(numbers(CHANNELS, x.shape[1], 3, 3, seed=3) / 3, requires_grad=False)
             x = self.last(x)
@@ -241,3 +242,407 @@ SWITCHES: dict[str, Function] = {
 @pytest.mark.parametrize("name", SWITCHES)
 def test_what_a_mask_or_an_index_switches_is_counted(name: str) -> None:
     assert_equal_to_autograd(SWITCHES[name], lambda rule: SWITCHES[name], Certificate(differentiated=1))
+
+
+# --------------------------------------------------------------------------- linear operations: nothing to be counted
+
+MASK = numbers(CHANNELS, HEIGHT, WIDTH, seed=6) > 0
+FACTOR = numbers(CHANNELS, HEIGHT, WIDTH, seed=7)
+
+
+def written(x: Tensor, write: Callable[[Tensor], object]) -> Tensor:
+    """A copy of the map that `write` has written into."""
+    x = x.clone()
+    write(x)
+    return x
+
+
+def cell_order(x: Tensor) -> Tensor:
+    return x.flatten(2)[:, :, torch.arange(HEIGHT * WIDTH).flip(0)].unflatten(2, (HEIGHT, WIDTH))
+
+
+LINEAR: dict[str, Function] = {
+    "identity": lambda x: x,
+    "positive": torch.positive,
+    "add": lambda x: x + 1,
+    "radd": lambda x: 1 + x,
+    "add alpha": lambda x: torch.add(x, x.flip(1), alpha=3),
+    "add a row": lambda x: x + x.mean(2, keepdim=True),
+    "add a column": lambda x: x.mean(3, keepdim=True) + x,
+    "add a vector": lambda x: x + x.mean((2, 3), keepdim=True),
+    "add_": lambda x: written(x, lambda y: y.add_(x.flip(2))),
+    "add fewer axes": lambda x: x + numbers(WIDTH, seed=1),
+    "sub": lambda x: x - x.roll(1, 2),
+    "sub broadcast": lambda x: x.mean((1, 2), keepdim=True) - x,
+    "rsub": lambda x: 1 - x,
+    "rsub alpha": lambda x: torch.rsub(x, x.flip(1), alpha=2),
+    "subtract": lambda x: torch.subtract(x, x.flip(3)),
+    "neg": lambda x: -x,
+    "negative": torch.negative,
+    "mul number": lambda x: 2 * x,
+    "mul channels": lambda x: x * numbers(CHANNELS, 1, 1),
+    "mul rows": lambda x: x * numbers(HEIGHT, 1),
+    "mul columns": lambda x: x * numbers(WIDTH),
+    "mul map": lambda x: x.mul(FACTOR),
+    "mul by keyword": lambda x: torch.mul(x, other=FACTOR),
+    "mul scalar tensor": lambda x: x * torch.tensor(3.0),
+    "mul makes it wider": lambda x: x.mean((2, 3), keepdim=True) * FACTOR,
+    "mul of one row": lambda x: x.mean(2, keepdim=True) * FACTOR,
+    "div number": lambda x: x / 3,
+    "div map": lambda x: x / (FACTOR.abs() + 1),
+    "divide": lambda x: torch.divide(x, 4),
+    "true_divide": lambda x: torch.true_divide(x, 4),
+    "div_": lambda x: written(x, lambda y: y.div_(4)),
+    "cat": lambda x: torch.cat([x, x.flip(2)], 1),
+    "cat rows": lambda x: torch.cat([x, x.flip(1)], 2),
+    "cat constant": lambda x: torch.cat([x, FACTOR.expand(len(x), -1, -1, -1)], 1),
+    "concat": lambda x: torch.concat([x, 2 * x], -3),
+    "concatenate": lambda x: torch.concatenate([x, 2 * x], 1),
+    "stack": lambda x: torch.stack([x, x.flip(2)], 1).flatten(1, 2),
+    "hstack": lambda x: torch.hstack([x, 2 * x]),
+    "dstack": lambda x: torch.dstack([x, 2 * x]),
+    "index_select": lambda x: x.index_select(1, torch.tensor([2, 0, 0])),
+    "gather": lambda x: x.gather(1, torch.zeros_like(x, dtype=torch.int64)),
+    "take_along_dim": lambda x: torch.take_along_dim(x, torch.arange(CHANNELS).flip(0).view(1, -1, 1, 1), 1),
+    "getitem": lambda x: x[:, 1:, ::2],
+    "getitem list": lambda x: x[:, [3, 1]],
+    "getitem mask": lambda x: x[:, MASK],
+    "narrow": lambda x: x.narrow(2, 1, 7),
+    "select": lambda x: x.select(1, 2),
+    "chunk": lambda x: x.chunk(2, 1)[1],
+    "split": lambda x: x.split([1, 3], 1)[1],
+    "tensor_split": lambda x: x.tensor_split(3, 2)[0],
+    "hsplit": lambda x: torch.hsplit(x, 2)[1],
+    "unbind": lambda x: x.unbind(1)[1],
+    "diagonal": lambda x: x.diagonal(0, 2, 3),
+    "tril": torch.tril,
+    "triu": lambda x: x.triu(1),
+    "view": lambda x: x.view(len(x), -1, WIDTH, 2),
+    "reshape": lambda x: x.reshape(len(x), 2, -1),
+    "flatten": lambda x: x.flatten(2),
+    "unflatten": lambda x: x.unflatten(1, (2, 2)).sum(1),
+    "ravel of one": lambda x: torch.stack([y.ravel() for y in x]),
+    "permute": lambda x: x.permute(0, 2, 3, 1),
+    "transpose": lambda x: x.transpose(2, 3),
+    "mT": lambda x: x.mT,
+    "swapaxes": lambda x: x.swapaxes(1, 2),
+    "movedim": lambda x: x.movedim(1, 3),
+    "moveaxis": lambda x: torch.moveaxis(x, 2, 3),
+    "squeeze": lambda x: x.unsqueeze(1).squeeze(1),
+    "flip": lambda x: x.flip(2),
+    "fliplr": torch.fliplr,
+    "rot90": lambda x: torch.rot90(x, 1, (2, 3)),
+    "roll": lambda x: x.roll((1, 2), (2, 3)),
+    "tile": lambda x: x.tile(1, 2, 1, 1),
+    "repeat": lambda x: x.repeat(1, 1, 2, 1),
+    "repeat_interleave": lambda x: x.repeat_interleave(2, 3),
+    "expand": lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1),
+    "expand_as": lambda x: x.mean(3, keepdim=True).expand_as(x),
+    "broadcast_to": lambda x: torch.broadcast_to(x.mean((2, 3), keepdim=True), x.shape),
+    "broadcast_tensors": lambda x: torch.broadcast_tensors(x.mean(1, keepdim=True), FACTOR)[0],
+    "view_as": lambda x: x.flatten(1).view_as(x),
+    "mean": lambda x: x.mean(1, keepdim=True),
+    "mean rows": lambda x: x.mean(2),
+    "sum": lambda x: x.sum((2, 3)),
+    "cumsum": lambda x: x.cumsum(2),
+    "diff": lambda x: x.diff(dim=2),
+    "pad": lambda x: F.pad(x, (1, 2, 0, 1)),
+    "pad reflect": lambda x: F.pad(x, (1, 2, 2, 1), "reflect"),
+    "pad circular": lambda x: F.pad(x, (1, 1, 1, 1), "circular"),
+    "pad replicate": lambda x: F.pad(x, (1, 1, 1, 1), "replicate"),
+    "conv2d strided": lambda x: F.conv2d(x, numbers(4, 2, 3, 3), None, 2, 1, 1, 2),
+    "conv2d dilated": lambda x: F.conv2d(x, numbers(4, 4, 3, 3), numbers(4), dilation=2, padding="same"),
+    "conv1d": lambda x: F.conv1d(x.flatten(2), numbers(4, 4, 3), padding=1).view(x.shape),
+    "conv3d": lambda x: F.conv3d(x[:, None], numbers(2, 1, 3, 3, 3), padding=1).flatten(1, 2),
+    "conv_transpose2d": lambda x: F.conv_transpose2d(x, numbers(4, 4, 3, 3), stride=2),
+    "conv_transpose1d": lambda x: F.conv_transpose1d(x.flatten(2), numbers(4, 4, 3)),
+    "torch.conv2d": lambda x: torch.conv2d(x, numbers(4, 4, 3, 3)),
+    "linear": lambda x: F.linear(x, numbers(5, WIDTH)),
+    "matmul": lambda x: x @ numbers(WIDTH, 6),
+    "rmatmul": lambda x: numbers(8, HEIGHT) @ x,
+    "bmm": lambda x: torch.bmm(x.flatten(2), numbers(1, HEIGHT * WIDTH, 5).expand(len(x), -1, -1)),
+    "einsum": lambda x: torch.einsum("bchw,cd->bdhw", x, numbers(4, 5)),
+    "tensordot": lambda x: torch.tensordot(x, numbers(WIDTH, 4), 1),
+    "inner": lambda x: torch.inner(x, numbers(4, WIDTH)),
+    "addmm": lambda x: torch.addmm(numbers(3), x.flatten(1), numbers(CHANNELS * HEIGHT * WIDTH, 3)),
+    "baddbmm": lambda x: torch.baddbmm(x.flatten(2), x.flatten(2), numbers(1, 90, 90).expand(len(x), -1, -1)),
+    "addcmul": lambda x: torch.addcmul(x.flip(1), x, FACTOR, value=0.5),
+    "lerp": lambda x: torch.lerp(x, x.flip(1), 0.3),
+    "lerp weights": lambda x: torch.lerp(x, x.flip(1), FACTOR),
+    "where": lambda x: torch.where(MASK, x, x.flip(1)),
+    "where number": lambda x: torch.where(MASK, x, 2.0),
+    "masked_fill": lambda x: x.masked_fill(MASK, 1.0),
+    "mul mask": lambda x: x * MASK,
+    "setitem": lambda x: written(x, lambda y: operator.setitem(y, (slice(None), 1), 0.5)),
+    "setitem, of the map": lambda x: written(x, lambda y: operator.setitem(y, (slice(None), 1), x[:, 0])),
+    "setitem mask": lambda x: written(x, lambda y: operator.setitem(y, (slice(None), MASK), 0.0)),
+    "copy_": lambda x: torch.empty_like(x).copy_(x),
+    "index_add": lambda x: x.index_add(1, torch.tensor([0, 0]), x[:, 2:]),
+    "index_copy": lambda x: x.index_copy(1, torch.tensor([0, 1]), x[:, 2:]),
+    "index_fill": lambda x: x.index_fill(1, torch.tensor([0, 1]), 0.5),
+    "scatter": lambda x: x.scatter(1, torch.zeros_like(x, dtype=torch.int64), x[:, 1:2].expand_as(x)),
+    "scatter_add": lambda x: x.scatter_add(1, torch.zeros_like(x, dtype=torch.int64), x),
+    "batch_norm": lambda x: F.batch_norm(x, numbers(4), numbers(4).abs(), numbers(4), numbers(4)),
+    "avg_pool2d": lambda x: F.avg_pool2d(x, 3, 2, 1),
+    "avg_pool2d ceil": lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+    "avg_pool1d": lambda x: F.avg_pool1d(x.flatten(2), 3),
+    "avg_pool3d": lambda x: F.avg_pool3d(x, 2),
+    "adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x, (4, 5)),
+    "adaptive_avg_pool1d": lambda x: F.adaptive_avg_pool1d(x.flatten(2), 7),
+    "interpolate nearest": lambda x: F.interpolate(x, scale_factor=2),
+    "interpolate bilinear": lambda x: F.interpolate(x, size=(7, 8), mode="bilinear"),
+    "interpolate bicubic": lambda x: F.interpolate(x, scale_factor=1.5, mode="bicubic", align_corners=True),
+    "pixel_shuffle": lambda x: F.pixel_shuffle(x, 2),
+    "pixel_unshuffle": lambda x: F.pixel_unshuffle(x[:, :, :, :8], 2),
+    "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
+    "unfold": lambda x: F.unfold(x, 3),
+    "x.unfold": lambda x: x.unfold(2, 3, 2).flatten(3),
+    "fold": lambda x: F.fold(F.unfold(x, 3, padding=1), (HEIGHT, WIDTH), 3, padding=1),
+    "grid_sample": lambda x: F.grid_sample(
+        x, numbers(1, 8, 7, 2).clamp(-1, 1).expand(len(x), -1, -1, -1), align_corners=False
+    ),
+    "contiguous": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "clone": lambda x: x.clone(),
+    "dropout": lambda x: F.dropout(x, training=False),
+    "dropout2d": lambda x: nn.Dropout2d().eval()(x),
+    "alpha_dropout": lambda x: nn.AlphaDropout().eval()(x),
+    "feature_alpha_dropout": lambda x: nn.FeatureAlphaDropout().eval()(x),
+    "dropout of nothing": lambda x: F.dropout(x, 0.0, training=True),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_operations_are_transposed_and_not_counted(name: str) -> None:
+    function = LINEAR[name]
+    x, y = numbers(2, CHANNELS, HEIGHT, WIDTH, seed=8), numbers(2, CHANNELS, HEIGHT, WIDTH, seed=9)
+    both, zero = function(x + y), function(torch.zeros_like(x))
+    torch.testing.assert_close(both, function(x) + function(y) - zero)  # the list is right
+    assert_equal_to_autograd(function, lambda rule: function, Certificate())
+
+
+# ------------------------------------------------------------------------- activations, norms, pools, and what is refused
+
+EXTENDED: dict[str, Function] = {
+    "relu6": F.relu6,
+    "hardtanh": F.hardtanh,
+    "leaky_relu": F.leaky_relu,
+    "prelu": lambda x: F.prelu(x, numbers(CHANNELS).abs()),
+    "rrelu": lambda x: F.rrelu(x, 0.2, 0.4),
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": lambda x: F.celu(x, 0.5),
+    "gelu": F.gelu,
+    "gelu, tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+    "special.expit": torch.special.expit,
+    "logsigmoid": F.logsigmoid,
+    "tanh": torch.tanh,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "hardshrink": lambda x: F.hardshrink(x, 0.1),
+    "softshrink": lambda x: F.softshrink(x, 0.1),
+    "tanhshrink": F.tanhshrink,
+    "threshold": lambda x: F.threshold(x, 0.1, 0.0),
+    "clamp": lambda x: x.clamp(-0.1, 0.2),
+    "clip": lambda x: torch.clip(x, 0.1),
+    "clamp_max": lambda x: x.clamp_max(0.1),
+}
+DIFFERENTIATED: dict[str, Function] = {
+    "abs": torch.abs,
+    "square": torch.square,
+    "pow": lambda x: x**3,
+    "pow of a number": lambda x: 2**x,
+    "exp": torch.exp,
+    "log1p": lambda x: torch.log1p(x * 0.01),
+    "sin": torch.sin,
+    "erf": torch.erf,
+    "atan": torch.atan,
+    "logit": lambda x: torch.logit(x * 0.01 + 0.5),
+    "reciprocal": lambda x: torch.reciprocal(x + 20),
+    "1 / x": lambda x: 1 / (x + 20),
+    "x / its mean": lambda x: x / (x.mean((1, 2, 3), keepdim=True) + 2),
+    "x * x": lambda x: x * x,
+    "square of a gate": lambda x: torch.mul(x, x),
+    "floor": lambda x: x + torch.floor(3 * x),
+    "div floor": lambda x: x + torch.div(x, 0.3, rounding_mode="floor"),
+    "div trunc": lambda x: x + torch.div(x, 0.3, rounding_mode="trunc"),
+    "remainder": lambda x: x % 0.3,
+    "fmod": lambda x: torch.fmod(x, 0.3),
+    "round": lambda x: x + torch.round(x),
+    "sign": lambda x: x + torch.sign(x),
+    "maximum of two": lambda x: torch.maximum(x, x.flip(1)),
+    "minimum": lambda x: torch.minimum(x, FACTOR),
+    "fmin of a row": lambda x: torch.fmin(x, numbers(WIDTH)),
+    "amax": lambda x: x.amax((2, 3)),
+    "max over channels": lambda x: x.max(1).values,
+    "logsumexp": lambda x: x.logsumexp(1),
+    "prod": lambda x: (x + 1).prod(1),
+    "cumprod": lambda x: (x + 1).cumprod(1),
+    "sort": lambda x: x.sort(1).values,
+    "median": lambda x: x.median(1).values,
+    "topk": lambda x: x.topk(2, 1).values,
+    "kthvalue": lambda x: x.kthvalue(2, 1).values,
+    "softmax": lambda x: x.softmax(1),
+    "log_softmax": lambda x: F.log_softmax(x, 3),
+    "softmin": lambda x: F.softmin(x, 1),
+    "layer_norm": lambda x: F.layer_norm(x, (WIDTH,), numbers(WIDTH)),
+    "rms_norm": lambda x: F.rms_norm(x, (WIDTH,)),
+    "group_norm": lambda x: F.group_norm(x, 2, numbers(4)),
+    "instance_norm": F.instance_norm,
+    "normalize": F.normalize,
+    "norm": lambda x: x.norm(dim=1),
+    "var": lambda x: x.var(1),
+    "std": lambda x: x.std((2, 3)),
+    "lp_pool2d": lambda x: F.lp_pool2d(x + 20, 2, 2),
+    "cosine_similarity": lambda x: F.cosine_similarity(x, FACTOR[None]),
+    "cdist": lambda x: torch.cdist(x, FACTOR[None]),
+    "attention product": lambda x: x @ x.transpose(2, 3),
+    "bmm of two": lambda x: torch.bmm(x.flatten(2), x.flatten(2).mT),
+    "einsum of two": lambda x: torch.einsum("bchw,bdhw->bcd", x, x),
+    "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x.flip(2), x.flip(3)),
+    "conv2d of its own weights": lambda x: F.conv2d(x, x[:1, :, :3, :3]) if len(x) == 1 else torch.cat(
+        [F.conv2d(x[i : i + 1], x[i : i + 1, :, :3, :3]) for i in range(len(x))]
+    ),
+    "bilinear": lambda x: F.bilinear(x, x, numbers(3, WIDTH, WIDTH)),
+    "addcmul of two": lambda x: torch.addcmul(x, x, x),
+    "addcdiv": lambda x: torch.addcdiv(x, x, x.flip(1) + 20),
+    "where it is larger": lambda x: torch.where(x > FACTOR, x, FACTOR),
+    "nan_to_num": torch.nan_to_num,
+    "hypot": lambda x: torch.hypot(x, FACTOR),
+    "grid_sample": lambda x: F.grid_sample(
+        FACTOR.expand(len(x), -1, -1, -1), x[:, :2].permute(0, 2, 3, 1) * 0.05, align_corners=False
+    ),
+}  # fmt: skip
+GUARDED: dict[str, tuple[Function, int]] = {  # each with how many non-linear operations it has
+    "division": (lambda x: x / x.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-6), 3),
+    "division by the guard": (lambda x: x / x.square().clamp(min=0.1), 3),
+    "by a view of it": (lambda x: x / x.sum((2, 3)).clamp_min(1e-6).view(-1, CHANNELS, 1, 1).expand_as(x), 2),
+    "root": (lambda x: x.clamp_min(0.1).sqrt(), 2),
+    "logarithm": (lambda x: torch.log(torch.clamp(x, min=0.1)), 2),
+    "power of GeM": (lambda x: F.avg_pool2d(x.clamp(min=1e-6).pow(3), 4).pow(1 / 3), 3),
+    "reciprocal": (lambda x: 1 / x.clamp_min(0.1), 2),
+}
+POOLS: dict[str, Function] = {
+    "max_pool2d": lambda x: F.max_pool2d(x, 3, 2, 1),
+    "max_pool2d overlapping": lambda x: F.max_pool2d(x, 3, 1),
+    "max_pool2d ceil": lambda x: F.max_pool2d(x, 2, ceil_mode=True),
+    "max_pool2d dilated": lambda x: F.max_pool2d(x, 2, 1, dilation=2),
+    "max_pool2d with indices": lambda x: F.max_pool2d(x, 3, 2, return_indices=True)[0],
+    "torch.max_pool2d": lambda x: torch.max_pool2d(x, 2),
+    "module with indices": lambda x: nn.MaxPool2d(2, return_indices=True)(x)[0],
+    "without a batch": lambda x: torch.stack([F.max_pool2d(y, 2) for y in x]),
+    "as a batch": lambda x: F.max_pool2d(x.view(-1, 2, HEIGHT, WIDTH), 2).view(len(x), CHANNELS, 5, 4),
+    "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, (4, 5)),
+    "adaptive_max_pool2d with indices": lambda x: F.adaptive_max_pool2d(x, (4, 5), return_indices=True)[0],
+    "max_pool1d": lambda x: F.max_pool1d(x.flatten(2), 3),
+    "max_pool1d with indices": lambda x: F.max_pool1d(x.flatten(2), 3, return_indices=True)[0],
+    "torch.adaptive_max_pool1d": lambda x: torch.adaptive_max_pool1d(x.flatten(2), 7)[0],
+    "max_pool3d": lambda x: F.max_pool3d(x, 2),
+    "adaptive_max_pool3d": lambda x: F.adaptive_max_pool3d(x[:, None], 3)[:, 0],
+    "fractional_max_pool2d": lambda x: F.fractional_max_pool2d(
+        x, 2, output_size=(5, 4), _random_samples=torch.full((len(x), CHANNELS, 2), 0.4, dtype=x.dtype)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXTENDED)
+def test_other_activations_get_the_extended_rule(name: str) -> None:
+    assert_equal_to_autograd(EXTENDED[name], steered(EXTENDED[name]), Certificate(extended=1))
+
+
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_all_else_is_differentiated_and_counted(name: str) -> None:
+    assert_equal_to_autograd(DIFFERENTIATED[name], lambda rule: DIFFERENTIATED[name], Certificate(differentiated=1))
+
+
+FLAT: dict[str, Function] = {  # torch has no derivative of these
+    "floor_divide": lambda x: torch.floor_divide(x, 0.3),
+    "x // y": lambda x: x // 0.3,
+    "heaviside": lambda x: torch.heaviside(x, torch.zeros((), dtype=x.dtype)),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_functions_of_steps_pass_no_signal_and_are_counted(name: str) -> None:
+    steps = FLAT[name]
+    assert_equal_to_autograd(
+        lambda x: x + steps(x), lambda rule: lambda x: x + steps(x.detach()), Certificate(differentiated=1)
+    )
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_a_clamp_that_guards_is_differentiated(name: str) -> None:
+    function, count = GUARDED[name]
+    assert_equal_to_autograd(function, lambda rule: function, Certificate(differentiated=count))
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_max_pools_have_switches(name: str) -> None:
+    assert_equal_to_autograd(POOLS[name], lambda rule: POOLS[name], Certificate(switches=1))
+
+
+OVERWRITTEN = [name for name in POOLS if "pool2d" in name and "batch" not in name or "indices" in name]
+
+
+@pytest.mark.parametrize("name", OVERWRITTEN)
+def test_the_last_of_overlapping_windows_wins(name: str) -> None:
+    """With `pools="overwrite"`: each window writes its signal to its switch, in reading order, zeros included."""
+    module = Around(POOLS[name])
+    sites = survey(module, PICTURE)
+    shape = next((site.shape for site in sites if site.name == "last"), None)
+    cells = [(0, 0)] if shape is None else [(0, 0), (shape[1] - 1, 0), (shape[1] - 1, shape[2] - 1)]
+    units = [Unit("linear", 1)] if shape is None else [Unit("last", 1, cell) for cell in cells]
+    (found,) = project(module, PICTURE, units, sites, rule_named("deconvnet", pools="overwrite"), seed="one")
+    below = module.first(PICTURE).requires_grad_()
+    # The switches of all windows: the derivative of each output, alone.
+    pooled = POOLS[name](below)
+    windows = torch.eye(pooled[0, 0].numel(), dtype=torch.float64).view(-1, *pooled.shape[2:])
+    switches = [torch.autograd.grad(pooled, below, one.expand_as(pooled), retain_graph=True)[0] > 0 for one in windows]
+    for place, unit in enumerate(units):
+        pooled = pooled.detach().requires_grad_()
+        with Tap(module, {unit.site}) as tap:
+            Around.forward(module, pooled, done=True)
+        (signal,) = torch.autograd.grad(tap.kept[unit.site][(0, unit.channel, *(unit.cell or ()))], pooled)
+        down = torch.zeros_like(below)
+        for one, switch in zip(windows, switches, strict=True):
+            down = torch.where(switch, (signal * one).flatten(2).sum(2)[..., None, None], down)
+        expected = F.conv_transpose2d(down, module.first.weight, padding=1)[0]
+        torch.testing.assert_close(found.values[place], expected, rtol=1e-9, atol=1e-12)
+
+
+def unpooled(x: Tensor) -> Tensor:
+    return F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(HEIGHT, WIDTH))
+
+
+def test_unpooling_uses_switches_too() -> None:
+    assert_equal_to_autograd(unpooled, lambda rule: unpooled, Certificate(switches=2))
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout])
+def test_every_dropout_is_an_identity(layer: type[nn.Module]) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), layer()).double().eval()
+    assert survey(module, PICTURE)[1].kind == "identity"
+    (found,) = project(module, PICTURE, [Unit("1", 0)], survey(module, PICTURE))
+    assert found.certificate == Certificate()
+
+
+REFUSED: dict[str, Function] = {
+    "dropout": F.dropout,
+    "dropout2d": lambda x: F.dropout2d(x, 0.1),
+    "torch.dropout": lambda x: torch.dropout(x, 0.5, True),
+    "alpha_dropout": lambda x: F.alpha_dropout(x, training=True),
+    "rrelu": lambda x: F.rrelu(x, training=True),
+    "gumbel_softmax": lambda x: F.gumbel_softmax(x, dim=1),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_networks_that_draw_numbers_on_every_pass_are_refused(name: str) -> None:
+    module = Around(REFUSED[name])
+    with refuses("random-network"):
+        project(module, PICTURE, [Unit("linear", 0)], survey(module, PICTURE))

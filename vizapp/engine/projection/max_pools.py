@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -9,27 +10,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, pair
-from vizapp.engine.projection.windowed_signal import WindowedSignal
+from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor
 from vizapp.engine.trace.recording import Call, Step
 
 Overlap = Literal["sum", "overwrite"]  # how overlapping windows that share a switch combine
-MAX_POOLS = frozenset({"max_pool2d", "adaptive_max_pool2d"})
+_POOLS = frozenset({
+    f"{kind}max_pool{axes}d" for kind in ("", "adaptive_", "fractional_") for axes in (1, 2, 3)
+}) - {"fractional_max_pool1d"}  # fmt: skip
+MAX_POOLS = _POOLS | {f"{name}_with_indices" for name in _POOLS}
+UNPOOLS = frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
 
 
-def pool_with_switches(call: Call) -> tuple[dict[str, Any], Tensor]:
+def pool_with_switches(call: Call) -> tuple[dict[str, Any], Any]:
     """The switches and the output of a max pool."""
-    kwargs = {key: value for key, value in call.kwargs.items() if key != "return_indices"}
-    if call.operation == "max_pool2d":
-        output, switches = F.max_pool2d_with_indices(*call.args, **kwargs)
-        return {"taps": _taps(switches, call.args, kwargs)}, output
-    output, switches = F.adaptive_max_pool2d_with_indices(*call.args, **kwargs)
-    return {"switches": switches}, output
+    name = call.operation.removesuffix("_with_indices")
+    pooled, switches = getattr(F, f"{name}_with_indices")(*call.args, **call.kwargs)
+    both = call.operation != name or call.function is torch.adaptive_max_pool1d
+    output = (pooled, switches) if both else pooled
+    if name == "max_pool2d" and switches.ndim == 4 and len(switches) == 1:
+        return {"taps": _taps(switches, call.args, call.kwargs)}, output
+    return {"switches": switches, "axes": int(name[-2])}, output
 
 
-def unpool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap: Overlap) -> WindowedSignal:
-    """The signal at the input, of shape `shape`, of a max pool: each value goes to its switch, the rest is zero."""
-    back = _unpool if "taps" in step.ctx else _unpool_adaptive
-    return back(step, signal, shape, overlap)
+def unpool(step: Step, signal: Signal, shapes: list[tuple[int, ...]], overlap: Overlap) -> Signal:
+    """The signal at the input of a max pool: each value goes to its switch, the rest is zero."""
+    shape = shapes[step.inputs[0]]
+    if "taps" in step.ctx and isinstance(signal, WindowedSignal):
+        return _unpool(step, signal, shape, overlap)
+    return as_signal(_unpool_flat(step, as_tensor(signal, shapes[step.outputs[0]]), shape, overlap), shape)
 
 
 def _pool_geometry(args: Any, kwargs: Any) -> tuple[tuple[int, int], ...]:
@@ -59,8 +67,11 @@ def _unpool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap:
     Where windows overlap, values add up, or the last window in reading order wins.
     """
     kernel, stride, padding, dilation = _pool_geometry(step.args, step.kwargs)
+    if overlap == "overwrite":  # windows around the signal's, where it is zero, may win
+        y, x = ((k - 1) * d // s for k, d, s in zip(kernel, dilation, stride, strict=True))
+        signal = WindowedSignal(F.pad(signal.values, (x, x, 0, y)), signal.top, signal.left - x)
     units, channels, h, w = signal.values.shape
-    taps = signal.crop(step.ctx["taps"])
+    taps = signal.crop(step.ctx["taps"], kernel[0] * kernel[1])  # no tap beyond the border
     size = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip((h, w), stride, kernel, dilation, strict=True)]
     down = signal.values.new_zeros(units, channels, *size)
     for tap in reversed(range(kernel[0] * kernel[1])):  # a later window reaches a pixel with an earlier position
@@ -75,17 +86,17 @@ def _unpool(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap:
     return WindowedSignal(down, top, left).clipped(shape[2], shape[3])
 
 
-def _unpool_adaptive(step: Step, signal: WindowedSignal, shape: tuple[int, ...], overlap: Overlap) -> WindowedSignal:
-    """Puts each value at the maximum of its window; windows of irregular size, on the whole map."""
-    height, width = step.ctx["switches"].shape[2:]
-    values = signal.dense(height, width).flatten(2)
-    index = step.ctx["switches"].flatten(2).expand(signal.units, -1, -1)
-    down = values.new_zeros(signal.units, values.shape[1], shape[2] * shape[3])
+def _unpool_flat(step: Step, values: Tensor, shape: tuple[int, ...], overlap: Overlap) -> Tensor:
+    """Puts each value `[K …]` at the maximum of its window; windows of any kind, on the whole map."""
+    axes = step.ctx["axes"]
+    values, index = (
+        values.flatten(-axes),
+        step.ctx["switches"].flatten(-axes).expand(len(values), *values.shape[1:-axes], -1),
+    )
+    down = values.new_zeros(*values.shape[:-1], math.prod(shape[-axes:]))
     if overlap == "sum":
-        down.scatter_add_(2, index, values)
+        down.scatter_add_(-1, index, values)
     else:
-        for region in range(height * width):  # in reading order, so that the last one wins
-            here = index[:, :, region : region + 1]
-            down.scatter_(2, here, values[:, :, region : region + 1])
-    zero = torch.zeros_like(signal.top)
-    return WindowedSignal(down.unflatten(2, (shape[2], shape[3])), zero, zero)
+        for region in range(index.shape[-1]):  # in reading order, so that the last one wins
+            down.scatter_(-1, index[..., region : region + 1], values[..., region : region + 1])
+    return down.unflatten(-1, shape[-axes:])

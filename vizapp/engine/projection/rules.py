@@ -25,8 +25,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, tensors_in
-from vizapp.engine.operations import ACTIVATIONS, BILINEAR, CLAMPS, IDENTITIES, LINEAR, RECTIFIERS, WEIGHTED
-from vizapp.engine.projection.max_pools import MAX_POOLS, Overlap, pool_with_switches, unpool
+from vizapp.engine.operations import (
+    ACTIVATIONS,
+    BILINEAR,
+    CLAMPS,
+    DROPOUTS,
+    FLAT,
+    IDENTITIES,
+    LINEAR,
+    RECTIFIERS,
+    SUMS_WITH_PRODUCTS,
+    WEIGHTED,
+)  # fmt: skip
+from vizapp.engine.projection.max_pools import MAX_POOLS, UNPOOLS, Overlap, pool_with_switches, unpool
 from vizapp.engine.projection.rectifiers import combined_rectifiers, guards, is_rectifier
 from vizapp.engine.projection.transposes import derivative, transpose_sum, windowed_transpose
 from vizapp.engine.projection.windowed_signal import (
@@ -39,11 +50,14 @@ from vizapp.engine.projection.windowed_signal import (
     sum_to_shape,
 )
 from vizapp.engine.trace.recording import Call, Step, ValueRef
+from vizapp.errors import VizError
 
 Shapes = list[tuple[int, ...]]
 RuleName = Literal["deconvnet", "guided", "gradient"]
 # Which part of a rule an operation falls under; "activation" is any but the rectifier, "slope" one that is differentiated.
-Family = Literal["rectifier", "activation", "slope", "max pool", "gate", "identity", "linear", "other"]
+Family = Literal[
+    "rectifier", "activation", "slope", "max pool", "max unpool", "gate", "identity", "linear", "flat", "other"
+]
 Counted = Literal["paper", "extended", "differentiated", "switches", "gates"]  # the fields of a Certificate
 
 
@@ -75,8 +89,14 @@ class Rule(ABC):
     def family(self, call: Call) -> Family:
         """Which part of the rule the operation falls under."""
         name = call.operation
-        if name in MAX_POOLS:
-            return "max pool"
+        if _is_random(call):
+            raise VizError(
+                f"This network draws new random numbers on every pass ({name}), although it is set to evaluation. A projection "
+                "needs a network that gives one answer: F.dropout, for one, takes training=self.training.",
+                code="random-network",
+            )
+        if name in MAX_POOLS | UNPOOLS:
+            return "max pool" if name in MAX_POOLS else "max unpool"
         if name in ACTIVATIONS and call.depends_on_input_alone:
             if name in RECTIFIERS or is_rectifier(call.function, call.args, call.kwargs):
                 return "rectifier"
@@ -85,7 +105,7 @@ class Rule(ABC):
             return "identity"
         if self.gates == "held" and (name == "glu" or _gate(call) is not None):
             return "gate"
-        return "linear" if _is_linear(call) else "other"
+        return "flat" if name in FLAT else "linear" if _is_linear(call) else "other"
 
     def keep(self, family: Family, call: Call, output: Any) -> dict[str, Any]:
         """What else of the forward pass the rule needs. Clone what a later in-place operation could overwrite."""
@@ -114,6 +134,10 @@ class Rule(ABC):
         `signals` are those at its outputs (None: zero). `shapes[v]` is the shape of value v.
         """
         family, signal = step.ctx["family"], signals[0]
+        if family == "flat":
+            return [None] * len(step.inputs), "differentiated"
+        if family == "max pool" and signal is not None:
+            return [unpool(step, signal, shapes, self.pools)], "switches"
         if len(signals) == 1 and signal is not None:
             if family == "rectifier":
                 return [self.rectifier(signal, step)], self.rectifiers_count_as
@@ -121,15 +145,14 @@ class Rule(ABC):
                 return [self.rectifier(signal, step)], "extended"
             if family == "slope":
                 return [scale(signal, step.ctx["slope"])], "differentiated"
-            if family == "max pool" and isinstance(signal, WindowedSignal):
-                return [unpool(step, signal, shapes[step.inputs[0]], self.pools)], "switches"
             if family == "gate":
                 return self.gate(signal, step, shapes), "gates"
             if family == "identity":
                 return self.identity(signal, step), None
             if family == "linear":
                 return self.linear(signal, step, shapes), None
-        return derivative(step, signals, shapes), "differentiated" if family == "other" else None
+        counted: Mapping[str, Counted] = {"other": "differentiated", "max unpool": "switches"}
+        return derivative(step, signals, shapes), counted.get(family)
 
     @abstractmethod
     def rectifier(self, signal: Signal, step: Step) -> Signal:
@@ -227,7 +250,7 @@ def _positive(signal: Signal) -> Signal:
 def _before(family: Family, call: Call) -> dict[str, Any]:
     """What is needed of the inputs, before the operation can overwrite them."""
     ctx: dict[str, Any] = {"slope": _slope(call)} if family == "slope" else {}
-    if family == "other" or (family in {"activation", "slope"} and call.operation in CLAMPS):
+    if family in {"other", "max unpool"} or (family in {"activation", "slope"} and call.operation in CLAMPS):
         ctx["at"] = [tensor.clone() for tensor in call.inputs]
     if family == "gate" and call.operation == "glu":
         dim = argument(call.args, call.kwargs, 1, "dim", -1)
@@ -250,11 +273,34 @@ def _is_linear(call: Call) -> bool:
         return not all(any(factor is tensor for tensor in call.inputs) for factor in factors)
     if name in BILINEAR:
         return len(call.inputs) == 1
+    if name in SUMS_WITH_PRODUCTS:
+        factors = [*args[1:3], *kwargs.values()]
+        return sum(any(factor is tensor for tensor in call.inputs) for factor in factors) < 2
     if name == "truediv":
-        return not any(argument(args, kwargs, 1, "other", None) is tensor for tensor in call.inputs)
+        divides = any(argument(args, kwargs, 1, "other", None) is tensor for tensor in call.inputs)
+        return not divides and not kwargs.get("rounding_mode")
+    if name == "grid_sample":
+        return all(tensor is not argument(args, kwargs, 1, "grid", None) for tensor in call.inputs)
+    if name == "where":  # of a constant condition
+        return True
     if name == "batch_norm":
         return call.depends_on_input_alone and not argument(args, kwargs, 5, "training", False)
-    return name in LINEAR
+    return name in LINEAR and not kwargs.get("reduce")
+
+
+def _is_random(call: Call) -> bool:
+    """Whether the operation draws a new mask on every pass: dropout that is left on."""
+    args, kwargs, name = call.args, call.kwargs, call.operation
+    if name in DROPOUTS:
+        on = argument(args, kwargs, 2, "training", kwargs.get("train", "alpha" not in name))
+        return bool(on) and argument(args, kwargs, 1, "p", 0.5) > 0
+    if name == "rrelu":
+        return bool(argument(args, kwargs, 3, "training", False))
+    if name in {"multi_head_attention_forward", "scaled_dot_product_attention"}:
+        on = name == "scaled_dot_product_attention" or argument(args, kwargs, 13, "training", True)
+        position = 4 if name == "scaled_dot_product_attention" else 10
+        return bool(on) and argument(args, kwargs, position, "dropout_p", 0.0) > 0
+    return name == "gumbel_softmax"
 
 
 def _slope(call: Call) -> Tensor:

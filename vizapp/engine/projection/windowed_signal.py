@@ -70,8 +70,10 @@ class WindowedSignal:
                     values[unit].narrow(axis - 1, extent - over, over).zero_()
         return self
 
-    def crop(self, values: Tensor) -> Tensor:
+    def crop(self, values: Tensor, beyond: int = 0) -> Tensor:
         """The windows of a forward quantity `[1 C H W]`: `[K C h w]`, or `[1 C H W]` when the window is the map.
+
+        `beyond` is what lies beyond the border.
 
         An axis of size 1 (a factor that broadcasts over rows or columns) keeps it.
         """
@@ -84,7 +86,7 @@ class WindowedSignal:
         around = (  # left, right, top, bottom: so that every window lies inside
             max(0, -min(lefts)), max(0, max(lefts) + w - width), max(0, -min(tops)), max(0, max(tops) + h - height)
         )  # fmt: skip
-        whole = F.pad(values, around)[0] if any(around) else values[0]
+        whole = F.pad(values, around, value=beyond)[0] if any(around) else values[0]
         return torch.stack(
             [
                 whole[:, t + around[2] : t + around[2] + h, s + around[0] : s + around[0] + w]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.memory.peak import PeakMemory
-from vizapp.engine.operations import ACTIVATIONS
+from vizapp.engine.operations import ACTIVATIONS, DROPOUTS
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import first_tensor, operation_name
@@ -214,7 +214,7 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(["mul", "truediv"], "multiply"),
     **dict.fromkeys(["multi_head_attention_forward", "scaled_dot_product_attention", "matmul", "bmm", "einsum"], "attention"),
     **dict.fromkeys(["softmax", "log_softmax"], "softmax"),
-    **dict.fromkeys(["dropout", "feature_dropout"], "identity"),
+    **dict.fromkeys(DROPOUTS, "identity"),
     **dict.fromkeys(
         ["flatten", "view", "reshape", "permute", "transpose", "getitem", "squeeze", "unsqueeze", "contiguous", "chunk",
          "split", "pad", "roll", "unflatten"],
