@@ -286,6 +286,7 @@ LINEAR: dict[str, Function] = {
     "mul map": lambda x: x.mul(FACTOR),
     "mul by keyword": lambda x: torch.mul(x, other=FACTOR),
     "mul scalar tensor": lambda x: x * torch.tensor(3.0),
+    "mul adds an axis": lambda x: torch.cat([y * torch.full((1, 1, 1, 1), 2.0) for y in x]),
     "mul makes it wider": lambda x: x.mean((2, 3), keepdim=True) * FACTOR,
     "mul of one row": lambda x: x.mean(2, keepdim=True) * FACTOR,
     "div number": lambda x: x / 3,
@@ -585,7 +586,7 @@ def test_max_pools_have_switches(name: str) -> None:
     assert_equal_to_autograd(POOLS[name], lambda rule: POOLS[name], Certificate(switches=1))
 
 
-OVERWRITTEN = [name for name in POOLS if "pool2d" in name and "batch" not in name or "indices" in name]
+OVERWRITTEN = [name for name in POOLS if ("pool2d" in name and "batch" not in name) or "indices" in name]
 
 
 @pytest.mark.parametrize("name", OVERWRITTEN)
@@ -646,3 +647,114 @@ def test_networks_that_draw_numbers_on_every_pass_are_refused(name: str) -> None
     module = Around(REFUSED[name])
     with refuses("random-network"):
         project(module, PICTURE, [Unit("linear", 0)], survey(module, PICTURE))
+
+
+# -------------------------------------------------------------- the same function, written in several ways: no judge at all
+
+WEIGHT = numbers(5, CHANNELS, seed=11)
+
+
+def squeezed(x: Tensor) -> Tensor:
+    return torch.sigmoid(x.mean((2, 3), keepdim=True) @ torch.eye(1, dtype=x.dtype))
+
+
+SPELLINGS: dict[str, list[Function]] = {
+    "a convolution of single cells": [
+        lambda x: F.conv2d(x, WEIGHT[:, :, None, None]),
+        lambda x: torch.conv2d(x, WEIGHT.view(5, CHANNELS, 1, 1)),
+        lambda x: F.linear(x.permute(0, 2, 3, 1), WEIGHT).permute(0, 3, 1, 2),
+        lambda x: (x.movedim(1, -1) @ WEIGHT.T).movedim(-1, 1),
+        lambda x: torch.einsum("bchw,dc->bdhw", x, WEIGHT),
+        lambda x: (WEIGHT @ x.flatten(2)).unflatten(2, x.shape[2:]),
+        lambda x: torch.tensordot(x, WEIGHT, ([1], [1])).permute(0, 3, 1, 2),
+        lambda x: F.conv1d(x.flatten(2), WEIGHT[:, :, None]).view(len(x), 5, HEIGHT, WIDTH),
+        lambda x: sum(x[:, i : i + 1] * WEIGHT[:, i].view(1, 5, 1, 1) for i in range(CHANNELS)),  # type: ignore[return-value]
+        lambda x: torch.matmul(x.flatten(2).mT, WEIGHT.mT).mT.reshape(len(x), 5, HEIGHT, WIDTH),
+    ],
+    "a mean": [
+        lambda x: x.mean((2, 3)),
+        lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+        lambda x: F.avg_pool2d(x, (HEIGHT, WIDTH)).squeeze(3).squeeze(2),
+        lambda x: x.flatten(2).mean(2),
+        lambda x: x.sum((2, 3)) / (HEIGHT * WIDTH),
+        lambda x: x.mean(2).mean(2),
+        lambda x: torch.mean(x.view(len(x), CHANNELS, -1), dim=-1),
+        lambda x: torch.einsum("bchw->bc", x).div(HEIGHT * WIDTH),
+    ],
+    "squeeze and excitation": [
+        lambda x: x * squeezed(x),
+        lambda x: squeezed(x) * x,
+        lambda x: x.mul(squeezed(x)),
+        lambda x: torch.mul(input=x, other=squeezed(x)),
+        lambda x: torch.multiply(x, squeezed(x)),
+        lambda x: x.clone().mul_(squeezed(x)),
+        lambda x: x * squeezed(x).expand_as(x),
+        lambda x: x * squeezed(x).expand(-1, -1, HEIGHT, WIDTH).contiguous(),
+        lambda x: x * squeezed(x).repeat(1, 1, HEIGHT, WIDTH),
+        lambda x: x * F.interpolate(squeezed(x), size=(HEIGHT, WIDTH)),
+        lambda x: torch.einsum("nchw,nc->nchw", x, squeezed(x).flatten(1)),
+        lambda x: (x.flatten(2) * squeezed(x).flatten(2)).view_as(x),
+        lambda x: (x.permute(0, 2, 3, 1) * squeezed(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        lambda x: torch.addcmul(torch.zeros_like(x), x, squeezed(x)),
+    ],
+    "a gated linear unit": [
+        lambda x: F.glu(x, 1),
+        lambda x: x[:, :2] * torch.sigmoid(x[:, 2:]),
+        lambda x: x.chunk(2, 1)[0] * x.chunk(2, 1)[1].sigmoid(),
+        lambda x: torch.special.expit(x.split(2, 1)[1]) * x.split(2, 1)[0],
+        lambda x: F.glu(x.permute(0, 2, 3, 1), -1).permute(0, 3, 1, 2),
+    ],
+    "a ReLU6": [
+        F.relu6,
+        lambda x: F.hardtanh(x, 0, 6),
+        lambda x: x.clamp(0, 6),
+        lambda x: torch.clip(x, min=0, max=6),
+        lambda x: x.clone().clamp_(0, 6),
+        lambda x: nn.ReLU6(inplace=True)(x.clone()),
+    ],
+    "a max pool": [
+        lambda x: F.max_pool2d(x, 2),
+        lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+        lambda x: nn.MaxPool2d(2)(x),
+        lambda x: torch.max_pool2d(x, [2]),
+        lambda x: F.max_pool2d(input=x, kernel_size=(2, 2), stride=2),
+        lambda x: F.max_pool3d(x, (1, 2, 2)),
+        lambda x: F.adaptive_max_pool2d(x[:, :, :, :8], (5, 4)),
+    ],
+    "a residual sum": [
+        lambda x: x + F.relu(x.flip(1)),
+        lambda x: torch.add(F.relu(x.flip(1)), x),
+        lambda x: x.clone().add_(x.flip(1).relu_()),
+        lambda x: torch.stack([x, F.relu(x.flip(1))]).sum(0),
+        lambda x: x - -RECTIFIERS["mask"](x.flip(1)),
+        lambda x: torch.add(x, torch.threshold(x.flip(1), 0, 0), alpha=1),
+        lambda x: torch.cat([x, x.flip(1).clamp_min(0)], 1).unflatten(1, (2, CHANNELS)).sum(1),
+    ],
+    "a norm of evaluation": [
+        lambda x: F.batch_norm(x, FACTOR[:, 0, 0], FACTOR[:, 0, 1].square()),
+        lambda x: (x - FACTOR[:, :1, :1]) / (FACTOR[:, :1, 1:2].square() + 1e-5).sqrt(),
+        lambda x: (x - FACTOR[:, :1, :1]) * (FACTOR[:, :1, 1:2].square() + 1e-5).rsqrt(),
+        lambda x: x.sub(FACTOR[:, :1, :1]).divide((FACTOR[:, :1, 1:2].square() + 1e-5).sqrt()),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, i) for name, all_ in SPELLINGS.items() for i in range(1, len(all_))]
+)
+def test_equal_functions_give_equal_projections_and_equal_certificates(name: str, number: int) -> None:
+    functions = SPELLINGS[name][0], SPELLINGS[name][number]
+    torch.testing.assert_close(functions[0](FACTOR[None]), functions[1](FACTOR[None]))
+    for rule in RULES:
+        for unit in ("linear", "last"):
+            answers = []
+            for function in functions:
+                module = Around(function)
+                sites = [site for site in survey(module, PICTURE) if site.name.startswith(unit)]
+                if sites:
+                    chosen = Unit(sites[-1].name, 1, (1, 0) if unit == "last" else None)
+                    answers += project(module, PICTURE, [chosen], sites, rule_named(rule), seed="one")
+            for found in answers[1:]:
+                torch.testing.assert_close(found.values, answers[0].values, rtol=1e-9, atol=1e-9)
+                if rule != "gradient":  # which counts operations: `glu` is one, a sigmoid and a product are two
+                    assert found.certificate == answers[0].certificate

@@ -7,7 +7,10 @@ do not cover every operation of today's networks:
 - Other activations (ReLU6, SiLU, GELU …) get the rectifier's rule, or their true derivative without `extended`.
 - A gate (squeeze and excitation, Highway) is held constant, or differentiated with `gates="derivative"`.
 - Local response norm is passed as the identity, or differentiated with `response_norm="derivative"`.
-- Everything else gets its true derivative.
+- Everything else gets its true derivative. So do clamps that keep a divisor, a root or a logarithm from zero.
+
+A rectifier is one however it is written (see `rectifiers`). Masks and indices pass no signal; what they switch is
+differentiated.
 
 `Certificate` counts how often each was used. A new rule is one subclass of `Rule`: it overrides the families that its
 paper treats differently.
@@ -115,7 +118,8 @@ class Rule(ABC):
         """Correct the steps of a whole pass: rectifiers that are several operations, clamps that guard a division."""
         for step, value, at in combined_rectifiers(steps):
             call = Call("relu", F.relu, (at,), {}, [at], (False,), (True,))
-            step.ctx = {"family": "rectifier", **self.keep("rectifier", call, at.clamp_min(0))}
+            step.ctx |= {"family": "rectifier", **self.keep("rectifier", call, at.clamp_min(0))}
+            step.ctx.pop("at", None)
             step.inputs, step.dtypes = (value,), (at.dtype,)
         for step in guards(steps):
             if step.ctx.get("family") == "activation":

@@ -44,7 +44,7 @@ def windowed_transpose(step: Step, signal: WindowedSignal, shapes: list[tuple[in
         return _split_channels(step, signal, shapes)
     if name == "truediv" and isinstance(step.args[0], ValueRef) and isinstance(step.args[1], (int, float)):
         return [signal.with_values(signal.values / step.args[1])]
-    if name == "mul" and len(step.inputs) == 1:
+    if name == "mul" and len(step.inputs) == 1 and shape == shapes[step.outputs[0]]:
         factor = next((a for a in step.args if not isinstance(a, ValueRef)), None)
         if isinstance(factor, (int, float)) or (isinstance(factor, Tensor) and _per_channel(factor, shape)):
             return [signal.with_values(signal.values * factor)]
