@@ -79,8 +79,8 @@ def publish(web: Web, checkpoint: bytes, monkeypatch: pytest.MonkeyPatch) -> Cal
     def at(file: str) -> str:
         real = bundled._ROWS["resnet20-cifar"]
 
-        def recipe() -> Recipe:
-            return replace(real(), published=Published(file, web.url + file))
+        def recipe(name: str) -> Recipe:
+            return replace(real(name), published=Published(file, web.url + file))
 
         monkeypatch.setitem(bundled._ROWS, "resnet20-cifar", recipe)
         web.files[file] = checkpoint
@@ -221,8 +221,8 @@ def test_a_whole_file_that_does_not_fit_is_not_fetched_again(
 
 
 def test_without_a_network_the_sentence_says_what_to_do(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable() -> Recipe:
-        return replace(real(), published=Published("net.th", "http://127.0.0.1:9/net.th"))
+    def unreachable(name: str) -> Recipe:
+        return replace(real(name), published=Published("net.th", "http://127.0.0.1:9/net.th"))
 
     real = bundled._ROWS["resnet20-cifar"]
     monkeypatch.setitem(bundled._ROWS, "resnet20-cifar", unreachable)

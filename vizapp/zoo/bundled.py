@@ -1,6 +1,6 @@
 """The networks that vizapp includes: those with trained weights, and the classic ones of `classics.py`.
 
-To add a network, write a function that returns its `Recipe` and add a row to `_ROWS`.
+To add a network, add a row to `_ROWS` with a function that takes its name and returns its `Recipe`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
 from vizapp.zoo.network import Network, freeze
 from vizapp.zoo.recipe import Card, Recipe, Source, build_random
-from vizapp.zoo.weights import download_again, find_weights, is_damaged_copy
+from vizapp.zoo.weights import download_published, find_weights, is_damaged_copy
 
 Tick = Callable[[float], None]
 _WHILE_OPENING = 2.2  # peak memory / weights: the network, the state dict that was read, a copy of the largest layer
@@ -161,7 +161,7 @@ def _read_published(recipe: Recipe, path: Path, tick: Tick | None) -> Checkpoint
             raise
         told = str(error)
     try:
-        return read_checkpoint(download_again(recipe, tick))
+        return read_checkpoint(download_published(recipe, tick))
     except VizError as error:
         raise VizError(f"{told} It could not be replaced: {error}", code=error.code) from None
 

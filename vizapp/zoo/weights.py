@@ -56,7 +56,7 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
     if found is not None:
         with _open_readable(found):
             return found
-    return _download_published(recipe, published, tick)
+    return download_published(recipe, tick)
 
 
 def is_damaged_copy(recipe: Recipe, path: Path) -> bool:
@@ -85,17 +85,14 @@ def _open_readable(path: Path) -> Iterator[BufferedReader]:
         ) from None
 
 
-def download_again(recipe: Recipe, tick: Tick | None = None) -> Path:
-    """Download the published weights again, replacing a damaged copy in torch's cache on success.
+def download_published(recipe: Recipe, tick: Tick | None = None) -> Path:
+    """Download the published weights into torch's cache, replacing a damaged copy on success.
 
     Raises:
-        VizError: it cannot be downloaded.
+        VizError: they cannot be downloaded.
     """
-    assert recipe.published is not None, "only published weights are fetched"
-    return _download_published(recipe, recipe.published, tick)
-
-
-def _download_published(recipe: Recipe, published: Published, tick: Tick | None) -> Path:
+    published = recipe.published
+    assert published is not None, "only published weights are downloaded"
     target = _hub_folder() / published.file
     try:
         download(published.url, target, tick)

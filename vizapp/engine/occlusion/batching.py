@@ -31,7 +31,6 @@ class OccluderBatches:
         patch: What the occluders show, `[P C H W]`.
         boxes: (top, left, bottom, right) of each occluder, inside the picture.
         site: The layer whose maps are summed; None for no layer.
-        fold: Whether batch norms are folded into the convolutions before them.
 
     Raises:
         NotReplayable: the pass cannot be run again from its recording.
@@ -39,7 +38,7 @@ class OccluderBatches:
 
     def __init__(
         self, module: nn.Module, scores: Callable[[Tensor], Tensor], clean: Tensor, patch: Tensor, boxes: Sequence[Box],
-        site: Site | None, fold: bool,
+        site: Site | None,
     ) -> None:  # fmt: skip
         self._module, self._scores, self._site = module, scores, site
         self._clean, self._patch, self._boxes = clean, patch, boxes
@@ -48,7 +47,7 @@ class OccluderBatches:
         wanted = {self._answer} if self._site_value is None else {self._answer, self._site_value}
         rows = sorted({(box[0], box[2]) for box in boxes})
         columns = sorted({(box[1], box[3]) for box in boxes})
-        self._planner = Planner(recording, wanted, rows, columns, fold)
+        self._planner = Planner(recording, wanted, rows, columns)
         self._steps = len(recording.steps)
         self._cells = [(rows.index(box[::2]), columns.index(box[1::2])) for box in boxes]
         occluder_work = self._planner.work_per_occluder()

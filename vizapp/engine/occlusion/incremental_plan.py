@@ -177,8 +177,8 @@ Operate = Callable[[BatchState], Sequence[Tensor]]
 class IncrementalPlan:
     """How one network answers occluders at some rows and columns of pixels: an operation per step, and its windows.
 
-    `regions[v]` are the windows of value v; a value without one is computed whole. `work` and `full_work` are the
-    multiply-adds of one occluder by the plan and by a whole pass. `fallback_layer` says where and why whole maps begin.
+    `regions[v]` are the windows of value v; a value without one is computed whole. `work` is the multiply-adds of one
+    occluder. `fallback_layer` says where and why whole maps begin.
     """
 
     steps: list[Step]
@@ -190,7 +190,6 @@ class IncrementalPlan:
     fresh: set[int] = field(default_factory=set)  # values whose memory no other value shares
     reads: set[int] = field(default_factory=set)  # values whose clean maps are needed
     work: int = 0
-    full_work: int = 0
     fallback_layer: str = ""
     padded_maps: dict[Any, Tensor] = field(default_factory=dict)
 

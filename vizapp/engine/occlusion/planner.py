@@ -47,19 +47,13 @@ class Planner:
         wanted: The values, by number, that the plans compute.
         rows: First row and end of each row of occluders, in pixels.
         columns: First column and end of each column of occluders, in pixels.
-        fold: Whether batch norms are folded into the convolutions before them.
     """
 
     def __init__(
-        self,
-        recording: ReplayRecording,
-        wanted: set[int],
-        rows: Sequence[Range],
-        columns: Sequence[Range],
-        fold: bool = True,
+        self, recording: ReplayRecording, wanted: set[int], rows: Sequence[Range], columns: Sequence[Range]
     ) -> None:
         fields = receptive_fields_of(recording.steps, recording.shapes)
-        self.steps = _needed(fold_batch_norm(recording.steps, wanted) if fold else list(recording.steps), wanted)
+        self.steps = _needed(fold_batch_norm(recording.steps, wanted), wanted)
         self.shapes = recording.shapes
         self.clean: dict[int, Tensor] = {}
         self.padded: dict[Any, Tensor] = {}
@@ -85,7 +79,6 @@ class Planner:
         plan.regions[0] = self.affected[0].region(rows, columns)
         for position, step in enumerate(self.steps):
             self._add(plan, position, step, rows, columns)
-        plan.full_work = sum(self.work)
         return plan
 
     def work_per_occluder(self) -> np.ndarray:

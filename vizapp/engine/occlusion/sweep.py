@@ -68,13 +68,12 @@ class Sweep:
         site: The layer whose maps are summed.
         precision: How products are rounded.
         windows: False for whole passes only.
-        fold: Whether batch norms are folded into the convolutions before them.
         footprint: Memory of a pass; with it, as many positions are answered at once as fit.
     """
 
     def __init__(
         self, module: nn.Module, scores: Callable[[Tensor], Tensor], clean: Tensor, patch: Tensor, boxes: Sequence[Box],
-        site: Site | None = None, precision: Precision = "exact", windows: bool = True, fold: bool = True,
+        site: Site | None = None, precision: Precision = "exact", windows: bool = True,
         footprint: Footprint | None = None,
     ) -> None:  # fmt: skip
         self._module, self._scores, self._site = module, scores, site
@@ -93,7 +92,7 @@ class Sweep:
         elif self._has_no_room():
             self._fall_back(_NO_ROOM)
         else:
-            self._prepare(fold)
+            self._prepare()
 
     # ---------------------------------------------------------------------------------------------------- asking
 
@@ -179,10 +178,10 @@ class Sweep:
         maps = None if self._site is None else torch.cat([part[1] for part in parts if part[1] is not None])
         return torch.cat([part[0] for part in parts]), maps
 
-    def _prepare(self, fold: bool) -> None:
+    def _prepare(self) -> None:
         """Make the plan and check it on two positions; fall back to whole passes if there is none or it is wrong."""
         try:
-            occluders = self._plan_batches(fold)
+            occluders = self._plan_batches()
         except (NotReplayable, VizError) as reason:
             self._one_by_one = isinstance(reason, NotReplayable)
             self._fall_back(str(reason))
@@ -223,8 +222,8 @@ class Sweep:
             return BATCH
         return chunk_size(int(SCRATCH * self._footprint.widest), self._clean.device, BATCH)
 
-    def _plan_batches(self, fold: bool) -> OccluderBatches:
-        occluders = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site, fold)
+    def _plan_batches(self) -> OccluderBatches:
+        occluders = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site)
         self._work, self.bound = occluders.work, occluders.bound
         occluders.prepare()
         return occluders

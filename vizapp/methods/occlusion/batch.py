@@ -1,4 +1,4 @@
-"""Occlusion of several photos: a sweep of the same occluder over each, as small maps, a table and their mean."""
+"""Occlusion of several photos by the same square: small maps of each, a table and the mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, asked_map, sweep_over
 
 TOGETHER = 4  # pictures whose clean activations are held at once
-_SHOWN = 112  # pixels of the higher side of a map in a row of them
+_SHOWN = 112  # pixels of the longer side of a small map
 _STACKED = (
     "probability", "logit", "label", "activation", "clean_probability", "clean_logit", "clean_label", "clean_activation",
     "class", "true_label", "projection",
@@ -26,16 +26,16 @@ _STACKED = (
 
 
 def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Result:
-    """The sweep over each picture of the question's folder (at most `params.most`, evenly spread).
+    """Sweeps over the pictures of the question's folder (at most `params.most`, evenly spaced).
 
-    `arrays` (P pictures, h w positions): `probability`, `logit`, `label`, `activation` `[P h w]` of the class of each
-    picture, `class` `[P]` (the unit's, else its true one, else its clean prediction); `clean_…` and `true_label` `[P]`;
-    `positions` `[h w 4]`; `projection` `[P H W 3]` where there is one for each; `picture` `[P]`, numbers in the folder;
-    `mean_change` `[h w]`, the mean over the pictures of what the square does to the probability. `table`: a row per
-    picture, as `row_of` has it. `panels`: the mean, then photo, (b), (c), (d), (e) of each.
+    `arrays` (P pictures, h w positions): `probability`, `logit`, `label`, `activation` `[P h w]` for the class of each
+    picture, `class` `[P]` (the unit's, else the true class, else the clean prediction); `clean_…` and `true_label` `[P]`;
+    `positions` `[h w 4]`; `projection` `[P H W 3]`, if every picture has one; `picture` `[P]`, numbers in the folder;
+    `mean_change` `[h w]`, the mean change of the probability over the pictures. `table`: a row per picture (`row_of`).
+    `panels`: the mean change, then photo, (b), (c), (d), (e) of each picture.
 
     Raises:
-        VizError: no picture can be read, or as `Occlusion`.
+        VizError: no picture can be read, or an error of `Occlusion`.
     """
     source = question.require_folder()
     numbers, unreadable, kept = spread(len(source), params.most), list[str](), list[int]()
@@ -86,11 +86,11 @@ def sweeps(
 
 
 def row_of(name: str, result: Result) -> dict[str, Any]:
-    """What a sweep over one picture found: its class and the true one, where hiding costs most, and how much.
+    """The result of a sweep over one picture as a table row.
 
-    `clean` and `lowest`: the probability of the class without the square, and with it where that is least (`row`,
-    `column`); `drop`: the mean of what the square takes away; `same`: the share of the places with the answer of the
-    clean picture.
+    `class`: the class in question. `true`: the true class. `answer`: the clean prediction. `clean`: the probability of the
+    class without the square. `lowest`: its lowest probability, at `row` and `column`. `drop`: the mean decrease of the
+    probability. `same`: the share of positions with the clean prediction.
     """
     arrays = result.arrays
     values = arrays["probability"]
@@ -112,13 +112,13 @@ def row_of(name: str, result: Result) -> dict[str, Any]:
 
 
 def strip(seen: np.ndarray, result: Result) -> np.ndarray:
-    """Photo, (b), (c), (d), (e) of one picture side by side, where they exist: uint8 `[H W 3]`."""
+    """The photo and the existing panels (b) to (e) of one picture side by side: uint8 `[H W 3]`."""
     named = {panel.title[0]: panel.pixels for panel in result.panels}
     return sheet([small(seen), *(small(named[letter]) for letter in "bcde" if letter in named)], 5, gap=3)
 
 
 def small(pixels: np.ndarray) -> np.ndarray:
-    """A map at the size of a row of maps, uint8 `[h w 3]`."""
+    """A picture resized to a small map, uint8 `[h w 3]`."""
     height, width = pixels.shape[:2]
     factor = _SHOWN / max(height, width)
     size = max(1, round(height * factor)), max(1, round(width * factor))
@@ -126,7 +126,7 @@ def small(pixels: np.ndarray) -> np.ndarray:
 
 
 def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of some sweeps of the same square, an entry each, and their `mean_change`: see `occlude_images`."""
+    """The arrays of several sweeps stacked, and their `mean_change`: see `occlude_images`."""
     named = [name for name in _STACKED if all(name in one for one in parts)]
     arrays = {name: np.stack([one[name] for one in parts]) for name in named}
     change = (arrays["probability"] - arrays["clean_probability"][:, None, None]).mean(0, dtype=np.float64)
@@ -134,7 +134,7 @@ def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Facts about all sweeps; `first` are the facts of the first one."""
+    """Facts about all sweeps. `first`: the facts of the first one."""
     lost, same = (float(np.mean([row[name] for row in table])) for name in ("drop", "same"))
     facts = {
         "summary": f"The square lowers the probability by {100 * lost:.1f} percentage points on average; the prediction stays "
@@ -143,7 +143,7 @@ def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[s
     known = [row for row in table if row["true"]]
     if known:
         right = sum(row["true"] == row["answer"] for row in known)
-        facts["true class"] = f"Known of {len(known)} pictures; the network is right about {right} of them."
+        facts["true class"] = f"Known for {len(known)} pictures; the network is right about {right} of them."
     return facts | {name: first[name] for name in ("square", "evaluation", "precision", "caution") if name in first}
 
 

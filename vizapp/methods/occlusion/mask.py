@@ -1,4 +1,4 @@
-"""Prediction with any part of a picture hidden by a mask, in one forward pass."""
+"""The prediction with any part of a picture hidden by a mask, from one forward pass."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
     seen = network.seen(question.require_picture())
     if mask.shape != seen.shape[:2]:
         raise VizError(
-            f"The mask is {list(mask.shape)} and the network sees {list(seen.shape[:2])} pixels; draw on that.",
+            f"The mask has {list(mask.shape)} pixels and the network sees {list(seen.shape[:2])}; give a mask of that size.",
             code="bad-mask-size",
         )
     hidden = np.where(mask.astype(bool)[..., None], filling(seen, fill, seed), seen)

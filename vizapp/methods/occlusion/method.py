@@ -12,19 +12,21 @@ from vizapp.methods.output import Output
 def occlusion(question: Question, params: OcclusionParams, job: Job) -> Result:
     """Probability, prediction and activation of a late feature map for each position of a square that hides a part.
 
-    `arrays` (h w: positions of the square; K classes): `probability`, `logit` `[h w]` float32 of the class in question
-    (the unit's, else the true one where it is known, else the clean prediction), whose number is `class`; `true_label`,
-    -1 where it is not known; `label` `[h w]` int64, the most probable class; `activation` `[h w]` float32,
-    the sum over the cells of the late map that is strongest on the clean picture; `positions` int64 `[h w 4]` (top, left,
-    bottom, right) in pixels of what the network sees, which may leave the picture; `clean_probability`, `clean_logit`,
-    `clean_label`, `clean_activation`; `projection` `[H W 3]`, that map sent down to the pixels; `probabilities` and
-    `logits` `[h w K]` of `classes` `[K]` (`clean_probabilities` and `clean_logits` `[K]`), from which any other class can
-    be shown; `per_pixel` float32 `[H W]`, Captum's quantity (mean drop of the logit over the squares that cover a pixel).
-    `table`: the classes of panel (e), with colours. Where other pictures for (c) are there: `others` and what comes with
-    it, as `other_images.other_pictures` says.
+    `arrays` (h w: positions of the square; K classes):
+    `class`: the class in question: the unit's, else the true class if it is known, else the clean prediction.
+    `probability`, `logit`: float32 `[h w]` of that class. `label`: int64 `[h w]`, the most probable class.
+    `activation`: float32 `[h w]`, the sum of the late map that is strongest for the clean picture.
+    `clean_probability`, `clean_logit`, `clean_label`, `clean_activation`: the same for the clean picture.
+    `true_label`: the true class, -1 if unknown.
+    `positions`: int64 `[h w 4]`, (top, left, bottom, right) in pixels of the network's crop; may extend beyond it.
+    `projection`: `[H W 3]`, the late map projected to the pixels.
+    `classes` `[K]`, `probabilities` and `logits` `[h w K]`, `clean_probabilities` and `clean_logits` `[K]`: for maps of
+    other classes. `per_pixel`: float32 `[H W]`, as Captum's `Occlusion` returns it: the mean drop of the logit over the
+    squares that cover a pixel. `others` …: other pictures for panel (c), see `other_images.other_pictures`.
+    `table`: the classes of panel (e), with colours.
 
-    A folder without a picture is swept picture by picture: see `batch.occlude_images`. A folder with a picture is
-    where the other pictures of (c) come from, if `others` requests them.
+    With a folder and no picture, each picture of the folder is swept: see `batch.occlude_images`. With both, the folder
+    provides the other pictures of panel (c), if `others` requests them.
     """
     if question.picture is None:
         return occlude_images(question, params, job)

@@ -40,9 +40,9 @@ class Positions:
 def positions(size: tuple[int, int], window: tuple[int, int], stride: int, grid: Grid = "cover") -> Positions:
     """The positions of a square of `window` (height, width) on a picture of `size` (height, width), every `stride` pixels.
 
-    "cover": its centres are the centres of equal cells that cover the picture, so that squares at the border are cut off
-    by it and the map lies over the picture. "inside": from the upper left corner on, as Captum's `Occlusion` has it; the
-    last square of a row is cut off where it does not fit.
+    "cover": the centres of the squares are the centres of equal cells that cover the picture. So the map lies over the
+    picture, and squares at the border are clipped. "inside": the squares start at the upper left corner, as in Captum's
+    `Occlusion`; the last square of a row is clipped if it does not fit.
 
     Raises:
         VizError: the square is larger than the picture.
@@ -65,7 +65,7 @@ def positions(size: tuple[int, int], window: tuple[int, int], stride: int, grid:
 
 
 def filling(seen: np.ndarray, fill: str, seed: int = 0) -> np.ndarray:
-    """The fill of the occluder over the whole picture: uint8 `[H W 3]`; `seen` is the crop that the network sees.
+    """The fill over the whole of the network's crop `seen`: uint8 `[H W 3]`.
 
     Raises:
         VizError: `fill` is neither one of `FILLS` nor a colour.
@@ -90,9 +90,9 @@ def filling(seen: np.ndarray, fill: str, seed: int = 0) -> np.ndarray:
 
 
 def coarse_to_fine(shape: tuple[int, int]) -> list[list[int]]:
-    """Numbers of all cells of a map `[h w]`, in reading order, in three turns: each fourth, each second, all others.
+    """The numbers of all cells of a map `[h w]` in up to three parts: every fourth row and column, every second, the rest.
 
-    The first turn is about a sixteenth of them, spread evenly; no cell comes twice.
+    The first part is about a sixteenth of the cells, evenly spaced. No cell comes twice.
     """
     done = np.zeros(shape, bool)
     turns = []
@@ -123,10 +123,9 @@ def from_nearest(known: np.ndarray) -> np.ndarray:
 
 
 def per_pixel(drop: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Captum's quantity: at each pixel the mean `drop` of the squares that cover it; float64 `[H W]`, 0 where none does.
+    """The mean `drop` of the squares that cover each pixel (0 without a square), as Captum's `Occlusion`: float64 `[H W]`.
 
-    `drop` `[h w]` is the clean score less the occluded one, `boxes` `[h w 4]`; equal to Captum's `Occlusion` for the
-    same squares.
+    `drop`: the clean score minus the occluded score, `[h w]`. `boxes`: `[h w 4]`.
     """
     total, count = np.zeros(size), np.zeros(size)
     for value, (top, left, bottom, right) in zip(drop.ravel(), boxes.reshape(-1, 4), strict=True):

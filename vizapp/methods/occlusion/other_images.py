@@ -1,4 +1,4 @@
-"""Panel (c) for other pictures: those that activate the late map most, with the projections of that map."""
+"""Panel (c) for other pictures: those that activate the late map most, with its projections."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from vizapp.methods.top_projections import top_projections
 from vizapp.zoo.network import Network
 
 NINE = 9
-LOOKED = 200  # most pictures of a pass; a gallery uses all
+LOOKED = 200  # largest number of pictures in a pass; a gallery uses all
 _TOGETHER = 8  # batch size
 
 
 def with_others(question: Question, work: Occlusion, result: Result, job: Job) -> Result:
-    """The result of a sweep with the other pictures of (c), or with a fact that says how to get them."""
+    """The result of a sweep with the other pictures of panel (c), or with a fact that says how to get them."""
     if work.params.others == "none":
         unused = {
             "others": "The folder is not used: choose others gallery or others pass for the other pictures of (c)."
@@ -52,21 +52,21 @@ def with_others(question: Question, work: Occlusion, result: Result, job: Job) -
         none = f"No other picture activates {unit.site}:{unit.channel}. {told}"
         return replace(result, facts=result.facts | {"others": none})
     facts = result.facts | {"others": f"{told} Strongest first: {', '.join(names)}."}
-    panel = Panel("c-others", drawn(arrays), "(c) The same map on other pictures: they, and it projected down to them.")
+    panel = Panel("c-others", drawn(arrays), "(c) The same map on other pictures: the pictures and its projections.")
     at = next((n + 1 for n, one in enumerate(result.panels) if one.title == "c-projection"), len(result.panels))
     panels = (*result.panels[:at], panel, *result.panels[at:])
     return replace(result, arrays=result.arrays | arrays, panels=panels, facts=facts)
 
 
 def bundled(network: Network) -> Source:
-    """The collection that comes with the app and suits the network: digits where it reads grey pictures, else crops."""
+    """The bundled data set that suits the network: digits if it takes one channel, else crops of the samples."""
     return open_folder("digits" if network.input_size[0] == 1 else "samples")
 
 
 def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.DataFrame | None, str]:
-    """The unit's rows in a gallery of these pictures that was built here, and a sentence about it.
+    """The unit's rows in a gallery of these pictures in the cache, and a sentence about it.
 
-    None where there is no such gallery; the sentence then says how to make one.
+    None if there is no such gallery; the sentence then says how to build one.
     """
     place = gallery_of(network, source.listing_digest(), unit.site) if find_galleries(network) else None
     if place is not None:
@@ -79,7 +79,7 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
 
 
 def gallery_of(network: Network, listing: str, site: str) -> Path | None:
-    """The folder of the gallery that was built here of that layer over the pictures of that `Source.listing`."""
+    """The folder in the cache of a gallery of that layer over the pictures with that `Source.listing_digest`."""
     for folder in find_galleries(network):
         manifest = read_manifest(folder)
         if manifest is None or manifest["data"]["listing"] != listing:
@@ -90,7 +90,7 @@ def gallery_of(network: Network, listing: str, site: str) -> Path | None:
 
 
 def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tuple[pd.DataFrame, str]:
-    """The same from a pass over at most `LOOKED` pictures, evenly spaced; the strongest first."""
+    """The same from a pass over at most `LOOKED` evenly spaced pictures, the strongest first."""
     chosen = spread(len(source), LOOKED)
     site, found = network.site(unit.site), []
     for start in range(0, len(chosen), _TOGETHER):
@@ -112,18 +112,18 @@ def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tupl
 
 
 def opened(network: Network, source: Source, numbers: Sequence[int]) -> dict[int, np.ndarray]:
-    """What the network sees of those pictures that can be read, by number."""
+    """The network's crops of the readable pictures, by number."""
     return {number: network.seen(picture) for number, picture in source.open_readable(numbers)}
 
 
 def other_pictures(
     question: Question, source: Source, rows: pd.DataFrame, job: Job
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The first nine rows' pictures, without the one in question and those that leave the map at zero, and their names.
+    """The pictures of the first nine rows and their paths, without the picture in question and pictures with a map of zeros.
 
-    `arrays`, an entry per picture: `others` uint8 `[n H W 3]`, what the network sees; `others_projection` `[n H W 3]`
-    float32, the whole map sent down as in `projection`; `others_activation` `[n]`, its largest; `others_picture` `[n]`,
-    the picture's number in the collection.
+    `arrays`, an entry per picture: `others` uint8 `[n H W 3]`, the network's crop; `others_projection` `[n H W 3]`
+    float32, the whole map projected to the pixels; `others_activation` `[n]`, the maximum of the map; `others_picture`
+    `[n]`, the number of the picture in the data set.
     """
     network = question.network
     picture = question.require_picture()
@@ -132,7 +132,7 @@ def other_pictures(
     kept = []
     for row in rows[rows["activation"] > 0].itertuples():
         number = int(row.picture)
-        if photo is not None and source.labels[number] == photo:  # a crop of this very photo
+        if photo is not None and source.labels[number] == photo:  # a crop of the same photo
             continue
         seen |= opened(network, source, [number])
         if number in seen and not np.array_equal(seen[number], own):
@@ -156,13 +156,13 @@ def other_pictures(
 
 
 def drawn(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """The pictures in rows of three, and beside them their projections."""
+    """The pictures in rows of three, next to their projections."""
     across = min(3, len(arrays["others"]))
     both = (list(arrays["others"]), projections(arrays))
     return sheet([sheet(tiles, across, gap=2) for tiles in both], 2, gap=8)
 
 
 def projections(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The other pictures' projections as uint8 `[H W 3]`, all on one scale, as those of one unit are."""
+    """The projections of the other pictures as uint8 `[H W 3]`, on one scale."""
     down = arrays["others_projection"]
     return [signed(values, float(np.abs(down).max(initial=0))) for values in down]

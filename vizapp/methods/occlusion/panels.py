@@ -1,4 +1,4 @@
-"""The five panels of an occlusion experiment (Zeiler & Fergus 2013, figure 7) and the legend of the last."""
+"""The five panels of an occlusion experiment (Zeiler & Fergus 2013, figure 7) and the legend of the label map."""
 
 from __future__ import annotations
 
@@ -86,20 +86,22 @@ def panels(
         class_name: The class in question.
         map_name: The late map of (b), such as "map 3 of layer4"; empty where there is none.
     """
-    name = class_name
     lowest = np.unravel_index(arrays["probability"].argmin(), arrays["probability"].shape)
     hidden = shown(int(lowest[0]), int(lowest[1]))
     height, width = hidden.shape[:2]
     box = arrays["positions"][lowest]
     low, high = float(arrays["probability"].min()), float(arrays["probability"].max())
     clean = f"{100 * float(arrays['clean_probability']):.1f} % without it"
-    caption = f"(a) The square where {name} is least probable: {100 * low:.1f} % ({clean})."
+    caption = f"(a) The square where {class_name} is least probable: {100 * low:.1f} % ({clean})."
     found = [Panel("a-occluded", draw_box(hidden, box, thickness=1), caption)]
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     captions = {
         "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding lowers it."),
         "c": ("c-projection", "(c) That map, projected down to the pixels (deconvnet)."),
-        "d": ("d-probability", f"(d) Probability of {name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright)."),
+        "d": (
+            "d-probability",
+            f"(d) Probability of {class_name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright).",
+        ),
         "e": ("e-label", f"(e) The most probable class: {classes}."),
     }
     for letter, pixels in draw_maps(arrays, table, bool(map_name)).items():

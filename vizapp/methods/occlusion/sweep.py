@@ -35,8 +35,8 @@ CAUTION = (
 class OcclusionParams(Params):
     """The square, its fill, and the feature map that is summed.
 
-    The defaults of `window` and `stride` suit 224 pixels: a seventh, and a quarter of that. `fit_square` has those for
-    small inputs, which `ask` uses where the caller gives neither.
+    The defaults of `window` and `stride` are a seventh of 224 pixels, and a quarter of that. For small inputs, `ask` uses
+    the defaults of `fit_square` unless the caller gives either.
     """
 
     window: int = knob(
@@ -76,14 +76,14 @@ class Occlusion:
     """A sweep in progress, which can be shown while it runs.
 
         work = Occlusion(question, params)      # the clean pass, and the plan
-        for share in work.run():                # 0 to 1, after each batch of positions, coarse to fine
-            work.maps()                         # arrays as they are now; `finished` says which cells were visited
-        work.result()                           # the whole Result; any time, also when the loop was left
+        for share in work.run():                # progress from 0 to 1, after each batch of positions, coarse to fine
+            work.maps()                         # the current arrays; `finished` says which cells are done
+        work.result()                           # the whole Result; at any time, also if the loop was left early
 
-    `among`: a sweep over several pictures, made by `sweep_over`, and the number of this one among them.
+    `among`: a sweep over several pictures, made by `sweep_over`, and the number of this picture among them.
 
-    `maps` and `result` use the finished cells; the others show their nearest finished neighbour. `shown(row, column)` is
-    the occluded photo of a cell. One thread runs the sweep; others may call `maps` meanwhile.
+    In `maps` and `result`, unfinished cells show their nearest finished neighbour. One thread runs the sweep; others may
+    call `maps` meanwhile.
 
     Raises:
         VizError: the square is too large, the fill is invalid, the site has no map, there are no class scores, or the
@@ -114,7 +114,7 @@ class Occlusion:
         self._sums = np.full(count, self._clean_activation, np.float32)
 
     def run(self) -> Iterator[float]:
-        """Visit all positions, coarse to fine; yields the share that is done after each batch. Leave it to stop."""
+        """Evaluate all positions, coarse to fine; yields the progress after each batch. Leave the loop to stop."""
         finished = self.finished.reshape(-1)
         for turn in coarse_to_fine(self.positions.shape):
             left = [self._first + place for place in turn if not finished[place]]
@@ -128,9 +128,9 @@ class Occlusion:
                 yield float(finished.mean())
 
     def maps(self, class_: int | None = None) -> dict[str, np.ndarray]:
-        """`probability`, `logit`, `label`, `activation` `[h w]` as they are now, and `finished`, bool `[h w]`.
+        """The current `probability`, `logit`, `label` and `activation` `[h w]`, and `finished`, bool `[h w]`.
 
-        Before the first batch all cells show what the network answers to the clean picture.
+        Before the first batch all cells have the values of the clean picture.
         """
         class_ = self.class_ if class_ is None else class_
         finished = self.finished.copy()
@@ -146,7 +146,7 @@ class Occlusion:
 
     @property
     def clean_logits(self) -> np.ndarray:
-        """Of all classes, for the picture without the square: float64 `[classes]`."""
+        """The logits of all classes for the picture without the square: float64 `[classes]`."""
         return self._clean_logits
 
     def shown(self, row: int, column: int) -> np.ndarray:
@@ -154,7 +154,7 @@ class Occlusion:
         return occluded(self.seen, self.params, self.positions, row, column)
 
     def result(self, job: Job | None = None) -> Result:
-        """Everything, from what is finished: see `occlusion` for the arrays."""
+        """The result so far; `occlusion` describes the arrays."""
         found = self.maps()
         clean = softmax(self._clean_logits)
         boxes = self.positions.boxes
@@ -189,7 +189,7 @@ class Occlusion:
         return self.sweep.clean_scores[number : number + 1], None if maps is None else maps[number : number + 1]
 
     def _classes(self, finished: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
-        """Probabilities and logits of all classes, or of the strongest where all would be too many numbers."""
+        """Probabilities and logits of all classes, or of the strongest if all would take too much memory."""
         logits, norms = self._logits, self._norms[:, None]
         room = max(1, _KEPT // (4 * len(logits)))
         classes = np.arange(logits.shape[1])
@@ -252,7 +252,7 @@ class Occlusion:
 
 
 def sweep_over(network: Network, seen: Sequence[np.ndarray], params: OcclusionParams, site: Site | None) -> Sweep:
-    """The sweep of the square of these parameters over what the network sees of some pictures."""
+    """The sweep with these parameters over some crops, each uint8 `[H W 3]`."""
     pictures = network.batch(list(seen))
     filled = network.batch([filling(one, params.fill, params.seed) for one in seen])
     clean, patch = (filled, pictures) if params.inverse else (pictures, filled)
@@ -263,7 +263,7 @@ def sweep_over(network: Network, seen: Sequence[np.ndarray], params: OcclusionPa
 
 
 def true_of(question: Question, params: OcclusionParams) -> int | None:
-    """The true class, from the parameters or the collection of the picture; None if unknown.
+    """The true class, from the parameters or the label of the picture; None if unknown.
 
     Raises:
         VizError: the given label is not a class.
@@ -287,7 +287,7 @@ def fit_square(params: OcclusionParams, network: Network, given: Collection[str]
 
 
 def places(params: OcclusionParams, network: Network) -> Positions:
-    """The positions of the square of these parameters on what the network sees."""
+    """The positions of the square on the network's crop."""
     _, height, width = network.input_size
     return positions((height, width), params.size, params.stride, params.grid)
 
@@ -311,7 +311,7 @@ def occluded(seen: np.ndarray, params: OcclusionParams, where: Positions, row: i
 
 
 def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None, int | None, int | None]:
-    """The late layer, a channel of it if one was asked for, and the class if one was asked for."""
+    """The late layer, and the requested channel of it and the requested class, or None."""
     network, unit = question.network, question.unit
     channel = class_ = None
     site = network.site(params.site) if params.site else None
@@ -323,7 +323,7 @@ def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None,
             class_ = unit.channel
         else:
             raise VizError(
-                f"{unit.site!r} is neither the class layer nor the layer whose map is summed; give a class.",
+                f"{unit.site!r} is neither the class layer nor the layer whose map is summed; choose a class.",
                 code="not-a-class",
             )
     if site is not None and not (site.is_map and site.shape[1] * site.shape[2] > 1):

@@ -24,7 +24,6 @@ class ZFNet(nn.Module):
         size: Side of the square training input, which sets the number of inputs of the first linear layer.
         response_norm: Whether the paper's local contrast normalization follows the first two pools.
         batch_norm: Batch norm after each convolution, for training only; `fold_batch_norm` removes it.
-        dropout: Dropout after the hidden layers.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class ZFNet(nn.Module):
         size: int = 224,
         response_norm: bool = True,
         batch_norm: bool = False,
-        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         c1, c2, c3, c4, c5 = channels
@@ -65,7 +63,7 @@ class ZFNet(nn.Module):
             was_training = self.features.training
             inputs = self.features.eval()(torch.zeros(1, 3, size, size)).flatten(1).shape[1]
             self.features.train(was_training)
-        self.classifier = alexnet.hidden_layers(inputs, (hidden, hidden), classes, dropout)
+        self.classifier = alexnet.hidden_layers(inputs, (hidden, hidden), classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores `[N classes]` of pictures `[N 3 size size]`."""
