@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vizapp.engine.memory.chunks import free_memory, is_out_of_memory
 from vizapp.errors import VizError, plain_name
 from vizapp.zoo.labels import order_names, read_json
+from vizapp.zoo.pickle_scan import Unsafe, scan
 from vizapp.zoo.recipe import Recipe, build_blank
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".ckpt")
@@ -28,6 +29,7 @@ _NAME_KEYS = ("classes", "class_names", "categories", "labels", "class_to_idx")
 # How torch's unpickler reports a call in a pickle, and of what.
 _CALLED = re.compile(r"GLOBAL (\S+)|Unsupported class (\S+)|(?:call|Can only) (?:reduce|build)", re.IGNORECASE)
 _SWELLS, _SMALL = 5, 2**25  # largest ratio of memory to file size (8-bit weights: 4); bytes always allowed
+_LEGACY_PICKLES = 5  # at the start of files that torch wrote before 1.6: magic number, version, system, content, keys
 _LISTED = 20  # keys of each kind in an error message
 # What torch.load raises for other kinds of files and for truncated ones.
 _DAMAGED = (
@@ -118,8 +120,30 @@ def _refuse_packed(path: Path) -> None:
             )
 
 
+def _scan(path: Path) -> None:
+    """Reject pickles that would take unlimited time or memory to read."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for entry in archive.infolist():
+                    if entry.filename.endswith(".pkl"):
+                        with archive.open(entry) as file:
+                            scan(file)
+        else:
+            with path.open("rb") as file:
+                scan(file, _LEGACY_PICKLES)
+    except Unsafe as error:
+        raise VizError(
+            f"The weights file {path.name!r} contains {error} and was not read. {_WHAT_TO_DO}",
+            code="checkpoint-unsafe",
+        ) from None
+    except _DAMAGED:
+        raise _damaged(path) from None
+
+
 def _read_pickle(path: Path) -> Any:
     _refuse_packed(path)
+    _scan(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

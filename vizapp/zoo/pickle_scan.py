@@ -1,0 +1,81 @@
+"""Look through a pickle before it is read: a few hundred bytes can ask for hours of work or for all memory.
+
+torch's unpickler runs no foreign code, but it allows nested tuples as keys, whose hash takes time exponential in the depth
+and holds Python's lock, and `bytearray(n)`, which takes `n` bytes. State dicts need neither.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from typing import IO, Any
+
+MOST_BYTES = 2**24  # of a pickle without its numbers; a state dict of 10,000 weights takes 2 MB
+_MOST_NESTED = 1000  # items of a tuple with those of the tuples in it, each as often as it is hashed
+_MOST_LONG = 1000  # integers beyond 64 bits, which can be chosen so that all have the same hash
+_ALLOCATING = {"builtins bytearray", "__builtin__ bytearray", "builtins complex", "__builtin__ complex"}
+_MARK = -1  # on the stack, in place of the size of an object
+
+
+class Unsafe(ValueError):
+    """Reading the pickle could take unlimited time or memory; the message names what it contains."""
+
+
+def scan(file: IO[bytes], pickles: int = 1) -> None:
+    """Read the operations of at most that many consecutive pickles without running them.
+
+    Raises:
+        Unsafe: A pickle contains nested tuples, many huge integers, a call that allocates, or too much.
+        ValueError: It is not a pickle, or it is truncated.
+    """
+    for _ in range(pickles):
+        if not file.peek(1):  # type: ignore[attr-defined]
+            break
+        _scan_one(file)
+
+
+def _scan_one(file: IO[bytes]) -> None:
+    """Run the operations on the sizes of objects: 1, or for a tuple the number of items that its hash visits."""
+    stack: list[int] = []
+    memo: dict[int, int] = {}
+    long, names = 0, ["", ""]  # the last two strings, which name a global of protocol 4
+    try:
+        value: Any
+        for operation, value, position in pickletools.genops(file):
+            name = operation.name
+            if (position or 0) > MOST_BYTES:
+                raise Unsafe(f"more than {MOST_BYTES >> 20} MB besides numbers")
+            if isinstance(value, str):
+                names = [names[1], value]
+            called = value if name in ("GLOBAL", "INST") else " ".join(names) if name == "STACK_GLOBAL" else ""
+            if called in _ALLOCATING:
+                raise Unsafe(str(called).replace(" ", "."))
+            if isinstance(value, int) and value.bit_length() > 64:
+                long += 1
+                if long > _MOST_LONG:
+                    raise Unsafe("many huge integers")
+            if name == "MARK":
+                stack.append(_MARK)
+            elif name == "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            elif "PUT" in name:
+                memo[int(value)] = stack[-1]
+            elif "GET" in name:
+                stack.append(memo[int(value)])
+            else:
+                _run(operation, stack)
+    except (LookupError, TypeError, OverflowError, UnicodeDecodeError):
+        raise ValueError from None  # pickletools and this function meet a stack that no pickler writes
+
+
+def _run(operation: pickletools.OpcodeInfo, stack: list[int]) -> None:
+    """Replace what the operation takes from the stack by what it leaves there."""
+    before, taken = operation.stack_before, []
+    if pickletools.markobject in before:
+        while (top := stack.pop()) != _MARK:
+            taken.append(top)
+        before = before[: before.index(pickletools.markobject)]
+    taken += [stack.pop() for _ in before]
+    size = 1 + sum(taken) if "TUPLE" in operation.name else 1
+    if size > _MOST_NESTED and any(one > 1 for one in taken):
+        raise Unsafe("nested tuples")
+    stack.extend([size] * len(operation.stack_after))
