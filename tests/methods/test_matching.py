@@ -69,3 +69,46 @@ def test_two_pictures_are_too_few(folder) -> None:
     network = vizapp.wrap(seeded(Branching()), input_size=(3, 32, 32))
     with refuses("too-few-pictures"):
         match_units((network, network), ("stem", "stem"), folder, Job(), most=2)
+
+
+class Odd(torch.nn.Module):
+    """Maps that are constant, hardly vary around a large mean, or are NaN or infinite on bright pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, bright = self.conv(x), x[:, :1, 1:-1, 1:-1] > 0.9
+        odd = [torch.where(bright, value, y[:, :1]) for value in (float("nan"), float("inf"))]
+        return torch.relu(torch.cat([y, y[:, :1] * 0 + 0.1, y[:, :1] + 100, *odd], 1))
+
+
+@pytest.mark.parametrize("pool", ["mean", "maximum"])
+def test_correlations_of_odd_units_are_those_of_numpy(tmp_path, pool: str) -> None:
+    """37 pictures, so that the last batch is short; some are too bright for the units that are NaN or infinite there."""
+    rng = np.random.default_rng(0)
+    for number in range(37):
+        pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8) // (1 if number % 6 == 3 else 2)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "10.png").write_bytes(b"nothing")
+    source, networks, answers = vizapp.open_folder(tmp_path), [], []
+    for seed in (0, 1):
+        module = seeded(Odd(), seed)
+        networks.append(vizapp.wrap(module, input_size=(3, 9, 9), mean=0.0, std=1.0))
+        pictures = [picture.pixels for _, picture in source.open_readable(range(len(source)))]
+        maps = np.stack(
+            [module(torch.from_numpy(one.copy()).permute(2, 0, 1)[None] / 255)[0].detach().numpy() for one in pictures]
+        ).astype(np.float64)
+        answers.append(maps.mean((2, 3)) if pool == "mean" else maps.max((2, 3)))
+    result = match_units((networks[0], networks[1]), ("relu", "relu"), source, Job(), pool)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = np.corrcoef(answers[0].T, answers[1].T)[:7, 7:]
+    constant = [np.ptp(values, 0) == 0 for values in answers]
+    expected[constant[0]] = np.nan
+    expected[:, constant[1]] = np.nan
+    assert np.isfinite(expected).sum() >= 9
+    assert np.isnan(expected[3]).all()
+    np.testing.assert_allclose(result.arrays["correlation"], expected, atol=2e-4)
+    best = {a: int(np.nanargmax(row)) for a, row in enumerate(expected) if not np.isnan(row).all()}
+    assert {row["first"]: row["second"] for row in result.table} == best
