@@ -271,3 +271,29 @@ def test_channels_last_changes_scores_by_rounding_only(name: str) -> None:
     network.module.to(memory_format=torch.contiguous_format)
     # sums of a few thousand products in another order: a few units in the last of 24 bits
     torch.testing.assert_close(scores, network.scores(batch.contiguous()), rtol=1e-4, atol=1e-5)
+
+
+def _scaled(forward, **attributes):  # type: ignore[no-untyped-def]
+    """A network of a class that prints the same for every `forward` and all attributes."""
+    kind = type("Scaled", (torch.nn.Module,), {"forward": forward, "__module__": "__main__"})
+    module = kind()
+    module.conv = torch.nn.Conv2d(3, 2, 1, bias=False)
+    torch.nn.init.ones_(module.conv.weight)
+    vars(module).update(attributes)
+    return vizapp.wrap(module, input_size=(3, 4, 4))
+
+
+def test_another_forward_or_attribute_is_another_network() -> None:
+    """As after an edit in a notebook: name, structure and weights are the same, the numbers are not."""
+    networks = [
+        _scaled(lambda self, x: self.conv(x) * 2), _scaled(lambda self, x: self.conv(x) * 3),
+        _scaled(lambda self, x: self.conv(x).abs() * 2), _scaled(lambda self, x, gain=2: self.conv(x) * gain),
+        _scaled(lambda self, x, gain=3: self.conv(x) * gain), _scaled(lambda self, x: self.conv(x) * self.gain, gain=2.0),
+        _scaled(lambda self, x: self.conv(x) * self.gain, gain=3.0),
+        _scaled(lambda self, x: self.conv(x) * self.gains[1], gains=(1, 2)),
+        _scaled(lambda self, x: self.conv(x) * self.gains[1], gains=(1, 3)),
+    ]  # fmt: skip
+    assert len({repr(network.module) for network in networks}) == 1
+    assert len({network.digest for network in networks}) == len(networks)
+    again = _scaled(lambda self, x: self.conv(x) * self.gain, gain=3.0, other=object())
+    assert again.digest == _scaled(lambda self, x: self.conv(x) * self.gain, gain=3.0, other=object()).digest

@@ -6,10 +6,11 @@ import hashlib
 import operator
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from vizapp.media.picture import Picture, open_picture
 from vizapp.zoo.preprocessing import Preprocessing
 
 __all__ = ["Network", "Preprocessing", "class_scores", "class_unit"]
+
+_LIBRARIES = ("builtins", "torch", "torchvision", "timm", "vizapp")  # whose layers are known by their structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +123,15 @@ class Network:
 
     @property
     def digest(self) -> str:
-        """A cache key: sha256 (hex) of name, preprocessing, structure and all weights."""
+        """A cache key: sha256 (hex) of name, preprocessing, structure, all weights, and the code of the user's own layers."""
         with self._lock:
             return self._digest
 
     @cached_property
     def _digest(self) -> str:
         answer = hashlib.sha256(f"{self.name}\n{self.preprocessing}\n{self.module!r}".encode())
+        for text in own_code(self.module):
+            answer.update(text.encode("utf-8", "surrogatepass"))
         for key, value in self.module.state_dict().items():
             if isinstance(value, Tensor):
                 answer.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
@@ -189,6 +194,37 @@ class Network:
         if not self.categories:
             raise VizError(f"{self.name} has features but no classes; select a layer.", code="no-class-scores")
         return scores
+
+
+def own_code(module: nn.Module) -> Iterator[str]:
+    """Plain attributes and the bytecode of methods of all layers whose classes are not from a library.
+
+    Neither is in the structure or the weights: after an edit of `forward` in a notebook these are the same.
+    """
+    for path, part in module.named_modules():
+        own = [kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] not in _LIBRARIES]
+        if own:
+            plain = {name: _plain(value) for name, value in sorted(vars(part).items()) if name != "training"}
+            yield f"{path} {plain}"
+        for kind in own:
+            for name, value in sorted(vars(kind).items()):
+                function = getattr(value, "__func__", getattr(value, "fget", value))
+                if hasattr(function, "__code__"):
+                    yield f"{name} {_plain(function.__code__)} {_plain(function.__defaults__)}"
+                elif not name.startswith("__"):  # such as the line number of the class
+                    yield f"{name} {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    """The same text for equal numbers, texts, sequences and code in all processes; the type of anything else."""
+    if isinstance(value, CodeType):
+        return (
+            f"{value.co_code.hex()} {value.co_names} {value.co_varnames} {[_plain(const) for const in value.co_consts]}"
+        )
+    if isinstance(value, (tuple, list, frozenset)):
+        texts = [_plain(item) for item in value]
+        return str(sorted(texts) if isinstance(value, frozenset) else texts)
+    return repr(value) if isinstance(value, (int, float, complex, str, bytes, type(None))) else type(value).__name__
 
 
 def class_scores(output: Any, pictures: int) -> Tensor | None:
