@@ -16,7 +16,7 @@ from tests.networks import gabor, seeded
 from vizapp.engine.layers.gratings import power
 from vizapp.media.drawing import signed
 from vizapp.methods.diagnosis import diagnose
-from vizapp.methods.filters import sheet_of, slices_of, tile
+from vizapp.methods.filters import kernel_tiles, slices_of, tile
 
 
 def network(kernels: torch.Tensor, stride: int = 1, groups: int = 1) -> vizapp.zoo.Network:  # type: ignore[name-defined]
@@ -135,9 +135,9 @@ def test_colour_kernels_are_drawn_in_colour_deep_ones_as_their_strongest_slices(
 
 def test_one_scale_for_the_layer_or_one_per_filter() -> None:
     weight = np.ones((2, 3, 3, 3)) * np.array([1, 0.1])[:, None, None, None]
-    shared, own = sheet_of(weight, "layer"), sheet_of(weight, "filter")
-    assert shared[0, -1].tolist() == [141, 141, 141]
-    assert own[0, -1].tolist() == [255, 255, 255]
+    shared, own = kernel_tiles(weight, "layer"), kernel_tiles(weight, "filter")
+    assert shared[1][0, -1].tolist() == [141, 141, 141]
+    assert own[1][0, -1].tolist() == [255, 255, 255]
 
 
 def test_a_gallery_says_which_channels_no_picture_excites(tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ def to_png(pixels: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".png", bgr)[1])
 
 
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest finite value; (0, 1) if there is none, and never equal."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return low, high if high > low else low + 1.0
+
+
 def heat(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
     """Uint8 `[h w 3]` of numbers `[h w]`: dark to bright, perceptually uniform (matplotlib's "inferno").
 

@@ -62,6 +62,15 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
     return np.array(Image.fromarray(pixels).resize((width, height), _RESAMPLING[method]))
 
 
+def shrink(pixels: np.ndarray, largest: float, method: Method = "area") -> np.ndarray:
+    """The picture, made smaller if a side is longer than `largest`; its proportions are kept."""
+    factor = largest / max(pixels.shape[:2])
+    if factor >= 1:
+        return pixels
+    height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
+    return resize(pixels, height, width, method)
+
+
 def resize_short_side(pixels: np.ndarray, side: int, method: Method = "bilinear") -> np.ndarray:
     """The picture resized to a shorter side of `side` pixels. Keeps the proportions; the longer side is rounded down."""
     height, width = pixels.shape[:2]

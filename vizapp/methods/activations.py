@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from vizapp.engine.trace.observe import observe
-from vizapp.media.drawing import heat, overlay, sheet
+from vizapp.media.drawing import heat, limits, overlay
 from vizapp.methods.base import Job, Method, Panel, Question, Result
-from vizapp.methods.output import Output
+from vizapp.methods.output import Output, contact_sheet
 from vizapp.methods.params import Params, knob
 
 
@@ -35,12 +34,15 @@ def strength_order(activations: np.ndarray) -> np.ndarray:
     return np.argsort(-np.nan_to_num(peaks, nan=-np.inf), kind="stable")
 
 
-def contact_sheet(activations: np.ndarray, order: np.ndarray, scale: str = "layer") -> np.ndarray:
-    """All channels of `[C h w]` as a grid in that order: uint8 `[H W 3]`, zero (or the minimum) darkest."""
-    low, high = (float(activations.min()), float(activations.max())) if scale == "layer" else (None, None)
-    tiles = [heat(activations[channel], low, high) for channel in order]
-    zoom = max(1, 48 // max(activations.shape[1:]))
-    return sheet(tiles, columns=math.ceil(math.sqrt(len(tiles) * 1.6)), enlarge=zoom)
+def channel_tiles(activations: np.ndarray, scale: str = "layer") -> list[np.ndarray]:
+    """A picture per channel of `[C h w]`, uint8 `[h w 3]`, on one scale for the "layer" or one per "channel"."""
+    low, high = limits(activations) if scale == "layer" else (None, None)
+    return [heat(channel, low, high) for channel in activations]
+
+
+def over_photo(seen: np.ndarray, channel: np.ndarray) -> np.ndarray:
+    """One channel `[h w]` over the crop, uint8 `[H W 3]`."""
+    return overlay(seen, heat(channel), 0.65, "nearest")
 
 
 def activations(question: Question, params: ActivationParams, job: Job) -> Result:
@@ -61,10 +63,14 @@ def activations(question: Question, params: ActivationParams, job: Job) -> Resul
         chosen = values[unit.channel]
         peak = np.unravel_index(int(np.nanargmax(chosen)) if np.isfinite(chosen).any() else 0, chosen.shape)
         panels = (
-            Panel("sheet", contact_sheet(values, order, params.scale), f"All {len(values)} channels of {site.name}."),
+            Panel(
+                "sheet",
+                contact_sheet(channel_tiles(values[order], params.scale)),
+                f"All {len(values)} channels of {site.name}.",
+            ),
             Panel(
                 f"channel-{unit.channel}",
-                overlay(network.seen(picture), heat(chosen), 0.6),
+                over_photo(network.seen(picture), chosen),
                 f"Channel {unit.channel}, strongest at cell {int(peak[0])},{int(peak[1])} with {chosen.max():.3g}.",
             ),
         )

@@ -8,10 +8,10 @@ import numpy as np
 
 from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import DenseMap
-from vizapp.media.drawing import categorical, heat, paste
-from vizapp.media.transforms import resize
+from vizapp.media.drawing import heat, paste
+from vizapp.media.transforms import resize, shrink
 from vizapp.methods.base import Panel
-from vizapp.methods.output import ranks
+from vizapp.methods.output import label_colours
 from vizapp.methods.scores import softmax
 
 SHOWN = 1600  # pixels of the longer side of a panel
@@ -89,15 +89,11 @@ def panels(
 
 
 def _drawn(view: View, made: ConversionPlan, found: DenseMap, classes: list[int]) -> np.ndarray:
-    return _laid(view, made, found, categorical(ranks(found.label, classes), len(classes)))
+    return _laid(view, made, found, label_colours(found.label, classes))
 
 
 def _laid(view: View, made: ConversionPlan, found: DenseMap, colours: np.ndarray) -> np.ndarray:
     """A map uint8 `[h w 3]` over the view, with at most `SHOWN` pixels per side."""
     zoom = min(1.0, SHOWN / max(view.pixels.shape[:2]))
-    photo = view.pixels
-    if zoom < 1:
-        photo = resize(photo, *(max(1, round(side * zoom)) for side in photo.shape[:2]))
-    box = covered(found.boxes(made.size))
-    top, left, bottom, right = (round(edge * zoom) for edge in box)
-    return paste(photo, colours, (top, left, bottom, right), 0.55)
+    top, left, bottom, right = (round(edge * zoom) for edge in covered(found.boxes(made.size)))
+    return paste(shrink(view.pixels, SHOWN, "bilinear"), colours, (top, left, bottom, right), 0.55)

@@ -17,7 +17,7 @@ from vizapp.gallery import open_gallery
 from vizapp.media.drawing import heat, sheet, signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.diagnosis import BANDS, UNDER_COVERED, Diagnosis, diagnose, in_words
-from vizapp.methods.output import Output
+from vizapp.methods.output import Output, contact_sheet
 from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network
 
@@ -69,7 +69,11 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     }
     chosen = unit.channel
     panels = (
-        Panel("sheet", sheet_of(weight, params.scale), f"All {len(weight)} filters of {kernels.name}."),
+        Panel(
+            "sheet",
+            contact_sheet(kernel_tiles(weight, params.scale), gap=2),
+            f"All {len(weight)} filters of {kernels.name}.",
+        ),
         Panel(f"filter-{chosen}", slices_of(weight[chosen]), f"Filter {chosen}, every input."),
         Panel(f"spectrum-{chosen}", heat(spectra[chosen]), f"Power of filter {chosen}, frequency 0 in the middle."),
     )
@@ -125,12 +129,10 @@ def slices_of(kernel: np.ndarray) -> np.ndarray:
     return tile(kernel, scale) if len(kernel) == 3 else _in_rows([signed(part, scale) for part in kernel])
 
 
-def sheet_of(weight: np.ndarray, scale: str) -> np.ndarray:
-    """All kernels `[out in kh kw]` as a grid, on one scale for the "layer" or one per "filter"; uint8 `[H W 3]`."""
+def kernel_tiles(weight: np.ndarray, scale: str) -> list[np.ndarray]:
+    """A picture per kernel of `[out in kh kw]`, as `tile`, on one scale for the "layer" or one per "filter"."""
     shared = float(np.abs(weight).max(initial=0)) if scale == "layer" else None
-    tiles = [tile(kernel, shared) for kernel in weight]
-    enlarge = max(1, 48 // max(tiles[0].shape[:2]))
-    return sheet(tiles, math.ceil(math.sqrt(len(tiles) * 1.6)), gap=2, enlarge=enlarge)
+    return [tile(kernel, shared) for kernel in weight]
 
 
 def _in_rows(slices: list[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from vizapp.media.drawing import categorical, diverging, heat, overlay, sheet, signed
+from vizapp.media.drawing import categorical, diverging, heat, limits, overlay, sheet, signed
 
 Kind = Literal["signed map", "signed image", "heat map", "per-class map", "label map", "images", "curves", "table"]
 # Dimensions of each kind without leading dimensions: there may be one map, or one per channel or class.
@@ -56,13 +56,11 @@ class Output:
 
     def limits(self, values: np.ndarray) -> tuple[float, float]:
         """The values at the ends of the colour map."""
-        finite = values[np.isfinite(values)]
-        if self.kind == "signed map":
-            size = np.abs(finite[finite != 0])
-            peak = float(np.percentile(size, _SATURATED)) if size.size else 1.0
-            return -peak, peak
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-        return low, high if high > low else low + 1.0
+        if self.kind != "signed map":
+            return limits(values)
+        size = np.abs(values[np.isfinite(values) & (values != 0)])
+        peak = float(np.percentile(size, _SATURATED)) if size.size else 1.0
+        return -peak, peak
 
     def range_text(self, item: np.ndarray) -> str:
         """The range of the colours of one item, as a short text."""
@@ -81,9 +79,14 @@ class Output:
         if self.kind == "signed image":
             return signed(values)
         if self.kind == "label map":
-            order = labels_by_frequency(values)
-            return categorical(ranks(values, order), len(order))
+            return label_colours(values, labels_by_frequency(values))
         return values if self.kind == "images" else heat(values, *self.limits(values))
+
+
+def contact_sheet(tiles: Sequence[np.ndarray], gap: int = 1) -> np.ndarray:
+    """Small pictures of one size as one sheet, wider than high; each is enlarged to about 48 pixels."""
+    enlarge = max(1, 48 // max(tiles[0].shape[:2]))
+    return sheet(tiles, math.ceil(math.sqrt(len(tiles) * 1.6)), gap, enlarge=enlarge)
 
 
 def in_rows(tiles: Sequence[np.ndarray]) -> np.ndarray:
@@ -95,6 +98,11 @@ def labels_by_frequency(labels: np.ndarray, most: int = 10) -> list[int]:
     """The most frequent values of a label map, most frequent first; at most as many as there are colours."""
     found, counts = np.unique(labels, return_counts=True)
     return [int(label) for label in found[np.argsort(-counts, kind="stable")][:most]]
+
+
+def label_colours(labels: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """A label map `[h w]` as uint8 `[h w 3]`: a colour per label in `order`, grey for the others."""
+    return categorical(ranks(labels, order), len(order))
 
 
 def ranks(labels: np.ndarray, order: Sequence[int]) -> np.ndarray:

@@ -61,7 +61,7 @@ def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Res
     told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
     if unreadable:
         told["unreadable"] = f"{len(unreadable)} pictures were skipped, the first: {unreadable[0]}"
-    return Result("occlusion", arrays, (_mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
+    return Result("occlusion", arrays, (mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
 
 
 def sweeps(
@@ -119,10 +119,8 @@ def strip(seen: np.ndarray, result: Result) -> np.ndarray:
 
 def small(pixels: np.ndarray) -> np.ndarray:
     """A picture resized to a small map, uint8 `[h w 3]`."""
-    height, width = pixels.shape[:2]
-    factor = _SHOWN / max(height, width)
-    size = max(1, round(height * factor)), max(1, round(width * factor))
-    return resize(pixels, *size, "area" if factor < 1 else "nearest")
+    height, width = (max(1, round(side * _SHOWN / max(pixels.shape[:2]))) for side in pixels.shape[:2])
+    return resize(pixels, height, width, "area" if max(pixels.shape[:2]) > _SHOWN else "nearest")
 
 
 def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -147,7 +145,8 @@ def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[s
     return facts | {name: first[name] for name in ("square", "evaluation", "precision", "caution") if name in first}
 
 
-def _mean_panel(change: np.ndarray) -> Panel:
+def mean_panel(change: np.ndarray) -> Panel:
+    """The mean change of the probability `[h w]`, with its range."""
     points = 100 * float(np.abs(change).max(initial=0))
     caption = f"Mean change of the probability: grey none, black −{points:.1f} points, white +{points:.1f}."
     return Panel("mean-change", signed(change).repeat(8, 0).repeat(8, 1), caption)

@@ -8,6 +8,7 @@ from vizapp.settings import settings
 from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.session import access, messages, state
 from vizapp.ui.session.choice import Choice
+from vizapp.ui.widgets import unit_picker
 
 
 def draw() -> None:
@@ -34,10 +35,7 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str)
     )  # fmt: skip
     messages.info(networks.summary(state.get(network)))
     words = {"published": "Trained", "random": "Random", "file": "From a file"}
-    st.segmented_control(
-        "Weights", list(words), format_func=words.__getitem__, label_visibility="collapsed", width="stretch",
-        required=True, **state.bind(weights, f"{page}.weights"),
-    )  # fmt: skip
+    unit_picker.switch(weights, words, f"{page}.weights", label="Weights", width="stretch")
     if state.get(weights) == "file":
         _checkpoint(page, checkpoint)
 
@@ -66,8 +64,4 @@ def _picture() -> None:
 
 
 def _device() -> None:
-    names = networks.devices()
-    st.segmented_control(
-        "Device", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
-        required=True, width="stretch", **state.bind(state.DEVICE, "sidebar.device"),
-    )  # fmt: skip
+    unit_picker.switch(state.DEVICE, networks.devices(), "sidebar.device", label="Device", width="stretch")

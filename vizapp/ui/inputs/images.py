@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from vizapp.media.source import Source
 from vizapp.media.sources import open_folder
 from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
-from vizapp.service.lru_cache import ByteBoundedCache
+from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.ui.inputs import uploads
 from vizapp.ui.session import access, state
 from vizapp.zoo import describe
@@ -37,10 +38,14 @@ def decoded_pictures() -> ByteBoundedCache[Picture]:
 
 def sample(name: str) -> Picture:
     """A sample picture."""
-    found = decoded_pictures().get(("sample", name))
+    return _decoded(("sample", name), lambda: samples.open_sample(name))
+
+
+def _decoded(key: Key, decode: Callable[[], Picture]) -> Picture:
+    found = decoded_pictures().get(key)
     if found is None:
-        found = samples.open_sample(name)
-        decoded_pictures().put(("sample", name), found, found.pixels.nbytes)
+        found = decode()
+        decoded_pictures().put(key, found, found.pixels.nbytes)
     return found
 
 
@@ -145,21 +150,16 @@ def open_from(origin: Origin) -> Picture:
         path, name = rest
         source = folder(path)
         index = source.index_of(name)
-        key = ("folder", str(source.root), name, source.stamp(index))
-        found = decoded_pictures().get(key)
-        if found is None:
-            found = source.open(index)
-            decoded_pictures().put(key, found, found.pixels.nbytes)
-        return found
+        return _decoded(("folder", str(source.root), name, source.stamp(index)), lambda: source.open(index))
     found = decoded_pictures().get(("given", rest[0]))
     if found is None:
         raise VizError(f"The picture {rest[1]!r} is no longer in memory. Upload it again.", code="picture-evicted")
     return found
 
 
-def uri(png: bytes) -> str:
-    """PNG bytes as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def uri(pixels: np.ndarray) -> str:
+    """A picture, uint8 `[H W 3]`, as a PNG file in a data URI."""
+    return "data:image/png;base64," + base64.b64encode(to_png(pixels)).decode()
 
 
 def thumb(picture: Picture) -> np.ndarray:
@@ -170,4 +170,4 @@ def thumb(picture: Picture) -> np.ndarray:
 @st.cache_resource(show_spinner=False)
 def sprite(names: tuple[str, ...], columns: int) -> str:
     """A contact sheet of these samples with `columns` columns, as a data URI."""
-    return uri(to_png(sheet([thumb(sample(name)) for name in names], columns, gap=0)))
+    return uri(sheet([thumb(sample(name)) for name in names], columns, gap=0))

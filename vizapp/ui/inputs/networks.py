@@ -119,9 +119,7 @@ def other() -> Network | None:
 
 
 def second() -> Network | None:
-    """The second network of the Occlusion page, or None if none is chosen or a message explains why there is none."""
-    if state.get(state.SECOND_NETWORK) is None:
-        return None
+    """The second network of the Occlusion page, or None where a message explains why there is none."""
     return _load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -11,11 +9,10 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.media.drawing import crop_box, exceeds
 from vizapp.media.picture import Picture
-from vizapp.methods.activations import statistics, strength_order
+from vizapp.methods.activations import over_photo, statistics, strength_order
 from vizapp.methods.base import Result
 from vizapp.ui.session import compute, downloads, messages, state
-from vizapp.ui.widgets import layout, maps, unit_picker
-from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets import image_tiles, layout, maps, unit_picker
 from vizapp.zoo.network import Network
 
 _ORDERS = {"strength": "Strongest first", "number": "By number"}
@@ -81,11 +78,7 @@ def _sheet(
 ) -> None:  # fmt: skip
     scale = state.get(state.SCALE)
     key = compute.key_of("sheet", network, picture, unit=Unit(site.name, 0), order=state.get(state.ORDER), scale=scale)
-    data = compute.remembered(
-        key, lambda: maps.sheet_data(values, order, scale, numbers), lambda data: len(data["sprite"])
-    )
-    take = partial(unit_picker.take_click, state.CHANNEL, "maps.sheet", "chosen")
-    component("sheet")(key="maps.sheet", data=data | {"chosen": channel}, on_chosen_change=take)
+    unit_picker.channel_sheet("maps.sheet", key, lambda: maps.sheet_data(values, order, scale, numbers), channel)
 
 
 def _table(order: np.ndarray, numbers: dict[str, np.ndarray]) -> None:
@@ -114,7 +107,7 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
     field = site.receptive_field
     box = field.box(cell) if field is not None and cell is not None else None
     unit_picker.cell_map("maps", seen, values, channel, cell, box)
-    shown = {"Channel": maps.over_photo(seen, values)}
+    shown = {"Channel": over_photo(seen, values)}
     if cell is not None and box is not None:
         shown["Patch"] = crop_box(seen, box)
         _patch(shown["Patch"], cell, box, seen.shape[:2])
@@ -126,7 +119,7 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, shape: tupl
     with st.container(key="beside"):
         picture, words = st.columns([2, 3], gap="medium", vertical_alignment="center")
     with picture:
-        component("map")(key="maps.patch", data=maps.photo_data(pixels, "The receptive field of the cell"))
+        image_tiles.picture("maps.patch", pixels, "The receptive field of the cell")
     with words:
         over = top < 0 or left < 0 or bottom > shape[0] or right > shape[1]
         whole = exceeds(box, shape)

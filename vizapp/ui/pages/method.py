@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import COLOURS, to_png
+from vizapp.media.drawing import COLOURS
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source
 from vizapp.methods import methods
@@ -21,7 +21,7 @@ from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, downloads, forms, messages, progress, state
-from vizapp.ui.widgets import charts, layout, maps, options, projection_tiles, topk_bars, unit_picker
+from vizapp.ui.widgets import charts, image_tiles, layout, maps, options, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
 from vizapp.zoo.network import Network
@@ -73,10 +73,8 @@ def _form(method: Method) -> None:
             with st.container(width=280):
                 forms.draw(method.key, first)
         if "unit" in method.inputs:
-            st.segmented_control(
-                "Explain", list(_TARGETS), format_func=_TARGETS.__getitem__, required=True,
-                **state.bind(forms.target(method.key), f"{method.key}.explain"),
-            )  # fmt: skip
+            target = forms.target(method.key)
+            unit_picker.switch(target, _TARGETS, f"{method.key}.explain", label="Explain", label_visibility="visible")
         if rest:
             options.popover(method.key, rest)
     options.changed_line(method.key, rest)
@@ -116,10 +114,7 @@ def _class(method: Method, network: Network, count: int, answer: int) -> int:
             state.put(state.CLASS, None)
         elif chosen is not None:
             number = int(chosen)
-        st.selectbox(
-            "Class", range(count), format_func=lambda index: f"{network.class_name(index)} · {index}",
-            **state.bind(state.CLASS, f"{method.key}.class", number),
-        )  # fmt: skip
+        unit_picker.class_list(f"{method.key}.class", network, range(count), number)
     st.caption(f"Explains **{messages.escaped(network.class_name(number))}** (class {number}).")
     return number
 
@@ -170,10 +165,7 @@ def _answer(
     if method.takes_long or "folder" in method.needs:
         key = compute.key_of(method.key, network, picture, folder, unit, **values)
         if not progress.is_started(key):
-            st.button(
-                "Run", key=f"{method.key}.run", type="primary", icon=":material/play_arrow:", on_click=progress.start,
-                args=(key,),
-            )  # fmt: skip
+            progress.start_button("Run", f"{method.key}.run", key, type="primary")
             messages.info("This takes a while. It can be cancelled at any time.")
             return None
     return compute.run(method.key, network, picture, folder, unit, **values)
@@ -195,7 +187,7 @@ def _draw(method: Method, network: Network, picture: Picture | None, result: Res
             figure = charts.curve(values.reshape(len(values), -1))
             if output.kind != "curves":
                 figure = charts.value_bars(values, np.arange(len(values)), -1)
-            st.plotly_chart(figure, key=key, config={"displayModeBar": False})
+            charts.draw(key, figure)
         elif output.kind == "per-class map":
             _class_map(key, network, output, result, seen)
         elif output.over_photo and seen is not None and values.ndim == 2:
@@ -205,7 +197,7 @@ def _draw(method: Method, network: Network, picture: Picture | None, result: Res
             tiles |= {title: pixels for title, (pixels, _) in drawn.items()}
             notes |= {title: note for title, (_, note) in drawn.items()}
     if len(tiles) > (seen is not None):
-        projection_tiles.side_by_side(method.key, tiles, notes, min(2 if len(tiles) <= 4 else 3, len(tiles)))
+        image_tiles.side_by_side(method.key, tiles, notes, min(2 if len(tiles) <= 4 else 3, len(tiles)))
     if result.table:
         table = pd.DataFrame(list(result.table)).rename(columns=forms.label)
         st.dataframe(table, hide_index=True, key=f"{method.key}.table")
@@ -224,7 +216,7 @@ def _tiles(output: Output, values: np.ndarray) -> dict[str, tuple[np.ndarray, st
 def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: np.ndarray) -> None:
     """Draw a map over the picture, with its numbers on hover, and its legend."""
     data = maps.photo_data(seen, output.label) | {
-        "heat": uri(to_png(output.draw(values))), "cells": list(values.shape), "values": maps.packed(values), "opacity": 0.7,
+        "heat": uri(output.draw(values)), "cells": list(values.shape), "values": maps.packed(values), "opacity": 0.7,
         "hint": "Point at the map to read its numbers",
     }  # fmt: skip
     messages.heading(output.label)
@@ -235,7 +227,7 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
         st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
     else:
         low, high = output.limits(values)
-        data |= {"low": low, "high": high, "ramp": uri(to_png(output.draw(np.linspace(low, high, 64)[None])))}
+        data |= {"low": low, "high": high, "ramp": uri(output.draw(np.linspace(low, high, 64)[None]))}
     component("map")(key=key, data=data)
 
 
@@ -245,16 +237,13 @@ def _class_map(key: str, network: Network, output: Output, result: Result, seen:
     classes = result.arrays.get("classes", np.arange(len(values))).tolist()
     best = classes[int(values.reshape(len(values), -1).mean(1).argmax())]
     number = state.get(state.CLASS) if state.get(state.CLASS) in classes else best
-    st.selectbox(
-        output.label, classes, format_func=lambda index: f"{network.class_name(index)} · {index}",
-        **state.bind(state.CLASS, f"{key}.class", number),
-    )  # fmt: skip
+    unit_picker.class_list(f"{key}.class", network, classes, number, label=output.label)
     one = Output(output.array, "heat map", output.over_photo, network.class_name(number))
     if output.over_photo and seen is not None:
         _over(key, network, one, values[classes.index(number)], seen)
         return
     ((title, (pixels, note)),) = _tiles(one, values[classes.index(number)]).items()
-    projection_tiles.side_by_side(key, {title: pixels}, {title: note}, 1)
+    image_tiles.side_by_side(key, {title: pixels}, {title: note}, 1)
 
 
 def _facts(result: Result) -> None:

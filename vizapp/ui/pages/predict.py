@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from vizapp.ui.session import compute, downloads, messages, state
-from vizapp.ui.widgets import layout, maps, topk_bars
-from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets import image_tiles, layout, topk_bars, unit_picker
 
 _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
 
@@ -21,26 +20,22 @@ def page() -> None:
     left, right = layout.columns(5, 6)
     with left:
         seen = network.seen(picture)
-        component("map")(key="predict.seen", data=maps.photo_data(seen, f"{picture.name}, as the network sees it"))
+        image_tiles.picture("predict.seen", seen, f"{picture.name}, as the network sees it")
         _, height, width = network.input_size
         st.caption(f"The crop that the network sees: {width} × {height} pixels.")
         if picture.notes:
             messages.info(" ".join(picture.notes))
     with right:
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.segmented_control(
-                "Crops", list(_CROPS), format_func=_CROPS.__getitem__, required=True, label_visibility="collapsed",
-                help="Ten crops: the four corners and the centre, each also mirrored; averaged.",
-                **state.bind(state.CROPS, "predict.crops"),
-            )  # fmt: skip
+            hint = "Ten crops: the four corners and the centre, each also mirrored; averaged."
+            unit_picker.switch(state.CROPS, _CROPS, "predict.crops", label="Crops", help=hint)
             st.number_input(
                 "Classes", 1, 20, label_visibility="collapsed", width=130, **state.bind(state.TOP, "predict.top")
             )
         result = compute.run("predict", network, picture, top=state.get(state.TOP), crops=state.get(state.CROPS))
         if result is None:
             return
-        rows = result.table
-        topk_bars.draw("predict.bars", [(r["name"], r["probability"], f"logit {r['logit']:.3f}") for r in rows])
+        topk_bars.draw_prediction("predict.bars", result)
         crops, seconds = result.facts["crops"], result.facts["time"]
         st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
         name = downloads.file_name("predict", network.name, picture.name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from datetime import UTC, datetime
 
 from vizapp.settings import settings
@@ -24,7 +23,8 @@ def write(event: str, **fields: object) -> None:
     if not place:
         return
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = json.dumps({"time": now, "event": event} | fields, ensure_ascii=False) + "\n"
+    short = {name: round(value, 4) if isinstance(value, float) else value for name, value in fields.items()}
+    line = json.dumps({"time": now, "event": event} | short, ensure_ascii=False) + "\n"
     try:
         if place == "-":
             sys.stderr.write(line)
@@ -36,15 +36,3 @@ def write(event: str, **fields: object) -> None:
             os.close(file)
     except OSError:
         return
-
-
-class Clock:
-    """A stopwatch that starts when it is created."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start, rounded for the log."""
-        return round(time.perf_counter() - self._began, 4)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 import streamlit as st
@@ -21,12 +23,12 @@ from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.service.runs import RunRequest
 from vizapp.settings import settings
 from vizapp.ui.session import access_log, memory, messages, progress, state
-from vizapp.ui.session.access_log import Clock
 from vizapp.zoo.network import Network
 
 Value = TypeVar("Value")
 Item = TypeVar("Item")
 Keep = Callable[[Item, Any], None]
+_NBYTES: Callable[[Any], int] = attrgetter("nbytes")
 _BY_NAME = ("network", "time of a pass")  # keys that name a network of the zoo instead of a digest
 _named: dict[str, str] = {}  # names in the zoo by network digest, for the log
 
@@ -87,8 +89,6 @@ def run(
     return compute(
         key_of(method, network, picture, folder, unit, **params),
         lambda tick: methods.ask(method, network, picture=picture, folder=folder, unit=unit, tick=tick, **params),
-        size=lambda result: result.nbytes,
-        title="Computing",
         device=str(network.device),
     )
 
@@ -96,8 +96,8 @@ def run(
 def compute(
     key: Key,
     work: Callable[[Tick], Value],
-    size: Callable[[Value], int],
-    title: str,
+    size: Callable[[Value], int] = _NBYTES,
+    title: str = "Computing",
     device: str | None = None,
     shelf: ByteBoundedCache[Value] | None = None,
 ) -> Value | None:
@@ -108,7 +108,7 @@ def compute(
     Args:
         key: The cache key.
         work: Computes the result and reports the finished share.
-        size: Bytes of a result.
+        size: Bytes of a result; by default its `nbytes`.
         title: Title of the progress bar.
         device: Where the work queues (each device runs one computation at a time); None: no queue.
         shelf: The cache; by default `answers()`.
@@ -117,7 +117,7 @@ def compute(
     cache = answers() if shelf is None else shelf
     found = cache.get(key)
     if found is not None:
-        _log(key, Clock(), "kept", size(found))
+        _log(key, time.perf_counter(), "kept", size(found))
         return found
 
     def keep(tick: Tick) -> Value:
@@ -222,7 +222,7 @@ def logged(key: Key, run_key: Key | None = None) -> Iterator[LogEntry]:
         key: Cache key, which names method and network.
         run_key: Key of the run that this is part of, to look up its time in the queue.
     """
-    clock, entry, outcome = Clock(), LogEntry(), "left"
+    began, entry, outcome = time.perf_counter(), LogEntry(), "left"
     try:
         yield entry
         outcome = "computed"
@@ -231,15 +231,15 @@ def logged(key: Key, run_key: Key | None = None) -> Iterator[LogEntry]:
         if outcome == "left" and isinstance(error, Exception):
             outcome = "refused" if isinstance(error, VizError) else "failed"
         queued = entry.queued if run_key is None else progress.job_runner().queued(run_key)
-        _log(key, clock, outcome, entry.nbytes, queued)
+        _log(key, began, outcome, entry.nbytes, queued)
 
 
-def _log(key: Key, clock: Clock, outcome: str, nbytes: int, queued: float = 0.0) -> None:
+def _log(key: Key, began: float, outcome: str, nbytes: int, queued: float = 0.0) -> None:
     """Write a line to the access log. Of the key it holds only the names of the method and of a network of the zoo."""
     about = key[1] if len(key) > 1 else ""
     network = about if key[0] in _BY_NAME else _named.get(about, "")
     access_log.write(
-        "answer", method=key[0], network=network, seconds=clock.seconds, queued=round(queued, 4), bytes=nbytes,
+        "answer", method=key[0], network=network, seconds=time.perf_counter() - began, queued=queued, bytes=nbytes,
         outcome=outcome,
     )  # fmt: skip
 
@@ -249,7 +249,7 @@ def name_for_log(digest: str, name: str) -> None:
     _named[digest] = name
 
 
-def remembered(key: Key, make: Callable[[], Value], size: Callable[[Value], int]) -> Value:
+def remembered(key: Key, make: Callable[[], Value], size: Callable[[Value], int] = _NBYTES) -> Value:
     """`make()`, cached. For drawings that take a fraction of a second."""
     found = answers().get(key)
     if found is None:

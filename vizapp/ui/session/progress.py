@@ -48,6 +48,11 @@ def cancel(*keys: Key) -> None:
         job_runner().abandon(key)
 
 
+def start_button(label: str, key: str, *runs: Key, icon: str = "play_arrow", **options: Any) -> None:
+    """Draw a button that starts runs. `key` is the key of the button; `options` are those of `st.button`."""
+    st.button(label, key=key, icon=f":material/{icon}:", on_click=start, args=runs, **options)
+
+
 def is_started(key: Key) -> bool:
     """Whether this session has started the run and not cancelled it."""
     return state.is_wished("run", key) and not is_cancelled(key)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
+import streamlit as st
+
+_plain = partial(escape, quote=False)  # text that Plotly does not read as markup
 
 
-def _plain(text: str) -> str:
-    """Text that Plotly does not read as markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def draw(key: str, figure: go.Figure) -> None:
+    """Draw a figure without Plotly's toolbar."""
+    st.plotly_chart(figure, key=key, config={"displayModeBar": False})
 
 
 def value_bars(values: np.ndarray, order: np.ndarray, chosen: int, names: Sequence[str] = ()) -> go.Figure:
@@ -70,12 +75,12 @@ def curve(values: np.ndarray) -> go.Figure:
     return figure
 
 
-def coverage(counts: Mapping[str, Sequence[float]], labels: Sequence[str]) -> go.Figure:
-    """Bars of shares, a group per label and a bar per name."""
+def coverage(shares: Mapping[str, np.ndarray], labels: Sequence[str]) -> go.Figure:
+    """Bars of shares `[labels]`, a group per label and a bar per name."""
     figure = go.Figure()
-    for name, shares in counts.items():
+    for name, values in shares.items():
         figure.add_bar(
-            x=list(labels), y=list(shares), name=_plain(name),
+            x=labels, y=values, name=_plain(name),
             hovertemplate="%{x}: %{y:.0%}<extra>" + _plain(name) + "</extra>",
         )  # fmt: skip
     figure.update_layout(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 from vizapp.methods.base import Result
-from vizapp.methods.filters import tile
+from vizapp.methods.filters import kernel_tiles
 from vizapp.ui.widgets import maps
 
 BANDS = ("Low", "Mid", "High")
@@ -16,17 +13,9 @@ BANDS = ("Low", "Mid", "High")
 
 def sheet_data(result: Result, scale: str) -> dict[str, Any]:
     """Data of the sheet component for all kernels, on one scale for the "layer" or one per "filter"."""
-    kernels = result.arrays["kernels"]
-    shared = float(np.abs(kernels).max(initial=0)) if scale == "layer" else None
-    drawn = [tile(kernel, shared) for kernel in kernels]
-    return maps.sprite_data(drawn, math.ceil(math.sqrt(len(drawn)))) | {
-        "side": 40,
-        "most": 96,
-        "items": list(range(len(kernels))),
-        "titles": [f"Filter {number}" for number in range(len(kernels))],
-        "details": [_detail(row) for row in result.table],
-        "label": f"{len(kernels)} filters",
-    }
+    drawn = kernel_tiles(result.arrays["kernels"], scale)
+    details = [_detail(row) for row in result.table]
+    return maps.numbered_tiles(drawn, range(len(drawn)), "Filter", details, side=40, most=96)
 
 
 def _detail(row: dict[str, Any]) -> str:

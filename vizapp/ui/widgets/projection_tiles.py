@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
-import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import crop_box, signed
@@ -17,12 +15,11 @@ from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.params import build
 from vizapp.methods.projection import ProjectionParams, project_units
 from vizapp.ui.session import compute
-from vizapp.ui.widgets.components import component
-from vizapp.ui.widgets.maps import Box, photo_data, sprite_data
+from vizapp.ui.widgets.maps import Box, three_across
 from vizapp.zoo.network import Network
 
+PARTS = {"patch": "Receptive field", "whole": "Whole photo"}  # what is shown of a picture
 RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
-LARGEST = 330  # pixels of one of nine tiles on the screen
 
 
 def project_strongest(
@@ -44,8 +41,6 @@ def project_strongest(
     return compute.compute(
         compute.key_of("projection.strongest", network, picture, unit=units[0], units=units, **params),
         lambda tick: project_units(Question(network, picture), units, chosen, Job(tick)),
-        size=lambda result: result.nbytes,
-        title="Computing",
         device=str(network.device),
     )
 
@@ -54,11 +49,6 @@ def scales(projections: Mapping[str, np.ndarray], contrast: str) -> dict[str, fl
     """The magnitude with full contrast, per projection `[H W 3]`: "shared" by all, or its "own"."""
     peaks = {name: float(np.abs(values[np.isfinite(values)]).max(initial=0)) for name, values in projections.items()}
     return dict.fromkeys(peaks, max(peaks.values())) if contrast == "shared" else peaks
-
-
-def draw_signed(projections: Mapping[str, np.ndarray], scale: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Each projection as uint8 `[H W 3]`, zero mid-grey."""
-    return {name: signed(values, scale[name]) for name, values in projections.items()}
 
 
 def crop_or_whole(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
@@ -92,41 +82,9 @@ def grid_data(
     channels = [int(channel) for channel in arrays["channel"]]
     silent = [not values.any() for values in arrays["projection"]]
     cells = [f", cell {row},{column}" if row >= 0 else "" for row, column in arrays["cell"]]
-    return sprite_data(drawn, 3) | {
-        "side": 60,
-        "most": LARGEST,
-        "across": 3,
-        "items": channels,
-        "titles": [names[c] if names else f"Channel {c}" for c in channels],
-        "details": [
-            f"activation {value:.4g}{cell}{', silent' if nothing else ''}"
-            for value, cell, nothing in zip(arrays["activation"], cells, silent, strict=True)
-        ],
-        "chosen": chosen,
-        "label": label,
-    }
-
-
-def side_by_side(
-    key: str, pictures: dict[str, np.ndarray], notes: dict[str, str], across: int, box: Box | None = None
-) -> None:
-    """Draw pictures under their titles, in rows.
-
-    Args:
-        key: Prefix of the widget keys.
-        pictures: uint8 `[h w 3]` by title.
-        notes: A note per title.
-        across: Pictures per row.
-        box: A frame to draw on the first picture.
-    """
-    titles = list(pictures)
-    with st.container(key=f"beside_{key}"):
-        for start in range(0, len(titles), across):
-            columns = st.columns(across, gap="small", vertical_alignment="bottom")  # long titles take two lines
-            for column, title in zip(columns, titles[start : start + across], strict=False):
-                with column:
-                    st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(notes[title])}</span></div>')
-                    data = photo_data(pictures[title], title)
-                    if box is not None and title == titles[0]:
-                        data["field"] = list(box)
-                    component("map")(key=f"projection.{key}.{title}", data=data)
+    titles = [names[c] if names else f"Channel {c}" for c in channels]
+    details = [
+        f"activation {value:.4g}{cell}{', silent' if nothing else ''}"
+        for value, cell, nothing in zip(arrays["activation"], cells, silent, strict=True)
+    ]
+    return three_across(drawn, titles, details, label) | {"items": channels, "chosen": chosen, "still": False}

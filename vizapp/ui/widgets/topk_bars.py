@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
+from vizapp.methods.base import Result
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -18,12 +19,18 @@ def draw(key: str, rows: Iterable[tuple[str, float, str]]) -> None:
     component("bars")(key=key, data={"rows": data})
 
 
+def draw_prediction(key: str, result: Result) -> None:
+    """Draw the classes of a result of the method `predict`."""
+    draw(key, [(row["name"], row["probability"], f"logit {row['logit']:.3f}") for row in result.table])
+
+
 def draw_classes(
     key: str,
     network: Network,
     probabilities: np.ndarray,
-    classes: Sequence[int] | np.ndarray | None = None,
-    note: Callable[[int], str] | None = None,
+    classes: np.ndarray | None = None,
+    others: np.ndarray | None = None,
+    word: str = "",
 ) -> None:
     """Draw the most probable classes of the network.
 
@@ -32,11 +39,12 @@ def draw_classes(
         network: Names the classes.
         probabilities: `[K]`, from 0 to 1.
         classes: The class of each entry of `probabilities`; by default its index.
-        note: The note on an entry, by its index; by default the number of the class.
+        others: Other probabilities `[K]`, shown on hover in place of the number of the class.
+        word: Stands before the other probability.
     """
     rows = []
     for place in np.argsort(-probabilities, kind="stable")[:TOP].tolist():
         number = place if classes is None else int(classes[place])
-        name = network.class_name(number)
-        rows.append((name, float(probabilities[place]), note(place) if note else f"class {number}"))
+        note = f"class {number}" if others is None else f"{word} {100 * float(others[place]):.1f} %"
+        rows.append((network.class_name(number), float(probabilities[place]), note))
     draw(key, rows)

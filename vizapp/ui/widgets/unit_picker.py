@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,9 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
+from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import networks
-from vizapp.ui.session import messages, state
+from vizapp.ui.session import compute, messages, state
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import charts, layout, maps, network_diagram
 from vizapp.ui.widgets.components import component
@@ -67,21 +68,59 @@ def draw_network(page: str, sites: tuple[Site, ...], site: Site) -> None:
     component("diagram")(key=key, data=network_diagram.drawing(sites, site.name), on_site_change=change)
 
 
+def layer_labels(sites: Iterable[Site]) -> dict[str, str]:
+    """Name and shape of layers, by name."""
+    return {site.name: f"{site.name} · {' × '.join(map(str, site.shape))}" for site in sites}
+
+
 def layer_list(page: str, sites: tuple[Site, ...], site: Site) -> None:
     """Draw the layers as a dropdown."""
-    shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in sites}
+    shapes = layer_labels(sites)
     st.selectbox(
         "Layer", list(shapes), format_func=lambda name: shapes.get(name, name), width=320,
         label_visibility="collapsed", **state.bind(state.LAYER, f"{page}.layer", site.name),
     )  # fmt: skip
 
 
-def switch(choice: Choice, words: dict[str, str], key: str) -> None:
-    """Draw a row of buttons, one per value of the choice."""
-    st.segmented_control(
-        choice.name, list(words), format_func=words.__getitem__, required=True, label_visibility="collapsed",
-        **state.bind(choice, key),
+def class_list(
+    key: str, network: Network, classes: Sequence[int], shown: int, choice: Choice = state.CLASS, label: str = "Class",
+    **options: Any,
+) -> None:  # fmt: skip
+    """Draw classes as a dropdown.
+
+    Args:
+        key: Widget key.
+        network: Names the classes.
+        classes: The numbers of the classes.
+        shown: The class to show.
+        choice: The choice that it sets.
+        label: Text over the dropdown.
+        **options: Those of `st.selectbox`.
+    """
+    st.selectbox(
+        label, classes, format_func=lambda number: f"{network.class_name(number)} · {number}",
+        **state.bind(choice, key, shown), **options,
     )  # fmt: skip
+
+
+def switch(choice: Choice, words: dict[str, str], key: str, label: str = "", **options: Any) -> None:
+    """Draw a row of buttons, one per value of the choice; `options` are those of `st.segmented_control`."""
+    options = {"label_visibility": "collapsed"} | options | state.bind(choice, key)
+    st.segmented_control(label or choice.name, list(words), format_func=words.__getitem__, required=True, **options)
+
+
+def channel_sheet(key: str, cached: Key, make: Callable[[], dict[str, Any]], chosen: int) -> None:
+    """Draw the channels of a layer as tiles; a click chooses one.
+
+    Args:
+        key: Widget key.
+        cached: Key of the tiles in the cache.
+        make: Makes the data of the sheet component.
+        chosen: The channel to frame.
+    """
+    data = compute.remembered(cached, make, lambda data: len(data["sprite"]))
+    take = partial(take_click, state.CHANNEL, key, "chosen")
+    component("sheet")(key=key, data=data | {"chosen": chosen}, on_chosen_change=take)
 
 
 def channel(by_strength: np.ndarray) -> int:
@@ -128,8 +167,7 @@ def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell
         box: Its receptive field.
     """
     key = f"{page}.map"
-    data: dict[str, Any] = maps.map_data(seen, values, cell, box)
-    data["label"] = f"Channel {channel} over the picture"
+    data = maps.map_data(seen, values, cell, box) | {"label": f"Channel {channel} over the picture"}
     component("map")(key=key, data=data, on_cell_change=partial(take_click, state.CELL, key, "cell"))
 
 
@@ -143,9 +181,7 @@ def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: 
         channel: The highlighted channel.
         names: Names of the channels; may be empty.
     """
-    st.plotly_chart(
-        charts.value_bars(values, order, channel, names), key=f"{page}.bars", config={"displayModeBar": False}
-    )
+    charts.draw(f"{page}.bars", charts.value_bars(values, order, channel, names))
     st.caption(f"This layer has {len(values)} values and no map.")
 
 

@@ -80,7 +80,7 @@ def draw(network: str, device: str) -> None:
             f"Milliseconds per picture on {device}" if over_time else "Multiply-adds (10⁹)",
             labels=state.get(state.AMONG) == "classic" or len(drawn) < 30,
         )
-        st.plotly_chart(figure, key="comparison.figure", config={"displayModeBar": False})
+        charts.draw("comparison.figure", figure)
         st.caption(
             "The area of a disc is the number of parameters. Accuracy is top-1 of the published weights, or of the paper "
             "where there are none. Crops, preprocessing and training recipes differ."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,17 @@ import streamlit as st
 
 from vizapp.media.drawing import sheet, signed
 from vizapp.media.picture import Picture
+from vizapp.methods.activations import over_photo
 from vizapp.methods.base import Result
 from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.compare import results
 from vizapp.ui.pages.compare.results import Pair
 from vizapp.ui.session import access, compute, downloads, messages, progress, state
-from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, topk_bars, unit_picker
+from vizapp.ui.widgets import charts, image_tiles, kernel_sheets, layout, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
+from vizapp.zoo.network import Network
 
-_PARTS = {"patch": "Receptive field", "whole": "Whole photo"}
 _WHO = ("first", "second")
 
 
@@ -65,17 +66,19 @@ def page() -> None:
     downloads.row("compare", name, exports.pictures, exports.arrays)
 
 
-def _side_by_side() -> list[Any]:
-    return list(st.columns(2, gap="medium"))
+def _side_by_side(pair: Pair) -> Iterator[tuple[int, Network]]:
+    """Each network with its number, in its column."""
+    for number, (column, network) in enumerate(zip(st.columns(2, gap="medium"), pair, strict=True)):
+        with column:
+            yield number, network
 
 
 def _names(pair: Pair) -> None:
-    for column, network in zip(_side_by_side(), pair, strict=True):
-        with column:
-            st.markdown(f"**{messages.escaped(network.name)}**, {messages.escaped(results.weights_of(network))}")
-            _, height, width = network.input_size
-            count = networks.short_count(network.parameters)
-            st.caption(f"{count} parameters · {width} × {height} px · {len(network.categories)} classes")
+    for _, network in _side_by_side(pair):
+        st.markdown(f"**{messages.escaped(network.name)}**, {messages.escaped(results.weights_of(network))}")
+        _, height, width = network.input_size
+        count = networks.short_count(network.parameters)
+        st.caption(f"{count} parameters · {width} × {height} px · {len(network.categories)} classes")
 
 
 # Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters
@@ -84,24 +87,20 @@ def _names(pair: Pair) -> None:
 def _filters(pair: Pair, exports: _Exports) -> None:
     messages.heading("First-layer filters")
     answers: list[Result | None] = []
-    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
-        with column:
-            result = compute.run("filters", network)
-            if result is not None:
-                data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None, "still": True}
-                component("sheet")(key=f"compare.filters.{number}", data=data)
-                st.markdown(messages.escaped(result.facts["diagnosis"]))
-                st.caption(messages.escaped(_counts(result)))
-                exports.add(number, "filters", result, result.panels[0].pixels)
-            answers.append(result)
+    for number, network in _side_by_side(pair):
+        result = compute.run("filters", network)
+        if result is not None:
+            data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None, "still": True}
+            component("sheet")(key=f"compare.filters.{number}", data=data)
+            st.markdown(messages.escaped(result.facts["diagnosis"]))
+            st.caption(messages.escaped(_counts(result)))
+            exports.add(number, "filters", result, result.panels[0].pixels)
+        answers.append(result)
     found = [result for result in answers if result is not None and "bands" in result.facts]
     if len(found) == 2:
         labels = results.labels(pair)
         shares = [result.arrays["bands"] / max(1, result.arrays["bands"].sum()) for result in found]
-        figure = charts.coverage(
-            {label: share.tolist() for label, share in zip(labels, shares, strict=True)}, kernel_sheets.BANDS
-        )
-        st.plotly_chart(figure, key="compare.bands", config={"displayModeBar": False})
+        charts.draw("compare.bands", charts.coverage(dict(zip(labels, shares, strict=True)), kernel_sheets.BANDS))
         messages.info(
             "Share of the filters tuned to low (below 1/6 cycle per pixel), middle and high (from 1/3) frequencies."
         )
@@ -118,58 +117,51 @@ def _counts(result: Result) -> str:
 
 def _projections(pair: Pair, picture: Picture, exports: _Exports) -> None:
     messages.heading("Second layer: deconvnet projections of the nine strongest units")
-    unit_picker.switch(state.PART, _PARTS, "compare.part")
-    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
-        with column:
-            site = results.second_layer(network)
-            if site is None:
-                messages.info("This network has no second convolution.")
-                continue
-            result = results.project_second_layer(network, picture, site)
-            if result is not None:
-                _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
-                data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}
-                component("sheet")(key=f"compare.projections.{number}", data=data)
-                exports.add(number, "projections", result, sheet(down, 3, gap=4))
-                messages.info(f"{site}. Each projection has its own scale; mid-grey is zero.")
+    unit_picker.switch(state.PART, projection_tiles.PARTS, "compare.part")
+    for number, network in _side_by_side(pair):
+        site = results.second_layer(network)
+        if site is None:
+            messages.info("This network has no second convolution.")
+            continue
+        result = results.project_second_layer(network, picture, site)
+        if result is not None:
+            _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
+            data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}
+            component("sheet")(key=f"compare.projections.{number}", data=data)
+            exports.add(number, "projections", result, sheet(down, 3, gap=4))
+            messages.info(f"{site}. Each projection has its own scale; mid-grey is zero.")
 
 
 def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
     messages.heading("Predictions")
-    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
-        with column:
-            result = compute.run("predict", network, picture, top=topk_bars.TOP)
-            if result is not None:
-                rows = [(r["name"], r["probability"], f"logit {r['logit']:.3f}") for r in result.table]
-                topk_bars.draw(f"compare.bars.{number}", rows)
-                exports.add(number, "answer", result)
+    for number, network in _side_by_side(pair):
+        result = compute.run("predict", network, picture, top=topk_bars.TOP)
+        if result is not None:
+            topk_bars.draw_prediction(f"compare.bars.{number}", result)
+            exports.add(number, "answer", result)
 
 
 def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
     messages.heading("Occlusion: probability of the top class with the occluder at each position")
     found = []
-    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
-        with column:
-            result = results.occlude(network, picture)
-            if result is not None:
-                values, seen = result.arrays["probability"], network.seen(picture)
-                pixels = maps.over_photo(seen, values)
-                component("map")(key=f"compare.occlusion.{number}", data=maps.photo_data(pixels, "Occlusion map"))
-                clean = float(result.arrays["clean_probability"])
-                st.caption(
-                    f"Without occluder {clean:.1%}, with it {float(values.min()):.1%} to {float(values.max()):.1%}"
-                )
-                found.append((values, clean))
-                exports.add(number, "occlusion", result, pixels)
+    for number, network in _side_by_side(pair):
+        result = results.occlude(network, picture)
+        if result is not None:
+            values, seen = result.arrays["probability"], network.seen(picture)
+            pixels = over_photo(seen, values)
+            image_tiles.picture(f"compare.occlusion.{number}", pixels, "Occlusion map")
+            clean = float(result.arrays["clean_probability"])
+            st.caption(f"Without occluder {clean:.1%}, with it {float(values.min()):.1%} to {float(values.max()):.1%}")
+            found.append((values, clean))
+            exports.add(number, "occlusion", result, pixels)
     if len(found) == 2:
         difference = results.difference(*found)
         scale = float(np.abs(difference).max(initial=0))
         pixels = signed(difference, scale).repeat(8, 0).repeat(8, 1)
         exports.arrays["difference"], exports.pictures["Difference"] = difference, pixels
-        left, right = _side_by_side()
+        left, right = st.columns(2, gap="medium")
         with left:
-            data = maps.photo_data(pixels, "Difference of the occlusion maps")
-            component("map")(key="compare.difference", data=data)
+            image_tiles.picture("compare.difference", pixels, "Difference of the occlusion maps")
         with right:
             st.caption(
                 f"**Where the two networks disagree.** Change of the top class's probability under the occluder, second minus "
@@ -180,17 +172,16 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
 def _matches(pair: Pair, exports: _Exports) -> None:
     messages.heading("Matching units")
     sites: list[str] = []
-    for number, (column, network) in enumerate(zip(_side_by_side(), pair, strict=True)):
-        with column:
-            choice = (state.MATCH, state.SECOND_MATCH)[number]
-            names = [site.name for site in networks.sites(network)]
-            chosen = unit_picker.chosen_site(network, choice)
-            name = chosen.name if chosen is not None else results.second_layer(network) or names[0]
-            sites.append(
-                st.selectbox(
-                    f"Layer of the {_WHO[number]} network", names, **state.bind(choice, f"compare.layer.{number}", name)
-                )
+    for number, network in _side_by_side(pair):
+        choice = (state.MATCH, state.SECOND_MATCH)[number]
+        names = [site.name for site in networks.sites(network)]
+        chosen = unit_picker.chosen_site(network, choice)
+        name = chosen.name if chosen is not None else results.second_layer(network) or names[0]
+        sites.append(
+            st.selectbox(
+                f"Layer of the {_WHO[number]} network", names, **state.bind(choice, f"compare.layer.{number}", name)
             )
+        )
     if not access.names_folders():
         messages.info("Matching needs a folder of pictures, and this server opens no folders.")
         return
@@ -198,9 +189,7 @@ def _matches(pair: Pair, exports: _Exports) -> None:
         f"Path of a folder of pictures {access.place()}", key="compare.folder", persist_state="session"
     ).strip()
     key = ("compare.match", pair[0].digest, pair[1].digest, *sites, path)
-    st.button(
-        "Match", key="compare.match", icon=":material/join_inner:", disabled=not path, on_click=progress.start, args=(key,),
-    )  # fmt: skip
+    progress.start_button("Match", "compare.match", key, icon="join_inner", disabled=not path)
     if not path or not progress.is_started(key):
         messages.info(
             "Finds units that respond alike over a folder of pictures: correlation of their mean activations."

@@ -67,7 +67,6 @@ def match(pair: Pair, sites: tuple[str, str], path: str) -> Result | None:
     return compute.compute(
         compute.key_of("matching", pair[0], folder=folder, other=pair[1].digest, sites=sites),
         lambda tick: match_units(pair, sites, folder, Job(tick)),
-        size=lambda result: result.nbytes,
         title=f"Matching over {messages.escaped(folder.name)}",
         device=str(pair[0].device),
     )

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import COLOURS, GREY, categorical, heat, to_png
-from vizapp.media.transforms import resize
+from vizapp.media.drawing import COLOURS, GREY, heat
+from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
 from vizapp.methods.dense_view import NAMED, covered
-from vizapp.methods.output import ranks
+from vizapp.methods.output import label_colours
 from vizapp.methods.scores import softmax
 from vizapp.ui.inputs.images import uri
-from vizapp.ui.widgets.maps import ramp
+from vizapp.ui.widgets.maps import photo_data, ramp
 from vizapp.ui.widgets.topk_bars import TOP
 
 LARGEST = 1100  # pixels of the longer side of the photo in the browser
@@ -46,35 +46,30 @@ def data(
     """
     boxes, label = result.arrays["boxes"], result.arrays["label"]
     zoom = min(1.0, LARGEST / max(pixels.shape[:2]))
-    photo = pixels if zoom == 1 else resize(pixels, *(max(1, round(side * zoom)) for side in pixels.shape[:2]))
+    photo = shrink(pixels, LARGEST, "bilinear")
     h, w = label.shape
     chance = softmax(result.arrays["scores"])
     step = [float(boxes[-1, -1, i] - boxes[0, 0, i]) / max(count - 1, 1) * zoom for i, count in enumerate((h, w))]
     over: dict[str, Any]
     if tint == "labels":
-        classes = legend_classes(result)
-        over = {"heat": uri(to_png(categorical(ranks(label, classes), len(classes))))}
+        over = {"heat": uri(label_colours(label, [int(row["class"]) for row in result.table[:NAMED]]))}
     else:
         rows = np.flatnonzero(kept_classes(result) == shown)
         values = chance[rows[0]] if len(rows) else np.full((h, w), np.nan)
-        over = {"heat": uri(to_png(heat(values, 0, 1))), "ramp": ramp(), "low": 0.0, "high": 1.0}
-    return over | {
-        "photo": uri(to_png(photo)),
-        "size": list(photo.shape[:2]),
-        "cells": [h, w],
-        "cell": list(cell) if cell else None,
-        "extent": [edge * zoom for edge in covered(boxes)],
-        "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
-        "tops": _tops(chance, kept_classes(result), name_of),
-        "opacity": 0.55,
-        "hint": "Hover over a cell to see its classes and its crop; click to select it",
-        "label": "Predictions over the photo",
-    }
-
-
-def legend_classes(result: Result) -> list[int]:
-    """The classes with a colour, the most frequent first."""
-    return [int(row["class"]) for row in result.table[:NAMED]]
+        over = {"heat": uri(heat(values, 0, 1)), "ramp": ramp(), "low": 0.0, "high": 1.0}
+    return (
+        photo_data(photo, "Predictions over the photo")
+        | over
+        | {
+            "cells": [h, w],
+            "cell": list(cell) if cell else None,
+            "extent": [edge * zoom for edge in covered(boxes)],
+            "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
+            "tops": _tops(chance, kept_classes(result), name_of),
+            "opacity": 0.55,
+            "hint": "Hover over a cell to see its classes and its crop; click to select it",
+        }
+    )
 
 
 def legend(result: Result) -> list[tuple[Sequence[int], str, float]]:

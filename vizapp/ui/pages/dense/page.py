@@ -14,7 +14,7 @@ from vizapp.methods.dense import convolutional
 from vizapp.methods.scores import softmax
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import layout, maps, options, projection_tiles, topk_bars, unit_picker
+from vizapp.ui.widgets import image_tiles, layout, maps, options, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -112,11 +112,8 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="dense_tint"):
         unit_picker.switch(state.TINT, _TINTS, "dense.tint")
         if tint == "class":
-            kept = [int(index) for index in overlay.kept_classes(result)]
-            st.selectbox(
-                "Class", kept, format_func=lambda index: f"{network.class_name(index)} · {index}",
-                label_visibility="collapsed", **state.bind(state.CLASS, "dense.class", shown),
-            )  # fmt: skip
+            kept = overlay.kept_classes(result).tolist()
+            unit_picker.class_list("dense.class", network, kept, shown, label_visibility="collapsed")
     if tint == "labels":
         st.html(maps.legend(overlay.legend(result)))
     data = overlay.data(picture.pixels, result, network.class_name, tint, shown, _cell(shape))
@@ -148,7 +145,7 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
         top, left, bottom, right = arrays["boxes"][cell]
         crop = picture.pixels[max(top, 0) : bottom, max(left, 0) : right]
         with st.container(width=240):
-            component("map")(key="dense.crop", data=maps.photo_data(crop, "The crop of the cell"))
+            image_tiles.picture("dense.crop", crop, "The crop of the cell")
         chance = softmax(arrays["scores"][:, cell[0], cell[1]])
         topk_bars.draw_classes("dense.cell", network, chance, overlay.kept_classes(result))
         st.button("Clear selection", key="dense.release", on_click=state.put, args=(state.PLACE, None))
@@ -173,7 +170,7 @@ def _pyramid(result: Result) -> None:
         messages.heading("Scales in the vote")
         pictures = {f"Scale {number}": panel.pixels for number, panel in enumerate(scales, 1)}
         notes = {f"Scale {number}": panel.caption.rstrip(".") for number, panel in enumerate(scales, 1)}
-        projection_tiles.side_by_side("dense", pictures, notes, min(3, len(scales)))
+        image_tiles.side_by_side("dense", pictures, notes, min(3, len(scales)))
 
 
 if __name__ == "__main__":

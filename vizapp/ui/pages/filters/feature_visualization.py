@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.methods.base import Result
 from vizapp.ui.session import compute, forms, messages, progress
-from vizapp.ui.widgets import charts, options, projection_tiles
+from vizapp.ui.widgets import charts, image_tiles, options
 from vizapp.zoo.network import Network
 
 _OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "contrast", "variation", "l2", "seed")
@@ -20,9 +19,7 @@ def draw(network: Network, unit: Unit) -> Result | None:
     params = forms.values("ideal", _OPTIONS)
     key = compute.key_of("ideal", network, unit=unit, **params)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
-        st.button(
-            "Run feature visualization", key="filters.paint", icon=":material/brush:", on_click=progress.start, args=(key,),
-        )  # fmt: skip
+        progress.start_button("Run feature visualization", "filters.paint", key, icon="brush")
         options.popover("ideal", _OPTIONS)
     options.changed_line("ideal", _OPTIONS)
     if not progress.is_started(key):
@@ -39,19 +36,14 @@ def _show(result: Result) -> None:
     pictures = list(arrays["pictures"])
     titles = ["Finished"] if len(pictures) == 1 else [f"Start {number + 1}" for number in range(len(pictures))]
     notes = {title: f"{value:.4g}" for title, value in zip(titles, arrays["activation"].tolist(), strict=True)}
-    projection_tiles.side_by_side("ideal", dict(zip(titles, pictures, strict=True)), notes, min(2, len(pictures)))
+    image_tiles.side_by_side("ideal", dict(zip(titles, pictures, strict=True)), notes, min(2, len(pictures)))
     begun, reached = float(arrays["begun"][0]), float(arrays["activation"][0])
     st.caption(f"Activation from {begun:.4g} to **{reached:.4g}** · {result.facts['size']} · {result.facts['time']}")
     if len(arrays["stages"]):
         steps = [int(step) for step in arrays["stage_steps"]]
         unfinished = {f"{step} steps": picture for step, picture in zip(steps, arrays["stages"][:, 0], strict=True)}
-        projection_tiles.side_by_side("stages", unfinished, dict.fromkeys(unfinished, ""), len(unfinished))
-    st.plotly_chart(charts.curve(arrays["curve"]), key="filters.curve", config={"displayModeBar": False})
+        image_tiles.side_by_side("stages", unfinished, dict.fromkeys(unfinished, ""), len(unfinished))
+    charts.draw("filters.curve", charts.curve(arrays["curve"]))
     for name in ("silent", "caution"):
         if name in result.facts:
             messages.info(result.facts[name])
-
-
-def pictures(result: Result) -> dict[str, np.ndarray]:
-    """The pictures to download, by title."""
-    return {"Feature visualization": result.panels[0].pixels}

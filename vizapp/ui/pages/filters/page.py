@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import charts, kernel_sheets, layout, options, projection_tiles, unit_picker
-from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets import charts, image_tiles, kernel_sheets, layout, options, unit_picker
 from vizapp.zoo.network import Network
 
 _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
@@ -70,7 +68,7 @@ def _show(network: Network, site: Site, result: Result) -> None:
         ideal = feature_visualization.draw(network, Unit(site.name, chosen))
     arrays = dict(result.arrays)
     if ideal is not None:
-        pictures |= feature_visualization.pictures(ideal)
+        pictures["Feature visualization"] = ideal.panels[0].pixels
         arrays |= {f"ideal_{name}": array for name, array in ideal.arrays.items()}
     name = downloads.file_name("filters", network.name, site.name, str(chosen))
     downloads.row("filters", name, pictures, arrays)
@@ -80,9 +78,7 @@ def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
     scale = state.get(forms.choices("filters")["scale"])
     params = forms.values("filters", _THRESHOLDS) | {"scale": scale, "gallery": _gallery(network)}
     key = compute.key_of("filters.sheet", network, unit=Unit(site.name, 0), **params)
-    data = compute.remembered(key, lambda: kernel_sheets.sheet_data(result, scale), lambda data: len(data["sprite"]))
-    take = partial(unit_picker.take_click, state.CHANNEL, "filters.sheet", "chosen")
-    component("sheet")(key="filters.sheet", data=data | {"chosen": chosen}, on_chosen_change=take)
+    unit_picker.channel_sheet("filters.sheet", key, lambda: kernel_sheets.sheet_data(result, scale), chosen)
     inputs = result.arrays["kernels"].shape[1]
     if inputs not in (1, 3):
         messages.info(f"Each filter has {inputs} input slices; the strongest are shown first. Grey is zero.")
@@ -114,8 +110,7 @@ def _summary(result: Result) -> None:
             "Share of filters": counts / max(1, counts.sum()),
             "Share of spectral energy": result.arrays["energy"],
         }
-        figure = charts.coverage({name: share.tolist() for name, share in shares.items()}, kernel_sheets.BANDS)
-        st.plotly_chart(figure, key="filters.bands", config={"displayModeBar": False})
+        charts.draw("filters.bands", charts.coverage(shares, kernel_sheets.BANDS))
         messages.info("Low: below 1/6 cycle per input cell; high: above 1/3.")
     messages.info(f"{result.facts['thresholds'].capitalize()}.")
 
@@ -128,7 +123,7 @@ def _one(result: Result, chosen: int) -> dict[str, np.ndarray]:
     if spatial:
         shown["Spectrum"] = heat(result.arrays["spectrum"][chosen])
     notes = dict.fromkeys(shown, "") | {f"Filter {chosen}": f"{len(kernel)} × {kernel.shape[1]} × {kernel.shape[2]}"}
-    projection_tiles.side_by_side("filter", shown, notes, 2)
+    image_tiles.side_by_side("filter", shown, notes, 2)
     st.caption("  \n".join(_sentences(row, spatial)))
     return shown
 

@@ -7,8 +7,7 @@ are on disk, so leaving the page or stopping the app loses a few batches at most
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, place_for, plan_of
 from vizapp.service.jobs import Report
 from vizapp.service.lru_cache import ByteBoundedCache, Key
-from vizapp.service.runs import RunRequest, WatchedRuns
+from vizapp.service.runs import RunRequest
 from vizapp.ui.inputs.datasets import Collection, galleries_of, kind
 from vizapp.ui.session import access, compute, memory, messages, progress, state
 from vizapp.ui.session.progress import RunView
@@ -60,11 +59,6 @@ class GalleryRequest:
         """Whether the pass is complete."""
         return read_manifest(self.folder) is not None
 
-    @property
-    def is_running(self) -> bool:
-        """Whether this session wants it to be built now."""
-        return progress.is_started(self.key)
-
 
 def gallery_request(network: Network, collection: Collection, sites: tuple[Site, ...]) -> GalleryRequest:
     """The gallery of these layers over these pictures, in the same folder as on the command line."""
@@ -83,20 +77,10 @@ def _plan(network: Network) -> GalleryOptions:
     return plan_of(network, GalleryParams(every=EVERY))
 
 
-def start(asked: GalleryRequest) -> None:
-    """Build the gallery, or continue an earlier pass."""
-    progress.start(asked.key)
-
-
-def stop(asked: GalleryRequest) -> None:
-    """Stop the pass; its checkpoint is kept."""
-    state.withdraw("run", asked.key)
-
-
 def forget(asked: GalleryRequest) -> None:
     """Delete a damaged gallery and build it again."""
     shutil.rmtree(asked.folder, ignore_errors=True)
-    start(asked)
+    progress.start(asked.key)
 
 
 def load_known(asked: GalleryRequest) -> Gallery | None:
@@ -138,53 +122,38 @@ def other_weights(asked: GalleryRequest) -> str:
     return ""
 
 
-@dataclass(frozen=True, eq=False)
-class GalleryRun:
-    """A pass that this page watches. `stamp`: that of the gallery when the page was drawn."""
+def follow(asked: GalleryRequest, draw: Callable[[], None]) -> None:
+    """Run the pass, draw its progress and `draw`, and rerun the page when there is more to show. Called last on the page."""
+    network, stamp = asked.network, asked.stamp
 
-    asked: GalleryRequest
-    watched: WatchedRuns
-    view: RunView
-    stamp: str
+    def run(report: Report) -> str:
+        def go_on() -> str:
+            return build(
+                network, asked.collection.source, asked.sites, asked.folder, _plan(network), lambda now: report(now.share, now)
+            )  # fmt: skip
 
-    def follow(self) -> None:
-        """Show the progress until there is more to show, then rerun the page. Called last on the page."""
-        if not self.view.wait(self._has_more):
+        with compute.logged(("gallery.build", network.digest), asked.key):
+            return memory.retry_after_eviction(go_on)
+
+    def has_more() -> bool:
+        """At once for the first units, later at intervals."""
+        return (not stamp or watched.seconds > LOOK) and asked.stamp != stamp
+
+    with progress.watch([RunRequest(asked.key, run, str(network.device))]) as watched:
+        with st.container(key="gallery_progress"):
+            view = RunView(watched, [asked.key], "Building", "gallery.cancel", lambda now: words(now.partial))
+        draw()
+        if not view.wait(has_more):
             st.rerun()
-        stop(self.asked)  # also after an error, so that it does not restart by itself
-        for error in self.watched.refusals().values():
-            self.view.clear()
+        state.withdraw("run", asked.key)  # also after an error, so that it does not restart by itself
+        for error in watched.refusals().values():
+            view.clear()
             messages.warn(str(error))
             return
-        (note,) = (job.future.result() for job in self.watched.jobs)
+        (note,) = (job.future.result() for job in watched.jobs)
         if "damaged" in note or "earlier version" in note:
             state.note(note)
         st.rerun()
-
-    def _has_more(self) -> bool:
-        """Whether to redraw: at once for the first units, later at intervals."""
-        return (not self.stamp or self.watched.seconds > LOOK) and self.asked.stamp != self.stamp
-
-
-@contextmanager
-def watch(asked: GalleryRequest) -> Iterator[GalleryRun]:
-    """Draw progress and Cancel button of the pass, and watch it inside the block."""
-
-    def run(report: Report) -> str:
-        plan = _plan(asked.network)
-        with compute.logged(("gallery.build", asked.network.digest), asked.key):
-            return memory.retry_after_eviction(
-                lambda: build(
-                    asked.network, asked.collection.source, asked.sites, asked.folder, plan,
-                    lambda now: report(now.share, now),
-                )
-            )  # fmt: skip
-
-    stamp = asked.stamp
-    with progress.watch([RunRequest(asked.key, run, str(asked.network.device))]) as watched:
-        with st.container(key="gallery_progress"):
-            view = RunView(watched, [asked.key], "Building", "gallery.cancel", lambda now: words(now.partial))
-        yield GalleryRun(asked, watched, view, stamp)
 
 
 def words(progress: Progress | None) -> str:

@@ -13,7 +13,8 @@ from vizapp.methods.gallery import chosen_sites
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
 from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
-from vizapp.ui.session import access, messages, state
+from vizapp.ui.pages.gallery.top_activations import LayerGallery
+from vizapp.ui.session import access, messages, progress, state
 from vizapp.ui.widgets import layout, unit_picker
 from vizapp.zoo.network import Network
 
@@ -32,10 +33,8 @@ def page() -> None:
     if pictures is None or not sites:
         return
     asked = gallery_runs.gallery_request(network, pictures, _sites(network))
-    if asked.is_running and not asked.is_whole:
-        with gallery_runs.watch(asked) as running:
-            _draw_known(asked)
-            running.follow()
+    if progress.is_started(asked.key) and not asked.is_whole:
+        gallery_runs.follow(asked, lambda: _draw_known(asked))
     else:
         _line(asked)
         _draw_known(asked)
@@ -57,13 +56,10 @@ def _line(asked: GalleryRequest) -> None:
     """Draw the status of the gallery, and the button that builds it."""
     source, whole, begun = asked.collection.source, asked.is_whole, bool(asked.stamp)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
-        progress = None if whole else gallery_runs.progress_of_others(asked)
+        elsewhere = None if whole else gallery_runs.progress_of_others(asked)
         if not whole:
-            label = "Watch" if progress is not None else "Go on" if begun else "Build"
-            st.button(
-                label, key="gallery.build", type="primary", on_click=gallery_runs.start, args=(asked,),
-                icon=":material/play_arrow:",
-            )  # fmt: skip
+            label = "Watch" if elsewhere is not None else "Go on" if begun else "Build"
+            progress.start_button(label, "gallery.build", asked.key, type="primary")
         count, layers = messages.plural(len(source), "picture"), messages.plural(len(asked.sites), "layer")
         messages.info(f"{asked.collection.title[:_TITLE]} · {count} · {layers}")
         _layers(asked)
@@ -71,9 +67,9 @@ def _line(asked: GalleryRequest) -> None:
             "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
             help="List the pictures again",
         )  # fmt: skip
-    if progress is not None:
+    if elsewhere is not None:
         messages.info(
-            f"Another user is building this gallery: {gallery_runs.words(progress)}. It pauses when no page is open on it."
+            f"Another user is building this gallery: {gallery_runs.words(elsewhere)}. It pauses when no page is open on it."
         )
     elif not whole and not begun:
         _nothing(asked)
@@ -132,10 +128,11 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
         )
     channel = _channel(site)
     order = _controls(found, sites, site, channel)
+    layer = LayerGallery(asked, found, site)
     if channel is not None:
-        unit_sheet.draw(asked, found, site, channel, order)
+        unit_sheet.draw(layer, channel, order)
     else:
-        unit_cards.draw(asked, found, site, order)
+        unit_cards.draw(layer, order)
     _unreadable(found)
 
 

@@ -9,11 +9,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.engine.trace.sites import Site
-from vizapp.gallery.reader import Gallery
 from vizapp.ui.pages.gallery import top_activations, unit_sheet
-from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
-from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
+from vizapp.ui.pages.gallery.top_activations import LayerGallery, UnitPatches, UnitProjections
+from vizapp.ui.pages.gallery.unit_order import is_silent
 from vizapp.ui.session import downloads, messages, state
 from vizapp.ui.widgets.components import component
 
@@ -21,67 +19,58 @@ _PER_PAGE = 12
 _TITLES = 60  # characters of a class name on a card
 
 
-def draw(asked: GalleryRequest, found: Gallery, site: Site, order: np.ndarray) -> None:
+def draw(layer: LayerGallery, order: np.ndarray) -> None:
     """Draw a page of units, patches first; `order` is the order of the units."""
     pages = max(1, -(-len(order) // _PER_PAGE))
     number = min(state.get(state.PAGE), pages)
-    _facts(found, site, order)
+    _facts(layer, order)
     if not len(order):
         return
     channels = [int(channel) for channel in order[(number - 1) * _PER_PAGE : number * _PER_PAGE]]
-    looked = top_activations.load_patches(asked, found, site.name, channels)
+    looked = top_activations.load_patches(layer, channels)
     if not looked:
         return
     place = st.empty()
-    whole = found.seen == found.pictures
-    down = top_activations.remembered(asked, found, site.name, channels)
-    if whole and len(down) < len(channels):
-        _draw(place, "gallery.patches", asked, found, site, looked, down)
-        down |= top_activations.load_projections(asked, found, site.name, channels)
-    _draw(place, "gallery.units", asked, found, site, looked, down)
+    down = top_activations.cached_projections(layer, channels)
+    if layer.is_whole and len(down) < len(channels):
+        _draw(place, "gallery.patches", layer, looked, down)
+        down |= top_activations.load_projections(layer, channels)
+    _draw(place, "gallery.units", layer, looked, down)
     _pager(number, pages)
-    if whole:
-        downloads.buttons("gallery.all", [unit_sheet.whole_gallery(asked, found)])
+    if layer.is_whole:
+        downloads.buttons("gallery.all", [unit_sheet.whole_gallery(layer)])
 
 
 def _draw(
-    place: Any,
-    key: str,
-    asked: GalleryRequest,
-    found: Gallery,
-    site: Site,
-    looked: dict[int, UnitPatches],
-    down: dict[int, UnitProjections],
+    place: Any, key: str, layer: LayerGallery, looked: dict[int, UnitPatches], down: dict[int, UnitProjections]
 ) -> None:
     data = {
-        "cards": [_card(asked, found, site, channel, looked[channel], down.get(channel)) for channel in looked],
-        "label": f"Units of {site.name}",
+        "cards": [_card(layer, channel, looked[channel], down.get(channel)) for channel in looked],
+        "label": f"Units of {layer.site.name}",
         "waiting": "Projecting …" if key == "gallery.patches" else "No projections yet",
     }
     with place.container():
         component("units")(key=key, data=data, on_chosen_change=partial(_open, key))
 
 
-def _card(
-    asked: GalleryRequest, found: Gallery, site: Site, channel: int, looked: UnitPatches, down: UnitProjections | None
-) -> dict[str, object]:
-    names = asked.network.class_names(site)
-    unit = found.unit(site.name, channel)
+def _card(layer: LayerGallery, channel: int, looked: UnitPatches, down: UnitProjections | None) -> dict[str, object]:
+    names = layer.asked.network.class_names(layer.site)
+    unit = layer.found.unit(layer.site.name, channel)
     return {
         "item": channel,
         "title": f"{names[channel][:_TITLES]} · {channel}" if names else f"Unit {channel}",
-        "note": _note(found, site, channel, unit),
-        "patches": top_activations.drawn(asked, found, site.name, channel, looked),
-        "down": top_activations.drawn(asked, found, site.name, channel, down) if down is not None else None,
-        "empty": "Dead: no picture moves it from zero" if top_activations.is_silent(unit) else "No picture",
+        "note": _note(layer, channel, unit),
+        "patches": top_activations.drawn(layer, channel, looked) if looked.shown else None,
+        "down": top_activations.drawn(layer, channel, down) if down is not None and down.values else None,
+        "empty": "Dead: no picture moves it from zero" if is_silent(unit) else "No picture",
     }
 
 
-def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
+def _note(layer: LayerGallery, channel: int, unit: pd.Series) -> str:
     """The note on a card: the most frequent class of the top pictures, else the maximum."""
-    if top_activations.is_silent(unit):
+    if is_silent(unit):
         return "dead"
-    mix = found.classes(site.name, channel)
+    mix = layer.found.classes(layer.site.name, channel)
     name = state.get(state.GROUP) or next(iter(mix), None)
     if name is not None and mix.get(name, 0) > 1:
         return f"{mix[name]} of {sum(mix.values())} are {name[:28]}"
@@ -89,10 +78,10 @@ def _note(found: Gallery, site: Site, channel: int, unit: pd.Series) -> str:
     return f"up to {maximum:,.0f}" if abs(maximum) >= 1000 else f"up to {maximum:.3g}"
 
 
-def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
+def _facts(layer: LayerGallery, order: np.ndarray) -> None:
     """Draw the number of units, and how many of them are dead."""
-    table = found.units_of(site.name)
-    silent = sum(top_activations.is_silent(unit) for _, unit in table.iterrows())
+    table = layer.found.units_of(layer.site.name)
+    silent = int(is_silent(table).sum())
     below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
     counts = {"dead": silent, "never above zero": below, "always on": always}
     parts = [messages.plural(len(table), "unit"), *(f"{count} {words}" for words, count in counts.items() if count)]
@@ -101,7 +90,7 @@ def _facts(found: Gallery, site: Site, order: np.ndarray) -> None:
     if group is not None:
         verb = "has" if len(order) == 1 else "have"
         sentence += f" {len(order)} of them {verb} pictures of {group} among their top ones."
-    if not site.is_map:
+    if not layer.site.is_map:
         sentence += " They have no place in the picture: whole pictures are shown."
     messages.info(sentence)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vizapp.gallery.reader import Gallery
@@ -37,11 +39,18 @@ def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | Non
     return order[np.argsort(-share, kind="stable")][: int((share > 0).sum())]
 
 
+def is_silent(units: Any) -> Any:
+    """Whether a unit, or each of some, is zero everywhere, so that its top pictures mean nothing.
+
+    Scores below zero do have an order.
+    """
+    return units["dead"] & (units["zero_pictures"] == 1)
+
+
 def shares(found: Gallery, site: str, group: str) -> np.ndarray:
     """The share of the top pictures of each unit that are of a class: float `[channels]`; 0 for silent units."""
     rows, units = found.rows(site), found.units_of(site)
     channels = rows["channel"].to_numpy()
     all_of_them = np.bincount(channels, minlength=len(units))
     of_class = np.bincount(channels[(rows["label"] == group).to_numpy(bool)], minlength=len(units))
-    silent = units["dead"].to_numpy(bool) & (units["zero_pictures"].to_numpy() == 1)
-    return np.where(silent, 0.0, of_class / np.maximum(all_of_them, 1))
+    return np.where(is_silent(units), 0.0, of_class / np.maximum(all_of_them, 1))

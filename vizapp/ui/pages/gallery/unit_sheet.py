@@ -11,48 +11,40 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.engine.trace.sites import Site
 from vizapp.gallery.reader import Gallery
 from vizapp.media.drawing import sheet, to_png
 from vizapp.methods.tables import harmless
 from vizapp.ui.pages.gallery import top_activations
-from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
-from vizapp.ui.pages.gallery.top_activations import UnitPatches, UnitProjections
+from vizapp.ui.pages.gallery.top_activations import LayerGallery, UnitPatches, UnitProjections
+from vizapp.ui.pages.gallery.unit_order import is_silent
 from vizapp.ui.session import downloads, messages, state
-from vizapp.ui.widgets import charts, layout, topk_bars, unit_picker
+from vizapp.ui.widgets import charts, image_tiles, layout, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
-from vizapp.ui.widgets.maps import sprite_data
+from vizapp.ui.widgets.maps import three_across
 
 _LARGEST = 260  # pixels of a tile on the screen
 _CLASSES = 6
 
 
-def draw(asked: GalleryRequest, found: Gallery, site: Site, channel: int, order: np.ndarray) -> None:
-    """Draw the sheet of a unit.
-
-    Args:
-        asked: The gallery request.
-        found: The gallery.
-        site: The layer.
-        channel: The unit.
-        order: The order of the units for Previous and Next.
-    """
-    _head(asked, site, channel, order)
-    looked = top_activations.load_patches(asked, found, site.name, [channel]).get(channel)
+def draw(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
+    """Draw the sheet of a unit; `order` is the order of the units for Previous and Next."""
+    _head(layer, channel, order)
+    looked = top_activations.load_patches(layer, [channel]).get(channel)
     if looked is None:
         return
-    unit, rows = found.unit(site.name, channel), found.rows(site.name, channel)
+    site = layer.site.name
+    unit, rows = layer.found.unit(site, channel), layer.found.rows(site, channel)
     pictures: dict[str, np.ndarray] = {}
     if looked.shown:
-        pictures = _nines(asked, found, site, channel, looked)
-    elif top_activations.is_silent(unit):
+        pictures = _nines(layer, channel, looked)
+    elif is_silent(unit):
         messages.info("This unit is dead: no picture moves it from zero, so none stands out.")
-    _numbers(found, site, channel, unit)
+    _numbers(layer.found, site, channel, unit)
     _rows(rows)
-    _downloads(asked, found, site, channel, rows, pictures)
+    _downloads(layer, channel, rows, pictures)
 
 
-def _head(asked: GalleryRequest, site: Site, channel: int, order: np.ndarray) -> None:
+def _head(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
     places = {int(number): place for place, number in enumerate(order)}
     place = places.get(channel)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_unit"):
@@ -63,10 +55,10 @@ def _head(asked: GalleryRequest, site: Site, channel: int, order: np.ndarray) ->
             other = None if place is None or not 0 <= place + step < len(order) else int(order[place + step])
             st.button(
                 "", key=f"gallery.{label.lower()}_unit", icon=f":material/{icon}:", disabled=other is None,
-                help=f"{label} in this order", on_click=_go, args=(site.name, other),
+                help=f"{label} in this order", on_click=_go, args=(layer.site.name, other),
             )  # fmt: skip
-        unit_picker.stepper("gallery", site.channels, channel)
-        names = asked.network.class_names(site)
+        unit_picker.stepper("gallery", layer.site.channels, channel)
+        names = layer.asked.network.class_names(layer.site)
         if names:
             st.caption(f"**{messages.escaped(names[channel])}**", width="content")
 
@@ -76,11 +68,9 @@ def _go(site: str, channel: int | None) -> None:
     state.put(state.CHANNEL, channel)
 
 
-def _nines(
-    asked: GalleryRequest, found: Gallery, site: Site, channel: int, looked: UnitPatches
-) -> dict[str, np.ndarray]:
+def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, np.ndarray]:
     """Draw patches, projections and whole pictures side by side; returns them as sheets by title."""
-    whole = {"Patches": looked.patches, "Pictures": [item.framed for item in looked.shown]}
+    whole = {"Patches": looked.pictures(), "Pictures": [item.framed for item in looked.shown]}
     titles = [
         f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
     ]
@@ -92,13 +82,13 @@ def _nines(
         _nine("Pictures", "framed: what the unit sees", whole["Pictures"], titles, details)
     with middle:
         down: UnitProjections | None = None
-        if found.seen == found.pictures:
-            down = top_activations.load_projections(asked, found, site.name, [channel]).get(channel)
+        if layer.is_whole:
+            down = top_activations.load_projections(layer, [channel]).get(channel)
             if down is not None:
                 tiles = whole["Projections"] = down.pictures()
                 _nine("Projections", "deconvnet, mid-grey is zero", tiles, titles, details)
         else:
-            st.html('<div class="vz-tile"><b>Projections</b></div>')
+            image_tiles.title("Projections")
             messages.info("Projections follow after the last picture.")
     if down is not None:
         names = ("unreadable", "certificate", "caution")
@@ -112,30 +102,26 @@ def _size(looked: UnitPatches) -> str:
 
 
 def _nine(title: str, note: str, tiles: list[np.ndarray], titles: list[str], details: list[str]) -> None:
-    st.html(f'<div class="vz-tile"><b>{escape(title)}</b><span>{escape(note)}</span></div>')
-    data = sprite_data(tiles, 3) | {
-        "side": 60, "most": _LARGEST, "across": 3, "items": list(range(len(tiles))), "titles": titles,
-        "details": details, "chosen": None, "label": title, "still": True,
-    }  # fmt: skip
-    component("sheet")(key=f"gallery.nine.{title}", data=data)
+    image_tiles.title(title, note)
+    component("sheet")(key=f"gallery.nine.{title}", data=three_across(tiles, titles, details, title, _LARGEST))
 
 
 # Numbers
 
 
-def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
-    mix = found.classes(site.name, channel)
+def _numbers(found: Gallery, site: str, channel: int, unit: pd.Series) -> None:
+    mix = found.classes(site, channel)
     histogram, statistics, classes = layout.columns(5, 4, 4, key="stacking_numbers")
     with histogram:
         messages.heading("Strongest activation of each picture")
-        edges, counts = found.histogram(site.name, channel)
+        edges, counts = found.histogram(site, channel)
         if len(counts):
-            st.plotly_chart(charts.maxima(edges, counts), key="gallery.histogram", config={"displayModeBar": False})
+            charts.draw("gallery.histogram", charts.maxima(edges, counts))
     with statistics:
         messages.heading("Numbers")
         st.html(facts_table(_facts(unit)))
     with classes:
-        if mix and not top_activations.is_silent(unit):
+        if mix and not is_silent(unit):
             messages.heading("Classes of the top pictures")
             total = sum(mix.values())
             shown = list(mix.items())[:_CLASSES]
@@ -146,7 +132,7 @@ def _numbers(found: Gallery, site: Site, channel: int, unit: pd.Series) -> None:
 
 
 def _facts(unit: pd.Series) -> dict[str, str]:
-    words = {"dead": top_activations.is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"]}
+    words = {"dead": is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"]}
     state_of = next((word for word, holds in words.items() if holds), "alive")
     facts = {
         "Maximum": f"{unit['maximum']:.4g}",
@@ -181,16 +167,14 @@ def _rows(rows: pd.DataFrame) -> None:
 # Files
 
 
-def _downloads(
-    asked: GalleryRequest, found: Gallery, site: Site, channel: int, rows: pd.DataFrame, pictures: dict[str, np.ndarray]
-) -> None:
-    name = downloads.file_name("gallery", asked.network.name, site.name, str(channel))
+def _downloads(layer: LayerGallery, channel: int, rows: pd.DataFrame, pictures: dict[str, np.ndarray]) -> None:
+    name = downloads.file_name("gallery", layer.asked.network.name, layer.site.name, str(channel))
     files: list[downloads.File] = []
     if pictures:
         files.append(downloads.File("Sheet PNG", f"{name}.png", "image/png", lambda: to_png(_whole_sheet(pictures))))
     files.append(downloads.File("Rows CSV", f"{name}.csv", "text/csv", lambda: csv_of(rows)))
-    if asked.is_whole:
-        files.append(whole_gallery(asked, found))
+    if layer.asked.is_whole:
+        files.append(whole_gallery(layer))
     downloads.buttons("gallery", files)
 
 
@@ -200,10 +184,10 @@ def csv_of(rows: pd.DataFrame) -> bytes:
     return rows.assign(**texts).to_csv(index=False).encode()
 
 
-def whole_gallery(asked: GalleryRequest, found: Gallery) -> downloads.File:
+def whole_gallery(layer: LayerGallery) -> downloads.File:
     """The download of all files of the gallery."""
-    name = downloads.file_name("gallery", asked.network.name, asked.collection.title)
-    return downloads.File("Gallery Parquet", f"{name}.zip", "application/zip", lambda: zipped(found))
+    name = downloads.file_name("gallery", layer.asked.network.name, layer.asked.collection.title)
+    return downloads.File("Gallery Parquet", f"{name}.zip", "application/zip", lambda: zipped(layer.found))
 
 
 def _whole_sheet(pictures: dict[str, np.ndarray]) -> np.ndarray:

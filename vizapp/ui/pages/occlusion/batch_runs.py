@@ -60,11 +60,8 @@ def run_key(photos: Sequence[Photo]) -> Key:
 def offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
     """Draw a button that sweeps the missing photos, and the number of finished ones."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button(
-            f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Go on",
-            key="occlusion.several.run", type="primary", icon=":material/play_arrow:", on_click=progress.start,
-            args=(key,),
-        )  # fmt: skip
+        label = f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Go on"
+        progress.start_button(label, "occlusion.several.run", key, type="primary")
         if len(missing) < len(photos):
             st.caption(f"{len(photos) - len(missing)} of {len(photos)} are finished.")
 

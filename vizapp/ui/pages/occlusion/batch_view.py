@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.media.drawing import sheet, signed
+from vizapp.media.drawing import sheet
 from vizapp.methods.base import Result
-from vizapp.methods.occlusion.batch import row_of, stacked, strip, summary
+from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary
 from vizapp.ui.inputs import image_picker
 from vizapp.ui.pages.occlusion import batch_runs, map_panels, sweep_runs
 from vizapp.ui.pages.occlusion.batch_runs import Photo
 from vizapp.ui.session import compute, downloads, messages, progress, state
 from vizapp.ui.session.downloads import File
-from vizapp.ui.widgets import layout, maps
+from vizapp.ui.widgets import image_tiles, layout
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -45,12 +45,18 @@ def draw(network: Network) -> None:
         _draw(there)
         return
     results = [result for _, result in there if result is not None]
-    facts = _draw_summary(photos, results)
+    rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
+    arrays, facts = stacked([result.arrays for result in results]), summary(results[0].facts, rows)
+    mean = mean_panel(arrays["mean_change"]).pixels
+    _draw_together(rows, facts, mean, float(np.abs(arrays["mean_change"]).max()))
     _draw(there)
     st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
     messages.heading("What it does not show")
     messages.info(facts["caution"])
-    _downloads(network, photos, results)
+    strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
+    name = downloads.file_name("occlusion", network.name, messages.plural(len(photos), "photo"))
+    csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: pd.DataFrame(rows).to_csv(index=False).encode())
+    downloads.row("occlusion_several", name, {"Maps": sheet(strips, 1, gap=3), "Mean change": mean}, arrays, [csv])
 
 
 def _answers(photos: Sequence[Photo]) -> list[tuple[Photo, Result | None]]:
@@ -97,40 +103,20 @@ def _open(photos: Sequence[Photo]) -> None:
     state.put(state.WAY, "sweep")
 
 
-def _draw_summary(photos: Sequence[Photo], results: Sequence[Result]) -> dict[str, str]:
-    """Draw the table of all photos and the mean of their maps; returns the facts about them."""
-    rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
-    change = stacked([result.arrays for result in results])["mean_change"]
-    facts = summary(results[0].facts, rows)
+def _draw_together(rows: list[dict[str, Any]], facts: dict[str, str], mean: np.ndarray, peak: float) -> None:
+    """Draw the mean of the maps and the table of all photos; `peak` is the largest mean change."""
     messages.heading("Together")
     left, right = layout.columns(1, 4, key="stacking_together")
-    pixels = _enlarged(change)
     with left:
-        st.html('<div class="vz-tile"><b>Mean change</b></div>')
-        component("map")(key="occlusion.mean", data=maps.photo_data(pixels, "Mean change of the probability"))
-        messages.info(f"Dark: hiding lowers the probability. Full contrast ±{100 * np.abs(change).max():.1f} points.")
+        image_tiles.title("Mean change")
+        image_tiles.picture("occlusion.mean", mean, "Mean change of the probability")
+        messages.info(f"Dark: hiding lowers the probability. Full contrast ±{100 * peak:.1f} points.")
     with right:
         st.markdown(messages.escaped(" ".join(facts[name] for name in ("summary", "true class") if name in facts)))
         _table(rows)
-    return facts
 
 
-def _downloads(network: Network, photos: Sequence[Photo], results: Sequence[Result]) -> None:
-    arrays = stacked([result.arrays for result in results])
-    strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
-    table = pd.DataFrame([row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)])
-    name = downloads.file_name("occlusion", network.name, messages.plural(len(photos), "photo"))
-    downloads.row(
-        "occlusion_several", name, {"Maps": sheet(strips, 1, gap=3), "Mean change": _enlarged(arrays["mean_change"])}, arrays,
-        [File("Table CSV", f"{name}.csv", "text/csv", lambda: table.to_csv(index=False).encode())],
-    )  # fmt: skip
-
-
-def _enlarged(change: np.ndarray) -> np.ndarray:
-    return signed(change).repeat(8, 0).repeat(8, 1)
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> None:
+def _table(rows: list[dict[str, Any]]) -> None:
     table = pd.DataFrame(rows)
     if not table["true"].any():
         table = table.drop(columns="true")

@@ -10,7 +10,7 @@ from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.film import frames
 from vizapp.methods.occlusion.other_images import drawn as drawn_others
-from vizapp.ui.pages.occlusion import map_panels, position
+from vizapp.ui.pages.occlusion import map_panels
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import downloads, state
 from vizapp.ui.session.downloads import File
@@ -19,7 +19,7 @@ from vizapp.ui.session.downloads import File
 def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray]) -> None:
     """Draw the buttons. `more`: the arrays of the other pictures of (c), if they are shown."""
     height, width = shown.seen.shape[:2]
-    pictures = {"(a)": position.occluded(shown, cell)} | {
+    pictures = {"(a)": shown.occluded(cell)} | {
         f"({letter})": resize(pixels, height, width, "nearest")
         for letter, pixels in map_panels.pictures(shown, state.get(state.SHOWN)).items()
     }

@@ -15,7 +15,7 @@ from vizapp.methods.occlusion.sweep import OcclusionParams, fit_square
 from vizapp.methods.params import build
 from vizapp.methods.truth import true_class
 from vizapp.ui.session import forms, messages, state
-from vizapp.ui.widgets import options
+from vizapp.ui.widgets import options, unit_picker
 from vizapp.zoo.network import Network
 
 _COLOUR = "colour"
@@ -57,13 +57,8 @@ def draw_options(network: Network, sites: tuple[Site, ...]) -> None:
     options.popover("occlusion", OPTIONS, draw_more=partial(_late_map, network, sites), more=more)
 
 
-def maps_of(sites: tuple[Site, ...]) -> tuple[Site, ...]:
-    """The layers with several cells, whose maps can be summed."""
-    return tuple(site for site in sites if site.is_map and site.shape[1] * site.shape[2] > 1)
-
-
 def _late_map(network: Network, sites: tuple[Site, ...]) -> None:
-    shapes = {s.name: f"{s.name} · {' × '.join(map(str, s.shape))}" for s in maps_of(sites)}
+    shapes = unit_picker.layer_labels(site for site in sites if site.is_map and site.shape[1:] != (1, 1))
     site = state.get(forms.choices("occlusion")["site"])
     state.save("occlusion.site", site)  # in every run: see state.bind
     st.selectbox(

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import to_png
-from vizapp.media.transforms import resize
+from vizapp.media.drawing import limits
+from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.occluder import Positions, filling, per_pixel
 from vizapp.methods.occlusion.panels import OTHER, draw_maps, legend
-from vizapp.methods.occlusion.sweep import Occlusion, places
+from vizapp.methods.occlusion.sweep import Occlusion, occluded, places
 from vizapp.methods.scores import softmax
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
-from vizapp.ui.widgets.maps import limits, ramp
+from vizapp.ui.widgets.maps import ramp
 
 Cell = tuple[int, int]
 _KINDS = {"probability": "percent", "logit": "number", "pixels": "number"}
@@ -45,6 +46,10 @@ class SweepView:
     def true(self) -> int | None:
         """The true class, if known."""
         return next((row["class"] for row in self.table if row["true"]), None)
+
+    def occluded(self, cell: Cell) -> np.ndarray:
+        """The picture with the square at a position, `[H W 3]` uint8."""
+        return occluded(self.seen, self.asked.params, self.positions, *cell)
 
     @property
     def lowest(self) -> Cell:
@@ -103,7 +108,7 @@ def titles(shown: SweepView, view: str) -> dict[str, str]:
 
 
 def group(
-    shown: SweepView, view: str, cell: Cell | None, coming: bool = False, largest: int | None = None
+    shown: SweepView, view: str, cell: Cell | None, coming: bool = False, largest: float = math.inf
 ) -> dict[str, Any]:
     """Data of the panels component for one sweep.
 
@@ -115,13 +120,13 @@ def group(
         largest: Longest side of photo and projection in pixels.
     """
     positions = shown.positions
-    drawn = {letter: uri(to_png(_within(pixels, largest))) for letter, pixels in pictures(shown, view).items()}
+    drawn = {letter: uri(shrink(pixels, largest)) for letter, pixels in pictures(shown, view).items()}
     if coming and shown.map_name:
         drawn["c"] = ""
     asked = shown.asked
     return {
         "title": f"{asked.network.name} · {asked.picture.name}",
-        "photo": uri(to_png(_within(shown.seen, largest))),
+        "photo": uri(shrink(shown.seen, largest)),
         "photoTitle": asked.picture.name,
         "size": list(shown.seen.shape[:2]),
         "grid": list(positions.shape),
@@ -136,15 +141,6 @@ def group(
         "legend": _legend(shown.table),
         "ramp": ramp(),
     }
-
-
-def _within(pixels: np.ndarray, largest: int | None) -> np.ndarray:
-    """The picture, shrunk if a side is longer than `largest`."""
-    height, width = pixels.shape[:2]
-    if largest is None or max(height, width) <= largest:
-        return pixels
-    factor = largest / max(height, width)
-    return resize(pixels, max(1, round(height * factor)), max(1, round(width * factor)), "area")
 
 
 def _map(shown: SweepView, view: str, letter: str, picture: str) -> dict[str, Any]:

@@ -54,17 +54,16 @@ def _draw(asked: SweepRequest) -> None:
     with left:
         component("mask")(key=_KEY, data=_data(asked, seen, mask), on_mask_change=lambda: _take(seen.shape[:2]))
     with right:
-        result = _answer(asked, mask)
-        if result is None:
-            return
-        _answers(asked, result, mask)
+        result = compute.compute(_key_of(asked, mask), lambda tick: _hide(asked, mask), device=asked.device)
+        if result is not None:
+            _answers(asked, result, mask)
 
 
 def _data(asked: SweepRequest, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
     colour = map_panels.colour_of(asked, seen)
     numbers = [int(part) for part in colour[4:-1].split()] if colour else list(_PATTERN)
     return {
-        "photo": uri(to_png(seen)),
+        "photo": uri(seen),
         "size": list(seen.shape[:2]),
         "colour": numbers,
         "mask": base64.b64encode(np.packbits(mask).tobytes()).decode(),
@@ -91,30 +90,25 @@ def mask_of(kept: tuple[int, int, str] | None, size: tuple[int, int]) -> np.ndar
     return bits[: empty.size].reshape(size).astype(bool) if bits.size >= empty.size else empty
 
 
+def _hidden(asked: SweepRequest, mask: np.ndarray) -> np.ndarray:
+    return ~mask if asked.params.inverse else mask
+
+
 def _key_of(asked: SweepRequest, mask: np.ndarray) -> Key:
-    digest = hashlib.sha256(np.packbits(~mask if asked.params.inverse else mask).tobytes()).hexdigest()
-    params = asked.params
+    params, digest = asked.params, hashlib.sha256(np.packbits(_hidden(asked, mask)).tobytes()).hexdigest()
     return compute.key_of(
         "occlusion.drawn", asked.network, asked.picture, mask=digest, fill=params.fill, seed=params.seed
     )
 
 
 def _hide(asked: SweepRequest, mask: np.ndarray) -> Result:
-    params = asked.params
-    hidden = ~mask if params.inverse else mask
-    return hide(Question(asked.network, asked.picture), hidden, params.fill, params.seed, topk_bars.TOP)
-
-
-def _answer(asked: SweepRequest, mask: np.ndarray) -> Result | None:
-    return compute.compute(
-        _key_of(asked, mask), lambda tick: _hide(asked, mask), size=lambda result: result.nbytes, title="Computing",
-        device=asked.device,
-    )  # fmt: skip
+    question, params = Question(asked.network, asked.picture), asked.params
+    return hide(question, _hidden(asked, mask), params.fill, params.seed, topk_bars.TOP)
 
 
 def _answers(asked: SweepRequest, result: Result, mask: np.ndarray) -> None:
-    arrays = result.arrays
-    share = 100 * float((~mask if asked.params.inverse else mask).mean())
+    hidden, whole = result.arrays["probabilities"], result.arrays["clean_probabilities"]
+    share = 100 * float(_hidden(asked, mask).mean())
     if not mask.any():
         words = "hide all but a part" if asked.params.inverse else "hide a part"
         messages.info(f"Draw on the picture to {words} of it; the network answers at every stroke.")
@@ -122,30 +116,7 @@ def _answers(asked: SweepRequest, result: Result, mask: np.ndarray) -> None:
         columns = st.columns(2, gap="medium")
     with columns[0]:
         messages.heading(f"Without {share:.0f} % of the picture")
-        bars("drawn.hidden", asked, arrays["probabilities"], arrays["clean_probabilities"], "was")
+        topk_bars.draw_classes("drawn.hidden", asked.network, hidden, others=whole, word="was")
     with columns[1]:
         messages.heading("The whole picture")
-        bars("drawn.whole", asked, arrays["clean_probabilities"], arrays["probabilities"], "hidden:")
-
-
-def bars(
-    key: str,
-    asked: SweepRequest,
-    probabilities: np.ndarray,
-    others: np.ndarray,
-    word: str,
-    classes: np.ndarray | None = None,
-) -> None:
-    """Draw the most probable classes, each with its other probability on hover.
-
-    Args:
-        key: Widget key.
-        asked: Names the network.
-        probabilities: `[K]`, drawn as bars.
-        others: `[K]`, shown on hover.
-        word: Stands before the other probability.
-        classes: The class of each entry; by default its index.
-    """
-    topk_bars.draw_classes(
-        key, asked.network, probabilities, classes, lambda place: f"{word} {100 * float(others[place]):.1f} %"
-    )
+        topk_bars.draw_classes("drawn.whole", asked.network, whole, others=hidden, word="hidden:")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
 import streamlit as st
 
@@ -18,10 +16,8 @@ from vizapp.ui.inputs import datasets
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.session import compute, messages, progress
-from vizapp.ui.widgets import layout, maps
+from vizapp.ui.widgets import image_tiles, layout, maps
 from vizapp.ui.widgets.components import component
-
-_LARGEST = 112  # pixels of a tile
 
 
 def draw(shown: SweepView) -> dict[str, np.ndarray]:
@@ -43,10 +39,8 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
     if progress.is_started(key):
         return _draw_answer(shown, _answer(shown, unit, at_hand[0], ""))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button(
-            f"Look through the {messages.escaped(at_hand[0].title)}", key="occlusion.others", icon=":material/search:",
-            on_click=progress.start, args=(key,),
-        )  # fmt: skip
+        label = f"Look through the {messages.escaped(at_hand[0].title)}"
+        progress.start_button(label, "occlusion.others", key, icon="search")
         st.caption(
             f"A gallery of {messages.escaped(site)} (page Gallery) shows the pictures that excite this map most."
         )
@@ -68,9 +62,7 @@ def _answer(shown: SweepView, unit: Unit, pictures: Collection, folder: str) -> 
         arrays, names = other_pictures(Question(network, picture), source, rows, job)
         return Result("occlusion", arrays, facts={"others": told, "names": "\n".join(names)})
 
-    return compute.compute(
-        key, work, size=lambda result: result.nbytes, title="Looking through the pictures", device=str(network.device)
-    )
+    return compute.compute(key, work, title="Looking through the pictures", device=str(network.device))
 
 
 def _draw_answer(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
@@ -81,27 +73,18 @@ def _draw_answer(shown: SweepView, result: Result | None) -> dict[str, np.ndarra
         messages.info(f"No other picture excites this map. {result.facts['others']}")
         return {}
     names = result.facts["names"].split("\n")
+    details = [f"activation {value:.4g}" for value in arrays["others_activation"]]
     own, photos, down = layout.columns(1, 1, 1, key="stacking_others")
     with own:
-        st.html('<div class="vz-tile"><b>This picture</b></div>')
-        component("map")(
-            key="occlusion.others.own", data=maps.photo_data(signed(shown.arrays["projection"]), "(c) of this picture")
-        )
+        image_tiles.title("This picture")
+        image_tiles.picture("occlusion.others.own", signed(shown.arrays["projection"]), "(c) of this picture")
     for column, key, title, tiles in (
         (photos, "photos", "Others, strongest first", list(arrays["others"])),
         (down, "down", "The map, projected", projections(arrays)),
     ):
         with column:
-            st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')
-            component("sheet")(
-                key=f"occlusion.others.{key}", data=_sheet(tiles, names, arrays["others_activation"], title)
-            )
+            image_tiles.title(title)
+            data = maps.three_across([small(tile) for tile in tiles], names, details, title)
+            component("sheet")(key=f"occlusion.others.{key}", data=data)
     messages.info(result.facts["others"])
     return arrays
-
-
-def _sheet(tiles: list[np.ndarray], names: list[str], strengths: np.ndarray, label: str) -> dict[str, object]:
-    return maps.sprite_data([small(tile) for tile in tiles], 3) | {
-        "side": 60, "most": 330, "across": 3, "items": list(range(len(tiles))), "titles": names,
-        "details": [f"activation {value:.4g}" for value in strengths], "chosen": None, "label": label, "still": True,
-    }  # fmt: skip

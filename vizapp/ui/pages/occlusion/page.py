@@ -77,7 +77,7 @@ def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
 
 def _sweep(asked: list[SweepRequest]) -> None:
     there: dict[SweepRequest, Result] = {}  # held here: the cache may evict one while the page waits for the other
-    left: list[tuple[SweepRequest, RunningSweep]] = []
+    plans: dict[SweepRequest, RunningSweep] = {}
     for one in asked:
         result = sweep_runs.answer_of(one)
         if result is not None:
@@ -86,30 +86,27 @@ def _sweep(asked: list[SweepRequest]) -> None:
         plan = sweep_runs.plan(one)
         if plan is None:
             return
-        left.append((one, plan))
-    waiting = [(one, plan) for one, plan in left if not sweep_runs.may_run(one, plan)]
+        plans[one] = plan
+    waiting = {one: plan for one, plan in plans.items() if not sweep_runs.may_run(one, plan)}
     if waiting:
         with st.container():
             _offer(waiting)
-            _draw_partial(asked, there, dict(left))
+            _draw_partial(asked, there, plans)
         return
-    going = [(one, plan) for one, plan in left if not progress.is_cancelled(one.key)]
-    if going and sweep_runs.follow(going, lambda: _draw_partial(asked, there, dict(left))):
+    going = {one: plan for one, plan in plans.items() if not progress.is_cancelled(one.key)}
+    if going and sweep_runs.follow(going, lambda: _draw_partial(asked, there, plans)):
         return
     for sentence in state.take_notes():  # about a sweep that failed
         messages.warn(sentence)
-    _draw_finished(asked, there, dict(left))
+    _draw_finished(asked, there, plans)
 
 
-def _offer(waiting: list[tuple[SweepRequest, RunningSweep]]) -> None:
+def _offer(waiting: dict[SweepRequest, RunningSweep]) -> None:
     """Draw the progress, and a button that starts a long sweep."""
-    seconds = sum(plan.seconds for _, plan in waiting)
-    done, count = (sum(int(f(plan.work.finished)) for _, plan in waiting) for f in (np.sum, np.size))
+    seconds = sum(plan.seconds for plan in waiting.values())
+    done, count = (sum(int(f(plan.work.finished)) for plan in waiting.values()) for f in (np.sum, np.size))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button(
-            "Run the sweep", key="occlusion.run", type="primary", icon=":material/play_arrow:", on_click=progress.start,
-            args=[one.key for one, _ in waiting],
-        )  # fmt: skip
+        progress.start_button("Run the sweep", "occlusion.run", *(one.key for one in waiting), type="primary")
         st.caption(f"{done} of {count} positions so far. The rest takes about {messages.duration(max(seconds, 1))}.")
 
 
@@ -165,10 +162,7 @@ def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Cancelled." if result is None else f"Cancelled after {result.facts['finished']}")
-        st.button(
-            "Go on", key=f"occlusion.go_on.{state.name_of(one.key)}", icon=":material/play_arrow:", on_click=progress.start,
-            args=(one.key,),
-        )  # fmt: skip
+        progress.start_button("Go on", f"occlusion.go_on.{state.name_of(one.key)}", one.key)
 
 
 def _choices(shown: SweepView, result: Result) -> None:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from vizapp.methods.base import Result
-from vizapp.methods.occlusion import sweep
-from vizapp.ui.pages.occlusion import mask_editor
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import messages, state
-from vizapp.ui.widgets import layout, maps
-from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets import image_tiles, layout, topk_bars
 
 
 def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> None:
@@ -42,18 +38,12 @@ def _draw(number: int, shown: SweepView, result: Result, cell: Cell, left: Any, 
     row, column = cell
     arrays = result.arrays
     with left:
-        data = maps.photo_data(occluded(shown, cell), f"The picture with the square at {row},{column}")
-        data["field"] = shown.positions.boxes[row, column].tolist()
-        component("map")(key=f"occlusion.position.{number}", data=data)
+        label, box = f"The picture with the square at {row},{column}", shown.positions.boxes[cell].tolist()
+        image_tiles.picture(f"occlusion.position.{number}", shown.occluded(cell), label, box)
     with right:
         worst = state.get(state.POSITION) is None
         messages.info(f"Position {row},{column}" + (f", where {shown.class_name} is least probable" if worst else ""))
-        mask_editor.bars(
-            f"occlusion.bars.{number}", shown.asked, arrays["probabilities"][row, column],
-            arrays["clean_probabilities"], "was", arrays["classes"],
+        topk_bars.draw_classes(
+            f"occlusion.bars.{number}", shown.asked.network, arrays["probabilities"][cell], arrays["classes"],
+            arrays["clean_probabilities"], "was",
         )  # fmt: skip
-
-
-def occluded(shown: SweepView, cell: Cell) -> np.ndarray:
-    """The picture with the square at a position, `[H W 3]` uint8."""
-    return sweep.occluded(shown.seen, shown.asked.params, shown.positions, *cell)

@@ -6,7 +6,7 @@ A cancelled sweep keeps its finished positions. It is shown as it is, and contin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -124,19 +124,19 @@ def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
     """
     count = int(begun.work.finished.sum())
     drawn = compute.compute(
-        ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), size=lambda result: result.nbytes,
-        title="Drawing what is there", device=asked.device,
+        ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), title="Drawing what is there",
+        device=asked.device,
     )  # fmt: skip
     return answer_of(asked) or drawn
 
 
-def follow(sweeps: Sequence[tuple[SweepRequest, RunningSweep]], draw: Callable[[], None]) -> bool:
+def follow(sweeps: Mapping[SweepRequest, RunningSweep], draw: Callable[[], None]) -> bool:
     """Run the sweeps and draw the progress and `draw`: see `progress.follow`."""
     requests = [
         RunRequest(asked.key, partial(_run, asked, plan), asked.device, partial(_is_finished, asked))
-        for asked, plan in sweeps
+        for asked, plan in sweeps.items()
     ]
-    count = sum(plan.work.finished.size for _, plan in sweeps)
+    count = sum(plan.work.finished.size for plan in sweeps.values())
     return progress.follow(
         requests, "Sweeping", "occlusion.cancel", draw, lambda watched: f"{watched.share:.0%} of {count} positions"
     )

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from html import escape
 
 import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.media.drawing import sheet
+from vizapp.media.drawing import sheet, signed
 from vizapp.media.picture import Picture
-from vizapp.methods.activations import strength_order
+from vizapp.methods.activations import over_photo, strength_order
 from vizapp.methods.base import Result
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import layout, maps, options, projection_tiles, unit_picker
+from vizapp.ui.widgets import image_tiles, layout, options, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
 from vizapp.ui.widgets.projection_tiles import RULES
 from vizapp.zoo.network import Network
 
 _MODES = {"one": "Selected unit", "nine": "Nine strongest"}
-_PARTS = {"patch": "Receptive field", "whole": "Whole photo"}
 _CONTRASTS = {"shared": "Shared scale", "own": "Scale per picture"}
 _OPTIONS = ("seed", "extent", "pools", "response_norm", "gates", "extended")
 _FAINT = 0.05  # share of the shared scale below which a projection is hardly visible
@@ -47,7 +44,7 @@ def _controls(sites: tuple[Site, ...], site: Site, mode: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_controls"):
         unit_picker.layer_list("projection", sites, site)
         unit_picker.switch(state.MODE, _MODES, "projection.mode")
-        unit_picker.switch(state.PART, _PARTS, "projection.part")
+        unit_picker.switch(state.PART, projection_tiles.PARTS, "projection.part")
         if mode == "nine":
             unit_picker.switch(forms.choices("projection")["rule"], RULES, "projection.rule")
         options.popover("projection", _OPTIONS)
@@ -75,10 +72,12 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
         unit_picker.stepper("projection", len(values), channel)
         names = network.class_names(site)
         if names:
-            _class_list(names, channel)
+            unit_picker.class_list(
+                "projection.class", network, range(len(names)), channel, state.CHANNEL, label_visibility="collapsed"
+            )
         if site.is_map:
             unit_picker.cell_map("projection", seen, values[channel], channel, cell, box if at_cell else None)
-            pictures |= {"Channel": maps.over_photo(seen, values[channel])}
+            pictures |= {"Channel": over_photo(seen, values[channel])}
         else:
             unit_picker.bars("projection", values, order, channel, names)
         if at_cell and cell is not None:
@@ -124,11 +123,11 @@ def _pictures(seen: np.ndarray, results: dict[str, Result]) -> dict[str, np.ndar
     peaks = projection_tiles.scales(projections, "own")
     scale = projection_tiles.scales(projections, state.get(state.CONTRAST))
     part, box = state.get(state.PART), _box(results["deconvnet"])
-    whole = {"Photo": seen} | projection_tiles.draw_signed(projections, scale)
+    whole = {"Photo": seen} | {title: signed(values, scale[title]) for title, values in projections.items()}
     shown = {title: projection_tiles.crop_or_whole(pixels, box, part) for title, pixels in whole.items()}
     notes = {title: f"largest value {peak:.3g}" if peak else "zero" for title, peak in peaks.items()}
     notes["Photo"] = f"{shown['Photo'].shape[1]} × {shown['Photo'].shape[0]} pixels"
-    projection_tiles.side_by_side("pictures", shown, notes, 2, box if part == "whole" else None)
+    image_tiles.side_by_side("pictures", shown, notes, 2, box if part == "whole" else None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_contrast"):
         unit_picker.switch(state.CONTRAST, _CONTRASTS, "projection.contrast")
         st.caption(_contrast_words(peaks))
@@ -142,13 +141,6 @@ def _contrast_words(peaks: dict[str, float]) -> str:
     faint = [title for title, peak in peaks.items() if 0 < peak < _FAINT * top]
     words = f"Mid-grey is zero, full contrast ±{top:.3g}."
     return words + (f" {' and '.join(faint)}: too faint to see here." if faint else "")
-
-
-def _class_list(names: Sequence[str], channel: int) -> None:
-    st.selectbox(
-        "Class", range(len(names)), format_func=lambda number: f"{names[number]} · {number}",
-        label_visibility="collapsed", **state.bind(state.CHANNEL, "projection.class", channel),
-    )  # fmt: skip
 
 
 def _cell_line(cell: tuple[int, int], box: Box | None) -> None:
@@ -203,7 +195,7 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
     columns = layout.columns(1, 1)
     for column, title, tiles in zip(columns, ("Patches", rule), (patches, down), strict=True):
         with column:
-            st.html(f'<div class="vz-tile"><b>{escape(title)}</b></div>')
+            image_tiles.title(title)
             data = projection_tiles.grid_data(tiles, result, chosen, names, f"{title} of nine units")
             key = "projection.patches" if title == "Patches" else "projection.nine"
             component("sheet")(key=key, data=data, on_chosen_change=partial(_open, key))

@@ -8,7 +8,7 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
 from vizapp.ui.session import compute, forms, messages, progress, state
-from vizapp.ui.widgets import projection_tiles, unit_picker
+from vizapp.ui.widgets import image_tiles, projection_tiles, unit_picker
 from vizapp.ui.widgets.maps import Box
 from vizapp.zoo.network import Network
 
@@ -29,10 +29,7 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
     key = compute.key_of("sanity", network, picture, unit=unit, rule=state.get(choice))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_sanity"):
         unit_picker.switch(choice, projection_tiles.RULES, "projection.checked_rule")
-        st.button(
-            "Compare with randomised networks", key="projection.check", icon=":material/shuffle:",
-            on_click=progress.start, args=(key,),
-        )  # fmt: skip
+        progress.start_button("Compare with randomised networks", "projection.check", key, icon="shuffle")
     if not progress.is_started(key):
         messages.info("Does the projection change when the network's weights are randomised? (Adebayo et al. 2018)")
         return None
@@ -43,7 +40,7 @@ def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | N
     part = state.get(state.PART)
     shown = {_CHECKS[panel.title]: projection_tiles.crop_or_whole(panel.pixels, box, part) for panel in result.panels}
     notes = {_CHECKS[name]: f"{value:.2f}" for name, value in similarity.items()} | {"Trained": ""}
-    projection_tiles.side_by_side("checks", shown, notes, 4)
+    image_tiles.side_by_side("checks", shown, notes, 4)
     if not result.arrays["projection"].any():
         messages.info("The trained network's projection is zero everywhere, so there is nothing to compare.")
         return result
