@@ -143,7 +143,7 @@ def test_other_layers_and_class_scores_are_shown_too(
     app = open_app("gallery", data=str(pictures), layers="features.1,classifier.0", layer=layer)
     assert went_well(app)
     assert not app.warning
-    assert ("no place in the picture" in words(app)) == (layer == "classifier.0")
+    assert ("no position in the picture" in words(app)) == (layer == "classifier.0")
     app = open_app("gallery", data=str(pictures), layers="features.1,classifier.0", layer=layer, channel="1")
     assert went_well(app)
     assert shown(app, "gallery.nine.Projections")["items"] == list(range(9))

@@ -7,13 +7,14 @@ import pytest
 import vizapp
 from tests.ui.app import Open, offered, sentences, went_well
 from vizapp.methods import methods
-from vizapp.ui.app.pages import page_of, sections
+from vizapp.ui.app.pages import pages, sections
 
 MORE = [page.key for page in sections()["More"]]
 
 
 def test_every_method_has_a_page() -> None:
-    assert [key for key in methods() if page_of(key) is None] == []
+    shown = {key for page in pages().values() for key in page.methods}
+    assert set(methods()) - shown == set()
     assert {"attribution", "sanity"} <= set(MORE)
 
 

@@ -100,8 +100,3 @@ def _generic(method: Method) -> PageSpec:
 def pages() -> dict[str, PageSpec]:
     """All pages by key, in the order of the navigation."""
     return {page.key: page for section in sections().values() for page in section}
-
-
-def page_of(method: str) -> PageSpec | None:
-    """The page that shows the method; None where there is none."""
-    return next((page for page in pages().values() if method in page.methods), None)

@@ -19,7 +19,7 @@ from vizapp.media.sources import open_folder
 from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, place_for, plan_of
 from vizapp.ui.inputs import images
-from vizapp.ui.pages.occlusion import batch_runs, batch_view
+from vizapp.ui.pages.occlusion import batch_view
 from vizapp.ui.session import compute, state
 
 SQUARE = {"window": "7", "stride": "7"}  # 16 positions
@@ -58,7 +58,7 @@ def test_the_same_square_slides_over_all_samples_when_it_is_asked_for(open_app: 
         np.testing.assert_allclose(map_values(group, "d"), alone["probability"], atol=1e-5)
         assert (map_values(group, "e") == alone["label"]).all()
         clean, lowest = float(alone["clean_probability"]), float(alone["probability"].min())
-        assert group["note"] == f"{100 * clean:.1f} %, hidden down to {100 * lowest:.1f} %"
+        assert group["note"] == f"{100 * clean:.1f} % unhidden, lowest {100 * lowest:.1f} %"
         changes.append(alone["probability"] - clean)
     lowered = f"The square lowers the probability by {-100 * np.mean(changes):.1f} percentage points"
     assert lowered in " ".join(m.value for m in app.markdown)
@@ -78,7 +78,7 @@ def test_one_of_them_is_opened_alone_without_a_new_sweep(open_app: Open, monkeyp
     )
     with monkeypatch.context() as patched:
         patched.setattr(batch_view.st, "session_state", app.session_state)
-        photos = [batch_runs.Photo(("sample", f"digit {n}"), f"digit {n}", None) for n in range(10)]  # type: ignore[arg-type]
+        photos = [batch_view.Photo(("sample", f"digit {n}"), f"digit {n}", None) for n in range(10)]  # type: ignore[arg-type]
         batch_view._open(photos)
     app.run()
     assert went_well(app)
@@ -90,13 +90,13 @@ def test_sweeps_that_leave_the_store_while_the_page_is_drawn_are_shown_all_the_s
     open_app: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = press(open_app("occlusion", way="several", **SQUARE), "occlusion.several.run")
-    before, run_key = groups(app), batch_runs.run_key
+    before, run_key = groups(app), batch_view.run_key
 
     def emptied(photos: Any) -> Any:
         compute.answers().drop_where(lambda key: key[0] == "occlusion.sweep")  # as where memory is short for others
         return run_key(photos)
 
-    monkeypatch.setattr(batch_runs, "run_key", emptied)
+    monkeypatch.setattr(batch_view, "run_key", emptied)
     app.run()
     assert went_well(app)
     assert groups(app) == before
@@ -134,7 +134,7 @@ def test_uploaded_photos_are_taken_together_and_let_go(open_app: Open, digits: P
 def test_no_more_than_some_photos_are_taken_and_a_bad_folder_is_told(
     open_app: Open, digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_runs, "MOST", 3)
+    monkeypatch.setattr(batch_view, "MOST", 3)
     app = open_app("occlusion", way="several", photos=str(digits / "3"), **SQUARE)
     assert app.button(key="occlusion.several.run").label == "Sweep 2 photos"
     app = open_app("occlusion", way="several", photos=str(digits), **SQUARE)

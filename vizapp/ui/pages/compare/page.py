@@ -192,7 +192,7 @@ def _matches(pair: Pair, exports: _Exports) -> None:
     progress.start_button("Match", "compare.match", key, icon="join_inner", disabled=not path)
     if not path or not progress.is_started(key):
         messages.info(
-            "Finds units that respond alike over a folder of pictures: correlation of their mean activations."
+            "Finds units with similar responses to a folder of pictures, by the correlation of their mean activations."
         )
         return
     result = results.match(pair, (sites[0], sites[1]), path)

@@ -47,7 +47,7 @@ def _sites(network: Network) -> tuple[Site, ...]:
     try:
         return chosen_sites(network, state.get(state.SITES))
     except VizError as error:
-        messages.warn(f"{error} Taking the layers that suit.")
+        messages.warn(f"{error} Using the default layers.")
         state.put(state.SITES, ())
         return chosen_sites(network, ())
 
@@ -147,7 +147,7 @@ def _site(network: Network, sites: tuple[Site, ...]) -> Site:
     places = {site.name: place for place, site in enumerate(network.sites)}
     later = [site for site in sites if places[site.name] > places[wanted.name]]
     shown = later[0] if later else last
-    messages.info(f"The gallery does not cover {wanted.name}. This is {shown.name}; add layers under Layers.")
+    messages.info(f"The gallery does not cover {wanted.name}. Showing {shown.name}; add layers under Layers.")
     return shown
 
 

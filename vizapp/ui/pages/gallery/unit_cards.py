@@ -62,7 +62,7 @@ def _card(layer: LayerGallery, channel: int, looked: UnitPatches, down: UnitProj
         "note": _note(layer, channel, unit),
         "patches": top_activations.drawn(layer, channel, looked) if looked.shown else None,
         "down": top_activations.drawn(layer, channel, down) if down is not None and down.values else None,
-        "empty": "Dead: no picture moves it from zero" if is_silent(unit) else "No picture",
+        "empty": "Dead: zero for every picture" if is_silent(unit) else "No picture",
     }
 
 
@@ -91,7 +91,7 @@ def _facts(layer: LayerGallery, order: np.ndarray) -> None:
         verb = "has" if len(order) == 1 else "have"
         sentence += f" {len(order)} of them {verb} pictures of {group} among their top ones."
     if not layer.site.is_map:
-        sentence += " They have no place in the picture: whole pictures are shown."
+        sentence += " They have no position in the picture, so whole pictures are shown."
     messages.info(sentence)
 
 

@@ -38,7 +38,7 @@ def draw(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
     if looked.shown:
         pictures = _nines(layer, channel, looked)
     elif is_silent(unit):
-        messages.info("This unit is dead: no picture moves it from zero, so none stands out.")
+        messages.info("This unit is dead: it is zero for every picture, so it has no top pictures.")
     _numbers(layer.found, site, channel, unit)
     _rows(rows)
     _downloads(layer, channel, rows, pictures)

@@ -1,8 +1,12 @@
-"""Sweeps of the same square over several photos: small linked maps, a table and the mean change."""
+"""Sweeps of the same square over several photos: small linked maps, a table and the mean change.
+
+The photos are swept and followed together; each result is cached under the key of a single sweep.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,46 +14,66 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.errors import VizError
 from vizapp.media.drawing import sheet
-from vizapp.methods.base import Result
-from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary
-from vizapp.ui.inputs import image_picker
-from vizapp.ui.pages.occlusion import batch_runs, map_panels, sweep_runs
-from vizapp.ui.pages.occlusion.batch_runs import Photo
+from vizapp.methods.base import Question, Result
+from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary, sweeps
+from vizapp.service.jobs import Tick
+from vizapp.service.lru_cache import Key
+from vizapp.service.runs import RunRequest
+from vizapp.ui.inputs import image_picker, images
+from vizapp.ui.inputs.images import Origin
+from vizapp.ui.pages.occlusion import form, map_panels, sweep_runs
+from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import compute, downloads, messages, progress, state
+from vizapp.ui.session.compute import Keep
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import image_tiles, layout
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
+MOST = 24  # photos
+_PATIENCE = 1.0  # seconds that an update waits for more maps
 _LARGEST = 112  # pixels of a small photo
 _KEY = "occlusion.several"
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photo: its origin (as `images.origin`), its name, and its sweep."""
+
+    origin: Origin
+    name: str
+    asked: SweepRequest
+
+
 def draw(network: Network) -> None:
     """Draw the choice of the photos, and their maps."""
-    photos = batch_runs.open_photos(network, image_picker.choose_several("occlusion", state.PHOTOS, batch_runs.MOST))
+    photos = _open_photos(network, image_picker.choose_several("occlusion", state.PHOTOS, MOST))
     if not photos:
         return
     there = _answers(photos)  # once, because the cache may evict some
     missing = [photo for photo, result in there if result is None]
-    key = batch_runs.run_key(photos)
+    key = run_key(photos)
     if missing and progress.is_started(key):
-        if batch_runs.follow(missing, key, lambda: _draw(_answers(photos))):
+        if _follow(missing, key, lambda: _draw(_answers(photos))):
             return
         st.rerun()
     for sentence in state.take_notes():
         messages.warn(sentence)
     if missing:
-        batch_runs.offer(photos, missing, key)
+        _offer(photos, missing, key)
         _draw(there)
         return
-    results = [result for _, result in there if result is not None]
+    _draw_finished(network, photos, [result for _, result in there if result is not None])
+
+
+def _draw_finished(network: Network, photos: Sequence[Photo], results: Sequence[Result]) -> None:
     rows = [row_of(photo.name, result) for photo, result in zip(photos, results, strict=True)]
     arrays, facts = stacked([result.arrays for result in results]), summary(results[0].facts, rows)
     mean = mean_panel(arrays["mean_change"]).pixels
     _draw_together(rows, facts, mean, float(np.abs(arrays["mean_change"]).max()))
-    _draw(there)
+    _draw(list(zip(photos, results, strict=True)))
     st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
     messages.heading("What it does not show")
     messages.info(facts["caution"])
@@ -57,6 +81,67 @@ def draw(network: Network) -> None:
     name = downloads.file_name("occlusion", network.name, messages.plural(len(photos), "photo"))
     csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: pd.DataFrame(rows).to_csv(index=False).encode())
     downloads.row("occlusion_several", name, {"Maps": sheet(strips, 1, gap=3), "Mean change": mean}, arrays, [csv])
+
+
+def _open_photos(network: Network, chosen: Sequence[tuple[Origin, str]]) -> list[Photo]:
+    """The photos that can be opened; a message about the others."""
+    found, wrong = [], []
+    for origin, name in chosen:
+        try:
+            picture = images.open_from(origin)
+        except VizError as error:
+            wrong.append(str(error))
+            continue
+        asked = SweepRequest(network, picture, form.params(network, picture), form.unit(network))
+        found.append(Photo(origin, name, asked))
+    if wrong:
+        messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+    if not chosen:
+        messages.info("Choose some photos. The same square slides over each, and the maps are shown below one another.")
+    return found
+
+
+def run_key(photos: Sequence[Photo]) -> Key:
+    """The key of the run that sweeps these photos."""
+    return ("occlusion.several", photos[0].asked.network.digest, state.name_of([photo.asked.key for photo in photos]))
+
+
+def _offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
+    """Draw a button that sweeps the missing photos, and the number of finished ones."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        label = f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Go on"
+        progress.start_button(label, "occlusion.several.run", key, type="primary")
+        if len(missing) < len(photos):
+            st.caption(f"{len(photos) - len(missing)} of {len(photos)} are finished.")
+
+
+def _follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:
+    """Sweep the photos and draw the progress and `draw`: see `progress.follow`."""
+    count = messages.plural(len(missing), "photo")
+    return progress.follow(
+        [_request(missing, key)], "Sweeping", "occlusion.several.cancel", draw,
+        lambda watched: f"{watched.share:.0%} of {count}", _PATIENCE,
+    )  # fmt: skip
+
+
+def _request(missing: list[Photo], key: Key) -> RunRequest:
+    """Sweeps the photos and keeps each result when it is ready, under the key of a single sweep."""
+    first = missing[0].asked
+    question, params = Question(first.network, unit=first.unit), replace(first.params, label="")
+
+    def work(tick: Tick, photos: list[Photo], keep: Keep[Photo]) -> None:
+        pictures = [photo.asked.picture for photo in photos]
+        answers = sweeps(question, pictures, params, lambda done: tick(done / len(photos)))
+        for photo, (_, result) in zip(photos, answers, strict=True):
+            keep(photo, result)
+
+    each = compute.keeping_each({photo: photo.asked.key for photo in missing}, missing, work)
+
+    def run(tick: Tick) -> None:
+        with compute.logged(("occlusion.several", first.network.digest), key) as entry:
+            entry.nbytes = sum(result.nbytes for result in each(tick).values())
+
+    return RunRequest(key, run, first.device)
 
 
 def _answers(photos: Sequence[Photo]) -> list[tuple[Photo, Result | None]]:
@@ -80,7 +165,7 @@ def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
     def made() -> dict[str, Any]:
         shown = map_panels.of_result(photo.asked, result, None)
         row = row_of(photo.name, result)
-        note = f"{100 * row['clean']:.1f} %, hidden down to {100 * row['lowest']:.1f} %"
+        note = f"{100 * row['clean']:.1f} % unhidden, lowest {100 * row['lowest']:.1f} %"
         group = map_panels.group(shown, view, None, largest=_LARGEST)
         titles = {"(b)": f"map {shown.map_name.rpartition(':')[2]}", "(d)": shown.class_name}
         for one in group["maps"]:

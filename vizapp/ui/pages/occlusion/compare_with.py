@@ -33,10 +33,10 @@ def draw(kept: Picture | None) -> None:
         if state.get(state.SECOND_NETWORK):
             unit_picker.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
         st.button(
-            "Keep the picture in use" if kept is None else "Discard the kept picture", key="occlusion.keep",
+            "Keep the current picture" if kept is None else "Discard the kept picture", key="occlusion.keep",
             on_click=_keep if kept is None else partial(state.clear, state.SECOND_ORIGIN),
             icon=":material/keep:" if kept is None else ":material/close:",
-            help="To compare it with the one you choose next, which may also be an upload or come from a folder.",
+            help="Compares it with the picture that you choose next, which may be an upload or come from a folder.",
         )  # fmt: skip
 
 

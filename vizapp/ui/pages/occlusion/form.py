@@ -42,7 +42,7 @@ def filling() -> None:
     fill = state.get(choices["fill"])
     shown = fill if fill in FILLS else _COLOUR
     st.selectbox(
-        "Shows", list(dict.fromkeys((*FILLS, _COLOUR))), format_func=str.capitalize, width=108,
+        "Fill", list(dict.fromkeys((*FILLS, _COLOUR))), format_func=str.capitalize, width=108,
         **state.bind(choices["fill"], "occlusion.fill", shown, read=lambda kind: _FIRST_COLOUR if kind == _COLOUR else kind),
     )  # fmt: skip
     if shown == _COLOUR:

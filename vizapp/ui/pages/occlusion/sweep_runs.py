@@ -124,7 +124,7 @@ def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
     """
     count = int(begun.work.finished.sum())
     drawn = compute.compute(
-        ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), title="Drawing what is there",
+        ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), title="Drawing the finished part",
         device=asked.device,
     )  # fmt: skip
     return answer_of(asked) or drawn
