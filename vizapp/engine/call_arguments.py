@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
@@ -40,3 +40,13 @@ def tensors_in(value: Any) -> Iterable[Tensor]:
             yield from tensors_in(item)
     elif isinstance(value, dict):
         yield from tensors_in(tuple(value.values()))
+
+
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The value with `change` applied to everything inside nested tuples, lists and dicts."""
+    if isinstance(value, (tuple, list)):
+        changed = [map_leaves(item, change) for item in value]
+        return tuple(changed) if isinstance(value, tuple) else changed
+    if isinstance(value, dict):
+        return {key: map_leaves(item, change) for key, item in value.items()}
+    return change(value)

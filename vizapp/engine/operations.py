@@ -73,3 +73,31 @@ SHAPE_ONLY = frozenset({
     "rand_like", "randn_like",
 })  # fmt: skip
 SHAPE_OF_SECOND = frozenset({"expand_as", "view_as", "reshape_as", "type_as"})  # of their second tensor the same
+
+# Functions of numbers at the same place of one or several tensors, broadcast: nothing moves, nothing is mixed. (Of their
+# second tensor, `to` and `type_as` read the type alone.)
+POINTWISE = ACTIVATIONS | (IDENTITIES - {"to", "type_as"}) | frozenset({
+    "abs", "acos", "acosh", "alpha_dropout", "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "arctanh", "asin", "asinh", "atan", "atanh", "bfloat16", "bitwise_not", "bool", "byte", "ceil", "conj", "conj_physical",
+    "cos", "cosh", "cpu", "cuda", "data", "deg2rad", "digamma", "dropout1d", "dropout2d", "dropout3d", "erf", "erfc",
+    "erfinv", "exp", "exp2", "expm1", "feature_alpha_dropout", "fix", "floor", "frac", "half", "imag", "int", "invert",
+    "isfinite", "isinf", "isnan", "lgamma", "log", "log10", "log1p", "log2", "logical_not", "logit", "logsigmoid", "long",
+    "nan_to_num", "neg", "pos", "positive", "rad2deg", "real", "reciprocal", "requires_grad", "resolve_conj",
+    "resolve_neg", "round", "rsqrt", "sgn", "short", "sign", "sin", "sinc", "sinh", "special_expit", "sqrt", "square",
+    "tan", "trunc", "add", "addcdiv", "addcmul", "and", "arctan2", "atan2", "bitwise_and", "bitwise_or", "bitwise_xor",
+    "copy", "copysign", "eq", "float_power", "floor_divide", "floordiv", "fmax", "fmin", "fmod", "ge",
+    "greater", "greater_equal", "gt", "heaviside", "hypot", "isclose", "le", "lerp", "less", "less_equal", "logaddexp",
+    "logaddexp2", "logical_and", "logical_or", "logical_xor", "lt", "masked_fill", "maximum", "minimum", "mod", "mul",
+    "ne", "not_equal", "or", "pow", "rdiv", "remainder", "rfloordiv", "rmod", "rsub", "sub",
+    "truediv", "where", "xlogy", "xor",
+})  # fmt: skip
+
+# Functions that read the shape, type or place of a tensor, but none of its numbers.
+METADATA = frozenset({
+    "getattr", "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "is_contiguous", "len",
+    "element_size", "get_device", "type", "is_floating_point", "is_complex", "is_signed", "is_same_size", "is_pinned",
+    "is_shared", "is_inference", "is_neg", "is_conj", "is_tensor", "result_type", "can_cast", "hash", "has_names",
+    "dim_order", "itemsize",
+})  # fmt: skip
+# Functions that read numbers for a decision: another picture may take another course.
+DECISIONS = frozenset({"bool", "is_nonzero", "equal", "allclose", "contains"})

@@ -36,6 +36,16 @@ def operation_name(function: Callable[..., Any]) -> str:
     return name
 
 
+def qualified_name(function: Callable[..., Any]) -> str:
+    """The name of a function for rules: that of `operation_name`, with the library before it if it is not torch.
+
+    A custom operation `somelib::relu` may compute anything.
+    """
+    packet = getattr(function, "_overloadpacket", function)
+    library = str(getattr(packet, "_qualified_op_name", "aten::")).partition("::")[0]
+    return operation_name(function) if library == "aten" else f"{library}::{operation_name(function)}"
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """The output itself or, of a tuple or list, its first tensor."""
     if isinstance(output, Tensor):

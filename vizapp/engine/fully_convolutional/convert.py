@@ -21,16 +21,22 @@ from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.fully_convolutional import conversion_plan as changes
 from vizapp.engine.fully_convolutional.conversion_plan import Change, ConversionPlan, refuse
 from vizapp.engine.memory.peak import PeakMemory
-from vizapp.engine.operations import SHAPE_ONLY, WEIGHTED
+from vizapp.engine.operations import POINTWISE, SHAPE_ONLY, WEIGHTED
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
-from vizapp.engine.tap import first_tensor, operation_name
+from vizapp.engine.receptive_field.moves import MOVES
+from vizapp.engine.tap import first_tensor, qualified_name
 from vizapp.errors import VizError
 
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})
 _PRODUCTS = frozenset({"matmul", "bmm", "einsum", "baddbmm"})
 _WHOLE_MAP = frozenset({"group_norm", "instance_norm", "interpolate", "upsample"})
-_CELLWISE = frozenset({"add", "sub", "mul", "truediv", "div", "maximum", "minimum", "where", "addcmul", "pow"})
+# Operations, beside pointwise ones, that do the same at each place of a map of any size.
+_COVARIANT = POINTWISE | frozenset({
+    "conv2d", "conv_transpose2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "pad", "batch_norm",
+    "layer_norm", "rms_norm", "local_response_norm", "normalize", "linear", "matmul", "einsum", "softmax", "log_softmax",
+    "glu", "mean", "sum", "amax", "amin", "max", "min", "std", "var", "norm", "logsumexp", "to", "type_as",
+})  # fmt: skip
 _ROWS = frozenset({"flatten", "view", "reshape", "squeeze"})
 _WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
 _ORDINARY = 3  # a pool with a kernel up to this size is an ordinary pool, even over a map of the same size
@@ -82,7 +88,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         )  # the input and a copy that the network may write into
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        number, operation = len(self._operations), operation_name(function)
+        number, operation = len(self._operations), qualified_name(function)
         self._operations.append(operation)
         given = [t for t in tensors_in((args, kwargs)) if self.of(t) is not None or t in self._cells]
         if not given or operation in SHAPE_ONLY:
@@ -135,13 +141,13 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             self._changes[known.number] = changes.IdentityPool()
             self._fields[known.result] = known.before[0]
             return
-        if known.operation in _CELLWISE:
+        if known.operation in POINTWISE - {"prelu"}:
             self._check_constants(known)
             if len({size for size in known.sizes if size}) > 1:
                 self._broadcast_gate(known)
                 return
         found = self.of(known.result)
-        if found is not None and _has_regular_grid(found) and not known.operation.startswith("adaptive"):
+        if found is not None and _has_regular_grid(found) and _is_covariant(known, found):
             self._note_window(known, found)
             return
         self._unfold_map(known, output)
@@ -175,7 +181,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         window = known.sizes[large]
         gates = [i for i in range(len(known.given)) if i not in maps or known.sizes[i] != window]
         single = all(known.sizes[i] in {(1, 1), None} for i in gates if i in maps)
-        if known.operation not in _CELLWISE or window is None or not single or known.result.ndim != 4:
+        if known.operation not in POINTWISE or window is None or not single or known.result.ndim != 4:
             raise refuse(known.name, "combines the map with a summary of the map, but not as a gate")
         rows, columns = known.before[large].rows, known.before[large].columns
         for i in gates:
@@ -248,7 +254,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
 
 def _extent(tensor: Tensor, found: ReceptiveField | None) -> tuple[int, int] | None:
     """Rows and columns of a map, or None. Computed before an in-place operation changes the tensor."""
-    if found is None or found.rows.axis is None or found.columns.axis is None or tensor.ndim < 3:
+    if found is None or found.rows.axis is None or found.columns.axis is None or not found.is_map or tensor.ndim < 3:
         return None
     if max(found.rows.axis, found.columns.axis) >= tensor.ndim:
         return None  # the one cell of a vector
@@ -264,7 +270,17 @@ def _axes(found: ReceptiveField) -> tuple[int, int]:
 
 
 def _has_regular_grid(found: ReceptiveField) -> bool:
-    return all(span.axis is not None and span.is_regular for span in (found.rows, found.columns))
+    return found.is_map and found.is_upright and found.rows.is_regular and found.columns.is_regular
+
+
+def _is_covariant(known: _OperationRecord, found: ReceptiveField) -> bool:
+    """Whether the operation does on a larger map what it does on this one, at more places."""
+    if known.operation not in MOVES or known.operation == "pad":
+        return known.operation in _COVARIANT
+    index = known.args[1] if known.operation == "getitem" else None
+    slices = [item for item in (index if isinstance(index, tuple) else ()) if isinstance(item, slice)]
+    ends_with_the_map = all((item.start or 0) >= 0 and (item.stop is None or item.stop < 0) for item in slices)
+    return _extent(known.result, found) == known.sizes[0] or (index is not None and ends_with_the_map)
 
 
 def _widen(field: ReceptiveField, window: tuple[int, int]) -> ReceptiveField:

@@ -19,7 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vizapp.engine.call_arguments import tensors_in
 from vizapp.engine.fully_convolutional import conversion_plan as changes
 from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan, refuse
-from vizapp.engine.tap import Trace, first_tensor, operation_name
+from vizapp.engine.tap import Trace, first_tensor, qualified_name
 from vizapp.errors import VizError
 
 _MANY = 64  # from this many cells on, oneDNN is faster
@@ -66,7 +66,7 @@ class _FullyConvolutionalForward(Trace):
         self._grids = WeakTensorKeyDictionary()  # cells -> (images, rows, columns)
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        number, operation = self._number, operation_name(function)
+        number, operation = self._number, qualified_name(function)
         self._number += 1
         if number >= len(self._plan.operations) or operation != self._plan.operations[number]:
             raise refuse(name, "takes another path when its input is larger")

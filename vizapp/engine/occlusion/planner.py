@@ -22,12 +22,19 @@ WHOLE_MAP_SHARE = 0.8  # when windows cover this much of a map, computing all of
 def affected_cells(
     field: ReceptiveField, shape: tuple[int, ...], rows: Sequence[Range], columns: Sequence[Range]
 ) -> AffectedCells | None:
-    """The cells of a value that some rows and columns of pixels change; None if it has no cells."""
+    """The cells of a value that some rows and columns of pixels change; None if it has no cells, or all see everything."""
     down, across = field.rows.axis, field.columns.axis
-    if down is None or across is None or not shape or shape[0] != 1 or 0 in (down, across):
+    if down is None or across is None or down >= across or not shape or shape[0] != 1 or 0 in (down, across):
+        return None
+    if all(_sees_the_same(span) for span in (field.rows, field.columns)):
         return None
     spans = _affected_range(field.rows, rows), _affected_range(field.columns, columns)
     return AffectedCells((down, across), (shape[down], shape[across]), *spans)
+
+
+def _sees_the_same(span: Interval) -> bool:
+    """Whether all cells see the same rows (or columns)."""
+    return bool((span.low == span.low[0]).all() and (span.high == span.high[0]).all())
 
 
 def _affected_range(span: Interval, ranges: Sequence[Range]) -> tuple[np.ndarray, np.ndarray]:

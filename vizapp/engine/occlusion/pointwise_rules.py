@@ -34,10 +34,9 @@ def pointwise(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], pos
     value, region = step.inputs[0], regions[0]
     if len(step.inputs) != 1 or len(regions) != 1 or plan.shapes[value] != plan.shapes[step.outputs[0]]:
         return None
-    by_channel = step.operation == "prelu" and 1 not in region.axes
-    if not plan.regions[value].same_cells(region) or not (
-        by_channel or _constants_fit(step, plan.shapes[value], region)
-    ):
+    by_channel = step.operation == "prelu"  # whose weights belong to axis 1
+    fits = 1 not in region.axes if by_channel else _constants_fit(step, plan.shapes[value], region)
+    if not fits or not plan.regions[value].same_cells(region):
         return None
     return run_on_tensor(plan, step, position)
 

@@ -6,21 +6,16 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.operations import METADATA
 from vizapp.engine.receptive_field.field import input_field
-from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.receptive_field.rules import field_after, full_field
+from vizapp.engine.receptive_field.interval import Activation, ReceptiveField
+from vizapp.engine.receptive_field.rules import fields_after
 from vizapp.engine.tap import operation_name
-from vizapp.engine.trace.recording import Recording, Step, ValueRef
-
-# Operations that read tensor values into Python: control flow may then depend on the picture.
-_DECIDING = frozenset({
-    "bool", "item", "int", "float", "index", "tolist", "complex", "equal", "allclose", "numpy", "array", "is_nonzero",
-})  # fmt: skip
-# Of operations on several values, those whose result sees at each cell what its inputs see there.
-_SEVERAL = frozenset({"add", "sub", "mul", "truediv", "maximum", "minimum", "cat", "concat", "concatenate", "stack"})
+from vizapp.engine.trace.recording import Recording, Step, ValueRef, bind
 
 
 class NotReplayable(Exception):
@@ -49,7 +44,12 @@ class ReplayRecording(Recording):
         operation = operation_name(function)
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
         output = super().operate(name, function, args, kwargs)
-        if depends and operation in _DECIDING and not any(True for _ in tensors_in(output)):
+        if (
+            depends
+            and operation not in METADATA
+            and not any(True for _ in tensors_in(output))
+            and operation != "setitem"
+        ):
             raise NotReplayable("what it computes next depends on the values of the picture")
         if self.steps and self.steps[-1].ctx.get("checked") is None:
             step = self.steps[-1]
@@ -87,12 +87,11 @@ def receptive_fields_of(steps: list[Step], shapes: list[tuple[int, ...]]) -> dic
     """What each value of a recorded pass sees of the picture `shapes[0]` `[1 C H W]`."""
     found = {0: input_field(*shapes[0][2:])}
     for step in steps:
-        given = [(shapes[value], found[value]) for value in step.inputs]
-        for value in step.outputs:
-            if step.operation == "setitem" or (len(given) > 1 and step.operation.rstrip("_") not in _SEVERAL):
-                found[value] = full_field(given)
-            else:
-                found[value] = field_after(step.operation, step.args, step.kwargs, given, shapes[value])
+        seen = {value: Activation(shapes[value], found[value]) for value in step.inputs}
+        args, kwargs = bind(step.args, seen), bind(step.kwargs, seen)
+        found |= zip(
+            step.outputs, fields_after(step.function, args, kwargs, [shapes[v] for v in step.outputs]), strict=True
+        )
     return found
 
 
@@ -129,6 +128,10 @@ def _scale(step: Step) -> tuple[Tensor, Tensor] | None:
         for position, name in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
     )
     training = argument(step.args, step.kwargs, 5, "training", False)
+    if (
+        getattr(step.function, "__wrapped__", step.function) is not F.batch_norm
+    ):  # torch.batch_norm takes them in another order
+        return None
     if training or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
         return None
     eps = argument(step.args, step.kwargs, 7, "eps", 1e-5)

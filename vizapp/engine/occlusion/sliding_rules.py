@@ -137,18 +137,24 @@ def unchanged_pool(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion]
 
 
 def pad(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
-    """Padding with a constant: the windows move, and what is around them stays clean."""
+    """Padding: the windows move, and what is around them stays clean. Other modes than "constant" read whole maps."""
     value, region = step.inputs[0], regions[0]
     sides = [*argument(step.args, step.kwargs, 1, "pad", ())]
     if not _cells_last(plan, step, regions) or len(sides) > 4 or any(side < 0 for side in sides):
         return None
-    fill = argument(step.args, step.kwargs, 3, "value", 0.0)
+    mode, fill = (
+        argument(step.args, step.kwargs, 2, "mode", "constant"),
+        argument(step.args, step.kwargs, 3, "value", 0.0),
+    )
     left, right, top, bottom = (sides + [0] * 4)[:4]
     plan.reads.add(value)
     mark_aliased(plan, step)
 
     def operate(state: BatchState) -> list[Tensor]:
         tops, lefts = [region.tops[r] for r in state.rows], [region.lefts[c] for c in state.columns]
-        return [state.block(value, tops, lefts, region.size, (left, right, top, bottom), float(fill))]
+        if mode == "constant":
+            return [state.block(value, tops, lefts, region.size, (left, right, top, bottom), float(fill))]
+        (h, w), padded = region.size, F.pad(state.on_whole_map(value), sides, mode)
+        return [torch.stack([part[:, t : t + h, s : s + w] for part, t, s in zip(padded, tops, lefts, strict=True)])]
 
     return operate

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import torch
+
 from vizapp.engine.call_arguments import argument
 from vizapp.engine.occlusion.incremental_plan import DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import mark_aliased
 from vizapp.engine.trace.recording import Step
 
 VIEWS = frozenset({"view", "reshape", "flatten", "unflatten"})
+
+
+def reads_bits(step: Step) -> bool:
+    """Whether a view takes the same memory for numbers of another type."""
+    return any(isinstance(value, torch.dtype) for value in (*step.args, *step.kwargs.values()))
 
 
 def permute(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
@@ -36,7 +43,7 @@ def reshape(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], posit
     shape = list(plan.shapes[step.outputs[0]])
     if not plan.regions[value].same_cells(region) or plan.regions[value].length != region.length or shape[0] != 1:
         return None
-    if plan.shapes[value][0] != 1:
+    if plan.shapes[value][0] != 1 or reads_bits(step):
         return None
     shape[region.axes[0]], shape[region.axes[1]] = region.size
     mark_aliased(plan, step)

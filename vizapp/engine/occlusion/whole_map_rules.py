@@ -18,7 +18,7 @@ from vizapp.engine.occlusion.pointwise_rules import (
     refuse_batch_statistics,
     run_on_tensor,
 )
-from vizapp.engine.occlusion.view_rules import VIEWS
+from vizapp.engine.occlusion.view_rules import VIEWS, reads_bits
 from vizapp.engine.trace.recording import Step, ValueRef, bind
 
 Shapes = list[tuple[int, ...]]
@@ -51,7 +51,7 @@ def whole_rule(plan: IncrementalPlan, step: Step, position: int) -> Operate:
     else:
         mark_aliased(plan, step)
     single = plan.shapes[step.inputs[0]][:1] == plan.shapes[step.outputs[0]][:1] == (1,)
-    if base in VIEWS and len(step.inputs) == 1 and single:
+    if base in VIEWS and len(step.inputs) == 1 and single and not reads_bits(step):
         return lambda state: [
             state.on_whole_map(step.inputs[0]).reshape(state.occluders, *plan.shapes[step.outputs[0]][1:])
         ]
@@ -120,7 +120,7 @@ def _takes_batches(step: Step, shapes: Shapes) -> bool:
     if base in {"mean", "sum", "amax", "amin"}:
         dims = argument(step.args, step.kwargs, 1, "dim", None)
         dims = (dims,) if isinstance(dims, int) and not isinstance(dims, bool) else dims
-        return isinstance(dims, (tuple, list)) and len(given) == 1 and all(dim % rank for dim in dims)
+        return isinstance(dims, (tuple, list)) and len(given) == 1 and bool(dims) and all(dim % rank for dim in dims)
     if base == "permute":
         dims = argument(step.args, step.kwargs, 1, "dims", ())
         return (step.args[1:] if isinstance(dims, int) else dims)[0] == 0

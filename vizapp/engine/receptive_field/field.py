@@ -2,15 +2,14 @@
 
 Rows and columns are independent for every operation with a window, so a field is an interval of rows times an interval
 of columns. One pass propagates these intervals for each activation. This is exact for convolutions, pools (ceil mode and
-adaptive too), residual sums, concatenations, upsampling, slices and channel shuffles. An operation that mixes all cells
-(attention, a linear layer, a global gate, an unknown operation) sees everything that its inputs see. The tests compare
-with the non-zero extent of a backward pass with positive weights and no gating.
+adaptive too), sums, concatenations, resizing, padding of all modes, slices, flips and channel shuffles. The result of an
+operation that mixes all cells, or that has no rule, sees everything that its inputs see. The tests compare with the
+non-zero extent of gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vizapp.engine.call_arguments import tensors_in
-from vizapp.engine.operations import SHAPE_ONLY
-from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
-from vizapp.engine.receptive_field.rules import field_after, full_field
+from vizapp.engine.call_arguments import map_leaves, tensors_in
+from vizapp.engine.operations import DECISIONS, METADATA, SHAPE_ONLY
+from vizapp.engine.receptive_field.interval import Activation, Interval, ReceptiveField
+from vizapp.engine.receptive_field.rules import activations_in, fields_after, full_field, union
 from vizapp.engine.tap import Trace, first_tensor, operation_name
 
 
@@ -38,6 +37,7 @@ class ReceptiveFieldTrace(Trace):
         super().__init__(module)
         self._fields = WeakTensorKeyDictionary()
         self._fields[batch] = input_field(batch.shape[2], batch.shape[3])
+        self._read_out: list[Activation] = []  # what was read out of torch: all that follows may depend on it
 
     def of(self, tensor: Tensor) -> ReceptiveField | None:
         """The field of a tensor made in this pass."""
@@ -46,32 +46,56 @@ class ReceptiveFieldTrace(Trace):
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation and compute the fields of its results."""
         # Shapes are read before an in-place operation changes them.
-        given = [(tuple(t.shape), field) for t in tensors_in((args, kwargs)) if (field := self.of(t)) is not None]
+        seen_args, seen_kwargs = map_leaves(args, self._seen), map_leaves(kwargs, self._seen)
+        given = list(activations_in((seen_args, seen_kwargs)))
         output, operation = function(*args, **kwargs), operation_name(function)
         if given and operation not in SHAPE_ONLY:
-            if operation == "setitem":
-                self._fields[args[0]] = full_field(given)
-            for made in tensors_in(output):
-                self._fields[made] = field = field_after(operation, args, kwargs, given, tuple(made.shape))
-                if args and made is args[0]:
-                    self._write_through(made, field)
+            results = list(tensors_in(args[0] if operation == "setitem" else output))
+            if not results and operation not in METADATA | DECISIONS:
+                self._read_out += given
+            fields = fields_after(function, seen_args, seen_kwargs, [tuple(made.shape) for made in results])
+            read = list(tensors_in((args, kwargs)))
+            for made, field in zip(results, fields, strict=True):
+                if self._read_out:
+                    field = full_field([Activation(tuple(made.shape), field), *self._read_out], tuple(made.shape))
+                before, self._fields[made] = self.of(made), field
+                if any(made is tensor for tensor in read) and not (before is not None and before.same_as(field)):
+                    self._note_write(made, field)
         self.on_operation(name, function, output)
         return output
 
-    def _write_through(self, view: Tensor, field: ReceptiveField) -> None:
-        """A write into a view of a constant (a padded batch, say) gives the whole tensor a field."""
-        base = view._base
-        if base is None or base in self._fields:
-            return
-        if base.shape[-2:] == view.shape[-2:] and field.rows.axis == view.ndim - 2:
-            behind = base.ndim - view.ndim
-            rows = replace(field.rows, axis=field.rows.axis + behind)
-            self._fields[base] = ReceptiveField(rows, replace(field.columns, axis=base.ndim - 1))
-        else:
-            self._fields[base] = full_field([(tuple(view.shape), field)])
+    def _seen(self, value: Any) -> Any:
+        """The activation that stands for a tensor that depends on the input; other values as they are."""
+        field = self.of(value) if isinstance(value, Tensor) else None
+        return value if field is None else Activation(tuple(value.shape), field)
+
+    def _note_write(self, view: Tensor, field: ReceptiveField) -> None:
+        """Other views of memory that was written to see what the written one sees, and so does its base (a padded batch)."""
+        written = Activation(tuple(view.shape), field)
+        for other in [*self._fields.keys(), view._base]:
+            if other is not None and other is not view and _shares_memory(other, view):
+                shape, before = tuple(other.shape), self._seen(other)
+                together = [before, written] if isinstance(before, Activation) else [written]
+                same_cells = _shares_cells(other, view) and field.is_of_last_axes(view.ndim)
+                self._fields[other] = union(together, shape) if same_cells else full_field(together, shape)
 
     def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
         """Hook for subclasses, called after each operation, when the fields of its results are known."""
+
+
+def _shares_memory(one: Tensor, other: Tensor) -> bool:
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
+
+
+def _shares_cells(one: Tensor, other: Tensor) -> bool:
+    """Whether views of one memory have the same rows and columns: each is of other channels, or of other pictures."""
+    if one.shape[-2:] != other.shape[-2:] or one.stride()[-2:] != other.stride()[-2:]:
+        return False
+    apart = abs(int(one.storage_offset()) - int(other.storage_offset()))
+    return all(
+        stride > 0 and apart // stride % length == 0
+        for stride, length in zip(one.stride()[-2:], one.shape[-2:], strict=True)
+    )
 
 
 def receptive_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveField]:
@@ -83,7 +107,7 @@ def receptive_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveFie
             tensor = first_tensor(output)
             field = None if tensor is None else self.of(tensor)
             if field is not None:
-                found[name] = field
+                found[name] = field.on_map()
 
     batch = batch.clone()
     with torch.no_grad(), Collect(module, batch):

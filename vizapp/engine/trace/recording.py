@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
-from vizapp.engine.tap import Trace, check_computed, operation_name
+from vizapp.engine.tap import Trace, check_computed, qualified_name
 from vizapp.errors import VizError
 
 _STALE = -1
@@ -114,7 +114,7 @@ class Recording(Trace):
         """Run the operation, and record it if it depends on the picture."""
         if self._wanted and name not in self._wanted and self.values.keys() == self._wanted:
             raise self.enough
-        operation = canonical_name(operation_name(function))
+        operation = canonical_name(qualified_name(function))
         if operation in SHAPE_OF_SECOND and len(args) == 2:
             args = (args[0], args[1].new_zeros(()).expand(args[1].shape))
         inputs = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self._ids]
@@ -207,7 +207,7 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
     return start, start + span * tensor.element_size()
 
 
-def bind(captured: Any, values: dict[int, Tensor]) -> Any:
+def bind(captured: Any, values: dict[int, Any]) -> Any:
     """Recorded arguments with tensors in place of their `ValueRef`s."""
     if isinstance(captured, ValueRef):
         return values[captured.value]

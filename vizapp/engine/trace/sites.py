@@ -126,6 +126,7 @@ def site_of(name: str, operation: str, shape: tuple[int, ...], seen: ReceptiveFi
     """The site of an operation on one picture, whose result has that shape and sees `seen`; None if it is not a site."""
     if not shape or shape[0] != 1 or 0 in shape:
         return None
+    seen = seen.on_map()
     layout = _layout(shape, seen)
     if layout is None:
         return None
@@ -156,7 +157,7 @@ def kind_of(operation: str) -> Kind:
 
 
 def _layout(shape: tuple[int, ...], seen: ReceptiveField) -> Layout | None:
-    axes = (seen.rows.axis, seen.columns.axis)
+    axes = (seen.rows.axis, seen.columns.axis) if seen.is_upright else (seen.columns.axis, seen.rows.axis)
     if len(shape) == 2 and axes == (None, None):
         return "vector"
     if len(shape) == 3 and axes == (None, None):
