@@ -59,6 +59,10 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", default="default", help="default (published), none (random) or a checkpoint file")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda:0 …")
     command.add_argument("--classes", help="number of classes, or a file with one name per line")
+    command.add_argument("--output", metavar="NAME", help="which of the network's outputs the class scores are")
+    command.add_argument(
+        "--probabilities", metavar="LINK", help="softmax or sigmoid of the class scores, default as found"
+    )
 
 
 def _add_method(commands: Any, method: Method) -> None:
@@ -119,7 +123,7 @@ def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) 
     classes: Any = options.classes
     if isinstance(classes, str) and classes.isdecimal():
         classes = int(classes)
-    return load(options.network, options.weights, options.device, classes, tick=tick)
+    return load(options.network, options.weights, options.device, classes, tick, options.output, options.probabilities)
 
 
 def _answer(options: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from tests.errors import refuses
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Footprint, Site
 from vizapp.zoo import network as network_module
-from vizapp.zoo.network import class_scores
 from vizapp.zoo.preprocessing import Preprocessing
 
 
@@ -175,30 +173,6 @@ def test_modules_that_cannot_be_looked_into_are_answered_with_a_sentence(make: A
 def test_wrong_options_of_wrap_are_answered_with_a_sentence(options: dict[str, Any]) -> None:
     with pytest.raises(vizapp.VizError):
         vizapp.wrap(small(), **{"input_size": (3, 16, 16)} | options)
-
-
-Outputs = namedtuple("Outputs", ["logits", "aux"])
-
-
-@pytest.mark.parametrize(
-    ("output", "shape"),
-    [
-        (torch.zeros(2, 5), (2, 5)),
-        (torch.zeros(2, 5, 1, 1), (2, 5)),
-        (torch.zeros(2), (2, 1)),
-        (Outputs(torch.zeros(2, 5), torch.zeros(2, 3)), (2, 5)),
-        ({"features": torch.zeros(2, 9, 4, 4), "logits": torch.zeros(2, 5)}, (2, 5)),
-        ([torch.zeros(2, 4, 7, 7), torch.zeros(2, 5)], (2, 5)),
-        (torch.zeros(2, 5, 7, 7), None),
-        ({"out": torch.zeros(2, 21, 7, 7)}, None),
-        ([{"boxes": torch.zeros(0, 4)}, {"boxes": torch.zeros(0, 4)}], None),
-        (torch.zeros(2, 5, dtype=torch.int64), None),
-        (None, None),
-    ],
-)
-def test_class_scores_are_found_in_what_networks_return(output: Any, shape: tuple[int, ...] | None) -> None:
-    scores = class_scores(output, 2)
-    assert (None if scores is None else tuple(scores.shape)) == shape
 
 
 def test_gradients_flow_to_the_picture_and_not_to_the_weights() -> None:

@@ -18,6 +18,7 @@ from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.dense_view import View, panels, zoomed
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
+from vizapp.methods.scores import probabilities
 from vizapp.zoo.network import Network
 
 # By how many native strides OverFeat's six scales exceed its crop (section 3.3: 24 … 240 pixels of 36).
@@ -45,10 +46,11 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
     """The prediction for every crop of the photo, in one pass.
 
     `arrays`: `scores` float32 `[classes h w]` (logits; of a large map only the strongest classes, which `classes` then
-    lists); `label` `[h w]`; `boxes` `[h w 4]` (top, left, bottom, right of the crop that a cell saw, in pixels of the
-    photo); `prediction` `[classes]`, logits averaged over the map; `peak` `[classes]`, their greatest; `vote`
-    `[classes]`, the mean of `votes` `[scales·flips classes]`; `checked` `[n 2]` and `difference` `[n]`, the cells that
-    were compared with their crops and the mean difference of logits there. `table`: the classes of the map.
+    lists); `log_sum` `[h w]`, what a softmax over all classes subtracts from them; `label` `[h w]`; `boxes` `[h w 4]` (top,
+    left, bottom, right of the crop that a cell saw, in pixels of the photo); `prediction` `[classes]`, logits averaged over
+    the map; `peak` `[classes]`, their greatest; `vote` `[classes]`, the mean of `votes` `[scales·flips classes]`; `checked`
+    `[n 2]` and `difference` `[n]`, the cells that were compared with their crops and the mean difference of logits there.
+    `table`: the classes of the map.
     """
     network = question.network
     made = convolutional(network)
@@ -62,6 +64,7 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
     boxes = view.in_photo(found.boxes(made.size))
     arrays = {
         "scores": found.scores,
+        "log_sum": found.log_sum,
         "label": found.label,
         "boxes": boxes,
         "prediction": found.mean.astype(np.float32),
@@ -75,7 +78,8 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
         arrays["classes"] = found.classes
     table = _table(network, found, arrays["vote"])
     facts = _facts(network, made, found, view) | _checks(difference, same, made)
-    shown = panels(view, made, found, table, pyramid, network.class_name(int(found.mean.argmax())))
+    chance = probabilities(network, found.scores, found.log_sum)
+    shown = panels(view, made, found, chance, table, pyramid, network.class_name(int(found.mean.argmax())))
     return Result("dense", arrays, shown, facts, table)
 
 
@@ -87,7 +91,7 @@ def convolutional(network: Network) -> ConversionPlan:
     """
     network.check_visible()
     noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], 3), dtype=np.uint8)
-    return plan_conversion(network.module, network.batch([noise]))
+    return plan_conversion(network.module, network.batch([noise]), network.head)
 
 
 def _stride(asked: str, made: ConversionPlan, network: Network) -> int:
@@ -233,6 +237,7 @@ def _facts(network: Network, made: ConversionPlan, found: DenseMap, view: View) 
         else f"One cell: {crop} of {view.name}.",
         "passes": _passes(found),
         "answer": f"{network.class_name(int(found.mean.argmax()))} (logits averaged over the map)",
+        "output": network.output_description,
     }
     if made.gates:
         facts["gates"] = (

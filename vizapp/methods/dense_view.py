@@ -12,7 +12,6 @@ from vizapp.media.drawing import heat, paste
 from vizapp.media.transforms import resize, shrink
 from vizapp.methods.base import Panel
 from vizapp.methods.output import label_colours
-from vizapp.methods.scores import softmax
 
 SHOWN = 1600  # pixels of the longer side of a panel
 NAMED = 8  # classes with a colour of their own
@@ -59,6 +58,7 @@ def panels(
     view: View,
     made: ConversionPlan,
     found: DenseMap,
+    chance: np.ndarray,
     table: tuple[dict[str, object], ...],
     pyramid: list[tuple[View, DenseMap]],
     answer: str,
@@ -69,6 +69,7 @@ def panels(
         view: The pixels under the map.
         made: The converted network.
         found: The dense map.
+        chance: Probabilities of its scores `[K h w]`.
         table: A row per class, the most frequent first.
         pyramid: View and map of each scale that votes.
         answer: Name of the predicted class.
@@ -78,10 +79,8 @@ def panels(
     panels = [Panel("labels", _drawn(view, made, found, classes), f"The strongest class of each cell: {named}.")]
     top = int(found.mean.argmax())
     if top in found.classes:
-        chance = softmax(found.scores)[np.flatnonzero(found.classes == top)[0]]
-        panels.append(
-            Panel("class", _laid(view, made, found, heat(chance, 0, 1)), f"Probability of {answer} at each cell.")
-        )
+        shown = heat(chance[np.flatnonzero(found.classes == top)[0]], 0, 1)
+        panels.append(Panel("class", _laid(view, made, found, shown), f"Probability of {answer} at each cell."))
     for scaled, map_ in pyramid:
         size = f"{scaled.pixels.shape[1]} × {scaled.pixels.shape[0]}"
         panels.append(Panel(f"scale-{size.replace(' ', '')}", _drawn(scaled, made, map_, classes), f"{size} pixels."))

@@ -51,7 +51,7 @@ def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
     if not wanted:
         found = [site for site in sites if site.kind == "activation" and site.is_map and site.shape[1:] != (1, 1)]
         found = found or [site for site in sites if site.kind == "convolution"] or list(sites)
-        last = sites[-1]
+        last = network.class_site or sites[-1]
         return tuple(found if last in found or last.is_map else [*found, last])
     names: set[str] = set()
     for text in wanted:

@@ -52,7 +52,8 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     """The most probable classes of the picture, with probabilities and logits.
 
     `arrays`: `probabilities` `[classes]` and `logits` `[classes]`; over several crops, the mean of the crops'
-    probabilities (Krizhevsky et al. 2012, section 4.1) and the mean of their logits. `table`: the top classes.
+    probabilities (Krizhevsky et al. 2012, section 4.1) and the mean of their logits. `table`: the top classes. The fact
+    "output" says which output of the network these are, and how logits become probabilities.
     """
     network = question.network
     crops = crops_of(question, params.crops)
@@ -62,7 +63,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
             scores.append(network.scores(network.batch([crop]))[0].double())  # [classes]
             job.report((number + 1) / len(crops))
     logits = torch.stack(scores)  # [crops classes]
-    probabilities = logits.softmax(1).mean(0).cpu().numpy()
+    probabilities = network.head.probabilities(logits).mean(0).cpu().numpy()
     logits_mean = logits.mean(0).cpu().numpy()
     table = top_rows(network, probabilities, params.top, logit=logits_mean)
     names = {"one": "the centre crop", "ten": "mean of ten crops"}
@@ -71,7 +72,11 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
         "predict",
         {"probabilities": probabilities.astype(np.float32), "logits": logits_mean.astype(np.float32)},
         (Panel("seen", network.seen(question.require_picture()), "The picture as the network sees it."),),
-        {"crops": used, "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)"},
+        {
+            "crops": used,
+            "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)",
+            "output": network.output_description,
+        },
         table,
     )
 

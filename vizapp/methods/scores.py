@@ -9,10 +9,26 @@ import numpy as np
 from vizapp.zoo.network import Network
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities float64 of scores `[classes ...]`, over the first axis."""
-    powers = np.exp(scores.astype(np.float64) - scores.max(0))
-    return powers / powers.sum(0)
+def probabilities(network: Network, logits: np.ndarray, log_sum: np.ndarray | float | None = None) -> np.ndarray:
+    """Probabilities float64 of the network's logits `[classes ...]`: their softmax or sigmoid, as its head says.
+
+    `log_sum` `[...]` is that of all classes, for logits of some classes alone.
+    """
+    exact = logits.astype(np.float64)
+    if network.head.link == "sigmoid":
+        return np.exp(-np.logaddexp(0, -exact))
+    return np.exp(exact - (log_sum_of(network, exact) if log_sum is None else log_sum))
+
+
+def log_sum_of(network: Network, logits: np.ndarray) -> np.ndarray:
+    """What a softmax subtracts from logits `[classes ...]`, float64 `[...]`: the logarithm of the sum of their exponentials.
+
+    0 for a sigmoid, which subtracts nothing.
+    """
+    if network.head.link == "sigmoid":
+        return np.zeros(logits.shape[1:])
+    most = logits.max(0).astype(np.float64)
+    return np.log(np.exp(logits - most).sum(0)) + most
 
 
 def top_rows(network: Network, probabilities: np.ndarray, top: int, **more: np.ndarray) -> tuple[dict[str, Any], ...]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import operator
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -20,12 +22,13 @@ from torch import Tensor, nn
 from vizapp.engine.memory.chunks import SCRATCH, chunk_size, convert_out_of_memory
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
+from vizapp.engine.trace.outputs import Head, Link, class_scores, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest
 from vizapp.media.picture import Picture, open_picture
 from vizapp.zoo.preprocessing import Preprocessing
 
-__all__ = ["Network", "Preprocessing", "class_scores", "class_unit"]
+__all__ = ["Network", "Preprocessing", "class_unit"]
 
 _LIBRARIES = ("builtins", "torch", "torchvision", "timm", "vizapp")  # whose layers are known by their structure
 
@@ -35,7 +38,9 @@ class Network:
     """A frozen network with its preprocessing and class names. Safe to use from several threads.
 
     `module` is in evaluation mode on `device`, its parameters require no gradients, and it must not be modified.
-    `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name.
+    `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name. `output`: name of the
+    head, if the network has several and the caller chose one. `probabilities`: how its logits become probabilities, if the
+    caller said so.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Network:
     categories: tuple[str, ...]
     weights: str
     facts: dict[str, str] = field(default_factory=dict)
+    output: str | None = None
+    probabilities: Link | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @property
@@ -83,6 +90,63 @@ class Network:
     @cached_property
     def _measured(self) -> tuple[tuple[Site, ...], Footprint]:
         return measured(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The class scores that the network returns, the most likely first. The first access runs one forward pass."""
+        with self._lock:
+            return self._heads
+
+    @cached_property
+    def _heads(self) -> tuple[Head, ...]:
+        batch = torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device)
+        with ThreadPoolExecutor(1) as alone:  # where no mode of the caller, such as a Tap, sees the pass
+            return alone.submit(find_heads, self.module, batch).result()
+
+    @cached_property
+    def head(self) -> Head:
+        """The class scores that all methods use: those called `output`, else the first with one score per category.
+
+        Raises:
+            VizError: the network returns no class scores, or none of that name.
+        """
+        if not self.heads:
+            raise VizError(
+                f"{self.name} returns no class scores but a class map, boxes or something else; select one of its layers, or "
+                "use a classification network.",
+                code="no-class-scores",
+            )
+        known = list(self.heads)
+        if self.output is not None:
+            known = [head for head in known if head.name == self.output] or [
+                head for head in known if self.output in (head.layers[:1] + head.layers[-1:])
+            ]
+            if not known:
+                names = ", ".join(repr(head.name) for head in self.heads)
+                raise VizError(
+                    f"{self.name} returns no class scores called {self.output!r}; it has {names}.",
+                    code="no-such-output",
+                )
+        head = next((head for head in known if head.classes == len(self.categories)), known[0])
+        return head if self.probabilities is None else replace(head, link=self.probabilities)
+
+    @property
+    def output_description(self) -> str:
+        """Which of its outputs the class scores are, and how they become probabilities."""
+        if len(self.heads) == 1:
+            return self.head.description
+        head, count = self.head, len(self.heads)
+        others = ", ".join(f"{other.name!r} ({other.classes})" for other in self.heads if other.name != head.name)
+        return f"{head.name!r}, one of {count} outputs: {head.description} The others, with their sizes: {others}."
+
+    @property
+    def class_site(self) -> Site | None:
+        """The site whose units are the classes, the last one of `head`; None if there is none."""
+        count, layers = len(self.categories), self.head.layers if self.heads else ()
+        for site in reversed(self.sites):
+            if site.name in layers and site.channels == count and math.prod(site.shape) == count:
+                return site
+        return None
 
     def batch_limit(self, most: int, gradients: bool = False) -> int:
         """The largest batch size that fits into memory, from 1 to `most`."""
@@ -129,7 +193,10 @@ class Network:
 
     @cached_property
     def _digest(self) -> str:
-        answer = hashlib.sha256(f"{self.name}\n{self.preprocessing}\n{self.module!r}".encode())
+        chosen = [text for text in (self.output, self.probabilities) if text is not None]
+        answer = hashlib.sha256(
+            "\n".join(map(str, (self.name, self.preprocessing, *chosen, repr(self.module)))).encode()
+        )
         for text in own_code(self.module):
             answer.update(text.encode("utf-8", "surrogatepass"))
         for key, value in self.module.state_dict().items():
@@ -153,9 +220,12 @@ class Network:
 
     def class_names(self, site: Site) -> tuple[str, ...]:
         """Channel names of class scores or class maps; empty for earlier layers."""
+        if len(self.categories) != site.channels:
+            return ()
+        if self.heads:
+            return self.categories if site.name in self.head.layers else ()
         weighted = [number for number, one in enumerate(self.sites) if one.kind in ("convolution", "linear")]
-        behind = not weighted or self.sites.index(site) >= weighted[-1]
-        return self.categories if behind and len(self.categories) == site.channels else ()
+        return self.categories if not weighted or self.sites.index(site) >= weighted[-1] else ()
 
     def prepare(self, picture: Picture | str | Path | bytes | np.ndarray) -> Tensor:
         """The picture (or what `open_picture` takes) as network input `[1 C H W]` on the network's device.
@@ -181,19 +251,21 @@ class Network:
     def scores(self, batch: Tensor) -> Tensor:
         """Class scores (logits) `[N classes]` of a batch `[N C H W]`, differentiable if the batch requires gradients.
 
+        They are those of `head`; behind a softmax or sigmoid inside the network they are computed from its probabilities.
+
         Raises:
             VizError: the network returns something else, such as features, a class map or boxes.
         """
-        scores = class_scores(self.module(batch), len(batch))
-        if scores is None:
-            raise VizError(
-                f"{self.name} returns no class scores but a class map, boxes or something else; select one of its layers, or "
-                "use a classification network.",
-                code="no-class-scores",
-            )
+        head = self.head
         if not self.categories:
             raise VizError(f"{self.name} has features but no classes; select a layer.", code="no-class-scores")
-        return scores
+        scores = class_scores(head.pick(self.module(batch)), len(batch))
+        if scores is None:
+            raise VizError(
+                f"{self.name} returns its class scores in another form than for a single picture of its input size.",
+                code="no-class-scores",
+            )
+        return head.logits(scores)
 
 
 def own_code(module: nn.Module) -> Iterator[str]:
@@ -227,25 +299,6 @@ def _plain(value: Any) -> str:
     return repr(value) if isinstance(value, (int, float, complex, str, bytes, type(None))) else type(value).__name__
 
 
-def class_scores(output: Any, pictures: int) -> Tensor | None:
-    """The scores `[N classes]` in a network's output, or None if there are none.
-
-    Accepts a tensor `[N classes]`, `[N classes 1 1]` or `[N]`, a tuple (the first that fits: GoogLeNet and Inception put
-    auxiliary scores last) or a dict with "logits", "scores" or "out".
-    """
-    if isinstance(output, Tensor):
-        if output.ndim == 0 or len(output) != pictures or not output.is_floating_point():
-            return None
-        flat = output.flatten(1) if output.ndim > 1 else output[:, None]
-        return flat if output.shape[2:].numel() == 1 else None
-    parts: Iterable[Any] = ()
-    if isinstance(output, Mapping):
-        parts = [output[key] for key in ("logits", "scores", "out") if key in output]
-    elif isinstance(output, (tuple, list)):
-        parts = output
-    return next((scores for part in parts if (scores := class_scores(part, pictures)) is not None), None)
-
-
 def class_unit(network: Network, class_: int | str) -> Unit:
     """The unit of a class, by index or name. Case matters only if names differ by case alone.
 
@@ -260,12 +313,10 @@ def class_unit(network: Network, class_: int | str) -> Unit:
         index = _class_index(network, index.strip())
     if not 0 <= index < len(names):
         raise VizError(f"{network.name} has classes 0 to {len(names) - 1}, not {index}.", code="no-such-class")
-    last = network.sites[-1]
-    if last.shape != (len(names),):
-        raise VizError(
-            f"The last layer of {network.name}, {last.name!r}, has no unit per class.", code="no-class-units"
-        )
-    return Unit(site=last.name, channel=index)
+    site = network.class_site
+    if site is None:
+        raise VizError(f"{network.name} has no layer with a unit per class.", code="no-class-units")
+    return Unit(site=site.name, channel=index)
 
 
 def _class_index(network: Network, name: str) -> int:
@@ -283,6 +334,17 @@ def _class_index(network: Network, name: str) -> int:
     if re.fullmatch(r"-?\d+", name):
         return int(name)
     raise VizError(f"{network.name} has no class {name!r}.{nearest(name, names)}", code="no-such-class")
+
+
+def check_link(link: str | None) -> Link | None:
+    """The link, if it is one.
+
+    Raises:
+        VizError: it is not.
+    """
+    if link is None or link in get_args(Link):
+        return cast("Link | None", link)
+    raise VizError(f'probabilities is "softmax" or "sigmoid", not {link!r}.', code="bad-probabilities")
 
 
 def memory_format(module: nn.Module) -> torch.memory_format:

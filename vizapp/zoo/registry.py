@@ -19,7 +19,7 @@ from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, build_with_state, read_checkpoint
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
-from vizapp.zoo.network import Network, freeze
+from vizapp.zoo.network import Network, check_link, freeze
 from vizapp.zoo.recipe import Card, Recipe, Source, build_random
 from vizapp.zoo.weights import download_published, find_weights, is_damaged_copy
 
@@ -98,6 +98,8 @@ def load(
     device: str | torch.device = "auto",
     classes: Classes = None,
     tick: Tick | None = None,
+    output: str | None = None,
+    probabilities: str | None = None,
 ) -> Network:
     """Load a network of the zoo.
 
@@ -108,11 +110,13 @@ def load(
         device: "auto" takes `VIZAPP_DEVICE` if set, else the first GPU, else the CPU.
         classes: the number of classes, a list of names, or the path of a labels file. Default: those of the weights.
         tick: called with the progress of a download, from 0 to 1.
+        output: which of several outputs the class scores are, as for `wrap`.
+        probabilities: "softmax" or "sigmoid", as for `wrap`.
 
     Raises:
-        VizError: the network, the weights, the labels or the device cannot be found or do not fit.
+        VizError: the network, the weights, the labels, the device or the output cannot be found or do not fit.
     """
-    where = choose_device(device)
+    where, link = choose_device(device), check_link(probabilities)
     count, labels = read_classes(classes)
     named = str(weights)
     kind = "published" if _is_variant(weights) else "file" if named != "none" else "none"
@@ -130,7 +134,7 @@ def load(
             checkpoint = read_checkpoint(path)
             module, found = build_with_state(recipe, checkpoint, count)
         freeze(module, where, channels_last=True)
-    return Network(
+    network = Network(
         name=recipe.name,
         module=module,
         device=where,
@@ -138,7 +142,12 @@ def load(
         categories=labels or _categories(recipe, found, checkpoint),
         weights=plain_name(Path(named).name) if kind == "file" else named,
         facts=_facts(recipe, kind, checkpoint),
+        output=output,
+        probabilities=link,
     )
+    if output is not None:
+        _ = network.head  # raises if there is none of that name
+    return network
 
 
 def _opening_bytes(recipe: Recipe, path: Path | None, device: torch.device) -> dict[torch.device, int]:

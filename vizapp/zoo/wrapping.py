@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
+from vizapp.engine.trace.outputs import Head, Link
 from vizapp.errors import VizError
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
-from vizapp.zoo.network import Network, class_scores, freeze
+from vizapp.zoo.network import Network, check_link, freeze
 from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 # What the user's `forward` may raise for an unsuitable input. Only `forward` runs where these are caught.
@@ -27,6 +29,8 @@ def wrap(
     name: str | None = None,
     resize: int | None = None,
     device: str | torch.device | None = None,
+    output: str | None = None,
+    probabilities: Link | None = None,
 ) -> Network:
     """The user's own module as a network. The module itself is put into evaluation mode and frozen (no gradients).
 
@@ -41,9 +45,13 @@ def wrap(
         name: the network's name. Default: the name of its class.
         resize: shorter side of a photo before the centre crop. Default: the larger side of `input_size`.
         device: default: the device of its weights.
+        output: which of several outputs the class scores are: its key, its index ("0"), or the layer that computes it.
+            Default: the first with a score per category.
+        probabilities: "softmax" or "sigmoid" of the class scores ("sigmoid" for labels that do not exclude each other).
+            Default: as found in the network; otherwise the softmax, of one score the sigmoid.
 
     Raises:
-        VizError: it cannot be traced (scripted, compiled, quantized), or does not accept such an input.
+        VizError: it cannot be traced (scripted, compiled, quantized), does not accept such an input, or has no such output.
     """
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
@@ -60,16 +68,24 @@ def wrap(
         _per_channel(std, channels, IMAGENET_STD if channels == 3 else (1.0,)),
     )
     freeze(module, where, channels_last=False)
-    network = Network(name or type(module).__name__, module, where, shape, (), "own", {"weights": "the module's"})
-    count = _count_classes(network)
-    asked, names = read_classes(categories)
-    if asked is not None and count is not None and asked != count:
+    asked, given = read_classes(categories)
+    names = given or numbered_names(asked or 0)
+    facts = {"weights": "the module's"}
+    network = Network(
+        name or type(module).__name__, module, where, shape, names, "own", facts, output, check_link(probabilities)
+    )
+    heads = _find_heads(network)
+    head = network.head if heads or output is not None else None
+    if head is None or head.classes == len(names):
+        return network
+    if asked is not None:
         raise VizError(
-            f"{network.name} returns {count} class scores, but {asked} categories were given.",
+            f"{network.name} returns {head.classes} class scores, but {asked} categories were given.",
             code="class-count-mismatch",
         )
-    names = names or numbered_names(asked or count or 0)
-    return Network(network.name, module, where, shape, names, network.weights, network.facts)
+    network = replace(network, categories=numbered_names(head.classes))
+    vars(network)["_heads"] = heads  # already found
+    return network
 
 
 def _refuse(module: nn.Module) -> None:
@@ -126,20 +142,16 @@ def _per_channel(given: float | Sequence[float] | None, channels: int, default: 
     return values * channels if len(values) == 1 else values
 
 
-def _count_classes(network: Network) -> int | None:
-    """The number of class scores from one forward pass; None if the output is something else."""
-    batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
+def _find_heads(network: Network) -> tuple[Head, ...]:
+    """The heads of the network, from one forward pass."""
     try:
-        with torch.no_grad():
-            output = network.module(batch)
+        return network.heads
     except _MODULE_ERRORS as error:
         if is_out_of_memory(error):
             raise as_does_not_fit(error).named(f"a pass through {network.name}", "") from None
         reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
         raise VizError(
-            f"{network.name} could not be run on an input of {' × '.join(map(str, batch.shape))}: {reason} "
+            f"{network.name} could not be run on an input of {' × '.join(map(str, (1, *network.input_size)))}: {reason} "
             "Is input_size (channels, height, width) right?",
             code="bad-input-size",
         ) from error
-    scores = class_scores(output, 1)
-    return None if scores is None else scores.shape[1]

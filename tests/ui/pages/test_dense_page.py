@@ -122,7 +122,7 @@ def test_a_large_map_tells_the_classes_that_are_kept() -> None:
     data = overlay.data(
         open_sample(PHOTO).pixels,
         Result("dense", arrays, table=result.table),
-        "abcdefghij".__getitem__,
+        vizapp.load("lenet5-digits", weights="none", device="cpu", classes=list("abcdefghij")),
         "class",
         5,
         None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vizapp.engine.receptive_field.interval import ReceptiveField
+from vizapp.engine.trace.outputs import Head
 from vizapp.errors import VizError
 
 
@@ -78,7 +79,7 @@ class ConversionPlan:
     padded: bool  # whether any operation pads
     pixel_bytes: float  # peak memory of a pass per input pixel
     cell_bytes: int  # peak memory of the head per cell
-    output: int  # index of the class scores among the tensors that the network returns
+    head: Head  # the class scores among the tensors that the network returns
 
     @property
     def stride(self) -> tuple[int, int]:

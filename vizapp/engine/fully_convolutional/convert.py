@@ -26,6 +26,7 @@ from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
 from vizapp.engine.receptive_field.moves import MOVES
 from vizapp.engine.tap import first_tensor, qualified_name
+from vizapp.engine.trace.outputs import Head, find_heads
 from vizapp.errors import VizError
 
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})
@@ -42,16 +43,20 @@ _WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
 _ORDINARY = 3  # a pool with a kernel up to this size is an ordinary pool, even over a map of the same size
 
 
-def plan_conversion(module: nn.Module, batch: Tensor) -> ConversionPlan:
+def plan_conversion(module: nn.Module, batch: Tensor, head: Head | None = None) -> ConversionPlan:
     """The plan of a classifier, from one pass over `batch` `[1 C H W]` of the training size.
+
+    `head` says which output the class scores are; by default it is found in another pass.
 
     Raises:
         VizError: The network cannot be converted; the message gives the reason.
     """
+    if head is None:
+        head = next(iter(find_heads(module, batch)), None)
     batch = batch.clone()
     with torch.no_grad(), _ConversionWatcher(module, batch) as watch:
         output = module(batch)
-    return watch.plan(output)
+    return watch.plan(output, head)
 
 
 @dataclass(frozen=True)
@@ -225,14 +230,11 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         elif strided and before[0] and after[0]:
             self._strided[known.number] = changes.Strided(after[0] // before[0], after[0])
 
-    def plan(self, output: Any) -> ConversionPlan:
+    def plan(self, output: Any, head: Head | None) -> ConversionPlan:
         """The plan, after a pass that returned `output`."""
-        for output_number, tensor in enumerate(tensors_in(output)):  # noqa: B007 - it is used after the loop
-            answers = tensor.ndim in (2, 4) and tensor.shape[0] == 1 and math.prod(tensor.shape[2:]) == 1
-            found = self._cells.get(tensor) or self.of(tensor)
-            if answers and found is not None and _has_regular_grid(found):
-                break
-        else:
+        tensor = None if head is None else head.pick(output)
+        found = None if tensor is None else self._cells.get(tensor) or self.of(tensor)
+        if head is None or found is None or not _has_regular_grid(found):
             raise VizError(
                 "This network cannot be made convolutional: it does not return class scores (but a map or boxes, say).",
                 code="no-class-scores",
@@ -243,12 +245,12 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             operations=self._operations,
             field=found,
             size=self._size,
-            classes=int(tensor.shape[1]),
+            classes=head.classes,
             gates=self._gates,
             padded=self._padded,
             pixel_bytes=(self._memory.peak + self._input_bytes) / math.prod(self._size),
             cell_bytes=self._cell_bytes,
-            output=output_number,
+            head=head,
         )
 
 

@@ -50,7 +50,10 @@ def dense_scores(module: nn.Module, plan: ConversionPlan, batch: Tensor, finer: 
             f"{batch.shape[2]} pixels ({str(error).splitlines()[0]}).",
             code="not-convolutional",
         ) from error
-    cells, (h, w) = twin.as_cells(list(tensors_in(output))[plan.output])
+    tensor = plan.head.pick(output)
+    assert tensor is not None, "the pass takes the same path as the plan's"
+    cells, (h, w) = twin.as_cells(tensor)
+    cells = plan.head.logits(cells)
     scores = cells.reshape(finer, finer, pictures, h, w, plan.classes)  # offsets down and across, images, …
     return scores.permute(2, 5, 3, 0, 4, 1).reshape(pictures, plan.classes, h * finer, w * finer)
 
@@ -93,7 +96,7 @@ class _FullyConvolutionalForward(Trace):
         """The network's output as cells `[N·h·w classes]`, and (h, w)."""
         if tensor in self._grids:
             _, h, w = self._grids[tensor]
-            return tensor.flatten(1), (h, w)
+            return tensor.reshape(len(tensor), -1), (h, w)
         _, _, h, w = tensor.shape
         return tensor.permute(0, 2, 3, 1).flatten(0, 2), (h, w)
 

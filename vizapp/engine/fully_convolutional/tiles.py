@@ -31,6 +31,7 @@ class DenseMap:
 
     scores: np.ndarray  # float32 [K h w]
     classes: np.ndarray  # int64 [K], the classes of `scores`
+    log_sum: np.ndarray  # float64 [h w], logarithm of the sum of the exponentials of all scores; 0 behind sigmoids
     label: np.ndarray  # int64 [h w], the class with the highest score
     mean: np.ndarray  # float64 [all classes], over the map
     peak: np.ndarray  # float32 [all classes], maximum over the map
@@ -139,7 +140,7 @@ def _in_tiles(
     parts = list(work.tiles(tile))
     chosen = np.arange(plan.classes) if keep is None else np.asarray(keep, np.int64)
     scores = np.empty((len(chosen), rows, columns), np.float32)
-    label = np.empty((rows, columns), np.int64)
+    label, log_sum = np.empty((rows, columns), np.int64), np.zeros((rows, columns))
     total, peak = np.zeros(plan.classes), np.full(plan.classes, -np.inf, np.float32)
     index = torch.from_numpy(chosen).to(device)
 
@@ -149,6 +150,8 @@ def _in_tiles(
         where = part.cells(work.run_spacing)
         scores[:, where[0], where[1]] = block.index_select(0, index).float().cpu().numpy()
         label[where] = block.argmax(0).cpu().numpy()
+        if plan.head.link == "softmax":
+            log_sum[where] = block.double().logsumexp(0).cpu().numpy()
         np.add(total, block.sum((1, 2), dtype=torch.float64).cpu().numpy(), out=total)
         np.maximum(peak, block.amax((1, 2)).float().cpu().numpy(), out=peak)
 
@@ -156,7 +159,7 @@ def _in_tiles(
         pass
     runs = len({part.shift for part in parts})
     mean, across = total / label.size, _column_stride(plan, stride)
-    return DenseMap(scores, chosen, label, mean, peak, stride, across, runs, shared, len(parts) // runs)
+    return DenseMap(scores, chosen, log_sum, label, mean, peak, stride, across, runs, shared, len(parts) // runs)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
     hidden = np.where(mask.astype(bool)[..., None], filling(seen, fill, seed), seen)
     with torch.no_grad():
         logits = network.scores(network.batch([seen, hidden])).double()
-    clean, now = logits.softmax(1).cpu().numpy()
+    clean, now = network.head.probabilities(logits).cpu().numpy()
     table = top_rows(network, now, top, clean=clean)
     arrays = {"probabilities": now, "clean_probabilities": clean}
     arrays |= dict(zip(("clean_logits", "logits"), logits.cpu().numpy(), strict=True))

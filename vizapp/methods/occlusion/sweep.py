@@ -18,7 +18,7 @@ from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling
 from vizapp.methods.occlusion.panels import legend, panels
 from vizapp.methods.params import Params, knob
 from vizapp.methods.projection import ProjectionParams, projection
-from vizapp.methods.scores import softmax
+from vizapp.methods.scores import log_sum_of, probabilities
 from vizapp.methods.truth import asked_class, true_class
 from vizapp.zoo.network import Network
 
@@ -110,7 +110,7 @@ class Occlusion:
         self.finished = np.zeros(self.positions.shape, bool)
         # Positions that are not finished yet have the values of the clean picture.
         self._logits = np.repeat(self._clean_logits[None].astype(np.float32), count, 0)
-        self._norms = np.full(count, np.logaddexp.reduce(self._clean_logits))  # log of the denominator of the softmax
+        self._norms = np.full(count, log_sum_of(question.network, self._clean_logits))
         self._sums = np.full(count, self._clean_activation, np.float32)
 
     def run(self) -> Iterator[float]:
@@ -120,8 +120,9 @@ class Occlusion:
             left = [self._first + place for place in turn if not finished[place]]
             for answers in self.sweep.batches(left, self.channel):
                 places = [place - self._first for place in answers.positions]
-                self._logits[places] = answers.scores.float().cpu().numpy()
-                self._norms[places] = answers.scores.double().logsumexp(1).cpu().numpy()
+                scores = answers.scores.double().cpu().numpy()
+                self._logits[places] = scores
+                self._norms[places] = log_sum_of(self.question.network, scores.T)
                 if answers.sums is not None:
                     self._sums[places] = answers.sums.float().cpu().numpy()
                 finished[places] = True
@@ -137,7 +138,7 @@ class Occlusion:
         cells = from_nearest(finished)
         logit = self._logits[:, class_][cells]
         return {
-            "probability": np.exp(logit - self._norms[cells]).astype(np.float32),
+            "probability": self._chance(logit[None], self._norms[cells])[0].astype(np.float32),
             "logit": logit,
             "label": self._logits.argmax(1)[cells].astype(np.int64),
             "activation": self._sums[cells],
@@ -156,7 +157,7 @@ class Occlusion:
     def result(self, job: Job | None = None) -> Result:
         """The result so far; `occlusion` describes the arrays."""
         found = self.maps()
-        clean = softmax(self._clean_logits)
+        clean = self._chance(self._clean_logits)
         boxes = self.positions.boxes
         arrays = {key: found[key] for key in ("probability", "logit", "label", "activation")} | {
             "positions": boxes,
@@ -199,10 +200,10 @@ class Occlusion:
             peak[self.class_] = np.inf
             classes = np.sort(np.argsort(-peak, kind="stable")[:room])
         cells = from_nearest(finished)
-        probabilities = np.exp(logits[:, classes] - norms)
+        chance = self._chance(logits[:, classes].T, norms[:, 0]).T
         return {
             "classes": classes.astype(np.int64),
-            "probabilities": probabilities.astype(np.float32)[cells],
+            "probabilities": chance.astype(np.float32)[cells],
             "logits": logits[:, classes][cells],
             "clean_probabilities": clean[classes].astype(np.float32),
             "clean_logits": self._clean_logits[classes].astype(np.float32),
@@ -213,7 +214,7 @@ class Occlusion:
         height, width = self.positions.height, self.positions.width
         name_of = self.question.network.class_name
         square = f"{height} x {width} pixels every {params.stride}"
-        clean = softmax(self._clean_logits)
+        clean = self._chance(self._clean_logits)
         facts = {"class": f"{name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
         if self.true is not None:
             best = int(clean.argmax())
@@ -222,6 +223,7 @@ class Occlusion:
         elif (label := self.question.require_picture().label) is not None and not params.label:
             facts["true class"] = f"The picture's label, {label!r}, is not a class of this network."
         kept = f"{square}, kept; all else is {params.fill}"
+        facts |= {"output": self.question.network.output_description}
         facts |= {"square": kept if params.inverse else f"{square}, {params.fill}"} | self.sweep.facts
         if not finished.all():
             facts["finished"] = f"{int(finished.sum())} of {finished.size} positions; the others show their nearest."
@@ -245,6 +247,9 @@ class Occlusion:
             job.report(0.99)
         facts["projection"] = down.facts["certificate"]
         return {"projection": down.arrays["projection"]}
+
+    def _chance(self, logits: np.ndarray, log_sum: np.ndarray | None = None) -> np.ndarray:
+        return probabilities(self.question.network, logits, log_sum)
 
     def _strongest(self, maps: torch.Tensor) -> int:
         flat = maps.double().flatten(1)
@@ -319,7 +324,7 @@ def asked_map(question: Question, params: OcclusionParams) -> tuple[Site | None,
         its = network.site(unit.site)
         if its.is_map and (site is None or site == its):
             site, channel = its, unit.channel
-        elif its == network.sites[-1]:
+        elif its == network.class_site:
             class_ = unit.channel
         else:
             raise VizError(

@@ -13,10 +13,11 @@ from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
 from vizapp.methods.dense_view import NAMED, covered
 from vizapp.methods.output import label_colours
-from vizapp.methods.scores import softmax
+from vizapp.methods.scores import probabilities
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets.maps import photo_data, ramp
 from vizapp.ui.widgets.topk_bars import TOP
+from vizapp.zoo.network import Network
 
 LARGEST = 1100  # pixels of the longer side of the photo in the browser
 
@@ -29,7 +30,7 @@ def kept_classes(result: Result) -> np.ndarray:
 def data(
     pixels: np.ndarray,
     result: Result,
-    name_of: Callable[[int], str],
+    network: Network,
     tint: str,
     shown: int,
     cell: tuple[int, int] | None,
@@ -39,7 +40,7 @@ def data(
     Args:
         pixels: The photo, uint8 `[H W 3]`.
         result: The result of the method `dense`.
-        name_of: Names the classes.
+        network: Its network.
         tint: "labels" or "class".
         shown: The class to show.
         cell: The chosen cell.
@@ -48,7 +49,7 @@ def data(
     zoom = min(1.0, LARGEST / max(pixels.shape[:2]))
     photo = shrink(pixels, LARGEST, "bilinear")
     h, w = label.shape
-    chance = softmax(result.arrays["scores"])
+    chance = probabilities(network, result.arrays["scores"], result.arrays["log_sum"])
     step = [float(boxes[-1, -1, i] - boxes[0, 0, i]) / max(count - 1, 1) * zoom for i, count in enumerate((h, w))]
     over: dict[str, Any]
     if tint == "labels":
@@ -65,7 +66,7 @@ def data(
             "cell": list(cell) if cell else None,
             "extent": [edge * zoom for edge in covered(boxes)],
             "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
-            "tops": _tops(chance, kept_classes(result), name_of),
+            "tops": _tops(chance, kept_classes(result), network.class_name),
             "opacity": 0.55,
             "hint": "Hover over a cell to see its classes and its crop; click to select it",
         }

@@ -11,7 +11,7 @@ from vizapp.engine.fully_convolutional.tiles import available_strides
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
 from vizapp.methods.dense import convolutional
-from vizapp.methods.scores import softmax
+from vizapp.methods.scores import probabilities
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import image_tiles, layout, maps, options, topk_bars, unit_picker
@@ -116,7 +116,7 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
             unit_picker.class_list("dense.class", network, kept, shown, label_visibility="collapsed")
     if tint == "labels":
         st.html(maps.legend(overlay.legend(result)))
-    data = overlay.data(picture.pixels, result, network.class_name, tint, shown, _cell(shape))
+    data = overlay.data(picture.pixels, result, network, tint, shown, _cell(shape))
     component("map")(
         key="dense.map", data=data, on_cell_change=partial(unit_picker.take_click, state.PLACE, "dense.map", "cell")
     )
@@ -146,14 +146,14 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
         crop = picture.pixels[max(top, 0) : bottom, max(left, 0) : right]
         with st.container(width=240):
             image_tiles.picture("dense.crop", crop, "The crop of the cell")
-        chance = softmax(arrays["scores"][:, cell[0], cell[1]])
+        chance = probabilities(network, arrays["scores"][:, cell[0], cell[1]], arrays["log_sum"][cell])
         topk_bars.draw_classes("dense.cell", network, chance, overlay.kept_classes(result))
         st.button("Clear selection", key="dense.release", on_click=state.put, args=(state.PLACE, None))
     messages.heading("Whole photo (logits averaged over the map)")
-    topk_bars.draw_classes("dense.mean", network, softmax(arrays["prediction"]))
+    topk_bars.draw_classes("dense.mean", network, probabilities(network, arrays["prediction"]))
     if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
         messages.heading(f"Vote over {len(arrays['votes'])} maps")
-        topk_bars.draw_classes("dense.vote", network, softmax(arrays["vote"]))
+        topk_bars.draw_classes("dense.vote", network, probabilities(network, arrays["vote"]))
     messages.heading("How this was computed")
     for fact in ("map", "passes", "gates", "classes"):
         if fact in result.facts:

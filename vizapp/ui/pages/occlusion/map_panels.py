@@ -15,7 +15,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.occlusion.occluder import Positions, filling, per_pixel
 from vizapp.methods.occlusion.panels import OTHER, draw_maps, legend
 from vizapp.methods.occlusion.sweep import Occlusion, occluded, places
-from vizapp.methods.scores import softmax
+from vizapp.methods.scores import probabilities
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.widgets.maps import ramp
@@ -81,7 +81,7 @@ def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepV
 def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepView:
     """The view of a sweep in progress, without the projection."""
     logits = work.clean_logits
-    clean = softmax(logits)
+    clean = probabilities(asked.network, logits)
     chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
     arrays = {name: values for name, values in work.maps(chosen).items() if name != "finished"}
     arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)
