@@ -12,6 +12,7 @@ from torch import nn
 
 import vizapp
 from tests.errors import refuses
+from tests.media.files import noise, saved
 from tests.networks import gabor, seeded
 from vizapp.engine.layers.gratings import power
 from vizapp.media.drawing import signed
@@ -157,3 +158,35 @@ def test_a_gallery_says_which_channels_no_picture_excites(tmp_path: Path) -> Non
     other = vizapp.wrap(seeded(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())), input_size=(1, 28, 28))
     with refuses("other-network"):
         vizapp.ask("filters", other, unit=vizapp.Unit("0", 0), gallery=str(tmp_path / "g"))
+
+
+class Siblings(torch.nn.Module):
+    """Two convolutions one after the other in time, of the same picture; then norm and rectifier of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = torch.nn.Conv2d(1, 3, 1), torch.nn.Conv2d(1, 3, 1), torch.nn.BatchNorm2d(3)
+        with torch.no_grad():
+            for conv, biases in ((self.first, [-1.0, -1.0, 1.0]), (self.second, [-1.0, -1.0, -1.0])):
+                conv.weight.zero_()
+                conv.bias.copy_(torch.tensor(biases))
+            self.norm.bias.copy_(torch.tensor([2.0, 0.0, 0.0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        second = self.second(x)
+        return torch.relu(self.norm(self.first(x))) + second
+
+
+def test_a_channel_that_the_norm_lifts_is_not_dead_and_a_sibling_says_nothing(tmp_path: Path) -> None:
+    network = vizapp.wrap(Siblings(), input_size=(1, 8, 8))
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.png").write_bytes(saved(noise(8, 8, number)))
+    told = {}
+    for name, sites in {"all": ["all"], "conv": ["first"], "sibling": ["first"], "wrong": ["norm", "relu"]}.items():
+        vizapp.ask("gallery", network, folder=tmp_path / "in", sites=sites, out=str(tmp_path / name))
+        unit = vizapp.Unit("second" if name in ("sibling", "wrong") else "first", 0)
+        told[name] = vizapp.ask("filters", network, unit=unit, gallery=str(tmp_path / name)).facts["gallery"]
+    assert told["all"].startswith("1 of 3 channels of relu ")
+    assert told["conv"].startswith("2 of 3 channels of first ")
+    assert told["sibling"] == told["wrong"] == "It has no layer second."

@@ -143,16 +143,10 @@ def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | No
 
 def _check_identity(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
     words = {
-        "network": "of another network",
-        "digest": "of other weights",
-        "device": "of another kind of device",
-        "preprocessing": "with other preprocessing",
-        "data": "of other pictures",
-        "pictures": "of other pictures",
-        "sites": "of other layers",
-        "top": "with another top",
-        "batch": "with another batch size",
-    }
+        "network": "of another network", "digest": "of other weights", "device": "of another kind of device",
+        "preprocessing": "with other preprocessing", "data": "of other pictures", "pictures": "of other pictures",
+        "sites": "of other layers", "top": "with another top", "batch": "with another batch size",
+    }  # fmt: skip
     for name, what in words.items():
         if there.get(name) != wanted[name]:
             raise VizError(
@@ -174,7 +168,7 @@ class _Pass:
         self, network: Network, source: Source, sites: Sequence[Site], out: Path, plan: GalleryOptions,
         wanted: dict[str, Any], shards: Shards, watch: Watch | None,
     ) -> None:  # fmt: skip
-        self.network, self.source, self.sites, self.out, self.plan = network, source, tuple(sites), out, plan
+        self.network, self.source, self.sites, self.out, self.plan = network, source, sites, out, plan
         self.identity, self.shards, self.watch = wanted, shards, watch
         self.strongest = TopKTracker(sites, plan.top)
         self.digest, self.failed = 0, list[tuple[int, str]]()
@@ -293,15 +287,13 @@ class _Pass:
 def describe_checkpoint(
     network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint
 ) -> tuple[pd.DataFrame, Iterator[tuple[str, pd.DataFrame]], dict[str, Any]]:
-    """The table of units, the tables of rows by site, and the manifest of a gallery after that checkpoint."""
+    """The table of units, the tables of rows by site, and the manifest of a gallery after that checkpoint.
+
+    They do not depend on time, place or the number of processes.
+    """
     units = unit_table(checkpoint.state, sites)
     rows = row_tables(checkpoint.state, sites, network.input_size[1:], units, source)
-    return units, rows, manifest_of(network, source, sites, checkpoint)
-
-
-def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpoint: Checkpoint) -> dict[str, Any]:
-    """The manifest. It does not depend on time, place or the number of processes."""
-    return {
+    manifest = {
         "format": FORMAT,
         "vizapp": VERSION,
         "network": {"name": network.name, "weights": network.weights, "digest": network.digest},
@@ -325,6 +317,7 @@ def manifest_of(network: Network, source: Source, sites: Sequence[Site], checkpo
         ],
         "identity": checkpoint.identity,
     }
+    return units, rows, manifest
 
 
 def open_partial_gallery(network: Network, source: Source, sites: Sequence[Site], out: Path) -> Gallery | None:

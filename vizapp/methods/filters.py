@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -84,7 +85,8 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
 def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple[list[int], str]:
     """The channels that no picture of the gallery brings above zero, and in words what was found.
 
-    The gallery may contain the layer, its convolution, or the activation right after it: the sign is the same.
+    The gallery may contain the activation or norm right after the convolution, the convolution, or the layer, in this
+    order: a norm may lift a channel that is below zero.
     """
     found = open_gallery(folder)
     if found.manifest["network"]["digest"] != network.digest:
@@ -95,8 +97,12 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     names = [one.name for one in network.sites]
     start = names.index(network.site(convolution).name)
     channels = network.sites[start].channels
-    near = [one.name for one in network.sites[start : start + 3] if one.channels == channels]
-    known = next((name for name in (network.site(site).name, *near) if name in found.sites), None)
+    after = itertools.takewhile(
+        lambda one: one.kind in ("norm", "activation") and one.channels == channels,
+        network.sites[start + 1 : start + 3],
+    )
+    near = [*reversed([one.name for one in after]), names[start], network.site(site).name]
+    known = next((name for name in near if name in found.sites), None)
     if known is None:
         return [], f"It has no layer {convolution}."
     dead = found.units_of(known)["dead"].tolist()
