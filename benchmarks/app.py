@@ -1,11 +1,10 @@
-"""How soon the app can be used, in Chromium: cold start, first projection, answers that are kept.
+"""How soon the app can be used, in Chromium: cold start, first projection, cached results.
 
     python benchmarks/app.py [--rounds 3] [--imports]
 
-The clock of a cold start begins when the server's process is made (its files in the system's cache, Chromium running)
-and ends when the page shows the first answer, so that network, picture and page can be chosen. A first projection is
-counted from the click on the page's name. Answers that are kept are counted in the server, as its log tells them: the
-whole run of a page of which every answer is kept, and in the browser from click to picture.
+A cold start is timed from the start of the server's process (with its files in the file system cache and Chromium running)
+until the page shows the first result. A first projection is timed from the click on the name of the page. Pages of cached
+results are timed in the server, by its log, and in the browser from click to picture.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 BARS, PICTURES = ".bars li", ".stMain .picture.still img.photo"
-AGAIN = 5  # times that pages with kept answers are shown
+AGAIN = 5  # times that pages of cached results are shown
 
 
 @contextmanager
 def server(log: Path, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The app on a free port: its address, at once, and its process. `log` gets a line per answer and page."""
+    """The app on a free port: its address and its process, without waiting for it. `log` gets a line per result and page."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -62,7 +61,7 @@ def wait_for(address: str, patience: float = 60) -> None:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser that is open, on an empty page."""
+    """A running browser with an empty page."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -73,7 +72,7 @@ def chromium() -> Iterator[Any]:
 
 
 def cold_start(browser: Any, log: Path) -> dict[str, float]:
-    """Seconds of one cold start, of the first projection after it, and of pages whose answers are kept."""
+    """Seconds of a cold start, of the first projection after it, and of pages of cached results."""
     started = time.perf_counter()
     with server(log) as (address, _):
         took: dict[str, float] = {}
@@ -101,7 +100,7 @@ def cold_start(browser: Any, log: Path) -> dict[str, float]:
 
 
 def _again(page: Any, log: Path) -> dict[str, float]:
-    """Pages whose every answer is kept: in the browser from the click, in the server by its log."""
+    """Seconds of pages of cached results: in the browser from the click, and in the server by its log."""
     browser: list[float] = []
     skip = len(log.read_text().splitlines()) if log.exists() else 0
     for _ in range(AGAIN):
@@ -129,7 +128,7 @@ def _settle(page: Any) -> None:
 
 
 def imports(most: int = 12) -> None:
-    """What the app's modules cost to import, the dearest packages first (`python -X importtime`)."""
+    """Import times of the app's modules, the slowest packages first (`python -X importtime`)."""
     code = "import streamlit.web.cli, streamlit.web.bootstrap; import vizapp.ui.app.frame"
     done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True)
     own: dict[str, float] = {}
@@ -146,7 +145,7 @@ def imports(most: int = 12) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--imports", action="store_true", help="also what is imported before the first page")
+    parser.add_argument("--imports", action="store_true", help="also list what is imported before the first page")
     options = parser.parse_args()
     if options.imports:
         imports()

@@ -1,8 +1,8 @@
-"""Dense prediction of a photo at the native stride, against classifying every crop.
+"""Dense prediction of a photo at the native stride, compared with classifying every crop.
 
-Peer: the network on all crops at the same stride, in batches; the batch size is the fastest of a few. Its time is that
-of some batches, scaled to all crops. `bound`: one pass of the convolutional layers over the photo plus the head's own
-layers on as many cells, both by the network's own modules; `arithmetic`: multiply-adds of all crops over ours.
+The peer is the network on all crops at the same stride, at the fastest of several batch sizes; some batches are timed and
+scaled to all crops. `bound`: the time of one pass of the convolutional layers over the photo plus the layers of the head on
+as many cells, both by the network's own modules. `arithmetic`: multiply-adds of all crops divided by ours.
 
     python benchmarks/dense.py [--side 1024] [--networks vgg16 resnet50] [--crops 48]
 """
@@ -27,14 +27,14 @@ BATCHES = {"cpu": (8, 16, 24), "cuda": (64, 128, 256)}
 
 
 def parts(name: str, module: nn.Module) -> tuple[nn.Module, nn.Module, int]:
-    """The convolutional layers, the head on what one cell sees, and how many numbers that is."""
+    """The convolutional layers, the head of a cell, and its number of inputs."""
     if name.startswith("vgg"):
         return module.features, module.classifier, 512 * 49
     return nn.Sequential(*list(module.children())[:-2]), module.fc, module.fc.in_features
 
 
 def multiply_adds(module: nn.Module, batch: Tensor) -> int:
-    """Of convolutions and linear layers."""
+    """Multiply-adds of convolutions and linear layers."""
     total = 0
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
@@ -50,7 +50,7 @@ def multiply_adds(module: nn.Module, batch: Tensor) -> int:
 
 
 def crops(photo: Tensor, side: int, stride: int, count: int, start: int = 0) -> Tensor:
-    """The photo's crops number `start` to `start + count`, `[count C side side]`, laid out as the photo is."""
+    """Crops `start` to `start + count` of the photo, `[count C side side]`, in its memory format."""
     across = (photo.shape[3] - side) // stride + 1
     places = [divmod(number, across) for number in range(start, start + count)]
     cut = [photo[:, :, y * stride : y * stride + side, x * stride : x * stride + side] for y, x in places]
@@ -85,7 +85,7 @@ def compare(network: str, options: argparse.Namespace, device: torch.device) -> 
     trunk, head, width = parts(network, module)
     wide = torch.randn(cells, width, device=device)
     trunk(photo), head(wide)  # warm
-    # Taken in turns, so that what else the machine does meets all of them.
+    # Interleaved, so that other load on the machine affects all of them.
     times: dict[str, list[float]] = {"dense": [], "trunk": [], "head": []}
     for _ in range(3):
         times["dense"].append(median_time(lambda: dense_scores(module, made, photo), 1))

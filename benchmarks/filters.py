@@ -1,8 +1,9 @@
-"""Activation maximisation of 16 units of a layer together, against Lucent (torch-lucent) one unit after the other.
+"""Feature visualization of 16 units of a layer in one batch, compared with Lucent (torch-lucent), which takes one at a time.
 
-Same network, weights, layer, picture size, parameters (Fourier, decorrelated colours), optimiser (Adam) and transforms (moved,
-zoomed, turned in every step). Ours: batches that suit the caches, channels-last, passes that end at the layer. Lucent is no
-dependency of ours; without it only our own one-by-one is measured. It needs kornia and decorator:
+Both use the same network, weights, layer, image size, parametrization (Fourier, decorrelated colours), optimizer (Adam) and
+random transformations (shift, zoom, rotation). Ours has batches that fit the CPU caches, channels-last layout, and passes
+that end at the layer. Lucent is optional; without it, only our own one-unit-at-a-time run is measured. It needs kornia and
+decorator:
 
     python -m pip install --no-deps torch-lucent kornia kornia_rs decorator
     python benchmarks/filters.py [--units 16] [--layers resnet18:layer2.1 …]
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def rate(work: Callable[[int], None], units: int, options: argparse.Namespace) -> float:
-    """Steps per second, from what further steps cost: a real run has hundreds, beside which start and end are nothing."""
+    """Steps per second, without start and end, which hardly matter in a real run of hundreds of steps."""
     work(1)  # the first passes choose algorithms
     short = median_time(lambda: work(1), options.repeats)
     return units * options.steps / (median_time(lambda: work(1 + options.steps), options.repeats) - short)

@@ -1,20 +1,20 @@
-"""The gallery's pass against the bare forward pass fed by the same loader, its memory, and zennit-crp where it is installed.
+"""A gallery pass compared with a bare forward pass fed by the same loader, its peak memory, and zennit-crp if installed.
 
-The bound, by arithmetic: a pass has to read each activation once, which a forward pass does too when the next layer
-takes it. ResNet-50's convolutions write 44 MB a picture; the maximum reads them from memory (1.5 to 2.2 ms at 20 to 30
-GB/s), sum and search for zeros read them from the caches (2 to 3 ms), beside about 35 ms of forward pass on two CPU cores:
-a ratio of 0.87 to 0.9 before the cost of entering the top, which falls with the logarithm of the pictures. VGG-16 writes
-54 MB at 15.5 billion multiply-adds (about 0.95), AlexNet 2 MB at 0.7 billion (0.97). Memory: a number per picture of a
-batch and unit, and about 1.1 KB per unit, so the same for 1,000 and 10,000 pictures but for their paths.
+The bound: a pass has to read each activation once, which a forward pass also does if the next layer reads it. ResNet-50's
+convolutions produce 44 MB per image. The maximum reads them from memory (1.5 to 2.2 ms at 20 to 30 GB/s); the sum and the
+search for zeros read them from the caches (2 to 3 ms). With about 35 ms of forward pass on two CPU cores, the ratio is 0.87
+to 0.9, without the cost of entering the top list, which falls with the logarithm of the number of images. VGG-16 produces
+54 MB at 15.5 billion multiply-adds (about 0.95), AlexNet 2 MB at 0.7 billion (0.97). Memory is a number per image of a batch
+and unit, and about 1.1 KB per unit, so it is the same for 1,000 and 10,000 images, except for their paths.
 
-Measured on two CPU cores, one round each: AlexNet 0.92 over 388 crops (0.96 without its end), VGG-16 0.91 over 96, peak
-memory +0.7 %. zennit-crp 0.6.0 on AlexNet over 48 crops: 12 times as long with relevance, 11 times without (its pass timed
-once, ours the better of two). ResNet-50 misses the bar: 0.75 over 128
-crops (four rounds of 0.71 to 0.79), 0.84 without its end.
-All of these are from before the reductions of `engine/reduction.py`, whose pass has not been timed on a quiet machine.
+Measured on two CPU cores, one round each: AlexNet 0.92 over 388 crops (0.96 without the end of the pass), VGG-16 0.91 over
+96, peak memory +0.7 %. zennit-crp 0.6.0 on AlexNet over 48 crops took 12 times as long with relevance and 11 times without
+(its pass timed once, ours the better of two). ResNet-50 reaches 0.75 over 128 crops (four rounds, 0.71 to 0.79), and 0.84
+without the end. All figures are from before the present reductions in `engine/statistics/reduction.py`, which have not been
+timed on an idle machine.
 
-The bar is about the whole pass, with its checkpoints and files; what the end takes is stated beside it.
-Both sides decode the same files in the same worker processes, and run the network up to its last convolution.
+The ratio is that of the whole pass with checkpoints and files; the cost of the end is listed separately. Both sides decode
+the same files in the same worker processes and run the network up to its last convolution.
 
     python benchmarks/gallery.py [--pictures 388] [--networks resnet50 alexnet vgg16] [--folder samples] [--memory]
 """
@@ -53,7 +53,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 def bare(network, source, last, batch: int, workers: int) -> float:  # type: ignore[no-untyped-def]
-    """Seconds of a forward pass up to the site `last` over all pictures, of which nothing is kept."""
+    """Seconds of forward passes up to the site `last` over all images, without keeping anything."""
     started = time.perf_counter()
     numbers = range(-(-len(source) // batch))
     for loaded in batches(source, network.preprocessing.view, numbers, batch, workers):
@@ -65,7 +65,7 @@ def bare(network, source, last, batch: int, workers: int) -> float:  # type: ign
 
 
 def ours(network, source, sites, plan: GalleryOptions) -> tuple[float, float]:  # type: ignore[no-untyped-def]
-    """Seconds of the whole gallery, with checkpoints and Parquet files; and of what comes after its last picture."""
+    """Seconds of the whole gallery with checkpoints and Parquet files, and of the part after the last image."""
     seen = 0.0
 
     def watch(progress: Progress) -> None:
@@ -79,7 +79,7 @@ def ours(network, source, sites, plan: GalleryOptions) -> tuple[float, float]:  
 
 
 def compare(name: str, options: argparse.Namespace) -> None:
-    """Prints the ratio of the whole pass, which the bar is about, and of the pass without its end."""
+    """Print the ratio for the whole pass, and for the pass without its end."""
     network = vizapp.load(name, weights="none")
     source = some(vizapp.open_folder(options.folder), options.pictures)
     sites = chosen_sites(network, ["convolution"])
@@ -87,7 +87,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
     network.digest  # noqa: B018  computed once and kept
     bare(network, some(source, 2 * options.batch), sites[-1], options.batch, options.workers)
     rounds = []
-    for number in range(options.rounds):  # each side goes first in turn, so that a drift of the machine favours neither
+    for number in range(options.rounds):  # the sides alternate, so that a drift of the machine favours neither
         early = None if number % 2 else bare(network, source, sites[-1], options.batch, options.workers)
         whole_pass = ours(network, source, sites, plan)
         rounds.append((early or bare(network, source, sites[-1], options.batch, options.workers), *whole_pass))
@@ -107,8 +107,8 @@ def compare(name: str, options: argparse.Namespace) -> None:
 
 
 def peer(name: str, options: argparse.Namespace) -> None:
-    """zennit-crp's collection of strongest pictures over the same crops, layers and batches: as it comes (activation
-    and relevance in one go), and its activation part alone, without the pass backwards. Decoding is not counted."""
+    """Print seconds of zennit-crp over the same crops, layers and batches, without decoding: activation and relevance in one
+    pass, as published, and activations alone, without the backward pass."""
     from crp.attribution import CondAttribution
     from crp.concepts import ChannelConcept
     from crp.visualization import FeatureVisualization
@@ -145,7 +145,7 @@ def peer(name: str, options: argparse.Namespace) -> None:
 
 
 class _Forward:
-    """Stands in for the attribution: the pass forwards, in which the activations are collected, and nothing more."""
+    """Replaces the attribution by a forward pass alone, in which the activations are collected."""
 
     MODEL_OUTPUT_NAME = "y"
 
@@ -158,14 +158,14 @@ class _Forward:
 
 
 def some(source, count: int):  # type: ignore[no-untyped-def]
-    """The first pictures of a source."""
+    """The first images of a data set."""
     from dataclasses import replace
 
     return replace(source, labels=tuple(source.labels)[:count])
 
 
 def memory() -> None:
-    """Peak memory over 1,000 and 10,000 pictures, each in a process of its own."""
+    """Peak memory for 1,000 and 10,000 images, each in its own process."""
     with tempfile.TemporaryDirectory() as place:
         names = [f"{Path(place).as_posix()}/{number}.png" for number in range(1000)]
         source = vizapp.open_folder("digits")

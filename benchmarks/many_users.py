@@ -1,13 +1,13 @@
-"""One server, many people who do random things: is every answer the one that a person alone gets, bit for bit?
+"""Many users act at random on one server: does everyone get the result that a single user gets, bit for bit?
 
     python benchmarks/many_users.py [--users 8] [--seconds 60] [--seed 0]
 
-People open links to all pages, change pages, networks, samples, layers, units and cells, upload photos, build galleries, leave
-them and go on, sweep squares, paint ideal inputs, cancel long questions and leave. What they see is fetched by its own
-download button and kept by its address. Afterwards one person alone, on a fresh server, opens every address, and the files
-must be equal. Also told: boxes of unexpected errors, downloads that did not come, how long people waited in the queue (from
-the server's log), and the server's memory over time, with small stores, so that it reaches its level early. The figures of
-docs/server-measurements.md are of ten minutes (`--seconds 600`).
+Users open links to all pages, change pages, networks, samples, layers, units and cells, upload photos, build, leave and
+resume galleries, run occlusion sweeps and feature visualizations, cancel long work and leave. Each result is fetched by its
+download button and stored by its address. Afterwards a single user on a fresh server opens every address, and the files
+must be equal. The report also lists unexpected errors, missing downloads, waiting times in the queue (from the server's log)
+and the server's memory over time, with small caches, so that it levels off early. The figures of docs/server-measurements.md
+are from a run of ten minutes (`--seconds 600`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STORES = {"VIZAPP_DEVICE": "cpu", "VIZAPP_ANSWER_MB": "48", "VIZAPP_NETWORK_GB":
 
 
 async def opened(context: Any) -> Any:
-    """A page of a browser, with what the steps need to know of it."""
+    """A page of a browser, with the state that the steps need."""
     from playwright.async_api import Error, TimeoutError
 
     page = await context.new_page()
@@ -50,7 +50,7 @@ async def opened(context: Any) -> Any:
 
 
 async def person(browser: Any, address: str, over: Callable[[], bool], number: int, seen: Seen) -> None:
-    """One person: sessions of some random steps each, until it is over."""
+    """One user: sessions of some random steps each, until the time is over."""
     chance = random.Random(number)
     while not over():
         context = await browser.new_context(viewport={"width": 1440, "height": 1200})
@@ -62,7 +62,7 @@ async def person(browser: Any, address: str, over: Callable[[], bool], number: i
                 if over():
                     break
                 await step(page, address, chance, seen)
-        except page.trouble as error:  # what was to be clicked was not there in time
+        except page.trouble as error:  # the element to click did not appear in time
             seen.note("gave up")
             shown = " ".join((await page.locator("body").inner_text()).split())
             seen.stuck.append(f"{page.url}: {' '.join(str(error).split())[:300]} The page says: {shown[:1500]}")
@@ -81,9 +81,9 @@ async def watch(process: psutil.Process, curve: list[tuple[float, float]], every
 async def crowd(
     users: int, seconds: float, seed: int, log: Path, least: int = 0
 ) -> tuple[Seen, list[tuple[float, float]]]:
-    """The people at work; what they saw, and the server's memory, until a while after the last one left.
+    """Let the users act; returns what they saw, and the server's memory until a while after the last one has left.
 
-    On a busy machine they go on, up to two minutes longer, until they have looked at `least` answers.
+    On a busy machine they continue for up to two minutes, until they have seen `least` results.
     """
     from playwright.async_api import async_playwright
 
@@ -107,7 +107,7 @@ async def crowd(
 
 
 async def alone(addresses: list[str], log: Path) -> Seen:
-    """What one person gets at each address, from a server that nobody else uses."""
+    """The results of a single user at each address, from a server without other users."""
     from playwright.async_api import async_playwright
 
     seen = Seen()
@@ -131,12 +131,12 @@ async def alone(addresses: list[str], log: Path) -> Seen:
 
 
 def compared(seen: Seen, single: Seen) -> list[str]:
-    """The addresses at which anybody got something else than a person alone."""
+    """The addresses at which some user got another result than the single user."""
     return [told for told, files in seen.files.items() if told in single.files and files != single.files[told]]
 
 
 def queues(log: Path) -> list[str]:
-    """Lines about the waiting times, from the server's log."""
+    """The waiting times from the server's log, as lines of text."""
     answers = [json.loads(line) for line in log.read_text().splitlines() if '"answer"' in line]
     told = []
     for method in sorted({answer["method"] for answer in answers}):

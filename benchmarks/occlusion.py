@@ -1,11 +1,11 @@
-"""A square slid over a photo: our sweep, our own whole passes, and Captum's `Occlusion`, same places, same network.
+"""An occlusion sweep compared with our own whole passes and with Captum's `Occlusion`: same positions, same network.
 
-`bound` is arithmetic: multiply-adds of a whole pass over those of the cells that a square touches, on the mean of all
-places. The slower sides repeat the same work for each place, so they are timed on some of the places and scaled. Each
-side's best time counts: of the batch sizes tried for the slower ones, of `--repeats` whole sweeps for ours. `cores` is how
-many cores' work that best sweep got: much less than the threads means that something else ran, and the row says little.
-`deviation` is the largest of our probabilities from those of whole passes, `effect` the largest that a square causes; the
-last layer's random weights are scaled so that there is one to see.
+`bound`: multiply-adds of a whole pass divided by those of the cells that an occluder touches, on average. The slower sides
+do the same work for each position, so they are timed on some positions and scaled. The best time of each side counts: of
+several batch sizes for the slower ones, of `--repeats` whole sweeps for ours. `cores`: processor seconds per second of that
+best sweep; if it is much less than the number of threads, something else was running and the row is unreliable.
+`deviation`: the largest difference of our probabilities from those of whole passes. `effect`: the largest change that an
+occluder causes; the random weights of the last layer are scaled so that there is a change to measure.
 
     python benchmarks/occlusion.py [--network vgg16 …] [--window 32] [--stride 8] [--places 64]
 """
@@ -30,7 +30,7 @@ from vizapp.engine.occlusion.sweep import Answers, Sweep
 from vizapp.methods.occlusion.occluder import coarse_to_fine, positions
 
 NETWORKS = ["vgg16", "squeezenet1_0", "alexnet", "resnet50", "resnet18", "googlenet"]
-BATCHES = (4, 16, 32)  # of Captum, and of our whole passes
+BATCHES = (4, 16, 32)  # for Captum and for our whole passes
 
 
 def built(name: str, device: torch.device) -> nn.Module:
@@ -38,7 +38,7 @@ def built(name: str, device: torch.device) -> nn.Module:
     options = {"init_weights": False} if name == "googlenet" else {}
     module = torchvision.models.get_model(name, weights=None, **options).eval().requires_grad_(False)
     last = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))][-1]
-    last.weight.mul_(3 / module(torch.randn(1, 3, 224, 224)).std())  # else all classes are about as probable
+    last.weight.mul_(3 / module(torch.randn(1, 3, 224, 224)).std())  # otherwise all classes are about equally probable
     return module.to(device)
 
 
@@ -51,7 +51,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def captums(module: nn.Module, picture: Tensor, window: int, device: torch.device) -> tuple[float, int]:
-    """Seconds per place at its best `perturbations_per_eval`, on squares side by side; each place is the same work."""
+    """Captum's seconds per position at its best `perturbations_per_eval`, on adjacent occluders."""
     tool, places = Occlusion(module), (-(-(picture.shape[2] - window) // window) + 1) ** 2
     found = {}
     for size in BATCHES:
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 class Swept(NamedTuple):
-    """A sweep from its making to its end; `cores`: processor seconds per second."""
+    """The time of a sweep with its plan. `cores`: processor seconds per second."""
 
     sweep: Sweep
     answers: list[Answers]
@@ -113,7 +113,7 @@ def swept(make: Callable[[], Sweep], turns: list[list[int]], device: torch.devic
 
 def compare(name: str, options: argparse.Namespace, device: torch.device) -> None:
     plain = built(name, device)
-    module = built(name, device).to(memory_format=torch.channels_last)  # as `vizapp.load` lays it out
+    module = built(name, device).to(memory_format=torch.channels_last)  # the layout that `vizapp.load` uses
     picture = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device)
     own = picture.contiguous(memory_format=torch.channels_last)
     where = positions((224, 224), (options.window, options.window), options.stride)

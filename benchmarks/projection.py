@@ -1,8 +1,9 @@
-"""Deconvnet projections of 64 units of a layer on one photo, against Captum's NeuronDeconvolution and NeuronGuidedBackprop.
+"""Deconvnet projections of 64 units of a layer on one photo, compared with Captum's NeuronDeconvolution and
+NeuronGuidedBackprop.
 
-The bound, by arithmetic: for each unit the peer runs the network forward in full and one signal backward over whole maps;
-we run forward once, up to the layer, and each signal backward over the window that its unit sees. `bound` is the ratio of
-those multiply-adds, convolutions and linear layers only.
+The bound: for each unit the peer runs a full forward pass and one backward pass over whole maps. We run forward once, up to
+the layer, and send each signal back through the window that its unit sees. `bound` is the ratio of these multiply-adds, for
+convolutions and linear layers only.
 
     python benchmarks/projection.py [--units 64] [--networks alexnet vgg16 resnet50]
 """
@@ -36,14 +37,14 @@ PEERS = {"deconvnet": NeuronDeconvolution, "guided": NeuronGuidedBackprop}
 
 
 class Work:
-    """What a counting rule adds up."""
+    """The counts of a counting rule."""
 
-    spent = 0  # multiply-adds of the convolutions that signals went through
-    widest = 0  # bytes of the widest signal, which the chunks keep small
+    spent = 0  # multiply-adds of the convolutions on the way back
+    widest = 0  # bytes of the largest signal, which the chunks keep small
 
 
 def counting(name: str) -> Rule:
-    """The rule of that name, which also counts its work."""
+    """The rule of that name, with counts of its work."""
 
     class Counting(RULES[name]):  # type: ignore[misc]
         def backward(self, step, signals, shapes):  # type: ignore[no-untyped-def]
@@ -125,7 +126,7 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
         deviation = max(
             float((found.values[i] - a[0]).abs().max() / a.abs().max().clamp_min(1e-30)) for i, a in enumerate(answers)
         )
-        # A module that is called several times in one pass (torchvision's ResNets) has no unit of its own in Captum.
+        # In Captum, a module that is called several times in one pass (torchvision's ResNets) cannot be selected.
         agreed = f"{deviation:9.1e}" if module_calls(layer) == 1 else f"{'(reused)':>9}"
         ratio, bound = theirs / ours, peer_work / ours_work
         print(

@@ -1,4 +1,4 @@
-"""How the benchmarks of this folder take the time."""
+"""Timing for the benchmarks of this folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def median_time(work: Callable[[], object], repeats: int) -> float:
-    """Seconds that `work` takes, the GPU's included."""
+    """The median seconds of `work`, including work on the GPU."""
     times = []
     for _ in range(repeats):
         if torch.cuda.is_available():

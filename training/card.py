@@ -1,4 +1,4 @@
-"""What every training script ends with: half-precision weights and a model card."""
+"""The last step of every training script: half-precision weights and a model card."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def half_precision(net: Net, path: Path) -> Net:
-    """Write the weights as float16 safetensors and return the network as a reader of that file gets it."""
+    """Write the weights as float16 safetensors, and return the network with the weights of that file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, str(path))
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
     net.load_state_dict({key: value.float() for key, value in load_file(str(path)).items()})
     return net.eval()
 
 
 def per_class_table(answers: Tensor, given: Tensor, classes: list[str]) -> list[tuple[str, int, float]]:
-    """Name, number of test pictures and share of them answered correctly, per class."""
+    """Name, number of test pictures and accuracy of each class."""
     rows = []
     for index, name in enumerate(classes):
         of_class = answers == index
@@ -32,7 +32,16 @@ def per_class_table(answers: Tensor, given: Tensor, classes: list[str]) -> list[
 def write_card(
     path: Path, title: str, summary: str, rows: dict[str, str], accuracy: float, table: list[tuple[str, int, float]]
 ) -> None:
-    """A model card in Markdown: what it is, how it was made, how good it is, class by class."""
+    """Write a model card in Markdown.
+
+    Args:
+        path: The file.
+        title: The name of the network.
+        summary: A sentence about it.
+        rows: Facts about data, training and preprocessing.
+        accuracy: Top-1 accuracy on the test pictures, from 0 to 1.
+        table: Name, number of test pictures and accuracy of each class.
+    """
     lines = [f"# {title}", "", summary, "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in rows.items()]
     total = sum(count for _, count, _ in table)

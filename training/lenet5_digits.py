@@ -2,8 +2,8 @@
 
     python training/lenet5_digits.py --out assets
 
-The digits come with scikit-learn, so nothing is downloaded. A checkpoint under `--work` is written every
-ten epochs; the same command resumes from it. Seeded. The last line printed is the accuracy of the file that was written.
+The digits come with scikit-learn, so nothing is downloaded. Every ten epochs a checkpoint is written to `--work`, from which
+the same command resumes. All randomness is seeded. The last line of output is the accuracy of the written file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLASSES = [str(digit) for digit in range(10)]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is varied between runs. Shift in pixels of 28, rotation in degrees, the others as shares."""
+    """Hyperparameters. `shift` in pixels of 28, `rotation` in degrees, `scale` and `shear` as fractions."""
 
     epochs: int = 150
     batch: int = 64
@@ -50,21 +50,21 @@ class Recipe:
 
 
 def read_digits() -> tuple[Tensor, Tensor]:
-    """All 1797 digits as the network takes them, `[N 1 28 28]`, and which digit each is, `[N]`."""
+    """All 1,797 digits as network input `[N 1 28 28]`, and their labels `[N]`."""
     digits = load_digits()
     pixels = [digit_pixels(image) for image in digits.images]
     return DIGITS.normalize(pixels, torch.device("cpu"), torch.float32), torch.from_numpy(digits.target).long()
 
 
 def split(labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of training and held-out digits: a quarter of each class is held out, always the same."""
+    """Indices of training and held-out digits: a fixed quarter of each class is held out."""
     everything = np.arange(len(labels))
     train, test = train_test_split(everything, test_size=TEST_SHARE, random_state=SPLIT_SEED, stratify=labels.numpy())
     return np.sort(train), np.sort(test)
 
 
 def bend(batch: Tensor, recipe: Recipe, dice: torch.Generator) -> Tensor:
-    """Each digit `[N 1 28 28]` a little shifted, turned, scaled and sheared, on its own black background."""
+    """The digits `[N 1 28 28]`, each randomly shifted, rotated, scaled and sheared on a black background."""
 
     def around_zero(spread: float) -> Tensor:
         return spread * (2 * torch.rand(len(batch), generator=dice) - 1)
@@ -72,7 +72,7 @@ def bend(batch: Tensor, recipe: Recipe, dice: torch.Generator) -> Tensor:
     angle = around_zero(math.radians(recipe.rotation))
     scale, shear = 1 + around_zero(recipe.scale), around_zero(recipe.shear)
     cos, sin = angle.cos() * scale, angle.sin() * scale
-    shift = 2 * recipe.shift / batch.shape[-1]  # grid_sample's pictures are 2 wide
+    shift = 2 * recipe.shift / batch.shape[-1]  # in units of grid_sample, where a picture is 2 wide
     rows = [torch.stack([cos, shear - sin, around_zero(shift)], 1), torch.stack([sin, cos, around_zero(shift)], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(batch.shape), align_corners=False)
     black = -DIGITS.mean[0] / DIGITS.std[0]
@@ -86,7 +86,7 @@ def predictions(net: LeNet5, pictures: Tensor) -> Tensor:
 
 
 def train(pictures: Tensor, labels: Tensor, recipe: Recipe, work: Path) -> LeNet5:
-    """The network with averaged weights after `recipe.epochs`; goes on from `work/last.pt` if that exists."""
+    """The network with averaged weights after `recipe.epochs`; resumes from `work/last.pt` if it exists."""
     torch.manual_seed(recipe.seed)
     net = LeNet5(len(CLASSES))
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
@@ -103,7 +103,7 @@ def train(pictures: Tensor, labels: Tensor, recipe: Recipe, work: Path) -> LeNet
         print(f"going on after epoch {first}", flush=True)
     net.train()
     for epoch in range(first, recipe.epochs):
-        # One generator per epoch, so that a resumed run sees what an uninterrupted one would have seen.
+        # One generator per epoch, so that a resumed run sees the same data as an uninterrupted one.
         dice = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
         order, total = torch.randperm(len(pictures), generator=dice), 0.0
         for step in range(steps):
@@ -132,7 +132,7 @@ def train(pictures: Tensor, labels: Tensor, recipe: Recipe, work: Path) -> LeNet
 
 
 def main() -> None:
-    """Train, write weights, class names and card, and print the accuracy of what was written."""
+    """Train; write weights, class names and model card; print the accuracy of the written file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("assets"))
     parser.add_argument("--work", type=Path, default=Path("build/lenet5-digits"))
@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     recipe = Recipe(epochs=options.epochs, seed=options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # sums of one order: the same weights on each run
+    torch.set_num_threads(1)  # fixed order of summation, so the weights are reproducible
     pictures, labels = read_digits()
     ours, held_out = split(labels)
     trained = train(pictures[ours], labels[ours], recipe, options.work)

@@ -4,12 +4,12 @@
 
 `--data` holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg`. The photos are those of
 https://data.caltech.edu/records/mzrjq-6wc02 (137 MB, CC BY 4.0; `101_ObjectCategories` without `BACKGROUND_Google`),
-shrunk to a short side of at most 192 pixels. The split is our own: sort all 8,677 photos by class name (ignoring case), then by
-file name; the first and every third after it is a test photo (2,893), the other 5,784 are for training. There is no
+reduced to a shorter side of at most 192 pixels. The split is our own: sort all 8,677 photos by class name (ignoring case), then
+by file name. The first photo and every third after it are for testing (2,893), the other 5,784 for training. There is no
 validation set: the test accuracy is printed during training, and the weights are those after the last epoch.
 
-Every epoch writes a checkpoint under `--work`; the same command resumes from it. Seeded. The last line printed is the accuracy
-of the file that was written.
+After every epoch a checkpoint is written to `--work`, from which the same command resumes. All randomness is seeded. The last
+line of output is the accuracy of the written file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is varied between runs."""
+    """Hyperparameters."""
 
     epochs: int = 70
     batch: int = 64
@@ -63,7 +63,7 @@ def read_split(folder: Path) -> tuple[list[np.ndarray], Tensor, list[str]]:
 
 
 def normalise(batch: np.ndarray) -> Tensor:
-    """uint8 `[N H W 3]` to a channels-last float tensor `[N 3 H W]`."""
+    """The normalized batch `[N 3 H W]` of uint8 pictures `[N H W 3]`, channels-last."""
     scaled = (batch.astype(np.float32) / 255 - MEAN) / STD
     return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
@@ -79,7 +79,7 @@ def centre_crop(picture: np.ndarray) -> np.ndarray:
 
 
 def random_crop(picture: np.ndarray, dice: np.random.Generator) -> np.ndarray:
-    """Random area, aspect, position, rotation and mirror image in one warp."""
+    """A crop of random area, aspect ratio, position, rotation and mirroring, in one warp."""
     height, width = picture.shape[:2]
     area = height * width * dice.uniform(0.3, 1.0)
     aspect = math.exp(dice.uniform(-0.35, 0.35))
@@ -101,7 +101,7 @@ def random_crop(picture: np.ndarray, dice: np.random.Generator) -> np.ndarray:
 
 
 def jitter(batch: Tensor, dice: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation, a colour cast per picture, and a random rectangle erased in some."""
+    """Random brightness, contrast, saturation and colour cast per picture; in some, a random rectangle is erased."""
     n = len(batch)
 
     def around_one(spread: float) -> Tensor:
@@ -120,7 +120,7 @@ def jitter(batch: Tensor, dice: torch.Generator) -> Tensor:
 
 
 def mix(batch: Tensor, targets: Tensor, dice: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
-    """Mixup or cutmix of the batch with its own shuffle, in a `share` of the batches."""
+    """Mixup or cutmix of the batch with itself in random order, for a `share` of the batches."""
     kind = float(torch.rand(1, generator=dice))
     if kind > share:
         return batch, targets
@@ -155,7 +155,16 @@ def averaged(net: ZFNet, average: dict[str, Tensor], classes: int) -> ZFNet:
 def train(
     pictures: list[np.ndarray], labels: Tensor, tests: list[np.ndarray], answers: Tensor, recipe: Recipe, work: Path
 ) -> ZFNet:
-    """The network with averaged weights after `recipe.epochs`; goes on from `work/last.pt` if that exists."""
+    """The network with averaged weights after `recipe.epochs`; resumes from `work/last.pt` if it exists.
+
+    Args:
+        pictures: The training pictures, uint8 `[H W 3]`.
+        labels: Their classes `[N]`.
+        tests: The test pictures, for the accuracy that is printed.
+        answers: Their classes.
+        recipe: Hyperparameters.
+        work: Folder for checkpoints.
+    """
     classes = int(labels.max()) + 1
     torch.manual_seed(recipe.seed)
     net = zfnet_mini(classes, batch_norm=True).to(memory_format=torch.channels_last)
@@ -178,12 +187,12 @@ def train(
         average, first = state["average"], state["epoch"]
         print(f"going on after epoch {first}", flush=True)
     for epoch in range(first, recipe.epochs):
-        # One generator per epoch, so that a resumed run sees what an uninterrupted one would have seen.
+        # One generator per epoch, so that a resumed run sees the same data as an uninterrupted one.
         numpy_dice = np.random.default_rng((recipe.seed, epoch))
         torch.manual_seed(recipe.seed * 100_003 + epoch)
         dice = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
         order, total, start = numpy_dice.permutation(len(pictures)), 0.0, time.time()
-        mixing = 0.5 if epoch < recipe.epochs * 0.9 else 0.0  # the last epochs see whole pictures
+        mixing = 0.5 if epoch < recipe.epochs * 0.9 else 0.0  # no mixing in the last epochs
         net.train()
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]

@@ -96,8 +96,8 @@ def _add_method(commands: Any, method: Method) -> None:
 
 def _help(knob: Knob) -> str:
     of = f" ({', '.join(knob.choices)})" if knob.choices else ""
-    default = ",".join(knob.default) if isinstance(knob.default, tuple) else knob.default
-    return f"{knob.help}{of}, default {default}".replace("%", "%%")
+    default = ",".join(knob.default) if isinstance(knob.default, tuple) else str(knob.default)
+    return f"{knob.help}{of}{default and f', default {default}'}".replace("%", "%%")
 
 
 def read_unit(text: str) -> Unit:

@@ -1,1 +1,1 @@
-"""People of `many_users.py`: where they go, what they do there, and what they see."""
+"""Simulated users of `many_users.py`: the links they open, the steps they take and the results they see."""

@@ -1,4 +1,4 @@
-"""Links that people open: every page, with several of its methods and options."""
+"""Links that users open: every page, with several methods and options."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ LONG = [
     "dense?picture=chelsea&dense.zoom=4&dense.stride=4",
     f"gallery?{SQUEEZE}&weights=random&data=digits",
 ]
-PRESSES = {  # buttons that ask more of a page: what is then read there, and links to where they are
+PRESSES = {  # buttons that start more work: the text that then appears, and links to their pages
     "Run feature visualization": (
         "Activation from", [f"filters?{LENET}&layer=features.3&channel=2", f"filters?{LENET}&layer=features.1"],
     ),

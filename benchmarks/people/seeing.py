@@ -1,4 +1,4 @@
-"""What people see: the files that pages give away, kept by address, and what should never be seen."""
+"""What users see: the downloads of pages, stored by address, and things that must never appear."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FILES = ("Arrays NPZ", "Rows CSV")  # what is compared, the first that a page has
-_TIMED = re.compile("/architecture(?!.*repeats=0)")  # times, which are never the same twice
-_LEFT = re.compile("Cancelled|What is known after")  # of what was left half done there is no answer to compare with
+FILES = ("Arrays NPZ", "Rows CSV")  # the download that is compared: the first of these on a page
+_TIMED = re.compile("/architecture(?!.*repeats=0)")  # shows times, which differ in each run
+_LEFT = re.compile("Cancelled|What is known after")  # unfinished work has no result to compare
 
 
 @dataclass
 class Seen:
-    """What the people of a run saw."""
+    """What the users of a run saw."""
 
-    files: dict[str, set[str]] = field(default_factory=dict)  # address -> names and digests of what its download gave
+    files: dict[str, set[str]] = field(default_factory=dict)  # address -> names and digests of its downloads
     looks: int = 0
     done: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)  # where something that was waited for did not come
+    stuck: list[str] = field(default_factory=list)  # where a wait timed out
 
     def note(self, what: str) -> None:
-        """Count something that was done."""
+        """Count an action."""
         self.done[what] = self.done.get(what, 0) + 1
 
 
@@ -38,7 +38,7 @@ async def settle(page: Any) -> None:
 
 
 async def given(page: Any) -> Any:
-    """The button of the file that is compared; None where the page has none."""
+    """The button of the download that is compared; None if the page has none."""
     if _TIMED.search(page.url) or await page.get_by_text(_LEFT).count():
         return None
     for name in FILES:
@@ -49,7 +49,7 @@ async def given(page: Any) -> Any:
 
 
 async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
-    """Fetch what the page shows, and keep it by the page's address and what was pressed there."""
+    """Download the result of the page, and store it by address and pressed buttons."""
     await settle(page)
     button, before = await given(page), page.url
     if button is None:
@@ -63,7 +63,7 @@ async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
         seen.note("downloads that did not come")
         seen.wrong.append(f"{before}: the download did not come: {str(error).splitlines()[0]}")
         return
-    if page.url == before:  # else it changed meanwhile
+    if page.url == before:  # otherwise it has changed meanwhile
         told = page.url.removeprefix(address) + (f" then {pressed}" if pressed else "")
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         seen.files.setdefault(told, set()).add(f"{came.suggested_filename} {digest[:16]}")
@@ -71,7 +71,7 @@ async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
 
 
 async def check(page: Any, seen: Seen) -> None:
-    """No box of an unexpected error, no error of a script in the browser."""
+    """Note unexpected errors on the page and script errors in the browser."""
     for box in ('[data-testid="stException"]', ".st-key-unexpected"):
         if await page.locator(box).count():
             seen.wrong.append(f"{page.url}: {await page.locator(box).first.inner_text()}")
@@ -80,7 +80,7 @@ async def check(page: Any, seen: Seen) -> None:
 
 
 async def built(page: Any) -> None:
-    """Have the gallery or the sweep of the page made, if it is not there yet."""
+    """Build the gallery or run the sweep of the page, if there is none yet."""
     start = page.get_by_role("button", name="Build", exact=True)
     for name in ("Go on", "Watch", "Run the sweep"):
         start = start.or_(page.get_by_role("button", name=name, exact=True))

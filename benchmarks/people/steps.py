@@ -1,4 +1,4 @@
-"""What a person does next: one random thing, on whatever page they are."""
+"""The next step of a user: one random action on the current page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UPLOAD = '[data-testid="stFileUploaderDropzoneInput"]'
 
 
 async def step(page: Any, address: str, chance: random.Random, seen: Seen) -> None:
-    """One thing, and a look at what it gave."""
+    """One action and its result."""
     names, weights = zip(*((name, weight) for name, (weight, _) in STEPS.items()), strict=True)
     what = chance.choices(names, weights)[0]
     seen.note(what)
@@ -25,12 +25,12 @@ async def step(page: Any, address: str, chance: random.Random, seen: Seen) -> No
     await check(page, seen)
     if page.compared:
         await look(page, address, seen, page.pressed)
-    if page.pressed:  # what was pressed is no part of the address of the pages that follow
+    if page.pressed:  # pressed buttons are not part of the address of later pages
         await go(page, address, chance.choice(LINKS))
 
 
 async def go(page: Any, address: str, link: str) -> None:
-    """Open a link. A new session begins, which has no upload."""
+    """Open a link in a new session, which has no upload."""
     await page.goto(f"{address}/{link}")
     page.compared = True
 
@@ -45,7 +45,7 @@ async def _link(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _leave(page: Any, address: str, chance: random.Random) -> None:
-    """Go away in the middle of whatever a page computes."""
+    """Leave a page while it computes."""
     await go(page, address, chance.choice(LINKS + LONG))
     await page.wait_for_timeout(chance.randint(0, 1500))
     await go(page, address, chance.choice(LINKS))
@@ -90,7 +90,7 @@ async def _network(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _upload(page: Any, address: str, chance: random.Random) -> None:
-    """A photo, or what is none. It stays on all pages of the session, and has no place in their addresses."""
+    """Upload a photo, or another file. It is used on all pages of the session, and is not part of their addresses."""
     await page.goto(page.url)
     page.compared = False
     radio, button = (
@@ -107,7 +107,7 @@ async def _upload(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _cancel(page: Any, address: str, chance: random.Random) -> None:
-    """Ask something long, and do not want it after all."""
+    """Start long work and cancel it."""
     await go(page, address, chance.choice(LONG))
     await page.locator(".vz-title").first.wait_for()
     await page.wait_for_timeout(500)
@@ -122,7 +122,7 @@ async def _cancel(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _gallery(page: Any, address: str, chance: random.Random) -> None:
-    """Have a gallery built, or go on with it, or watch it; now and then leave before its end, in one way or another."""
+    """Build, resume or watch a gallery; sometimes leave before its end."""
     await go(page, address, chance.choice(GALLERIES))
     await settle(page)
     await built(page)
@@ -134,14 +134,14 @@ async def _gallery(page: Any, address: str, chance: random.Random) -> None:
     if ending == "cancel" and await cancel.count():
         try:
             await cancel.first.click(timeout=3000)
-        except page.late:  # it was over first
+        except page.late:  # it had already finished
             return
     else:
         await go(page, address, chance.choice(LINKS))
 
 
 async def _sweep(page: Any, address: str, chance: random.Random) -> None:
-    """A sweep with another class at its end."""
+    """Run a sweep and choose another class at its end."""
     await go(
         page, address, chance.choice([link for link in LINKS if link.startswith("occlusion") and "hand" not in link])
     )
@@ -159,7 +159,7 @@ async def _sweep(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _press(page: Any, address: str, chance: random.Random) -> None:
-    """Ask more of a page than it tells by itself."""
+    """Start more work on a page by a button."""
     name = chance.choice(list(PRESSES))
     await go(page, address, chance.choice(PRESSES[name][1]))
     await press(page, name)
@@ -167,7 +167,7 @@ async def _press(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def press(page: Any, name: str) -> None:
-    """Press that button, and wait until what it gives is there."""
+    """Press a button and wait for its result."""
     button = page.get_by_role("button", name=name)
     await button.wait_for()
     await settle(page)

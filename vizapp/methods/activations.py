@@ -1,4 +1,4 @@
-"""The feature maps of a layer for a picture: how strongly each channel responds, and where."""
+"""The feature maps of a layer for a picture."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def over_photo(seen: np.ndarray, channel: np.ndarray) -> np.ndarray:
 def activations(question: Question, params: ActivationParams, job: Job) -> Result:
     """The feature maps of the unit's layer on the picture, all channels.
 
-    `arrays`: `activations` `[C h w]` (or `[C]`) float32. `table`: minimum, maximum, mean and fraction of zeros per
-    channel, in the order of the sheet. The unit's channel is shown over the picture.
+    `arrays`: `activations` float32 `[C h w]` (or `[C]`). `table`: minimum, maximum, mean and fraction of zeros of each
+    channel, in the order of the sheet. A panel shows the unit's channel over the picture.
     """
     network, picture, unit = question.network, question.require_picture(), question.require_unit()
     site = network.site(unit.site)

@@ -53,10 +53,9 @@ def rows_of(found: Sequence[Layer], params: ArchitectureParams) -> tuple[Layer, 
 def architecture(question: Question, params: ArchitectureParams, job: Job) -> Result:
     """The layers of the network with output size, kernel, stride, parameters, operations, receptive field and time.
 
-    `arrays`: `table` `[rows 12]` float64, columns as in the facts (NaN where a row has none; operations as `count` says).
-    `table`: the same in words, with each row's kind and where its values come from. A weight that is used several times
-    counts at the first. Saved as CSV and Markdown too. Receptive fields are in pixels, and may
-    reach over the border.
+    `arrays`: `table` float64 `[rows 12]`, with the columns of the facts (NaN for missing values; operations counted by
+    `count`). `table`: the same as text, with the kind and the inputs of each row. A weight that is used several times counts
+    once, at its first use. Also saved as CSV and Markdown. Receptive fields are in pixels and not clipped to the picture.
     """
     network = question.network
     if question.picture is not None:
@@ -82,7 +81,7 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
 
 
 def operations(row: Layer, count: str) -> int:
-    """The operations of a row, counted according to the parameter."""
+    """The operations of a row, as `count` says."""
     return row.multiply_adds if count == "multiply-adds" else row.arithmetic
 
 
@@ -96,7 +95,7 @@ def _totals(found: Sequence[Layer], parameters: int) -> dict[str, str]:
     return {
         "parameters": weights,
         "multiply-adds": f"{sums:,} ({sums / 1e9:.3g} × 10⁹)" + (f"; not counted: {left_out}" if left_out else ""),
-        "operations": f"{sum(row.arithmetic for row in found):,} multiplications, additions and functions, one by one",
+        "operations": f"{sum(row.arithmetic for row in found):,} multiplications, additions and function evaluations",
         "layers": f"{sum(row.kind in {'convolution', 'linear'} for row in found)} convolutions and linear layers, "
         f"{len(found)} operations of {len(kinds)} kinds",
     }

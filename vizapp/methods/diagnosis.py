@@ -1,4 +1,4 @@
-"""The diagnosis of first-layer kernels by Zeiler & Fergus (section 4.1): dead, dominating and duplicate ones, gaps."""
+"""Diagnosis of first-layer kernels (Zeiler & Fergus 2013, section 4.1): dead, dominating, duplicate, missing frequencies."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DOMINATING = 3.0  # times the median norm
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The diagnosis of the N kernels of a layer. Arrays are `[N]` unless stated otherwise.
+    """The diagnosis of the N kernels of a layer. Arrays are `[N]`.
 
-    `dead`: the norm is below a fraction of the layer's median norm, or the channel was above zero on no picture of
-    a gallery. `dominating`: the norm is above 3 times the median. `twin`: the kernel that is most like it, -1 where there
-    is none, and `alike` their normalised correlation. `duplicate`: that correlation reaches the threshold (and neither is
-    dead). `opposite`: some kernel reaches it with the opposite sign. `bands`: how many living kernels are tuned to low
-    (below 1/6), middle (below 1/3) and high frequencies, in cycles per cell of what the convolution reads; `gaps`: the
-    bands with less than 1/6 of the kernels that have a frequency. `energy`: the share of the living kernels' power in
-    each band, all kernels made equally strong.
+    `dead`: the norm is below a fraction of the layer's median norm, or no picture of a gallery activates the channel.
+    `dominating`: the norm is above 3 times the median. `twin`: the most similar kernel, -1 if none. `alike`: the
+    normalized correlation with the twin. `duplicate`: that correlation reaches the threshold, and neither kernel is dead.
+    `opposite`: the correlation with some kernel reaches minus the threshold. `bands`: number of living kernels tuned to low
+    (below 1/6), middle (below 1/3) and high frequencies, in cycles per cell of the convolution's input. `gaps`: bands with
+    less than 1/6 of the kernels that have a frequency. `energy`: the share of the power in each band, with all living
+    kernels scaled to equal power.
     """
 
     norms: np.ndarray
@@ -57,7 +57,7 @@ def diagnose(
         threshold: Minimum correlation of duplicates.
         shifts: Largest shift when kernels are compared (see `correlations`).
         dead_below: Fraction of the median norm below which a kernel is dead.
-        silent: Channels that no picture of a gallery brought above zero.
+        silent: Channels that no picture of a gallery activates.
     """
     norms = np.sqrt((kernels.astype(np.float64) ** 2).sum((1, 2, 3)))
     median = float(np.median(norms))

@@ -1,4 +1,4 @@
-"""The kernels of a convolution: pictures, tuning, and which of them are dead or duplicates."""
+"""The kernels of a convolution: pictures, tuning, dead and duplicate kernels."""
 
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ class FilterParams(Params):
 
 
 def filters(question: Question, params: FilterParams, job: Job) -> Result:
-    """The kernels of the convolution that computes the unit's layer, with what each is tuned to.
+    """The kernels of the convolution that computes the unit's layer, and what each is tuned to.
 
-    Without a unit: of the first convolution.
+    Without a unit, the kernels of the first convolution.
 
-    `arrays`: `kernels` `[out in kh kw]` float32 (`in` of one group); `spectrum` `[out S S]`, their power, frequency 0 in the
-    middle, S samples to a cycle per cell; `bands` `[3]` and `energy` `[3]`: kernels tuned to, and share of power in, low
-    (below 1/6 cycle per cell), middle and high (from 1/3) frequencies. `table`, a row per kernel: RMS and norm; correlation
-    with its mirror images; frequency (cycles per cell) and orientation (of the stripes, degrees anticlockwise from
-    horizontal) of the strongest grating and the share of the kernel that it explains; the most similar kernel; duplicate;
-    opposite; dead. Undefined values (the orientation of a blob) are None. Fact `diagnosis` is the summary in words.
+    `arrays`: `kernels` float32 `[out in kh kw]` (`in`: channels of one group); `spectrum` `[out S S]`, their power, with
+    frequency 0 in the middle and S samples per cycle per cell; `bands` `[3]` and `energy` `[3]`: number of kernels tuned to,
+    and share of the power in, low (below 1/6 cycle per cell), middle and high (from 1/3) frequencies. `table`, a row per
+    kernel: RMS and norm; correlation with its mirror images; frequency (cycles per cell) and orientation (of the stripes,
+    degrees anticlockwise from horizontal) of the strongest grating, and the share of the kernel that it explains; the most
+    similar kernel; duplicate; opposite; dead. Undefined values (the orientation of a blob) are None. The fact `diagnosis`
+    is the summary in words.
     """
     network = question.network
     unit = question.unit or Unit(_first_convolution(network), 0)
@@ -83,7 +84,7 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
 
 
 def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple[list[int], str]:
-    """The channels that no picture of the gallery brings above zero, and in words what was found.
+    """The channels that no picture of the gallery activates, and a sentence about them.
 
     The gallery may contain the activation or norm right after the convolution, the convolution, or the layer, in this
     order: a norm may lift a channel that is below zero.
@@ -106,7 +107,7 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     if known is None:
         return [], f"It has no layer {convolution}."
     dead = found.units_of(known)["dead"].tolist()
-    words = f"{sum(dead)} of {len(dead)} channels of {known} are above zero on none of {found.pictures} pictures"
+    words = f"{sum(dead)} of {len(dead)} channels of {known} are not activated by any of {found.pictures} pictures"
     words += f" of {found.manifest['data']['name']}."
     return [channel for channel, one in enumerate(dead) if one], words
 
@@ -119,8 +120,8 @@ def _first_convolution(network: Network) -> str:
 
 
 def tile(kernel: np.ndarray, scale: float | None = None) -> np.ndarray:
-    """One kernel `[in kh kw]` as uint8 `[H W 3]`, zero mid-grey: in colour if it reads three channels, else its strongest
-    slices, strongest first, in rows. `scale` is the magnitude that has full contrast; by default the kernel's own."""
+    """One kernel `[in kh kw]` as uint8 `[H W 3]` with zero mid-grey: in colour if it has three input channels, else its
+    strongest slices in rows. `scale`: the magnitude at full contrast; by default the kernel's maximum."""
     scale = float(np.abs(kernel).max(initial=0)) if scale is None else scale
     if len(kernel) == 3:
         return signed(kernel.transpose(1, 2, 0), scale)
@@ -130,7 +131,7 @@ def tile(kernel: np.ndarray, scale: float | None = None) -> np.ndarray:
 
 
 def slices_of(kernel: np.ndarray) -> np.ndarray:
-    """Every slice of one kernel `[in kh kw]` in the order of the inputs, uint8 `[H W 3]`; in colour if there are three."""
+    """All slices of one kernel `[in kh kw]` in the order of the inputs: uint8 `[H W 3]`; in colour if there are three."""
     scale = float(np.abs(kernel).max(initial=0))
     return tile(kernel, scale) if len(kernel) == 3 else _in_rows([signed(part, scale) for part in kernel])
 
@@ -162,8 +163,8 @@ def _facts(site: str, kernels: Kernels, found: Diagnosis, params: FilterParams) 
             + f" (limits 1/6 and 1/3 cycle per {cell}; under-covered: fewer than {UNDER_COVERED:.0%} of the filters)"
         )
     facts["thresholds"] = (
-        f"near-duplicate: normalised correlation of at least {params.alike:g}"
-        + (f", moved by up to {params.shifts}" if params.shifts else "")
+        f"near-duplicate: normalized correlation of at least {params.alike:g}"
+        + (f", shifted by up to {params.shifts} cells" if params.shifts else "")
         + f"; opposite: of at most -{params.alike:g}; dead: norm below {params.dead:g} of the median; "
         "dominating: above 3 times it"
     )

@@ -1,4 +1,4 @@
-"""Top-activation galleries: the pictures that activate each unit most, for every unit of the chosen layers."""
+"""Top-activation galleries: the pictures that activate each unit of the chosen layers most."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class GalleryParams(Params):
 
 
 def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
-    """The layers that names, kinds or "all" stand for, in running order; by default as `GalleryParams` says.
+    """The layers for names, kinds or "all", in execution order; by default as in `GalleryParams`.
 
     Raises:
         VizError: there is no such layer or kind.
@@ -69,9 +69,9 @@ def plan_of(network: Network, params: GalleryParams) -> GalleryOptions:
 def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     """The pictures that activate each unit of the chosen layers most, with statistics of the units.
 
-    In `out` (or a folder of the cache, see `facts["folder"]`): a Parquet file per layer, a row per unit and rank. `arrays`:
-    `channels` and `pictures` counts. `table`: a row per unit. `panels`: the patches of the most selective units, layer by
-    layer. An interrupted pass continues when the same gallery is requested again.
+    Writes a Parquet file per layer, with a row per unit and rank, to `out` or to a folder of the cache
+    (`facts["folder"]`). `arrays`: `channels` and `pictures`, their numbers. `table`: a row per unit. `panels`: the patches of
+    the most selective units of each layer. An interrupted pass resumes when the same gallery is requested again.
     """
     network, source = question.network, question.require_folder()
     sites = chosen_sites(network, params.sites)
@@ -88,7 +88,7 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
 
 
 def place_for(network: Network, question: Question, sites: Sequence[Site], plan: GalleryOptions) -> Path:
-    """The cache folder of this gallery; the same for the same question, so that a pass can continue."""
+    """The cache folder of this gallery; the same for the same question, so that a pass can resume."""
     text = json.dumps(identity(network, question.require_folder(), sites, plan), sort_keys=True)
     return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -117,7 +117,7 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
 
 
 def _panels(question: Question, found: Gallery) -> list[Panel]:
-    """For some layers, the patches of the most selective units, three by three as in the paper's figure 2."""
+    """The patches of the most selective units of some layers, three by three as in figure 2 of the paper."""
     opened = lru_cache(256)(partial(load_crop, question.network, question.require_folder()))
     step = -(-len(found.sites) // _SHOWN_SITES)
     panels = []

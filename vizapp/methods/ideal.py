@@ -62,10 +62,11 @@ def ideal(question: Question, params: IdealParams, job: Job) -> Result:
     """Images optimized from noise to maximize the activation of the unit.
 
     The objective is the cell of the unit if it has one, else the mean of its map (or its middle cell, by `extent`), or the
-    score of a class. `arrays`, an entry per picture, those of one channel after one another: `pictures` uint8 `[n H W 3]`;
-    `activation` and `begun` `[n]`, of the finished picture and of the noise it began with; `channel` `[n]` (-1 for a
-    direction); `curve` `[steps n]`, the activation in each step, shaken; `stages` uint8 `[k n H W 3]`, unfinished pictures
-    after `stage_steps` `[k]`; `field` (top, left, bottom, right), what the excited cell sees, or the whole.
+    score of a class. `arrays`, an entry per picture, restarts of a channel in succession: `pictures` uint8 `[n H W 3]`;
+    `activation` and `begun` `[n]`, for the finished picture and the initial noise; `channel` `[n]` (-1 for a direction);
+    `curve` `[steps n]`, the activation in each step, with that step's random transformation; `stages` uint8 `[k n H W 3]`,
+    the pictures after `stage_steps` `[k]`; `field` (top, left, bottom, right), the receptive field of the maximized cell,
+    or the whole picture.
     """
     unit = question.require_unit()
     if params.direction and params.channels:
@@ -77,9 +78,9 @@ def ideal(question: Question, params: IdealParams, job: Job) -> Result:
 
 
 def maximize_targets(question: Question, targets: Sequence[Target], params: IdealParams, job: Job) -> Result:
-    """The pictures for some targets of one layer, optimized together; `question` names the network.
+    """The pictures for several targets of one layer, optimized together, for the network of `question`.
 
-    The arrays are those of `ideal`, target after target, each with its restarts.
+    The arrays are those of `ideal`, with the restarts of each target in succession.
 
     Raises:
         VizError: a channel or cell that the layer does not have; a size that does not fit the network.
@@ -143,7 +144,7 @@ def read_direction(text: str) -> tuple[tuple[int, float], ...]:
 
 
 def normaliser(network: Network) -> Any:
-    """Pictures `[n C H W]` from 0 to 1 as the network takes them; gradients flow through."""
+    """A differentiable function from pictures `[n C H W]` from 0 to 1 to network inputs."""
     layout = memory_format(network.module)
     mean, std = network.preprocessing.constants(network.device, network.dtype)
 
@@ -154,14 +155,14 @@ def normaliser(network: Network) -> Any:
 
 
 def _seen(network: Network, site: Site, height: int, width: int) -> int:
-    """The side of what a cell of the site sees, in pixels, on a picture of that size."""
+    """The side of the receptive field of a cell in pixels, at most that of the picture."""
     if not site.is_map:
         return min(height, width)
     return min(height, width, *network.receptive_field(site, *network.input_size[1:]).size)
 
 
 def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) -> tuple[int, int]:
-    """Height and width of the pictures: as wanted; else the network's own, or less where the layer sees much less."""
+    """Height and width of the pictures: `wanted`, else the network's input size, or less for small receptive fields."""
     _, height, width = network.input_size
     if wanted:
         if not _fits(network, site, wanted, wanted):
@@ -179,7 +180,7 @@ def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) 
 
 
 def _fits(network: Network, site: Site, height: int, width: int) -> bool:
-    """Whether the network computes the site on pictures of that size."""
+    """Whether the network computes the site for pictures of that size."""
     blank = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
     try:
         observe(network.module, blank, [site])
@@ -193,7 +194,7 @@ def _fits(network: Network, site: Site, height: int, width: int) -> bool:
 def _box(
     network: Network, site: Site, cell: tuple[int, int] | None, extent: str, height: int, width: int
 ) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of what the excited cell sees; the whole picture if it is more than a cell."""
+    """(top, left, bottom, right) of the receptive field of the maximized cell; the whole picture for more than a cell."""
     whole = (0, 0, height, width)
     if not site.is_map or (cell is None and extent == "map"):
         return whole
@@ -206,7 +207,7 @@ def _box(
 
 
 def _pixels(pictures: Tensor) -> np.ndarray:
-    """Pictures `[… C H W]` from 0 to 1 as uint8 `[… H W 3]`; those of other than three channels in grey."""
+    """Pictures `[… C H W]` from 0 to 1 as uint8 `[… H W 3]`; grey unless they have three channels."""
     scaled = pictures.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).movedim(-3, -1).cpu()
     grey = scaled.shape[-1] != 3
     return np.ascontiguousarray((scaled[..., :1].expand(*scaled.shape[:-1], 3) if grey else scaled).numpy())
@@ -231,7 +232,7 @@ def _result(
     numbers = zip(names, channels, arrays["begun"].tolist(), arrays["activation"].tolist(), strict=True)
     table = tuple({"unit": n, "channel": c, "begun": begun, "activation": reached} for n, c, begun, reached in numbers)
     panels = [
-        Panel(name, pixels, f"Activation {row['activation']:.4g}, begun at {row['begun']:.4g}.")
+        Panel(name, pixels, f"Activation {row['activation']:.4g}, initially {row['begun']:.4g}.")
         for name, pixels, row in zip(names, arrays["pictures"], table, strict=True)
     ]
     if len(panels) > 1:
@@ -239,7 +240,7 @@ def _result(
         panels.insert(0, Panel("sheet", sheet(list(arrays["pictures"]), columns, gap=4), "All pictures."))
     height, width = arrays["pictures"].shape[1:3]
     facts = {
-        "unit": f"{', '.join(dict.fromkeys(names))}; excited is {_excited(network, site, targets[0], params.extent)}"
+        "unit": f"{', '.join(dict.fromkeys(names))}; maximized: {_excited(network, site, targets[0], params.extent)}"
         if len(names) < 20
         else f"{len(names)} pictures",
         "size": f"{width} x {height} pixels, {params.steps} steps, {params.parameters} parameters, seed {params.seed}",

@@ -7,10 +7,10 @@ from vizapp.zoo.network import Network
 
 
 def true_class(network: Network, label: str | None) -> int | None:
-    """The number of the class that a label means; None where the network has none of that name, or several.
+    """The class index for a label; None if the network has no such class, or several.
 
     Case is ignored, and `_`, `-` and spaces are equal. If a label such as "tench, Tinca tinca" is not a class, its first
-    name counts. A number that is not a name is a class index.
+    name is tried. A number that is not a class name is a class index.
     """
     if label is None or not label.strip():
         return None
@@ -25,7 +25,7 @@ def true_class(network: Network, label: str | None) -> int | None:
 
 
 def asked_class(network: Network, label: str) -> int:
-    """The class of a label that the user gave.
+    """The class index for a label that the user gave.
 
     Raises:
         VizError: the network has no such class, or several of that name.
@@ -34,7 +34,7 @@ def asked_class(network: Network, label: str) -> int:
     if found is None:
         count = len(network.categories)
         raise VizError(
-            f"label is {label!r}; {network.name} has no class that this alone can mean. Give its name or its number, 0 to "
+            f"label is {label!r}; {network.name} has no single class of that name. Give its name or its number, 0 to "
             f"{count - 1}.{nearest(label, network.categories)}",
             code="no-such-class",
         )
