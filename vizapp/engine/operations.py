@@ -42,16 +42,19 @@ IDENTITIES = frozenset({"contiguous", "clone", "detach", "positive"}) | CASTS | 
 # Linear in the activations that they read.
 LINEAR = frozenset({
     "view", "reshape", "flatten", "unflatten", "ravel", "permute", "transpose", "movedim", "t", "adjoint", "squeeze",
-    "unsqueeze", "getitem", "getattr", "select", "narrow", "diagonal", "index_select", "gather", "take", "take_along_dim",
-    "masked_select", "chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "stack",
-    "cat", "hstack", "vstack", "dstack", "column_stack", "row_stack", "expand", "expand_as", "broadcast_to",
-    "broadcast_tensors", "view_as", "reshape_as", "repeat", "repeat_interleave", "tile", "pad", "roll", "flip", "fliplr",
-    "flipud", "rot90", "tril", "triu", "diag", "diag_embed", "block_diag", "meshgrid", "unfold", "fold", "pixel_shuffle",
-    "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "as_strided", "masked_fill", "masked_scatter", "setitem",
-    "index_put", "index_add", "index_copy", "index_fill", "scatter", "scatter_add", "select_scatter", "slice_scatter",
-    "copy", "fill", "zero", "neg", "add", "sub", "rsub", "mean", "sum", "nansum", "trace", "cumsum", "diff", "deg2rad",
-    "rad2deg", "interpolate", "upsample", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "real", "imag", "view_as_real", "view_as_complex", "conj", "complex",
+    "unsqueeze", "getitem", "getattr", "select", "narrow", "diagonal", "index_select", "gather", "take",
+    "take_along_dim", "masked_select", "chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit",
+    "dsplit", "unbind", "stack", "cat", "hstack", "vstack", "dstack", "column_stack", "row_stack", "expand",
+    "expand_as", "broadcast_to", "broadcast_tensors", "view_as", "reshape_as", "repeat", "repeat_interleave", "tile",
+    "pad", "roll", "flip", "fliplr", "flipud", "rot90", "tril", "triu", "diag", "diag_embed", "block_diag", "meshgrid",
+    "unfold", "fold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "as_strided",
+    "masked_fill", "masked_scatter", "setitem", "index_put", "index_add", "index_copy", "index_fill", "scatter",
+    "scatter_add", "select_scatter", "slice_scatter", "diagonal_scatter", "put", "copy", "fill", "zero", "unsafe_chunk",
+    "unsafe_split", "unsafe_split_with_sizes", "cartesian_prod", "atleast_1d", "atleast_2d", "atleast_3d",
+    "sum_to_size", "trapezoid", "trapz", "neg", "add", "sub", "rsub", "mean", "sum", "nansum", "trace", "cumsum",
+    "diff", "deg2rad", "rad2deg", "interpolate", "upsample", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "real", "imag", "view_as_real",
+    "view_as_complex", "conj", "complex",
 })  # fmt: skip
 # Linear unless the weight is computed from the input, too.
 WEIGHTED = frozenset({
@@ -59,13 +62,15 @@ WEIGHTED = frozenset({
 })  # fmt: skip
 # Linear when one factor is constant.
 BILINEAR = frozenset({
-    "mul", "matmul", "bmm", "mm", "mv", "dot", "vdot", "inner", "outer", "kron", "tensordot", "cross", "einsum", "bilinear",
-    "multi_dot", "chain_matmul", "linalg_multi_dot",
+    "mul", "matmul", "bmm", "mm", "mv", "dot", "vdot", "inner", "outer", "kron", "tensordot", "cross", "linalg_cross",
+    "einsum", "bilinear", "multi_dot", "chain_matmul", "linalg_multi_dot",
 })  # fmt: skip
 # Their derivative is zero; torch has none for them.
 FLAT = frozenset({"heaviside", "floor_divide", "floordiv"})
+# Linear in their first argument, if nothing else depends on the picture.
+LINEAR_IN_FIRST = frozenset({"grid_sample", "deform_conv2d", "roi_align", "ps_roi_align", "ldexp"})
 # A sum with the product of the second and third argument.
-SUMS_WITH_PRODUCTS = frozenset({"addcmul", "addmm", "addmv", "addr", "addbmm", "baddbmm", "lerp"})
+SUMS_WITH_PRODUCTS = frozenset({"addcmul", "addmm", "addmv", "addr", "addbmm", "baddbmm"})
 
 # Functions that take shape and type from a tensor, but not its numbers.
 SHAPE_ONLY = frozenset({

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from tests.errors import refuses
@@ -257,8 +258,9 @@ def written(x: Tensor, write: Callable[[Tensor], object]) -> Tensor:
     return x
 
 
-def cell_order(x: Tensor) -> Tensor:
-    return x.flatten(2)[:, :, torch.arange(HEIGHT * WIDTH).flip(0)].unflatten(2, (HEIGHT, WIDTH))
+def per_picture(function: Function) -> Function:
+    """The function of single pictures `[C H W]`, of each picture of a batch."""
+    return lambda x: torch.stack([function(y) for y in x])
 
 
 LINEAR: dict[str, Function] = {
@@ -369,6 +371,7 @@ LINEAR: dict[str, Function] = {
     "baddbmm": lambda x: torch.baddbmm(x.flatten(2), x.flatten(2), numbers(1, 90, 90).expand(len(x), -1, -1)),
     "addcmul": lambda x: torch.addcmul(x.flip(1), x, FACTOR, value=0.5),
     "lerp": lambda x: torch.lerp(x, x.flip(1), 0.3),
+    "lerp of numbers": lambda x: torch.lerp(FACTOR.expand_as(x), 2 * FACTOR.expand_as(x), x),
     "lerp weights": lambda x: torch.lerp(x, x.flip(1), FACTOR),
     "where": lambda x: torch.where(MASK, x, x.flip(1)),
     "where number": lambda x: torch.where(MASK, x, 2.0),
@@ -383,6 +386,52 @@ LINEAR: dict[str, Function] = {
     "index_fill": lambda x: x.index_fill(1, torch.tensor([0, 1]), 0.5),
     "scatter": lambda x: x.scatter(1, torch.zeros_like(x, dtype=torch.int64), x[:, 1:2].expand_as(x)),
     "scatter_add": lambda x: x.scatter_add(1, torch.zeros_like(x, dtype=torch.int64), x),
+    "cross": lambda x: torch.linalg.cross(x[:, :3], FACTOR[None, :3], dim=1),
+    "outer": per_picture(lambda y: torch.outer(y.flatten()[:5], numbers(3))),
+    "kron": per_picture(lambda y: torch.kron(y[0], numbers(2, 2))),
+    "mv": per_picture(lambda y: torch.mv(y[0], numbers(WIDTH))),
+    "addmv": per_picture(lambda y: torch.addmv(y[1, :, 0], y[0], numbers(WIDTH))),
+    "block_diag": per_picture(lambda y: torch.block_diag(y[0], y[1])),
+    "take": per_picture(lambda y: y.take(torch.tensor([3, 7, 7]))),
+    "put": per_picture(lambda y: y.put(torch.tensor([3, 7]), y[0, 0, :2])),
+    "meshgrid": per_picture(lambda y: torch.meshgrid(y[0, 0], y[0, 1], indexing="ij")[1]),
+    "cartesian_prod": per_picture(lambda y: torch.cartesian_prod(y[0, 0, :3], y[0, 1, :3])),
+    "as_strided": per_picture(lambda y: y.as_strided((3, 3), (9, 2))),
+    "masked_scatter": lambda x: x.masked_scatter(MASK.expand_as(x), x.flip(1)),
+    "slice_scatter": lambda x: x.slice_scatter(x[:, :, :2] * 2, 2, 0, 2),
+    "diagonal_scatter": lambda x: x.diagonal_scatter(x[:, :, :9, 0] * 2, 0, 2, 3),
+    "diag_embed": lambda x: torch.diag_embed(x[:, 0]),
+    "trapezoid": lambda x: torch.trapezoid(x, dim=2),
+    "split_with_sizes": lambda x: x.split_with_sizes([1, 3], 1)[1],
+    "unsafe_chunk": lambda x: torch.unsafe_chunk(x, 2, 1)[0],
+    "atleast_3d": torch.atleast_3d,
+    "sum_to_size": lambda x: x.sum_to_size(len(x), CHANNELS, 1, WIDTH),
+    "ldexp": lambda x: torch.ldexp(x, torch.tensor(2)),
+    "real": lambda x: x.real,
+    "add twice": lambda x: x + x,
+    "cat twice": lambda x: torch.cat((x, x), 1),
+    "sum of a list": lambda x: sum([x, x.flip(1), x.flip(2)]),  # type: ignore[return-value]
+    "written into zeros": lambda x: written(
+        torch.zeros_like(x), lambda y: operator.setitem(y, (slice(None), 1), x[:, 0])
+    ),
+    "index_put_": lambda x: written(x, lambda y: y.index_put_((torch.arange(len(x)), torch.tensor([2])), x[:, 1])),
+    "pad with a number": lambda x: F.pad(x, (0, 0, 0, 0, 1, 2), value=3.0),
+    "pad that crops": lambda x: F.pad(x, (-1, -1, -2, 0)),
+    "interpolate area": lambda x: F.interpolate(x, size=(4, 7), mode="area"),
+    "interpolate antialias": lambda x: F.interpolate(x, size=(7, 5), mode="bilinear", antialias=True),
+    "avg_pool2d divisor": lambda x: F.avg_pool2d(x, 2, divisor_override=3),
+    "conv2d same, even": lambda x: F.conv2d(x, numbers(4, 4, 4, 2), padding="same"),
+    "conv2d by axis": lambda x: F.conv2d(x, numbers(4, 4, 1, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
+    "conv2d without a batch": per_picture(lambda y: F.conv2d(y, numbers(4, 4, 3, 3))),
+    "conv2d of channels as a batch": lambda x: F.conv2d(x.view(-1, 1, HEIGHT, WIDTH), numbers(1, 1, 3, 3)).view(
+        len(x), CHANNELS, 8, 7
+    ),
+    "batch_norm of channels as a batch": lambda x: F.batch_norm(
+        x.view(-1, 2, HEIGHT, WIDTH), numbers(2), numbers(2).abs()
+    ).view(x.shape),
+    "deform_conv2d": lambda x: torchvision.ops.deform_conv2d(
+        x, numbers(1, 18, 8, 7).expand(len(x), -1, -1, -1), numbers(4, 4, 3, 3)
+    ),
     "batch_norm": lambda x: F.batch_norm(x, numbers(4), numbers(4).abs(), numbers(4), numbers(4)),
     "avg_pool2d": lambda x: F.avg_pool2d(x, 3, 2, 1),
     "avg_pool2d ceil": lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
@@ -452,6 +501,8 @@ EXTENDED: dict[str, Function] = {
     "clip": lambda x: torch.clip(x, 0.1),
     "clamp_max": lambda x: x.clamp_max(0.1),
 }
+LSTM = nn.LSTM(WIDTH, 6, batch_first=True).double().requires_grad_(False)
+ATTENTION = nn.MultiheadAttention(CHANNELS, 2, batch_first=True).double().eval().requires_grad_(False)
 DIFFERENTIATED: dict[str, Function] = {
     "abs": torch.abs,
     "square": torch.square,
@@ -512,7 +563,29 @@ DIFFERENTIATED: dict[str, Function] = {
     "addcmul of two": lambda x: torch.addcmul(x, x, x),
     "addcdiv": lambda x: torch.addcdiv(x, x, x.flip(1) + 20),
     "where it is larger": lambda x: torch.where(x > FACTOR, x, FACTOR),
+    "lerp from itself": lambda x: torch.lerp(x, FACTOR.expand_as(x), x.flip(1)),
+    "lerp by itself": lambda x: torch.lerp(FACTOR.expand_as(x), x.flip(1), x),
     "nan_to_num": torch.nan_to_num,
+    "lstm": lambda x: LSTM(x[:, 0])[0],
+    "multi-head attention": lambda x: ATTENTION(*[x.flatten(2).mT] * 3)[0],
+    "svdvals": torch.linalg.svdvals,
+    "inv": lambda x: torch.linalg.inv(x[:, :, :9] + 5 * torch.eye(9, dtype=x.dtype)),
+    "vector_norm": lambda x: torch.linalg.vector_norm(x, dim=1),
+    "std_mean": lambda x: torch.std_mean(x, 1)[0],
+    "aminmax": lambda x: torch.aminmax(x, dim=1)[1],
+    "cummax": lambda x: torch.cummax(x, 1)[0],
+    "bucketize": lambda x: x * torch.bucketize(x, torch.tensor([-0.5, 0.0, 0.5], dtype=x.dtype)),
+    "scatter_reduce": lambda x: x.scatter_reduce(1, torch.zeros_like(x, dtype=torch.int64), x, "amax"),
+    "atan2": lambda x: torch.atan2(x, FACTOR),
+    "copysign": lambda x: torch.copysign(FACTOR.expand_as(x), x),
+    "logaddexp": lambda x: torch.logaddexp(x, FACTOR),
+    "cross of two": lambda x: torch.linalg.cross(x[:, :3], x.flip(1)[:, :3], dim=1),
+    "quantile": lambda x: x.flatten(1).quantile(0.3, 1)[:, None],
+    "maxout": lambda x: x.unflatten(1, (2, 2)).amax(2),
+    "cov": per_picture(lambda y: torch.cov(y.flatten(1))),
+    "deform_conv2d of its own offsets": lambda x: torchvision.ops.deform_conv2d(
+        x, x[:, :1].expand(-1, 18, -1, -1)[:, :, :8, :7] * 0.1, numbers(4, 4, 3, 3)
+    ),
     "hypot": lambda x: torch.hypot(x, FACTOR),
     "grid_sample": lambda x: F.grid_sample(
         FACTOR.expand(len(x), -1, -1, -1), x[:, :2].permute(0, 2, 3, 1) * 0.05, align_corners=False
@@ -629,6 +702,18 @@ def test_every_dropout_is_an_identity(layer: type[nn.Module]) -> None:
     assert survey(module, PICTURE)[1].kind == "identity"
     (found,) = project(module, PICTURE, [Unit("1", 0)], survey(module, PICTURE))
     assert found.certificate == Certificate()
+
+
+def test_results_written_to_a_given_tensor() -> None:
+    assert_equal_to_autograd(
+        lambda x: torch.add(x, x.flip(1), out=torch.empty_like(x)), lambda rule: lambda x: x + x.flip(1), Certificate()
+    )
+
+
+def test_an_operation_without_a_derivative_is_named() -> None:
+    module = Around(lambda x: x + torch.unique(x)[:90].view(1, 1, HEIGHT, WIDTH))
+    with refuses("no-derivative", "unique"):
+        project(module, PICTURE, [Unit("linear", 0)], survey(module, PICTURE))
 
 
 REFUSED: dict[str, Function] = {

@@ -36,6 +36,7 @@ from vizapp.engine.operations import (
     FLAT,
     IDENTITIES,
     LINEAR,
+    LINEAR_IN_FIRST,
     RECTIFIERS,
     SUMS_WITH_PRODUCTS,
     WEIGHTED,
@@ -278,13 +279,15 @@ def _is_linear(call: Call) -> bool:
     if name in BILINEAR:
         return len(call.inputs) == 1
     if name in SUMS_WITH_PRODUCTS:
-        factors = [*args[1:3], *kwargs.values()]
-        return sum(any(factor is tensor for tensor in call.inputs) for factor in factors) < 2
+        return sum(any(factor is tensor for tensor in call.inputs) for factor in (*args[1:3], *kwargs.values())) < 2
+    if name == "lerp":
+        weight = argument(args, kwargs, 2, "weight", None)
+        return len(call.inputs) == 1 or all(tensor is not weight for tensor in call.inputs)
     if name == "truediv":
         divides = any(argument(args, kwargs, 1, "other", None) is tensor for tensor in call.inputs)
         return not divides and not kwargs.get("rounding_mode")
-    if name == "grid_sample":
-        return all(tensor is not argument(args, kwargs, 1, "grid", None) for tensor in call.inputs)
+    if name in LINEAR_IN_FIRST:
+        return call.depends_on_input_alone
     if name == "where":  # of a constant condition
         return True
     if name == "batch_norm":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +12,7 @@ from torch import Tensor
 from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor, map_values
 from vizapp.engine.trace.recording import Step, ValueRef, bind, value_refs
+from vizapp.errors import VizError
 
 
 def transpose_sum(step: Step, signal: Signal) -> list[Signal | None]:
@@ -127,7 +131,9 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
         # In-place functions write into a copy, not into the point of differentiation.
         copies = {value: by_value[value].clone() for value in numbers}
         args, kwargs = bind(step.args, copies), bind(step.kwargs, copies)
-        output = step.function(*args, **kwargs)
+        kwargs.pop("out", None)  # autograd allows no tensor that is written to
+        with _naming(step):
+            output = step.function(*args, **kwargs)
     results = tensors_in(args[0] if step.operation == "setitem" else output)
     pairs = [
         (result, as_tensor(signal, shapes[value]))
@@ -137,13 +143,28 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     if not pairs:
         return [None] * len(step.inputs)
     leaves = {value: tensor for value, tensor in by_value.items() if tensor.requires_grad}
-    gradients = torch.autograd.grad(
-        [result for result, _ in pairs], list(leaves.values()), [r for _, r in pairs], is_grads_batched=True,
-        allow_unused=True,
-    )  # fmt: skip
+    with _naming(step):
+        gradients = torch.autograd.grad(
+            [result for result, _ in pairs], list(leaves.values()), [r for _, r in pairs], is_grads_batched=True,
+            allow_unused=True,
+        )  # fmt: skip
     found = dict(zip(leaves, gradients, strict=True))
     down: list[Signal | None] = []
     for value in step.inputs:
         gradient = found.pop(value, None)  # a value that occurs twice among the inputs gets its whole signal once
         down.append(None if gradient is None else as_signal(gradient, shapes[value]))
     return down
+
+
+@contextmanager
+def _naming(step: Step) -> Iterator[None]:
+    """A block in which torch may find that it has no derivative of the operation."""
+    try:
+        yield
+    except RuntimeError as error:  # also NotImplementedError
+        if "derivative for" not in str(error):
+            raise
+        raise VizError(
+            f"Torch has no derivative of {step.operation!r}, which this network uses between the unit and the pixels.",
+            code="no-derivative",
+        ) from error
