@@ -633,6 +633,19 @@ def test_all_else_is_differentiated_and_counted(name: str) -> None:
     assert_equal_to_autograd(DIFFERENTIATED[name], lambda rule: DIFFERENTIATED[name], Certificate(differentiated=1))
 
 
+ON_POSITIVE: dict[str, Function] = {  # each keeps all of a positive map, as a ReLU does
+    "below a bound": lambda y: y * (y < 1e3),
+    "where": lambda y: torch.where(y > -1, y, -1),
+    "of negatives": lambda y: (-y).masked_fill(-y < 9, 0),
+}
+
+
+@pytest.mark.parametrize("name", ON_POSITIVE)
+def test_a_mask_that_equals_a_relu_on_this_picture_alone_is_none(name: str) -> None:
+    function: Function = lambda x: ON_POSITIVE[name](x.exp())  # noqa: E731
+    assert_equal_to_autograd(function, lambda rule: function, Certificate(differentiated=2))
+
+
 FLAT: dict[str, Function] = {  # torch has no derivative of these
     "floor_divide": lambda x: torch.floor_divide(x, 0.3),
     "x // y": lambda x: x // 0.3,
