@@ -68,7 +68,9 @@ BILINEAR = frozenset({
 # Their derivative is zero; torch has none for them.
 FLAT = frozenset({"heaviside", "floor_divide", "floordiv"})
 # Linear in their first argument, if nothing else depends on the picture.
-LINEAR_IN_FIRST = frozenset({"grid_sample", "deform_conv2d", "roi_align", "ps_roi_align", "ldexp"})
+LINEAR_IN_FIRST = frozenset(
+    {"grid_sample", "ldexp", "torchvision::deform_conv2d", "torchvision::roi_align", "torchvision::ps_roi_align"}
+)
 # A sum with the product of the second and third argument.
 SUMS_WITH_PRODUCTS = frozenset({"addcmul", "addmm", "addmv", "addr", "addbmm", "baddbmm"})
 
