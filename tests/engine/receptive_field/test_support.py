@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d, roi_align
 
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
+from vizapp.engine.tap import Tap
+from vizapp.engine.trace.sites import channels_first, survey
 
 Operation = Callable[[Tensor], Tensor]
 OBLONG, CUBE = (2, 4, 9, 6), (2, 6, 6, 6)  # in the second, no axis can be told from another by its extent
@@ -22,8 +25,9 @@ def weights(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64) + 0.1
 
 
-@torch.library.custom_op("vizapp_tests::reversed_sum", mutates_args=())
+@torch.library.custom_op("vizapp_tests::relu", mutates_args=())
 def reversed_sum(x: Tensor) -> Tensor:
+    """No ReLU."""
     return x.flip(2).cumsum(3)
 
 
@@ -313,7 +317,7 @@ SOUND: dict[str, Operation] = {
     ),
     "roi_align": lambda x: roi_align(x, [torch.tensor([[1.0, 1, 4, 4]], dtype=x.dtype)] * 2, 3),
     "grid_sample": lambda x: F.grid_sample(x, torch.rand(2, *x.shape[2:], 2, dtype=x.dtype), align_corners=False),
-    "custom operation": lambda x: torch.ops.vizapp_tests.reversed_sum(x),
+    "custom operation": lambda x: torch.ops.vizapp_tests.relu(x),
     "custom callable": lambda x: reversed_sum(x),
     "numpy": lambda x: x * float(x.detach().numpy()[..., :2].mean()) + F.pad(x[..., 1:], (0, 1)),
     "cumsum": lambda x: x.cumsum(2),
@@ -434,3 +438,77 @@ def test_fields_equal_the_extent_of_gradients(name: str, shape: tuple[int, ...])
 @pytest.mark.parametrize("name", SOUND)
 def test_fields_hold_all_gradients(name: str, shape: tuple[int, ...]) -> None:
     check(SOUND[name], shape, exact=False)
+
+
+class Sites(nn.Module):
+    """Maps that are not square, or as deep as wide, behind operations without a rule and behind moves of cells."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self.operation, self.last = operation, nn.Conv2d(3, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.operation(x))
+
+
+@pytest.mark.parametrize("size", [(3, 3), (7, 4), (1, 5), (6, 6)])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        reversed_sum,
+        lambda x: deform_conv2d(x, torch.ones(1, 2, *x.shape[2:]), torch.ones(3, 3, 1, 1)),
+        lambda x: F.grid_sample(x, torch.zeros(1, *x.shape[2:], 2), align_corners=False),
+        lambda x: F.pad(x, (1, 0, 0, 0), mode="replicate"),
+        lambda x: x.mT,
+        lambda x: x.flip(2),
+        lambda x: F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2),
+        lambda x: F.conv_transpose2d(x, torch.ones(3, 3, 2, 2), stride=2),
+        lambda x: F.interpolate(x, scale_factor=1.5, mode="bicubic"),
+    ],
+)
+def test_behind_any_operation_maps_are_sites(operation: Operation, size: tuple[int, int]) -> None:
+    module = Sites(operation)
+    site = next(site for site in survey(module, torch.rand(1, 3, *size)) if site.name == "last")
+    assert site.layout == "chw"
+    assert site.shape == tuple(module(torch.rand(1, 3, *size)).shape[1:])
+
+
+def test_cells_of_one_row_keep_their_axis() -> None:
+    field = field_of(
+        lambda x: x[:, :, :1].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).roll(1, 1),
+        torch.rand(1, 3, 8, 5).double(),
+    )
+    assert (field.rows.axis, field.columns.axis) == (2, 3)
+
+
+def test_reflected_padding_keeps_size_and_stride_of_fields() -> None:
+    """A 3 × 3 blur of stride 2 between two 3 × 3 convolutions, by hand: 3 + 2 = 5 pixels, then 5 + 2·2 = 9."""
+    blurred = Applied(
+        lambda x: F.conv2d(F.avg_pool2d(F.pad(x, (1, 1, 1, 1), "reflect"), 3, 2), weights(3, 3, 3, 3), padding=1)
+    )
+    field = receptive_fields(blurred, torch.rand(1, 3, 24, 24, dtype=torch.float64))["conv2d_1"]
+    assert (field.size, field.stride) == ((9, 9), (2, 2))
+    assert field.box((0, 0)) == (-4, -4, 5, 5)
+    assert field.box((5, 6)) == (6, 8, 15, 17)
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "swin_t", "convnext_tiny"]
+)
+@pytest.mark.slow
+def test_no_field_of_a_network_is_smaller_than_its_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    module = torchvision.models.get_model(name, weights=None).eval().double().requires_grad_(False)
+    picture = torch.rand(2, 3, 96, 64, dtype=torch.float64, requires_grad=True)
+    sites = [site for site in survey(module, picture.detach()[:1]) if site.is_map and site.kind != "reshape"]
+    chosen = sites[:: max(1, len(sites) // 6)]
+    with Tap(module, {site.name for site in chosen}) as tap:
+        module(picture)
+    for site in chosen:
+        assert site.receptive_field is not None
+        value = channels_first(tap.kept[site.name], site.layout)
+        for cell in {(0, 0), (value.shape[2] - 1, value.shape[3] // 2)}:
+            (gradient,) = torch.autograd.grad(value[0, :, cell[0], cell[1]].square().sum(), picture, retain_graph=True)
+            top, left, bottom, right = site.receptive_field.inside(cell)
+            gradient[..., top:bottom, left:right] = 0
+            assert not gradient.any(), (site.name, cell)

@@ -105,20 +105,25 @@ def _spans_after_move(
             twice = run(doubled)
         except _REFUSALS:
             return found
+        if len(twice) != len(cells):
+            return found
         found = [
-            Interval(_grown_axis(before, after), span.low, span.high, span.start, span.size, table.step)
-            if span.axis is None
-            else span
+            _on_grown_axis(span, before, after, table.step) if span.axis is None else span
             for span, before, after in zip(found, cells, twice, strict=True)
         ]
     return found
 
 
-def _grown_axis(before: Tensor, after: Tensor) -> int | None:
+def _on_grown_axis(span: Interval, before: Tensor, after: Tensor, step: int | None) -> Interval:
+    """The interval on the one axis of a result that is twice as long with twice the cells."""
     if before.ndim != after.ndim:
-        return None
+        return span
     grown = [axis for axis in range(before.ndim) if before.shape[axis] != after.shape[axis]]
-    return grown[0] if len(grown) == 1 and before.shape[grown[0]] == 1 else None
+    if len(grown) != 1 or after.shape[grown[0]] != 2 * before.shape[grown[0]]:
+        return span
+    count = before.shape[grown[0]]
+    low, high = span.low.repeat(count), span.high.repeat(count)
+    return Interval(grown[0], low, high, span.start, span.size, step) if count == 1 else Interval(grown[0], low, high)
 
 
 class _Table:
