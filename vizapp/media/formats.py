@@ -12,16 +12,6 @@ from PIL import Image, ImageFile, features
 # containers whose header does not contain the size of the picture (ICO, ICNS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _SPELLING = {"WEBP": "WebP"}
-_SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "GIF": (".gif",),
-    "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
-    "AVIF": (".avif",),
-}
 _PREFIX = 64  # bytes that identify the format
 _TAIL = 1024  # bytes that are searched for the end mark: some programs append their own data
 _END_MARK = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
@@ -87,7 +77,8 @@ def readable_formats() -> str:
 @cache
 def picture_suffixes() -> frozenset[str]:
     """The file name suffixes of the supported formats, in lower case and with the dot."""
-    return frozenset(suffix for key in _formats() for suffix in _SUFFIXES[key])
+    registered = {suffix for suffix, key in Image.registered_extensions().items() if key in _formats()}
+    return frozenset(registered | {".mpo"})  # several JPEG pictures, of which the first is read
 
 
 def format_of(file: BinaryIO) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,15 +50,10 @@ def open_folder(
     if text.lower().startswith("torchvision/"):
         return open_dataset(text)
     place = local_path(path, "folder")
-    try:
-        is_file, exists = place.is_file(), place.exists()
-    except OSError as error:
-        raise VizError(
-            f"{showable(text)} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
-        ) from None
+    exists = os.path.exists(place)  # unlike Path.exists, False if it cannot be read; `list_folder` then says why
     if text in BUNDLED and not exists:
         return open_digits() if text == "digits" else open_crops()
-    if is_file:
+    if os.path.isfile(place):
         return _from_file(place, within)
     if not exists and "/" not in text and (hint := nearest(text, BUNDLED)):
         raise VizError(f"There is no folder {showable(text)}.{hint}", code="no-such-folder")

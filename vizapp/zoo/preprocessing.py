@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vizapp.errors import VizError
-from vizapp.media.transforms import View
+from vizapp.media.transforms import Method, View
 
-Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
+Interpolation = Method
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
