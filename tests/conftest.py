@@ -1,4 +1,4 @@
-"""What holds for all tests: a home, a cache and settings of their own for every worker, and no files elsewhere."""
+"""Every test worker has its own home, cache and settings, and writes no files elsewhere."""
 
 from __future__ import annotations
 

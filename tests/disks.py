@@ -1,4 +1,4 @@
-"""Small disks, to see what happens when they are full or write-protected."""
+"""Small disks, for tests of full and read-only disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors as tests ask about them: by their code and by what they name. Their wording stands in `sentences.txt`."""
+"""Assertions about errors by code and by what they mention. The full messages are in `sentences.txt`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small networks that have each difficulty of real ones, with answers that can be worked out by hand."""
+"""Small networks with the difficulties of real ones, whose results can be computed by hand."""
 
 from __future__ import annotations
 

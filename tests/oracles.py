@@ -1,4 +1,4 @@
-"""Slow, plain re-implementations, as close to the definitions as possible. Nothing here is fast or clever."""
+"""Slow, plain re-implementations, as close to the definitions as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code that tests and benchmarks hand to other processes as text imports what is there."""
+"""Code that tests and benchmarks pass to other processes as text imports existing names."""
 
 from __future__ import annotations
 

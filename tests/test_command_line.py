@@ -1,4 +1,4 @@
-"""The command line gives what Python gives; what the user got wrong is one line and status 2."""
+"""The command line gives the results of Python; user errors give a one-line message and exit status 2."""
 
 from __future__ import annotations
 

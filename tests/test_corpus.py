@@ -1,4 +1,4 @@
-"""Hundreds of bad inputs: a clear sentence each, status 2, no traceback, no stray file, under 2 s and 1 GB."""
+"""Hundreds of bad inputs: each gives a clear message and status 2, without traceback or stray file, under 2 s and 1 GB."""
 
 from __future__ import annotations
 

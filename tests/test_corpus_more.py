@@ -1,4 +1,4 @@
-"""The corpus in the parts that came later: galleries, options of every method, parsers of addresses, a process of its own."""
+"""More bad inputs: galleries, options of every method, parsers of links."""
 
 from __future__ import annotations
 

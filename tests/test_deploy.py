@@ -1,4 +1,4 @@
-"""The container files: they parse, and name files, options and sizes that go together; nginx accepts its configuration."""
+"""The container files can be parsed and agree in files, options and sizes; nginx accepts its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full disks, folders that cannot be written, processes that are killed: a sentence, and the next start works."""
+"""Full disks, read-only folders and killed processes: an error message, and the next start works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests have a home, a cache and settings of their own: nothing of the person who runs them is read or changed."""
+"""Tests use their own home, cache and settings: nothing of the developer's is read or changed."""
 
 from __future__ import annotations
 

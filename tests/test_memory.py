@@ -1,4 +1,4 @@
-"""What does not fit into memory is split; if even one item does not fit, a sentence says what would. Limits are artificial."""
+"""Work that does not fit into memory is split; if even one item does not fit, a message says what would."""
 
 from __future__ import annotations
 

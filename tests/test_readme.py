@@ -1,4 +1,4 @@
-"""What README and docs say can be typed, opened and followed."""
+"""Commands, code, links and files in README and docs are valid."""
 
 from __future__ import annotations
 

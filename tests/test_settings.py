@@ -1,4 +1,4 @@
-"""What the owner of the machine sets is taken as it is written, or refused in one sentence that names it."""
+"""Settings are used as they are written, or refused with a message that names them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app in a real browser: a running server, Chromium, and what every journey does."""
+"""A running server, Chromium, and helpers for the tests in a real browser."""
 
 from __future__ import annotations
 

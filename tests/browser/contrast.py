@@ -1,4 +1,4 @@
-"""Whether words can be read: how they stand out from what is behind them."""
+"""The contrast of text with its background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The components alone in a real browser: keys, fingers, redraws on the way, and how much is drawn."""
+"""The components in a real browser: keyboard, touch, redraws while in use, and large inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dense map in a real browser: pointing at a cell tells its classes and frames its crop, a click keeps it."""
+"""The page Dense in a real browser: hovering over a cell shows its classes and its crop, a click selects it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that is killed while its page has a gallery built: the next one offers to go on, and not a byte differs."""
+"""After a server is killed while it builds a gallery, the next one resumes it, and the files are byte-identical."""
 
 from __future__ import annotations
 

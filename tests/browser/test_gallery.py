@@ -1,4 +1,4 @@
-"""The page Gallery in a real browser: build, cancel, go on, one unit, its link in a fresh session, and how it looks."""
+"""The page Gallery in a real browser: build, cancel, resume, one unit, its link in a new session, and the layout."""
 
 from __future__ import annotations
 

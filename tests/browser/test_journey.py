@@ -1,4 +1,4 @@
-"""The app in a real browser: a person's way from picking a network to the files, and how it looks on that way."""
+"""The app in a real browser: from choosing a network to downloading files, and the layout on the way."""
 
 from __future__ import annotations
 

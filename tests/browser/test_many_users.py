@@ -1,4 +1,4 @@
-"""Several people at once in real browsers: the answers of a person alone, bit for bit, and no unexpected error."""
+"""Several users at once in real browsers get the results of a single user, bit for bit, without unexpected errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of strangers in a real browser: pages full of markup run no script and load nothing."""
+"""Names with markup in a real browser: pages full of them run no script and load nothing."""
 
 from __future__ import annotations
 

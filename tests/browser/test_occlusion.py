@@ -1,4 +1,4 @@
-"""Occlusion in a real browser: maps that sharpen, pointing at one marks all, a click opens a position, a hand draws."""
+"""The page Occlusion in a real browser: maps get finer, hovering marks all maps, a click opens a position, masks are drawn."""
 
 from __future__ import annotations
 

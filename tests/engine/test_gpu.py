@@ -1,4 +1,4 @@
-"""On a GPU the engine gives what it gives on the CPU. `pytest -m gpu` on a machine that has one."""
+"""On a GPU the engine gives the results of the CPU. Run with `pytest -m gpu` on a machine with a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every activation that torch has is one for sites, for signals on their way down, and for squares."""
+"""Every activation function of torch is treated as one, in sites, projections and occlusion sweeps."""
 
 from __future__ import annotations
 

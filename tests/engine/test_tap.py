@@ -1,4 +1,4 @@
-"""The tap sees every operation under torchvision's names, changes nothing and leaves nothing behind."""
+"""The tap sees every operation under torchvision's names and does not change the network."""
 
 from __future__ import annotations
 

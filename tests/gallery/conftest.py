@@ -1,4 +1,4 @@
-"""A small network, a folder of pictures with ties and damaged files, and caches of the test's own."""
+"""A small network, a folder of pictures with ties and damaged files, and separate caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full disks, damaged files and killed processes while a gallery is made: told, and the next start makes the same bytes."""
+"""Full disks, damaged files and killed processes during a pass: an error message, and the next start gives the same bytes."""
 
 from __future__ import annotations
 

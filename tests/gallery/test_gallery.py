@@ -1,4 +1,4 @@
-"""A gallery holds what sorting all activations gives, whatever the workers, processes, interruptions and damages."""
+"""A gallery equals the result of sorting all activations, for any workers, processes, interruptions and damages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that know nothing of each other and make the same gallery, as replicas of a server with one cache may."""
+"""Independent processes that build the same gallery in one cache, as replicas of a server may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture files of every odd and broken kind, made on the spot."""
+"""Picture files of every unusual and damaged kind, made on the spot."""
 
 from __future__ import annotations
 

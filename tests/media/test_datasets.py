@@ -1,4 +1,4 @@
-"""The data sets of torchvision are read with their classes, from files laid out as it lays them out."""
+"""torchvision's data sets are read with their classes, from files in torchvision's layout."""
 
 from __future__ import annotations
 

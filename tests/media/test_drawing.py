@@ -1,4 +1,4 @@
-"""Colours mean the numbers that they stand for."""
+"""Colours represent the right numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Films read back as what was written."""
+"""Films contain the frames that were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder is listed in the order people count in, with its sub-folders as classes."""
+"""A folder is listed in natural order, with its sub-folders as classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of picture file becomes upright RGB or one sentence."""
+"""Every kind of picture file becomes upright RGB, or an error message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of collection is recognised, listed in order with its classes, and read without harm."""
+"""Every kind of data set is recognized, listed in order with its classes, and read safely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resizing and cropping give torchvision's pixels, bit for bit."""
+"""Resizing and cropping are bit-identical to torchvision's."""
 
 from __future__ import annotations
 

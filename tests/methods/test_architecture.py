@@ -1,4 +1,4 @@
-"""The architecture method: the table in words and in numbers, its totals, its ways of counting, its files."""
+"""The method `architecture`: the table as text and numbers, its totals, its ways of counting, its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The method `dense`: what it puts into its arrays, facts and panels, and what it says to what cannot be."""
+"""The method `dense`: arrays, facts, panels and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The method filters on layers whose kernels are known by hand."""
+"""The method `filters` on layers whose kernels are known by hand."""
 
 from __future__ import annotations
 

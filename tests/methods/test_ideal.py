@@ -1,4 +1,4 @@
-"""The method ideal: what is asked for is painted, at a size that suits, by the embedded networks and real ones."""
+"""The method `ideal` maximizes the requested units at a suitable size, on bundled and real networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units of two networks are matched by what they answer to the pictures of a folder."""
+"""Units of two networks are matched by their activations on the pictures of a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method is cut to fit into memory and answers the same; if one item does not fit, a sentence says what would."""
+"""Every method splits its work to fit into memory with the same result; if one item does not fit, a message says what would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method answers or says why not; predict and activations give what a plain pass through the network gives."""
+"""Every method gives a result or says why not; predict and activations equal a plain pass through the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters check themselves, and say in a sentence what they want."""
+"""Parameters are checked, and an error message says what is expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A package beside vizapp brings a method: Python, the command line and the app have it, and a broken one is a sentence."""
+"""A method of another package is available in Python, the command line and the app; a broken one gives a message."""
 
 from __future__ import annotations
 

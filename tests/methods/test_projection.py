@@ -1,4 +1,4 @@
-"""projection, attribution and sanity, as their users call them."""
+"""The methods `projection`, `attribution` and `sanity`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The true class: from what a collection or a person calls a picture."""
+"""The true class of a picture from its label."""
 
 from __future__ import annotations
 

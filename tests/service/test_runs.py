@@ -1,4 +1,4 @@
-"""The one loop for long work: from a request to partial results and an end, however it ends."""
+"""The run loop for long work: from a request to partial results and an end."""
 
 from __future__ import annotations
 

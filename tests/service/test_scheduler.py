@@ -1,4 +1,4 @@
-"""The queue of a device: one at a time, people in turn, long work in slices, nobody left behind."""
+"""The queue of a device: one job at a time, users take turns, long jobs run in slices, nobody starves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app under test as its tests read it: one place for what a page says, shows, was given and offers."""
+"""The app under test: access to what a page shows and offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app under test: a fresh session, fresh stores, no files outside the test's own folder."""
+"""The app under test: a new session, empty caches, no files outside the test's own folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bad inputs of the corpus through the app: uploads and links. A sentence each, and the app goes on."""
+"""The bad inputs of the corpus through the app, as uploads and links: each gives a message, and the app goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every page, asked as a person would: by links, by switches, by files that are no pictures."""
+"""Every page, used by links, by switches, and with files that are not pictures."""
 
 from __future__ import annotations
 

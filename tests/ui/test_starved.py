@@ -1,4 +1,4 @@
-"""A short question while a long one is computed: every long method hands the device over again and again."""
+"""A short question while a long one is computed: every long method yields the device regularly."""
 
 from __future__ import annotations
 

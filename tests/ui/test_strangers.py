@@ -1,4 +1,4 @@
-"""Strangers at every page of a shared server: what they name, what they give, what their names would do, what is left."""
+"""Untrusted users on every page of a shared server: names, uploads, markup, and leftover data."""
 
 from __future__ import annotations
 

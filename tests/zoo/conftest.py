@@ -1,4 +1,4 @@
-"""No test of the zoo reaches the network, the real caches, or the settings of whoever runs it."""
+"""Tests of the zoo do not use the internet, the real caches, or the developer's settings."""
 
 from __future__ import annotations
 

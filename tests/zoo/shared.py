@@ -1,4 +1,4 @@
-"""Trained networks and photos that are not part of the project: found by `VIZAPP_SHARED`, or beside the checkout."""
+"""Trained networks and photos that are not part of the project, in the folder `VIZAPP_SHARED` or next to the checkout."""
 
 from __future__ import annotations
 

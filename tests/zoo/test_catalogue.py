@@ -1,4 +1,4 @@
-"""The kept list of networks: asked once, asked anew when a package changes, never served half-written."""
+"""The cached list of networks: collected once, again when a package changes, never read half-written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classic networks equal their papers' tables (numbers as the lecture texts quote them); misprints are named."""
+"""The classic networks equal the tables of their papers; misprints are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every classifier of torchvision is made convolutional or refused with a reason; a trained one labels mosaics."""
+"""Every classifier of torchvision is made fully convolutional or refused with a reason; a trained one labels mosaics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which networks there are, what is known about them, and how the wrong names are answered."""
+"""The list of networks, their cards, and error messages for wrong names."""
 
 from __future__ import annotations
 

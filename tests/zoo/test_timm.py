@@ -1,4 +1,4 @@
-"""A network of each family of timm: its sites are found, and what the gradient rule sends down is autograd's gradient."""
+"""A network of each family of timm: its sites are found, and its gradient projection equals autograd's gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained networks answer as well as is claimed for them."""
+"""Trained networks are as accurate as claimed."""
 
 from __future__ import annotations
 

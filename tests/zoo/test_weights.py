@@ -1,4 +1,4 @@
-"""Where published weights come from: offline folder, hub cache, and a small server on this machine as the web."""
+"""Where published weights come from: offline folder, hub cache, or the web (a small local server)."""
 
 from __future__ import annotations
 

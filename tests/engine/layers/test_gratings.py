@@ -1,4 +1,4 @@
-"""Gratings of kernels known by hand: frequency, orientation, symmetry, twins, against plain loops."""
+"""Frequency, orientation, symmetry and duplicates of kernels known by hand, compared with plain loops."""
 
 from __future__ import annotations
 

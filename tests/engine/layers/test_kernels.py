@@ -1,4 +1,4 @@
-"""The kernels of a layer are those of the convolution that computes it, in any network, or it is said why there are none."""
+"""The kernels of a layer are those of the convolution that computes it, in any network, or an error says why there are none."""
 
 from __future__ import annotations
 

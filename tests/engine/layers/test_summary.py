@@ -1,4 +1,4 @@
-"""What each layer costs equals torch's own count of operations, on any network, however its weights are used."""
+"""The cost of each layer equals torch's own count of operations on any network, however its weights are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that do not fit together are opened one after another; small ones pass by, what can never fit is told."""
+"""Networks that do not fit together are opened one after another; small ones need not wait; too large ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work is cut to fit into memory, keeps its order, and never crashes for want of memory."""
+"""Work is split to fit into memory, keeps its order, and never crashes because memory is short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounding is set for a block, and no other thread's block changes it meanwhile. The settings exist without a GPU too."""
+"""The rounding of products is set for a block, and other threads' blocks do not change it. It also works without a GPU."""
 
 from __future__ import annotations
 

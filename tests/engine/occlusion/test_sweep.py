@@ -1,4 +1,4 @@
-"""A sweep gives what whole passes over the occluded pictures give, whatever the network is made of."""
+"""A sweep gives the results of whole passes over the occluded pictures, on any network."""
 
 from __future__ import annotations
 

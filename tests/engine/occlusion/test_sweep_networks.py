@@ -1,4 +1,4 @@
-"""Sweeps over the networks of the zoo against whole passes: odd sizes, odd strides, squares over the border."""
+"""Sweeps over the networks of the zoo against whole passes: odd sizes, odd strides, occluders over the border."""
 
 from __future__ import annotations
 

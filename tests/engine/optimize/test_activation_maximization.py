@@ -1,4 +1,4 @@
-"""Activation maximisation on networks whose ideal inputs are known by hand."""
+"""Activation maximization on networks whose optimal inputs are known by hand."""
 
 from __future__ import annotations
 

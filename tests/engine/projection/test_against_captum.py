@@ -1,4 +1,4 @@
-"""Equal to Captum wherever Captum is right; different where it is wrong, with the explicit rule as the judge."""
+"""Equal to Captum wherever Captum is right; where it is wrong, equal to an explicit implementation of the rule."""
 
 from __future__ import annotations
 

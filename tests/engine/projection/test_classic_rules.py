@@ -1,4 +1,4 @@
-"""Gates, squashed means, joins and distances of the classic networks go down as the rules say, and are counted."""
+"""Gates, means, joins and distances of the classic networks are projected by the rules, and are counted."""
 
 from __future__ import annotations
 

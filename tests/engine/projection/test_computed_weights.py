@@ -1,4 +1,4 @@
-"""Networks that compute weights from the picture (CondConv, dynamic filters) are not taken for linear in it."""
+"""Networks that compute weights from the picture (CondConv, dynamic filters) are not treated as linear in it."""
 
 from __future__ import annotations
 

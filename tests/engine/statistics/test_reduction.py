@@ -1,4 +1,4 @@
-"""Maxima, sums, zeros and the cells of maxima equal what is read number by number."""
+"""Maxima, sums, numbers of zeros and cells of maxima equal those of a loop over all values."""
 
 from __future__ import annotations
 

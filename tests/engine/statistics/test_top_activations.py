@@ -1,4 +1,4 @@
-"""The running k best equals sorting all activations kept in memory, and the statistics equal those of all of them."""
+"""The running top k and the statistics equal those of all activations kept in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of a pass that no trace sees are refused, wherever they stand; what only looks like them is not."""
+"""Parts of a pass that cannot be traced are refused wherever they are; similar parts that can be traced are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The film of a sweep: what each frame shows."""
+"""The frames of the film of a sweep."""
 
 from __future__ import annotations
 

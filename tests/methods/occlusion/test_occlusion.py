@@ -1,4 +1,4 @@
-"""occlusion, as its users call it: equal to its definition, to Captum, and calm about bad input."""
+"""The method `occlusion` equals its definition and Captum, and refuses bad input with a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Architecture page: the table, the drawing with its branches, and all networks beside each other."""
+"""The page Architecture: the table, the graph with its branches, and the plot of all networks."""
 
 from __future__ import annotations
 

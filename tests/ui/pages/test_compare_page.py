@@ -1,4 +1,4 @@
-"""The page Compare: two networks on one picture, and which of their units match."""
+"""The page Compare: two networks on one picture, and their matching units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page Dense: the map of the method over the photo, the cell that was clicked, scales, links, and refusals."""
+"""The page Dense: the map over the photo, the selected cell, scales, links, and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page Filters: kernels, one of them large, the diagnosis, and its ideal input on demand."""
+"""The page Filters: kernels, one enlarged kernel, the diagnosis, and feature visualization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page Gallery: building, what is known so far, units as cards, one unit's sheet, links, and names as text."""
+"""The page Gallery: building, partial results, unit cards, the sheet of a unit, links, and names as plain text."""
 
 from __future__ import annotations
 

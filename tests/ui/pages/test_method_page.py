@@ -1,4 +1,4 @@
-"""The generic page: every method that has no page of its own is drawn from what it declares."""
+"""The generic page: every method without a page of its own is drawn from its declaration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server mode: what strangers may name, how long what they gave is kept, what the log and the pages tell."""
+"""Server mode: what users may name, how long uploads are kept, what the log and the pages reveal."""
 
 from __future__ import annotations
 

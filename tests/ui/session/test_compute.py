@@ -1,4 +1,4 @@
-"""The store of answers, work in the background, and leaving it."""
+"""The cache of results, background work, and leaving it."""
 
 from __future__ import annotations
 

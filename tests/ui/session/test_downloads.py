@@ -1,4 +1,4 @@
-"""What a click on a download sends, whatever else the page does meanwhile."""
+"""What a click on a download sends while the page changes."""
 
 from __future__ import annotations
 

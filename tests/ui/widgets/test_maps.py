@@ -1,4 +1,4 @@
-"""What the browser is given to draw, and what is given away as files."""
+"""The data that the browser draws, and the downloads."""
 
 from __future__ import annotations
 

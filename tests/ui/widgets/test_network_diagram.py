@@ -1,4 +1,4 @@
-"""How a network of any size becomes a row of at most 40 boxes."""
+"""A network of any size is drawn as a row of at most 40 boxes."""
 
 from __future__ import annotations
 

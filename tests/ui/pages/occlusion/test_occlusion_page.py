@@ -1,4 +1,4 @@
-"""The page Occlusion: maps of one sweep, links, classes without a new sweep, long and left sweeps, drawing by hand."""
+"""The page Occlusion: maps, links, other classes without a new sweep, long and abandoned sweeps, masks."""
 
 from __future__ import annotations
 
