@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import nn
 
@@ -124,7 +129,7 @@ def test_the_padding_error_is_the_difference_to_the_crops(network: Network) -> N
         expected = np.abs(alone[row, column] - result.arrays["scores"][:, row, column]).mean()
         assert difference == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert result.arrays["difference"].max() > 1e-4
-    assert "pad each crop with zeros" in result.facts["padding error"]
+    assert "pad each crop" in result.facts["padding error"]
     assert len(vizapp.ask("dense", network, picture, check=0).arrays["checked"]) == 0
 
 
@@ -200,3 +205,88 @@ def test_a_photo_smaller_than_the_crop_and_a_refused_network(network: Network) -
     vit = vizapp.wrap(torchvision.models.VisionTransformer(32, 16, 1, 1, 8, 8), input_size=(3, 32, 32))
     with refuses("not-convolutional"):
         vizapp.ask("dense", vit, photo(64, 64))
+
+
+class Headed(nn.Module):
+    """A convolution, whatever `head` makes of its map `[N 8 h w]`, and a linear layer."""
+
+    def __init__(self, head: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.head, self.fc = nn.Conv2d(3, 8, 3, 2), head, nn.LazyLinear(5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.head(torch.relu(self.conv(x))))
+
+
+def with_coordinates(x: torch.Tensor) -> torch.Tensor:
+    rows = torch.linspace(-1, 1, x.shape[2])[None, None, :, None].expand(len(x), 1, *x.shape[2:])
+    return torch.cat([x, rows], 1).mean((2, 3))
+
+
+POOLED = {
+    "sum by size": lambda x: x.sum((2, 3)) / (x.shape[2] * x.shape[3]),
+    "sum by a tensor of the size": lambda x: x.sum((2, 3)) / torch.tensor(float(x.shape[2] * x.shape[3])),
+    "division by a side": lambda x: (x / x.shape[2]).sum((2, 3)),
+    "view": lambda x: x.view(x.shape[0], 8, -1).mean(2),
+    "flatten": lambda x: x.flatten(2).mean(-1),
+    "flatten and length": lambda x: x.flatten(2).sum(-1) / x.flatten(2).shape[-1],
+    "axis by axis": lambda x: x.mean(3).mean(2),
+    "maximum axis by axis": lambda x: x.max(3)[0].max(2)[0],
+    "pool of its size": lambda x: F.avg_pool2d(x, x.shape[2:]).flatten(1),
+    "generalized mean": lambda x: x.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3),
+    "standard deviation": lambda x: x.std((2, 3)),
+    "soft maximum": lambda x: x.logsumexp((2, 3)),
+    "attention pooling": lambda x: (x.flatten(2).softmax(-1) * x.flatten(2)).sum(-1),
+    "weights of positions": lambda x: x.flatten(2) @ torch.linspace(0, 1, 15 * 15),
+    "middle": lambda x: x[:, :, 2:-2, 1:-1].mean((2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_spellings_of_pooling_equal_the_crops(name: str) -> None:
+    module = Headed(POOLED[name])
+    module(torch.zeros(1, 3, 32, 32))
+    network = vizapp.wrap(seeded(module), input_size=(3, 32, 32))
+    picture = photo(45, 52)
+    result = vizapp.ask("dense", network, picture, stride=1)
+    boxes = result.arrays["boxes"][::4, ::5]
+    expected = crop_scores(network, picture.pixels, boxes)
+    np.testing.assert_allclose(result.arrays["scores"][:, ::4, ::5].transpose(1, 2, 0), expected, rtol=1e-4, atol=1e-5)
+    assert "up to rounding" in result.facts["padding error"]
+    assert "gates" not in result.facts
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        (lambda x: (x / x.norm(dim=(2, 3), keepdim=True)).amax((2, 3)), "whole map"),
+        (lambda x: (x / x.var((2, 3), keepdim=True)).mean((2, 3)), "whole map"),
+        (lambda x: F.normalize(x, dim=2).mean((2, 3)), "whole map"),
+        (lambda x: x.softmax(2).mean((2, 3)), "whole map"),
+        (lambda x: F.instance_norm(x).amax((2, 3)), "whole map"),
+        (with_coordinates, "fixed values for each position"),
+        (lambda x: (x + torch.linspace(-1, 1, x.shape[2])[:, None]).mean((2, 3)), "fixed values for each position"),
+        (lambda x: x[:, :, x.shape[2] // 2, x.shape[3] // 2], "cannot slide"),
+    ],
+)
+def test_what_depends_on_the_size_is_refused_with_its_reason(head: Callable[..., torch.Tensor], why: str) -> None:
+    module = Headed(head)
+    module(torch.zeros(1, 3, 32, 32))
+    with refuses("not-convolutional", why):
+        vizapp.ask("dense", vizapp.wrap(seeded(module), input_size=(3, 32, 32)), photo(45, 52))
+
+
+def test_a_difference_without_padding_and_gates_is_a_refusal(lenet: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = method._map
+
+    def wrong(*given: Any, **options: Any) -> Any:
+        found = real(*given, **options)
+        return replace(found, scores=found.scores + 1)
+
+    monkeypatch.setattr(method, "_map", wrong)
+    with refuses("not-convolutional", "no gates"):
+        vizapp.ask("dense", lenet, photo(45, 52))
+
+
+def test_without_a_check_the_answer_says_so(lenet: Network) -> None:
+    assert vizapp.ask("dense", lenet, photo(45, 52), check=0).facts["padding error"].startswith("Not checked")

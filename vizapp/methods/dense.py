@@ -77,7 +77,7 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
     if keep is not None:
         arrays["classes"] = found.classes
     table = _table(network, found, arrays["vote"])
-    facts = _facts(network, made, found, view) | _checks(difference, same, made)
+    facts = _facts(network, made, found, view) | _checks(difference, float(np.abs(found.peak).max()), same, made)
     chance = probabilities(network, found.scores, found.log_sum)
     shown = panels(view, made, found, chance, table, pyramid, network.class_name(int(found.mean.argmax())))
     return Result("dense", arrays, shown, facts, table)
@@ -212,15 +212,22 @@ def _checked(
     return where, difference.astype(np.float32), same
 
 
-def _checks(difference: np.ndarray, same: float, made: ConversionPlan) -> dict[str, str]:
+def _checks(difference: np.ndarray, scale: float, same: float, made: ConversionPlan) -> dict[str, str]:
     if not len(difference):
-        return {}
+        return {"padding error": "Not checked: no cell was compared with the classifier on its crop alone (check=0)."}
     count = "1 cell" if len(difference) == 1 else f"{len(difference)} cells"
     mean = float(difference.mean())
-    if mean < ROUNDING:
+    if mean < ROUNDING * max(1.0, scale):
         return {"padding error": f"On {count} the logits equal those of the crop alone up to rounding ({mean:.0e})."}
-    padding = "the layers pad each crop with zeros, here only the photo"
-    why = padding if made.padded else "the gates differ"
+    reasons = ["the layers pad each crop, here only the photo"] if made.padded else []
+    reasons += ["the gates differ"] if made.gates else []
+    if not reasons:
+        raise VizError(
+            f"This network cannot be made convolutional: on {count} its logits differ from those of the crop alone by "
+            f"{mean:.2g} on average, although nothing pads and there are no gates. It computes with the size of its input.",
+            code="not-convolutional",
+        )
+    why = " and ".join(reasons)
     return {
         "padding error": f"On {count} the logits differ from those of the crop alone by {mean:.2g} on average ({why}); the "
         f"class is the same on {same:.0%}."

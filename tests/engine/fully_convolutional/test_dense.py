@@ -677,12 +677,6 @@ class Tokens(Net):
         return self.fc(F.scaled_dot_product_attention(x, x, x).mean(1))
 
 
-class MixedTokens(Net):
-    def forward(self, x):
-        x = self.maps(x).flatten(2)
-        return self.fc((x @ noise(9, 9)).mean(2))
-
-
 class AttentionOnTheMap(Net):
     def forward(self, x):
         x = self.maps(x)
@@ -719,8 +713,7 @@ class AMap(Net):
 @pytest.mark.parametrize(
     ("network", "code", "reason"),
     [
-        (Tokens, "not-convolutional", "flatten"),
-        (MixedTokens, "not-convolutional", ""),
+        (Tokens, "not-convolutional", "attention"),
         (AttentionOnTheMap, "not-convolutional", "attention"),
         (NumberPerPosition, "not-convolutional", "learned"),
         (NormOverTheMap, "not-convolutional", "norm"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.trace.outputs import Head
@@ -71,6 +71,7 @@ class ConversionPlan:
     """The operations to change in a pass over larger input."""
 
     changes: dict[int, Change]  # by number of the operation
+    constants: dict[int, dict[int | str, Any]]  # arguments of pointwise operations that do not depend on the image
     operations: list[str]  # the names of all operations, to detect a pass that takes another path
     field: ReceptiveField  # of cell (0, 0) of the result, unclipped; its step is the native stride
     size: tuple[int, int]  # height and width of the training input

@@ -38,6 +38,13 @@ _COVARIANT = POINTWISE | frozenset({
     "layer_norm", "rms_norm", "local_response_norm", "normalize", "linear", "matmul", "einsum", "softmax", "log_softmax",
     "glu", "mean", "sum", "amax", "amin", "max", "min", "std", "var", "norm", "logsumexp", "to", "type_as",
 })  # fmt: skip
+# Operations over the axes that they are told: over those of positions they need all of them.
+_OVER_AXES = frozenset({
+    "normalize", "rms_norm", "softmax", "log_softmax", "softmin", "cumsum", "mean", "sum", "amax", "amin", "max", "min",
+    "median", "prod", "std", "var", "norm", "linalg_vector_norm", "logsumexp",
+})  # fmt: skip
+_JOINS = frozenset({"cat", "concat", "concatenate", "stack"})
+_WHOLE = "needs the whole map (a norm over all positions, or a fixed size)"
 _ROWS = frozenset({"flatten", "view", "reshape", "squeeze"})
 _WINDOWED = frozenset({"conv2d", "max_pool2d", "avg_pool2d"})
 _ORDINARY = 3  # a pool with a kernel up to this size is an ordinary pool, even over a map of the same size
@@ -80,6 +87,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
     def __init__(self, module: nn.Module, batch: Tensor) -> None:
         super().__init__(module, batch)
         self._changes: dict[int, Change] = {}
+        self._constants: dict[int, dict[int | str, Any]] = {}
         self._operations: list[str] = []
         self._cells = WeakTensorKeyDictionary()  # tensor past the end of the map -> field of its one cell
         self._size = int(batch.shape[2]), int(batch.shape[3])
@@ -113,6 +121,11 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         for made in tensors_in(output):
             self._memory.track(made)
         known = _OperationRecord(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
+        if operation in POINTWISE:  # a divisor such as x.shape[2] would be another one on a larger map
+            values: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+            held = {key: value for key, value in values if _is_constant(value, given)}
+            if held:
+                self._constants[number] = held
         if all(in_cells) or (any(in_cells) and operation in {"expand", "expand_as"}):
             self._on_cells(known, output)
         elif any(in_cells):
@@ -131,7 +144,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
 
     def _on_map(self, known: _OperationRecord, output: Any) -> None:
         if known.operation in _WHOLE_MAP:
-            raise refuse(known.name, "needs the whole map (a norm over all positions, or a fixed size)")
+            raise refuse(known.name, _WHOLE)
         pooled = _whole_map_pool(known)
         if pooled is not None:
             self._pool(known, pooled)
@@ -146,15 +159,21 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             self._changes[known.number] = changes.IdentityPool()
             self._fields[known.result] = known.before[0]
             return
-        if known.operation in POINTWISE - {"prelu"}:
+        if known.operation in (POINTWISE - {"prelu"}) | _JOINS:
             self._check_constants(known)
-            if len({size for size in known.sizes if size}) > 1:
-                self._broadcast_gate(known)
-                return
+        if known.operation in POINTWISE - {"prelu"} and len({size for size in known.sizes if size}) > 1:
+            self._broadcast_gate(known)
+            return
         found = self.of(known.result)
         if found is not None and _has_regular_grid(found) and _is_covariant(known, found):
+            if known.operation in _OVER_AXES and known.result.shape != known.given[0].shape and known.result.ndim == 4:
+                rows, columns = _axes(known.before[0])
+                if _extent(known.result, known.before[0]) != known.sizes[0] and rows < 4 and columns < 4:
+                    raise refuse(known.name, _WHOLE)
             self._note_window(known, found)
             return
+        if known.operation in _OVER_AXES and known.result.shape == known.given[0].shape:
+            raise refuse(known.name, _WHOLE)
         self._unfold_map(known, output)
 
     def _pool(self, known: _OperationRecord, pool: changes.Pool) -> None:
@@ -166,12 +185,16 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         tensor, before, window = known.given[0], known.before[0], known.sizes[0]
         shape = tuple(known.result.shape)
         vector = shape[0] == tensor.shape[0] and sum(extent > 1 for extent in shape[1:]) <= 1
+        tokens = len(shape) == 3 and window is not None and shape[1:] == (tensor.shape[1], math.prod(window))
+        rows = known.operation in _ROWS and (vector or (tokens and _axes(before) == (2, 3)))
+        reduces = known.operation in _OVER_AXES and shape[0] == tensor.shape[0] and len(shape) < tensor.ndim
         adaptive = known.operation.startswith("adaptive")
-        if window is None or len(known.given) > 1 or not (adaptive or (known.operation in _ROWS and vector)):
+        if window is None or len(known.given) > 1 or not (adaptive or rows or reduces):
             size = f"{window[0]} × {window[1]} positions" if window else "positions"
             raise refuse(
                 known.name,
-                f"mixes or regroups all of its {size}, as attention over tokens or windows does, so the number is fixed",
+                f"takes its {size} together, as attention over tokens or windows does, in a way that cannot slide over a "
+                "larger map",
             )
         self._changes[known.number] = changes.Unfold(window, _axes(before), shape)
         self._cell_bytes = max(self._cell_bytes, 2 * tensor.nbytes)
@@ -200,7 +223,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         self._blocked = known.number
 
     def _check_constants(self, known: _OperationRecord) -> None:
-        """Refuses a learned value for each position, which fixes the number of positions."""
+        """Refuses a value for each position, learned or its coordinates: a crop has them at other places than the photo."""
         axes = known.before[0].rows.axis, known.before[0].columns.axis
         for constant in tensors_in((known.args, known.kwargs)):
             if any(constant is tensor for tensor in known.given):
@@ -208,7 +231,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             for axis in axes:
                 from_right = None if axis is None else known.result.ndim - axis
                 if from_right and constant.ndim >= from_right and constant.shape[-from_right] > 1:
-                    raise refuse(known.name, "adds or multiplies a learned value for each position")
+                    raise refuse(known.name, "combines the map with learned or fixed values for each position")
 
     def _note_window(self, known: _OperationRecord, found: ReceptiveField) -> None:
         """Notes padding and strides, which decide how maps can be refined."""
@@ -242,6 +265,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         strided = {number: change for number, change in self._strided.items() if number > self._blocked}
         return ConversionPlan(
             changes=self._changes | strided,
+            constants=self._constants,
             operations=self._operations,
             field=found,
             size=self._size,
@@ -252,6 +276,11 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             cell_bytes=self._cell_bytes,
             head=head,
         )
+
+
+def _is_constant(value: Any, given: list[Tensor]) -> bool:
+    """Whether an argument is a number, or a tensor that does not depend on the image."""
+    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and not any(value is one for one in given))
 
 
 def _extent(tensor: Tensor, found: ReceptiveField | None) -> tuple[int, int] | None:

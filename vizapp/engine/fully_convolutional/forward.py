@@ -73,6 +73,9 @@ class _FullyConvolutionalForward(Trace):
         self._number += 1
         if number >= len(self._plan.operations) or operation != self._plan.operations[number]:
             raise refuse(name, "takes another path when its input is larger")
+        held = self._plan.constants.get(number, {})
+        args = tuple(self._held(name, held, place, value) for place, value in enumerate(args))
+        kwargs = {key: self._held(name, held, key, value) for key, value in kwargs.items()}
         change = self._plan.changes.get(number)
         if change is None:
             return function(*args, **kwargs)
@@ -91,6 +94,12 @@ class _FullyConvolutionalForward(Trace):
         if isinstance(change, changes.BroadcastGate):
             return function(*self._broadcast_gates(args, change.axes), **kwargs)
         return self._run_at_offsets(function, operation, args, kwargs, change)
+
+    def _held(self, name: str, held: dict[int | str, Any], key: int | str, value: Any) -> Any:
+        """The argument, or the constant that it was at the training size."""
+        if isinstance(value, Tensor) and key in held and value.shape != held[key].shape:
+            raise refuse(name, "combines the map with a value whose shape depends on the size of the input")
+        return held.get(key, value)
 
     def as_cells(self, tensor: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The network's output as cells `[N·h·w classes]`, and (h, w)."""

@@ -224,8 +224,11 @@ class _Tiling:
         for i in range(2):
             start, extent, native = (self.plan.field.rows, self.plan.field.columns)[i].regular()
             # Whole strides, so that the windows of each layer are aligned in the tile as in the photo.
-            begins.append(max(0, (first[i] // self.shared * native + start) // native * native))
-            end = (last[i] - 1) // self.shared * native + native - native // self.shared + start + extent
+            begins.append(max(0, (first[i] // self.shared * native + min(start, 0)) // native * native))
+            reach = max(
+                start + extent, self.plan.size[i]
+            )  # what the network crops off its maps is part of the tile, too
+            end = (last[i] - 1) // self.shared * native + native - native // self.shared + reach
             ends.append(min(size[i], max(end, begins[i] + self.plan.size[i])))
         inner = [first[i] - begins[i] // self.plan.stride[i] * self.shared for i in range(2)]
         return _Tile(shift, place, first, last, (begins[0], begins[1], ends[0], ends[1]), (inner[0], inner[1]))
