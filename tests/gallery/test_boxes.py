@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import vizapp
 from tests.media.files import noise, saved
+from tests.networks import seeded
 from vizapp.gallery import GalleryOptions, build, open_gallery
 from vizapp.gallery.reader import top_image
 from vizapp.methods.base import Job
@@ -62,8 +64,7 @@ LINEAR: dict[str, list[nn.Module]] = {
 
 @pytest.mark.parametrize("kind", LINEAR)
 def test_boxes_patches_and_projections_are_what_the_pixels_do(tmp_path: Path, kind: str) -> None:
-    torch.manual_seed(0)
-    module = nn.Sequential(*LINEAR[kind])
+    module = seeded(nn.Sequential(*LINEAR[kind])).requires_grad_(False)
     network = vizapp.wrap(module, SIZE, mean=0.5, std=0.25, resize=SIZE[1])
     (tmp_path / "in").mkdir()
     for number in range(7):
@@ -72,9 +73,9 @@ def test_boxes_patches_and_projections_are_what_the_pixels_do(tmp_path: Path, ki
     assert tuple(site.shape) == tuple(module(torch.zeros(1, *SIZE)).shape[1:]), "the last layer is a site"
     build(network, source, [site], tmp_path / "out", GalleryOptions(top=5, batch=3, workers=0))
     rows = open_gallery(tmp_path / "out").rows(site.name)
-    single = torch.eye(np.prod(SIZE)).view(-1, *SIZE)
-    with torch.no_grad():
-        does = module(single) - module(torch.zeros(1, *SIZE))
+    single = torch.eye(np.prod(SIZE), dtype=torch.float64).view(-1, *SIZE)
+    exact = copy.deepcopy(module).double()
+    does = exact(single) - exact(single[:1] * 0)
     does = does.reshape(*SIZE, site.channels, -1).permute(3, 4, 1, 2, 0).numpy()  # [channels cells H W 3]
     width = site.shape[2] if site.is_map else 1
     images = top_image(network, source, rows)
@@ -84,7 +85,7 @@ def test_boxes_patches_and_projections_are_what_the_pixels_do(tmp_path: Path, ki
         expected = does[row.channel, row.row * width + row.column]
         np.testing.assert_allclose(found["projection"][number], expected, atol=1e-6)
         assert found["activation"][number] == pytest.approx(row.activation, rel=1e-4, abs=1e-6)
-        touched = np.argwhere(np.abs(expected).sum(2) > 1e-7)
+        touched = np.argwhere(np.abs(expected).sum(2) > 1e-12)
         box = (max(row.top, 0), max(row.left, 0), min(row.bottom, SIZE[1]), min(row.right, SIZE[2]))
         if len(touched):
             assert box == (*touched.min(0), *(touched.max(0) + 1))
@@ -101,3 +102,57 @@ def test_boxes_patches_and_projections_are_what_the_pixels_do(tmp_path: Path, ki
                 assert (patch[y - row.top, x - row.left] == (seen[y, x] if inside else 128)).all()
         sizes.add(patch.shape)
     assert len(sizes) <= 1 or kind in ("adaptive", "resized")
+
+
+class Coordinates(nn.Module):
+    """Concatenates the position of each cell, from -1 to 1, and convolves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        across = torch.linspace(-1, 1, x.shape[3]).expand(len(x), 1, x.shape[2], x.shape[3])
+        return self.conv(torch.cat([x, x[:, :1] * across], 1))
+
+
+class CellBias(nn.Module):
+    """Scales each cell of a map by a weight of its own."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(3, 3, (3, 3)), nn.Parameter(torch.rand(1, 3, height, width) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * self.scale
+
+
+class BySize(nn.Module):
+    """Divides by the width of the map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.shape[3]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [[Coordinates()], [CellBias(11, 15)], [CellBias(11, 15), nn.Conv2d(3, 2, 2)], [nn.Conv2d(3, 2, 3), BySize()]],
+    ids=["coordinates", "bias per cell", "bias per cell, then a convolution", "divided by the width"],
+)
+def test_networks_that_know_the_position_are_projected_on_the_whole_picture(tmp_path: Path, layers) -> None:
+    """Nothing is padded, so that the field alone would do but for the position or the size of the map."""
+    network = vizapp.wrap(seeded(nn.Sequential(*layers)), SIZE, mean=0.5, std=0.25, resize=SIZE[1])
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        (tmp_path / "in" / f"{number}.png").write_bytes(saved(noise(*SIZE[1:], number)))
+    source, site = vizapp.open_folder(tmp_path / "in"), network.sites[-1]
+    build(network, source, [site], tmp_path / "out", GalleryOptions(top=3, workers=0))
+    rows = open_gallery(tmp_path / "out").rows(site.name)
+    result = top_projections(network, source, rows, ProjectionParams(rule="gradient", seed="one"), Job())
+    assert "changed" not in result.facts
+    np.testing.assert_allclose(result.arrays["activation"], rows["activation"], rtol=1e-5)
+    for number, row in enumerate(rows.itertuples()):
+        batch = network.prepare(source.open(row.picture)).repeat(2, 1, 1, 1).requires_grad_()
+        network.module(batch)[0, row.channel, row.row, row.column].backward()
+        expected = batch.grad[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(result.arrays["projection"][number], expected, atol=1e-6)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from vizapp.engine.projection.project import Certificate, project
+from vizapp.engine.memory.chunks import is_out_of_memory
+from vizapp.engine.projection.project import Certificate, Projections, project
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import VizError
 from vizapp.gallery.reader import check_pictures, load_crop
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
@@ -20,6 +22,7 @@ from vizapp.methods.projection import ProjectionParams, in_three_channels, what_
 from vizapp.zoo.network import Network
 
 Box = tuple[int, int, int, int]
+ROUNDING = 1e-3  # largest relative difference between the activations of a field alone and in its picture
 CHANGED = 0.05  # relative difference from the gallery's activation that rounding does not explain
 
 
@@ -35,8 +38,9 @@ def top_projections(
 
     The network runs on the receptive field alone where that gives the same result: no operation below the unit pads (the
     field of cell 0,0 begins at pixel 0,0, through all branches) or has windows that depend on the input size (adaptive
-    pools), and the field lies inside the picture. Otherwise the borders of the field would act as borders of the picture,
-    so the network runs on the whole picture, once for all rows of the same picture and layer.
+    pools), the field lies inside the picture, and the activation is the same as in the gallery. Otherwise the borders of
+    the field would act as borders of the picture, so the network runs on the whole picture, once for all rows of the same
+    picture and layer.
 
     Args:
         network: The network of the gallery.
@@ -59,11 +63,11 @@ def top_projections(
         site, picture = network.site(str(row.site)), int(row.picture)
         field = known.get(site.name)
         alone = field is not None and is_exact_alone(field, box, size) and params.extent == "cell"
-        cell = ((0, 0) if alone else (int(row.row), int(row.column))) if site.is_map else None
+        cell = (int(row.row), int(row.column)) if site.is_map else None
         start = _Start(number, Unit(site.name, int(row.channel), cell), picture, box if alone else None)
         groups.setdefault((site.name, picture, start.box), []).append(start)
     pixels: dict[int, np.ndarray] = {}
-    activations = np.full(len(rows), np.nan, np.float32)
+    activations, then = np.full(len(rows), np.nan, np.float32), rows["activation"].to_numpy(np.float64)
     certificate = Certificate()
     for starts in groups.values():
         picture, part = starts[0].picture, starts[0].box
@@ -72,7 +76,11 @@ def top_projections(
             continue
         batch = network.batch([seen])
         units = [start.unit for start in starts]
-        (answer,) = project(network.module, _cut(batch, part), units, network.sites, rule, params.seed, params.extent)
+        expected = then[[start.number for start in starts]]
+        answer = None if part is None else _project_alone(network, batch, part, units, expected, params)
+        if answer is None:
+            part = None
+            (answer,) = project(network.module, batch, units, network.sites, rule, params.seed, params.extent)
         certificate = answer.certificate
         for place, start in enumerate(starts):
             pixels[start.number] = in_three_channels(_in_place(answer.values[place], part, batch))
@@ -86,7 +94,6 @@ def top_projections(
         "field": rows[["top", "left", "bottom", "right"]].to_numpy(np.int64),
     }
     facts = what_was_reversed(certificate, params.rule)
-    then = rows["activation"].to_numpy(np.float64)
     changed = int((np.abs(activations - then) > CHANGED * np.maximum(np.abs(activations), np.abs(then))).sum())
     if len(pixels) < len(rows):
         gone = (
@@ -100,12 +107,33 @@ def top_projections(
 
 @dataclass(frozen=True)
 class _Start:
-    """The start of a projection: a unit on the picture, or on its rectangle `box` alone."""
+    """The start of a projection: a unit on the picture, and the rectangle `box` that may do alone."""
 
     number: int
     unit: Unit
     picture: int
     box: Box | None
+
+
+def _project_alone(
+    network: Network, batch: Tensor, box: Box, units: Sequence[Unit], expected: np.ndarray, params: ProjectionParams
+) -> Projections | None:
+    """The projections from the only cell of a rectangle of the picture; None if the units compute something else on it.
+
+    So it is where the network uses the position or the size of the picture: coordinates, a bias per cell.
+    """
+    top, left, bottom, right = box
+    corner = [replace(unit, cell=(0, 0)) for unit in units]
+    part = batch[:, :, top:bottom, left:right]
+    try:
+        (answer,) = project(
+            network.module, part, corner, network.sites, params.build_rule(), params.seed, params.extent
+        )
+    except (VizError, RuntimeError) as error:  # a bias per cell that does not fit the smaller map
+        if is_out_of_memory(error):
+            raise
+        return None
+    return answer if np.allclose(answer.activations.float().cpu(), expected, ROUNDING, 0, equal_nan=True) else None
 
 
 def unresized_fields(sites: Sequence[Site]) -> dict[str, ReceptiveField]:
@@ -124,13 +152,6 @@ def is_exact_alone(field: ReceptiveField, box: Box, size: tuple[int, int]) -> bo
     unpadded = field.rows.start == 0 and field.columns.start == 0 and field.rows.axis is not None
     inside = 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
     return unpadded and inside and (bottom - top, right - left) != size
-
-
-def _cut(batch: Tensor, box: Box | None) -> Tensor:
-    if box is None:
-        return batch
-    top, left, bottom, right = box
-    return batch[:, :, top:bottom, left:right]
 
 
 def _in_place(values: Tensor, box: Box | None, batch: Tensor) -> Tensor:
