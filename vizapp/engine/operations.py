@@ -79,7 +79,7 @@ SHAPE_ONLY = frozenset({
     "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "zeros_like", "ones_like", "full_like", "empty_like",
     "rand_like", "randn_like",
 })  # fmt: skip
-SHAPE_OF_SECOND = frozenset({"expand_as", "view_as", "reshape_as", "type_as"})  # of their second tensor the same
+SHAPE_OF_SECOND = frozenset({"expand_as", "view_as", "reshape_as", "type_as", "to"})  # of a second tensor the same
 
 # Functions of numbers at the same place of one or several tensors, broadcast: nothing moves, nothing is mixed. (Of their
 # second tensor, `to` and `type_as` read the type alone.)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Container, Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -25,10 +26,14 @@ _MODULE_CALL = nn.Module._call_impl.__code__
 # torch.fx spells the operators as Python's `operator` module does; torch's own name of `x += y` is `add_`.
 _FX_SPELLING = {"__get__": "getattr", "div": "truediv", "add_": "add", "sub_": "sub", "mul_": "mul", "div_": "truediv"}
 
+_ATEN_BATCH_NORM = (
+    "input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps", "cudnn_enabled",
+)  # fmt: skip
+
 
 def operation_name(function: Callable[..., Any]) -> str:
     """The name of a torch function as torch.fx writes it: `relu`, `add`, `flatten`, `getitem`."""
-    name = str(getattr(function, "__name__", type(function).__name__))
+    name = str(getattr(function, "__name__", type(function).__name__)).partition(".")[0]  # aten has relu.default
     name = _FX_SPELLING.get(name, name)
     if name.startswith("__") and name.endswith("__"):
         name = name[2:-2]
@@ -44,6 +49,16 @@ def qualified_name(function: Callable[..., Any]) -> str:
     packet = getattr(function, "_overloadpacket", function)
     library = str(getattr(packet, "_qualified_op_name", "aten::")).partition("::")[0]
     return operation_name(function) if library == "aten" else f"{library}::{operation_name(function)}"
+
+
+def _usual_call(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Callable[..., Any], Any, Any]:
+    """The call of a torch function as most networks write it: `torch.batch_norm` has other positions than `F.batch_norm`."""
+    if getattr(function, "__self__", None) is Tensor.data:
+        return Tensor.detach, args, kwargs
+    if qualified_name(function) == "batch_norm" and function is not F.batch_norm:
+        given = dict(zip(_ATEN_BATCH_NORM, args, strict=False)) | kwargs
+        return F.batch_norm, (), {name: value for name, value in given.items() if name != "cudnn_enabled"}
+    return function, args, kwargs
 
 
 def first_tensor(output: Any) -> Tensor | None:
@@ -108,7 +123,7 @@ class Trace(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return self.operate(self._name(func), func, args, kwargs or {})
+        return self.operate(self._name(func), *_usual_call(func, args, kwargs or {}))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

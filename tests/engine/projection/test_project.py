@@ -22,7 +22,6 @@ from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import Deconvnet, Gradient, rule_named
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit, survey
-from vizapp.errors import VizError
 from vizapp.zoo.classic.zfnet import ZFNet
 
 TRAINED = {
@@ -122,32 +121,6 @@ def test_a_network_that_counts_on_in_place_writing() -> None:
     leaf = picture.clone().requires_grad_()
     (expected,) = torch.autograd.grad(module(leaf)[0, 5], leaf)
     assert relative(down.values[0], expected[0]) < 1e-12
-
-
-class Split(nn.Module):
-    """Rectifies one half of the channels in place, through a view."""
-
-    def __init__(self, use_whole: bool) -> None:
-        super().__init__()
-        self.conv, self.use_whole = nn.Conv2d(3, 4, 3), use_whole
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        a, b = x[:, :2], x[:, 2:]
-        F.relu(a, inplace=True)
-        return x.mean((2, 3)) if self.use_whole else torch.cat([a, b], 1).mean((2, 3))
-
-
-def test_writing_through_a_view_is_followed_or_refused() -> None:
-    picture = torch.randn(1, 3, 8, 8)
-    module = seeded(Split(use_whole=False))
-    (down,) = project(module, picture, [Unit("mean", 1)], survey(module, picture), Gradient(), seed="one")
-    leaf = picture.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(module(leaf)[0, 1], leaf)
-    assert relative(down.values[0], expected[0]) < 1e-5
-    module = seeded(Split(use_whole=True))
-    with pytest.raises(VizError, match="through a view"):
-        project(module, picture, [Unit("mean", 1)], survey(module, picture))
 
 
 def test_windows_over_the_border_and_whole_maps() -> None:

@@ -75,7 +75,7 @@ BODIES: dict[str, Body] = {
     "to": island(lambda x: x.to(torch.float64)),
     "to another": island(lambda x: x.to(x.new_zeros(1).double())),
     "type": island(lambda x: x.type(torch.float64)),
-    "type_as": island(lambda x: x.type_as((x + 0).double())),
+    "type_as": island(lambda x: x.type_as(x[0].double())),
     "promoted": island(lambda x: x * torch.ones(1, 1, 1, 1, dtype=torch.float64)),
     "autocast": autocast,
 }

@@ -104,7 +104,8 @@ class OccluderBatches:
     def _record(self, recording: ReplayRecording, picture: Tensor) -> tuple[int, int | None]:
         """Record the pass; the numbers of its answer and of the site's value."""
         with torch.no_grad(), arithmetic(self._clean.device, "exact"), recording:
-            answer = recording.number(self._scores(recording.picture))
+            scores = self._scores(recording.picture)
+        answer = recording.number(scores)
         if self._site is None:
             return answer, None
         site = recording.numbers.get(self._site.name)

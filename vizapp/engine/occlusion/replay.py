@@ -67,9 +67,10 @@ class ReplayRecording(Recording):
         Raises:
             NotReplayable: it does not depend on the picture.
         """
-        if tensor not in self._ids:
+        number = self._current(tensor)
+        if number is None:
             raise NotReplayable("its answer does not depend on the picture")
-        return self._number(tensor)
+        return number
 
     @property
     def numbers(self) -> dict[str, int]:

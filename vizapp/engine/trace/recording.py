@@ -7,20 +7,21 @@ rule needs (switches, gates), so that many units go back together, each on the w
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
 from vizapp.engine.tap import Trace, check_computed, qualified_name
 from vizapp.errors import VizError
-
-_STALE = -1
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,9 @@ class Recording(Trace):
     like others, but no signal goes through them: `sloped[v]` says whether value v has a derivative. `shapes[v]` is its
     shape; `values[site]` is `(v, clone)` for wanted sites. The pass ends after the last wanted site, or at its own end if
     none is wanted.
+
+    Writes in place are followed through memory: a tensor that shares memory with one that was written to becomes a new
+    value, made of its old one and of what was written, when it is used next.
     """
 
     def __init__(self, module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule | None) -> None:
@@ -106,80 +110,171 @@ class Recording(Trace):
         self.sloped = [True]
         self.values: dict[str, tuple[int, Tensor]] = {}
         self._wanted, self._rule = wanted, rule
-        self._ids = WeakTensorKeyDictionary()
-        self._ids[batch] = 0
+        self._ids = WeakTensorKeyDictionary()  # tensor -> its value, and how many of the writes below that includes
+        self._ids[batch] = 0, 0
+        self._writes: dict[StorageWeakRef, list[_Write]] = {}
+        self._constants: set[StorageWeakRef] = set()  # memory that recorded arguments refer to
         self._squashed: set[int] = set()  # values that are computed from squashed ones alone
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation, and record it if it depends on the picture."""
         if self._wanted and name not in self._wanted and self.values.keys() == self._wanted:
             raise self.enough
-        operation = canonical_name(qualified_name(function))
-        if operation in SHAPE_OF_SECOND and len(args) == 2:
+        operation, out = canonical_name(qualified_name(function)), kwargs.get("out")
+        if operation in SHAPE_OF_SECOND and len(args) == 2 and isinstance(args[1], Tensor):
             args = (args[0], args[1].new_zeros(()).expand(args[1].shape))
-        inputs = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self._ids]
+        if isinstance(out, Tensor):
+            kwargs = {key: value for key, value in kwargs.items() if key != "out"}
+        tensors = list(tensors_in((args, kwargs)))
+        numbers = {id(tensor): self._current(tensor) for tensor in tensors}
+        inputs = [tensor for tensor in tensors if numbers[id(tensor)] is not None]
+        target = out if isinstance(out, Tensor) else args[0] if args and _may_write(function) else None
+        overwritten = self._keep_constants(target) if isinstance(target, Tensor) else None
         if not inputs or operation in SHAPE_ONLY:
-            return function(*args, **kwargs)
-        numbers, dtypes = tuple(map(self._number, inputs)), tuple(tensor.dtype for tensor in inputs)
-        captured = self._captured_args(args), self._captured_args(kwargs)
-        squashed = tuple(number in self._squashed for number in numbers)
-        sloped = tuple(self.sloped[number] for number in numbers)
+            return function(*args, **kwargs, **({"out": out} if isinstance(out, Tensor) else {}))
+
+        def capture_leaf(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            number = numbers[id(leaf)]
+            if number is not None:
+                return ValueRef(number)
+            kept = leaf if leaf is not target or overwritten is None else overwritten
+            self._constants.add(StorageWeakRef(kept.untyped_storage()))
+            return kept
+
+        given = tuple(self._ids[tensor][0] for tensor in inputs)
+        dtypes, versions = tuple(tensor.dtype for tensor in inputs), list(map(_version, tensors))
+        arguments = map_leaves(args, capture_leaf), map_leaves(kwargs, capture_leaf)
+        squashed = tuple(number in self._squashed for number in given)
+        sloped = tuple(self.sloped[number] for number in given)
         call = Call(operation.rstrip("_"), function, args, kwargs, inputs, squashed, sloped)
         keeps = self._rule is not None and any(sloped)
         ctx, output = self._rule.capture(call) if self._rule is not None and keeps else ({}, call.run())
+        if isinstance(out, Tensor):
+            output = out.resize_(output.shape).copy_(output)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
         if not results:
             return output
         if keeps and not any(map(_has_slope, results)):
             ctx = {}
-        for result in results:
-            if any(result is tensor for tensor in inputs):
-                self._mark_stale(result)
-                ctx["writes"] = True  # into one of its inputs
-            elif args and result is args[0] and result._base is not None:
-                self._ids[result._base] = _STALE  # a constant, until a part of it was written to
-        made = tuple(self._new(result) for result in results)
+        made = tuple(map(self._new, results))
         self.sloped += [any(sloped) and _has_slope(result) for result in results]
+        for tensor, version in zip(tensors, versions, strict=True):
+            if version != _version(tensor) and any(tensor is result for result in results):
+                ctx["writes"] = True  # into one of its inputs
+                self._note_write(tensor)
+        if isinstance(out, Tensor):
+            self._note_write(out)
         if call.operation in SQUASHING or all(squashed):
             self._squashed.update(made)
         function = _under_autocast(function, inputs[0].device.type)
-        self.steps.append(Step(name, operation, function, *captured, numbers, made, ctx, dtypes))
+        self.steps.append(Step(name, operation, function, *arguments, given, made, ctx, dtypes))
         if name in self._wanted:
             self.values[name] = (made[0], results[0].clone())
         return output
 
-    def _number(self, tensor: Tensor) -> int:
-        number: int = self._ids[tensor]
-        if number == _STALE:
-            raise VizError(
-                "This network overwrites part of an activation through a view and then uses the whole again. Signals "
-                "cannot be followed through that.",
-                code="overwritten-view",
-            )
+    def _current(self, tensor: Tensor) -> int | None:
+        """The value that a tensor holds now; None if it does not depend on the picture."""
+        number, seen = self._ids.get(tensor, (None, 0))
+        if not self._writes:
+            return number
+        for write in self._writes.get(_storage(tensor), [])[seen:]:
+            positions = _overlap(write, tensor)
+            if positions is not None:
+                number = self._overlay(tensor, number, write, positions)
         return number
+
+    def _overlay(self, tensor: Tensor, number: int | None, write: _Write, positions: Tensor) -> int:
+        """Record that a part of a tensor was overwritten through another one."""
+
+        def overlay(old: Tensor, written: Tensor) -> Tensor:
+            return torch.where(positions < 0, old, written.flatten()[positions.clamp_min(0)])
+
+        args = (tensor.clone() if number is None else ValueRef(number), ValueRef(write.value))
+        inputs = (write.value,) if number is None else (number, write.value)
+        made = self._new(tensor)
+        self.sloped.append(any(self.sloped[value] for value in inputs))
+        ctx = {"family": "linear"} if self._rule is not None and self.sloped[made] else {}
+        self.steps.append(Step("", "overlay", overlay, args, {}, inputs, (made,), ctx, (tensor.dtype,) * len(inputs)))
+        return made
 
     def _new(self, tensor: Tensor) -> int:
         self.shapes.append(tuple(tensor.shape))
-        self._ids[tensor] = len(self.shapes) - 1
+        self._ids[tensor] = len(self.shapes) - 1, len(self._writes.get(_storage(tensor), ()))
         return len(self.shapes) - 1
 
-    def _mark_stale(self, written: Tensor) -> None:
-        """Other views of memory that was written to no longer hold the value that was recorded for them."""
-        first, last = _extent(written)
-        for other in list(self._ids.keys()):
-            if other is not written and other.device == written.device:
-                begin, end = _extent(other)
-                if begin < last and first < end:
-                    self._ids[other] = _STALE
+    def _note_write(self, tensor: Tensor) -> None:
+        """Remember that a tensor's memory now holds its value, for others that share it."""
+        value, storage = self._ids[tensor][0], _storage(tensor)
+        writes = self._writes.setdefault(storage, [])
+        writes.append(
+            _Write(value, tensor.shape, tensor.stride(), int(tensor.storage_offset()), tensor.dtype, tensor.is_conj())
+        )
+        self._ids[tensor] = value, len(writes)
 
-    def _captured_args(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return ValueRef(self._ids[value]) if value in self._ids else value
-        if isinstance(value, (tuple, list)):
-            return type(value)(self._captured_args(item) for item in value) if type(value) in (tuple, list) else value
-        if isinstance(value, dict):
-            return {key: self._captured_args(item) for key, item in value.items()}
-        return value
+    def _keep_constants(self, target: Tensor) -> Tensor | None:
+        """Replace recorded constants whose memory is about to be overwritten by copies; a copy of `target`, if constant."""
+        storage = _storage(target)
+
+        def copy_shared(leaf: Any) -> Any:
+            return leaf.clone() if isinstance(leaf, Tensor) and _storage(leaf) == storage else leaf
+
+        if storage in self._constants:
+            for step in self.steps:
+                step.args, step.kwargs = map_leaves(step.args, copy_shared), map_leaves(step.kwargs, copy_shared)
+            self._constants.discard(storage)
+        return None if target in self._ids else target.clone()
+
+
+class _Write(NamedTuple):
+    """A value that was written into memory, and where it lies there."""
+
+    value: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+    conjugate: bool
+
+
+def _overlap(write: _Write, tensor: Tensor) -> Tensor | None:
+    """For each element of a tensor which element of the written value lies there, or -1; None if there is no overlap.
+
+    Raises:
+        VizError: the two read the same memory as different types.
+    """
+    length = tensor.untyped_storage().nbytes() // write.dtype.itemsize
+    places = torch.full((length,), -1, device=tensor.device)
+    order = torch.arange(math.prod(write.shape), device=tensor.device).view(write.shape)
+    places.as_strided(write.shape, write.stride, write.offset).copy_(order)
+    if (write.dtype, write.conjugate) != (tensor.dtype, tensor.is_conj()):
+        raise VizError(
+            "This network overwrites part of an activation through a view of another type. Signals cannot be followed "
+            "through that.",
+            code="overwritten-view",
+        )
+    found = places.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    return found.clone() if bool((found >= 0).any()) else None
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    """The memory of a tensor, as a key."""
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def _version(tensor: Tensor) -> int:
+    """Changes when the tensor is written to; always, where torch does not count (in inference mode)."""
+    return next(_UNCOUNTED) if tensor.is_inference() else tensor._version
+
+
+_UNCOUNTED = itertools.count(-1, -1)
+
+
+def _may_write(function: Callable[..., Any]) -> bool:
+    """Whether the name of a function says that it writes into its first argument."""
+    name = str(getattr(function, "__name__", "")).partition(".")[0]
+    return name == "__setitem__" or name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
 
 
 def _has_slope(tensor: Tensor) -> bool:
@@ -200,33 +295,27 @@ def _under_autocast(function: Callable[..., Any], device: str) -> Callable[..., 
     return run
 
 
-def _extent(tensor: Tensor) -> tuple[int, int]:
-    """Address of a tensor's first byte, and of the one after its last."""
-    start = tensor.data_ptr()
-    span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    return start, start + span * tensor.element_size()
+def map_leaves(arguments: Any, change: Callable[[Any], Any]) -> Any:
+    """Nested tuples, lists and dicts with `change` applied to everything else inside."""
+    if isinstance(arguments, (tuple, list)):
+        changed = [map_leaves(item, change) for item in arguments]
+        plain = type(arguments) in (tuple, list) or any(True for _ in tensors_in(arguments))
+        return (changed if isinstance(arguments, list) else tuple(changed)) if plain else arguments
+    if isinstance(arguments, dict):
+        return {key: map_leaves(item, change) for key, item in arguments.items()}
+    return change(arguments)
 
 
 def bind(captured: Any, values: dict[int, Any]) -> Any:
     """Recorded arguments with tensors in place of their `ValueRef`s."""
-    if isinstance(captured, ValueRef):
-        return values[captured.value]
-    if isinstance(captured, (tuple, list)) and type(captured) in (tuple, list):
-        return type(captured)(bind(item, values) for item in captured)
-    if isinstance(captured, dict):
-        return {key: bind(item, values) for key, item in captured.items()}
-    return captured
+    return map_leaves(captured, lambda leaf: values[leaf.value] if isinstance(leaf, ValueRef) else leaf)
 
 
 def value_refs(captured: Any) -> Iterator[ValueRef]:
     """All `ValueRef`s inside recorded arguments."""
-    if isinstance(captured, ValueRef):
-        yield captured
-    elif isinstance(captured, (tuple, list)):
-        for item in captured:
-            yield from value_refs(item)
-    elif isinstance(captured, dict):
-        yield from value_refs(tuple(captured.values()))
+    found: list[ValueRef] = []
+    map_leaves(captured, lambda leaf: found.append(leaf) if isinstance(leaf, ValueRef) else None)
+    return iter(found)
 
 
 def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule) -> Recording:
