@@ -154,6 +154,10 @@ class Steered(TorchFunctionMode):
         {"hardtanh", "relu6", "silu", "gelu", "hardswish", "sigmoid", "hardsigmoid", "leaky_relu", "tanh"}
     )
 
+    OF_GATES = frozenset({
+        "sub", "rsub", "neg", "__rsub", "expand_as", "expand", "view_as", "view", "reshape", "repeat", "unsqueeze", "squeeze",
+    })  # fmt: skip
+
     def __init__(self, rule: str) -> None:
         super().__init__()
         self.rule = rule
@@ -171,8 +175,9 @@ class Steered(TorchFunctionMode):
             if a.requires_grad and b.requires_grad and opens[0] != opens[1]:
                 return a * b.detach() if opens[1] else a.detach() * b
         varying = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
-        if name in {"sub", "rsub", "neg", "__rsub"} and varying and all(hasattr(a, "opens") for a in varying):
-            answer = func(*args, **kwargs)  # 1 - gate is a gate
+        varying = varying[:1] if name.endswith("_as") else varying  # takes the second one's shape
+        if name in self.OF_GATES and varying and all(hasattr(a, "opens") for a in varying):
+            answer = func(*args, **kwargs)  # 1 - gate is a gate, and so is a gate that was expanded
             answer.opens = True
             return answer
         rectifies = name == "relu" or (name in self.EXTENDED and self.rule != "gradient")
