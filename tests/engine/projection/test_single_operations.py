@@ -740,6 +740,16 @@ def test_results_written_to_a_given_tensor() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: (x > 0).to(x.dtype), lambda x: F.one_hot(x.argmax(1)).to(x.dtype), lambda x: x.int().to(x.dtype)],
+)
+def test_a_unit_behind_masks_or_whole_numbers_alone_is_refused(function: Function) -> None:
+    module = Around(function)
+    with refuses("no-derivative", "linear"):
+        project(module, PICTURE, [Unit("linear", 0)], survey(module, PICTURE))
+
+
 def test_an_operation_without_a_derivative_is_named() -> None:
     module = Around(lambda x: x + torch.unique(x)[:90].view(1, 1, HEIGHT, WIDTH))
     with refuses("no-derivative", "unique"):

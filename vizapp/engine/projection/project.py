@@ -15,6 +15,7 @@ from vizapp.engine.projection.rules import Counted, Deconvnet, Rule
 from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_dtype, as_signal, as_tensor, merge
 from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Layout, Site, Unit, channels_first, site_of_all
+from vizapp.errors import VizError
 
 Seed = Literal["value", "one"]
 Extent = Literal["cell", "map"]
@@ -80,7 +81,8 @@ def project(
 
     Raises:
         VizError: the units are of several sites or of none of `sites`, the pass over a picture does not produce the
-            site, or it overwrites part of an activation that it uses as a whole later.
+            site, it overwrites part of an activation that it uses as a whole later, it draws random numbers, or torch has
+            no derivative of the way from the site to the picture.
         DoesNotFit: the signals of a single unit do not fit into memory.
     """
     rule = rule or Deconvnet()
@@ -97,6 +99,12 @@ def _project(
     tick: Callable[[float], None] | None,
 ) -> Projections:  # fmt: skip
     value, activation = recording.values[site.name]
+    if not recording.sloped[value]:
+        raise VizError(
+            f"Layer {site.name!r} depends on the picture only through masks, indices or whole numbers. These have no "
+            "derivative, so nothing can be projected from it.",
+            code="no-derivative",
+        )
     maps = channels_first(activation, site.layout)[0]  # [channels h w] or [channels]
     cells = tuple(argmax_cell(maps, unit) for unit in units)
     certificate, bytes_per_unit = Certificate(), 0
@@ -178,7 +186,7 @@ def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tu
 
     Returns them `[K C H W]`, the certificate, and the bytes of the widest signal on the way.
     """
-    signals: dict[int, Signal] = {value: start} if recording.sloped[value] else {}
+    signals: dict[int, Signal] = {value: start}
     counts: dict[Counted, int] = {}
     widest = _bytes(start)
     for step in reversed(recording.steps):
