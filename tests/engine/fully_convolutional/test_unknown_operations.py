@@ -1,4 +1,4 @@
-"""A conversion accepts operations that do the same at each place, and refuses those that it cannot know or that depend on the place."""
+"""A conversion accepts operations that do the same at each place; it refuses unknown ones and others that do not."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import vizapp
+from tests.errors import refuses
 from tests.networks import seeded
 from vizapp.errors import VizError
 
@@ -78,6 +79,26 @@ def test_a_scripted_part_is_refused(made) -> None:
 )
 def test_what_does_not_hide_the_picture_is_not_refused(function) -> None:
     sites = wrapped(Call(function)).sites
+    assert sites[-1].name == "head"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.vmap(lambda one: one.flip(1))(x),
+        lambda x: torch.vmap(torch.vmap(torch.sigmoid, in_dims=1), in_dims=1)(x).movedim(1, 2),
+        lambda x: torch.func.jvp(torch.sin, (x,), (torch.ones_like(x),))[1],
+        lambda x: torch.func.grad(lambda y: (y**3).sum())(x),
+    ],
+    ids=["vmap", "nested", "jvp", "grad"],
+)
+def test_what_runs_under_torch_func_is_refused(function) -> None:
+    with refuses("hidden-operation"):
+        _ = wrapped(Call(function)).sites
+
+
+def test_vmap_of_weights_alone_is_not_refused() -> None:
+    sites = wrapped(Call(lambda x: x * torch.vmap(torch.sin)(torch.ones(4, 1, 1)))).sites
     assert sites[-1].name == "head"
 
 

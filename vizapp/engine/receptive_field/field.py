@@ -84,7 +84,10 @@ class ReceptiveFieldTrace(Trace):
 
 
 def _shares_memory(one: Tensor, other: Tensor) -> bool:
-    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
+    try:
+        return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
+    except NotImplementedError:  # sparse tensors have no storage
+        return False
 
 
 def _shares_cells(one: Tensor, other: Tensor) -> bool:

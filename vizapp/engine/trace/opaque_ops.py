@@ -1,4 +1,4 @@
-"""Finds operations that a `Trace` cannot see: inside scripted, compiled and custom autograd functions.
+"""Finds operations that a `Trace` cannot see: inside scripted, compiled, custom autograd and `torch.func` functions.
 
 Such an operation would look like a constant, and every map would silently lack what passes through it. Torch's dispatcher
 sees all operations: one that runs there while no traced operation is running is a hidden one.
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vizapp.engine.call_arguments import tensors_in
@@ -27,8 +28,17 @@ class OpaqueOpDetector(TorchDispatchMode):
         self._hidden = ""
 
     @contextmanager
-    def seen(self) -> Iterator[None]:
-        """A block in which an operation runs that the trace sees."""
+    def seen(self, name: str, arguments: Any) -> Iterator[None]:
+        """A block in which an operation runs that the trace sees.
+
+        Inside of `torch.vmap` and `torch.func` the trace sees operations, but not that their tensors depend on the picture.
+        """
+        for tensor in tensors_in(arguments):
+            while is_functorch_wrapped_tensor(tensor):
+                tensor = get_unwrapped(tensor)
+                if self._depends(tensor):
+                    self._hidden = self._hidden or name
+        self.raise_if_any()
         self._seen += 1
         try:
             yield
@@ -47,6 +57,7 @@ class OpaqueOpDetector(TorchDispatchMode):
         if self._hidden:
             raise VizError(
                 f"This network computes part of its output ({self._hidden} …) where operations cannot be observed: in a "
-                "scripted or compiled function, or in a custom autograd function. Write that part in plain PyTorch.",
+                "scripted or compiled function, in a custom autograd function, or under torch.vmap or torch.func. Write that "
+                "part in plain PyTorch.",
                 code="hidden-operation",
             )

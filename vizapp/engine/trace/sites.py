@@ -97,7 +97,7 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
         def operate(
             self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            with lookout.seen():
+            with lookout.seen(operation_name(function), (args, kwargs)):
                 return super().operate(name, function, args, kwargs)
 
         def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
