@@ -101,3 +101,20 @@ def map_values(group: dict[str, Any], letter: str) -> np.ndarray:
     """The numbers of one occlusion map, by its letter."""
     one = next(m for m in group["maps"] if m["letter"] == f"({letter})")
     return floats(one["values"], one.get("grid", group["size"]))
+
+
+def container_of(app: AppTest, key: str) -> tuple[int, ...]:
+    """The position of the container of a component in the page: the browser keeps a component whose container stays there."""
+
+    def search(block: Any) -> tuple[int, ...] | None:
+        for number, child in block.children.items():
+            if key in getattr(child.proto, "id", ""):
+                return ()
+            below = search(child) if hasattr(child, "children") else None
+            if below is not None:
+                return (number, *below)
+        return None
+
+    found = search(app.main)
+    assert found is not None, key
+    return found

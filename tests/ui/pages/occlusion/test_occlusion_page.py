@@ -18,7 +18,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.app import Open, chosen, map_values, offered, sentences, shown, went_well, words
+from tests.ui.app import Open, chosen, container_of, map_values, offered, sentences, shown, went_well, words
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample
@@ -222,6 +222,27 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     np.testing.assert_allclose(values(app, "d"), fine, atol=1e-5)
     right = np.abs(coarse - fine) < 1e-5
     assert int(kept.split()[-3]) <= right.sum() < 784
+
+
+def test_maps_stay_at_their_position_in_the_page_so_that_the_browser_keeps_focus_and_cursor(
+    open_app: Open, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_runs, "QUICK", 0.0)
+    app = open_app("occlusion", picture=DIGIT)
+    waiting = container_of(app, "occlusion.panels")
+    app.button(key="occlusion.run").click().run()
+    assert "Sweeping" in app.get("progress")[0].proto.text
+    assert container_of(app, "occlusion.panels") == waiting
+    app.button(key="occlusion.cancel").click().run()
+    assert "Cancelled after" in words(app)
+    assert container_of(app, "occlusion.panels") == waiting
+    held.set()
+    next(one for one in app.button if one.label == "Go on").click().run()
+    deadline = time.monotonic() + 60
+    while not offered(app):
+        assert time.monotonic() < deadline
+        app.run()
+    assert container_of(app.run(), "occlusion.panels") == waiting
 
 
 def test_a_sweep_that_is_left_ends_at_once(open_app: Open, held: threading.Event) -> None:

@@ -81,6 +81,7 @@ def _sweep(asked: list[SweepRequest]) -> None:
     for one in asked:
         result = sweep_runs.answer_of(one)
         if result is not None:
+            st.empty()  # where `plan` draws its progress, so that the maps keep their position and thus their focus
             there[one] = result
             continue
         plan = sweep_runs.plan(one)
@@ -96,8 +97,6 @@ def _sweep(asked: list[SweepRequest]) -> None:
     going = {one: plan for one, plan in plans.items() if not progress.is_cancelled(one.key)}
     if going and sweep_runs.follow(going, lambda: _draw_partial(asked, there, plans)):
         return
-    for sentence in state.take_notes():  # about a sweep that failed
-        messages.warn(sentence)
     _draw_finished(asked, there, plans)
 
 
@@ -136,17 +135,19 @@ def _draw_finished(
     asked: list[SweepRequest], there: dict[SweepRequest, Result], plans: dict[SweepRequest, RunningSweep]
 ) -> None:
     shown, results = [], []
-    for one in asked:
-        result = there.get(one) or sweep_runs.answer_of(one)
-        if result is None:
-            result = sweep_runs.partial_result(one, plans[one])
-            _offer_to_continue(one, result)
-        if result is None:
-            return
-        results.append(result)
-        shown.append(map_panels.of_result(one, result, compare_with.class_of(one, asked[0])))
-    cell = unit_picker.cell(shown[0].positions.shape, state.POSITION, "The square has positions")
-    with st.container():  # the fragment that follows a sweep has one too, so the browser keeps the maps
+    with st.container():  # the fragment that follows a sweep has one too, so that the browser keeps maps and focus
+        for sentence in state.take_notes():  # about a sweep that failed
+            messages.warn(sentence)
+        for one in asked:
+            result = there.get(one) or sweep_runs.answer_of(one)
+            if result is None:
+                result = sweep_runs.partial_result(one, plans[one])
+                _offer_to_continue(one, result)
+            if result is None:
+                return
+            results.append(result)
+            shown.append(map_panels.of_result(one, result, compare_with.class_of(one, asked[0])))
+        cell = unit_picker.cell(shown[0].positions.shape, state.POSITION, "The square has positions")
         _choices(shown[0], results[0])
         _draw(shown, cell)
     position.draw(shown, results, cell)

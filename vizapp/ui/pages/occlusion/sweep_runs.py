@@ -113,8 +113,8 @@ def answer_of(asked: SweepRequest) -> Result | None:
 
 
 def may_run(asked: SweepRequest, begun: RunningSweep) -> bool:
-    """Whether it starts by itself or was started by the user."""
-    return begun.seconds <= QUICK or progress.is_started(asked.key)
+    """Whether it starts by itself, or was started by the user, who may have cancelled it."""
+    return begun.seconds <= QUICK or progress.is_started(asked.key) or progress.is_cancelled(asked.key)
 
 
 def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
