@@ -114,7 +114,7 @@ def test_photos_of_class_folders_show_their_true_class(open_app: Open, digits: P
     np.testing.assert_allclose(map_values(groups(app)[2], "d"), wrong.arrays["probabilities"][..., 8], atol=1e-5)
     assert [entry["name"] for entry in groups(app)[2]["legend"] if "true class" in entry["note"]] == ["8"]
     assert app.dataframe[0].value["true"].tolist() == ["3", "3", "8", ""]
-    assert "Known of 3 pictures; the network is right about 2 of them." in " ".join(m.value for m in app.markdown)
+    assert "Known for 3 pictures; the network is right about 2 of them." in " ".join(m.value for m in app.markdown)
 
 
 def test_uploaded_photos_are_taken_together_and_let_go(open_app: Open, digits: Path) -> None:
