@@ -56,6 +56,8 @@ LINEAR = frozenset({
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "real", "imag", "view_as_real",
     "view_as_complex", "conj", "complex",
 })  # fmt: skip
+# What is computed from gates alone with these is a gate, too: 1 - gate, the mean of a gate, a gate that is expanded.
+KEEPS_SQUASHED = LINEAR | IDENTITIES | {"mul", "truediv", "pow"}
 # Linear unless the weight is computed from the input, too.
 WEIGHTED = frozenset({
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",

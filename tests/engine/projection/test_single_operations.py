@@ -138,6 +138,19 @@ def test_gated_linear_units_hold_their_gates() -> None:
     assert_equal_to_autograd(lambda x: F.glu(x, 1), judge, Certificate(gates=1))
 
 
+def test_features_of_a_sigmoid_are_no_gates() -> None:
+    """The convolution of a sigmoid's map, gated by another sigmoid as large: the gate is held."""
+    weight = numbers(CHANNELS, CHANNELS, 1, 1, seed=5)
+
+    def gated(x: Tensor, rule: str = "") -> Tensor:
+        features = torch.sigmoid(x)
+        features = F.conv2d(rectified(x, features, rule) if rule in {"deconvnet", "guided"} else features, weight)
+        gate = torch.sigmoid(features.flip(1))
+        return features * (gate.detach() if rule in {"deconvnet", "guided"} else gate)
+
+    assert_equal_to_autograd(gated, lambda rule: lambda x: gated(x, rule), Certificate(extended=1, gates=1))
+
+
 @pytest.mark.parametrize("name", GATES)
 def test_gates_are_held(name: str) -> None:
     gate, apply = GATES[name]

@@ -19,7 +19,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
-from vizapp.engine.operations import SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
+from vizapp.engine.operations import KEEPS_SQUASHED, SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
 from vizapp.engine.tap import Trace, check_computed, qualified_name
 from vizapp.errors import VizError
 
@@ -166,7 +166,7 @@ class Recording(Trace):
                 self._note_write(tensor)
         if isinstance(out, Tensor):
             self._note_write(out)
-        if call.operation in SQUASHING or all(squashed):
+        if call.operation in SQUASHING or (all(squashed) and call.operation in KEEPS_SQUASHED):
             self._squashed.update(made)
         function = _under_autocast(function, inputs[0].device.type)
         self.steps.append(Step(name, operation, function, *arguments, given, made, ctx, dtypes))
