@@ -27,7 +27,7 @@ test: .venv/test  ## the fast tests (minutes)
 	$(PYTEST) --dist worksteal
 
 test-all: .venv/test  ## everything that needs no GPU: also slow tests and the browser
-	$(PYTEST) --dist worksteal -m "not gpu and not browser"
+	$(PYTEST) --dist worksteal -m "not gpu and not browser and not families"
 	$(BIN)/python -m pytest -m "browser and not gpu" --durations=10  # one process: one server and one Chromium
 
 lint: .venv/test  ## lint, format, types
