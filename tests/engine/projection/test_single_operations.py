@@ -55,24 +55,32 @@ def assert_equal_to_autograd(operation: Function, judge: Callable[[str], Functio
     module = Around(operation)
     sites = survey(module, PICTURE)
     names = [site.name for site in sites]
-    units = [[Unit(names[-1], channel) for channel in range(3)]]
+    units = [[Unit(names[-1], 1)]]
     if "last" in names:
         _, height, width = next(site for site in sites if site.name == "last").shape
         units.append([Unit("last", 1, cell) for cell in ((0, 0), (height // 2, width // 2), (height - 1, 1))])
+    judged: dict[Function, list[Tensor]] = {}
     for rule in RULES:
-        pictures = torch.cat([PICTURE, PICTURE.flip(3)]).requires_grad_()
+        right = judge(rule)
+        if right not in judged:
+            judged[right] = [tensor for some in units for tensor in gradients(right, some)]
+        expectations = iter(judged[right])
         for some in units:
             (found,) = project(module, PICTURE, some, sites, rule_named(rule), seed="one")
-            with Tap(Around(judge(rule)), {some[0].site}) as tap:
-                tap._module(pictures)
-            value = tap.kept[some[0].site]
-            for place, unit in enumerate(some):
-                target = value[(0, unit.channel, *(unit.cell or ()))]
-                (expected,) = torch.autograd.grad(target, pictures, retain_graph=True)
-                scale = float(expected.abs().max()) or 1.0
-                assert float((found.values[place] - expected[0]).abs().max()) <= 1e-6 * scale, (rule, unit)
+            for unit, values in zip(some, found.values, strict=True):
+                expected = next(expectations)
+                assert float((values - expected).abs().max()) <= 1e-6 * (float(expected.abs().max()) or 1), (rule, unit)
             if rule == "deconvnet":
                 assert found.certificate == counts, some[0].site
+
+
+def gradients(operation: Function, units: list[Unit]) -> list[Tensor]:
+    """Autograd's derivatives of units of one site by the picture, `[3 H W]` each, where `operation` is the network's."""
+    module, pictures = Around(operation), torch.cat([PICTURE, PICTURE.flip(3)]).requires_grad_()
+    with Tap(module, {units[0].site}) as tap:
+        module(pictures)
+    targets = [tap.kept[unit.site][(0, unit.channel, *(unit.cell or ()))] for unit in units]
+    return [torch.autograd.grad(target, pictures, retain_graph=True)[0][0] for target in targets]
 
 
 # ------------------------------------------------------------------------------------------------------------- gates
