@@ -38,8 +38,8 @@ class Odd(nn.Module):
         return torch.cat(
             [
                 x, -x, steps, -steps, red - 2, red * 0, green * -0.0, torch.where(red > 0.5, green * 0, green * -0.0),
-                red * 0 + 3, torch.where(red > 0.97, math.nan, green), torch.where(red > 0.97, math.nan, -1 - green),
-                torch.where(red > 0.95, math.inf, green), torch.where(green > 0.95, -math.inf, red), red * math.nan,
+                red * 0 + 3, torch.where(red > 0.9, math.nan, green), torch.where(red > 0.9, math.nan, -1 - green),
+                torch.where(red > 0.85, math.inf, green), torch.where(green > 0.85, -math.inf, red), red * math.nan,
             ],
             1,
         )  # fmt: skip
@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     pixels = random.integers(0, 256, (MOST, *SIZE[1:], 3), dtype=np.uint8)
     pixels[3::5] = pixels[2::5]  # equal pictures
     # The brightest pictures come last, at whole steps: each batch has pictures that enter the top k and few that stay.
-    pixels = np.maximum(pixels // 2, np.arange(MOST)[:, None, None, None] % 64 * 4).astype(np.uint8)
+    pixels = np.maximum(pixels // 2, np.arange(MOST)[:, None, None, None] % 32 * 8).astype(np.uint8)
     pixels[7::40] = 0
     found = dict[str, list[np.ndarray]]()
     for picture in pixels:
