@@ -54,7 +54,8 @@ LINEAR = frozenset({
     "sum_to_size", "trapezoid", "trapz", "neg", "add", "sub", "rsub", "mean", "sum", "nansum", "trace", "cumsum",
     "diff", "deg2rad", "rad2deg", "interpolate", "upsample", "avg_pool1d", "avg_pool2d", "avg_pool3d",
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "real", "imag", "view_as_real",
-    "view_as_complex", "conj", "complex",
+    "view_as_complex", "conj", "conj_physical", "resolve_conj", "complex", "fft_fftshift", "fft_ifftshift",
+    *(f"fft_{kind}fft{axes}" for kind in ("", "i", "r", "ir", "h", "ih") for axes in ("", "2", "n")),
 })  # fmt: skip
 # What is computed from gates alone with these is a gate, too: 1 - gate, the mean of a gate, a gate that is expanded.
 KEEPS_SQUASHED = LINEAR | IDENTITIES | {"mul", "truediv", "pow"}

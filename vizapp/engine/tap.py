@@ -94,6 +94,20 @@ def check_computed(wanted: Iterable[str], found: Container[str]) -> None:
             )
 
 
+def check_differentiable(value: Tensor) -> None:
+    """Check that autograd followed a value from the pixels.
+
+    Raises:
+        VizError: It did not.
+    """
+    if not value.requires_grad:
+        raise VizError(
+            "The unit has no gradient by the pixels: the network computes it under torch.no_grad or torch.inference_mode, "
+            "or detaches it. Method projection follows such networks.",
+            code="detached-unit",
+        )
+
+
 class Trace(TorchFunctionMode):
     """Names each operation of the passes inside the `with` block; subclasses override `operate`.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
 from vizapp.engine.trace.outputs import Head, Link
@@ -96,10 +97,19 @@ def _refuse(module: nn.Module) -> None:
             "TorchScript modules cannot be traced; use the original Python module.",
             code="unsupported-module",
         )
-    if any(hasattr(part, "_orig_mod") for part in module.modules()):
+    if any(hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in module.modules()):
         raise VizError(
-            "Compiled modules cannot be traced; use the module that was passed to torch.compile.",
+            "Compiled modules cannot be traced; use the module as it was before torch.compile or compile().",
             code="unsupported-module",
+        )
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        raise VizError(
+            "The module has lazy layers, which have no weights yet; run it once on an input first.",
+            code="module-without-weights",
+        )
+    if any(str(part.eval.__module__).startswith("torch.export") for part in module.modules()):
+        raise VizError(
+            "Exported modules cannot be set to evaluation; use the original module.", code="unsupported-module"
         )
     for path, part in module.named_modules():
         if ".quantized" in type(part).__module__ or ".qat" in type(part).__module__:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import Tick, check_fits, chunk_size, in_chunks
 from vizapp.engine.optimize.image_parametrization import ImageParam, seed_of
-from vizapp.engine.tap import Tap, check_computed, operation_name
+from vizapp.engine.tap import Tap, check_computed, check_differentiable, operation_name
 from vizapp.engine.trace.sites import Site, Unit, channels_first, kind_of, site_of_all
 from vizapp.errors import VizError
 
@@ -206,8 +206,11 @@ class _Optimizer:
 
         An inactive unit has no gradient. For such units stronger noise is tried several times.
         """
-        parameters = self.canvas.start(seeds, self.device, self.dtype)
-        seen = torch.zeros(len(targets), device=self.device, dtype=self.dtype)
+        dtype = torch.promote_types(
+            self.dtype, torch.float32
+        )  # Fourier transforms and Adam need more than half precision
+        parameters = self.canvas.start(seeds, self.device, dtype)
+        seen = torch.zeros(len(targets), device=self.device, dtype=dtype)
         for draw in range(_DRAWS):
             with torch.no_grad():
                 begun, climbed, _ = self._activations(self.canvas.render(parameters, seen), targets)
@@ -215,7 +218,7 @@ class _Optimizer:
             if not silent or draw == _DRAWS - 1:
                 break
             again = [seed_of(seeds[i], draw) for i in silent]
-            parameters[silent] = _STRONGER * self.canvas.start(again, self.device, self.dtype)
+            parameters[silent] = _STRONGER * self.canvas.start(again, self.device, dtype)
             seen[silent] = 1
         return parameters.requires_grad_(), seen, begun
 
@@ -226,6 +229,7 @@ class _Optimizer:
         gain = climbed / climbed.detach().abs().clamp_min(_EPSILON)
         if gram is not None:
             gain = gain - self.ascent.diversity * _gram_similarity(gram, self.ascent.restarts)
+        check_differentiable(gain)
         (upward,) = torch.autograd.grad(gain.sum(), painted)
         return excited.detach(), upward
 
@@ -245,13 +249,14 @@ class _Optimizer:
         """
         wanted = [site.name for site in (self.site, self.texture) if site is not None]
         with _PreActivationTap(self.module, wanted) as tap:
-            self.module(self.normalise(pictures).clone())  # the network may write into its input
+            self.module(self.normalise(pictures).to(self.dtype, copy=True))  # the network may write into its input
         check_computed(wanted, tap.kept)
+        tap.kept = {name: kept.to(pictures.dtype) for name, kept in tap.kept.items()}
         excited = self._reduce_maps(self._select_channels(tap.kept[self.site.name], targets), targets)
         given = tap.given.get(self.site.name)
         climbed = excited
         if given is not None:
-            below = self._reduce_maps(self._select_channels(given, targets), targets, Tensor.max)
+            below = self._reduce_maps(self._select_channels(given.to(pictures.dtype), targets), targets, Tensor.max)
             climbed = torch.where(excited.detach() > 0, excited, below)
         gram = _gram(channels_first(tap.kept[self.texture.name], self.texture.layout)) if self.texture else None
         return excited, climbed, gram

@@ -51,7 +51,7 @@ def windowed_transpose(step: Step, signal: WindowedSignal, shapes: list[tuple[in
     if name == "mul" and len(step.inputs) == 1 and shape == shapes[step.outputs[0]]:
         factor = next((a for a in step.args if not isinstance(a, ValueRef)), None)
         if isinstance(factor, (int, float)) or (isinstance(factor, Tensor) and _per_channel(factor, shape)):
-            return [signal.with_values(signal.values * factor)]
+            return [signal.with_values(signal.values * (factor.conj() if isinstance(factor, Tensor) else factor))]
     return None
 
 

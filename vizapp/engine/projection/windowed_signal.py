@@ -132,11 +132,16 @@ def map_values(signal: Signal, change: Callable[[Tensor], Tensor]) -> Signal:
 
 def as_dtype(signal: Signal, dtype: torch.dtype) -> Signal:
     """The signal in the type of the value that it is at."""
-    return map_values(signal, lambda values: values.to(dtype))
+
+    def cast(values: Tensor) -> Tensor:
+        return (values.real if values.is_complex() and not dtype.is_complex else values).to(dtype)
+
+    return map_values(signal, cast)
 
 
 def scale(signal: Signal, factor: Tensor) -> Signal:
-    """The signal times a forward quantity `[1 …]` of the same value (or one that broadcasts to it)."""
+    """The signal times a forward quantity `[1 …]` of the same value (or one that broadcasts to it), conjugated if complex."""
+    factor = factor.conj()
     if isinstance(signal, WindowedSignal):
         return signal.with_values(signal.values * signal.crop(factor[(None,) * (4 - factor.ndim)]))
     return signal * factor
