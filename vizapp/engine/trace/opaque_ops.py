@@ -38,7 +38,7 @@ class OpaqueOpDetector(TorchDispatchMode):
                 tensor = get_unwrapped(tensor)
                 if self._depends(tensor):
                     self._hidden = self._hidden or name
-        self.raise_if_any()
+                    self.raise_if_any()
         self._seen += 1
         try:
             yield
