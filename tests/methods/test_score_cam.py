@@ -95,11 +95,26 @@ def test_a_network_or_a_layer_without_feature_maps_is_refused(module: nn.Module,
     assert caught.value.code == "no-feature-map"
 
 
-def test_patch_tokens_are_refused() -> None:
+@pytest.mark.parametrize("class_", [0, 3])
+def test_patch_tokens_mask_the_picture_by_their_grid(class_: int) -> None:
     module = VisionTransformer(
         image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=4
     )
     network = vizapp.wrap(seeded(module), input_size=(3, 32, 32))
-    with pytest.raises(VizError) as caught:
-        vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, 0))
-    assert caught.value.code == "no-feature-map"
+    layer = "encoder.layers.encoder_layer_0.ln_2"
+    result = vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, class_), site=layer)
+    kept = {}
+    handle = module.encoder.layers[0].ln_2.register_forward_hook(lambda *args: kept.setdefault("out", args[2]))
+    x = network.prepare(PICTURE)
+    with torch.no_grad():
+        module(x)
+        handle.remove()
+        maps = kept["out"][0, 1:].T.reshape(16, 4, 4)
+        scores = []
+        for channel in maps:
+            mask = resized(channel, (32, 32))
+            scores.append(module(x * (mask - mask.min()) / (mask.max() - mask.min()))[0, class_])
+        weights = torch.stack(scores).softmax(0)
+        expected = resized((weights[:, None, None] * maps).sum(0).relu(), (32, 32))
+    np.testing.assert_allclose(result.arrays["weights"], weights, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(result.arrays["attribution"], expected, rtol=1e-4, atol=1e-6)

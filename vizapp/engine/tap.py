@@ -22,6 +22,9 @@ from torch.overrides import TorchFunctionMode
 
 from vizapp.errors import VizError
 
+# Torch 2.14.1 on the CPU: for one picture, the backward pass of these gives wrong numbers when the gradient is laid out in
+# memory as tokens are, `[1 C h w]` with strides (C, 1, w·C, C), or channels last (instance norm).
+_BATCH_NORMS = frozenset({"batch_norm", "instance_norm"})
 _MODULE_CALL = nn.Module._call_impl.__code__
 # torch.fx spells the operators as Python's `operator` module does; torch's own name of `x += y` is `add_`.
 _FX_SPELLING = {"__get__": "getattr", "div": "truediv", "add_": "add", "sub_": "sub", "mul_": "mul", "div_": "truediv"}
@@ -204,6 +207,8 @@ class Tap(Trace):
         if self._stop and name not in self._wanted and self.kept.keys() == self._wanted:
             raise self.enough
         output = function(*args, **kwargs)
+        if operation_name(function) in _BATCH_NORMS and output.requires_grad and output.shape[0] == 1:
+            output.register_hook(Tensor.contiguous)
         if name in self._wanted:
             tensor = first_tensor(output)
             if tensor is not None:

@@ -76,8 +76,13 @@ def activations(question: Question, params: ActivationParams, job: Job) -> Resul
         )
     dead = int((numbers["max"] <= 0).sum()) if site.kind == "activation" else 0
     facts = {"layer": f"{site.name}, {site.kind}, {' x '.join(map(str, values.shape))}"}
-    if site.layout == "tokens":
-        facts["tokens"] = "The patch tokens are laid out as a map; a class token is left out."
+    if site.is_map and not site.located:
+        facts["cells"] = (
+            "The cells of this layer are not places in the picture, as those of attention matrices are not."
+        )
+    elif site.layout in ("tokens", "tokens-last"):
+        special = site.prefix_tokens + site.suffix_tokens
+        facts["tokens"] = f"The patch tokens are laid out as a map; special tokens left out: {special}."
     if dead:
         facts["silent"] = f"{dead} of {len(values)} channels are never above zero on this picture."
     if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Attribution maps computed by Captum: integrated gradients, SmoothGrad, Grad-CAM, DeepLIFT and guided Grad-CAM."""
+"""Attribution maps: integrated gradients, SmoothGrad and DeepLIFT by Captum; Grad-CAM and guided Grad-CAM."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ import functools
 import importlib.metadata
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import is_out_of_memory, release_frames
-from vizapp.engine.projection.project import argmax_cell
+from vizapp.engine.projection.project import argmax_cell, project
+from vizapp.engine.projection.rules import rule_named
 from vizapp.engine.tap import Tap
+from vizapp.engine.trace.flow import gradients_at, sites_on_every_path
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit, channels_first
 from vizapp.errors import VizError
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
+from vizapp.methods.projection import certificate_text
 from vizapp.settings import settings
+from vizapp.zoo.network import Network
 
 _AT_ONCE = 8  # integration steps or noisy samples per pass; larger batches were no faster
+_CANDIDATES = 16  # layers that Grad-CAM tries, last first; the patches of the last few may not reach the class token
+_TRUSTED = 0.01  # largest gap of completeness
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class AttributionParams(Params):
     noise: float = knob(
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
-    layer: str = knob("", "Module for Grad-CAM; by default the last one whose output is a feature map")
+    layer: str = knob("", "Layer for Grad-CAM; by default the last map that carries all that the unit sees")
     seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
 
 
@@ -55,21 +61,24 @@ def _captum() -> ModuleType:
 class UnitOf(nn.Module):
     """A module whose output is the activation `[N 1]` of one unit, for Captum to explain."""
 
-    def __init__(self, module: nn.Module, site: Site, unit: Unit, cell: tuple[int, int] | None) -> None:
+    def __init__(self, module: nn.Module, site: Site, unit: Unit) -> None:
         super().__init__()
-        self.module, self._site, self._unit, self._cell = module, site, unit, cell
+        self.module, self._site, self._unit = module, site, unit
 
-    def forward(self, batch: Tensor, stop: bool = False) -> Tensor:
-        """The unit's activation on each picture of `[N C H W]`; with `stop`, the layers above are skipped."""
-        with Tap(self.module, {self._site.name}, stop=stop) as tap:
+    def forward(self, batch: Tensor) -> Tensor:
+        """The unit's activation on each picture of `[N C H W]`."""
+        with Tap(self.module, {self._site.name}, stop=False) as tap:
             self.module(batch)
-        maps = channels_first(tap.kept[self._site.name], self._site.layout)
-        values = maps[:, self._unit.channel]
-        return (values if self._cell is None else values[:, self._cell[0], self._cell[1]])[:, None]
+        return _value(tap.kept, self._site, self._unit)[:, None]
 
 
-def private_copy(module: nn.Module) -> nn.Module:
-    """A copy that shares the weights and whose activations do not write into their inputs.
+def _value(kept: dict[str, Tensor], site: Site, unit: Unit) -> Tensor:
+    """The activation `[N]` of a unit with a cell (or of a vector)."""
+    return channels_first(kept[site.name], site)[(slice(None), unit.channel, *(unit.cell or ()))]
+
+
+def private_copy(module: nn.Module, in_place: bool = False) -> nn.Module:
+    """A copy that shares the weights and, unless `in_place`, whose activations do not write into their inputs.
 
     Captum registers hooks on modules. On the shared module they would affect other threads, and in-place activations break
     them.
@@ -77,44 +86,55 @@ def private_copy(module: nn.Module) -> nn.Module:
     shared = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
     copied = copy.deepcopy(module, dict(shared))
     for part in copied.modules():
-        if isinstance(getattr(part, "inplace", None), bool):
+        if not in_place and isinstance(getattr(part, "inplace", None), bool):
             part.inplace = False  # type: ignore[assignment]
     return copied
 
 
-def attribution(question: Question, params: AttributionParams, job: Job) -> Result:
-    """How much each pixel contributes to the unit, by one of Captum's methods.
+@dataclass(frozen=True)
+class _Asked:
+    """A unit, at its strongest cell, and the input `[1 C H W]` on which it is explained."""
 
-    `arrays`: `attribution` `[H W]` float32, summed over colours (Grad-CAM: resized from its layer, not below zero).
+    network: Network
+    site: Site
+    unit: Unit
+    batch: Tensor
+    value: float
+    params: AttributionParams
+
+
+def attribution(question: Question, params: AttributionParams, job: Job) -> Result:
+    """How much each pixel contributes to the unit.
+
+    Grad-CAM looks at a layer as a map, in its own layout: the tokens of a transformer lie on their grid, special tokens are
+    left out. Guided Grad-CAM multiplies it with the projection by the guided rule. The others are Captum's. `arrays`:
+    `attribution` `[H W]` float32, summed over colours (Grad-CAM: resized from its layer, not below zero).
     """
     network, unit = question.network, question.require_unit()
     site = network.site(unit.site)
     batch = network.prepare(question.require_picture())
     maps = observe(network.module, batch, [site])[site.name][0]
-    cell = argmax_cell(maps, unit)
-    model = UnitOf(private_copy(network.module), site, unit, cell)
-    model.eval()
+    unit = replace(unit, site=site.name, cell=argmax_cell(maps, unit))
+    asked = _Asked(network, site, unit, batch, float(maps[(unit.channel, *(unit.cell or ()))]), params)
     job.report(0.1)
     try:
         with torch.enable_grad():
-            values, note = _in_parts(model, batch, params, network.batch_limit(_AT_ONCE, gradients=True))
+            values, facts = _in_parts(asked, network.batch_limit(_AT_ONCE, gradients=True))
     except (AssertionError, RuntimeError, AttributeError, TypeError, ValueError, LookupError) as error:
         if is_out_of_memory(error):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise VizError(
-            f"Captum cannot compute {params.kind} on this network: {reason}", code="captum-failed"
-        ) from error
+        raise VizError(f"{params.kind} cannot be computed on this network: {reason}", code="captum-failed") from error
     pixels = values.detach().float().cpu().numpy()
-    facts = {"attribution": f"{params.kind}, computed by Captum {importlib.metadata.version('captum')}", "note": note}
-    return Result("attribution", {"attribution": pixels}, facts={k: v for k, v in facts.items() if v})
+    by = "" if params.kind in _CAMS else f", computed by Captum {importlib.metadata.version('captum')}"
+    return Result("attribution", {"attribution": pixels}, facts={"attribution": f"{params.kind}{by}", **facts})
 
 
-def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int) -> tuple[Tensor, str]:
+def _in_parts(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
     """The attribution with at most `size` inputs per pass; fewer if they do not fit into memory."""
     while True:
         try:
-            return _RUN[params.kind](model, batch, params, size)
+            return _RUN[asked.params.kind](asked, size)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or size == 1:
                 raise
@@ -122,109 +142,138 @@ def _in_parts(model: UnitOf, batch: Tensor, params: AttributionParams, size: int
         size //= 2
 
 
-def _summed(values: Tensor) -> Tensor:
-    return values[0].sum(0)  # [H W]
+def _model(asked: _Asked) -> UnitOf:
+    """The network up to the unit; with in-place activations only if it computes something else without."""
+    model = UnitOf(private_copy(asked.network.module), asked.site, asked.unit).eval()
+    with torch.no_grad():
+        value = float(model(asked.batch))
+    if abs(value - asked.value) > 1e-3 * max(abs(value), abs(asked.value)):
+        model.module = private_copy(asked.network.module, in_place=True)
+    return model
 
 
-def _integrated_gradients(model: nn.Module, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    found = _captum().IntegratedGradients(model).attribute(batch, target=0, n_steps=p.steps, internal_batch_size=size)
-    return _summed(found), f"{p.steps} steps from the mean colour."
+# ---------------------------------------------------------------------------------------------------------- Captum's
 
 
-def _smoothgrad(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
+def _integrated_gradients(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
+    model, steps = _model(asked), asked.params.steps
+    found = _captum().IntegratedGradients(model).attribute(
+        asked.batch, target=0, n_steps=steps, internal_batch_size=size
+    )  # fmt: skip
+    note = f"{steps} steps from {asked.network.preprocessing.zero_colour}."
+    return found[0].sum(0), {"note": note, **_completeness(asked, model, found, "Take more steps.")}
+
+
+def _smoothgrad(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
+    model, batch, p = _model(asked), asked.batch, asked.params
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
         torch.manual_seed(p.seed)
         found = _captum().NoiseTunnel(_captum().Saliency(model)).attribute(
             batch, nt_type="smoothgrad", nt_samples=p.steps, nt_samples_batch_size=size, target=0, abs=False,
             stdevs=p.noise * float(batch.max() - batch.min()),
         )  # fmt: skip
-    return _summed(found), f"{p.steps} noisy samples."
+    return found[0].sum(0), {"note": f"{p.steps} noisy samples."}
 
 
-def _deeplift(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    found = _captum().DeepLift(model).attribute(batch, baselines=torch.zeros_like(batch), target=0)
-    return _summed(found), f"Against the mean colour. {_visible(model)}"
+def _deeplift(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
+    model = _model(asked)
+    found = _captum().DeepLift(model).attribute(asked.batch, baselines=torch.zeros_like(asked.batch), target=0)
+    advice = "DeepLIFT does not fit every operation of this network: functional activations get their plain gradient."
+    note = f"Against {asked.network.preprocessing.zero_colour}."
+    return found[0].sum(0), {"note": note, **_completeness(asked, model, found, advice)}
 
 
-def _gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    for name, layer in _layers(model, batch, p.layer):
-        found = _if_used(_captum().LayerGradCam(model, layer).attribute, batch, target=0, relu_attributions=True)
-        if found is not None:
-            found = nn.functional.interpolate(found, size=batch.shape[2:], mode="bilinear", align_corners=False)
-            return _summed(found), f"At layer {name}."
-    raise VizError(_NO_LAYER, code="no-feature-map")
-
-
-def _guided_gradcam(model: UnitOf, batch: Tensor, p: AttributionParams, size: int) -> tuple[Tensor, str]:
-    for name, layer in _layers(model, batch, p.layer):
-        wanting = batch.clone().requires_grad_()
-        found = _if_used(
-            _captum().GuidedGradCam(model, layer).attribute, wanting, target=0, interpolate_mode="bilinear"
+def _completeness(asked: _Asked, model: UnitOf, found: Tensor, advice: str) -> dict[str, str]:
+    """Whether the attributions add up to the rise of the unit above the baseline, as both methods promise."""
+    with torch.no_grad():
+        baseline = float(model(torch.zeros_like(asked.batch)))
+    total, rise = float(found.detach().double().sum()), asked.value - baseline
+    gap = abs(total - rise)
+    share = 0.0 if gap <= 1e-5 * (abs(asked.value) + abs(baseline)) else gap / abs(rise) if rise else float("inf")
+    told = f"The attributions add up to {total:.4g}; the unit rises by {rise:.4g} from the baseline"
+    facts = {"completeness": f"{told}: a gap of {share:.2%}." if share < float("inf") else f"{told}."}
+    if share > _TRUSTED:
+        facts["caution"] = (
+            f"Do not trust these numbers: they should add up to {rise:.4g}, and add up to {total:.4g}. {advice}"
         )
-        if found is not None:
-            return _summed(found), f"At layer {name}. {_visible(model)}"
-    raise VizError(_NO_LAYER, code="no-feature-map")
+    return facts
 
 
-_NO_LAYER = "Grad-CAM needs a layer with a feature map on which the unit depends; there is none."
+# ---------------------------------------------------------------------------------------------------------- Grad-CAM
 
 
-def _if_used(attribute: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor | None:
-    """Captum's result, or None if the unit does not depend on the layer (the other branch of a concatenation)."""
-    try:
-        found = attribute(*args, **kwargs)
-    except RuntimeError as error:
-        if "not to have been used" in str(error) or "not have been used" in str(error):
-            return None
-        raise
-    return found if bool(found.any()) else None
+def _gradcam(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
+    heat, note = _cam(asked)
+    return heat, {"note": note}
 
 
-def _visible(model: nn.Module) -> str:
-    count = sum(isinstance(part, nn.ReLU) for part in model.modules())
-    return (
-        f"Captum sees {count} ReLU modules; functional ones get their plain gradient (the method projection sees all)."
+def _guided_gradcam(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
+    heat, note = _cam(asked)
+    (down,) = project(asked.network.module, asked.batch, [asked.unit], asked.network.sites, rule_named("guided"), "one")
+    return down.values[0].sum(0) * heat, {"note": note, "certificate": certificate_text(down.certificate, "guided")}
+
+
+def _cam(asked: _Asked) -> tuple[Tensor, str]:
+    """Grad-CAM `[H W]` and where it looked: the maps, each weighted by the mean of the unit's gradient over its cells."""
+    module = _model(asked).module
+    sites = [_checked(asked, asked.params.layer)] if asked.params.layer else _carrying(asked, module)
+    kept, gradients = gradients_at(
+        module, asked.batch, lambda kept: _value(kept, asked.site, asked.unit).sum(),
+        {asked.site.name, *(site.name for site in sites)},
+    )  # fmt: skip
+    for site in reversed(sites):
+        gradient = gradients.get(site.name)
+        if gradient is None or not channels_first(gradient, site).any():
+            continue
+        weights = channels_first(gradient, site).mean((2, 3), keepdim=True)
+        heat = (weights * channels_first(kept[site.name], site)).sum(1, keepdim=True).relu()
+        special = site.prefix_tokens + site.suffix_tokens
+        note = (
+            f"At layer {site.name}{'' if asked.params.layer else ', the last map that carries all that the unit sees'}."
+        )
+        note += f" Special tokens left out: {special}." if special else ""
+        note += "" if heat.any() else " The map is zero: nothing there speaks for the unit."
+        return nn.functional.interpolate(heat, size=asked.batch.shape[2:], mode="bilinear", align_corners=False)[
+            0, 0
+        ], note
+    raise VizError(
+        f"{asked.site.name!r} does not depend on {asked.params.layer or 'any feature map below it'}; choose another layer.",
+        code="no-feature-map",
     )
 
 
-def _layers(model: UnitOf, batch: Tensor, wanted: str) -> list[tuple[str, nn.Module]]:
-    """The named module; by default all leaf modules below the unit whose output has more than one cell, last first."""
-    modules = dict(model.module.named_modules())
-    if wanted and wanted not in modules:
+def _carrying(asked: _Asked, module: nn.Module) -> list[Site]:
+    """The maps below the unit that carry all that it sees of the picture, in running order; the last few."""
+    below = asked.network.sites[: asked.network.sites.index(asked.site)]
+    maps = {site.name: site for site in below if _shows_places(site) and site.kind not in {"reshape", "identity"}}
+    names = sites_on_every_path(module, asked.batch, asked.site.name, list(maps))
+    return [maps[name] for name in names][-_CANDIDATES:]
+
+
+def _shows_places(site: Site) -> bool:
+    return site.is_map and site.located and site.shape[1] * site.shape[2] > 1
+
+
+def _checked(asked: _Asked, name: str) -> Site:
+    """The layer that the user chose.
+
+    Raises:
+        VizError: it is no map, or runs after the unit.
+    """
+    site, sites = asked.network.site(name), asked.network.sites
+    if sites.index(site) >= sites.index(asked.site):
+        raise VizError(f"{site.name} does not run below the unit; choose an earlier layer.", code="not-below-unit")
+    if not _shows_places(site):
         raise VizError(
-            f"The network has no module {wanted!r} for Grad-CAM; leave layer empty for the last map.",
-            code="no-such-module",
-        )
-    kept: dict[str, tuple[int, ...]] = {}
-    looked = [wanted] if wanted else [name for name, part in modules.items() if not any(part.children())]
-    handles = [modules[name].register_forward_hook(_note(kept, name)) for name in looked]  # on the private copy
-    try:
-        with torch.no_grad():
-            model.forward(batch, stop=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-    with_cells = [name for name, shape in kept.items() if len(shape) == 4 and (wanted or shape[2] * shape[3] > 1)]
-    if wanted and not with_cells:
-        gives = f"gives {list(kept[wanted])}" if wanted in kept else "does not run below the unit"
-        raise VizError(
-            f"Grad-CAM needs a layer that gives a feature map, [1 C h w], below the unit; {wanted} {gives}. "
-            "Leave layer empty for the last map.",
+            f"Grad-CAM needs a layer whose cells are places in the picture; {site.name} gives "
+            f"{' x '.join(map(str, site.shape))}. Leave layer empty for the last map.",
             code="no-feature-map",
         )
-    return [(name, modules[name]) for name in reversed(with_cells)]
+    return site
 
 
-def _note(kept: dict[str, tuple[int, ...]], name: str) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            kept.pop(name, None)
-            kept[name] = tuple(output.shape)
-
-    return hook
-
-
-_Run = Callable[[UnitOf, Tensor, AttributionParams, int], "tuple[Tensor, str]"]
+_CAMS = ("gradcam", "guided_gradcam")
+_Run = Callable[[_Asked, int], "tuple[Tensor, dict[str, str]]"]
 _RUN: dict[str, _Run] = {
     "integrated_gradients": _integrated_gradients,
     "smoothgrad": _smoothgrad,

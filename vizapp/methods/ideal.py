@@ -14,8 +14,7 @@ from torch import Tensor
 from vizapp.engine.memory.chunks import is_out_of_memory
 from vizapp.engine.optimize.activation_maximization import MaximizedImages, OptimizationConfig, Target, maximize
 from vizapp.engine.optimize.image_parametrization import ImageParam
-from vizapp.engine.trace.observe import observe
-from vizapp.engine.trace.sites import Site
+from vizapp.engine.trace.sites import Site, survey
 from vizapp.errors import VizError
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result, check_unit
@@ -91,8 +90,8 @@ def maximize_targets(question: Question, targets: Sequence[Target], params: Idea
     for target in targets:
         for channel, _ in target.terms:
             check_unit(network, replace(target.unit, channel=channel))
-    height, width = _size(network, site, targets, params.size)
-    box = _box(network, site, targets[0].unit.cell, params.extent, height, width)
+    height, width, sites = _size(network, site, targets, params.size)
+    box = _box(next(one for one in sites if one.name == site.name), targets[0].unit.cell, params.extent, height, width)
     canvas = ImageParam(
         network.input_size[0], height, width, params.parameters, params.colours == "decorrelated", params.contrast,
         params.jitter * _seen(network, site, height, width), params.zoom, params.turn,
@@ -101,8 +100,7 @@ def maximize_targets(question: Question, targets: Sequence[Target], params: Idea
         params.steps, params.rate, params.extent, params.restarts, params.diversity, params.variation, params.l2, params.seed
     )  # fmt: skip
     painted = maximize(
-        network.module, normaliser(network), targets, network.sites, canvas, ascent, network.device, network.dtype,
-        job.report, network.input_size[1] * network.input_size[2],
+        network.module, normaliser(network), targets, sites, canvas, ascent, network.device, network.dtype, job.report,
     )  # fmt: skip
     return _result(network, site, targets, painted, box, params)
 
@@ -161,49 +159,49 @@ def _seen(network: Network, site: Site, height: int, width: int) -> int:
     return min(height, width, *network.receptive_field(site, *network.input_size[1:]).size)
 
 
-def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) -> tuple[int, int]:
-    """Height and width of the pictures: `wanted`, else the network's input size, or less for small receptive fields."""
+def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) -> tuple[int, int, tuple[Site, ...]]:
+    """Height and width of the pictures: as wanted; else the network's own, or less where the layer sees much less.
+
+    Also the sites of the network on pictures of that size.
+    """
     _, height, width = network.input_size
     if wanted:
-        if not _fits(network, site, wanted, wanted):
+        sites = _sites_at(network, site, wanted)
+        if sites is None:
             raise VizError(
                 f"{network.name} does not compute {site.name!r} on pictures of {wanted} x {wanted} pixels; "
                 f"its own size is {height} x {width}.",
                 code="bad-size",
             )
-        return wanted, wanted
+        return wanted, wanted, sites
     if site.is_map and all(target.unit.cell is None for target in targets):
         side = max(SMALLEST, 2 * _seen(network, site, height, width))
-        if side < min(height, width) and _fits(network, site, side, side):
-            return side, side
-    return height, width
+        if side < min(height, width) and (sites := _sites_at(network, site, side)) is not None:
+            return side, side, sites
+    return height, width, network.sites
 
 
-def _fits(network: Network, site: Site, height: int, width: int) -> bool:
-    """Whether the network computes the site for pictures of that size."""
-    blank = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
+def _sites_at(network: Network, site: Site, side: int) -> tuple[Site, ...] | None:
+    """The sites on square pictures of that size; None if the network does not compute `site` on them."""
+    if (side, side) == network.input_size[1:]:
+        return network.sites
+    blank = torch.zeros(1, network.input_size[0], side, side, dtype=network.dtype, device=network.device)
     try:
-        observe(network.module, blank, [site])
+        sites = survey(network.module, blank)
     except (VizError, *_SIZE_ERRORS) as error:
-        if is_out_of_memory(error):
-            raise
-        return False
-    return True
+        if not is_out_of_memory(error):
+            return None
+        raise
+    same = (one for one in sites if (one.name, one.layout, one.channels) == (site.name, site.layout, site.channels))
+    return sites if next(same, None) else None
 
 
-def _box(
-    network: Network, site: Site, cell: tuple[int, int] | None, extent: str, height: int, width: int
-) -> tuple[int, int, int, int]:
+def _box(site: Site, cell: tuple[int, int] | None, extent: str, height: int, width: int) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) of the receptive field of the maximized cell; the whole picture for more than a cell."""
-    whole = (0, 0, height, width)
-    if not site.is_map or (cell is None and extent == "map"):
-        return whole
-    if cell is None:
-        batch = torch.zeros(1, network.input_size[0], height, width, dtype=network.dtype, device=network.device)
-        _, _, rows, columns = observe(network.module, batch, [site])[site.name].shape
-        cell = (rows // 2, columns // 2)
-    field = network.receptive_field(site, height, width)
-    return whole if field.rows.axis is None else field.inside(cell)
+    field = site.receptive_field
+    if not site.is_map or (cell is None and extent == "map") or field is None or field.rows.axis is None:
+        return 0, 0, height, width
+    return field.inside(cell or (site.shape[1] // 2, site.shape[2] // 2))
 
 
 def _pixels(pictures: Tensor) -> np.ndarray:

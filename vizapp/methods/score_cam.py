@@ -27,15 +27,15 @@ class ScoreCamParams(Params):
 def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
     """Where the picture activates the unit most, by masking it with each channel of a layer.
 
-    Each channel, resized and scaled to 0..1, masks the picture (baseline: the mean colour). Its weight is the softmax over
+    Each channel, resized and scaled to 0..1, masks the picture (baseline: an input of zeros). Its weight is the softmax over
     the channels of the unit's rise above the baseline, which cancels. Constant channels are skipped. `arrays`: `attribution`
     float32 `[H W]`, the ReLU of the weighted sum, resized; `weights` float32 `[C]`.
     """
     network, unit = question.network, question.require_unit()
     own, batch = network.site(unit.site), network.prepare(question.require_picture())
     site = network.site(params.site) if params.site else network.last_feature_map(own)
-    if site is None or not site.is_map or site.layout == "tokens":
-        raise VizError("Score-CAM needs a layer with feature maps, not tokens or vectors.", code="no-feature-map")
+    if site is None or not site.is_map or not site.located:
+        raise VizError("Score-CAM needs a layer whose cells are places in the picture.", code="no-feature-map")
     seen = observe(network.module, batch, [site, own])
     maps, cell = seen[site.name].float(), argmax_cell(seen[own.name][0], unit) or ()  # [1 C h w]
     varying = [c for c, one in enumerate(maps[0]) if one.max() > one.min()]
@@ -53,7 +53,10 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
     ).softmax(0)
     summed = (weights[:, None, None] * maps[0]).sum(0).relu()
     heat = nn.functional.interpolate(summed[None, None], batch.shape[2:], mode="bilinear")[0, 0]
-    facts = {"layer": f"{site.name}, {len(varying)} of {maps.shape[1]} channels vary."}
+    facts = {
+        "layer": f"{site.name}, {len(varying)} of {maps.shape[1]} channels vary.",
+        "note": f"What a channel masks turns to {network.preprocessing.zero_colour}.",
+    }
     return Result("score_cam", {"attribution": heat.cpu().numpy(), "weights": weights.cpu().numpy()}, facts=facts)
 
 

@@ -178,9 +178,9 @@ class Network:
         return receptive_fields(self.module, batch)[site.name]
 
     def last_feature_map(self, until: Site | None = None) -> Site | None:
-        """The last spatial feature maps, up to `until`, that are not class maps; None if there are none."""
+        """The last feature maps with places in the picture, up to `until`, that are not class maps; None if there are none."""
         sites = self.sites if until is None else self.sites[: self.sites.index(until) + 1]
-        maps = [site for site in sites if site.is_map and site.shape[1] * site.shape[2] > 1]
+        maps = [site for site in sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
         kinds = {"activation", "add", "concat", "norm"}
         features = [site for site in maps if site.kind in kinds and site.channels != len(self.categories)]
         return next(reversed(features or maps), None)

@@ -53,6 +53,12 @@ class Preprocessing:
         return self.view.apply(pixels)
 
     @property
+    def zero_colour(self) -> str:
+        """What an input of zeros shows, in words."""
+        plain = {0.0: "black", 0.5: "mid-grey", 1.0: "white"}
+        return plain.get(self.mean[0], "the mean colour") if len(set(self.mean)) == 1 else "the mean colour"
+
+    @property
     def view(self) -> View:
         """The crop alone, for processes that do not load the network."""
         return View(self.height, self.width, self.resize, self.interpolation)

@@ -17,9 +17,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vizapp.engine.call_arguments import tensors_in
 from vizapp.engine.layers.costs import ProductCounter, Window, arithmetic, window
 from vizapp.engine.operations import SHAPE_ONLY
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import Trace, first_tensor, operation_name
+from vizapp.engine.trace.cells import CellsTrace
 from vizapp.engine.trace.sites import Kind, kind_of, site_of
 
 
@@ -66,7 +66,7 @@ def layers(module: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     return tuple(trace.found.values())
 
 
-class _LayerTrace(ReceptiveFieldTrace):
+class _LayerTrace(CellsTrace):
     """Collects a `Layer` per name; operations with the same name (those of one call of a torch layer) add up."""
 
     def __init__(self, module: nn.Module, batch: Tensor, counter: ProductCounter) -> None:
@@ -106,7 +106,7 @@ class _LayerTrace(ReceptiveFieldTrace):
         self, name: str, operation: str, args: Any, kwargs: Any, makers: list[str], made: Tensor, parameters: int
     ) -> None:
         field = self.of(made)
-        site = None if field is None else site_of(name, operation, tuple(made.shape), field)
+        site = None if field is None else site_of(name, operation, tuple(made.shape), field, self.arrangement(made))
         shape = tuple(made.shape) if site is None else site.shape
         kernel, stride = window(operation, args, kwargs, made)
         products = self._counter.multiply_adds

@@ -164,7 +164,7 @@ class OccluderBatches:
         assert self._site is not None
         region = state.plan.regions.get(value)
         if region is None:
-            return channels_first(state.on_whole_map(value), self._site.layout)[:, channel].flatten(1).sum(1)
+            return channels_first(state.on_whole_map(value), self._site)[:, channel].flatten(1).sum(1)
         index = (slice(None), slice(None), slice(None), channel) if region.axes == (1, 2) else (slice(None), channel)
         window, clean = state.values[value][index], state.plan.clean[value][index]
         (h, w) = region.size

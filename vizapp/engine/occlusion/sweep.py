@@ -168,7 +168,7 @@ class Sweep:
         with Tap(self._module, {self._site.name}, stop=False) as tap:
             scores = self._scores(batch.clone())
         check_computed([self._site.name], tap.kept)
-        return scores, channels_first(tap.kept[self._site.name], self._site.layout)
+        return scores, channels_first(tap.kept[self._site.name], self._site)
 
     # -------------------------------------------------------------------------------------------------- preparing
 

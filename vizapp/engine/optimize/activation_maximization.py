@@ -258,12 +258,12 @@ class _Optimizer:
         if given is not None:
             below = self._reduce_maps(self._select_channels(given.to(pictures.dtype), targets), targets, Tensor.max)
             climbed = torch.where(excited.detach() > 0, excited, below)
-        gram = _gram(channels_first(tap.kept[self.texture.name], self.texture.layout)) if self.texture else None
+        gram = _gram(channels_first(tap.kept[self.texture.name], self.texture)) if self.texture else None
         return excited, climbed, gram
 
     def _select_channels(self, activation: Tensor, targets: Sequence[Target]) -> Tensor:
         """The channel, or weighted sum of channels, of each target: `[n h w]`, or `[n]` for vectors."""
-        values = channels_first(activation, self.site.layout)
+        values = channels_first(activation, self.site)
         most = max(len(target.terms) for target in targets)
         padded = [target.terms + ((0, 0.0),) * (most - len(target.terms)) for target in targets]
         channels = torch.tensor([[channel for channel, _ in terms] for terms in padded], device=values.device)

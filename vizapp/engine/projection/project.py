@@ -14,7 +14,7 @@ from vizapp.engine.memory.chunks import chunk_size, in_chunks
 from vizapp.engine.projection.rules import Counted, Deconvnet, Rule
 from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_dtype, as_signal, as_tensor, merge
 from vizapp.engine.trace.recording import Recording, record
-from vizapp.engine.trace.sites import Layout, Site, Unit, channels_first, site_of_all
+from vizapp.engine.trace.sites import Site, Unit, as_laid_out, channels_first, site_of_all
 from vizapp.errors import VizError
 
 Seed = Literal["value", "one"]
@@ -105,13 +105,13 @@ def _project(
             "derivative, so nothing can be projected from it.",
             code="no-derivative",
         )
-    maps = channels_first(activation, site.layout)[0]  # [channels h w] or [channels]
+    maps = channels_first(activation, site)[0]  # [channels h w] or [channels]
     cells = tuple(argmax_cell(maps, unit) for unit in units)
     certificate, bytes_per_unit = Certificate(), 0
 
     def run(part: Sequence[int]) -> Tensor:
         nonlocal certificate, bytes_per_unit
-        start = _seed(maps, activation, site.layout, [units[i] for i in part], [cells[i] for i in part], seed, extent)
+        start = _seed(maps, activation, site, [units[i] for i in part], [cells[i] for i in part], seed, extent)
         values, certificate, widest = _backward(recording, value, start, rule)
         bytes_per_unit = widest // len(part)
         return values
@@ -144,7 +144,7 @@ def argmax_cell(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
 
 
 def _seed(
-    maps: Tensor, activation: Tensor, layout: Layout, units: Sequence[Unit], cells: Sequence[tuple[int, int] | None],
+    maps: Tensor, activation: Tensor, site: Site, units: Sequence[Unit], cells: Sequence[tuple[int, int] | None],
     seed: Seed, extent: Extent,
 ) -> Signal:  # fmt: skip
     """The signals at the units' own site: zero except at the chosen activations."""
@@ -157,28 +157,17 @@ def _seed(
     if extent == "map":
         whole = maps.new_zeros(k, *maps.shape)
         whole[number, channel] = maps[channel] if seed == "value" else 1.0
-        return _laid_out(whole, activation, layout)
+        return as_signal(as_laid_out(whole, site)[:, None], tuple(activation.shape))
     rows = torch.tensor([cell[0] for cell in cells if cell is not None], device=maps.device)
     columns = torch.tensor([cell[1] for cell in cells if cell is not None], device=maps.device)
     amount = maps[channel, rows, columns] if seed == "value" else maps.new_ones(k)
-    if layout == "chw":
+    if site.layout == "chw":
         point = maps.new_zeros(k, maps.shape[0], 1, 1)
         point[number, channel, 0, 0] = amount
         return WindowedSignal(point, rows, columns).clipped(*maps.shape[1:])
     whole = maps.new_zeros(k, *maps.shape)
     whole[number, channel, rows, columns] = amount
-    return _laid_out(whole, activation, layout)
-
-
-def _laid_out(whole: Tensor, activation: Tensor, layout: Layout) -> Signal:
-    """Signals `[K C h w]` in the axis order that the site's operation has."""
-    if layout == "tokens":
-        tokens = whole.flatten(2).transpose(1, 2)  # [K h·w C]
-        missing = activation.shape[1] - tokens.shape[1]
-        whole = torch.nn.functional.pad(tokens, (0, 0, missing, 0))
-    elif layout == "hwc":
-        whole = whole.permute(0, 2, 3, 1)
-    return as_signal(whole[:, None], tuple(activation.shape))
+    return as_signal(as_laid_out(whole, site)[:, None], tuple(activation.shape))
 
 
 def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate, int]:

@@ -218,7 +218,7 @@ class BatchStatistics(Tap):
         site, place = self._place[name]
         if tensor.ndim != site.rank or len(tensor) != self._size:
             return
-        maps = channels_first(tensor, site.layout)
+        maps = channels_first(tensor, site)
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
             return
         if name in self.kept:  # an earlier operation of the same layer

@@ -32,4 +32,4 @@ def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str
                 "no channels to show; pick an earlier layer.",
                 code="layer-without-channels",
             )
-    return {site.name: channels_first(tap.kept[site.name], site.layout) for site in sites}
+    return {site.name: channels_first(tap.kept[site.name], site) for site in sites}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 
 from vizapp.engine.memory.peak import PeakMemory
 from vizapp.engine.operations import ACTIVATIONS, DROPOUTS
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import first_tensor, operation_name
+from vizapp.engine.trace.cells import CHANNEL_AXIS, Arrangement, CellsTrace, Layout
 from vizapp.engine.trace.opaque_ops import OpaqueOpDetector
 from vizapp.errors import VizError, nearest
 
@@ -22,7 +21,6 @@ Kind = Literal[
     "convolution", "linear", "activation", "pool", "norm", "add", "concat", "multiply", "attention", "softmax", "reshape",
     "identity", "other",
 ]  # fmt: skip
-Layout = Literal["chw", "hwc", "tokens", "vector"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,11 @@ class Site:
 
     `name` is spelled as torchvision's feature extraction spells it. `shape` is that of one picture at the network's own
     input size, channels first: `(C, h, w)`, or `(C,)` for vectors. `layout` says how the operation itself lays it out:
-    `"chw"`; `"hwc"` (Swin, ConvNeXt's inner layers); `"tokens"` `[T C]` (ViT; a leading class token is left out of the
-    map when the rest forms a square); `"vector"`. `operation` is the torch function that made it. `receptive_field` is
-    what its cells see of an input of the network's own size; None for sites that no pass was made for.
+    `"chw"`; `"hwc"` (Swin, ConvNeXt's inner layers); `"tokens"` `[T C]` (ViT) and `"tokens-last"` `[C T]`, of which the map
+    leaves out `prefix_tokens` at the front (class, distillation and register tokens) and `suffix_tokens` at the end;
+    `"vector"`. `operation` is the torch function that made it. `receptive_field` is what its cells see of an input of the
+    network's own size; None for sites that no pass was made for. `located` says whether the cells lie in the picture as in
+    the map; those of attention matrices, of a shifted or transposed map, and of regrouped tokens do not.
     """
 
     name: str
@@ -42,6 +42,9 @@ class Site:
     layout: Layout
     operation: str
     receptive_field: ReceptiveField | None = field(default=None, compare=False, repr=False)
+    prefix_tokens: int = 0
+    suffix_tokens: int = 0
+    located: bool = True
 
     @property
     def channels(self) -> int:
@@ -50,13 +53,13 @@ class Site:
 
     @property
     def is_map(self) -> bool:
-        """Whether the site has cells that lie somewhere in the picture."""
+        """Whether the site has cells, not channels alone."""
         return len(self.shape) == 3
 
     @property
     def rank(self) -> int:
         """How many axes the operation's own result has, that of the pictures included."""
-        return {"chw": 4, "hwc": 4, "tokens": 3, "vector": 2}[self.layout]
+        return {"chw": 4, "hwc": 4, "tokens": 3, "tokens-last": 3, "vector": 2}[self.layout]
 
 
 @dataclass(frozen=True)
@@ -93,24 +96,23 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
     found: dict[str, Site] = {}
     memory, sizes = PeakMemory(), dict[str, int]()
 
-    class Collect(ReceptiveFieldTrace):
+    class Collect(CellsTrace):
         def operate(
             self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
             with lookout.seen(operation_name(function), (args, kwargs)):
-                return super().operate(name, function, args, kwargs)
-
-        def on_operation(self, name: str, function: Callable[..., Any], output: Any) -> None:
+                output = super().operate(name, function, args, kwargs)
             tensor = first_tensor(output)
             seen = None if tensor is None else self.of(tensor)
             if tensor is not None and seen is not None and tensor.is_floating_point():
                 memory.track(tensor)
                 sizes[name] = max(sizes.get(name, 0), tensor.numel() * tensor.element_size())
                 operation = operation_name(function)
-                site = site_of(name, operation, tuple(tensor.shape), seen)
+                site = site_of(name, operation, tuple(tensor.shape), seen, self.arrangement(tensor))
                 if site is not None:
                     found.pop(name, None)  # the last operation of a layer gives its result
                     found[name] = site
+            return output
 
     batch = batch.clone()
     memory.track(batch)
@@ -122,15 +124,34 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
     return tuple(found.values()), Footprint(memory.peak, sum(sizes.values()))
 
 
-def site_of(name: str, operation: str, shape: tuple[int, ...], seen: ReceptiveField) -> Site | None:
-    """The site of an operation on one picture, whose result has that shape and sees `seen`; None if it is not a site."""
+def site_of(
+    name: str, operation: str, shape: tuple[int, ...], seen: ReceptiveField, arrangement: Arrangement | None
+) -> Site | None:
+    """The site of an operation on one picture; None if its result is not a site.
+
+    Args:
+        name: Name of the site.
+        operation: Name of the torch function.
+        shape: Shape of its result.
+        seen: Receptive field of the result.
+        arrangement: Where its cells lie; None if that is not known.
+    """
     if not shape or shape[0] != 1 or 0 in shape:
         return None
-    seen = seen.on_map()
-    layout = _layout(shape, seen)
-    if layout is None:
+    seen, kind = seen.on_map(), kind_of(operation)
+    if len(shape) == 2:
+        return (
+            Site(name, kind, shape[1:], "vector", operation, seen)
+            if seen.rows.axis is seen.columns.axis is None
+            else None
+        )
+    found = arrangement or _arrangement_by_field(shape, seen)
+    if found is None:
         return None
-    return Site(name, kind_of(operation), channels_first_shape(shape[1:], layout), layout, operation, seen)
+    channels = shape[CHANNEL_AXIS[found.layout]]
+    return Site(
+        name, kind, (channels, *found.grid), found.layout, operation, seen, found.prefix, found.suffix, found.located
+    )
 
 
 def site_of_all(units: Sequence[Unit], sites: Sequence[Site]) -> Site:
@@ -156,50 +177,51 @@ def kind_of(operation: str) -> Kind:
     return _KINDS.get(operation.rstrip("_"), "other")
 
 
-def _layout(shape: tuple[int, ...], seen: ReceptiveField) -> Layout | None:
+def _arrangement_by_field(shape: tuple[int, ...], seen: ReceptiveField) -> Arrangement | None:
+    """A layout for cells that could not be followed; those without rows and columns are not places in the picture."""
     axes = (seen.rows.axis, seen.columns.axis) if seen.is_upright else (seen.columns.axis, seen.rows.axis)
-    if len(shape) == 2 and axes == (None, None):
-        return "vector"
     if len(shape) == 3 and axes == (None, None):
-        return "tokens"
-    if len(shape) == 4:
-        if axes == (2, 3):
-            return "chw"
-        if axes == (1, 2):
-            return "hwc"
-        if axes == (None, None):  # inside attention: there are cells, but how they were regrouped is not tracked
-            if shape[2] == shape[3] and shape[1] != shape[2]:
-                return "chw"
-            if shape[1] == shape[2] and shape[2] != shape[3]:
-                return "hwc"
+        return Arrangement("tokens", (1, shape[1]), located=False)
+    if len(shape) == 4 and axes in ((2, 3), (1, 2)):
+        return Arrangement(
+            "chw" if axes == (2, 3) else "hwc", (shape[axes[0]], shape[axes[1]]), located=seen.is_upright
+        )
+    if len(shape) == 4 and axes == (None, None):  # attention matrices, regrouped windows
+        if shape[2] == shape[3] and shape[1] != shape[2]:
+            return Arrangement("chw", (shape[2], shape[3]), located=False)
+        if shape[1] == shape[2] and shape[2] != shape[3]:
+            return Arrangement("hwc", (shape[1], shape[2]), located=False)
     return None
 
 
-def channels_first_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """The shape of one picture's activation, channels first, from the shape that the operation gave it."""
-    if layout == "hwc":
-        return (shape[2], shape[0], shape[1])
-    if layout == "tokens":
-        return (shape[1], *_token_grid(shape[0]))
-    return shape
+def channels_first(activation: Tensor, site: Site) -> Tensor:
+    """The activation `[N …]` of a site as `[N C h w]`, or `[N C]` for vectors, without special tokens.
 
-
-def channels_first(activation: Tensor, layout: Layout) -> Tensor:
-    """The activation `[N …]` as `[N C h w]`, or `[N C]` for vectors; a leading class token is left out of the map."""
-    if layout == "hwc":
+    Raises:
+        VizError: it has another number of tokens than the site, as on an input of another size.
+    """
+    if site.layout == "hwc":
         return activation.permute(0, 3, 1, 2)
-    if layout == "tokens":
-        h, w = _token_grid(activation.shape[1])
-        return activation[:, activation.shape[1] - h * w :].transpose(1, 2).unflatten(2, (h, w))
-    return activation
+    if site.layout not in ("tokens", "tokens-last"):
+        return activation
+    tokens = activation if site.layout == "tokens-last" else activation.transpose(1, 2)
+    height, width = site.shape[1:]
+    if tokens.shape[2] != site.prefix_tokens + height * width + site.suffix_tokens:
+        raise VizError(
+            f"Layer {site.name!r} has {tokens.shape[2]} tokens on this input, and another number at the network's own size.",
+            code="other-tokens",
+        )
+    return tokens[:, :, site.prefix_tokens : site.prefix_tokens + height * width].unflatten(2, (height, width))
 
 
-def _token_grid(tokens: int) -> tuple[int, int]:
-    for count in (tokens, tokens - 1):
-        side = math.isqrt(count)
-        if side * side == count and side > 0:
-            return side, side
-    return 1, tokens
+def as_laid_out(maps: Tensor, site: Site) -> Tensor:
+    """Maps `[N C h w]` in the axis order that the site's operation has, zero at special tokens."""
+    if site.layout == "hwc":
+        return maps.permute(0, 2, 3, 1)
+    if site.layout in ("tokens", "tokens-last"):
+        maps = nn.functional.pad(maps.flatten(2), (site.prefix_tokens, site.suffix_tokens))
+        return maps.transpose(1, 2) if site.layout == "tokens" else maps
+    return maps
 
 
 _KINDS: dict[str, Kind] = {

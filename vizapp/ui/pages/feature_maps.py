@@ -95,7 +95,7 @@ def _table(order: np.ndarray, numbers: dict[str, np.ndarray]) -> None:
 
 
 def _facts(result: Result) -> None:
-    for name in ("silent", "tokens", "not finite"):
+    for name in ("silent", "tokens", "cells", "not finite"):
         if name in result.facts:
             messages.info(result.facts[name])
 

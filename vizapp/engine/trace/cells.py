@@ -1,0 +1,274 @@
+"""Where the cells of the input lie in every activation of a pass: maps, channels-last maps, tokens with special tokens.
+
+Every activation has a companion of the same shape that holds, for each number, the row and column of the map that it came
+from. Operations that only move numbers (reshape, permute, slice, roll, concatenate) move the companion in the same way.
+Convolutions and pools start a new map. So the layout is read off the pass and not guessed from the sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from vizapp.engine.call_arguments import argument, pair, tensors_in
+from vizapp.engine.operations import SHAPE_ONLY
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
+from vizapp.engine.receptive_field.moves import MOVES
+from vizapp.engine.tap import operation_name
+
+Layout = Literal["chw", "hwc", "tokens", "tokens-last", "vector"]
+CHANNEL_AXIS: dict[Layout, int] = {"chw": 1, "hwc": 3, "tokens": 2, "tokens-last": 1, "vector": 1}
+_ROW = (
+    2**16
+)  # a cell is row · _ROW + column; a number that belongs to no cell (a class token, padding) has a negative one
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How an activation of one picture is laid out.
+
+    `grid` is the map's height and width. Of tokens, `prefix` and `suffix` more stand before and after the grid (class,
+    distillation and register tokens). `located` says whether the cells lie in the order in which they lie in the picture.
+    """
+
+    layout: Layout
+    grid: tuple[int, int]
+    prefix: int = 0
+    suffix: int = 0
+    located: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class CellIndex:
+    """The cell of each number of an activation; `located` is False if the map has been displaced on the way."""
+
+    index: Tensor
+    located: bool = True
+
+    @cached_property
+    def arrangement(self) -> Arrangement | None:
+        """The layout, or None if the numbers are not a map (regrouped heads, or windows)."""
+        return {3: self._tokens, 4: self._map}.get(self.index.ndim, lambda: None)()
+
+    def is_channel(self, axis: int) -> bool:
+        """Whether the numbers along an axis belong to one cell (or, after a patch embedding by reshaping, to one patch)."""
+        if _is_constant(self.index, axis):
+            return True
+        return self.arrangement is not None and axis == CHANNEL_AXIS[self.arrangement.layout]
+
+    def _map(self) -> Arrangement | None:
+        maps: list[tuple[Layout, Tensor]] = [("chw", self.index[0, 0]), ("hwc", self.index[0, :, :, 0])]
+        for layout, cells in maps:
+            if _distinct(cells.numpy()):
+                located = self.located and _in_order(cells.numpy())
+                return Arrangement(layout, (cells.shape[0], cells.shape[1]), located=located)
+        return None
+
+    def _tokens(self) -> Arrangement | None:
+        layouts: list[tuple[Layout, int]] = [("tokens", 1), ("tokens-last", 2)]
+        for layout, axis in layouts:
+            cells = self.index.select(3 - axis, 0)[0].numpy()
+            (places,) = np.nonzero(cells >= 0)
+            if len(places) == 0:
+                continue
+            prefix, end = int(places[0]), int(places[-1]) + 1
+            inner = cells[prefix:end]
+            if not _distinct(inner):
+                continue
+            columns = int((inner // _ROW == inner[0] // _ROW).sum())
+            grid = inner.reshape(-1, columns) if len(inner) % columns == 0 else inner[None]
+            located = self.located and _in_order(grid)
+            height, width = grid.shape if located else (1, len(inner))
+            if 1 in (height, width) and not _is_constant(self.index, 3 - axis):
+                continue  # a map without channels
+            return Arrangement(layout, (height, width), prefix, len(cells) - end, located)
+        return None
+
+
+def _distinct(cells: np.ndarray) -> bool:
+    several = all(size == 1 or stride for size, stride in zip(cells.shape, cells.strides, strict=True))
+    return several and bool((cells >= 0).all()) and len(np.unique(cells)) == cells.size
+
+
+def _in_order(cells: np.ndarray) -> bool:
+    """Whether rows and columns of a grid of cells `[h w]` ascend, each along its own axis."""
+    rows, columns = cells // _ROW, cells % _ROW
+    straight = (rows == rows[:, :1]).all() and (columns == columns[:1]).all()
+    return bool(straight and (np.diff(rows[:, 0]) > 0).all() and (np.diff(columns[0]) > 0).all())
+
+
+def _is_constant(index: Tensor, axis: int) -> bool:
+    return index.stride(axis) == 0 or index.shape[axis] == 1 or bool((index == index.narrow(axis, 0, 1)).all())
+
+
+def _new_map(shape: tuple[int, ...], axes: tuple[int, int]) -> Tensor:
+    """The cells `shape` of a map whose rows and columns are those axes."""
+    views = []
+    for axis, scale in zip(axes, (_ROW, 1), strict=True):
+        view = [1] * len(shape)
+        view[axis] = shape[axis]
+        views.append(torch.arange(shape[axis], dtype=torch.int32).mul(scale).view(view))
+    return (views[0] + views[1]).expand(shape)
+
+
+def _windows(args: Any, kwargs: Any, index: Tensor, shape: tuple[int, ...], before: Arrangement) -> CellIndex:
+    """The cells after `F.unfold`: one per window."""
+    given = zip(("kernel_size", "dilation", "padding", "stride"), (1, 1, 0, 1), strict=True)
+    sizes = [pair(argument(args, kwargs, place, *one)) for place, one in enumerate(given, 1)]
+    rows, columns = (
+        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for size, kernel, dilation, padding, stride in zip(index.shape[2:], *sizes, strict=True)
+    )
+    grid = _new_map((rows, columns), (0, 1)).reshape(1, 1, -1)
+    return CellIndex(grid.expand(1, shape[1], rows * columns), before.located)
+
+
+class CellsTrace(ReceptiveFieldTrace):
+    """Follows the cells of the input, and their receptive fields, through a pass."""
+
+    def __init__(self, module: nn.Module, batch: Tensor) -> None:
+        super().__init__(module, batch)
+        self._cells = WeakTensorKeyDictionary()
+        self._cells[batch] = CellIndex(_new_map(tuple(batch.shape), (2, 3)))
+
+    def arrangement(self, tensor: Tensor) -> Arrangement | None:
+        """How a tensor made in this pass is laid out; None if it is not a map or tokens of a map."""
+        cells: CellIndex | None = self._cells.get(tensor)
+        return None if cells is None else cells.arrangement
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation and follow the cells into its results."""
+        given = [cells for tensor in tensors_in((args, kwargs)) if (cells := self._cells.get(tensor)) is not None]
+        output, operation = super().operate(name, function, args, kwargs), operation_name(function)
+        if not given or operation in SHAPE_ONLY:
+            return output
+        base = operation.rstrip("_")
+        results = list(tensors_in(args[0] if base == "setitem" else output))
+        if base in _MOVES:
+            located = all(cells.located for cells in given)
+            moved = self._moved(base, function, args, kwargs, results)
+            found = [None if index is None else CellIndex(index, located) for index in moved]
+        else:
+            found = [self._computed(base, args, kwargs, given, result) for result in results]
+        for result, cells in zip(results, found, strict=True):
+            if cells is None or cells.index.shape != result.shape:
+                self._cells.pop(result, None)
+            else:
+                self._cells[result] = cells
+        return output
+
+    def _index(self, value: Any) -> Any:
+        """Arguments with the cells of each tensor in its place."""
+        if isinstance(value, Tensor):
+            cells: CellIndex | None = self._cells.get(value)
+            return value.detach().cpu() if cells is None else cells.index
+        if type(value) in (tuple, list):
+            return type(value)(self._index(item) for item in value)
+        return {key: self._index(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    def _moved(
+        self, base: str, function: Callable[..., Any], args: Any, kwargs: Any, results: list[Tensor]
+    ) -> list[Tensor | None]:
+        """The cells after an operation that only moves numbers."""
+        if base in _RESHAPES:
+            return [self._cells[args[0]].index.reshape(results[0].shape)] if args and args[0] in self._cells else [None]
+        if base == "setitem":
+            whole = self._cells.get(args[0])
+            index = torch.full(results[0].shape, -1, dtype=torch.int32) if whole is None else whole.index
+            if isinstance(args[2], Tensor) and args[2] in self._cells:
+                index = index.clone()
+                function(index, self._index(args[1]), self._cells[args[2]].index)
+            return [index]
+        arguments, options = self._index(args), self._index(kwargs)
+        if function.__name__.endswith("_") and not function.__name__.startswith("__"):
+            arguments = (arguments[0].clone(), *arguments[1:])
+        try:
+            moved = list(tensors_in(function(*arguments, **options)))
+        except (RuntimeError, TypeError, IndexError):  # an argument that integers do not have
+            moved = []
+        return [*moved] if len(moved) == len(results) else [None] * len(results)
+
+    def _computed(self, base: str, args: Any, kwargs: Any, given: list[CellIndex], result: Tensor) -> CellIndex | None:
+        """The cells of a result that was computed; None if they are lost."""
+        shape, located = tuple(result.shape), all(cells.located for cells in given)
+        if base in _JOINS or base in _PRODUCTS:
+            found = (self._joined if base in _JOINS else self._product)(base, args, kwargs, shape)
+            return None if found is None else CellIndex(found, located)
+        same = next((cells for cells in given if tuple(cells.index.shape) == shape), None)
+        if same is not None:
+            return same
+        for cells in given:
+            index, before = cells.index, cells.arrangement
+            if base == "unfold" and (len(shape), index.ndim) == (3, 4) and before is not None:
+                return _windows(args, kwargs, index, shape, before)
+            if index.ndim == len(shape) == 4 and before is not None:  # a convolution, a pool, an upsampling …
+                return CellIndex(_new_map(shape, (2, 3) if before.layout == "chw" else (1, 2)), before.located)
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            if (
+                len(shape) < index.ndim
+                and base in _REDUCTIONS
+                and dim is not None
+                and not isinstance(dim, (bool, Tensor))
+            ):
+                gone = dim if isinstance(dim, (tuple, list)) else (dim,)
+                if all(_is_constant(index, axis) for axis in gone):
+                    return CellIndex(index.amax(gone), located)
+            elif index.ndim == len(shape):  # the channels changed
+                for axis, size in enumerate(shape):
+                    if size != index.shape[axis] and cells.is_channel(axis):
+                        index = index.narrow(axis, 0, 1).expand(*index.shape[:axis], size, *index.shape[axis + 1 :])
+                if tuple(index.shape) == shape:
+                    return CellIndex(index, located)
+        return None
+
+    def _joined(self, base: str, args: Any, kwargs: Any, shape: tuple[int, ...]) -> Tensor | None:
+        tensors = list(argument(args, kwargs, 0, "tensors", ()))
+        dim = argument(args, kwargs, 1, "dim", 0) % len(shape)
+        found = [self._cells.get(tensor) for tensor in tensors]
+        first: CellIndex = next(cells for cells in found if cells is not None)
+        if base == "stack":
+            return first.index.unsqueeze(dim).expand(shape)
+        if first.is_channel(dim):
+            return first.index.narrow(dim, 0, 1).expand(shape)
+        parts = [
+            torch.full(tensor.shape, -1, dtype=torch.int32) if cells is None else cells.index
+            for tensor, cells in zip(tensors, found, strict=True)
+        ]
+        return torch.cat(parts, dim)
+
+    def _product(self, base: str, args: Any, kwargs: Any, shape: tuple[int, ...]) -> Tensor | None:
+        """A matrix product keeps the rows of its first factor and the columns of its second; attention, those of its query."""
+        first, second = {"addmm": (1, 2), "baddbmm": (1, 2)}.get(base, (0, 1))
+        factors = [argument(args, kwargs, first, "query" if "attention" in base else "input", None)]
+        if base in {"matmul", "bmm", "mm", "addmm", "baddbmm"}:
+            factors.append(argument(args, kwargs, second, "other", None))
+        for factor, axis in zip(factors, (-1, -2), strict=False):
+            cells = self._cells.get(factor) if isinstance(factor, Tensor) else None
+            if cells is None or cells.index.ndim != len(shape) or not cells.is_channel(axis % len(shape)):
+                continue
+            index = cells.index.narrow(axis, 0, 1)
+            if all(a in (1, b) for a, b in zip(index.shape, shape, strict=True)):
+                return index.expand(shape)
+        return None
+
+
+_RESHAPES = frozenset({
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "view_as", "reshape_as",
+})  # fmt: skip
+_COMPUTED = frozenset({  # these make new cells, or join several
+    "cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "row_stack", "column_stack", "pad", "unfold",
+    "pixel_shuffle", "pixel_unshuffle", "as_strided", "tril", "triu", "broadcast_tensors",
+})  # fmt: skip
+_MOVES = (MOVES - _COMPUTED) | {"swapaxes", "swapdims", "moveaxis", "getattr"}
+_JOINS = frozenset({"cat", "concat", "concatenate", "stack"})
+_PRODUCTS = frozenset({
+    "linear", "matmul", "bmm", "mm", "addmm", "baddbmm", "scaled_dot_product_attention", "multi_head_attention_forward",
+})  # fmt: skip
+_REDUCTIONS = frozenset({"mean", "sum", "amax", "amin", "norm", "std", "var", "logsumexp"})
