@@ -14,9 +14,8 @@ import vizapp.media.samples
 from tests.errors import refuses
 from tests.networks import Branching, seeded
 from tests.oracles import out_of_place, steered_projection
-from vizapp.engine.projection.rules import Deconvnet
 from vizapp.errors import VizError
-from vizapp.methods.sanity import _layers_below, randomised, rank_correlation
+from vizapp.methods.sanity import _parameters_used, randomised, rank_correlation
 from vizapp.zoo.network import Network
 
 
@@ -188,8 +187,9 @@ def test_all_weights_are_those_of_normalisations_as_well(picture) -> None:
     module = seeded(nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     norm.weight.data, norm.bias.data = torch.tensor([1.0, 5.0, 0.1, 2.0]), torch.tensor([0.3, -0.1, 0.2, 0.9])
     network = vizapp.wrap(module, input_size=(3, 24, 24), categories=list("abcd"))
-    assert _layers_below(network.module, network.prepare(picture), "2", Deconvnet()) == ["0", "1"]
-    other = randomised(network.module, ["0", "1"], seed=3)
+    below, above = _parameters_used(network.module, network.prepare(picture), "2")
+    assert (below, above) == (["0.bias", "0.weight", "1.bias", "1.weight"], [])
+    other = randomised(network.module, below, seed=3)
     for name, parameter in other.named_parameters():
         learnt = network.module.get_parameter(name)
         assert not torch.equal(parameter, learnt), name
@@ -197,7 +197,7 @@ def test_all_weights_are_those_of_normalisations_as_well(picture) -> None:
     result = vizapp.ask("sanity", network, picture, unit=vizapp.Unit("2", 1))
     maps = vizapp.ask("activations", network, picture, unit=vizapp.Unit("2", 1)).arrays["activations"][1]
     row, column = divmod(int(maps.argmax()), maps.shape[1])
-    every = vizapp.wrap(randomised(network.module, ["0", "1"], seed=0), (3, 24, 24))
+    every = vizapp.wrap(randomised(network.module, below, seed=0), (3, 24, 24))
     down = vizapp.ask("projection", every, picture, unit=vizapp.Unit("2", 1, (row, column)), seed="one")
     np.testing.assert_allclose(result.arrays["all"], down.arrays["projection"], rtol=1e-5, atol=1e-7)
 

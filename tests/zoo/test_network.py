@@ -16,6 +16,7 @@ import vizapp
 from tests.errors import refuses
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.sites import Footprint, Site
+from vizapp.errors import VizError
 from vizapp.zoo import network as network_module
 from vizapp.zoo.preprocessing import Preprocessing
 
@@ -271,3 +272,28 @@ def test_another_forward_or_attribute_is_another_network() -> None:
     assert len({network.digest for network in networks}) == len(networks)
     again = _scaled(lambda self, x: self.conv(x) * self.gain, gain=3.0, other=object())
     assert again.digest == _scaled(lambda self, x: self.conv(x) * self.gain, gain=3.0, other=object()).digest
+
+
+def test_a_module_that_refuses_evaluation_mode_is_refused_and_not_changed() -> None:
+    class Stays(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.drop = nn.BatchNorm2d(3), nn.Dropout()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.drop(self.norm(x)).mean((2, 3))
+
+        def train(self, mode: bool = True) -> nn.Module:
+            super().train(mode)
+            self.norm.train(True)
+            return self
+
+    module = Stays()
+    module.drop.eval()
+    statistics = module.norm.running_mean.clone()
+    with pytest.raises(VizError) as error:
+        vizapp.wrap(module, input_size=(3, 16, 16))
+    assert error.value.code == "stays-in-training-mode"
+    assert (module.training, module.norm.training, module.drop.training) == (True, True, False)
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert torch.equal(module.norm.running_mean, statistics)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from vizapp.engine.call_arguments import tensors_in
 from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import Rule, rule_named
-from vizapp.engine.trace.recording import record, value_refs
+from vizapp.engine.projection.rules import rule_named
+from vizapp.engine.tap import Trace, first_tensor, operation_name
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.drawing import signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -44,10 +51,14 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     (trained,) = project(network.module, batch, [unit], network.sites, rule, "one")
     job.report(0.1)
     fixed = Unit(unit.site, unit.channel, trained.cells[0])
-    below = _layers_below(network.module, batch, unit.site, rule)
-    every = [name for name, part in network.module.named_modules() if _learns(part)]
-    above = [name for name in every if name not in below] or below[-1:]
-    chosen = {"above": above, "upper": below[len(below) // 2 :], "all": every}
+    below, above = _parameters_used(network.module, batch, unit.site)
+    layers = list(dict.fromkeys(map(_layer_of, below)))
+    upper, last = layers[len(layers) // 2 :], layers[-1:]
+    chosen = {
+        "above": above or [name for name in below if _layer_of(name) in last],
+        "upper": [name for name in below if _layer_of(name) in upper],
+        "all": [name for name, _ in network.module.named_parameters()],
+    }
     arrays = {"projection": in_three_channels(trained.values[0])}
     panels = [Panel("trained", signed(arrays["projection"]), "The trained network.")]
     similarity = []
@@ -78,37 +89,88 @@ _WORDS = {
 }
 
 
-def _learns(part: nn.Module) -> bool:
-    return any(True for _ in part.parameters(recurse=False))
+class _ParameterTrace(Trace):
+    """Follows which parameters each value of a pass is computed from, weights that are computed from others included."""
+
+    def __init__(self, module: nn.Module, site: str) -> None:
+        super().__init__(module)
+        self.used: dict[str, None] = {}  # in the order of first use
+        self.below: set[str] = set()
+        self._parameters = {id(parameter): name for name, parameter in module.named_parameters()}
+        self._of, self._site = WeakTensorKeyDictionary(), site
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation; its results depend on the parameters of all that it reads."""
+        read: set[str] = set()
+        for tensor in tensors_in((args, kwargs)):
+            read |= {self._parameters[id(tensor)]} if id(tensor) in self._parameters else self._of.get(tensor, set())
+        output = function(*args, **kwargs)
+        self.used |= dict.fromkeys(sorted(read))
+        written = [args[0]] if args and isinstance(args[0], Tensor) and operation_name(function) == "setitem" else []
+        for result in [*tensors_in(output), *written]:
+            self._of[result] = read | self._of.get(result, set())
+            if result._base is not None and args and result is args[0]:  # a write into a part of an activation
+                self._of[result._base] = read | self._of.get(result._base, set())
+        if name == self._site and (made := first_tensor(output)) is not None:
+            self.below = self._of[made]
+        return output
 
 
-def _layers_below(module: nn.Module, batch: Tensor, site: str, rule: Rule) -> list[str]:
-    """The layers with parameters that run before the site, in running order."""
-    paths = {name for name, part in module.named_modules() if _learns(part)}
-    tape = record(module, batch, {site}, rule)
-    found: list[str] = []
-    for step in tape.steps:
-        if next(value_refs((step.args, step.kwargs)), None) is None:
-            continue
-        parents = step.name, step.name.rpartition("_")[0], step.name.rpartition(".")[0]
-        path = next((name for name in parents if name in paths), None)
-        if path is not None and path not in found:
-            found.append(path)
-    return found
+def _parameters_used(module: nn.Module, batch: Tensor, site: str) -> tuple[list[str], list[str]]:
+    """The parameters that the site is computed from, and those that are only used above it; each in running order."""
+    with torch.no_grad(), _ParameterTrace(module, site) as trace:
+        module(batch.clone())
+    return [name for name in trace.used if name in trace.below], [n for n in trace.used if n not in trace.below]
 
 
-def randomised(module: nn.Module, layers: list[str], seed: int) -> nn.Module:
-    """A copy in which the weights of these layers are shuffled: the same numbers in another order. The rest is shared."""
-    memo = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
-    changed = copy.deepcopy(module, dict(memo))
+def _layer_of(parameter: str) -> str:
+    """The path of the layer that has the parameter: `0` for `0.weight` and `0.parametrizations.weight.original0`."""
+    owner = f".{parameter}".partition(".parametrizations.")[0]
+    return (owner.rpartition(".")[0] if owner == f".{parameter}" else owner).strip(".")
+
+
+def randomised(module: nn.Module, names: Collection[str], seed: int) -> nn.Module:
+    """A copy in which these parameters are shuffled: the same numbers in another order. The rest is shared.
+
+    A weight that is computed from parameters (weight norm, spectral norm, pruning) is shuffled itself.
+    """
+    known = {name for name, _ in module.named_parameters()}
+    module = _without_reparametrisations(module, {_layer_of(name) for name in names})
     generator = torch.Generator().manual_seed(seed)
-    for name in layers:
-        part = changed.get_submodule(name)
-        for key, parameter in list(part.named_parameters(recurse=False)):
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    for name, parameter in module.named_parameters():
+        if name in names or name not in known:
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             shuffled = parameter.detach().reshape(-1)[order].reshape(parameter.shape)
-            setattr(part, key, nn.Parameter(shuffled, requires_grad=False))
-    return changed
+            memo[id(parameter)] = nn.Parameter(shuffled, requires_grad=False)  # wherever it is used
+    return copy.deepcopy(module, memo)
+
+
+class _Constant(nn.Module):
+    """A parametrization that gives a weight as it is."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().clone())
+
+    def forward(self) -> Tensor:
+        return self.weight
+
+
+def _without_reparametrisations(module: nn.Module, layers: set[str]) -> nn.Module:
+    """A copy in which the weights of these layers are plain parameters; the rest is shared."""
+    own = {id(tensor) for layer in layers for tensor in module.get_submodule(layer).parameters()}
+    shared = [*module.parameters(), *module.buffers()]
+    copied = copy.deepcopy(module, {id(tensor): tensor for tensor in shared if id(tensor) not in own})
+    for part in map(copied.get_submodule, layers):
+        if parametrize.is_parametrized(part):  # `remove_parametrizations` changes the class, which the copy shares
+            for name in list(part.parametrizations):  # type: ignore[arg-type]
+                part.parametrizations[name] = _Constant(getattr(part, name))  # type: ignore[assignment, operator]
+        for key, hook in list(part._forward_pre_hooks.items()):
+            if isinstance(hook, (WeightNorm, SpectralNorm, BasePruningMethod)):
+                hook.remove(part)
+                del part._forward_pre_hooks[key]
+    return copied.requires_grad_(False)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -363,9 +363,19 @@ def freeze(module: nn.Module, device: torch.device, channels_last: bool) -> nn.M
     It breaks modules that call `view` on feature maps, so users' modules keep their format.
 
     Raises:
+        VizError: a part of it stays in training mode.
         DoesNotFit: the device has not enough memory.
     """
-    module.eval().requires_grad_(False)
+    before = {part: part.training for part in module.modules()}
+    if any(part.training for part in module.eval().modules()):
+        for part, training in before.items():
+            part.training = training
+        raise VizError(
+            "A part of this network stays in training mode after eval(), so its answers would be random or its statistics "
+            "would move. Let its train() method respect the mode.",
+            code="stays-in-training-mode",
+        )
+    module.requires_grad_(False)
     with convert_out_of_memory("the network"):
         module.to(device)
         if channels_last:
