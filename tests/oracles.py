@@ -180,6 +180,10 @@ class Steered(TorchFunctionMode):
             answer = func(*args, **kwargs)  # 1 - gate is a gate, and so is a gate that was expanded
             answer.opens = True
             return answer
+        if name == "softmax":
+            answer = func(*args, **kwargs)
+            answer.opens = True
+            return answer
         rectifies = name == "relu" or (name in self.EXTENDED and self.rule != "gradient")
         if not rectifies or not args[0].requires_grad:
             return func(*args, **kwargs)
