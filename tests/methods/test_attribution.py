@@ -221,7 +221,7 @@ class NormThenTokens(nn.Module):
     def __init__(self, norm: type[nn.Module] = nn.BatchNorm2d) -> None:
         super().__init__()
         self.stem, self.norm = nn.Conv2d(3, 16, 3, padding=1), norm(16)
-        self.mix, self.head = nn.Linear(16, 16), nn.Linear(16, 4)
+        self.mix, self.head = nn.LayerNorm(16), nn.Linear(16, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.mix(self.norm(torch.sin(self.stem(x))).flatten(2).transpose(1, 2)))
