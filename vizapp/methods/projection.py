@@ -19,7 +19,10 @@ from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network
 
 Boxes = list[tuple[int, int, int, int]]  # (top, left, bottom, right) in input pixels
-SILENT = "No signal reaches the pixels: the unit is at or below zero, or the rectifiers removed all of its signal."
+SILENT = (
+    "No signal reaches the pixels: the unit is at or below zero, the rectifiers removed all of its signal, or it passes "
+    "functions without a slope (sign, round …); the backward pass of a custom autograd function is not used."
+)
 CAUTION = (
     "It shows what in this picture activates the unit, given the pooling switches. It hardly depends on later layers and "
     "does not explain the class decision (Nie 2018, Adebayo 2018, Sixt 2020)."
