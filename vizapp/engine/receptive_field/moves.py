@@ -143,7 +143,7 @@ class _Table:
     def interval(self, cells: Tensor) -> Interval:
         """The interval of a result whose cells hold these numbers, along the axis on which they depend.
 
-        If they depend on several axes, along the one on which the intervals are shortest.
+        If they depend on several axes, along the one on which the intervals are shortest, and most of them differ.
         """
         kept = [axis for axis, stride in enumerate(cells.stride()) if stride and cells.shape[axis] == 1]
         single = kept[0] if len(kept) == 1 and cells._base is not None else None  # the axis of views of one row
@@ -161,7 +161,7 @@ class _Table:
             return self._chosen(single, numbers.reshape(1))
         low, high = self._low[numbers], self._high[numbers]
         spans = [Interval(axis, low.min(others[axis]), high.max(others[axis])) for axis in long]
-        return min(spans, key=lambda span: (span.high - span.low).max())
+        return min(spans, key=lambda one: ((one.high - one.low).max(), -len(set(zip(one.low, one.high, strict=True)))))
 
     def _chosen(self, axis: int | None, chosen: Ints) -> Interval:
         low, high = self._low[chosen], self._high[chosen]
