@@ -66,9 +66,11 @@ def test_a_frozen_backbone_is_projected_through_and_has_no_ideal_input(context) 
     pixels = network.prepare(PHOTO).requires_grad_()
     (expected,) = torch.autograd.grad(frozen.fc(frozen.body(pixels))[0, 1], pixels)
     np.testing.assert_allclose(found, expected[0].permute(1, 2, 0).numpy(), atol=1e-7)
-    if context is torch.no_grad:
+    with refuses("detached-unit", "torch.no_grad"):
+        vizapp.ask("ideal", network, unit=unit, steps=2)
+    for kind in ("integrated_gradients", "smoothgrad", "deeplift"):
         with refuses("detached-unit", "torch.no_grad"):
-            vizapp.ask("ideal", network, unit=unit, steps=2)
+            vizapp.ask("attribution", network, PHOTO, unit=unit, kind=kind)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

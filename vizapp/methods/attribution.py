@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vizapp.engine.memory.chunks import is_out_of_memory, release_frames
 from vizapp.engine.projection.project import argmax_cell, project
 from vizapp.engine.projection.rules import rule_named
-from vizapp.engine.tap import Tap
+from vizapp.engine.tap import Tap, check_differentiable
 from vizapp.engine.trace.flow import gradients_at, sites_on_every_path
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit, channels_first
@@ -45,7 +45,7 @@ class AttributionParams(Params):
     noise: float = knob(
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
-    layer: str = knob("", "Layer for Grad-CAM; by default the last map that carries all that the unit sees")
+    layer: str = knob("", "Layer for Grad-CAM; by default the last map through which everything passes that the unit sees")
     seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
 
 
@@ -155,8 +155,19 @@ def _model(asked: _Asked) -> UnitOf:
 # ---------------------------------------------------------------------------------------------------------- Captum's
 
 
+def _differentiable(asked: _Asked) -> UnitOf:
+    """The network up to the unit.
+
+    Raises:
+        VizError: autograd does not follow the unit from the pixels.
+    """
+    model = _model(asked)
+    check_differentiable(model(asked.batch.clone().requires_grad_().clone()))  # the network may write into its input
+    return model
+
+
 def _integrated_gradients(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
-    model, steps = _model(asked), asked.params.steps
+    model, steps = _differentiable(asked), asked.params.steps
     found = _captum().IntegratedGradients(model).attribute(
         asked.batch, target=0, n_steps=steps, internal_batch_size=size
     )  # fmt: skip
@@ -165,7 +176,7 @@ def _integrated_gradients(asked: _Asked, size: int) -> tuple[Tensor, dict[str, s
 
 
 def _smoothgrad(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
-    model, batch, p = _model(asked), asked.batch, asked.params
+    model, batch, p = _differentiable(asked), asked.batch, asked.params
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
         torch.manual_seed(p.seed)
         found = _captum().NoiseTunnel(_captum().Saliency(model)).attribute(
@@ -176,7 +187,7 @@ def _smoothgrad(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
 
 
 def _deeplift(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
-    model = _model(asked)
+    model = _differentiable(asked)
     found = _captum().DeepLift(model).attribute(asked.batch, baselines=torch.zeros_like(asked.batch), target=0)
     advice = "DeepLIFT does not fit every operation of this network: functional activations get their plain gradient."
     note = f"Against {asked.network.preprocessing.zero_colour}."
@@ -228,11 +239,10 @@ def _cam(asked: _Asked) -> tuple[Tensor, str]:
         weights = channels_first(gradient, site).mean((2, 3), keepdim=True)
         heat = (weights * channels_first(kept[site.name], site)).sum(1, keepdim=True).relu()
         special = site.prefix_tokens + site.suffix_tokens
-        note = (
-            f"At layer {site.name}{'' if asked.params.layer else ', the last map that carries all that the unit sees'}."
-        )
+        chosen = "" if asked.params.layer else ", the last map through which everything passes that the unit sees"
+        note = f"At layer {site.name}{chosen}."
         note += f" Special tokens left out: {special}." if special else ""
-        note += "" if heat.any() else " The map is zero: nothing there speaks for the unit."
+        note += "" if heat.any() else " The map is zero: no cell there raises the unit."
         return nn.functional.interpolate(heat, size=asked.batch.shape[2:], mode="bilinear", align_corners=False)[
             0, 0
         ], note
