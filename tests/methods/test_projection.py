@@ -202,6 +202,31 @@ def test_all_weights_are_those_of_normalisations_as_well(picture) -> None:
     np.testing.assert_allclose(result.arrays["all"], down.arrays["projection"], rtol=1e-5, atol=1e-7)
 
 
+class Detaching(nn.Module):
+    """Adds a detached copy of its features to them; `how` says how it detaches."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.fc, self.how = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        other = {"detach": x.detach, "data": lambda: x.data, "no": x.clone}[self.how]()
+        return self.fc((x + other).mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["detach", "data", "no"])
+def test_a_signal_that_passes_detach_is_told(how: str, picture) -> None:
+    module = seeded(Detaching(how)).double()
+    network = vizapp.wrap(module, input_size=(3, 24, 24))
+    unit = vizapp.class_unit(network, 1)
+    result = vizapp.ask("projection", network, picture, unit=unit, rule="gradient", seed="one")
+    pixels = network.prepare(picture).requires_grad_()
+    (expected,) = torch.autograd.grad(module.fc(2 * module.conv(pixels).mean((2, 3)))[0, 1], pixels)
+    np.testing.assert_allclose(result.arrays["projection"], expected[0].permute(1, 2, 0).numpy(), atol=1e-6)
+    assert ("detached" in result.facts) == (how != "no")
+
+
 def test_rank_correlation() -> None:
     a = np.array([1.0, 2.0, 3.0, 4.0])
     assert rank_correlation(a, a**3) == pytest.approx(1)

@@ -45,7 +45,9 @@ class AttributionParams(Params):
     noise: float = knob(
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
-    layer: str = knob("", "Layer for Grad-CAM; by default the last map through which everything passes that the unit sees")
+    layer: str = knob(
+        "", "Layer for Grad-CAM; by default the last map through which everything passes that the unit sees"
+    )
     seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
 
 

@@ -126,6 +126,10 @@ def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
         facts["extended"] = (
             "Some activations on the way (ReLU6, SiLU, GELU …) are not covered by the paper; they were treated like rectifiers."
         )
+    if certificate.detached:
+        facts["detached"] = (
+            "The network detaches activations on the way. The signal passes them; autograd would stop there."
+        )
     if rule == "deconvnet" and certificate.nonlinearities and not certificate.switches:
         facts["no switches"] = (
             "There is no max pool on the way, so no switches tie the projection to this picture; deconvnet works poorly there "

@@ -30,6 +30,7 @@ class Certificate:
     differentiated: int = 0  # non-linear operations, by their true derivative
     switches: int = 0  # max pools with switches
     gates: int = 0  # gates held constant
+    detached: int = 0  # calls of detach, which the signal passes
 
     @property
     def nonlinearities(self) -> int:
@@ -183,8 +184,10 @@ def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tu
         if all(signal is None for signal in above):
             continue
         below, counted = rule.backward(step, above, recording.shapes)
-        if counted is not None:
-            counts[counted] = counts.get(counted, 0) + 1
+        detached: Counted | None = "detached" if step.operation.rstrip("_") == "detach" else None
+        for one in (counted, detached):
+            if one is not None:
+                counts[one] = counts.get(one, 0) + 1
         for target, dtype, signal in zip(step.inputs, step.dtypes, below, strict=True):
             if signal is not None and recording.sloped[target]:
                 signal = as_dtype(signal, dtype)

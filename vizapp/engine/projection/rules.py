@@ -62,7 +62,8 @@ RuleName = Literal["deconvnet", "guided", "gradient"]
 Family = Literal[
     "rectifier", "activation", "slope", "max pool", "max unpool", "gate", "identity", "linear", "flat", "other"
 ]
-Counted = Literal["paper", "extended", "differentiated", "switches", "gates"]  # the fields of a Certificate
+# The fields of a Certificate.
+Counted = Literal["paper", "extended", "differentiated", "switches", "gates", "detached"]
 
 
 @dataclass(frozen=True)

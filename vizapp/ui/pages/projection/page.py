@@ -169,7 +169,7 @@ def _words(results: dict[str, Result]) -> None:
 
 def _cautions(results: list[Result]) -> None:
     """Draw the limits of the projections."""
-    for name in ("extended", "no switches"):
+    for name in ("extended", "detached", "no switches"):
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
             messages.info(sentence)
     messages.heading("What it does not show")
