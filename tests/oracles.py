@@ -156,6 +156,7 @@ class Steered(TorchFunctionMode):
 
     OF_GATES = frozenset({
         "sub", "rsub", "neg", "__rsub", "expand_as", "expand", "view_as", "view", "reshape", "repeat", "unsqueeze", "squeeze",
+        "chunk", "split",
     })  # fmt: skip
 
     def __init__(self, rule: str) -> None:
@@ -178,7 +179,8 @@ class Steered(TorchFunctionMode):
         varying = varying[:1] if name.endswith("_as") else varying  # takes the second one's shape
         if name in self.OF_GATES and varying and all(hasattr(a, "opens") for a in varying):
             answer = func(*args, **kwargs)  # 1 - gate is a gate, and so is a gate that was expanded
-            answer.opens = True
+            for part in answer if isinstance(answer, (tuple, list)) else (answer,):
+                part.opens = True
             return answer
         if name == "softmax":
             answer = func(*args, **kwargs)
