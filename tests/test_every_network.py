@@ -58,6 +58,8 @@ def built(name: str) -> Network:
     network = vizapp.load(name, weights="none", device="cpu")
     if name.startswith("torchvision/vit"):  # torchvision begins their heads with zeros
         torch.nn.init.normal_(network.module.heads.head.weight, generator=torch.Generator().manual_seed(0))
+    if hasattr(network.module, "transform"):  # detectors enlarge what they are given to 800 pixels
+        network.module.transform.min_size = (128,)
     side = small_input(name)
     return network if side is None else vizapp.wrap(network.module, input_size=(3, side, side), name=name)
 

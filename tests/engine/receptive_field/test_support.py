@@ -506,7 +506,7 @@ def test_no_field_of_a_network_is_smaller_than_its_gradients(name: str) -> None:
         module(picture)
     for site in chosen:
         assert site.receptive_field is not None
-        value = channels_first(tap.kept[site.name], site.layout)
+        value = channels_first(tap.kept[site.name], site)
         for cell in {(0, 0), (value.shape[2] - 1, value.shape[3] // 2)}:
             (gradient,) = torch.autograd.grad(value[0, :, cell[0], cell[1]].square().sum(), picture, retain_graph=True)
             top, left, bottom, right = site.receptive_field.inside(cell)
