@@ -43,7 +43,7 @@ def test_everybody_gets_what_a_person_alone_gets(tmp_path: Path) -> None:
         pytest.skip("no Chromium on this machine")
     import many_users
 
-    seen, curve = apart(many_users.crowd(4, 20, 3, tmp_path / "log", least=6))
+    seen, curve = apart(many_users.crowd(4, 10, 3, tmp_path / "log", least=6))
     assert seen.wrong == []
     assert seen.looks >= 6
     single = apart(many_users.alone(sorted(seen.files)[:6], tmp_path / "single"))
