@@ -170,8 +170,11 @@ class Steered(TorchFunctionMode):
             return args[0] + (func(*args, **kwargs) - args[0]).detach()
         if name == "mul" and self.rule != "gradient" and all(isinstance(a, Tensor) for a in args):
             a, b = args
-            if a.requires_grad and b.requires_grad and a.numel() != b.numel():
-                return a * b.detach() if a.numel() > b.numel() else a.detach() * b
+            shape = torch.broadcast_shapes(a.shape, b.shape)
+            if a.requires_grad and b.requires_grad and (a.shape == shape) != (b.shape == shape):
+                return (
+                    a * b.detach() if a.shape == shape else a.detach() * b
+                )  # if both are broadcast, neither is a gate
             opens = [hasattr(factor, "opens") for factor in args]
             if a.requires_grad and b.requires_grad and opens[0] != opens[1]:
                 return a * b.detach() if opens[1] else a.detach() * b

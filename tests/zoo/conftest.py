@@ -16,3 +16,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "hub"
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
     return folder / "checkpoints"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of `test_families`: which families agreed, which were refused and with which code."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    for verdict in sorted(
+        str(value)
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "verdict" and report.when == "call"
+    ):
+        terminalreporter.write_line(verdict)
