@@ -111,3 +111,5 @@ METADATA = frozenset({
 })  # fmt: skip
 # Functions that read numbers for a decision: another picture may take another course.
 DECISIONS = frozenset({"bool", "is_nonzero", "equal", "allclose", "contains"})
+# Functions whose result has a shape that depends on numbers.
+COUNTING = frozenset({"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "nms"})

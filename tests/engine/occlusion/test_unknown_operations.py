@@ -73,14 +73,10 @@ OPERATIONS: dict[str, Operation] = {
         x, weights(6, 6, 3, 3), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1
     ),
     "torch.batch_norm": lambda x: torch.batch_norm(
-        F.conv2d(x, weights(6, 6, 1, 1)),
-        *(weights(n).abs() for n in (6, 6)),
-        weights(6),
-        weights(6).abs() + 1,
-        False,
-        0.1,
-        1e-5,
-        False,
+        F.conv2d(x, weights(6, 6, 1, 1)), weights(6), weights(6) * 3, weights(6) * 2, weights(6) + 2, False, 0.1, 1e-5, False
+    ),
+    "aten batch_norm": lambda x: torch.ops.aten.batch_norm(
+        F.conv2d(x, weights(6, 6, 1, 1)), weights(6), weights(6) * 3, weights(6) * 2, weights(6) + 2, False, 0.1, 1e-3, False
     ),
     "numpy": through_numpy,
     "fft": lambda x: torch.fft.ifft2(torch.fft.fft2(x) * weights(*x.shape[2:])).real,
@@ -97,6 +93,10 @@ OPERATIONS: dict[str, Operation] = {
     "prelu": lambda x: F.prelu(x, weights(6)),
     "mean over nothing": lambda x: x - x.mean((), keepdim=True),
     "bits": lambda x: (x.view(torch.int64) & -(2**40)).view(torch.float64),
+    "bits as numbers": lambda x: x.view(torch.int64).double() * 1e-18,
+    "halves of the bits": lambda x: x.view(torch.int32).double() * 1e-9,
+    "item": lambda x: x * x.mean().item(),
+    "counted": lambda x: x * len(x[x > 0]),
     "unpooled": lambda x: F.max_unpool2d(*F.max_pool2d(x[..., :12, :12], 2, return_indices=True), 2),
     "adaptive": lambda x: F.adaptive_avg_pool2d(x, (5, 7)),
     "positions": lambda x: x * torch.arange(x.shape[3], dtype=x.dtype),

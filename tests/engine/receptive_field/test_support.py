@@ -1,4 +1,8 @@
-"""No cell has a gradient outside of its field: over single operations, compositions and operations that nobody knows."""
+"""No cell depends on pixels outside of its field: over single operations, compositions and operations that nobody knows.
+
+Gradients show what differentiable operations read. Changed pixels show what gradients do not: values that are rounded,
+compared, counted, read as bits or read out of torch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d, roi_align
+from torchvision.ops import deform_conv2d, nms, roi_align
 
 from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
@@ -438,6 +442,125 @@ def test_fields_equal_the_extent_of_gradients(name: str, shape: tuple[int, ...])
 @pytest.mark.parametrize("name", SOUND)
 def test_fields_hold_all_gradients(name: str, shape: tuple[int, ...]) -> None:
     check(SOUND[name], shape, exact=False)
+
+
+# What gradients cannot see.
+UNSEEN: dict[str, Operation] = {
+    "float32 bits": lambda x: x.view(torch.float32),
+    "int64 bits": lambda x: x.view(torch.int64),
+    "complex bits": lambda x: x.view(torch.complex128),
+    "smaller bits": lambda x: x.float().view(torch.int16),
+    "bytes": lambda x: x.half().view(dtype=torch.uint8),
+    "bits of a transpose": lambda x: x.mT.contiguous().view(torch.int32),
+    "masked bits": lambda x: (x.view(torch.int64) & -(2**40)).view(torch.float64).flip(2),
+    "item": lambda x: x * x.mean().item(),
+    "float": lambda x: x + float(x[0, 0, 0, 0]),
+    "int": lambda x: x + int(10 * x[0, 0, 0, 0]),
+    "complex": lambda x: x * complex(x.mean()).real,
+    "format": lambda x: x * float(f"{x.mean():.3f}"),
+    "text": lambda x: x * len(str(x)),
+    "one by one": lambda x: x * [float(number) for number in x.flatten()][3],
+    "tolist": lambda x: x * torch.tensor(x.tolist()).flip(3),
+    "array": lambda x: x + torch.from_numpy(x.detach().numpy()[..., ::-1].copy()),
+    "asarray": lambda x: x + torch.as_tensor(np.asarray(x) * 2).flip(2),
+    "dlpack": lambda x: x + torch.from_dlpack(np.from_dlpack(x.detach()) * 1.0).flip(2),
+    "ufunc": lambda x: x + torch.as_tensor(np.cumsum(x, 2)),
+    "storage": lambda x: x * x.untyped_storage()[6],
+    "numbers that are used later": lambda x: F.conv2d(x, weights(4, x.shape[1], 1, 1) * x.mean().item())[..., :2],
+    "moved by a number": lambda x: x.roll(int(x[0].argmax()), 3),
+    "length of a choice": lambda x: x * len(x[x > 0]),
+    "count of a choice": lambda x: x * x.masked_select(x > 0).numel(),
+    "shape of what is not zero": lambda x: x * (x > 0).nonzero().shape[0],
+    "size of argwhere": lambda x: x * torch.argwhere(x > 0).size(0),
+    "where alone": lambda x: x * torch.where(x > 0)[0].numel(),
+    "distinct numbers": lambda x: x * x.round().unique().shape[0],
+    "distinct neighbours": lambda x: x * x.round().flatten().unique_consecutive().shape[0],
+    "ones like a choice": lambda x: x * torch.ones_like(x[x > 0]).sum(),
+    "repeated by a number": lambda x: x * x.repeat_interleave((x[0, :, 0, 0] * 10).long().abs(), 1).shape[1],
+    "bins": lambda x: x * len(torch.bincount((x * 5).abs().long().flatten())),
+    "kept boxes": lambda x: x * len(nms(x[0, 0, :, :4].abs().cumsum(1), x[0, 0, :, 0], 0.5)),
+    "argmax": lambda x: x.argmax(2),
+    "argsort": lambda x: x.argsort(3),
+    "max indices": lambda x: F.max_pool2d(x, 2, return_indices=True)[1],
+    "sign": torch.sign,
+    "round": torch.round,
+    "compared": lambda x: (x > 0) & (x.flip(2) > 0),
+    "long": lambda x: (x * 10).long() << 1,
+    "isin": lambda x: torch.isin(x.round(), x.round()[0, 0, 0]),
+    "count_nonzero": lambda x: (x > 0).count_nonzero(2),
+    "histogram": lambda x: torch.histc(x, 5, -1, 1),
+    "searchsorted": lambda x: torch.searchsorted(x.sort(3)[0], x),
+    "bucketize": lambda x: torch.bucketize(x, torch.linspace(-1, 1, 9, dtype=x.dtype)),
+    "one hot": lambda x: F.one_hot((x > 0).long(), 2),
+    "embedding": lambda x: F.embedding((x > 0).long(), weights(2, 3)),
+    "table": lambda x: weights(9)[(x * 3).long().clamp(0, 8)],
+    "index from the picture": lambda x: x[:, :, :, (x[0, 0, 0] > 0).long()],
+    "set where positive": lambda x: torch.zeros_like(x).index_put_(torch.where(x > 0), torch.ones((), dtype=x.dtype)),
+    "quantized": lambda x: torch.fake_quantize_per_tensor_affine(x.float(), 0.1, 0, -128, 127),
+    "exponent": lambda x: torch.frexp(x)[1],
+    "applied": lambda x: x.detach().clone().apply_(lambda number: number + 1),
+    "data": lambda x: x.data.flip(2),
+}
+
+
+def seen_from(field: ReceptiveField, shape: torch.Size, row: int, column: int) -> Tensor:
+    """Which elements of a result see a pixel, by its field."""
+    seen = torch.ones(shape, dtype=torch.bool)
+    for span, pixel in ((field.rows, row), (field.columns, column)):
+        sees = torch.from_numpy((span.low <= pixel) & (pixel < span.high))
+        seen &= sees.view([-1 if axis == span.axis else 1 for axis in range(len(shape))])
+    return seen
+
+
+@pytest.mark.parametrize("shape", [OBLONG, CUBE], ids=["oblong", "cube"])
+@pytest.mark.parametrize("name", [*UNSEEN, *EXACT, *SOUND])
+@torch.no_grad()
+def test_a_changed_pixel_changes_no_cell_whose_field_lacks_it(name: str, shape: tuple[int, ...]) -> None:
+    operation = (UNSEEN | EXACT | SOUND)[name]
+    module, picture = Applied(operation), pictures(shape, 2)[1]
+    field, before, changes = field_of(operation, picture), module(picture.clone()), 0
+    for place in range(0, shape[2] * shape[3], 1 if name in UNSEEN else 5):
+        row, column = divmod(place, shape[3])
+        other = picture.clone()
+        other[:, :, row, column] += 1
+        after = module(other)
+        differs = (
+            ~torch.isclose(after, before, 1e-9, 1e-12, equal_nan=True)
+            if after.is_floating_point() or after.is_complex()
+            else after != before
+        )
+        changes += int(differs.sum())
+        assert not (differs & ~seen_from(field, after.shape, row, column)).any(), (row, column)
+    assert changes
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x.mT,
+        lambda x: F.avg_pool2d(x.mT, (1, 2), (1, 2)),
+        lambda x: torch.rot90(x, 1, (2, 3))[..., 1:],
+        lambda x: F.conv2d(x.transpose(2, 3), weights(2, x.shape[1], 3, 1), stride=(2, 1)),
+        lambda x: x.permute(0, 3, 2, 1),
+        lambda x: x,
+    ],
+)
+def test_the_cell_of_a_transposed_map_is_that_of_its_own_rows_and_columns(operation: Operation) -> None:
+    picture = pictures(OBLONG, 1)[0]
+    field = field_of(operation, picture)
+    leaf = picture.clone().requires_grad_()
+    output = Applied(operation)(leaf)
+    rows, columns = sorted((field.rows.axis, field.columns.axis))
+    for cell in ((0, 1), (1, output.shape[columns] - 1), (output.shape[rows] - 1, 2)):
+        chosen = output.select(rows, cell[0]).select(columns - 1, cell[1])
+        (gradient,) = torch.autograd.grad(chosen.square().sum(), leaf, retain_graph=True)
+        support = hull(gradient.ne(0).any(0).any(0))
+        assert support is not None
+        top, left, bottom, right = field.inside(cell)
+        assert (top, bottom, left, right) == support
+        top, left, bottom, right = field.box(cell)
+        assert (max(0, top), min(9, bottom), max(0, left), min(6, right)) == support
+        assert field.centre(cell) == ((top + bottom) / 2, (left + right) / 2)
 
 
 class Sites(nn.Module):

@@ -6,12 +6,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vizapp.engine.call_arguments import argument, tensors_in
-from vizapp.engine.operations import METADATA
-from vizapp.engine.receptive_field.field import input_field
+from vizapp.engine.receptive_field.field import input_field, is_read_out
 from vizapp.engine.receptive_field.interval import Activation, ReceptiveField
 from vizapp.engine.receptive_field.rules import fields_after
 from vizapp.engine.tap import operation_name
@@ -44,12 +42,8 @@ class ReplayRecording(Recording):
         operation = operation_name(function)
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
         output = super().operate(name, function, args, kwargs)
-        if (
-            depends
-            and operation not in METADATA
-            and not any(True for _ in tensors_in(output))
-            and operation != "setitem"
-        ):
+        results = [*tensors_in(args[0] if operation == "setitem" else output)]
+        if depends and is_read_out(operation, args, kwargs, results, self._ids.__contains__):
             raise NotReplayable("what it computes next depends on the values of the picture")
         if self.steps and self.steps[-1].ctx.get("checked") is None:
             step = self.steps[-1]
@@ -129,10 +123,6 @@ def _scale(step: Step) -> tuple[Tensor, Tensor] | None:
         for position, name in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
     )
     training = argument(step.args, step.kwargs, 5, "training", False)
-    if (
-        getattr(step.function, "__wrapped__", step.function) is not F.batch_norm
-    ):  # torch.batch_norm takes them in another order
-        return None
     if training or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
         return None
     eps = argument(step.args, step.kwargs, 7, "eps", 1e-5)

@@ -9,7 +9,7 @@ non-zero extent of gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import map_leaves, tensors_in
-from vizapp.engine.operations import DECISIONS, METADATA, SHAPE_ONLY
+from vizapp.engine.operations import COUNTING, DECISIONS, METADATA, SHAPE_ONLY
 from vizapp.engine.receptive_field.interval import Activation, Interval, ReceptiveField
 from vizapp.engine.receptive_field.rules import activations_in, fields_after, full_field, union
 from vizapp.engine.tap import Trace, first_tensor, operation_name
@@ -37,7 +37,7 @@ class ReceptiveFieldTrace(Trace):
         super().__init__(module)
         self._fields = WeakTensorKeyDictionary()
         self._fields[batch] = input_field(batch.shape[2], batch.shape[3])
-        self._read_out: list[Activation] = []  # what was read out of torch: all that follows may depend on it
+        self._read_out: list[Activation] = []  # what was read out of tensors: all that follows may depend on it
 
     def of(self, tensor: Tensor) -> ReceptiveField | None:
         """The field of a tensor made in this pass."""
@@ -51,7 +51,7 @@ class ReceptiveFieldTrace(Trace):
         output, operation = function(*args, **kwargs), operation_name(function)
         if given and operation not in SHAPE_ONLY:
             results = list(tensors_in(args[0] if operation == "setitem" else output))
-            if not results and operation not in METADATA | DECISIONS:
+            if operation not in DECISIONS and is_read_out(operation, args, kwargs, results, self._fields.__contains__):
                 self._read_out += given
             fields = fields_after(function, seen_args, seen_kwargs, [tuple(made.shape) for made in results])
             read = list(tensors_in((args, kwargs)))
@@ -99,6 +99,29 @@ def _shares_cells(one: Tensor, other: Tensor) -> bool:
         stride > 0 and apart // stride % length == 0
         for stride, length in zip(one.stride()[-2:], one.shape[-2:], strict=True)
     )
+
+
+def is_read_out(
+    operation: str, args: Any, kwargs: Any, results: Collection[Tensor], depends: Callable[[Tensor], bool]
+) -> bool:
+    """Whether the network's own code knows numbers of the image after a call: values, or the length of what was chosen.
+
+    Args:
+        operation: Name of the torch function.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        results: The tensors that it gave.
+        depends: Whether a tensor depends on the image.
+    """
+    if not results:
+        return operation not in METADATA
+    if operation in {"getitem", "repeat_interleave"}:
+        chosen = tensors_in((args[1:], kwargs))
+        return any(depends(tensor) for tensor in chosen if operation != "getitem" or tensor.dtype in _MASKS)
+    return operation in COUNTING or (operation == "where" and len(args) + len(kwargs) == 1)
+
+
+_MASKS = frozenset({torch.bool, torch.uint8})
 
 
 def receptive_fields(module: nn.Module, batch: Tensor) -> dict[str, ReceptiveField]:
