@@ -73,10 +73,26 @@ OPERATIONS: dict[str, Operation] = {
         x, weights(6, 6, 3, 3), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1
     ),
     "torch.batch_norm": lambda x: torch.batch_norm(
-        F.conv2d(x, weights(6, 6, 1, 1)), weights(6), weights(6) * 3, weights(6) * 2, weights(6) + 2, False, 0.1, 1e-5, False
+        F.conv2d(x, weights(6, 6, 1, 1)),
+        weights(6),
+        weights(6) * 3,
+        weights(6) * 2,
+        weights(6) + 2,
+        False,
+        0.1,
+        1e-5,
+        False,
     ),
     "aten batch_norm": lambda x: torch.ops.aten.batch_norm(
-        F.conv2d(x, weights(6, 6, 1, 1)), weights(6), weights(6) * 3, weights(6) * 2, weights(6) + 2, False, 0.1, 1e-3, False
+        F.conv2d(x, weights(6, 6, 1, 1)),
+        weights(6),
+        weights(6) * 3,
+        weights(6) * 2,
+        weights(6) + 2,
+        False,
+        0.1,
+        1e-3,
+        False,
     ),
     "numpy": through_numpy,
     "fft": lambda x: torch.fft.ifft2(torch.fft.fft2(x) * weights(*x.shape[2:])).real,

@@ -6,6 +6,7 @@ with the engine: rectifiers send down what their definition says, gates are deta
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 
@@ -489,6 +490,9 @@ LINEAR: dict[str, Function] = {
     "alpha_dropout": lambda x: nn.AlphaDropout().eval()(x),
     "feature_alpha_dropout": lambda x: nn.FeatureAlphaDropout().eval()(x),
     "dropout of nothing": lambda x: F.dropout(x, 0.0, training=True),
+    "clamp without bounds": lambda x: torch.clamp(x, torch.tensor(-math.inf), torch.tensor(math.inf)),
+    "clamp from below without a bound": lambda x: x.clamp(min=-math.inf),
+    "hardtanh without bounds": lambda x: F.hardtanh(x, -math.inf, math.inf),
 }
 
 

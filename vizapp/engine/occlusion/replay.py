@@ -43,7 +43,7 @@ class ReplayRecording(Recording):
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
         output = super().operate(name, function, args, kwargs)
         results = [*tensors_in(args[0] if operation == "setitem" else output)]
-        if depends and is_read_out(operation, args, kwargs, results, self._ids.__contains__):
+        if depends and is_read_out(operation, (args, kwargs), results, self._ids.__contains__):
             raise NotReplayable("what it computes next depends on the values of the picture")
         if self.steps and self.steps[-1].ctx.get("checked") is None:
             step = self.steps[-1]

@@ -38,6 +38,18 @@ def is_rectifier(function: Callable[..., Any], args: tuple[Any, ...], kwargs: di
     return torch.equal(function(*swapped[0], **dict(zip(kwargs, swapped[1], strict=True))), probe.clamp_min(0))
 
 
+def is_clamp_without_bounds(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the bounds of a clamp are infinite, so that it passes all numbers."""
+    bounds = [
+        bound for bound in (*args[1:], *(kwargs[name] for name in _BOUNDS if name in kwargs)) if bound is not None
+    ]
+    return operation in _CLAMPS and all(bool(torch.as_tensor(bound).isinf().all()) for bound in bounds)
+
+
+_CLAMPS = frozenset({"clamp", "clamp_min", "clamp_max", "hardtanh"})
+_BOUNDS = ("min", "max", "min_val", "max_val")
+
+
 def combined_rectifiers(steps: list[Step]) -> Iterator[tuple[Step, int, Tensor]]:
     """The steps that end a ReLU written as several operations, with the value that it rectifies: its number and a copy."""
     makers = {value: step for step in steps for value in step.outputs}

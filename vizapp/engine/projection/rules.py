@@ -42,7 +42,7 @@ from vizapp.engine.operations import (
     WEIGHTED,
 )  # fmt: skip
 from vizapp.engine.projection.max_pools import MAX_POOLS, UNPOOLS, Overlap, pool_with_switches, unpool
-from vizapp.engine.projection.rectifiers import combined_rectifiers, guards, is_rectifier
+from vizapp.engine.projection.rectifiers import combined_rectifiers, guards, is_clamp_without_bounds, is_rectifier
 from vizapp.engine.projection.transposes import derivative, transpose_sum, windowed_transpose
 from vizapp.engine.projection.windowed_signal import (
     Signal,
@@ -105,6 +105,8 @@ class Rule(ABC):
         if name in ACTIVATIONS and call.depends_on_input_alone:
             if name in RECTIFIERS or is_rectifier(call.function, call.args, call.kwargs):
                 return "rectifier"
+            if is_clamp_without_bounds(name, call.args, call.kwargs):
+                return "identity"
             return "activation" if self.extended else "slope"
         if name in IDENTITIES or (name == "local_response_norm" and self.response_norm == "identity"):
             return "identity"

@@ -51,7 +51,9 @@ class ReceptiveFieldTrace(Trace):
         output, operation = function(*args, **kwargs), operation_name(function)
         if given and operation not in SHAPE_ONLY:
             results = list(tensors_in(args[0] if operation == "setitem" else output))
-            if operation not in DECISIONS and is_read_out(operation, args, kwargs, results, self._fields.__contains__):
+            if operation not in DECISIONS and is_read_out(
+                operation, (args, kwargs), results, self._fields.__contains__
+            ):
                 self._read_out += given
             fields = fields_after(function, seen_args, seen_kwargs, [tuple(made.shape) for made in results])
             read = list(tensors_in((args, kwargs)))
@@ -102,17 +104,13 @@ def _shares_cells(one: Tensor, other: Tensor) -> bool:
 
 
 def is_read_out(
-    operation: str, args: Any, kwargs: Any, results: Collection[Tensor], depends: Callable[[Tensor], bool]
+    operation: str, arguments: tuple[Any, Any], results: Collection[Tensor], depends: Callable[[Tensor], bool]
 ) -> bool:
-    """Whether the network's own code knows numbers of the image after a call: values, or the length of what was chosen.
+    """Whether the network's own code knows numbers of the image after a call: values, or how many a mask chose.
 
-    Args:
-        operation: Name of the torch function.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-        results: The tensors that it gave.
-        depends: Whether a tensor depends on the image.
+    `arguments` are positional and keyword arguments of the call, `depends` says whether a tensor depends on the image.
     """
+    args, kwargs = arguments
     if not results:
         return operation not in METADATA
     if operation in {"getitem", "repeat_interleave"}:
