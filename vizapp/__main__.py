@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 try:
     from vizapp.engine.trace.sites import Unit
-    from vizapp.errors import VizError
+    from vizapp.errors import VizError, read_index
     from vizapp.media.picture import open_picture
     from vizapp.media.samples import open_sample, sample_names
     from vizapp.media.sources import open_folder
@@ -121,8 +121,8 @@ def read_unit(text: str) -> Unit:
 
 def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) -> Network:
     classes: Any = options.classes
-    if isinstance(classes, str) and classes.isdecimal():
-        classes = int(classes)
+    if isinstance(classes, str) and (count := read_index(classes)) is not None:
+        classes = count
     return load(options.network, options.weights, options.device, classes, tick, options.output, options.probabilities)
 
 
@@ -140,7 +140,8 @@ def _answer(options: argparse.Namespace) -> None:
     with _progress() as tick:
         network = _network(options, tick)
         if given.get("class_") is not None:
-            unit = class_unit(network, int(given["class_"]) if given["class_"].isdecimal() else given["class_"])
+            index = read_index(given["class_"])
+            unit = class_unit(network, given["class_"] if index is None else index)
         result = ask(options.command, network, picture, folder, unit, tick, **params)
     if not _leads():
         return
@@ -161,7 +162,7 @@ def _leads() -> bool:
 
 
 def _picture(text: str) -> Any:
-    if not Path(text).exists() and text in sample_names():
+    if not os.path.exists(text) and text in sample_names():
         return open_sample(text)
     return open_picture(text)
 
@@ -230,6 +231,9 @@ def _progress() -> Iterator[Callable[[float], None] | None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 after a VizError, 130 after Ctrl+C."""
     commands = {"networks": _list_networks, "sites": _list_sites, "methods": _list_methods}
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names and signs that the terminal's encoding lacks
     try:
         options = parser().parse_args(arguments)
         commands.get(options.command, _answer)(options)

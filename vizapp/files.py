@@ -1,10 +1,12 @@
-"""Atomic file writes and natural sorting of names."""
+"""Paths that users give, reads of ordinary files, atomic writes, and natural sorting of names."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
 
+from vizapp.errors import LONGEST, VizError, plain_name, showable
+
+LONGEST_PATH = 4096  # bytes of a path: what systems allow
 Sync = Literal["none", "file", "folder"]
 _PART = ".part"
 
@@ -21,6 +26,42 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     parts = re.split(r"([0-9]+)", name)
     pieces = tuple((0, int(part), "") if part[:1].isdecimal() else (1, 0, part.lower()) for part in parts if part)
     return pieces, name
+
+
+def local_path(path: str | Path, noun: str) -> Path:
+    """The path with `~` expanded. Raises VizError if no file can have it."""
+    text, subject = str(path), f"The path of the {noun}"
+    if not text.strip():
+        raise VizError(f"{subject} is empty.", code="bad-path")
+    if "\0" in text:
+        raise VizError(f"{subject} contains a NUL character, which no file name has.", code="bad-path")
+    try:
+        place = Path(path).expanduser()
+        parts = [len(os.fsencode(part)) for part in place.parts]
+    except RuntimeError as error:
+        raise VizError(f"{showable(text)} names a user who has no home folder here.", code="bad-path") from error
+    except UnicodeEncodeError:
+        raise VizError(
+            f"{subject}, {plain_name(text)!r}, contains a character that no file name has.", code="bad-path"
+        ) from None
+    if max(parts, default=0) > LONGEST or sum(parts) + len(parts) > LONGEST_PATH:
+        raise VizError(f"{subject}, {plain_name(text)!r}, is too long for a file system.", code="bad-path")
+    return place
+
+
+def read_file(path: Path, most: int = 2**32) -> bytes:
+    """The content of an ordinary file of at most `most` bytes.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is a pipe or a device, which may block or never end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe")
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB")
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def atomic_write(path: Path, data: bytes, sync: Sync = "none") -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vizapp.errors import VizError
+from vizapp.files import local_path
 
 VERSION = "0.1.0"
 
@@ -69,8 +70,8 @@ def settings() -> Settings:
     )
     return Settings(
         device=os.environ.get("VIZAPP_DEVICE") or "auto",
-        cache=Path(cache).expanduser(),
-        weights=Path(weights).expanduser() if weights else None,
+        cache=local_path(cache, "cache folder (VIZAPP_CACHE)"),
+        weights=local_path(weights, "folder of weights (VIZAPP_WEIGHTS)") if weights else None,
         upload_mb=_whole("VIZAPP_UPLOAD_MB", 25),
         picture_megapixels=_whole("VIZAPP_PICTURE_MEGAPIXELS", 100),
         network_gb=_number("VIZAPP_NETWORK_GB", 4),
@@ -78,6 +79,6 @@ def settings() -> Settings:
         memory_gb=_number("VIZAPP_MEMORY_GB", 1) if os.environ.get("VIZAPP_MEMORY_GB") else None,
         session_mb=_whole("VIZAPP_SESSION_MB", 200),
         mode=mode,
-        root=Path(root).expanduser() if root else None,
+        root=local_path(root, "root folder (VIZAPP_ROOT)") if root else None,
         log=os.environ.get("VIZAPP_LOG", ""),
     )

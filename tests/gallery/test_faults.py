@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -130,7 +131,7 @@ def test_a_damaged_manifest_is_told_and_the_next_start_makes_it_again(network, p
     out, source = tmp_path / "gallery", vizapp.open_folder(photos)
     build(network, source, network.sites, out, PLAN)
     DAMAGES[damage](out / MANIFEST)
-    with refuses("no-gallery"):
+    with refuses("gallery-damaged"):
         open_gallery(out)
     assert "damaged" in build(network, source, network.sites, out, PLAN)
     assert files(out) == whole
@@ -232,3 +233,33 @@ def test_one_of_several_processes_is_killed_and_the_next_start_goes_on(victim: i
     for place in (out, tmp_path / "whole"):
         subprocess.run([sys.executable, str(script), str(place)], cwd=ROOT, env=environment, check=True, timeout=300)
     assert files(out) == files(tmp_path / "whole")
+
+
+def test_a_flipped_byte_in_a_finished_gallery_is_told_and_the_next_start_makes_it_again(
+    network, photos, whole, tmp_path
+) -> None:
+    out, source = tmp_path / "gallery", vizapp.open_folder(photos)
+    build(network, source, network.sites, out, PLAN)
+    for name, content in whole.items():
+        for share, flip in ((0, 0x01), (1 / 3, 0x55), (1 / 2, 0xFF)):
+            damaged = bytearray(content)
+            damaged[int(share * len(content))] ^= flip
+            (out / name).write_bytes(damaged)
+            with refuses("gallery-damaged", name):
+                found = open_gallery(out)
+                for site in found.sites:
+                    found.rows(site)
+        (out / name).write_bytes(content)
+    (out / sorted(whole)[0]).write_bytes(whole[sorted(whole)[0]][:-1] + b"!")
+    assert "damaged" in build(network, source, network.sites, out, PLAN)
+    assert files(out) == whole
+    assert build(network, source, network.sites, out, PLAN) == "The gallery was there already."
+
+
+def test_a_gallery_without_checksums_of_an_earlier_version_is_read(network, photos, whole, tmp_path) -> None:
+    out, source = tmp_path / "gallery", vizapp.open_folder(photos)
+    build(network, source, network.sites, out, PLAN)
+    manifest = json.loads((out / MANIFEST).read_text())
+    del manifest["checksums"]
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    assert len(open_gallery(out).rows(network.sites[0].name)) > 0

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -191,10 +192,54 @@ def test_sentences_do_not_tell_where_things_lie(open_app: Open, house: Path, mon
         app.run()
         assert sentences(app), way
         assert str(house) not in sentences(app), way
-    told = f"{settings().cache}/x and {house}/y"
-    assert access.discreet(told) == "the cache folder/x and the pictures/y"
+    told = f"{settings().cache}/x and '{house}/y'; cannot open local file:'{Path.home()}/.cache/a b'"
+    assert access.discreet(told) == "…/x and '…/y'; cannot open local file:'…/a b'"
     monkeypatch.setenv("VIZAPP_MODE", "local")
     assert access.discreet(told) == told
+
+
+_GUESSES = (
+    "{}",
+    "{}ed",
+    "..{}",
+    "../{}",
+    "x{}",
+    "{}/x",
+    "'{}'",
+    " {}",
+    "{}/..",
+    "a b{}",
+    "({}",
+    "[{}",
+    "{} x",
+    "\\{}",
+    "{}.",
+)
+
+
+@pytest.mark.parametrize("form", _GUESSES)
+def test_sentences_do_not_confirm_a_guess_where_things_lie(
+    house: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The answer to a right guess has the same form as the answer to a wrong one."""
+    monkeypatch.setenv("VIZAPP_ROOT", str(house))
+    for place in (Path.home(), house, settings().cache, Path(tempfile.gettempdir())):
+        wrong = Path("/", *("x" * len(part) for part in place.parts[1:]))
+        for sentence in ("There is no layer {!r}.", "{} is outside."):
+            right, other = (access.discreet(sentence.format(form.format(guess))) for guess in (place, wrong))
+            assert re.sub("|".join(map(re.escape, place.parts[1:])), lambda found: "x" * len(found[0]), right) == other
+
+
+def test_innocent_names_are_not_garbled() -> None:
+    for sentence in (
+        "features/relu and/or x/y.",
+        "1/2 of a/b",
+        "https://arxiv.org/abs/1",
+        "../rooted",
+        "a / b",
+        "./tmp/x",
+    ):
+        assert access.discreet(sentence) == sentence
 
 
 # What they would have downloaded

@@ -16,11 +16,11 @@ from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merge_states
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
-from vizapp.files import remove_leftovers
+from vizapp.files import atomic_write, remove_leftovers
 from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints, save_checkpoint
 from vizapp.gallery.reader import Gallery, open_gallery
 from vizapp.gallery.shards import Shards, connect_shards
-from vizapp.gallery.store import EARLIER, FORMAT, MANIFEST, WORK, file_name, read_manifest, write_gallery
+from vizapp.gallery.store import EARLIER, FORMAT, MANIFEST, WORK, file_name, is_intact, read_manifest, write_gallery
 from vizapp.gallery.tables import digest_pictures, row_tables, unit_table
 from vizapp.media.loading import DecodedBatch, batches, worker_count
 from vizapp.media.source import Source
@@ -122,7 +122,9 @@ def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | No
     manifest = read_manifest(out)
     if manifest is not None:
         _check_identity(manifest["identity"], wanted, out)
-        return None, ""
+        if is_intact(out, manifest):
+            return None, ""
+        atomic_write(out / MANIFEST, b"")  # otherwise the gallery counts as complete
     outdated = read_manifest(out, EARLIER)
     if outdated is not None:
         _check_identity(outdated["identity"], wanted, out)

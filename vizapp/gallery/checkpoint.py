@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from vizapp.engine.statistics.top_activations import State, empty_state
-from vizapp.files import atomic_write, remove_leftovers
+from vizapp.files import atomic_write, read_file, remove_leftovers
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
 LEFTOVER = 3600.0  # seconds after which a partial file counts as abandoned
@@ -58,7 +58,7 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
     told = ""
     for name in (NAME, PREVIOUS):
         try:
-            content = (folder / name).read_bytes()
+            content = read_file(folder / name)
         except FileNotFoundError:  # or another process has just renamed it
             continue
         except OSError:

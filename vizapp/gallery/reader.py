@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from vizapp.engine.statistics.top_activations import bin_edges
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, quoted
+from vizapp.files import local_path
 from vizapp.gallery.store import EARLIER, MANIFEST, WORK, read_manifest, read_rows, read_units
 from vizapp.media.drawing import crop_box, draw_box, exceeds
-from vizapp.media.picture import local_path
 from vizapp.media.source import Source
 from vizapp.settings import settings
 from vizapp.zoo.network import Network
@@ -66,7 +66,7 @@ class Gallery:
         self._check_site(site)
         if site not in self._rows:
             file = next(entry["file"] for entry in self.manifest["sites"] if entry["name"] == site)
-            self._rows[site] = read_rows(self.folder, file)
+            self._rows[site] = read_rows(self.folder, file, self.manifest)
         table = self._rows[site]
         if channel is None:
             return table
@@ -87,7 +87,7 @@ class Gallery:
         table = self.units_of(site)
         if not 0 <= channel < len(table):
             raise VizError(
-                f"Layer {site!r} of the gallery has channels 0 to {len(table) - 1}, not {channel}.",
+                f"Layer {site!r} of the gallery has channels 0 to {len(table) - 1}, not {quoted(channel)}.",
                 code="no-such-channel",
             )
         return table.iloc[channel]
@@ -203,10 +203,15 @@ def open_gallery(folder: str | Path) -> Gallery:
                 "command to build it again.",
                 code="gallery-outdated",
             )
+        if (place / MANIFEST).exists():
+            raise VizError(
+                f"{MANIFEST} of the gallery in {place} is damaged or of another version; build it again.",
+                code="gallery-damaged",
+            )
         raise VizError(
             f"There is no gallery in {place}; 'python -m vizapp gallery --out {place} …' makes one.", code="no-gallery"
         )
-    return Gallery(place, manifest, read_units(place), {}, int(manifest["data"]["pictures"]))
+    return Gallery(place, manifest, read_units(place, manifest), {}, int(manifest["data"]["pictures"]))
 
 
 def find_galleries(network: Network) -> list[Path]:

@@ -6,10 +6,11 @@ that begin with `_`. `docs/gallery.md` describes the columns.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ import pyarrow as pa
 from pyarrow import feather, parquet
 
 from vizapp.errors import VizError
-from vizapp.files import atomic_write
+from vizapp.files import atomic_write, read_file
 from vizapp.gallery.tables import ROW_COLUMNS, UNIT_COLUMNS
 
 MANIFEST, UNITS, WORK = "_manifest.json", "_units.arrow", "_work"
@@ -36,35 +37,69 @@ def file_name(number: int, site: str) -> str:
 def write_gallery(
     folder: Path, tables: Iterable[tuple[str, pd.DataFrame]], units: pd.DataFrame, manifest: dict[str, Any]
 ) -> None:
-    """Write all files, the manifest last: a gallery with a manifest is complete.
+    """Write all files, the manifest last: a gallery with a manifest is complete. The manifest gets the files' checksums.
 
     Each site's rows are written while the next table is computed.
     """
-    wanted, writing = set(), []
+    writing = {}
     with ThreadPoolExecutor(1, "vizapp-write") as aside:
         for number, (site, table) in enumerate(tables):
             name = file_name(number, site)
-            wanted.add(name)
-            writing.append(aside.submit(_write_rows, folder / name, table))
+            writing[name] = aside.submit(_write_rows, folder / name, table)
         stream = io.BytesIO()
         feather.write_feather(pa.Table.from_pandas(units, preserve_index=False), stream, compression="zstd")
-        for one in writing:
-            one.result()
+        sums = {name: one.result() for name, one in writing.items()}
     atomic_write(folder / UNITS, stream.getvalue(), sync="folder")  # before the manifest exists
     for path in folder.glob("*.parquet"):
-        if path.name not in wanted:
+        if path.name not in writing:
             path.unlink()
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    atomic_write(folder / MANIFEST, text.encode(), sync="folder")
+    complete = manifest | {"checksums": sums | {UNITS: _checksum(stream.getvalue())}}
+    complete["checksums"][MANIFEST] = _own_checksum(complete)
+    atomic_write(folder / MANIFEST, _manifest_file(complete), sync="folder")
 
 
 def read_manifest(folder: Path, formats: Container[int] = (FORMAT,)) -> dict[str, Any] | None:
     """The manifest, or None if it is missing, damaged or of none of these formats."""
     with suppress(OSError, ValueError, RecursionError):
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        content = read_file(folder / MANIFEST)
+        manifest = json.loads(content)
         if _matches(manifest, _MANIFEST) and manifest["format"] in formats and manifest["sites"]:
-            return manifest
+            if manifest["format"] != FORMAT or "checksums" not in manifest:  # by an earlier version
+                return manifest
+            whole = manifest["checksums"].get(MANIFEST) == _own_checksum(manifest)
+            return manifest if whole and content == _manifest_file(manifest) else None
     return None
+
+
+def is_intact(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether all files of the gallery are as they were written. Reads all of them."""
+    try:
+        for name in (UNITS, *(site["file"] for site in manifest["sites"])):
+            _read_checked(folder, name, manifest)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _manifest_file(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _own_checksum(manifest: Mapping[str, Any]) -> str:
+    """The checksum of the manifest without its own checksum."""
+    sums = {name: value for name, value in manifest["checksums"].items() if name != MANIFEST}
+    return _checksum(json.dumps(dict(manifest) | {"checksums": sums}, sort_keys=True).encode())
+
+
+def _read_checked(folder: Path, file: str, manifest: Mapping[str, Any]) -> bytes:
+    content = read_file(folder / file)
+    if manifest.get("checksums", {}).get(file, expected := _checksum(content)) != expected:  # older ones have none
+        raise ValueError("its checksum is wrong")
+    return content
 
 
 def _matches(value: Any, wanted: Any) -> bool:
@@ -90,25 +125,31 @@ _MANIFEST = {
     "format": _is_count, "network": {"name": str, "digest": str}, "top": _is_count, "identity": dict,
     "data": {"name": str, "pictures": _is_count, "listing": str, "classes": [str]},
     "sites": [{"name": str, "file": _is_own_file}], "unreadable": [{"path": str, "reason": str}],
+    "checksums": lambda value: value is None or isinstance(value, dict),
 }  # fmt: skip
 
 
-def read_rows(folder: Path, file: str, **options: Any) -> pd.DataFrame:
+def read_rows(folder: Path, file: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """The rows of one site. Raises VizError where the file is missing or damaged."""
-    wanted = options.get("columns") or ROW_COLUMNS
-    return _read(lambda: parquet.read_table(folder / file, partitioning=None, **options), wanted, folder, file)
+    return _read(parquet.read_table, ROW_COLUMNS, folder, file, manifest)
 
 
-def read_units(folder: Path) -> pd.DataFrame:
+def read_units(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """The statistics, a row per unit. Raises VizError where the file is missing or damaged."""
     wanted = (*UNIT_COLUMNS, "site", "channel", "histogram")
-    return _read(lambda: feather.read_table(folder / UNITS), wanted, folder, UNITS)
+    return _read(feather.read_table, wanted, folder, UNITS, manifest)
 
 
-def _read(read: Callable[[], pa.Table], wanted: Iterable[str], folder: Path, file: str) -> pd.DataFrame:
+def _read(
+    read: Callable[[pa.BufferReader], pa.Table],
+    wanted: Iterable[str],
+    folder: Path,
+    file: str,
+    manifest: Mapping[str, Any],
+) -> pd.DataFrame:
     try:
-        table = read().to_pandas()
-    except (OSError, pa.ArrowException, MemoryError) as error:
+        table = read(pa.BufferReader(_read_checked(folder, file, manifest))).to_pandas()
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise VizError(
             f"{file} of the gallery in {folder} cannot be read ({reason}); build it again.", code="gallery-damaged"
@@ -122,7 +163,9 @@ def _read(read: Callable[[], pa.Table], wanted: Iterable[str], folder: Path, fil
     return table
 
 
-def _write_rows(path: Path, table: pd.DataFrame) -> None:
+def _write_rows(path: Path, table: pd.DataFrame) -> str:
+    """Write the file; returns its checksum."""
     stream = io.BytesIO()
     parquet.write_table(pa.Table.from_pandas(table, preserve_index=False), stream, compression="zstd")
     atomic_write(path, stream.getvalue(), sync="file")
+    return _checksum(stream.getvalue())

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from vizapp.errors import LONGEST, VizError, plain_name
-from vizapp.files import natural_key
+from vizapp.errors import LONGEST, VizError, plain_name, showable
+from vizapp.files import LONGEST_PATH, natural_key
 from vizapp.media.formats import picture_suffixes, readable_formats
-from vizapp.media.picture import Picture, open_picture, showable
-from vizapp.media.source import LONGEST_PATH, ImageRef, Source, classes_of, file_stamp
+from vizapp.media.picture import Picture, open_picture
+from vizapp.media.source import ImageRef, Source, classes_of, file_stamp
 from vizapp.settings import settings
 
 # What zipfile raises for the directory of a damaged file, or of a newer format version …
 _UNREADABLE_LIST = (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError)
 # … and for a member that is damaged, encrypted (RuntimeError), missing, or in an unknown compression format.
 _UNREADABLE_MEMBER = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError, KeyError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError, KeyError, MemoryError,
 )  # fmt: skip
 
 

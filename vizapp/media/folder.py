@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vizapp.errors import VizError, plain_name
-from vizapp.files import natural_key
+from vizapp.errors import VizError, plain_name, showable
+from vizapp.files import local_path, natural_key
 from vizapp.media.formats import picture_suffixes, readable_formats
-from vizapp.media.picture import local_path, showable
 from vizapp.media.source import FileSource, classes_of
 
 
@@ -40,7 +39,8 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
         if not root.exists():
             raise VizError(f"There is no folder {subject}.", code="no-such-folder")
         if not root.is_dir():
-            raise VizError(f"{subject} is a file; give its folder, or open it as a picture.", code="not-a-folder")
+            kind = "a file" if root.is_file() else "a device or a pipe"
+            raise VizError(f"{subject} is {kind}; give a folder, or open it as a picture.", code="not-a-folder")
         files, odd = _walk(root, within, tick or (lambda share: None))
     except OSError as error:
         raise VizError(

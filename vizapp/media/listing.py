@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from vizapp.errors import VizError, plain_name
+from vizapp.errors import VizError, plain_name, showable
 from vizapp.media.folder import is_inside
-from vizapp.media.picture import showable
 from vizapp.media.source import FileSource, classes_of
 
 _PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "picture", "photo")

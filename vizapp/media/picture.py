@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vizapp.errors import VizError, nearest, one_line
+from vizapp.errors import VizError, nearest, showable
+from vizapp.files import local_path
 from vizapp.media.decoding import check_size, decode, to_rgb
 
 _ACCEPTED = "uint8 (0…255) or float (0…1) of shape [H W 3], [H W 4], [H W 1] or [H W]"
@@ -66,23 +67,6 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
         f"No picture can be made of {type(source).__name__}; give a path, the bytes of a file or a NumPy array.",
         code="not-a-picture",
     )
-
-
-def showable(name: str) -> str:
-    """The name on one line and encodable: file systems allow line breaks and invalid text."""
-    return one_line(name.encode("utf-8", "replace").decode())
-
-
-def local_path(path: str | Path, noun: str) -> Path:
-    """The path with `~` expanded. Raises VizError if it cannot be a path."""
-    if not str(path).strip():
-        raise VizError(f"The path of the {noun} is empty.", code="bad-path")
-    if "\0" in str(path):
-        raise VizError(f"The path of the {noun} contains a NUL character, which no file name has.", code="bad-path")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise VizError(f"{showable(str(path))} names a user who has no home folder here.", code="bad-path") from error
 
 
 def _from_path(path: Path, name: str) -> Picture:

@@ -11,11 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from vizapp.errors import VizError, plain_name
-from vizapp.files import natural_key
-from vizapp.media.picture import Picture, open_picture, showable
-
-LONGEST_PATH = 4096  # characters of a picture's path: what file systems allow
+from vizapp.errors import VizError, plain_name, showable
+from vizapp.files import LONGEST_PATH, natural_key
+from vizapp.media.picture import Picture, open_picture
 
 
 class ImageRef(Protocol):

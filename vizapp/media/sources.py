@@ -8,14 +8,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from vizapp.errors import VizError, nearest
-from vizapp.files import atomic_write
+from vizapp.errors import VizError, nearest, showable
+from vizapp.files import atomic_write, local_path
 from vizapp.media.archive import open_archive
 from vizapp.media.bundled import open_crops, open_digits
 from vizapp.media.datasets import open_dataset
 from vizapp.media.folder import list_folder
 from vizapp.media.listing import open_listing
-from vizapp.media.picture import local_path, showable
 from vizapp.media.source import Source
 from vizapp.settings import settings
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,8 @@ import numpy as np
 
 from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memory, free_memory
 from vizapp.engine.trace.sites import Unit
-from vizapp.errors import VizError
-from vizapp.files import atomic_files
+from vizapp.errors import VizError, quoted
+from vizapp.files import atomic_files, local_path
 from vizapp.media.drawing import to_png
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source
@@ -109,12 +110,14 @@ class Result:
         Raises:
             VizError: the folder cannot be written.
         """
-        whole = folder = Path(folder)
+        whole = folder = local_path(folder, "output folder")
+        rest = ""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if self.store is not None:
                 _copy(self.store, folder, self.manifest)
                 folder = folder / "_result"
+                rest = f" The files beside {folder.name!r} are complete; run it again to write the rest."
                 folder.mkdir(exist_ok=True)
             with atomic_files(folder) as part:
                 for panel in self.panels:
@@ -125,7 +128,12 @@ class Result:
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise VizError(f"Cannot write to {str(folder)!r}: {error.strerror or error}.", code="unwritable") from None
+            if rest:
+                with suppress(OSError):
+                    folder.rmdir()  # if it is empty
+            raise VizError(
+                f"Cannot write to {str(folder)!r}: {error.strerror or error}.{rest}", code="unwritable"
+            ) from None
         return whole
 
     def summary(self) -> dict[str, Any]:
@@ -242,7 +250,7 @@ def check_unit(network: Network, unit: Unit) -> None:
     site = network.site(unit.site)
     if not 0 <= unit.channel < site.channels:
         raise VizError(
-            f"Layer {unit.site!r} has channels 0 to {site.channels - 1}, not {unit.channel}.",
+            f"Layer {unit.site!r} has channels 0 to {site.channels - 1}, not {quoted(unit.channel)}.",
             code="no-such-channel",
         )
     if unit.cell is None:
@@ -252,6 +260,7 @@ def check_unit(network: Network, unit: Unit) -> None:
     row, column = unit.cell
     if not (0 <= row < site.shape[1] and 0 <= column < site.shape[2]):
         raise VizError(
-            f"Layer {unit.site!r} has cells 0,0 to {site.shape[1] - 1},{site.shape[2] - 1}, not {row},{column}.",
+            f"Layer {unit.site!r} has cells 0,0 to {site.shape[1] - 1},{site.shape[2] - 1}, not "
+            f"{quoted(row)},{quoted(column)}.",
             code="no-such-cell",
         )

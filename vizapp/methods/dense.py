@@ -13,7 +13,7 @@ from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.convert import plan_conversion
 from vizapp.engine.fully_convolutional.tiles import DenseMap, available_strides, dense_map, map_size
 from vizapp.engine.memory.chunks import check_fits, in_chunks
-from vizapp.errors import VizError
+from vizapp.errors import VizError, read_index
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.dense_view import View, panels, zoomed
 from vizapp.methods.output import Output
@@ -98,8 +98,8 @@ def _stride(asked: str, made: ConversionPlan, network: Network) -> int:
     known = available_strides(made)
     if asked == "native":
         return known[0]
-    if asked.isdecimal() and int(asked) in known:
-        return int(asked)
+    if (pixels := read_index(asked)) in known:
+        return pixels
     finer = f", or {', '.join(map(str, known[1:]))} pixels" if known[1:] else " alone"
     raise VizError(
         f'stride is {asked!r}; the map of {network.name} can have "native" ({known[0]} pixels){finer}.',

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vizapp.engine.trace.sites import Site
+from vizapp.errors import showable
+from vizapp.files import local_path
 from vizapp.gallery import GalleryOptions, build, open_gallery
 from vizapp.gallery.build import Progress, identity
 from vizapp.gallery.reader import Gallery, load_crop, top_image
@@ -76,7 +78,7 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     network, source = question.network, question.require_folder()
     sites = chosen_sites(network, params.sites)
     plan = plan_of(network, params)
-    out = Path(params.out).expanduser() if params.out else place_for(network, question, sites, plan)
+    out = local_path(params.out, "gallery") if params.out else place_for(network, question, sites, plan)
 
     def watch(progress: Progress) -> None:
         job.report(0.98 * progress.share)
@@ -97,7 +99,7 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
     units = found.units.drop(columns="histogram")
     dead = int(units["dead"].sum())
     facts = {
-        "folder": str(found.folder),
+        "folder": showable(str(found.folder)),
         "pictures": f"{found.pictures} of {found.manifest['data']['name']}",
         "units": f"{len(units)} units of {len(found.sites)} layers, the {found.top} strongest pictures of each",
     }

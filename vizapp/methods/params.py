@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, quoted
 
 P = TypeVar("P", bound="Params")
 _WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
@@ -41,7 +41,7 @@ class Knob:
             if value not in self.choices:
                 hint = nearest(str(value), self.choices)
                 raise VizError(
-                    f"{self.name} is {value!r}; it must be one of {', '.join(self.choices)}.{hint}",
+                    f"{self.name} is {quoted(value)}; it must be one of {', '.join(self.choices)}.{hint}",
                     code="no-such-choice",
                 )
             return value
@@ -50,11 +50,11 @@ class Knob:
             return read
         below, above = self.low is not None and read < self.low, self.high is not None and read > self.high
         if below or above or read != read:
-            raise VizError(f"{self.name} is {value!r}; it must be {self._range()}.", code="bad-value")
+            raise VizError(f"{self.name} is {quoted(value)}; it must be {self._range()}.", code="bad-value")
         return read
 
     def _read(self, value: Any) -> Any:
-        wrong = VizError(f"{self.name} is {value!r}; it must be {self._range()}.", code="bad-value")
+        wrong = VizError(f"{self.name} is {quoted(value)}; it must be {self._range()}.", code="bad-value")
         if self.kind is bool:
             value = _WORDS.get(value.lower(), value) if isinstance(value, str) else value
             if not isinstance(value, bool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, read_index
 from vizapp.zoo.network import Network
 
 
@@ -19,9 +19,8 @@ def true_class(network: Network, label: str | None) -> int | None:
         same = [number for number, name in enumerate(names) if name == wanted]
         if same:
             return same[0] if len(same) == 1 else None
-    text = label.strip()
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
-    return number if 0 <= number < len(names) else None
+    number = read_index(label.strip())
+    return number if number is not None and number < len(names) else None
 
 
 def asked_class(network: Network, label: str) -> int:

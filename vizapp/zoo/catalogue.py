@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from vizapp.files import atomic_write
+from vizapp.files import atomic_write, read_file
 from vizapp.settings import settings
 from vizapp.zoo.recipe import Card
 
@@ -51,7 +51,7 @@ def _stamp() -> str:
 
 def _read(path: Path, stamp: str) -> dict[str, Card] | None:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(read_file(path))
         if found["stamp"] != stamp:
             return None
         cards = [Card(**card | {"input_size": tuple(card["input_size"])}) for card in found["cards"]]

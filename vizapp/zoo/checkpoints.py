@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import free_memory, is_out_of_memory
-from vizapp.errors import VizError, plain_name
+from vizapp.errors import VizError, plain_name, quoted
 from vizapp.zoo.labels import order_names, read_json
 from vizapp.zoo.pickle_scan import Unsafe, scan
 from vizapp.zoo.recipe import Recipe, build_blank
@@ -57,9 +57,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         VizError: the file is missing, damaged, contains code or no weights, or a weight is not finite.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is a device or a pipe" if path.exists() else "does not exist"
         raise VizError(
-            f'The weights file {str(path)!r} {what}. Use a checkpoint file, "default" or "none".', code="no-such-file"
+            f'The weights file {quoted(str(path))} {what}. Use a checkpoint file, "default" or "none".',
+            code="no-such-file",
         )
     if path.stat().st_size == 0:
         raise VizError(f"The weights file {path.name!r} is empty (0 bytes).", code="empty-file")

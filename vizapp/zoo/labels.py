@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vizapp.errors import VizError, plain_name
+from vizapp.errors import VizError, plain_name, quoted
+from vizapp.files import local_path, read_file
 
+MOST_CLASSES = 1_000_000
+_MOST_BYTES = 2**26  # of a labels file; a million names take 20 MB
 Classes = int | str | Path | Sequence[str] | None
 
 
@@ -31,7 +34,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         VizError: the file cannot be read, or holds no names.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, _MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise VizError(f"The labels file {str(path)!r} cannot be read: {reason}.", code="bad-labels-file") from None
@@ -92,10 +95,12 @@ def read_classes(classes: Classes) -> tuple[int | None, tuple[str, ...] | None]:
         return None, None
     if isinstance(classes, int) and not isinstance(classes, bool):
         if classes < 1:
-            raise VizError(f"A network needs at least one class; {classes} was asked for.", code="bad-classes")
+            raise VizError(f"A network needs at least one class; {quoted(classes)} was asked for.", code="bad-classes")
+        if classes > MOST_CLASSES:
+            raise VizError(f"At most {MOST_CLASSES:,} classes are possible.", code="bad-classes")
         return classes, None
     if isinstance(classes, (str, Path)):
-        names = read_labels(Path(classes))
+        names = read_labels(local_path(classes, "labels file"))
         return len(names), names
     if isinstance(classes, Sequence) and classes and all(isinstance(name, str) for name in classes):
         return len(classes), tuple(classes)

@@ -24,7 +24,7 @@ from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.trace.outputs import Head, Link, class_scores, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, quoted
 from vizapp.media.picture import Picture, open_picture
 from vizapp.zoo.preprocessing import Preprocessing
 
@@ -312,7 +312,7 @@ def class_unit(network: Network, class_: int | str) -> Unit:
     if isinstance(index, str):
         index = _class_index(network, index.strip())
     if not 0 <= index < len(names):
-        raise VizError(f"{network.name} has classes 0 to {len(names) - 1}, not {index}.", code="no-such-class")
+        raise VizError(f"{network.name} has classes 0 to {len(names) - 1}, not {quoted(index)}.", code="no-such-class")
     site = network.class_site
     if site is None:
         raise VizError(f"{network.name} has no layer with a unit per class.", code="no-class-units")
@@ -331,7 +331,7 @@ def _class_index(network: Network, name: str) -> int:
         )
     if same:
         return same[0]
-    if re.fullmatch(r"-?\d+", name):
+    if re.fullmatch(r"-?[0-9]{1,9}", name):
         return int(name)
     raise VizError(f"{network.name} has no class {name!r}.{nearest(name, names)}", code="no-such-class")
 

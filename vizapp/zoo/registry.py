@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -13,7 +14,7 @@ from torch import nn
 from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, is_out_of_memory
 from vizapp.errors import VizError, nearest, plain_name
-from vizapp.files import natural_key
+from vizapp.files import local_path, natural_key
 from vizapp.zoo import bundled, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, build_with_state, read_checkpoint
@@ -122,7 +123,13 @@ def load(
     kind = "published" if _is_variant(weights) else "file" if named != "none" else "none"
     recipe = find_recipe(name, _variant(name, named, kind))
     checkpoint, what = None, f"opening {recipe.name}"
-    path = find_weights(recipe, tick) if kind == "published" else Path(named).expanduser() if kind == "file" else None
+    path = (
+        find_weights(recipe, tick)
+        if kind == "published"
+        else local_path(named, "weights file")
+        if kind == "file"
+        else None
+    )
     with memory_budget().reserve(_opening_bytes(recipe, path, where), what, tick), convert_out_of_memory(what):
         if path is None:
             found = count or len(recipe.categories)
@@ -181,7 +188,7 @@ def _is_variant(weights: str | Path) -> bool:
     if text in {"default", "none"}:
         return text == "default"
     known = not isinstance(weights, Path) and re.fullmatch(r"[A-Z][A-Z0-9_]+", text) is not None
-    return known and not Path(text).exists()
+    return known and not os.path.exists(text)
 
 
 def _variant(name: str, weights: str, kind: str) -> str:

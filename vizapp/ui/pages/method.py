@@ -20,7 +20,7 @@ from vizapp.methods.params import knobs
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.inputs.images import uri
-from vizapp.ui.session import compute, downloads, forms, messages, progress, state
+from vizapp.ui.session import access, compute, downloads, forms, messages, progress, state
 from vizapp.ui.widgets import charts, image_tiles, layout, maps, options, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
@@ -254,7 +254,7 @@ def _facts(result: Result) -> None:
     messages.heading("Facts")
     for name, fact in result.facts.items():
         if name not in (*_CAUTIONS, *_KNOWN):
-            st.caption(f"**{messages.escaped(forms.label(name))}:** {messages.escaped(fact)}")
+            st.caption(f"**{messages.escaped(forms.label(name))}:** {messages.escaped(access.discreet(fact))}")
     st.caption(f"Computed in {result.facts['time']}.")
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-import tempfile
+import re
 from pathlib import Path
 
 import streamlit as st
 
-from vizapp.errors import VizError
-from vizapp.media.picture import local_path, showable
+from vizapp.errors import VizError, showable
+from vizapp.files import local_path
 from vizapp.settings import settings
+
+_FOLDERS = re.compile(r"""(?<![^\s'"(\[{=:,;<‘“])/(?!/)(?:[^\s/'",;]+/)*(?=[^\s/])""")  # of an absolute path
 
 
 def shared() -> bool:
@@ -51,19 +53,11 @@ def place() -> str:
 
 
 def discreet(sentence: str) -> str:
-    """The sentence without paths of this machine, which users of a server must not see."""
-    if not shared():
-        return sentence
-    here = settings()
-    places: list[tuple[Path | str | None, str]] = [
-        (here.cache, "the cache folder"), (here.weights, "the folder of weights"), (here.root, "the pictures"),
-        (here.root and here.root.resolve(), "the pictures"), (Path.home(), "the home folder"),
-        (tempfile.gettempdir(), "the temporary folder"),
-    ]  # fmt: skip
-    words = {str(folder): word for folder, word in places if folder is not None and len(str(folder)) > 1}
-    for folder in sorted(words, key=len, reverse=True):
-        sentence = sentence.replace(folder, words[folder])
-    return sentence
+    """The sentence with the last name alone of each absolute path (`…/name`): users of a server must not see its folders.
+
+    Paths are recognized by their form. If only this machine's own folders were replaced, users could guess them.
+    """
+    return _FOLDERS.sub("…/", sentence) if shared() else sentence
 
 
 def names_folders() -> bool:

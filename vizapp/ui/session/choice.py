@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, read_index
 
 
 def text(value: str) -> str:
@@ -31,8 +31,8 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     """A parser for a whole number from `low` to `high`."""
 
     def read(value: str) -> int:
-        number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
-        if number < low or (high is not None and number > high):
+        number = read_index(value)
+        if number is None or number < low or (high is not None and number > high):
             upper = f" to {high}" if high is not None else " or more"
             raise VizError(f"{value!r} is not a whole number of {low}{upper}.", code="not-a-number")
         return number
