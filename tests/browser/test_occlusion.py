@@ -193,3 +193,37 @@ def test_several_photos_are_swept_pointed_at_together_and_opened_alone(address: 
     assert picture(page, 4).is_visible()
     went_well(page)
     page.context.close()
+
+
+def test_class_and_buttons_follow_the_map_through_every_change(address: str, browser: Any) -> None:
+    """The box names the class of map (d), and a quantity stays chosen, when the patch, the fill or the photo changes."""
+    page = open_page(browser)
+    page.goto(f"{address}/occlusion?network=vizapp/lenet5-digits&picture=digit+3&window=7&stride=7&class=5")
+
+    def check(class_: str) -> None:
+        settle(page)
+        went_well(page)
+        assert page.get_by_role("combobox", name="Class").input_value() == f"{class_} · {class_}"
+        assert re.search(rf"\(d\)\s+{class_}", page.locator(".panels .panel").nth(3).inner_text())
+        assert page.get_by_role("radio", name="Probability").is_checked()
+        assert f"class={class_}" in page.url
+
+    picture(page, 3).locator("img").wait_for()
+    check("5")
+    for _ in range(2):
+        before = source(page, 3)
+        page.get_by_text("Show only the patch").click()
+        wait_for_change(page, 3, before)
+        check("5")
+    box = page.get_by_role("combobox", name="Class")
+    box.fill("8")
+    box.press("Enter")
+    page.wait_for_url(re.compile("class=8"))
+    check("8")
+    page.get_by_role("combobox", name="Fill").click()
+    page.get_by_role("option", name="Grey").click()
+    page.wait_for_url(re.compile("fill=grey"))
+    check("8")
+    page.locator('[data-testid="stSidebar"] .sheet canvas').click(position={"x": 10, "y": 10})
+    page.wait_for_url(lambda url: "digit+3" not in url)
+    check("8")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from streamlit.testing.v1 import element_tree
 
 import vizapp
-from tests.ui.app import PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
+from tests.ui.app import ASKING, PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
@@ -31,6 +32,24 @@ def test_a_page_opens_without_a_notice(open_app: Open, page: str) -> None:
     app = open_app(page)
     assert went_well(app)
     assert not app.warning
+
+
+@pytest.mark.parametrize("page", ASKING)
+def test_a_label_that_is_no_option_any_more_changes_no_choice(
+    open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser sends labels. One that carried a percentage or the shape of a layer may be gone when it arrives."""
+    gone, label = "ketch · up to 35.8 %", element_tree._format_value_for_widget
+    monkeypatch.setattr(element_tree, "_format_value_for_widget", lambda f, v: v if v == gone else label(f, v))
+    app = open_app(page)
+    before, told = {box.key: box.value for box in app.selectbox}, sentences(app)
+    for key in before:
+        app.selectbox(key=key).options.append(gone)  # AppTest sends options only
+        app.selectbox(key=key).set_value(gone)
+    app.run()
+    assert went_well(app)
+    assert sentences(app) == told
+    assert {box.key: box.value for box in app.selectbox} == before
 
 
 def test_predict_shows_as_many_classes_as_asked(open_app: Open) -> None:

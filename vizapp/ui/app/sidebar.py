@@ -30,8 +30,8 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str)
     """
     names = networks.labels()
     st.selectbox(
-        "Network", list(names), format_func=lambda name: names.get(name, name), label_visibility="collapsed",
-        filter_mode="contains", **state.bind(network, f"{page}.network"),
+        "Network", format_func=lambda name: names.get(name, name), label_visibility="collapsed",
+        filter_mode="contains", **state.bind(network, f"{page}.network", options=list(names)),
     )  # fmt: skip
     messages.info(networks.summary(state.get(network)))
     words = {"published": "Trained", "random": "Random", "file": "From a file"}

@@ -70,7 +70,8 @@ def _widget(knob: Any, choice: Choice) -> None:
     if knob.choices and len(knob.choices) <= FEW:
         st.segmented_control(title, list(knob.choices), format_func=label, required=True, width="stretch", **how)
     elif knob.choices:
-        st.selectbox(title, list(knob.choices), format_func=label, **how)
+        how |= state.bind(choice, key, every_run=True, options=list(knob.choices))
+        st.selectbox(title, format_func=label, **how)
     elif knob.kind is bool:
         st.toggle(title, **how)
     elif knob.kind is tuple:

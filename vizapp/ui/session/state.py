@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -109,7 +109,12 @@ def put(choice: Choice, value: Any) -> None:
 
 
 def bind(
-    choice: Choice, key: str, value: Any = None, every_run: bool = False, read: Callable[[Any], Any] | None = None
+    choice: Choice,
+    key: str,
+    value: Any = None,
+    every_run: bool = False,
+    read: Callable[[Any], Any] | None = None,
+    options: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments that bind a widget to a choice.
 
@@ -120,15 +125,21 @@ def bind(
         every_run: Set the widget in every run. A widget in a closed popover needs this: the browser mounts it when the
             popover opens, and sends the default of the widget if the value was set in an earlier run only.
         read: Converts the value of the widget to that of the choice; without it, an empty widget changes nothing.
+        options: The options of a select box. The browser sends the label of an option, so a label that has changed
+            since (the layer of another network) arrives as a text that is no option. It is ignored, and the widget is
+            set again.
     """
     now = get(choice) if value is None else value
     if every_run or st.session_state.get(key) != now:
         st.session_state[key] = now
-    return {"key": key, "on_change": _take, "args": (choice, key, read)}
+    more = {} if options is None else {"options": options}
+    return {"key": key, "on_change": _take, "args": (choice, key, read, options), **more}
 
 
-def _take(choice: Choice, key: str, read: Callable[[Any], Any] | None) -> None:
+def _take(choice: Choice, key: str, read: Callable[[Any], Any] | None, options: Sequence[Any] | None) -> None:
     value = st.session_state[key]
+    if options is not None and value is not None and value not in options:
+        return
     if read is not None:
         put(choice, read(value))
     elif value is not None:  # a deselected segmented control leaves the choice unchanged

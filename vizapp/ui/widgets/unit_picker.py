@@ -77,8 +77,8 @@ def layer_list(page: str, sites: tuple[Site, ...], site: Site) -> None:
     """Draw the layers as a dropdown."""
     shapes = layer_labels(sites)
     st.selectbox(
-        "Layer", list(shapes), format_func=lambda name: shapes.get(name, name), width=320,
-        label_visibility="collapsed", **state.bind(state.LAYER, f"{page}.layer", site.name),
+        "Layer", format_func=lambda name: shapes.get(name, name), width=320,
+        label_visibility="collapsed", **state.bind(state.LAYER, f"{page}.layer", site.name, options=list(shapes)),
     )  # fmt: skip
 
 
@@ -98,8 +98,8 @@ def class_list(
         **options: Those of `st.selectbox`.
     """
     st.selectbox(
-        label, classes, format_func=lambda number: f"{network.class_name(number)} · {number}",
-        **state.bind(choice, key, shown), **options,
+        label, format_func=lambda number: f"{network.class_name(number)} · {number}" if number in classes else str(number),
+        **state.bind(choice, key, shown, options=classes), **options,
     )  # fmt: skip
 
 

@@ -179,7 +179,8 @@ def _matches(pair: Pair, exports: _Exports) -> None:
         name = chosen.name if chosen is not None else results.second_layer(network) or names[0]
         sites.append(
             st.selectbox(
-                f"Layer of the {_WHO[number]} network", names, **state.bind(choice, f"compare.layer.{number}", name)
+                f"Layer of the {_WHO[number]} network",
+                **state.bind(choice, f"compare.layer.{number}", name, options=names),
             )
         )
     if not access.names_folders():

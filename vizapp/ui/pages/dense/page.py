@@ -75,14 +75,17 @@ def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> None:
         unit_picker.switch(chosen["input"], _INPUTS, "dense.input")
         zooms = sorted({*_zooms(picture, plan), state.get(chosen["zoom"])})
         st.selectbox(
-            "Scale", zooms, format_func=partial(_size, picture), width=190, disabled=crop,
-            label_visibility="collapsed", **state.bind(chosen["zoom"], "dense.zoom"),
+            "Scale", format_func=lambda zoom: f"scale {zoom:g}×", width=130, disabled=crop,
+            label_visibility="collapsed", **state.bind(chosen["zoom"], "dense.zoom", options=zooms),
         )  # fmt: skip
         st.selectbox(
-            "Stride", known, format_func=lambda text: f"stride {plan.stride[0] if text == 'native' else text}", width=140,
-            label_visibility="collapsed", **state.bind(chosen["stride"], "dense.stride"),
+            "Stride", format_func=lambda text: "native stride" if text == "native" else f"stride {text}", width=140,
+            label_visibility="collapsed", **state.bind(chosen["stride"], "dense.stride", options=known),
         )  # fmt: skip
         options.popover("dense", _shown_options())
+        if not crop:
+            zoom = state.get(chosen["zoom"])
+            st.caption(f"{round(picture.width * zoom)} × {round(picture.height * zoom)} pixels")
     options.changed_line("dense", _shown_options())
 
 
@@ -100,10 +103,6 @@ def _zooms(picture: Picture, plan: ConversionPlan) -> list[float]:
         and (zoom <= 1 or zoom * max(picture.height, picture.width) <= _MOST)
     ]  # fmt: skip
     return fits if 1.0 in fits else [1.0, *fits]
-
-
-def _size(picture: Picture, zoom: float) -> str:
-    return f"{round(picture.width * zoom)} × {round(picture.height * zoom)} px · {zoom:g}×"
 
 
 def _map(network: Network, picture: Picture, result: Result) -> None:

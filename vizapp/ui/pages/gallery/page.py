@@ -188,8 +188,8 @@ def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int 
 
 def _groups(groups: list[str]) -> None:
     st.selectbox(
-        "Class", groups, index=None, label_visibility="collapsed", width=190, placeholder="Search by class",
-        **state.bind(state.GROUP, "gallery.class", every_run=True, read=lambda group: group),
+        "Class", index=None, label_visibility="collapsed", width=190, placeholder="Search by class",
+        **state.bind(state.GROUP, "gallery.class", every_run=True, read=lambda group: group, options=groups),
     )  # fmt: skip
 
 

@@ -27,8 +27,11 @@ def draw(kept: Picture | None) -> None:
         ):
             key, now = f"occlusion.{choice.name}", state.get(choice) or ""
             st.selectbox(
-                title, list(dict.fromkeys(("", *options, now))), format_func=partial(_or, none, names),
-                filter_mode="contains", **state.bind(choice, key, now, every_run=True, read=lambda name: name or None),
+                title, format_func=partial(_or, none, names), filter_mode="contains",
+                **state.bind(
+                    choice, key, now, every_run=True, read=lambda name: name or None,
+                    options=list(dict.fromkeys(("", *options, now))),
+                ),
             )  # fmt: skip
         if state.get(state.SECOND_NETWORK):
             unit_picker.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")

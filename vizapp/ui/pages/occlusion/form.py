@@ -42,8 +42,11 @@ def filling() -> None:
     fill = state.get(choices["fill"])
     shown = fill if fill in FILLS else _COLOUR
     st.selectbox(
-        "Fill", list(dict.fromkeys((*FILLS, _COLOUR))), format_func=str.capitalize, width=108,
-        **state.bind(choices["fill"], "occlusion.fill", shown, read=lambda kind: _FIRST_COLOUR if kind == _COLOUR else kind),
+        "Fill", format_func=str.capitalize, width=108,
+        **state.bind(
+            choices["fill"], "occlusion.fill", shown, read=lambda kind: _FIRST_COLOUR if kind == _COLOUR else kind,
+            options=list(dict.fromkeys((*FILLS, _COLOUR))),
+        ),
     )  # fmt: skip
     if shown == _COLOUR:
         colour = fill if fill.startswith("#") and len(fill) == 7 else "#000000"
@@ -59,11 +62,13 @@ def draw_options(network: Network, sites: tuple[Site, ...]) -> None:
 
 def _late_map(network: Network, sites: tuple[Site, ...]) -> None:
     shapes = unit_picker.layer_labels(site for site in sites if site.is_map and site.shape[1:] != (1, 1))
-    site = state.get(forms.choices("occlusion")["site"])
-    state.save("occlusion.site", site)  # in every run: see state.bind
+    choice = forms.choices("occlusion")["site"]
+    site = state.get(choice)
     st.selectbox(
-        "Layer of (b) and (c)", ["", *shapes, *({site} - {"", *shapes})], key="occlusion.site", on_change=_take_site,
-        format_func=lambda name: shapes.get(name, name) or "The last feature maps",
+        "Layer of (b) and (c)", format_func=lambda name: shapes.get(name, name) or "The last feature maps",
+        **state.bind(
+            choice, "occlusion.site", every_run=True, read=_site, options=["", *shapes, *({site} - {"", *shapes})]
+        ),
     )  # fmt: skip
     st.number_input(
         "Channel", 0, value=None, step=1, placeholder="The strongest",
@@ -71,9 +76,9 @@ def _late_map(network: Network, sites: tuple[Site, ...]) -> None:
     )  # fmt: skip
 
 
-def _take_site() -> None:
-    state.put(forms.choices("occlusion")["site"], state.load("occlusion.site"))
-    state.put(state.MAP, None)
+def _site(name: str) -> str:
+    state.put(state.MAP, None)  # a channel of another layer
+    return name
 
 
 def params(network: Network, picture: Picture | None = None) -> OcclusionParams:

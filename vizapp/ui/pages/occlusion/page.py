@@ -169,16 +169,9 @@ def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
 def _choices(shown: SweepView, result: Result) -> None:
     """Draw the class of (d), one of those whose probabilities were kept, and the quantity of (d)."""
     classes, probabilities = result.arrays["classes"], result.arrays["probabilities"]
-    peaks = probabilities.reshape(-1, len(classes)).max(0)
-    order = np.argsort(-peaks, kind="stable")
-    words = {
-        int(classes[n]): shown.asked.network.class_name(int(classes[n]))
-        + (" · true class" if int(classes[n]) == shown.true else "")
-        + f" · up to {100 * peaks[n]:.1f} %"
-        for n in order
-    }
+    peaks = dict(zip(classes.tolist(), probabilities.reshape(-1, len(classes)).max(0).tolist(), strict=True))
     chosen = state.get(state.CLASS)
-    if chosen is not None and chosen not in words:
+    if chosen is not None and chosen not in peaks:
         count = len(shown.asked.network.categories)
         why = f"the network has classes 0 to {count - 1}" if chosen >= count else "it is too improbable everywhere"
         shows = "clean prediction" if shown.true is None else "true class"
@@ -186,13 +179,13 @@ def _choices(shown: SweepView, result: Result) -> None:
         state.put(state.CLASS, None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="occlusion_choices"):
         st.html('<div class="vz-label">(d) shows</div>', width="content")
-        st.selectbox(
-            "Class", list(words), format_func=lambda number: words.get(number, str(number)), width=320,
-            label_visibility="collapsed", filter_mode="contains",
-            **state.bind(state.CLASS, "occlusion.class", shown.class_),
+        unit_picker.class_list(
+            "occlusion.class", shown.asked.network, sorted(peaks, key=lambda number: -peaks[number]), shown.class_,
+            width=320, label_visibility="collapsed", filter_mode="contains",
         )  # fmt: skip
         unit_picker.switch(state.SHOWN, _VIEWS, "occlusion.shown")
-        st.caption(f"{100 * shown.clean:.1f} % without the square")
+        true = "true class, " if shown.class_ == shown.true else ""
+        st.caption(f"{true}{100 * shown.clean:.1f} % unhidden, at most {100 * peaks[shown.class_]:.1f} % at a position")
 
 
 def _sentences(results: list[Result]) -> None:
