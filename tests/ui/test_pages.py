@@ -150,6 +150,23 @@ def test_numbers_are_a_table_with_a_row_per_channel(open_app: Open) -> None:
     assert table["max"].is_monotonic_decreasing
 
 
+@pytest.mark.parametrize(("word", "weights"), [("none", "random"), ("default", "published"), ("random", "random")])
+def test_a_link_knows_the_words_for_weights_that_python_has(open_app: Open, word: str, weights: str) -> None:
+    app = open_app(weights=word)
+    assert went_well(app)
+    assert not app.warning
+    assert app.segmented_control(key="sidebar.weights").value == weights
+
+
+def test_the_accuracy_of_the_published_weights_is_said_of_them_alone(open_app: Open) -> None:
+    """zfnet-mini's card names an accuracy; untrained weights have none."""
+    told = [
+        " ".join(caption.value for caption in open_app(network="vizapp/zfnet-mini", weights=w).sidebar.caption)
+        for w in ("published", "random")
+    ]
+    assert ["top-1" in text for text in told] == [True, False]
+
+
 def test_an_uploaded_photo_becomes_the_picture(open_app: Open) -> None:
     app = open_app()
     app.segmented_control(key="sidebar.source").set_value("upload").run()
@@ -166,14 +183,16 @@ def test_an_uploaded_photo_becomes_the_picture(open_app: Open) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"no picture at all", picture()[:200], b"\x89PNG\r\n\x1a\n"], ids=["empty", "text", "cut", "head"]
 )
-def test_a_file_that_is_no_picture_is_told_and_the_picture_stays(open_app: Open, content: bytes) -> None:
+def test_a_file_that_is_no_picture_is_told_and_no_older_answer_shown(open_app: Open, content: bytes) -> None:
     app = open_app()
     app.segmented_control(key="sidebar.source").set_value("upload").run()
     app.file_uploader(key="sidebar.upload").upload("broken.png", content, "image/png").run()
     assert went_well(app)
     assert "broken.png" in sentences(app)
-    assert "picture.origin" not in app.session_state
-    assert len(offered(app)) == 2  # the answer for the sample is still there
+    assert not offered(app)
+    app.file_uploader(key="sidebar.upload").set_value(None).run()
+    assert not app.warning
+    assert len(offered(app)) == 2  # of the sample again
 
 
 def test_a_folder_gives_its_pictures_by_name(open_app: Open, tmp_path) -> None:

@@ -33,8 +33,8 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str)
         "Network", format_func=lambda name: names.get(name, name), label_visibility="collapsed",
         filter_mode="contains", **state.bind(network, f"{page}.network", options=list(names)),
     )  # fmt: skip
-    messages.info(networks.summary(state.get(network)))
     words = {"published": "Trained", "random": "Random", "file": "From a file"}
+    messages.info(networks.summary(state.get(network), state.get(weights) == "published"))
     unit_picker.switch(weights, words, f"{page}.weights", label="Weights", width="stretch")
     if state.get(weights) == "file":
         _checkpoint(page, checkpoint)

@@ -229,13 +229,21 @@ def _is_available(page: str, text: str) -> bool:
 def _upload_picture(page: str, source: str) -> None:
     # No list of extensions: our message about an unreadable file says more than Streamlit's "not allowed".
     label = f"A photo, at most {settings().upload_mb} MB"
-    _, new = _uploads(page, f"{page}.uploads", label, _keep_picture, camera=source == "camera")
+    _, new = _uploads(page, f"{page}.uploads", label, _keep_picture_or_error, camera=source == "camera")
     if new:
         state.save(state.ORIGIN, new[-1])
 
 
 def _keep_picture(file: Any) -> Origin:
     return images.keep(file.getvalue(), file.name)
+
+
+def _keep_picture_or_error(file: Any) -> Origin:
+    """The origin of an upload. For a file that is not a picture it is the error, so no older picture stands under its name."""
+    try:
+        return _keep_picture(file)
+    except VizError as error:
+        return ("unreadable", str(error), error.code)
 
 
 def _upload_archive(page: str) -> None:
@@ -287,3 +295,5 @@ def _uploads(
 def _forget_removed(key: str, store: str) -> None:
     if not state.load(key):
         state.clear(store)
+        if images.origin()[0] == "unreadable":
+            state.clear(state.ORIGIN)

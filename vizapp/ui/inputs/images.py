@@ -24,7 +24,8 @@ from vizapp.ui.inputs import uploads
 from vizapp.ui.session import access, state
 from vizapp.zoo import describe
 
-Origin = tuple[Any, ...]  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
+# ("sample", name), ("given", digest, name), ("folder", path, path of the picture in it) or ("unreadable", sentence, code)
+Origin = tuple[Any, ...]
 CAPACITY = 512 * 2**20  # bytes of decoded pictures kept for all sessions together
 THUMB = 96  # pixels
 _KNOWN = {"vizapp/zfnet-mini": "motorcycle"}  # was not trained on cats
@@ -106,7 +107,7 @@ def first_sample() -> str:
 
 
 def origin() -> Origin:
-    """Where the current picture came from: ("sample", name), ("given", digest, name) or ("folder", path, name).
+    """Where the current picture came from: see `Origin`.
 
     A picture of a folder is identified by its path, because numbers change when files are added or removed.
     """
@@ -146,6 +147,8 @@ def open_from(origin: Origin) -> Picture:
     kind, *rest = origin
     if kind == "sample":
         return sample(rest[0])
+    if kind == "unreadable":  # an upload
+        raise VizError(rest[0], code=rest[1])
     if kind == "folder":
         path, name = rest
         source = folder(path)

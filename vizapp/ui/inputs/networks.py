@@ -38,7 +38,7 @@ def open_networks() -> ByteBoundedCache[Network]:
 
 @st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
-    """A label per network of the zoo, from its description: `torchvision/resnet50 · 25.6 M · 81 %`."""
+    """A label per network of the zoo, from its description: `torchvision/resnet50 · 25.6 M`."""
     found = {}
     cards = describe_all()
     for name in sorted(cards, key=lambda name: _SOURCES.index(name.split("/")[0])):
@@ -46,8 +46,6 @@ def labels() -> dict[str, str]:
         parts = [name]
         if card.parameters:
             parts.append(short_count(card.parameters))
-        if card.accuracy:
-            parts.append(f"{card.accuracy:.0f} %")
         found[name] = " · ".join(parts)
     return found
 
@@ -57,11 +55,11 @@ def short_count(parameters: int) -> str:
     return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
 
 
-def summary(name: str) -> str:
-    """A caption for a network: parameters, published accuracy, input size."""
+def summary(name: str, trained: bool = True) -> str:
+    """A caption for a network: parameters, accuracy of the published weights if it is `trained` with these, input size."""
     card = describe(name)
     parts = [short_count(card.parameters)] if card.parameters else []
-    if card.accuracy:
+    if card.accuracy and trained:
         parts.append(f"{card.accuracy:.3g} % top-1")
     return " · ".join([*parts, f"{card.input_size[2]} px"])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from vizapp.errors import VizError, nearest, read_index
@@ -14,10 +15,11 @@ def text(value: str) -> str:
     return value
 
 
-def one_of(*choices: str) -> Callable[[str], str]:
-    """A parser that accepts one of these words."""
+def one_of(*choices: str, aliases: Mapping[str, str] = MappingProxyType({})) -> Callable[[str], str]:
+    """A parser that accepts one of these words, or an alias of one."""
 
     def read(value: str) -> str:
+        value = aliases.get(value, value)
         if value not in choices:
             raise VizError(
                 f"{value!r} is none of {', '.join(choices)}.{nearest(value, choices)}", code="no-such-choice"

@@ -15,8 +15,10 @@ import streamlit as st
 
 from vizapp.ui.session.choice import Choice, cell, integer, names, one_of
 
+_WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
+
 NETWORK = Choice("network", "vizapp/zfnet-mini", shared=True)
-WEIGHTS = Choice("weights", "published", one_of("published", "random", "file"), shared=True)
+WEIGHTS = Choice("weights", "published", one_of("published", "random", "file", aliases=_WEIGHTS), shared=True)
 SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network
 LAYER = Choice("layer", None)
 CHANNEL = Choice("channel", None, integer(0))
@@ -45,11 +47,11 @@ SHOWN = Choice("shown", "probability", one_of("probability", "logit", "pixels"))
 POSITION = Choice("position", None, cell)
 SECOND_PICTURE = Choice("picture2", None)
 SECOND_NETWORK = Choice("network2", None)
-SECOND_WEIGHTS = Choice("weights2", "published", one_of("published", "random"))
+SECOND_WEIGHTS = Choice("weights2", "published", one_of("published", "random", aliases=_WEIGHTS))
 PLACE = Choice("place", None, cell)  # a cell of the dense map
 TINT = Choice("tint", "labels", one_of("labels", "class"))
 OTHER = Choice("other", "vizapp/zfnet-mini")  # what the network is compared with
-OTHER_WEIGHTS = Choice("other_weights", "random", one_of("published", "random", "file"))
+OTHER_WEIGHTS = Choice("other_weights", "random", one_of("published", "random", "file", aliases=_WEIGHTS))
 MATCH = Choice("match", None)  # the layers whose units are matched; None: what suits the network
 SECOND_MATCH = Choice("match2", None)
 ASPECT = Choice("aspect", "table", one_of("table", "drawing", "comparison"))
@@ -73,7 +75,7 @@ RESETS = {
 }  # fmt: skip
 
 # Plain keys, which no address carries.
-ORIGIN = "picture.origin"  # ("sample", name), ("given", digest, name) or ("folder", path, path of the picture in it)
+ORIGIN = "picture.origin"  # where the picture comes from: see `inputs.images.Origin`
 CHECKPOINT = "weights.file"  # (path, name shown)
 OTHER_CHECKPOINT = "other.file"  # (path, name shown)
 _PERSON = "person"  # a random ID of the session
