@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -474,3 +475,32 @@ def test_a_shelf_lets_go_of_what_is_dropped() -> None:
     shelf.drop(("b",))
     assert shelf.get(("a",)) is None
     assert shelf.nbytes == 0
+
+
+def test_no_map_is_drawn_before_its_first_position(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_runs, "COARSE", 0.0)  # as for a slow network
+    monkeypatch.setattr(sweep_runs, "QUICK", 0.0)
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    assert went_well(app)
+    assert "0 of 49 positions" in words(app)
+    group = groups(app)[0]
+    assert group["photo"]
+    assert group["maps"] == []
+    assert group["legend"] == []
+
+
+def test_the_first_batches_correct_the_estimate(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep whose positions take a tenth of a second each, although a pass over the photo takes none."""
+    answered = Sweep.answer
+
+    def slow(self: Sweep, places: Any, channel: Any = None) -> Any:
+        time.sleep(0.1 * len(places))
+        return answered(self, places, channel)
+
+    monkeypatch.setattr(Sweep, "answer", slow)
+    monkeypatch.setattr(sweep_runs, "QUICK", 0.0)
+    app = open_app("occlusion", picture=DIGIT, window="7", stride="2")
+    assert went_well(app)
+    done, count, seconds = map(int, re.search(r"(\d+) of (\d+) positions so far\D+(\d+) s", words(app)).groups())
+    assert 0 < done < count
+    assert seconds == pytest.approx(0.1 * (count - done), rel=0.5)

@@ -79,10 +79,12 @@ def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepV
 
 
 def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepView:
-    """The view of a sweep in progress, without the projection."""
+    """The view of a sweep in progress, without the projection; before the first position, the photo alone."""
     logits = work.clean_logits
     clean = probabilities(asked.network, logits)
     chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
+    if not work.finished.any():
+        return SweepView(asked, work.seen, work.positions, {}, chosen, float(clean[chosen]), (), "")
     arrays = {name: values for name, values in work.maps(chosen).items() if name != "finished"}
     arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)
     table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.class_name, work.true)
@@ -97,7 +99,7 @@ def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarra
 
 def pictures(shown: SweepView, view: str) -> dict[str, np.ndarray]:
     """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; where they exist."""
-    return draw_maps(shown.arrays, shown.table, bool(shown.map_name), view)
+    return draw_maps(shown.arrays, shown.table, bool(shown.map_name), view) if shown.arrays else {}
 
 
 def titles(shown: SweepView, view: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from vizapp.engine.occlusion.sweep import BATCH
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Job, Question, Result, check_unit
@@ -26,7 +27,7 @@ from vizapp.zoo.network import Network
 
 CAPACITY = 2 * 2**30  # bytes of clean activations of planned and running sweeps, of all sessions
 QUICK = 8.0  # a sweep starts by itself if it is expected to take at most this many seconds
-COARSE = 2.0  # the coarse maps are drawn at once if they are expected to take at most this many seconds
+COARSE = 2.0  # seconds spent on the coarse maps before a sweep is offered
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,20 @@ def _make_plan(asked: SweepRequest, tick: Tick) -> RunningSweep:
     work = Occlusion(Question(asked.network, asked.picture, unit=asked.unit), asked.params)
     started = time.perf_counter()
     float(asked.network.scores(asked.network.batch([work.seen])).sum())  # waits for the device
-    seconds = (time.perf_counter() - started) * work.finished.size / work.sweep.bound
+    each = (time.perf_counter() - started) / work.sweep.bound
     tick(0.5)
-    if seconds / 16 < COARSE:
-        seconds = _coarse(work, tick)
-    return RunningSweep(work, seconds)
+    if each * min(BATCH, work.finished.size) > COARSE:
+        return RunningSweep(work, each * work.finished.size)
+    return RunningSweep(work, _coarse(work, tick))
 
 
 def _coarse(work: Occlusion, tick: Tick) -> float:
-    """Compute the coarse maps; returns the expected seconds for the rest."""
+    """Compute the coarse maps, or a part of them if they take long; returns the expected seconds for the rest."""
     enough = len(coarse_to_fine(work.positions.shape)[0])
     started = time.perf_counter()
     for share in work.run():
         tick(0.5 + 0.5 * share)
-        if work.finished.sum() >= enough:
+        if work.finished.sum() >= enough or time.perf_counter() - started > COARSE:
             break
     each = (time.perf_counter() - started) / max(1, work.finished.sum())
     return float(each * (~work.finished).sum())
