@@ -61,7 +61,9 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--classes", help="number of classes, or a file with one name per line")
     command.add_argument("--output", metavar="NAME", help="which of the network's outputs the class scores are")
     command.add_argument(
-        "--probabilities", metavar="LINK", help="softmax or sigmoid of the class scores, default as found"
+        "--probabilities",
+        metavar="LINK",
+        help="softmax or sigmoid of the class scores, or none if they are probabilities; default as found",
     )
 
 

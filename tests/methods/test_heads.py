@@ -108,7 +108,15 @@ def test_one_logit_is_told_by_its_sigmoid() -> None:
 
 
 @pytest.mark.parametrize(
-    "squash", [lambda x: (20 * x).softmax(1), lambda x: torch.sigmoid(20 * x), lambda x: (20 * x).log_softmax(1).exp()]
+    "squash",
+    [
+        lambda x: (20 * x).softmax(1),
+        lambda x: (20 * x).softmax(1).clamp(min=1e-4),
+        lambda x: (20 * x).softmax(1).flip(1)[:, :3],
+        lambda x: torch.sigmoid(20 * x),
+        lambda x: 1 - 1 / (1 + torch.exp(20 * x)),
+        lambda x: (20 * x).log_softmax(1).exp(),
+    ],
 )
 def test_probabilities_of_the_network_stay_as_they_are(squash: Callable[[Tensor], Tensor]) -> None:
     network = wrapped(Squashed(squash))
@@ -118,6 +126,8 @@ def test_probabilities_of_the_network_stay_as_they_are(squash: Callable[[Tensor]
         predicted = vizapp.ask("predict", network, PHOTO, crops=crops).arrays["probabilities"]
         if crops == "one":
             np.testing.assert_allclose(predicted, right, rtol=1e-4)
+    unit = vizapp.class_unit(network, int(right.argmax()))
+    assert float(vizapp.ask("projection", network, PHOTO, unit=unit).arrays["activation"]) == pytest.approx(right.max())
     swept = vizapp.ask("occlusion", network, PHOTO, window=8, stride=16)
     np.testing.assert_allclose(swept.arrays["clean_probabilities"], right, rtol=1e-4)
     for row, column in ((0, 0), (1, 1)):
@@ -147,11 +157,70 @@ def test_labels_that_do_not_exclude_each_other_can_be_said() -> None:
     assert network.digest != wrapped(module).digest
 
 
+class WithProbabilities(Squashed):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = torch.relu(self.stem(x)).mean((2, 3))
+        return {"feat": features, "logits": self.fc(features), "prob": self.squash(self.fc(features))}
+
+
+def test_probabilities_beside_their_logits_can_be_chosen() -> None:
+    module = WithProbabilities(lambda x: torch.sigmoid(x).clamp(min=1e-6))
+    networks = {name: wrapped(module, output=name) for name in (None, "logits", "prob")}
+    assert [networks[name].head.name for name in networks] == ["logits", "logits", "prob"]
+    with torch.no_grad():
+        right = module(networks[None].prepare(PHOTO))["prob"][0]
+    for network in networks.values():
+        predicted = vizapp.ask("predict", network, PHOTO)
+        np.testing.assert_allclose(predicted.arrays["probabilities"], right, rtol=1e-5)
+    assert "'prob', one of 3 outputs: 5 classes: probabilities as the network returns them" in predicted.facts["output"]
+
+
+def test_scores_can_be_declared_to_be_probabilities() -> None:
+    module = Squashed(lambda x: nn.functional.normalize(x.exp()))  # between 0 and 1, but so are features
+    network = wrapped(module, probabilities="none")
+    with torch.no_grad():
+        right = module(network.prepare(PHOTO))[0]
+    predicted = vizapp.ask("predict", network, PHOTO)
+    np.testing.assert_allclose(predicted.arrays["probabilities"], right, rtol=1e-5)
+    assert "probabilities as the network returns them" in predicted.facts["output"]
+    swept = vizapp.ask("occlusion", network, PHOTO, window=8, stride=16)
+    np.testing.assert_allclose(swept.arrays["clean_probabilities"], right, rtol=1e-4)
+    assert wrapped(module).head.scale == "logits"
+    assert len({network.digest, wrapped(module).digest}) == 2
+    with refuses("contradicting-probabilities", "scores from -"):
+        vizapp.ask("predict", wrapped(Squashed(lambda x: 20 * x - 1), probabilities="none"), PHOTO)
+
+
+@pytest.mark.parametrize(
+    ("squash", "declared"),
+    [
+        (lambda x: x.softmax(1), "sigmoid"),
+        (torch.sigmoid, "softmax"),
+        (lambda x: x.log_softmax(1), "none"),
+        (lambda x: x.log_softmax(1), "sigmoid"),
+        (lambda x: x[:, :1], "softmax"),
+    ],
+)
+def test_probabilities_that_contradict_the_network_are_refused(
+    squash: Callable[[Tensor], Tensor], declared: str
+) -> None:
+    with refuses("contradicting-probabilities"):
+        wrapped(Squashed(squash), probabilities=declared)
+
+
+@pytest.mark.parametrize(("squash", "declared"), [(lambda x: x.softmax(1), "softmax"), (torch.sigmoid, "sigmoid")])
+def test_probabilities_that_are_declared_as_found_stay(squash: Callable[[Tensor], Tensor], declared: str) -> None:
+    for given in (declared, "none"):
+        assert wrapped(Squashed(squash), probabilities=given).head == wrapped(Squashed(squash)).head
+
+
 def test_output_and_probabilities_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["predict", "--network", "lenet5-digits", "--picture", "digit 3", "--json"]
     assert main([*line, "--probabilities", "sigmoid"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert "their sigmoid" in told["facts"]["output"]
+    assert main([*line, "--probabilities", "none"]) == 2
+    assert json.loads(capsys.readouterr().out)["code"] == "contradicting-probabilities"
     assert main([*line, "--output", "colour"]) == 2
     assert json.loads(capsys.readouterr().out)["code"] == "no-such-output"
 

@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from vizapp.engine.memory.chunks import SCRATCH, chunk_size, convert_out_of_memory
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.trace.outputs import Head, Link, class_scores, find_heads
+from vizapp.engine.trace.output_scale import class_scores
+from vizapp.engine.trace.outputs import Head, Probabilities, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest, quoted
 from vizapp.media.picture import Picture, open_picture
@@ -39,7 +40,7 @@ class Network:
 
     `module` is in evaluation mode on `device`, its parameters require no gradients, and it must not be modified.
     `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name. `output`: name of the
-    head, if the network has several and the caller chose one. `probabilities`: how its logits become probabilities, if the
+    head, if the network has several and the caller chose one. `probabilities`: what makes its scores probabilities, if the
     caller said so.
     """
 
@@ -51,7 +52,7 @@ class Network:
     weights: str
     facts: dict[str, str] = field(default_factory=dict)
     output: str | None = None
-    probabilities: Link | None = None
+    probabilities: Probabilities | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @property
@@ -108,7 +109,7 @@ class Network:
         """The class scores that all methods use: those called `output`, else the first with one score per category.
 
         Raises:
-            VizError: the network returns no class scores, or none of that name.
+            VizError: the network returns no class scores, none of that name, or something else than `probabilities` says.
         """
         if not self.heads:
             raise VizError(
@@ -128,7 +129,7 @@ class Network:
                     code="no-such-output",
                 )
         head = next((head for head in known if head.classes == len(self.categories)), known[0])
-        return head if self.probabilities is None else replace(head, link=self.probabilities)
+        return head if self.probabilities is None else head.declare(self.probabilities)
 
     @property
     def output_description(self) -> str:
@@ -251,7 +252,7 @@ class Network:
     def scores(self, batch: Tensor) -> Tensor:
         """Class scores (logits) `[N classes]` of a batch `[N C H W]`, differentiable if the batch requires gradients.
 
-        They are those of `head`; behind a softmax or sigmoid inside the network they are computed from its probabilities.
+        They are those of `head`; if the network returns probabilities they are computed from these.
 
         Raises:
             VizError: the network returns something else, such as features, a class map or boxes.
@@ -336,15 +337,15 @@ def _class_index(network: Network, name: str) -> int:
     raise VizError(f"{network.name} has no class {name!r}.{nearest(name, names)}", code="no-such-class")
 
 
-def check_link(link: str | None) -> Link | None:
-    """The link, if it is one.
+def check_probabilities(given: str | None) -> Probabilities | None:
+    """The choice, if it is one.
 
     Raises:
         VizError: it is not.
     """
-    if link is None or link in get_args(Link):
-        return cast("Link | None", link)
-    raise VizError(f'probabilities is "softmax" or "sigmoid", not {link!r}.', code="bad-probabilities")
+    if given is None or given in get_args(Probabilities):
+        return cast("Probabilities | None", given)
+    raise VizError(f'probabilities is "softmax", "sigmoid" or "none", not {given!r}.', code="bad-probabilities")
 
 
 def memory_format(module: nn.Module) -> torch.memory_format:

@@ -20,7 +20,7 @@ from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, build_with_state, read_checkpoint
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
-from vizapp.zoo.network import Network, check_link, freeze
+from vizapp.zoo.network import Network, check_probabilities, freeze
 from vizapp.zoo.recipe import Card, Recipe, Source, build_random
 from vizapp.zoo.weights import download_published, find_weights, is_damaged_copy
 
@@ -112,12 +112,12 @@ def load(
         classes: the number of classes, a list of names, or the path of a labels file. Default: those of the weights.
         tick: called with the progress of a download, from 0 to 1.
         output: which of several outputs the class scores are, as for `wrap`.
-        probabilities: "softmax" or "sigmoid", as for `wrap`.
+        probabilities: "softmax", "sigmoid" or "none", as for `wrap`.
 
     Raises:
         VizError: the network, the weights, the labels, the device or the output cannot be found or do not fit.
     """
-    where, link = choose_device(device), check_link(probabilities)
+    where, chosen = choose_device(device), check_probabilities(probabilities)
     count, labels = read_classes(classes)
     named = str(weights)
     kind = "published" if _is_variant(weights) else "file" if named != "none" else "none"
@@ -150,10 +150,10 @@ def load(
         weights=plain_name(Path(named).name) if kind == "file" else named,
         facts=_facts(recipe, kind, checkpoint),
         output=output,
-        probabilities=link,
+        probabilities=chosen,
     )
-    if output is not None:
-        _ = network.head  # raises if there is none of that name
+    if output is not None or chosen is not None:
+        _ = network.head  # raises if there is none of that name, or it returns something else
     return network
 
 

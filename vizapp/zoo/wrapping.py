@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
-from vizapp.engine.trace.outputs import Head, Link
+from vizapp.engine.trace.outputs import Head, Probabilities
 from vizapp.errors import VizError
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
-from vizapp.zoo.network import Network, check_link, freeze
+from vizapp.zoo.network import Network, check_probabilities, freeze
 from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 # What the user's `forward` may raise for an unsuitable input. Only `forward` runs where these are caught.
@@ -31,7 +31,7 @@ def wrap(
     resize: int | None = None,
     device: str | torch.device | None = None,
     output: str | None = None,
-    probabilities: Link | None = None,
+    probabilities: Probabilities | None = None,
 ) -> Network:
     """The user's own module as a network. The module itself is put into evaluation mode and frozen (no gradients).
 
@@ -48,11 +48,12 @@ def wrap(
         device: default: the device of its weights.
         output: which of several outputs the class scores are: its key, its index ("0"), or the layer that computes it.
             Default: the first with a score per category.
-        probabilities: "softmax" or "sigmoid" of the class scores ("sigmoid" for labels that do not exclude each other).
-            Default: as found in the network; otherwise the softmax, of one score the sigmoid.
+        probabilities: "softmax" or "sigmoid" of the class scores ("sigmoid" for labels that do not exclude each other), or
+            "none" if the scores are probabilities. Default: as found; of logits the softmax, of one logit the sigmoid.
 
     Raises:
-        VizError: it cannot be traced (scripted, compiled, quantized), does not accept such an input, or has no such output.
+        VizError: it cannot be traced (scripted, compiled, quantized), does not accept such an input, or has no such output
+            or probabilities.
     """
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
@@ -73,7 +74,15 @@ def wrap(
     names = given or numbered_names(asked or 0)
     facts = {"weights": "the module's"}
     network = Network(
-        name or type(module).__name__, module, where, shape, names, "own", facts, output, check_link(probabilities)
+        name or type(module).__name__,
+        module,
+        where,
+        shape,
+        names,
+        "own",
+        facts,
+        output,
+        check_probabilities(probabilities),
     )
     heads = _find_heads(network)
     head = network.head if heads or output is not None else None

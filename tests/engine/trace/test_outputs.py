@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,15 +26,17 @@ class Record:
 
 
 class Net(nn.Module):
-    """Returns whatever `returns` makes of features `[N 8]`."""
+    """Returns whatever `returns` makes of features `[N 8]`; `seen` are their maps `[N 8 7 7]`."""
 
     def __init__(self, returns: Callable[[Net, Tensor], Any]) -> None:
         super().__init__()
         self.stem, self.a, self.b = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 10), nn.Linear(8, 10)
-        self.one, self.returns = nn.Linear(8, 1), returns
+        self.one, self.maps = nn.Linear(8, 1), nn.Conv2d(8, 10, 1)
+        self.points, self.returns = nn.Parameter(torch.linspace(-1, 2, 80).sin().reshape(10, 8)), returns
 
     def forward(self, x: Tensor) -> Any:
-        return self.returns(self, torch.relu(self.stem(x)).mean((2, 3)))
+        self.seen = torch.relu(self.stem(x))
+        return self.returns(self, self.seen.mean((2, 3)))
 
 
 def heads(returns: Callable[[Net, Tensor], Any]) -> tuple[Head, ...]:
@@ -49,44 +52,145 @@ def overwritten(scores: Tensor) -> Tensor:
     return scores
 
 
+def halves(scores: Tensor) -> Tensor:
+    chance = torch.zeros_like(scores)
+    chance[:, :5], chance[:, 5:] = scores[:, :5].sigmoid(), 1 - scores[:, 5:].sigmoid()
+    return chance
+
+
+BACK = torch.arange(9, -1, -1)
+COARSE = torch.eye(4)[torch.arange(10) % 4].T  # which of four coarse classes each of the ten belongs to
+Returns = Callable[[Net, Tensor], Any]
+# What networks return, by what it is as a function of the last weighted layers' results.
+CATEGORICAL: dict[str, Returns] = {  # at least 0, sums to 1
+    "softmax": lambda n, h: n.a(h).softmax(1),
+    "viewed": lambda n, h: F.softmax(n.a(h), dim=-1).view(-1, 10),
+    "log_softmax().exp()": lambda n, h: n.a(h).log_softmax(1).exp(),
+    "exp / sum": lambda n, h: shares(n.a(h)),
+    "exp / sum, below the largest": lambda n, h: shares(n.a(h) - n.a(h).amax(1, keepdim=True)),
+    "logsumexp": lambda n, h: (n.a(h) - n.a(h).logsumexp(1, keepdim=True)).exp(),
+    "temperature": lambda n, h: (n.a(h) / 0.3).softmax(1),
+    "mean of two": lambda n, h: (n.a(h).softmax(1) + n.b(h).softmax(1)) / 2,
+    "mean of a stack": lambda n, h: torch.stack([n.a(h).softmax(1), n.b(h).softmax(1)]).mean(0),
+    "gated mixture": lambda n, h: torch.lerp(n.a(h).softmax(1), n.b(h).softmax(1), torch.sigmoid(n.one(h))),
+    "clamp": lambda n, h: n.a(h).softmax(1).clamp(min=1e-7),
+    "maximum": lambda n, h: torch.maximum(n.a(h).softmax(1), torch.tensor(1e-7)),
+    "nan_to_num": lambda n, h: n.a(h).softmax(1).nan_to_num(),
+    "smoothed": lambda n, h: n.a(h).softmax(1) * 0.9 + 0.01,
+    "flip": lambda n, h: n.a(h).softmax(1).flip(1),
+    "roll": lambda n, h: n.a(h).softmax(1).roll(1, 1),
+    "index_select": lambda n, h: n.a(h).softmax(1).index_select(1, BACK),
+    "gather": lambda n, h: n.a(h).softmax(1).gather(1, BACK.expand(len(h), -1)),
+    "sort": lambda n, h: n.a(h).softmax(1).sort(1)[0],
+    "transposed": lambda n, h: n.a(h).t().softmax(0).t(),
+    "avg_pool2d of maps": lambda n, h: F.avg_pool2d(n.maps(n.seen).softmax(1), 7).flatten(1),
+    "mean of maps": lambda n, h: n.maps(n.seen).permute(0, 2, 3, 1).softmax(-1).mean((1, 2)),
+    "mean of tokens": lambda n, h: n.a(n.seen.flatten(2).mT).softmax(2).mean(1),
+    "a sigmoid and the rest": lambda n, h: torch.cat([torch.sigmoid(n.one(h)), 1 - torch.sigmoid(n.one(h))], 1),
+    "stack": lambda n, h: torch.stack([torch.sigmoid(n.one(h))[:, 0], torch.sigmoid(-n.one(h))[:, 0]], 1),
+    "evidence": lambda n, h: (F.softplus(n.a(h)) + 1) / (F.softplus(n.a(h)) + 1).sum(1, keepdim=True),
+    "coarse classes by a layer": lambda n, h: F.linear(n.a(h).softmax(1), COARSE),
+    "the first of the largest": lambda n, h: F.one_hot(n.a(h).argmax(1), 10).float(),
+}
+BETWEEN_0_AND_1: dict[str, Returns] = {  # each by itself, or a part of the above
+    "sigmoid": lambda n, h: torch.sigmoid(n.a(h)),
+    "sigmoid_": lambda n, h: n.a(h).sigmoid_(),
+    "of one class": lambda n, h: torch.sigmoid(n.one(h)),
+    "through a view": lambda n, h: overwritten(n.a(h)),
+    "two writes": lambda n, h: halves(n.a(h)),
+    "1 - sigmoid": lambda n, h: 1 - torch.sigmoid(n.a(h)),
+    "1 - sigmoid of one class": lambda n, h: (1 - torch.sigmoid(n.one(h)))[:, 0],
+    "1 / (1 + exp)": lambda n, h: 1 / (1 + torch.exp(-n.a(h))),
+    "exp / (1 + exp)": lambda n, h: n.a(h).exp() / (1 + n.a(h).exp()),
+    "tanh": lambda n, h: 0.5 * (1 + torch.tanh(n.a(h) / 2)),
+    "logsigmoid().exp()": lambda n, h: F.logsigmoid(n.a(h)).exp(),
+    "expit": lambda n, h: torch.special.expit(n.a(h)),
+    "normal distribution": lambda n, h: torch.special.ndtr(n.a(h)),
+    "relu6": lambda n, h: F.relu6(n.a(h) + 3) / 6,
+    "clamp": lambda n, h: n.a(h).clamp(0, 1),
+    "mean of maps": lambda n, h: torch.sigmoid(n.maps(n.seen)).mean((2, 3)),
+    "anywhere": lambda n, h: 1 - (1 - torch.sigmoid(n.maps(n.seen))).flatten(2).prod(2),
+    "where": lambda n, h: torch.where(n.a(h) > 0, torch.sigmoid(n.a(h)), 0.0),
+    "decisions": lambda n, h: (n.a(h) > 0).float(),
+    "product": lambda n, h: torch.sigmoid(n.one(h)) * n.a(h).softmax(1),
+    "five classes of a softmax": lambda n, h: n.a(h).softmax(1)[:, :5],
+    "two classes by index": lambda n, h: n.a(h).softmax(1).index_select(1, BACK[:2]),
+    "one class of two": lambda n, h: n.a(h)[:, :2].softmax(1)[:, 1],
+    "softmax of one class": lambda n, h: n.one(h).softmax(1),
+    "softmax, limits far from 0": lambda n, h: n.a(h).softmax(1).clamp(min=0.05),
+    "a sigmoid that is full for most pictures": lambda n, h: torch.sigmoid(50 * torch.eye(10)[0] - 20 + n.a(h)),
+}
+LOG_CATEGORICAL: dict[str, Returns] = {
+    "log_softmax": lambda n, h: n.a(h).log_softmax(1),
+    "flip": lambda n, h: n.a(h).log_softmax(1).flip(1),
+    "softmax().log()": lambda n, h: n.a(h).softmax(1).log(),
+    "logsumexp": lambda n, h: n.a(h) - n.a(h).logsumexp(1, keepdim=True),
+}
+LOG_BETWEEN_0_AND_1: dict[str, Returns] = {
+    "logsigmoid": lambda n, h: F.logsigmoid(n.a(h)),
+    "softplus": lambda n, h: -F.softplus(-n.a(h)),
+    "sigmoid().log()": lambda n, h: torch.sigmoid(n.a(h)).log(),
+    "five classes of a softmax": lambda n, h: n.a(h).log_softmax(1)[:, :5],
+}
+LOGITS: dict[str, Returns] = {  # the rest
+    "linear": lambda n, h: n.a(h),
+    "map of one place": lambda n, h: n.a(h)[:, :, None, None],
+    "small around 0.5": lambda n, h: 0.001 * n.a(h) + 0.5,
+    "sums to 1 for most pictures": lambda n, h: 2e-4 * n.a(h) + 0.1,
+    "all zero": lambda n, h: 0 * n.a(h),
+    "relu": lambda n, h: F.relu(n.a(h)),
+    "relu6": lambda n, h: F.relu6(n.a(h)),
+    "clamp": lambda n, h: n.a(h).clamp(min=0),
+    "softplus": lambda n, h: F.softplus(n.a(h)),
+    "tanh": lambda n, h: torch.tanh(n.a(h)),
+    "softmax over pictures": lambda n, h: n.a(h).softmax(0),
+    "softmax below": lambda n, h: n.a(h.softmax(1)),
+    "gate": lambda n, h: n.a(h) * torch.sigmoid(n.b(h)),
+    "three times": lambda n, h: 3 * n.a(h).softmax(1),
+    "1 more": lambda n, h: 1 + n.a(h).softmax(1),
+    "sum of two": lambda n, h: torch.sigmoid(n.a(h)) + torch.sigmoid(n.b(h)),
+    "logit of a softmax": lambda n, h: n.a(h).softmax(1).logit(),
+    "minus log": lambda n, h: -torch.sigmoid(n.a(h)).log(),
+    "normalized": lambda n, h: F.normalize(n.a(h)),
+    "normalized, at least 0": lambda n, h: F.normalize(F.relu(n.a(h))),
+    "cosine": lambda n, h: F.normalize(h) @ F.normalize(n.points).t(),
+    "minus distance": lambda n, h: -torch.cdist(n.a(h)[:, :8], n.points),
+    "at most 0": lambda n, h: -F.relu(n.a(h)),
+}
+ONE_LOGIT: dict[str, Returns] = {
+    "one": lambda n, h: n.one(h),
+    "one, without an axis": lambda n, h: n.one(h)[:, 0],
+    "one, small around 0.5": lambda n, h: 0.001 * n.one(h) + 0.5,
+    "one, at least 0": lambda n, h: F.relu(n.one(h)),
+    "one, of a norm": lambda n, h: (F.layer_norm(h, (8,)) * n.points[0]).sum(1),
+}
+FUNCTIONS = [
+    (CATEGORICAL, "softmax", "probabilities"),
+    (BETWEEN_0_AND_1, "sigmoid", "probabilities"),
+    (LOG_CATEGORICAL, "softmax", "log-probabilities"),
+    (LOG_BETWEEN_0_AND_1, "sigmoid", "log-probabilities"),
+    (LOGITS, "softmax", "logits"),
+    (ONE_LOGIT, "sigmoid", "logits"),
+]
+
+
 @pytest.mark.parametrize(
     ("returns", "link", "scale"),
     [
-        (lambda n, h: n.a(h), "softmax", "logits"),
-        (lambda n, h: n.a(h)[:, :, None, None], "softmax", "logits"),
-        (lambda n, h: F.relu(n.a(h)), "softmax", "logits"),
-        (lambda n, h: n.a(h).softmax(1), "softmax", "probabilities"),
-        (lambda n, h: F.softmax(n.a(h), dim=-1).view(-1, 10), "softmax", "probabilities"),
-        (lambda n, h: n.a(h).log_softmax(1), "softmax", "log-probabilities"),
-        (lambda n, h: n.a(h).softmax(1).log(), "softmax", "log-probabilities"),
-        (lambda n, h: n.a(h).log_softmax(1).exp(), "softmax", "probabilities"),
-        (lambda n, h: shares(n.a(h)), "softmax", "probabilities"),
-        (lambda n, h: (n.a(h).softmax(1) + n.b(h).softmax(1)) / 2, "softmax", "probabilities"),
-        (lambda n, h: torch.stack([n.a(h).softmax(1), n.b(h).softmax(1)]).mean(0), "softmax", "probabilities"),
-        (lambda n, h: torch.sigmoid(n.a(h)), "sigmoid", "probabilities"),
-        (lambda n, h: n.a(h).sigmoid_(), "sigmoid", "probabilities"),
-        (lambda n, h: overwritten(n.a(h)), "sigmoid", "probabilities"),
-        (lambda n, h: F.logsigmoid(n.a(h)), "sigmoid", "log-probabilities"),
-        (lambda n, h: n.one(h), "sigmoid", "logits"),
-        (lambda n, h: n.one(h)[:, 0], "sigmoid", "logits"),
-        (lambda n, h: torch.sigmoid(n.one(h)), "sigmoid", "probabilities"),
-        # Softmaxes and sigmoids that are not the probabilities of the classes.
-        (lambda n, h: n.a(h).softmax(0), "softmax", "logits"),
-        (lambda n, h: n.a(h.softmax(1)), "softmax", "logits"),
-        (lambda n, h: n.a(h) * torch.sigmoid(n.b(h)), "softmax", "logits"),
-        (lambda n, h: 3 * n.a(h).softmax(1), "softmax", "logits"),
-        (lambda n, h: torch.sigmoid(n.a(h)) + torch.sigmoid(n.b(h)), "softmax", "logits"),
-        (lambda n, h: F.normalize(n.a(h)), "softmax", "logits"),
+        pytest.param(returns, link, scale, id=f"{scale} {link} {name}")
+        for group, link, scale in FUNCTIONS
+        for name, returns in group.items()
     ],
 )
-def test_how_scores_become_probabilities(returns: Callable[[Net, Tensor], Any], link: str, scale: str) -> None:
-    (head,) = heads(returns)
-    assert (head.link, head.scale) == (link, scale)
+def test_how_scores_become_probabilities(returns: Returns, link: str, scale: str) -> None:
     module = seeded(Net(returns))
+    (head,) = find_heads(module, torch.zeros(1, 3, 16, 16))
+    assert (head.link, head.scale) == (link, scale)
     scores = module(torch.randn(4, 3, 16, 16)).detach().reshape(4, -1)
-    found = head.probabilities(head.logits(scores))
-    made = {"logits": lambda: found, "probabilities": lambda: scores, "log-probabilities": scores.exp}[scale]()
-    torch.testing.assert_close(found, made, rtol=1e-5, atol=1e-6)
+    exact = scores.double().numpy()
+    of_logits = np.exp(exact) / np.exp(exact).sum(1, keepdims=True) if link == "softmax" else 1 / (1 + np.exp(-exact))
+    made = {"logits": of_logits, "probabilities": exact, "log-probabilities": np.exp(exact)}[scale]
+    np.testing.assert_allclose(head.probabilities(head.logits(scores)), made, rtol=1e-5, atol=1e-6)
     assert head.classes == scores.shape[1]
 
 
@@ -116,8 +220,11 @@ def both(scores: Tensor, squash: Callable[[Tensor], Tensor]) -> dict[str, Tensor
         (lambda n, h: (n.a(h[:, :, None].expand(-1, -1, 3).mT).mean(1), n.b(h)), ["0", "1"]),
         (lambda n, h: (n.a(h)[:, :6, None].expand(-1, -1, 3).mean(2), n.b(h)), ["1", "0"]),
         (lambda n, h: (h[:, :, None, None].expand(-1, -1, 4, 4), n.a(h)), ["1"]),
-        (lambda n, h: both(n.a(h), torch.sigmoid), ["scores of the classes"]),
-        (lambda n, h: both(n.a(h), lambda x: x.softmax(1)), ["scores of the classes"]),
+        (lambda n, h: both(n.a(h), torch.sigmoid), ["scores of the classes", "probabilities"]),
+        (lambda n, h: both(n.a(h), lambda x: x.softmax(1)), ["scores of the classes", "probabilities"]),
+        (lambda n, h: both(n.a(h), shares), ["scores of the classes", "probabilities"]),
+        (lambda n, h: {"feat": h, **both(n.a(h), torch.sigmoid)}, ["scores of the classes", "probabilities", "feat"]),
+        (lambda n, h: {"raw": n.a(h), "calibrated": (n.a(h) / 3).softmax(1)}, ["raw", "calibrated"]),
         (lambda n, h: n.a(h)[:, :, None, None].expand(-1, -1, 4, 4), []),
         (lambda n, h: n.a(h).argmax(1), []),
         (lambda n, h: [{"boxes": h[:, :4], "scores": n.one(h)[:, 0]}], []),
@@ -134,9 +241,20 @@ def test_heads_in_what_networks_return(returns: Callable[[Net, Tensor], Any], na
         assert picked.shape[:2] == (2, head.classes)
 
 
-def test_a_sigmoid_beside_the_logits_says_that_labels_do_not_exclude_each_other() -> None:
-    (head,) = heads(lambda n, h: both(n.a(h), torch.sigmoid))
+@pytest.mark.parametrize("spelling", [torch.sigmoid, lambda x: 1 / (1 + torch.exp(-x)), F.logsigmoid])
+def test_a_sigmoid_beside_the_logits_says_that_labels_do_not_exclude_each_other(
+    spelling: Callable[[Tensor], Tensor],
+) -> None:
+    head, second = heads(lambda n, h: both(n.a(h), spelling))
     assert (head.link, head.scale, head.layers) == ("sigmoid", "logits", ("a",))
+    assert (second.link, second.scale != "logits") == ("sigmoid", True)
+
+
+def test_logits_need_no_further_pass() -> None:
+    calls = []
+    module = seeded(Net(lambda n, h: calls.append(h) or n.a(h) - 1))
+    find_heads(module, torch.zeros(1, 3, 16, 16))
+    assert len(calls) == 1
 
 
 def test_the_layers_of_a_head_are_those_from_its_last_weights_on() -> None:
