@@ -14,7 +14,7 @@ Probabilities that always sum to 1 over the classes have the link softmax, all o
 mixes probabilities (to those of coarser classes, say), their sum on random pictures shows it.
 
 The further passes are made only if the first one does not show logits already: most networks need none, a softmax or
-sigmoid inside the network needs three.
+sigmoid inside the network needs four.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ Scale = Literal["logits", "probabilities", "log-probabilities"]
 
 _SCALES: tuple[Scale, Scale] = ("probabilities", "log-probabilities")
 _LINKS: tuple[Link, Link] = ("softmax", "sigmoid")
-_SIZES = (1e4, 1.0, 16.0)  # of the random numbers that replace the results of the last weighted layers
+_SIZES = (
+    1e4,
+    -1e4,
+    1.0,
+    16.0,
+)  # of the numbers that replace the results of weighted layers; the second are minus the first
 _BROKEN = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)  # by such numbers
 _PICTURES = (1.0, 100.0)  # sizes of the numbers of random pictures
 _ERROR = 2e-4  # of probabilities and their sum, in float32
@@ -183,7 +188,7 @@ class _Steer(Trace):
     def __init__(self, module: nn.Module, weighted: frozenset[str], size: float) -> None:
         super().__init__(module)
         self._weighted, self._size = weighted, size
-        self._random = torch.Generator().manual_seed(int(size))
+        self._random = torch.Generator().manual_seed(abs(int(size)))
         self._replaced: list[tuple[Tensor, Tensor]] = []
 
     def noise(self, tensor: Tensor, size: float, channels: int = 1) -> Tensor:
