@@ -337,7 +337,7 @@ def test_a_data_set_whose_files_are_damaged_is_told_and_passed_over(
     source = vizapp.open_folder("torchvision/FashionMNIST")
     with pytest.raises(vizapp.VizError, match="Item 1 of FashionMNIST cannot be read: image file is truncated"):
         source.open(1)
-    with pytest.raises(vizapp.VizError, match=r"None of the 2 pictures .* can be read"):
+    with pytest.raises(vizapp.VizError, match=r"None of the 2 photos .* can be read"):
         vizapp.ask("gallery", vizapp.load(NET, device="cpu"), folder=source, workers=0, out=str(tmp_path / "out"))
 
 

@@ -159,7 +159,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert known["hidden"].arrays["probability"].shape == known["hidden"].arrays["label"].shape
     assert known["many"].arrays["probability"].shape == (2, *known["hidden"].arrays["probability"].shape)
     assert len(known["many"].table) == 2
-    assert known["near"].facts["others"].startswith("From a pass over 2 of the 2 pictures of photos.")
+    assert known["near"].facts["others"].startswith("From a pass over 2 of the 2 photos of photos.")
     assert known["dense"].arrays["boxes"].shape == (*known["dense"].arrays["label"].shape, 4)
     assert known["dense"].arrays["scores"].shape == (101, *known["dense"].arrays["label"].shape)
     assert known["ideal"].arrays["pictures"].dtype == np.uint8

@@ -59,7 +59,7 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", default="default", help="default (published), none (random) or a checkpoint file")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda:0 …")
     command.add_argument("--classes", help="number of classes, or a file with one name per line")
-    command.add_argument("--output", metavar="NAME", help="which of the network's outputs the class scores are")
+    command.add_argument("--output", metavar="NAME", help="the output with the class scores, if there are several")
     command.add_argument(
         "--probabilities",
         metavar="LINK",

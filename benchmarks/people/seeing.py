@@ -82,7 +82,7 @@ async def check(page: Any, seen: Seen) -> None:
 async def built(page: Any) -> None:
     """Build the gallery or run the sweep of the page, if there is none yet."""
     start = page.get_by_role("button", name="Build", exact=True)
-    for name in ("Go on", "Watch", "Run the sweep"):
+    for name in ("Continue", "Watch", "Run the sweep"):
         start = start.or_(page.get_by_role("button", name=name, exact=True))
     if await start.count():
         await start.first.click()

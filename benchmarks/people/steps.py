@@ -115,7 +115,9 @@ async def _cancel(page: Any, address: str, chance: random.Random) -> None:
     cancel = page.get_by_role("button", name="Cancel", exact=True).first
     try:
         await cancel.click(timeout=8000)
-        await page.get_by_text("Cancelled").or_(page.get_by_role("button", name="Go on")).first.wait_for(timeout=15000)
+        await (
+            page.get_by_text("Cancelled").or_(page.get_by_role("button", name="Continue")).first.wait_for(timeout=15000)
+        )
     except page.late:
         pass
     await go(page, address, chance.choice(LINKS))

@@ -73,10 +73,10 @@ def test_a_killed_server_loses_no_gallery(browser: Any, tmp_path: Path, monkeypa
 
     with serving(cache) as (address, _):
         page = opened(browser, address)
-        page.get_by_role("button", name="Go on").wait_for()
+        page.get_by_role("button", name="Continue").wait_for()
         settle(page)
         page.locator(".card").first.wait_for()  # what was seen before is shown
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Continue").click()
         page.get_by_role("button", name="Gallery Parquet").wait_for(timeout=240_000)
         settle(page)
         went_well(page)

@@ -23,7 +23,7 @@ def opened(browser: Any, address: str, width: int = 1440, scheme: str = "light")
 
 def progress(page: Any) -> int:
     """How many pictures the progress says were seen."""
-    line = page.get_by_text(re.compile(r"of [\d,]+ pictures")).first.inner_text()
+    line = page.get_by_text(re.compile(r"of [\d,]+ photos")).first.inner_text()
     return int(line.split(" of ")[0].split()[-1].replace(",", ""))
 
 
@@ -53,23 +53,25 @@ def complete(page: Any) -> None:
 def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address: str, browser: Any) -> None:
     page = opened(browser, f"{address}/gallery?data=digits")
     page.get_by_role("button", name="Build").click()
-    page.get_by_text(re.compile(r"[1-9]\d* of [\d,]+ pictures · .* per second · .* left")).wait_for()
+    page.get_by_text(re.compile(r"[1-9]\d* of [\d,]+ photos · .* per second · .* left")).wait_for()
     page.locator(".card").first.wait_for()  # what is known so far
     keep(page, "gallery-running")
     seen = progress(page)
     page.get_by_role("button", name="Cancel").first.click()
-    page.get_by_role("button", name="Go on").wait_for()
+    page.get_by_role("button", name="Continue").wait_for()
     settle(page)
     assert page.get_by_role("button", name="Cancel").count() == 0
     known = progress(page)
     assert known > 0
 
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Cancel").first.wait_for()
-    page.get_by_text(re.compile(r"of [\d,]+ pictures · .* left")).wait_for()
+    page.get_by_text(re.compile(r"of [\d,]+ photos · .* left")).wait_for()
     assert progress(page) >= min(seen, known)  # not from the beginning
     other = opened(browser, f"{address}/gallery?data=digits")  # somebody else joins the same pass
-    watch = other.get_by_role("button", name=re.compile("Watch|Go on"))  # the latter between two runs of the first page
+    watch = other.get_by_role(
+        "button", name=re.compile("Watch|Continue")
+    )  # the latter between two runs of the first page
     watch.or_(other.get_by_role("button", name="Gallery Parquet")).first.wait_for()
     if watch.count():  # not where the pass was over first
         watch.click()
@@ -121,7 +123,7 @@ VIEWS = {
 def test_how_galleries_look(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
     """Keeps a screenshot for a person to look at; nothing may stick out sideways, and all words can be read."""
     page = opened(browser, f"{address}/{VIEWS[view]}", width, scheme)
-    build = page.get_by_role("button", name=re.compile("Build|Go on"))
+    build = page.get_by_role("button", name=re.compile("Build|Continue"))
     build.or_(page.locator(".stMain .units, .stMain .sheet").first).first.wait_for()
     if build.count():
         build.click()

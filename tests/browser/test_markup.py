@@ -52,7 +52,7 @@ def test_names_of_strangers_run_no_script_on_any_page(browser: Any, address: str
     path = page.get_by_label("Path of a folder on this machine")
     path.fill(str(folder))
     path.press("Enter")
-    page.get_by_text("4 pictures", exact=True).wait_for()
+    page.get_by_text("4 photos", exact=True).wait_for()
     shown = 0
     for name, spec in pages().items():
         if not spec.default:

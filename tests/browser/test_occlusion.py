@@ -94,7 +94,7 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     ).groups()
     assert int(done) < int(count) == 80 * 80
     keep(page, "occlusion-kept")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     page.get_by_text("Cancelled after").wait_for(state="detached")
     page.get_by_role("button", name="Arrays NPZ").wait_for(timeout=180_000)
     settle(page)
@@ -161,7 +161,7 @@ def test_a_part_is_hidden_by_hand(address: str, browser: Any) -> None:
         page.wait_for_timeout(80)
     share.filter(has_not_text=whole).wait_for()  # while the pen is down
     page.mouse.up()
-    page.get_by_text(re.compile(r"Without \d+ % of the picture", re.IGNORECASE)).wait_for()
+    page.get_by_text(re.compile(r"Without \d+ % of the photo", re.IGNORECASE)).wait_for()
     settle(page)
     keep(page, "occlusion-drawn-on")
     pixels = np.asarray(Image.open(downloaded(page, "Hidden PNG")))

@@ -80,7 +80,7 @@ def test_frequencies_fall_into_bands_and_gaps_are_named(known) -> None:
 
 def test_a_stride_aliases_above_half_a_cycle_per_step(known) -> None:
     said = vizapp.ask("filters", network(known, stride=4), unit=vizapp.Unit("0", 0)).facts["diagnosis"]
-    assert "stride 4 aliases above 0.125 cycles per pixel (3 filters are tuned to more)" in said
+    assert "stride 4 aliases above 0.125 cycles per pixel (3 filters are tuned to higher frequencies)" in said
     assert "aliases" not in vizapp.ask("filters", network(known), unit=vizapp.Unit("0", 0)).facts["diagnosis"]
 
 

@@ -89,7 +89,7 @@ def test_occlusion_shows_the_true_class_and_marks_it(network, tmp_path: Path) ->
     asked = vizapp.ask("occlusion", network, picture, stride=24, unit=vizapp.class_unit(network, other))
     assert (asked.arrays["class"], asked.arrays["true_label"]) == (other, 2)
     unknown = vizapp.ask("occlusion", network, folder.open(1), stride=24)
-    assert unknown.facts["true class"] == "The picture's label, 'trout', is not a class of this network."
+    assert unknown.facts["true class"] == "The photo's label, 'trout', is not a class of this network."
     assert unknown.arrays["true_label"] == -1
     with refuses("no-such-class", "dog"):
         vizapp.ask("occlusion", network, picture, stride=24, label="dog")

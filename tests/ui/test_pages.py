@@ -93,10 +93,10 @@ def test_a_link_reopens_the_same_layer_channel_and_cell(open_app: Open) -> None:
         ({"picture": "digit 77"}, "There is no picture 'digit 77'"),
         ({"top": "many"}, "whole number"),
         ({"top": "-1"}, "whole number"),
-        ({"crops": "nine"}, "none of one, ten, multi"),
+        ({"crops": "nine"}, "not one of one, ten, multi"),
         ({"cell": "3"}, "row,column"),
         ({"channel": "²"}, "whole number"),
-        ({"weights": "../../etc"}, "none of published, random, file"),
+        ({"weights": "../../etc"}, "not one of published, random, file"),
     ],
 )
 def test_a_bad_value_in_a_link_is_told_and_left_out(open_app: Open, address: dict[str, str], told: str) -> None:
@@ -234,7 +234,7 @@ def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_
     listed_anew()
     app.run()
     assert went_well(app)
-    assert f"There is no picture 'two.png' in {tmp_path} any more. Showing another picture." in sentences(app)
+    assert f"There is no photo 'two.png' in {tmp_path} any more. Showing another photo." in sentences(app)
     assert app.session_state["picture.origin"] == ("folder", str(tmp_path), "one.png")
     assert len(offered(app)) == 2
     assert not app.run().warning, "it is told once"
@@ -244,7 +244,7 @@ def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_
     listed_anew()
     app.run()
     assert went_well(app)
-    assert f"There is no picture in {tmp_path}" in sentences(app)
+    assert f"There is no photo in {tmp_path}" in sentences(app)
     assert "picture.origin" not in app.session_state, "a sample"
     assert len(offered(app)) == 2
 
@@ -365,7 +365,7 @@ def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytes
     [
         ("layer1.0.relu", "8,8", "5 × 5 pixels."),
         ("layer1.0.relu", "0,8", "5 × 5 pixels, extending beyond the image border (grey)."),
-        ("layer3.2.relu", "3,3", " pixels; the whole picture is shown."),
+        ("layer3.2.relu", "3,3", " pixels; the whole photo is shown."),
     ],
 )
 def test_the_field_of_a_cell_is_shown_as_it_is_told(open_app: Open, layer: str, cell: str, told: str) -> None:

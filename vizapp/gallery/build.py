@@ -133,7 +133,7 @@ def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | No
         _check_identity(found.identity, wanted, out)
         note = note or f"Resumed after {found.batches} batches."
     elif outdated is not None:
-        note = "The gallery that was there was built by an earlier version, which could miss top pictures; it was built again."
+        note = "The gallery that was there was built by an earlier version, which could miss top photos; it was built again."
     elif (out / MANIFEST).exists():
         note = note or "The gallery that was there was damaged; the pass began anew."
     elif not note and not (out / WORK).exists():
@@ -146,7 +146,7 @@ def _find_checkpoint(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | No
 def _check_identity(there: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
     words = {
         "network": "of another network", "digest": "of other weights", "device": "of another kind of device",
-        "preprocessing": "with other preprocessing", "data": "of other pictures", "pictures": "of other pictures",
+        "preprocessing": "with other preprocessing", "data": "of other photos", "pictures": "of other photos",
         "sites": "of other layers", "top": "with another top", "batch": "with another batch size",
     }  # fmt: skip
     for name, what in words.items():
@@ -277,7 +277,7 @@ class _Pass:
         if whole is not None:
             if len(whole.failed) == len(self.source):
                 raise VizError(
-                    f"None of the {len(self.source)} pictures in {self.source.name} can be read: {whole.failed[0][1]}",
+                    f"None of the {len(self.source)} photos in {self.source.name} can be read: {whole.failed[0][1]}",
                     code="no-readable-picture",
                 )
             units, tables, manifest = describe_checkpoint(self.network, self.source, self.sites, whole)

@@ -169,10 +169,10 @@ def check_pictures(source: Source, rows: pd.DataFrame) -> None:
         VizError: they have not.
     """
     for picture, path in zip(rows["picture"], rows["path"], strict=True):
-        there = source.path(int(picture)) if picture < len(source) else "no picture"
+        there = source.path(int(picture)) if picture < len(source) else "no photo"
         if there != path:
             raise VizError(
-                f"Picture {picture} of the gallery is {path}, but {source.name} has {there} there; open the pictures that "
+                f"Photo {picture} of the gallery is {path}, but {source.name} has {there} there; open the photos that "
                 "the gallery was built of, or build it again.",
                 code="other-pictures",
             )
@@ -199,7 +199,7 @@ def open_gallery(folder: str | Path) -> Gallery:
             )
         if read_manifest(place, EARLIER) is not None:
             raise VizError(
-                f"The gallery in {place} was built by an earlier version, which could miss top pictures; run the same "
+                f"The gallery in {place} was built by an earlier version, which could miss top photos; run the same "
                 "command to build it again.",
                 code="gallery-outdated",
             )

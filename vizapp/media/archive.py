@@ -91,7 +91,7 @@ def open_archive(path: Path) -> Archive:
     )
     if not members:
         raise VizError(
-            f"There is no picture in {subject} ({len(names)} other files); pictures are read as {readable_formats()}.",
+            f"There is no photo in {subject} ({len(names)} other files); supported formats: {readable_formats()}.",
             code="no-pictures",
         )
     tops = {PurePosixPath(name).parts[0] for name in members}

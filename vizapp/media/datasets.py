@@ -56,7 +56,7 @@ class Item:
                 f"Item {self.index} of {self.name} cannot be read: {_reason(error)}.", code="picture-damaged"
             ) from None
         if not isinstance(image, Image.Image):
-            raise VizError(f"Item {self.index} of {self.name} is not a picture.", code="not-a-picture")
+            raise VizError(f"Item {self.index} of {self.name} is not an image.", code="not-a-picture")
         return open_picture(np.asarray(image.convert("RGB")), name=f"{self.name}-{self.index}.png")
 
 

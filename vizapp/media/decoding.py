@@ -65,8 +65,8 @@ def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
     key = format_of(file)
     if key is None:
         kind = guess_kind(file)
-        found = f"looks like {kind}" if kind else "is not a picture"
-        raise VizError(f"{subject} {found}; pictures are read as {readable_formats()}.", code="unsupported-format")
+        found = f"looks like {kind}" if kind else "is not an image"
+        raise VizError(f"{subject} {found}; supported formats: {readable_formats()}.", code="unsupported-format")
     try:
         image = open_header(file, key)
         check_size(image.height, image.width, subject)
@@ -78,9 +78,9 @@ def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str) -> VizError:
     if isinstance(error, MemoryError):
-        return VizError(f"{subject} does not fit into memory; make the picture smaller.", code="picture-too-large")
+        return VizError(f"{subject} does not fit into memory; make the photo smaller.", code="picture-too-large")
     if isinstance(error, Image.DecompressionBombError):
-        return VizError(f"{subject} contains too many pixels; make the picture smaller.", code="picture-too-large")
+        return VizError(f"{subject} contains too many pixels; make the photo smaller.", code="picture-too-large")
     cause = error.__cause__ or error  # Pillow raises a SyntaxError for any error in a header
     at_end = isinstance(cause, (EOFError, IndexError, struct.error)) or "truncated" in str(cause).lower()
     if at_end or is_truncated(file, key):

@@ -40,7 +40,7 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
             raise VizError(f"There is no folder {subject}.", code="no-such-folder")
         if not root.is_dir():
             kind = "a file" if root.is_file() else "a device or a pipe"
-            raise VizError(f"{subject} is {kind}; give a folder, or open it as a picture.", code="not-a-folder")
+            raise VizError(f"{subject} is {kind}; give a folder, or open it as a photo.", code="not-a-folder")
         files, odd = _walk(root, within, tick or (lambda share: None))
     except OSError as error:
         raise VizError(
@@ -51,7 +51,7 @@ def list_folder(path: str | Path, within: Path | None = None, tick: Callable[[fl
     skipped = [file for file in files if file.suffix.lower() not in picture_suffixes()] + odd
     if not paths:
         raise VizError(
-            f"There is no picture in {subject}{_others(skipped)}; pictures are read as {readable_formats()}.",
+            f"There is no photo in {subject}{_others(skipped)}; supported formats: {readable_formats()}.",
             code="no-pictures",
         )
     inside = [file.relative_to(root) for file in paths]

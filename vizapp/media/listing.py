@@ -41,7 +41,7 @@ def open_listing(path: Path, within: Path | None = None) -> FileSource:
     if within is not None:  # after resolving links
         found = [row for row in found if is_inside(start / row[at].strip(), within)]
     if not found:
-        raise VizError(f"{subject} lists no picture; each row needs a path, and may have a label.", code="no-pictures")
+        raise VizError(f"{subject} lists no photo; each row needs a path, and may have a label.", code="no-pictures")
     paths = tuple(row[at].strip() for row in found)
     labels = tuple(
         (plain_name(row[label_at].strip()) or None) if label_at is not None and len(row) > label_at else None

@@ -58,13 +58,13 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
     if isinstance(source, Picture):
         return replace(source, name=showable(name)) if name else source
     if isinstance(source, (str, Path)):
-        return _from_path(local_path(source, "picture"), showable(name))
+        return _from_path(local_path(source, "photo"), showable(name))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _from_bytes(bytes(source), showable(name))
     if isinstance(source, np.ndarray):
         return _from_array(source, showable(name))
     raise VizError(
-        f"No picture can be made of {type(source).__name__}; give a path, the bytes of a file or a NumPy array.",
+        f"A photo cannot be read from {type(source).__name__}; give a path, the bytes of a file or a NumPy array.",
         code="not-a-picture",
     )
 
@@ -73,11 +73,11 @@ def _from_path(path: Path, name: str) -> Picture:
     subject = showable(str(path))
     try:
         if path.is_dir():
-            raise VizError(f"{subject} is a folder; give a picture in it, or open it as a folder.", code="not-a-file")
+            raise VizError(f"{subject} is a folder; give a photo in it, or open it as a folder.", code="not-a-file")
         if not path.exists():
             raise VizError(f"There is no file {subject}.{_siblings(path)}", code="no-such-file")
         if not path.is_file():
-            raise VizError(f"{subject} is a device or a pipe; give a picture file.", code="not-a-file")
+            raise VizError(f"{subject} is a device or a pipe; give an image file.", code="not-a-file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
@@ -97,7 +97,7 @@ def _siblings(path: Path) -> str:
 
 
 def _from_bytes(data: bytes, name: str) -> Picture:
-    subject = name or "The picture"
+    subject = name or "The photo"
     if not data:
         raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
     pixels, notes = decode(BytesIO(data), subject)

@@ -54,7 +54,7 @@ def open_sample(name: str) -> Picture:
     names = sample_names()
     if name not in names:
         install = "" if names else " The samples come with the packages scikit-image and scikit-learn: install them."
-        raise VizError(f"There is no sample picture {name!r}.{nearest(name, names)}{install}", code="no-such-sample")
+        raise VizError(f"There is no sample photo {name!r}.{nearest(name, names)}{install}", code="no-such-sample")
     if name in _PHOTOS:
         return open_picture(_file(*_PHOTOS[name]) or "", name=f"{name}{Path(_PHOTOS[name][1]).suffix}")
     values, digits = all_digits()

@@ -75,7 +75,7 @@ class Source(ABC):
             VizError: there is none, for example because the picture was removed.
         """
         if path not in self._numbers:
-            raise VizError(f"There is no picture {path!r} in {showable(str(self.root))} any more.", code="picture-gone")
+            raise VizError(f"There is no photo {path!r} in {showable(str(self.root))} any more.", code="picture-gone")
         return self._numbers[path]
 
     @cached_property

@@ -65,7 +65,7 @@ def _from_file(place: Path, within: Path | None) -> Source:
     if place.suffix.lower() == ".zip" or zipfile.is_zipfile(place):
         return open_archive(place)
     raise VizError(
-        f"{showable(str(place))} is a file; give the folder that it lies in, a zip file, or a CSV file that lists pictures.",
+        f"{showable(str(place))} is a file; give the folder that it lies in, a zip file, or a CSV file that lists photos.",
         code="not-a-folder",
     )
 

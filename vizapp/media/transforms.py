@@ -56,7 +56,7 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
     if height * width > most * 1_000_000:
         raise VizError(
             f"Resizing {pixels.shape[1]:,} × {pixels.shape[0]:,} pixels would give {width:,} × {height:,}, more than "
-            f"{most} megapixels; crop the picture to a less extreme shape first.",
+            f"{most} megapixels; crop the photo to a less extreme shape first.",
             code="picture-too-large",
         )
     return np.array(Image.fromarray(pixels).resize((width, height), _RESAMPLING[method]))
@@ -101,7 +101,7 @@ def five_crops(pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
     below, beside = pixels.shape[0] - height, pixels.shape[1] - width
     if below < 0 or beside < 0:
         raise VizError(
-            f"Five crops of {width} × {height} pixels do not fit into a picture of {pixels.shape[1]} × "
+            f"Five crops of {width} × {height} pixels do not fit into a photo of {pixels.shape[1]} × "
             f"{pixels.shape[0]}; enlarge it first.",
             code="picture-too-small",
         )

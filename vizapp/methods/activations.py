@@ -78,13 +78,13 @@ def activations(question: Question, params: ActivationParams, job: Job) -> Resul
     facts = {"layer": f"{site.name}, {site.kind}, {' x '.join(map(str, values.shape))}"}
     if site.is_map and not site.located:
         facts["cells"] = (
-            "The cells of this layer are not places in the picture, as those of attention matrices are not."
+            "The cells of this layer are not positions in the photo, as those of attention matrices are not."
         )
     elif site.layout in ("tokens", "tokens-last"):
         special = site.prefix_tokens + site.suffix_tokens
         facts["tokens"] = f"The patch tokens are laid out as a map; special tokens left out: {special}."
     if dead:
-        facts["silent"] = f"{dead} of {len(values)} channels are never above zero on this picture."
+        facts["silent"] = f"{dead} of {len(values)} channels are never above zero on this photo."
     if not np.isfinite(values).all():
         facts["not finite"] = f"{int((~np.isfinite(values)).sum())} activations are infinite or NaN."
     return Result("activations", {"activations": values.astype(np.float32)}, panels, facts, table)

@@ -40,7 +40,7 @@ class ArchitectureParams(Params):
         "multiply-adds",
         "Multiply-adds of convolutions and linear layers, as papers count; or all arithmetic operations",
     )
-    repeats: int = knob(3, "Forward passes to time, of which the median is taken; 0: no times", low=0, high=100)
+    repeats: int = knob(3, "Forward passes to time; the median is taken; 0: no times", low=0, high=100)
 
 
 def rows_of(found: Sequence[Layer], params: ArchitectureParams) -> tuple[Layer, ...]:
@@ -72,7 +72,7 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
     if params.repeats:
         seconds = pass_seconds(network.module, batch, params.repeats)
         facts["one pass"] = (
-            f"{1000 * seconds:.4g} ms undisturbed; {_milliseconds(found):.4g} ms as the sum of its operations"
+            f"{1000 * seconds:.4g} ms as a whole; {_milliseconds(found):.4g} ms as the sum of its operations, timed one by one"
         )
     facts["columns"] = ", ".join(COLUMNS)
     table = tuple(_row(row, params.count) for row in rows)

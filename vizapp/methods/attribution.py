@@ -46,7 +46,7 @@ class AttributionParams(Params):
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
     layer: str = knob(
-        "", "Layer for Grad-CAM; by default the last map through which everything passes that the unit sees"
+        "", "Layer for Grad-CAM; by default the last feature map on all paths from the input to the unit"
     )
     seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
 
@@ -207,7 +207,7 @@ def _completeness(asked: _Asked, model: UnitOf, found: Tensor, advice: str) -> d
     facts = {"completeness": f"{told}: a gap of {share:.2%}." if share < float("inf") else f"{told}."}
     if share > _TRUSTED:
         facts["caution"] = (
-            f"Do not trust these numbers: they should add up to {rise:.4g}, and add up to {total:.4g}. {advice}"
+            f"Do not trust these numbers: they should add up to {rise:.4g}, but they add up to {total:.4g}. {advice}"
         )
     return facts
 
@@ -241,7 +241,7 @@ def _cam(asked: _Asked) -> tuple[Tensor, str]:
         weights = channels_first(gradient, site).mean((2, 3), keepdim=True)
         heat = (weights * channels_first(kept[site.name], site)).sum(1, keepdim=True).relu()
         special = site.prefix_tokens + site.suffix_tokens
-        chosen = "" if asked.params.layer else ", the last map through which everything passes that the unit sees"
+        chosen = "" if asked.params.layer else ", the last feature map on all paths from the input to the unit"
         note = f"At layer {site.name}{chosen}."
         note += f" Special tokens left out: {special}." if special else ""
         note += "" if heat.any() else " The map is zero: no cell there raises the unit."
@@ -277,7 +277,7 @@ def _checked(asked: _Asked, name: str) -> Site:
         raise VizError(f"{site.name} does not run below the unit; choose an earlier layer.", code="not-below-unit")
     if not _shows_places(site):
         raise VizError(
-            f"Grad-CAM needs a layer whose cells are places in the picture; {site.name} gives "
+            f"Grad-CAM needs a layer whose cells are positions in the photo; {site.name} gives "
             f"{' x '.join(map(str, site.shape))}. Leave layer empty for the last map.",
             code="no-feature-map",
         )

@@ -27,9 +27,9 @@ from vizapp.zoo.network import Network
 Need = Literal["picture", "folder", "unit"]
 _PLENTY = 2**32  # with this many free bytes the memory of a pass is not checked first, because the check takes a pass
 _NEEDS = {
-    "picture": "Give it a photo (picture=… in Python, --picture on the command line).",
-    "folder": "Give it a folder of photos (folder=… in Python, --folder on the command line).",
-    "unit": "Name a unit (unit=… in Python, --unit SITE:CHANNEL or --class NAME on the command line).",
+    "picture": "a photo (picture=… in Python, --picture on the command line)",
+    "folder": "a folder of photos (folder=… in Python, --folder on the command line)",
+    "unit": "a unit (unit=… in Python, --unit SITE:CHANNEL or --class NAME on the command line)",
 }
 
 
@@ -210,7 +210,7 @@ class Method:
         for need in sorted(self.needs):
             stands = need == "picture" and "folder" in self.optional_inputs and question.folder is not None
             if getattr(question, need) is None and not stands:
-                raise VizError(f"{self.title} needs a {need}. {_NEEDS[need]}", code="missing-input")
+                raise VizError(f"{self.title} needs {_NEEDS[need]}.", code="missing-input")
         what = f"{self.title.lower()} with {question.network.name}"
         with convert_out_of_memory(what, self.memory_hint):
             if question.unit is not None:

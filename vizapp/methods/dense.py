@@ -36,10 +36,10 @@ class DenseParams(Params):
         "native", 'Pixels between cells: "native", or a number that divides the native stride (16, 8, 4)'
     )
     zoom: float = knob(1.0, "Scale factor of the photo", low=0.02, high=8.0)
-    scales: int = knob(1, "Scales of the photo that vote, up to six as in OverFeat", low=1, high=6)
-    flips: bool = knob(False, "Let the mirror image vote as well")
-    vote: Literal["max", "mean"] = knob("max", "Vote of a scale: the maximum or the mean of each class score")
-    check: int = knob(8, "Cells to compare with the classifier on their crop alone", low=0, high=64)
+    scales: int = knob(1, "Number of scales of the photo that vote, up to six as in OverFeat", low=1, high=6)
+    flips: bool = knob(False, "Let the mirror image vote, too")
+    vote: Literal["max", "mean"] = knob("max", "How a scale votes: with the maximum or the mean of each class score")
+    check: int = knob(8, "Number of cells to compare with classifying their crop alone", low=0, high=64)
 
 
 def dense(question: Question, params: DenseParams, job: Job) -> Result:
@@ -219,7 +219,7 @@ def _checks(difference: np.ndarray, scale: float, same: float, made: ConversionP
     mean = float(difference.mean())
     if mean < ROUNDING * max(1.0, scale):
         return {"padding error": f"On {count} the logits equal those of the crop alone up to rounding ({mean:.0e})."}
-    reasons = ["the layers pad each crop, here only the photo"] if made.padded else []
+    reasons = ["the layers pad each crop there, and only the photo here"] if made.padded else []
     reasons += ["the gates differ"] if made.gates else []
     if not reasons:
         raise VizError(
@@ -229,8 +229,8 @@ def _checks(difference: np.ndarray, scale: float, same: float, made: ConversionP
         )
     why = " and ".join(reasons)
     return {
-        "padding error": f"On {count} the logits differ from those of the crop alone by {mean:.2g} on average ({why}); the "
-        f"class is the same on {same:.0%}."
+        "padding error": f"On {count} that were checked, the logits differ by {mean:.2g} on average from those of the crop "
+        f"classified alone ({why}). The class is the same on {same:.0%} of them."
     }
 
 

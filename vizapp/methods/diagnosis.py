@@ -110,7 +110,7 @@ def in_words(found: Diagnosis, kernels: Kernels) -> str:
     if stride > 1 and spatial:
         limit = 1 / (2 * stride)
         above = int((~found.dead & (found.gratings.frequency > limit)).sum())
-        tuned = f"{above} filter{'s are' if above != 1 else ' is'} tuned to more"
+        tuned = f"{above} filter{'s are' if above != 1 else ' is'} tuned to higher frequencies"
         parts.append(f"stride {stride} aliases above {limit:.3g} cycles per {cell} ({tuned})")
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}."

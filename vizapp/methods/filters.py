@@ -35,7 +35,7 @@ class FilterParams(Params):
     shifts: int = knob(0, "Largest shift in cells when two filters are compared", low=0, high=3)
     dead: float = knob(0.1, "Share of the median norm below which a filter is dead", low=0.0, high=1.0)
     gallery: str = knob(
-        "", "Folder of a gallery of this network; channels that none of its pictures activates count as dead"
+        "", "Folder of a gallery of this network; channels that none of its photos activates count as dead"
     )
 
 
@@ -107,7 +107,7 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     if known is None:
         return [], f"It has no layer {convolution}."
     dead = found.units_of(known)["dead"].tolist()
-    words = f"{sum(dead)} of {len(dead)} channels of {known} are not activated by any of {found.pictures} pictures"
+    words = f"{sum(dead)} of {len(dead)} channels of {known} are not activated by any of {found.pictures} photos"
     words += f" of {found.manifest['data']['name']}."
     return [channel for channel, one in enumerate(dead) if one], words
 
@@ -165,8 +165,8 @@ def _facts(site: str, kernels: Kernels, found: Diagnosis, params: FilterParams) 
     facts["thresholds"] = (
         f"near-duplicate: normalized correlation of at least {params.alike:g}"
         + (f", shifted by up to {params.shifts} cells" if params.shifts else "")
-        + f"; opposite: of at most -{params.alike:g}; dead: norm below {params.dead:g} of the median; "
-        "dominating: above 3 times it"
+        + f"; opposite: correlation of at most -{params.alike:g}; dead: norm below {params.dead:g} times the median norm; "
+        "dominating: norm above 3 times the median norm"
     )
     return facts
 
@@ -201,7 +201,7 @@ def _number(value: float) -> float | None:
 METHOD = Method(
     key="filters",
     title="Filters",
-    source="Zeiler & Fergus 2013, section 4.1 and Fig. 6",
+    source="Zeiler & Fergus 2013, section 4.1 and figure 6",
     params=FilterParams,
     run=filters,
     needs=frozenset(),

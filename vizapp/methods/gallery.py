@@ -36,9 +36,9 @@ class GalleryParams(Params):
     all activation functions, as in Zeiler & Fergus, and the class scores."""
 
     sites: tuple[str, ...] = knob((), "Layers by name, or kinds such as convolution; empty: activations and classes")
-    top: int = knob(9, "Pictures to keep per unit", low=1, high=1000)
+    top: int = knob(9, "Photos to keep per unit", low=1, high=1000)
     batch: int = knob(0, "Batch size; 0: 16 on a CPU, 64 on a GPU", low=0, high=4096)
-    workers: int = knob(-1, "Processes that decode pictures; 0: no extra process, -1: automatic", low=-1, high=256)
+    workers: int = knob(-1, "Processes that decode photos; 0: no extra process, -1: automatic", low=-1, high=256)
     every: int = knob(32, "Batches between checkpoints", low=1)
     out: str = knob("", "Folder for the gallery; empty: the cache folder")
 
@@ -101,13 +101,13 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
     facts = {
         "folder": showable(str(found.folder)),
         "pictures": f"{found.pictures} of {found.manifest['data']['name']}",
-        "units": f"{len(units)} units of {len(found.sites)} layers, the {found.top} strongest pictures of each",
+        "units": f"{len(units)} units of {len(found.sites)} layers, the {found.top} strongest photos of each",
     }
     if dead:
-        facts["dead"] = f"{dead} units are above zero on no picture."
+        facts["dead"] = f"{dead} units are above zero on no photo."
     if found.unreadable:
         first = found.unreadable[0]
-        facts["unreadable"] = f"{len(found.unreadable)} pictures were skipped, the first: {first['reason']}"
+        facts["unreadable"] = f"{len(found.unreadable)} photos were skipped, the first: {first['reason']}"
     if note:
         facts["note"] = note
     arrays = {
@@ -141,7 +141,7 @@ def _panels(question: Question, found: Gallery) -> list[Panel]:
 def _nothing_to_see(question: Question) -> str | None:
     """Why a question cannot be answered, or None."""
     if len(question.require_folder()) == 0:
-        return f"There is no picture in {question.require_folder().name}."
+        return f"There is no photo in {question.require_folder().name}."
     return None
 
 

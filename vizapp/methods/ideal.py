@@ -25,7 +25,7 @@ from vizapp.zoo.network import Network, memory_format
 SMALLEST = 48  # pixels: the smallest automatic size
 LARGEST = 1024
 _CAUTION = (
-    "Very many images activate the unit; which of them is found depends on the start and the regularizers. Photos that "
+    "Very many images activate the unit; which one is found depends on the initial noise and the regularizers. Photos that "
     "activate it may look quite different (Nguyen 2016; Olah 2017)."
 )
 # What networks raise for unsupported picture sizes.
@@ -169,7 +169,7 @@ def _size(network: Network, site: Site, targets: Sequence[Target], wanted: int) 
         sites = _sites_at(network, site, wanted)
         if sites is None:
             raise VizError(
-                f"{network.name} does not compute {site.name!r} on pictures of {wanted} x {wanted} pixels; "
+                f"{network.name} does not compute {site.name!r} on images of {wanted} x {wanted} pixels; "
                 f"its own size is {height} x {width}.",
                 code="bad-size",
             )

@@ -66,7 +66,7 @@ def match_units(
         pass
     if found.pictures < FEWEST:
         raise VizError(
-            f"{found.pictures} pictures of {folder.name} can be read; at least {FEWEST} are needed to correlate.",
+            f"{found.pictures} photos of {folder.name} can be read; at least {FEWEST} are needed to correlate.",
             code="too-few-pictures",
         )
     unread = len(numbers) - found.pictures

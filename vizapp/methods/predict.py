@@ -71,7 +71,7 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     return Result(
         "predict",
         {"probabilities": probabilities.astype(np.float32), "logits": logits_mean.astype(np.float32)},
-        (Panel("seen", network.seen(question.require_picture()), "The picture as the network sees it."),),
+        (Panel("seen", network.seen(question.require_picture()), "The photo as the network sees it."),),
         {
             "crops": used,
             "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)",

@@ -24,7 +24,7 @@ SILENT = (
     "functions without a slope (sign, round …); the backward pass of a custom autograd function is not used."
 )
 CAUTION = (
-    "It shows what in this picture activates the unit, given the pooling switches. It hardly depends on later layers and "
+    "It shows what in this photo activates the unit, given the pooling switches. It hardly depends on later layers and "
     "does not explain the class decision (Nie 2018, Adebayo 2018, Sixt 2020)."
 )
 
@@ -72,11 +72,11 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
     where = "" if cell is None or params.extent == "map" else f" at cell {cell[0]},{cell[1]}"
     name = _unit_name(question, unit)
     panels = (
-        Panel("seen", seen, "The picture as the network sees it."),
+        Panel("seen", seen, "The photo as the network sees it."),
         Panel(
             "projection", signed(pixels), f"{params.rule}: {name}{where}, activation {float(down.activations[0]):.4g}."
         ),
-        Panel("patch", patch, "What the cell can see of the picture."),
+        Panel("patch", patch, "What the cell can see of the photo."),
         Panel("projection-patch", crop_box(signed(pixels), box), "The same part of the projection."),
     )
     facts = {"unit": f"{name}{where}"} | what_was_reversed(down.certificate, params.rule)
@@ -132,8 +132,8 @@ def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
         )
     if rule == "deconvnet" and certificate.nonlinearities and not certificate.switches:
         facts["no switches"] = (
-            "There is no max pool on the way, so no switches tie the projection to this picture; deconvnet works poorly there "
-            "(Springenberg 2014)."
+            "There is no max pool between unit and pixels, so the projection hardly depends on this photo; deconvnet works "
+            "poorly there (Springenberg 2014)."
         )
     return facts
 
@@ -156,12 +156,13 @@ def _field_boxes(network: Network, site: str, cells: Sequence[tuple[int, int] | 
 def certificate_text(certificate: Certificate, rule: str) -> str:
     """The certificate as a sentence."""
     count = certificate.nonlinearities
+    noun = "non-linearity" if count == 1 else "non-linearities"
     pools = f"{certificate.switches} max pool{'s' * (certificate.switches != 1)} with switches"
     gates = f", {certificate.gates} gates held constant" if certificate.gates else ""
     if rule == "gradient":
-        return f"{count} non-linearities between unit and pixels, all differentiated (gradient); {pools}{gates}."
+        return f"{count} {noun} between unit and pixels, all differentiated (gradient); {pools}{gates}."
     return (
-        f"{count} non-linearities between unit and pixels: {certificate.paper} reversed by the paper's rule, "
+        f"{count} {noun} between unit and pixels: {certificate.paper} reversed by the paper's rule, "
         f"{certificate.extended} by an extended rule, {certificate.differentiated} only differentiated; {pools}{gates}."
     )
 

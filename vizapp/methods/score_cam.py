@@ -21,7 +21,7 @@ from vizapp.methods.params import Params, knob
 class ScoreCamParams(Params):
     """Which feature maps mask the picture."""
 
-    site: str = knob("", "Layer whose channels mask the picture; by default the last feature maps below the unit")
+    site: str = knob("", "Layer whose channels mask the photo; by default the last feature maps below the unit")
 
 
 def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
@@ -35,7 +35,7 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
     own, batch = network.site(unit.site), network.prepare(question.require_picture())
     site = network.site(params.site) if params.site else network.last_feature_map(own)
     if site is None or not site.is_map or not site.located:
-        raise VizError("Score-CAM needs a layer whose cells are places in the picture.", code="no-feature-map")
+        raise VizError("Score-CAM needs a layer whose cells are positions in the photo.", code="no-feature-map")
     seen = observe(network.module, batch, [site, own])
     maps, cell = seen[site.name].float(), argmax_cell(seen[own.name][0], unit) or ()  # [1 C h w]
     varying = [c for c, one in enumerate(maps[0]) if one.max() > one.min()]
@@ -55,7 +55,7 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
     heat = nn.functional.interpolate(summed[None, None], batch.shape[2:], mode="bilinear")[0, 0]
     facts = {
         "layer": f"{site.name}, {len(varying)} of {maps.shape[1]} channels vary.",
-        "note": f"What a channel masks turns to {network.preprocessing.zero_colour}.",
+        "note": f"Masked parts are filled with {network.preprocessing.zero_colour}.",
     }
     return Result("score_cam", {"attribution": heat.cpu().numpy(), "weights": weights.cpu().numpy()}, facts=facts)
 

@@ -97,11 +97,11 @@ def top_projections(
     changed = int((np.abs(activations - then) > CHANGED * np.maximum(np.abs(activations), np.abs(then))).sum())
     if len(pixels) < len(rows):
         gone = (
-            f"{len(rows) - len(pixels)} of {len(rows)} top pictures can no longer be read; their projections are empty."
+            f"{len(rows) - len(pixels)} of {len(rows)} top photos can no longer be read; their projections are empty."
         )
         facts["unreadable"] = gone
     if changed:
-        facts["changed"] = f"{changed} of {len(rows)} top pictures have changed since the gallery was built."
+        facts["changed"] = f"{changed} of {len(rows)} top photos have changed since the gallery was built."
     return Result("projection", arrays, facts=facts)
 
 

@@ -263,7 +263,7 @@ class Network:
         scores = class_scores(head.pick(self.module(batch)), len(batch))
         if scores is None:
             raise VizError(
-                f"{self.name} returns its class scores in another form than for a single picture of its input size.",
+                f"{self.name} returns its class scores in another form than for a single image of its input size.",
                 code="no-class-scores",
             )
         return head.logits(scores)

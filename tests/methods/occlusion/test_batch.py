@@ -49,7 +49,7 @@ def test_each_picture_of_a_folder_is_swept_as_it_is_alone(network, folder) -> No
     assert len(readable) == 13 > 3 * TOGETHER
     assert arrays["picture"].tolist() == readable
     assert result.facts["pictures"] == f"13 of the 14 of {folder.name}"
-    assert result.facts["unreadable"].startswith("1 pictures were skipped, the first: ")
+    assert result.facts["unreadable"].startswith("1 photos were skipped, the first: ")
     assert shares == sorted(shares)
     for place, number in enumerate(readable):
         alone = vizapp.ask("occlusion", network, folder.open(number), **SIZE)
@@ -160,7 +160,7 @@ def test_a_gallery_of_the_same_pictures_gives_them_without_a_pass(network, folde
     monkeypatch.setattr("vizapp.methods.occlusion.other_images.rows_of_pass", None)
     result = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, others="gallery", **SIZE)
     check_others(network, folder, 1, result.arrays, "cat", channel)
-    assert result.facts["others"].startswith(f"From the gallery of 14 pictures of {folder.name}.")
+    assert result.facts["others"].startswith(f"From the gallery of 14 photos of {folder.name}.")
     # A gallery of other pictures or of other layers is none.
     assert rows_of_gallery(network, vizapp.open_folder(folder.root / "b"), unit)[0] is None
     assert rows_of_gallery(network, folder, vizapp.Unit("stem", 0))[0] is None
@@ -203,4 +203,4 @@ def test_a_map_that_nothing_excites_has_no_other_pictures(folder, monkeypatch) -
         "occlusion", dead, folder.open(1), folder=folder, unit=vizapp.Unit(relu, 0), others="pass", **SIZE
     )
     assert "others" not in result.arrays
-    assert result.facts["others"].startswith(f"No other picture activates {relu}:0.")
+    assert result.facts["others"].startswith(f"No other photo activates {relu}:0.")

@@ -23,7 +23,7 @@ def test_the_table_names_every_layer_and_the_totals(open_app: Open) -> None:
     assert (table["milliseconds"] > 0).all()
     captions = " ".join(caption.value for caption in app.caption)
     assert "**44,426** parameters" in captions
-    assert "undisturbed" in captions
+    assert "as a whole" in captions
 
 
 def test_rows_and_counting_are_chosen_and_carried_by_the_link(open_app: Open) -> None:

@@ -47,7 +47,7 @@ def test_networks_of_different_kinds_can_be_compared(open_app: Open) -> None:
 
 def test_an_unknown_network_in_the_address_is_left_out(open_app: Open) -> None:
     app = open_app("predict", other="vizapp/nothing")
-    assert "other was left out" in sentences(app)
+    assert "choice of other was ignored" in sentences(app)
 
 
 def test_units_are_matched_over_a_folder_when_asked(open_app: Open, tmp_path: Path) -> None:

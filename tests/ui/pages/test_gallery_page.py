@@ -72,19 +72,19 @@ def test_without_a_gallery_one_sentence_and_one_click_build_it(open_app: Open, p
     app = open_app("gallery", data=str(pictures))
     assert went_well(app)
     assert not app.warning
-    assert "There is no gallery of these pictures yet" in words(app)
+    assert "There is no gallery of these photos yet" in words(app)
     app.button(key="gallery.build").click().run()
     assert went_well(app)
     assert not [button for button in app.button if button.key in ("gallery.build", "gallery.cancel")]
     assert len(cards(app)) == 12
     assert all(card["patches"]["count"] == card["down"]["count"] == 9 for card in cards(app) if card["note"] != "dead")
-    assert "1 picture could not be read" in app.expander[-1].label
+    assert "1 photo could not be read" in app.expander[-1].label
     assert app.dataframe[-1].value["path"].tolist() == ["two/broken_<i>.png"]
 
 
 def test_digits_are_there_for_networks_of_grey_pictures_and_crops_for_others(open_app: Open) -> None:
     app = open_app("gallery")
-    assert "digits · 1,797 pictures · 3 layers" in words(app)
+    assert "digits · 1,797 photos · 3 layers" in words(app)
     app = open_app("gallery", network="vizapp/zfnet-mini")
     assert "sample crops · " in words(app)
     assert app.button(key="gallery.build")
@@ -106,7 +106,7 @@ def test_a_link_opens_the_sheet_of_a_unit_in_a_fresh_session(open_app: Open, pic
     padded = np.pad(seen, ((28, 28), (28, 28), (0, 0)), constant_values=128)
     patch = padded[28 + row.top : 28 + row.bottom, 28 + row.left : 28 + row.right]
     assert (pixels(patches["sprite"])[: patch.shape[0], : patch.shape[1]] == patch).all()
-    whole = pixels(shown(app, "gallery.nine.Pictures")["sprite"])
+    whole = pixels(shown(app, "gallery.nine.Photos")["sprite"])
     assert (whole[:28, :28] != seen).any(axis=2).sum() > 20  # the frame
     assert len(offered(app)) == 3
     assert sum(bar["share"] for bar in shown(app, "gallery.classes")["rows"]) == pytest.approx(1)
@@ -114,7 +114,7 @@ def test_a_link_opens_the_sheet_of_a_unit_in_a_fresh_session(open_app: Open, pic
 
 def test_a_link_to_a_gallery_that_is_not_there_offers_to_build_it(open_app: Open, pictures: Path) -> None:
     app = open_app("gallery", data=str(pictures), layer=LAYER, channel="3")
-    assert f"It will show unit 3 of {LAYER}" in words(app)
+    assert f"you will see unit 3 of {LAYER}" in words(app)
     app.button(key="gallery.build").click().run()
     assert went_well(app)
     assert shown(app, "gallery.nine.Patches")["items"] == list(range(9))
@@ -143,7 +143,7 @@ def test_other_layers_and_class_scores_are_shown_too(
     app = open_app("gallery", data=str(pictures), layers="features.1,classifier.0", layer=layer)
     assert went_well(app)
     assert not app.warning
-    assert ("no position in the picture" in words(app)) == (layer == "classifier.0")
+    assert ("no position in the photo" in words(app)) == (layer == "classifier.0")
     app = open_app("gallery", data=str(pictures), layers="features.1,classifier.0", layer=layer, channel="1")
     assert went_well(app)
     assert shown(app, "gallery.nine.Projections")["items"] == list(range(9))
@@ -170,11 +170,11 @@ def test_what_is_known_so_far_is_shown_and_gone_on_with(open_app: Open, network:
         built(network, "digits", watch=watch)
     app = open_app("gallery", layer=LAYER)
     assert went_well(app)
-    assert "What is known after 160 of 1,797 pictures" in words(app)
+    assert "The gallery after 160 of 1,797 photos" in words(app)
     assert {card["down"] for card in cards(app)} == {None}
-    assert app.button(key="gallery.build").label == "Go on"
+    assert app.button(key="gallery.build").label == "Continue"
     app = open_app("gallery", layer=LAYER, channel="5")
-    assert "Projections follow after the last picture" in words(app)
+    assert "Projections follow after the last photo" in words(app)
     source, sites = open_digits(), chosen_sites(network, ())
     place = place_for(network, Question(network, folder=source), sites, plan_of(network, GalleryParams()))
     seen = open_partial_gallery(network, source, sites, place)
@@ -218,7 +218,7 @@ def test_a_pass_that_somebody_else_watches_can_be_joined(open_app: Open, picture
             time.sleep(0.01)
         app = open_app("gallery", data=str(pictures))
         assert app.button(key="gallery.build").label == "Watch"
-        assert "16 of 41 pictures · 8 per second · 3 s left" in words(app)
+        assert "16 of 41 photos · 8 per second · 3 s left" in words(app)
         job.leave("somebody")
         app.run()
         assert app.button(key="gallery.build").label == "Build"  # its last watcher has just left
@@ -284,7 +284,7 @@ def test_names_of_classes_and_files_stay_text(open_app: Open, pictures: Path, ne
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ({"sort": "best"}, "none of random"),
+        ({"sort": "best"}, "not one of random"),
         ({"sheet": "0"}, "not a whole number"),
         ({"channel": "99", "layer": LAYER}, "units 0 to 15"),
         ({"layer": "features.77"}, "has no layer"),
@@ -356,7 +356,7 @@ def test_an_uploaded_zip_file_has_a_link(open_app: Open, pictures: Path) -> None
     kept = open_folder(buffer.getvalue())
     app = open_app("gallery", data=f"upload/{kept.root.stem}")
     assert went_well(app)
-    assert "the uploaded zip file · 41 pictures" in words(app)
+    assert "the uploaded zip file · 41 photos" in words(app)
     app.button(key="gallery.build").click().run()
     assert went_well(app)
     assert cards(app)
@@ -468,7 +468,7 @@ def test_a_gallery_that_somebody_else_has_built_is_told(open_app: Open, monkeypa
     monkeypatch.setattr(gallery_runs, "progress_of_others", lambda asked: Progress(300, 1797, 0))
     app = open_app("gallery")
     assert app.button(key="gallery.build").label == "Watch"
-    assert "Another user is building this gallery: 300 of 1,797 pictures." in words(app)
+    assert "Another user is building this gallery: 300 of 1,797 photos." in words(app)
 
 
 def test_projections_share_a_scale_and_cards_show_means() -> None:
@@ -505,6 +505,6 @@ def test_addresses_name_kinds_of_data(text: str, kind: str) -> None:
 def test_progress_is_told_in_words() -> None:
     assert gallery_runs.words(None) == "Beginning"
     told = gallery_runs.words(Progress(1200, 5000, 212.4, 17.9, 2))
-    assert told == "1,200 of 5,000 pictures · 212 per second · 18 s left · 2 could not be read"
+    assert told == "1,200 of 5,000 photos · 212 per second · 18 s left · 2 could not be read"
     assert [messages.duration(seconds) for seconds in (8, 200, 8000)] == ["8 s", "3 min", "2 h 13 min"]
     assert facts_table({"A": "1"}) == '<table class="vz-facts"><tr><td>A</td><td>1</td></tr></table>'

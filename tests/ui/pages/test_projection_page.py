@@ -97,8 +97,8 @@ def test_a_unit_that_the_network_lacks_is_told_and_another_shown(
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("mode", "ten", "none of one, nine"),
-        ("part", "", "none of patch, whole"),
+        ("mode", "ten", "not one of one, nine"),
+        ("part", "", "not one of patch, whole"),
         ("projection.seed", "two", "must be one of value, one"),
         ("projection.extended", "perhaps", "yes or no"),
     ],
@@ -205,7 +205,7 @@ def test_tiles_of_different_sizes_make_one_sprite() -> None:
     tiles = [np.zeros((3, 5, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)]
     data = projection_tiles.grid_data(tiles, Result("projection", arrays), 4, (), "two")
     assert data["tile"] == [4, 5]
-    assert data["details"] == ["activation 2, cell 0,1", "activation 1, silent"]
+    assert data["details"] == ["activation 2, cell 0,1", "activation 1, zero here"]
 
 
 def test_a_first_view_takes_at_most_four_passes(open_app: Open) -> None:

@@ -110,7 +110,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         if operation in _ATTENTION or (operation in _PRODUCTS and len(given) > 1):
             raise refuse(name, "compares all positions with each other (attention)")
         if operation in WEIGHTED and any(argument(args, kwargs, 1, "weight", None) is tensor for tensor in given):
-            raise refuse(name, "computes its weights from the whole picture, so each position would need its own")
+            raise refuse(name, "computes its weights from the whole input, so each position would need its own")
         before = [self._cells.get(t) or self.of(t) for t in given]
         sizes = [_extent(tensor, found) for tensor, found in zip(given, before, strict=True)]
         in_cells = [t in self._cells for t in given]

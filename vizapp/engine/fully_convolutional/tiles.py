@@ -107,7 +107,7 @@ def dense_map(
     rows, columns = map_size(plan, height, width, stride)
     if not rows or not columns:
         raise VizError(
-            f"The picture is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} pixels of the "
+            f"The photo is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} pixels of the "
             "network's input; enlarge it, or use the crop.",
             code="picture-too-small",
         )

@@ -124,7 +124,7 @@ def kernels_of(module: nn.Module, batch: Tensor, site: str) -> Kernels:
         )
     if origin.kernels[0].name in lineage.computed:
         raise VizError(
-            f"The network computes the kernels of {origin.kernels[0].name!r} anew for each picture, so they cannot be "
+            f"The network computes the kernels of {origin.kernels[0].name!r} anew for each input, so they cannot be "
             "shown; pick another convolution.",
             code="kernels-depend-on-picture",
         )

@@ -72,7 +72,7 @@ class OccluderBatches:
             again = ReplayRecording(self._module, self._clean[picture : picture + 1].clone(), keep)
             same = self._record(again, self._clean[picture : picture + 1]) == (self._answer, self._site_value)
             if not same or len(again.steps) != self._steps:
-                raise NotReplayable("it runs other operations on another picture")
+                raise NotReplayable("it runs other operations on another input")
             parts.append(again.clean)
         for value in keep:
             maps = torch.cat([part[value] for part in parts])

@@ -116,7 +116,7 @@ def refuse_batch_statistics(step: Step) -> None:
         NotReplayable: it does.
     """
     if step.operation == "batch_norm" and argument(step.args, step.kwargs, 5, "training", False):
-        raise NotReplayable("a batch norm takes its mean from the pictures that run together")
+        raise NotReplayable("a batch norm takes its mean from the images of a batch")
 
 
 def last_axis(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:

@@ -37,14 +37,14 @@ class ReplayRecording(Recording):
         """Run the operation and record it.
 
         Raises:
-            NotReplayable: what follows may depend on the values of the picture, or a constant was written to.
+            NotReplayable: what follows may depend on the values of the input, or a constant was written to.
         """
         operation = operation_name(function)
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
         output = super().operate(name, function, args, kwargs)
         results = [*tensors_in(args[0] if operation == "setitem" else output)]
         if depends and is_read_out(operation, (args, kwargs), results, self._ids.__contains__):
-            raise NotReplayable("what it computes next depends on the values of the picture")
+            raise NotReplayable("what it computes next depends on the values of the input")
         if self.steps and self.steps[-1].ctx.get("checked") is None:
             step = self.steps[-1]
             step.ctx["checked"] = True
@@ -63,7 +63,7 @@ class ReplayRecording(Recording):
         """
         number = self._current(tensor)
         if number is None:
-            raise NotReplayable("its answer does not depend on the picture")
+            raise NotReplayable("its answer does not depend on the input")
         return number
 
     @property

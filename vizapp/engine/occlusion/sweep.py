@@ -88,7 +88,7 @@ class Sweep:
         self._footprint, self._batch_size, self._most_fitting = footprint, BATCH, HEAD_BATCH
         self.clean_scores, self.maps = self._clean_pass()
         if not windows:
-            self.facts["evaluation"] = "Each occluder by a whole pass."
+            self.facts["evaluation"] = "A whole pass for each occluder."
         elif self._has_no_room():
             self._fall_back(_NO_ROOM)
         else:
@@ -241,9 +241,9 @@ class Sweep:
         if exact and not (deviation <= tolerance and max(others) <= 100 * tolerance):
             self._fall_back(f"windows gave numbers that are off by up to {max(deviation, *others):.1e}")
             return
-        until = f"until {frontier}" if frontier else "to the end"
+        until = f"up to {frontier}" if frontier else "through all layers"
         self.facts["evaluation"] = (
-            f"Only what an occluder touches is recomputed, {until}: {1 / self.bound:.0%} of the multiply-adds. Tried on "
+            f"Only what an occluder touches is recomputed, {until}: {1 / self.bound:.0%} of the multiply-adds. Checked on "
             f"{len(expected.positions)} positions against whole passes: probabilities differ by at most {deviation:.1e}."
         )
         if not exact:
@@ -253,7 +253,7 @@ class Sweep:
 
     def _fall_back(self, reason: str) -> None:
         self._batches, self.bound = None, 1.0  # frees the clean activations, which the plans hold
-        self.facts["evaluation"] = f"Each occluder by a whole pass: {reason}."
+        self.facts["evaluation"] = f"A whole pass for each occluder: {reason}."
 
     # ----------------------------------------------------------------------------------------------- whole passes
 

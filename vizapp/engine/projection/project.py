@@ -102,7 +102,7 @@ def _project(
     value, activation = recording.values[site.name]
     if not recording.sloped[value]:
         raise VizError(
-            f"Layer {site.name!r} depends on the picture only through masks, indices or whole numbers. These have no "
+            f"Layer {site.name!r} depends on the input only through masks, indices or whole numbers. These have no "
             "derivative, so nothing can be projected from it.",
             code="no-derivative",
         )

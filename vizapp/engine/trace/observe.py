@@ -28,7 +28,7 @@ def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str
         shape = tap.kept[site.name].shape
         if shape[0] != len(batch) or len(shape) != site.rank or shape[-1] == 0:
             raise VizError(
-                f"The output of layer {site.name!r} depends on what the network finds in the picture (boxes, say), so it has "
+                f"The output of layer {site.name!r} depends on what the network finds in the input (boxes, say), so it has "
                 "no channels to show; pick an earlier layer.",
                 code="layer-without-channels",
             )

@@ -56,11 +56,11 @@ def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Res
         facts = facts or one.facts
     if not parts:
         why = unreadable[0] if unreadable else "There is none in it."
-        raise VizError(f"No picture of {source.name} can be read. {why}", code="no-readable-pictures")
+        raise VizError(f"No photo of {source.name} can be read. {why}", code="no-readable-pictures")
     arrays = stacked(parts) | {"picture": np.array(kept, np.int64)}
     told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
     if unreadable:
-        told["unreadable"] = f"{len(unreadable)} pictures were skipped, the first: {unreadable[0]}"
+        told["unreadable"] = f"{len(unreadable)} photos were skipped, the first: {unreadable[0]}"
     return Result("occlusion", arrays, (mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
 
 
@@ -141,7 +141,7 @@ def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[s
     known = [row for row in table if row["true"]]
     if known:
         right = sum(row["true"] == row["answer"] for row in known)
-        facts["true class"] = f"Known for {len(known)} pictures; the network is right about {right} of them."
+        facts["true class"] = f"Known for {len(known)} photos; the network is right about {right} of them."
     return facts | {name: first[name] for name in ("square", "evaluation", "precision", "caution") if name in first}
 
 

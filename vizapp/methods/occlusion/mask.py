@@ -41,6 +41,6 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
     table = top_rows(network, now, top, clean=clean)
     arrays = {"probabilities": now, "clean_probabilities": clean}
     arrays |= dict(zip(("clean_logits", "logits"), logits.cpu().numpy(), strict=True))
-    facts = {"hidden": f"{100 * mask.astype(bool).mean():.1f} % of the picture, {fill}"}
+    facts = {"hidden": f"{100 * mask.astype(bool).mean():.1f} % of the photo, {fill}"}
     panel = Panel("hidden", hidden, "What the network sees now.")
     return Result("occlusion", {k: v.astype(np.float32) for k, v in arrays.items()}, (panel,), facts, table)

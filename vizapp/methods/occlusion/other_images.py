@@ -31,9 +31,7 @@ _TOGETHER = 8  # batch size
 def with_others(question: Question, work: Occlusion, result: Result, job: Job) -> Result:
     """The result of a sweep with the other pictures of panel (c), or with a fact that says how to get them."""
     if work.params.others == "none":
-        unused = {
-            "others": "The folder is not used: choose others gallery or others pass for the other pictures of (c)."
-        }
+        unused = {"others": "The folder is not used. For the other photos of (c), set others to gallery or pass."}
         return replace(result, facts=result.facts | unused) if question.folder is not None else result
     if work.site is None or work.channel is None:
         return result
@@ -47,12 +45,12 @@ def with_others(question: Question, work: Occlusion, result: Result, job: Job) -
             return replace(result, facts=result.facts | {"others": told})
         arrays, names = other_pictures(question, source, rows, job)
     except VizError as error:
-        return replace(result, facts=result.facts | {"others": f"Other pictures are left out: {error}"})
+        return replace(result, facts=result.facts | {"others": f"Other photos are left out: {error}"})
     if not names:
-        none = f"No other picture activates {unit.site}:{unit.channel}. {told}"
+        none = f"No other photo activates {unit.site}:{unit.channel}. {told}"
         return replace(result, facts=result.facts | {"others": none})
     facts = result.facts | {"others": f"{told} Strongest first: {', '.join(names)}."}
-    panel = Panel("c-others", drawn(arrays), "(c) The same map on other pictures: the pictures and its projections.")
+    panel = Panel("c-others", drawn(arrays), "(c) The same map on other photos: the photos and its projections.")
     at = next((n + 1 for n, one in enumerate(result.panels) if one.title == "c-projection"), len(result.panels))
     panels = (*result.panels[:at], panel, *result.panels[at:])
     return replace(result, arrays=result.arrays | arrays, panels=panels, facts=facts)
@@ -71,7 +69,7 @@ def rows_of_gallery(network: Network, source: Source, unit: Unit) -> tuple[pd.Da
     place = gallery_of(network, source.listing_digest(), unit.site) if find_galleries(network) else None
     if place is not None:
         found = open_gallery(place)
-        return found.rows(unit.site, unit.channel), f"From the gallery of {found.pictures} pictures of {source.name}."
+        return found.rows(unit.site, unit.channel), f"From the gallery of {found.pictures} photos of {source.name}."
     return None, (
         f"There is no gallery of {unit.site} over {source.name}. 'python -m vizapp gallery --sites {unit.site}' with the "
         "same network, weights and folder builds one; --others pass works without."
@@ -108,7 +106,7 @@ def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tupl
     sides = dict(zip(("bottom", "right"), network.input_size[1:], strict=True))
     rows = rows.assign(site=unit.site, channel=unit.channel, top=0, left=0, **sides)
     rows["path"] = [source.path(int(number)) for number in rows["picture"]]
-    return rows, f"From a pass over {len(chosen)} of the {len(source)} pictures of {source.name}."
+    return rows, f"From a pass over {len(chosen)} of the {len(source)} photos of {source.name}."
 
 
 def opened(network: Network, source: Source, numbers: Sequence[int]) -> dict[int, np.ndarray]:

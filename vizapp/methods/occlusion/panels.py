@@ -97,7 +97,7 @@ def panels(
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     captions = {
         "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding lowers it."),
-        "c": ("c-projection", "(c) That map, projected down to the pixels (deconvnet)."),
+        "c": ("c-projection", "(c) Projection of that map to the pixels (deconvnet)."),
         "d": (
             "d-probability",
             f"(d) Probability of {class_name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright).",

@@ -45,26 +45,26 @@ class OcclusionParams(Params):
     stride: int = knob(
         8, "Distance between positions; smaller by default on inputs under 64 pixels", low=1, high=4096, unit="pixels"
     )
-    width: int = knob(0, "Width, for a rectangle `window` high; 0: a square", low=0, high=4096, unit="pixels")
+    width: int = knob(0, "Width of a rectangle that is `window` high; 0: a square", low=0, high=4096, unit="pixels")
     fill: str = knob(
         "grey", "What the square shows: grey, mean, blur, noise, black, white, or a colour such as #ff8800"
     )
     inverse: bool = knob(False, "Hide everything but the square")
     site: str = knob("", "The late layer whose map is summed; by default the last feature maps")
-    strongest: Literal["sum", "maximum"] = knob("sum", "Channel of that layer: largest sum, or largest value")
+    strongest: Literal["sum", "maximum"] = knob("sum", "Channel of that layer: largest sum of its map, or largest value")
     grid: Literal["cover", "inside"] = knob(
-        "cover", "Squares centred on cells that cover the picture, or squares inside the picture from its corner on"
+        "cover", "Squares centred all over the photo, clipped at its border; or squares that lie inside it",
     )
     precision: Literal["exact", "tf32", "bf16"] = knob(
         "exact", "Numeric precision on a GPU: exact, or rounded and faster"
     )
     seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
-    label: str = knob("", "The true class, by name or number; empty: from the folder or list of the picture")
+    label: str = knob("", "The true class, by name or number; empty: from the folder or list of the photo")
     others: Literal["none", "gallery", "pass"] = knob(
         "none",
-        "Other pictures for (c): none, from a gallery if there is one, or by a pass over the folder or the samples",
+        "Other photos for (c): none, from a gallery if there is one, or by a pass over the folder or the samples",
     )
-    most: int = knob(24, "Pictures of a folder, evenly spaced; 0: all", low=0)
+    most: int = knob(24, "Number of photos to take from a folder, evenly spaced; 0: all", low=0)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -221,7 +221,7 @@ class Occlusion:
             says = ", as the network says" if best == self.true else f"; the network says {name_of(best)}"
             facts["true class"] = f"{name_of(self.true)} ({self.true}){says}."
         elif (label := self.question.require_picture().label) is not None and not params.label:
-            facts["true class"] = f"The picture's label, {label!r}, is not a class of this network."
+            facts["true class"] = f"The photo's label, {label!r}, is not a class of this network."
         kept = f"{square}, kept; all else is {params.fill}"
         facts |= {"output": self.question.network.output_description}
         facts |= {"square": kept if params.inverse else f"{square}, {params.fill}"} | self.sweep.facts

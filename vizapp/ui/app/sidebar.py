@@ -14,7 +14,7 @@ from vizapp.ui.widgets import unit_picker
 def draw() -> None:
     """Draw the sidebar."""
     with st.sidebar:
-        for title, part in (("Network", _network), ("Picture", _picture), ("Device", _device)):
+        for title, part in (("Network", _network), ("Photo", _picture), ("Device", _device)):
             messages.heading(title)
             messages.guard(part)  # one by one: a wrong checkpoint path must not hide the pictures
 

@@ -109,7 +109,7 @@ def list_collection(text: str) -> Collection | None:
 
     return compute.compute(
         ("collection", text, stamp, str(state.load(state.READ, 0))), work,
-        size=lambda found: 300 * len(found.source), title="Listing the pictures", shelf=_collections(),
+        size=lambda found: 300 * len(found.source), title="Listing the photos", shelf=_collections(),
     )  # fmt: skip
 
 

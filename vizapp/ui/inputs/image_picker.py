@@ -92,7 +92,7 @@ def choose_collection(page: str, network: Network) -> datasets.Collection | None
 
 def _explain_limit(count: int, most: int) -> None:
     if count > most:
-        messages.info(f"Using {most} of {count:,} pictures. The command line and Python take more.")
+        messages.info(f"Using {most} of {count:,} photos. The command line and Python take more.")
 
 
 # The sources
@@ -114,11 +114,11 @@ def _source(
     shown = pending if pending is not None and over == (choice and state.get(choice)) else current
     names = [name for name in names if name != "folder" or access.names_folders()]
     if shown not in names:
-        messages.warn("Folders of this machine cannot be opened here; upload your pictures.")
+        messages.warn("Folders of this machine cannot be opened here; upload your photos.")
         shown = names[0]
     state.save(f"{page}.source", shown)
     st.segmented_control(
-        "Source of pictures", names, format_func=_SOURCES.__getitem__, required=True, label_visibility="collapsed",
+        "Source of photos", names, format_func=_SOURCES.__getitem__, required=True, label_visibility="collapsed",
         key=f"{page}.source", on_change=_take_source, args=(page, choice, instant), width="content" if choice else "stretch",
     )  # fmt: skip
     return str(shown)
@@ -141,7 +141,7 @@ def _samples(page: str) -> None:
     names, origin = images.sample_names(), images.origin()
     data = {
         "sprite": images.sprite(tuple(names), _COLUMNS), "tile": [images.THUMB, images.THUMB], "columns": _COLUMNS,
-        "side": 48, "most": 48, "items": names, "titles": names, "label": f"{len(names)} sample pictures",
+        "side": 48, "most": 48, "items": names, "titles": names, "label": f"{len(names)} sample photos",
         "chosen": origin[1] if origin[0] == "sample" else None,
     }  # fmt: skip
     component("sheet")(key=f"{page}.samples", data=data, on_chosen_change=lambda: _take_sample(f"{page}.samples"))
@@ -160,7 +160,7 @@ def _folder_picture(page: str) -> None:
         return
     found = images.folder(path)
     names = [found.path(index) for index in range(len(found))]
-    name = st.selectbox(f"{len(found)} pictures", names, key=f"{page}.folder_picture")
+    name = st.selectbox(f"{len(found)} photos", names, key=f"{page}.folder_picture")
     if name is not None:
         state.save(state.ORIGIN, ("folder", path, name))
 
@@ -247,7 +247,7 @@ def _keep_picture_or_error(file: Any) -> Origin:
 
 
 def _upload_archive(page: str) -> None:
-    label = f"A zip file of pictures, at most {settings().upload_mb} MB; its folders are classes"
+    label = f"A zip file of photos, at most {settings().upload_mb} MB; its folders are classes"
     _, new = _uploads(page, state.UPLOAD, label, lambda file: datasets.keep(file.getvalue()))
     if new:
         _take(page, state.DATA, new[-1])

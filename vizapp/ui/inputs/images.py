@@ -126,7 +126,7 @@ def replace_missing() -> None:
         folder(rest[0]).index_of(rest[1])
     except VizError as error:
         state.clear(state.ORIGIN)
-        state.note(f"{error} Showing another picture.")
+        state.note(f"{error} Showing another photo.")
 
 
 def current() -> Picture:
@@ -156,7 +156,7 @@ def open_from(origin: Origin) -> Picture:
         return _decoded(("folder", str(source.root), name, source.stamp(index)), lambda: source.open(index))
     found = decoded_pictures().get(("given", rest[0]))
     if found is None:
-        raise VizError(f"The picture {rest[1]!r} is no longer in memory. Upload it again.", code="picture-evicted")
+        raise VizError(f"The photo {rest[1]!r} is no longer in memory. Upload it again.", code="picture-evicted")
     return found
 
 

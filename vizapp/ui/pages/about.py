@@ -12,21 +12,19 @@ from vizapp.ui.widgets import layout
 
 _ASSETS = Path(__file__).resolve().parents[3] / "assets"
 _WHAT = """
-Choose a network and a picture, and see how its layers respond. Every visualization follows a published paper, and the
+Choose a network and a photo, and see how its layers respond. Every visualization follows a published paper, and the
 numbers behind it can be downloaded.
 
-Networks of torchvision, of timm where it is installed, your own checkpoints, and two small networks that come with
-the app and need no download.
+The networks are those of torchvision and, if it is installed, of timm; your own checkpoints; and two small networks
+that come with the app and need no download.
 """
 _PRIVACY = """
-Pictures and checkpoints stay on the machine that runs the app, and are deleted when it stops. Zip files uploaded for
-a gallery, and the galleries themselves, stay in its cache folder{until}. The app downloads only published weights and
-torchvision data sets, and only when you choose one that is not on this machine. It sends no statistics.
+Photos and checkpoints stay on the machine that runs the app, and are deleted when the app stops. Zip files that you
+upload for a gallery, and the galleries themselves, stay in the cache folder{until}. The app downloads only published
+weights and torchvision data sets, and only when you choose one that is not on this machine. It sends no statistics.
 """
 _ALONE = " until they are deleted"
-_FOR_OTHERS = (
-    ". Your uploads to this server, and all that was computed from them, are deleted a few minutes after you leave"
-)
+_FOR_OTHERS = ". Your uploads to this server, and all results from them, are deleted a few minutes after you leave"
 
 
 def page() -> None:
@@ -34,7 +32,7 @@ def page() -> None:
     layout.page_title("About", "See what a convolutional network computes.")
     with st.container(width=720):
         st.markdown(_WHAT)
-        st.subheader("Your pictures", anchor=False)
+        st.subheader("Your photos", anchor=False)
         st.markdown(_PRIVACY.format(until=_FOR_OTHERS if access.shared() else _ALONE))
         cards = sorted(_ASSETS.glob("*.md"))
         if cards:
@@ -46,7 +44,7 @@ def page() -> None:
             messages.warn(problem)
         st.subheader("Sources", anchor=False)
         papers = [f"- {method.title}: {messages.linked(method.source)}" for method in methods().values()]
-        st.markdown("\n".join([*papers, "- Sample pictures: scikit-image and scikit-learn"]))
+        st.markdown("\n".join([*papers, "- Sample photos: scikit-image and scikit-learn"]))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def _patch(pixels: np.ndarray, cell: tuple[int, int], box: maps.Box, shape: tupl
     with words:
         over = top < 0 or left < 0 or bottom > shape[0] or right > shape[1]
         whole = exceeds(box, shape)
-        more = "; the whole picture is shown" if whole else ", extending beyond the image border (grey)" if over else ""
+        more = "; the whole photo is shown" if whole else ", extending beyond the image border (grey)" if over else ""
         size = f"{right - left} × {bottom - top} pixels"
         st.caption(f"**Receptive field** of cell {cell[0]},{cell[1]}: {size}{more}.")
 

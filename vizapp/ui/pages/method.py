@@ -26,7 +26,7 @@ from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
 from vizapp.zoo.network import Network
 
-_TARGETS = {"answer": "The answer", "class": "A class", "unit": "A unit"}
+_TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # more tiles are shown as one sheet
 _CAUTIONS = ("caution", "silent", "not finite")
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
@@ -110,7 +110,7 @@ def _class(method: Method, network: Network, count: int, answer: int) -> int:
     if state.get(forms.target(method.key)) == "class":
         chosen = state.get(state.CLASS)
         if chosen is not None and chosen >= count:
-            messages.warn(f"{network.name} has {count} classes and no class {chosen}. Explaining the answer.")
+            messages.warn(f"{network.name} has {count} classes and no class {chosen}. Explaining the prediction.")
             state.put(state.CLASS, None)
         elif chosen is not None:
             number = int(chosen)
@@ -151,10 +151,10 @@ def _layer_unit(method: Method, network: Network, picture: Picture | None) -> Un
 def _folder(method: Method, network: Network) -> Source | None:
     if "folder" not in method.needs:  # an optional folder may stand for the picture, which is there
         return None
-    messages.heading("Pictures")
+    messages.heading("Photos")
     found = image_picker.choose_collection(method.key, network)
     if found is not None:
-        st.caption(f"{messages.plural(len(found.source), 'picture')} of {messages.escaped(found.title)}.")
+        st.caption(f"{messages.plural(len(found.source), 'photo')} of {messages.escaped(found.title)}.")
     return None if found is None else found.source
 
 
@@ -166,7 +166,7 @@ def _answer(
         key = compute.key_of(method.key, network, picture, folder, unit, **values)
         if not progress.is_started(key):
             progress.start_button("Run", f"{method.key}.run", key, type="primary")
-            messages.info("This takes a while. It can be cancelled at any time.")
+            messages.info("This takes a while. You can cancel it at any time.")
             return None
     return compute.run(method.key, network, picture, folder, unit, **values)
 
@@ -177,7 +177,7 @@ def _answer(
 def _draw(method: Method, network: Network, picture: Picture | None, result: Result) -> None:
     """Draw a viewer for each output; plain pictures come together at the end."""
     seen = None if picture is None else network.seen(picture)
-    tiles, notes = ({}, {}) if seen is None else ({"Picture": seen}, {"Picture": ""})
+    tiles, notes = ({}, {}) if seen is None else ({"Photo": seen}, {"Photo": ""})
     for output in method.shows:
         values, key = result.arrays.get(output.array), f"{method.key}.{output.array}"
         if output.kind == "table" or values is None or not values.size:
@@ -217,7 +217,7 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
     """Draw a map over the picture, with its numbers on hover, and its legend."""
     data = maps.photo_data(seen, output.label) | {
         "heat": uri(output.draw(values)), "cells": list(values.shape), "values": maps.packed(values), "opacity": 0.7,
-        "hint": "Point at the map to read its numbers",
+        "hint": "Hover over the map to read its values",
     }  # fmt: skip
     messages.heading(output.label)
     if output.kind == "label map":

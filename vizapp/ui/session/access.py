@@ -43,13 +43,13 @@ def root() -> Path | None:
     """
     given = settings().root
     if given is None and shared():
-        raise VizError("Folders of this machine cannot be opened here; upload your pictures.", code="no-folders-here")
+        raise VizError("Folders of this machine cannot be opened here; upload your photos.", code="no-folders-here")
     return given.resolve() if given is not None else None
 
 
 def place() -> str:
     """Where the folders and files are that a user may open, in words."""
-    return "on this machine" if settings().root is None else "in this server's pictures"
+    return "on this machine" if settings().root is None else "in this server's photo folder"
 
 
 def discreet(sentence: str) -> str:

@@ -22,7 +22,7 @@ def one_of(*choices: str, aliases: Mapping[str, str] = MappingProxyType({})) -> 
         value = aliases.get(value, value)
         if value not in choices:
             raise VizError(
-                f"{value!r} is none of {', '.join(choices)}.{nearest(value, choices)}", code="no-such-choice"
+                f"{value!r} is not one of {', '.join(choices)}.{nearest(value, choices)}", code="no-such-choice"
             )
         return value
 

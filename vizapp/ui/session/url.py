@@ -30,7 +30,7 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
             if name in known and value not in known[name]:
                 raise VizError(f"There is no {name} {value!r}.{nearest(value, known[name])}", code="no-such-choice")
         except VizError as error:
-            state.note(f"The link's {name} was left out. {error}")
+            state.note(f"The link's choice of {name} was ignored. {error}")
             continue
         state.put(choice, value)
         if choice in (state.NETWORK, state.SECOND_NETWORK, state.OTHER):

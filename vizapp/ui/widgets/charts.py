@@ -41,7 +41,7 @@ def maxima(edges: np.ndarray, counts: np.ndarray) -> go.Figure:
     figure = go.Figure()
     figure.add_bar(
         x=np.arange(len(counts)), y=counts, customdata=np.stack([_texts(low), _texts(high)], 1),
-        hovertemplate="%{customdata[0]} to %{customdata[1]}<br>%{y:,} pictures<extra></extra>",
+        hovertemplate="%{customdata[0]} to %{customdata[1]}<br>%{y:,} photos<extra></extra>",
     )  # fmt: skip
     places = np.unique(np.linspace(0, len(counts), min(6, len(counts) + 1)).round().astype(int))
     figure.update_layout(

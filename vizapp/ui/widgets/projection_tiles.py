@@ -84,7 +84,7 @@ def grid_data(
     cells = [f", cell {row},{column}" if row >= 0 else "" for row, column in arrays["cell"]]
     titles = [names[c] if names else f"Channel {c}" for c in channels]
     details = [
-        f"activation {value:.4g}{cell}{', silent' if nothing else ''}"
+        f"activation {value:.4g}{cell}{', zero here' if nothing else ''}"
         for value, cell, nothing in zip(arrays["activation"], cells, silent, strict=True)
     ]
     return three_across(drawn, titles, details, label) | {"items": channels, "chosen": chosen, "still": False}

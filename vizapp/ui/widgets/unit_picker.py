@@ -167,7 +167,7 @@ def cell_map(page: str, seen: np.ndarray, values: np.ndarray, channel: int, cell
         box: Its receptive field.
     """
     key = f"{page}.map"
-    data = maps.map_data(seen, values, cell, box) | {"label": f"Channel {channel} over the picture"}
+    data = maps.map_data(seen, values, cell, box) | {"label": f"Channel {channel} over the photo"}
     component("map")(key=key, data=data, on_cell_change=partial(take_click, state.CELL, key, "cell"))
 
 

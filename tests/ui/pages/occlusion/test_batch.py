@@ -58,7 +58,7 @@ def test_the_same_square_slides_over_all_samples_when_it_is_asked_for(open_app: 
         np.testing.assert_allclose(map_values(group, "d"), alone["probability"], atol=1e-5)
         assert (map_values(group, "e") == alone["label"]).all()
         clean, lowest = float(alone["clean_probability"]), float(alone["probability"].min())
-        assert group["note"] == f"{100 * clean:.1f} % unhidden, lowest {100 * lowest:.1f} %"
+        assert group["note"] == f"{100 * clean:.1f} % without the square, lowest {100 * lowest:.1f} %"
         changes.append(alone["probability"] - clean)
     lowered = f"The square lowers the probability by {-100 * np.mean(changes):.1f} percentage points"
     assert lowered in " ".join(m.value for m in app.markdown)
@@ -114,7 +114,7 @@ def test_photos_of_class_folders_show_their_true_class(open_app: Open, digits: P
     np.testing.assert_allclose(map_values(groups(app)[2], "d"), wrong.arrays["probabilities"][..., 8], atol=1e-5)
     assert [entry["name"] for entry in groups(app)[2]["legend"] if "true class" in entry["note"]] == ["8"]
     assert app.dataframe[0].value["true"].tolist() == ["3", "3", "8", ""]
-    assert "Known for 3 pictures; the network is right about 2 of them." in " ".join(m.value for m in app.markdown)
+    assert "Known for 3 photos; the network is right about 2 of them." in " ".join(m.value for m in app.markdown)
 
 
 def test_uploaded_photos_are_taken_together_and_let_go(open_app: Open, digits: Path) -> None:
@@ -138,7 +138,7 @@ def test_no_more_than_some_photos_are_taken_and_a_bad_folder_is_told(
     app = open_app("occlusion", way="several", photos=str(digits / "3"), **SQUARE)
     assert app.button(key="occlusion.several.run").label == "Sweep 2 photos"
     app = open_app("occlusion", way="several", photos=str(digits), **SQUARE)
-    assert "Using 3 of 5 pictures." in words(app)
+    assert "Using 3 of 5 photos." in words(app)
     app = open_app("occlusion", way="several", photos=str(digits / "gone"))
     assert "There is no folder" in sentences(app)
     assert went_well(app)
@@ -176,7 +176,7 @@ def test_a_picture_of_a_class_folder_shows_its_true_class_first(open_app: Open, 
 def test_other_pictures_of_c_are_looked_for_when_it_is_asked_for(open_app: Open) -> None:
     app = open_app("occlusion", picture="digit 3", **SQUARE)
     assert "occlusion.others.photos" not in components(app, "occlusion")
-    assert app.button(key="occlusion.others").label.replace("\\", "") == "Look through the digits"
+    assert app.button(key="occlusion.others").label.replace("\\", "") == "Search the digits"
     app.button(key="occlusion.others").click().run()
     assert went_well(app)
     photos, down = shown(app, "occlusion.others.photos"), shown(app, "occlusion.others.down")
@@ -184,7 +184,7 @@ def test_other_pictures_of_c_are_looked_for_when_it_is_asked_for(open_app: Open)
     assert len(photos["titles"]) == 9
     assert photos["titles"] == down["titles"]
     assert photos["sprite"] != down["sprite"]
-    assert "From a pass over 200 of the 1797 pictures of digits." in words(app)
+    assert "From a pass over 200 of the 1797 photos of digits." in words(app)
     assert len(offered(app)) == 10
 
 
@@ -196,7 +196,7 @@ def test_a_gallery_that_is_there_shows_them_at_once(open_app: Open) -> None:
     build(network, source, sites, place_for(network, Question(network, folder=source), sites, plan), plan)
     app = open_app("occlusion", picture="digit 3", **SQUARE)
     assert went_well(app)
-    assert "From the gallery of 1797 pictures of digits." in words(app)
+    assert "From the gallery of 1797 photos of digits." in words(app)
     asked = vizapp.ask("occlusion", network, open_sample("digit 3"), window=7, stride=7, others="gallery")
     assert asked.facts["map"].startswith(f"{site}:{channel},")
     names = asked.facts["others"].split("Strongest first: ")[1].removesuffix(".").split(", ")
@@ -209,7 +209,7 @@ def test_the_folder_of_the_picture_is_looked_through_first(open_app: Open, digit
     app = open_app("occlusion", **SQUARE)
     app.session_state[state.ORIGIN] = ("folder", str(digits), open_folder(digits).path(0))
     app.run()
-    assert app.button(key="occlusion.others").label.replace("\\", "") == f"Look through the {digits.name}"
+    assert app.button(key="occlusion.others").label.replace("\\", "") == f"Search the {digits.name}"
     app.button(key="occlusion.others").click().run()
     assert sorted(shown(app, "occlusion.others.photos")["titles"]) == ["3/b.png", "8/wrong.png", "none/c.png"]
 

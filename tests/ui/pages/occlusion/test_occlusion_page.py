@@ -150,7 +150,7 @@ def test_a_position_shows_that_occluded_picture_and_its_answer(open_app: Open) -
         ({"occlusion.site": "features.33", **QUICK}, "has no layer"),
         ({"occlusion.site": "classifier.0", **QUICK}, "has no feature map"),
         ({"occlusion.fill": "purple", **QUICK}, "fill is 'purple'"),
-        ({"stride": "0"}, "stride was left out"),
+        ({"stride": "0"}, "choice of stride was ignored"),
         ({"network2": "vizapp/lenet6"}, "no network2"),
         ({"network": "torchvision/lraspp_mobilenet_v3_large", "weights": "random"}, "returns no class scores"),
     ],
@@ -213,7 +213,7 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     app.run()
     assert kept in words(app)  # it does not go on by itself
     held.set()
-    next(one for one in app.button if one.label == "Go on").click().run()
+    next(one for one in app.button if one.label == "Continue").click().run()
     deadline = time.monotonic() + 60
     while "Cancelled" in words(app) or not offered(app):
         assert time.monotonic() < deadline
@@ -238,7 +238,7 @@ def test_maps_stay_at_their_position_in_the_page_so_that_the_browser_keeps_focus
     assert "Cancelled after" in words(app)
     assert container_of(app, "occlusion.panels") == waiting
     held.set()
-    next(one for one in app.button if one.label == "Go on").click().run()
+    next(one for one in app.button if one.label == "Continue").click().run()
     deadline = time.monotonic() + 60
     while not offered(app):
         assert time.monotonic() < deadline
@@ -270,7 +270,7 @@ def test_a_sweep_that_was_finished_before_it_could_be_left_is_not_called_cancell
     app.run()
     assert went_well(app)
     assert "Cancelled" not in words(app)
-    assert not [button for button in app.button if button.label == "Go on"]
+    assert not [button for button in app.button if button.label == "Continue"]
     np.testing.assert_allclose(values(app, "d"), answer()["probability"], atol=1e-5)
 
 
@@ -363,7 +363,7 @@ def test_a_kept_picture_of_a_folder_stays_the_same_when_others_come_or_go(open_a
     images._folder.clear()
     app.run()
     assert went_well(app)
-    assert "There is no picture '5.png'" in sentences(app)
+    assert "There is no photo '5.png'" in sentences(app)
     assert len(groups(app)) == 1
 
 
@@ -401,7 +401,7 @@ def given(content: bytes, name: str) -> tuple[str, str, str]:
 def test_drawing_by_hand_answers_with_and_without_the_part(open_app: Open) -> None:
     app = open_app("occlusion", picture=DIGIT, way="hand")
     assert went_well(app)
-    assert "Draw on the picture" in words(app)
+    assert "Draw on the photo" in words(app)
     assert shown(app, "drawn.hidden")["rows"] == [
         row | {"more": row["more"].replace("hidden:", "was")} for row in shown(app, "drawn.whole")["rows"]
     ]
@@ -416,7 +416,7 @@ def test_drawing_by_hand_answers_with_and_without_the_part(open_app: Open) -> No
     rows = shown(app, "drawn.hidden")["rows"]
     assert [row["share"] for row in rows] == pytest.approx(sorted(expected.tolist(), reverse=True)[:5], abs=1e-6)
     assert shown(app, "occlusion.mask_drawn")["mask"] == packed
-    assert "Draw on the picture" not in words(app)
+    assert "Draw on the photo" not in words(app)
     assert chosen(app, "way") == "hand"
     app.toggle(key="occlusion.inverse").set_value(True).run()
     expected = hide(Question(network, open_sample(DIGIT)), ~mask).arrays["probabilities"]

@@ -54,7 +54,7 @@ def _table(network: Network) -> None:
             "stride": "Stride", "parameters": number("Parameters", format="localized"),
             count: number(count.capitalize(), format="localized"), "field": "Receptive field",
             "field stride": text("Field stride", help="Pixels between the receptive fields of neighbouring cells"),
-            "milliseconds": number("ms", format="%.3f", help=f"On {network.device}, one picture, each operation by itself"),
+            "milliseconds": number("ms", format="%.3f", help=f"On {network.device}, one photo, each operation by itself"),
             "from": text("From", width="medium"),
         },
     )  # fmt: skip

@@ -77,7 +77,7 @@ def draw(network: str, device: str) -> None:
             [e.accuracy or 0 for e in drawn],
             [e.parameters for e in drawn],
             network,
-            f"Milliseconds per picture on {device}" if over_time else "Multiply-adds (10⁹)",
+            f"Milliseconds per photo on {device}" if over_time else "Multiply-adds (10⁹)",
             labels=state.get(state.AMONG) == "classic" or len(drawn) < 30,
         )
         charts.draw("comparison.figure", figure)
@@ -103,7 +103,7 @@ def _measure(listed: Sequence[Entry], network: str, device: str) -> None:
     names = [entry.name for entry in listed]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = st.multiselect(
-            "Networks to time on this machine (one picture, random weights)", names,
+            "Networks to time on this machine (one photo, random weights)", names,
             max_selections=MOST_TIMED, key="comparison.chosen",
             default=[network] if network in names and not state.has("comparison.chosen") else None,
         )  # fmt: skip

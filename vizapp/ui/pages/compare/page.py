@@ -42,7 +42,7 @@ class _Exports:
 
 def page() -> None:
     """Draw the page."""
-    layout.page_title("Compare", "Two networks, or two sets of weights of one, on the same photo.")
+    layout.page_title("Compare", "Two networks, or one network with two sets of weights, on the same photo.")
     asked = layout.network_and_picture()
     with st.container(key="compare_other", border=True):
         messages.heading("Compared with")
@@ -184,16 +184,16 @@ def _matches(pair: Pair, exports: _Exports) -> None:
             )
         )
     if not access.names_folders():
-        messages.info("Matching needs a folder of pictures, and this server opens no folders.")
+        messages.info("Matching needs a folder of photos, and this server opens no folders.")
         return
     path = st.text_input(
-        f"Path of a folder of pictures {access.place()}", key="compare.folder", persist_state="session"
+        f"Path of a folder of photos {access.place()}", key="compare.folder", persist_state="session"
     ).strip()
     key = ("compare.match", pair[0].digest, pair[1].digest, *sites, path)
     progress.start_button("Match", "compare.match", key, icon="join_inner", disabled=not path)
     if not path or not progress.is_started(key):
         messages.info(
-            "Finds units with similar responses to a folder of pictures, by the correlation of their mean activations."
+            "Finds units with similar responses to a folder of photos, by the correlation of their mean activations."
         )
         return
     result = results.match(pair, (sites[0], sites[1]), path)

@@ -118,7 +118,7 @@ def other_weights(asked: GalleryRequest) -> str:
             continue
         network = manifest["network"]
         if network["name"] == asked.network.name and network["digest"] != asked.network.digest:
-            return "There is one made with other weights of this network; choose them in the sidebar to see it."
+            return "There is a gallery made with other weights of this network; to see it, choose them in the sidebar."
     return ""
 
 
@@ -160,7 +160,7 @@ def words(progress: Progress | None) -> str:
     """The progress of a pass as a line."""
     if progress is None:
         return "Beginning"
-    parts = [f"{progress.pictures:,} of {progress.of:,} pictures"]
+    parts = [f"{progress.pictures:,} of {progress.of:,} photos"]
     if progress.per_second:
         speed = progress.per_second
         parts.append(f"{speed:,.0f} per second" if speed >= 10 else f"{speed:.2g} per second")

@@ -24,7 +24,7 @@ _TITLE = 60  # characters of the title of a collection
 
 def page() -> None:
     """Draw the page."""
-    layout.page_title("Gallery", "The pictures that excite each unit of a layer most, and the parts it responds to.")
+    layout.page_title("Gallery", "The photos that activate each unit of a layer most, and the parts it responds to.")
     network = networks.current()
     if network is None:
         return
@@ -58,18 +58,18 @@ def _line(asked: GalleryRequest) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_line"):
         elsewhere = None if whole else gallery_runs.progress_of_others(asked)
         if not whole:
-            label = "Watch" if elsewhere is not None else "Go on" if begun else "Build"
+            label = "Watch" if elsewhere is not None else "Continue" if begun else "Build"
             progress.start_button(label, "gallery.build", asked.key, type="primary")
-        count, layers = messages.plural(len(source), "picture"), messages.plural(len(asked.sites), "layer")
+        count, layers = messages.plural(len(source), "photo"), messages.plural(len(asked.sites), "layer")
         messages.info(f"{asked.collection.title[:_TITLE]} · {count} · {layers}")
         _layers(asked)
         st.button(
             "", key="gallery.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
-            help="List the pictures again",
+            help="List the photos again",
         )  # fmt: skip
     if elsewhere is not None:
         messages.info(
-            f"Another user is building this gallery: {gallery_runs.words(elsewhere)}. It pauses when no page is open on it."
+            f"Another user is building this gallery: {gallery_runs.words(elsewhere)}. It pauses while nobody has it open."
         )
     elif not whole and not begun:
         _nothing(asked)
@@ -84,17 +84,17 @@ def _layers(asked: GalleryRequest) -> None:
             placeholder="Activations and class scores",
             **state.bind(state.SITES, "gallery.layers", chosen, every_run=True, read=tuple),
         )  # fmt: skip
-        messages.info("One pass covers all of them. Other layers make another gallery.")
+        messages.info("One pass covers all of them. Other layers need another pass.")
 
 
 def _nothing(asked: GalleryRequest) -> None:
     """Draw a message in place of a missing gallery."""
     channels = sum(site.channels for site in asked.sites)
     layer, channel = state.get(state.LAYER), state.get(state.CHANNEL)
-    unit = f" It will show unit {channel} of {layer}." if layer and channel is not None else ""
+    unit = f" Then you will see unit {channel} of {layer}." if layer and channel is not None else ""
     messages.info(
-        f"There is no gallery of these pictures yet. One pass over them finds the nine that excite each of the {channels:,} "
-        f"units most. You can leave and continue at any time.{unit}"
+        f"There is no gallery of these photos yet. One pass over them finds the nine that activate each of the {channels:,} "
+        f"units most. You can leave this page and continue later.{unit}"
     )
     other = gallery_runs.other_weights(asked)
     if other:
@@ -124,7 +124,7 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
     unit_picker.draw_network("gallery", sites, site)
     if found.seen < found.pictures:
         messages.info(
-            f"What is known after {found.seen:,} of {found.pictures:,} pictures. Projections follow after the last one."
+            f"The gallery after {found.seen:,} of {found.pictures:,} photos. Projections follow after the last one."
         )
     channel = _channel(site)
     order = _controls(found, sites, site, channel)
@@ -168,7 +168,7 @@ def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int 
     groups = list(found.manifest["data"]["classes"])
     group = state.get(state.GROUP)
     if group is not None and group not in groups:
-        messages.warn(f"These pictures have no class {group!r}. Showing all units.")
+        messages.warn(f"These photos have no class {group!r}. Showing all units.")
         state.put(state.GROUP, None)
         group = None
     sort, seed = state.get(state.SORT), state.get(state.SEED)
@@ -196,11 +196,11 @@ def _groups(groups: list[str]) -> None:
 def _unreadable(found: Gallery) -> None:
     failed = found.unreadable
     if failed:
-        with st.expander(f"{messages.plural(len(failed), 'picture')} could not be read"):
+        with st.expander(f"{messages.plural(len(failed), 'photo')} could not be read"):
             table = pd.DataFrame(failed[:1000])[["path", "reason"]]
             table["reason"] = table["reason"].map(access.discreet)
             st.dataframe(table, hide_index=True, key="gallery.unreadable", column_config={
-                "path": st.column_config.TextColumn("Picture"), "reason": st.column_config.TextColumn("Why", width="large"),
+                "path": st.column_config.TextColumn("Photo"), "reason": st.column_config.TextColumn("Why", width="large"),
             })  # fmt: skip
 
 

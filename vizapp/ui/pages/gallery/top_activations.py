@@ -125,7 +125,7 @@ def load_patches(layer: LayerGallery, channels: Sequence[int]) -> dict[int, Unit
             items = top_image(layer.asked.network, layer.asked.collection.source, rows, layer.seen)
             keep(channel, UnitPatches(tuple(items)))
 
-    return compute.compute_each(layer.keys("patches", channels), work, "Decoding the pictures")
+    return compute.compute_each(layer.keys("patches", channels), work, "Decoding the photos")
 
 
 def load_projections(layer: LayerGallery, channels: Sequence[int]) -> dict[int, UnitProjections]:

@@ -62,7 +62,7 @@ def _card(layer: LayerGallery, channel: int, looked: UnitPatches, down: UnitProj
         "note": _note(layer, channel, unit),
         "patches": top_activations.drawn(layer, channel, looked) if looked.shown else None,
         "down": top_activations.drawn(layer, channel, down) if down is not None and down.values else None,
-        "empty": "Dead: zero for every picture" if is_silent(unit) else "No picture",
+        "empty": "Dead: zero for every photo" if is_silent(unit) else "No photo",
     }
 
 
@@ -89,9 +89,9 @@ def _facts(layer: LayerGallery, order: np.ndarray) -> None:
     group = state.get(state.GROUP)
     if group is not None:
         verb = "has" if len(order) == 1 else "have"
-        sentence += f" {len(order)} of them {verb} pictures of {group} among their top ones."
+        sentence += f" {len(order)} of them {verb} photos of {group} among their top ones."
     if not layer.site.is_map:
-        sentence += " They have no position in the picture, so whole pictures are shown."
+        sentence += " They have no position in the photo, so whole photos are shown."
     messages.info(sentence)
 
 

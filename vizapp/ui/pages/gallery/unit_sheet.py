@@ -38,7 +38,7 @@ def draw(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
     if looked.shown:
         pictures = _nines(layer, channel, looked)
     elif is_silent(unit):
-        messages.info("This unit is dead: it is zero for every picture, so it has no top pictures.")
+        messages.info("This unit is dead: it is zero for every photo, so it has no top photos.")
     _numbers(layer.found, site, channel, unit)
     _rows(rows)
     _downloads(layer, channel, rows, pictures)
@@ -70,7 +70,7 @@ def _go(site: str, channel: int | None) -> None:
 
 def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, np.ndarray]:
     """Draw patches, projections and whole pictures side by side; returns them as sheets by title."""
-    whole = {"Patches": looked.pictures(), "Pictures": [item.framed for item in looked.shown]}
+    whole = {"Patches": looked.pictures(), "Photos": [item.framed for item in looked.shown]}
     titles = [
         f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
     ]
@@ -79,7 +79,7 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
     with left:
         _nine("Patches", _size(looked), whole["Patches"], titles, details)
     with right:
-        _nine("Pictures", "framed: what the unit sees", whole["Pictures"], titles, details)
+        _nine("Photos", "framed: what the unit sees", whole["Photos"], titles, details)
     with middle:
         down: UnitProjections | None = None
         if layer.is_whole:
@@ -89,11 +89,11 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
                 _nine("Projections", "deconvnet, mid-grey is zero", tiles, titles, details)
         else:
             image_tiles.title("Projections")
-            messages.info("Projections follow after the last picture.")
+            messages.info("Projections follow after the last photo.")
     if down is not None:
         names = ("unreadable", "certificate", "caution")
         messages.info(" ".join(down.facts[name] for name in names if name in down.facts))
-    return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Pictures") if title in whole}
+    return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Photos") if title in whole}
 
 
 def _size(looked: UnitPatches) -> str:
@@ -113,7 +113,7 @@ def _numbers(found: Gallery, site: str, channel: int, unit: pd.Series) -> None:
     mix = found.classes(site, channel)
     histogram, statistics, classes = layout.columns(5, 4, 4, key="stacking_numbers")
     with histogram:
-        messages.heading("Strongest activation of each picture")
+        messages.heading("Strongest activation of each photo")
         edges, counts = found.histogram(site, channel)
         if len(counts):
             charts.draw("gallery.histogram", charts.maxima(edges, counts))
@@ -122,7 +122,7 @@ def _numbers(found: Gallery, site: str, channel: int, unit: pd.Series) -> None:
         st.html(facts_table(_facts(unit)))
     with classes:
         if mix and not is_silent(unit):
-            messages.heading("Classes of the top pictures")
+            messages.heading("Classes of the top photos")
             total = sum(mix.values())
             shown = list(mix.items())[:_CLASSES]
             rows = [(name, count / total, f"{count} of {total}") for name, count in shown]
@@ -136,15 +136,15 @@ def _facts(unit: pd.Series) -> dict[str, str]:
     state_of = next((word for word, holds in words.items() if holds), "alive")
     facts = {
         "Maximum": f"{unit['maximum']:.4g}",
-        "Mean of the pictures' maxima": f"{unit['mean_maximum']:.4g}",
+        "Mean of the photos' maxima": f"{unit['mean_maximum']:.4g}",
         "Mean of all activations": f"{unit['mean']:.4g}",
         "Selectivity, 0 to 1": f"{unit['selectivity']:.2f}",
-        "Pictures where it is zero": f"{100 * unit['zero_pictures']:.1f} %",
+        "Photos where it is zero": f"{100 * unit['zero_pictures']:.1f} %",
         "Positions where it is zero": f"{100 * unit['zero_positions']:.1f} %",
         "State": state_of,
     }
     if unit["not_finite"]:
-        facts["Pictures with no finite number"] = str(int(unit["not_finite"]))
+        facts["Photos without a finite maximum"] = str(int(unit["not_finite"]))
     return facts
 
 
@@ -156,10 +156,10 @@ def facts_table(facts: Mapping[str, str]) -> str:
 
 def _rows(rows: pd.DataFrame) -> None:
     names = {
-        "rank": "Rank", "activation": "Activation", "label": "Class", "path": "Picture", "row": "Row", "column": "Column",
+        "rank": "Rank", "activation": "Activation", "label": "Class", "path": "Photo", "row": "Row", "column": "Column",
     }  # fmt: skip
     shown = [name for name in names if name != "label" or rows["label"].notna().any()]
-    with st.expander(f"The {len(rows)} strongest pictures as a table"):
+    with st.expander(f"The {len(rows)} strongest photos as a table"):
         table = rows[shown].assign(rank=rows["rank"] + 1).rename(columns=names)
         st.dataframe(table, hide_index=True, key="gallery.rows")
 

@@ -97,7 +97,7 @@ def _open_photos(network: Network, chosen: Sequence[tuple[Origin, str]]) -> list
     if wrong:
         messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     if not chosen:
-        messages.info("Choose some photos. The same square slides over each, and the maps are shown below one another.")
+        messages.info("Choose some photos. The same square slides over each; the maps appear below each other.")
     return found
 
 
@@ -109,7 +109,7 @@ def run_key(photos: Sequence[Photo]) -> Key:
 def _offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
     """Draw a button that sweeps the missing photos, and the number of finished ones."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        label = f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Go on"
+        label = f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Continue"
         progress.start_button(label, "occlusion.several.run", key, type="primary")
         if len(missing) < len(photos):
             st.caption(f"{len(photos) - len(missing)} of {len(photos)} are finished.")
@@ -165,7 +165,7 @@ def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
     def made() -> dict[str, Any]:
         shown = map_panels.of_result(photo.asked, result, None)
         row = row_of(photo.name, result)
-        note = f"{100 * row['clean']:.1f} % unhidden, lowest {100 * row['lowest']:.1f} %"
+        note = f"{100 * row['clean']:.1f} % without the square, lowest {100 * row['lowest']:.1f} %"
         group = map_panels.group(shown, view, None, largest=_LARGEST)
         titles = {"(b)": f"map {shown.map_name.rpartition(':')[2]}", "(d)": shown.class_name}
         for one in group["maps"]:
@@ -209,8 +209,8 @@ def _table(rows: list[dict[str, Any]]) -> None:
     st.dataframe(
         table, hide_index=True, key="occlusion.several.table",
         column_config={
-            "picture": "Photo", "true": "True class", "answer": "Answer", "class": "Class of (d)",
+            "picture": "Photo", "true": "True class", "answer": "Prediction", "class": "Class of (d)",
             "clean": percent("Unhidden"), "lowest": percent("Lowest"), "drop": percent("Mean loss"),
-            "same": percent("Same answer"), "row": "Row", "column": "Column",
+            "same": percent("Same prediction"), "row": "Row", "column": "Column",
         },
     )  # fmt: skip

@@ -20,9 +20,9 @@ def draw(kept: Picture | None) -> None:
     """Draw the popover that chooses what to compare with."""
     names = networks.labels()
     with st.popover("Compare", icon=":material/compare:"):
-        same = "The same picture" if kept is None else f"{kept.name}, kept"
+        same = "The same photo" if kept is None else f"{kept.name}, kept"
         for choice, title, options, none in (
-            (state.SECOND_PICTURE, "With another picture", images.sample_names(), same),
+            (state.SECOND_PICTURE, "With another photo", images.sample_names(), same),
             (state.SECOND_NETWORK, "With another network", list(names), "The same network"),
         ):
             key, now = f"occlusion.{choice.name}", state.get(choice) or ""
@@ -36,10 +36,10 @@ def draw(kept: Picture | None) -> None:
         if state.get(state.SECOND_NETWORK):
             unit_picker.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
         st.button(
-            "Keep the current picture" if kept is None else "Discard the kept picture", key="occlusion.keep",
+            "Keep the current photo" if kept is None else "Discard the kept photo", key="occlusion.keep",
             on_click=_keep if kept is None else partial(state.clear, state.SECOND_ORIGIN),
             icon=":material/keep:" if kept is None else ":material/close:",
-            help="Compares it with the picture that you choose next, which may be an upload or come from a folder.",
+            help="Compares it with the photo that you choose next, which may be an upload or come from a folder.",
         )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def second_request(network: Network, picture: Picture) -> SweepRequest | None:
     shown = images.sample(name) if name else kept_picture() or picture
     if not named and shown.digest == picture.digest:
         if state.load(state.SECOND_ORIGIN) is not None and not name:
-            messages.info(f"{picture.name} is kept; choose a picture to compare it with.")
+            messages.info(f"{picture.name} is kept; choose a photo to compare it with.")
         return None
     other = networks.second() if named else network
     if other is None:

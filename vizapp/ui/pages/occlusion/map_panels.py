@@ -106,7 +106,7 @@ def titles(shown: SweepView, view: str) -> dict[str, str]:
     """What the maps show, by letter."""
     name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
     words = {"probability": name, "logit": f"Logit of {name}", "pixels": f"{name}, per pixel"}
-    return {"b": f"Map {shown.map_name}", "c": "That map, projected", "d": words[view], "e": "Most probable class"}
+    return {"b": f"Map {shown.map_name}", "c": "Projection of that map", "d": words[view], "e": "Most probable class"}
 
 
 def group(

@@ -111,12 +111,12 @@ def _answers(asked: SweepRequest, result: Result, mask: np.ndarray) -> None:
     share = 100 * float(_hidden(asked, mask).mean())
     if not mask.any():
         words = "hide all but a part" if asked.params.inverse else "hide a part"
-        messages.info(f"Draw on the picture to {words} of it; the network answers at every stroke.")
+        messages.info(f"Draw on the photo to {words} of it. The prediction is updated after every stroke.")
     with st.container(key="beside_drawn"):
         columns = st.columns(2, gap="medium")
     with columns[0]:
-        messages.heading(f"Without {share:.0f} % of the picture")
+        messages.heading(f"Without {share:.0f} % of the photo")
         topk_bars.draw_classes("drawn.hidden", asked.network, hidden, others=whole, word="was")
     with columns[1]:
-        messages.heading("The whole picture")
+        messages.heading("The whole photo")
         topk_bars.draw_classes("drawn.whole", asked.network, whole, others=hidden, word="hidden:")

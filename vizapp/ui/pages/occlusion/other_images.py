@@ -27,7 +27,7 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
 
     site, _, channel = shown.map_name.rpartition(":")
     unit, network = Unit(site, int(channel)), shown.asked.network
-    messages.heading("(c) on other pictures")
+    messages.heading("(c) on other photos")
     at_hand = datasets.available_collections(network)
     for pictures in at_hand:
         folder = gallery_of(network, pictures.listing, site)
@@ -39,10 +39,10 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
     if progress.is_started(key):
         return _draw_answer(shown, _answer(shown, unit, at_hand[0], ""))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        label = f"Look through the {messages.escaped(at_hand[0].title)}"
+        label = f"Search the {messages.escaped(at_hand[0].title)}"
         progress.start_button(label, "occlusion.others", key, icon="search")
         st.caption(
-            f"A gallery of {messages.escaped(site)} (page Gallery) shows the pictures that excite this map most."
+            f"This finds the photos that activate the map most. A gallery of {messages.escaped(site)} shows them as well."
         )
     return {}
 
@@ -62,7 +62,7 @@ def _answer(shown: SweepView, unit: Unit, pictures: Collection, folder: str) -> 
         arrays, names = other_pictures(Question(network, picture), source, rows, job)
         return Result("occlusion", arrays, facts={"others": told, "names": "\n".join(names)})
 
-    return compute.compute(key, work, title="Looking through the pictures", device=str(network.device))
+    return compute.compute(key, work, title="Searching the photos", device=str(network.device))
 
 
 def _draw_answer(shown: SweepView, result: Result | None) -> dict[str, np.ndarray]:
@@ -70,17 +70,17 @@ def _draw_answer(shown: SweepView, result: Result | None) -> dict[str, np.ndarra
         return {}
     arrays = result.arrays
     if not len(arrays["others"]):
-        messages.info(f"No other picture excites this map. {result.facts['others']}")
+        messages.info(f"No other photo activates this map. {result.facts['others']}")
         return {}
     names = result.facts["names"].split("\n")
     details = [f"activation {value:.4g}" for value in arrays["others_activation"]]
     own, photos, down = layout.columns(1, 1, 1, key="stacking_others")
     with own:
-        image_tiles.title("This picture")
-        image_tiles.picture("occlusion.others.own", signed(shown.arrays["projection"]), "(c) of this picture")
+        image_tiles.title("This photo")
+        image_tiles.picture("occlusion.others.own", signed(shown.arrays["projection"]), "(c) of this photo")
     for column, key, title, tiles in (
         (photos, "photos", "Others, strongest first", list(arrays["others"])),
-        (down, "down", "The map, projected", projections(arrays)),
+        (down, "down", "Projections of the map", projections(arrays)),
     ):
         with column:
             image_tiles.title(title)

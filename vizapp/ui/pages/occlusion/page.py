@@ -35,7 +35,7 @@ _PANELS = "occlusion.panels"
 
 def page() -> None:
     """Draw the page."""
-    layout.page_title("Occlusion", "Hide a part of the picture and see what the answer depends on.")
+    layout.page_title("Occlusion", "Hide parts of the photo to see what the prediction depends on.")
     asked = layout.network_and_picture()
     if asked is None:
         return
@@ -163,7 +163,7 @@ def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Cancelled." if result is None else f"Cancelled after {result.facts['finished']}")
-        progress.start_button("Go on", f"occlusion.go_on.{state.name_of(one.key)}", one.key)
+        progress.start_button("Continue", f"occlusion.go_on.{state.name_of(one.key)}", one.key)
 
 
 def _choices(shown: SweepView, result: Result) -> None:

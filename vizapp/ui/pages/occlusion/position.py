@@ -21,7 +21,7 @@ def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> No
             _draw(number, one, result, _same_place(cell, shown[0], one) if cell else one.lowest, left, right)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if cell is None:
-            st.caption("Click a cell of a map to see the picture with the square there.")
+            st.caption("Click a cell of a map to see the photo with the square there.")
         else:
             label = f"Where {messages.escaped(shown[0].class_name)} is least probable"
             st.button(label, key="occlusion.lowest", on_click=state.put, args=(state.POSITION, None))
@@ -38,7 +38,7 @@ def _draw(number: int, shown: SweepView, result: Result, cell: Cell, left: Any, 
     row, column = cell
     arrays = result.arrays
     with left:
-        label, box = f"The picture with the square at {row},{column}", shown.positions.boxes[cell].tolist()
+        label, box = f"The photo with the square at {row},{column}", shown.positions.boxes[cell].tolist()
         image_tiles.picture(f"occlusion.position.{number}", shown.occluded(cell), label, box)
     with right:
         worst = state.get(state.POSITION) is None

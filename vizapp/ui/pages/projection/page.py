@@ -146,10 +146,10 @@ def _contrast_words(peaks: dict[str, float]) -> str:
 def _cell_line(cell: tuple[int, int], box: Box | None) -> None:
     """Draw a line with the projected cell and its receptive field, and a button for the strongest cell."""
     chosen = state.get(state.CELL) is not None
-    size = f", receptive field {box[3] - box[1]} × {box[2] - box[0]} pixels" if box is not None else ""
+    size = f" (receptive field {box[3] - box[1]} × {box[2] - box[0]} pixels)" if box is not None else ""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_cell"):
-        which = "selected" if chosen else "the strongest"
-        st.caption(f"From **cell {cell[0]},{cell[1]}**, {which}{size}." + ("" if chosen else " Click another cell."))
+        which = "selected" if chosen else "the strongest one"
+        st.caption(f"From **cell {cell[0]},{cell[1]}**, {which}{size}. Click a cell to select it.")
         if chosen:
             st.button("Use strongest cell", key="projection.strongest", on_click=state.put, args=(state.CELL, None))
 
