@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     networks = commands.add_parser("networks", help="list the networks that can be loaded")
     networks.add_argument("match", nargs="?", default="", help="only names that contain this text")
     sites = commands.add_parser("sites", help="list the layers of a network")
-    sites.add_argument("network")
+    sites.add_argument("network", help="a name listed by 'networks'")
     listing = commands.add_parser("methods", help="list the methods with their parameters")
     for command in (networks, sites, listing):
         command.add_argument("--json", action="store_true", help="as JSON")
@@ -78,14 +78,12 @@ def _add_method(commands: Any, method: Method) -> None:
     if "picture" in asked:
         command.add_argument("--picture", help="a photo, or the name of a sample")
     if "folder" in asked:
-        sources = (
-            "a folder of photos (sub-folders are classes), a zip, a CSV of paths, digits, samples, torchvision/NAME"
-        )
+        sources = "a folder of photos (sub-folders are classes), a zip or CSV file, digits, samples or torchvision/NAME"
         command.add_argument("--folder", help=sources)
     if "unit" in asked:
         unit = command.add_mutually_exclusive_group()
-        unit.add_argument("--unit", metavar="SITE:CHANNEL[@ROW,COL]", help="the unit to explain")
-        unit.add_argument("--class", dest="class_", metavar="NAME_OR_INDEX", help="explain a class instead")
+        unit.add_argument("--unit", metavar="SITE:CHANNEL[@ROW,COL]", help="layer, channel and, optionally, cell")
+        unit.add_argument("--class", dest="class_", metavar="NAME_OR_INDEX", help="the unit of a class, instead")
     command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
     command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
     for knob in knobs(method.params).values():

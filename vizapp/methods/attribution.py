@@ -45,9 +45,7 @@ class AttributionParams(Params):
     noise: float = knob(
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
-    layer: str = knob(
-        "", "Layer for Grad-CAM; by default the last feature map on all paths from the input to the unit"
-    )
+    layer: str = knob("", "Layer for Grad-CAM; by default the last feature map on all paths from the input to the unit")
     seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
 
 

@@ -273,7 +273,7 @@ def _names(network: Network, site: Site, targets: Sequence[Target], restarts: in
 
 METHOD = Method(
     key="ideal",
-    title="Ideal input",
+    title="Feature visualization",
     source="Erhan et al. 2009; Simonyan et al. 2013; Olah, Mordvintsev & Schubert 2017",
     params=IdealParams,
     run=ideal,

@@ -51,9 +51,12 @@ class OcclusionParams(Params):
     )
     inverse: bool = knob(False, "Hide everything but the square")
     site: str = knob("", "The late layer whose map is summed; by default the last feature maps")
-    strongest: Literal["sum", "maximum"] = knob("sum", "Channel of that layer: largest sum of its map, or largest value")
+    strongest: Literal["sum", "maximum"] = knob(
+        "sum", "Channel of that layer: largest sum of its map, or largest value"
+    )
     grid: Literal["cover", "inside"] = knob(
-        "cover", "Squares centred all over the photo, clipped at its border; or squares that lie inside it",
+        "cover",
+        "Squares centred all over the photo, clipped at its border; or squares that lie inside it",
     )
     precision: Literal["exact", "tf32", "bf16"] = knob(
         "exact", "Numeric precision on a GPU: exact, or rounded and faster"

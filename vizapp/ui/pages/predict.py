@@ -38,7 +38,7 @@ def page() -> None:
         topk_bars.draw_prediction("predict.bars", result)
         crops, seconds = result.facts["crops"], result.facts["time"]
         st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
-        st.caption(f"Output of the network: {result.facts['output']}")
+        st.caption(result.facts["output"])
         name = downloads.file_name("predict", network.name, picture.name)
         shown = {panel.title.capitalize(): panel.pixels for panel in result.panels}
         downloads.row("predict", name, shown, result.arrays)
