@@ -46,7 +46,7 @@ def over_photo(seen: np.ndarray, channel: np.ndarray) -> np.ndarray:
 
 
 def activations(question: Question, params: ActivationParams, job: Job) -> Result:
-    """The feature maps of the unit's layer on the picture, all channels.
+    """All feature maps of the unit's layer for the photo.
 
     `arrays`: `activations` float32 `[C h w]` (or `[C]`). `table`: minimum, maximum, mean and fraction of zeros of each
     channel, in the order of the sheet. A panel shows the unit's channel over the picture.

@@ -69,7 +69,7 @@ def plan_of(network: Network, params: GalleryParams) -> GalleryOptions:
 
 
 def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
-    """The pictures that activate each unit of the chosen layers most, with statistics of the units.
+    """The photos that activate each unit of the chosen layers most, with statistics of the units.
 
     Writes a Parquet file per layer, with a row per unit and rank, to `out` or to a folder of the cache
     (`facts["folder"]`). `arrays`: `channels` and `pictures`, their numbers. `table`: a row per unit. `panels`: the patches of

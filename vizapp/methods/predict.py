@@ -49,7 +49,7 @@ def crops_of(question: Question, crops: str) -> list[np.ndarray]:
 
 
 def predict(question: Question, params: PredictParams, job: Job) -> Result:
-    """The most probable classes of the picture, with probabilities and logits.
+    """The most probable classes of the photo, with probabilities and logits.
 
     `arrays`: `probabilities` `[classes]` and `logits` `[classes]`; over several crops, the mean of the crops'
     probabilities (Krizhevsky et al. 2012, section 4.1) and the mean of their logits. `table`: the top classes. The fact

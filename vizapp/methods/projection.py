@@ -53,7 +53,7 @@ class ProjectionParams(Params):
 
 
 def projection(question: Question, params: ProjectionParams, job: Job) -> Result:
-    """The part of the picture that activates the unit, projected to the pixels.
+    """The part of the photo that activates the unit, projected to the pixels.
 
     `arrays`: `projection` `[H W 3]` float32, signed, in the network's normalised input space; `patch` uint8 `[h w 3]`, the
     part of the picture that the unit's cell can see (grey beyond the border); `field` (top, left, bottom,

@@ -37,7 +37,7 @@ class SanityParams(Params):
 
 
 def sanity(question: Question, params: SanityParams, job: Job) -> Result:
-    """The unit's projection in the trained network, beside those in networks with randomised weights.
+    """The unit's projection in the trained network, beside its projections in networks with randomised weights.
 
     "above" randomises every layer above the unit (for a class, the last layer, which is the unit itself); "upper" the upper
     half of the layers between pixels and unit; "all" every layer. Layers are all that have parameters, those that normalise

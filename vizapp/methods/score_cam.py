@@ -25,7 +25,7 @@ class ScoreCamParams(Params):
 
 
 def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
-    """Where the picture activates the unit most, by masking it with each channel of a layer.
+    """Where the photo activates the unit most, found by masking it with each channel of a layer.
 
     Each channel, resized and scaled to 0..1, masks the picture (baseline: an input of zeros). Its weight is the softmax over
     the channels of the unit's rise above the baseline, which cancels. Constant channels are skipped. `arrays`: `attribution`

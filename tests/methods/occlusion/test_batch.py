@@ -137,7 +137,7 @@ def test_a_folder_beside_the_picture_gives_the_other_pictures_of_c(network, fold
     result = vizapp.ask("occlusion", network, folder.open(1), folder=folder, unit=unit, others="gallery", **SIZE)
     check_others(network, folder, 1, result.arrays, "cat", 3)
     assert result.facts["others"].startswith(
-        f"From a pass over 14 of the 14 pictures of {folder.name}. Strongest first: "
+        f"From a pass over 14 of the 14 photos of {folder.name}. Strongest first: "
     )
     titles = [panel.title for panel in result.panels]
     assert titles[titles.index("c-projection") + 1] == "c-others"
