@@ -467,14 +467,14 @@ def test_the_command_line_makes_the_digits_gallery(tmp_path) -> None:
 @pytest.mark.slow
 def test_one_two_and_three_processes_give_the_same_bytes(tmp_path) -> None:
     made = []
-    for processes in (0, 1, 2, 3):
+    for processes in (0, 2, 3):  # 0: without torchrun
         out = tmp_path / str(processes)
         done = run(*LENET, "--sites", "all", "--every", "7", "--out", str(out), processes=processes)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("saved: ") == 1
         made.append(files(out))
     assert len(made[0]) > 10
-    assert made[0] == made[1] == made[2] == made[3]
+    assert made[0] == made[1] == made[2]
 
 
 KILLED = """
