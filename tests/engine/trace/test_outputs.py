@@ -89,7 +89,7 @@ CATEGORICAL: dict[str, Returns] = {  # at least 0, sums to 1
     "a sigmoid and the rest": lambda n, h: torch.cat([torch.sigmoid(n.one(h)), 1 - torch.sigmoid(n.one(h))], 1),
     "stack": lambda n, h: torch.stack([torch.sigmoid(n.one(h))[:, 0], torch.sigmoid(-n.one(h))[:, 0]], 1),
     "evidence": lambda n, h: (F.softplus(n.a(h)) + 1) / (F.softplus(n.a(h)) + 1).sum(1, keepdim=True),
-    "coarse classes by a layer": lambda n, h: F.linear(n.a(h).softmax(1), COARSE),
+    "coarse classes by a layer": lambda n, h: F.linear(n.a(h).softmax(1), COARSE.to(h)),
     "the first of the largest": lambda n, h: F.one_hot(n.a(h).argmax(1), 10).float(),
 }
 BETWEEN_0_AND_1: dict[str, Returns] = {  # each by itself, or a part of the above
@@ -194,6 +194,16 @@ def test_how_scores_become_probabilities(returns: Returns, link: str, scale: str
     made = {"logits": of_logits, "probabilities": exact, "log-probabilities": np.exp(exact)}[scale]
     np.testing.assert_allclose(head.probabilities(head.logits(scores)), made, rtol=1e-5, atol=1e-6)
     assert head.classes == scores.shape[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_how_scores_become_probabilities_in_other_precisions(dtype: torch.dtype) -> None:
+    names = {"softmax", "clamp", "a sigmoid and the rest", "exp / (1 + exp)", "product", "anywhere", "logsumexp", "softplus",
+             "linear", "softmax over pictures", "small around 0.5", "normalized, at least 0"}  # fmt: skip
+    for group, link, scale in FUNCTIONS:
+        for name in names & group.keys():
+            (head,) = find_heads(seeded(Net(group[name])).to(dtype), torch.zeros(1, 3, 16, 16, dtype=dtype))
+            assert (head.link, head.scale) == (link, scale), name
 
 
 def test_probabilities_that_are_rounded_give_finite_logits() -> None:

@@ -36,12 +36,7 @@ Scale = Literal["logits", "probabilities", "log-probabilities"]
 
 _SCALES: tuple[Scale, Scale] = ("probabilities", "log-probabilities")
 _LINKS: tuple[Link, Link] = ("softmax", "sigmoid")
-_SIZES = (
-    1e4,
-    -1e4,
-    1.0,
-    16.0,
-)  # of the numbers that replace the results of weighted layers; the second are minus the first
+_SIZES = (1e4, -1e4, 1.0, 8.0)  # of the numbers that replace results; the second ones are minus the first
 _BROKEN = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)  # by such numbers
 _PICTURES = (1.0, 100.0)  # sizes of the numbers of random pictures
 _ERROR = 2e-4  # of probabilities and their sum, in float32
@@ -115,7 +110,8 @@ class VariedPasses:
                     return scale, "sigmoid"
             elif len(first) and _sum_to_1(first, error):
                 pictures = torch.cat([first, self._chance(path, scale, _PICTURES, False)])
-                if are_inside(pictures, error) and _sum_to_1(pictures, error) and _vary(pictures, error):
+                differ = (pictures - pictures[0]).abs().max() > error
+                if differ and are_inside(pictures, error) and _sum_to_1(pictures, error):
                     return scale, "softmax"
         return "logits", None
 
@@ -131,7 +127,7 @@ class VariedPasses:
         return None
 
     def _chance(self, path: Key, scale: Scale, sizes: tuple[float, ...], steered: bool) -> Tensor:
-        """Probabilities `[passes classes]` for random numbers of these sizes, up to some that are none."""
+        """Probabilities `[passes classes]` for random numbers of these sizes, until some are no probabilities."""
         found = [torch.empty(0, self._found[path].shape[1:].numel())]
         for size in sizes:
             if are_inside(found[-1], rounding(self._found[path].dtype)) and path in (
@@ -172,13 +168,14 @@ def _sum_to_1(chance: Tensor, error: float) -> bool:
 
 def _vary(chance: Tensor, error: float) -> bool:
     """Whether they are not the same in all passes. (The softmax of one class is always 1, and its probability.)"""
-    return bool((chance - chance[0]).abs().max() > error) or (chance.shape[1] == 1 and bool(chance.eq(1).all()))
+    differ = bool(((chance - chance[0]).abs() > error * chance.abs().amax(0)).any())
+    return differ or (chance.shape[1] == 1 and bool(chance.eq(1).all()))
 
 
 def _are_unit_vectors(chance: Tensor, error: float) -> bool:
     """Whether they are features divided by their length (or zero), and not only zeros and ones."""
     length = chance.square().sum(1)
-    unit = bool(((length - 1).abs().minimum(length) < 2 * error).all())
+    unit = bool((((length - 1).abs() < 2 * error) | (length == 0)).all())
     return chance.shape[1] > 1 and unit and bool((chance * (1 - chance)).abs().max() > error)
 
 
@@ -192,11 +189,11 @@ class _Steer(Trace):
         self._replaced: list[tuple[Tensor, Tensor]] = []
 
     def noise(self, tensor: Tensor, size: float, channels: int = 1) -> Tensor:
-        """Numbers between -size and size in the form of a tensor; half of each is that of its channel."""
+        """Numbers between -size and size in the form of a tensor; most of each is that of its channel."""
         each = [1] * tensor.ndim
         each[channels] = tensor.shape[channels]
-        unit = torch.rand(tensor.shape, generator=self._random) + torch.rand(each, generator=self._random)
-        return torch.empty_like(tensor).copy_((unit - 1) * size)
+        unit = torch.rand(tensor.shape, generator=self._random) + 3 * torch.rand(each, generator=self._random)
+        return torch.empty_like(tensor).copy_((unit / 2 - 1) * size)
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output, operation = function(*args, **kwargs), operation_name(function)
