@@ -13,6 +13,8 @@ import vizapp
 from tests.networks import seeded
 from vizapp.engine.trace.flow import gradients_at, sites_on_every_path
 from vizapp.errors import VizError
+from vizapp.media.samples import open_sample, sample_names
+from vizapp.ui.inputs.images import _KNOWN
 from vizapp.zoo.network import Network
 
 PICTURE = np.random.default_rng(3).integers(0, 256, (60, 50, 3), dtype=np.uint8)
@@ -346,6 +348,50 @@ def test_too_few_steps_are_told() -> None:
     unit = vizapp.class_unit(network, 0)
     assert "caution" in vizapp.ask("attribution", network, PICTURE, unit=unit, steps=2).facts
     assert "caution" not in vizapp.ask("attribution", network, PICTURE, unit=unit, steps=300).facts
+
+
+@pytest.mark.parametrize(("function", "parts"), [
+    (lambda t: torch.tanh(20 * (t - 0.3)), 1), (lambda t: torch.tanh(200 * (t - 0.3)), None),
+    (lambda t: torch.tanh(2000 * (t - 0.7)), None), (lambda t: (20 * t - 3).clip(0, 1) + (30 * t - 4).clip(0, 1), None),
+    (lambda t: t + torch.sign(t - 0.4), 8),
+])  # fmt: skip
+def test_by_default_as_many_steps_are_taken_as_completeness_needs(function, parts) -> None:  # type: ignore[no-untyped-def]
+    """The unit is a function of the share of the path, so that each pixel gets its share of the rise; a jump has no slope."""
+    total = 1.0
+
+    class Steep(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x.sum((1, 2, 3)) / total)[:, None]
+
+    network = vizapp.wrap(Steep(), input_size=(3, 5, 6), mean=0.0, std=1)
+    x = network.prepare(PICTURE)[0]
+    total, unit = x.sum(), vizapp.class_unit(network, 0)
+    result = vizapp.ask("attribution", network, PICTURE, unit=unit)
+    rise = float(function(torch.tensor([0.0, 1.0], dtype=torch.float64)).diff())
+    assert ("caution" in result.facts) == (parts == 8)
+    if parts != 8:
+        np.testing.assert_allclose(result.arrays["attribution"], (x.sum(0) / total) * rise, rtol=0.011, atol=1e-7)
+    chosen = vizapp.ask("attribution", network, PICTURE, unit=unit, steps=32)
+    assert chosen.facts["note"] == "32 steps from black."
+    assert np.array_equal(chosen.arrays["attribution"], result.arrays["attribution"]) == (parts == 1)
+    assert ("caution" in chosen.facts) == (parts != 1)
+    if parts is None:
+        steps = int(result.facts["note"].split()[0])
+        assert steps in range(64, 257, 32)
+        assert result.facts["note"] == f"{steps} steps from black, in {steps // 32} parts of the path."
+    elif parts == 8:
+        assert result.facts["note"] == "256 steps from black, in 8 parts of the path."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vizapp/zfnet-mini", "vizapp/lenet5-digits"])
+def test_the_first_view_of_the_included_networks_has_no_caution(name: str) -> None:
+    network = vizapp.load(name)
+    samples = [one for one in sample_names() if one.startswith("digit") == (network.input_size[0] == 1)]
+    picture = open_sample(_KNOWN.get(name, samples[0]))
+    answer = int(vizapp.ask("predict", network, picture).arrays["probabilities"].argmax())
+    facts = vizapp.ask("attribution", network, picture, unit=vizapp.class_unit(network, answer)).facts
+    assert "caution" not in facts, facts
 
 
 def test_in_place_activations_that_the_network_counts_on_are_left_in_place() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from captum.attr import IntegratedGradients
 from torch import nn
@@ -211,12 +214,21 @@ class Detaching(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv(x)
-        other = {"detach": x.detach, "data": lambda: x.data, "no": x.clone}[self.how]()
+        if self.how in {"no_grad", "inference_mode"}:
+            with getattr(torch, self.how)():
+                other = x * 1
+        else:
+            other = {
+                "detach": x.detach,
+                "data": lambda: x.data,
+                "enable_grad": torch.enable_grad()(x.clone),
+                "no": x.clone,
+            }[self.how]()
         return self.fc((x + other).mean((2, 3)))
 
 
-@pytest.mark.parametrize("how", ["detach", "data", "no"])
-def test_a_signal_that_passes_detach_is_told(how: str, picture) -> None:
+@pytest.mark.parametrize("how", ["detach", "data", "no_grad", "inference_mode", "enable_grad", "no"])
+def test_a_signal_that_passes_where_autograd_stops_is_told(how: str, picture) -> None:
     module = seeded(Detaching(how)).double()
     network = vizapp.wrap(module, input_size=(3, 24, 24))
     unit = vizapp.class_unit(network, 1)
@@ -224,7 +236,48 @@ def test_a_signal_that_passes_detach_is_told(how: str, picture) -> None:
     pixels = network.prepare(picture).requires_grad_()
     (expected,) = torch.autograd.grad(module.fc(2 * module.conv(pixels).mean((2, 3)))[0, 1], pixels)
     np.testing.assert_allclose(result.arrays["projection"], expected[0].permute(1, 2, 0).numpy(), atol=1e-6)
-    assert ("detached" in result.facts) == (how != "no")
+    assert ("detached" in result.facts) == (how not in {"no", "enable_grad"})
+
+
+class Flat(nn.Module):
+    """A function of features, and its mean."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.function = nn.Conv2d(3, 4, 3), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self.conv(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("function", "rule", "seed", "reason", "not_the_reason"),
+    [
+        (torch.round, "deconvnet", "one", "round", "rectifier"),
+        (torch.floor, "guided", "value", "floor", "rectifier"),
+        (lambda x: x.sign() + x.clamp(min=0).ceil(), "gradient", "one", "ceil and sign", "rectifier"),
+        (lambda x: -F.relu(x), "deconvnet", "one", "rectifier", "derivative"),
+        (lambda x: F.relu(-x.abs()), "guided", "one", "rectifier", "derivative"),
+        (lambda x: x.round() - F.relu(x), "deconvnet", "one", "rectifiers removed all of the signal", "activation is zero"),
+        (lambda x: x * 0, "deconvnet", "value", "activation is zero", "rectifier"),
+        (lambda x: torch.where(x > 0, 1.0, 2.0) + x * 0, "gradient", "one", "mul", "rectifier"),
+    ],
+)  # fmt: skip
+def test_a_silent_projection_says_why(
+    function: Callable[..., torch.Tensor], rule: str, seed: str, reason: str, not_the_reason: str, picture
+) -> None:
+    network = vizapp.wrap(seeded(Flat(function)), input_size=(3, 24, 24))
+    result = vizapp.ask("projection", network, picture, unit=vizapp.Unit("mean", 1), rule=rule, seed=seed)
+    assert not result.arrays["projection"].any()
+    assert reason in result.facts["silent"]
+    assert not_the_reason not in result.facts["silent"]
+
+
+def test_a_projection_that_is_not_silent_gives_no_reason(picture) -> None:
+    network = vizapp.wrap(seeded(Flat(lambda x: x.round() + F.relu(x))), input_size=(3, 24, 24))
+    result = vizapp.ask("projection", network, picture, unit=vizapp.Unit("mean", 1), seed="one")
+    assert result.arrays["projection"].any()
+    assert "silent" not in result.facts
 
 
 def test_rank_correlation() -> None:

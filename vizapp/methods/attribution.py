@@ -32,6 +32,8 @@ from vizapp.zoo.network import Network
 _AT_ONCE = 8  # integration steps or noisy samples per pass; larger batches were no faster
 _CANDIDATES = 16  # layers that Grad-CAM tries, last first; the patches of the last few may not reach the class token
 _TRUSTED = 0.01  # largest gap of completeness
+_STEPS = 32  # if the user gives no number; of integrated gradients, in each part of the path
+_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,12 @@ class AttributionParams(Params):
     kind: Literal["integrated_gradients", "smoothgrad", "gradcam", "deeplift", "guided_gradcam"] = knob(
         "integrated_gradients", "Kind of attribution"
     )
-    steps: int = knob(32, "Steps of integrated gradients, or noisy samples of SmoothGrad", low=2, high=500)
+    steps: int = knob(
+        0,
+        "Steps of integrated gradients, or noisy samples of SmoothGrad; 0: 32, and up to 256 steps where 32 are too few",
+        low=0,
+        high=500,
+    )
     noise: float = knob(
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
@@ -101,6 +108,7 @@ class _Asked:
     batch: Tensor
     value: float
     params: AttributionParams
+    job: Job
 
 
 def attribution(question: Question, params: AttributionParams, job: Job) -> Result:
@@ -115,7 +123,7 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     batch = network.prepare(question.require_picture())
     maps = observe(network.module, batch, [site])[site.name][0]
     unit = replace(unit, site=site.name, cell=argmax_cell(maps, unit))
-    asked = _Asked(network, site, unit, batch, float(maps[(unit.channel, *(unit.cell or ()))]), params)
+    asked = _Asked(network, site, unit, batch, float(maps[(unit.channel, *(unit.cell or ()))]), params, job)
     job.report(0.1)
     try:
         with torch.enable_grad():
@@ -167,23 +175,47 @@ def _differentiable(asked: _Asked) -> UnitOf:
 
 
 def _integrated_gradients(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
-    model, steps = _differentiable(asked), asked.params.steps
-    found = _captum().IntegratedGradients(model).attribute(
-        asked.batch, target=0, n_steps=steps, internal_batch_size=size
-    )  # fmt: skip
-    note = f"{steps} steps from {asked.network.preprocessing.zero_colour}."
-    return found[0].sum(0), {"note": note, **_completeness(asked, model, found, "Take more steps.")}
+    """Captum's integral along the path from the baseline. By default, where it is not exact enough, it is the sum over parts
+    of the path: the part with the largest gap of completeness is halved until the whole has a small one.
+    """
+    model, chosen = _differentiable(asked), asked.params.steps
+    values = {0.0: _on(model, 0 * asked.batch), 1.0: asked.value}
+
+    def integral(start: float, end: float) -> Tensor:
+        found: Tensor = _captum().IntegratedGradients(model).attribute(
+            end * asked.batch, start * asked.batch, target=0, n_steps=chosen or _STEPS, internal_batch_size=size
+        )  # fmt: skip
+        return found.detach()
+
+    def gap(part: tuple[float, float]) -> float:
+        return abs(float(parts[part].double().sum()) - (values[part[1]] - values[part[0]]))
+
+    parts = {(0.0, 1.0): integral(0, 1)}
+    while True:
+        found = torch.stack(list(parts.values())).sum(0)
+        told = _completeness(asked, model, found, "Take more steps.")
+        if chosen or "caution" not in told or len(parts) == _PARTS:
+            break
+        asked.job.report(0.1 + 0.9 * len(parts) / _PARTS)
+        start, end = worst = max(parts, key=gap)
+        middle = (start + end) / 2
+        values[middle] = _on(model, middle * asked.batch)
+        del parts[worst]
+        parts |= {ends: integral(*ends) for ends in ((start, middle), (middle, end))}
+    note = f"{len(parts) * (chosen or _STEPS)} steps from {asked.network.preprocessing.zero_colour}"
+    note += f", in {len(parts)} parts of the path" * (len(parts) > 1)
+    return found[0].sum(0), {"note": f"{note}.", **told}
 
 
 def _smoothgrad(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
-    model, batch, p = _differentiable(asked), asked.batch, asked.params
+    model, batch, p, samples = _differentiable(asked), asked.batch, asked.params, asked.params.steps or _STEPS
     with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
         torch.manual_seed(p.seed)
         found = _captum().NoiseTunnel(_captum().Saliency(model)).attribute(
-            batch, nt_type="smoothgrad", nt_samples=p.steps, nt_samples_batch_size=size, target=0, abs=False,
+            batch, nt_type="smoothgrad", nt_samples=samples, nt_samples_batch_size=size, target=0, abs=False,
             stdevs=p.noise * float(batch.max() - batch.min()),
         )  # fmt: skip
-    return found[0].sum(0), {"note": f"{p.steps} noisy samples."}
+    return found[0].sum(0), {"note": f"{samples} noisy samples."}
 
 
 def _deeplift(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
@@ -194,10 +226,15 @@ def _deeplift(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
     return found[0].sum(0), {"note": note, **_completeness(asked, model, found, advice)}
 
 
+def _on(model: UnitOf, batch: Tensor) -> float:
+    """The unit's activation on a picture `[1 C H W]`."""
+    with torch.no_grad():
+        return float(model(batch))
+
+
 def _completeness(asked: _Asked, model: UnitOf, found: Tensor, advice: str) -> dict[str, str]:
     """Whether the attributions add up to the rise of the unit above the baseline, as both methods promise."""
-    with torch.no_grad():
-        baseline = float(model(torch.zeros_like(asked.batch)))
+    baseline = _on(model, torch.zeros_like(asked.batch))
     total, rise = float(found.detach().double().sum()), asked.value - baseline
     gap = abs(total - rise)
     share = 0.0 if gap <= 1e-5 * (abs(asked.value) + abs(baseline)) else gap / abs(rise) if rise else float("inf")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,10 +19,6 @@ from vizapp.methods.params import Params, knob
 from vizapp.zoo.network import Network
 
 Boxes = list[tuple[int, int, int, int]]  # (top, left, bottom, right) in input pixels
-SILENT = (
-    "No signal reaches the pixels: the unit is at or below zero, the rectifiers removed all of its signal, or it passes "
-    "functions without a slope (sign, round …); the backward pass of a custom autograd function is not used."
-)
 CAUTION = (
     "It shows what in this photo activates the unit, given the pooling switches. It hardly depends on later layers and "
     "does not explain the class decision (Nie 2018, Adebayo 2018, Sixt 2020)."
@@ -80,8 +76,8 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
         Panel("projection-patch", crop_box(signed(pixels), box), "The same part of the projection."),
     )
     facts = {"unit": f"{name}{where}"} | what_was_reversed(down.certificate, params.rule)
-    if not np.any(pixels):
-        facts["silent"] = SILENT
+    if down.ends:
+        facts["silent"] = _silence(down.ends)
     return Result("projection", arrays, panels, facts)
 
 
@@ -128,7 +124,13 @@ def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
         )
     if certificate.detached:
         facts["detached"] = (
-            "The network detaches activations on the way. The signal passes them; autograd would stop there."
+            "The network detaches activations on the way, or computes them under torch.no_grad or torch.inference_mode. The "
+            "signal passes them; autograd would stop there."
+        )
+    if certificate.custom:
+        facts["custom"] = (
+            "The network has custom autograd functions on the way whose backward pass is not their derivative. The signal "
+            "passes them by that backward pass, whatever the rule."
         )
     if rule == "deconvnet" and certificate.nonlinearities and not certificate.switches:
         facts["no switches"] = (
@@ -136,6 +138,19 @@ def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
             "poorly there (Springenberg 2014)."
         )
     return facts
+
+
+def _silence(ends: Collection[str]) -> str:
+    """Why a projection is zero everywhere."""
+    reasons = []
+    if "start" in ends:
+        reasons.append("the unit's activation is zero")
+    if "rectifier" in ends:
+        reasons.append("the rectifiers removed all of the signal, as they do if the unit is below zero")
+    names = sorted(set(ends) - {"start", "rectifier"})
+    if names:
+        reasons.append(f"the derivative of {' and '.join(names)} is zero here")
+    return f"No signal reaches the pixels: {'; '.join(reasons)}."
 
 
 def in_three_channels(values: torch.Tensor) -> np.ndarray:
@@ -159,11 +174,12 @@ def certificate_text(certificate: Certificate, rule: str) -> str:
     noun = "non-linearity" if count == 1 else "non-linearities"
     pools = f"{certificate.switches} max pool{'s' * (certificate.switches != 1)} with switches"
     gates = f", {certificate.gates} gates held constant" if certificate.gates else ""
+    custom = f", {certificate.custom} by their own backward pass" if certificate.custom else ""
     if rule == "gradient":
         return f"{count} {noun} between unit and pixels, all differentiated (gradient); {pools}{gates}."
     return (
         f"{count} {noun} between unit and pixels: {certificate.paper} reversed by the paper's rule, "
-        f"{certificate.extended} by an extended rule, {certificate.differentiated} only differentiated; {pools}{gates}."
+        f"{certificate.extended} by an extended rule, {certificate.differentiated} only differentiated{custom}; {pools}{gates}."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import vizapp
 from tests.errors import refuses
@@ -32,6 +33,11 @@ class Own(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         return gradient
+
+
+def forward_mode(x: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(torch.sin(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
 
 
 class Branch(nn.Module):
@@ -88,17 +94,46 @@ def test_what_does_not_hide_the_picture_is_not_refused(function) -> None:
         lambda x: torch.vmap(lambda one: one.flip(1))(x),
         lambda x: torch.vmap(torch.vmap(torch.sigmoid, in_dims=1), in_dims=1)(x).movedim(1, 2),
         lambda x: torch.func.grad(lambda y: (y**3).sum())(x),
+        lambda x: torch.func.jvp(torch.sin, (x,), (torch.ones_like(x),))[1],
+        lambda x: torch.func.jvp(torch.sin, (torch.ones(1, 4, 12, 12),), (x,))[1],
+        lambda x: torch.func.vjp(torch.sin, x)[1](torch.ones_like(x))[0],
+        lambda x: x * torch.func.jacrev(torch.sin)(x.mean()),
+        forward_mode,
     ],
-    ids=["vmap", "nested", "grad"],
+    ids=["vmap", "nested", "grad", "jvp", "tangent", "vjp", "jacrev", "forward mode"],
 )
 def test_what_runs_under_torch_func_is_refused(function) -> None:
     with refuses("hidden-operation"):
         _ = wrapped(Call(function)).sites
 
 
-def test_vmap_of_weights_alone_is_not_refused() -> None:
-    sites = wrapped(Call(lambda x: x * torch.vmap(torch.sin)(torch.ones(4, 1, 1)))).sites
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.vmap(torch.sin),
+        lambda ones: torch.func.jvp(torch.sin, (ones,), (ones,))[1],
+        lambda ones: forward_mode(ones),
+    ],
+)
+def test_torch_func_of_weights_alone_is_not_refused(function) -> None:
+    sites = wrapped(Call(lambda x: x * function(torch.ones(4, 1, 1)))).sites
     assert sites[-1].name == "head"
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_a_gradient_inside_of_the_forward_pass_is_refused_by_projections(backward: bool) -> None:
+    def energy(x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            y = x.detach().requires_grad_()
+            if backward:
+                (y**3).sum().backward()
+                return y.grad
+            return torch.autograd.grad((y**3).sum(), y)[0]
+
+    network, picture = wrapped(Call(energy)), torch.zeros(20, 20, 3, dtype=torch.uint8).numpy()
+    with refuses("no-derivative", "inside its forward pass"):
+        vizapp.ask("projection", network, picture, unit=vizapp.class_unit(network, 1))
+    assert vizapp.ask("activations", network, picture, unit=vizapp.Unit("head", 1)).arrays
 
 
 def test_every_question_about_such_a_network_gets_the_sentence() -> None:

@@ -30,12 +30,13 @@ class Certificate:
     differentiated: int = 0  # non-linear operations, by their true derivative
     switches: int = 0  # max pools with switches
     gates: int = 0  # gates held constant
-    detached: int = 0  # calls of detach, which the signal passes
+    custom: int = 0  # custom autograd functions, by their own backward pass
+    detached: int = 0  # operations at which autograd would stop (detach, no_grad), and which the signal passes
 
     @property
     def nonlinearities(self) -> int:
         """All non-linear operations except max pools and gates held constant."""
-        return self.paper + self.extended + self.differentiated
+        return self.paper + self.extended + self.differentiated + self.custom
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class Projections:
     """The projections of some units of one site, for one picture.
 
     `values` `[K C H W]` in the network's normalised input space, signed; `activations` `[K]` at `cells`, a (row, column)
-    per unit (None for vectors).
+    per unit (None for vectors). Where no signal of a single unit reaches the pixels, `ends` are the operations that it does
+    not pass: "start" (it is zero from the start), "rectifier", or the name of a function.
     """
 
     values: Tensor
     activations: Tensor
     cells: tuple[tuple[int, int] | None, ...]
     certificate: Certificate = field(default_factory=Certificate)
+    ends: frozenset[str] = frozenset()
 
 
 def project(
@@ -127,7 +130,10 @@ def _project(
     activations = torch.stack(
         [maps[u.channel] if c is None else maps[u.channel][c] for u, c in zip(units, cells, strict=True)]
     )
-    return Projections(torch.cat(parts), activations, cells, certificate)
+    values, ends = torch.cat(parts), set[str]()
+    if len(units) == 1 and not values.any():
+        _backward(recording, value, _seed(maps, activation, site, units, cells, seed, extent), rule, ends)
+    return Projections(values, activations, cells, certificate, frozenset(ends))
 
 
 # Bytes of the widest signal of a chunk beyond which larger chunks were slower (CPU: the caches), or gained nothing.
@@ -171,11 +177,16 @@ def _seed(
     return as_signal(as_laid_out(whole, site)[:, None], tuple(activation.shape))
 
 
-def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tuple[Tensor, Certificate, int]:
+def _backward(
+    recording: Recording, value: int, start: Signal, rule: Rule, ends: set[str] | None = None
+) -> tuple[Tensor, Certificate, int]:
     """Send signals from a value back to the picture.
 
-    Returns them `[K C H W]`, the certificate, and the bytes of the widest signal on the way.
+    Returns them `[K C H W]`, the certificate, and the bytes of the widest signal on the way. Operations that no signal
+    passes are added to `ends`.
     """
+    if ends is not None and not _passes(start):
+        ends.add("start")
     signals: dict[int, Signal] = {value: start}
     counts: dict[Counted, int] = {}
     widest = _bytes(start)
@@ -184,10 +195,14 @@ def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tu
         if all(signal is None for signal in above):
             continue
         below, counted = rule.backward(step, above, recording.shapes)
-        detached: Counted | None = "detached" if step.operation.rstrip("_") == "detach" else None
+        detached: Counted | None = "detached" if step.detached else None
         for one in (counted, detached):
             if one is not None:
                 counts[one] = counts.get(one, 0) + 1
+        passed = [signal for target, signal in zip(step.inputs, below, strict=True) if recording.sloped[target]]
+        if ends is not None and any(map(_passes, above)) and not any(map(_passes, passed)):
+            rectifies = step.ctx["family"] in {"rectifier", "activation"}
+            ends.add("rectifier" if rectifies else step.operation.rstrip("_"))
         for target, dtype, signal in zip(step.inputs, step.dtypes, below, strict=True):
             if signal is not None and recording.sloped[target]:
                 signal = as_dtype(signal, dtype)
@@ -204,6 +219,10 @@ def _backward(recording: Recording, value: int, start: Signal, rule: Rule) -> tu
 def _bytes(signal: Signal) -> int:
     values = signal.values if isinstance(signal, WindowedSignal) else signal
     return values.numel() * values.element_size()
+
+
+def _passes(signal: Signal | None) -> bool:
+    return signal is not None and bool((signal.values if isinstance(signal, WindowedSignal) else signal).any())
 
 
 def _sum(a: Signal, b: Signal) -> Signal:

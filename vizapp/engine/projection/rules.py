@@ -7,6 +7,8 @@ do not cover every operation of today's networks:
 - Other activations (ReLU6, SiLU, GELU …) get the rectifier's rule, or their true derivative without `extended`.
 - A gate (squeeze and excitation, Highway) is held constant, or differentiated with `gates="derivative"`.
 - Local response norm is passed as the identity, or differentiated with `response_norm="derivative"`.
+- A custom autograd function gets its own backward pass. If that is the derivative of its forward pass, the operations of
+  the forward pass get their rules instead.
 - Everything else gets its true derivative. So do clamps that keep a divisor, a root or a logarithm from zero.
 
 A rectifier is one however it is written (see `rectifiers`). Masks and indices pass no signal; what they switch is
@@ -60,10 +62,20 @@ Shapes = list[tuple[int, ...]]
 RuleName = Literal["deconvnet", "guided", "gradient"]
 # Which part of a rule an operation falls under; "activation" is any but the rectifier, "slope" one that is differentiated.
 Family = Literal[
-    "rectifier", "activation", "slope", "max pool", "max unpool", "gate", "identity", "linear", "flat", "other"
+    "rectifier",
+    "activation",
+    "slope",
+    "max pool",
+    "max unpool",
+    "gate",
+    "identity",
+    "linear",
+    "flat",
+    "custom",
+    "other",
 ]
 # The fields of a Certificate.
-Counted = Literal["paper", "extended", "differentiated", "switches", "gates", "detached"]
+Counted = Literal["paper", "extended", "differentiated", "switches", "gates", "custom", "detached"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,11 @@ class Rule(ABC):
                 f"This network draws new random numbers on every pass ({name}), although it is set to evaluation. A projection "
                 "needs a network that gives one answer: F.dropout, for one, takes training=self.training.",
                 code="random-network",
+            )
+        if name in {"grad", "backward"}:
+            raise VizError(
+                "This network computes gradients inside its forward pass. Signals cannot be sent back through that.",
+                code="no-derivative",
             )
         if name in MAX_POOLS | UNPOOLS:
             return "max pool" if name in MAX_POOLS else "max unpool"
@@ -159,7 +176,7 @@ class Rule(ABC):
                 return self.identity(signal, step), None
             if family == "linear":
                 return self.linear(signal, step, shapes), None
-        counted: Mapping[str, Counted] = {"other": "differentiated", "max unpool": "switches"}
+        counted: Mapping[str, Counted] = {"other": "differentiated", "max unpool": "switches", "custom": "custom"}
         return derivative(step, signals, shapes), counted.get(family)
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, pair, tensors_in
+from vizapp.engine.memory.chunks import is_out_of_memory
 from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor, map_values
+from vizapp.engine.trace.custom_functions import FAILURES
 from vizapp.engine.trace.recording import Step, ValueRef, bind, value_refs
 from vizapp.errors import VizError
 
@@ -117,8 +119,8 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     if "at" in step.ctx:
         at = [tensor.detach().clone() for tensor in step.ctx["at"]]
     else:  # linear: the derivative is the same everywhere
-        given = next(signal for signal in signals if signal is not None)
-        device = (given.values if isinstance(given, WindowedSignal) else given).device
+        signal = next(signal for signal in signals if signal is not None)
+        device = (signal.values if isinstance(signal, WindowedSignal) else signal).device
         at = [
             torch.zeros(shapes[value], dtype=dtype, device=device)
             for value, dtype in zip(step.inputs, step.dtypes, strict=True)
@@ -143,11 +145,14 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     if not pairs:
         return [None] * len(step.inputs)
     leaves = {value: tensor for value, tensor in by_value.items() if tensor.requires_grad}
+    ends, given = [result for result, _ in pairs], [signal for _, signal in pairs]
     with _naming(step):
-        gradients = torch.autograd.grad(
-            [result for result, _ in pairs], list(leaves.values()), [r for _, r in pairs], is_grads_batched=True,
-            allow_unused=True,
-        )  # fmt: skip
+        if step.ctx["family"] == "custom":
+            gradients: Sequence[Tensor | None] = _one_by_one(ends, list(leaves.values()), given)
+        else:
+            gradients = torch.autograd.grad(
+                ends, list(leaves.values()), given, is_grads_batched=True, allow_unused=True
+            )
     found = dict(zip(leaves, gradients, strict=True))
     down: list[Signal | None] = []
     for value in step.inputs:
@@ -156,12 +161,27 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
     return down
 
 
+def _one_by_one(results: list[Tensor], leaves: list[Tensor], signals: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """Gradients of several signals; the backward pass of a custom function may do what torch cannot do on batches."""
+    rows = [
+        torch.autograd.grad(results, leaves, [signal[k] for signal in signals], retain_graph=True, allow_unused=True)
+        for k in range(len(signals[0]))
+    ]
+    return tuple(None if column[0] is None else torch.stack(column) for column in zip(*rows, strict=True))
+
+
 @contextmanager
 def _naming(step: Step) -> Iterator[None]:
-    """A block in which torch may find that it has no derivative of the operation."""
+    """A block in which torch may find that it has no derivative of the operation, or a custom backward pass may fail."""
     try:
         yield
-    except RuntimeError as error:  # also NotImplementedError
+    except FAILURES as error:
+        if step.ctx["family"] == "custom" and not is_out_of_memory(error):
+            raise VizError(
+                f"The backward pass of {step.operation!r}, a custom autograd function of this network, fails: "
+                f"{(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}",
+                code="custom-backward",
+            ) from error
         if "derivative for" not in str(error):
             raise
         raise VizError(

@@ -34,11 +34,13 @@ class OpaqueOpDetector(TorchDispatchMode):
         Inside of `torch.vmap` and `torch.func` the trace sees operations, but not that their tensors depend on the picture.
         """
         for tensor in tensors_in(arguments):
+            hides = name == "_make_dual" and self._depends(tensor)  # forward-mode derivatives
             while is_functorch_wrapped_tensor(tensor):
                 tensor = get_unwrapped(tensor)
-                if self._depends(tensor):
-                    self._hidden = self._hidden or name
-                    self.raise_if_any()
+                hides |= self._depends(tensor) or self._hidden != ""
+            if hides:
+                self._hidden = self._hidden or name
+                self.raise_if_any()
         self._seen += 1
         try:
             yield

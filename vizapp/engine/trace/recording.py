@@ -15,12 +15,14 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import KEEPS_SQUASHED, SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
 from vizapp.engine.tap import Trace, check_computed, qualified_name
+from vizapp.engine.trace.custom_functions import custom_functions, differentiates_truly
 from vizapp.errors import VizError
 
 
@@ -35,7 +37,8 @@ class ValueRef:
 class Step:
     """One recorded operation: which function ran, on which values, and what its rule needs on the way back (`ctx`).
 
-    `dtypes` are the types of the inputs. Where autocast was on, `function` runs under it again.
+    `dtypes` are the types of the inputs. Where autocast was on, `function` runs under it again. `detached` says whether
+    autograd would stop here: the network detaches the value, or computes it without gradients.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Step:
     outputs: tuple[int, ...]
     ctx: dict[str, Any] = field(default_factory=dict)
     dtypes: tuple[torch.dtype, ...] = ()
+    detached: bool = False
 
     @property
     def depends_on_input_alone(self) -> bool:
@@ -101,6 +105,8 @@ class Recording(Trace):
 
     Writes in place are followed through memory: a tensor that shares memory with one that was written to becomes a new
     value, made of its old one and of what was written, when it is used next.
+
+    A pass with gradients enabled shows where the network disables them; the recorded operations run without.
     """
 
     def __init__(self, module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule | None) -> None:
@@ -115,6 +121,17 @@ class Recording(Trace):
         self._writes: dict[StorageWeakRef, list[_Write]] = {}
         self._constants: set[StorageWeakRef] = set()  # memory that recorded arguments refer to
         self._squashed: set[int] = set()  # values that are computed from squashed ones alone
+        self._followed = True  # by autograd: the running operation
+        self._inside = False  # of a custom function that is followed by autograd
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch._C._set_grad_enabled:
+            return func(*args)
+        self._followed = torch.is_grad_enabled() or self._inside
+        with torch.no_grad():
+            return super().__torch_function__(func, types, args, kwargs)
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operation, and record it if it depends on the picture."""
@@ -169,9 +186,57 @@ class Recording(Trace):
         if call.operation in SQUASHING or (all(squashed) and call.operation in KEEPS_SQUASHED):
             self._squashed.update(made)
         function = _under_autocast(function, inputs[0].device.type)
-        self.steps.append(Step(name, operation, function, *arguments, given, made, ctx, dtypes))
+        detached = call.operation == "detach" or not self._followed
+        self.steps.append(Step(name, operation, function, *arguments, given, made, ctx, dtypes, detached))
         if name in self._wanted:
             self.values[name] = (made[0], results[0].clone())
+        return output
+
+    def call(self, function: type[Function], forward: Callable[..., Any], args: tuple[Any, ...], enabled: bool) -> Any:
+        """Run the forward pass of a custom autograd function, for `custom_functions`.
+
+        If the function's backward pass is the derivative of that, its operations are recorded. If not, its results are
+        recorded as those of one operation.
+        """
+        followed = enabled or self._inside
+        with torch._C.DisableTorchFunction():
+            numbers = {id(tensor): self._current(tensor) for tensor in tensors_in(args)}
+            inputs = [tensor for tensor in tensors_in(args) if numbers[id(tensor)] is not None]
+            given = tuple(self._ids[tensor][0] for tensor in inputs)
+            sloped = [tensor for tensor, number in zip(inputs, given, strict=True) if self.sloped[number]]
+            opened = not sloped or differentiates_truly(function, args, sloped)
+            at, dtypes = [tensor.clone() for tensor in inputs], tuple(tensor.dtype for tensor in inputs)
+            versions = {id(tensor): _version(tensor) for tensor in inputs}
+        before, self._inside = self._inside, followed and opened
+        try:
+            output = forward(*args)
+        finally:
+            self._inside = before
+        if opened:
+            return output
+
+        def separate(leaf: Any) -> Any:  # torch would do so later: an input that is returned as it is
+            return leaf.view_as(leaf) if id(leaf) in versions and versions[id(leaf)] == _version(leaf) else leaf
+
+        def capture_leaf(leaf: Any) -> Any:
+            number = numbers.get(id(leaf))
+            return leaf if number is None else ValueRef(number)
+
+        output = map_leaves(output, separate)
+        with torch._C.DisableTorchFunction():
+            results = list(tensors_in(output))
+            replaced = [self._ids.get(result, (None,))[0] for result in results]
+            made = tuple(map(self._new, results))
+            self.sloped += map(_has_slope, results)
+            for result in results:
+                if id(result) in versions:  # the function has written into it
+                    self._note_write(result)
+        ctx, arguments = {"family": "custom", "at": at}, map_leaves(args, capture_leaf)
+        name = function.__name__
+        self.steps.append(Step("", name, function.apply, arguments, {}, given, made, ctx, dtypes, not followed))
+        for site, (value, kept) in self.values.items():
+            if value in replaced:
+                self.values[site] = made[replaced.index(value)], kept
         return output
 
     def _current(self, tensor: Tensor) -> int | None:
@@ -325,7 +390,7 @@ def record(module: nn.Module, batch: Tensor, wanted: set[str], rule: CaptureRule
         VizError: the pass does not produce a wanted site.
     """
     batch = batch.clone()
-    with torch.no_grad(), Recording(module, batch, wanted, rule) as recording:
+    with torch.enable_grad(), Recording(module, batch, wanted, rule) as recording, custom_functions(recording.call):
         module(batch)
     check_computed(sorted(wanted), recording.values)
     rule.refine(recording.steps)

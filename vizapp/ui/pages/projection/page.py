@@ -156,20 +156,19 @@ def _cell_line(cell: tuple[int, int], box: Box | None) -> None:
 
 def _words(results: dict[str, Result]) -> None:
     """Describe how the projections were computed, in numbers."""
-    rules_of: dict[str, list[str]] = {}
-    for rule, result in results.items():
-        rules_of.setdefault(result.facts["certificate"], []).append(RULES[rule])
     messages.heading("How this was computed")
-    for sentence, rules in rules_of.items():
-        st.caption(f"**{' and '.join(rules)}:** {messages.escaped(sentence)}")
-    silent = {RULES[rule]: result.facts["silent"] for rule, result in results.items() if "silent" in result.facts}
-    if silent:
-        st.caption(f"**{', '.join(silent)}:** {messages.escaped(next(iter(silent.values())))}")
+    for fact in ("certificate", "silent"):
+        rules_of: dict[str, list[str]] = {}
+        for rule, result in results.items():
+            if fact in result.facts:
+                rules_of.setdefault(result.facts[fact], []).append(RULES[rule])
+        for sentence, rules in rules_of.items():
+            st.caption(f"**{' and '.join(rules)}:** {messages.escaped(sentence)}")
 
 
 def _cautions(results: list[Result]) -> None:
     """Draw the limits of the projections."""
-    for name in ("extended", "detached", "no switches"):
+    for name in ("extended", "detached", "custom", "no switches"):
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
             messages.info(sentence)
     messages.heading("What it does not show")
