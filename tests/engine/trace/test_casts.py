@@ -94,9 +94,34 @@ def test_signals_pass_between_types(name: str, dtype: torch.dtype) -> None:
     for rule in RULES:
         expectations = steered_projections(module, batch, last, [(channel,) for channel in range(3)], rule)
         (down,) = project(module, batch, [Unit(last, c) for c in range(3)], sites, rule_named(rule), seed="one")
-        assert down.values.dtype == dtype
-        assert torch.equal(down.values, torch.stack(expectations)), rule
+        assert down.values.dtype == (torch.float32 if dtype == torch.float16 else dtype)
+        assert torch.equal(down.values, torch.stack(expectations).to(down.values)), rule
         assert down.values.any()
+
+
+@pytest.mark.parametrize("gain", [1e-2, 1.0, 100.0])
+@pytest.mark.parametrize("rule", RULES)
+def test_small_and_large_signals_of_float16_networks_are_those_of_float64(gain: float, rule: str) -> None:
+    """Signals of 1e-8, which float16 rounds to zero, and signals that may not become 4096 times as large."""
+    torch.manual_seed(4)
+    parts = [
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 3, bias=False),
+    ]
+    module = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval().requires_grad_(False)
+    for part, scale in zip(parts[::2], (1, gain, gain), strict=True):
+        part.weight *= scale  # type: ignore[operator]
+    module = module.half()
+    batch = picture(torch.float16)
+    sites = survey(module, batch)
+    (down,) = project(module, batch, [Unit("6", c) for c in range(4)], sites, rule_named(rule), seed="one")
+    expectations = steered_projections(module.double(), batch.double(), "6", [(c,) for c in range(4)], rule)
+    for found, expected in zip(down.values.double(), expectations, strict=True):
+        assert float((found - expected).norm() / expected.norm()) < 0.02
+    assert float(expected.abs().max()) < 1e-6 or gain > 0.01
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=lambda dtype: str(dtype)[6:])

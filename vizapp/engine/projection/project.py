@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import chunk_size, in_chunks
 from vizapp.engine.projection.rules import Counted, Deconvnet, Rule
-from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_dtype, as_signal, as_tensor, merge
+from vizapp.engine.projection.windowed_signal import (
+    Signal,
+    WindowedSignal,
+    as_dtype,
+    as_signal,
+    as_tensor,
+    map_values,
+    merge,
+)  # fmt: skip
 from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Site, Unit, as_laid_out, channels_first, site_of_all
 from vizapp.errors import VizError
@@ -43,9 +51,10 @@ class Certificate:
 class Projections:
     """The projections of some units of one site, for one picture.
 
-    `values` `[K C H W]` in the network's normalised input space, signed; `activations` `[K]` at `cells`, a (row, column)
-    per unit (None for vectors). Where no signal of a single unit reaches the pixels, `ends` are the operations that it does
-    not pass: "start" (it is zero from the start), "rectifier", or the name of a function.
+    `values` `[K C H W]` in the network's normalised input space, signed, in the type of the network (float32 for
+    float16). `activations` `[K]` at `cells`, a (row, column) per unit (None for vectors). Where no signal of a single unit
+    reaches the pixels, `ends` are the operations that it does not pass: "start" (it is zero from the start), "rectifier",
+    or the name of a function.
     """
 
     values: Tensor
@@ -112,13 +121,18 @@ def _project(
     maps = channels_first(activation, site)[0]  # [channels h w] or [channels]
     cells = tuple(argmax_cell(maps, unit) for unit in units)
     certificate, bytes_per_unit = Certificate(), 0
+    half = any(torch.float16 in step.dtypes for step in recording.steps)
 
     def run(part: Sequence[int]) -> Tensor:
         nonlocal certificate, bytes_per_unit
         start = _seed(maps, activation, site, [units[i] for i in part], [cells[i] for i in part], seed, extent)
-        values, certificate, widest = _backward(recording, value, start, rule)
+        for factor in _FACTORS if half else (1,):
+            larger = map_values(start, lambda values, by=factor: values * by)  # type: ignore[misc]
+            values, certificate, widest = _backward(recording, value, larger, rule)
+            if values.isfinite().all() and not certificate.custom:  # which need not be proportional to their signal
+                break
         bytes_per_unit = widest // len(part)
-        return values
+        return (values.float() if values.dtype == torch.float16 else values) / factor
 
     # The first few units show how wide their windows get (at most the maps); chunks of the others are sized by that.
     widest = max(math.prod(shape) for shape in recording.shapes) * activation.element_size()
@@ -136,6 +150,9 @@ def _project(
     return Projections(values, activations, cells, certificate, frozenset(ends))
 
 
+# Where a network computes in float16, whose smallest number is 6e-8, signals start larger by the first of these with which
+# none overflows.
+_FACTORS = (2**12, 2**6, 1)
 # Bytes of the widest signal of a chunk beyond which larger chunks were slower (CPU: the caches), or gained nothing.
 _BEST_CHUNK = {"cpu": 12 * 2**20, "cuda": 4 * 2**30}
 
