@@ -163,6 +163,6 @@ def test_projections_of_a_family_equal_steered_autograd_or_are_refused(
         pytest.skip("this timm has no such network")
     verdict = judged(name)
     gc.collect()
-    record_property("verdict", f"{name:28}{verdict}")
-    print(f"{name:28}{verdict}", flush=True)
+    record_property("verdict", f"{name:30}{verdict}")
+    print(f"{name:30}{verdict}", flush=True)
     assert not verdict.wrong

@@ -119,6 +119,9 @@ def attention_to_all(x: Tensor) -> Tensor:
         (attention_to_all, "tokens"),
         (lambda x: torch.sigmoid(torch.stack(x.chunk(3, 1), 2).flatten(1, 2)), "chw"),
         (lambda x: torch.sigmoid(torch.cat([x, x.new_ones(1, 2, 3, 5)], 1)), "chw"),
+        (lambda x: torch.sigmoid(torch.cat([x[:, :0], x], 1)), "chw"),
+        (lambda x: torch.sigmoid(torch.cat([x[:, :, :0] * 2, x], 2)), "chw"),
+        (lambda x: torch.sigmoid(x + (x[:, :0].flatten(2).mT @ x[:, :0].flatten(2)).mean()), "chw"),
         (lambda x: torch.sigmoid(torch.zeros(1, 6, 3, 5).index_add(1, torch.arange(6), x)), "chw"),
     ],
 )

@@ -158,7 +158,7 @@ class CellsTrace(ReceptiveFieldTrace):
         else:
             found = [self._computed(base, args, kwargs, given, result) for result in results]
         for result, cells in zip(results, found, strict=True):
-            if cells is None or cells.index.shape != result.shape:
+            if cells is None or cells.index.shape != result.shape or not result.numel():
                 self._cells.pop(result, None)
             else:
                 self._cells[result] = cells
