@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 import vizapp
+from tests.methods.test_attribution import NETWORKS, Block, wrapped
 from tests.networks import Branching, seeded
 from vizapp.errors import VizError
 from vizapp.zoo.network import Network
@@ -73,12 +74,33 @@ def test_the_map_is_that_of_the_paper(network: Network, class_: int) -> None:
     assert [panel.title for panel in result.panels] == ["seen", "attribution", "attribution-over-photo"]
 
 
-def test_a_hidden_unit_is_explained_by_maps_up_to_it() -> None:
+def test_a_hidden_unit_is_explained_by_maps_below_it() -> None:
     network = vizapp.wrap(seeded(Branching()), input_size=(3, 48, 40))
     result = vizapp.ask("score_cam", network, PICTURE, unit=vizapp.Unit("relu", 1))
-    assert result.facts["layer"].startswith("relu, ")
+    assert result.facts["layer"].startswith("stem, ")
     chosen = vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, 0), site="stem")
     assert chosen.facts["layer"].startswith("stem, ")
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_default_layer_carries_all_that_the_unit_sees(kind: type[Block]) -> None:
+    result = vizapp.ask("score_cam", wrapped(kind), PICTURE, unit=vizapp.class_unit(wrapped(kind), 0))
+    assert result.facts["layer"].startswith(f"{kind.layer}, "), "no branch, no tokens behind those that the class reads"
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_networks_without_a_backward_pass_are_explained_by_their_last_map(follows: bool) -> None:
+    class Overwriting(Convolutions):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.set_grad_enabled(follows):
+                maps = torch.sigmoid(self.features(x))
+                found = (maps * maps.detach()).mean((2, 3))
+                maps *= 2
+                return self.head(found)
+
+    network = vizapp.wrap(seeded(Overwriting()), input_size=(3, 26, 23))
+    result = vizapp.ask("score_cam", network, PICTURE, unit=vizapp.class_unit(network, 0))
+    assert result.arrays["weights"].shape == (6,)
 
 
 @pytest.mark.parametrize(

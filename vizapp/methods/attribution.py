@@ -263,6 +263,23 @@ def _guided_gradcam(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
 
 def _cam(asked: _Asked) -> tuple[Tensor, str]:
     """Grad-CAM `[H W]` and where it looked: the maps, each weighted by the mean of the unit's gradient over its cells."""
+    found = _explaining(asked)
+    if found is None:
+        layer = asked.params.layer or "any feature map below it"
+        raise VizError(f"{asked.site.name!r} does not depend on {layer}; choose another layer.", code="no-feature-map")
+    site, maps, gradient = found
+    heat = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
+    special = site.prefix_tokens + site.suffix_tokens
+    chosen = "" if asked.params.layer else ", the last feature map on all paths from the input to the unit"
+    note = f"At layer {site.name}{chosen}."
+    note += f" Special tokens left out: {special}." if special else ""
+    note += "" if heat.any() else " The map is zero: no cell there raises the unit."
+    size = asked.batch.shape[2:]
+    return nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)[0, 0], note
+
+
+def _explaining(asked: _Asked) -> tuple[Site, Tensor, Tensor] | None:
+    """The layer that a CAM explains, its maps and the unit's gradient there `[1 C h w]`; None without any gradient."""
     module = _model(asked).module
     sites = [_checked(asked, asked.params.layer)] if asked.params.layer else _carrying(asked, module)
     kept, gradients = gradients_at(
@@ -271,22 +288,23 @@ def _cam(asked: _Asked) -> tuple[Tensor, str]:
     )  # fmt: skip
     for site in reversed(sites):
         gradient = gradients.get(site.name)
-        if gradient is None or not channels_first(gradient, site).any():
-            continue
-        weights = channels_first(gradient, site).mean((2, 3), keepdim=True)
-        heat = (weights * channels_first(kept[site.name], site)).sum(1, keepdim=True).relu()
-        special = site.prefix_tokens + site.suffix_tokens
-        chosen = "" if asked.params.layer else ", the last feature map on all paths from the input to the unit"
-        note = f"At layer {site.name}{chosen}."
-        note += f" Special tokens left out: {special}." if special else ""
-        note += "" if heat.any() else " The map is zero: no cell there raises the unit."
-        return nn.functional.interpolate(heat, size=asked.batch.shape[2:], mode="bilinear", align_corners=False)[
-            0, 0
-        ], note
-    raise VizError(
-        f"{asked.site.name!r} does not depend on {asked.params.layer or 'any feature map below it'}; choose another layer.",
-        code="no-feature-map",
-    )
+        if gradient is not None and channels_first(gradient, site).any():
+            return site, channels_first(kept[site.name], site), channels_first(gradient, site)
+    return None
+
+
+def last_map_on_all_paths(network: Network, unit: Unit, batch: Tensor, value: float) -> Site | None:
+    """The layer that CAMs explain by default; where autograd finds none, the last feature maps up to the unit.
+
+    `unit` has a cell or is of a vector; `value` is its activation on the input `batch`.
+    """
+    site, found = network.site(unit.site), None
+    try:
+        found = _explaining(_Asked(network, site, unit, batch, value, AttributionParams()))
+    except RuntimeError as error:  # of a network that overwrites what autograd needs
+        if is_out_of_memory(error):
+            raise
+    return network.last_feature_map(site) if found is None else found[0]
 
 
 def _carrying(asked: _Asked, module: nn.Module) -> list[Site]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.projection.project import argmax_cell
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
+from vizapp.methods.attribution import last_map_on_all_paths
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -21,7 +22,7 @@ from vizapp.methods.params import Params, knob
 class ScoreCamParams(Params):
     """Which feature maps mask the picture."""
 
-    site: str = knob("", "Layer whose channels mask the photo; by default the last feature maps below the unit")
+    site: str = knob("", "Layer whose channels mask the photo; by default that of Grad-CAM")
 
 
 def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
@@ -33,11 +34,13 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
     """
     network, unit = question.network, question.require_unit()
     own, batch = network.site(unit.site), network.prepare(question.require_picture())
-    site = network.site(params.site) if params.site else network.last_feature_map(own)
+    clean = observe(network.module, batch, [own])[own.name][0]
+    unit = replace(unit, site=own.name, cell=argmax_cell(clean, unit))
+    place = (unit.channel, *(unit.cell or ()))
+    site = network.site(params.site) if params.site else last_map_on_all_paths(network, unit, batch, float(clean[place]))
     if site is None or not site.is_map or not site.located:
         raise VizError("Score-CAM needs a layer whose cells are positions in the photo.", code="no-feature-map")
-    seen = observe(network.module, batch, [site, own])
-    maps, cell = seen[site.name].float(), argmax_cell(seen[own.name][0], unit) or ()  # [1 C h w]
+    maps = observe(network.module, batch, [site])[site.name].float()  # [1 C h w]
     varying = [c for c, one in enumerate(maps[0]) if one.max() > one.min()]
 
     def value(part: Sequence[int]) -> Tensor:
@@ -45,7 +48,7 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
         low, high = masks.amin((1, 2), True), masks.amax((1, 2), True)
         masked = batch * ((masks - low) / (high - low))[:, None]
         seen = observe(network.module, masked, [own])[own.name]
-        return seen[(slice(None), unit.channel, *cell)].float().clone()  # a view would keep all channels
+        return seen[(slice(None), *place)].float().clone()  # a view would keep all channels
 
     weights = torch.zeros(maps.shape[1], device=maps.device)
     weights[varying] = torch.cat(
