@@ -300,7 +300,7 @@ def last_map_on_all_paths(network: Network, unit: Unit, batch: Tensor, value: fl
     """
     site, found = network.site(unit.site), None
     try:
-        found = _explaining(_Asked(network, site, unit, batch, value, AttributionParams()))
+        found = _explaining(_Asked(network, site, unit, batch, value, AttributionParams(), Job()))
     except RuntimeError as error:  # of a network that overwrites what autograd needs
         if is_out_of_memory(error):
             raise

@@ -37,7 +37,9 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
     clean = observe(network.module, batch, [own])[own.name][0]
     unit = replace(unit, site=own.name, cell=argmax_cell(clean, unit))
     place = (unit.channel, *(unit.cell or ()))
-    site = network.site(params.site) if params.site else last_map_on_all_paths(network, unit, batch, float(clean[place]))
+    site = (
+        network.site(params.site) if params.site else last_map_on_all_paths(network, unit, batch, float(clean[place]))
+    )
     if site is None or not site.is_map or not site.located:
         raise VizError("Score-CAM needs a layer whose cells are positions in the photo.", code="no-feature-map")
     maps = observe(network.module, batch, [site])[site.name].float()  # [1 C h w]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from tests.networks import Branching, seeded
 from vizapp.engine.occlusion.sweep import Sweep
 
 WINDOWED = [
@@ -103,3 +105,20 @@ def test_networks_with_gates_are_done_by_windows_up_to_the_first_gate(name: str)
 def test_networks_that_need_whole_passes_say_so(name: str) -> None:
     for dtype in (torch.float64, torch.float32):
         assert "whole pass" in check(name, (224, 224), (32, 33), 17, dtype, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("windows", [True, False])
+def test_half_precision_is_as_close_to_double_as_a_loop_over_whole_passes(dtype: torch.dtype, windows: bool) -> None:
+    noise = torch.Generator().manual_seed(1)
+    clean, patch = (torch.randn(1, 3, 47, 41, generator=noise).to(dtype) for _ in range(2))
+    module = seeded(Branching()).to(dtype).requires_grad_(False)
+    patch *= 3
+    boxes = [(top, left, top + 24, left + 23) for top in range(-5, 47, 9) for left in range(-4, 41, 11)]
+    found = torch.cat([part.scores for part in Sweep(module, module, clean, patch, boxes, windows=windows).batches()])
+    loop = torch.stack([whole_pass(module, clean, patch, box) for box in boxes])
+    exact = copy.deepcopy(module).double()
+    truth = torch.stack([whole_pass(exact, clean.double(), patch.double(), box) for box in boxes])
+    of_loop, of_sweep = (loop - truth).abs().max(), (found.double().softmax(1) - truth).abs().max()
+    assert of_sweep <= 1.5 * of_loop
+    assert (truth - truth.mean(0)).abs().max() > 5 * of_loop, "squares that change nothing prove nothing"
