@@ -84,7 +84,9 @@ def test_listing_decodes_nothing_and_opening_decodes_one(tmp_path: Path, monkeyp
     place(tmp_path, "2.png", data=b"\x89PNG\r\n\x1a\nbroken")
     decoded: list[str] = []
     decode = picture.decode
-    monkeypatch.setattr(picture, "decode", lambda file, subject: decoded.append(subject) or decode(file, subject))
+    monkeypatch.setattr(
+        picture, "decode", lambda file, subject, *tick: decoded.append(subject) or decode(file, subject)
+    )
     folder = list_folder(tmp_path)
     assert decoded == []
     assert np.array_equal(folder.open(0).pixels, noise(8, 8))
@@ -95,7 +97,7 @@ def test_listing_decodes_nothing_and_opening_decodes_one(tmp_path: Path, monkeyp
 
 
 def test_a_folder_without_pictures_says_what_is_there(tmp_path: Path) -> None:
-    assert "no picture" in complaint(tmp_path)
+    assert "no photo" in complaint(tmp_path)
     place(tmp_path, "a.txt", "b/c.txt", "d.csv")
     text = complaint(tmp_path)
     assert "3 other files: .txt, .csv" in text

@@ -331,7 +331,7 @@ def test_empty_files_are_refused(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypisom" + bytes(20), "film"),
         (b"Dear diary", "text"),
         (b"\x93NUMPY\x01\0", "NumPy"),
-        (b"\xff\x07\x81\x99" * 30, "not a picture"),
+        (b"\xff\x07\x81\x99" * 30, "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
     ],
 )
@@ -398,13 +398,13 @@ def test_a_bomb_is_refused_by_its_header_and_costs_no_memory(data: bytes) -> Non
 def test_large_pictures_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded, busy, most = decoding._upright_rgb, Counter[str](), Counter[str]()
 
-    def watched(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    def watched(image: Image.Image, clear: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
         kind = "large" if image.height * image.width > 1200 else "small"
         busy[kind] += 1
         most[kind] = max(most[kind], busy[kind])
         time.sleep(0.05)
         busy[kind] -= 1
-        return decoded(image)
+        return decoded(image, clear)
 
     monkeypatch.setattr(decoding, "_upright_rgb", watched)
     monkeypatch.setattr(decoding, "LARGE", 1200)

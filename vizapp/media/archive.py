@@ -52,7 +52,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Archive(Source):
-    """The pictures in a zip file. Top-level folders are classes, below a folder that contains everything, if any."""
+    """The pictures in a zip file. Top-level folders are classes, below a folder that contains all of them, if any."""
 
     members: tuple[str, ...]
     above: int = 0  # length of the path of the folder that contains everything
@@ -63,7 +63,7 @@ class Archive(Source):
 
     def path(self, index: int) -> str:
         """The name in the zip file, relative to the folder that contains everything."""
-        return plain_name(self.members[index][self.above :], LONGEST_PATH)
+        return plain_name(_slashes(self.members[index][self.above :]), LONGEST_PATH)
 
     def stamp(self, index: int) -> str:
         """Checksum and size of the member, from the zip file's directory."""
@@ -84,24 +84,30 @@ def open_archive(path: Path) -> Archive:
         raise VizError(
             f"{subject} cannot be read as a zip file: {str(error) or type(error).__name__}.", code="archive-damaged"
         ) from error
-    shown = [name for name in names if _is_plain(name)]
+    shown = [name for name in names if _is_plain(_slashes(name))]
     members = sorted(
         (name for name in shown if PurePosixPath(name).suffix.lower() in picture_suffixes()),
-        key=lambda name: tuple(map(natural_key, PurePosixPath(name).parts)),
+        key=lambda name: tuple(map(natural_key, PurePosixPath(_slashes(name)).parts)),
     )
     if not members:
         raise VizError(
             f"There is no photo in {subject} ({len(names)} other files); supported formats: {readable_formats()}.",
             code="no-pictures",
         )
-    tops = {PurePosixPath(name).parts[0] for name in members}
-    nested = len(tops) == 1 and all(len(PurePosixPath(name).parts) > 1 for name in members)
-    above = len(tops.pop()) + 1 if nested else 0
-    parts = [PurePosixPath(name[above:]).parts for name in members]
+    parts = [PurePosixPath(_slashes(name)).parts for name in members]
+    lengths = [len(part) for part in parts]
+    nested = len({part[0] for part in parts}) == 1 and min(lengths) > 1 and max(lengths) > 2
+    above = len(parts[0][0]) + 1 if nested else 0
+    parts = [part[1:] for part in parts] if nested else parts
     labels = tuple(plain_name(part[0]) if len(part) > 1 else None for part in parts)
     chosen = set(members)
     skipped = tuple(Path(name) for name in names if name not in chosen)
     return Archive(path, labels, classes_of(labels), tuple(members), above, skipped=skipped)
+
+
+def _slashes(name: str) -> str:
+    """The name with slashes, where a program for Windows has written backslashes."""
+    return name.replace("\\", "/")
 
 
 def _is_plain(name: str) -> bool:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+import sys
 import threading
 import zlib
-from typing import BinaryIO
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, one_line
 from vizapp.media.formats import format_of, guess_kind, is_truncated, open_header, readable_formats
+from vizapp.media.process import Exceeded, Limits, call
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
 LARGE = 16_000_000  # pixels; larger pictures are decoded one at a time, because decoding takes 10 to 36 bytes per pixel
 _turn = threading.Lock()
+# Pictures that take seconds to decode are decoded in a process of its own, so that they hold neither the turn nor Python's lock
+# and can be cancelled: those that Pillow decodes in Python, large WebP and AVIF, and JPEG with very many scans.
+_SLOW_BYTES, _SLOW_SCANS = 2**19, 100
+SECONDS = 20  # of the processor, for one of them
+_BYTES_PER_PIXEL, _SPARE = 40, 2**28  # memory for one of them
 
 # What Pillow's plugins raise on damaged files.
 _PILLOW_ERRORS = (
@@ -36,6 +45,10 @@ _TURNS = {
     8: (Image.Transpose.ROTATE_90, "turned counter-clockwise by 90°"),
 }
 _WHITE_IS_ZERO = 0
+_PHOTOMETRIC, _SUBFILE, _PLANES, _BITS, _DNG_VERSION = 262, 254, 284, 258, 50706
+_RAW_COLOURS = (32803, 34892)  # of the colour filters of a sensor, and linear
+# What Pillow says of files that are whole and of a kind that it does not read.
+_NOT_READ = re.compile(r"unknown|unsupported|unrecognized|not available|not implemented|cannot handle", re.IGNORECASE)
 
 
 def check_size(height: int, width: int, subject: str) -> None:
@@ -55,8 +68,12 @@ def check_size(height: int, width: int, subject: str) -> None:
         )
 
 
-def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def decode(
+    file: BinaryIO, subject: str, tick: Callable[[float], None] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels uint8 `[H W 3]`, upright, and notes. The size is checked before memory for the pixels is allocated.
+
+    `tick` is called from time to time while a picture takes long; it may raise to cancel.
 
     Raises:
         VizError: not a picture, an unsupported format, damaged, incomplete, too small or too large. The message begins
@@ -65,15 +82,104 @@ def decode(file: BinaryIO, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
     key = format_of(file)
     if key is None:
         kind = guess_kind(file)
-        found = f"looks like {kind}" if kind else "is not an image"
-        raise VizError(f"{subject} {found}; supported formats: {readable_formats()}.", code="unsupported-format")
+        raise _not_read(subject, f"looks like {kind}" if kind else "is not an image")
+    tags = _tiff_tags(file) if key == "TIFF" else {}
+    if tags.get(_PHOTOMETRIC) in _RAW_COLOURS:
+        raise _not_read(subject, "is a raw photo of a camera")
     try:
         image = open_header(file, key)
         check_size(image.height, image.width, subject)
-        with _turn if image.height * image.width > LARGE else contextlib.nullcontext():
-            return _upright_rgb(image)
+        if _is_slow(image, file, key):
+            return _decode_apart(image, file, subject, tick)
+        return _decode_here(image, file, tags)
     except _PILLOW_ERRORS as error:
         raise _decoding_error(error, file, key, subject) from error
+
+
+def _decode_here(
+    image: ImageFile.ImageFile, file: BinaryIO, tags: dict[int, Any]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    with _turn if image.height * image.width > LARGE else contextlib.nullcontext():
+        pixels, notes = _upright_rgb(image, _transparent_16(image, file))
+    if tags.get(_SUBFILE, 0) & 1 or _DNG_VERSION in tags:
+        notes = (f"Preview in a raw photo, {pixels.shape[1]} × {pixels.shape[0]} pixels.", *notes)
+    return pixels, notes
+
+
+def _is_slow(image: ImageFile.ImageFile, file: BinaryIO, key: str) -> bool:
+    if key in ("WEBP", "AVIF"):
+        return image.height * image.width > LARGE
+    file.seek(0)
+    content = file.read()
+    if key == "JPEG":
+        return content.count(b"\xff\xda") > _SLOW_SCANS
+    return len(content) > _SLOW_BYTES and any(tile.codec_name in Image.DECODERS for tile in image.tile)
+
+
+def _decode_apart(
+    image: ImageFile.ImageFile, file: BinaryIO, subject: str, tick: Callable[[float], None] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    file.seek(0)
+    content = file.read()
+    limits = Limits(SECONDS, _BYTES_PER_PIXEL * image.height * image.width + 2 * len(content) + _SPARE)
+    try:
+        return call(decode_slowly, (content, subject), limits, tick)
+    except Exceeded:
+        raise VizError(
+            f"{subject} takes more than {SECONDS} s or {limits.nbytes / 1e9:.1f} GB to decode; save it as PNG or JPEG, or "
+            "make it smaller.",
+            code="picture-too-slow",
+        ) from None
+
+
+def decode_slowly(content: bytes, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What `decode` returns, computed in this process however long it takes."""
+    file = BytesIO(content)
+    key = format_of(file)
+    assert key is not None, "`decode` has asked"
+    try:
+        return _decode_here(open_header(file, key), file, {})
+    except MemoryError:
+        raise
+    except _PILLOW_ERRORS as error:
+        raise _decoding_error(error, file, key, subject) from error
+
+
+def _not_read(subject: str, found: str) -> VizError:
+    return VizError(f"{subject} {found}; supported formats: {readable_formats()}.", code="unsupported-format")
+
+
+def _tiff_tags(file: BinaryIO) -> dict[int, Any]:
+    """The tags of the first image in a TIFF file; none if they are damaged."""
+    with contextlib.suppress(*_PILLOW_ERRORS):
+        file.seek(0)
+        head = file.read(16)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head[:8] if head[2] != 43 else head)
+        file.seek(tags.next)
+        tags.load(file)
+        found = {tag: tags[tag] for tag in (_PHOTOMETRIC, _SUBFILE, _PLANES, _BITS, _DNG_VERSION) if tag in tags}
+        return found | ({_DNG_VERSION: b""} if head[8:10] == b"CR" else {})  # Canon's mark
+    return {}
+
+
+def _transparent_16(image: ImageFile.ImageFile, file: BinaryIO) -> np.ndarray | None:
+    """Where a PNG file of 16 bits a channel has its transparent colour, bool `[H W]`; None if it has none.
+
+    Pillow compares the colour with the pixels after it has reduced them to 8 bits.
+    """
+    colour = image.info.get("transparency")
+    if image.format != "PNG" or colour is None or ";16" not in str(image.tile):
+        return None
+    import cv2  # heavy
+
+    file.seek(0)
+    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.shape[:2] != (image.height, image.width) or values.dtype != np.uint16:
+        return None
+    del image.info["transparency"]
+    if values.ndim == 2:
+        return values == colour
+    return (values[:, :, 2::-1] == np.array(colour, np.uint16)).all(2)
 
 
 def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str) -> VizError:
@@ -82,6 +188,8 @@ def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str
     if isinstance(error, Image.DecompressionBombError):
         return VizError(f"{subject} contains too many pixels; make the photo smaller.", code="picture-too-large")
     cause = error.__cause__ or error  # Pillow raises a SyntaxError for any error in a header
+    if _NOT_READ.search(f"{error} {cause}"):
+        return _not_read(subject, f"is a {key} file of a kind that is not read ({one_line(str(error)).strip('.')})")
     at_end = isinstance(cause, (EOFError, IndexError, struct.error)) or "truncated" in str(cause).lower()
     if at_end or is_truncated(file, key):
         return VizError(
@@ -91,13 +199,19 @@ def _decoding_error(error: BaseException, file: BinaryIO, key: str, subject: str
     return VizError(f"{subject} is damaged: it begins like a {key} file but cannot be decoded.", code="picture-damaged")
 
 
-def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+def _upright_rgb(image: ImageFile.ImageFile, clear: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Pixels and notes; `clear` tells which pixels are transparent, where Pillow cannot."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.tile = [_mended(image, tile) for tile in image.tile]
     coded = str(getattr(image, "tile", ""))  # how the file stores the samples; cleared by loading
     inverted = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == _WHITE_IS_ZERO
     claimed = _orientation(image)
     image.load()
     remaining = _orientation(image)  # Pillow has already rotated TIFF files
     first, notes = to_rgb(image, coded, inverted)
+    if clear is not None and clear.any():
+        first = Image.fromarray(np.where(clear[:, :, None], np.uint8(255), np.asarray(first)))
+        notes.append("Transparent parts laid on white.")
     frames = 1
     with contextlib.suppress(*_PILLOW_ERRORS):  # a later frame may be damaged; only the first one is of interest
         frames = int(getattr(image, "n_frames", 1))
@@ -108,6 +222,17 @@ def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
     if remaining in _TURNS:
         first = first.transpose(_TURNS[remaining][0])
     return np.array(first), tuple(notes)
+
+
+def _mended(image: TiffImagePlugin.TiffImageFile, tile: Any) -> Any:
+    """The tile with the right raw mode, where Pillow's is wrong."""
+    mode = str(tile.args[0])
+    if tile.codec_name == "raw" and image.tag_v2.get(_PLANES) == 2 and max(image.tag_v2.get(_BITS, (8,))) == 16:
+        mode += f";16{'B' if image.tag_v2.prefix == b'MM' else 'L'}" if len(mode) == 1 else ""
+    # libtiff swaps the bytes itself, and Pillow knows that of unsigned 16 bits alone.
+    if tile.codec_name == "libtiff" and sys.byteorder == "little":
+        mode = {"I;16BS": "I;16S", "I;32BS": "I;32S", "F;32BF": "F;32F"}.get(mode, mode)
+    return tile._replace(args=(mode, *tile.args[1:]))
 
 
 def _orientation(image: Image.Image) -> int:

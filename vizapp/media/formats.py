@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, features
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _SPELLING = {"WEBP": "WebP"}
 _PREFIX = 64  # bytes that identify the format
+_FAR = 512  # bytes that identify other kinds of files
 _TAIL = 1024  # bytes that are searched for the end mark: some programs append their own data
 _END_MARK = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
 _PROMISE = {
@@ -34,8 +35,17 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypmif1", "a HEIC photo"),
     (4, b"ftypmsf1", "a HEIC photo"),
     (4, b"ftypavi", "an AVIF image"),
+    (4, b"ftypcrx ", "a raw photo of a camera"),
     (4, b"ftyp", "a film"),
     (0, b"\x1aE\xdf\xa3", "a film"),
+    (0, b"FUJIFILMCCD-RAW", "a raw photo of a camera"),
+    (0, b"II*\0\x10\0\0\0CR", "a raw photo of a camera"),
+    (0, b"IIRO", "a raw photo of a camera"),
+    (0, b"IIRS", "a raw photo of a camera"),
+    (0, b"MMOR", "a raw photo of a camera"),
+    (0, b"IIU\0", "a raw photo of a camera"),
+    (0, b"FOVb", "a raw photo of a camera"),
+    (0, b"\0MRM", "a raw photo of a camera"),
     (8, b"AVI ", "a film"),
     (8, b"WAVE", "a sound recording"),
     (0, b"ID3", "a sound recording"),
@@ -43,6 +53,29 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x00\x00\x01\x00", "an icon"),
     (4, b"jP  \r\n", "a JPEG 2000 image"),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (4, b"JXL \r\n", "a JPEG XL image"),
+    (0, b"II\xbc", "a JPEG XR image"),
+    (0, b"v/1\x01", "an OpenEXR image"),
+    (0, b"#?RADIANCE", "a Radiance HDR image"),
+    (0, b"DDS ", "a DirectDraw image"),
+    (0, b"qoif", "a QOI image"),
+    (0, b"P7\n", "a PAM image"),
+    (0, b"SIMPLE  =", "a FITS file"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"gimp xcf", "a GIMP document"),
+    (0, b"icns", "an icon"),
+    (0, b"AT&TFORM", "a DjVu document"),
+    (0, b"\xfd7zXZ", "an XZ archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"SQLite format 3", "an SQLite database"),
+    (0, b"PAR1", "a Parquet file"),
+    (0, b"ARROW1", "an Arrow file"),
+    (0, b"GGUF", "a GGUF file"),
+    (4, b"TFL3", "a TensorFlow Lite file"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS (fetch the file itself with git lfs pull)"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"\x89HDF", "an HDF5 file"),
     (0, b"\x80\x02", "pickled Python data"),
@@ -118,7 +151,7 @@ def is_truncated(file: BinaryIO, key: str) -> bool:
 def guess_kind(file: BinaryIO) -> str:
     """`"a PDF document"`, `"text"`, …, or an empty string if the first bytes are not known."""
     file.seek(0)
-    prefix = file.read(_PREFIX)
+    prefix = file.read(_FAR)
     for offset, magic, kind in _MAGIC:
         if prefix[offset : offset + len(magic)] == magic:
             return kind

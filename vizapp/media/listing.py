@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TextIO
 
 from vizapp.errors import VizError, plain_name, showable
 from vizapp.media.folder import is_inside
+from vizapp.media.formats import picture_suffixes
 from vizapp.media.source import FileSource, classes_of
 
-_PATHS = ("path", "file", "filename", "filepath", "file_name", "image", "picture", "photo")
+_PATHS = (
+    "path", "file", "filename", "filepath", "file_name", "file_path", "image", "picture", "photo", "image_id", "image_path",
+    "image_name", "img", "img_path",
+)  # fmt: skip
 _LABELS = ("label", "class", "category", "classname", "class_name", "target")
 
 
@@ -17,8 +22,9 @@ def open_listing(path: Path, within: Path | None = None) -> FileSource:
     """The pictures listed in a CSV (or TSV) file. The root of the result is that file.
 
     The first row may name the columns: `path` (or `file`, `image` …) and `label` (or `class` …). Otherwise the first
-    column has the paths and the second one, if any, the labels. Relative paths start from the folder of the file, or, if
-    the first of them is not there, from a sub-folder of it, if exactly one contains the first picture.
+    column has the paths and the second one, if any, the labels. Columns are divided by commas, tabs (TSV) or semicolons.
+    Relative paths start from the folder of the file, or, if the first of them is not there, from a sub-folder of it, if
+    exactly one contains the first picture.
 
     With `within`, rows that name files outside of that folder are skipped.
 
@@ -28,15 +34,16 @@ def open_listing(path: Path, within: Path | None = None) -> FileSource:
     subject = showable(str(path))
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",") if row]
+            rows = [row for row in csv.reader(file, delimiter=_delimiter(path, file)) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise VizError(f"{subject} cannot be read as a CSV file: {error}.", code="list-damaged") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     named = next((name for name in _PATHS if name in header), None)
+    titled = named is not None or _is_title(rows)
     at = header.index(named) if named else 0
     label_name = next((name for name in _LABELS if name in header), None)
-    label_at = (header.index(label_name) if label_name else None) if named else 1
-    found = [row for row in rows[1 if named else 0 :] if len(row) > at and row[at].strip()]
+    label_at = header.index(label_name) if titled and label_name else None if named else 1
+    found = [row for row in rows[1 if titled else 0 :] if len(row) > at and row[at].strip()]
     start = _start(path.parent, found[0][at].strip(), within) if found else path.parent
     if within is not None:  # after resolving links
         found = [row for row in found if is_inside(start / row[at].strip(), within)]
@@ -48,6 +55,26 @@ def open_listing(path: Path, within: Path | None = None) -> FileSource:
         for row in found
     )
     return FileSource(path, labels, classes_of(labels), paths, start)
+
+
+def _delimiter(path: Path, file: TextIO) -> str:
+    """What divides the columns; judged by the first line, which is read from the start of the file."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    line = file.readline(csv.field_size_limit()).lower()
+    file.seek(0)
+    cells = [cell.strip(' "\n') for cell in line.split(";")]
+    known = any(cell in (*_PATHS, *_LABELS) or _is_picture(cell) for cell in cells)
+    return ";" if len(cells) > 1 and known and not any(_is_picture(cell) for cell in line.split(",")[:-1]) else ","
+
+
+def _is_picture(cell: str) -> bool:
+    return PurePath(cell.strip()).suffix.lower() in picture_suffixes()
+
+
+def _is_title(rows: list[list[str]]) -> bool:
+    """Whether the first row names the columns: it names no picture, and the second row does."""
+    return len(rows) > 1 and not _is_picture(rows[0][0]) and _is_picture(rows[1][0])
 
 
 def _start(folder: Path, first: str, within: Path | None) -> Path:

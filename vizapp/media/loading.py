@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vizapp.errors import VizError
+from vizapp.media.process import start
 from vizapp.media.source import ImageRef, Source
 from vizapp.media.transforms import View
 
@@ -162,17 +162,7 @@ class _WorkerPool:
             with self._lock:
                 if self._over:
                     raise EOFError
-                process = _start()
+                process = start("from vizapp.media.worker import serve; serve()")
                 self._all.append(process)
             self._own.process = process
         return process
-
-
-def _start() -> subprocess.Popen[bytes]:
-    """A new worker with the module search path of this process."""
-    places = [path or os.getcwd() for path in sys.path]
-    code = f"import sys; sys.path[:] = {places!r}; from vizapp.media.worker import serve; serve()"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )

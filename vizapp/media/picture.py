@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
@@ -45,11 +46,14 @@ class Picture:
         return int(self.pixels.shape[1])
 
 
-def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = "") -> Picture:
+def open_picture(
+    source: str | Path | bytes | np.ndarray | Picture, name: str = "", tick: Callable[[float], None] | None = None
+) -> Picture:
     """The picture in a file, in the bytes of a file, or in an array.
 
     Files: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF; the first frame, set upright, alpha on white. Arrays: uint8,
     or float from 0 to 1, `[H W 3]` RGB, `[H W 4]` with alpha, `[H W]` or `[H W 1]` grey; they are copied.
+    `tick` is called from time to time while a file takes long to decode; it may raise to cancel.
 
     Raises:
         VizError: the file does not exist or is not a picture, the picture is damaged, too small or too large, or the
@@ -58,9 +62,9 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
     if isinstance(source, Picture):
         return replace(source, name=showable(name)) if name else source
     if isinstance(source, (str, Path)):
-        return _from_path(local_path(source, "photo"), showable(name))
+        return _from_path(local_path(source, "photo"), showable(name), tick)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(source), showable(name))
+        return _from_bytes(bytes(source), showable(name), tick)
     if isinstance(source, np.ndarray):
         return _from_array(source, showable(name))
     raise VizError(
@@ -69,7 +73,7 @@ def open_picture(source: str | Path | bytes | np.ndarray | Picture, name: str = 
     )
 
 
-def _from_path(path: Path, name: str) -> Picture:
+def _from_path(path: Path, name: str, tick: Callable[[float], None] | None) -> Picture:
     subject = showable(str(path))
     try:
         if path.is_dir():
@@ -81,7 +85,7 @@ def _from_path(path: Path, name: str) -> Picture:
         with path.open("rb") as file:
             if not file.read(1):
                 raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
-            pixels, notes = decode(file, subject)
+            pixels, notes = decode(file, subject, tick)
     except OSError as error:
         raise VizError(
             f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
@@ -96,11 +100,11 @@ def _siblings(path: Path) -> str:
         return ""
 
 
-def _from_bytes(data: bytes, name: str) -> Picture:
+def _from_bytes(data: bytes, name: str, tick: Callable[[float], None] | None) -> Picture:
     subject = name or "The photo"
     if not data:
         raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
-    pixels, notes = decode(BytesIO(data), subject)
+    pixels, notes = decode(BytesIO(data), subject, tick)
     return _picture(pixels, name or "picture", notes)
 
 

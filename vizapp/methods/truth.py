@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 from vizapp.errors import VizError, nearest, read_index
 from vizapp.zoo.network import Network
 
@@ -9,8 +11,9 @@ from vizapp.zoo.network import Network
 def true_class(network: Network, label: str | None) -> int | None:
     """The class index for a label; None if the network has no such class, or several.
 
-    Case is ignored, and `_`, `-` and spaces are equal. If a label such as "tench, Tinca tinca" is not a class, its first
-    name is tried. A number that is not a class name is a class index.
+    Case and the way accents are encoded are ignored, and `_`, `-` and spaces are equal.
+    If a label such as "tench, Tinca tinca" is not a class, its first name is tried. A number that is not a class name is a
+    class index.
     """
     if label is None or not label.strip():
         return None
@@ -41,4 +44,4 @@ def asked_class(network: Network, label: str) -> int:
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    return " ".join(normalize("NFC", name).lower().replace("_", " ").replace("-", " ").split())

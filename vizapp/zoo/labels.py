@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from vizapp.errors import VizError, plain_name, quoted
 from vizapp.files import local_path, read_file
 
 MOST_CLASSES = 1_000_000
+_NUMBERED = re.compile(r"(\d{1,9})\s*[\s,;:=]\s*(\S.*)")
+_WORDNET = re.compile(r"n\d{8}[\s,;:]+(\S.*)")
 _MOST_BYTES = 2**26  # of a labels file; a million names take 20 MB
 Classes = int | str | Path | Sequence[str] | None
 
@@ -28,7 +32,9 @@ def numbered_names(count: int) -> tuple[str, ...]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names from a file: one per line, or JSON (a list, or an object from index to name or name to index).
+    """Class names from a file: one per line, or a list or an object from index to name (or name to index).
+
+    Lists and objects are JSON or as Python writes them. Lines may begin with the index or the WordNet ID of the class.
 
     Raises:
         VizError: the file cannot be read, or holds no names.
@@ -38,20 +44,41 @@ def read_labels(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise VizError(f"The labels file {str(path)!r} cannot be read: {reason}.", code="bad-labels-file") from None
-    if path.suffix.lower() == ".json":
+    names = None
+    if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
         names = _names_of_json(path, text)
-    else:
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+    if names is None:
+        names = _names_of_lines([line.strip() for line in text.splitlines() if line.strip()], path.suffix.lower())
     if not names:
         raise VizError(f"The labels file {str(path)!r} holds no class names.", code="bad-labels-file")
     return tuple(map(plain_name, names))
 
 
-def _names_of_json(path: Path, text: str) -> list[str]:
+def _names_of_lines(lines: list[str], suffix: str) -> list[str]:
+    """The names in lines, without the indices (then in their order) or WordNet IDs that all lines begin with."""
+    if suffix == ".csv" and len(lines) > 1 and not _NUMBERED.match(lines[0]) and _NUMBERED.match(lines[1]):
+        lines = lines[1:]  # titles of the columns
+    found = [_NUMBERED.match(line) for line in lines]
+    pairs = {int(match[1]): match[2] for match in found if match}
+    first = min(pairs, default=0)
+    if first in (0, 1) and sorted(pairs) == list(range(first, first + len(lines))):
+        lines = [pairs[index].strip("\"' ") for index in sorted(pairs)]
+    identified = [_WORDNET.match(line) for line in lines]
+    return [match[1] for match in identified if match] if all(identified) else lines
+
+
+def _names_of_json(path: Path, text: str) -> list[str] | None:
+    """The names in JSON or a Python literal; None if it is neither and the file is not called JSON."""
     try:
         found = read_json(text)
     except ValueError as error:
-        raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.", code="bad-labels-file") from None
+        try:
+            found = ast.literal_eval(text.strip())
+            found = {str(key): value for key, value in found.items()} if isinstance(found, dict) else found
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            if path.suffix.lower() != ".json":
+                return None
+            raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.", code="bad-labels-file") from None
     if isinstance(found, dict):
         try:
             found = order_names(found)

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from types import CodeType
 from typing import Any, cast, get_args
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -321,7 +322,7 @@ def class_unit(network: Network, class_: int | str) -> Unit:
 
 
 def _class_index(network: Network, name: str) -> int:
-    names = network.categories
+    names, name = [normalize("NFC", known) for known in network.categories], normalize("NFC", name)
     same = [i for i, known in enumerate(names) if known == name]
     same = same or [i for i, known in enumerate(names) if known.lower() == name.lower()]
     if len(same) > 1:

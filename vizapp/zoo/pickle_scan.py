@@ -12,7 +12,7 @@ from typing import IO, Any
 MOST_BYTES = 2**24  # of a pickle without its numbers; a state dict of 10,000 weights takes 2 MB
 _MOST_NESTED = 1000  # items of a tuple with those of the tuples in it, each as often as it is hashed
 _MOST_LONG = 1000  # integers beyond 64 bits, which can be chosen so that all have the same hash
-_ALLOCATING = {"builtins bytearray", "__builtin__ bytearray", "builtins complex", "__builtin__ complex"}
+_ALLOCATING = {"builtins bytearray", "builtins complex"}
 _MARK = -1  # on the stack, in place of the size of an object
 
 
@@ -20,20 +20,29 @@ class Unsafe(ValueError):
     """Reading the pickle could take unlimited time or memory; the message names what it contains."""
 
 
-def scan(file: IO[bytes], pickles: int = 1) -> None:
-    """Read the operations of at most that many consecutive pickles without running them.
+class TooLong(Unsafe):
+    """The pickle is longer than asked for."""
+
+
+def scan(file: IO[bytes], pickles: int = 1, most: int = MOST_BYTES) -> dict[str, None]:
+    """The names ("module name") of the classes and functions in at most that many consecutive pickles, in their order.
+
+    The pickles are not run. Names put together on the stack may be others; there is an empty name then, too.
 
     Raises:
-        Unsafe: A pickle contains nested tuples, many huge integers, a call that allocates, or too much.
+        Unsafe: A pickle contains nested tuples, many huge integers or a call that allocates.
+        TooLong: A pickle has more than `most` bytes.
         ValueError: It is not a pickle, or it is truncated.
     """
+    found: dict[str, None] = {}
     for _ in range(pickles):
         if not file.peek(1):  # type: ignore[attr-defined]
             break
-        _scan_one(file)
+        _scan_one(file, most, found)
+    return found
 
 
-def _scan_one(file: IO[bytes]) -> None:
+def _scan_one(file: IO[bytes], most: int, found: dict[str, None]) -> None:
     """Run the operations on the sizes of objects: 1, or for a tuple the number of items that its hash visits."""
     stack: list[int] = []
     memo: dict[int, int] = {}
@@ -42,13 +51,18 @@ def _scan_one(file: IO[bytes]) -> None:
         value: Any
         for operation, value, position in pickletools.genops(file):
             name = operation.name
-            if (position or 0) > MOST_BYTES:
-                raise Unsafe(f"more than {MOST_BYTES >> 20} MB besides numbers")
+            if (position or 0) > most:
+                raise TooLong(f"more than {most >> 20} MB besides numbers")
             if isinstance(value, str):
                 names = [names[1], value]
-            called = value if name in ("GLOBAL", "INST") else " ".join(names) if name == "STACK_GLOBAL" else ""
+            called = str(value) if name in ("GLOBAL", "INST") else " ".join(names) if name == "STACK_GLOBAL" else ""
+            called = called.replace("__builtin__ ", "builtins ")  # Python 2's name
             if called in _ALLOCATING:
-                raise Unsafe(str(called).replace(" ", "."))
+                raise Unsafe(called.replace(" ", "."))
+            if called:
+                found[called] = None
+            if name == "STACK_GLOBAL" or "EXT" in name:
+                found[""] = None
             if isinstance(value, int) and value.bit_length() > 64:
                 long += 1
                 if long > _MOST_LONG:

@@ -138,7 +138,7 @@ def load(
             checkpoint = _read_published(recipe, path, tick)
             module, found = _build_published(recipe, checkpoint, count)
         else:
-            checkpoint = read_checkpoint(path)
+            checkpoint = read_checkpoint(path, tick)
             module, found = build_with_state(recipe, checkpoint, count)
         freeze(module, where, channels_last=True)
     network = Network(
@@ -241,6 +241,8 @@ def _facts(recipe: Recipe, kind: str, checkpoint: Checkpoint | None) -> dict[str
         facts["weights"] = "random (seed 0), untrained"
     elif checkpoint is not None:
         facts["weights"] = checkpoint.file
+        if checkpoint.which:
+            facts["weights taken"] = checkpoint.which
     if kind == "published" and recipe.accuracy is not None:
         facts["accuracy"] = f"{recipe.accuracy:.2f} % top-1, as published"
     return facts

@@ -18,7 +18,7 @@ import torch
 from vizapp.errors import VizError
 from vizapp.files import atomic_file, remove_leftovers
 from vizapp.settings import settings
-from vizapp.zoo.checkpoints import SUFFIXES
+from vizapp.zoo.pickled import SUFFIXES
 from vizapp.zoo.recipe import Published, Recipe
 
 Tick = Callable[[float], None]

@@ -1,0 +1,147 @@
+"""Functions of vizapp in processes of their own, with limits of time and memory, for files that may take too much of both.
+
+The processes are spawned, not forked, so a multi-threaded server can start them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vizapp.errors import VizError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+MOST = 2  # processes of `call` at a time; others wait
+_POLL = 0.05  # seconds between two calls of the tick
+_SLOWER = 4  # how many times longer than its processor time a process may take on a busy machine
+_START = 60.0  # seconds for starting and importing
+_turns = threading.BoundedSemaphore(MOST)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Processor seconds, and bytes in addition to those that the process has after its imports."""
+
+    seconds: int
+    nbytes: int
+
+
+class Exceeded(Exception):
+    """The process needed more than its limits."""
+
+
+def start(statement: str) -> subprocess.Popen[bytes]:
+    """A new Python that runs the statement, with the module search path of this process, and pipes to and from it."""
+    places = [path or os.getcwd() for path in sys.path]
+    code = f"import sys; sys.path[:] = {places!r}; {statement}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+
+
+def call(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    limits: Limits,
+    tick: Callable[[float], None] | None = None,
+) -> Any:
+    """The function's return value, computed in a process of its own.
+
+    Args:
+        function: a function of a module, found there by name.
+        arguments: its arguments; they and the return value are pickled.
+        limits: of the process.
+        tick: called every now and then with 0; if it raises, the process is killed.
+
+    Raises:
+        VizError: the function has raised it.
+        Exceeded: the process needed more than its limits, or crashed.
+    """
+    while not _turns.acquire(timeout=_POLL):
+        if tick is not None:
+            tick(0.0)
+    try:
+        return _call(function, arguments, limits, tick)
+    finally:
+        _turns.release()
+
+
+def _call(
+    function: Callable[..., Any], arguments: tuple[Any, ...], limits: Limits, tick: Callable[[float], None] | None
+) -> Any:
+    question = pickle.dumps((function.__module__, function.__qualname__, arguments, limits))
+    process = start("from vizapp.media.process import answer; answer()")
+    answers: list[bytes] = []
+    talk = threading.Thread(target=_talk, args=(process, question, answers), daemon=True)
+    talk.start()
+    deadline = time.monotonic() + _START + _SLOWER * limits.seconds
+    try:
+        while talk.is_alive() and time.monotonic() < deadline:
+            talk.join(_POLL)
+            if tick is not None:
+                tick(0.0)
+    finally:
+        process.kill()
+        process.wait()
+        talk.join()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+    if process.returncode == 1:
+        raise RuntimeError(f"{function.__qualname__} failed in a process of its own; its traceback is above")
+    if not answers or not answers[0]:
+        raise Exceeded
+    kind, value = pickle.loads(answers[0])
+    if kind == "refused":
+        raise value
+    return value
+
+
+def _talk(process: subprocess.Popen[bytes], question: bytes, answers: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # the process has ended
+        answers.append(process.communicate(question)[0])
+
+
+def answer() -> None:
+    """In the new process: read the question from the standard input and write the answer to the standard output."""
+    written = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with the answer
+    module, name, arguments, limits = pickle.load(sys.stdin.buffer)
+    function = getattr(importlib.import_module(module), name)
+    _limit(limits)
+    told: tuple[str, Any]
+    try:
+        told = "done", function(*arguments)
+    except VizError as error:
+        told = "refused", error
+    except MemoryError:
+        return
+    pickle.dump(told, written, protocol=pickle.HIGHEST_PROTOCOL)
+    written.close()
+
+
+def _limit(limits: Limits) -> None:
+    """Set the limits, as far as the system has them."""
+    if resource is None:
+        return
+    seconds = int(time.process_time()) + 1 + limits.seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + limits.nbytes, used + limits.nbytes))
