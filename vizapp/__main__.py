@@ -62,8 +62,8 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="NAME", help="the output with the class scores, if there are several")
     command.add_argument(
         "--probabilities",
-        metavar="LINK",
-        help="softmax or sigmoid of the class scores, or none if they are probabilities; default as found",
+        metavar="FUNCTION",
+        help="what turns class scores into probabilities: softmax, sigmoid or none; by default as found in the network",
     )
 
 

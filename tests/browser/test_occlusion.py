@@ -212,7 +212,7 @@ def test_class_and_buttons_follow_the_map_through_every_change(address: str, bro
     check("5")
     for _ in range(2):
         before = source(page, 3)
-        page.get_by_text("Hide all but the square").click()
+        page.get_by_text("Hide everything else").click()
         wait_for_change(page, 3, before)
         check("5")
     box = page.get_by_role("combobox", name="Class")

@@ -503,7 +503,7 @@ def test_addresses_name_kinds_of_data(text: str, kind: str) -> None:
 
 
 def test_progress_is_told_in_words() -> None:
-    assert gallery_runs.words(None) == "Beginning"
+    assert gallery_runs.words(None) == "starting"
     told = gallery_runs.words(Progress(1200, 5000, 212.4, 17.9, 2))
     assert told == "1,200 of 5,000 photos · 212 per second · 18 s left · 2 could not be read"
     assert [messages.duration(seconds) for seconds in (8, 200, 8000)] == ["8 s", "3 min", "2 h 13 min"]

@@ -140,7 +140,7 @@ def follow(asked: GalleryRequest, draw: Callable[[], None]) -> None:
         return (not stamp or watched.seconds > LOOK) and asked.stamp != stamp
 
     with progress.watch([RunRequest(asked.key, run, str(network.device))]) as watched:
-        with st.container(key="gallery_progress"):
+        with st.container(horizontal=True, vertical_alignment="center", key="gallery_progress"):
             view = RunView(watched, [asked.key], "Building", "gallery.cancel", lambda now: words(now.partial))
         draw()
         if not view.wait(has_more):
@@ -159,7 +159,7 @@ def follow(asked: GalleryRequest, draw: Callable[[], None]) -> None:
 def words(progress: Progress | None) -> str:
     """The progress of a pass as a line."""
     if progress is None:
-        return "Beginning"
+        return "starting"
     parts = [f"{progress.pictures:,} of {progress.of:,} photos"]
     if progress.per_second:
         speed = progress.per_second

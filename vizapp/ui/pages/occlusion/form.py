@@ -51,7 +51,7 @@ def filling() -> None:
     if shown == _COLOUR:
         colour = fill if fill.startswith("#") and len(fill) == 7 else "#000000"
         st.color_picker("Colour", **state.bind(choices["fill"], "occlusion.colour", colour))
-    st.toggle("Hide all but the square", **state.bind(choices["inverse"], "occlusion.inverse"))
+    st.toggle("Hide everything else", **state.bind(choices["inverse"], "occlusion.inverse"))
 
 
 def draw_options(network: Network, sites: tuple[Site, ...]) -> None:

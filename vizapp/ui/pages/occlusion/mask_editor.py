@@ -115,7 +115,7 @@ def _answers(asked: SweepRequest, result: Result, mask: np.ndarray) -> None:
     with st.container(key="beside_drawn"):
         columns = st.columns(2, gap="medium")
     with columns[0]:
-        messages.heading(f"Without {share:.0f} % of the photo")
+        messages.heading(f"Without {share:.0f} % of the photo" if share else "Nothing hidden yet")
         topk_bars.draw_classes("drawn.hidden", asked.network, hidden, others=whole, word="was")
     with columns[1]:
         messages.heading("The whole photo")
