@@ -17,7 +17,9 @@ import vizapp.media.samples
 from tests.errors import refuses
 from tests.networks import Branching, seeded
 from tests.oracles import out_of_place, steered_projection
+from vizapp.engine.projection.project import Certificate
 from vizapp.errors import VizError
+from vizapp.methods.projection import certificate_text
 from vizapp.methods.sanity import _parameters_used, randomised, rank_correlation
 from vizapp.zoo.network import Network
 
@@ -103,6 +105,21 @@ def test_the_facts_carry_certificate_and_caution(network, picture) -> None:
     assert "does not explain the class decision" in result.facts["caution"]
     gradient = vizapp.ask("projection", network, picture, unit=vizapp.class_unit(network, "c"), rule="gradient")
     assert "all differentiated" in gradient.facts["certificate"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "certificate", "expected"),
+    [
+        ("deconvnet", Certificate(1, switches=1, gates=1), "1 non-linearity between unit and pixels: 1 reversed"),
+        ("deconvnet", Certificate(1, switches=1, gates=1), "; 1 max pool with switches, 1 gate held constant."),
+        ("guided", Certificate(2, 1, 1, gates=2), "4 non-linearities between unit and pixels: 2 reversed"),
+        ("guided", Certificate(2, 1, 1, gates=2), "; 0 max pools with switches, 2 gates held constant."),
+        ("gradient", Certificate(differentiated=1), "1 non-linearity between unit and pixels, all differentiated"),
+        ("gradient", Certificate(), "0 non-linearities between unit and pixels, all differentiated"),
+    ],
+)
+def test_the_certificate_is_a_sentence(rule: str, certificate: Certificate, expected: str) -> None:
+    assert expected in certificate_text(certificate, rule)
 
 
 def test_grey_networks_give_three_equal_channels() -> None:

@@ -173,7 +173,7 @@ def certificate_text(certificate: Certificate, rule: str) -> str:
     count = certificate.nonlinearities
     noun = "non-linearity" if count == 1 else "non-linearities"
     pools = f"{certificate.switches} max pool{'s' * (certificate.switches != 1)} with switches"
-    gates = f", {certificate.gates} gates held constant" if certificate.gates else ""
+    gates = f", {certificate.gates} gate{'s' * (certificate.gates != 1)} held constant" if certificate.gates else ""
     custom = f", {certificate.custom} by their own backward pass" if certificate.custom else ""
     if rule == "gradient":
         return f"{count} {noun} between unit and pixels, all differentiated (gradient); {pools}{gates}."
