@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, as_signal, as_tensor
 from vizapp.engine.trace.recording import Call, Step
 
@@ -21,8 +21,27 @@ MAX_POOLS = _POOLS | {f"{name}_with_indices" for name in _POOLS}
 UNPOOLS = frozenset({"max_unpool1d", "max_unpool2d", "max_unpool3d"})
 
 
+_EXTREMES = frozenset({"amax", "amin", "max", "min"})
+
+
+def is_max_pool(call: Call) -> bool:
+    """Whether the operation takes the largest (or smallest) numbers of windows or of whole axes."""
+    if call.operation in _EXTREMES:
+        return sum(1 for _ in tensors_in((call.args, call.kwargs))) == 1
+    return call.operation in MAX_POOLS
+
+
 def pool_with_switches(call: Call) -> tuple[dict[str, Any], Any]:
     """The switches and the output of a max pool."""
+    if call.operation in _EXTREMES:
+        x = argument(call.args, call.kwargs, 0, "input", None)
+        axes = argument(call.args, call.kwargs, 1, "dim", None)
+        axes = range(x.ndim) if axes is None or axes == () else axes if isinstance(axes, (tuple, list)) else (axes,)
+        last = sorted(axis % x.ndim for axis in axes)
+        order = [axis for axis in range(x.ndim) if axis not in last] + last
+        flat = x.permute(order).flatten(x.ndim - len(last))
+        switches = flat.argmin(-1) if call.operation.endswith("min") else flat.argmax(-1)
+        return {"switches": switches, "order": order, "axes": len(last)}, call.run()
     name = call.operation.removesuffix("_with_indices")
     pooled, switches = getattr(F, f"{name}_with_indices")(*call.args, **call.kwargs)
     both = call.operation != name or call.function is torch.adaptive_max_pool1d
@@ -35,6 +54,16 @@ def pool_with_switches(call: Call) -> tuple[dict[str, Any], Any]:
 def unpool(step: Step, signal: Signal, shapes: list[tuple[int, ...]], overlap: Overlap) -> Signal:
     """The signal at the input of a max pool: each value goes to its switch, the rest is zero."""
     shape = shapes[step.inputs[0]]
+    if "order" in step.ctx:
+        order, axes = step.ctx["order"], step.ctx["axes"]
+        index = step.ctx["switches"]
+        values = as_tensor(signal, shapes[step.outputs[0]])
+        values = values.reshape(len(values), *index.shape, 1)
+        moved = [shape[axis] for axis in order]
+        down = values.new_zeros(*values.shape[:-1], math.prod(moved[len(moved) - axes :]))
+        down.scatter_(-1, index[None, ..., None].expand_as(values), values)
+        back = [order.index(axis) + 1 for axis in range(len(order))]
+        return as_signal(down.view(len(values), *moved).permute(0, *back), shape)
     if "taps" in step.ctx and isinstance(signal, WindowedSignal):
         return _unpool(step, signal, shape, overlap)
     return as_signal(_unpool_flat(step, as_tensor(signal, shapes[step.outputs[0]]), shape, overlap), shape)

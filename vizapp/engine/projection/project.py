@@ -215,7 +215,7 @@ def _backward(
         detached: Counted | None = "detached" if step.detached else None
         for one in (counted, detached):
             if one is not None:
-                counts[one] = counts.get(one, 0) + 1
+                counts[one] = counts.get(one, 0) + (step.ctx.get("count", 1) if one == "gates" else 1)
         passed = [signal for target, signal in zip(step.inputs, below, strict=True) if recording.sloped[target]]
         if ends is not None and any(map(_passes, above)) and not any(map(_passes, passed)):
             rectifies = step.ctx["family"] in {"rectifier", "activation"}

@@ -9,10 +9,12 @@ do not cover every operation of today's networks:
 - Local response norm is passed as the identity, or differentiated with `response_norm="derivative"`.
 - A custom autograd function gets its own backward pass. If that is the derivative of its forward pass, the operations of
   the forward pass get their rules instead.
-- Everything else gets its true derivative. So do clamps that keep a divisor, a root or a logarithm from zero.
+- A ReLU of the negated numbers, min(x, 0), gets the rectifier's rule between two negations.
+- Everything else gets its true derivative. So do clamps that keep a divisor, a root or a logarithm from zero, and divisions
+  by values of the picture.
 
-A rectifier is one however it is written (see `rectifiers`). Masks and indices pass no signal; what they switch is
-differentiated.
+An activation is one however it is written (see `elementwise`), and so is a gate (see `gates`). Masks and indices pass no
+signal; what they switch is differentiated.
 
 `Certificate` counts how often each was used. A new rule is one subclass of `Rule`: it overrides the families that its
 paper treats differently.
@@ -26,7 +28,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, tensors_in
@@ -43,8 +44,9 @@ from vizapp.engine.operations import (
     SUMS_WITH_PRODUCTS,
     WEIGHTED,
 )  # fmt: skip
-from vizapp.engine.projection.max_pools import MAX_POOLS, UNPOOLS, Overlap, pool_with_switches, unpool
-from vizapp.engine.projection.rectifiers import combined_rectifiers, guards, is_clamp_without_bounds, is_rectifier
+from vizapp.engine.projection.elementwise import Elementwise, elementwise, guards
+from vizapp.engine.projection.gates import Gates, as_division, gates_of
+from vizapp.engine.projection.max_pools import UNPOOLS, Overlap, is_max_pool, pool_with_switches, unpool
 from vizapp.engine.projection.transposes import derivative, transpose_sum, windowed_transpose
 from vizapp.engine.projection.windowed_signal import (
     Signal,
@@ -55,7 +57,7 @@ from vizapp.engine.projection.windowed_signal import (
     scale,
     sum_to_shape,
 )
-from vizapp.engine.trace.recording import Call, Step, ValueRef
+from vizapp.engine.trace.recording import Call, GateOrigin, Step, ValueRef
 from vizapp.errors import VizError
 
 Shapes = list[tuple[int, ...]]
@@ -96,12 +98,63 @@ class Rule(ABC):
 
     def capture(self, call: Call) -> tuple[dict[str, Any], Any]:
         """Run an operation unchanged; what its backward step needs (`Step.ctx`), and its output."""
-        family = self.family(call)
+        family, ctx = self.family(call), dict[str, Any]()
+        if family in {"other", "linear", "activation", "slope", "max pool"}:
+            family, ctx = self._written_out(family, call)
         if family == "max pool":
-            ctx, output = pool_with_switches(call)
+            more, output = pool_with_switches(call)
         else:
-            ctx, output = _before(family, call), call.run()  # in this order: the operation may work in place
-        return {"family": family, **ctx, **self.keep(family, call, output)}, output
+            more, output = _before(family, call, ctx), call.run()  # in this order: the operation may work in place
+        result = output
+        if "merged" in ctx:
+            result = next(iter(tensors_in(call.args[0] if output is None else output))) * (-1 if ctx["negated"] else 1)
+        kept = self.keep(family, call, result)
+        return {"family": family, **ctx, **more, **kept}, output
+
+    def _written_out(self, family: Family, call: Call) -> tuple[Family, dict[str, Any]]:
+        """The family of an operation that completes an activation or a gate, and what its backward step needs to know of that.
+
+        If it completes an activation, the signal goes from it to what the activation reads, past the operations between.
+        """
+        gates = gates_of(call) if family == "other" and self.gates == "held" else None
+        ctx: dict[str, Any] = {}
+        if isinstance(gates, Gates):
+            family, ctx = "gate", {"gate": gates.places, "count": gates.number}
+        elif gates is not None:
+            ctx = {"origin": gates}
+        if family == "other" and (division := as_division(call)) is not None:
+            ctx |= division
+        found = elementwise(call)
+        if found is None:
+            return family, ctx
+        if found.kind == "squashing":
+            ctx = {"origin": GateOrigin(1, True)}
+        became = self._family_of(found, family, call)
+        if became is None or (became == family == "activation" and call.step.inputs == (found.root,)):
+            return family, ctx
+        if became == "other":
+            return became, {}
+        call.step.inputs, call.step.dtypes = (found.root,), (call.recording.dtypes[found.root],)
+        ctx = {"merged": True, "negated": found.kind == "negated relu", "clamp": found.kind == "clamp"} | ctx
+        if became == "slope":
+            root = call.recording.tensor_of(found.root)
+            assert root is not None
+            ctx["slope"] = root.sign()
+        return became, ctx
+
+    def _family_of(self, found: Elementwise, family: Family, call: Call) -> Family | None:
+        """The family of a function of each number; None if its operations keep their own."""
+        if found.kind == "identity":
+            return "identity"
+        if found.kind in {"relu", "negated relu"}:
+            return "rectifier"
+        if found.kind == "absolute":  # rectifiers of both signs would cancel out
+            return "slope" if call.recording.tensor_of(found.root) is not None else None
+        if found.kind == "unknown" and family != "gate":
+            return None
+        if self.extended:
+            return "activation"
+        return "other" if family == "gate" else None
 
     def family(self, call: Call) -> Family:
         """Which part of the rule the operation falls under."""
@@ -117,17 +170,13 @@ class Rule(ABC):
                 "This network computes gradients inside its forward pass. Signals cannot be sent back through that.",
                 code="no-derivative",
             )
-        if name in MAX_POOLS | UNPOOLS:
-            return "max pool" if name in MAX_POOLS else "max unpool"
+        if is_max_pool(call) or name in UNPOOLS:
+            return "max unpool" if name in UNPOOLS else "max pool"
         if name in ACTIVATIONS and call.depends_on_input_alone:
-            if name in RECTIFIERS or is_rectifier(call.function, call.args, call.kwargs):
-                return "rectifier"
-            if is_clamp_without_bounds(name, call.args, call.kwargs):
-                return "identity"
-            return "activation" if self.extended else "slope"
+            return "rectifier" if name in RECTIFIERS else "activation" if self.extended else "slope"
         if name in IDENTITIES or (name == "local_response_norm" and self.response_norm == "identity"):
             return "identity"
-        if self.gates == "held" and (name == "glu" or _gate(call) is not None):
+        if self.gates == "held" and name == "glu":
             return "gate"
         return "flat" if name in FLAT else "linear" if _is_linear(call) else "other"
 
@@ -136,15 +185,12 @@ class Rule(ABC):
         return {}
 
     def refine(self, steps: list[Step]) -> None:
-        """Correct the steps of a whole pass: rectifiers that are several operations, clamps that guard a division."""
-        for step, value, at in combined_rectifiers(steps):
-            call = Call("relu", F.relu, (at,), {}, [at], (False,), (True,))
-            step.ctx |= {"family": "rectifier", **self.keep("rectifier", call, at.clamp_min(0))}
-            step.ctx.pop("at", None)
-            step.inputs, step.dtypes = (value,), (at.dtype,)
+        """Correct the steps of a whole pass where what follows shows what they are for: clamps that guard a division."""
         for step in guards(steps):
             if step.ctx.get("family") == "activation":
                 step.ctx["family"] = "other"
+                step.inputs = step.reads
+                step.dtypes = tuple(tensor.dtype for tensor in step.ctx["at"])
         for step in steps:
             if step.ctx.get("family") in {"activation", "slope"}:
                 step.ctx.pop("at", None)
@@ -163,11 +209,11 @@ class Rule(ABC):
             return [None] * len(step.inputs), "differentiated"
         if family == "max pool" and signal is not None:
             return [unpool(step, signal, shapes, self.pools)], "switches"
-        if len(signals) == 1 and signal is not None:
-            if family == "rectifier":
-                return [self.rectifier(signal, step)], self.rectifiers_count_as
-            if family == "activation":
-                return [self.rectifier(signal, step)], "extended"
+        if (len(signals) == 1 or "merged" in step.ctx) and signal is not None:
+            if family in {"rectifier", "activation"}:
+                sign = -1 if step.ctx.get("negated") else 1
+                below = self.rectifier(_times(signal, sign), step)
+                return [_times(below, sign)], self.rectifiers_count_as if family == "rectifier" else "extended"
             if family == "slope":
                 return [scale(signal, step.ctx["slope"])], "differentiated"
             if family == "gate":
@@ -202,14 +248,17 @@ class Rule(ABC):
             return [as_signal(torch.cat([values, torch.zeros_like(values)], dim), shapes[step.inputs[0]])]
         if "at" in step.ctx:
             given = derivative(step, [signal], shapes)
-            return [None if place == step.ctx["gate"] else below for place, below in enumerate(given)]
-        gated = 1 - step.ctx["gate"]
+            return [None if place in step.ctx["gate"] else below for place, below in enumerate(given)]
+        (gate,) = step.ctx["gate"]
+        gated = 1 - gate
         below: list[Signal | None] = [None, None]
         below[gated] = sum_to_shape(scale(signal, step.ctx["held"]), product, shapes[step.inputs[gated]])
         return below
 
     def identity(self, signal: Signal, step: Step) -> list[Signal | None]:
         """The signals below an operation that changes nothing; `x.to(y)` reads y for its type alone."""
+        if "merged" in step.ctx:
+            return [signal]
         passes = isinstance(argument(step.args, step.kwargs, 0, "input", None), ValueRef)
         return [*[signal] * passes, *[None] * (len(step.inputs) - passes)]
 
@@ -272,20 +321,23 @@ def _positive(signal: Signal) -> Signal:
     return map_values(signal, lambda values: values.clamp_min(0))
 
 
-def _before(family: Family, call: Call) -> dict[str, Any]:
+def _times(signal: Signal, sign: int) -> Signal:
+    return signal if sign == 1 else map_values(signal, lambda values: values * sign)
+
+
+def _before(family: Family, call: Call, known: dict[str, Any]) -> dict[str, Any]:
     """What is needed of the inputs, before the operation can overwrite them."""
-    ctx: dict[str, Any] = {"slope": _slope(call)} if family == "slope" else {}
-    if family in {"other", "max unpool"} or (family in {"activation", "slope"} and call.operation in CLAMPS):
+    ctx: dict[str, Any] = {"slope": _slope(call)} if family == "slope" and "slope" not in known else {}
+    guards_maybe = family in {"activation", "slope"} and (call.operation in CLAMPS or known.get("clamp"))
+    if "at" not in known and (family in {"other", "max unpool"} or guards_maybe):
         ctx["at"] = [tensor.clone() for tensor in call.inputs]
     if family == "gate" and call.operation == "glu":
         dim = argument(call.args, call.kwargs, 1, "dim", -1)
         return {"held": call.inputs[0].chunk(2, dim)[1].sigmoid(), "dim": dim}
-    if family == "gate":
-        gate = _gate(call)
-        assert gate is not None
-        held = {"held": call.inputs[gate].clone()} if call.operation == "mul" else _before("other", call)
-        return {"gate": gate, **held}
-    return ctx
+    if family == "gate" and call.operation == "mul":
+        (gate,) = known["gate"]
+        return {"held": call.inputs[gate].clone()}
+    return _before("other", call, known) if family == "gate" else ctx
 
 
 def _is_linear(call: Call) -> bool:
@@ -337,59 +389,3 @@ def _slope(call: Call) -> Tensor:
         kwargs = {name: value for name, value in call.kwargs.items() if name != "input"}
         value = call.function(at.clone(), *call.args[1:], **kwargs)
         return torch.autograd.grad(value.sum(), at)[0]
-
-
-def _gate(call: Call) -> int | None:
-    """Which of the inputs is a gate, a factor that scales the other one; None if neither is.
-
-    It is the one that is the same over cells or channels in which the other varies (squeeze and excitation), or the only
-    one of two that vary alike that was squashed to 0 … 1 (Highway's H(x) T(x), x sigmoid(x)). Two factors that broadcast
-    over each other (a number per channel times a number per cell) have no gate.
-    """
-    if not all(call.sloped):
-        return None
-    factors = {id(tensor): (i, _factor(call, tensor)) for i, tensor in enumerate(call.inputs)}
-    pair = [(i, factor) for i, factor in factors.values() if factor is not None]
-    if len(pair) != 2:
-        return None
-    rank = max(factor.ndim for _, factor in pair)
-    a, b = ((1,) * (rank - factor.ndim) + _varying(factor) for _, factor in pair)
-    (first, _), (second, _) = pair
-    if a == b:
-        squashed = call.squashed[first], call.squashed[second]
-        return None if squashed[0] == squashed[1] else first if squashed[0] else second
-    wider = tuple(map(max, a, b))
-    return second if wider == a else first if wider == b else None
-
-
-def _factor(call: Call, tensor: Tensor) -> Tensor | None:
-    """An input as a factor of a product of numbers, aligned to the other factor's axes; None if it is no factor."""
-    args, kwargs, name = call.args, call.kwargs, call.operation
-    if name == "mul":
-        return tensor
-    if name in {"addcmul", "lerp"}:  # a + b c; a + (b - a) c
-        keys = ("tensor1", "tensor2") if name == "addcmul" else ("end", "weight")
-        return tensor if any(tensor is argument(args, kwargs, i, key, None) for i, key in enumerate(keys, 1)) else None
-    if name == "einsum" and isinstance(args[0], str) and "->" in args[0]:
-        terms, _, product = args[0].replace(" ", "").partition("->")
-        operands = dict(zip(map(id, tensors_in(args[1:])), terms.split(","), strict=True))
-        term = operands[id(tensor)]
-        if (
-            len(operands) == 2
-            and set(terms) - {","} == set(product)
-            and len(set(term)) == len(term)
-            and "." not in terms
-        ):
-            order = sorted(range(len(term)), key=lambda axis: product.index(term[axis]))
-            return tensor.permute(order)[tuple(slice(None) if letter in term else None for letter in product)]
-    return None
-
-
-def _varying(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, with 1 for each axis along which all numbers are the same, as along one that was expanded."""
-
-    def constant(axis: int) -> bool:
-        first, second = tensor.narrow(axis, 0, 1), tensor.narrow(axis, 1, 1)
-        return tensor.stride(axis) == 0 or (torch.equal(first, second) and bool((tensor == first).all()))
-
-    return tuple(size if size < 2 or not constant(axis) else 1 for axis, size in enumerate(tensor.shape))

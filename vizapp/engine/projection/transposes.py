@@ -116,6 +116,8 @@ def _split_channels(step: Step, signal: WindowedSignal, shapes: list[tuple[int, 
 
 def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int, ...]]) -> list[Signal | None]:
     """The derivative of the operation for all units at once: runs it again under autograd."""
+    function, given_args = step.ctx.get("instead", (step.function, step.args))
+    given_kwargs = {} if "instead" in step.ctx else step.kwargs
     if "at" in step.ctx:
         at = [tensor.detach().clone() for tensor in step.ctx["at"]]
     else:  # linear: the derivative is the same everywhere
@@ -125,17 +127,17 @@ def derivative(step: Step, signals: list[Signal | None], shapes: list[tuple[int,
             torch.zeros(shapes[value], dtype=dtype, device=device)
             for value, dtype in zip(step.inputs, step.dtypes, strict=True)
         ]
-    numbers = list(dict.fromkeys(slot.value for slot in value_refs((step.args, step.kwargs))))
+    numbers = list(dict.fromkeys(slot.value for slot in value_refs((given_args, given_kwargs))))
     by_value: dict[int, Tensor] = {}
     for value, tensor in zip(step.inputs, at, strict=True):
         by_value.setdefault(value, tensor.requires_grad_(tensor.is_floating_point() or tensor.is_complex()))
     with torch.enable_grad():
         # In-place functions write into a copy, not into the point of differentiation.
         copies = {value: by_value[value].clone() for value in numbers}
-        args, kwargs = bind(step.args, copies), bind(step.kwargs, copies)
+        args, kwargs = bind(given_args, copies), bind(given_kwargs, copies)
         kwargs.pop("out", None)  # autograd allows no tensor that is written to
         with _naming(step):
-            output = step.function(*args, **kwargs)
+            output = function(*args, **kwargs)
     results = tensors_in(args[0] if step.operation == "setitem" else output)
     pairs = [
         (result, as_tensor(signal, shapes[value]))

@@ -20,7 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import argument, tensors_in
-from vizapp.engine.operations import KEEPS_SQUASHED, SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
+from vizapp.engine.operations import BILINEAR, KEEPS_SQUASHED, SHAPE_OF_SECOND, SHAPE_ONLY, SQUASHING, canonical_name
 from vizapp.engine.tap import Trace, check_computed, qualified_name
 from vizapp.engine.trace.custom_functions import custom_functions, differentiates_truly
 from vizapp.errors import VizError
@@ -37,8 +37,9 @@ class ValueRef:
 class Step:
     """One recorded operation: which function ran, on which values, and what its rule needs on the way back (`ctx`).
 
-    `dtypes` are the types of the inputs. Where autocast was on, `function` runs under it again. `detached` says whether
-    autograd would stop here: the network detaches the value, or computes it without gradients.
+    It `reads` values. Signals go to its `inputs`, which a rule may change, of types `dtypes`. Where autocast was on,
+    `function` runs under it again. `detached` says whether autograd would stop here: the network detaches the value, or
+    computes it without gradients.
     """
 
     name: str
@@ -51,6 +52,10 @@ class Step:
     ctx: dict[str, Any] = field(default_factory=dict)
     dtypes: tuple[torch.dtype, ...] = ()
     detached: bool = False
+    reads: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reads = self.inputs
 
     @property
     def depends_on_input_alone(self) -> bool:
@@ -58,13 +63,23 @@ class Step:
         return len(self.inputs) == 1 and isinstance(argument(self.args, self.kwargs, 0, "input", None), ValueRef)
 
 
+class GateOrigin(NamedTuple):
+    """Of how many gates a value is computed alone, and whether of squashed ones (or as a product of narrower values)."""
+
+    number: int
+    squashed: bool
+
+
+NO_GATE = GateOrigin(0, False)
+
+
 @dataclass(frozen=True)
 class Call:
     """An operation that is about to run.
 
-    `operation` has no trailing `_`. `inputs` are the arguments that depend on the picture. `squashed[i]` says whether
-    input i is computed from sigmoids and softmaxes alone, as a gate is; `sloped[i]`, whether it has a derivative by the
-    picture (masks and indices have none).
+    `operation` has no trailing `_`. `inputs` are the arguments that depend on the picture. `gates[i]` says what input i is
+    as a gate; `sloped[i]`, whether it has a derivative by the picture (masks and indices have none). `step` is what will be
+    recorded, without its outputs; a rule may replace the values that signals go to (`step.inputs` and their `dtypes`).
     """
 
     operation: str
@@ -72,8 +87,10 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     inputs: list[Tensor]
-    squashed: tuple[bool, ...]
+    gates: tuple[GateOrigin, ...]
     sloped: tuple[bool, ...]
+    step: Step
+    recording: Recording
 
     @property
     def depends_on_input_alone(self) -> bool:
@@ -99,9 +116,9 @@ class Recording(Trace):
     """Records the operations of one pass over `batch` `[1 C H W]` that depend on it.
 
     `rule` runs each operation and says what to keep of it; without a rule nothing is kept. Masks and indices are values
-    like others, but no signal goes through them: `sloped[v]` says whether value v has a derivative. `shapes[v]` is its
-    shape; `values[site]` is `(v, clone)` for wanted sites. The pass ends after the last wanted site, or at its own end if
-    none is wanted.
+    like others, but no signal goes through them: `sloped[v]` says whether value v has a derivative. `shapes[v]` and
+    `dtypes[v]` are its shape and type, `makers[v]` the step that made it; `values[site]` is `(v, clone)` for wanted sites. The
+    pass ends after the last wanted site, or at its own end if none is wanted.
 
     Writes in place are followed through memory: a tensor that shares memory with one that was written to becomes a new
     value, made of its old one and of what was written, when it is used next.
@@ -113,6 +130,8 @@ class Recording(Trace):
         super().__init__(module)
         self.steps: list[Step] = []
         self.shapes: list[tuple[int, ...]] = [tuple(batch.shape)]
+        self.dtypes = [batch.dtype]
+        self.makers: dict[int, Step] = {}
         self.sloped = [True]
         self.values: dict[str, tuple[int, Tensor]] = {}
         self._wanted, self._rule = wanted, rule
@@ -120,7 +139,7 @@ class Recording(Trace):
         self._ids[batch] = 0, 0
         self._writes: dict[StorageWeakRef, list[_Write]] = {}
         self._constants: set[StorageWeakRef] = set()  # memory that recorded arguments refer to
-        self._squashed: set[int] = set()  # values that are computed from squashed ones alone
+        self.gates: dict[int, GateOrigin] = {}  # of the values that are computed from gates alone
         self._followed = True  # by autograd: the running operation
         self._inside = False  # of a custom function that is followed by autograd
 
@@ -163,31 +182,35 @@ class Recording(Trace):
         given = tuple(self._ids[tensor][0] for tensor in inputs)
         dtypes, versions = tuple(tensor.dtype for tensor in inputs), list(map(_version, tensors))
         arguments = map_leaves(args, capture_leaf), map_leaves(kwargs, capture_leaf)
-        squashed = tuple(number in self._squashed for number in given)
+        gates = tuple(self.gates.get(number, NO_GATE) for number in given)
         sloped = tuple(self.sloped[number] for number in given)
-        call = Call(operation.rstrip("_"), function, args, kwargs, inputs, squashed, sloped)
+        step = Step(
+            name, operation, _under_autocast(function, inputs[0].device.type), *arguments, given, (), {}, dtypes
+        )
+        call = Call(operation.rstrip("_"), function, args, kwargs, inputs, gates, sloped, step, self)
         keeps = self._rule is not None and any(sloped)
-        ctx, output = self._rule.capture(call) if self._rule is not None and keeps else ({}, call.run())
+        step.ctx, output = self._rule.capture(call) if self._rule is not None and keeps else ({}, call.run())
         if isinstance(out, Tensor):
             output = out.resize_(output.shape).copy_(output)
         results = list(tensors_in(args[0] if operation == "setitem" else output))
         if not results:
             return output
         if keeps and not any(map(_has_slope, results)):
-            ctx = {}
-        made = tuple(map(self._new, results))
+            step.ctx = {}
+        step.outputs = made = tuple(map(self._new, results))
+        self.makers |= dict.fromkeys(made, step)
         self.sloped += [any(sloped) and _has_slope(result) for result in results]
         for tensor, version in zip(tensors, versions, strict=True):
             if version != _version(tensor) and any(tensor is result for result in results):
-                ctx["writes"] = True  # into one of its inputs
+                step.ctx["writes"] = True  # into one of its inputs
                 self._note_write(tensor)
         if isinstance(out, Tensor):
             self._note_write(out)
-        if call.operation in SQUASHING or (all(squashed) and call.operation in KEEPS_SQUASHED):
-            self._squashed.update(made)
-        function = _under_autocast(function, inputs[0].device.type)
-        detached = call.operation == "detach" or not self._followed
-        self.steps.append(Step(name, operation, function, *arguments, given, made, ctx, dtypes, detached))
+        origin = step.ctx.pop("origin", None) or _gate_origin(call)
+        if origin is not None:
+            self.gates |= dict.fromkeys(made, origin)
+        step.detached = call.operation == "detach" or not self._followed
+        self.steps.append(step)
         if name in self._wanted:
             self.values[name] = (made[0], results[0].clone())
         return output
@@ -239,6 +262,12 @@ class Recording(Trace):
                 self.values[site] = made[replaced.index(value)], kept
         return output
 
+    def tensor_of(self, value: int) -> Tensor | None:
+        """The tensor that holds a value now; None if it is gone."""
+        return next(
+            (tensor for tensor, (number, _) in self._ids.items() if number == value == self._current(tensor)), None
+        )
+
     def _current(self, tensor: Tensor) -> int | None:
         """The value that a tensor holds now; None if it does not depend on the picture."""
         number, seen = self._ids.get(tensor, (None, 0))
@@ -266,6 +295,7 @@ class Recording(Trace):
 
     def _new(self, tensor: Tensor) -> int:
         self.shapes.append(tuple(tensor.shape))
+        self.dtypes.append(tensor.dtype)
         self._ids[tensor] = len(self.shapes) - 1, len(self._writes.get(_storage(tensor), ()))
         return len(self.shapes) - 1
 
@@ -290,6 +320,17 @@ class Recording(Trace):
                 step.args, step.kwargs = map_leaves(step.args, copy_shared), map_leaves(step.kwargs, copy_shared)
             self._constants.discard(storage)
         return None if target in self._ids else target.clone()
+
+
+def _gate_origin(call: Call) -> GateOrigin | None:
+    """What the output is as a gate, by how it is computed."""
+    if call.operation in SQUASHING:
+        return GateOrigin(1, True)
+    mixes = call.operation in BILINEAR and len(call.inputs) > 1
+    if not all(origin.number for origin in call.gates) or not (mixes or call.operation in KEEPS_SQUASHED):
+        return None
+    numbers = [origin.number for origin in call.gates]
+    return GateOrigin(sum(numbers) if mixes else max(numbers), all(origin.squashed for origin in call.gates))
 
 
 class _Write(NamedTuple):
