@@ -58,6 +58,12 @@ def halves(scores: Tensor) -> Tensor:
     return chance
 
 
+def careful(scores: Tensor) -> Tensor:
+    if scores.abs().max() > 100:
+        raise ValueError("The scores are too large.")
+    return scores
+
+
 BACK = torch.arange(9, -1, -1)
 COARSE = torch.eye(4)[torch.arange(10) % 4].T  # which of four coarse classes each of the ten belongs to
 Returns = Callable[[Net, Tensor], Any]
@@ -111,6 +117,8 @@ BETWEEN_0_AND_1: dict[str, Returns] = {  # each by itself, or a part of the abov
     "mean of maps": lambda n, h: torch.sigmoid(n.maps(n.seen)).mean((2, 3)),
     "anywhere": lambda n, h: 1 - (1 - torch.sigmoid(n.maps(n.seen))).flatten(2).prod(2),
     "where": lambda n, h: torch.where(n.a(h) > 0, torch.sigmoid(n.a(h)), 0.0),
+    "at most 0.0001": lambda n, h: 1e-4 * torch.sigmoid(n.a(h)),
+    "large scores are refused": lambda n, h: careful(n.a(h)).sigmoid(),
     "decisions": lambda n, h: (n.a(h) > 0).float(),
     "decision of one class": lambda n, h: (n.one(h) > 0).float(),
     "the first of the largest, or none": lambda n, h: F.one_hot(n.a(h).argmax(1), 10) * (n.one(h) > 0).float(),
@@ -140,6 +148,7 @@ LOGITS: dict[str, Returns] = {  # the rest
     "small around 0.5": lambda n, h: 0.001 * n.a(h) + 0.5,
     "sums to 1 for most pictures": lambda n, h: 2e-4 * n.a(h) + 0.1,
     "all zero": lambda n, h: 0 * n.a(h),
+    "bias of dead features": lambda n, h: F.linear(0 * h, n.a.weight, torch.full((10,), 0.1)),
     "relu": lambda n, h: F.relu(n.a(h)),
     "relu6": lambda n, h: F.relu6(n.a(h)),
     "clamp": lambda n, h: n.a(h).clamp(min=0),
@@ -164,6 +173,7 @@ ONE_LOGIT: dict[str, Returns] = {
     "one, without an axis": lambda n, h: n.one(h)[:, 0],
     "one, small around 0.5": lambda n, h: 0.001 * n.one(h) + 0.5,
     "one, at least 0": lambda n, h: F.relu(n.one(h)),
+    **{f"one, at least 0, class {k}": lambda n, h, k=k: F.relu(n.a(h)[:, k]) for k in range(10)},
     "one, of a norm": lambda n, h: (F.layer_norm(h, (8,)) * n.points[0]).sum(1),
 }
 FUNCTIONS = [
@@ -198,8 +208,9 @@ def test_how_scores_become_probabilities(returns: Returns, link: str, scale: str
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_how_scores_become_probabilities_in_other_precisions(dtype: torch.dtype) -> None:
-    names = {"softmax", "clamp", "a sigmoid and the rest", "exp / (1 + exp)", "product", "anywhere", "logsumexp", "softplus",
-             "linear", "softmax over pictures", "small around 0.5", "normalized, at least 0"}  # fmt: skip
+    names = {"softmax", "clamp", "a sigmoid and the rest", "exp / (1 + exp)", "product", "anywhere", "logsumexp", "linear",
+             "two classes by index", "softplus", "softmax over pictures", "small around 0.5",
+             "normalized, at least 0"}  # fmt: skip
     for group, link, scale in FUNCTIONS:
         for name in names & group.keys():
             (head,) = find_heads(seeded(Net(group[name])).to(dtype), torch.zeros(1, 3, 16, 16, dtype=dtype))
