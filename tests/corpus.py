@@ -283,7 +283,7 @@ def _misfits() -> Iterator[Case]:
     yield Case("a key is missing.pth", _saved({k: v for k, v in state.items() if k != "features.0.bias"}))
     yield Case("keys of another network.pth", _saved({f"layer{n}": torch.zeros(3) for n in range(50)}))
     yield Case("keys that shout.pth", _saved({"<script>alert(1)</script>\n\x1b[31m": torch.zeros(1)}))
-    yield Case("10000 keys.pth", lambda: _saved({f"k{n}": torch.zeros(1) for n in range(10_000)}))
+    yield Case("2000 keys.pth", lambda: _saved({f"k{n}": torch.zeros(1) for n in range(2000)}))
     yield Case("sparse.pth", _saved(state | {"features.0.bias": state["features.0.bias"].to_sparse()}))
     yield Case(
         "complex.pth", _saved(state | {"features.0.bias": state["features.0.bias"].to(torch.complex64)}), fails=False
@@ -331,13 +331,85 @@ def _swelling() -> Iterator[Case]:
 
 
 def _packed_zeros() -> bytes:
-    packed, zeros = io.BytesIO(), _saved({"a": torch.zeros(100_000_000, dtype=torch.int8)})
+    packed, zeros = io.BytesIO(), _saved({"a": torch.zeros(30_000_000, dtype=torch.int8)})
     with zipfile.ZipFile(io.BytesIO(zeros)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
             data = old.read(entry)
             for copy in range(3 if len(data) > 1e6 else 1):
                 new.writestr(entry.filename + ("" if copy == 0 else f"{copy}"), data)
     return packed.getvalue()
+
+
+# Other kinds of files, by their first bytes, in the place of checkpoints and pictures
+
+HEADS = {
+    "raw of Canon": b"\0\0\0\x18ftypcrx ", "raw of Fujifilm": b"FUJIFILMCCD-RAW 0201", "raw of Olympus": b"IIRO\x08\0\0\0",
+    "raw of Panasonic": b"IIU\0\x18\0\0\0", "raw of Sigma": b"FOVb\0\0\3\0", "raw of Minolta": b"\0MRM\0\0",
+    "JPEG XL": b"\xff\x0a\xfa\x7f", "JPEG XL in boxes": b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XR": b"II\xbc\1",
+    "OpenEXR": b"v/1\x01\2\0\0\0", "Radiance": b"#?RADIANCE\n", "DirectDraw": b"DDS |\0\0\0", "QOI": b"qoif\0\0\0\x10",
+    "PAM": b"P7\nWIDTH 4", "FITS": b"SIMPLE  =        T", "DICOM": bytes(128) + b"DICM", "GIMP": b"gimp xcf v011",
+    "tar": bytes(257) + b"ustar", "XZ": b"\xfd7zXZ\0", "bzip2": b"BZh91AY", "Zstandard": b"\x28\xb5\x2f\xfd",
+    "7-Zip": b"7z\xbc\xaf\x27\x1c",
+    "RAR": b"Rar!\x1a\7", "SQLite": b"SQLite format 3\0", "Parquet": b"PAR1", "Arrow": b"ARROW1\0\0", "GGUF": b"GGUF\3\0\0\0",
+    "HDF5": b"\x89HDF\r\n\x1a\n", "NumPy": b"\x93NUMPY\1\0", "TensorFlow Lite": b"\x1c\0\0\0TFL3", "DjVu": b"AT&TFORM",
+    "pointer": b"version https://git-lfs.github.com/spec/v1\n", "page": b"<!doctype html>", "PDF": b"%PDF-1.7\n",
+    "gzip": b"\x1f\x8b\x08", "film": b"\x1aE\xdf\xa3", "sound": b"ID3\4", "Photoshop": b"8BPS", "icon": b"\0\0\1\0",
+}  # fmt: skip
+TYPES = {
+    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64,
+    "F64": 64, "I64": 64, "U64": 64, "C128": 128, "F128": 128, "X": 8, "": 8, "f32": 32,
+}  # fmt: skip
+
+
+@cache
+def other_files() -> tuple[Case, ...]:
+    """Files of other kinds that are called checkpoints or pictures, numbers of all types, and small greedy pickles."""
+    return _unlike(_other_files())
+
+
+def _other_files() -> Iterator[Case]:
+    for ending in ("pth", "safetensors", "png", "tif"):
+        for name, head in HEADS.items():
+            yield Case(f"{name}.{ending}", head + _noise(300, 21))
+    for name, bits in TYPES.items():
+        header = {"a": {"dtype": name, "shape": [8], "data_offsets": [0, bits]}}
+        yield Case(f"type {name}.safetensors", _header(header, bytes([64]) * bits))
+    for name, body in GREEDY.items():
+        pickled = io.BytesIO()
+        with zipfile.ZipFile(pickled, "w") as archive:
+            for file, content in (("data.pkl", body), ("version", b"3\n"), ("byteorder", b"little")):
+                archive.writestr(f"a/{file}", content)
+        yield Case(f"{name}.pth", pickled.getvalue())
+        yield Case(f"bare {name}.pth", body)
+        yield Case(f"old {name}.pth", OLD_HEAD + body)
+
+
+OLD_HEAD = b"".join(pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+GREEDY = {f"nested {depth}": b"\x80\x02}" + b")" + b"q\x01h\x01\x86" * depth + b"K\x00s." for depth in (20, 24, 45, 300)} | {
+    f"{call} of {size}": b"\x80\x02c" + module + b"\n" + call.encode() + b"\n\x8a\x08" + struct.pack("<q", size) + b"\x85R."
+    for call in ("bytearray", "complex", "range", "bytes", "list")
+    for module in (b"builtins",)
+    for size in (3 * 10**9, 2**62)
+}  # fmt: skip
+
+
+@cache
+def garbled_zips() -> tuple[Case, ...]:
+    """Zip files of every compression with one garbled member and a good one."""
+    return _unlike(_garbled_zips())
+
+
+def _garbled_zips() -> Iterator[Case]:
+    photo = saved(noise(40, 40))
+    for name, mode in (("LZMA", zipfile.ZIP_LZMA), ("bzip2", zipfile.ZIP_BZIP2), ("deflate", zipfile.ZIP_DEFLATED)):
+        whole = bytearray(_zip({"a.png": photo}, mode))
+        begin = whole.index(b"a.png") + 5
+        for place in range(0, 60, 5):
+            for fill in (0x00, 0xFF):
+                garbled = bytearray(whole)
+                garbled[begin + place : begin + place + 5] = bytes([fill]) * 5
+                yield Case(f"{name} {place} {fill}.zip", bytes(garbled), fails=False)
 
 
 # Zip archives, of pictures
