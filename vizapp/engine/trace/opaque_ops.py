@@ -37,7 +37,7 @@ class OpaqueOpDetector(TorchDispatchMode):
             hides = name == "_make_dual" and self._depends(tensor)  # forward-mode derivatives
             while is_functorch_wrapped_tensor(tensor):
                 tensor = get_unwrapped(tensor)
-                hides |= self._depends(tensor) or self._hidden != ""
+                hides |= self._depends(tensor)
             if hides:
                 self._hidden = self._hidden or name
                 self.raise_if_any()
