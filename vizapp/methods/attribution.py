@@ -265,8 +265,8 @@ def _cam(asked: _Asked) -> tuple[Tensor, str]:
     """Grad-CAM `[H W]` and where it looked: the maps, each weighted by the mean of the unit's gradient over its cells."""
     found = _explaining(asked)
     if found is None:
-        layer = asked.params.layer or "any feature map below it"
-        raise VizError(f"{asked.site.name!r} does not depend on {layer}; choose another layer.", code="no-feature-map")
+        layer = asked.params.layer or "any feature map on all paths from the input to it"
+        raise VizError(f"{asked.site.name!r} has no gradient at {layer}; choose another layer.", code="no-feature-map")
     site, maps, gradient = found
     heat = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
     special = site.prefix_tokens + site.suffix_tokens

@@ -68,6 +68,12 @@ REFUSED: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax over rows": lambda x: x.softmax(2),
     "fft": lambda x: torch.fft.fft2(x).real,
     "a blend per place": lambda x: torch.lerp(x, weights(1, 1, *x.shape[2:]), 0.5),
+    "mean of all": lambda x: x * x.mean(),
+    "item": lambda x: x * x.mean().item(),
+    "float": lambda x: x * float(x[0, 0, 0, 0]),
+    "numpy": lambda x: x * float(x.numpy().mean()),
+    "counted": lambda x: x * len(x[x > 0]),
+    "counted by nonzero": lambda x: x * (x > 0).nonzero().shape[0],
 }
 
 

@@ -21,8 +21,8 @@ from vizapp.engine.call_arguments import argument, pair, tensors_in
 from vizapp.engine.fully_convolutional import conversion_plan as changes
 from vizapp.engine.fully_convolutional.conversion_plan import Change, ConversionPlan, refuse
 from vizapp.engine.memory.peak import PeakMemory
-from vizapp.engine.operations import POINTWISE, SHAPE_ONLY, WEIGHTED
-from vizapp.engine.receptive_field.field import ReceptiveFieldTrace
+from vizapp.engine.operations import DECISIONS, POINTWISE, SHAPE_ONLY, WEIGHTED
+from vizapp.engine.receptive_field.field import ReceptiveFieldTrace, is_read_out
 from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
 from vizapp.engine.receptive_field.moves import MOVES
 from vizapp.engine.tap import first_tensor, qualified_name
@@ -115,6 +115,11 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         sizes = [_extent(tensor, found) for tensor, found in zip(given, before, strict=True)]
         in_cells = [t in self._cells for t in given]
         output = super().operate(name, function, args, kwargs)
+        results = [*tensors_in(args[0] if operation == "setitem" else output)]
+        if operation not in DECISIONS and is_read_out(
+            operation, (args, kwargs), results, lambda one: any(one is t for t in given)
+        ):
+            raise refuse(name, "reads numbers of the input, which differ from one position to the next")
         result = first_tensor(output)
         if result is None or not result.is_floating_point():
             return output
@@ -184,10 +189,10 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         """Flattens the trained window: the end of the map."""
         tensor, before, window = known.given[0], known.before[0], known.sizes[0]
         shape = tuple(known.result.shape)
-        vector = shape[0] == tensor.shape[0] and sum(extent > 1 for extent in shape[1:]) <= 1
+        vector = shape[:1] == tensor.shape[:1] and sum(extent > 1 for extent in shape[1:]) <= 1
         tokens = len(shape) == 3 and window is not None and shape[1:] == (tensor.shape[1], math.prod(window))
         rows = known.operation in _ROWS and (vector or (tokens and _axes(before) == (2, 3)))
-        reduces = known.operation in _OVER_AXES and shape[0] == tensor.shape[0] and len(shape) < tensor.ndim
+        reduces = known.operation in _OVER_AXES and shape[:1] == tensor.shape[:1] and len(shape) < tensor.ndim
         adaptive = known.operation.startswith("adaptive")
         if window is None or len(known.given) > 1 or not (adaptive or rows or reduces):
             size = f"{window[0]} × {window[1]} positions" if window else "positions"
