@@ -61,7 +61,7 @@ def read_file(path: Path, most: int = 2**32) -> bytes:
     if status.st_size > most:
         raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB")
     with path.open("rb") as file:
-        return file.read(most)
+        return file.read(status.st_size)  # a larger number would be allocated
 
 
 def atomic_write(path: Path, data: bytes, sync: Sync = "none") -> None:
