@@ -274,10 +274,10 @@ def test_names_are_never_markup(open_app: Open, monkeypatch: pytest.MonkeyPatch)
     app.file_uploader(key="sidebar.upload").upload(name, saved(noise(20, 30)), "image/png").run()
     assert went_well(app)
     assert not _markup_with(app, "onerror")
+    assert name in shown(app, "predict.seen")["label"]  # the component writes it as text
     app.file_uploader(key="sidebar.upload").upload(name, b"no picture", "image/png").run()
     assert any("onerror" in warning.value for warning in app.warning)
     assert not _markup_with(app, "onerror")
-    assert name in shown(app, "predict.seen")["label"]  # the component writes it as text
 
 
 def _markup_with(app: AppTest, word: str) -> list[str]:
