@@ -706,6 +706,8 @@ GUARDED: dict[str, tuple[Function, int]] = {  # each with how many non-linear op
     "logarithm": (lambda x: torch.log(torch.clamp(x, min=0.1)), 2),
     "power of GeM": (lambda x: F.avg_pool2d(x.clamp(min=1e-6).pow(3), 4).pow(1 / 3), 3),
     "reciprocal": (lambda x: 1 / x.clamp_min(0.1), 2),
+    "by a maximum": (lambda x: x / torch.maximum(x.square(), numbers(WIDTH).abs() + 0.1), 3),
+    "of what is negated twice": (lambda x: x / (-(-x.square())).clamp(min=0.1), 3),
 }
 POOLS: dict[str, Function] = {
     "max_pool2d": lambda x: F.max_pool2d(x, 3, 2, 1),
@@ -1018,6 +1020,10 @@ SPELLINGS: dict[str, list[Function]] = {
         lambda x: x * torch.einsum("bchi,bciw->bchw", rows(x), columns(x)),
         lambda x: torch.diag_embed(rows(x).squeeze(3)) @ x @ torch.diag_embed(columns(x).squeeze(2)),
         lambda x: x / (1 / rows(x)) / columns(x).reciprocal(),
+    ],
+    "two gates as large": [
+        lambda x: x * torch.sigmoid(x.flip(1)) * torch.sigmoid(x.flip(2)),
+        lambda x: x * (torch.sigmoid(x.flip(1)) * torch.sigmoid(x.flip(2))),
     ],
     "two gates that are not squashed": [
         lambda x: x * rows(x).exp() * columns(x).exp(),
