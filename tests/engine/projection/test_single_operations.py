@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -52,7 +52,9 @@ class Around(nn.Module):
         return F.linear(x.flatten(1), numbers(3, x[0].numel(), seed=4) / 9)
 
 
-def assert_equal_to_autograd(operation: Function, judge: Callable[[str], Function], counts: Certificate) -> None:
+def assert_equal_to_autograd(
+    operation: Function, judge: Callable[[str], Function], counts: Certificate, rules: Iterable[str] = RULES
+) -> None:
     """Units under three rules: the class, and cells at the border and inside of the last map (not under the gradient)."""
     module = Around(operation)
     sites = survey(module, PICTURE)
@@ -62,7 +64,7 @@ def assert_equal_to_autograd(operation: Function, judge: Callable[[str], Functio
         _, height, width = next(site for site in sites if site.name == "last").shape
         units.append([Unit("last", 1, cell) for cell in ((0, 0), (height // 2, width // 2), (height - 1, 1))])
     judged: dict[Function, list[Tensor]] = {}
-    for rule in RULES:
+    for rule in rules:
         right = judge(rule)
         if right not in judged:
             judged[right] = [tensor for some in units for tensor in gradients(right, some)]
@@ -570,7 +572,7 @@ def test_linear_operations_are_transposed_and_not_counted(name: str) -> None:
     x, y = numbers(2, CHANNELS, HEIGHT, WIDTH, seed=8), numbers(2, CHANNELS, HEIGHT, WIDTH, seed=9)
     both, zero = function(x + y), function(torch.zeros_like(x))
     torch.testing.assert_close(both, function(x) + function(y) - zero)  # the list is right
-    assert_equal_to_autograd(function, lambda rule: function, Certificate())
+    assert_equal_to_autograd(function, lambda rule: function, Certificate(), ("deconvnet", "gradient"))
 
 
 # ------------------------------------------------------------------------- activations, norms, pools, and what is refused
@@ -707,7 +709,7 @@ GUARDED: dict[str, tuple[Function, int]] = {  # each with how many non-linear op
     "power of GeM": (lambda x: F.avg_pool2d(x.clamp(min=1e-6).pow(3), 4).pow(1 / 3), 3),
     "reciprocal": (lambda x: 1 / x.clamp_min(0.1), 2),
     "by a maximum": (lambda x: x / torch.maximum(x.square(), numbers(WIDTH).abs() + 0.1), 3),
-    "of what is negated twice": (lambda x: x / (-(-x.square())).clamp(min=0.1), 3),
+    "of what is negated twice": (lambda x: x / x.square().neg().neg().clamp(min=0.1), 3),
 }
 POOLS: dict[str, Function] = {
     "max_pool2d": lambda x: F.max_pool2d(x, 3, 2, 1),
