@@ -242,6 +242,26 @@ def test_innocent_names_are_not_garbled() -> None:
         assert access.discreet(sentence) == sentence
 
 
+def test_a_photo_that_takes_long_is_given_up_when_the_user_leaves(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tick is a point at which Streamlit may end the run."""
+    shown_while: list[str] = []
+
+    def slow(content: bytes, name: str, tick: Any) -> Any:
+        for _ in range(3):
+            tick(0.0)
+        shown_while.append(name)
+        return vizapp.open_picture(content, name=name)
+
+    monkeypatch.setattr(images, "open_picture", slow)
+    app = open_app()
+    app.segmented_control(key="sidebar.source").set_value("upload").run()
+    app.file_uploader(key="sidebar.upload").upload("a.png", saved(noise(40, 40)), "image/png").run()
+    assert went_well(app)
+    assert shown_while == ["a.png"]
+
+
 # What they would have downloaded
 
 

@@ -58,11 +58,22 @@ def keep(content: bytes, name: str) -> Origin:
     """
     digest = hashlib.sha256(content).hexdigest()
     if decoded_pictures().get(("given", digest)) is None:
-        picture = open_picture(content, name=name)
+        picture = open_picture(content, name=name, tick=_waiting())
         decoded_pictures().put(("given", digest), picture, picture.pixels.nbytes)
         _pixels()[digest] = picture.digest
     uploads.register(("picture", digest), len(content), lambda: forget(digest))
     return ("given", digest, name)
+
+
+def _waiting() -> Callable[[float], None]:
+    """A tick that shows that a photo takes long. Streamlit ends the run there if the user leaves or chooses another one."""
+    places: list[Any] = []
+
+    def tick(share: float) -> None:
+        places[:] = places or [st.empty()]
+        places[0].caption("Decoding the photo …")
+
+    return tick
 
 
 def forget(digest: str) -> None:
