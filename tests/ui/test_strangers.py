@@ -222,6 +222,7 @@ def test_sentences_do_not_confirm_a_guess_where_things_lie(
     house: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     """The answer to a right guess has the same form as the answer to a wrong one."""
+    monkeypatch.setenv("VIZAPP_MODE", "server")
     monkeypatch.setenv("VIZAPP_ROOT", str(house))
     for place in (Path.home(), house, settings().cache, Path(tempfile.gettempdir())):
         wrong = Path("/", *("x" * len(part) for part in place.parts[1:]))
@@ -230,7 +231,8 @@ def test_sentences_do_not_confirm_a_guess_where_things_lie(
             assert re.sub("|".join(map(re.escape, place.parts[1:])), lambda found: "x" * len(found[0]), right) == other
 
 
-def test_innocent_names_are_not_garbled() -> None:
+def test_innocent_names_are_not_garbled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIZAPP_MODE", "server")
     for sentence in (
         "features/relu and/or x/y.",
         "1/2 of a/b",
