@@ -101,7 +101,7 @@ def test_squares_over_the_picture_change_the_weights_too(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["convolution", "by keyword", "transposed", "linear", "of a constant"])
 def test_such_networks_are_no_convolution_of_themselves(name: str) -> None:
-    with pytest.raises(VizError, match="computes its weights from the whole picture"):
+    with pytest.raises(VizError, match="computes its weights from the whole input"):
         plan_conversion(routed(name), PICTURE)
 
 
@@ -113,7 +113,7 @@ def test_a_norm_over_the_picture_is_another_on_a_larger_photo() -> None:
 def test_kernels_that_are_computed_are_not_shown_as_the_networks_own() -> None:
     module = routed("convolution")
     assert kernels_of(module, PICTURE, "stem").weight.shape == (4, 3, 3, 3)
-    with pytest.raises(VizError, match="the kernels of 'conv2d' anew for each picture"):
+    with pytest.raises(VizError, match="the kernels of 'conv2d' anew for each input"):
         kernels_of(module, PICTURE, "conv2d")
 
 
