@@ -111,8 +111,8 @@ def test_what_the_app_keeps_fits_into_its_container(monkeypatch: pytest.MonkeyPa
     usual = fixed + settings().network_gb + settings().answer_mb / 1024
     assert f"**{usual:.1f} GB** by default, **{kept:.1f} GB** with `deploy/compose.yaml`" in told
     for what, capacity in (
-        ("images", images.CAPACITY), ("running occlusion sweeps", sweep_runs.CAPACITY),
-        ("listings of image collections", datasets._CAPACITY), ("galleries", gallery_runs._CAPACITY),
+        ("photos", images.CAPACITY), ("running occlusion sweeps", sweep_runs.CAPACITY),
+        ("listings of photo collections", datasets._CAPACITY), ("galleries", gallery_runs._CAPACITY),
     ):  # fmt: skip
         size = f"{capacity >> 30} GB" if capacity >= 2**30 else f"{capacity >> 20} MB"
         assert f"| {what} | {size} |" in told

@@ -50,7 +50,7 @@ def test_each_is_a_site_of_its_kind_gets_the_rectifiers_rule_and_runs_on_windows
     (expected,) = torch.autograd.grad(module[:3](leaf)[0, 1, 4, 4], leaf)
     torch.testing.assert_close(down.values, expected, rtol=1e-9, atol=1e-12)
     sweep = compare(module, grid((14, 14), (3, 3), 5), PICTURE, torch.zeros_like(PICTURE), 1e-12)
-    assert ", until 3 (not local):" in sweep.facts["evaluation"]  # the pool behind the second convolution
+    assert ", up to 3 (not local):" in sweep.facts["evaluation"]  # the pool behind the second convolution
 
 
 def test_the_table_holds_no_name_that_is_another_kind_of_layer() -> None:

@@ -251,14 +251,14 @@ def test_without_a_folder_it_is_kept_in_the_cache_and_saved_as_a_copy(network, p
         result.save(tmp_path / "mine")
     assert set(rows.site) == {"relu", "head"}
     assert rows["rank"].max() == 3
-    assert "3 pictures were skipped" in result.facts["unreadable"]
+    assert "3 photos were skipped" in result.facts["unreadable"]
 
 
 def test_when_nothing_can_be_read_it_is_said(network, tmp_path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(3):
         (tmp_path / "in" / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    with refuses("no-readable-picture", "3 pictures"):
+    with refuses("no-readable-picture", "3 photos"):
         vizapp.ask("gallery", network, folder=vizapp.open_folder(tmp_path / "in"))
 
 

@@ -92,7 +92,7 @@ def test_each_kind_of_block_is_computed_on_windows(index: int) -> None:
     module = Drawn([body, nn.ReLU(inplace=True)], "pool", (47, 41)).double().eval().requires_grad_(False)
     clean, patch = noise(1, 3, 47, 41), noise(1, 3, 47, 41, seed=1)
     sweep = compare(module, grid((47, 41), (7, 5), 9), clean, patch, 1e-10)
-    assert "until adaptive_avg_pool2d (not local)" in sweep.facts["evaluation"]
+    assert "up to adaptive_avg_pool2d (not local)" in sweep.facts["evaluation"]
     assert sweep.bound > 3
 
 
@@ -184,7 +184,7 @@ def test_a_course_that_hangs_on_the_picture_is_run_picture_by_picture() -> None:
     patch = torch.zeros(1, 3, 30, 30, dtype=torch.float64)
     patch[:, :, :15], patch[:, :, 15:] = 30, -30
     sweep = compare(module, grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), patch, 1e-10)
-    assert "depends on the values of the picture" in sweep.facts["evaluation"]
+    assert "depends on the values of the input" in sweep.facts["evaluation"]
     assert module.courses == {True, False}
     together, alone = sweep.answer(range(20)).scores, [sweep.answer([place]).scores for place in range(20)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-12)
@@ -204,7 +204,7 @@ def test_a_course_that_changes_from_picture_to_picture_is_not_repeated() -> None
 
     module = Counting().double().requires_grad_(False)
     sweep = compare(module, grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), noise(1, 3, 30, 30, seed=1), 1e-10)
-    assert "other operations on another picture" in sweep.facts["evaluation"]
+    assert "other operations on another input" in sweep.facts["evaluation"]
 
 
 @pytest.mark.parametrize("what", ["scores", "sums", "refusal"])

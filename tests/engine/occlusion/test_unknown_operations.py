@@ -143,4 +143,4 @@ def test_padding_of_any_mode_is_done_on_windows(name: str) -> None:
     clean = noise(1, 3, 47, 41)
     sweep = Sweep(module, module, clean, torch.zeros_like(clean), grid((47, 41), (3, 4), 9))
     assert "Only what an occluder touches" in sweep.facts["evaluation"]
-    assert "until flatten" in sweep.facts["evaluation"]
+    assert "up to flatten" in sweep.facts["evaluation"]
