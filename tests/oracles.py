@@ -49,17 +49,22 @@ def _sum_of_windows(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mod
 Box = tuple[int, ...]
 
 
+def with_positive_weights(module: nn.Module) -> nn.Module:
+    """A copy in float64 whose weights are all positive, for `fields_by_backward`."""
+    module = copy.deepcopy(module).double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(1.0 / max(1, parameter[0].numel()))
+    return module
+
+
 def fields_by_backward(
     module: nn.Module, batch: Tensor, site: str, cells: Iterable[tuple[int, int]]
 ) -> dict[tuple[int, int], Box | None]:
     """(top, left, bottom, right) of the input pixels with a non-zero gradient from all channels of each cell.
 
-    None for a cell that no pixel reaches (a cell of a padded border).
+    None for a cell that no pixel reaches (a cell of a padded border). The module is one `with_positive_weights`.
     """
-    module = copy.deepcopy(module).double()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.full_like(parameter, 1.0 / max(1, parameter[0].numel())))
     picture = torch.ones_like(batch, dtype=torch.float64).requires_grad_()
     with _PositiveAndUngated(), Tap(module, {site}) as tap:
         module(picture)

@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 import vizapp
-from tests.oracles import fields_by_backward
+from tests.oracles import fields_by_backward, with_positive_weights
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Deconvnet
 from vizapp.engine.receptive_field.field import receptive_fields
@@ -96,6 +96,7 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
     maps = maps_of(network)
     batch = network.prepare(PICTURE)
     fields = receptive_fields(network.module, batch)
+    positive = None if name.startswith(ATTENTIVE) else with_positive_weights(network.module)
     top = vizapp.ask("predict", network, PICTURE).table[0]["class"]
     units = [strongest(network, site) for site in (maps[0], maps[len(maps) // 2], maps[-1])]
     for unit in [*units, vizapp.class_unit(network, top)]:
@@ -112,10 +113,10 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
             outside = torch.ones(values.shape[1:], dtype=torch.bool)
             box = fields[unit.site].inside(cell)
             outside[box[0] : box[2], box[1] : box[3]] = False
-            if not name.startswith(ATTENTIVE):
-                assert {cell: box} == fields_by_backward(network.module, batch, unit.site, [cell]), unit
+            if positive is not None:
+                assert {cell: box} == fields_by_backward(positive, batch, unit.site, [cell]), unit
             assert not values[:, outside].any(), "a unit gets nothing from where it cannot see"
-    del network
+    del network, positive
     gc.collect()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.oracles import fields_by_backward, out_of_place, steered_projection
+from tests.oracles import fields_by_backward, out_of_place, steered_projection, with_positive_weights
 from vizapp.engine.projection.project import Certificate, project
 from vizapp.engine.projection.rules import Deconvnet, rule_named
 from vizapp.engine.receptive_field.field import receptive_fields
@@ -62,13 +62,13 @@ def test_fields_equal_the_extent_of_a_backward_pass(name: str) -> None:
     build, shape, wanted = SMALL[name]
     torch.manual_seed(0)
     module, picture = build().eval().requires_grad_(False), torch.rand(1, *shape)
-    found = receptive_fields(module, picture)
+    found, positive = receptive_fields(module, picture), with_positive_weights(module)
     for layer in wanted:
         if found[layer].rows.axis != 2:
             continue
         rows, columns = len(found[layer].rows.low), len(found[layer].columns.low)
         cells = {(0, 0), (rows // 2, columns // 2), (rows - 1, 0)}
-        for cell, box in fields_by_backward(module, picture, layer, cells).items():
+        for cell, box in fields_by_backward(positive, picture, layer, cells).items():
             assert found[layer].inside(cell) == box, (layer, cell)
 
 

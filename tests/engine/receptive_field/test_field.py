@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from tests.networks import Branching, seeded
-from tests.oracles import fields_by_backward
+from tests.oracles import fields_by_backward, with_positive_weights
 from vizapp.engine.receptive_field.field import receptive_fields
 
 
@@ -38,12 +38,12 @@ class Odd(nn.Module):
 
 
 def compare(module: nn.Module, batch: Tensor, names: list[str]) -> None:
-    found = receptive_fields(module, batch)
+    found, positive = receptive_fields(module, batch), with_positive_weights(module)
     for name in names:
         field = found[name]
         rows, columns = len(field.rows.low), len(field.columns.low)
         cells = {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1), (rows // 3, columns - 1)}
-        for cell, true_box in fields_by_backward(module, batch, name, cells).items():
+        for cell, true_box in fields_by_backward(positive, batch, name, cells).items():
             top, left, bottom, right = found_box = field.inside(cell)
             if true_box is None:
                 assert (bottom - top) * (right - left) == 0, (name, cell)
