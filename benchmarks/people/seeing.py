@@ -10,7 +10,7 @@ from typing import Any
 
 FILES = ("Arrays NPZ", "Rows CSV")  # the download that is compared: the first of these on a page
 _TIMED = re.compile("/architecture(?!.*repeats=0)")  # shows times, which differ in each run
-_LEFT = re.compile("Cancelled|What is known after")  # unfinished work has no result to compare
+_LEFT = re.compile("Cancelled|The gallery after")  # unfinished work has no result to compare
 
 
 @dataclass
