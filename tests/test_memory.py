@@ -17,6 +17,7 @@ from vizapp.engine.memory import chunks
 from vizapp.engine.memory.chunks import DoesNotFit, chunk_size, convert_out_of_memory, free_memory
 from vizapp.errors import VizError
 from vizapp.service.lru_cache import ByteBoundedCache, evict_all
+from vizapp.ui.session import memory
 from vizapp.ui.session.memory import empty_caches, retry_after_eviction
 
 CPU = torch.device("cpu")
@@ -223,11 +224,22 @@ def test_answers_leave_by_size_and_stores_let_go_when_memory_is_short() -> None:
             shelf.put((str(number),), "", 9)
             assert shelf.nbytes <= 100
     assert [len(shelf) for shelf in (answers, networks, uploads)] == [11, 11, 11]
+    assert [shelf.evictable_bytes for shelf in (answers, networks, uploads)] == [99, 90, 0]
     assert evict_all()
+    assert [shelf.evictable_bytes for shelf in (answers, networks, uploads)] == [0, 0, 0]
     assert [len(shelf) for shelf in (answers, networks, uploads)] == [0, 1, 11]
     assert networks.get(("19",)) is not None, "the one used last"
     evict_all(of_all=True)
     assert [len(shelf) for shelf in (answers, networks, uploads)] == [0, 0, 11]
+
+
+def test_what_caches_can_give_back_is_room_for_one_more_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    evict_all(of_all=True)
+    monkeypatch.setattr(memory, "free_memory", lambda device: memory.ROOM - 100)
+    shelf = ByteBoundedCache[str](1000)
+    assert not memory.has_room("cpu")
+    shelf.put(("large",), "", 101)
+    assert memory.has_room("cpu")
 
 
 def test_what_does_not_fit_is_tried_once_more_without_what_the_stores_hold() -> None:

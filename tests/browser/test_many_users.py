@@ -46,6 +46,7 @@ def test_everybody_gets_what_a_person_alone_gets(tmp_path: Path) -> None:
     seen, curve = apart(many_users.crowd(4, 10, 3, tmp_path / "log", least=6))
     assert seen.wrong == []
     assert seen.looks >= 6
+    assert many_users.longest_wait(tmp_path / "log") < many_users.LONGEST_WAIT
     single = apart(many_users.alone(sorted(seen.files)[:6], tmp_path / "single"))
     assert len(single.files) == min(6, len(seen.files))
     assert many_users.compared(seen, single) == []

@@ -13,7 +13,7 @@ import pytest
 
 from vizapp.service.jobs import Abandoned, JobRunner, Tick
 from vizapp.service.runs import describe, ordinal
-from vizapp.service.scheduler import STARTED, FairScheduler
+from vizapp.service.scheduler import STARTED, FairScheduler, QueueEntry
 
 STEP = 0.005  # seconds of a step of pretended work
 PATIENCE = 60  # seconds: a bound for work that hangs, not a measure of speed
@@ -69,10 +69,9 @@ def test_a_short_question_is_not_starved_by_a_long_one() -> None:
         assert long.queued > STEP
 
 
-def test_work_hands_over_when_its_slice_is_used_up_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_hands_over_when_its_slice_is_used_up_and_not_before() -> None:
     now = [100.0]
-    monkeypatch.setattr("vizapp.service.scheduler.time", SimpleNamespace(monotonic=lambda: now[0]))
-    turns = FairScheduler(slice_=0.3)
+    turns = FairScheduler(slice_=0.3, clock=lambda: now[0])
     long, short = turns.enqueue("ann"), turns.enqueue("bob")
     turns.wait(long, lambda: None)
     now[0] += 0.25
@@ -122,25 +121,139 @@ def test_one_computes_at_a_time_and_everybody_ends() -> None:
         work.__exit__(None, None, None)
 
 
-@pytest.mark.usefixtures("shortest_slices")
-def test_long_questions_of_several_people_advance_together() -> None:
-    office, done, begun, both = JobRunner(), [], threading.Event(), threading.Event()
+class Device:
+    """A device that many people use, and a clock that only the running job moves, in steps of 0.1 s."""
 
-    def run(tick: Tick, name: str) -> None:
-        begun.set()
-        both.wait(PATIENCE)
-        steps(20, done, name)(tick)
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.turns = FairScheduler(room=lambda: True, clock=lambda: self.now)
+        self.arriving: list[tuple[float, str, float]] = []  # when, who, seconds of computing
+        self.waited: dict[str, float] = {}  # seconds in the queue of a finished job, by its person
+        self.longest: dict[str, float] = {}  # the longest of the waits between two turns
+        self.steps: list[str] = []
+        self._threads: list[threading.Thread] = []
 
-    with (
-        office.waiting(("a",), partial(run, name="a"), "cpu", "ann") as a,
-        office.waiting(("b",), partial(run, name="b"), "cpu", "bob") as b,
-    ):
-        until(lambda: begun.is_set() and a.place + b.place == 1)
-        both.set()
-        a.future.result(timeout=PATIENCE)
-        b.future.result(timeout=PATIENCE)
-    half = done[: len(done) // 2]
-    assert abs(half.count("a") - half.count("b")) <= 2
+    def run(self) -> None:
+        """Run all jobs to their ends."""
+        self._let_in()
+        while self._threads:
+            self._threads.pop(0).join(PATIENCE)
+            if self.arriving and not self._threads:
+                self.now = self.arriving[0][0]
+                self._let_in()
+
+    def _let_in(self) -> None:
+        came = []
+        while self.arriving and self.arriving[0][0] <= self.now:
+            _, person, seconds = self.arriving.pop(0)
+            came.append((self.turns.enqueue(person), seconds))
+        for ticket, seconds in came:
+            self._threads.append(threading.Thread(target=self._compute, args=(ticket, seconds)))
+            self._threads[-1].start()
+
+    def _compute(self, ticket: QueueEntry, seconds: float) -> None:
+        longest = before = 0.0
+        self.turns.wait(ticket, lambda: None)
+        for _ in range(round(seconds * 10)):
+            longest, before = max(longest, ticket.queued - before), ticket.queued
+            self.now += 0.1
+            self.steps.append(ticket.person)
+            self._let_in()
+            self.turns.pause(ticket, lambda: None)
+        self.turns.leave(ticket)
+        self.waited[ticket.person], self.longest[ticket.person] = ticket.queued, longest
+
+
+def test_a_short_question_waits_for_one_slice_however_many_sweeps_there_are() -> None:
+    device = Device()
+    device.arriving = [(0.0, f"sweep {n}", 8.0) for n in range(8)] + [(20.0, "short", 2.0)]
+    device.run()
+    # Eight share the device, so each has used 1.8 s at most (0.5 ** (t / 15) / 8 s, added up), and one slice more.
+    assert device.waited["short"] <= 0.4 + 2 * 8 * 0.4, "one slice, and at most two rounds for the end of it"
+    assert device.steps[200:202] != ["short", "short"]
+    assert device.steps[204:].index("short") == 0
+    assert all(device.waited[f"sweep {n}"] <= 66 - 8 for n in range(8))
+
+
+def test_sweeps_of_several_people_advance_together() -> None:
+    device = Device()
+    device.arriving = [(0.0, name, 6.0) for name in ("ann", "bob", "cleo")]
+    device.run()
+    half = device.steps[:90]
+    assert max(abs(half.count(name) - 30) for name in ("ann", "bob", "cleo")) <= 6, "two slices"
+
+
+def test_who_computed_much_is_answered_soon_beside_the_sweep_of_somebody_new() -> None:
+    device = Device()
+    device.arriving = [(0.0, "busy", 40.0), (40.0, "new", 60.0), (40.5, "busy", 1.0)]
+    device.run()
+    # Of 40 s the integral remembers 21.6 * (1 - 2 ** (-40 / 15)) = 18.2 s. After t more seconds it is 18.2 * 2 ** (-t / 15),
+    # less t / 8 for the wait; the sweep has used 21.6 * (1 - 2 ** (-t / 15)). They are equal at t = 12.0.
+    assert device.longest["busy"] == pytest.approx(12, abs=0.5)
+
+
+def test_a_stream_of_new_people_delays_nobody_for_long() -> None:
+    device = Device()
+    device.arriving = [(0.0, "sweep", 20.0), *((1.0 + 0.3 * n, f"new {n}", 0.3) for n in range(400))]
+    device.run()
+    # At most 21.6 * 0.5 ** (t / 15) = t / 8: the wait makes up for all use before 36 s.
+    assert max(device.longest.values()) <= 36
+    assert device.longest["sweep"] > 3, "the new ones do go first"
+
+
+def test_two_jobs_of_a_person_alternate() -> None:
+    device = Device()
+    device.arriving = [(0.0, "ann", 10.0), (3.0, "ann", 1.0), (3.0, "bob", 10.0)]
+    device.run()
+    assert device.waited["ann"] < 15
+    turns, long = FairScheduler(slice_=0.3, clock=lambda: device.now), None
+    long, short = turns.enqueue("ann"), turns.enqueue("ann")
+    turns.wait(long, lambda: None)
+    device.now += 0.4
+    thread = threading.Thread(target=turns.pause, args=(long, lambda: None))
+    thread.start()
+    turns.wait(short, lambda: None)
+    device.now += 0.4
+    assert turns.place(long) == 1
+    turns.leave(short)
+    thread.join(PATIENCE)
+    assert turns.place(long) == 0
+
+
+def test_a_job_goes_on_after_its_slice_if_nobody_else_is_next() -> None:
+    now = [0.0]
+    turns = FairScheduler(slice_=0.3, clock=lambda: now[0])
+    busy, new = turns.enqueue("busy"), turns.enqueue("new")
+    turns.wait(busy, lambda: None)
+    now[0] += 10
+    turns.leave(busy)
+    waiting = turns.enqueue("busy")
+    turns.wait(new, lambda: None)
+    for _ in range(6):
+        now[0] += 0.31
+        assert not turns.pause(new, lambda: None)
+    assert turns.place(waiting) == 1
+    turns.leave(new)
+    turns.wait(waiting, lambda: None)
+
+
+def test_who_cancels_while_waiting_leaves_the_order_of_the_others() -> None:
+    now = [0.0]
+    turns = FairScheduler(slice_=0.3, clock=lambda: now[0])
+    holder, cancelled, last = (turns.enqueue(person) for person in ("ann", "bob", "cleo"))
+    turns.wait(holder, lambda: None)
+
+    def cancel() -> None:
+        raise Abandoned
+
+    with pytest.raises(Abandoned):
+        turns.wait(cancelled, cancel)
+    assert [turns.place(ticket) for ticket in (holder, cancelled, last)] == [0, 0, 1]
+    now[0] += 5
+    turns.leave(holder)
+    again = turns.enqueue("bob")  # who has used nothing, but came after cleo
+    assert [turns.place(ticket) for ticket in (last, again)] == [1, 2]
+    turns.wait(last, lambda: None)
 
 
 def test_people_take_turns_and_not_questions() -> None:

@@ -25,6 +25,11 @@ def evict_all(of_all: bool = False) -> bool:
     return sum(cache.shrink(0 if of_all else cache.min_kept_under_pressure or 0) for cache in chosen) > 0
 
 
+def evictable_bytes() -> int:
+    """Bytes that `evict_all` would free."""
+    return sum(cache.evictable_bytes for cache in list(_caches))
+
+
 def forget(token: str) -> None:
     """Drop from all caches every value with `token` (a digest) in a part of its key."""
     for cache in list(_caches):
@@ -62,6 +67,13 @@ class ByteBoundedCache(Generic[Value]):
 
     def _nbytes(self) -> int:
         return sum(size for _, size in self._values.values())
+
+    @property
+    def evictable_bytes(self) -> int:
+        """Bytes of the values that go when memory is short."""
+        kept = self.min_kept_under_pressure
+        with self._lock:
+            return 0 if kept is None else sum([size for _, size in self._values.values()][: len(self._values) - kept])
 
     def __len__(self) -> int:
         return len(self._values)

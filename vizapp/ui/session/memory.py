@@ -10,15 +10,15 @@ import torch
 
 from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, free_memory, release_frames
-from vizapp.service.lru_cache import evict_all
+from vizapp.service.lru_cache import evict_all, evictable_bytes
 
 Value = TypeVar("Value")
 ROOM = 3 * 2**30  # free bytes that a device needs before one more job is started
 
 
 def has_room(device: str) -> bool:
-    """Whether the device has memory for one more started job."""
-    return free_memory(torch.device(device)) > ROOM
+    """Whether the device has memory for one more started job. Caches make room when a job needs it."""
+    return free_memory(torch.device(device)) + (evictable_bytes() if device == "cpu" else 0) > ROOM
 
 
 def waits_for_memory(thread: int) -> bool:
