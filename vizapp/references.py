@@ -41,6 +41,7 @@ LINKS = {
     "sundararajan-2017": f"{_ARXIV}1703.01365",
     "szegedy-2014": f"{_ARXIV}1409.4842",
     "szegedy-2016": f"{_ARXIV}1602.07261",
+    "tan-2019": f"{_ARXIV}1905.11946",
     "wang-2020": f"{_ARXIV}1910.01279",
     "zagoruyko-2016": f"{_ARXIV}1605.07146",
     "zeiler-2013": f"{_ARXIV}1311.2901",

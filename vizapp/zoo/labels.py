@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,22 @@ from vizapp.files import local_path, read_file
 
 MOST_CLASSES = 1_000_000
 _NUMBERED = re.compile(r"(\d{1,9})\s*[\s,;:=]\s*(\S.*)")
+_IMAGENET = Path(__file__).resolve().parents[2] / "assets" / "imagenet.classes.txt"  # a class, then its synonyms
 _WORDNET = re.compile(r"n\d{8}[\s,;:]+(\S.*)")
 _MOST_BYTES = 2**26  # of a labels file; a million names take 20 MB
 Classes = int | str | Path | Sequence[str] | None
 
 
 def imagenet_categories() -> tuple[str, ...]:
-    """The 1000 class names of ImageNet-1k from torchvision's metadata."""
-    from torchvision.models import ResNet18_Weights  # takes a second
+    """The 1000 class names of ImageNet-1k: of WordNet's synonyms the one in torchvision's metadata."""
+    return tuple(imagenet_synonyms())
 
-    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+@cache
+def imagenet_synonyms() -> dict[str, str]:
+    """The other names of each class of ImageNet-1k, from WordNet: "tench" -> "Tinca tinca"; empty if there are none."""
+    lines = _IMAGENET.read_text(encoding="utf-8").splitlines()
+    return {name: others for name, _, others in (line.partition(", ") for line in lines)}
 
 
 def numbered_names(count: int) -> tuple[str, ...]:

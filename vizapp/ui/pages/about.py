@@ -15,8 +15,8 @@ _WHAT = """
 Choose a network and a photo, and see how its layers respond. Every visualization follows a published paper, and the
 numbers behind it can be downloaded.
 
-The networks are those of torchvision and, if it is installed, of timm; your own checkpoints; and two small networks
-that come with the app and need no download.
+The networks are those of torchvision and, if it is installed, of timm; your own checkpoints; and three small
+networks that come with the app and need no download.
 """
 _PRIVACY = """
 Photos and checkpoints stay on the machine that runs the app, and are deleted when the app stops. Zip files that you
