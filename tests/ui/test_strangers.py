@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -244,24 +245,18 @@ def test_innocent_names_are_not_garbled(monkeypatch: pytest.MonkeyPatch) -> None
         assert access.discreet(sentence) == sentence
 
 
-def test_a_photo_that_takes_long_is_given_up_when_the_user_leaves(
-    open_app: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each tick is a point at which Streamlit may end the run."""
-    shown_while: list[str] = []
-
-    def slow(content: bytes, name: str, tick: Any) -> Any:
-        for _ in range(3):
-            tick(0.0)
-        shown_while.append(name)
-        return vizapp.open_picture(content, name=name)
-
-    monkeypatch.setattr(images, "open_picture", slow)
+def test_a_cancelled_photo_leaves_the_earlier_one_until_it_is_asked_for_again(open_app: Open) -> None:
+    content = saved(noise(40, 40))
     app = open_app()
     app.segmented_control(key="sidebar.source").set_value("upload").run()
-    app.file_uploader(key="sidebar.upload").upload("a.png", saved(noise(40, 40)), "image/png").run()
+    app.session_state["wishes"] = {("cancel", state.name_of(("given", hashlib.sha256(content).hexdigest())))}
+    app.file_uploader(key="sidebar.upload").upload("a.png", content, "image/png").run()
     assert went_well(app)
-    assert shown_while == ["a.png"]
+    assert "Cancelled." in [caption.value for caption in app.sidebar.caption]
+    assert state.ORIGIN not in app.session_state
+    next(button for button in app.button if button.label == "Run again").click().run()
+    assert "Cancelled." not in [caption.value for caption in app.caption]
+    assert app.session_state[state.ORIGIN][0] == "given"
 
 
 # What they would have downloaded

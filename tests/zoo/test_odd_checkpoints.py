@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import vizapp
@@ -173,6 +174,18 @@ def test_other_kinds_of_files_are_called_by_their_names(content: bytes, kind: st
 
 
 # Limits
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_a_file_of_very_many_tensors_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200,000 empty ones took 13 s, and the server with them."""
+    monkeypatch.setattr(pickled, "MOST_TENSORS", len(WEIGHTS))
+    write = save_file if kind == "safetensors" else torch.save
+    write(dict(WEIGHTS), tmp_path / f"net.{kind}")
+    loaded(tmp_path / f"net.{kind}")
+    write(WEIGHTS | {"empty": torch.zeros(0)}, tmp_path / f"more.{kind}")
+    with refuses("checkpoint-too-many-tensors", f"{len(WEIGHTS) + 1} tensors"):
+        vizapp.load(NET, weights=tmp_path / f"more.{kind}", device="cpu")
 
 
 def test_the_process_has_limits_and_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vizapp.errors import VizError, plain_name, quoted
 from vizapp.zoo.labels import read_json
-from vizapp.zoo.pickled import Found, check_dense, check_size, find_names, odd_type, read_pickled
+from vizapp.zoo.pickled import Found, check_count, check_dense, check_size, find_names, odd_type, read_pickled
 from vizapp.zoo.recipe import Recipe, build_blank
 
 _LISTED = 20  # keys of each kind in an error message
@@ -56,7 +56,9 @@ def read_checkpoint(path: Path, tick: Callable[[float], None] | None = None) -> 
 def _read_safetensors(path: Path) -> Found:
     try:
         with safe_open(str(path), framework="pt") as content:
-            state = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118 (it is no mapping)
+            keys = content.keys()
+            check_count(path, len(keys))
+            state = {key: content.get_tensor(key) for key in keys}
             names = (content.metadata() or {}).get("classes")
     except (SafetensorError, OSError, ValueError) as error:
         if "cannot allocate memory" in str(error).lower():

@@ -40,6 +40,7 @@ _NAME_KEYS = ("classes", "class_names", "categories", "labels", "class_to_idx")
 # How torch's unpickler reports a call in a pickle, and of what.
 _CALLED = re.compile(r"GLOBAL (\S+)|Unsupported class (\S+)|(?:call|Can only) (?:reduce|build)", re.IGNORECASE)
 _SWELLS, _SMALL = 5, 2**25  # largest ratio of memory to file size (8-bit weights: 4); bytes always allowed
+MOST_TENSORS = 20_000  # in a file; the largest networks have some thousands
 _LEGACY_PICKLES = 5  # at the start of files that torch wrote before 1.6: magic number, version, system, content, keys
 _SHORT = 2**21  # bytes of a pickle that is read here: 10,000 weights
 _SECONDS, _BYTES_PER_SECOND = 20, 50_000_000  # of the process, and more for large files
@@ -84,6 +85,15 @@ def read_pickled(path: Path, tick: Callable[[float], None] | None = None) -> Fou
     """
     _refuse_packed(path)
     return _find(path) if _is_plain(path) else _read_apart(path, tick)
+
+
+def check_count(path: Path, count: int) -> None:
+    """Reject files of so many tensors that reading them takes long."""
+    if count > MOST_TENSORS:
+        raise VizError(
+            f"The weights file {path.name!r} holds {count:,} tensors; at most {MOST_TENSORS:,} are read.",
+            code="checkpoint-too-many-tensors",
+        )
 
 
 def check_size(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -196,6 +206,7 @@ def _look_through(path: Path, most: int) -> dict[str, None]:
 def _find(path: Path) -> Found:
     content = _load(path)
     state, which = _find_state(path, content)
+    check_count(path, len(state))
     return Found(state, find_names(content), which)
 
 

@@ -234,11 +234,11 @@ def _upload_picture(page: str, source: str) -> None:
         state.save(state.ORIGIN, new[-1])
 
 
-def _keep_picture(file: Any) -> Origin:
+def _keep_picture(file: Any) -> Origin | None:
     return images.keep(file.getvalue(), file.name)
 
 
-def _keep_picture_or_error(file: Any) -> Origin:
+def _keep_picture_or_error(file: Any) -> Origin | None:
     """The origin of an upload. For a file that is not a picture it is the error, so no older picture stands under its name."""
     try:
         return _keep_picture(file)
@@ -255,7 +255,7 @@ def _upload_archive(page: str) -> None:
 
 
 def _uploads(
-    page: str, store: str, label: str, keep: Callable[[Any], Kept], several: bool = False, camera: bool = False
+    page: str, store: str, label: str, keep: Callable[[Any], Kept | None], several: bool = False, camera: bool = False
 ) -> tuple[list[Kept], list[Kept]]:
     """Draw an uploader; returns all files that were kept, and those that are new in this run.
 
@@ -265,7 +265,7 @@ def _uploads(
         page: Prefix of the widget keys.
         store: Session key of the kept files, by file ID.
         label: Text over the uploader.
-        keep: Keeps a file; a file for which it raises VizError is skipped with a message.
+        keep: Keeps a file; one for which it raises VizError is skipped with a message, and one that was cancelled without.
         several: Whether several files are allowed.
         camera: Whether the file is a photo taken by the camera.
     """
@@ -282,10 +282,13 @@ def _uploads(
     for file in given:
         if file.file_id not in kept:
             try:
-                kept[file.file_id] = keep(file)
-                new.append(kept[file.file_id])
+                one = keep(file)
             except VizError as error:
                 messages.warn(str(error))
+                continue
+            if one is not None:
+                kept[file.file_id] = one
+                new.append(one)
     if given:
         kept = {number: value for number, value in kept.items() if number in {file.file_id for file in given}}
     state.save(store, kept)

@@ -21,7 +21,7 @@ from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
 from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.ui.inputs import uploads
-from vizapp.ui.session import access, state
+from vizapp.ui.session import access, compute, state
 from vizapp.zoo import describe
 
 # ("sample", name), ("given", digest, name), ("folder", path, path of the picture in it) or ("unreadable", sentence, code)
@@ -50,30 +50,22 @@ def _decoded(key: Key, decode: Callable[[], Picture]) -> Picture:
     return found
 
 
-def keep(content: bytes, name: str) -> Origin:
-    """Keep an uploaded picture; returns its origin.
+def keep(content: bytes, name: str) -> Origin | None:
+    """Keep an uploaded picture; returns its origin, or None if the user cancelled a slow one.
 
     Raises:
         VizError: it is not a picture.
     """
     digest = hashlib.sha256(content).hexdigest()
-    if decoded_pictures().get(("given", digest)) is None:
-        picture = open_picture(content, name=name, tick=_waiting())
-        decoded_pictures().put(("given", digest), picture, picture.pixels.nbytes)
-        _pixels()[digest] = picture.digest
+    picture = compute.compute(
+        ("given", digest), lambda tick: open_picture(content, name=name, tick=tick),
+        size=lambda picture: picture.pixels.nbytes, title="Decoding the photo", shelf=decoded_pictures(), raises=True,
+    )  # fmt: skip
+    if picture is None:
+        return None
+    _pixels()[digest] = picture.digest
     uploads.register(("picture", digest), len(content), lambda: forget(digest))
     return ("given", digest, name)
-
-
-def _waiting() -> Callable[[float], None]:
-    """A tick that shows that a photo takes long. Streamlit ends the run there if the user leaves or chooses another one."""
-    places: list[Any] = []
-
-    def tick(share: float) -> None:
-        places[:] = places or [st.empty()]
-        places[0].caption("Decoding the photo …")
-
-    return tick
 
 
 def forget(digest: str) -> None:

@@ -100,6 +100,7 @@ def compute(
     title: str = "Computing",
     device: str | None = None,
     shelf: ByteBoundedCache[Value] | None = None,
+    raises: bool = False,
 ) -> Value | None:
     """The result of `work`, from the cache if it is there. After half a second, a progress bar and Cancel are shown.
 
@@ -112,6 +113,7 @@ def compute(
         title: Title of the progress bar.
         device: Where the work queues (each device runs one computation at a time); None: no queue.
         shelf: The cache; by default `answers()`.
+        raises: Whether a VizError is raised and not shown.
     """
     place = st.empty()  # also for cached results, so that everything below keeps its place in the browser
     cache = answers() if shelf is None else shelf
@@ -125,7 +127,7 @@ def compute(
         cache.put(key, answer, size(answer))
         return answer
 
-    return cast("Value | None", _run_in_place(RunRequest(key, keep, device), size, title, place))
+    return cast("Value | None", _run_in_place(RunRequest(key, keep, device), size, title, place, raises))
 
 
 def compute_each(
@@ -179,7 +181,7 @@ def keeping_each(
     return run
 
 
-def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, place: Any) -> Any:
+def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, place: Any, raises: bool = False) -> Any:
     """The result of a request, or None where a message explains why there is none."""
     key = request.key
     name = state.name_of(key)
@@ -199,6 +201,9 @@ def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, p
                 entry.queued = job.queued
             entry.nbytes = size(answer)
     except VizError as error:
+        if raises:
+            place.empty()
+            raise
         # Not in a container: the browser would keep the Cancel button of the container that was here before.
         messages.warn(str(error), place)
         return None

@@ -1,0 +1,157 @@
+"""A server in server mode while strangers send it what froze or filled it once: it answers its health check all the while."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.media.files import noise, saved
+from tests.media.test_odd_kinds import rle_bitmap
+from tests.test_strange_texts import ODD, _garbled
+from tests.ui.visitor import Visitor, Watch, serving
+from tests.zoo.test_odd_checkpoints import tensors
+from tests.zoo.test_pickle_scan import packed
+from vizapp.settings import settings
+
+pytestmark = pytest.mark.slow
+NET = "network=vizapp/lenet5-digits"
+WAIT, BYTES = 1.0, 10**9  # seconds for a health check, bytes that the server may grow by
+Server = tuple[str, psutil.Process]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that visitors may open, with a pipe and a link to a device."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "birds").mkdir()
+    (root / "birds" / "one.png").write_bytes(saved(noise(28, 28)))
+    os.mkfifo(root / "pipe.pth")
+    (root / "device.pth").symlink_to("/dev/zero")
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "log"
+    with serving(settings().cache, log, VIZAPP_ROOT=str(root)) as (address, process):
+        with Visitor(address, NET) as visitor:
+            visitor.run("")
+        yield address, process
+    assert "Unexpected error" not in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def checked(watch: Watch) -> None:
+    assert watch.probes
+    assert not watch.failed
+    assert watch.longest < WAIT or watch.busy < WAIT / 2  # a busy machine makes everybody wait
+    assert watch.added < BYTES
+
+
+def keys(count: int, size: int) -> bytes:
+    """A pickled dictionary of long keys."""
+    items = b"".join(b"X" + size.to_bytes(4, "little") + bytes([97 + n]) * size + b"K\0s" for n in range(count))
+    return b"\x80\x02}" + items + b"."
+
+
+HASH = b"\x80\x02}" + b")" + b"q\x01h\x01\x86" * 45 + b"K\x00s."
+ARRAY = b"\x80\x02cbuiltins\nbytearray\n\x8a\x08" + (3 * 10**9).to_bytes(8, "little") + b"\x85R."
+CHECKPOINTS = {
+    "hash45.pth": (lambda: packed(HASH), "nested tuples"),
+    "bare.pth": (lambda: HASH, "nested tuples"),
+    "bytearray3G.pth": (lambda: packed(ARRAY), "bytearray"),
+    "F4.safetensors": (lambda: tensors("F4", 4), "numbers of the type"),
+    "long.pth": (lambda: packed(keys(3, 300_000)), "no weights"),
+}
+
+
+def test_no_checkpoint_holds_up_the_others(server: Server) -> None:
+    address, process = server
+    with Watch(address, process) as watch, Visitor(address, f"{NET}&weights=file") as visitor:
+        visitor.run("")
+        for name, (content, told) in CHECKPOINTS.items():
+            visitor.upload("sidebar.checkpoint", name, content()).run()
+            assert told in visitor.sentences(), name
+            assert len(visitor.sentences()) < 5000, name
+    checked(watch)
+
+
+def test_no_text_holds_up_the_others(server: Server, root: Path) -> None:
+    address, process = server
+    texts = [ODD[kind] for kind in ("long", "deep", "nul", "no user")]
+    with Watch(address, process) as watch, Visitor(address, f"{NET}&weights=file") as visitor:
+        visitor.run("").put("sidebar.source", string_array_value=["Folder"]).run()
+        for text in (*texts, "pipe.pth", "device.pth", str(root), "../secret", "/etc/passwd"):
+            visitor.put("sidebar.checkpoint_path", string_value=text).put("sidebar.folder", string_value=text).run()
+            assert visitor.sentences(), text
+            assert str(root) not in visitor.sentences()
+    checked(watch)
+
+
+def test_a_garbled_zip_file_costs_its_member_alone(server: Server) -> None:
+    address, process = server
+    with Watch(address, process) as watch, Visitor(address, f"{NET}&layers=features.1") as visitor:
+        visitor.run("gallery").put("gallery.source", string_array_value=["Upload"]).run()
+        visitor.upload("gallery.upload", "lzma.zip", _garbled(14, False)).run()
+        visitor.put("gallery.build", trigger_value=True).run()
+        deadline = time.monotonic() + 30
+        while not visitor.has("gallery.all.Gallery Parquet"):
+            assert time.monotonic() < deadline
+            assert not visitor.sentences()
+            visitor.run()
+    checked(watch)
+
+
+def slow_decoders(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def decoding(server: Server) -> Iterator[Visitor]:
+    """A visitor whose photo is being decoded in a process of its own; one that would take the limit of 20 s."""
+    address, process = server
+    with Watch(address, process) as watch:
+        with Visitor(address, NET) as visitor:
+            visitor.run("").put("sidebar.source", string_array_value=["Upload"]).run()
+            visitor.upload("sidebar.upload", "slow.bmp", rle_bitmap(3400)).send()
+            visitor.wait(lambda one: "Decoding the photo" in one.texts() and one.has("Cancel"))
+            assert slow_decoders(process)
+            yield visitor
+        until(lambda: not slow_decoders(process))
+    checked(watch)
+
+
+def test_a_photo_that_takes_long_can_be_cancelled_and_asked_for_again(server: Server, decoding: Visitor) -> None:
+    decoding.press("Cancel").run()
+    assert "Cancelled." in decoding.texts()
+    until(lambda: not slow_decoders(server[1]))
+    decoding.press("Run again").send()
+    decoding.wait(lambda one: "Decoding the photo" in one.texts())
+    assert slow_decoders(server[1])
+
+
+def test_another_photo_cancels_it(server: Server, decoding: Visitor) -> None:
+    with Visitor(server[0], NET) as other:  # who does not wait for it
+        other.run("")
+        assert other.has("predict.bars")
+    decoding.upload("sidebar.upload", "quick.png", saved(noise(40, 40))).run()
+    assert "Decoding" not in decoding.texts()
+    assert decoding.has("predict.bars")
+    until(lambda: not slow_decoders(server[1]))
+
+
+def test_leaving_cancels_it(decoding: Visitor) -> None:
+    """The connection is closed, and the decoder ends."""
+    assert "Decoding the photo" in decoding.texts()
