@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -13,16 +15,11 @@ from pathlib import Path
 import pytest
 import streamlit.config
 
+from deploy.check import instructions
+
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 INSTRUCTIONS = {"FROM", "ARG", "WORKDIR", "RUN", "COPY", "USER", "VOLUME", "ENV", "EXPOSE", "HEALTHCHECK", "CMD"}
-
-
-def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions and what follows them, continued lines joined."""
-    lines = [line for line in DOCKERFILE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in joined.splitlines()]
 
 
 def test_the_image_is_made_of_files_that_exist_and_never_runs_as_root() -> None:
@@ -151,6 +148,13 @@ def test_the_proxy_starts_with_the_privileges_that_it_is_left(tmp_path: Path) ->
     tmp_path.chmod(0o1777)
     done = accepted(tmp_path, "setpriv", f"--bounding-set={left}", "--inh-caps=-all", "--no-new-privs")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_proxy_lets_run_the_one_script_in_the_page_of_streamlit() -> None:
+    page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text()
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    told = re.findall(r"'sha256-([^']+)'", (ROOT / "deploy" / "nginx.conf").read_text())
+    assert told == [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
 
 
 def test_the_proxy_lets_through_what_the_app_accepts() -> None:

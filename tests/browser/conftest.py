@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.check import free_port, proxied, wait_for
 from vizapp.ui.app.pages import PAGES, PageSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,10 +26,8 @@ PATIENCE = 60_000  # milliseconds; a first page imports torch on a busy machine
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running app with a cache folder of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """A running app with a cache folder of its own, behind the proxy of `deploy/` where nginx is installed."""
+    port = free_port()
     options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": "true"}
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
@@ -39,22 +35,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = {**os.environ, "VIZAPP_DEVICE": "cpu", "VIZAPP_CACHE": cache}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as server:
         try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
-            yield f"http://127.0.0.1:{port}"
+            wait_for(f"http://127.0.0.1:{port}")
+            if shutil.which("nginx"):
+                with proxied(port, tmp_path_factory.mktemp("proxy")) as proxy:
+                    yield proxy
+            else:
+                yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-
-
-def _wait_for(health: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(health, timeout=1) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"{health} did not answer")
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +64,7 @@ def open_page(browser: Any, width: int = 1440, height: int = 1500, scheme: str =
     page.set_default_timeout(PATIENCE)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda said: page.errors.append(said.text) if "Content Security Policy" in said.text else None)
     return page
 
 
