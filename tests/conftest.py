@@ -38,6 +38,10 @@ _CHANGES = {
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 OWN = Path(tempfile.mkdtemp(prefix=f"vizapp-tests-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}-"))
 PERSONS_HOME = os.environ.setdefault("PYTEST_PERSONS_HOME", os.path.expanduser("~"))
+PERSONS_CACHE = os.environ.setdefault(
+    "PYTEST_PERSONS_CACHE",
+    os.environ.get("VIZAPP_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or f'{PERSONS_HOME}/.cache'}/vizapp",
+)
 for _name in [
     name for name in os.environ if name in _MOVED or (name.startswith("VIZAPP_") and name != "VIZAPP_SHARED")
 ]:
@@ -50,6 +54,7 @@ settings.register_profile("vizapp", deadline=None)
 settings.load_profile("vizapp")
 
 written_outside: list[str] = []
+_BEFORE = pytest.StashKey[set[str]]()
 
 
 def _watch_files(event: str, arguments: tuple[Any, ...]) -> None:
@@ -58,7 +63,9 @@ def _watch_files(event: str, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         if isinstance(path, str | bytes | os.PathLike):
             name = os.fsdecode(path)
-            if (flags or 0) & _WRITES or name.startswith(f"{PERSONS_HOME}/.cache/vizapp"):
+            if name.startswith(f"{PERSONS_CACHE}{os.sep}"):
+                written_outside.append(os.path.realpath(name))
+            elif (flags or 0) & _WRITES:
                 _note(os.path.realpath(name))
     elif event in _CHANGES and arguments[-1] < 0:  # otherwise the path is relative to an open folder
         for number in _CHANGES[event]:
@@ -80,6 +87,30 @@ def no_files_outside() -> Iterator[None]:
     written_outside.clear()
     yield
     assert not written_outside
+
+
+def _files() -> set[str]:
+    """The files of the checkout and of the person's cache, without what tools and Python keep there."""
+    found = set()
+    for top in (str(ROOT), PERSONS_CACHE):
+        for folder, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if name not in ("__pycache__", "build") and name[0] != "."]
+            found |= {os.path.join(folder, name) for name in names}
+    return found
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remember which files there are. The hook above does not see what C++ and other processes write."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[_BEFORE] = _files()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that left files outside the temporary folder."""
+    left = _files() - session.config.stash.get(_BEFORE, _files())
+    if left and not hasattr(session.config, "workerinput"):
+        print(f"\nThe tests left files behind: {sorted(left)}", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)

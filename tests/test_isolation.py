@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import OWN, PERSONS_HOME, ROOT, written_outside
+from tests.conftest import OWN, PERSONS_CACHE, PERSONS_HOME, ROOT, written_outside
 from vizapp.settings import settings
 
 
@@ -66,11 +66,72 @@ def test_a_file_outside_is_noted(change) -> None:
 
 
 def test_the_persons_cache_is_not_even_read() -> None:
-    path = Path(PERSONS_HOME) / ".cache" / "vizapp" / "no such file"
+    path = Path(PERSONS_CACHE) / "no such file"
     with pytest.raises(OSError, match="No such file"):
         path.open()
     assert written_outside == [str(path)]
     written_outside.clear()
+
+
+OFFENDERS = """
+import os, subprocess
+from pathlib import Path
+from tests.conftest import PERSONS_CACHE, ROOT
+
+def test_reads_a_gallery_of_the_person():
+    (Path(PERSONS_CACHE) / "manifest.json").read_text()
+
+def test_writes_into_the_cache_of_the_person():
+    (Path(PERSONS_CACHE) / "written").write_text("x")
+
+def test_writes_beside_the_checkout():
+    try:
+        (ROOT / "no such folder" / "file").write_text("x")
+    except OSError:
+        pass
+
+def test_lets_a_process_write():
+    subprocess.run(["touch", f"{PERSONS_CACHE}/touched"], check=True)
+
+def test_is_harmless(tmp_path):
+    (tmp_path / "file").write_text("x")
+"""
+
+
+def test_a_test_that_uses_the_persons_cache_fails(tmp_path: Path) -> None:
+    """The guards in a run of their own: each offender fails."""
+    cache_folder = tmp_path / "persons cache"
+    cache_folder.mkdir()
+    (cache_folder / "manifest.json").write_text("{}")
+    (tmp_path / "test_offenders.py").write_text(OFFENDERS)
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    surroundings |= {"HOME": str(tmp_path), "VIZAPP_CACHE": str(cache_folder)}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.conftest",
+        "-p",
+        "no:xdist",
+        "-q",
+        "-rA",
+    ]
+    done = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, env=surroundings)
+    outcomes = dict(
+        line.split()[:2][::-1] for line in done.stdout.splitlines() if "::test_" in line and line[0] in "PEF"
+    )
+    failed = {name.split("::")[1] for name, outcome in outcomes.items() if outcome in ("ERROR", "FAILED")}
+    assert failed == {
+        "test_reads_a_gallery_of_the_person",
+        "test_writes_into_the_cache_of_the_person",
+        "test_writes_beside_the_checkout",
+    }
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "left files behind" in done.stderr
+    assert str(cache_folder / "touched") in done.stderr
 
 
 def test_files_of_its_own_are_not_noted(tmp_path: Path) -> None:

@@ -84,6 +84,58 @@ def test_every_method_gives_back_what_it_declares(key: str, network, picture, tm
     assert (tmp_path / "saved" / ("_result" if result.store else "") / "arrays.npz").is_file()
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def used_cache(tmp_path_factory: pytest.TempPathFactory, network, photos: Path) -> Path:
+    """The cache of somebody who has built a gallery of every layer over these photos."""
+    folder = tmp_path_factory.mktemp("used")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIZAPP_CACHE", str(folder))
+        for sites in ({"sites": "all"}, {}):
+            vizapp.ask("gallery", network, folder=photos, workers=0, **sites)
+    return folder
+
+
+WITH_CACHE: dict[str, tuple[str, dict[str, object]]] = {
+    **{key: (key, {}) for key in methods()},
+    "occlusion beside a folder": ("occlusion", {"folder": True}),
+    "occlusion with a pass": ("occlusion", {"folder": True, "others": "pass"}),
+}
+
+
+@pytest.mark.parametrize("name", WITH_CACHE)
+def test_a_used_cache_changes_no_answer(
+    name: str, network, picture, photos: Path, used_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, more = WITH_CACHE[name]
+    asking = asked(key, network, picture, tmp_path) | more | ({"folder": str(photos)} if "folder" in more else {})
+    if key == "gallery":
+        asking["folder"] = str(photos)
+    monkeypatch.setattr("vizapp.methods.occlusion.other_images.LOOKED", 5)  # photos of a pass; a gallery has all 12
+    answers = []
+    for cache in (used_cache, tmp_path / "empty"):
+        monkeypatch.setenv("VIZAPP_CACHE", str(cache))
+        answers.append(vizapp.ask(key, network, **asking))
+    used, empty = answers
+    assert used.arrays.keys() == empty.arrays.keys()
+    for array in used.arrays:
+        np.testing.assert_array_equal(used.arrays[array], empty.arrays[array], strict=True)
+    assert [panel.title for panel in used.panels] == [panel.title for panel in empty.panels]
+    assert all((a.pixels == b.pixels).all() for a, b in zip(used.panels, empty.panels, strict=True))
+    if more.get("others"):
+        monkeypatch.setenv("VIZAPP_CACHE", str(used_cache))
+        found = vizapp.ask(key, network, **asking | {"others": "gallery"})
+        assert found.facts["others"].startswith("From the gallery of 12 photos"), "the used cache does hold a gallery"
+
+
 def refusal(key: str, network: Network, asking: dict[str, object]) -> VizError | None:
     """Why the method does not answer; None where it does."""
     try:

@@ -38,7 +38,7 @@ def with_others(question: Question, work: Occlusion, result: Result, job: Job) -
     unit, network = Unit(work.site.name, work.channel), question.network
     try:
         source = question.folder or bundled(network)
-        rows, told = rows_of_gallery(network, source, unit)
+        rows, told = rows_of_gallery(network, source, unit) if work.params.others == "gallery" else (None, "")
         if rows is None and (question.folder is not None or work.params.others == "pass"):
             rows, told = rows_of_pass(network, source, unit, job)
         if rows is None:
