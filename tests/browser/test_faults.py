@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,8 @@ from typing import Any
 import pytest
 
 import vizapp
-from tests.browser.conftest import ROOT, _wait_for, open_page, settle, went_well
+from deploy.check import free_port, wait_for
+from tests.browser.conftest import ROOT, open_page, settle, went_well
 from vizapp.gallery.checkpoint import NAME, load_checkpoint
 from vizapp.gallery.store import MANIFEST, WORK
 
@@ -26,9 +26,7 @@ PAGE = "gallery?network=vizapp/lenet5-digits&data=digits"
 @contextmanager
 def serving(cache: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A running app with that cache folder: its address and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py"), f"--server.port={port}",
         "--server.address=127.0.0.1", "--server.headless=true",
@@ -36,7 +34,7 @@ def serving(cache: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     environment = {**os.environ, "VIZAPP_DEVICE": "cpu", "VIZAPP_CACHE": str(cache)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as server:
         try:
-            _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+            wait_for(f"http://127.0.0.1:{port}")
             yield f"http://127.0.0.1:{port}", server
         finally:
             server.kill()
