@@ -19,6 +19,7 @@ import pytest
 import vizapp
 from tests.disks import small_disk
 from tests.errors import refuses
+from vizapp.__main__ import main
 from vizapp.errors import VizError
 from vizapp.gallery import Progress, build, open_gallery
 from vizapp.gallery.build import GalleryOptions
@@ -74,12 +75,12 @@ def whole(network, photos, tmp_path_factory) -> dict[str, bytes]:
     return files(out)
 
 
-@pytest.mark.slow
-def test_a_disk_that_is_full_at_any_moment_is_told_and_with_room_it_goes_on(network, photos, whole, disk) -> None:
+@pytest.mark.parametrize("step", [200_000, pytest.param(60_000, marks=pytest.mark.slow)])
+def test_a_disk_that_is_full_at_any_moment_is_told_and_with_room_it_goes_on(network, photos, whole, disk, step) -> None:
     """From no room at all to nearly enough; what was begun is kept, nothing half-written is read, nothing is left over."""
     source, out, filler = vizapp.open_folder(photos), disk / "gallery", disk / "filler"
     told: list[str] = []
-    for room in range(0, 500_000, 60_000):
+    for room in range(0, 500_000, step):
         filler.unlink(missing_ok=True)
         filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - room)))
         with suppress_sentence(told):
@@ -91,6 +92,41 @@ def test_a_disk_that_is_full_at_any_moment_is_told_and_with_room_it_goes_on(netw
     filler.unlink()
     build(network, source, network.sites, out, PLAN)
     assert files(out) == whole
+
+
+def test_a_disk_without_room_for_the_report_keeps_the_gallery(network, photos, disk, capsys) -> None:
+    out = disk / "gallery"
+    asked = [
+        "gallery",
+        "--network",
+        "vizapp/lenet5-digits",
+        "--device",
+        "cpu",
+        "--folder",
+        str(photos),
+        "--workers",
+        "0",
+    ]
+    asked += ["--sites", "features.1", "--out", str(out)]
+    assert main(asked) == 0
+    whole, report = files(out), files(out / "_result")
+    assert {"arrays.npz", "result.json"} <= set(report)
+    shutil.rmtree(out / "_result")
+    filler = disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free))
+    capsys.readouterr()
+    assert main(asked) == 2
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    assert told.count("\n") == 1
+    assert "No space left" in told
+    assert "complete; run it again to write the rest" in told
+    assert files(out) == whole
+    assert not (out / "_result").exists()
+    assert len(open_gallery(out).rows("features.1"))
+    filler.unlink()
+    assert main(asked) == 0
+    assert files(out / "_result").keys() == report.keys()
 
 
 def test_a_write_protected_place_is_told_and_a_whole_gallery_there_is_read(network, photos, whole, disk) -> None:
@@ -191,6 +227,32 @@ def test_decoding_processes_that_are_killed_are_replaced(network, photos, whole,
     )
     assert len(killed) == 2
     assert files(tmp_path / "gallery") == whole
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import vizapp
+from tests.networks import Branching, seeded
+from vizapp.gallery.build import GalleryOptions, build
+def watch(progress):
+    if progress.pictures >= 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+network = vizapp.wrap(seeded(Branching()), input_size=(3, 20, 24), name="branching")
+plan = GalleryOptions(batch=8, workers=0, every=2)
+build(network, vizapp.open_folder(sys.argv[1]), network.sites, Path(sys.argv[2]), plan, watch)
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing(network, photos, whole, tmp_path) -> None:
+    """And what the next one writes is the same byte for byte."""
+    out = tmp_path / "gallery"
+    command = [sys.executable, "-c", KILLED, str(photos), str(out)]
+    assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert not (out / MANIFEST).exists()
+    assert load_checkpoint(out / WORK)[0] is not None
+    assert "Resumed" in build(network, vizapp.open_folder(photos), network.sites, out, PLAN)
+    assert files(out) == whole
 
 
 SHARED = """

@@ -53,6 +53,20 @@ def test_names_that_lead_out_of_a_zip_are_passed_over(tmp_path: Path) -> None:
     assert [member.rpartition("/")[2] for member in source.members] == ["good.png"]  # type: ignore[attr-defined]
 
 
+def test_a_zip_written_on_windows_is_listed_with_slashes(tmp_path: Path) -> None:
+    names = ["photos\\dog\\10.png", "photos\\dog\\2.png", "photos\\cat\\1.png"]
+    led_out = ["..\\up.png", "\\\\host\\share\\x.png", "C:\\x.png", "photos\\..\\..\\up.png", "__MACOSX\\a.png"]
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        for number, name in enumerate([*names, *led_out]):
+            info = zipfile.ZipInfo("x")
+            info.filename = name  # the constructor would replace the backslashes
+            archive.writestr(info, saved(noise(8, 8, seed=number)))
+    source = open_folder(tmp_path / "windows.zip")
+    assert paths(source) == ["cat/1.png", "dog/2.png", "dog/10.png"]
+    assert list(source.labels) == ["cat", "dog", "dog"]
+    assert np.array_equal(source.open(0).pixels, noise(8, 8, seed=2))
+
+
 def test_a_bomb_in_a_zip_is_stopped_while_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIZAPP_UPLOAD_MB", "1")
     source = open_folder(zipped(tmp_path / "bomb.zip", {"bomb.png": PNG + bytes(50 * 2**20), "good.png": PNG}))

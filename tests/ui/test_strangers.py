@@ -104,6 +104,26 @@ def ways_out(root: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def more_ways_out(root: Path) -> list[str]:
+    """The same in other words: other slashes, dots, encodings, spaces, forms of Unicode, devices and schemes."""
+    secret = root.parent / "secret"
+    inside = [f"{way}secret" for way in (
+        "./../", "birds/../../", "birds//..//../", "birds/./../../", "out/../../", "../root/../", "lists/beside/../",
+        "../" * 40, ".. /", "..\\", "birds\\..\\..\\", "..%2f", "..%252f", "%2e%2e%2f", "..%c0%af", "..%5c", "..;/",
+        "\u2025/", "．．/",
+        "..／", "..∕", "..\u200b/", "\ufeff../", "..\t/", "\n../", "../\r", "$HOME/../", "${VIZAPP_ROOT}/../", "`pwd`/../",
+    )]  # fmt: skip
+    whole = [form.format(secret) for form in (
+        "file:{}", "FILE://{}", "file://localhost{}", "/proc/self/root{}", "/proc/self/cwd/../{}", "/dev/fd/../..{}", "//./{}",
+        "///{}", "\\\\?\\{}", "{}/", "{}/.", "{}/../secret", "{}\0", "{}\0.png", " {}", "{}\n", "zip://{}!", "ftp://h{}",
+    )]  # fmt: skip
+    others = [
+        "/proc/self/environ", "/proc/1/root", "/dev/stdin", "/etc", "/", "~", "~root", "~/../../etc", "-",
+        "torchvision/../../etc", "torchvision/CIFAR10:../..", "upload/../../x", "upload/" + "0" * 32, "\\\\localhost\\c$", "s3://bucket/x",
+    ]  # fmt: skip
+    return [*inside, *whole, *others]
+
+
 # What they name
 
 
@@ -112,7 +132,7 @@ def test_no_name_of_what_lies_outside_opens_it(house: Path, monkeypatch: pytest.
         if root is not None:
             monkeypatch.setenv("VIZAPP_ROOT", str(root))
         with untouched(house.parent / "secret"):
-            for way in ways_out(house):
+            for way in [*ways_out(house), *more_ways_out(house)]:
                 with pytest.raises(vizapp.VizError):
                     images.folder(way).open(0)
                 with pytest.raises((vizapp.VizError, FileNotFoundError, NotADirectoryError)):
