@@ -188,7 +188,7 @@ def test_compare_matches_over_no_folder_outside(open_app: Open, house: Path, mon
 
 def test_links_set_no_option_that_names_a_folder(open_app: Open, house: Path) -> None:
     secret = house.parent / "secret"
-    names = ("filters.gallery", "gallery.out", "occlusion.site", "folder", "weights.file", "out", "architecture.rows")
+    names = ("filters.gallery", "gallery.out", "occlusion.site", "weights.file", "out", "architecture.rows")
     with untouched(secret):
         for page in ("gallery", "occlusion", "filters", "architecture"):
             app = open_app(page, window="14", stride="14", **dict.fromkeys(names, str(secret)))
@@ -416,14 +416,18 @@ def test_answers_about_an_upload_go_even_if_the_picture_itself_went_before(open_
         assert not [key for key, _ in shelf.items() if pixels in key or digest in key]
     app.run()
     assert went_well(app)
-    assert "no longer in memory" in sentences(app)
+    assert not app.warning, "the file is stored"
+    images.forget(digest)
+    next((settings().cache / "uploads").glob(f"{digest}*")).unlink()
+    app.run()
+    assert "not on this machine any more" in sentences(app)
 
 
 def test_answers_of_an_uploaded_checkpoint_go_with_it(open_app: Open) -> None:
     app = open_app(weights="file")
     app.file_uploader(key="sidebar.checkpoint").upload("net.safetensors", weights(), "application/octet-stream").run()
     assert went_well(app)
-    path = app.session_state[state.CHECKPOINT][0]
+    path = str(networks.checkpoint(app.session_state[state.CHECKPOINT.key])[0])
     digest = next(network.digest for key, network in networks.open_networks().items() if path in key)
     assert [key for key, _ in compute.answers().items() if digest in key]
     networks.forget_checkpoint(path)

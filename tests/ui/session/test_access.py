@@ -124,7 +124,7 @@ def test_a_checkpoint_outside_of_the_root_is_not_read(
     app = open_app(weights="file")
     app.text_input(key="sidebar.checkpoint_path").set_value(str(house.parent / "secret" / "two.png")).run()
     assert "is outside of the folder" in sentences(app)
-    assert "weights.file" not in app.session_state
+    assert "choice.checkpoint" not in app.session_state
 
 
 def test_a_list_of_pictures_names_none_outside_of_the_root(house: Path) -> None:
@@ -210,7 +210,7 @@ def test_an_uploaded_picture_its_answers_and_an_uploaded_checkpoint_can_be_let_g
     assert len(answers()) == before
     content = Path(networks._uploaded_files().name) / "net.pth"
     torch.save(load("vizapp/lenet5-digits", weights="none").module.state_dict(), content)
-    path = networks.keep_checkpoint(content.read_bytes(), "../../a b.pth")
+    path, _ = networks.checkpoint(networks.keep_checkpoint(content.read_bytes(), "../../a b.pth"))
     assert path.name == "a-b.pth"
     assert path.is_relative_to(networks._uploaded_files().name)
     networks.forget_checkpoint(str(path))

@@ -69,7 +69,7 @@ PAGES = (
     ),
     PageSpec(
         "compare/page.py", "Compare", ":material/compare_arrows:",
-        (state.OTHER, state.OTHER_WEIGHTS, state.PART, state.MATCH, state.SECOND_MATCH),
+        (state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT, state.PART, state.MATCH, state.SECOND_MATCH),
     ),
     PageSpec(
         "architecture/page.py", "Architecture", ":material/account_tree:",

@@ -6,7 +6,7 @@ import streamlit as st
 
 from vizapp.settings import settings
 from vizapp.ui.inputs import image_picker, images, networks
-from vizapp.ui.session import access, messages, state
+from vizapp.ui.session import access, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import unit_picker
 
@@ -23,11 +23,8 @@ def _network() -> None:
     network_choice("sidebar", state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
 
 
-def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str) -> None:
-    """Draw the choice of a network and its weights.
-
-    `page` is the prefix of the widget keys; `checkpoint` is the session key of an uploaded checkpoint.
-    """
+def network_choice(page: str, network: Choice, weights: Choice, checkpoint: Choice) -> None:
+    """Draw the choice of a network, its weights and its checkpoint. `page` is the prefix of the widget keys."""
     names = networks.labels()
     st.selectbox(
         "Network", format_func=lambda name: names.get(name, name), label_visibility="collapsed",
@@ -40,22 +37,24 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: str)
         _checkpoint(page, checkpoint)
 
 
-def _checkpoint(page: str, key: str) -> None:
+def _checkpoint(page: str, choice: Choice) -> None:
     file = st.file_uploader(
         f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key=f"{page}.checkpoint",
         max_upload_size=settings().upload_mb, help="A state dict. Code in the file is never run.",
     )  # fmt: skip
-    path = ""
+    path, field, given = "", f"{page}.checkpoint_path", state.get(choice)
     if access.names_folders():
-        path = st.text_input(f"or the path of a file {access.place()}", key=f"{page}.checkpoint_path").strip()
+        if given and not state.has(field) and url.upload_digest(given) is None:
+            state.save(field, given)  # of a link
+        path = st.text_input(f"or the path of a file {access.place()}", key=field).strip()
     if file is not None:
-        content = file.getvalue()
-        state.save(key, (str(networks.keep_checkpoint(content, file.name)), file.name))
+        state.put(choice, networks.keep_checkpoint(file.getvalue(), file.name))
     elif path:
-        state.save(key, (str(access.allowed(path, "file")), path))
-    given = state.load(key)
-    if given is not None and file is None:
-        messages.info(f"Weights of {given[1]}")
+        access.allowed(path, "file")
+        state.put(choice, path)
+    given = state.get(choice)
+    if given and file is None:
+        messages.info(f"Weights of {networks.checkpoint(given)[1]}")
 
 
 def _picture() -> None:

@@ -35,7 +35,8 @@ _FIELD = 420  # pixels of an uploader or a path beside the sources
 
 def choose_one(page: str) -> None:
     """Draw the picker of a single picture, which becomes the current one. `page` is the prefix of the widget keys."""
-    source = _source(page, ("samples", "upload", "camera", "folder"), "samples")
+    current = {"folder": "folder", "given": "upload"}.get(images.origin()[0], "samples")
+    source = _source(page, ("samples", "upload", "camera", "folder"), current)
     if source == "samples":
         _samples(page)
     elif source == "folder":
@@ -155,14 +156,21 @@ def _take_sample(key: str) -> None:
 
 
 def _folder_picture(page: str) -> None:
-    path = st.text_input(f"Path of a folder {access.place()}", key=f"{page}.folder", persist_state="session").strip()
+    field, box, shown, origin = f"{page}.folder", f"{page}.folder_picture", f"{page}.folder_shown", images.origin()
+    elsewhere = origin[0] == "folder" and state.load(shown) != origin  # chosen by a link or on a page
+    if elsewhere:
+        state.save(field, origin[1])
+    path = st.text_input(f"Path of a folder {access.place()}", key=field, persist_state="session").strip()
     if not path:
         return
     found = images.folder(path)
     names = [found.path(index) for index in range(len(found))]
-    name = st.selectbox(f"{len(found)} photos", names, key=f"{page}.folder_picture")
+    if elsewhere:
+        state.save(box, origin[2] if origin[2] in names else None)
+    name = st.selectbox(f"{len(found)} photos", names, key=box)
     if name is not None:
         state.save(state.ORIGIN, ("folder", path, name))
+    state.save(shown, images.origin())
 
 
 def _path(page: str, choice: Choice, chosen: str) -> str:
@@ -229,9 +237,11 @@ def _is_available(page: str, text: str) -> bool:
 def _upload_picture(page: str, source: str) -> None:
     # No list of extensions: our message about an unreadable file says more than Streamlit's "not allowed".
     label = f"A photo, at most {settings().upload_mb} MB"
-    _, new = _uploads(page, f"{page}.uploads", label, _keep_picture_or_error, camera=source == "camera")
+    kept, new = _uploads(page, f"{page}.uploads", label, _keep_picture_or_error, camera=source == "camera")
     if new:
         state.save(state.ORIGIN, new[-1])
+    elif not kept and images.origin()[0] == "given":
+        messages.info(f"Using the upload {images.current().name}.")
 
 
 def _keep_picture(file: Any) -> Origin | None:

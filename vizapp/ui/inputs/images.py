@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from vizapp.media.sources import open_folder
 from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
 from vizapp.service.lru_cache import ByteBoundedCache, Key
-from vizapp.ui.inputs import uploads
+from vizapp.ui.inputs import stored_uploads, uploads
 from vizapp.ui.session import access, compute, state
 from vizapp.zoo import describe
 
@@ -56,16 +55,29 @@ def keep(content: bytes, name: str) -> Origin | None:
     Raises:
         VizError: it is not a picture.
     """
-    digest = hashlib.sha256(content).hexdigest()
+    digest = stored_uploads.digest_of(content, name)
     picture = compute.compute(
         ("given", digest), lambda tick: open_picture(content, name=name, tick=tick),
         size=lambda picture: picture.pixels.nbytes, title="Decoding the photo", shelf=decoded_pictures(), raises=True,
     )  # fmt: skip
     if picture is None:
         return None
-    _pixels()[digest] = picture.digest
-    uploads.register(("picture", digest), len(content), lambda: forget(digest))
+    stored_uploads.store(digest, content, name)
+    _register(digest, picture, len(content))
     return ("given", digest, name)
+
+
+def _restore(digest: str) -> Picture:
+    """The photo of an upload that this session does not have, or no longer has in memory."""
+    content, name = stored_uploads.restore(digest, "photo")
+    picture = _decoded(("given", digest), lambda: open_picture(content, name=name))
+    _register(digest, picture, len(content))
+    return picture
+
+
+def _register(digest: str, picture: Picture, nbytes: int) -> None:
+    _pixels()[digest] = picture.digest
+    uploads.register(("picture", digest), nbytes, lambda: forget(digest))
 
 
 def forget(digest: str) -> None:
@@ -123,7 +135,7 @@ def origin() -> Origin:
 def replace_missing() -> None:
     """If the current picture is no longer in its folder, choose another one and show a note."""
     kind, *rest = origin()
-    if kind != "folder":
+    if kind != "folder" or origin() == state.load(state.LINKED_ORIGIN):
         return
     try:
         folder(rest[0]).index_of(rest[1])
@@ -158,8 +170,8 @@ def open_from(origin: Origin) -> Picture:
         index = source.index_of(name)
         return _decoded(("folder", str(source.root), name, source.stamp(index)), lambda: source.open(index))
     found = decoded_pictures().get(("given", rest[0]))
-    if found is None:
-        raise VizError(f"The photo {rest[1]!r} is no longer in memory. Upload it again.", code="picture-evicted")
+    if found is None or not uploads.is_registered(("picture", rest[0])):  # another session's, or evicted
+        found = _restore(rest[0])
     return found
 
 

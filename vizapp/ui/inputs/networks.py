@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,8 +15,8 @@ from vizapp.files import atomic_write
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, forget
 from vizapp.settings import settings
-from vizapp.ui.inputs import uploads
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.inputs import stored_uploads, uploads
+from vizapp.ui.session import access, compute, downloads, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
 from vizapp.zoo import describe, describe_all, load, registry
@@ -79,10 +78,37 @@ def _uploaded_files() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="vizapp-")
 
 
-def keep_checkpoint(content: bytes, name: str) -> Path:
+def keep_checkpoint(content: bytes, name: str) -> str:
+    """Keep an uploaded checkpoint; returns its name in an address."""
+    digest = stored_uploads.digest_of(content, name)
+    if not any(_folder(digest).glob("*")):
+        stored_uploads.store(digest, content, name)
+    _write_checkpoint(digest, content, name)
+    return url.upload_text(digest)
+
+
+def checkpoint(text: str) -> tuple[Path, str]:
+    """The file of a checkpoint and the name to show. `text` is its name in an address: a path, or `upload/DIGEST`.
+
+    Raises:
+        VizError: the upload is not stored any more, or the path may not be opened on this server.
+    """
+    digest = url.upload_digest(text)
+    if digest is None:
+        return access.allowed(text, "file"), text
+    found = next(iter(_folder(digest).glob("*")), None)
+    if found is None:
+        found = _write_checkpoint(digest, *stored_uploads.restore(digest, "checkpoint"))
+    return found, found.name
+
+
+def _folder(digest: str) -> Path:
+    return Path(_uploaded_files().name) / digest
+
+
+def _write_checkpoint(digest: str, content: bytes, name: str) -> Path:
     """Write an uploaded checkpoint to a file in a folder named by its digest."""
-    digest = hashlib.sha256(content).hexdigest()
-    path = Path(_uploaded_files().name) / digest / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
+    path = _folder(digest) / f"{downloads.file_name(Path(name).stem)[:60]}{Path(name).suffix}"
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,15 +147,15 @@ def second() -> Network | None:
     return _load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
 
 
-def _load_chosen(chosen: Choice, of: Choice, checkpoint: str = "") -> Network | None:
-    """The network of one choice with the weights of another; `checkpoint` is the session key of an uploaded file."""
-    weights, given = state.get(of), state.load(checkpoint) if checkpoint else None
-    if weights == "file" and given is None:
+def _load_chosen(chosen: Choice, of: Choice, file: Choice | None = None) -> Network | None:
+    """The network of one choice with the weights of another, and the checkpoint of a third."""
+    weights, given = state.get(of), "" if file is None else state.get(file)
+    if weights == "file" and not given:
         messages.info("Upload a checkpoint of this network, or choose other weights.")
         return None
     if weights == "published" and not _is_available(state.get(chosen), of):
         return None
-    network = _open(state.get(chosen), given[0] if weights == "file" and given else _SOURCES_OF[weights])
+    network = _open(state.get(chosen), str(checkpoint(str(given))[0]) if weights == "file" else _SOURCES_OF[weights])
     if network is None and weights != "random":
         _offer_random(of)
     return network

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from vizapp.settings import settings
+from vizapp.ui.inputs import stored_uploads
 from vizapp.ui.session import access_log, state
 
 GRACE = 150.0  # seconds in which a session may reconnect; Streamlit itself keeps it for 120
@@ -106,10 +107,16 @@ def register(key: UploadKey, nbytes: int, release: Callable[[], None]) -> None:
     upload_registry().register(state.person(), key, nbytes, settings().session_mb * 2**20, release)
 
 
+def is_registered(key: UploadKey) -> bool:
+    """Whether this session has the upload."""
+    return upload_registry().has(state.person(), key)
+
+
 @st.cache_resource(
     show_spinner=False, scope="session", on_release=lambda person: upload_registry().disconnected(person)
 )
 def _presence(person: str) -> str:
+    stored_uploads.remove_old()
     return person
 
 

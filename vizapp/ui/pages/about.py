@@ -19,12 +19,13 @@ The networks are those of torchvision and, if it is installed, of timm; your own
 networks that come with the app and need no download.
 """
 _PRIVACY = """
-Photos and checkpoints stay on the machine that runs the app, and are deleted when the app stops. Zip files that you
-upload for a gallery, and the galleries themselves, stay in the cache folder{until}. The app downloads only published
+Photos and checkpoints stay on the machine that runs the app. Uploads are stored in its cache folder, so that a reload
+finds them, and deleted at the next visit after a day without use. Zip files that you upload for a gallery, and the
+galleries themselves, stay there{until}. The app downloads only published
 weights and torchvision data sets, and only when you choose one that is not on this machine. It sends no statistics.
 """
 _ALONE = " until they are deleted"
-_FOR_OTHERS = ". Your uploads to this server, and all results from them, are deleted a few minutes after you leave"
+_FOR_OTHERS = " and, like all results from your uploads, are deleted a few minutes after you leave"
 
 
 def page() -> None:

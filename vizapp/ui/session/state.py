@@ -19,7 +19,8 @@ _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and
 
 NETWORK = Choice("network", "vizapp/zfnet-mini", shared=True)
 WEIGHTS = Choice("weights", "published", one_of("published", "random", "file", aliases=_WEIGHTS), shared=True)
-SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network
+SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network; addresses: see `url.py`
+CHECKPOINT = Choice("checkpoint", None, shared=True)  # of `weights=file`: the path of a file, or `upload/DIGEST`
 LAYER = Choice("layer", None)
 CHANNEL = Choice("channel", None, integer(0))
 CELL = Choice("cell", None, cell)
@@ -52,6 +53,7 @@ PLACE = Choice("place", None, cell)  # a cell of the dense map
 TINT = Choice("tint", "labels", one_of("labels", "class"))
 OTHER = Choice("other", "vizapp/zfnet-mini")  # what the network is compared with
 OTHER_WEIGHTS = Choice("other_weights", "random", one_of("published", "random", "file", aliases=_WEIGHTS))
+OTHER_CHECKPOINT = Choice("other_checkpoint", None)
 MATCH = Choice("match", None)  # the layers whose units are matched; None: what suits the network
 SECOND_MATCH = Choice("match2", None)
 ASPECT = Choice("aspect", "table", one_of("table", "drawing", "comparison"))
@@ -61,11 +63,11 @@ AXIS = Choice("axis", "operations", one_of("operations", "time"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
-    NETWORK, WEIGHTS, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
+    NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
     SCALE, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
-    POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS, MATCH,
-    SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS,
+    POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
+    OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}
 RESETS = {
@@ -76,8 +78,7 @@ RESETS = {
 
 # Plain keys, which no address carries.
 ORIGIN = "picture.origin"  # where the picture comes from: see `inputs.images.Origin`
-CHECKPOINT = "weights.file"  # (path, name shown)
-OTHER_CHECKPOINT = "other.file"  # (path, name shown)
+LINKED_ORIGIN = "picture.linked"  # the origin that an address named: if it is missing, no other picture replaces it
 _PERSON = "person"  # a random ID of the session
 UPLOAD = "data.upload"  # the uploaded file that became the data
 LINKED = "network.linked"  # networks named by an address, which are downloaded on request only
@@ -90,7 +91,7 @@ ADDRESS = "address"  # the parameters of the address when it was last read or wr
 _SHOWN_PAGE = "page"
 _NOTES = "notes"  # sentences to show once
 _WISHES = "wishes"  # what the user asked for: see `wish`
-FINGERPRINT_KEYS = (ORIGIN, SECOND_ORIGIN, UPLOADED, UPLOAD, READ, CHECKPOINT, OTHER_CHECKPOINT)
+FINGERPRINT_KEYS = (ORIGIN, SECOND_ORIGIN, UPLOADED, UPLOAD, READ)
 
 
 # Choices

@@ -1,14 +1,34 @@
-"""The address of a view: its query holds the choices that differ from their defaults, so a link reopens the view."""
+"""The address of a view: its query holds the choices that differ from their defaults, so a link reopens the view.
+
+The picture is `picture=NAME` for a sample, `folder=PATH&picture=NAME` for a photo of a folder, and `picture=upload/DIGEST`
+for an upload.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from typing import Any
 
 import streamlit as st
 
 from vizapp.errors import VizError, nearest
 from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice
+
+_FOLDER, _UPLOAD = "folder", re.compile(r"upload/([0-9a-f]{64})")
+_FILES = {state.CHECKPOINT: state.WEIGHTS, state.OTHER_CHECKPOINT: state.OTHER_WEIGHTS}  # only where weights are "file"
+
+
+def upload_digest(text: str) -> str | None:
+    """The digest of the upload that a value of an address names; None if it names none."""
+    match = _UPLOAD.fullmatch(text)
+    return None if match is None else match[1]
+
+
+def upload_text(digest: str) -> str:
+    """The name of an upload in an address."""
+    return f"upload/{digest}"
 
 
 def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = ()) -> None:
@@ -22,6 +42,8 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
     """
     written = state.load(state.ADDRESS, {})
     given = {name: value for name, value in st.query_params.to_dict().items() if written.get(name) != value}
+    if {_FOLDER, state.SAMPLE.name} & set(given) and _read_origin():
+        given.pop(state.SAMPLE.name, None)
     for name, choice in (state.CHOICES | {choice.name: choice for choice in more}).items():
         if name not in given:
             continue
@@ -40,14 +62,35 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
     state.save(state.ADDRESS, written | given)
 
 
+def _read_origin() -> bool:
+    """Take over a photo of a folder, or an upload; whether the address names one."""
+    name, folder = st.query_params.get(state.SAMPLE.name, ""), st.query_params.get(_FOLDER)
+    digest = upload_digest(name)
+    origin = ("folder", folder, name) if folder is not None else ("given", digest, "") if digest is not None else None
+    if origin is not None:
+        state.save(state.ORIGIN, origin)
+        state.save(state.LINKED_ORIGIN, origin)
+    return origin is not None
+
+
+def _written_origin(origin: tuple[Any, ...]) -> dict[str, str]:
+    kind, *rest = origin
+    if kind == "folder":
+        return {_FOLDER: rest[0], state.SAMPLE.name: rest[1]}
+    return {state.SAMPLE.name: upload_text(rest[0])} if kind == "given" else {}
+
+
 def write_address(page: Collection[Choice]) -> None:
     """Write the shared choices and those of the page to the address, where they differ from the default."""
     shared = [choice for choice in state.CHOICES.values() if choice.shared]
     origin = state.load(state.ORIGIN)
-    carried = {}
+    carried: dict[str, str] = {}
     for choice in [*shared, *(choice for choice in page if not choice.shared)]:
         value = state.get(choice)
-        if value == choice.default or (choice is state.SAMPLE and origin is not None and origin[0] != "sample"):
+        if choice is state.SAMPLE and origin is not None and origin[0] != "sample":
+            carried |= _written_origin(origin)
+            continue
+        if value == choice.default or (choice in _FILES and state.get(_FILES[choice]) != "file"):
             continue
         carried[choice.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     if st.query_params.to_dict() != carried:

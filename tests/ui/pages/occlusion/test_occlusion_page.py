@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import re
 import threading
@@ -21,14 +20,13 @@ from streamlit.testing.v1 import AppTest
 import vizapp
 from tests.ui.app import Open, chosen, container_of, map_values, offered, sentences, shown, went_well, words
 from vizapp.engine.occlusion.sweep import Sweep
-from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
 from vizapp.methods.occlusion.mask import hide
 from vizapp.methods.occlusion.occluder import per_pixel
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
 from vizapp.service.lru_cache import ByteBoundedCache
-from vizapp.ui.inputs import images
+from vizapp.ui.inputs import images, stored_uploads
 from vizapp.ui.pages.occlusion import map_panels, mask_editor, page, sweep_runs
 from vizapp.ui.pages.occlusion.exports import table_of
 from vizapp.ui.session import compute, progress, state
@@ -340,7 +338,7 @@ def test_a_kept_picture_that_is_gone_is_let_go_of_with_a_sentence(open_app: Open
     app.session_state[state.SECOND_ORIGIN] = ("given", "0" * 64, "gone.png")
     app.run()
     assert went_well(app)
-    assert "'gone.png' is no longer in memory" in sentences(app)
+    assert "The uploaded photo is not on this machine any more" in sentences(app)
     assert len(groups(app)) == 1
 
 
@@ -392,9 +390,9 @@ def test_a_sweep_that_leaves_the_store_meanwhile_is_shown_beside_the_second_one(
 
 
 def given(content: bytes, name: str) -> tuple[str, str, str]:
-    """Where an uploaded picture comes from, which is in memory now."""
-    picture, digest = open_picture(content, name=name), hashlib.sha256(content).hexdigest()
-    images.decoded_pictures().put(("given", digest), picture, picture.pixels.nbytes)
+    """Where an uploaded picture comes from, which is stored now."""
+    digest = stored_uploads.digest_of(content, name)
+    stored_uploads.store(digest, content, name)
     return ("given", digest, name)
 
 

@@ -1,0 +1,69 @@
+"""Uploaded photos and checkpoints in the cache folder, so that reloads and links find them for a day after their last use."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from vizapp.errors import VizError
+from vizapp.files import atomic_write, read_file
+from vizapp.settings import settings
+
+SECONDS = 86_400.0  # since the last use
+CAPACITY = 2**30  # bytes of all stored uploads; those used longest ago are removed first
+_END = ".upload"
+
+
+def digest_of(content: bytes, name: str) -> str:
+    """256 bits that nobody can guess who does not know the content and the name."""
+    return hashlib.sha256(hashlib.sha256(content).digest() + _line(name)).hexdigest()
+
+
+def store(digest: str, content: bytes, name: str) -> None:
+    """Store an upload. On a full disk it is not stored: the app works on, but a reload loses the upload."""
+    with suppress(OSError):
+        _folder().mkdir(parents=True, exist_ok=True)
+        atomic_write(_place(digest), _line(name) + content)
+    remove_old()
+
+
+def restore(digest: str, noun: str) -> tuple[bytes, str]:
+    """Content and name of a stored upload.
+
+    Raises:
+        VizError: it is not stored any more, or never was on this machine.
+    """
+    place = _place(digest)
+    with suppress(OSError):
+        if time.time() - place.stat().st_mtime < SECONDS:
+            line, _, content = read_file(place).partition(b"\n")
+            name = line.decode("utf-8", "replace")
+            if digest_of(content, name) == digest:  # else damaged
+                place.touch()
+                return content, name
+    raise VizError(f"The uploaded {noun} is not on this machine any more. Upload it again.", code="upload-expired")
+
+
+def remove_old() -> None:
+    """Delete the uploads that were not used for a day, and the oldest beyond the capacity."""
+    with suppress(OSError):  # another replica may do the same
+        found = sorted(((file.stat(), file) for file in _folder().glob(f"*{_END}")), key=lambda one: -one[0].st_mtime)
+        total = 0
+        for status, file in found:
+            total += status.st_size
+            if total > CAPACITY or time.time() - status.st_mtime >= SECONDS:
+                file.unlink(missing_ok=True)
+
+
+def _line(name: str) -> bytes:
+    return name.replace("\n", " ").encode("utf-8", "replace") + b"\n"
+
+
+def _folder() -> Path:
+    return settings().cache / "uploads"
+
+
+def _place(digest: str) -> Path:
+    return _folder() / f"{digest}{_END}"
