@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -29,7 +28,7 @@ from tests.ui.app import ASKING, Open, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings
-from vizapp.ui.inputs import datasets, images, networks, uploads
+from vizapp.ui.inputs import datasets, images, networks, stored_uploads, uploads
 from vizapp.ui.pages.gallery import gallery_runs
 from vizapp.ui.pages.gallery.unit_sheet import csv_of
 from vizapp.ui.pages.occlusion import sweep_runs
@@ -269,7 +268,7 @@ def test_a_cancelled_photo_leaves_the_earlier_one_until_it_is_asked_for_again(op
     content = saved(noise(40, 40))
     app = open_app()
     app.segmented_control(key="sidebar.source").set_value("upload").run()
-    app.session_state["wishes"] = {("cancel", state.name_of(("given", hashlib.sha256(content).hexdigest())))}
+    app.session_state["wishes"] = {("cancel", state.name_of(("given", stored_uploads.digest_of(content, "a.png"))))}
     app.file_uploader(key="sidebar.upload").upload("a.png", content, "image/png").run()
     assert went_well(app)
     assert "Cancelled." in [caption.value for caption in app.sidebar.caption]
