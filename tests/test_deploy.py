@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -11,11 +12,13 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit.config
 
 from deploy.check import instructions
+from vizapp.ui.app.headers import HEADERS, SecurityHeaders
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -150,11 +153,42 @@ def test_the_proxy_starts_with_the_privileges_that_it_is_left(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-def test_the_proxy_lets_run_the_one_script_in_the_page_of_streamlit() -> None:
+def test_the_page_may_run_the_one_script_inside_it() -> None:
     page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text()
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    told = re.findall(r"'sha256-([^']+)'", (ROOT / "deploy" / "nginx.conf").read_text())
+    told = re.findall(r"'sha256-([^']+)'", HEADERS["Content-Security-Policy"])
     assert told == [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert "unsafe" not in HEADERS["Content-Security-Policy"].split("script-src")[1].split(";")[0]
+
+
+def test_the_proxy_sets_the_headers_of_the_app_and_hides_those_that_it_gets() -> None:
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    policy = "".join(part.removeprefix("$csp") for part in re.findall(r'set \$csp "([^"]+)";', text))
+    set_ = dict(re.findall(r"add_header (\S+) (.+) always;", text))
+    assert set_.pop("Set-Cookie")
+    assert {name: value.replace("$csp", policy) for name, value in set_.items()} == HEADERS
+    assert set(re.findall(r"proxy_hide_header (\S+);", text)) == HEADERS.keys()
+
+
+@pytest.mark.parametrize("mode", ["server", "local"])
+def test_the_app_sets_headers_on_every_response_in_server_mode(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIZAPP_MODE", mode)
+    sent: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(
+            {"type": "http.response.start", "status": 404, "headers": [(b"x-frame-options", b"DENY"), (b"age", b"1")]}
+        )
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(SecurityHeaders(app)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    got = sorted((name.decode(), value.decode()) for name, value in sent[0]["headers"])
+    own = {"server": HEADERS, "local": {"x-frame-options": "DENY"}}[mode]
+    assert got == sorted({**own, "age": "1"}.items())
+    assert sent[1]["type"] == "http.response.body"
 
 
 def test_the_proxy_lets_through_what_the_app_accepts() -> None:
