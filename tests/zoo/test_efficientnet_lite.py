@@ -19,7 +19,7 @@ import vizapp
 from tests.errors import refuses
 from tests.zoo.shared import shared
 from tests.zoo.test_trained import top_1
-from vizapp.media.samples import open_sample
+from vizapp.media.samples import open_sample, sample_names
 from vizapp.zoo import bundled, labels
 from vizapp.zoo.network import Network
 
@@ -112,6 +112,37 @@ def test_names_are_torchvisions_and_have_the_synonyms_of_wordnet(network: Networ
     assert list(network.categories) == ResNet18_Weights.DEFAULT.meta["categories"]
     assert labels.imagenet_synonyms()["tiger cat"] == ""
     assert labels.imagenet_synonyms()["great white shark"].startswith("white shark, man-eater")
+
+
+def test_other_names_are_of_imagenets_classes_alone(network: Network) -> None:
+    assert network.synonyms(2).startswith("white shark, man-eater")
+    few = vizapp.wrap(nn.Sequential(nn.Conv2d(3, 2, 32), nn.Flatten()), (3, 32, 32), ["great white shark", "crane"])
+    assert few.synonyms(0) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("car_side", "car (side)"), ("grand_piano", "grand piano"), ("cougar_face", "cougar (face)"),
+        ("Faces_easy", "Faces (easy)"), ("stop_sign", "stop sign"), ("car (side)", "car (side)"), ("head", "head"),
+        ("human head", "human head"), ("yin_yang", "yin yang"), ("jack-o'-lantern", "jack-o'-lantern"),
+    ],
+)  # fmt: skip
+def test_names_are_shown_as_english(name: str, shown: str) -> None:
+    assert labels.readable(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("sample", "classes"),
+    [
+        ("chelsea", {"tiger cat", "tabby", "Egyptian cat"}), ("coffee", {"espresso"}), ("camera", {"tripod"}),
+        ("motorcycle", {"moped"}), ("china", {"palace"}), ("rocket", {"missile"}), ("flower", {"daisy"}),
+    ],
+)  # fmt: skip
+def test_the_first_samples_are_recognised(network: Network, sample: str, classes: set[str]) -> None:
+    """Of motorcycle, temple, rocket and dahlia ImageNet has only the nearest classes."""
+    assert sample in sample_names()[:7]
+    assert network.class_name(int(network.scores(network.prepare(open_sample(sample))).argmax())) in classes
 
 
 @pytest.mark.parametrize("path", [Path("missing.pth"), None])

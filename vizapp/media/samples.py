@@ -17,13 +17,13 @@ from vizapp.media.picture import Picture, open_picture
 # functions download missing files.
 _PHOTOS = {
     "chelsea": ("skimage", "data/chelsea.png"),
-    "astronaut": ("skimage", "data/astronaut.png"),
     "coffee": ("skimage", "data/coffee.png"),
-    "rocket": ("skimage", "data/rocket.jpg"),
-    "china": ("sklearn", "datasets/images/china.jpg"),
-    "flower": ("sklearn", "datasets/images/flower.jpg"),
-    "motorcycle": ("skimage", "data/motorcycle_left.png"),
     "camera": ("skimage", "data/camera.png"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "china": ("sklearn", "datasets/images/china.jpg"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+    "astronaut": ("skimage", "data/astronaut.png"),
     "coins": ("skimage", "data/coins.png"),
     "moon": ("skimage", "data/moon.png"),
     "hubble deep field": ("skimage", "data/hubble_deep_field.jpg"),

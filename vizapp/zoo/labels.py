@@ -16,6 +16,7 @@ from vizapp.files import local_path, read_file
 MOST_CLASSES = 1_000_000
 _NUMBERED = re.compile(r"(\d{1,9})\s*[\s,;:=]\s*(\S.*)")
 _IMAGENET = Path(__file__).resolve().parents[2] / "assets" / "imagenet.classes.txt"  # a class, then its synonyms
+_VIEWS = {"body", "easy", "face", "head", "side"}  # what Caltech-101 shows of a thing
 _WORDNET = re.compile(r"n\d{8}[\s,;:]+(\S.*)")
 _MOST_BYTES = 2**26  # of a labels file; a million names take 20 MB
 Classes = int | str | Path | Sequence[str] | None
@@ -31,6 +32,14 @@ def imagenet_synonyms() -> dict[str, str]:
     """The other names of each class of ImageNet-1k, from WordNet: "tench" -> "Tinca tinca"; empty if there are none."""
     lines = _IMAGENET.read_text(encoding="utf-8").splitlines()
     return {name: others for name, _, others in (line.partition(", ") for line in lines)}
+
+
+def readable(name: str) -> str:
+    """The name of a class as English, for people: "grand_piano" -> "grand piano", "car_side" -> "car (side)"."""
+    words = name.replace("_", " ").split()
+    if "_" in name and len(words) > 1 and words[-1] in _VIEWS:
+        words[-1] = f"({words[-1]})"
+    return " ".join(words)
 
 
 def numbered_names(count: int) -> tuple[str, ...]:

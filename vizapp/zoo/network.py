@@ -28,6 +28,7 @@ from vizapp.engine.trace.outputs import Head, Probabilities, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest, quoted
 from vizapp.media.picture import Picture, open_picture
+from vizapp.zoo.labels import imagenet_categories, imagenet_synonyms, readable
 from vizapp.zoo.preprocessing import Preprocessing
 
 __all__ = ["Network", "Preprocessing", "class_unit"]
@@ -219,6 +220,19 @@ class Network:
     def class_name(self, index: int) -> str:
         """The name of a class, or its index if it has none."""
         return self.categories[index] if index < len(self.categories) else str(index)
+
+    def readable_name(self, index: int) -> str:
+        """The name of a class as English, for people; `class_name` is what methods take."""
+        return readable(self.class_name(index))
+
+    def synonyms(self, index: int) -> str:
+        """WordNet's other names of a class of ImageNet-1k; empty if there are none or the classes are others."""
+        known = index < len(self.categories) and self.categories == imagenet_categories()
+        return imagenet_synonyms()[self.categories[index]] if known else ""
+
+    def readable_names(self, site: Site) -> tuple[str, ...]:
+        """`class_names` as English, for people."""
+        return tuple(map(readable, self.class_names(site)))
 
     def class_names(self, site: Site) -> tuple[str, ...]:
         """Channel names of class scores or class maps; empty for earlier layers."""

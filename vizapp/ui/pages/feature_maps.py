@@ -51,7 +51,7 @@ def _show(network: Network, picture: Picture, site: Site, result: Result) -> Non
     order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
     channel = unit_picker.channel(strength_order(values))
     numbers = statistics(values)
-    names = network.class_names(site)
+    names = network.readable_names(site)
     left, right = layout.columns(7, 5)
     with left:
         if state.get(state.VIEW) == "numbers":

@@ -115,7 +115,7 @@ def _class(method: Method, network: Network, count: int, answer: int) -> int:
         elif chosen is not None:
             number = int(chosen)
         unit_picker.class_list(f"{method.key}.class", network, range(count), number)
-    st.caption(f"Explains **{messages.escaped(network.class_name(number))}** (class {number}).")
+    st.caption(f"Explains **{messages.escaped(network.readable_name(number))}** (class {number}).")
     return number
 
 
@@ -139,7 +139,7 @@ def _layer_unit(method: Method, network: Network, picture: Picture | None) -> Un
     channel = unit_picker.channel(order)
     unit_picker.stepper(method.key, len(values), channel)
     if values.ndim == 1:
-        unit_picker.bars(method.key, values, order, channel, network.class_names(site))
+        unit_picker.bars(method.key, values, order, channel, network.readable_names(site))
     else:
         cell = unit_picker.cell(values.shape[1:])
         unit_picker.cell_map(method.key, network.seen(picture), values[channel], channel, cell, None)
@@ -223,7 +223,7 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
     if output.kind == "label map":
         order = labels_by_frequency(values)
         shares = np.bincount(ranks(values, order).reshape(-1), minlength=len(order) + 1) / values.size
-        names = [network.class_name(number) for number in order]
+        names = [network.readable_name(number) for number in order]
         st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
     else:
         low, high = output.limits(values)
@@ -238,7 +238,7 @@ def _class_map(key: str, network: Network, output: Output, result: Result, seen:
     best = classes[int(values.reshape(len(values), -1).mean(1).argmax())]
     number = state.get(state.CLASS) if state.get(state.CLASS) in classes else best
     unit_picker.class_list(f"{key}.class", network, classes, number, label=output.label)
-    one = Output(output.array, "heat map", output.over_photo, network.class_name(number))
+    one = Output(output.array, "heat map", output.over_photo, network.readable_name(number))
     if output.over_photo and seen is not None:
         _over(key, network, one, values[classes.index(number)], seen)
         return

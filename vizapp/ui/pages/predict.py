@@ -35,7 +35,7 @@ def page() -> None:
         result = compute.run("predict", network, picture, top=state.get(state.TOP), crops=state.get(state.CROPS))
         if result is None:
             return
-        topk_bars.draw_prediction("predict.bars", result)
+        topk_bars.draw_prediction("predict.bars", network, result)
         crops, seconds = result.facts["crops"], result.facts["time"]
         st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
         st.caption(result.facts["output"])

@@ -19,9 +19,15 @@ def draw(key: str, rows: Iterable[tuple[str, float, str]]) -> None:
     component("bars")(key=key, data={"rows": data})
 
 
-def draw_prediction(key: str, result: Result) -> None:
-    """Draw the classes of a result of the method `predict`."""
-    draw(key, [(row["name"], row["probability"], f"logit {row['logit']:.3f}") for row in result.table])
+def draw_prediction(key: str, network: Network, result: Result) -> None:
+    """Draw the classes of the network in a result of the method `predict`."""
+    draw(key, [_row(network, row["class"], row["probability"], f"logit {row['logit']:.3f}") for row in result.table])
+
+
+def _row(network: Network, class_: int, share: float, note: str) -> tuple[str, float, str]:
+    """A row of `draw`; WordNet's other names of the class follow the note."""
+    others = network.synonyms(class_)
+    return network.readable_name(class_), share, f"also {others} · {note}" if others else note
 
 
 def draw_classes(
@@ -46,5 +52,5 @@ def draw_classes(
     for place in np.argsort(-probabilities, kind="stable")[:TOP].tolist():
         number = place if classes is None else int(classes[place])
         note = f"class {number}" if others is None else f"{word} {100 * float(others[place]):.1f} %"
-        rows.append((network.class_name(number), float(probabilities[place]), note))
+        rows.append(_row(network, number, float(probabilities[place]), note))
     draw(key, rows)

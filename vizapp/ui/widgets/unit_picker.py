@@ -98,7 +98,7 @@ def class_list(
         **options: Those of `st.selectbox`.
     """
     st.selectbox(
-        label, format_func=lambda number: f"{network.class_name(number)} · {number}" if number in classes else str(number),
+        label, format_func=lambda number: f"{network.readable_name(number)} · {number}" if number in classes else str(number),
         **state.bind(choice, key, shown, options=classes), **options,
     )  # fmt: skip
 

@@ -137,7 +137,7 @@ def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
     for number, network in _side_by_side(pair):
         result = compute.run("predict", network, picture, top=topk_bars.TOP)
         if result is not None:
-            topk_bars.draw_prediction(f"compare.bars.{number}", result)
+            topk_bars.draw_prediction(f"compare.bars.{number}", network, result)
             exports.add(number, "answer", result)
 
 

@@ -17,6 +17,7 @@ from vizapp.methods.scores import probabilities
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets.maps import photo_data, ramp
 from vizapp.ui.widgets.topk_bars import TOP
+from vizapp.zoo.labels import readable
 from vizapp.zoo.network import Network
 
 LARGEST = 1100  # pixels of the longer side of the photo in the browser
@@ -66,7 +67,7 @@ def data(
             "cell": list(cell) if cell else None,
             "extent": [edge * zoom for edge in covered(boxes)],
             "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
-            "tops": _tops(chance, kept_classes(result), network.class_name),
+            "tops": _tops(chance, kept_classes(result), network.readable_name),
             "opacity": 0.55,
             "hint": "Hover over a cell to see its classes and its crop; click to select it",
         }
@@ -77,7 +78,8 @@ def legend(result: Result) -> list[tuple[Sequence[int], str, float]]:
     """The colours and their classes, with their shares of the cells."""
     rows = list(result.table[:NAMED])
     items: list[tuple[Sequence[int], str, float]] = [
-        (colour, str(row["name"]), float(row["share"])) for colour, row in zip(COLOURS.tolist(), rows, strict=False)
+        (colour, readable(str(row["name"])), float(row["share"]))
+        for colour, row in zip(COLOURS.tolist(), rows, strict=False)
     ]
     rest = sum(float(row["share"]) for row in result.table[NAMED:])
     if rest:

@@ -54,7 +54,7 @@ def _draw(
 
 
 def _card(layer: LayerGallery, channel: int, looked: UnitPatches, down: UnitProjections | None) -> dict[str, object]:
-    names = layer.asked.network.class_names(layer.site)
+    names = layer.asked.network.readable_names(layer.site)
     unit = layer.found.unit(layer.site.name, channel)
     return {
         "item": channel,

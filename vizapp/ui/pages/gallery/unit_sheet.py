@@ -58,7 +58,7 @@ def _head(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
                 help=f"{label} in this order", on_click=_go, args=(layer.site.name, other),
             )  # fmt: skip
         unit_picker.stepper("gallery", layer.site.channels, channel)
-        names = layer.asked.network.class_names(layer.site)
+        names = layer.asked.network.readable_names(layer.site)
         if names:
             st.caption(f"**{messages.escaped(names[channel])}**", width="content")
 

@@ -49,7 +49,7 @@ def table_of(shown: SweepView, arrays: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(
         {"row": rows.ravel(), "column": columns.ravel()}
         | {side: boxes[:, n] for n, side in enumerate(("top", "left", "bottom", "right"))}
-        | {"class": shown.class_, "class name": shown.class_name}
+        | {"class": shown.class_, "class name": shown.asked.network.class_name(shown.class_)}
         | {name: shown.arrays[name].ravel() for name in ("probability", "logit", "activation", "label")}
         | {"label name": [shown.asked.network.class_name(int(label)) for label in shown.arrays["label"].ravel()]}
     )

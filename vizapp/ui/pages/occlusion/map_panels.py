@@ -19,6 +19,7 @@ from vizapp.methods.scores import probabilities
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.widgets.maps import ramp
+from vizapp.zoo.labels import readable
 
 Cell = tuple[int, int]
 _KINDS = {"probability": "percent", "logit": "number", "pixels": "number"}
@@ -40,7 +41,7 @@ class SweepView:
     @property
     def class_name(self) -> str:
         """The name of the class of (d)."""
-        return self.asked.network.class_name(self.class_)
+        return self.asked.network.readable_name(self.class_)
 
     @property
     def true(self) -> int | None:
@@ -139,7 +140,7 @@ def group(
         "inverse": asked.params.inverse,
         "cell": list(cell) if cell else None,
         "maps": [_map(shown, view, letter, drawn[letter]) for letter in sorted(drawn)],
-        "names": {str(row["class"]): [row["name"], row["colour"]] for row in shown.table},
+        "names": {str(row["class"]): [readable(row["name"]), row["colour"]] for row in shown.table},
         "legend": _legend(shown.table),
         "ramp": ramp(),
     }
@@ -175,7 +176,7 @@ def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
     entries = []
     for row in own:
         note = ("true class, " if row["true"] else "") + _percent(row["share"])
-        entries.append({"name": row["name"], "colour": row["colour"], "note": note})
+        entries.append({"name": readable(row["name"]), "colour": row["colour"], "note": note})
     if others:
         share = sum(row["share"] for row in others)
         entries.append({"name": f"{len(others)} others", "colour": OTHER, "note": _percent(share)})

@@ -70,7 +70,7 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
     box = _box(results["deconvnet"]) if results else None
     with right:
         unit_picker.stepper("projection", len(values), channel)
-        names = network.class_names(site)
+        names = network.readable_names(site)
         if names:
             unit_picker.class_list(
                 "projection.class", network, range(len(names)), channel, state.CHANNEL, label_visibility="collapsed"
@@ -190,7 +190,7 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
         return
     patches, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
     rule = RULES[state.get(forms.choices("projection")["rule"])]
-    names = network.class_names(site)
+    names = network.readable_names(site)
     columns = layout.columns(1, 1)
     for column, title, tiles in zip(columns, ("Patches", rule), (patches, down), strict=True):
         with column:
