@@ -153,7 +153,7 @@ def test_a_network_without_class_scores_is_told_and_nothing_else_is_left(address
     page.context.close()
 
 
-def test_a_file_that_is_no_picture_is_told_and_the_app_goes_on(address: str, browser: Any) -> None:
+def test_an_upload_survives_a_reload_and_a_broken_one_is_told(address: str, browser: Any) -> None:
     page = open_page(browser)
     page.goto(f"{address}/?network=vizapp/lenet5-digits")
     page.locator(".bars li").first.wait_for()
@@ -169,6 +169,29 @@ def test_a_file_that_is_no_picture_is_told_and_the_app_goes_on(address: str, bro
         page.get_by_test_id("stFileUploaderDeleteBtn")
     ).first.click()
     page.locator(".bars li").first.wait_for()
+    photo = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(photo, "PNG")
+    page.locator('[data-testid="stFileUploaderDropzoneInput"]').set_input_files(
+        {"name": "red.png", "mimeType": "image/png", "buffer": photo.getvalue()}
+    )
+    page.wait_for_url(re.compile("picture=upload"))
+    settle(page)
+    answers, link = page.locator(".bars li").all_inner_texts(), page.url
+    page.reload()
+    page.get_by_text("Using the upload red.png.").wait_for()
+    settle(page)
+    assert page.locator(".bars li").all_inner_texts() == answers
+    assert page.url == link
+    page.goto(f"{address}/?network=vizapp/lenet5-digits&picture=upload/{'0' * 64}")
+    page.get_by_text("The uploaded photo is not on this machine any more.").wait_for()
+    assert page.locator(".bars li").count() == 0
+    went_well(page)
+    page.goto(f"{address}/filters?network=torchvision/squeezenet1_1&weights=none&layer=features.3.squeeze")
+    page.get_by_text("Filter 0", exact=True).or_(page.get_by_text("Run feature visualization")).first.wait_for()
+    settle(page)
+    assert page.locator("canvas").count() >= 2, "kernels of 1 × 1, and one of them"
+    assert page.locator('[data-testid="stAlert"]').count() == 0
+    assert "top-1" not in page.locator('[data-testid="stSidebar"]').inner_text(), "random weights"
     went_well(page)
     page.context.close()
 

@@ -46,6 +46,7 @@ def tells_only(app: AppTest, told: str) -> None:
     """The page says this and shows nothing."""
     assert went_well(app)
     assert told in sentences(app)
+    assert len(app.warning) <= 2  # of the page and of the sidebar
     assert not offered(app)
 
 

@@ -7,6 +7,7 @@ the source is pending and the earlier choice stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -241,7 +242,8 @@ def _upload_picture(page: str, source: str) -> None:
     if new:
         state.save(state.ORIGIN, new[-1])
     elif not kept and images.origin()[0] == "given":
-        messages.info(f"Using the upload {images.current().name}.")
+        with suppress(VizError):  # the page says that it is gone
+            messages.info(f"Using the upload {images.current().name}.")
 
 
 def _keep_picture(file: Any) -> Origin | None:
