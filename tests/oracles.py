@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -59,21 +59,22 @@ def with_positive_weights(module: nn.Module) -> nn.Module:
 
 
 def fields_by_backward(
-    module: nn.Module, batch: Tensor, site: str, cells: Iterable[tuple[int, int]]
-) -> dict[tuple[int, int], Box | None]:
-    """(top, left, bottom, right) of the input pixels with a non-zero gradient from all channels of each cell.
+    module: nn.Module, batch: Tensor, cells: Mapping[str, Iterable[tuple[int, int]]]
+) -> dict[str, dict[tuple[int, int], Box | None]]:
+    """(top, left, bottom, right) of the input pixels with a non-zero gradient from all channels of each cell of each site.
 
     None for a cell that no pixel reaches (a cell of a padded border). The module is one `with_positive_weights`.
     """
     picture = torch.ones_like(batch, dtype=torch.float64).requires_grad_()
-    with _PositiveAndUngated(), Tap(module, {site}) as tap:
+    with _PositiveAndUngated(), Tap(module, set(cells)) as tap:
         module(picture)
-    value = tap.kept[site]
-    found = {}
-    for row, column in cells:
-        target = value[:, :, row, column].sum() if value.ndim == 4 else value.sum()
-        (gradient,) = torch.autograd.grad(target, picture, retain_graph=True)
-        found[row, column] = _box_of(gradient)
+    found: dict[str, dict[tuple[int, int], Box | None]] = {}
+    for site, chosen in cells.items():
+        value, found[site] = tap.kept[site], {}
+        for row, column in chosen:
+            target = value[:, :, row, column].sum() if value.ndim == 4 else value.sum()
+            (gradient,) = torch.autograd.grad(target, picture, retain_graph=True)
+            found[site][row, column] = _box_of(gradient)
     return found
 
 

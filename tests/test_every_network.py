@@ -13,6 +13,7 @@ import torchvision
 
 import vizapp
 from tests.oracles import fields_by_backward, with_positive_weights
+from tests.zoo import variants
 from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rules import Deconvnet
 from vizapp.engine.receptive_field.field import receptive_fields
@@ -28,7 +29,7 @@ CLASSIFIERS |= {f"vizapp/{name}" for name in bundled.names()}
 PICTURE = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
 # Where the cells are regrouped for attention the field is given as the whole picture, also before cells are mixed.
 ATTENTIVE = ("torchvision/vit", "torchvision/swin", "torchvision/maxvit")
-HUGE = 200e6  # parameters; the largest variants of a family repeat what its smaller ones do
+HUGE = 200e6  # parameters
 
 
 def small_input(name: str) -> int | None:
@@ -54,12 +55,14 @@ def built(name: str) -> Network:
     """The network on random weights, at a small input; skips what is too large for these machines."""
     card = describe(name)
     if card.parameters and card.parameters > HUGE:
-        pytest.skip("a larger variant of a family that is tested")
+        pytest.skip("too large for these machines; smaller variants are tested")
     network = vizapp.load(name, weights="none", device="cpu")
     if name.startswith("torchvision/vit"):  # torchvision begins their heads with zeros
         torch.nn.init.normal_(network.module.heads.head.weight, generator=torch.Generator().manual_seed(0))
     if hasattr(network.module, "transform"):  # detectors enlarge what they are given to 800 pixels
         network.module.transform.min_size = (128,)
+    if hasattr(network.module, "rpn"):  # and look at 1,000 boxes; the maps of the backbone do not depend on them
+        network.module.rpn._post_nms_top_n = {"training": 10, "testing": 10}
     side = small_input(name)
     return network if side is None else vizapp.wrap(network.module, input_size=(3, side, side), name=name)
 
@@ -70,38 +73,43 @@ def maps_of(network: Network) -> list[Site]:
     return [site for site in maps if site.name.startswith("backbone.")] or maps
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
-def test_feature_maps_of_an_early_a_middle_and_a_late_site(name: str) -> None:
+@pytest.mark.parametrize("name", variants.parameters(NETWORKS))
+def test_maps_and_projections(name: str) -> None:
     network = built(name)
+    maps = maps_of(network)
+    thirds = [maps[0], maps[len(maps) // 2], maps[-1]]  # an early, a middle and a late site
+    strongest = check_maps(network, thirds)
+    if describe(name).name in CLASSIFIERS:
+        top = vizapp.ask("predict", network, PICTURE).table[0]["class"]
+        check_projections(network, [*strongest, vizapp.class_unit(network, top)], name.startswith(ATTENTIVE))
+    del network
+    gc.collect()
+
+
+def check_maps(network: Network, chosen: list[Site]) -> list[vizapp.Unit]:
+    """The maps of some sites and the outputs have the shapes of their sites; the strongest channel of each of the maps."""
     sites = network.sites
     assert len({site.name for site in sites}) == len(sites)
     assert any(site.kind == "convolution" for site in sites)
-    maps = maps_of(network)
-    last = [sites[-1]] if len(network.categories) == sites[-1].channels else []
-    for site in (maps[0], maps[len(maps) // 2], maps[-1], *last):
+    strongest = []
+    for site in (*chosen, *([sites[-1]] if len(network.categories) == sites[-1].channels else [])):
         result = vizapp.ask("activations", network, PICTURE, unit=vizapp.Unit(site.name, site.channels - 1))
         values = result.arrays["activations"]
         assert values.shape == site.shape
         assert np.isfinite(values).all()
         assert len(result.table) == site.channels
-    del network
-    gc.collect()
+        strongest.append(vizapp.Unit(site.name, result.table[0]["channel"]))
+    return strongest[: len(chosen)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NETWORKS if describe(name).name in CLASSIFIERS])
-def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name: str) -> None:
-    network = built(name)
-    maps = maps_of(network)
+def check_projections(network: Network, units: list[vizapp.Unit], attentive: bool) -> None:
+    """Projections count the operations on their way, and end at the border of what their unit sees."""
     batch = network.prepare(PICTURE)
     fields = receptive_fields(network.module, batch)
-    positive = None if name.startswith(ATTENTIVE) else with_positive_weights(network.module)
-    top = vizapp.ask("predict", network, PICTURE).table[0]["class"]
-    units = [strongest(network, site) for site in (maps[0], maps[len(maps) // 2], maps[-1])]
-    for unit in [*units, vizapp.class_unit(network, top)]:
+    tape = record(network.module, batch, {unit.site for unit in units}, Deconvnet())
+    cells = {}
+    for unit in units:
         (down,) = project(network.module, batch, [unit], network.sites, seed="one")
-        tape = record(network.module, batch, {unit.site}, Deconvnet())
         values, certificate = down.values[0], down.certificate
         assert values.isfinite().all(), unit
         assert values.any(), unit
@@ -110,21 +118,14 @@ def test_projections_of_an_early_a_middle_and_a_late_site_and_the_top_class(name
         ), unit
         cell = down.cells[0]
         if cell is not None:
+            cells[unit.site] = [cell]
             outside = torch.ones(values.shape[1:], dtype=torch.bool)
             box = fields[unit.site].inside(cell)
             outside[box[0] : box[2], box[1] : box[3]] = False
-            if positive is not None:
-                assert {cell: box} == fields_by_backward(positive, batch, unit.site, [cell]), unit
             assert not values[:, outside].any(), "a unit gets nothing from where it cannot see"
-    del network, positive
-    gc.collect()
-
-
-def strongest(network: Network, site: Site) -> vizapp.Unit:
-    """The site's strongest channel."""
-    return vizapp.Unit(
-        site.name, vizapp.ask("activations", network, PICTURE, unit=vizapp.Unit(site.name, 0)).table[0]["channel"]
-    )
+    if not attentive:
+        for site, boxes in fields_by_backward(with_positive_weights(network.module), batch, cells).items():
+            assert boxes == {cell: fields[site].inside(cell) for cell in cells[site]}, site
 
 
 def nonlinear_between(tape: Recording, site: str) -> int:

@@ -10,8 +10,9 @@ import pytest
 import streamlit as st
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
-from tests.ui.app import ROOT, Open, turn_to
+from tests.ui.app import ROOT, Open
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -40,9 +41,9 @@ def open_app() -> Open:
         app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
         for name, value in ({"network": "vizapp/lenet5-digits"} | address).items():
             app.query_params[name] = value
-        app.run()
         if page != "predict":
-            turn_to(app, page)
+            app._page_hash = calc_hash(page)  # as a browser opens a link, without the first page before it
+        app.run()
         return app
 
     return opened

@@ -13,23 +13,18 @@ import torchvision
 
 import vizapp
 from tests.errors import refuses
+from tests.zoo import variants
 from tests.zoo.shared import shared
 from vizapp.media.transforms import centre_crop
-from vizapp.zoo.registry import describe
 
-CLASSIFIERS = torchvision.models.list_models(module=torchvision.models)
-ATTENTIVE = ("vit", "swin", "maxvit")
-HUGE = 100e6  # parameters; larger variants of a family repeat what its smaller ones do
+CLASSIFIERS = [f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)]
+ATTENTIVE = ("torchvision/vit", "torchvision/swin", "torchvision/maxvit")
 PICTURE = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (300, 340, 3), dtype=np.uint8))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", variants.parameters(CLASSIFIERS, side=400))
 def test_one_cell_is_the_classifier_at_its_training_size(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    card = describe(f"torchvision/{name}")
-    if card.parameters and card.parameters > HUGE and not name.startswith("vgg"):
-        pytest.skip("a larger variant of a family that is tested")
-    network = vizapp.load(f"torchvision/{name}", weights="none", device="cpu")
+    network = vizapp.load(name, weights="none", device="cpu")
     if name.startswith(ATTENTIVE):
         with refuses("not-convolutional") as caught:
             vizapp.ask("dense", network, PICTURE, input="crop", check=0)

@@ -23,11 +23,19 @@ tnt_s_legacy_patch16_224 tresnet_m twins_svt_small visformer_tiny vit_tiny_r_s16
 ese_vovnet19b_slim_dw legacy_xception xception41p xcit_nano_12_p8_224
 """.split()  # noqa: SIM905
 FAST = {"mobilenetv3_small_050", "ghostnet_050", "regnetx_002", "lambda_resnet26t"}
+DEAR = """
+cait_xxs24_224 coat_tiny davit_tiny focalnet_tiny_srf halonet_h1 inception_v3 inception_v4 legacy_xception mvitv2_tiny
+nest_tiny nextvit_small poolformerv2_s12 swinv2_cr_tiny_224 tnt_s_legacy_patch16_224 twins_svt_small vitamin_small_224
+xception41p
+""".split()  # noqa: SIM905  more than 2 s each; `test_families.py` asks them for all rules as well
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
-)
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """None for a fast test, else slow or families."""
+    return [] if name in FAST else [pytest.mark.families if name in DEAR else pytest.mark.slow]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in SMALL])
 def test_the_gradient_of_every_family_is_autograds(name: str) -> None:
     if not timm.is_model(name):
         pytest.skip("this timm has no such network")

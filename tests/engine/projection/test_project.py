@@ -49,7 +49,7 @@ def sequence(name: str, response_norm: bool) -> list[nn.Module]:
 @pytest.mark.parametrize(
     ("name", "side", "depths"),
     [
-        pytest.param("alexnet", 224, (3, 6, 12, 13), marks=pytest.mark.slow),
+        pytest.param("alexnet", 96, (3, 6, 12, 13), marks=pytest.mark.slow),
         pytest.param("vgg11", 64, (2, 8, 20), marks=pytest.mark.slow),
         ("zfnet", 96, (4, 9, 15, 23)),
     ],

@@ -39,12 +39,13 @@ class Odd(nn.Module):
 
 def compare(module: nn.Module, batch: Tensor, names: list[str]) -> None:
     found, positive = receptive_fields(module, batch), with_positive_weights(module)
+    cells = {}
     for name in names:
-        field = found[name]
-        rows, columns = len(field.rows.low), len(field.columns.low)
-        cells = {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1), (rows // 3, columns - 1)}
-        for cell, true_box in fields_by_backward(positive, batch, name, cells).items():
-            top, left, bottom, right = found_box = field.inside(cell)
+        rows, columns = len(found[name].rows.low), len(found[name].columns.low)
+        cells[name] = {(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1), (rows // 3, columns - 1)}
+    for name, boxes in fields_by_backward(positive, batch, cells).items():
+        for cell, true_box in boxes.items():
+            top, left, bottom, right = found_box = found[name].inside(cell)
             if true_box is None:
                 assert (bottom - top) * (right - left) == 0, (name, cell)
             else:
