@@ -29,7 +29,7 @@ def test_one_unit_is_shown_by_three_rules_with_certificate_and_caution(open_app:
     assert len(offered(app)) == 6
 
 
-def test_the_pictures_are_those_of_the_method_on_one_scale(open_app: Open) -> None:
+def test_the_pictures_are_those_of_the_method_each_on_its_own_scale_or_all_on_one(open_app: Open) -> None:
     from vizapp.media.drawing import signed
 
     app = open_app("projection", layer=LAYER, channel="9", cell="2,5", part="whole", picture="digit 3")
@@ -39,17 +39,32 @@ def test_the_pictures_are_those_of_the_method_on_one_scale(open_app: Open) -> No
         vizapp.ask("projection", network, picture=open_sample("digit 3"), unit=unit, rule=rule).arrays["projection"]
         for rule in ("deconvnet", "guided", "gradient")
     ]
+    for title, values in zip(("Deconvnet", "Guided", "Gradient"), answers, strict=True):
+        assert (drawn(app, f"projection.pictures.{title}") == signed(values)).all()
+    app.segmented_control(key="projection.contrast").set_value("shared").run()
     scale = float(max(np.abs(values).max() for values in answers))
     for title, values in zip(("Deconvnet", "Guided", "Gradient"), answers, strict=True):
         assert (drawn(app, f"projection.pictures.{title}") == signed(values, scale)).all()
-    app.segmented_control(key="projection.contrast").set_value("own").run()
-    for title, values in zip(("Deconvnet", "Guided", "Gradient"), answers, strict=True):
-        assert (drawn(app, f"projection.pictures.{title}") == signed(values)).all()
+
+
+def test_the_page_begins_at_the_last_convolution_and_keeps_it(open_app: Open) -> None:
+    app = open_app("projection")
+    assert app.selectbox(key="projection.layer").value == "features.3"  # LeNet-5's second convolution
+    app.number_input(key="projection.channel").set_value(9).run()
+    assert app.selectbox(key="projection.layer").value == "features.3"
+    assert chosen(app, "layer") == "features.3"
+    assert went_well(app)
+
+
+def test_a_link_with_a_channel_alone_means_the_first_map(open_app: Open) -> None:
+    app = open_app("projection", channel="3")
+    assert app.selectbox(key="projection.layer").value == "features.1"
+    assert app.number_input(key="projection.channel").value == 3
 
 
 def test_a_link_reopens_layer_channel_cell_mode_and_options(open_app: Open) -> None:
     address = {
-        "layer": LAYER, "channel": "9", "cell": "2,5", "part": "whole", "contrast": "own", "projection.seed": "one",
+        "layer": LAYER, "channel": "9", "cell": "2,5", "part": "whole", "contrast": "shared", "projection.seed": "one",
         "projection.pools": "overwrite", "projection.extended": "False", "projection.rule": "guided",
     }  # fmt: skip
     app = open_app("projection", **address)

@@ -24,26 +24,36 @@ from vizapp.zoo.network import Network
 Cell = tuple[int, int]
 
 
-def open_page(page: str, title: str, sentence: str) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
+def open_page(
+    page: str, title: str, sentence: str, late: bool = False
+) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
     """Draw the title and the network diagram of a page about a layer; returns network, picture, layers and chosen layer.
 
-    None where a message says what is missing. `page` is the prefix of the widget keys.
+    None where a message says what is missing. `page` is the prefix of the widget keys; `late` as for `site`.
     """
     layout.page_title(title, sentence)
     asked = layout.network_and_picture()
     sites = networks.sites(asked[0]) if asked is not None else ()
     if asked is None or not sites:
         return None
-    chosen = site(asked[0], sites)
+    chosen = site(asked[0], sites, late)
     draw_network(page, sites, chosen)
     return *asked, sites, chosen
 
 
-def site(network: Network, sites: tuple[Site, ...]) -> Site:
-    """The chosen layer; the first rectified map when none is chosen or the network has no such layer."""
+def site(network: Network, sites: tuple[Site, ...], late: bool = False) -> Site:
+    """The chosen layer. If none is chosen or the network has no such layer, the first rectified map.
+
+    `late` chooses the last convolution with several cells instead, unless a link names a channel or a cell: it then means
+    the first map. (A ReLU6 after the convolution may be saturated, with a derivative of zero.)
+    """
     found = chosen_site(network, state.LAYER)
     if found is not None:
         return found
+    last = [site for site in sites if site.kind == "convolution" and site.is_map and site.shape[1] * site.shape[2] > 1]
+    if late and last and state.get(state.CHANNEL) is None and state.get(state.CELL) is None:
+        state.put(state.LAYER, last[-1].name)
+        return last[-1]
     rectified = (site for site in sites if site.is_map and site.kind == "activation")
     return next(rectified, next((site for site in sites if site.is_map), sites[0]))
 

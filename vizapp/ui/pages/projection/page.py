@@ -28,7 +28,7 @@ _FAINT = 0.05  # share of the shared scale below which a projection is hardly vi
 
 def page() -> None:
     """Draw the page."""
-    opened = unit_picker.open_page("projection", "Projection", "Which pixels made this unit respond.")
+    opened = unit_picker.open_page("projection", "Projection", "Which pixels made this unit respond.", late=True)
     if opened is None:
         return
     network, picture, sites, site = opened
