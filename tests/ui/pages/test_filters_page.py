@@ -51,6 +51,7 @@ def test_the_ideal_input_is_painted_when_it_is_asked_for(open_app: Open) -> None
     expected = vizapp.ask("ideal", vizapp.load(NETWORK), unit=vizapp.Unit("features.0", 2), steps=5)
     difference = drawn(app, "projection.ideal.Finished").astype(int) - expected.arrays["pictures"][0]
     assert np.abs(difference).max() <= 1
+    assert "features.0:2; maximized: the mean of its map" in words(app)
     assert "Very many images activate the unit" in words(app)
     app.number_input(key="filters.channel").set_value(3).run()
     assert "starting from noise" in words(app), "another unit is not painted unasked"

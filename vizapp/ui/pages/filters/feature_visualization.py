@@ -44,6 +44,6 @@ def _show(result: Result) -> None:
         unfinished = {f"{step} steps": picture for step, picture in zip(steps, arrays["stages"][:, 0], strict=True)}
         image_tiles.side_by_side("stages", unfinished, dict.fromkeys(unfinished, ""), len(unfinished))
     charts.draw("filters.curve", charts.curve(arrays["curve"]))
-    for name in ("silent", "caution"):
+    for name in ("unit", "silent", "caution"):  # the unit with what was maximized: a mean is less than a cell can reach
         if name in result.facts:
             messages.info(result.facts[name])
