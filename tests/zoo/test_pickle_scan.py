@@ -8,6 +8,7 @@ import pickle
 import struct
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ COLLIDING = (
     + b"".join(b"\x8a\x0b%bN" % (n * (2**61 - 1)).to_bytes(11, "little") for n in range(9, 90_000))
     + b"u."
 )
+HARMLESS = b"\x80\x02}."
 LEGACY_HEAD = b"".join(
     pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
 )
@@ -43,22 +45,31 @@ BAD = {
 }  # fmt: skip
 
 
-def packed(body: bytes) -> bytes:
+def packed(body: bytes, name: str = "data.pkl") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a/data.pkl", body)
+        archive.writestr(f"a/{name}", body)
         archive.writestr("a/version", "3\n")
         archive.writestr("a/byteorder", "little")
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("container", ["zip", "bare", "legacy"])
+# torch judges by the beginning whether a file is a zip file, and finds members in capitals; `zipfile` does neither.
+CONTAINERS: dict[str, Callable[[bytes], bytes]] = {
+    "zip": packed,
+    "bare": lambda body: body,
+    "legacy": lambda body: LEGACY_HEAD + body,
+    "before a harmless zip": lambda body: body + packed(HARMLESS),
+    "legacy before a harmless zip": lambda body: LEGACY_HEAD + body + packed(HARMLESS),
+    "in capitals": lambda body: packed(body, "DATA.PKL"),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("kind", BAD)
 def test_a_small_checkpoint_takes_neither_time_nor_memory(kind: str, container: str, tmp_path: Path) -> None:
-    body = BAD[kind]
-    content = {"zip": packed(body), "bare": body, "legacy": LEGACY_HEAD + body}[container]
     path = tmp_path / "small.pth"
-    path.write_bytes(content)
+    path.write_bytes(CONTAINERS[container](BAD[kind]))
     before, memory = time.monotonic(), psutil.Process().memory_info().rss
     with refuses("checkpoint-unsafe"):
         vizapp.load(NET, weights=path, device="cpu")

@@ -8,6 +8,7 @@ with limits.
 from __future__ import annotations
 
 import argparse
+import io
 import pathlib
 import pickle
 import re
@@ -26,6 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch._weights_only_unpickler import _get_allowed_globals
+from torch.serialization import _open_zipfile_reader
 
 from vizapp.engine.memory.chunks import free_memory, is_out_of_memory
 from vizapp.errors import VizError, plain_name, quoted
@@ -183,24 +185,18 @@ def _look_through(path: Path, most: int) -> dict[str, None]:
         VizError: they are damaged, or would take unlimited time or memory.
         TooLong: they have more than `most` bytes.
     """
-    names: dict[str, None] = {}
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for entry in archive.infolist():
-                    if entry.filename.endswith(".pkl"):
-                        with archive.open(entry) as file:
-                            names |= scan(file, 1, most)
-        else:
-            with path.open("rb") as file:
-                names = scan(file, _LEGACY_PICKLES, most)
+        with path.open("rb") as file:
+            if not _is_archive(path):
+                return scan(file, _LEGACY_PICKLES, most)
+            with _open_zipfile_reader(file) as archive:
+                return scan(io.BufferedReader(io.BytesIO(archive.get_record("data.pkl"))), 1, most)
     except TooLong:
         raise
     except Unsafe as error:
         raise _unsafe(path, str(error)) from None
-    except _DAMAGED:
+    except (*_DAMAGED, RuntimeError):
         raise _damaged(path) from None
-    return names
 
 
 def _find(path: Path) -> Found:
@@ -214,16 +210,25 @@ def _refuse_packed(path: Path) -> None:
     """Reject compressed and tar files. torch does not write them, and would unpack them without a limit."""
     if tarfile.is_tarfile(path):
         raise _damaged(path)
-    if zipfile.is_zipfile(path):
+    if _is_archive(path):
         try:
-            with zipfile.ZipFile(path) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-        except (zipfile.BadZipFile, ValueError, struct.error, OSError):
+            with path.open("rb") as file, _open_zipfile_reader(file) as archive:
+                unpacked = sum(map(archive.get_record_size, archive.get_all_records()))
+        except (*_DAMAGED, RuntimeError):
             raise _damaged(path) from None
         if unpacked > 2 * path.stat().st_size + _SMALL:
             raise VizError(
                 f"The weights file {path.name!r} is compressed; save it with torch.save.", code="checkpoint-compressed"
             )
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether torch reads the file as a zip file. It judges by the beginning alone, and `zipfile` by the end alone.
+
+    What is looked through must be what torch reads, so its own reader reads it: that one ignores the case of names.
+    """
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _load(path: Path) -> Any:
