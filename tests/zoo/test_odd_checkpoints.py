@@ -106,8 +106,12 @@ def test_of_several_state_dicts_the_facts_say_which_one(keys: tuple[str, ...], t
 
 
 def tensors(kind: str, bits: int) -> bytes:
-    header = json.dumps({"a": {"dtype": kind, "shape": [8], "data_offsets": [0, bits]}}).encode()
-    return struct.pack("<Q", len(header)) + header + bytes([64]) * bits
+    return safetensors({"a": {"dtype": kind, "shape": [8], "data_offsets": [0, bits]}}, bytes([64]) * bits)
+
+
+def safetensors(header: dict[str, Any], content: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("F4", 4), ("F6_E2M3", 6), ("F6_E3M2", 6)])
@@ -186,6 +190,23 @@ def test_a_file_of_very_many_tensors_is_refused(kind: str, tmp_path: Path, monke
     write(WEIGHTS | {"empty": torch.zeros(0)}, tmp_path / f"more.{kind}")
     with refuses("checkpoint-too-many-tensors", f"{len(WEIGHTS) + 1} tensors"):
         vizapp.load(NET, weights=tmp_path / f"more.{kind}", device="cpu")
+
+
+def test_a_tensor_of_very_many_dimensions_is_refused(tmp_path: Path) -> None:
+    """100,000 dimensions took 20 s of the processor."""
+    header = {"a": {"dtype": "F32", "shape": [1] * 100_000, "data_offsets": [0, 4]}}
+    (tmp_path / "a.safetensors").write_bytes(safetensors(header, bytes(4)))
+    with refuses("checkpoint-odd-type", "more than 64 dimensions"):
+        vizapp.load(NET, weights=tmp_path / "a.safetensors", device="cpu")
+
+
+def test_a_pickled_tensor_of_very_many_dimensions_is_read_apart(tmp_path: Path, calls: list[Any]) -> None:
+    with refuses("checkpoint-mismatch"):
+        vizapp.load(NET, weights=saved(tmp_path / "few.pth", {"a": torch.ones((1,) * 64)}), device="cpu")
+    assert not calls
+    with refuses("checkpoint-mismatch"):
+        vizapp.load(NET, weights=saved(tmp_path / "many.pth", {"a": torch.ones((1,) * 200)}), device="cpu")
+    assert len(calls) == 1
 
 
 def test_the_process_has_limits_and_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vizapp.errors import VizError, plain_name, quoted
 from vizapp.zoo.labels import read_json
+from vizapp.zoo.pickle_scan import MOST_DIMENSIONS
 from vizapp.zoo.pickled import Found, check_count, check_dense, check_size, find_names, odd_type, read_pickled
 from vizapp.zoo.recipe import Recipe, build_blank
 
@@ -58,6 +59,8 @@ def _read_safetensors(path: Path) -> Found:
         with safe_open(str(path), framework="pt") as content:
             keys = content.keys()
             check_count(path, len(keys))
+            if any(len(content.get_slice(key).get_shape()) > MOST_DIMENSIONS for key in keys):
+                raise odd_type(path, f"in more than {MOST_DIMENSIONS} dimensions")
             state = {key: content.get_tensor(key) for key in keys}
             names = (content.metadata() or {}).get("classes")
     except (SafetensorError, OSError, ValueError) as error:

@@ -10,6 +10,7 @@ import pickletools
 from typing import IO, Any
 
 MOST_BYTES = 2**24  # of a pickle without its numbers; a state dict of 10,000 weights takes 2 MB
+MOST_DIMENSIONS = 64  # of a tensor; torch takes time quadratic in them
 _MOST_NESTED = 1000  # items of a tuple with those of the tuples in it, each as often as it is hashed
 _MOST_LONG = 1000  # integers beyond 64 bits, which can be chosen so that all have the same hash
 _ALLOCATING = {"builtins bytearray", "builtins complex"}
@@ -27,7 +28,8 @@ class TooLong(Unsafe):
 def scan(file: IO[bytes], pickles: int = 1, most: int = MOST_BYTES) -> dict[str, None]:
     """The names ("module name") of the classes and functions in at most that many consecutive pickles, in their order.
 
-    The pickles are not run. Names put together on the stack may be others; there is an empty name then, too.
+    The pickles are not run. There is an empty name, too, if names are put together on the stack, which may be others, or a
+    tuple is longer than the sizes of a tensor.
 
     Raises:
         Unsafe: A pickle contains nested tuples, many huge integers or a call that allocates.
@@ -77,6 +79,8 @@ def _scan_one(file: IO[bytes], most: int, found: dict[str, None]) -> None:
                 stack.append(memo[int(value)])
             else:
                 _run(operation, stack)
+                if stack and stack[-1] > 3 * MOST_DIMENSIONS:  # sizes, strides and the rest
+                    found[""] = None
     except (LookupError, TypeError, OverflowError, UnicodeDecodeError):
         raise ValueError from None  # pickletools and this function meet a stack that no pickler writes
 
