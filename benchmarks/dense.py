@@ -50,9 +50,9 @@ def multiply_adds(module: nn.Module, batch: Tensor) -> int:
 
 
 def crops(photo: Tensor, side: int, stride: int, count: int, start: int = 0) -> Tensor:
-    """Crops `start` to `start + count` of the photo, `[count C side side]`, in its memory format."""
-    across = (photo.shape[3] - side) // stride + 1
-    places = [divmod(number, across) for number in range(start, start + count)]
+    """Crops `start` to `start + count` of the photo, `[count C side side]`, in its memory format; after the last, the first."""
+    down, across = ((photo.shape[axis] - side) // stride + 1 for axis in (2, 3))
+    places = [divmod(number % (down * across), across) for number in range(start, start + count)]
     cut = [photo[:, :, y * stride : y * stride + side, x * stride : x * stride + side] for y, x in places]
     return torch.cat(cut).contiguous(memory_format=torch.channels_last)
 

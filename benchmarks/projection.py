@@ -76,7 +76,7 @@ def forward_work(module: nn.Module, picture: torch.Tensor, site: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, default=64)
-    parser.add_argument("--networks", nargs="+", default=list(LAYERS))
+    parser.add_argument("--networks", nargs="+", default=list(LAYERS), choices=list(LAYERS))
     parser.add_argument(
         "--peer-units", type=int, default=6, help="units the peer is timed on; it repeats the same work"
     )
