@@ -24,8 +24,9 @@ SMALLEST = 4  # pixels a side
 LARGE = 16_000_000  # pixels; larger pictures are decoded one at a time, because decoding takes 10 to 36 bytes per pixel
 _turn = threading.Lock()
 # Pictures that take seconds to decode are decoded in a process of its own, so that they hold neither the turn nor Python's lock
-# and can be cancelled: those that Pillow decodes in Python, large WebP and AVIF, and JPEG with very many scans.
-_SLOW_BYTES, _SLOW_SCANS = 2**19, 100
+# and can be cancelled: those that Pillow decodes in Python, large WebP and AVIF, JPEG with very many scans, and
+# TIFF with very many frames.
+_SLOW_BYTES, _SLOW_SCANS, _SLOW_FRAMES = 2**19, 100, 5000
 SECONDS = 20  # of the processor, for one of them
 _BYTES_PER_PIXEL, _SPARE = 40, 2**28  # memory for one of them
 
@@ -113,7 +114,25 @@ def _is_slow(image: ImageFile.ImageFile, file: BinaryIO, key: str) -> bool:
     content = file.read()
     if key == "JPEG":
         return content.count(b"\xff\xda") > _SLOW_SCANS
+    if key == "TIFF" and _has_frames(content, _SLOW_FRAMES):
+        return True
     return len(content) > _SLOW_BYTES and any(tile.codec_name in Image.DECODERS for tile in image.tile)
+
+
+def _has_frames(content: bytes, count: int) -> bool:
+    """Whether a TIFF file has more than so many frames; counting them takes Pillow 0.1 ms each."""
+    order = "<" if content[:2] == b"II" else ">"
+    big = content[2:4] in (b"\x2b\0", b"\0\x2b")
+    place, (number, entry, offset) = (8, ("Q", 20, "Q")) if big else (4, ("H", 12, "I"))
+    with contextlib.suppress(struct.error):
+        for _ in range(count + 1):
+            (place,) = struct.unpack_from(order + offset, content, place)
+            if place == 0:
+                return False
+            (entries,) = struct.unpack_from(order + number, content, place)
+            place += struct.calcsize(order + number) + entry * entries
+        return True
+    return False
 
 
 def _decode_apart(
