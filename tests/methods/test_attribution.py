@@ -307,6 +307,27 @@ def test_deeplift_is_the_rescale_rule(class_: int) -> None:
     assert result.facts["note"].startswith("Against mid-grey")
 
 
+def test_deeplift_explains_units_of_the_layers_that_it_watches() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 5 * 9, 6))
+    body = seeded(module).eval()
+    network = vizapp.wrap(body, input_size=SIZE, mean=0.5, std=1)
+    for depth in (1, 2):
+        cells = body[: depth + 1](network.prepare(PICTURE))[0]
+        channel, row, column = np.unravel_index(int(cells.argmax()), cells.shape)
+        unit = vizapp.Unit(str(depth), int(channel), (int(row), int(column)))
+        found = vizapp.ask("attribution", network, PICTURE, unit=unit, kind="deeplift")
+        reader = nn.Conv2d(
+            4, 4, 1, groups=4, bias=False
+        )  # the same number, read by a layer that DeepLIFT does not watch
+        nn.init.ones_(reader.weight)
+        other = vizapp.wrap(nn.Sequential(*body[: depth + 1], reader), input_size=SIZE, mean=0.5, std=1)
+        read = vizapp.Unit(str(depth + 1), unit.channel, unit.cell)
+        expected = vizapp.ask("attribution", other, PICTURE, unit=read, kind="deeplift").arrays["attribution"]
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(found.arrays["attribution"], expected, rtol=1e-5, atol=1e-7)
+        assert "0.00%" in found.facts["completeness"]
+
+
 def test_deeplift_that_does_not_add_up_says_so() -> None:
     network = vizapp.wrap(seeded(Written(functional=True)), input_size=(3, 4, 4), mean=0.0, std=1)
     unit = vizapp.class_unit(network, 0)

@@ -209,7 +209,8 @@ class Tap(Trace):
         output = function(*args, **kwargs)
         if operation_name(function) in _BATCH_NORMS and output.requires_grad and output.shape[0] == 1:
             output.register_hook(Tensor.contiguous)
-        if name in self._wanted:
+        # A hook on a layer (DeepLIFT's) may look at what the layer gave: it runs inside the layer's call.
+        if name in self._wanted and not (name in self.kept and operation_name(function) == "detach"):
             tensor = first_tensor(output)
             if tensor is not None:
                 self.keep(name, tensor)
