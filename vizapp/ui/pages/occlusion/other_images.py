@@ -29,21 +29,27 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
     unit, network = Unit(site, int(channel)), shown.asked.network
     messages.heading("(c) on other photos")
     at_hand = datasets.available_collections(network)
-    for pictures in at_hand:
-        folder = gallery_of(network, pictures.listing, site)
-        if folder is not None:
-            return _draw_answer(shown, _answer(shown, unit, pictures, str(folder)))
     if not at_hand:
         return {}
-    key = ("occlusion.others", network.digest, repr(unit), at_hand[0].listing)
-    if progress.is_started(key):
-        return _draw_answer(shown, _answer(shown, unit, at_hand[0], ""))
+    first = at_hand[0]
+    folders = [(pictures, gallery_of(network, pictures.listing, site)) for pictures in at_hand]
+    built, folder = next(((pictures, str(folder)) for pictures, folder in folders if folder is not None), (first, ""))
+    search = ("occlusion.others", network.digest, repr(unit), first.listing)
+    gallery = ("occlusion.others.gallery", network.digest, repr(unit), built.listing)
+    if folder and progress.is_started(gallery):
+        return _draw_answer(shown, _answer(shown, unit, built, folder))
+    if progress.is_started(search):
+        return _draw_answer(shown, _answer(shown, unit, first, ""))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        label = f"Search the {messages.escaped(at_hand[0].title)}"
-        progress.start_button(label, "occlusion.others", key, icon="search")
-        st.caption(
-            f"This finds the photos that activate the map most. A gallery of {messages.escaped(site)} shows them as well."
-        )
+        progress.start_button(f"Search the {messages.escaped(first.title)}", "occlusion.others", search, icon="search")
+        note = f"This finds the photos that activate the map most. A gallery of {messages.escaped(site)} shows them as well."
+        if folder:  # not by itself: somebody else may have built it, and the result must not depend on that
+            label = f"Show those in the gallery of the {messages.escaped(built.title)}"
+            progress.start_button(label, "occlusion.others.gallery", gallery, icon="photo_library")
+            note = (
+                "These are the photos that activate the map most. The search looks at some photos, the gallery has all."
+            )
+        st.caption(note)
     return {}
 
 
