@@ -215,10 +215,11 @@ def test_a_tiff_file_of_thousands_of_frames_counts_as_slow(
     monkeypatch.setattr(decoding, "_SLOW_FRAMES", 3)
     picture = open_picture(frames(3, order, big))
     assert picture.notes[0] == "First of 3 frames."
+    loop = open_picture(frames(2, order, big, last=416))
+    assert loop.notes[0] == "First of 2 frames."
     assert not called
     open_picture(frames(4, order, big))
-    open_picture(frames(2, order, big, last=416))  # a loop
-    assert len(called) == 2
+    assert called
 
 
 def test_a_jpeg_with_thousands_of_scans_counts_as_slow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,11 +124,13 @@ def _has_frames(content: bytes, count: int) -> bool:
     order = "<" if content[:2] == b"II" else ">"
     big = content[2:4] in (b"\x2b\0", b"\0\x2b")
     place, (number, entry, offset) = (8, ("Q", 20, "Q")) if big else (4, ("H", 12, "I"))
+    places: set[int] = set()
     with contextlib.suppress(struct.error):
         for _ in range(count + 1):
             (place,) = struct.unpack_from(order + offset, content, place)
-            if place == 0:
+            if place == 0 or place in places:  # Pillow ends at a loop as well
                 return False
+            places.add(place)
             (entries,) = struct.unpack_from(order + number, content, place)
             place += struct.calcsize(order + number) + entry * entries
         return True
