@@ -68,7 +68,9 @@ def test_random_networks_agree_with_whole_passes(data, height: int, width: int) 
         assume(False)
     window = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
     boxes = grid((height, width), window, data.draw(st.integers(5, 8)))
-    compare(module, boxes, noise(1, 3, height, width), noise(1, 3, height, width, seed=1), 1e-10)
+    clean = noise(1, 3, height, width)
+    assume(bool(module(clean).isfinite().all()))  # a max pool that sees nothing but padding gives -inf
+    compare(module, boxes, clean, noise(1, 3, height, width, seed=1), 1e-10)
 
 
 @pytest.mark.slow
