@@ -6,12 +6,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vizapp.ui.session import access
 
-# Scripts come from the app only: Streamlit loads those of components as blobs, and its styles are inline. The hash is that of
-# the script inside Streamlit's index.html.
+# Scripts come from the app only: Streamlit loads those of components as blobs, and its styles are inline; Graphviz draws the
+# graph of a network in WebAssembly. The hash is that of the script inside Streamlit's index.html.
 POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'; "
-    "script-src 'self' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA='; worker-src 'self' blob:; "
-    "style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data: blob:; media-src 'self' data: blob:"
+    "script-src 'self' blob: 'wasm-unsafe-eval' 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA='; "
+    "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
