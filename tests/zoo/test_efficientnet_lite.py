@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +16,6 @@ from torchvision.models import ResNet18_Weights
 
 import vizapp
 from tests.errors import refuses
-from tests.zoo.shared import shared
-from tests.zoo.test_trained import top_1
 from vizapp.media.samples import open_sample, sample_names
 from vizapp.zoo import bundled, labels
 from vizapp.zoo.network import Network
@@ -94,18 +91,6 @@ def test_methods_answer(network: Network, method: str) -> None:
     for array in result.arrays.values():
         assert array.size
         assert array.dtype.kind not in "fc" or np.isfinite(array).any()
-
-
-@pytest.mark.slow
-def test_photos_are_recognised(network: Network) -> None:
-    folder = shared("data/imagenet-sample")
-    with (folder / "labels.csv").open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    crops = [network.seen(vizapp.open_picture(folder / "images" / row["file"])) for row in rows]
-    accuracy = top_1(network, crops, [int(row["class_index"]) for row in rows])
-    print(f"efficientnet-lite0: {accuracy:.1f} % of {len(rows)}")
-    assert len(rows) == 750
-    assert accuracy >= 85
 
 
 def test_names_are_torchvisions_and_have_the_synonyms_of_wordnet(network: Network) -> None:

@@ -85,12 +85,13 @@ def test_zfnet_mini_answers_its_test_photos_as_its_card_claims() -> None:
 @pytest.mark.parametrize(
     ("name", "file", "least"),
     [
-        ("squeezenet1_0", "squeezenet1_0-imagenet-decompressed.pth", 61.0),
-        ("mobilenet_v2", "mobilenet_v2-imagenet-dequantized.pth", 82.0),
+        ("torchvision/squeezenet1_0", "squeezenet1_0-imagenet-decompressed.pth", 61.0),
+        ("torchvision/mobilenet_v2", "mobilenet_v2-imagenet-dequantized.pth", 82.0),
+        ("vizapp/efficientnet-lite0", "", 85.0),
     ],
 )
 def test_imagenet_networks_answer_photos_through_the_public_loader(name: str, file: str, least: float) -> None:
-    network = vizapp.load(f"torchvision/{name}", weights=shared(f"weights/{file}"), device="cpu")
+    network = vizapp.load(name, weights=shared(f"weights/{file}") if file else "default", device="cpu")
     folder = shared("data/imagenet-sample")
     with (folder / "labels.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
