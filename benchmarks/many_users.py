@@ -67,7 +67,7 @@ async def person(browser: Any, address: str, over: Callable[[], bool], number: i
         except page.trouble as error:  # the element to click did not appear in time
             seen.note("gave up")
             shown = " ".join((await page.locator("body").inner_text()).split())
-            seen.stuck.append(f"{page.url}: {' '.join(str(error).split())[:300]} The page says: {shown[:1500]}")
+            seen.stuck.append(f"{page.url}: {' '.join(str(error).split())[:1000]} The page says: {shown[:1500]}")
             await check(page, seen)
         await context.close()
 

@@ -63,7 +63,8 @@ async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
         seen.note("downloads that did not come")
         seen.wrong.append(f"{before}: the download did not come: {str(error).splitlines()[0]}")
         return
-    if page.url == before:  # otherwise it has changed meanwhile
+    await settle(page)  # the address is written at the end of a run, after the file
+    if page.url == before:
         told = page.url.removeprefix(address) + (f" then {pressed}" if pressed else "")
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         seen.files.setdefault(told, set()).add(f"{came.suggested_filename} {digest[:16]}")
