@@ -1,27 +1,29 @@
 # Each target makes .venv and installs what it needs. `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock
 PYTEST := $(BIN)/python -m pytest -n auto --durations=10
 unexport PYTHONDONTWRITEBYTECODE  # what pytest and Python compile is kept for the next process
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all lint check bench
+.PHONY: help app test test-all lint check bench lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-.venv/run: requirements.txt
+.venv/run: requirements.txt requirements.lock
+	@echo "Installing into .venv: 3.3 GB to download, 6.4 GB on disk, most of it torch with CUDA. This takes 3 to 15 minutes."
+	@echo "Without CUDA it is 0.6 GB: README.md says how."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -c "import vizapp.zoo; vizapp.zoo.describe_all()"  # kept in the cache folder: the first start is faster
-	touch $@
+	$(INSTALL) -r requirements.txt
+	@touch $@
 
 .venv/test: .venv/run tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-	touch $@
+	$(INSTALL) -r tests/requirements.txt
+	@touch $@
 
-app: .venv/run  ## serve the app on http://localhost:8501
-	$(BIN)/python -m streamlit run streamlit_app.py
+app: .venv/run  ## serve the app on http://localhost:8501; options as in make app ARGS="--port 8600"
+	@$(BIN)/python -m vizapp app $(ARGS)
 
 test: .venv/test  ## the fast tests (minutes)
 	$(PYTEST) --dist worksteal
@@ -36,6 +38,11 @@ lint: .venv/test  ## lint, format, types
 	$(BIN)/mypy
 
 check: lint test  ## lint, format, types, tests
+
+lock: .venv/test  ## renew requirements.lock: the newest releases that the requirements allow, to be tested
+	$(BIN)/python -m pip install --disable-pip-version-check uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--no-annotate --output-file requirements.lock requirements.txt tests/requirements.txt
 
 bench: .venv/test  ## every benchmark: speed beside peers in the same run, the app's start, many people at once
 	for script in $(filter-out benchmarks/timing.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

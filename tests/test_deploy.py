@@ -46,11 +46,13 @@ def test_the_image_holds_all_that_the_app_imports() -> None:
     assert not {"vizapp", "assets", ".streamlit"} & set(ignored)
 
 
-def test_the_image_brings_timm_as_the_tests_have_it() -> None:
-    wanted = next(
-        line for line in (ROOT / "tests" / "requirements.txt").read_text().splitlines() if line.startswith("timm")
-    )
-    assert any(name == "RUN" and wanted in shlex.split(rest) for name, rest in instructions())
+def test_the_image_installs_what_the_tests_have() -> None:
+    locked = (ROOT / "requirements.lock").read_text().split()
+    first, second = (shlex.split(rest) for name, rest in instructions() if name == "RUN" and "pip install" in rest)
+    pair = [word for word in first if word.startswith("torch")]
+    assert [word.partition("==")[0] for word in pair] == ["torch", "torchvision"]
+    assert set(pair) <= set(locked)
+    assert "-c requirements.lock -r requirements.txt timm" in shlex.join(second)
 
 
 def test_the_command_of_the_image_names_options_that_streamlit_has() -> None:

@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDERS = {"photo.jpg", "photos", "photos.zip"}  # of the reader's own
+SMALL: dict[str, dict[str, Any]] = {  # fewer squares and steps where README's take long
+    "occlusion": {"stride": 80}, "dense": {"stride": "native"}, "ideal": {"steps": 2, "restarts": 1}
+}  # fmt: skip
 SCRIPTS = [*sorted((ROOT / "training").glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
 SCRIPTS = [path for path in SCRIPTS if "__main__" in path.read_text(encoding="utf-8")]
 
@@ -75,6 +78,18 @@ def lines(pattern: str) -> list[str]:
     ]
 
 
+def write_photos() -> None:
+    """The photos that README names, small, in the current folder."""
+    for name, sample in (
+        ("photo.jpg", "motorcycle"),
+        ("photos/Motorbikes/a.png", "motorcycle"),
+        ("photos/ant/b.png", "chelsea"),
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with Image.fromarray(open_sample(sample).pixels) as image:
+            image.resize((192, 176)).save(name)
+
+
 @pytest.fixture(scope="module")
 def parser() -> argparse.ArgumentParser:
     return command_line.parser()
@@ -119,28 +134,18 @@ def test_samples_that_are_named_are_there() -> None:
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it, on small pictures, with fewer squares and steps where these take long."""
-    small: dict[str, dict[str, Any]] = {
-        "occlusion": {"stride": 80}, "dense": {"stride": "native"}, "ideal": {"steps": 2, "restarts": 1}
-    }  # fmt: skip
+    """All of it, on small pictures."""
     asked = []
 
     def ask(method: str, *args: Any, **params: Any) -> Any:
         build(vizapp.methods()[method].params, {k: v for k, v in params.items() if k not in ("unit", "folder")}, method)
         asked.append(method)
-        return original(method, *args, **params | small.get(method, {}))
+        return original(method, *args, **params | SMALL.get(method, {}))
 
     original = vizapp.ask
     monkeypatch.setattr(vizapp, "ask", ask, raising=False)
     monkeypatch.chdir(tmp_path)
-    for name, sample in (
-        ("photo.jpg", "motorcycle"),
-        ("photos/Motorbikes/a.png", "motorcycle"),
-        ("photos/ant/b.png", "chelsea"),
-    ):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        with Image.fromarray(open_sample(sample).pixels) as image:
-            image.resize((192, 176)).save(name)
+    write_photos()
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 2, 7, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     known: dict[str, Any] = {"module": module, "names": ("a", "b")}

@@ -1,4 +1,7 @@
-"""The command line, one sub-command per method: `python -m vizapp METHOD --network resnet50 --picture photo.jpg …`."""
+"""The command line, one sub-command per method: `vizapp METHOD --network resnet50 --picture photo.jpg …`.
+
+An installed package has the command `vizapp`. `python -m vizapp` is the same, also in a checkout.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 try:
@@ -39,11 +43,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The argument parser: a sub-command per method, and `networks`, `sites`, `methods`."""
-    top = _Parser(prog="python -m vizapp", description="See what convolutional networks compute.")
+    """The argument parser: a sub-command per method, and `app`, `networks`, `sites`, `methods`."""
+    prog = "vizapp" if Path(sys.argv[0]).stem == "vizapp" else "python -m vizapp"
+    top = _Parser(prog=prog, description="See what convolutional networks compute.")
     commands = top.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
     for method in methods().values():
         _add_method(commands, method)
+    app = commands.add_parser("app", help="serve the app; other options are passed to 'streamlit run'")
+    app.add_argument("--port", "--server.port", type=int, help="the port, or the next free one, default 8501")
+    app.add_argument("--address", "--server.address", help="default localhost; 0.0.0.0 serves other machines")
     networks = commands.add_parser("networks", help="list the networks that can be loaded")
     networks.add_argument("match", nargs="?", default="", help="only names that contain this text")
     sites = commands.add_parser("sites", help="list the layers of a network")
@@ -167,6 +175,12 @@ def _picture(text: str) -> Any:
     return open_picture(text)
 
 
+def _serve(options: argparse.Namespace) -> None:
+    from vizapp.ui.app.serve import serve  # Streamlit, which no other command needs
+
+    serve(options.port, options.address, options.passed)
+
+
 def _list_networks(options: argparse.Namespace) -> None:
     names = [name for name in list_networks() if options.match.lower() in name.lower()]
     print(json.dumps(names) if options.json else "\n".join(names))
@@ -230,12 +244,16 @@ def _progress() -> Iterator[Callable[[float], None] | None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 after a VizError, 130 after Ctrl+C."""
-    commands = {"networks": _list_networks, "sites": _list_sites, "methods": _list_methods}
+    commands = {"app": _serve, "networks": _list_networks, "sites": _list_sites, "methods": _list_methods}
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and signs that the terminal's encoding lacks
     try:
-        options = parser().parse_args(arguments)
+        top = parser()
+        options, passed = top.parse_known_args(arguments)
+        if passed and options.command != "app":
+            top.error(f"unrecognized arguments: {' '.join(passed)}")
+        options.passed = passed
         commands.get(options.command, _answer)(options)
     except VizError as error:
         print(f"vizapp: {error}", file=sys.stderr)

@@ -11,6 +11,10 @@ from vizapp.errors import VizError
 from vizapp.files import local_path
 
 VERSION = "0.1.0"
+_PACKAGE = Path(__file__).resolve().parent
+# The folder of `streamlit_app.py`, `.streamlit` and `assets`: the checkout, or `share` in an installed package.
+TOP = share if (share := _PACKAGE / "share").is_dir() else _PACKAGE.parent
+ASSETS = TOP / "assets"
 
 
 @dataclass(frozen=True)

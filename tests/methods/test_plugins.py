@@ -128,6 +128,14 @@ def test_a_method_that_cannot_be_used_is_a_sentence_and_the_others_stay(
     assert "predict: " in out
 
 
+def test_a_key_that_is_a_command_stays_a_command(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install("clash", BRIGHTNESS.replace('Method("brightness"', 'Method("sites"'), "sites = clash:METHOD")
+    assert "sites" not in methods()
+    assert "its key 'sites' is a command" in problems()[0]
+    assert main(["sites", "vizapp/lenet5-digits"]) == 0
+    assert "features" in capsys.readouterr().out
+
+
 def test_a_key_that_is_taken_stays_with_its_owner(install: Install) -> None:
     ours = methods()["predict"]
     install("clash", BRIGHTNESS.replace('Method("brightness"', 'Method("predict"'), "predict = clash:METHOD")

@@ -14,6 +14,7 @@ from vizapp.methods.params import knobs
 
 GROUP = "vizapp.methods"
 _KEY = re.compile(r"[a-z][a-z0-9_]*")  # it is part of addresses and of the command line
+_COMMANDS = {"app", "methods", "networks", "sites"}  # of the command line, which are no methods
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def _reason_against(method: object, taken: Collection[str]) -> str:
         return f"its entry point names a {type(method).__name__}, not a vizapp.methods.base.Method"
     if not _KEY.fullmatch(method.key):
         return f"its key {method.key!r} does not consist of lower-case letters, digits and underscores"
+    if method.key in _COMMANDS:
+        return f"its key {method.key!r} is a command of vizapp"
     if method.key in taken:
         return f"there is already a method {method.key!r}"
     knobs(method.params)  # raises for invalid parameters

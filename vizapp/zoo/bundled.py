@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from torch import nn
 
 from vizapp.errors import VizError
+from vizapp.settings import ASSETS
 from vizapp.zoo import classics
 from vizapp.zoo.classic.cifar_resnet import CifarResNet
 from vizapp.zoo.classic.efficientnet_lite import EfficientNetLite0, rename
@@ -24,7 +24,6 @@ from vizapp.zoo.preprocessing import Preprocessing
 from vizapp.zoo.recipe import Published, Recipe
 from vizapp.zoo.weights import package_file
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DIGITS = Preprocessing(1, 28, 28, 28, "bicubic", (0.3,), (0.38,))
 MINI = Preprocessing(3, 160, 160, 176)
 LITE = Preprocessing(3, 224, 224, 256, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3)

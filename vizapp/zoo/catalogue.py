@@ -14,10 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vizapp.files import atomic_write, read_file
-from vizapp.settings import settings
+from vizapp.settings import ASSETS, settings
 from vizapp.zoo.recipe import Card
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def catalogue(ask: Callable[[], dict[str, Card]]) -> dict[str, Card]:
@@ -43,7 +41,7 @@ def _stamp() -> str:
     for package in ("torch", "torchvision", "timm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             told.update(f"{package} {importlib.metadata.version(package)}\n".encode())
-    for path in sorted([*Path(__file__).parent.rglob("*.py"), *(_ROOT / "assets").glob("*")]):
+    for path in sorted([*Path(__file__).parent.rglob("*.py"), *ASSETS.glob("*")]):
         status = path.stat()
         told.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     return told.hexdigest()

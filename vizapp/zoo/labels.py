@@ -12,10 +12,11 @@ from typing import Any
 
 from vizapp.errors import VizError, plain_name, quoted
 from vizapp.files import local_path, read_file
+from vizapp.settings import ASSETS
 
 MOST_CLASSES = 1_000_000
 _NUMBERED = re.compile(r"(\d{1,9})\s*[\s,;:=]\s*(\S.*)")
-_IMAGENET = Path(__file__).resolve().parents[2] / "assets" / "imagenet.classes.txt"  # a class, then its synonyms
+_IMAGENET = ASSETS / "imagenet.classes.txt"  # a class, then its synonyms
 _VIEWS = {"body", "easy", "face", "head", "side"}  # what Caltech-101 shows of a thing
 _WORDNET = re.compile(r"n\d{8}[\s,;:]+(\S.*)")
 _MOST_BYTES = 2**26  # of a labels file; a million names take 20 MB

@@ -9,23 +9,25 @@ from pathlib import Path
 import streamlit as st
 
 from vizapp.media.samples import sample_names
+from vizapp.settings import ASSETS
 from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, state, url
 
-_ROOT = Path(__file__).resolve().parents[3]
-_PAGES = _ROOT / "vizapp" / "ui" / "pages"
-ICON = str(_ROOT / "assets" / "icon.svg")
+PAGES_FOLDER = Path(__file__).resolve().parents[1] / "pages"
+ICON = str(ASSETS / "icon.svg")
 
 
 def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     """Draw the frame and the page that the address names. `sections`: the pages by section of the navigation."""
     began = time.perf_counter()
-    st.html(_ROOT / "assets" / "app.css")
-    st.logo(_ROOT / "assets" / "logo.svg", icon_image=ICON, size="large")
+    st.html(ASSETS / "app.css")
+    st.logo(ASSETS / "logo.svg", icon_image=ICON, size="large")
     specs = {
-        st.Page(_PAGES / spec.file, title=spec.title, icon=spec.icon, default=spec.default, url_path=spec.key): spec
+        st.Page(
+            PAGES_FOLDER / spec.file, title=spec.title, icon=spec.icon, default=spec.default, url_path=spec.key
+        ): spec
         for section in sections.values()
         for spec in section
     }

@@ -190,20 +190,32 @@ def _open(name: str, source: str) -> Network | None:
     device = state.get(state.DEVICE)
     if device == "auto":
         device = settings().device
-
-    def opening(tick: Tick) -> Network:
-        network = load(name, weights=source, device=device, tick=tick)
-        # The digest is computed here, because hashing the weights of a large network takes a while.
-        compute.name_for_log(network.digest, network.name)
-        return network
-
     return compute.compute(
         ("network", name, source, device),
-        opening,
-        size=lambda opened: sum(t.numel() * t.element_size() for t in opened.module.state_dict().values()),
+        lambda tick: _load(name, source, device, tick),
+        size=_nbytes,
         title=f"Loading {name}",
         shelf=open_networks(),
     )
+
+
+def preload(name: str) -> Network:
+    """A network with its published weights, loaded before a session asks for it."""
+    device, source = settings().device, _SOURCES_OF["published"]
+    network = _load(name, source, device)
+    open_networks().put(("network", name, source, device), network, _nbytes(network))
+    return network
+
+
+def _load(name: str, source: str, device: str, tick: Tick | None = None) -> Network:
+    network = load(name, weights=source, device=device, tick=tick)
+    # The digest is computed here, because hashing the weights of a large network takes a while.
+    compute.name_for_log(network.digest, network.name)
+    return network
+
+
+def _nbytes(network: Network) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.module.state_dict().values())
 
 
 def sites(network: Network) -> tuple[Site, ...]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from vizapp.methods import methods, problems
+from vizapp.settings import ASSETS
 from vizapp.ui.session import access, messages
 from vizapp.ui.widgets import layout
 
-_ASSETS = Path(__file__).resolve().parents[3] / "assets"
 _WHAT = """
 Choose a network and a photo, and see how its layers respond. Every visualization follows a published paper, and the
 numbers behind it can be downloaded.
@@ -35,7 +33,7 @@ def page() -> None:
         st.markdown(_WHAT)
         st.subheader("Your photos", anchor=False)
         st.markdown(_PRIVACY.format(until=_FOR_OTHERS if access.shared() else _ALONE))
-        cards = sorted(_ASSETS.glob("*.md"))
+        cards = sorted(ASSETS.glob("*.md"))
         if cards:
             st.subheader("Networks that come with the app", anchor=False)
         for card in cards:
