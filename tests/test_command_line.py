@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import vizapp
 from tests.errors import refuses
 from vizapp.__main__ import _progress, main, read_unit
 from vizapp.engine.trace.sites import Unit
@@ -63,6 +64,14 @@ def test_lists(capsys) -> None:
     assert run(capsys, "methods")[0] == run(capsys, "sites", "lenet5-digits")[0] == run(capsys, "networks")[0] == 0
 
 
+def test_without_a_name_the_network_is_the_one_for_imagenet(capsys) -> None:
+    status, out, err = run(capsys, "predict", "--picture", "coffee", "--top", "1", "--json")
+    assert (status, err) == (0, "")
+    assert [row["name"] for row in json.loads(out)["table"]] == ["espresso"]
+    assert json.loads(run(capsys, "sites", "--weights", "none", "--json")[1])[1]["site"] == "conv_stem"
+    assert vizapp.load(weights="none", device="cpu").name == "vizapp/efficientnet-lite0"
+
+
 def test_units_are_read() -> None:
     assert read_unit("layer1.0.relu:7") == Unit("layer1.0.relu", 7)
     assert read_unit("a.b:7@3,4") == Unit("a.b", 7, (3, 4))
@@ -76,7 +85,6 @@ def test_units_are_read() -> None:
     [
         [],
         ["predct", *DIGITS],
-        ["predict", "--picture", "digit 7"],
         ["predict", "--network", "lenet5-digts", "--picture", "digit 7"],
         ["predict", "--network", "lenet5-digits"],
         ["predict", "--network", "lenet5-digits", "--picture", "no such file.jpg"],
@@ -111,7 +119,7 @@ def test_with_json_the_code_of_an_error_is_printed(capsys) -> None:
     told = json.loads(out)
     assert (status, told["code"]) == (2, "no-such-network")
     assert err == f"vizapp: {told['error']}\n"
-    assert json.loads(run(capsys, "predict", "--json")[1])["code"] == "bad-arguments"
+    assert json.loads(run(capsys, "predict", "--json", "--frobnicate")[1])["code"] == "bad-arguments"
 
 
 def test_help_is_status_0(capsys) -> None:

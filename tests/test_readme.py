@@ -82,12 +82,12 @@ def write_photos() -> None:
     """The photos that README names, small, in the current folder."""
     for name, sample in (
         ("photo.jpg", "motorcycle"),
-        ("photos/Motorbikes/a.png", "motorcycle"),
-        ("photos/ant/b.png", "chelsea"),
+        ("photos/moped/a.png", "motorcycle"),
+        ("photos/tabby/b.png", "chelsea"),
     ):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         with Image.fromarray(open_sample(sample).pixels) as image:
-            image.resize((192, 176)).save(name)
+            image.resize((256, 224)).save(name)
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +157,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(known["answer"].table[0]) == {"class", "name", "probability", "logit"}
     c, h, w = known["maps"].arrays["activations"].shape
     assert (c, known["down"].arrays["projection"].shape) == (
-        known["net"].site("features.relu3").channels,
-        (160, 160, 3),
+        known["net"].site("blocks.10.project_conv").channels,
+        (224, 224, 3),
     )
     assert known["down"].facts["certificate"]
     assert known["hidden"].arrays["probability"].shape == known["hidden"].arrays["label"].shape
@@ -166,7 +166,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(known["many"].table) == 2
     assert known["near"].facts["others"].startswith("From a pass over 2 of the 2 photos of photos.")
     assert known["dense"].arrays["boxes"].shape == (*known["dense"].arrays["label"].shape, 4)
-    assert known["dense"].arrays["scores"].shape == (101, *known["dense"].arrays["label"].shape)
+    assert known["dense"].arrays["scores"].shape == (1000, *known["dense"].arrays["label"].shape)
     assert known["ideal"].arrays["pictures"].dtype == np.uint8
     assert (tmp_path / "out" / "arrays.npz").is_file()
     assert (tmp_path / "out" / "result.json").is_file()

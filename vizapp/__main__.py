@@ -25,11 +25,14 @@ try:
     from vizapp.methods import ask, methods, problems
     from vizapp.methods.base import Method
     from vizapp.methods.params import Knob, build, knobs
-    from vizapp.zoo import class_unit, list_networks, load
+    from vizapp.zoo import class_unit, list_networks, load, registry
     from vizapp.zoo.network import Network
 except KeyboardInterrupt:  # these imports take seconds, so Ctrl+C may come here as well as in `main`
     print("vizapp: stopped.", file=sys.stderr)
     sys.exit(130)
+
+
+_NETWORK = f"a name listed by 'networks', default {registry.DEFAULT}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     networks = commands.add_parser("networks", help="list the networks that can be loaded")
     networks.add_argument("match", nargs="?", default="", help="only names that contain this text")
     sites = commands.add_parser("sites", help="list the layers of a network")
-    sites.add_argument("network", help="a name listed by 'networks'")
+    sites.add_argument("network", nargs="?", default=registry.DEFAULT, help=_NETWORK)
     listing = commands.add_parser("methods", help="list the methods with their parameters")
     for command in (networks, sites, listing):
         command.add_argument("--json", action="store_true", help="as JSON")
@@ -80,7 +83,7 @@ def _add_method(commands: Any, method: Method) -> None:
         method.key, help=method.summary, description=f"{method.summary} Source: {method.source}."
     )
     command.set_defaults(method=method)
-    command.add_argument("--network", required=True, help="a name listed by 'networks'")
+    command.add_argument("--network", default=registry.DEFAULT, help=_NETWORK)
     _add_weights(command)
     asked = method.needs | method.optional_inputs
     if "picture" in asked:

@@ -6,7 +6,10 @@ from vizapp.ui.app.pages import PAGES as PAGES_IN_SIGHT
 from vizapp.ui.app.pages import pages
 
 LENET, SQUEEZE = "network=vizapp/lenet5-digits", "network=torchvision/squeezenet1_1&weights=random"
-LINKS = [
+LINKS = [  # those without a network are of an earlier release, whose default was zfnet-mini
+    "",
+    "feature_maps",
+    "compare",
     f"?{LENET}&picture=digit 3",
     f"?{LENET}&picture=digit 7&crops=ten",
     "?picture=motorcycle",
@@ -44,6 +47,7 @@ LINKS = [
     *(f"{key}?{LENET}&picture=digit 3" for key, page in pages().items() if page not in PAGES_IN_SIGHT),
 ]  # fmt: skip
 GALLERIES = [
+    "gallery",
     f"gallery?{LENET}&data=digits&layer=features.3&channel=3",
     f"gallery?{LENET}&data=digits&layers=linear&layer=classifier.4&channel=4",
     f"gallery?{LENET}&data=digits&layers=convolution",

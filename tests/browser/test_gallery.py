@@ -51,7 +51,7 @@ def complete(page: Any) -> None:
 
 
 def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address: str, browser: Any) -> None:
-    page = opened(browser, f"{address}/gallery?data=digits")
+    page = opened(browser, f"{address}/gallery?network=vizapp/zfnet-mini&data=digits")
     page.get_by_role("button", name="Build").click()
     page.get_by_text(re.compile(r"[1-9]\d* of [\d,]+ photos · .* per second · .* left")).wait_for()
     page.locator(".card").first.wait_for()  # what is known so far
@@ -68,7 +68,9 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address:
     page.get_by_role("button", name="Cancel").first.wait_for()
     page.get_by_text(re.compile(r"of [\d,]+ photos · .* left")).wait_for()
     assert progress(page) >= min(seen, known)  # not from the beginning
-    other = opened(browser, f"{address}/gallery?data=digits")  # somebody else joins the same pass
+    other = opened(
+        browser, f"{address}/gallery?network=vizapp/zfnet-mini&data=digits"
+    )  # somebody else joins the same pass
     watch = other.get_by_role(
         "button", name=re.compile("Watch|Continue")
     )  # the latter between two runs of the first page

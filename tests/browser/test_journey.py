@@ -76,7 +76,7 @@ def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: 
 
 def test_a_unit_is_sent_down_from_a_clicked_cell_and_checked(address: str, browser: Any) -> None:
     page = open_page(browser, 1440, 1750)
-    page.goto(f"{address}/feature_maps?layer=features.relu5")
+    page.goto(f"{address}/feature_maps?{MINI}&layer=features.relu5")
     page.locator(".stMain .sheet canvas").wait_for()
     page.get_by_role("link", name="Projection").click()
     page.get_by_text("How this was computed").wait_for()
@@ -196,36 +196,37 @@ def test_an_upload_survives_a_reload_and_a_broken_one_is_told(address: str, brow
     page.context.close()
 
 
+MINI = "network=vizapp/zfnet-mini"
 VIEWS = {
     "predict": "",
-    "feature-maps": "feature_maps?layer=features.relu2&cell=10,12",
-    "vector": "feature_maps?layer=classifier.relu6",
-    "numbers": "feature_maps?layer=features.relu2&view=numbers",
+    "feature-maps": f"feature_maps?{MINI}&layer=features.relu2&cell=10,12",
+    "vector": f"feature_maps?{MINI}&layer=classifier.relu6",
+    "numbers": f"feature_maps?{MINI}&layer=features.relu2&view=numbers",
     "deep": "feature_maps?network=torchvision/resnet152&weights=random&layer=layer3.10.relu_2",
     "digits": "feature_maps?network=vizapp/lenet5-digits&layer=features.3&cell=3,4",
-    "notice": "feature_maps?layer=features.relu22",
-    "projection": "projection?layer=features.relu5",
-    "projection-cell": "projection?layer=features.relu2&cell=10,12&part=whole&contrast=own",
-    "projection-nine": "projection?layer=features.relu5&mode=nine",
+    "notice": f"feature_maps?{MINI}&layer=features.relu22",
+    "projection": f"projection?{MINI}&layer=features.relu5",
+    "projection-cell": f"projection?{MINI}&layer=features.relu2&cell=10,12&part=whole&contrast=own",
+    "projection-nine": f"projection?{MINI}&layer=features.relu5&mode=nine",
     "projection-digits": "projection?network=vizapp/lenet5-digits&layer=features.4",
     "projection-deep": "projection?network=torchvision/mobilenet_v2&weights=random&layer=features.6.conv.2&channel=3",
-    "projection-class": "projection?layer=classifier.fc8",
+    "projection-class": f"projection?{MINI}&layer=classifier.fc8",
     "gallery": "gallery",
-    "occlusion": "occlusion?picture=rocket&position=8,11",
-    "occlusion-two": "occlusion?picture2=chelsea&network2=vizapp/lenet5-digits&window=20",
+    "occlusion": f"occlusion?{MINI}&picture=rocket&position=8,11",
+    "occlusion-two": f"occlusion?{MINI}&picture2=chelsea&network2=vizapp/lenet5-digits&window=20",
     "occlusion-drawn": "occlusion?way=hand&network=vizapp/lenet5-digits",
-    "dense": "dense?picture=rocket",
+    "dense": f"dense?{MINI}&picture=rocket",
     "dense-digits": "dense?network=vizapp/lenet5-digits&picture=camera&dense.zoom=0.25&place=8,9",
-    "filters": "filters?layer=features.conv1",
+    "filters": f"filters?{MINI}&layer=features.conv1",
     "compare": "compare?network=vizapp/lenet5-digits&other=vizapp/lenet5-digits",
-    "compare-other": "compare?other_weights=random",
-    "architecture": "architecture",
-    "architecture-drawing": "architecture?aspect=drawing",
-    "architecture-comparison": "architecture?aspect=comparison",
+    "compare-other": f"compare?{MINI}&other_weights=random",
+    "architecture": f"architecture?{MINI}",
+    "architecture-drawing": f"architecture?{MINI}&aspect=drawing",
+    "architecture-comparison": f"architecture?{MINI}&aspect=comparison",
     "about": "about",
 }
 _SEEN = {address.partition("?")[0] for address in VIEWS.values()}
-VIEWS |= {key: key for key, spec in pages().items() if key not in _SEEN and not spec.default}
+VIEWS |= {key: f"{key}?{MINI}" for key, spec in pages().items() if key not in _SEEN and not spec.default}
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])

@@ -67,7 +67,7 @@ def told(page: Any) -> list[str]:
 
 def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> None:
     page = open_page(browser)
-    page.goto(f"{address}/occlusion?stride=2")
+    page.goto(f"{address}/occlusion?network=vizapp/zfnet-mini&stride=2")
     sweeping = page.get_by_text(re.compile("Sweeping")).first
     run = page.get_by_role("button", name="Run the sweep")  # on a slow machine
     sweeping.or_(run).first.wait_for()
@@ -147,7 +147,7 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
 
 def test_a_part_is_hidden_by_hand(address: str, browser: Any) -> None:
     page = open_page(browser)
-    page.goto(f"{address}/occlusion?way=hand")
+    page.goto(f"{address}/occlusion?network=vizapp/zfnet-mini&way=hand")
     share = page.locator(".bars").first.locator(".share").first
     canvas = page.locator(".mask canvas")
     canvas.wait_for()

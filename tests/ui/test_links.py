@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 import vizapp
 from tests.media.files import noise, saved
-from tests.ui.app import Open, drawn, offered, sentences, turn_to, went_well, words
+from tests.ui.app import ROOT, Open, chosen, drawn, offered, sentences, shown, turn_to, went_well, words
 from vizapp.settings import settings
 from vizapp.ui.inputs import networks, stored_uploads
 
@@ -215,3 +215,93 @@ def test_uploads_go_at_the_first_visit_after_a_day(open_app: Open) -> None:
 
 def test_the_digest_of_an_upload_tells_nobody_who_has_the_same_file() -> None:
     assert stored_uploads.digest_of(b"photo", "mine.png") != stored_uploads.digest_of(b"photo", "yours.png")
+
+
+# Links of the last release left out its default network, zfnet-mini: `benchmarks/people/addresses.py` of that release.
+EARLIER = [
+    "?picture=motorcycle", "?picture=coffee&crops=ten", "?top=3", "?weights=random", "?folder=/photos&picture=a.png",
+    "feature_maps?layer=features.relu5&channel=7&cell=3,4", "projection?layer=features.relu5&mode=nine",
+    "occlusion?picture=rocket&window=40&stride=20", "occlusion?class=5", "dense?picture=motorcycle&dense.stride=16",
+    "filters?layer=features.relu3&channel=5&view=numbers", "compare?picture=chelsea",
+    "architecture?aspect=drawing", "gallery?data=samples&layer=features.relu5&channel=7",
+]  # fmt: skip
+MINI, LITE = "vizapp/zfnet-mini", "vizapp/efficientnet-lite0"
+
+
+def read(link: str) -> AppTest:
+    """A session that a link opens, of which only the address is read and written."""
+
+    def run(page: str) -> None:
+        import streamlit as st
+
+        from vizapp.ui.app import pages
+        from vizapp.ui.session import state, url
+
+        specs = pages.pages()
+        url.read_address({}, [choice for spec in specs.values() for choice in spec.carried], specs[page].carried)
+        url.write_address(specs[page].carried)
+        for choice in (state.NETWORK, state.OTHER, state.CONTRAST):
+            st.session_state[choice.name] = state.get(choice)
+
+    page, _, query = link.partition("?")
+    app = AppTest.from_function(run, args=(page or "predict",))
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        app.query_params[name] = value
+    return app.run()
+
+
+@pytest.mark.parametrize("link", EARLIER)
+def test_links_of_the_last_release_show_its_default_network(link: str) -> None:
+    app = read(link)
+    assert not app.exception
+    assert app.session_state["network"] == app.session_state["other"] == MINI
+    assert chosen(app, "network") == MINI
+    assert {part.partition("=")[0] for part in link.partition("?")[2].split("&")} <= set(app.query_params)
+    assert app.session_state["contrast"] == ("shared" if link.startswith("projection") else "own")
+
+
+@pytest.mark.parametrize(
+    "link", ["", "filters", "gallery", "compare", "?embed=true", "?network=vizapp/lenet5-digits&top=3"]
+)
+def test_other_links_show_their_network_or_the_default_and_new_ones_always_name_it(link: str) -> None:
+    expected = "vizapp/lenet5-digits" if "lenet5" in link else LITE
+    app = read(link)
+    assert app.session_state["network"] == app.session_state["other"] == expected
+    assert chosen(app, "network") == expected
+    again = read(f"{link.partition('?')[0]}?" + "&".join(f"{name}={chosen(app, name)}" for name in app.query_params))
+    assert dict(again.query_params) == dict(app.query_params)
+
+
+def test_a_link_of_the_last_release_shows_what_it_showed(open_app: Open) -> None:
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
+    app.query_params["picture"], app.query_params["top"] = "coffee", "3"
+    app.run()
+    assert went_well(app)
+    assert not app.warning
+    named = open_app(network=MINI, picture="coffee", top="3")
+    assert shown(app, "predict.bars") == shown(named, "predict.bars")
+    assert dict(app.query_params) == dict(named.query_params)
+
+
+def test_the_network_to_compare_with_follows_the_network_until_another_is_chosen() -> None:
+    def run() -> None:
+        import streamlit as st
+
+        from vizapp.ui.session import state
+
+        found = [state.get(state.OTHER)]
+        for choice, name in (
+            (state.NETWORK, "a"),
+            (state.OTHER, "a"),
+            (state.NETWORK, "b"),
+            (state.OTHER, "c"),
+            (state.NETWORK, "d"),
+        ):
+            state.put(state.SECOND_MATCH, "layer")
+            state.put(choice, name)
+            found += [state.get(state.OTHER), state.get(state.SECOND_MATCH)]
+        st.session_state["found"] = found
+
+    app = AppTest.from_function(run).run()
+    assert app.session_state["found"] == [LITE, "a", None, "a", "layer", "b", None, "c", None, "c", "layer"]

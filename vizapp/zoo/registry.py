@@ -25,6 +25,7 @@ from vizapp.zoo.recipe import Card, Recipe, Source, build_random
 from vizapp.zoo.weights import download_published, find_weights, is_damaged_copy
 
 Tick = Callable[[float], None]
+DEFAULT = "vizapp/efficientnet-lite0"  # trained on ImageNet, installed with vizapp
 _WHILE_OPENING = 2.2  # peak memory / weights: the network, the state dict that was read, a copy of the largest layer
 _SOURCES: dict[str, Source] = {"vizapp": bundled, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in look-up order
 
@@ -94,7 +95,7 @@ def _cards() -> dict[str, Card]:
 
 
 def load(
-    name: str,
+    name: str = DEFAULT,
     weights: str | Path = "default",
     device: str | torch.device = "auto",
     classes: Classes = None,
@@ -105,7 +106,7 @@ def load(
     """Load a network of the zoo.
 
     Args:
-        name: as in `list_networks`, or without its source.
+        name: as in `list_networks`, or without its source. Default: EfficientNet-Lite0, trained on ImageNet.
         weights: "default" (published), "none" (random, always the same), the path of a checkpoint, or the name of
             other published weights (torchvision's `IMAGENET1K_V1`).
         device: "auto" takes `VIZAPP_DEVICE` if set, else the first GPU, else the CPU.

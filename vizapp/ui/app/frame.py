@@ -38,7 +38,7 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     spec = next(spec for candidate, spec in specs.items() if candidate == page)
     state.show_page(spec.key)
     uploads.note_session()
-    messages.guard(lambda: _read_address(specs.values()))
+    messages.guard(lambda: _read_address(specs.values(), spec))
     messages.guard(sidebar.draw)
     for sentence in state.take_notes():
         messages.warn(sentence)
@@ -48,8 +48,8 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     access_log.write("page", page=spec.key, seconds=time.perf_counter() - began)
 
 
-def _read_address(specs: Iterable[PageSpec]) -> None:
+def _read_address(specs: Iterable[PageSpec], page: PageSpec) -> None:
     more = [choice for spec in specs for choice in spec.carried]
     nets, samples = networks.labels(), sample_names()
     known = {"network": nets, "network2": nets, "other": nets, "picture": samples, "picture2": samples}
-    url.read_address(known, more)
+    url.read_address(known, more, page.carried)

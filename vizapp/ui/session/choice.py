@@ -64,6 +64,7 @@ class Choice:
     default: Any
     read: Callable[[str], Any] = text
     shared: bool = False  # whether the address of every page carries it
+    follows: Choice | None = None  # the choice whose value it has while its own is None
 
     @property
     def key(self) -> str:

@@ -14,10 +14,11 @@ from typing import Any
 import streamlit as st
 
 from vizapp.ui.session.choice import Choice, cell, integer, names, one_of
+from vizapp.zoo import registry
 
 _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
 
-NETWORK = Choice("network", "vizapp/zfnet-mini", shared=True)
+NETWORK = Choice("network", registry.DEFAULT, shared=True)
 WEIGHTS = Choice("weights", "published", one_of("published", "random", "file", aliases=_WEIGHTS), shared=True)
 SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network; addresses: see `url.py`
 CHECKPOINT = Choice("checkpoint", None, shared=True)  # of `weights=file`: the path of a file, or `upload/DIGEST`
@@ -51,7 +52,7 @@ SECOND_NETWORK = Choice("network2", None)
 SECOND_WEIGHTS = Choice("weights2", "published", one_of("published", "random", aliases=_WEIGHTS))
 PLACE = Choice("place", None, cell)  # a cell of the dense map
 TINT = Choice("tint", "labels", one_of("labels", "class"))
-OTHER = Choice("other", "vizapp/zfnet-mini")  # what the network is compared with
+OTHER = Choice("other", None, follows=NETWORK)  # what the network is compared with
 OTHER_WEIGHTS = Choice("other_weights", "random", one_of("published", "random", "file", aliases=_WEIGHTS))
 OTHER_CHECKPOINT = Choice("other_checkpoint", None)
 MATCH = Choice("match", None)  # the layers whose units are matched; None: what suits the network
@@ -70,6 +71,7 @@ _IN_ADDRESS = (
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}
+EARLIER = {NETWORK: "vizapp/zfnet-mini", CONTRAST: "shared"}  # defaults of the last release where they were others
 RESETS = {
     NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH),
     LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
@@ -99,7 +101,8 @@ FINGERPRINT_KEYS = (ORIGIN, SECOND_ORIGIN, UPLOADED, UPLOAD, READ)
 
 def get(choice: Choice) -> Any:
     """The current value."""
-    return st.session_state.get(choice.key, choice.default)
+    value = st.session_state.get(choice.key, choice.default)
+    return get(choice.follows) if value is None and choice.follows is not None else value
 
 
 def put(choice: Choice, value: Any) -> None:
@@ -107,7 +110,8 @@ def put(choice: Choice, value: Any) -> None:
     if value == get(choice):
         return
     st.session_state[choice.key] = value
-    for dependent in RESETS.get(choice, ()):
+    changed = [choice, *(other for other in _IN_ADDRESS if other.follows == choice and get(other) == value)]
+    for dependent in [reset for one in changed for reset in RESETS.get(one, ())]:
         st.session_state[dependent.key] = dependent.default
 
 

@@ -1,7 +1,7 @@
-"""The address of a view: its query holds the choices that differ from their defaults, so a link reopens the view.
+"""The address of a view: its query holds the network and the choices that differ from their defaults, so a link reopens it.
 
 The picture is `picture=NAME` for a sample, `folder=PATH&picture=NAME` for a photo of a folder, and `picture=upload/DIGEST`
-for an upload.
+for an upload. The last release left its default network out, too: a link without `network=` is one of that release.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def upload_text(digest: str) -> str:
     return f"upload/{digest}"
 
 
-def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = ()) -> None:
+def read_address(
+    known: dict[str, Collection[str]], more: Collection[Choice] = (), page: Collection[Choice] = ()
+) -> None:
     """Take over the parameters that were opened or edited since the address was last written.
 
     Invalid values are skipped with a note.
@@ -39,12 +41,18 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
     Args:
         known: The valid values of some choices, by name of the choice.
         more: Choices in addition to those of `state.py`.
+        page: The choices of the page.
     """
+    choices = state.CHOICES | {choice.name: choice for choice in more}
+    if not state.has(state.ADDRESS) and _is_earlier(choices):
+        for choice, default in state.EARLIER.items():
+            if choice.shared or choice in page:
+                state.put(choice, default)
     written = state.load(state.ADDRESS, {})
     given = {name: value for name, value in st.query_params.to_dict().items() if written.get(name) != value}
     if {_FOLDER, state.SAMPLE.name} & set(given) and _read_origin():
         given.pop(state.SAMPLE.name, None)
-    for name, choice in (state.CHOICES | {choice.name: choice for choice in more}).items():
+    for name, choice in choices.items():
         if name not in given:
             continue
         try:
@@ -60,6 +68,12 @@ def read_address(known: dict[str, Collection[str]], more: Collection[Choice] = (
         if choice is state.SAMPLE:
             state.save(state.ORIGIN, ("sample", value))
     state.save(state.ADDRESS, written | given)
+
+
+def _is_earlier(choices: Collection[str]) -> bool:
+    """Whether the address is of the last release, which left out its default network: it names anything but a network."""
+    given = set(st.query_params.to_dict())
+    return state.NETWORK.name not in given and bool(given & {*choices, _FOLDER})
 
 
 def _read_origin() -> bool:
@@ -81,7 +95,7 @@ def _written_origin(origin: tuple[Any, ...]) -> dict[str, str]:
 
 
 def write_address(page: Collection[Choice]) -> None:
-    """Write the shared choices and those of the page to the address, where they differ from the default."""
+    """Write the shared choices and those of the page to the address, where they differ from the default; the network always."""
     shared = [choice for choice in state.CHOICES.values() if choice.shared]
     origin = state.load(state.ORIGIN)
     carried: dict[str, str] = {}
@@ -90,7 +104,9 @@ def write_address(page: Collection[Choice]) -> None:
         if choice is state.SAMPLE and origin is not None and origin[0] != "sample":
             carried |= _written_origin(origin)
             continue
-        if value == choice.default or (choice in _FILES and state.get(_FILES[choice]) != "file"):
+        if (value == choice.default and choice is not state.NETWORK) or (
+            choice in _FILES and state.get(_FILES[choice]) != "file"
+        ):
             continue
         carried[choice.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     if st.query_params.to_dict() != carried:
