@@ -11,11 +11,9 @@ from itertools import product
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
-import vizapp
 from tests.errors import refuses
-from tests.media.files import bmp_header, noise, saved
+from tests.media.files import bmp_header, noise
 from vizapp.media import decoding
 from vizapp.media.picture import open_picture
 
@@ -183,53 +181,3 @@ def test_a_slow_picture_can_be_cancelled() -> None:
 def test_a_damaged_slow_picture_is_refused_as_any_other() -> None:
     with refuses("picture-damaged"):
         open_picture(SLOW["PPM of 12 bits"]()[: 2**19 + 100])
-
-
-def frames(count: int, order: str, big: bool, last: int = 0) -> bytes:
-    """A grey TIFF file of that many equal frames of 20 × 20 pixels; `last` is where the last one says that the next is."""
-    tags = [(256, 20), (257, 20), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 20), (279, 400)]
-    start = 16 + 400
-    size = 8 + 20 * len(tags) + 8 if big else 2 + 12 * len(tags) + 4
-    head = b"II" if order == "<" else b"MM"
-    head += struct.pack(order + ("HHHQ" if big else "HI"), *((43, 8, 0, start) if big else (42, start)))
-    parts = [head.ljust(16, b"\7") + b"\7" * 400]
-    for number in range(count):
-        following = start + size * (number + 1) if number < count - 1 else last
-        entries = [
-            struct.pack(order + ("HHQQ" if big else "HHII"), tag, 16 if big else 4, 1, value) for tag, value in tags
-        ]
-        parts.append(
-            struct.pack(order + ("Q" if big else "H"), len(tags)) + b"".join(entries)
-            + struct.pack(order + ("Q" if big else "I"), following)
-        )  # fmt: skip
-    return b"".join(parts)
-
-
-@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])  # the fourth Pillow cannot read
-def test_a_tiff_file_of_thousands_of_frames_counts_as_slow(
-    order: str, big: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """100,000 of them in 12 MB took 12 s in the thread of the page."""
-    called = []
-    monkeypatch.setattr(decoding, "call", lambda *given: called.append(given) or (PIXELS, ()))
-    monkeypatch.setattr(decoding, "_SLOW_FRAMES", 3)
-    picture = open_picture(frames(3, order, big))
-    assert picture.notes[0] == "First of 3 frames."
-    loop = open_picture(frames(2, order, big, last=416))
-    assert loop.notes[0] == "First of 2 frames."
-    assert not called
-    open_picture(frames(4, order, big))
-    assert called
-
-
-def test_a_jpeg_with_thousands_of_scans_counts_as_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = saved(PIXELS, "JPEG", progressive=True)
-    last = whole.rindex(b"\xff\xda")
-    data = whole[:-2] + whole[last:-2] * 200 + whole[-2:]
-    called = []
-    monkeypatch.setattr(decoding, "call", lambda *given: called.append(given) or (PIXELS, ()))
-    open_picture(data)
-    assert called
-    assert isinstance(vizapp.open_picture(whole).pixels, np.ndarray)
-    assert len(called) == 1
-    assert Image.open(io.BytesIO(whole)).info["progressive"] == 1

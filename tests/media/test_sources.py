@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -273,7 +274,7 @@ class Deadly:
     def __init__(self, deadly: bool) -> None:
         self.deadly = deadly
 
-    def open(self) -> Picture:
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
         if self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         return open_picture(noise(8, 8))

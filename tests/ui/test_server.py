@@ -9,9 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests.media.files import noise, saved
 from tests.media.test_odd_kinds import rle_bitmap
+from tests.media.test_slow_files import in_jpeg, segment, tiff_numbers
 from tests.test_strange_texts import ODD, _garbled
 from tests.ui.visitor import Visitor, Watch, serving
 from tests.zoo.test_odd_checkpoints import tensors
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.slow
 NET = "network=vizapp/lenet5-digits"
 WAIT, BYTES = 1.0, 10**9  # seconds for a health check, bytes that the server may grow by
 Server = tuple[str, psutil.Process]
+SLOW = rle_bitmap(3400)  # decoding would take longer than the limit of 20 s
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     (root / "birds").mkdir()
     (root / "birds" / "one.png").write_bytes(saved(noise(28, 28)))
+    (root / "slow").mkdir()
+    (root / "slow" / "slow.bmp").write_bytes(SLOW)
     os.mkfifo(root / "pipe.pth")
     (root / "device.pth").symlink_to("/dev/zero")
     return root
@@ -107,6 +112,30 @@ def test_a_garbled_zip_file_costs_its_member_alone(server: Server) -> None:
     checked(watch)
 
 
+PHOTOS = {
+    "segments.jpg": lambda: in_jpeg(segment(0xE1, b"Exif\0\0" + bytes(20)))(200_000),
+    "padding.jpg": lambda: in_jpeg(b"\xff")(20_000_000),
+    "comment.ppm": lambda: b"P6\n#" + b"c" * 20_000_000,
+    "numbers.tif": lambda: tiff_numbers(2_000_000),
+    "large.png": lambda: saved(Image.new("L", (9900, 9900))),
+}
+
+
+def test_no_photo_holds_up_the_others(server: Server) -> None:
+    """Each took the thread of the page for 3 to 10 s, in which it could not be cancelled."""
+    address, process = server
+    with Watch(address, process) as watch, Visitor(address, NET) as visitor:
+        visitor.run("").put("sidebar.source", string_array_value=["Upload"]).run()
+        for name, content in PHOTOS.items():
+            visitor.upload("sidebar.upload", name, content()).send()
+            visitor.wait(lambda one: "Decoding the photo" in one.texts() and one.has("Cancel"))
+            assert slow_decoders(process), name
+            visitor.press("Cancel").run()
+            assert "Cancelled." in visitor.texts(), name
+        until(lambda: not slow_decoders(process))
+    checked(watch)
+
+
 def slow_decoders(process: psutil.Process) -> list[psutil.Process]:
     return [child for child in process.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
@@ -118,14 +147,18 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def decoding(server: Server) -> Iterator[Visitor]:
-    """A visitor whose photo is being decoded in a process of its own; one that would take the limit of 20 s."""
+@pytest.fixture(params=["upload", "folder"])
+def decoding(server: Server, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    """A visitor whose photo is being decoded in a process of its own."""
     address, process = server
     with Watch(address, process) as watch:
         with Visitor(address, NET) as visitor:
-            visitor.run("").put("sidebar.source", string_array_value=["Upload"]).run()
-            visitor.upload("sidebar.upload", "slow.bmp", rle_bitmap(3400)).send()
+            source = request.param.capitalize()
+            visitor.run("").put("sidebar.source", string_array_value=[source]).run()
+            if source == "Upload":
+                visitor.upload("sidebar.upload", "slow.bmp", SLOW).send()
+            else:
+                visitor.put("sidebar.folder", string_value="slow").send()
             visitor.wait(lambda one: "Decoding the photo" in one.texts() and one.has("Cancel"))
             assert slow_decoders(process)
             yield visitor
@@ -146,7 +179,11 @@ def test_another_photo_cancels_it(server: Server, decoding: Visitor) -> None:
     with Visitor(server[0], NET) as other:  # who does not wait for it
         other.run("")
         assert other.has("predict.bars")
-    decoding.upload("sidebar.upload", "quick.png", saved(noise(40, 40))).run()
+    if decoding.has("sidebar.folder"):
+        decoding.put("sidebar.folder", string_value="birds")
+    else:
+        decoding.upload("sidebar.upload", "quick.png", saved(noise(40, 40)))
+    decoding.run()
     assert "Decoding" not in decoding.texts()
     assert decoding.has("predict.bars")
     until(lambda: not slow_decoders(server[1]))

@@ -24,13 +24,12 @@ from streamlit.testing.v1 import AppTest
 
 import vizapp
 from tests.media.files import noise, saved
-from tests.ui.app import ASKING, Open, sentences, shown, went_well
+from tests.ui.app import ASKING, ROOT, Open, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings
 from vizapp.ui.inputs import datasets, images, networks, stored_uploads, uploads
 from vizapp.ui.pages.gallery import gallery_runs
-from vizapp.ui.pages.gallery.unit_sheet import csv_of
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.mask_editor import mask_of
 from vizapp.ui.session import access, compute, state
@@ -278,6 +277,25 @@ def test_a_cancelled_photo_leaves_the_earlier_one_until_it_is_asked_for_again(op
     assert app.session_state[state.ORIGIN][0] == "given"
 
 
+@pytest.mark.parametrize("page", ["predict", "occlusion", "compare"])
+def test_a_cancelled_photo_of_a_folder_is_told_until_it_is_asked_for_again(
+    open_app: Open, tmp_path: Path, page: str
+) -> None:
+    (tmp_path / "one.png").write_bytes(saved(noise(40, 40)))
+    key = ("folder", str(tmp_path), "one.png", open_folder(tmp_path).stamp(0))
+    app = open_app(page, window="14", stride="14")
+    app.segmented_control(key="sidebar.source").set_value("folder").run()
+    app.session_state["wishes"] = {("cancel", state.name_of(key))}
+    app.text_input(key="sidebar.folder").set_value(str(tmp_path)).run()
+    assert went_well(app)
+    assert "Decoding one.png was cancelled." in sentences(app)
+    assert "Cancelled." in [caption.value for caption in app.caption]
+    next(button for button in app.button if button.label == "Run again").click().run()
+    assert went_well(app)
+    assert not app.warning
+    assert "Cancelled." not in [caption.value for caption in app.caption]
+
+
 # What they would have downloaded
 
 
@@ -498,15 +516,19 @@ def test_names_of_classes_files_and_folders_are_text_on_every_page(
 def test_tables_for_spreadsheets_hold_no_formula(built: AppTest) -> None:
     import pandas as pd
 
-    from vizapp.methods.tables import to_csv, to_markdown
+    from vizapp.methods.tables import frame_to_csv, to_csv, to_markdown
 
     rows = pd.DataFrame(
         {"site": ["a", "b"], "path": [FORMULA, "plain.png"], "label": ["@SUM(1)", None], "activation": [-1.5, 2]}
     )
-    told = list(csv.DictReader(io.StringIO(csv_of(rows).decode())))
+    told = list(csv.DictReader(io.StringIO(frame_to_csv(rows).decode())))
     assert [row["path"] for row in told] == [f"'{FORMULA}", "plain.png"]
     assert [row["label"] for row in told] == ["'@SUM(1)", ""]
     assert [float(row["activation"]) for row in told] == [-1.5, 2]
+    names = pd.DataFrame({"class name": [FORMULA], "share": [0.1], "seen": [True]})  # as of Occlusion
+    assert frame_to_csv(names).decode() == f"class name,share,seen\n'{FORMULA},0.1,True\n"
+    writers = [path.name for path in (ROOT / "vizapp").rglob("*.py") if ".to_csv(" in path.read_text()]
+    assert writers == ["tables.py"], "the others would write formulas"
     table = [{"layer": FORMULA, "number": -2, "text": "-2.5", "odd": "\t=1"}, {"layer": "<img src=x>[a](b)|`c`"}]
     first = next(csv.DictReader(io.StringIO(to_csv(table))))
     assert first == {"layer": f"'{FORMULA}", "number": "-2", "text": "-2.5", "odd": "'\t=1"}

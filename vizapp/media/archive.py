@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ class Member:
     archive: str
     name: str
 
-    def open(self) -> Picture:
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
         """Decode the member. At most `upload_mb` megabytes are unpacked, whatever size it claims."""
         most = settings().upload_mb * 2**20
         subject = f"{showable(self.name)} in {showable(Path(self.archive).name)}"
@@ -47,7 +48,7 @@ class Member:
             raise VizError(f"{subject} is larger than {limit} unpacked (VIZAPP_UPLOAD_MB).", code="file-too-large")
         if not content:
             raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
-        return open_picture(content, name=PurePosixPath(self.name).name)
+        return open_picture(content, name=PurePosixPath(self.name).name, tick=tick)
 
 
 @dataclass(frozen=True, eq=False)

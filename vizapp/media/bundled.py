@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ class Digit:
 
     index: int
 
-    def open(self) -> Picture:
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
         """The digit, enlarged as for `vizapp/lenet5-digits`."""
         values, labels = all_digits()
         return open_picture(digit_pixels(values[self.index]), name=f"{labels[self.index]}-{self.index:04d}.png")
@@ -36,7 +37,7 @@ class Crop:
     left: int
     side: int
 
-    def open(self) -> Picture:
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
         """The pixels of the square."""
         pixels = _sample(self.name).pixels[self.top : self.top + self.side, self.left : self.left + self.side]
         return open_picture(pixels, name=f"{self.name}-{self.top}-{self.left}.png")

@@ -8,6 +8,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -47,7 +48,7 @@ class Item:
     part: str
     index: int
 
-    def open(self) -> Picture:
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
         """The picture."""
         try:
             image = _dataset(self.name, self.part, _root())[self.index][0]

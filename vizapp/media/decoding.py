@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import struct
 import sys
@@ -23,10 +24,14 @@ from vizapp.settings import settings
 SMALLEST = 4  # pixels a side
 LARGE = 16_000_000  # pixels; larger pictures are decoded one at a time, because decoding takes 10 to 36 bytes per pixel
 _turn = threading.Lock()
-# Pictures that take seconds to decode are decoded in a process of its own, so that they hold neither the turn nor Python's lock
-# and can be cancelled: those that Pillow decodes in Python, large WebP and AVIF, JPEG with very many scans, and
-# TIFF with very many frames.
-_SLOW_BYTES, _SLOW_SCANS, _SLOW_FRAMES = 2**19, 100, 5000
+# Pictures that may take seconds to decode are decoded in a process of its own, so that they hold neither the turn nor Python's
+# lock and can be cancelled.
+_MOST_READS = 20_000  # by Pillow, which reads headers, chunks and frames in small pieces
+_MOST_HEADER = 2**20  # bytes
+_REPEATED = {"JPEG": (b"Exif\0\0", 50), "PNG": (b"iCCP", 3)}  # parts that take long when there are more of them
+_SLOW_PIXELS = {"WEBP": 8_000_000, "AVIF": 8_000_000}  # slower than others; those that are read in one piece
+_SLOW_SCANS = 500_000_000  # scans of a JPEG file times pixels
+_SLOW_BYTES = 2**18  # of a file that Pillow decodes in Python
 SECONDS = 20  # of the processor, for one of them
 _BYTES_PER_PIXEL, _SPARE = 40, 2**28  # memory for one of them
 
@@ -74,75 +79,104 @@ def decode(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels uint8 `[H W 3]`, upright, and notes. The size is checked before memory for the pixels is allocated.
 
-    `tick` is called from time to time while a picture takes long; it may raise to cancel.
+    `tick` is called from time to time while a picture takes long; it may raise to cancel. With it, large pictures are decoded
+    in another process, too.
 
     Raises:
         VizError: not a picture, an unsupported format, damaged, incomplete, too small or too large. The message begins
             with `subject`.
     """
+    metered = _Metered(file, math.inf if tick is None else LARGE)
+    try:
+        return _decode(metered, subject)
+    except _Slow:
+        return _decode_apart(file, subject, metered.pixels, tick)
+
+
+class _Slow(Exception):
+    """Decoding may take seconds."""
+
+
+class _Metered:
+    """A file of which Pillow may read only so many pieces and bytes; then it raises _Slow.
+
+    `pixels`: of the picture; those of a large one until its header is read. `most`: pixels of a picture that is not slow.
+    """
+
+    def __init__(self, file: BinaryIO, most: float) -> None:
+        self._file, self._reads, self.nbytes, self.pixels, self.most = file, _MOST_READS, math.inf, LARGE, most
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self._reads -= 1
+        self.nbytes -= len(content)
+        if self._reads < 0 or self.nbytes < 0:
+            raise _Slow
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _decode(file: Any, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What `decode` returns. Raises _Slow if that may take seconds and the file is metered."""
     key = format_of(file)
     if key is None:
         kind = guess_kind(file)
         raise _not_read(subject, f"looks like {kind}" if kind else "is not an image")
-    tags = _tiff_tags(file) if key == "TIFF" else {}
-    if tags.get(_PHOTOMETRIC) in _RAW_COLOURS:
-        raise _not_read(subject, "is a raw photo of a camera")
+    metered = isinstance(file, _Metered)
     try:
+        if metered:
+            _check_parts(file, key)
+        tags = _tiff_tags(file) if key == "TIFF" else {}
+        if tags.get(_PHOTOMETRIC) in _RAW_COLOURS:
+            raise _not_read(subject, "is a raw photo of a camera")
         image = open_header(file, key)
         check_size(image.height, image.width, subject)
-        if _is_slow(image, file, key):
-            return _decode_apart(image, file, subject, tick)
-        return _decode_here(image, file, tags)
+        if metered:
+            _check_pixels(file, key, image)
+        with _turn if image.height * image.width > LARGE else contextlib.nullcontext():
+            pixels, notes = _upright_rgb(image, _transparent_16(image, file))
     except _PILLOW_ERRORS as error:
+        if isinstance(error, MemoryError) and not metered:
+            raise
         raise _decoding_error(error, file, key, subject) from error
-
-
-def _decode_here(
-    image: ImageFile.ImageFile, file: BinaryIO, tags: dict[int, Any]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    with _turn if image.height * image.width > LARGE else contextlib.nullcontext():
-        pixels, notes = _upright_rgb(image, _transparent_16(image, file))
     if tags.get(_SUBFILE, 0) & 1 or _DNG_VERSION in tags:
         notes = (f"Preview in a raw photo, {pixels.shape[1]} × {pixels.shape[0]} pixels.", *notes)
     return pixels, notes
 
 
-def _is_slow(image: ImageFile.ImageFile, file: BinaryIO, key: str) -> bool:
-    if key in ("WEBP", "AVIF"):
-        return image.height * image.width > LARGE
+def _check_parts(file: _Metered, key: str) -> None:
+    """Raise _Slow if the file has too many parts that take long, and limit the bytes of its header."""
+    mark, most = _REPEATED.get(key, (b"", 0))
+    if mark and _content(file).count(mark) > most:
+        raise _Slow
+    if key not in _SLOW_PIXELS:
+        file.nbytes = _MOST_HEADER
+
+
+def _check_pixels(file: _Metered, key: str, image: ImageFile.ImageFile) -> None:
+    """Raise _Slow if the pixels take long."""
+    file.nbytes = math.inf
+    file.pixels = pixels = image.height * image.width
+    if (
+        pixels > min(file.most, _SLOW_PIXELS.get(key, math.inf))
+        or (key == "JPEG" and _content(file).count(b"\xff\xda") * pixels > _SLOW_SCANS)
+        or (any(tile.codec_name in Image.DECODERS for tile in image.tile) and len(_content(file)) > _SLOW_BYTES)
+    ):
+        raise _Slow
+
+
+def _content(file: Any) -> bytes:
     file.seek(0)
-    content = file.read()
-    if key == "JPEG":
-        return content.count(b"\xff\xda") > _SLOW_SCANS
-    if key == "TIFF" and _has_frames(content, _SLOW_FRAMES):
-        return True
-    return len(content) > _SLOW_BYTES and any(tile.codec_name in Image.DECODERS for tile in image.tile)
-
-
-def _has_frames(content: bytes, count: int) -> bool:
-    """Whether a TIFF file has more than so many frames; counting them takes Pillow 0.1 ms each."""
-    order = "<" if content[:2] == b"II" else ">"
-    big = content[2:4] in (b"\x2b\0", b"\0\x2b")
-    place, (number, entry, offset) = (8, ("Q", 20, "Q")) if big else (4, ("H", 12, "I"))
-    places: set[int] = set()
-    with contextlib.suppress(struct.error):
-        for _ in range(count + 1):
-            (place,) = struct.unpack_from(order + offset, content, place)
-            if place == 0 or place in places:  # Pillow ends at a loop as well
-                return False
-            places.add(place)
-            (entries,) = struct.unpack_from(order + number, content, place)
-            place += struct.calcsize(order + number) + entry * entries
-        return True
-    return False
+    return bytes(file.read())
 
 
 def _decode_apart(
-    image: ImageFile.ImageFile, file: BinaryIO, subject: str, tick: Callable[[float], None] | None
+    file: BinaryIO, subject: str, pixels: int, tick: Callable[[float], None] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    file.seek(0)
-    content = file.read()
-    limits = Limits(SECONDS, _BYTES_PER_PIXEL * image.height * image.width + 2 * len(content) + _SPARE)
+    content = _content(file)
+    limits = Limits(SECONDS, _BYTES_PER_PIXEL * pixels + 2 * len(content) + _SPARE)
     try:
         return call(decode_slowly, (content, subject), limits, tick)
     except Exceeded:
@@ -155,15 +189,7 @@ def _decode_apart(
 
 def decode_slowly(content: bytes, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """What `decode` returns, computed in this process however long it takes."""
-    file = BytesIO(content)
-    key = format_of(file)
-    assert key is not None, "`decode` has asked"
-    try:
-        return _decode_here(open_header(file, key), file, {})
-    except MemoryError:
-        raise
-    except _PILLOW_ERRORS as error:
-        raise _decoding_error(error, file, key, subject) from error
+    return _decode(BytesIO(content), subject)
 
 
 def _not_read(subject: str, found: str) -> VizError:

@@ -19,8 +19,8 @@ from vizapp.media.picture import Picture, open_picture
 class ImageRef(Protocol):
     """A small, picklable reference with which another process can open a picture."""
 
-    def open(self) -> Picture:
-        """Decode the picture. Raises VizError if it cannot be read."""
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
+        """Decode the picture; `tick` may raise to cancel. Raises VizError if it cannot be read."""
         ...
 
 
@@ -45,9 +45,12 @@ class Source(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def open(self, index: int) -> Picture:
-        """Decode picture number `index`, with its label. Raises VizError if it is damaged or missing."""
-        return replace(self.image_ref(index).open(), label=self.labels[index])
+    def open(self, index: int, tick: Callable[[float], None] | None = None) -> Picture:
+        """Decode picture number `index`, with its label. Raises VizError if it is damaged or missing.
+
+        `tick` is called from time to time while that takes long; it may raise to cancel.
+        """
+        return replace(self.image_ref(index).open(tick), label=self.labels[index])
 
     def open_readable(self, numbers: Iterable[int], errors: list[str] | None = None) -> Iterator[tuple[int, Picture]]:
         """Number and picture of each of `numbers` that can be decoded. The messages of the others go into `errors`."""
@@ -106,9 +109,9 @@ class File:
 
     path: str
 
-    def open(self) -> Picture:
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
         """Decode the file."""
-        return open_picture(self.path)
+        return open_picture(self.path, tick=tick)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Rows = Sequence[Mapping[str, Any]]
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # some spreadsheets treat full-width characters like the others
@@ -20,11 +23,21 @@ def to_csv(rows: Rows) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, _columns(rows), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
-def harmless(value: Any) -> Any:
+def frame_to_csv(frame: pd.DataFrame) -> bytes:
+    """A frame as CSV without its index, with the same apostrophes."""
+    texts = frame.select_dtypes(exclude="number").columns
+    return (
+        frame.assign(**{name: frame[name].map(_harmless, na_action="ignore") for name in texts})
+        .to_csv(index=False)
+        .encode()
+    )
+
+
+def _harmless(value: Any) -> Any:
     """The value of a cell; text that a spreadsheet would run as a formula gets an apostrophe in front.
 
     Names of files and classes are not trusted. The raw names are in the Parquet and JSON files.

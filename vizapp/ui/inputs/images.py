@@ -18,6 +18,7 @@ from vizapp.media.source import Source
 from vizapp.media.sources import open_folder
 from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
+from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
 from vizapp.ui.inputs import stored_uploads, uploads
 from vizapp.ui.session import access, compute, state
@@ -38,15 +39,30 @@ def decoded_pictures() -> ByteBoundedCache[Picture]:
 
 def sample(name: str) -> Picture:
     """A sample picture."""
-    return _decoded(("sample", name), lambda: samples.open_sample(name))
-
-
-def _decoded(key: Key, decode: Callable[[], Picture]) -> Picture:
-    found = decoded_pictures().get(key)
+    key, shelf = ("sample", name), decoded_pictures()
+    found = shelf.get(key)
     if found is None:
-        found = decode()
-        decoded_pictures().put(key, found, found.pixels.nbytes)
+        found = samples.open_sample(name)
+        shelf.put(key, found, found.pixels.nbytes)
     return found
+
+
+def _decoded(key: Key, decode: Callable[[Tick], Picture]) -> Picture | None:
+    """The picture, or None if the user cancelled a slow one.
+
+    Raises:
+        VizError: it cannot be read.
+    """
+    return compute.compute(
+        key, decode, size=lambda picture: picture.pixels.nbytes, title="Decoding the photo", shelf=decoded_pictures(),
+        raises=True,
+    )  # fmt: skip
+
+
+def _unless_cancelled(picture: Picture | None, name: str) -> Picture:
+    if picture is None:
+        raise VizError(f"Decoding {name} was cancelled.", code="cancelled")
+    return picture
 
 
 def keep(content: bytes, name: str) -> Origin | None:
@@ -56,10 +72,7 @@ def keep(content: bytes, name: str) -> Origin | None:
         VizError: it is not a picture.
     """
     digest = stored_uploads.digest_of(content, name)
-    picture = compute.compute(
-        ("given", digest), lambda tick: open_picture(content, name=name, tick=tick),
-        size=lambda picture: picture.pixels.nbytes, title="Decoding the photo", shelf=decoded_pictures(), raises=True,
-    )  # fmt: skip
+    picture = _decoded(("given", digest), lambda tick: open_picture(content, name=name, tick=tick))
     if picture is None:
         return None
     stored_uploads.store(digest, content, name)
@@ -70,7 +83,9 @@ def keep(content: bytes, name: str) -> Origin | None:
 def _restore(digest: str) -> Picture:
     """The photo of an upload that this session does not have, or no longer has in memory."""
     content, name = stored_uploads.restore(digest, "photo")
-    picture = _decoded(("given", digest), lambda: open_picture(content, name=name))
+    picture = _unless_cancelled(
+        _decoded(("given", digest), lambda tick: open_picture(content, name=name, tick=tick)), name
+    )
     _register(digest, picture, len(content))
     return picture
 
@@ -154,10 +169,10 @@ def current() -> Picture:
 
 
 def open_from(origin: Origin) -> Picture:
-    """The picture of an origin.
+    """The picture of an origin. While a slow one is decoded, Cancel is shown.
 
     Raises:
-        VizError: it is gone, or cannot be read.
+        VizError: it is gone, cannot be read, or decoding was cancelled.
     """
     kind, *rest = origin
     if kind == "sample":
@@ -168,7 +183,8 @@ def open_from(origin: Origin) -> Picture:
         path, name = rest
         source = folder(path)
         index = source.index_of(name)
-        return _decoded(("folder", str(source.root), name, source.stamp(index)), lambda: source.open(index))
+        key = ("folder", str(source.root), name, source.stamp(index))
+        return _unless_cancelled(_decoded(key, lambda tick: source.open(index, tick)), name)
     found = decoded_pictures().get(("given", rest[0]))
     if found is None or not uploads.is_registered(("picture", rest[0])):  # another session's, or evicted
         found = _restore(rest[0])

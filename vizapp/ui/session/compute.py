@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 import streamlit as st
+from streamlit.errors import StreamlitDuplicateElementKey
 
 from vizapp import methods
 from vizapp.engine.trace.sites import Unit
@@ -188,7 +189,8 @@ def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, p
     if progress.is_cancelled(key):
         with place.container(horizontal=True, vertical_alignment="center"):
             st.caption("Cancelled.")
-            st.button("Run again", key=f"again.{name}", on_click=progress.start, args=(key,))
+            with suppress(StreamlitDuplicateElementKey):  # several parts of the page ask for it
+                st.button("Run again", key=f"again.{name}", on_click=progress.start, args=(key,))
         return None
     try:
         with logged(key) as entry, progress.watch([request]) as watched:

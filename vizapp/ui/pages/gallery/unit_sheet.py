@@ -13,7 +13,7 @@ import streamlit as st
 
 from vizapp.gallery.reader import Gallery
 from vizapp.media.drawing import sheet, to_png
-from vizapp.methods.tables import harmless
+from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.pages.gallery import top_activations
 from vizapp.ui.pages.gallery.top_activations import LayerGallery, UnitPatches, UnitProjections
 from vizapp.ui.pages.gallery.unit_order import is_silent
@@ -172,16 +172,10 @@ def _downloads(layer: LayerGallery, channel: int, rows: pd.DataFrame, pictures: 
     files: list[downloads.File] = []
     if pictures:
         files.append(downloads.File("Sheet PNG", f"{name}.png", "image/png", lambda: to_png(_whole_sheet(pictures))))
-    files.append(downloads.File("Rows CSV", f"{name}.csv", "text/csv", lambda: csv_of(rows)))
+    files.append(downloads.File("Rows CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(rows)))
     if layer.asked.is_whole:
         files.append(whole_gallery(layer))
     downloads.buttons("gallery", files)
-
-
-def csv_of(rows: pd.DataFrame) -> bytes:
-    """The rows as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front."""
-    texts = {name: rows[name].map(harmless, na_action="ignore") for name in ("site", "path", "label")}
-    return rows.assign(**texts).to_csv(index=False).encode()
 
 
 def whole_gallery(layer: LayerGallery) -> downloads.File:

@@ -18,6 +18,7 @@ from vizapp.errors import VizError
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Question, Result
 from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary, sweeps
+from vizapp.methods.tables import frame_to_csv
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
@@ -79,7 +80,7 @@ def _draw_finished(network: Network, photos: Sequence[Photo], results: Sequence[
     messages.info(facts["caution"])
     strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
     name = downloads.file_name("occlusion", network.name, messages.plural(len(photos), "photo"))
-    csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: pd.DataFrame(rows).to_csv(index=False).encode())
+    csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(pd.DataFrame(rows)))
     downloads.row("occlusion_several", name, {"Maps": sheet(strips, 1, gap=3), "Mean change": mean}, arrays, [csv])
 
 

@@ -10,6 +10,7 @@ from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.film import frames
 from vizapp.methods.occlusion.other_images import drawn as drawn_others
+from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.pages.occlusion import map_panels
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import downloads, state
@@ -26,11 +27,8 @@ def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray
     pictures |= {"(c) others": drawn_others(more)} if more else {}
     name = downloads.file_name("occlusion", shown.asked.network.name, shown.asked.picture.name)
 
-    def csv() -> bytes:
-        return table_of(shown, result.arrays).to_csv(index=False).encode()
-
     files = [
-        File("Table CSV", f"{name}.csv", "text/csv", csv),
+        File("Table CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(table_of(shown, result.arrays))),
         File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
         File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(_film(shown), 24)),
     ]
