@@ -83,7 +83,7 @@ def cold_start(browser: Any, log: Path) -> dict[str, float]:
         wait_for(address)
         mark("server answers")
         page = browser.new_page(viewport={"width": 1440, "height": 1400})
-        page.goto(address, wait_until="commit")
+        page.goto(f"{address}/predict", wait_until="commit")
         page.locator(".vz-title").first.wait_for()
         mark("frame is shown")
         page.locator(BARS).first.wait_for()

@@ -29,7 +29,7 @@ def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: 
     page = open_page(browser)
     outside: list[str] = []
     page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else outside.append(r.url))
-    page.goto(f"{address}/?network=vizapp/lenet5-digits")
+    page.goto(f"{address}/predict?network=vizapp/lenet5-digits")
     page.locator(".bars li").first.wait_for()
 
     network = page.get_by_role("combobox", name="Network")
@@ -128,7 +128,7 @@ def test_a_unit_is_sent_down_from_a_clicked_cell_and_checked(address: str, brows
 
 def test_a_computation_can_be_cancelled_and_asked_again(address: str, browser: Any) -> None:
     page = open_page(browser)
-    page.goto(f"{address}/?network=torchvision/resnet101&weights=random&crops=multi")
+    page.goto(f"{address}/predict?network=torchvision/resnet101&weights=random&crops=multi")
     bars = page.locator(".bars li")
     cancel = page.get_by_role("button", name="Cancel")
     cancel.wait_for()
@@ -144,7 +144,7 @@ def test_a_computation_can_be_cancelled_and_asked_again(address: str, browser: A
 
 def test_a_network_without_class_scores_is_told_and_nothing_else_is_left(address: str, browser: Any) -> None:
     page = open_page(browser)
-    page.goto(f"{address}/?network=torchvision/deeplabv3_resnet50&weights=random")
+    page.goto(f"{address}/predict?network=torchvision/deeplabv3_resnet50&weights=random")
     page.locator('[data-testid="stAlert"]').wait_for()
     settle(page)
     assert "no class scores" in page.locator('[data-testid="stAlert"]').inner_text()
@@ -155,7 +155,7 @@ def test_a_network_without_class_scores_is_told_and_nothing_else_is_left(address
 
 def test_an_upload_survives_a_reload_and_a_broken_one_is_told(address: str, browser: Any) -> None:
     page = open_page(browser)
-    page.goto(f"{address}/?network=vizapp/lenet5-digits")
+    page.goto(f"{address}/predict?network=vizapp/lenet5-digits")
     page.locator(".bars li").first.wait_for()
     page.get_by_role("radio", name="Upload").or_(page.get_by_role("button", name="Upload", exact=True)).first.click()
     page.locator('[data-testid="stFileUploaderDropzoneInput"]').set_input_files(
@@ -182,7 +182,7 @@ def test_an_upload_survives_a_reload_and_a_broken_one_is_told(address: str, brow
     settle(page)
     assert page.locator(".bars li").all_inner_texts() == answers
     assert page.url == link
-    page.goto(f"{address}/?network=vizapp/lenet5-digits&picture=upload/{'0' * 64}")
+    page.goto(f"{address}/predict?network=vizapp/lenet5-digits&picture=upload/{'0' * 64}")
     page.get_by_text("The uploaded photo is not on this machine any more.").wait_for()
     assert page.locator(".bars li").count() == 0
     went_well(page)
@@ -198,7 +198,8 @@ def test_an_upload_survives_a_reload_and_a_broken_one_is_told(address: str, brow
 
 MINI = "network=vizapp/zfnet-mini"
 VIEWS = {
-    "predict": "",
+    "start": "",
+    "predict": "predict",
     "feature-maps": f"feature_maps?{MINI}&layer=features.relu2&cell=10,12",
     "vector": f"feature_maps?{MINI}&layer=classifier.relu6",
     "numbers": f"feature_maps?{MINI}&layer=features.relu2&view=numbers",
@@ -236,7 +237,7 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
     page = open_page(browser, width, 1300 if width > 1000 else 1900, scheme)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
-    if view not in {"about", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:
+    if view not in {"about", "start", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:
         page.locator('[class*="_downloads"] button').first.wait_for()
     settle(page)
     keep(page, f"{view}-{width}-{scheme}")

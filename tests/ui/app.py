@@ -24,7 +24,7 @@ ASKING = tuple(page for page in PAGES if page != "about")  # those that ask a ne
 def turn_to(app: AppTest, page: str) -> AppTest:
     """The app on another page, by the key that its address ends with. Several pages may share a file."""
     known = {info.get("url_pathname"): number for number, info in app._registered_pages.items()}
-    app._page_hash = known[page]
+    app._page_hash = known["" if page == "start" else page]
     return app.run()
 
 

@@ -41,8 +41,8 @@ def open_app() -> Open:
         app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
         for name, value in ({"network": "vizapp/lenet5-digits"} | address).items():
             app.query_params[name] = value
-        if page != "predict":
-            app._page_hash = calc_hash(page)  # as a browser opens a link, without the first page before it
+        if page != "start":
+            app._page_hash = calc_hash(page)  # as a browser opens a link, without the start page before it
         app.run()
         return app
 

@@ -128,6 +128,7 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
 
 def visits_without_a_layer(network: Network, photos: str) -> Iterator[Visit]:
     side = str(max(1, min(network.input_size[1:]) // 2))
+    yield "start", {}, ""
     yield "predict", {"crops": "multi"}, ""
     yield "dense", {"dense.input": "crop", "place": "0,0", "tint": "class"}, ""
     yield "dense", {"dense.input": "photo", "dense.zoom": "0.5", "dense.flips": "True"}, ""
@@ -171,7 +172,7 @@ class Visitor:
         app.query_params.clear()
         for key, value in whole.items():
             app.query_params[key] = value
-        turn_to(app, "" if page == "predict" else page)
+        turn_to(app, page)
         if went_well(app) and button:
             self._press(app, button)
         if not went_well(app):

@@ -45,7 +45,7 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     log = tmp_path_factory.mktemp("log") / "log"
     with serving(settings().cache, log, VIZAPP_ROOT=str(root)) as (address, process):
         with Visitor(address, NET) as visitor:
-            visitor.run("")
+            visitor.run("predict")
         yield address, process
     assert "Unexpected error" not in log.read_text()
     assert "Traceback" not in log.read_text()
@@ -78,7 +78,7 @@ CHECKPOINTS = {
 def test_no_checkpoint_holds_up_the_others(server: Server) -> None:
     address, process = server
     with Watch(address, process) as watch, Visitor(address, f"{NET}&weights=file") as visitor:
-        visitor.run("")
+        visitor.run("predict")
         for name, (content, told) in CHECKPOINTS.items():
             visitor.upload("sidebar.checkpoint", name, content()).run()
             assert told in visitor.sentences(), name
@@ -90,7 +90,7 @@ def test_no_text_holds_up_the_others(server: Server, root: Path) -> None:
     address, process = server
     texts = [ODD[kind] for kind in ("long", "deep", "nul", "no user")]
     with Watch(address, process) as watch, Visitor(address, f"{NET}&weights=file") as visitor:
-        visitor.run("").put("sidebar.source", string_array_value=["Folder"]).run()
+        visitor.run("predict").put("sidebar.source", string_array_value=["Folder"]).run()
         for text in (*texts, "pipe.pth", "device.pth", str(root), "../secret", "/etc/passwd"):
             visitor.put("sidebar.checkpoint_path", string_value=text).put("sidebar.folder", string_value=text).run()
             assert visitor.sentences(), text
@@ -125,7 +125,7 @@ def test_no_photo_holds_up_the_others(server: Server) -> None:
     """Each took the thread of the page for 3 to 10 s, in which it could not be cancelled."""
     address, process = server
     with Watch(address, process) as watch, Visitor(address, NET) as visitor:
-        visitor.run("").put("sidebar.source", string_array_value=["Upload"]).run()
+        visitor.run("predict").put("sidebar.source", string_array_value=["Upload"]).run()
         for name, content in PHOTOS.items():
             visitor.upload("sidebar.upload", name, content()).send()
             visitor.wait(lambda one: "Decoding the photo" in one.texts() and one.has("Cancel"))
@@ -154,7 +154,7 @@ def decoding(server: Server, request: pytest.FixtureRequest) -> Iterator[Visitor
     with Watch(address, process) as watch:
         with Visitor(address, NET) as visitor:
             source = request.param.capitalize()
-            visitor.run("").put("sidebar.source", string_array_value=[source]).run()
+            visitor.run("predict").put("sidebar.source", string_array_value=[source]).run()
             if source == "Upload":
                 visitor.upload("sidebar.upload", "slow.bmp", SLOW).send()
             else:
@@ -177,7 +177,7 @@ def test_a_photo_that_takes_long_can_be_cancelled_and_asked_for_again(server: Se
 
 def test_another_photo_cancels_it(server: Server, decoding: Visitor) -> None:
     with Visitor(server[0], NET) as other:  # who does not wait for it
-        other.run("")
+        other.run("predict")
         assert other.has("predict.bars")
     if decoding.has("sidebar.folder"):
         decoding.put("sidebar.folder", string_value="birds")

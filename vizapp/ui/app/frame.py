@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import streamlit as st
 
@@ -15,27 +15,28 @@ from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, state, url
 
-PAGES_FOLDER = Path(__file__).resolve().parents[1] / "pages"
 ICON = str(ASSETS / "icon.svg")
+_OF_PREDICT = {
+    state.TOP.name,
+    state.CROPS.name,
+}  # in links to "/" of earlier versions, where Predict was the first page
 
 
 def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     """Draw the frame and the page that the address names. `sections`: the pages by section of the navigation."""
     began = time.perf_counter()
     st.html(ASSETS / "app.css")
+    st.html(_questions(sections))
     st.logo(ASSETS / "logo.svg", icon_image=ICON, size="large")
-    specs = {
-        st.Page(
-            PAGES_FOLDER / spec.file, title=spec.title, icon=spec.icon, default=spec.default, url_path=spec.key
-        ): spec
-        for section in sections.values()
-        for spec in section
-    }
+    specs = {spec.page: spec for section in sections.values() for spec in section}
     known = {spec.key: page for page, spec in specs.items()}
     page = st.navigation(
         {name: [known[spec.key] for spec in section] for name, section in sections.items()}, position="top"
     )
     spec = next(spec for candidate, spec in specs.items() if candidate == page)
+    if spec.default and _OF_PREDICT & set(st.query_params):
+        st.switch_page(known["predict"], query_params=st.query_params.to_dict())
+    st.set_page_config(page_title=f"{spec.title} · vizapp")
     state.show_page(spec.key)
     uploads.note_session()
     messages.guard(lambda: _read_address(specs.values(), spec))
@@ -46,6 +47,16 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     messages.guard(downloads.deliver)
     messages.guard(page.run)
     access_log.write("page", page=spec.key, seconds=time.perf_counter() - began)
+
+
+def _questions(sections: Mapping[str, Sequence[PageSpec]]) -> str:
+    """A style that shows the question of a page where its name in the navigation is pointed at."""
+    specs = [spec for section in sections.values() for spec in section if not spec.default]
+    rules = (
+        f'[data-testid="stTopNavLink"][href$="/{spec.key}"]::after {{ content: {json.dumps(spec.question)}; }}'
+        for spec in specs
+    )
+    return f"<style>{' '.join(rules)}</style>"
 
 
 def _read_address(specs: Iterable[PageSpec], page: PageSpec) -> None:

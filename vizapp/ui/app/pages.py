@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
 
 from vizapp.methods import methods
 from vizapp.methods.base import Method
 from vizapp.ui.session import forms, state
 from vizapp.ui.session.choice import Choice
 
+PAGES_FOLDER = Path(__file__).resolve().parents[1] / "pages"
+
 
 @dataclass(frozen=True)
 class PageSpec:
     """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries.
 
-    `methods` are the keys of the methods that it shows. `form` is the method whose parameters it draws and puts in the
-    address. `name` is its `key` where several pages share a file.
+    `question`: what the page answers, in the words of a newcomer. `methods` are the keys of the methods that it shows.
+    `form` is the method whose parameters it draws and puts in the address. `name` is its `key` where several pages share a
+    file.
     """
 
     file: str
@@ -26,6 +32,7 @@ class PageSpec:
     form: str = ""
     default: bool = False
     name: str = ""
+    question: str = ""
 
     @property
     def key(self) -> str:
@@ -37,46 +44,65 @@ class PageSpec:
         """All choices that the page's address carries."""
         return (*self.choices, *(forms.choices(self.form).values() if self.form else ()))
 
+    @property
+    def page(self) -> st.Page:
+        """The page for Streamlit."""
+        return st.Page(
+            PAGES_FOLDER / self.file, title=self.title, icon=self.icon, default=self.default, url_path=self.key
+        )
+
 
 PAGES = (
+    PageSpec("start/page.py", "Start", ":material/home:", default=True, question="One photo, one network, all questions"),
     PageSpec(
-        "predict.py", "Predict", ":material/leaderboard:", (state.TOP, state.CROPS), ("predict",), default=True,
+        "predict.py", "Predict", ":material/leaderboard:", (state.TOP, state.CROPS), ("predict",),
+        question="What is it?",
     ),
     PageSpec(
         "feature_maps.py", "Feature maps", ":material/grid_view:",
         (state.LAYER, state.CHANNEL, state.CELL, state.ORDER, state.SCALE, state.VIEW), ("activations",),
+        question="What do early and late layers see?",
     ),
     PageSpec(
         "projection/page.py", "Projection", ":material/filter_center_focus:",
         (state.LAYER, state.CHANNEL, state.CELL, state.MODE, state.PART, state.CONTRAST), ("projection",), "projection",
+        question="What does one unit look for?",
     ),
     PageSpec(
         "gallery/page.py", "Gallery", ":material/photo_library:",
         (state.DATA, state.SITES, state.LAYER, state.CHANNEL, state.SORT, state.SEED, state.GROUP, state.PAGE),
-        ("gallery",),
+        ("gallery",), question="Which photos excite a unit?",
     ),
     PageSpec(
         "occlusion/page.py", "Occlusion", ":material/filter_none:",
         (
             state.WAY, state.PHOTOS, state.WINDOW, state.STRIDE, state.MAP, state.CLASS, state.SHOWN, state.POSITION,
             state.SECOND_PICTURE, state.SECOND_NETWORK, state.SECOND_WEIGHTS,
-        ), ("occlusion",), "occlusion",
+        ), ("occlusion",), "occlusion", question="What if a part is hidden?",
     ),
-    PageSpec("dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), "dense"),
+    PageSpec(
+        "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), "dense",
+        question="What does it see at every place?",
+    ),
     PageSpec(
         "filters/page.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW), ("filters", "ideal"),
-        "filters",
+        "filters", question="What are its filters like?",
     ),
     PageSpec(
         "compare/page.py", "Compare", ":material/compare_arrows:",
         (state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT, state.PART, state.MATCH, state.SECOND_MATCH),
+        question="Where do two networks differ?",
     ),
     PageSpec(
         "architecture/page.py", "Architecture", ":material/account_tree:",
         (state.ASPECT, state.TRAINED, state.AMONG, state.AXIS), ("architecture",), "architecture",
+        question="What is it made of?",
     ),
-    PageSpec("about.py", "About", ":material/info:"),
+    PageSpec("about.py", "About", ":material/info:", question="What is this app?"),
 )  # fmt: skip
+_QUESTIONS = {
+    "attribution": "Which part mattered?"
+}  # of pages that are drawn from their method; else its first sentence
 
 
 def sections() -> dict[str, tuple[PageSpec, ...]]:
@@ -94,7 +120,10 @@ def _generic(method: Method) -> PageSpec:
     if "folder" in method.inputs:
         choices += (state.DATA,)
     key = method.key if all(method.key != page.key for page in PAGES) else f"{method.key}_method"
-    return PageSpec("method.py", method.title, ":material/widgets:", choices, (method.key,), method.key, name=key)
+    return PageSpec(
+        "method.py", method.title, ":material/widgets:", choices, (method.key,), method.key, name=key,
+        question=_QUESTIONS.get(method.key, method.summary),
+    )  # fmt: skip
 
 
 def pages() -> dict[str, PageSpec]:

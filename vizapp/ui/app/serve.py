@@ -16,8 +16,7 @@ from vizapp.errors import VizError
 from vizapp.media import samples
 from vizapp.methods import ask
 from vizapp.settings import TOP
-from vizapp.ui.app.frame import PAGES_FOLDER
-from vizapp.ui.app.pages import PAGES
+from vizapp.ui.app.pages import PAGES, PAGES_FOLDER
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.session import state
 
@@ -82,6 +81,8 @@ def warm_up() -> None:
     networks.labels()
     runpy.run_path(str(PAGES_FOLDER / next(spec.file for spec in PAGES if spec.default)))  # imports what it imports
     try:
-        ask("predict", networks.preload(name), images.sample(samples.sample_names()[0]))
+        network = networks.preload(name)
+        ask("predict", network, images.sample(samples.sample_names()[0]))
+        _ = network.sites  # found once per network
     except VizError as error:
         print(f"vizapp: {error}", flush=True)  # the page will offer what else can be done

@@ -28,6 +28,7 @@ _SOURCES = {
     "samples": "Samples", "digits": "Digits", "upload": "Upload", "camera": "Camera", "folder": "Folder", "dataset": "Data set"
 }  # fmt: skip
 _COLUMNS = 8  # of the sprite of samples
+_FIRST = 8  # samples beside the button for an upload
 _FIELD = 420  # pixels of an uploader or a path beside the sources
 
 
@@ -44,6 +45,16 @@ def choose_one(page: str) -> None:
         _folder_picture(page)
     else:
         _upload_picture(page, source)
+
+
+def choose_own(page: str) -> None:
+    """Draw a large button that uploads a photo, which becomes the current one, and the first samples beside it."""
+    with st.container(key=f"{page}_own"):
+        _, new = _uploads(page, f"{page}.uploads", "Use your photo", _keep_picture_or_error)
+    if new:
+        state.save(state.ORIGIN, new[-1])
+        st.rerun()  # the sidebar is drawn already
+    _samples(page, _FIRST)
 
 
 def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, str]]:
@@ -139,8 +150,8 @@ def _take(page: str, choice: Choice, value: str) -> None:
     state.put(choice, value)
 
 
-def _samples(page: str) -> None:
-    names, origin = images.sample_names(), images.origin()
+def _samples(page: str, most: int | None = None) -> None:
+    names, origin = images.sample_names()[:most], images.origin()
     data = {
         "sprite": images.sprite(tuple(names), _COLUMNS), "tile": [images.THUMB, images.THUMB], "columns": _COLUMNS,
         "side": 48, "most": 48, "items": names, "titles": names, "label": f"{len(names)} sample photos",

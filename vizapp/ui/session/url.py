@@ -7,7 +7,7 @@ for an upload. The last release left its default network out, too: a link withou
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import streamlit as st
@@ -49,7 +49,11 @@ def read_address(
             if choice.shared or choice in page:
                 state.put(choice, default)
     written = state.load(state.ADDRESS, {})
-    given = {name: value for name, value in st.query_params.to_dict().items() if written.get(name) != value}
+    address = st.query_params.to_dict()
+    given = {name: value for name, value in address.items() if written.get(name) != value}
+    for choice, dependents in state.RESETS.items():
+        if choice.name in given:  # it resets them, also those that the address names as before
+            given |= {one.name: address[one.name] for one in dependents if one.name in address}
     if {_FOLDER, state.SAMPLE.name} & set(given) and _read_origin():
         given.pop(state.SAMPLE.name, None)
     for name, choice in choices.items():
@@ -96,6 +100,19 @@ def _written_origin(origin: tuple[Any, ...]) -> dict[str, str]:
 
 def write_address(page: Collection[Choice]) -> None:
     """Write the shared choices and those of the page to the address, where they differ from the default; the network always."""
+    carried = _carried(page)
+    if st.query_params.to_dict() != carried:
+        st.query_params.from_dict(carried)
+    state.save(state.ADDRESS, carried)
+
+
+def link(more: Mapping[str, str]) -> dict[str, str]:
+    """The query of a link to a page about the current network and picture, with `more` choices of that page."""
+    return _carried(()) | dict(more)
+
+
+def _carried(page: Collection[Choice]) -> dict[str, str]:
+    """The shared choices and those of the page that differ from the default, and the network, as an address carries them."""
     shared = [choice for choice in state.CHOICES.values() if choice.shared]
     origin = state.load(state.ORIGIN)
     carried: dict[str, str] = {}
@@ -109,6 +126,4 @@ def write_address(page: Collection[Choice]) -> None:
         ):
             continue
         carried[choice.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    if st.query_params.to_dict() != carried:
-        st.query_params.from_dict(carried)
-    state.save(state.ADDRESS, carried)
+    return carried

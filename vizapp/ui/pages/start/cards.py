@@ -1,0 +1,298 @@
+"""The cards of the start page: each answers a question about the photo and the network with a small picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp import methods
+from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import VizError
+from vizapp.gallery.reader import find_galleries, open_gallery, top_image
+from vizapp.media.drawing import crop_box, diverging, heat, overlay, sheet, signed
+from vizapp.media.picture import Picture
+from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
+from vizapp.methods.activations import strength_order
+from vizapp.methods.base import Result
+from vizapp.methods.dense import convolutional
+from vizapp.methods.filters import kernel_tiles
+from vizapp.ui.inputs import datasets, networks
+from vizapp.ui.session import compute, forms, state
+from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
+from vizapp.zoo import class_unit
+from vizapp.zoo.labels import readable
+from vizapp.zoo.network import Network
+
+_BARS, _ACROSS, _KERNELS_ACROSS = 3, 3, 5
+_TILE, _LARGEST = 96, 360  # pixels
+_CROPS = 2.5  # crops in the short side of the photo of the dense map
+_CONTRAST = 99.5  # percentile of a projection's magnitudes with full contrast
+_SPAN = 0.1  # least change of a probability with full colour
+_KINDS = {"convolution": "#7d9cc0", "linear": "#a99bc4", "pool": "#8fb59a", "activation": "#d9c48a"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the cards are about."""
+
+    network: Network
+    picture: Picture
+
+    @property
+    def seen(self) -> np.ndarray:
+        """The network's crop of the photo, uint8 `[H W 3]`."""
+        return self.network.seen(self.picture)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The layers of the network; empty where a message explains why."""
+        return networks.sites(self.network)
+
+    @property
+    def maps(self) -> list[Site]:
+        """The layers with several cells that lie in the photo."""
+        return [site for site in self.sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
+
+    def ask(self, method: str, unit: Unit | None = None, **params: Any) -> Result | None:
+        """The result of a method; None if it was cancelled. The method's page asks with the same key.
+
+        Raises:
+            VizError: the method does not fit the network or the photo.
+        """
+        network, picture = self.network, self.picture if "picture" in methods.method(method).inputs else None
+        return compute.compute(
+            compute.key_of(method, network, picture, None, unit, **params),
+            lambda tick: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params),
+            device=str(network.device), raises=True,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a card says below its picture, and what its link adds to the address of the page."""
+
+    sentence: str
+    link: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card: the key of its page, and what draws its picture (None where a message explains why there is none)."""
+
+    page: str
+    draw: Callable[[Subject], Answer | None]
+
+
+def _picture(page: str, pixels: np.ndarray, label: str) -> None:
+    """Draw the picture of a page's card, uint8 `[H W 3]`, that `label` describes."""
+    pixels = pixels.repeat(scale := max(1, _TILE // max(pixels.shape[:2])), 0).repeat(scale, 1)
+    image_tiles.picture(f"start.{page}", shrink(pixels, _LARGEST), label)
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """The parameters of a method as its page asks before anything is changed."""
+    return {name: choice.default for name, choice in forms.choices(method).items()}
+
+
+def _link(unit: Unit, **more: str) -> dict[str, str]:
+    """The choices of a unit in an address."""
+    cell = {} if unit.cell is None else {"cell": f"{unit.cell[0]},{unit.cell[1]}"}
+    return {"layer": unit.site, "channel": str(unit.channel)} | cell | more
+
+
+def _square(pixels: np.ndarray) -> np.ndarray:
+    """The square in the middle of uint8 `[H W 3]`."""
+    side = min(*pixels.shape[:2], _LARGEST)
+    return centre_crop(resize_short_side(pixels, side), side, side)
+
+
+def _predict(about: Subject) -> Answer | None:
+    result = about.ask("predict")
+    if result is None:
+        return None
+    topk_bars.draw_prediction("start.bars", about.network, replace(result, table=result.table[:_BARS]))
+    return Answer(f"The most probable of {len(result.arrays['logits']):,} classes.", {})
+
+
+def _attribution(about: Subject) -> Answer | None:
+    told = about.ask("predict")
+    if told is None:
+        return None
+    number = int(told.arrays["probabilities"].argmax())
+    params = _defaults("attribution") | {"kind": "gradcam"}
+    result = about.ask("attribution", class_unit(about.network, number), **params)
+    if result is None:
+        return None
+    name = about.network.readable_name(number)
+    _picture(
+        "attribution",
+        overlay(about.seen, heat(result.arrays["attribution"]), 0.5),
+        f"Grad-CAM of {name} over the photo",
+    )
+    return Answer(f"Bright: speaks for {name} (Grad-CAM).", {"attribution.kind": "gradcam"})
+
+
+def _feature_maps(about: Subject) -> Answer | None:
+    """Three layers from early to late, of each the strongest channels."""
+    maps = [site for site in about.maps if site.kind == "activation"] or about.maps
+    if not maps:
+        raise VizError(f"{about.network.name} has no layer with a map.", code="no-feature-map")
+    rows, units = list(dict.fromkeys((maps[0], maps[len(maps) // 2], maps[-1]))), []
+    tiles = []
+    for site in rows:
+        layer = about.ask("activations", Unit(site.name, 0))
+        if layer is None:
+            return None
+        values = layer.arrays["activations"]
+        order = strength_order(values)[:_ACROSS]
+        units.append(Unit(site.name, int(order[0])))
+        tiles += [resize(heat(values[channel]), _TILE, _TILE, "nearest") for channel in order]
+    _picture(
+        "feature_maps",
+        sheet(tiles, min(_ACROSS, len(tiles)), gap=3),
+        "Feature maps of an early, a middle and a late layer",
+    )
+    return Answer(f"Top to bottom: {', '.join(site.name for site in rows)}.", _link(units[len(units) // 2]))
+
+
+def _projection(about: Subject) -> Answer | None:
+    """The strongest unit of the last convolution, by the deconvnet; where that does not depend on the photo, guided."""
+    site = next((site for site in reversed(about.maps) if site.kind == "convolution"), None)
+    if site is None:
+        raise VizError(f"{about.network.name} has no convolution with a map.", code="no-convolution")
+    layer = about.ask("activations", Unit(site.name, 0))
+    if layer is None:
+        return None
+    values = layer.arrays["activations"]
+    channel = int(strength_order(values)[0])
+    row, column = np.unravel_index(np.nan_to_num(values[channel], nan=-np.inf).argmax(), values.shape[1:])
+    unit = Unit(site.name, channel, (int(row), int(column)))
+    rule = "deconvnet"
+    result = about.ask("projection", unit, **_defaults("projection"))
+    if result is not None and "no switches" in result.facts:
+        rule = "guided"
+        result = about.ask("projection", unit, **_defaults("projection") | {"rule": rule})
+    if result is None:
+        return None
+    values = result.arrays["projection"]
+    scale = float(np.percentile(np.abs(values), _CONTRAST))
+    pixels = crop_box(signed(values, scale or None), _busiest(values))
+    _picture("projection", pixels, f"Projection of unit {channel} of {site.name}, enlarged")
+    return Answer(f"Unit {channel} of {site.name}, {rule} rule, enlarged.", _link(unit, mode="one"))
+
+
+def _busiest(values: np.ndarray) -> tuple[int, int, int, int]:
+    """The square (top, left, bottom, right) of half the side of `[H W 3]` in which a projection has most of its magnitude."""
+    weight = np.abs(np.nan_to_num(values)).sum(2)
+    side = min(weight.shape) // 2
+    sums = np.pad(weight, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    top, left = np.unravel_index(inside.argmax(), inside.shape)
+    return int(top), int(left), int(top) + side, int(left) + side
+
+
+def _gallery(about: Subject) -> Answer | None:
+    """The top photos of the most selective unit of the last layer with a map in a gallery that is there already."""
+    network = about.network
+    collection = datasets.list_collection(datasets.chosen_text(network))
+    if collection is None:
+        return None
+    galleries = (open_gallery(folder) for folder in find_galleries(network))
+    found = next((one for one in galleries if one.manifest["data"]["listing"] == collection.listing), None)
+    names = [] if found is None else [site.name for site in about.maps if site.name in found.sites]
+    if found is None or not names:
+        raise VizError("Not built yet for this network: open the page and press Build.", code="no-gallery")
+    units = found.units_of(names[-1])
+    channel = int(np.where(units["dead"], -np.inf, units["selectivity"]).argmax())
+    items = top_image(network, collection.source, found.rows(names[-1], channel)[: _ACROSS**2])
+    _picture(
+        "gallery",
+        sheet([shrink(item.patch, _TILE) for item in items], _ACROSS, gap=2),
+        f"The top photos of unit {channel}",
+    )
+    data = {} if state.get(state.DATA) is None else {state.DATA.name: collection.text}
+    return Answer(f"Unit {channel} of {names[-1]}.", _link(Unit(names[-1], channel), **data))
+
+
+def _dense(about: Subject) -> Answer | None:
+    network, picture = about.network, about.picture
+    plan = compute.compute(
+        compute.key_of("dense.plan", network), lambda tick: convolutional(network), size=lambda plan: 10_000,
+        device=str(network.device), raises=True,
+    )  # fmt: skip
+    if plan is None:
+        return None
+    zoom = round(_CROPS * max(plan.size) / min(picture.height, picture.width), 2)
+    result = about.ask("dense", zoom=zoom, check=0)
+    if result is None:
+        return None
+    _picture("dense", _square(result.panels[0].pixels), "The class at each place of the photo, as colours")
+    shares = [f"{readable(str(row['name']))} {row['share']:.0%}" for row in result.table[:2]]
+    return Answer(f"{', '.join(shares)} of the places.", {})
+
+
+def _filters(about: Subject) -> Answer | None:
+    site = next((site for site in about.sites if site.kind == "convolution"), None)
+    if site is None:
+        raise VizError(f"{about.network.name} has no convolution.", code="no-convolution")
+    result = about.ask("filters", Unit(site.name, 0))
+    if result is None:
+        return None
+    kernels = result.arrays["kernels"]
+    norms = np.array([row["norm"] for row in result.table])
+    strongest = np.argsort(-norms, kind="stable")[: _KERNELS_ACROSS**2]
+    tiles = kernel_tiles(kernels[strongest], "filter")
+    enlarge = max(1, _TILE // max(tiles[0].shape[:2]) // 2)
+    _picture(
+        "filters", sheet(tiles, _KERNELS_ACROSS, gap=4, enlarge=enlarge), "The strongest kernels of the first layer"
+    )
+    link = {"layer": site.name, "channel": str(strongest[0])}
+    return Answer(f"The strongest of {len(kernels)} kernels of {site.name}.", link)
+
+
+def _occlusion(about: Subject) -> Answer | None:
+    """The change of the prediction's probability with a grey square over each of about 7 × 7 places."""
+    side = min(about.network.input_size[1:])
+    result = about.ask("occlusion", window=side // 4, stride=side // 7, site="")
+    if result is None:
+        return None
+    change = result.arrays["probability"] - result.arrays["clean_probability"]
+    name = about.network.readable_name(int(result.arrays["class"]))
+    drawn = diverging(change, max(_SPAN, float(np.abs(change).max())))
+    _picture("occlusion", overlay(about.seen, drawn, 0.6), f"Change of {name} where a square hides the photo")
+    clean, lowest = float(result.arrays["clean_probability"]), float(result.arrays["probability"].min())
+    return Answer(f"{name}: {clean:.0%}, with a square {lowest:.0%} at least.", {"way": "sweep"})
+
+
+def _architecture(about: Subject) -> Answer | None:
+    sites = about.sites
+    if not sites:
+        return None
+    blocks = network_diagram.drawing(sites, None)["blocks"]
+    bars = "".join(
+        f'<i style="height: {100 * max(block["height"], 0.04):.0f}%; flex: {block["width"]:.0f}; '
+        f'background: {_KINDS.get(block["kind"], "#a3a8ae")}"></i>'
+        for block in blocks
+    )
+    st.html(f'<div class="vz-blocks" role="img" aria-label="The layers as boxes">{bars}</div>')
+    module = about.network.module
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    weighted = sum(site.kind in ("convolution", "linear") for site in sites)
+    return Answer(f"{weighted} layers with {networks.short_count(parameters)} weights.", {})
+
+
+CARDS = (
+    Card("predict", _predict),
+    Card("attribution", _attribution),
+    Card("feature_maps", _feature_maps),
+    Card("projection", _projection),
+    Card("gallery", _gallery),
+    Card("filters", _filters),
+    Card("architecture", _architecture),
+    Card("dense", _dense),
+    Card("occlusion", _occlusion),
+)
