@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(serve, "warm_up", lambda: None)
     monkeypatch.setattr(config, "_main_script_path", None)
+    monkeypatch.setattr(config, "_config_options", copy.deepcopy(config.get_config_options()))
     monkeypatch.setattr(serve.cli.main_run, "callback", lambda **options: given.append(options))
     return given
 
@@ -40,7 +42,8 @@ def test_a_free_port_is_taken(run: list[dict[str, Any]], capsys: pytest.CaptureF
     assert main(["app", "--port", str(port), "--server.headless", "true", "--server.baseUrlPath=lab"]) == 0
     (given,) = run
     assert Path(given["target"]).is_file()
-    assert (given["server_port"], given["server_address"]) == (port, "localhost")
+    assert (given["server_port"], given["server_address"]) == (port, None)  # the address is that of `.streamlit`
+    assert config.get_option("server.address") == "localhost"
     assert (given["server_headless"], given["server_baseUrlPath"]) == (True, "lab")
     assert capsys.readouterr().out == ""
 
@@ -56,10 +59,11 @@ def test_the_port_after_a_busy_one_is_taken_and_printed(
 
 
 def test_settings_of_the_environment_hold(run: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve.st, "get_option", {"server.port": 8765, "server.address": "127.0.0.1"}.__getitem__)
+    monkeypatch.setenv("STREAMLIT_SERVER_PORT", "8765")
+    monkeypatch.setenv("STREAMLIT_SERVER_ADDRESS", "127.0.0.1")
     assert main(["app"]) == 0
     assert run[0]["server_address"] == "127.0.0.1"
-    assert run[0]["server_port"] >= 8765
+    assert 8765 <= run[0]["server_port"] < 8865
 
 
 @pytest.mark.parametrize(

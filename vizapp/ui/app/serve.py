@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 import streamlit as st
+from streamlit import config
 from streamlit.web import cli
 
 from vizapp.errors import VizError
@@ -36,22 +37,31 @@ def serve(port: int | None = None, address: str | None = None, options: Sequence
         VizError: no such port is free, this machine has no such address, or Streamlit has no such option.
     """
     st.App(SCRIPT)  # from here on, Streamlit knows the settings in `.streamlit` beside the script
-    address = st.get_option("server.address") if address is None else address
-    wanted = st.get_option("server.port") if port is None else port
-    port = free_port(address, wanted)
-    if port != wanted:
-        print(f"Port {wanted} is busy. vizapp uses port {port}.", flush=True)
-    given = [f"--server.port={port}", *([f"--server.address={address}"] if address else []), *options]
+    given = {"server.port": port, "server.address": address}
+    flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
     try:
-        with cli.main_run.make_context("vizapp app", [str(SCRIPT), *given]) as context:
+        with cli.main_run.make_context("vizapp app", [str(SCRIPT), *flags, *options]) as context:
             if context.params["args"]:
                 raise click.UsageError(f"Unrecognized arguments: {' '.join(context.params['args'])}")
+            for name, value in context.params.items():
+                if name not in ("target", "args") and value not in (None, ()):
+                    config.set_option(name.replace("_", "."), value)
+            context.params["server_port"] = _take_port()
             warm_up()
             cli.main_run.invoke(context)
     except click.ClickException as error:
         raise VizError(f"{error.format_message()} See 'vizapp app --help'.", code="bad-arguments") from None
     except KeyboardInterrupt:
         print("vizapp: stopped.", file=sys.stderr)
+
+
+def _take_port() -> int:
+    wanted = config.get_option("server.port")
+    port = free_port(config.get_option("server.address"), wanted)
+    if port != wanted:
+        print(f"Port {wanted} is busy. vizapp uses port {port}.", flush=True)
+        config.set_option("server.port", port)
+    return port
 
 
 def free_port(address: str | None, port: int) -> int:
