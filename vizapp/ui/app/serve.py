@@ -85,7 +85,7 @@ def free_port(address: str | None, port: int) -> int:
 
 
 def warm_up() -> None:
-    """Load what the first page needs: its code, the list of networks, and the default network with one forward pass."""
+    """Load what the first page needs: its code, the list of networks, and the default network with its layers."""
     name = state.NETWORK.default
     print(f"Loading the list of networks and {name} …", flush=True)
     networks.labels()
