@@ -16,7 +16,7 @@ from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.start.cards import CARDS
 
-PICTURED = {card.page for card in CARDS} - {"predict", "gallery", "architecture"}
+PICTURED = {card.page for card in CARDS} - {"predict", "gallery", "architecture", "compare"}
 
 
 def links(app: AppTest) -> dict[str, dict[str, str]]:
@@ -36,7 +36,7 @@ def test_every_card_is_filled(open_app: Open, network: str) -> None:
     app = open_app("start", network=network)
     assert went_well(app)
     assert not app.warning
-    assert filled(app) == PICTURED | {"bars"}
+    assert filled(app) == PICTURED | {"bars", "answers"}
     assert len([e for e in app.get("html") if '<div class="vz-blocks' in e.proto.body]) == 1
     assert "Not built yet" in words(app), "of the gallery"
     assert set(links(app)) == {card.page for card in CARDS}
@@ -84,7 +84,7 @@ def test_your_photo_is_used_on_all_pages(open_app: Open) -> None:
     assert not app.warning
     assert shown(app, "start.photo")["label"] == "mine.png"
     assert app.segmented_control(key="sidebar.source").value == "upload"
-    assert filled(app) == PICTURED | {"bars"}
+    assert filled(app) == PICTURED | {"bars", "answers"}
     assert all(query["picture"].startswith("upload/") for query in links(app).values())
     turn_to(app, "predict")
     assert shown(app, "predict.seen")["label"].startswith("mine.png")

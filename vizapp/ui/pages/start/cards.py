@@ -31,7 +31,7 @@ _BARS, _ACROSS, _KERNELS_ACROSS = 3, 3, 5
 _TILE, _LARGEST = 96, 360  # pixels
 _CROPS = 2.5  # crops in the short side of the photo of the dense map
 _CONTRAST = 99.5  # percentile of a projection's magnitudes with full contrast
-_SPAN = 0.1  # least change of a probability with full colour
+_SPAN, _OPAQUE = 0.1, 0.8  # least change of a probability with full colour; opacity of that colour
 _KINDS = {"convolution": "#7d9cc0", "linear": "#a99bc4", "pool": "#8fb59a", "activation": "#d9c48a"}
 
 
@@ -260,12 +260,33 @@ def _occlusion(about: Subject) -> Answer | None:
     result = about.ask("occlusion", window=side // 4, stride=side // 7, site="")
     if result is None:
         return None
-    change = result.arrays["probability"] - result.arrays["clean_probability"]
     name = about.network.readable_name(int(result.arrays["class"]))
-    drawn = diverging(change, max(_SPAN, float(np.abs(change).max())))
-    _picture("occlusion", overlay(about.seen, drawn, 0.6), f"Change of {name} where a square hides the photo")
-    clean, lowest = float(result.arrays["clean_probability"]), float(result.arrays["probability"].min())
-    return Answer(f"{name}: {clean:.0%}, with a square {lowest:.0%} at least.", {"way": "sweep"})
+    clean, hidden = float(result.arrays["clean_probability"]), result.arrays["probability"]
+    drop = np.nan_to_num(clean - hidden)
+    drop /= max(_SPAN, float(np.abs(drop).max()))  # now from -1 to 1
+    height, width = about.seen.shape[:2]
+    colours = resize(diverging(drop, 1), height, width)
+    share = resize(np.rint(255 * np.abs(drop)).astype(np.uint8), height, width)[..., None] / 255 * _OPAQUE
+    mixed = np.rint((1 - share) * about.seen + share * colours).astype(np.uint8)
+    _picture("occlusion", mixed, f"Where a square lowers the probability of {name}")
+    return Answer(f"Red: hiding it lowers {name}, at worst from {clean:.0%} to {hidden.min():.0%}.", {"way": "sweep"})
+
+
+def _compare(about: Subject) -> Answer | None:
+    """The first answers of both networks."""
+    other = networks.other()
+    if other is None:
+        return None
+    rows, told = [], []
+    for network in (about.network, other):
+        result = Subject(network, about.picture).ask("predict")
+        if result is None:
+            return None
+        first = result.table[0]
+        rows.append((network.readable_name(first["class"]), float(first["probability"]), network.name))
+        told.append(network.name.partition("/")[2] + (" with random weights" if network.weights == "none" else ""))
+    topk_bars.draw("start.answers", rows)
+    return Answer(" against ".join(told) + ".", {})
 
 
 def _architecture(about: Subject) -> Answer | None:
@@ -295,4 +316,5 @@ CARDS = (
     Card("architecture", _architecture),
     Card("dense", _dense),
     Card("occlusion", _occlusion),
+    Card("compare", _compare),
 )
