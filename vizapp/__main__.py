@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 try:
     from vizapp.engine.trace.sites import Unit
-    from vizapp.errors import VizError, read_index
+    from vizapp.errors import VizError, plain_name, read_index
     from vizapp.media.picture import open_picture
     from vizapp.media.samples import open_sample, sample_names
     from vizapp.media.sources import open_folder
@@ -32,7 +32,10 @@ except KeyboardInterrupt:  # these imports take seconds, so Ctrl+C may come here
     sys.exit(130)
 
 
-_NETWORK = f"a name listed by 'networks', default {registry.DEFAULT}"
+_NETWORK = (
+    f"a name listed by 'networks' (default {registry.DEFAULT}), a folder of Hugging Face, an .onnx or .pt2 file, "
+    "or hf:owner/name"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +73,16 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", default="default", help="default (published), none (random) or a checkpoint file")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda:0 …")
     command.add_argument("--classes", help="number of classes, or a file with one name per line")
+    command.add_argument(
+        "--preprocessing",
+        metavar="FILE",
+        help="a preprocessor_config.json, in place of the network's own preprocessing",
+    )
+    command.add_argument(
+        "--rename",
+        choices=["order"],
+        help="order: match a checkpoint with foreign key names by the order of its shapes",
+    )
     command.add_argument("--output", metavar="NAME", help="the output with the class scores, if there are several")
     command.add_argument(
         "--probabilities",
@@ -134,7 +147,13 @@ def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) 
     classes: Any = options.classes
     if isinstance(classes, str) and (count := read_index(classes)) is not None:
         classes = count
-    return load(options.network, options.weights, options.device, classes, tick, options.output, options.probabilities)
+    if options.rename and options.weights not in ("default", "none"):
+        for foreign, own in registry.match_checkpoint(options.network, options.weights):
+            print(f"vizapp: {plain_name(foreign)} -> {own}", file=sys.stderr)
+    return load(
+        options.network, options.weights, options.device, classes, tick, options.output, options.probabilities,
+        options.preprocessing, options.rename,
+    )  # fmt: skip
 
 
 def _answer(options: argparse.Namespace) -> None:

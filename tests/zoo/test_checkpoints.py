@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import vizapp
 from tests.errors import refuses
+from vizapp.zoo import registry
 from vizapp.zoo.classic.lenet import LeNet5
 
 NET = "vizapp/lenet5-digits"
@@ -267,3 +268,61 @@ def test_a_published_file_brings_the_preprocessing_it_was_evaluated_with(tmp_pat
     assert vizapp.load("mobilenet_v2", weights=path, device="cpu").preprocessing.resize == 256
     path = saved(tmp_path / "mine.pth", there.module.state_dict())
     assert vizapp.load("mobilenet_v2", weights=path, device="cpu").preprocessing.resize == 232
+
+
+def foreign(reverse: bool = False) -> dict[str, Tensor]:
+    """The weights of the network with the names of another library; `reverse`: each bias before its weight."""
+    named = []
+    for number, (key, value) in enumerate(state().items()):
+        layer, role = divmod(number, 2)
+        named.append((2 * layer + (role ^ reverse), f"net/layer_{layer + 1}/{key.rpartition('.')[2]}", value))
+    return {name: value for _, name, value in sorted(named, key=lambda entry: entry[0])}
+
+
+def test_foreign_names_are_matched_by_order_after_a_yes(tmp_path: Path) -> None:
+    path = saved(tmp_path / "net.pth", foreign())
+    with refuses(
+        "checkpoint-mismatch", "10 missing", "All 10 shapes match in order", "net/layer_1/weight", "--rename order"
+    ):
+        vizapp.load(NET, weights=path)
+    network = vizapp.load(NET, weights=path, rename="order", device="cpu")
+    torch.testing.assert_close(dict(network.module.state_dict()), state(), rtol=0, atol=0)
+    assert registry.match_checkpoint(NET, path)[0] == ("net/layer_1/weight", next(iter(state())))
+
+
+def test_foreign_names_of_a_network_with_other_classes(tmp_path: Path) -> None:
+    named = {f"a{number}.{key.rpartition('.')[2]}": value for number, (key, value) in enumerate(state(7).items())}
+    network = vizapp.load(NET, weights=saved(tmp_path / "net.pth", named), rename="order", device="cpu")
+    assert len(network.categories) == 7
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: dict(reversed(foreign().items())),
+        lambda: dict(list(foreign().items())[:-1]),
+        lambda: foreign() | {"more": torch.zeros(3)},
+        lambda: foreign(reverse=True),
+    ],
+)
+def test_names_that_do_not_match_in_order_are_not_proposed(
+    wrong: Callable[[], dict[str, Tensor]], tmp_path: Path
+) -> None:
+    path = saved(tmp_path / "net.pth", wrong())
+    for rename in (None, "order"):
+        with refuses("checkpoint-mismatch", "Does it belong to another network?"):
+            vizapp.load(NET, weights=path, rename=rename)
+    assert registry.match_checkpoint(NET, path) == []
+
+
+def test_a_mean_is_not_taken_for_a_bias(tmp_path: Path) -> None:
+    own = vizapp.load("vizapp/resnet20-cifar", weights="none", device="cpu").module.state_dict()
+    values = [(key, value) for key, value in own.items() if not key.endswith("num_batches_tracked")]
+    roles = {"weight": "gamma", "bias": "running_mean", "running_mean": "beta", "running_var": "var"}
+    named = {}
+    for number, (key, value) in enumerate(values):
+        named[f"b{number}.{roles[key.rpartition('.')[2]] if value.ndim == 1 else 'kernel'}"] = value
+    with refuses("checkpoint-mismatch", "another network"):
+        vizapp.load("vizapp/resnet20-cifar", weights=saved(tmp_path / "net.pth", named), rename="order")
+    with refuses("bad-rename"):
+        vizapp.load(NET, weights="none", rename="shape")

@@ -74,7 +74,9 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    """Whether a call of the module is one operation: torch's own layers, as for torch.fx."""
+    """Whether a call of the module is one operation: torch's own layers, as for torch.fx, and those of exported programs."""
+    if getattr(module, "one_operation", False):
+        return True
     if not type(module).__module__.startswith("torch.nn"):
         return False
     return isinstance(module, nn.MultiheadAttention) or next(module.children(), None) is None

@@ -12,13 +12,14 @@ from PIL import Image
 from vizapp.errors import VizError
 from vizapp.settings import settings
 
-Method = Literal["bilinear", "bicubic", "nearest", "area"]
+Method = Literal["bilinear", "bicubic", "nearest", "area", "lanczos"]
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "nearest": Image.Resampling.NEAREST,
     "area": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 
 
@@ -27,12 +28,14 @@ class View:
     """The part of a photo that a network sees: the centre crop of the resized photo.
 
     `resize`: the shorter side of the resized photo in pixels, or its height and width, which may change its proportions.
+    `floor`: whether half a pixel of the crop's place is rounded down, as by transformers, and not to even, as by torchvision.
     """
 
     height: int
     width: int
     resize: int | tuple[int, int]
     interpolation: Method = "bilinear"
+    floor: bool = False
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width before the crop, of a photo of that height and width."""
@@ -40,10 +43,14 @@ class View:
             return _with_short_side(height, width, self.resize)
         return self.resize
 
+    def origin(self, height: int, width: int) -> tuple[int, int]:
+        """Row and column of the crop's corner in the resized photo, which has that height and width."""
+        return _half(height - self.height, self.floor), _half(width - self.width, self.floor)
+
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """The view of a photo `[H W 3]`: uint8 `[height width 3]`."""
         resized = resize(pixels, *self.resized(*pixels.shape[:2]), self.interpolation)
-        return centre_crop(resized, self.height, self.width)
+        return centre_crop(resized, self.height, self.width, self.floor)
 
 
 def resize(pixels: np.ndarray, height: int, width: int, method: Method = "bilinear") -> np.ndarray:
@@ -82,14 +89,18 @@ def _with_short_side(height: int, width: int, side: int) -> tuple[int, int]:
     return (longer, side) if width <= height else (side, longer)
 
 
-def centre_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The centre of the picture, `[height width 3]`, padded with black if the picture is smaller."""
+def centre_crop(pixels: np.ndarray, height: int, width: int, floor: bool = False) -> np.ndarray:
+    """The centre of the picture, `[height width 3]`, padded with black if the picture is smaller. `floor`: as in `View`."""
     missing = [max(want - have, 0) for want, have in zip((height, width), pixels.shape, strict=False)]
     if any(missing):
         around = [(space // 2, (space + 1) // 2) for space in missing] + [(0, 0)] * (pixels.ndim - 2)
         pixels = np.pad(pixels, around)
-    top, left = (round((have - want) / 2) for want, have in zip((height, width), pixels.shape, strict=False))
+    top, left = (_half(have - want, floor) for want, have in zip((height, width), pixels.shape, strict=False))
     return _crop(pixels, top, left, height, width)
+
+
+def _half(space: int, floor: bool) -> int:
+    return space // 2 if floor else round(space / 2)
 
 
 def five_crops(pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:

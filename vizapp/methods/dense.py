@@ -123,8 +123,7 @@ def _view(question: Question, params: DenseParams) -> View:
     height, width = picture.height, picture.width
     name = "the resized photo, the crop that predict sees"
     sizes = how.view.resized(height, width)
-    origin = round((sizes[0] - how.height) / 2), round((sizes[1] - how.width) / 2)
-    return View(seen, (sizes[0] / height, sizes[1] / width), origin, name)
+    return View(seen, (sizes[0] / height, sizes[1] / width), how.view.origin(*sizes), name)
 
 
 def _map(

@@ -17,9 +17,13 @@ from vizapp.errors import VizError, plain_name, quoted
 from vizapp.zoo.labels import read_json
 from vizapp.zoo.pickle_scan import MOST_DIMENSIONS
 from vizapp.zoo.pickled import Found, check_count, check_dense, check_size, find_names, odd_type, read_pickled
+from vizapp.zoo.processor import read_config
 from vizapp.zoo.recipe import Recipe, build_blank
 
 _LISTED = 20  # keys of each kind in an error message
+_ROLES = {
+    "mean": ("mean",), "variance": ("var",), "bias": ("bias", "beta"), "weight": ("weight", "gamma", "kernel", "scale"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,25 @@ def read_checkpoint(path: Path, tick: Callable[[float], None] | None = None) -> 
         )
     if path.stat().st_size == 0:
         raise VizError(f"The weights file {path.name!r} is empty (0 bytes).", code="empty-file")
+    if path.name.endswith(".safetensors.index.json"):
+        return _read_shards(path)
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickled(path, tick)
     check_size(path, found.state)
     state = {key: _plain(path, key, value) for key, value in found.state.items()}
     return Checkpoint(plain_name(path.name), state, found.names, found.which)
+
+
+def _read_shards(path: Path) -> Checkpoint:
+    """The weights in several safetensors files, which Hugging Face lists in a file beside them."""
+    files = read_config(path).get("weight_map")
+    if not isinstance(files, dict) or not all(
+        isinstance(file, str) and Path(file).name == file for file in files.values()
+    ):
+        raise VizError(f"The list of weights {path.name!r} names no files beside it.", code="bad-configuration")
+    state: dict[str, Tensor] = {}
+    for file in sorted(set(files.values())):
+        state |= read_checkpoint(path.with_name(file)).state
+    return Checkpoint(plain_name(path.name), state)
 
 
 def _read_safetensors(path: Path) -> Found:
@@ -97,12 +116,15 @@ def _plain(path: Path, key: str, value: Tensor) -> Tensor:
     return value
 
 
-def build_with_state(recipe: Recipe, checkpoint: Checkpoint, classes: int | None) -> tuple[nn.Module, int]:
+def build_with_state(
+    recipe: Recipe, checkpoint: Checkpoint, classes: int | None, in_order: bool = False
+) -> tuple[nn.Module, int]:
     """The recipe's network with the weights of the checkpoint, and its number of classes.
 
     The number of classes is `classes`, or that of the checkpoint. Prefixes of the network's keys that the network lacks
     (`module.`, `_orig_mod.`, `model.` …) are removed. `num_batches_tracked` may be missing. Keys without that prefix belong
-    to the training (`criterion.weight`, `n_averaged`) and are left out.
+    to the training (`criterion.weight`, `n_averaged`) and are left out. `in_order`: if the names are foreign, weights are
+    matched by their order (see `match_in_order`).
 
     Raises:
         VizError: keys are missing, unexpected or of another shape; the message lists the first twenty of each.
@@ -110,11 +132,14 @@ def build_with_state(recipe: Recipe, checkpoint: Checkpoint, classes: int | None
     count = classes or len(recipe.categories)
     module = build_blank(recipe, count)
     state = _fitting_keys(checkpoint.state, module.state_dict().keys(), recipe)
+    pairs = match_in_order(recipe, checkpoint) if _missing(module, state) else []
+    if pairs and in_order:
+        state = {own: checkpoint.state[foreign] for foreign, own in pairs}
     if classes is None:
         found = _classes_of(recipe, module, state)
         if found is not None:
             module, count = build_blank(recipe, found), found
-    _check(recipe.name, checkpoint.file, module, state)
+    _check(recipe.name, checkpoint.file, module, state, pairs)
     own = module.state_dict()
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
     # A state dict carries format versions of its layers, which torchvision's MNASNet checks.
@@ -122,6 +147,40 @@ def build_with_state(recipe: Recipe, checkpoint: Checkpoint, classes: int | None
     complete._metadata = own._metadata  # type: ignore[attr-defined]
     module.load_state_dict(complete)
     return module, count
+
+
+def match_in_order(recipe: Recipe, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Pairs of a key of the checkpoint and the key of the network at the same place; empty if they do not match.
+
+    They match if there are equally many, all shapes are equal (except where they depend on the number of classes), and no
+    name contradicts its partner's: a running mean is no bias. Counters of batches do not count.
+    """
+    count = len(recipe.categories)
+    own, more = (build_blank(recipe, classes).state_dict() for classes in (count, count + 1))
+    keys = [key for key in own if not key.endswith("num_batches_tracked")]
+    foreign = [key for key, value in checkpoint.state.items() if value.ndim or value.is_floating_point()]
+    if len(keys) != len(foreign):
+        return []
+    for key, name in zip(keys, foreign, strict=True):
+        here, there = own[key], checkpoint.state[name]
+        same = here.shape == there.shape or (
+            here.ndim == there.ndim
+            and all(a == b or a != c for a, b, c in zip(here.shape, there.shape, more[key].shape, strict=True))
+        )
+        roles = {role for role in (_role(key), _role(name)) if role}
+        if not same or len(roles) > 1 or here.is_floating_point() != there.is_floating_point():
+            return []
+    return list(zip(foreign, keys, strict=True))
+
+
+def _role(key: str) -> str:
+    """What the weight is in its layer, if its name says so."""
+    name = key.rpartition(".")[2].rpartition("/")[2].lower()
+    return next((role for role, words in _ROLES.items() if any(word in name for word in words)), "")
+
+
+def _missing(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    return [key for key in module.state_dict() if key not in state and not key.endswith("num_batches_tracked")]
 
 
 def _fitting_keys(state: Mapping[str, Tensor], wanted: Collection[str], recipe: Recipe) -> dict[str, Tensor]:
@@ -168,9 +227,10 @@ def _classes_of(recipe: Recipe, module: nn.Module, state: Mapping[str, Tensor]) 
     return None
 
 
-def _check(network: str, file: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = module.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+def _check(
+    network: str, file: str, module: nn.Module, state: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]]
+) -> None:
+    own, missing = module.state_dict(), _missing(module, state)
     unexpected = [key for key in state if key not in own]
     shapes = [
         f"{key} is {_by(value.shape)} and not {_by(own[key].shape)}"
@@ -188,8 +248,14 @@ def _check(network: str, file: str, module: nn.Module, state: Mapping[str, Tenso
         if keys
     ]
     if wrong:
+        shown = ", ".join(f"{plain_name(foreign)} → {own}" for foreign, own in pairs[:3])
+        hint = (
+            f'All {len(pairs)} shapes match in order ({shown} …): if they belong together, use rename="order" (--rename order).'
+            if pairs
+            else "Does it belong to another network?"
+        )
         raise VizError(
-            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. Does it belong to another network?",
+            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. {hint}",
             code="checkpoint-mismatch",
         )
 

@@ -18,7 +18,7 @@ from unicodedata import normalize
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from vizapp.engine.memory.chunks import SCRATCH, chunk_size, convert_out_of_memory
 from vizapp.engine.receptive_field.field import receptive_fields
@@ -290,6 +290,8 @@ def own_code(module: nn.Module) -> Iterator[str]:
     Neither is in the structure or the weights: after an edit of `forward` in a notebook these are the same.
     """
     for path, part in module.named_modules():
+        if isinstance(part, fx.GraphModule):
+            yield f"{path} {part.code}"
         own = [kind for kind in type(part).__mro__ if kind.__module__.partition(".")[0] not in _LIBRARIES]
         if own:
             plain = {name: _plain(value) for name, value in sorted(vars(part).items()) if name != "training"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ class Preprocessing:
 
     `resize`: the shorter side of the resized photo in pixels, or its height and width, which may change its proportions.
     `mean` and `std`: per channel, of pixels from 0 to 1. `channels`: 3 for RGB, 1 for luminance (Pillow's mode L).
+    `floor`: how the place of the crop is rounded, as in `View`.
     """
 
     channels: int
@@ -32,6 +33,7 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    floor: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.channels, self.height, self.width) < 1:
@@ -61,7 +63,7 @@ class Preprocessing:
     @property
     def view(self) -> View:
         """The crop alone, for processes that do not load the network."""
-        return View(self.height, self.width, self.resize, self.interpolation)
+        return View(self.height, self.width, self.resize, self.interpolation, self.floor)
 
     def normalize(self, pixels: Sequence[np.ndarray] | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Pictures of one size, each uint8 `[H W 3]`, as the tensor `[N C H W]` that the network takes.

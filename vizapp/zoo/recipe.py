@@ -23,7 +23,7 @@ class Published:
 
     As in torch, `name-0123abcd.pth` contains the first digits of the file's sha256. `hub`: a Hugging Face repository whose
     local cache may contain the file. `package`: the installed package that `path` is in; the file must have the sha256
-    `digest`.
+    `digest`. `fetch`: finds or downloads the file, in place of the rest; `cached` says whether it is on this machine.
     """
 
     file: str
@@ -32,6 +32,8 @@ class Published:
     hub: str = ""
     package: str = ""
     digest: str = ""
+    fetch: Callable[[Callable[[float], None] | None], Path] | None = None
+    cached: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,11 @@ class Recipe:
 
     `build(classes)` returns a module with random weights. `categories`: classes of the published weights; their number is
     the default. `training_only`: key prefixes of heads used only in training. `rename`: converts keys of old checkpoints.
-    `adopt`: builds the network from the published weights, if they need it. `finish`: called after loading published
-    weights. `accuracy`: top-1 in percent on `data`; `paper_accuracy`: the paper's, where no weights are published.
-    `size_mb`: 1e6 bytes. `multiply_adds`: of one forward pass at the network's input size.
+    `adopt`: builds the network from the published weights, if they need it. `open`: builds the network from a file that
+    holds both, in place of `build`. `check`: raises if `preprocessing` is not that of the network's library. `finish`:
+    called after loading published weights. `channels_last`: whether its convolutions may be laid out so. `accuracy`: top-1
+    in percent on `data`; `paper_accuracy`: the paper's, where no weights are published. `size_mb`: 1e6 bytes.
+    `multiply_adds`: of one forward pass at the network's input size.
     """
 
     name: str
@@ -56,7 +60,10 @@ class Recipe:
     training_only: tuple[str, ...] = ()
     rename: Callable[[str], str] = lambda key: key
     adopt: Callable[[dict[str, Tensor]], nn.Module] | None = None
+    open: Callable[[], nn.Module] | None = None
+    check: Callable[[], None] = lambda: None
     finish: Callable[[nn.Module], None] = lambda module: None
+    channels_last: bool = True
     multiply_adds: int | None = None
     paper_accuracy: float | None = None
     data: str = ""
@@ -93,6 +100,20 @@ class Source(Protocol):
 
         Raises:
             VizError: the network exists but cannot be used, or has no such weights.
+        """
+
+
+class Folder(Protocol):
+    """Networks named by a path: the modules `hugging_face`, `onnx_zoo` and `exported`."""
+
+    def handles(self, name: str) -> bool:
+        """Whether the name is that of such a network."""
+
+    def recipe(self, name: str, variant: str) -> Recipe:
+        """The recipe.
+
+        Raises:
+            VizError: the file or folder is damaged, or holds something else.
         """
 
 

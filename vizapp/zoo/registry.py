@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,21 +14,26 @@ from torch import nn
 
 from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, is_out_of_memory
-from vizapp.errors import VizError, nearest, plain_name
+from vizapp.errors import VizError, nearest, plain_name, quoted
 from vizapp.files import local_path, natural_key
-from vizapp.zoo import bundled, timm_zoo, torchvision_zoo
+from vizapp.zoo import bundled, exported, hugging_face, onnx_zoo, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
-from vizapp.zoo.checkpoints import Checkpoint, build_with_state, read_checkpoint
+from vizapp.zoo.checkpoints import Checkpoint, build_with_state, match_in_order, read_checkpoint
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
 from vizapp.zoo.network import Network, check_probabilities, freeze
-from vizapp.zoo.recipe import Card, Recipe, Source, build_random
+from vizapp.zoo.pickled import SUFFIXES
+from vizapp.zoo.preprocessing import Preprocessing
+from vizapp.zoo.processor import read_preprocessing
+from vizapp.zoo.recipe import Card, Folder, Recipe, Source, build_random
 from vizapp.zoo.weights import download_published, find_weights, is_damaged_copy
+from vizapp.zoo.wrapping import name_classes
 
 Tick = Callable[[float], None]
 DEFAULT = "vizapp/efficientnet-lite0"  # trained on ImageNet, installed with vizapp
 _WHILE_OPENING = 2.2  # peak memory / weights: the network, the state dict that was read, a copy of the largest layer
 _SOURCES: dict[str, Source] = {"vizapp": bundled, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in look-up order
+_FILES: tuple[Folder, ...] = (hugging_face, onnx_zoo, exported)  # networks named by a path, or by the hub's name
 
 
 @cache
@@ -41,12 +47,21 @@ def list_networks() -> list[str]:
     return list(_all_names())
 
 
-def find_recipe(name: str, variant: str = "default") -> Recipe:
+def is_listed(name: str) -> bool:
+    """Whether the name is one of `list_networks`, and not a path or the name of a repository."""
+    return name in _all_names()
+
+
+def find_recipe(name: str | Path, variant: str = "default") -> Recipe:
     """The recipe of a network; a bare name is looked up in vizapp's own, then torchvision, then timm.
+
+    A path or a name of the Hugging Face hub (`hf:owner/name`) names a network outside of these.
 
     Raises:
         VizError: there is no such network (the sentence suggests the nearest names), or it cannot be used.
     """
+    if isinstance(name, Path) or _looks_like_path(str(name)):
+        return _recipe_of_path(str(name), variant)
     source, slash, bare = str(name).strip().partition("/")
     if slash and source in _SOURCES:
         found = _SOURCES[source].recipe(bare, variant)
@@ -59,8 +74,34 @@ def find_recipe(name: str, variant: str = "default") -> Recipe:
             found = zoo.recipe(source, variant)
             if found is not None:
                 return found
+    if os.path.exists(name):
+        return _recipe_of_path(name, variant)
     similar = nearest(str(name), [*_all_names(), *(known.split("/", 1)[1] for known in _all_names())])
     raise VizError(f"There is no network {str(name)!r}.{similar} `list_networks` lists all.", code="no-such-network")
+
+
+def _looks_like_path(name: str) -> bool:
+    """Whether the name is certainly a path, or one of the hub."""
+    return (
+        name.startswith(("/", "./", "../", "~", ".\\", "..\\"))
+        or name.lower().endswith((onnx_zoo.SUFFIX, exported.SUFFIX))
+        or hugging_face.is_online(name)
+    )
+
+
+def _recipe_of_path(name: str, variant: str) -> Recipe:
+    path = local_path(name, "network")
+    for source in _FILES:
+        if source.handles(name):
+            return source.recipe(name, variant)
+    if not path.exists():
+        raise VizError(f"There is no file or folder {quoted(name)}.", code="no-such-file")
+    what = "a checkpoint" if path.suffix.lower() in SUFFIXES else "not a network"
+    raise VizError(
+        f"The file {path.name!r} is {what}; a network is a folder of Hugging Face, an .onnx or a .pt2 file, or a name of "
+        "`list_networks`, whose weights may be a checkpoint (weights=FILE).",
+        code="not-a-network",
+    )
 
 
 def describe(name: str) -> Card:
@@ -95,18 +136,21 @@ def _cards() -> dict[str, Card]:
 
 
 def load(
-    name: str = DEFAULT,
+    name: str | Path = DEFAULT,
     weights: str | Path = "default",
     device: str | torch.device = "auto",
     classes: Classes = None,
     tick: Tick | None = None,
     output: str | None = None,
     probabilities: str | None = None,
+    preprocessing: Preprocessing | str | Path | None = None,
+    rename: str | None = None,
 ) -> Network:
-    """Load a network of the zoo.
+    """Load a network.
 
     Args:
-        name: as in `list_networks`, or without its source. Default: EfficientNet-Lite0, trained on ImageNet.
+        name: as in `list_networks`, or without its source; or the path of a folder of Hugging Face, of an `.onnx` or a `.pt2`
+            file; or `hf:owner/name`, a repository of the Hugging Face hub. Default: EfficientNet-Lite0, trained on ImageNet.
         weights: "default" (published), "none" (random, always the same), the path of a checkpoint, or the name of
             other published weights (torchvision's `IMAGENET1K_V1`).
         device: "auto" takes `VIZAPP_DEVICE` if set, else the first GPU, else the CPU.
@@ -114,15 +158,25 @@ def load(
         tick: called with the progress of a download, from 0 to 1.
         output: which of several outputs the class scores are, as for `wrap`.
         probabilities: "softmax", "sigmoid" or "none", as for `wrap`.
+        preprocessing: in place of the network's own; or the path of a `preprocessor_config.json`.
+        rename: "order" loads a checkpoint with foreign key names, if all its shapes are the network's in order.
 
     Raises:
         VizError: the network, the weights, the labels, the device or the output cannot be found or do not fit.
     """
+    if rename not in (None, "order"):
+        raise VizError(f'rename is "order" or None, not {quoted(rename)}.', code="bad-rename")
     where, chosen = choose_device(device), check_probabilities(probabilities)
     count, labels = read_classes(classes)
     named = str(weights)
     kind = "published" if _is_variant(weights) else "file" if named != "none" else "none"
-    recipe = find_recipe(name, _variant(name, named, kind))
+    recipe = find_recipe(name, _variant(str(name), named, kind))
+    if preprocessing is None:
+        recipe.check()
+    else:
+        own = recipe.preprocessing
+        given = preprocessing if isinstance(preprocessing, Preprocessing) else read_preprocessing(preprocessing, own)
+        recipe = replace(recipe, preprocessing=given)
     checkpoint, what = None, f"opening {recipe.name}"
     path = (
         find_weights(recipe, tick)
@@ -132,7 +186,13 @@ def load(
         else None
     )
     with memory_budget().reserve(_opening_bytes(recipe, path, where), what, tick), convert_out_of_memory(what):
-        if path is None:
+        if recipe.open is not None:
+            if kind != "published":
+                raise VizError(
+                    f'{recipe.name} holds its weights in the same file; use weights="default".', code="no-such-weights"
+                )
+            module, found = recipe.open(), count or len(recipe.categories)
+        elif path is None:
             found = count or len(recipe.categories)
             module = build_random(recipe, found)
         elif kind == "published":
@@ -140,8 +200,8 @@ def load(
             module, found = _build_published(recipe, checkpoint, count)
         else:
             checkpoint = read_checkpoint(path, tick)
-            module, found = build_with_state(recipe, checkpoint, count)
-        freeze(module, where, channels_last=True)
+            module, found = build_with_state(recipe, checkpoint, count, in_order=rename == "order")
+        freeze(module, where, channels_last=recipe.channels_last)
     network = Network(
         name=recipe.name,
         module=module,
@@ -153,9 +213,21 @@ def load(
         output=output,
         probabilities=chosen,
     )
+    if recipe.open is not None:
+        network = name_classes(network, count)
     if output is not None or chosen is not None:
         _ = network.head  # raises if there is none of that name, or it returns something else
     return network
+
+
+def match_checkpoint(name: str | Path, weights: str | Path) -> list[tuple[str, str]]:
+    """What `load` with `rename="order"` pairs: keys of a checkpoint with keys of the network; empty if the orders differ.
+
+    Raises:
+        VizError: the network or the checkpoint cannot be read.
+    """
+    recipe = find_recipe(name, _variant(str(name), str(weights), "file"))
+    return match_in_order(recipe, read_checkpoint(local_path(weights, "weights file")))
 
 
 def _opening_bytes(recipe: Recipe, path: Path | None, device: torch.device) -> dict[torch.device, int]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plain_name
 from vizapp.zoo.labels import imagenet_categories, numbered_names
 from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing
 from vizapp.zoo.recipe import Published, Recipe
 
+_LABELS = ("num_classes", "label_names", "label_descriptions")  # which may be beside the rest of the configuration
 _INTERPOLATIONS: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest"}
 
 
@@ -69,6 +72,39 @@ def recipe(name: str, variant: str = "default") -> Recipe | None:
     )
 
 
+def hub_recipe(name: str, config: Mapping[str, Any]) -> Recipe:
+    """The recipe of a network whose `config.json` timm has written: in a folder or in a repository of the hub.
+
+    Raises:
+        VizError: timm is not installed or has no such architecture.
+    """
+    if not installed():
+        raise VizError(f"{name} requires timm: pip install timm.", code="not-installed")
+    architecture, arguments = str(config["architecture"]), config.get("model_args") or {}
+    settings = config.get("pretrained_cfg") or config
+    if not _timm().is_model(architecture) or not isinstance(settings, Mapping) or not isinstance(arguments, Mapping):
+        raise VizError(f"timm has no architecture {plain_name(architecture)!r}.", code="unsupported-network")
+    settings = dict(settings) | {key: config[key] for key in _LABELS if key in config}
+    names, count = settings.get("label_names"), int(settings.get("num_classes") or 0)
+    described = settings.get("label_descriptions") or {}
+    if isinstance(names, list) and len(names) == count:
+        categories = tuple(plain_name(str(described.get(label, label))) for label in names)
+    else:
+        categories = imagenet_categories() if count == 1000 else numbered_names(count)
+    own = {key: value for key, value in settings.items() if key in _timm().models.PretrainedCfg.__dataclass_fields__}
+    facts = {"kind": "classification" if count else "features (no classes)", "architecture": architecture}
+    if settings.get("license"):
+        facts["licence of the weights"] = plain_name(str(settings["license"]))
+    return Recipe(
+        name=name,
+        build=partial(_build, architecture, arguments=arguments),
+        preprocessing=_preprocessing(settings),
+        categories=categories,
+        adopt=partial(_adopt, architecture, arguments=dict(arguments) | {"num_classes": count, "pretrained_cfg": own}),
+        facts=facts,
+    )
+
+
 def _tags(base: str) -> str:
     known = _timm().list_pretrained(f"{base}.*")
     return f"it has {', '.join(known[:5])}{' …' if len(known) > 5 else ''}." if known else "it has none."
@@ -102,10 +138,10 @@ def _published(name: str, settings: dict[str, Any]) -> Published | None:
     return Published(file=url.rsplit("/", 1)[-1], url=url) if url else None
 
 
-def _build(name: str, classes: int) -> nn.Module:
-    return _timm().create_model(name, pretrained=False, num_classes=classes)
+def _build(name: str, classes: int, arguments: Mapping[str, Any] = MappingProxyType({})) -> nn.Module:
+    return _timm().create_model(name, pretrained=False, **dict(arguments) | {"num_classes": classes})
 
 
-def _adopt(name: str, state: dict[str, Tensor]) -> nn.Module:
+def _adopt(name: str, state: dict[str, Tensor], arguments: Mapping[str, Any] = MappingProxyType({})) -> nn.Module:
     """The network with published weights. timm converts old keys."""
-    return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    return _timm().create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **arguments)

@@ -45,6 +45,8 @@ def find_weights(recipe: Recipe, tick: Tick | None = None) -> Path:
             f'There are no published weights for {recipe.name}; use weights="none" or a checkpoint file.',
             code="no-published-weights",
         )
+    if published.fetch is not None:
+        return published.fetch(tick)
     if published.path is not None:
         if published.path.is_file():
             _check_digest(recipe.name, published)
@@ -163,6 +165,8 @@ def needs_download(recipe: Recipe) -> bool:
     published = recipe.published
     if published is None or published.path is not None:
         return False
+    if published.fetch is not None:
+        return not published.cached()
     return not any(path.is_file() for path in _candidate_paths(recipe.name, published))
 
 

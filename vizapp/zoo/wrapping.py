@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
 from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
 from vizapp.engine.trace.outputs import Head, Probabilities
 from vizapp.errors import VizError
 from vizapp.zoo.devices import choose_device
+from vizapp.zoo.exported import open_program
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
 from vizapp.zoo.network import Network, check_probabilities, freeze
 from vizapp.zoo.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -22,7 +25,7 @@ _MODULE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeErr
 
 
 def wrap(
-    module: nn.Module,
+    module: nn.Module | ExportedProgram,
     input_size: tuple[int, int, int] = (3, 224, 224),
     categories: Classes = None,
     mean: float | Sequence[float] | None = None,
@@ -38,7 +41,7 @@ def wrap(
     To train it further, pass a `copy.deepcopy`.
 
     Args:
-        module: takes `[N C H W]`. A `DataParallel` is unwrapped.
+        module: takes `[N C H W]`. A `DataParallel` is unwrapped. An `ExportedProgram` is copied, without its checks of shapes.
         input_size: channels, height and width of its input.
         categories: class names, as a list or the path of a labels file. Default: numbered names.
         mean: subtracted from pixels from 0 to 1. Default: ImageNet's for 3 channels, else 0.
@@ -55,9 +58,11 @@ def wrap(
         VizError: it cannot be traced (scripted, compiled, quantized), does not accept such an input, or has no such output
             or probabilities.
     """
+    if isinstance(module, ExportedProgram):
+        module = open_program(module, name or "the program")
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
-    _refuse(module)
+    module = _usable(module)
     where = _module_device(module) if device is None else choose_device(device)
     channels, height, width = _check_input_size(input_size)
     shape = Preprocessing(
@@ -84,9 +89,18 @@ def wrap(
         output,
         check_probabilities(probabilities),
     )
+    return name_classes(network, asked)
+
+
+def name_classes(network: Network, asked: int | None) -> Network:
+    """The network with a name for each of its class scores, found in one forward pass. `asked`: how many there should be.
+
+    Raises:
+        VizError: it does not accept its input, or returns another number of class scores than asked for.
+    """
     heads = _find_heads(network)
-    head = network.head if heads or output is not None else None
-    if head is None or head.classes == len(names):
+    head = network.head if heads or network.output is not None else None
+    if head is None or head.classes == len(network.categories):
         return network
     if asked is not None:
         raise VizError(
@@ -98,7 +112,8 @@ def wrap(
     return network
 
 
-def _refuse(module: nn.Module) -> None:
+def _usable(module: Any) -> nn.Module:
+    """The module, if it is one that can be traced."""
     if not isinstance(module, nn.Module):
         raise VizError(f"wrap takes a torch.nn.Module; a {type(module).__name__} was given.", code="not-a-module")
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
@@ -118,13 +133,16 @@ def _refuse(module: nn.Module) -> None:
         )
     if any(str(part.eval.__module__).startswith("torch.export") for part in module.modules()):
         raise VizError(
-            "Exported modules cannot be set to evaluation; use the original module.", code="unsupported-module"
+            "Exported modules cannot be set to evaluation; give the ExportedProgram itself, its .pt2 file, or the original "
+            "module.",
+            code="unsupported-module",
         )
     for path, part in module.named_modules():
         if ".quantized" in type(part).__module__ or ".qat" in type(part).__module__:
             raise VizError(
                 f"Layer {path!r} is quantized and cannot be traced; use the float module.", code="unsupported-module"
             )
+    return module
 
 
 def _module_device(module: nn.Module) -> torch.device:

@@ -1,0 +1,54 @@
+"""Class names and preprocessing that are stored in the file of a network, or beside it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vizapp.zoo.labels import read_json
+from vizapp.zoo.pickled import find_names
+from vizapp.zoo.preprocessing import Preprocessing
+from vizapp.zoo.processor import beside, read_config, translate
+
+_NAME_KEYS = ("id2label", "names", "classes", "class_names", "categories", "labels", "class_to_idx")
+_PREPROCESSING_KEY = "preprocessor_config"
+
+
+def _value(text: str) -> Any:
+    """The JSON value or Python literal that the text is, or its lines."""
+    for read in (read_json, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def names_in(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The class names in the metadata of a file, whose keys may have a suffix (`classes.txt`); None if there are none."""
+    plain = {key.partition(".")[0]: text for key, text in metadata.items()}
+    for key in _NAME_KEYS:
+        if key in plain and (names := find_names({"classes": _value(plain[key])})):
+            return names
+    return None
+
+
+def names_beside(folder: Path) -> tuple[str, ...] | None:
+    """The class names in a `config.json` in the folder, as Hugging Face writes it; None if there are none."""
+    path = folder / "config.json"
+    return find_names({"classes": read_config(path).get("id2label")}) if path.is_file() else None
+
+
+def preprocessing_in(
+    metadata: Mapping[str, str], folder: Path, input_size: tuple[int, int, int]
+) -> tuple[Preprocessing, str]:
+    """The preprocessing in the metadata of a file, or in a `preprocessor_config.json` beside it; and where it is from."""
+    shape, found = beside(folder, *input_size)
+    plain = {key.partition(".")[0]: text for key, text in metadata.items()}
+    if isinstance(inside := _value(plain.get(_PREPROCESSING_KEY, "")), dict):
+        return translate(inside, shape), "that stored in the file"
+    if found:
+        return shape, "that of preprocessor_config.json beside the file"
+    return shape, "Neither the file nor a preprocessor_config.json beside it describes it. The defaults are used."
