@@ -47,11 +47,6 @@ def list_networks() -> list[str]:
     return list(_all_names())
 
 
-def is_listed(name: str) -> bool:
-    """Whether the name is one of `list_networks`, and not a path or the name of a repository."""
-    return name in _all_names()
-
-
 def find_recipe(name: str | Path, variant: str = "default") -> Recipe:
     """The recipe of a network; a bare name is looked up in vizapp's own, then torchvision, then timm.
 
@@ -60,7 +55,7 @@ def find_recipe(name: str | Path, variant: str = "default") -> Recipe:
     Raises:
         VizError: there is no such network (the sentence suggests the nearest names), or it cannot be used.
     """
-    if isinstance(name, Path) or _looks_like_path(str(name)):
+    if isinstance(name, Path) or is_path(str(name)):
         return _recipe_of_path(str(name), variant)
     source, slash, bare = str(name).strip().partition("/")
     if slash and source in _SOURCES:
@@ -80,7 +75,7 @@ def find_recipe(name: str | Path, variant: str = "default") -> Recipe:
     raise VizError(f"There is no network {str(name)!r}.{similar} `list_networks` lists all.", code="no-such-network")
 
 
-def _looks_like_path(name: str) -> bool:
+def is_path(name: str) -> bool:
     """Whether the name is certainly a path, or one of the hub."""
     return (
         name.startswith(("/", "./", "../", "~", ".\\", "..\\"))
@@ -104,7 +99,7 @@ def _recipe_of_path(name: str, variant: str) -> Recipe:
     )
 
 
-def describe(name: str) -> Card:
+def describe(name: str | Path) -> Card:
     """What is known about a network without building it.
 
     Raises:

@@ -62,5 +62,6 @@ def _questions(sections: Mapping[str, Sequence[PageSpec]]) -> str:
 def _read_address(specs: Iterable[PageSpec], page: PageSpec) -> None:
     more = [choice for spec in specs for choice in spec.carried]
     nets, samples = networks.labels(), sample_names()
-    known = {"network": nets, "network2": nets, "other": nets, "picture": samples, "picture2": samples}
+    known = {"network2": nets, "picture": samples, "picture2": samples}
+    known |= {name: networks.offered(st.query_params.get(name)) for name in ("network", "other")}
     url.read_address(known, more, page.carried)

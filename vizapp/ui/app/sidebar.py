@@ -25,7 +25,7 @@ def _network() -> None:
 
 def network_choice(page: str, network: Choice, weights: Choice, checkpoint: Choice) -> None:
     """Draw the choice of a network, its weights and its checkpoint. `page` is the prefix of the widget keys."""
-    names = networks.labels()
+    names = networks.offered(state.get(network))
     st.selectbox(
         "Network", format_func=lambda name: names.get(name, name), label_visibility="collapsed",
         filter_mode="contains", **state.bind(network, f"{page}.network", options=list(names)),
@@ -34,10 +34,19 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: Choi
     messages.info(networks.summary(state.get(network), state.get(weights) == "published"))
     unit_picker.switch(weights, words, f"{page}.weights", label="Weights", width="stretch")
     if state.get(weights) == "file":
-        _checkpoint(page, checkpoint)
+        _checkpoint(page, network, weights, checkpoint)
 
 
-def _checkpoint(page: str, choice: Choice) -> None:
+def _open_network(field: str, network: Choice, weights: Choice) -> None:
+    """If the entered path is that of a network and not of a checkpoint, choose that network."""
+    path = str(state.load(field, "")).strip()
+    if path and networks.is_file(path):
+        state.put(network, networks.named(path))
+        state.put(weights, "published")
+        state.save(field, "")
+
+
+def _checkpoint(page: str, network: Choice, weights: Choice, choice: Choice) -> None:
     file = st.file_uploader(
         f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key=f"{page}.checkpoint",
         max_upload_size=settings().upload_mb, help="A state dict. Code in the file is never run.",
@@ -46,7 +55,10 @@ def _checkpoint(page: str, choice: Choice) -> None:
     if access.names_folders():
         if given and not state.has(field) and url.upload_digest(given) is None:
             state.save(field, given)  # of a link
-        path = st.text_input(f"or the path of a file {access.place()}", key=field).strip()
+        path = st.text_input(
+            f"or the path of a file {access.place()}", key=field, on_change=_open_network, args=(field, network, weights),
+            help="A checkpoint of this network; or a network: a folder of Hugging Face, an .onnx or a .pt2 file.",
+        ).strip()  # fmt: skip
     if file is not None:
         state.put(choice, networks.keep_checkpoint(file.getvalue(), file.name))
     elif path:

@@ -20,9 +20,8 @@ from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
-from vizapp.ui.inputs import stored_uploads, uploads
+from vizapp.ui.inputs import networks, stored_uploads, uploads
 from vizapp.ui.session import access, compute, state
-from vizapp.zoo import describe
 
 # ("sample", name), ("given", digest, name), ("folder", path, path of the picture in it) or ("unreadable", sentence, code)
 Origin = tuple[Any, ...]
@@ -125,7 +124,10 @@ def _folder(path: Path, within: Path | None) -> Source:
 
 def sample_names() -> list[str]:
     """The samples that suit the chosen network: digits for grey networks, else photos."""
-    digits = describe(state.get(state.NETWORK)).input_size[0] == 1
+    try:
+        digits = networks.card(state.get(state.NETWORK)).input_size[0] == 1
+    except VizError:  # of a damaged file; the sidebar says so
+        digits = False
     return [name for name in samples.sample_names() if name.startswith("digit") == digits]
 
 

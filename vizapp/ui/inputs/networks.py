@@ -19,12 +19,13 @@ from vizapp.ui.inputs import stored_uploads, uploads
 from vizapp.ui.session import access, compute, downloads, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
-from vizapp.zoo import describe, describe_all, load, registry
+from vizapp.zoo import Card, describe, describe_all, load, registry
 from vizapp.zoo.network import Network
 from vizapp.zoo.weights import needs_download
 
 _SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
 _SOURCES_OF = {"published": "default", "random": "none"}  # the `weights` argument of `load` for each choice
+NETWORK_SUFFIXES = (".onnx", ".pt2")
 CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
 
 
@@ -49,6 +50,60 @@ def labels() -> dict[str, str]:
     return found
 
 
+def offered(*chosen: str | None) -> dict[str, str]:
+    """The labels of all networks, and of those of the chosen ones that are files which may be opened here."""
+    files = {name: f"{Path(name).name} · file" for name in chosen if name and name not in labels() and is_file(name)}
+    return files | labels()
+
+
+def is_file(text: str) -> bool:
+    """Whether the text is the path of a network, and the user may open files here."""
+    if not access.names_folders() or "\0" in text or text.startswith(("hf:", "hf-hub:")):
+        return False
+    try:
+        path = access.allowed(text, "network")
+    except VizError:
+        return False
+    return path.suffix.lower() in NETWORK_SUFFIXES or (
+        (registry.is_path(text) or text not in labels()) and path.is_dir()
+    )
+
+
+def named(text: str) -> str:
+    """The path of a network in the form that an address carries: it is no name of the zoo."""
+    return text if registry.is_path(text) else f"./{text}"
+
+
+def _source(name: str) -> str | Path:
+    """What `load` takes: the name of a network of the zoo, or the path of a file.
+
+    Raises:
+        VizError: the path may not be opened on this server.
+    """
+    return name if name in labels() else access.allowed(name, "network")
+
+
+def _stamp(name: str) -> tuple[int, ...]:
+    """What changes with the files of a network that is no part of the zoo."""
+    source = _source(name)
+    files = [source, *sorted(source.glob("*"))[:50]] if isinstance(source, Path) and source.exists() else []
+    return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
+
+
+@st.cache_resource(show_spinner=False, max_entries=100)
+def _card(name: str, stamp: tuple[int, ...], root: str) -> Card:
+    return describe(_source(name))
+
+
+def card(name: str) -> Card:
+    """What is known about a network of the zoo or of a file without loading it.
+
+    Raises:
+        VizError: the file may not be opened here, is damaged or holds something else.
+    """
+    return _card(name, _stamp(name), str(settings().root))
+
+
 def short_count(parameters: int) -> str:
     """A number of parameters in short form: `44.4 k`, `4.15 M`."""
     return f"{parameters / 1e6:.3g} M" if parameters >= 1e6 else f"{parameters / 1e3:.3g} k"
@@ -56,11 +111,11 @@ def short_count(parameters: int) -> str:
 
 def summary(name: str, trained: bool = True) -> str:
     """A caption for a network: parameters, accuracy of the published weights if it is `trained` with these, input size."""
-    card = describe(name)
-    parts = [short_count(card.parameters)] if card.parameters else []
-    if card.accuracy and trained:
-        parts.append(f"{card.accuracy:.3g} % top-1")
-    return " · ".join([*parts, f"{card.input_size[2]} px"])
+    known = card(name)
+    parts = [short_count(known.parameters)] if known.parameters else []
+    if known.accuracy and trained:
+        parts.append(f"{known.accuracy:.3g} % top-1")
+    return " · ".join([*parts, f"{known.input_size[2]} px"])
 
 
 @st.cache_resource(show_spinner=False)
@@ -155,17 +210,45 @@ def _load_chosen(chosen: Choice, of: Choice, file: Choice | None = None) -> Netw
         return None
     if weights == "published" and not _is_available(state.get(chosen), of):
         return None
-    network = _open(state.get(chosen), str(checkpoint(str(given))[0]) if weights == "file" else _SOURCES_OF[weights])
+    source = str(checkpoint(str(given))[0]) if weights == "file" else _SOURCES_OF[weights]
+    rename = weights == "file" and state.is_wished("rename", (state.get(chosen), source))
+    network = _open(state.get(chosen), source, rename)
+    if network is None and weights == "file" and not rename:
+        _offer_rename(of, state.get(chosen), source)
     if network is None and weights != "random":
         _offer_random(of)
     return network
+
+
+def _offer_rename(of: Choice, name: str, file: str) -> None:
+    """If the shapes of a checkpoint with foreign names match in order, show the pairs of names and ask."""
+    if not Path(file).is_file():
+        return
+    try:
+        pairs = _matched(name, file, _stamp(name), Path(file).stat().st_mtime_ns)
+    except VizError:  # the message above says why it cannot be read
+        return
+    if not pairs:
+        return
+    st.dataframe(
+        {"In the checkpoint": [pair[0] for pair in pairs], f"In {name}": [pair[1] for pair in pairs]}, height=240
+    )
+    st.button(
+        f"Match all {len(pairs)} by their order", key=f"{of.name}.rename", type="primary",
+        on_click=state.wish, args=("rename", (name, file)),
+    )  # fmt: skip
+
+
+@st.cache_resource(show_spinner="Comparing the shapes", max_entries=20)
+def _matched(name: str, file: str, *stamps: object) -> list[tuple[str, str]]:
+    return registry.match_checkpoint(_source(name), file)
 
 
 def _is_available(name: str, of: Choice) -> bool:
     """Whether the weights are here or the user wants to download them; a link alone starts no download."""
     if name not in state.load(state.LINKED, ()) or state.is_wished("download", name):
         return True
-    recipe = registry.find_recipe(name)
+    recipe = registry.find_recipe(_source(name))
     if not needs_download(recipe):
         return True
     size = f" ({recipe.size_mb:.0f} MB)" if recipe.size_mb else ""
@@ -185,16 +268,17 @@ def _offer_random(choice: Choice) -> None:
     )  # fmt: skip
 
 
-def _open(name: str, source: str) -> Network | None:
-    """A network of the zoo; `source` is the `weights` argument of `load`."""
+def _open(name: str, source: str, rename: bool = False) -> Network | None:
+    """A network of the zoo or of a file; `source` is the `weights` argument of `load`."""
     device = state.get(state.DEVICE)
     if device == "auto":
         device = settings().device
+    where = _source(name)
     return compute.compute(
-        ("network", name, source, device),
-        lambda tick: _load(name, source, device, tick),
+        ("network", name, source, device, *map(str, _stamp(name)), *(["renamed"] if rename else [])),
+        lambda tick: _load(where, source, device, tick, rename),
         size=_nbytes,
-        title=f"Loading {name}",
+        title=f"Loading {name if where == name else Path(name).name}",
         shelf=open_networks(),
     )
 
@@ -207,8 +291,8 @@ def preload(name: str) -> Network:
     return network
 
 
-def _load(name: str, source: str, device: str, tick: Tick | None = None) -> Network:
-    network = load(name, weights=source, device=device, tick=tick)
+def _load(name: str | Path, source: str, device: str, tick: Tick | None = None, rename: bool = False) -> Network:
+    network = load(name, weights=source, device=device, tick=tick, rename="order" if rename else None)
     # The digest is computed here, because hashing the weights of a large network takes a while.
     compute.name_for_log(network.digest, network.name)
     return network

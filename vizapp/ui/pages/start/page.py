@@ -27,7 +27,7 @@ def page() -> None:
         photo = st.container(width=230)
         with st.container():
             image_picker.choose_own("start")
-            names = networks.labels()
+            names = networks.offered(state.get(state.NETWORK))
             st.selectbox(
                 "Network", format_func=lambda name: names.get(name, name), filter_mode="contains", width=420,
                 **state.bind(state.NETWORK, "start.network", options=list(names)),
