@@ -57,5 +57,11 @@ def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(addre
     settle(page)
     assert page.title() == "Projection · vizapp"
     assert "picture=upload" in page.url
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("() => navigator.clipboard.readText()") == page.url
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("How to read it").wait_for()
     went_well(page)
     page.context.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from contextlib import ExitStack
 
 import numpy as np
@@ -17,7 +18,11 @@ from tests.ui.app import ASKING, PAGES, Open, chosen, offered, sentences, shown,
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
+from vizapp.ui.app.pages import sections
 from vizapp.ui.session import compute, messages, state
+from vizapp.ui.widgets.explanations import EXPLANATIONS, GLOSSARY
+
+MORE = {spec.key for spec in sections()["More"]}
 
 
 def picture(seed: int = 0) -> bytes:
@@ -32,6 +37,27 @@ def test_a_page_opens_without_a_notice(open_app: Open, page: str) -> None:
     app = open_app(page)
     assert went_well(app)
     assert not app.warning
+
+
+@pytest.mark.parametrize("page", ASKING)
+def test_a_page_explains_itself_in_three_sentences_with_terms_of_the_glossary(open_app: Open, page: str) -> None:
+    if page not in EXPLANATIONS:
+        assert page in MORE, "a page of its own has an explanation"
+        return
+    explanation = EXPLANATIONS[page]
+    assert set(explanation.terms) <= set(GLOSSARY)
+    app = open_app(page, weights="file")  # no checkpoint yet: nothing is computed
+    written = " ".join(text.value for text in app.markdown).replace("\\", "")
+    assert all(sentence in written for sentence in (explanation.shows, explanation.read, explanation.beware))
+    assert shown(app, "share")["note"] == ""
+
+
+def test_the_link_of_an_upload_says_how_long_it_works(open_app: Open) -> None:
+    app = open_app("about")
+    app.segmented_control(key="sidebar.source").set_value("upload").run()
+    app.file_uploader(key="sidebar.upload").upload("noise.png", picture(), "image/png").run()
+    assert "for a day" in shown(app, "share")["note"]
+    assert all(term in " ".join(text.value for text in app.markdown) for term in GLOSSARY), "the glossary is in About"
 
 
 @pytest.mark.parametrize("page", ASKING)
@@ -274,7 +300,7 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
     assert told.count("Cancelled.") == 1
     assert "no second convolution" not in told
     assert not offered(app)
-    assert not [element for element in app.get("bidi_component") if "sidebar" not in element.proto.id]
+    assert not [element for element in app.get("bidi_component") if not re.search("sidebar|share$", element.proto.id)]
     again = [button for button in app.button if button.label == "Run again"]
     again[0].click().run()
     assert went_well(app)

@@ -53,10 +53,15 @@ def _questions(sections: Mapping[str, Sequence[PageSpec]]) -> str:
     """A style that shows the question of a page where its name in the navigation is pointed at."""
     specs = [spec for section in sections.values() for spec in section if not spec.default]
     rules = (
-        f'[data-testid="stTopNavLink"][href$="/{spec.key}"]::after {{ content: {json.dumps(spec.question)}; }}'
+        f'[data-testid="stTopNavLink"][href$="/{spec.key}"]::after {{ content: {_quoted(spec.question)}; }}'
         for spec in specs
     )
     return f"<style>{' '.join(rules)}</style>"
+
+
+def _quoted(text: str) -> str:
+    """A text as a string of CSS, in which no tag can end the style."""
+    return json.dumps(text, ensure_ascii=False).replace("<", r"\3c ")
 
 
 def _read_address(specs: Iterable[PageSpec], page: PageSpec) -> None:

@@ -9,12 +9,32 @@ import streamlit as st
 
 from vizapp.media.picture import Picture
 from vizapp.ui.inputs import images, networks
+from vizapp.ui.session import messages, state
+from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.explanations import EXPLANATIONS, GLOSSARY
 from vizapp.zoo.network import Network
+
+_UPLOADED = "The photo is an upload: the link shows it for a day, from this server only."
 
 
 def page_title(title: str, sentence: str) -> None:
-    """Draw the title of the page, and a sentence that says what it shows."""
-    st.html(f'<div class="vz-title"><h1>{escape(title)}</h1><p>{escape(sentence)}</p></div>')
+    """Draw the title of the page, a sentence that says what it shows, its explanation, and a button that copies its link."""
+    with st.container(horizontal=True, gap="small", key="page_title"):
+        st.html(f'<div class="vz-title"><h1>{escape(title)}</h1><p>{escape(sentence)}</p></div>')
+        if state.page() in EXPLANATIONS:
+            with st.popover("Explain", icon=":material/help:", type="tertiary", width="content"):
+                _explanation()
+        note = _UPLOADED if images.origin()[0] == "given" else ""
+        component("share")(key="share", data={"note": note}, width="content")
+
+
+def _explanation() -> None:
+    page = EXPLANATIONS[state.page()]
+    for title, sentence in (("What you see", page.shows), ("How to read it", page.read), ("Beware", page.beware)):
+        st.markdown(f"**{title}.** {messages.escaped(sentence)}")
+    messages.heading("Terms")
+    for term in page.terms:
+        st.caption(f"**{term}**: {messages.escaped(GLOSSARY[term])}")
 
 
 def columns(*widths: float, key: str = "stacking") -> list[Any]:

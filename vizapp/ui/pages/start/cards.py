@@ -293,17 +293,21 @@ def _architecture(about: Subject) -> Answer | None:
     sites = about.sites
     if not sites:
         return None
-    blocks = network_diagram.drawing(sites, None)["blocks"]
-    bars = "".join(
-        f'<i style="height: {100 * max(block["height"], 0.04):.0f}%; flex: {block["width"]:.0f}; '
-        f'background: {_KINDS.get(block["kind"], "#a3a8ae")}"></i>'
-        for block in blocks
-    )
-    st.html(f'<div class="vz-blocks" role="img" aria-label="The layers as boxes">{bars}</div>')
+    st.html(_blocks(sites))
     module = about.network.module
     parameters = sum(parameter.numel() for parameter in module.parameters())
     weighted = sum(site.kind in ("convolution", "linear") for site in sites)
     return Answer(f"{weighted} layers with {networks.short_count(parameters)} weights.", {})
+
+
+def _blocks(sites: tuple[Site, ...]) -> str:
+    """HTML of the layers as boxes: as high and as wide as in the diagram of the other pages, without names."""
+    bars = "".join(
+        f'<i style="height: {100 * max(block["height"], 0.04):.0f}%; flex: {block["width"]:.0f}; '
+        f'background: {_KINDS.get(block["kind"], "#a3a8ae")}"></i>'
+        for block in network_diagram.drawing(sites, None)["blocks"]
+    )
+    return f'<div class="vz-blocks" role="img" aria-label="The layers as boxes">{bars}</div>'
 
 
 CARDS = (

@@ -1,0 +1,33 @@
+// A button that copies the address of the page. data: {note}: what the person who opens the link should know, if anything.
+
+const TOLD = 2500;  // milliseconds that the button says what it did
+
+// Browsers offer the clipboard only to pages of this machine or over HTTPS; the older way works everywhere.
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = element("textarea", "", document.body, text);
+    field.style.cssText = "position: fixed; opacity: 0";
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    return done;
+  }
+}
+
+export default function (component) {
+  const { data, parentElement } = component;
+  const root = parentElement.querySelector(".root");
+  if (!data) return;
+  const button = root.querySelector("button") || element("button", "", root, "Copy link");
+  button.title = data.note || "A link that opens exactly this view";
+  button.onclick = async () => {
+    const done = await copied(window.location.href);
+    button.textContent = done ? "Copied" : "Copy the address bar";
+    say(root, done ? `Link copied. ${data.note}` : "The link cannot be copied; copy it from the address bar.");
+    clearTimeout(root.__told);
+    root.__told = setTimeout(() => { button.textContent = "Copy link"; }, TOLD);
+  };
+}
