@@ -16,11 +16,13 @@ from vizapp.media.drawing import (
     crop_box,
     draw_box,
     heat,
+    lay_over,
     overlay,
     paste,
     sheet,
     signed,
     to_png,
+    veil,
 )
 
 
@@ -173,11 +175,13 @@ def test_of_a_box_that_exceeds_the_picture_the_whole_is_cut(box: tuple[int, ...]
 
 
 def test_other_arrays_are_refused() -> None:
-    for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)):
+    for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)):
         with pytest.raises(ValueError, match="uint8"):
             to_png(wrong)
         with pytest.raises(ValueError, match="uint8"):
             draw_box(wrong, (0, 0, 1, 1))
+    with pytest.raises(ValueError, match="uint8"):
+        draw_box(np.zeros((4, 4, 4), np.uint8), (0, 0, 1, 1))
     with pytest.raises(ValueError, match="heat takes"):
         heat(np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match="signed takes"):
@@ -199,3 +203,17 @@ def test_categories_have_colours_of_their_own_and_the_rest_is_grey() -> None:
     assert np.array_equal(drawn[0, :2], COLOURS[:2])
     assert (drawn[0, 2] == GREY).all()
     assert (drawn[1, 2] == GREY).all()
+
+
+def test_a_veil_is_the_heat_and_as_opaque_as_the_value_is_high() -> None:
+    values = np.array([[0.0, 1.0, 2.0], [4.0, 8.0, np.nan]])
+    drawn = veil(values, 0, 4)
+    np.testing.assert_array_equal(drawn[..., :3], heat(values, 0, 4))
+    assert drawn[..., 3].tolist() == [[0, 64, 128], [255, 255, 128]]
+    again = np.asarray(Image.open(BytesIO(to_png(drawn))))
+    np.testing.assert_array_equal(again, drawn)
+    photo = noise(2, 3)
+    over = lay_over(photo, drawn, 0.5, "nearest")
+    share = 0.5 * drawn[..., 3:] / 255
+    np.testing.assert_allclose(over, (1 - share) * photo + share * drawn[..., :3], atol=0.51)
+    assert (over[0, 0] == photo[0, 0]).all()

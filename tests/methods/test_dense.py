@@ -133,6 +133,37 @@ def test_the_padding_error_is_the_difference_to_the_crops(network: Network) -> N
     assert len(vizapp.ask("dense", network, picture, check=0).arrays["checked"]) == 0
 
 
+@pytest.mark.parametrize("few", [False, True], ids=["all classes", "few classes"])
+def test_exactly_each_cell_is_its_crop_although_the_network_pads(
+    network: Network, monkeypatch: pytest.MonkeyPatch, few: bool
+) -> None:
+    picture, told = photo(70, 60), list[float]()
+    fast = vizapp.ask("dense", network, picture, check=64)
+    if few:
+        monkeypatch.setattr(method, "LARGEST", 4 * fast.arrays["label"].size * 2.5)
+    result = vizapp.ask("dense", network, picture, exact=True, flips=not few, tick=told.append)
+    arrays = result.arrays
+    alone = crop_scores(network, picture.pixels, arrays["boxes"])  # [h w classes]
+    np.testing.assert_array_equal(arrays["boxes"], fast.arrays["boxes"])
+    assert len(arrays["scores"]) == (2 if few else 5)
+    kept = arrays.get("classes", np.arange(5))
+    np.testing.assert_allclose(arrays["scores"].transpose(1, 2, 0), alone[..., kept], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(arrays["label"], alone.argmax(-1))
+    np.testing.assert_allclose(arrays["prediction"], alone.mean((0, 1)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(arrays["peak"], alone.max((0, 1)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(arrays["log_sum"], np.log(np.exp(alone).sum(-1)), rtol=1e-4, atol=1e-5)
+    assert np.abs(fast.arrays["prediction"] - arrays["prediction"]).max() > 1e-4, "the network pads"
+    assert len(arrays["agrees"]) == len(arrays["checked"]) == 0
+    assert "by itself" in result.facts["padding error"]
+    assert "by itself" in result.facts["passes"]
+    assert len(set(told)) > 3
+    where = tuple(fast.arrays["checked"].T)
+    np.testing.assert_array_equal(fast.arrays["agrees"], (fast.arrays["label"] == arrays["label"])[where])
+    if not few:
+        mirrored = vizapp.ask("dense", network, np.ascontiguousarray(picture.pixels[:, ::-1]), exact=True)
+        np.testing.assert_allclose(arrays["votes"][1], mirrored.arrays["peak"], rtol=1e-4, atol=1e-5)
+
+
 def test_of_a_large_map_the_strongest_classes_are_kept(lenet: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = photo(60, 60)
     whole = vizapp.ask("dense", lenet, picture, stride=2)

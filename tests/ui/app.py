@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from streamlit.components.v2.bidi_component.main import _make_trigger_id
 from streamlit.testing.v1 import AppTest
 
 from vizapp.ui.app.pages import pages
@@ -36,6 +37,15 @@ def press(app: AppTest, key: str) -> AppTest:
             break
         app.run()
     return app.run()
+
+
+def click(app: AppTest, key: str, event: str, value: Any) -> AppTest:
+    """The app after a click in a component of ours, as its script sends it."""
+    element = next(e for e in app.get("bidi_component") if e.proto.id.endswith(f"-{key}"))
+    states = app._tree.get_widget_states()
+    sent = states.widgets.add(id=_make_trigger_id(element.proto.id, "events"))
+    sent.json_trigger_value = json.dumps([{"event": event, "value": value}])
+    return app._run(states)
 
 
 # What a page says

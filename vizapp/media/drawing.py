@@ -26,7 +26,9 @@ _RED_BLUE = np.array(
 
 
 def to_png(pixels: np.ndarray) -> bytes:
-    """A PNG file with exactly these pixels: uint8 `[H W 3]` RGB, or `[H W]` grey."""
+    """A PNG file with exactly these pixels: uint8 `[H W 3]` RGB, `[H W 4]` with opacity, or `[H W]` grey."""
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        return bytes(cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA))[1])
     _check(pixels, (2, 3))
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
     return bytes(cv2.imencode(".png", bgr)[1])
@@ -57,6 +59,15 @@ def heat(values: np.ndarray, low: float | None = None, high: float | None = None
     colours = _inferno()[level]
     colours[np.isnan(numbers)] = GREY
     return colours
+
+
+def veil(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """`heat` as uint8 `[h w 4]` whose opacity grows with the value, so that a photo below stays visible where it is low."""
+    share = np.clip(
+        (np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low) - low) / (high - low), 0, 1
+    )
+    opacity = np.where(np.isnan(values), GREY, np.rint(255 * share)).astype(np.uint8)
+    return np.dstack([heat(values, low, high), opacity])
 
 
 def signed(values: np.ndarray, scale: float | None = None) -> np.ndarray:
@@ -128,6 +139,14 @@ def overlay(photo: np.ndarray, heat: np.ndarray, opacity: float = 0.5, method: M
         raise ValueError(f"opacity {opacity} is not from 0 to 1")
     over = resize(heat, photo.shape[0], photo.shape[1], method)
     return cv2.addWeighted(photo, 1 - opacity, over, opacity, 0).astype(np.uint8, copy=False)
+
+
+def lay_over(photo: np.ndarray, veiled: np.ndarray, opacity: float, method: Method = "bilinear") -> np.ndarray:
+    """The photo, uint8 `[H W 3]`, under a map with an opacity of its own (`veil`), uint8 `[h w 4]`, resized to it."""
+    _check(photo, (3,))
+    over = resize(veiled, photo.shape[0], photo.shape[1], method).astype(np.float32)
+    share = opacity / 255 * over[..., 3:]
+    return np.rint(photo + share * (over[..., :3] - photo)).astype(np.uint8)
 
 
 def paste(photo: np.ndarray, colours: np.ndarray, box: tuple[int, int, int, int], opacity: float = 0.5) -> np.ndarray:

@@ -44,8 +44,14 @@ class View:
         return self.resize
 
     def origin(self, height: int, width: int) -> tuple[int, int]:
-        """Row and column of the crop's corner in the resized photo, which has that height and width."""
+        """Row and column of the crop's corner in the resized photo, which has that height and width; below zero if padded."""
         return _half(height - self.height, self.floor), _half(width - self.width, self.floor)
+
+    def box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """(top, left, bottom, right) of the crop in pixels of the photo; beyond its border where it was padded."""
+        tall, wide = self.resized(height, width)
+        (top, left), down, across = self.origin(tall, wide), height / tall, width / wide
+        return top * down, left * across, (top + self.height) * down, (left + self.width) * across
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """The view of a photo `[H W 3]`: uint8 `[height width 3]`."""
@@ -100,7 +106,14 @@ def centre_crop(pixels: np.ndarray, height: int, width: int, floor: bool = False
 
 
 def _half(space: int, floor: bool) -> int:
-    return space // 2 if floor else round(space / 2)
+    """The pixels before the crop; below zero, those of the padding, of which the smaller half comes first."""
+    return -(-space // 2) if space < 0 else space // 2 if floor else round(space / 2)
+
+
+def five_corners(shape: tuple[int, ...], height: int, width: int) -> list[tuple[int, int]]:
+    """(top, left) of the crops of `five_crops` in a picture of that shape."""
+    below, beside = shape[0] - height, shape[1] - width
+    return [(0, 0), (0, beside), (below, 0), (below, beside), (_half(below, False), _half(beside, False))]
 
 
 def five_crops(pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
@@ -109,15 +122,13 @@ def five_crops(pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
     Raises:
         VizError: the picture is smaller than a crop.
     """
-    below, beside = pixels.shape[0] - height, pixels.shape[1] - width
-    if below < 0 or beside < 0:
+    if pixels.shape[0] < height or pixels.shape[1] < width:
         raise VizError(
             f"Five crops of {width} × {height} pixels do not fit into a photo of {pixels.shape[1]} × "
             f"{pixels.shape[0]}; enlarge it first.",
             code="picture-too-small",
         )
-    corners = [(0, 0), (0, beside), (below, 0), (below, beside)]
-    return [_crop(pixels, top, left, height, width) for top, left in corners] + [centre_crop(pixels, height, width)]
+    return [_crop(pixels, top, left, height, width) for top, left in five_corners(pixels.shape, height, width)]
 
 
 def _crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:

@@ -8,10 +8,13 @@ from typing import Literal
 import numpy as np
 
 from vizapp.engine.trace.observe import observe
-from vizapp.media.drawing import heat, limits, overlay
+from vizapp.media.drawing import heat, lay_over, limits, veil
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output, contact_sheet
 from vizapp.methods.params import Params, knob
+
+CLIPPED = 99  # percentile of a layer's values that has the brightest colour
+OPACITY = 0.85  # of the strongest cell over the photo
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,10 @@ class ActivationParams(Params):
     """How the contact sheet is drawn; the numbers do not depend on it."""
 
     order: Literal["strength", "number"] = knob("strength", "Strongest channel first, or by channel number")
-    scale: Literal["layer", "channel"] = knob("layer", "One brightness scale for the layer, or one per channel")
+    scale: Literal["layer", "channel", "clipped"] = knob(
+        "layer",
+        "One brightness scale for the layer, up to its largest value or clipped at the 99th percentile, or one per channel",
+    )
 
 
 def statistics(activations: np.ndarray) -> dict[str, np.ndarray]:
@@ -34,15 +40,28 @@ def strength_order(activations: np.ndarray) -> np.ndarray:
     return np.argsort(-np.nan_to_num(peaks, nan=-np.inf), kind="stable")
 
 
+def scale_limits(activations: np.ndarray, scale: str = "layer") -> tuple[float, float]:
+    """The values with the darkest and the brightest colour, of `[C h w]`: the smallest and largest finite ones.
+
+    "clipped": the 99th percentile of all finite values in place of the largest, unless that is the smallest.
+    """
+    low, high = limits(activations)
+    finite = activations[np.isfinite(activations)]
+    if scale == "clipped" and finite.size:
+        clipped = float(np.percentile(finite, CLIPPED))
+        return low, clipped if clipped > low else high
+    return low, high
+
+
 def channel_tiles(activations: np.ndarray, scale: str = "layer") -> list[np.ndarray]:
-    """A picture per channel of `[C h w]`, uint8 `[h w 3]`, on one scale for the "layer" or one per "channel"."""
-    low, high = limits(activations) if scale == "layer" else (None, None)
+    """A picture per channel of `[C h w]`, uint8 `[h w 3]`, on one scale ("layer", "clipped") or one per "channel"."""
+    low, high = (None, None) if scale == "channel" else scale_limits(activations, scale)
     return [heat(channel, low, high) for channel in activations]
 
 
 def over_photo(seen: np.ndarray, channel: np.ndarray) -> np.ndarray:
-    """One channel `[h w]` over the crop, uint8 `[H W 3]`."""
-    return overlay(seen, heat(channel), 0.65, "nearest")
+    """One channel `[h w]` over the crop, uint8 `[H W 3]`, the more opaque the stronger."""
+    return lay_over(seen, veil(channel, *limits(channel)), OPACITY, "nearest")
 
 
 def activations(question: Question, params: ActivationParams, job: Job) -> Result:

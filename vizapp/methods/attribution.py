@@ -31,6 +31,7 @@ from vizapp.zoo.network import Network
 
 _AT_ONCE = 8  # integration steps or noisy samples per pass; larger batches were no faster
 _CANDIDATES = 16  # layers that Grad-CAM tries, last first; the patches of the last few may not reach the class token
+_SPREAD = 0.1  # largest share of the squared gradient that the mean over cells may lose before Grad-CAM is a misfit
 _TRUSTED = 0.01  # largest gap of completeness
 _STEPS = 32  # if the user gives no number; of integrated gradients, in each part of the path
 _PARTS = 8
@@ -115,7 +116,8 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     """How much each pixel contributes to the unit.
 
     Grad-CAM looks at a layer as a map, in its own layout: the tokens of a transformer lie on their grid, special tokens are
-    left out. Guided Grad-CAM multiplies it with the projection by the guided rule. The others are Captum's. `arrays`:
+    left out. The fact "misfit" says where averaging the gradient over cells loses it, as under fully connected layers. Guided
+    Grad-CAM multiplies it with the projection by the guided rule. The others are Captum's. `arrays`:
     `attribution` `[H W]` float32, summed over colours (Grad-CAM: resized from its layer, not below zero).
     """
     network, unit = question.network, question.require_unit()
@@ -251,17 +253,16 @@ def _completeness(asked: _Asked, model: UnitOf, found: Tensor, advice: str) -> d
 
 
 def _gradcam(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
-    heat, note = _cam(asked)
-    return heat, {"note": note}
+    return _cam(asked)
 
 
 def _guided_gradcam(asked: _Asked, size: int) -> tuple[Tensor, dict[str, str]]:
-    heat, note = _cam(asked)
+    heat, facts = _cam(asked)
     (down,) = project(asked.network.module, asked.batch, [asked.unit], asked.network.sites, rule_named("guided"), "one")
-    return down.values[0].sum(0) * heat, {"note": note, "certificate": certificate_text(down.certificate, "guided")}
+    return down.values[0].sum(0) * heat, facts | {"certificate": certificate_text(down.certificate, "guided")}
 
 
-def _cam(asked: _Asked) -> tuple[Tensor, str]:
+def _cam(asked: _Asked) -> tuple[Tensor, dict[str, str]]:
     """Grad-CAM `[H W]` and where it looked: the maps, each weighted by the mean of the unit's gradient over its cells."""
     found = _explaining(asked)
     if found is None:
@@ -274,8 +275,14 @@ def _cam(asked: _Asked) -> tuple[Tensor, str]:
     note = f"At layer {site.name}{chosen}."
     note += f" Special tokens left out: {special}." if special else ""
     note += "" if heat.any() else " The map is zero: no cell there raises the unit."
-    size = asked.batch.shape[2:]
-    return nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)[0, 0], note
+    size, facts = asked.batch.shape[2:], {"layer": site.name, "note": note}
+    spread = float((gradient - gradient.mean((2, 3), keepdim=True)).square().sum() / gradient.square().sum())
+    if spread > _SPREAD:
+        facts["misfit"] = (
+            f"Grad-CAM does not fit this network: it averages the gradient over the cells of {site.name}, but the layers above "
+            f"read each cell in their own way, so {spread:.0%} of the gradient is lost."
+        )
+    return nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)[0, 0], facts
 
 
 def _explaining(asked: _Asked) -> tuple[Site, Tensor, Tensor] | None:

@@ -11,7 +11,7 @@ import torch
 
 from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.convert import plan_conversion
-from vizapp.engine.fully_convolutional.tiles import DenseMap, available_strides, dense_map, map_size
+from vizapp.engine.fully_convolutional.tiles import DenseMap, available_strides, crop_map, dense_map, map_size
 from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.errors import VizError, read_index
 from vizapp.methods.base import Job, Method, Question, Result
@@ -40,16 +40,18 @@ class DenseParams(Params):
     flips: bool = knob(False, "Let the mirror image vote, too")
     vote: Literal["max", "mean"] = knob("max", "How a scale votes: with the maximum or the mean of each class score")
     check: int = knob(8, "Number of cells to compare with classifying their crop alone", low=0, high=64)
+    exact: bool = knob(False, "Classify the crop of each cell by itself, which takes longer")
 
 
 def dense(question: Question, params: DenseParams, job: Job) -> Result:
-    """The prediction for every crop of the photo, in one pass.
+    """The prediction for every crop of the photo, in one pass, or with `exact` crop by crop.
 
     `arrays`: `scores` float32 `[classes h w]` (logits; of a large map only the strongest classes, which `classes` then
     lists); `log_sum` `[h w]`, what a softmax over all classes subtracts from them; `label` `[h w]`; `boxes` `[h w 4]` (top,
     left, bottom, right of the crop that a cell saw, in pixels of the photo); `prediction` `[classes]`, logits averaged over
     the map; `peak` `[classes]`, their greatest; `vote` `[classes]`, the mean of `votes` `[scales·flips classes]`; `checked`
-    `[n 2]` and `difference` `[n]`, the cells that were compared with their crops and the mean difference of logits there.
+    `[n 2]`, `difference` `[n]` and `agrees` `[n]`, the cells that were compared with their crops, the mean difference of
+    logits there, and whether the class is the same (none where `exact` made them the same).
     `table`: the classes of the map.
     """
     network = question.network
@@ -57,9 +59,9 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
     stride = _stride(params.stride, made, network)
     view = _view(question, params)
     keep = _kept(network, made, view, stride, job)
-    found = _map(network, made, view.pixels, stride, keep, job, 0.1, 0.6)
+    found = _map(network, made, view.pixels, stride, keep, job, 0.1, 0.6, params.exact)
     votes, pyramid = _votes(question, params, made, view, found, stride, job)
-    checked, difference, same = _checked(network, made, view.pixels, found, params.check)
+    checked, difference, agrees = _checked(network, made, view.pixels, found, 0 if params.exact else params.check)
     job.report(0.95)
     boxes = view.in_photo(found.boxes(made.size))
     arrays = {
@@ -73,11 +75,19 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
         "votes": votes.astype(np.float32),
         "checked": checked,
         "difference": difference,
+        "agrees": agrees,
     }
     if keep is not None:
         arrays["classes"] = found.classes
     table = _table(network, found, arrays["vote"])
-    facts = _facts(network, made, found, view) | _checks(difference, float(np.abs(found.peak).max()), same, made)
+    facts = _facts(network, made, found, view)
+    if params.exact:
+        facts |= {
+            "passes": f"Each of the {found.label.size} crops was classified by itself.",
+            "padding error": "None, because each crop was classified by itself.",
+        }
+    else:
+        facts |= _checks(difference, float(np.abs(found.peak).max()), agrees, made)
     chance = probabilities(network, found.scores, found.log_sum)
     shown = panels(view, made, found, chance, table, pyramid, network.class_name(int(found.mean.argmax())))
     return Result("dense", arrays, shown, facts, table)
@@ -135,7 +145,12 @@ def _map(
     job: Job,
     begin: float,
     end: float,
+    exact: bool = False,
 ) -> DenseMap:
+    def classify(boxes: Sequence[tuple[int, int, int, int]]) -> torch.Tensor:
+        with torch.no_grad():
+            return network.scores(network.batch([pixels[top:bottom, left:right] for top, left, bottom, right in boxes]))
+
     def read(top: int, left: int, bottom: int, right: int) -> torch.Tensor:
         return network.batch([pixels[top:bottom, left:right]])
 
@@ -143,6 +158,8 @@ def _map(
         job.report(begin + (end - begin) * share)
 
     height, width = pixels.shape[:2]
+    if exact:
+        return crop_map(made, classify, height, width, stride, keep, network.batch_limit(8), tick)
     return dense_map(network.module, made, read, height, width, network.device, stride, keep, tick=tick)
 
 
@@ -173,11 +190,11 @@ def _votes(
     for number, scaled in enumerate(views):
         at = 0.6 + number * each * (1 + params.flips)
         if number >= len(maps):
-            maps.append(_map(network, made, scaled.pixels, stride, [], job, at, at + each))
+            maps.append(_map(network, made, scaled.pixels, stride, [], job, at, at + each, params.exact))
         votes.append(said(maps[number]))
         if params.flips:
             mirrored = np.ascontiguousarray(scaled.pixels[:, ::-1])
-            votes.append(said(_map(network, made, mirrored, stride, [], job, at, at + each)))
+            votes.append(said(_map(network, made, mirrored, stride, [], job, at, at + each, params.exact)))
     return np.stack(votes), list(zip(views, maps, strict=True)) if params.scales > 1 else []
 
 
@@ -190,8 +207,8 @@ def _zooms(question: Question, scales: int, made: ConversionPlan) -> list[float]
 
 def _checked(
     network: Network, made: ConversionPlan, pixels: np.ndarray, found: DenseMap, count: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Some cells `[n 2]`, the mean difference of their logits from those of the crop alone `[n]`, and the share that agrees."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some cells `[n 2]`, how their logits differ on average from those of the crop alone, and whether the class agrees."""
     h, w = found.label.shape
     chosen = np.sort(np.random.default_rng(0).permutation(h * w)[:count])
     where = np.stack(np.unravel_index(chosen, (h, w)), 1) if len(chosen) else np.zeros((0, 2), np.int64)
@@ -203,15 +220,14 @@ def _checked(
             return network.scores(network.batch(crops)).float().cpu().numpy()
 
     if not len(chosen):
-        return where, np.zeros(0, np.float32), 1.0
+        return where, np.zeros(0, np.float32), np.zeros(0, bool)
     alone = np.concatenate(list(in_chunks(list(boxes), run, network.batch_limit(8))))
     here = found.scores[:, where[:, 0], where[:, 1]].T  # [n K]
     difference = np.abs(here - alone[:, found.classes]).mean(1)
-    same = float((alone.argmax(1) == found.label[where[:, 0], where[:, 1]]).mean())
-    return where, difference.astype(np.float32), same
+    return where, difference.astype(np.float32), alone.argmax(1) == found.label[where[:, 0], where[:, 1]]
 
 
-def _checks(difference: np.ndarray, scale: float, same: float, made: ConversionPlan) -> dict[str, str]:
+def _checks(difference: np.ndarray, scale: float, agrees: np.ndarray, made: ConversionPlan) -> dict[str, str]:
     if not len(difference):
         return {"padding error": "Not checked: no cell was compared with the classifier on its crop alone (check=0)."}
     count = "1 cell" if len(difference) == 1 else f"{len(difference)} cells"
@@ -229,7 +245,7 @@ def _checks(difference: np.ndarray, scale: float, same: float, made: ConversionP
     why = " and ".join(reasons)
     return {
         "padding error": f"On {count} that were checked, the logits differ by {mean:.2g} on average from those of the crop "
-        f"classified alone ({why}). The class is the same on {same:.0%} of them."
+        f"classified alone ({why}). The class is the same on {agrees.mean():.0%} of them."
     }
 
 

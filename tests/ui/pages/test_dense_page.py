@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 import vizapp
+from tests.media.files import noise, saved
 from tests.ui.app import Open, chosen, floats, offered, pixels, sentences, shown, went_well, words
 from vizapp.media.drawing import COLOURS, GREY, heat
 from vizapp.media.samples import open_sample
@@ -129,3 +136,73 @@ def test_a_large_map_tells_the_classes_that_are_kept() -> None:
     )
     assert set(data["tops"]["names"]) <= {"c", "f"}
     assert data["tops"]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "zoom"),
+    [(300, 400, 70 / 300), (400, 300, 70 / 300), (700, 700, 0.1), (60, 90, 1.0)],
+    ids=["landscape", "portrait", "square", "small"],
+)
+def test_a_large_photo_is_shrunk_to_a_short_side_of_two_and_a_half_crops_and_a_small_one_is_left(
+    open_app: Open, tmp_path: Path, height: int, width: int, zoom: float
+) -> None:
+    """LeNet-5 looks at 28 × 28 pixels, so the short side is 70."""
+    (tmp_path / "photo.png").write_bytes(saved(noise(height, width)))
+    app = open_app("dense", folder=str(tmp_path), picture="photo.png")
+    assert went_well(app)
+    short = round(min(height, width) * zoom)
+    rows, columns = ((side - 28) // 4 + 1 for side in (round(height * zoom), round(width * zoom)))
+    assert min(round(height * zoom), round(width * zoom)) == short == min(70, height)
+    cells = shown(app, "dense.map")["cells"]
+    assert np.abs(np.array(cells) - (rows, columns)).max() <= 1
+    assert "dense.zoom" not in app.query_params
+    assert app.selectbox(key="dense.zoom").value == 0.0
+    app.selectbox(key="dense.zoom").set_value(1.0).run()
+    assert shown(app, "dense.map")["cells"] == [(side - 28) // 4 + 1 for side in (height, width)]
+    assert chosen(app, "dense.zoom") == "1.0"
+
+
+def test_python_takes_the_whole_photo_at_its_own_scale() -> None:
+    result = vizapp.ask("dense", vizapp.load("vizapp/lenet5-digits"), noise(60, 90))
+    assert result.arrays["label"].shape == ((60 - 28) // 4 + 1, (90 - 28) // 4 + 1)
+
+
+def test_the_agreement_with_honest_crops_is_the_headline_and_can_be_made_exact(open_app: Open) -> None:
+    """ResNet-20 pads, so a pass over the photo differs from its crops."""
+    network = {"network": "vizapp/resnet20-cifar", "weights": "random"}
+    app = open_app("dense", picture=PHOTO, **network, **{"dense.zoom": "0.25"})
+    assert went_well(app)
+    loaded = vizapp.load("vizapp/resnet20-cifar", weights="none")
+    result = vizapp.ask("dense", loaded, open_sample(PHOTO), zoom=0.25)
+    share = 100 * result.arrays["agrees"].mean()
+    assert f"The same class as an honest crop at {share:.0f} % of the places" in headline(app)
+    before = shown(app, "dense.map")["heat"]
+    app.button(key="dense.exact").click().run()
+    assert went_well(app)
+    assert headline(app) == "Each place shows the class of its own crop"
+    assert chosen(app, "dense.exact") == "True"
+    assert shown(app, "dense.map")["heat"] != before
+    app.button(key="dense.exact").click().run()
+    assert shown(app, "dense.map")["heat"] == before
+    app = open_app("dense", picture=PHOTO, **{"dense.zoom": "0.25"})
+    assert "an honest crop at 100 % of the places" in headline(app)
+    assert not [button for button in app.button if button.key == "dense.exact"], "LeNet-5 does not pad"
+
+
+def headline(app: AppTest) -> str:
+    bodies = [html.proto.body for html in app.get("html")]
+    return next(body for body in bodies if "vz-headline" in body).split(">")[1].split("<")[0]
+
+
+def test_other_classes_leave_the_photo_as_it_is_and_the_scale_has_a_title(open_app: Open) -> None:
+    app = open_app("dense", **SMALL)
+    result = answer()
+    heat_ = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown(app, "dense.map")["heat"].split(",")[1]))))
+    named = [row["class"] for row in result.table[:8]]
+    assert ((heat_[..., 3] == 255) == np.isin(result.arrays["label"], named)).all()
+    labels = {box.key: box.label for box in [*app.selectbox, *app.segmented_control]}
+    wanted = {"dense.zoom": "Scale", "dense.stride": "Stride", "dense.input": "Part", "dense.tint": "Colours"}
+    assert {key: labels[key] for key in wanted} == wanted
+    data = shown(open_app("dense", **SMALL, tint="class"), "dense.map")
+    assert data["scale"] == f"Probability of {result.table[0]['name']}", "the class with most cells"
+    assert data["ends"] == ["0 %", "100 %"]

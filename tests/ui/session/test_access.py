@@ -203,7 +203,7 @@ def test_an_uploaded_picture_its_answers_and_an_uploaded_checkpoint_can_be_let_g
     before = len(answers())
     app.file_uploader(key="sidebar.upload").upload("noise.png", saved(noise(20, 30)), "image/png").run()
     assert went_well(app)
-    assert len(answers()) == before + 1
+    assert len(answers()) == before + 3  # prediction, map and crops
     digest = app.session_state["picture.origin"][1]
     images.forget(digest)
     assert images.decoded_pictures().get(("given", digest)) is None

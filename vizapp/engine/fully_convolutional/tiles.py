@@ -104,13 +104,7 @@ def dense_map(
             f"Maps of this network can have a stride of {listed} pixels; {stride} was requested.",
             code="no-such-stride",
         )
-    rows, columns = map_size(plan, height, width, stride)
-    if not rows or not columns:
-        raise VizError(
-            f"The photo is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} pixels of the "
-            "network's input; enlarge it, or use the crop.",
-            code="picture-too-small",
-        )
+    _checked_size(plan, height, width, stride)
     shared = plan.shared(plan.stride[0] // stride) if share else 1
     work = _Tiling(plan, stride, shared, height, width)
     limit = memory if memory is not None else int(free_memory(device) * SHARE_OF_FREE_MEMORY)
@@ -122,6 +116,71 @@ def dense_map(
             if tile == (1, 1):
                 raise error.named(f"a map of {width} x {height} pixels", "a smaller zoom") from None
         tile = _smaller(tile)  # tiles overlap, so this is not half the bytes
+
+
+def _checked_size(plan: ConversionPlan, height: int, width: int, stride: int) -> Pair:
+    """`map_size`, of which a photo that is smaller than a crop has none."""
+    rows, columns = map_size(plan, height, width, stride)
+    if not rows or not columns:
+        raise VizError(
+            f"The photo is {width} × {height} pixels, smaller than the {plan.size[1]} × {plan.size[0]} pixels of the "
+            "network's input; enlarge it, or use the crop.",
+            code="picture-too-small",
+        )
+    return rows, columns
+
+
+def crop_map(
+    plan: ConversionPlan,
+    classify: Callable[[Sequence[tuple[int, int, int, int]]], Tensor],
+    height: int,
+    width: int,
+    stride: int,
+    keep: Sequence[int] | None = None,
+    batch: int = 8,
+    tick: Tick | None = None,
+) -> DenseMap:
+    """The map of `dense_map`, with the crop of each cell classified by itself.
+
+    The two differ where layers pad, or where gates average over what they see.
+
+    Args:
+        plan: The conversion plan of the classifier.
+        classify: Returns the scores `[N classes]` of these parts (top, left, bottom, right) of the photo.
+        height: Height of the photo in pixels.
+        width: Width of the photo in pixels.
+        stride: Pixels between rows of cells.
+        keep: The classes whose scores are returned. None: all; empty: none.
+        batch: Number of crops that are classified at a time.
+        tick: Called with the completed fraction after each batch.
+
+    Raises:
+        VizError: The photo is smaller than the training crop.
+    """
+    rows, columns = _checked_size(plan, height, width, stride)
+    across = _column_stride(plan, stride)
+    corners = [(row * stride, column * across) for row in range(rows) for column in range(columns)]
+    chosen = np.arange(plan.classes) if keep is None else np.asarray(keep, np.int64)
+
+    def run(some: Sequence[Pair]) -> Tensor:
+        found = classify([(top, left, top + plan.size[0], left + plan.size[1]) for top, left in some])
+        return found.float().cpu()
+
+    scores = np.empty((len(corners), len(chosen)), np.float32)
+    label, log_sum = np.empty(len(corners), np.int64), np.zeros(len(corners))
+    total, peak, done = np.zeros(plan.classes), np.full(plan.classes, -np.inf, np.float32), 0
+    for block in in_chunks(corners, run, batch, tick):  # [n classes]
+        part = slice(done, done := done + len(block))
+        scores[part], label[part] = block[:, chosen].numpy(), block.argmax(1).numpy()
+        if plan.head.link == "softmax":
+            log_sum[part] = block.double().logsumexp(1).numpy()
+        total += block.double().sum(0).numpy()
+        peak = np.maximum(peak, block.amax(0).numpy())
+    grid = rows, columns
+    return DenseMap(
+        np.ascontiguousarray(scores.T).reshape(-1, *grid), chosen, log_sum.reshape(grid), label.reshape(grid),
+        total / len(corners), peak, stride, across, len(corners), 1, 1,
+    )  # fmt: skip
 
 
 def _smaller(tile: Pair) -> Pair:

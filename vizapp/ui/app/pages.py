@@ -55,13 +55,13 @@ class PageSpec:
 PAGES = (
     PageSpec("start/page.py", "Start", ":material/home:", default=True, question="One photo, one network, all questions"),
     PageSpec(
-        "predict.py", "Predict", ":material/leaderboard:", (state.TOP, state.CROPS), ("predict",),
+        "predict.py", "Predict", ":material/leaderboard:", (state.TOP, state.CROPS, state.CLASS), ("predict",),
         question="What is it?",
     ),
     PageSpec(
         "feature_maps.py", "Feature maps", ":material/grid_view:",
-        (state.LAYER, state.CHANNEL, state.CELL, state.ORDER, state.SCALE, state.VIEW), ("activations",),
-        question="What do early and late layers see?",
+        (state.STAGES, state.LAYER, state.CHANNEL, state.CELL, state.ORDER, state.SCALE, state.VIEW),
+        ("activations", "stages"), question="What do early and late layers see?",
     ),
     PageSpec(
         "projection/page.py", "Projection", ":material/filter_center_focus:",

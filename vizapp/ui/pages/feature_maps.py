@@ -1,44 +1,68 @@
-"""Feature maps: all channels of a layer, one of them over the photo, the receptive field of a cell."""
+"""Feature maps: the strongest from early to late; or all channels of a layer, one over the photo, and what a cell sees."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.media.drawing import crop_box, exceeds
+from vizapp.media.drawing import crop_box, exceeds, limits, sheet
 from vizapp.media.picture import Picture
-from vizapp.methods.activations import over_photo, statistics, strength_order
+from vizapp.media.transforms import shrink
+from vizapp.methods import stages
+from vizapp.methods.activations import over_photo, scale_limits, statistics, strength_order
 from vizapp.methods.base import Result
+from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import image_tiles, layout, maps, unit_picker
+from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
+_STAGES = {"all": "Early → late", "one": "One layer"}
 _ORDERS = {"strength": "Strongest first", "number": "By number"}
-_SCALES = {"layer": "Shared scale", "channel": "Scale per channel"}
+_SCALES = {"clipped": "Shared scale", "layer": "Up to the largest", "channel": "Scale per channel"}
 _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
+_LARGEST = 132  # pixels of a tile from early to late
 
 
 def page() -> None:
     """Draw the page."""
+    if state.get(state.STAGES) is None and any(
+        state.get(c) is not None for c in (state.LAYER, state.CHANNEL, state.CELL)
+    ):
+        _show_one()
     opened = unit_picker.open_page(
         "maps",
         "Feature maps",
         "How strongly each channel responds, and where in the photo. Click a layer, a channel, a cell.",
+        then=_show_one,
     )
     if opened is None:
         return
     network, picture, sites, site = opened
-    _controls(sites, site)
-    result = compute.run("activations", network, picture, unit=Unit(site.name, 0))
-    if result is None:
+    whole = state.get(state.STAGES) != "one" and bool(stages.stage_sites(network))
+    _controls(sites, site, whole)
+    if whole:
+        _early_to_late(network, picture)
         return
-    _show(network, picture, site, result)
+    params = {"order": state.get(state.ORDER), "scale": state.get(state.SCALE)}
+    result = compute.run("activations", network, picture, unit=Unit(site.name, 0), **params)
+    if result is not None:
+        _one_layer(network, picture, site, result)
 
 
-def _controls(sites: tuple[Site, ...], site: Site) -> None:
+def _show_one() -> None:
+    state.put(state.STAGES, "one")
+
+
+def _controls(sites: tuple[Site, ...], site: Site, whole: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="maps_controls"):
+        unit_picker.switch(state.STAGES, _STAGES, "maps.stages", value="all" if whole else "one")
+        if whole:
+            return
         unit_picker.layer_list("maps", sites, site)
         unit_picker.switch(state.VIEW, _VIEWS, "maps.view")
         unit_picker.switch(state.ORDER, _ORDERS, "maps.order")
@@ -46,7 +70,62 @@ def _controls(sites: tuple[Site, ...], site: Site) -> None:
             unit_picker.switch(state.SCALE, _SCALES, "maps.scale")
 
 
-def _show(network: Network, picture: Picture, site: Site, result: Result) -> None:
+# Early to late
+
+
+def _early_to_late(network: Network, picture: Picture) -> None:
+    result = compute.run("stages", network, picture)
+    if result is None:
+        return
+    key = compute.key_of("stages.rows", network, picture)
+    data = compute.remembered(key, lambda: _rows(network.seen(picture), result), lambda rows: len(str(rows)))
+    component("stages")(key="maps.early_to_late", data=data, on_unit_change=_open_unit)
+    st.caption(
+        "The strongest maps of each layer on this photo, each on its own scale; under each its channel. On the right what the "
+        "strongest one saw, and its projection by deconvnet. Click a picture to open its unit."
+    )
+    if "not projected" in result.facts:
+        messages.info(f"Not projected: {result.facts['not projected']}")
+    name = downloads.file_name("stages", network.name, picture.name)
+    downloads.row("maps", name, {"Early to late": result.panels[0].pixels}, result.arrays)
+
+
+def _open_unit() -> None:
+    clicked = state.clicked("maps.early_to_late", "unit")
+    if clicked is None:
+        return
+    state.put(state.LAYER, clicked[0])
+    state.put(state.CHANNEL, int(clicked[1]))
+    _show_one()
+
+
+def _rows(seen: np.ndarray, result: Result) -> dict[str, Any]:
+    """Data of the stages component."""
+    arrays, rows = result.arrays, []
+    for n, row in enumerate(result.table):
+        values, peaks = arrays[f"maps_{n + 1}"], arrays["strength"][n]
+        drawn = maps.tiles(values, "channel", _LARGEST)
+        box, down = tuple(arrays["boxes"][n].tolist()), arrays["projection"][n]
+        pair = [] if np.isnan(down).any() else [crop_box(pixels, box) for pixels in (seen, stages.contrasted(down))]
+        high, wide = row["field height"], row["field width"]
+        rows.append(
+            {
+                "site": row["layer"], "title": row["layer"], "items": arrays["channels"][n][: len(drawn)].tolist(),
+                "note": f"{row['channels']} maps of {row['columns']} × {row['rows']} cells\n"
+                + (f"each sees {wide} × {high} pixels" if high else "receptive field unknown"),
+                "tiles": {"src": uri(sheet(drawn, len(drawn), gap=0)), "count": len(drawn)},
+                "ratio": f"{row['columns']} / {row['rows']}", "coarse": row["columns"] < _LARGEST,
+                "details": [f"largest value {peak:.4g}" for peak in peaks[: len(drawn)]],
+                "pair": [uri(shrink(pixels, _LARGEST)) for pixels in pair] if pair else [None, None],
+            }
+        )  # fmt: skip
+    return {"heads": ["Strongest maps", "Photo", "Deconvnet"], "rows": rows, "label": "Layers from early to late"}
+
+
+# One layer
+
+
+def _one_layer(network: Network, picture: Picture, site: Site, result: Result) -> None:
     values = result.arrays["activations"]
     order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
     channel = unit_picker.channel(strength_order(values))
@@ -79,6 +158,16 @@ def _sheet(
     scale = state.get(state.SCALE)
     key = compute.key_of("sheet", network, picture, unit=Unit(site.name, 0), order=state.get(state.ORDER), scale=scale)
     unit_picker.channel_sheet("maps.sheet", key, lambda: maps.sheet_data(values, order, scale, numbers), channel)
+    if scale == "channel":
+        messages.info("Each channel has its own scale, from its smallest to its largest value.")
+        return
+    key = compute.key_of("sheet.scale", network, picture, unit=Unit(site.name, 0), scale=scale)
+    low, high = compute.remembered(key, lambda: scale_limits(values, scale), lambda ends: 100)
+    largest = float(limits(values)[1])
+    words = "from the smallest to the largest value of the layer"
+    if high < largest:
+        words = f"99 % of the values are at most {high:.3g}; larger ones, up to {largest:.3g}, are as bright."
+    st.html(maps.colour_scale(low, high, words))
 
 
 def _table(order: np.ndarray, numbers: dict[str, np.ndarray]) -> None:

@@ -13,13 +13,19 @@ from vizapp.methods.params import knobs
 from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
 
+# Defaults of a page where they differ from those of Python and the command line. None: what suits network and photo.
+_DEFAULTS: dict[str, Any] = {"dense.zoom": None}
 FEW = 4  # with more choices, a dropdown replaces the row of buttons
 
 
 @functools.cache
 def choices(method: str) -> dict[str, Choice]:
     """The choices for the parameters of a method, by knob; an address calls them `method.knob`."""
-    return {name: Choice(f"{method}.{name}", knob.default, knob.check) for name, knob in _knobs(method).items()}
+    named = {name: f"{method}.{name}" for name in _knobs(method)}
+    return {
+        name: Choice(named[name], _DEFAULTS.get(named[name], knob.default), knob.check)
+        for name, knob in _knobs(method).items()
+    }
 
 
 @functools.cache

@@ -28,7 +28,8 @@ CELL = Choice("cell", None, cell)
 TOP = Choice("top", 5, integer(1, 20))
 CROPS = Choice("crops", "one", one_of("one", "ten", "multi"))
 ORDER = Choice("order", "strength", one_of("strength", "number"))
-SCALE = Choice("scale", "layer", one_of("layer", "channel"))
+SCALE = Choice("scale", "clipped", one_of("clipped", "layer", "channel"))
+STAGES = Choice("stages", None, one_of("all", "one"))  # None: all layers from early to late, unless one is chosen
 VIEW = Choice("view", "maps", one_of("maps", "numbers"))
 MODE = Choice("mode", "one", one_of("one", "nine"))
 PART = Choice("part", "patch", one_of("patch", "whole"))
@@ -65,13 +66,18 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
     NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
-    SCALE, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
+    SCALE, STAGES, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}
-EARLIER = {NETWORK: "vizapp/zfnet-mini", CONTRAST: "shared"}  # defaults of the last release where they were others
+EARLIER = {
+    NETWORK: "vizapp/zfnet-mini",
+    CONTRAST: "shared",
+    SCALE: "layer",
+    STAGES: "one",
+}  # defaults of the last release where they were others
 RESETS = {
     NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH),
     LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import GREY, heat, limits, sheet
+from vizapp.media.drawing import GREY, heat, limits, sheet, veil
 from vizapp.media.transforms import shrink
-from vizapp.methods.activations import channel_tiles
+from vizapp.methods.activations import OPACITY, channel_tiles
 from vizapp.ui.inputs.images import uri
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in input pixels
 LARGEST_TILE = 112  # pixels; larger maps are shrunk for the sheet
 
 
-def tiles(values: np.ndarray, scale: str) -> list[np.ndarray]:
-    """A picture per channel of `[C h w]`, as `channel_tiles`, shrunk for the sheet."""
-    return [shrink(tile, LARGEST_TILE) for tile in channel_tiles(values, scale)]
+def tiles(values: np.ndarray, scale: str, largest: float = LARGEST_TILE) -> list[np.ndarray]:
+    """A picture per channel of `[C h w]`, as `channel_tiles`, shrunk to `largest` pixels per side."""
+    return [shrink(tile, largest) for tile in channel_tiles(values, scale)]
 
 
 def sheet_data(values: np.ndarray, order: np.ndarray, scale: str, numbers: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def numbered_tiles(
     """
     return sprite_data(drawn, math.ceil(math.sqrt(len(drawn)))) | {
         "side": side, "most": most, "items": list(numbers), "titles": [f"{noun} {number}" for number in numbers],
-        "details": details, "label": f"{len(numbers)} {noun.lower()}s",
+        "tags": [str(number) for number in numbers], "details": details, "label": f"{len(numbers)} {noun.lower()}s",
     }  # fmt: skip
 
 
@@ -80,15 +80,15 @@ def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None,
     """Data of the map component for one channel `[h w]` over the crop `[H W 3]`."""
     low, high = limits(values)
     return photo_data(seen, "") | {
-        "heat": uri(heat(values, low, high)),
+        "heat": uri(veil(values, low, high)),
         "cells": list(values.shape),
         "values": packed(values),
         "low": low,
         "high": high,
-        "ramp": ramp(),
+        "ramp": ramp(through=True),
         "cell": list(cell) if cell else None,
         "field": list(field) if field else None,
-        "opacity": 0.65,
+        "opacity": OPACITY,
     }
 
 
@@ -97,13 +97,23 @@ def packed(values: np.ndarray) -> str:
     return base64.b64encode(values.astype("<f4").tobytes()).decode()
 
 
-def legend(items: Sequence[tuple[Sequence[int], str, float]]) -> str:
-    """HTML of the colours `(r, g, b)` of a label map, each with its class and the share of cells that it has."""
+def legend(items: Sequence[tuple[Sequence[int] | None, str, float]]) -> str:
+    """HTML of the colours `(r, g, b)` of a label map, each with its class and share of cells; None: no colour."""
     keys = "".join(
-        f'<div class="vz-key"><i style="background: rgb{tuple(colour)}"></i><span>{escape(name)}</span><b>{share:.0%}</b></div>'
+        f'<div class="vz-key"><i{_swatch(colour)}></i><span>{escape(name)}</span><b>{share:.0%}</b></div>'
         for colour, name, share in items
     )
     return f'<div class="vz-keys">{keys}</div>'
+
+
+def _swatch(colour: Sequence[int] | None) -> str:
+    return ' class="none"' if colour is None else f' style="background: rgb{tuple(colour)}"'
+
+
+def colour_scale(low: float, high: float, words: str) -> str:
+    """HTML of the heat colours from `low` to `high`, and a sentence about them."""
+    ends = f'<span>{low:.3g}</span><img src="{ramp()}" alt=""><span>{high:.3g}</span>'
+    return f'<div class="vz-scale">{ends}<em>{escape(words)}</em></div>'
 
 
 def photo_data(pixels: np.ndarray, label: str) -> dict[str, Any]:
@@ -111,6 +121,6 @@ def photo_data(pixels: np.ndarray, label: str) -> dict[str, Any]:
     return {"photo": uri(pixels), "size": list(pixels.shape[:2]), "label": label}
 
 
-def ramp() -> str:
-    """The colours of the heat maps from low to high."""
-    return uri(heat(np.linspace(0, 1, 64)[None], 0, 1))
+def ramp(through: bool = False) -> str:
+    """The colours of the heat maps from low to high. `through`: as transparent as those of `veil`."""
+    return uri((veil if through else heat)(np.linspace(0, 1, 64)[None], 0, 1))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
 from vizapp.methods.base import Result
+from vizapp.ui.session import state
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -19,9 +21,31 @@ def draw(key: str, rows: Iterable[tuple[str, float, str]]) -> None:
     component("bars")(key=key, data={"rows": data})
 
 
-def draw_prediction(key: str, network: Network, result: Result) -> None:
-    """Draw the classes of the network in a result of the method `predict`."""
-    draw(key, [_row(network, row["class"], row["probability"], f"logit {row['logit']:.3f}") for row in result.table])
+def draw_prediction(key: str, network: Network, result: Result, chosen: int | None = None) -> None:
+    """Draw the classes of the network in a result of the method `predict`.
+
+    Args:
+        key: Widget key.
+        network: Names the classes.
+        result: The result.
+        chosen: The class in the accent colour, in a row of its own if it is not among those of the result; a click on a row
+            then chooses its class. None: the first, with nothing to click.
+    """
+    rows = [(int(row["class"]), float(row["probability"]), float(row["logit"])) for row in result.table]
+    if chosen is not None and chosen not in [class_ for class_, _, _ in rows]:
+        rows.append((chosen, float(result.arrays["probabilities"][chosen]), float(result.arrays["logits"][chosen])))
+    drawn = []
+    for class_, share, logit in rows:
+        name, _, note = _row(network, class_, share, f"logit {logit:.3f}")
+        drawn.append({"name": name, "share": share, "more": note} | ({} if chosen is None else {"item": class_}))
+    component("bars")(key=key, data={"rows": drawn, "chosen": chosen}, on_item_change=partial(_choose, key, rows[0][0]))
+
+
+def _choose(key: str, top: int) -> None:
+    """Choose the clicked class; the most probable one stands for whatever is most probable, on other photos as well."""
+    clicked = state.clicked(key, "item")
+    if clicked is not None:
+        state.put(state.CLASS, None if clicked == top else int(clicked))
 
 
 def _row(network: Network, class_: int, share: float, note: str) -> tuple[str, float, str]:

@@ -25,11 +25,18 @@ Cell = tuple[int, int]
 
 
 def open_page(
-    page: str, title: str, sentence: str, late: bool = False
+    page: str, title: str, sentence: str, late: bool = False, then: Callable[[], None] | None = None
 ) -> tuple[Network, Picture, tuple[Site, ...], Site] | None:
     """Draw the title and the network diagram of a page about a layer; returns network, picture, layers and chosen layer.
 
-    None where a message says what is missing. `page` is the prefix of the widget keys; `late` as for `site`.
+    None where a message says what is missing.
+
+    Args:
+        page: Prefix of the widget keys.
+        title: Title of the page.
+        sentence: What the page shows.
+        late: As for `site`.
+        then: Called after a click on a layer.
     """
     layout.page_title(title, sentence)
     asked = layout.network_and_picture()
@@ -37,7 +44,7 @@ def open_page(
     if asked is None or not sites:
         return None
     chosen = site(asked[0], sites, late)
-    draw_network(page, sites, chosen)
+    draw_network(page, sites, chosen, then)
     return *asked, sites, chosen
 
 
@@ -71,10 +78,15 @@ def chosen_site(network: Network, choice: Choice) -> Site | None:
         return None
 
 
-def draw_network(page: str, sites: tuple[Site, ...], site: Site) -> None:
-    """Draw the network as boxes to click. `page` is the prefix of the widget keys here and below."""
+def draw_network(page: str, sites: tuple[Site, ...], site: Site, then: Callable[[], None] | None = None) -> None:
+    """Draw the network as boxes to click. `page` is the prefix of the widget keys here and below; `then` follows a click."""
     key = f"{page}.diagram"
-    change = partial(take_click, state.LAYER, key, "site")
+
+    def change() -> None:
+        take_click(state.LAYER, key, "site")
+        if then is not None:
+            then()
+
     component("diagram")(key=key, data=network_diagram.drawing(sites, site.name), on_site_change=change)
 
 
@@ -113,9 +125,18 @@ def class_list(
     )  # fmt: skip
 
 
-def switch(choice: Choice, words: dict[str, str], key: str, label: str = "", **options: Any) -> None:
-    """Draw a row of buttons, one per value of the choice; `options` are those of `st.segmented_control`."""
-    options = {"label_visibility": "collapsed"} | options | state.bind(choice, key)
+def switch(choice: Choice, words: dict[str, str], key: str, label: str = "", value: Any = None, **options: Any) -> None:
+    """Draw a row of buttons, one per value of the choice.
+
+    Args:
+        choice: The choice.
+        words: The text on the button of each value.
+        key: Widget key.
+        label: Text over the buttons, if `label_visibility` shows it.
+        value: The value to show, if not that of the choice.
+        **options: Those of `st.segmented_control`.
+    """
+    options = {"label_visibility": "collapsed"} | options | state.bind(choice, key, value)
     st.segmented_control(label or choice.name, list(words), format_func=words.__getitem__, required=True, **options)
 
 

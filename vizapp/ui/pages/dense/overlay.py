@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import COLOURS, GREY, heat
+from vizapp.media.drawing import COLOURS, heat
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
 from vizapp.methods.dense_view import NAMED, covered
@@ -54,11 +54,14 @@ def data(
     step = [float(boxes[-1, -1, i] - boxes[0, 0, i]) / max(count - 1, 1) * zoom for i, count in enumerate((h, w))]
     over: dict[str, Any]
     if tint == "labels":
-        over = {"heat": uri(label_colours(label, [int(row["class"]) for row in result.table[:NAMED]]))}
+        named = [int(row["class"]) for row in result.table[:NAMED]]
+        opacity = np.where(np.isin(label, named), 255, 0).astype(np.uint8)  # other classes leave the photo as it is
+        over = {"heat": uri(np.dstack([label_colours(label, named), opacity]))}
     else:
         rows = np.flatnonzero(kept_classes(result) == shown)
         values = chance[rows[0]] if len(rows) else np.full((h, w), np.nan)
-        over = {"heat": uri(heat(values, 0, 1)), "ramp": ramp(), "low": 0.0, "high": 1.0}
+        over = {"heat": uri(heat(values, 0, 1)), "ramp": ramp(), "low": 0.0, "high": 1.0, "ends": ["0 %", "100 %"]}
+        over["scale"] = f"Probability of {network.readable_name(shown)}"
     return (
         photo_data(photo, "Predictions over the photo")
         | over
@@ -74,16 +77,16 @@ def data(
     )
 
 
-def legend(result: Result) -> list[tuple[Sequence[int], str, float]]:
-    """The colours and their classes, with their shares of the cells."""
+def legend(result: Result) -> list[tuple[Sequence[int] | None, str, float]]:
+    """The colours and their classes, with their shares of the cells; None for the classes without a colour."""
     rows = list(result.table[:NAMED])
-    items: list[tuple[Sequence[int], str, float]] = [
+    items: list[tuple[Sequence[int] | None, str, float]] = [
         (colour, readable(str(row["name"])), float(row["share"]))
         for colour, row in zip(COLOURS.tolist(), rows, strict=False)
     ]
     rest = sum(float(row["share"]) for row in result.table[NAMED:])
     if rest:
-        items.append(((GREY, GREY, GREY), f"{len(result.table) - NAMED} other classes", rest))
+        items.append((None, f"{len(result.table) - NAMED} other classes", rest))
     return items
 
 

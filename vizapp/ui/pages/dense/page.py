@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 
 import streamlit as st
 
@@ -21,6 +22,9 @@ from vizapp.zoo.network import Network
 _INPUTS = {"photo": "Photo", "crop": "Crop"}
 _TINTS = {"labels": "Labels", "class": "One class"}
 _OPTIONS = ("scales", "flips", "vote", "check")
+_AUTOMATIC = 0.0  # among the scales: the one that suits the photo
+_CROPS = 2.5  # of the short side, at that scale
+_SMALLEST = 0.02
 _ZOOMS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 _MOST = 3000  # pixels of the longer side of an enlarged photo
 
@@ -35,10 +39,11 @@ def page() -> None:
     plan = _convert(network)
     if plan is None:
         return
-    _controls(network, picture, plan)
-    result = compute.run("dense", network, picture, **forms.values("dense"))
+    zoom = _controls(network, picture, plan)
+    result = compute.run("dense", network, picture, **forms.values("dense") | {"zoom": zoom})
     if result is None:
         return
+    _agreement(result, plan)
     left, right = layout.columns(7, 4)
     with left:
         _map(network, picture, result)
@@ -61,7 +66,8 @@ def _convert(network: Network) -> ConversionPlan | None:
     )
 
 
-def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> None:
+def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> float:
+    """Draw the controls; returns the scale of the photo."""
     chosen = forms.choices("dense")
     known = ["native", *(str(stride) for stride in available_strides(plan)[1:])]
     if state.get(chosen["stride"]) not in known:
@@ -69,24 +75,50 @@ def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> None:
         state.put(chosen["stride"], "native")
     crop = state.get(chosen["input"]) == "crop"
     if crop:  # the crop of `predict` has one size
-        state.put(chosen["zoom"], 1.0)
+        state.put(chosen["zoom"], None)
         state.put(chosen["scales"], 1)
+    asked = state.get(chosen["zoom"])
+    zoom = 1.0 if crop else _suitable_zoom(picture, plan) if asked is None else asked
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="dense_controls"):
-        unit_picker.switch(chosen["input"], _INPUTS, "dense.input")
-        zooms = sorted({*_zooms(picture, plan), state.get(chosen["zoom"])})
+        unit_picker.switch(chosen["input"], _INPUTS, "dense.input", label="Part", label_visibility="visible")
+        zooms = [_AUTOMATIC, *sorted({*_zooms(picture, plan), asked or 1.0})]
         st.selectbox(
-            "Scale", format_func=lambda zoom: f"scale {zoom:g}×", width=130, disabled=crop,
-            label_visibility="collapsed", **state.bind(chosen["zoom"], "dense.zoom", options=zooms),
+            "Scale", format_func=lambda one: "Automatic" if one == _AUTOMATIC else f"{one:g}×", width=130, disabled=crop,
+            **state.bind(
+                chosen["zoom"], "dense.zoom", asked or _AUTOMATIC, read=lambda one: one or None, options=zooms
+            ),
         )  # fmt: skip
         st.selectbox(
             "Stride", format_func=lambda text: "native stride" if text == "native" else f"stride {text}", width=140,
-            label_visibility="collapsed", **state.bind(chosen["stride"], "dense.stride", options=known),
+            **state.bind(chosen["stride"], "dense.stride", options=known),
         )  # fmt: skip
         options.popover("dense", _shown_options())
         if not crop:
-            zoom = state.get(chosen["zoom"])
-            st.caption(f"{round(picture.width * zoom)} × {round(picture.height * zoom)} pixels")
+            st.caption(f"{zoom:g}×: {round(picture.width * zoom)} × {round(picture.height * zoom)} pixels")
     options.changed_line("dense", _shown_options())
+    return zoom
+
+
+def _suitable_zoom(picture: Picture, plan: ConversionPlan) -> float:
+    """The scale at which the short side of a large photo is 2.5 crops; a smaller photo keeps its own."""
+    fitting = _CROPS * max(plan.size) / min(picture.height, picture.width)
+    return min(1.0, max(_SMALLEST, round(fitting, 3)))
+
+
+def _agreement(result: Result, plan: ConversionPlan) -> None:
+    """Draw how often the class is that of the crop alone, and a button that computes it exactly."""
+    agrees, exact = result.arrays["agrees"], forms.choices("dense")["exact"]
+    is_exact, cells = state.get(exact), result.arrays["label"].size
+    words = f"The same class as an honest crop at {100 * agrees.mean():.0f} % of the places" if len(agrees) else ""
+    if is_exact:
+        words = "Each place shows the class of its own crop"
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="dense_agreement"):
+        if words:
+            st.html(f'<div class="vz-headline">{escape(words)}</div>', width="content")
+        if is_exact or plan.padded or plan.gates:  # otherwise the pass over the photo is exact
+            label = "Compute in one pass again" if is_exact else f"Compute exactly: classify {cells:,} crops"
+            st.button(label, key="dense.exact", on_click=state.put, args=(exact, not is_exact))
+    messages.info(result.facts["padding error"])
 
 
 def _shown_options() -> list[str]:
@@ -109,10 +141,10 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
     tint, shape = state.get(state.TINT), result.arrays["label"].shape
     shown = _class(network, result)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="dense_tint"):
-        unit_picker.switch(state.TINT, _TINTS, "dense.tint")
+        unit_picker.switch(state.TINT, _TINTS, "dense.tint", label="Colours", label_visibility="visible")
         if tint == "class":
             kept = overlay.kept_classes(result).tolist()
-            unit_picker.class_list("dense.class", network, kept, shown, label_visibility="collapsed")
+            unit_picker.class_list("dense.class", network, kept, shown)
     if tint == "labels":
         st.html(maps.legend(overlay.legend(result)))
     data = overlay.data(picture.pixels, result, network, tint, shown, _cell(shape))
@@ -122,13 +154,15 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
 
 
 def _class(network: Network, result: Result) -> int:
-    """The class to show: the chosen one, or the prediction."""
+    """The class to show: the chosen one, or the one with most cells."""
     kept, chosen = overlay.kept_classes(result), state.get(state.CLASS)
     if chosen is not None and chosen not in kept:
         messages.warn(f"There is no map of class {chosen}: {network.name} has {len(network.categories)} classes.")
         state.put(state.CLASS, None)
         chosen = None
-    return int(kept[result.arrays["prediction"][kept].argmax()]) if chosen is None else int(chosen)
+    if chosen is None:
+        return next((int(row["class"]) for row in result.table if row["class"] in kept), int(kept[0]))
+    return int(chosen)
 
 
 def _cell(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -148,18 +182,16 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
         chance = probabilities(network, arrays["scores"][:, cell[0], cell[1]], arrays["log_sum"][cell])
         topk_bars.draw_classes("dense.cell", network, chance, overlay.kept_classes(result))
         st.button("Clear selection", key="dense.release", on_click=state.put, args=(state.PLACE, None))
-    messages.heading("Whole photo (logits averaged over the map)")
+    messages.heading("Whole photo")
     topk_bars.draw_classes("dense.mean", network, probabilities(network, arrays["prediction"]))
     if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
         messages.heading(f"Vote over {len(arrays['votes'])} maps")
         topk_bars.draw_classes("dense.vote", network, probabilities(network, arrays["vote"]))
     messages.heading("How this was computed")
+    messages.info("The prediction for the whole photo is the mean of the logits of all cells.")
     for fact in ("map", "passes", "gates", "classes"):
         if fact in result.facts:
             messages.info(result.facts[fact])
-    if "padding error" in result.facts:
-        messages.heading("Padding error")
-        messages.info(result.facts["padding error"])
 
 
 def _pyramid(result: Result) -> None:

@@ -127,6 +127,8 @@ def _attribution(about: Subject) -> Answer | None:
     result = about.ask("attribution", class_unit(about.network, number), **params)
     if result is None:
         return None
+    if "misfit" in result.facts:
+        raise VizError(result.facts["misfit"], code="gradcam-misfit")
     name = about.network.readable_name(number)
     _picture(
         "attribution",
@@ -141,7 +143,7 @@ def _feature_maps(about: Subject) -> Answer | None:
     maps = [site for site in about.maps if site.kind == "activation"] or about.maps
     if not maps:
         raise VizError(f"{about.network.name} has no layer with a map.", code="no-feature-map")
-    rows, units = list(dict.fromkeys((maps[0], maps[len(maps) // 2], maps[-1]))), []
+    rows = list(dict.fromkeys((maps[0], maps[len(maps) // 2], maps[-1])))
     tiles = []
     for site in rows:
         layer = about.ask("activations", Unit(site.name, 0))
@@ -149,14 +151,13 @@ def _feature_maps(about: Subject) -> Answer | None:
             return None
         values = layer.arrays["activations"]
         order = strength_order(values)[:_ACROSS]
-        units.append(Unit(site.name, int(order[0])))
         tiles += [resize(heat(values[channel]), _TILE, _TILE, "nearest") for channel in order]
     _picture(
         "feature_maps",
         sheet(tiles, min(_ACROSS, len(tiles)), gap=3),
         "Feature maps of an early, a middle and a late layer",
     )
-    return Answer(f"Top to bottom: {', '.join(site.name for site in rows)}.", _link(units[len(units) // 2]))
+    return Answer(f"Top to bottom: {', '.join(site.name for site in rows)}.", {state.STAGES.name: "all"})
 
 
 def _projection(about: Subject) -> Answer | None:

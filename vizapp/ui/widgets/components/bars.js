@@ -1,17 +1,27 @@
-// A bar per row, the first in the accent colour. data: {rows: [{name, share: 0 to 1, more}]}; `more` shows when a row is pointed at.
+// A bar per row, the first or the chosen one in the accent colour. data: {rows: [{name, share: 0 to 1, more, item?}], chosen?: item}; `more`
+// shows when a row is pointed at. Where rows have items, a click sends the item: trigger "item".
 
 export default function (component) {
-  const { data, parentElement } = component;
+  const { data, parentElement, setTriggerValue } = component;
   const root = parentElement.querySelector(".root");
+  const focused = root.querySelector("button:focus")?.dataset.item;
   root.replaceChildren();
   if (!data) return;
   const list = element("ol", "", root);
-  for (const row of data.rows) {
-    const item = element("li", "", list);
-    item.tabIndex = 0;
-    element("span", "name", item, row.name);
+  data.rows.forEach((row, index) => {
+    const opens = row.item !== undefined, chosen = opens ? row.item === data.chosen : index === 0;
+    const item = element("li", (opens ? "opens" : "") + (chosen ? " chosen" : ""), list);
+    const name = element(opens ? "button" : "span", "name", item, row.name);
     element("span", "more", item, row.more);
     element("span", "share", item, percent(row.share));
     element("i", "", element("div", "bar", item)).style.width = `${100 * row.share}%`;
-  }
+    if (!opens) {
+      item.tabIndex = 0;
+      return;
+    }
+    name.dataset.item = row.item;
+    name.setAttribute("aria-pressed", chosen);
+    item.onclick = () => setTriggerValue("item", row.item);
+    if (String(row.item) === focused) name.focus();
+  });
 }

@@ -1,7 +1,8 @@
-// A map of cells over a photo. data: {photo, size: [height, width], heat?, cells?: [rows, columns], values?: base64 float32, low, high,
-// ramp?, cell?: [row, column], field?: [top, left, bottom, right], opacity, label, hint?, extent?: [top, left, bottom, right] where the
-// cells lie if not everywhere, crop?: {first: [top, left, bottom, right], step: [down, across]} what a cell saw, tops?: {names, count,
-// index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
+// A map of cells over a photo. data: {photo, size: [height, width], heat?, smooth?, cells?: [rows, columns], values?: base64 float32, low,
+// high, ramp?, ends?: [text, text] beside the ramp in place of low and high, scale?: its title, cell?: [row, column], field?: [top, left,
+// bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, opacity, label, hint?, extent?: [top, left,
+// bottom, right] where the map lies if not everywhere, crop?: {first: [top, left, bottom, right], step: [down, across]} what a cell saw,
+// tops?: {names, count, index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
 // A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
 
 // What is there already is kept and changed, so that nothing flashes when the page is run again.
@@ -10,6 +11,23 @@ function picture_of(image, source, className, alt) {
   image.className = className;
   image.alt = alt;
   image.draggable = false;
+}
+
+// The colours of the map with what they mean, and how much of it is seen over the photo.
+function scale(root, heat, data, opacity) {
+  const below = element("div", "below", root);
+  if (data.scale) element("span", "", below, data.scale);
+  if (data.ramp) {
+    const [low, high] = data.ends || [short(data.low), short(data.high)], ramp = element("div", "ramp", below);
+    element("span", "", ramp, low);
+    element("img", "", ramp).src = data.ramp;
+    element("span", "", ramp, high);
+  }
+  element("div", "space", below);
+  const label = element("label", "", below, "Map");
+  const slider = element("input", "", label);
+  Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.05, value: opacity, ariaLabel: "Opacity of the map over the photo" });
+  slider.oninput = () => { heat.style.opacity = root.__opacity = slider.value; };
 }
 
 export default function (component) {
@@ -27,26 +45,34 @@ export default function (component) {
     picture = element("div", "picture", root);
     element("img", "photo", picture);
   }
-  for (const old of root.querySelectorAll("svg, .below, .tip")) old.remove();
+  for (const old of root.querySelectorAll("svg, .flag, .below, .tip")) old.remove();
   picture.className = "picture" + (data.cells ? "" : " still");
   picture.style.aspectRatio = `${width} / ${height}`;
   picture_of(picture.querySelector("img"), data.photo, width < 64 ? "photo coarse" : "photo", data.label || "");
   let heat = picture.querySelector(".heat");
   if (data.heat) {
     heat ??= element("img", "", picture);
-    picture_of(heat, data.heat, "coarse heat", "");
+    picture_of(heat, data.heat, data.smooth ? "heat" : "coarse heat", "");
     heat.style.opacity = opacity;
+    const [top, left, bottom, right] = data.extent || [0, 0, height, width];
+    Object.assign(heat.style, { left: `${100 * left / width}%`, top: `${100 * top / height}%`, width: `${100 * (right - left) / width}%`,
+      height: `${100 * (bottom - top) / height}%` });
   } else heat?.remove();
   const marks = document.createElementNS(SVG, "svg");
   marks.setAttribute("viewBox", `0 0 ${width} ${height}`);
   marks.setAttribute("preserveAspectRatio", "none");
   picture.appendChild(marks);
-  if (data.field) {
-    const [top, left, bottom, right] = data.field;
-    const seen = [Math.max(top, 0), Math.max(left, 0), Math.min(bottom, height), Math.min(right, width)];
-    rectangle("under", marks, seen, width / 300);
-    rectangle("field", marks, seen, width / 300);
+  const boxes = [...(data.frames || []), ...(data.field ? [data.field] : [])].map(([top, left, bottom, right]) =>
+    [Math.max(top, 0), Math.max(left, 0), Math.min(bottom, height), Math.min(right, width)]);
+  if (data.frames?.length === 1) {
+    const [top, left, bottom, right] = boxes[0], shade = document.createElementNS(SVG, "path");
+    shade.setAttribute("class", "shade");
+    shade.setAttribute("d", `M0 0H${width}V${height}H0ZM${left} ${top}V${bottom}H${right}V${top}Z`);
+    marks.appendChild(shade);
   }
+  const several = data.frames?.length > 1 ? " thin" : "";
+  for (const box of boxes) for (const name of ["under", "field"]) rectangle(name + several, marks, box, width / 300);
+  if (data.heat) scale(root, heat, data, opacity);
   if (!data.cells) return;
 
   const [rows, columns] = data.cells;
@@ -57,12 +83,8 @@ export default function (component) {
   const cropOf = ([row, column]) => data.crop.first.map((edge, side) => edge + (side % 2 ? column : row) * data.crop.step[side % 2]);
   const framed = (cell) => data.crop ? [rectangle("under", marks, cropOf(cell), width / 300), rectangle("field", marks, cropOf(cell), width / 300)] : [];
   const tops = data.tops && { names: data.tops.names, count: data.tops.count, index: floats(data.tops.index), share: floats(data.tops.share) };
-  if (heat) Object.assign(heat.style, data.extent
-    ? { left: `${100 * left / width}%`, top: `${100 * top / height}%`, width: `${100 * (right - left) / width}%`, height: `${100 * (bottom - top) / height}%` }
-    : { left: "", top: "", width: "", height: "" });
   const outlined = (className, cell) => ["dark", className].map((name) => rectangle(name, marks, boxOf(cell)));
   if (data.cell) outlined("cell", data.cell);
-  const below = element("div", "below", root);
   const tip = element("div", tops ? "tip tall" : "tip", root);
   const tell = (cell) => {
     tip.replaceChildren();
@@ -81,19 +103,15 @@ export default function (component) {
     element("span", "", tip, ` at row ${cell[0]}, column ${cell[1]}`);
   };
   const words = () => [...tip.querySelectorAll("b, span")].slice(0, 3).map((part) => part.textContent.trim()).join(" ");
-  if (data.ramp) {
-    const ramp = element("div", "ramp", below);
-    element("span", "", ramp, short(data.low));
-    element("img", "", ramp).src = data.ramp;
-    element("span", "", ramp, short(data.high));
-  }
-  if (data.heat) {
-    element("div", "space", below);
-    const label = element("label", "", below, "Map");
-    const slider = element("input", "", label);
-    Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.05, value: opacity, ariaLabel: "Opacity of the map over the photo" });
-    slider.oninput = () => { heat.style.opacity = root.__opacity = slider.value; };
-  }
+
+  // The most probable class of a cell, beside it on the photo.
+  const flag = (cell) => {
+    const at = (cell[0] * columns + cell[1]) * tops.count, [y, x, , end] = boxOf(cell), far = x > width / 2;
+    const made = element("div", "flag", picture, tops.names[tops.index[at]]);
+    element("b", "", made, percent(tops.share[at]));
+    Object.assign(made.style, { top: `${within(100 * y / height, 93)}%`, [far ? "right" : "left"]: `${100 * (far ? 1 - x / width : end / width)}%` });
+    return made;
+  };
 
   // The cell that the keys came to is kept on the element: the page may be run again on the way.
   let drawn = [];
@@ -101,6 +119,7 @@ export default function (component) {
     drawn.forEach((line) => line.remove());
     drawn = cell || data.cell ? framed(cell || data.cell) : [];
     if (cell) drawn.push(...outlined("hover", cell));
+    if (cell && tops) drawn.push(flag(cell));
     tell(cell || data.cell);
   };
   hover(root.__cursor);

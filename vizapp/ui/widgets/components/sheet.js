@@ -1,5 +1,5 @@
 // Many small pictures as tiles cut from one. data: {sprite, tile: [height, width], columns, side, most, items: [value],
-// titles: [text], details: [text], chosen: value, label, across?, still?}. A click sends the tile's item: trigger "chosen";
+// titles: [text], tags?: [text] on the tile that is pointed at or chosen, details: [text], chosen: value, label, across?, still?}. A click sends the tile's item: trigger "chosen";
 // not with `still`, where the tiles are only to be looked at.
 
 const GAP = 3, EDGE = 3, TALLEST = 606, SCROLLBAR = 12;  // pixels
@@ -56,6 +56,7 @@ export default function (component) {
 
   const place = (frame, index) => {
     frame.style.display = index < 0 ? "none" : "block";
+    frame.textContent = data.tags?.[index] ?? "";
     if (index < 0) return;
     const column = index % grid.columns, row = Math.floor(index / grid.columns);
     Object.assign(frame.style, { left: `${EDGE - 2 + column * (grid.width + GAP)}px`, top: `${EDGE - 2 + row * (grid.height + GAP)}px`,

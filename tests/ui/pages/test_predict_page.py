@@ -1,0 +1,110 @@
+"""The page Predict: the crops framed on the photo, the map of the part that mattered, and the class that it explains."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vizapp
+from tests.ui.app import Open, chosen, click, offered, sentences, shown, turn_to, went_well, words
+from vizapp.media.samples import open_sample
+
+FITS = {"network": "vizapp/resnet20-cifar", "weights": "random", "picture": "rocket"}  # its head averages over cells
+
+
+def rgba(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def gradcam(class_: int) -> np.ndarray:
+    """Grad-CAM of ResNet-20 on the rocket: its last maps, weighted by the last layer, as they are only averaged between."""
+    network = vizapp.load("vizapp/resnet20-cifar", weights="none")
+    made: list[torch.Tensor] = []
+    hooks = [
+        m.register_forward_hook(lambda module, given, output: made.append(output)) for m in network.module.modules()
+    ]
+    network.module(network.prepare(open_sample("rocket")))
+    for hook in hooks:
+        hook.remove()
+    maps = next(one for one in reversed(made) if one.ndim == 4 and one.shape[2] > 1)[0]  # [C h w]
+    head = next(m for m in network.module.modules() if isinstance(m, torch.nn.Linear))
+    heat = (head.weight[class_][:, None, None] * maps).sum(0).relu()
+    return torch.nn.functional.interpolate(heat[None, None], (32, 32), mode="bilinear")[0, 0].numpy()
+
+
+def test_the_map_lies_on_the_framed_crop_of_the_photo(open_app: Open) -> None:
+    app = open_app(**FITS)
+    assert went_well(app)
+    data, picture = shown(app, "predict.seen"), open_sample("rocket")  # 640 × 427, resized to 47 × 32
+    (frame,) = data["frames"]
+    assert frame == pytest.approx([0, 8 * 640 / 47, 427, 40 * 640 / 47], abs=0.1)
+    assert data["extent"] == pytest.approx(frame, abs=0.1)
+    assert data["size"] == [picture.height, picture.width]
+    top = int(shown(app, "predict.bars")["chosen"])
+    expected = gradcam(top)
+    assert expected.max() > 0
+    np.testing.assert_allclose(rgba(data["heat"])[..., 3], 255 * expected / expected.max(), atol=2)
+    assert "Grad-CAM (Selvaraju et al. 2017)" in words(app).replace("[", "").replace(
+        "](https://arxiv.org/abs/1610.02391)", ""
+    )
+    assert data["ends"] == ["none", "most"]
+    assert len(offered(app)) == 3
+
+
+def test_a_click_on_a_bar_shows_the_map_of_its_class_and_the_address_carries_it(open_app: Open) -> None:
+    app = open_app(**FITS)
+    bars = shown(app, "predict.bars")
+    second = bars["rows"][1]
+    before = shown(app, "predict.seen")["heat"]
+    app = click(app, "predict.bars", "item", second["item"])
+    assert went_well(app)
+    assert shown(app, "predict.bars")["chosen"] == second["item"]
+    assert chosen(app, "class") == str(second["item"])
+    assert second["name"] in shown(app, "predict.seen")["scale"]
+    assert shown(app, "predict.seen")["heat"] != before
+    link = app.get("page_link")[0].proto
+    assert (link.page, link.label) == ("occlusion", "Check it by hiding parts")
+    assert f"class={second['item']}" in link.query_string
+    assert shown(turn_to(app, "occlusion"), "occlusion.panels")["groups"]
+    app.switch_page("vizapp/ui/pages/predict.py").run()
+    app = click(app, "predict.bars", "item", bars["rows"][0]["item"])
+    assert "class" not in app.query_params, "the most probable one, of other photos as well"
+
+
+def test_a_class_beyond_the_shown_ones_has_a_bar_and_one_that_is_none_is_told(open_app: Open) -> None:
+    app = open_app(**FITS, top="1", **{"class": "7"})
+    rows = shown(app, "predict.bars")["rows"]
+    assert rows[-1]["item"] == 7
+    result = vizapp.ask("predict", vizapp.load(FITS["network"], weights="none"), open_sample("rocket"))
+    assert rows[-1]["share"] == pytest.approx(float(result.arrays["probabilities"][7]))
+    app = open_app(**FITS, **{"class": "77"})
+    assert went_well(app)
+    assert "no class 77" in sentences(app)
+    assert shown(app, "predict.bars")["chosen"] == shown(app, "predict.bars")["rows"][0]["item"]
+
+
+def test_no_map_is_drawn_where_grad_cam_does_not_fit_and_a_sentence_says_why(open_app: Open) -> None:
+    """Fully connected layers above LeNet's maps read each place in their own way."""
+    app = open_app(picture="digit 3")
+    assert went_well(app)
+    assert "heat" not in shown(app, "predict.seen")
+    assert "Grad-CAM does not fit this network" in words(app)
+    assert len(offered(app)) == 2
+
+
+@pytest.mark.parametrize(("crops", "frames"), [("one", 1), ("ten", 3), ("multi", 13)])
+def test_every_crop_is_framed_on_the_photo_and_shown_with_its_class(open_app: Open, crops: str, frames: int) -> None:
+    app = open_app(picture="rocket", crops=crops)
+    assert went_well(app)
+    # At the first scale the photo is as high as a crop, so that upper and lower corners are the same.
+    assert len(shown(app, "predict.seen")["frames"]) == frames
+    sheet = shown(app, "predict.crops.sheet")
+    result = vizapp.ask("predict", vizapp.load("vizapp/lenet5-digits"), open_sample("rocket"), crops=crops)
+    best = result.arrays["crop_probabilities"].argmax(1)
+    assert [detail.split()[0] for detail in sheet["details"]] == [str(number) for number in best]
+    assert app.number_input(key="predict.top").label == "Classes shown"
