@@ -24,6 +24,7 @@ from vizapp.gallery import Progress, build, open_gallery
 from vizapp.gallery.build import GalleryOptions, open_partial_gallery
 from vizapp.gallery.reader import top_image
 from vizapp.gallery.tables import ROW_COLUMNS
+from vizapp.media import decoding
 from vizapp.methods.base import Job
 from vizapp.methods.gallery import chosen_sites
 from vizapp.methods.projection import ProjectionParams
@@ -43,6 +44,22 @@ def files(folder: Path) -> dict[str, bytes]:
 
 class Leave(BaseException):
     """Leaving is no error."""
+
+
+def test_the_watcher_is_called_while_a_slow_photo_is_decoded(network, photos, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(decoding, "_MOST_READS", 0)  # all photos are slow
+    decoded, call = [], decoding.call
+    monkeypatch.setattr(decoding, "call", lambda *given: decoded.append(call(*given)))
+
+    def watch(progress: Progress) -> None:
+        calls.append(progress)
+        if len(calls) == 2:
+            raise Leave
+
+    calls: list[Progress] = []
+    with pytest.raises(Leave):
+        build(network, vizapp.open_folder(photos), network.sites, tmp_path, GalleryOptions(batch=2, workers=0), watch)
+    assert not decoded
 
 
 def leave_at(pictures: int):  # type: ignore[no-untyped-def]

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.errors import refuses
 from tests.media.files import noise, saved
+from tests.media.test_odd_kinds import rle_bitmap
 from vizapp.media import loading
 from vizapp.media.bundled import Crop
 from vizapp.media.loading import batches
@@ -301,13 +303,34 @@ def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     source = open_folder(tmp_path / "list.csv")
     stream = batches(source, VIEW, range(50), 2, 2)
     next(stream)
-    import psutil
-
     children = psutil.Process().children()
     assert children
     stream.close()  # type: ignore[attr-defined]
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pass_can_be_left_while_a_slow_photo_is_decoded(tmp_path: Path, workers: int) -> None:
+    """Otherwise it holds its turn on the device for a batch of them, 20 s each, and its decoder works on."""
+    (tmp_path / "slow.bmp").write_bytes(rle_bitmap(3400))
+    processes: list[psutil.Process] = []
+
+    def leave(share: float) -> None:
+        processes[:] = psutil.Process().children(recursive=True)
+        if len(processes) > workers and processes[-1].cpu_times().user > 0.3:
+            raise Left
+
+    stream = batches(open_folder(tmp_path), VIEW, range(1), 1, workers, leave)
+    with pytest.raises(Left):
+        next(stream)
+    _, alive = psutil.wait_procs(processes, timeout=6)
+    assert not alive
+    assert processes
+
+
+class Left(Exception):
+    pass
 
 
 def test_a_picture_is_found_by_its_name_however_many_come_before_it(tmp_path: Path) -> None:

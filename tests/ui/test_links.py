@@ -17,6 +17,7 @@ from tests.media.files import noise, saved
 from tests.ui.app import ROOT, Open, chosen, drawn, offered, sentences, shown, turn_to, went_well, words
 from vizapp.settings import settings
 from vizapp.ui.inputs import networks, stored_uploads
+from vizapp.ui.session import progress
 
 NETWORK = "vizapp/lenet5-digits"
 EXPIRED = "is not on this machine any more. Upload it again."
@@ -203,6 +204,21 @@ def test_a_damaged_upload_is_missed(open_app: Open) -> None:
     (file,) = (settings().cache / "uploads").iterdir()
     file.write_bytes(file.read_bytes()[:-1])
     tells_only(reopened(open_app, app), f"The uploaded photo {EXPIRED}")
+
+
+def test_an_upload_whose_decoding_is_cancelled_after_a_reload_is_told(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both the sidebar and the page ask for it."""
+    app = uploaded(open_app)
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "is_cancelled", lambda key: key[0] == "given")
+        after = reopened(open_app, app)
+        tells_only(after, "Decoding *noise* 0.png was cancelled.")
+        assert [button.label for button in after.button].count("Run again") == 1
+    after.run()
+    assert went_well(after)
+    assert offered(after)
 
 
 def test_uploads_go_at_the_first_visit_after_a_day(open_app: Open) -> None:

@@ -22,7 +22,7 @@ from vizapp.gallery.reader import Gallery, open_gallery
 from vizapp.gallery.shards import Shards, connect_shards
 from vizapp.gallery.store import EARLIER, FORMAT, MANIFEST, WORK, file_name, is_intact, read_manifest, write_gallery
 from vizapp.gallery.tables import digest_pictures, row_tables, unit_table
-from vizapp.media.loading import DecodedBatch, batches, worker_count
+from vizapp.media.loading import DecodedBatch, Tick, batches, worker_count
 from vizapp.media.source import Source
 from vizapp.settings import VERSION
 from vizapp.zoo.network import Network
@@ -187,8 +187,12 @@ class _Pass:
             self.digest, self.failed = found.digest, list(found.failed)
         self._report(begun, note)
         between, at = False, begun  # whether the state is exactly that of the first `at` batches
+
+        def tick(share: float) -> None:
+            self._report(at, "")
+
         try:
-            for number, loaded in enumerate(self._decoded_batches(begun), 1):
+            for number, loaded in enumerate(self._decoded_batches(begun, tick), 1):
                 between = False
                 if loaded is not None:
                     self._observe(loaded, at)
@@ -207,12 +211,12 @@ class _Pass:
             if (between or self.left) and self.shards.world == 1:  # stopped between batches
                 self._save(at)
 
-    def _decoded_batches(self, begun: int) -> Iterator[DecodedBatch | None]:
+    def _decoded_batches(self, begun: int, tick: Tick) -> Iterator[DecodedBatch | None]:
         """This process's batches, one per round; None in the last round if none is left."""
         world, rank = self.shards.world, self.shards.rank
         numbers = range(begun + rank, self.count, world)
         workers = worker_count(len(self.source), world) if self.plan.workers is None else self.plan.workers
-        yield from batches(self.source, self.network.preprocessing.view, numbers, self.plan.batch, workers)
+        yield from batches(self.source, self.network.preprocessing.view, numbers, self.plan.batch, workers, tick)
         rounds = -(-(self.count - begun) // world)
         yield from [None] * (rounds - len(numbers))
 

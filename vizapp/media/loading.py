@@ -11,8 +11,8 @@ import pickle
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,8 +25,11 @@ from vizapp.media.transforms import View
 
 PREFETCHED = 2  # batches per process that are decoded ahead of the reader
 FEWEST_FOR_WORKERS = 400  # pictures; fewer are decoded faster without processes
+_POLL = 0.1  # seconds between two calls of the tick
 _TRIES = 2  # processes that must crash on a single picture before it counts as unreadable
 _DIED = "The decoding process crashed; the file is probably damaged."
+
+Tick = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ class DecodedBatch:
     failed: tuple[tuple[int, str], ...]
 
 
-def decode_batch(number: int, first: int, refs: Sequence[ImageRef], view: View) -> DecodedBatch:
-    """Decode one batch. The numbers of its pictures start at `first`."""
+def decode_batch(
+    number: int, first: int, refs: Sequence[ImageRef], view: View, tick: Tick | None = None
+) -> DecodedBatch:
+    """Decode one batch. The numbers of its pictures start at `first`. `tick` may raise to cancel."""
     pictures, crops, digests, failed = [], [], [], []
     for index, ref in enumerate(refs, first):
         try:
-            picture = ref.open()
+            picture = ref.open(tick)
             crops.append(view.apply(picture.pixels))
         except VizError as error:
             failed.append((index, str(error)))
@@ -59,7 +64,9 @@ def decode_batch(number: int, first: int, refs: Sequence[ImageRef], view: View) 
     return DecodedBatch(number, tuple(pictures), pixels, tuple(digests), tuple(failed))
 
 
-def batches(source: Source, view: View, numbers: Sequence[int], size: int, workers: int) -> Iterator[DecodedBatch]:
+def batches(
+    source: Source, view: View, numbers: Sequence[int], size: int, workers: int, tick: Tick = lambda share: None
+) -> Iterator[DecodedBatch]:
     """The batches `numbers`, in that order. Closing the generator ends the processes.
 
     Args:
@@ -68,10 +75,11 @@ def batches(source: Source, view: View, numbers: Sequence[int], size: int, worke
         numbers: batch n holds the pictures n·size to (n+1)·size - 1.
         size: pictures per batch.
         workers: number of processes; with 0, the caller's thread decodes each batch when it is requested.
+        tick: called with 0 from time to time while pictures take long; it may raise to cancel.
     """
     if workers == 0:
         for number in numbers:
-            yield decode_batch(number, *_image_refs(source, number, size), view)
+            yield decode_batch(number, *_image_refs(source, number, size), view, tick)
         return
     crew = _WorkerPool(min(workers, max(1, len(numbers))), view)
     waiting: deque[Future[DecodedBatch]] = deque()
@@ -82,7 +90,10 @@ def batches(source: Source, view: View, numbers: Sequence[int], size: int, worke
                 waiting.append(crew.submit(n, *_image_refs(source, n, size)))
             if not waiting:
                 return
-            yield waiting.popleft().result()
+            first = waiting.popleft()
+            while not wait([first], _POLL).done:
+                tick(0.0)
+            yield first.result()
     finally:
         crew.close()
 

@@ -124,6 +124,7 @@ def answer() -> None:
     module, name, arguments, limits = pickle.load(sys.stdin.buffer)
     function = getattr(importlib.import_module(module), name)
     _limit(limits)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     told: tuple[str, Any]
     try:
         told = "done", function(*arguments)
@@ -133,6 +134,13 @@ def answer() -> None:
         return
     pickle.dump(told, written, protocol=pickle.HIGHEST_PROTOCOL)
     written.close()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that asks has been killed."""
+    while os.getppid() == parent:
+        time.sleep(_POLL)
+    os._exit(0)
 
 
 def _limit(limits: Limits) -> None:
