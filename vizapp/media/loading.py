@@ -49,7 +49,15 @@ class DecodedBatch:
 def decode_batch(
     number: int, first: int, refs: Sequence[ImageRef], view: View, tick: Tick | None = None
 ) -> DecodedBatch:
-    """Decode one batch. The numbers of its pictures start at `first`. `tick` may raise to cancel."""
+    """Decode one batch.
+
+    Args:
+        number: of the batch.
+        first: number of its first picture.
+        refs: its pictures.
+        view: the crop to take of each.
+        tick: called from time to time while a picture takes long; it may raise to cancel.
+    """
     pictures, crops, digests, failed = [], [], [], []
     for index, ref in enumerate(refs, first):
         try:
