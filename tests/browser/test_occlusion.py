@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import re
 import time
 from pathlib import Path
@@ -19,8 +20,18 @@ pytestmark = pytest.mark.browser
 
 
 def picture(page: Any, number: int) -> Any:
-    """The photo (0) or one of the maps (b) to (e) (1 to 4)."""
-    return page.locator(".panels .panel").nth(number).locator(".picture")
+    """The photo (0) or one of the maps (b) to (e) (1 to 4) in the strip."""
+    return strip(page, ".panel").nth(number).locator(".picture")
+
+
+def strip(page: Any, part: str) -> Any:
+    """Parts of the small linked maps."""
+    return page.locator(f".panels .group:not(.large) {part}")
+
+
+def large(page: Any, part: str) -> Any:
+    """Parts of the map over the photo."""
+    return page.locator(f".panels .group.large {part}")
 
 
 def source(page: Any, number: int) -> str:
@@ -62,12 +73,12 @@ def plays(page: Any, film: Path) -> Any:
 
 
 def told(page: Any) -> list[str]:
-    return page.locator(".panels .value").all_inner_texts()
+    return strip(page, ".value").all_inner_texts()
 
 
 def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> None:
     page = open_page(browser)
-    page.goto(f"{address}/occlusion?network=vizapp/zfnet-mini&stride=2")
+    page.goto(f"{address}/occlusion?network=vizapp/zfnet-mini&picture=motorcycle&stride=2")
     sweeping = page.get_by_text(re.compile("Sweeping")).first
     run = page.get_by_role("button", name="Run the sweep")  # on a slow machine
     sweeping.or_(run).first.wait_for()
@@ -76,11 +87,11 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
         sweeping.wait_for()
     picture(page, 3).locator("img").wait_for()
     coarse = source(page, 3)
-    page.locator(".panels .row").press("ArrowRight")
+    strip(page, ".row").press("ArrowRight")
     wait_for_change(page, 3, source(page, 3))
     page.keyboard.press("ArrowRight")
     # The keys go on from where they were, although the maps were redrawn.
-    page.locator(".panels .value", has_text=re.compile("^row 40, column 42$")).first.wait_for()
+    strip(page, ".value").filter(has_text=re.compile("^row 40, column 42$")).first.wait_for()
     assert page.get_by_test_id("stProgress").count() == 1  # while it runs
     keep(page, "occlusion-under-way")
     page.get_by_role("button", name="Cancel").click()
@@ -107,9 +118,15 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     assert re.fullmatch(r"row 56, column 21", beside[0])
     assert beside[3].endswith("%")
     assert beside[4] == "Motorbikes"
+    assert large(page, "rect.hover").count() == 1
+    assert large(page, ".value").inner_text().startswith(beside[3])
     point(page, 0, 0.5, 0.2)  # on the photo as well
     assert marks(page) == [1] * 5
     assert told(page)[3] != beside[3]
+    box = large(page, ".picture").bounding_box()
+    large(page, ".picture").hover(position={"x": 0.268 * box["width"], "y": 0.71 * box["height"]})
+    assert marks(page) == [1] * 5
+    assert told(page) == beside
     keep(page, "occlusion-hover")
     page.mouse.move(5, 5)
     assert marks(page) == [0] * 5
@@ -138,7 +155,7 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     with np.load(files["Arrays NPZ"]) as arrays:
         assert arrays["probability"].shape == (80, 80)
     assert Image.open(files["Film GIF"]).n_frames > 100
-    assert plays(page, files["Film WebM"]) == [3 * 320 + 4, 320]
+    assert plays(page, files["Film WebM"]) == [1280, 720]
     with files["Table CSV"].open() as lines:
         assert len(list(csv.DictReader(lines))) == 80 * 80
     went_well(page)
@@ -196,6 +213,45 @@ def test_several_photos_are_swept_pointed_at_together_and_opened_alone(address: 
     page.context.close()
 
 
+def seconds(words: str) -> float:
+    """The seconds in a text such as `about 2 min left`."""
+    number, unit = re.search(r"about (?:1 h )?(\d+) (s|min)", words).groups()
+    return float(number) * (60 if unit == "min" else 1)
+
+
+def test_a_long_sweep_is_drawn_from_its_first_positions_on_and_its_time_is_honest(address: str, browser: Any) -> None:
+    page = open_page(browser)
+    page.goto(f"{address}/occlusion?network=vizapp/efficientnet-lite0&picture=coffee&stride=2")
+    run = page.get_by_role("button", name="Run the sweep")
+    run.wait_for()
+    settle(page)
+    offer = page.get_by_text("positions so far").inner_text()
+    before = int(re.match(r"(\d+) of 12544", offer).group(1))
+    assert before > 0
+    png = base64.b64decode(source(page, 1).partition(",")[2])
+    assert len(Image.open(io.BytesIO(png)).convert("RGB").getcolors()) > 2, "a map, and not one colour"
+    assert (large(page, ".picture img").nth(1).get_attribute("src") or "").startswith("data:image/png")
+    assert re.search(
+        r"Hiding the marked square: espresso [\d.]+ % → [\d.]+ %", page.locator(".vz-headline").inner_text()
+    )
+    started = time.monotonic()
+    run.click()
+    progress = page.get_by_text(re.compile("Sweeping.* left")).first
+    progress.wait_for()
+    assert "about 1 s left" not in progress.inner_text()
+    while time.monotonic() < started + 4:
+        page.wait_for_timeout(200)
+    share = int(re.search(r"(\d+)% of 12544", progress.inner_text()).group(1)) / 100
+    left = seconds(progress.inner_text())
+    page.get_by_role("button", name="Cancel").click()
+    done = int(re.search(r"after (\d+) of", page.get_by_text("Cancelled after").inner_text()).group(1))
+    each = (time.monotonic() - started) / (done - before)
+    assert share > before / 12544
+    assert 1 / 3 < left / (each * (12544 - done)) < 3
+    went_well(page)
+    page.context.close()
+
+
 def test_class_and_buttons_follow_the_map_through_every_change(address: str, browser: Any) -> None:
     """The box names the class of map (d), and a quantity stays chosen, when the patch, the fill or the photo changes."""
     page = open_page(browser)
@@ -210,7 +266,7 @@ def test_class_and_buttons_follow_the_map_through_every_change(address: str, bro
                 break
             page.wait_for_timeout(100)
         assert box.input_value() == f"{class_} · {class_}"
-        assert re.search(rf"\(d\)\s+{class_}", page.locator(".panels .panel").nth(3).inner_text())
+        assert re.search(rf"\(d\)\s+Probability of {class_}", strip(page, ".panel").nth(3).inner_text())
         assert page.get_by_role("radio", name="Probability").is_checked()
         assert f"class={class_}" in page.url
 

@@ -21,6 +21,7 @@ from vizapp.media.drawing import (
     paste,
     sheet,
     signed,
+    tint,
     to_png,
     veil,
 )
@@ -92,6 +93,19 @@ def test_signed_takes_zero_missing_and_infinite_numbers() -> None:
     assert (signed(np.zeros((3, 3))) == 128).all()
     assert (signed(np.full((3, 3), np.nan)) == 128).all()
     assert signed(np.array([[np.nan, -np.inf, np.inf, 0.5]]))[0, :, 2].tolist() == [128, 1, 255, 255]
+
+
+def test_a_tint_is_red_above_zero_blue_below_and_clear_at_zero() -> None:
+    colours = tint(np.array([[2.0, 1.0, 0.0, np.nan, -1.0, -9.0]]), 2.0)[0].astype(int)
+    red, blue, opacity = colours[:, 0], colours[:, 2], colours[:, 3]
+    assert opacity[[0, 2, 3, 5]].tolist() == [255, 0, 0, 255]
+    assert opacity[1] == opacity[4]
+    assert 127 < opacity[1] < 255
+    assert (red[:2] > blue[:2] + 90).all()
+    assert (blue[4:] > red[4:] + 90).all()
+    drawn = tint(np.array([[1.0, -0.2]]), 1.0)
+    file = to_png(drawn)
+    assert np.asarray(Image.open(BytesIO(file))).tolist() == drawn.tolist()
 
 
 def test_a_sheet_places_tiles_row_by_row() -> None:

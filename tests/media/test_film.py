@@ -62,6 +62,15 @@ def test_a_film_has_the_frames_in_order(height: int, width: int, tmp_path: Path)
     assert not film.read()[0]
 
 
+def test_a_film_is_called_webm_in_its_header_and_written_silently(capfd: pytest.CaptureFixture[str]) -> None:
+    file = to_webm(frames(48, 64))
+    assert file[:4] == b"\x1aE\xdf\xa3"  # EBML (RFC 8794), whose header has one DocType
+    header = file[5 : 5 + (file[4] & 0x7F)]
+    assert header.count(b"\x42\x82\x84webm") == 1
+    assert b"matroska" not in file
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("write", [to_gif, to_webm])
 def test_frames_of_different_size_are_refused(write) -> None:
     for wrong in ([], [*frames(20, 20), *frames(20, 22)], [np.zeros((20, 20), np.uint8)], [np.zeros((9, 9, 3))]):

@@ -95,6 +95,16 @@ def diverging(values: np.ndarray, scale: float | None = None) -> np.ndarray:
     return np.rint(colours).astype(np.uint8)
 
 
+def tint(values: np.ndarray, scale: float) -> np.ndarray:
+    """Uint8 `[h w 4]` of signed numbers `[h w]`, to lay over a photo: red above 0, blue below, the more opaque the larger.
+
+    Full opacity is at plus and minus `scale`; 0 and NaN are transparent.
+    """
+    share = np.nan_to_num(_divide_by_scale(values, scale))
+    colours = np.where(share[..., None] > 0, _RED_BLUE[-2], _RED_BLUE[1])
+    return np.concatenate([colours, 255 * np.abs(share[..., None]) ** 0.7], -1).round().astype(np.uint8)
+
+
 def _divide_by_scale(values: np.ndarray, scale: float | None) -> np.ndarray:
     """The values clipped to ±`scale` and divided by it; default is the largest finite magnitude. NaN stays NaN."""
     numbers = values.astype(np.float64)

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from vizapp.errors import VizError
 
 _SAMPLED = 16  # evenly spaced frames from which the palette of a GIF is made
+_MATROSKA = b"\x42\x82\x88matroska"  # the element DocType of a file's header
+_WEBM = b"\x42\x82\x84webm" + b"\xec\x82\0\0"  # the same for WebM, and an empty element in the room that is left
+
+
+Line = tuple[
+    int, int, int, str, int, tuple[int, int, int]
+]  # left, top, largest width, words, height of letters, colour
+
+
+def write_lines(frame: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
+    """A frame, uint8 `[H W 3]`, with lines of text. Lines that are too wide are cut, with "…" at their end."""
+    image = Image.fromarray(frame)
+    draw = ImageDraw.Draw(image)
+    for left, top, width, words, size, colour in lines:
+        while draw.textlength(words, _font(size)) > width:
+            words = words[:-2].rstrip(" …") + "…"
+        draw.text((left, top), words, colour, _font(size))
+    return np.array(image)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
 
 
 def to_gif(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
@@ -37,7 +61,8 @@ def to_webm(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
     """A WebM file (VP8), which all browsers and most players show, of frames, each uint8 `[H W 3]` of one size.
 
     The published builds of OpenCV have no H.264 encoder, and their VP9 encoder is two hundred times as slow. The format
-    needs an even number of pixels, so odd sides are extended by one.
+    needs an even number of pixels, so odd sides are extended by one. WebM is a kind of Matroska: the film is written as
+    that, because OpenCV warns on stderr about each WebM file, and then renamed in its header.
 
     Raises:
         VizError: this installation of OpenCV cannot write films, or the disk is full.
@@ -45,7 +70,7 @@ def to_webm(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
     _check(frames)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return _write(frames, per_second, Path(folder) / "film.webm")
+            return _write(frames, per_second, Path(folder) / "film.mkv").replace(_MATROSKA, _WEBM, 1)
     except OSError as error:
         raise VizError(
             f"The film cannot be written on this machine: {error.strerror or error}.", code="film-not-written"
@@ -53,7 +78,7 @@ def to_webm(frames: Sequence[np.ndarray], per_second: float = 12) -> bytes:
 
 
 def _write(frames: Sequence[np.ndarray], per_second: float, path: Path) -> bytes:
-    """The bytes of the film, from the file `path`. Frames are counted, because OpenCV reports no error on a full disk."""
+    """The bytes of the Matroska file, written to `path`. Frames are counted, because OpenCV reports no error on a full disk."""
     height, width = (side + side % 2 for side in frames[0].shape[:2])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), per_second, (width, height))
     try:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import COLOURS, categorical, draw_box, heat, signed
+from vizapp.media.drawing import COLOURS, categorical, diverging, draw_box, heat, signed
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel
 from vizapp.methods.output import ranks
 
 OTHER = "#808080"
+_SMALLEST_SCALE = {"probability": 0.1, "logit": 1.0, "pixels": 1.0}  # ten percentage points; one logit
 
 
 def legend(
@@ -53,8 +54,29 @@ def coloured(labels: np.ndarray, table: tuple[dict[str, Any], ...]) -> np.ndarra
     return categorical(ranks(labels, [row["class"] for row in table]), len(table))
 
 
+def loss(arrays: dict[str, np.ndarray], view: str = "probability") -> np.ndarray:
+    """How much hiding lowers a quantity, `[h w]`: above 0 where hiding hurts. `pixels` are such differences already."""
+    return arrays[view] if view == "pixels" else float(arrays[f"clean_{view}"]) - arrays[view]
+
+
+def full_scale(lost: np.ndarray, view: str = "probability") -> float:
+    """The difference that has the full colour: the largest one, but at least ten percentage points, or one logit."""
+    return max(_SMALLEST_SCALE[view], float(np.abs(lost[np.isfinite(lost)]).max(initial=0)))
+
+
+def ends(view: str, scale: float) -> tuple[str, str]:
+    """The differences at the ends of the colours of (d), in words: where hiding helps most, and where it hurts most."""
+    if view == "probability":
+        return f"+{100 * scale:.0f} points", f"−{100 * scale:.0f} points"
+    return f"+{scale:.2g}", f"−{scale:.2g}"
+
+
 def draw_maps(
-    arrays: dict[str, np.ndarray], table: tuple[dict[str, Any], ...], has_map: bool, view: str = "probability"
+    arrays: dict[str, np.ndarray],
+    table: tuple[dict[str, Any], ...],
+    has_map: bool,
+    view: str = "probability",
+    scale: float | None = None,
 ) -> dict[str, np.ndarray]:
     """The maps (b) to (e) by letter, uint8 `[h w 3]` or `[H W 3]`, where they exist.
 
@@ -62,12 +84,14 @@ def draw_maps(
         arrays: Those of the method's answer.
         table: The legend of (e).
         has_map: Whether there is a late map for (b).
-        view: Which array (d) shows.
+        view: Which array (d) shows: red where hiding lowers it, white where it stays, blue where hiding raises it.
+        scale: The difference that has the full colour in (d); by default `full_scale`.
     """
     found = {"b": heat(arrays["activation"])} if has_map else {}
     if "projection" in arrays:
         found["c"] = signed(arrays["projection"])
-    return found | {"d": heat(arrays[view]), "e": coloured(arrays["label"], table)}
+    lost = loss(arrays, view)
+    return found | {"d": diverging(lost, scale or full_scale(lost, view)), "e": coloured(arrays["label"], table)}
 
 
 def panels(
@@ -100,7 +124,8 @@ def panels(
         "c": ("c-projection", "(c) Projection of that map to the pixels (deconvnet)."),
         "d": (
             "d-probability",
-            f"(d) Probability of {class_name}, {100 * low:.1f} % (dark) to {100 * high:.1f} % (bright).",
+            f"(d) Probability of {class_name}, {100 * low:.1f} to {100 * high:.1f} %. Red: hiding lowers it, blue: hiding "
+            f"raises it, by {100 * full_scale(loss(arrays)):.0f} points where the colour is full.",
         ),
         "e": ("e-label", f"(e) The most probable class: {classes}."),
     }

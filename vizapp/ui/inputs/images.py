@@ -194,7 +194,7 @@ def open_from(origin: Origin) -> Picture:
 
 
 def uri(pixels: np.ndarray) -> str:
-    """A picture, uint8 `[H W 3]`, as a PNG file in a data URI."""
+    """A picture, uint8 `[H W 3]` or `[H W 4]`, as a PNG file in a data URI."""
     return "data:image/png;base64," + base64.b64encode(to_png(pixels)).decode()
 
 

@@ -14,3 +14,4 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "QUIET", 60.0)
     monkeypatch.setattr(sweep_runs, "QUICK", 1000.0)
     monkeypatch.setattr(sweep_runs, "COARSE", 1000.0)
+    monkeypatch.setattr(sweep_runs, "FIRST", 1000.0)

@@ -30,6 +30,7 @@ from vizapp.ui.inputs import images, stored_uploads
 from vizapp.ui.pages.occlusion import map_panels, mask_editor, page, sweep_runs
 from vizapp.ui.pages.occlusion.exports import table_of
 from vizapp.ui.session import compute, progress, state
+from vizapp.zoo.network import Network
 
 DIGIT = "digit 3"
 QUICK = {"window": "7", "stride": "4"}  # 49 positions
@@ -41,6 +42,17 @@ def groups(app: AppTest) -> list[dict[str, Any]]:
 
 def values(app: AppTest, letter: str, group: int = 0) -> np.ndarray:
     return map_values(groups(app)[group], letter)
+
+
+def slow_scores() -> Any:
+    """`Network.scores` that takes 4 ms more."""
+    scores = Network.scores
+
+    def slow(self: Any, batch: Any) -> Any:
+        time.sleep(0.004)
+        return scores(self, batch)
+
+    return slow
 
 
 def answer(**params: Any) -> dict[str, np.ndarray]:
@@ -69,6 +81,119 @@ def test_all_maps_of_one_sweep_are_shown_without_pressing_anything(open_app: Ope
     assert len(offered(app)) == 9
 
 
+def headlines(app: AppTest) -> list[str]:
+    return [
+        html.proto.body[25:-6] for html in app.get("html") if html.proto.body.startswith('<div class="vz-headline">')
+    ]
+
+
+def large(app: AppTest, number: int = 0) -> dict[str, Any]:
+    """The large map over the photo."""
+    return shown(app, f"occlusion.large.{number}")["groups"][0]
+
+
+def test_the_large_map_marks_where_hiding_hurts_most_and_a_headline_says_it(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, **QUICK)
+    arrays = answer(window=7, stride=4)
+    lost = float(arrays["clean_probability"]) - arrays["probability"]
+    group = large(app)
+    assert group["cell"] == list(np.unravel_index(lost.argmax(), lost.shape))
+    clean, lowest = 100 * float(arrays["clean_probability"]), 100 * float(arrays["probability"].min())
+    assert headlines(app) == [f"Hiding the marked square: 3 {clean:.0f} % → {lowest:.0f} %"]
+    (one,) = group["maps"]
+    colours = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["picture"].split(",")[1])))).astype(int)
+    assert colours.shape == (7, 7, 4)
+    scale = max(0.1, np.abs(lost).max())
+    assert one["ends"] == [f"+{100 * scale:.0f} points", f"−{100 * scale:.0f} points"]
+    assert (colours[lost > 0.01][:, 0] > colours[lost > 0.01][:, 2]).all(), "red: hiding hurts"
+    assert (colours[lost < -0.001][:, 2] > colours[lost < -0.001][:, 0]).all(), "blue: hiding helps"
+    assert (np.diff(colours[..., 3].ravel()[np.abs(lost).ravel().argsort()]) >= 0).all(), (
+        "the more opaque the more it matters"
+    )
+    assert shown(app, "occlusion.position.0")["field"] == arrays["positions"][tuple(group["cell"])].tolist()
+
+
+@pytest.mark.parametrize("view", ["logit", "pixels"])
+def test_colours_of_logits_and_pixels_have_a_smallest_scale(open_app: Open, view: str) -> None:
+    app = open_app("occlusion", picture=DIGIT, shown=view, window="1", stride="9", **{"occlusion.fill": "noise"})
+    (one,) = large(app)["maps"]
+    arrays = answer(window=1, stride=9, fill="noise")
+    assert np.abs(float(arrays["clean_logit"]) - arrays["logit"]).max() < 1
+    assert (
+        one["ends"] == ["+1 logits", "−1 logits"]
+        if view == "logit"
+        else ["+1 logits on average", "−1 logits on average"]
+    )
+
+
+def test_a_square_that_changes_nothing_is_not_made_dramatic(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, window="1", stride="9", **{"occlusion.fill": "black"})
+    (one,) = large(app)["maps"]
+    arrays = answer(window=1, stride=9, fill="black")
+    assert np.ptp(arrays["probability"]) < 0.005
+    assert one["ends"] == ["+10 points", "−10 points"]
+    assert headlines(app)[0].startswith("No square of this size matters much: 3 ")
+
+
+def test_a_chosen_position_and_an_inverse_square_have_their_own_headline(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, position="3,2", **QUICK)
+    clean, here = (
+        100 * float(v) for v in (answer()["clean_probability"], answer(window=7, stride=4)["probability"][3, 2])
+    )
+    assert headlines(app)[0] in [
+        f"Hiding this square: 3 {clean:.{digits}f} % → {here:.{digits}f} %" for digits in (0, 1)
+    ]
+    app = open_app("occlusion", picture=DIGIT, **QUICK, **{"occlusion.inverse": "True"})
+    arrays = answer(window=7, stride=4, inverse=True)
+    assert headlines(app)[0].startswith("Showing only the marked square: 3 ")
+    best = np.unravel_index(arrays["probability"].argmax(), arrays["probability"].shape)
+    assert large(app)["cell"] == list(best)
+    assert large(app)["maps"][0]["words"][2] == "less than unhidden"
+
+
+def test_the_first_view_of_a_slow_network_is_coarse_and_gets_finer_on_request(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_runs, "FIRST", 0.0)
+    monkeypatch.setattr(sweep_runs, "QUICK", 1000.0)
+    app = open_app("occlusion", picture=DIGIT)
+    assert went_well(app)
+    assert chosen(app, "stride") == "4"  # four times the usual stride of an input of 28 pixels
+    assert app.number_input(key="occlusion.stride").value == 4
+    np.testing.assert_allclose(values(app, "d"), answer(window=4, stride=4)["probability"], atol=1e-5)
+    assert "7 × 7 positions, one every 4 pixels. One every 2 pixels takes about" in words(app)
+    monkeypatch.setattr(sweep_runs, "QUICK", 0.0)  # it starts although it is long
+    app.button(key="occlusion.finer").click().run()
+    assert went_well(app)
+    assert chosen(app, "stride") == "2"
+    np.testing.assert_allclose(values(app, "d"), answer(window=4, stride=2)["probability"], atol=1e-5)
+
+
+def test_the_stride_of_the_first_view_follows_from_the_measured_pace(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A position takes 5 ms: 784 do not fit into 2.5 s, 196 do."""
+    answered = Sweep.answer
+
+    def slow(self: Sweep, places: Any, channel: Any = None) -> Any:
+        time.sleep(0.005 * len(places))
+        return answered(self, places, channel)
+
+    monkeypatch.setattr(Sweep, "answer", slow)
+    monkeypatch.setattr(sweep_runs, "FIRST", 2.5)
+    monkeypatch.setattr(Network, "scores", slow_scores())
+    app = open_app("occlusion", picture=DIGIT)
+    assert chosen(app, "stride") == "2"
+
+
+def test_a_link_with_a_position_keeps_the_usual_stride(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_runs, "FIRST", 0.0)
+    app = open_app("occlusion", picture=DIGIT, position="20,20")
+    assert "stride" not in app.query_params
+    assert groups(app)[0]["grid"] == [28, 28]
+    assert large(app)["cell"] == [20, 20]
+
+
 def test_a_link_reopens_the_square_the_map_the_class_and_the_position(open_app: Open) -> None:
     address = {
         "picture": DIGIT, "window": "6", "stride": "3", "map": "3", "class": "8", "shown": "pixels", "position": "2,5",
@@ -78,7 +203,7 @@ def test_a_link_reopens_the_square_the_map_the_class_and_the_position(open_app: 
     assert went_well(app)
     assert not app.warning
     assert {name: chosen(app, name) for name in address} == address
-    assert app.slider(key="occlusion.window").value == 6
+    assert app.number_input(key="occlusion.window").value == 6
     assert app.selectbox(key="occlusion.fill").value == "colour"
     assert app.toggle(key="occlusion.inverse").value is True
     assert app.selectbox(key="occlusion.class").value == 8
@@ -302,7 +427,8 @@ def test_two_pictures_and_two_networks_are_shown_side_by_side(open_app: Open) ->
     assert [first["title"], second["title"]] == [
         "vizapp/lenet5-digits · digit 3.png", "vizapp/lenet5-digits · digit 8.png"
     ]  # fmt: skip
-    assert first["maps"][2]["title"] == second["maps"][2]["title"] == "3"
+    assert first["maps"][2]["title"] == second["maps"][2]["title"] == "Probability of 3"
+    assert large(app, 0)["maps"][0]["ends"] == large(app, 1)["maps"][0]["ends"], "one scale"
     assert shown(app, "occlusion.position.1")["photo"] != shown(app, "occlusion.position.0")["photo"]
     app = open_app("occlusion", picture=DIGIT, network2="vizapp/zfnet-mini", **{"class": "3"}, **QUICK)
     assert went_well(app)
@@ -310,7 +436,7 @@ def test_two_pictures_and_two_networks_are_shown_side_by_side(open_app: Open) ->
     assert second["size"] == [160, 160]
     assert second["square"] == [40, 40]  # a quarter of the picture, as the first
     assert first["grid"] == second["grid"] == [7, 7]
-    assert second["maps"][2]["title"] not in ("3", "")  # it has no class of that name: its own prediction
+    assert second["maps"][2]["title"] != "Probability of 3"  # it has no class of that name: its own prediction
 
 
 def test_a_picture_of_any_origin_is_kept_and_compared_with_the_next_one(open_app: Open) -> None:
@@ -476,15 +602,37 @@ def test_a_shelf_lets_go_of_what_is_dropped() -> None:
 
 
 def test_no_map_is_drawn_before_its_first_position(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_runs, "COARSE", 0.0)  # as for a slow network
+    monkeypatch.setattr(sweep_runs, "_measure", lambda work, tick: 1.0)
     monkeypatch.setattr(sweep_runs, "QUICK", 0.0)
+    monkeypatch.setattr(sweep_runs, "FEW", 0)
     app = open_app("occlusion", picture=DIGIT, **QUICK)
     assert went_well(app)
     assert "0 of 49 positions" in words(app)
     group = groups(app)[0]
     assert group["photo"]
-    assert group["maps"] == []
+    assert group["maps"] == large(app)["maps"] == []
+    assert headlines(app)[0].endswith("% unhidden")
     assert group["legend"] == []
+
+
+def test_only_finished_cells_are_drawn_until_the_coarse_map_is_there(open_app: Open) -> None:
+    network = vizapp.load("vizapp/lenet5-digits")
+    asked = sweep_runs.SweepRequest(network, open_sample(DIGIT), OcclusionParams(window=7, stride=2))  # 196 positions
+    work = Occlusion(Question(network, asked.picture), asked.params)
+    answer = work.sweep.answer([0, 30], work.channel)
+    for place, scores in zip(answer.positions, answer.scores, strict=True):
+        work._logits[place] = scores.numpy()
+        work.finished.reshape(-1)[place] = True
+    shown = map_panels.of_work(asked, work, None)
+    drawn = map_panels.pictures(shown, "probability")
+    for values in (shown.arrays["probability"], shown.arrays["activation"]):
+        assert np.isfinite(values.ravel()).nonzero()[0].tolist() == [0, 30]
+    for letter in "bde":
+        grey = (drawn[letter] == 128).all(-1)
+        assert (~grey).ravel().nonzero()[0].tolist() == [0, 30], letter
+    for _ in work.run():
+        break  # the coarse map, in one batch
+    assert np.isfinite(map_panels.of_work(asked, work, None).arrays["probability"]).all()
 
 
 def test_the_first_batches_correct_the_estimate(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from vizapp.media.film import to_gif, to_webm
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
-from vizapp.methods.occlusion.film import frames
+from vizapp.methods.occlusion.film import Film
 from vizapp.methods.occlusion.other_images import drawn as drawn_others
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.pages.occlusion import map_panels
@@ -29,15 +29,20 @@ def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray
 
     files = [
         File("Table CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(table_of(shown, result.arrays))),
-        File("Film GIF", f"{name}.gif", "image/gif", lambda: to_gif(_film(shown), 25)),
-        File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(_film(shown), 24)),
+        File(
+            "Film GIF", f"{name}.gif", "image/gif", lambda: to_gif([resize(f, 360, 640, "area") for f in _film(shown)])
+        ),
+        File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(_film(shown))),
     ]
     downloads.row("occlusion", name, pictures, result.arrays | more, files)
 
 
-def _film(shown: SweepView) -> list[np.ndarray]:
-    drawn = map_panels.pictures(shown, "probability")
-    return frames(shown.seen, shown.asked.params, shown.positions, [drawn["d"], drawn["e"]])
+def _film(shown: SweepView) -> Film:
+    network, arrays = shown.asked.network, shown.arrays
+    return Film(
+        shown.seen, shown.asked.params, shown.positions, shown.class_name, shown.clean, arrays["probability"],
+        [network.readable_name(int(label)) for label in arrays["label"].flat],
+    )  # fmt: skip
 
 
 def table_of(shown: SweepView, arrays: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -24,16 +24,16 @@ _NOT_CHOSEN = ("window", "stride", "label", "others", "most")  # parameters with
 OPTIONS = ("width", "strongest", "grid", "precision", "seed")
 
 
-def sliders(network: Network) -> None:
+def draw_square(network: Network) -> None:
     """Draw side and stride of the square."""
     fitted = fit_square(OcclusionParams(), network)
     side = min(network.input_size[1:])
     for choice, title, usual in (
-        (state.WINDOW, "Square, pixels", fitted.window), (state.STRIDE, "Stride, pixels", fitted.stride)
+        (state.WINDOW, "Square, px", fitted.window), (state.STRIDE, "Stride, px", fitted.stride)
     ):  # fmt: skip
         chosen = state.get(choice)
         shown = min(usual if chosen is None else chosen, side)
-        st.slider(title, 1, side, width=124, **state.bind(choice, f"occlusion.{choice.name}", shown))
+        st.number_input(title, 1, side, width=110, **state.bind(choice, f"occlusion.{choice.name}", shown))
 
 
 def filling() -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import limits
+from vizapp.media.drawing import GREY, diverging, limits, tint
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
-from vizapp.methods.occlusion.occluder import Positions, filling, per_pixel
-from vizapp.methods.occlusion.panels import OTHER, draw_maps, legend
+from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling, per_pixel
+from vizapp.methods.occlusion.panels import OTHER, draw_maps, ends, full_scale, legend, loss
 from vizapp.methods.occlusion.sweep import Occlusion, occluded, places
 from vizapp.methods.scores import probabilities
 from vizapp.ui.inputs.images import uri
+from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.widgets.maps import ramp
 from vizapp.zoo.labels import readable
@@ -27,7 +29,10 @@ _KINDS = {"probability": "percent", "logit": "number", "pixels": "number"}
 
 @dataclass(frozen=True)
 class SweepView:
-    """The view of a sweep: arrays `[h w]` (and `pixels`, `projection` `[H W …]`), the class of (d), a legend."""
+    """The view of a sweep: arrays `[h w]` (and `pixels`, `projection` `[H W …]`), the class of (d), a legend.
+
+    Cells that are not computed yet are NaN; when there is a coarse map, they have the value of the nearest computed cell.
+    """
 
     asked: SweepRequest
     seen: np.ndarray
@@ -53,9 +58,10 @@ class SweepView:
         return occluded(self.seen, self.asked.params, self.positions, *cell)
 
     @property
-    def lowest(self) -> Cell:
-        """The position where hiding lowers that class most."""
-        row, column = np.unravel_index(int(self.arrays["probability"].argmin()), self.positions.shape)
+    def extreme(self) -> Cell:
+        """The position where hiding lowers that class most; if all else is hidden, the one that keeps most of it."""
+        values = self.arrays["probability"] * (-1 if self.asked.params.inverse else 1)
+        row, column = np.unravel_index(int(np.nanargmin(values)), self.positions.shape)
         return int(row), int(column)
 
 
@@ -69,6 +75,7 @@ def of_result(asked: SweepRequest, result: Result, class_: int | None) -> SweepV
     own = {
         "probability": arrays["probabilities"][..., place], "logit": arrays["logits"][..., place],
         "label": arrays["label"], "activation": arrays["activation"],
+        "clean_probability": arrays["clean_probabilities"][place], "clean_logit": arrays["clean_logits"][place],
     }  # fmt: skip
     seen = asked.network.seen(asked.picture)
     own["pixels"] = _pixels(float(arrays["clean_logits"][place]), own["logit"], arrays["positions"], seen)
@@ -86,9 +93,15 @@ def of_work(asked: SweepRequest, work: Occlusion, class_: int | None) -> SweepVi
     chosen = class_ if class_ is not None and class_ < len(logits) else work.class_
     if not work.finished.any():
         return SweepView(asked, work.seen, work.positions, {}, chosen, float(clean[chosen]), (), "")
-    arrays = {name: values for name, values in work.maps(chosen).items() if name != "finished"}
-    arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"], work.positions.boxes, work.seen)
-    table = legend(arrays["label"], int(logits.argmax()), clean, asked.network.class_name, work.true)
+    arrays = work.maps(chosen)
+    finished = arrays.pop("finished")
+    is_coarse = finished.size > sweep_runs.FEW and finished.flat[coarse_to_fine(finished.shape)[0]].all()
+    near = np.ones_like(finished) if is_coarse else finished  # before there is a coarse map, only finished cells
+    arrays["pixels"] = _pixels(float(logits[chosen]), arrays["logit"][near], work.positions.boxes[near], work.seen)
+    table = legend(arrays["label"][near], int(logits.argmax()), clean, asked.network.class_name, work.true)
+    for name in ("probability", "logit", "activation"):
+        arrays[name] = np.where(near, arrays[name], np.nan)
+    arrays |= {"clean_probability": clean[chosen], "clean_logit": logits[chosen]}
     named = "" if work.site is None else f"{work.site.name}:{work.channel}"
     return SweepView(asked, work.seen, work.positions, arrays, chosen, float(clean[chosen]), table, named)
 
@@ -98,20 +111,66 @@ def _pixels(clean: float, logits: np.ndarray, boxes: np.ndarray, seen: np.ndarra
     return per_pixel(clean - logits.astype(np.float64), boxes, seen.shape[:2]).astype(np.float32)
 
 
-def pictures(shown: SweepView, view: str) -> dict[str, np.ndarray]:
+def pictures(shown: SweepView, view: str, scale: float | None = None) -> dict[str, np.ndarray]:
     """The maps (b) to (e) as pictures, uint8 `[h w 3]` or `[H W 3]`, by letter; where they exist."""
-    return draw_maps(shown.arrays, shown.table, bool(shown.map_name), view) if shown.arrays else {}
+    if not shown.arrays:
+        return {}
+    found = draw_maps(shown.arrays, shown.table, bool(shown.map_name), view, scale)
+    found["e"][np.isnan(shown.arrays["probability"])] = GREY
+    return found
 
 
 def titles(shown: SweepView, view: str) -> dict[str, str]:
     """What the maps show, by letter."""
     name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
-    words = {"probability": name, "logit": f"Logit of {name}", "pixels": f"{name}, per pixel"}
-    return {"b": f"Map {shown.map_name}", "c": "Projection of that map", "d": words[view], "e": "Most probable class"}
+    words = {"probability": f"Probability of {name}", "logit": f"Logit of {name}", "pixels": f"Mean drop, {name}"}
+    return {
+        "b": f"Activation of {shown.map_name}", "c": "Deconvnet of that channel", "d": words[view], "e": "Most probable class"
+    }  # fmt: skip
+
+
+def scale_of(shown: Sequence[SweepView], view: str) -> float:
+    """The difference that has the full colour in the maps (d) of all these sweeps."""
+    return max((full_scale(loss(one.arrays, view), view) for one in shown if one.arrays), default=1.0)
+
+
+def large(shown: SweepView, view: str, cell: Cell | None, scale: float, grid: tuple[int, int]) -> dict[str, Any]:
+    """Data of the panels component for (d) alone, over the photo.
+
+    Args:
+        shown: The view of the sweep.
+        view: The quantity of (d).
+        cell: The marked position.
+        scale: As `scale_of`.
+        grid: Rows and columns of the first sweep, to which clicks belong.
+    """
+    data = group(shown, view, cell, scale=scale)
+    over = [one for one in data["maps"] if one["letter"] == "(d)"]
+    inverse = shown.asked.params.inverse
+    helps, hurts = ends(view, scale)
+    unit = {"probability": "", "logit": " logits", "pixels": " logits on average"}[view]
+    for one in over:
+        clean = float(shown.arrays[f"clean_{'logit' if view == 'pixels' else view}"])
+        whole = f"{100 * clean:.1f} %" if view == "probability" else f"{clean:.2f}"
+        one |= {
+            "picture": uri(tint(loss(shown.arrays, view), scale)), "clean": clean,
+            "ends": [f"{helps}{unit}", f"{hurts}{unit}"],
+            "words": [
+                "more than unhidden" if inverse else "hiding helps",
+                "no change" if view == "pixels" else f"{whole} unhidden",
+                "less than unhidden" if inverse else "hiding hurts",
+            ],
+        }  # fmt: skip
+    return data | {"large": True, "title": "", "maps": over, "legend": [], "clicks": list(grid)}
 
 
 def group(
-    shown: SweepView, view: str, cell: Cell | None, coming: bool = False, largest: float = math.inf
+    shown: SweepView,
+    view: str,
+    cell: Cell | None,
+    coming: bool = False,
+    largest: float = math.inf,
+    scale: float | None = None,
 ) -> dict[str, Any]:
     """Data of the panels component for one sweep.
 
@@ -121,9 +180,11 @@ def group(
         cell: The chosen position.
         coming: Whether the projection is still to come.
         largest: Longest side of photo and projection in pixels.
+        scale: The difference that has the full colour in (d); by default that of this sweep.
     """
     positions = shown.positions
-    drawn = {letter: uri(shrink(pixels, largest)) for letter, pixels in pictures(shown, view).items()}
+    scale = scale or scale_of([shown], view)
+    drawn = {letter: uri(shrink(pixels, largest)) for letter, pixels in pictures(shown, view, scale).items()}
     if coming and shown.map_name:
         drawn["c"] = ""
     asked = shown.asked
@@ -139,14 +200,14 @@ def group(
         "fill": colour_of(asked, shown.seen),
         "inverse": asked.params.inverse,
         "cell": list(cell) if cell else None,
-        "maps": [_map(shown, view, letter, drawn[letter]) for letter in sorted(drawn)],
+        "maps": [_map(shown, view, letter, drawn[letter], scale) for letter in sorted(drawn)],
         "names": {str(row["class"]): [readable(row["name"]), row["colour"]] for row in shown.table},
         "legend": _legend(shown.table),
         "ramp": ramp(),
     }
 
 
-def _map(shown: SweepView, view: str, letter: str, picture: str) -> dict[str, Any]:
+def _map(shown: SweepView, view: str, letter: str, picture: str, scale: float) -> dict[str, Any]:
     """One of the maps for the component, with its numbers."""
     arrays, grid = shown.arrays, list(shown.positions.shape)
     data: dict[str, Any] = {"letter": f"({letter})", "title": titles(shown, view)[letter], "picture": picture}
@@ -158,15 +219,12 @@ def _map(shown: SweepView, view: str, letter: str, picture: str) -> dict[str, An
         data["grid"] = grid
     data["values"] = base64.b64encode(values.astype("<f4").tobytes()).decode()
     data["kind"] = {"b": "number", "d": _KINDS[view], "e": "class"}[letter]
-    if letter != "e":
-        data["low"], data["high"] = _ends(values)
+    if letter == "b":
+        low, high = limits(values)  # the values of the darkest and the brightest colour
+        data |= {"low": low, "high": float(np.nanmax(values)) if np.isfinite(values).any() else high}
+    elif letter == "d":
+        data |= {"ends": ends(view, scale), "ramp": uri(diverging(np.linspace(-1, 1, 65)[None], 1))}
     return data
-
-
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    """The values of the darkest and the brightest colour."""
-    low, high = limits(values)
-    return low, float(np.nanmax(values)) if np.isfinite(values).any() else high
 
 
 def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:

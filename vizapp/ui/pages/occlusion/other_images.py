@@ -27,7 +27,7 @@ def draw(shown: SweepView) -> dict[str, np.ndarray]:
 
     site, _, channel = shown.map_name.rpartition(":")
     unit, network = Unit(site, int(channel)), shown.asked.network
-    messages.heading("(c) on other photos")
+    messages.heading("Other photos that excite this channel")
     at_hand = datasets.available_collections(network)
     if not at_hand:
         return {}
@@ -83,7 +83,7 @@ def _draw_answer(shown: SweepView, result: Result | None) -> dict[str, np.ndarra
     own, photos, down = layout.columns(1, 1, 1, key="stacking_others")
     with own:
         image_tiles.title("This photo")
-        image_tiles.picture("occlusion.others.own", signed(shown.arrays["projection"]), "(c) of this photo")
+        image_tiles.picture("occlusion.others.own", signed(shown.arrays["projection"]), "Deconvnet of this photo")
     for column, key, title, tiles in (
         (photos, "photos", "Others, strongest first", list(arrays["others"])),
         (down, "down", "Projections of the map", projections(arrays)),

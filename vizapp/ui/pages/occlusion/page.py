@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,10 +23,10 @@ from vizapp.ui.pages.occlusion import (
     position,
     sweep_runs,
 )
-from vizapp.ui.pages.occlusion.map_panels import SweepView
+from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
 from vizapp.ui.session import messages, progress, state
-from vizapp.ui.widgets import layout, options, unit_picker
+from vizapp.ui.widgets import image_tiles, layout, options, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -52,6 +54,15 @@ def page() -> None:
     if way == "hand":
         mask_editor.draw(first)
         return
+    if state.get(state.STRIDE) is not None or state.get(state.POSITION) is not None:  # a position has a stride
+        st.empty()  # where `first_stride` draws its progress, so that all below keeps its place
+    else:
+        stride = sweep_runs.first_stride(first)
+        if stride is None:
+            return
+        if stride != first.params.stride:
+            state.put(state.STRIDE, stride)
+            st.rerun()  # for the controls above
     second = compare_with.second_request(network, picture)
     _sweep([first] if second is None else [first, second])
 
@@ -65,7 +76,7 @@ def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="occlusion_controls"):
         unit_picker.switch(state.WAY, _WAYS, "occlusion.way")
         if not by_hand:
-            form.sliders(network)
+            form.draw_square(network)
         form.filling()
         if not by_hand:
             form.draw_options(network, sites)
@@ -120,15 +131,39 @@ def _draw_partial(
             if result is None
             else map_panels.of_result(one, result, class_)
         )
-    _draw(shown, state.get(state.POSITION), coming=True)
+    st.container()  # where the choices will be
+    _draw(shown, state.get(state.POSITION))
 
 
-def _draw(shown: list[SweepView], cell: tuple[int, int] | None, coming: bool = False) -> None:
-    """Draw the linked maps of one or two sweeps."""
+def _draw(shown: list[SweepView], cell: Cell | None, results: Sequence[Result] = ()) -> None:
+    """Draw one or two sweeps: a headline and a large map over the photo, beside them the position, and the linked maps.
+
+    `results` are missing while a sweep runs.
+    """
     view = state.get(state.SHOWN)
-    groups = [map_panels.group(one, view, cell if n == 0 else None, coming) for n, one in enumerate(shown)]
-    take = partial(unit_picker.take_click, state.POSITION, _PANELS, "cell")
-    component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=take)
+    scale = map_panels.scale_of(shown, view)
+    take = partial(unit_picker.take_click, state.POSITION)
+    marks = [position.same_place(cell, shown[0], one) if cell else one.extreme if one.arrays else None for one in shown]
+    if len(shown) == 1:
+        position.headline(shown[0], marks[0], view, chosen=cell is not None)
+    columns = layout.columns(*((1, 1) if len(shown) > 1 else (6, 7)))
+    for number, (one, marked) in enumerate(zip(shown, marks, strict=True)):
+        key = f"occlusion.large.{number}"
+        with columns[number]:
+            if len(shown) > 1:
+                image_tiles.title(f"{one.asked.network.name} · {one.asked.picture.name}")
+                position.headline(one, marked, view, chosen=cell is not None)
+            component("panels")(
+                key=key, data={"groups": [map_panels.large(one, view, marked, scale, shown[0].positions.shape)]},
+                on_cell_change=partial(take, key, "cell"),
+            )  # fmt: skip
+        if results and marked:
+            with columns[-1] if len(shown) == 1 else columns[number]:
+                position.draw(number, one, results[number], marked)
+    groups = [
+        map_panels.group(one, view, cell if n == 0 else None, not results, scale=scale) for n, one in enumerate(shown)
+    ]
+    component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=partial(take, _PANELS, "cell"))
 
 
 def _draw_finished(
@@ -136,24 +171,44 @@ def _draw_finished(
 ) -> None:
     shown, results = [], []
     with st.container():  # the fragment that follows a sweep has one too, so that the browser keeps maps and focus
-        for sentence in state.take_notes():  # about a sweep that failed
-            messages.warn(sentence)
-        for one in asked:
-            result = there.get(one) or sweep_runs.answer_of(one)
-            if result is None:
-                result = sweep_runs.partial_result(one, plans[one])
-                _offer_to_continue(one, result)
-            if result is None:
-                return
-            results.append(result)
-            shown.append(map_panels.of_result(one, result, compare_with.class_of(one, asked[0])))
-        cell = unit_picker.cell(shown[0].positions.shape, state.POSITION, "The square has positions")
+        with st.container():
+            for sentence in state.take_notes():  # about a sweep that failed
+                messages.warn(sentence)
+            for one in asked:
+                result = there.get(one) or sweep_runs.answer_of(one)
+                if result is None:
+                    result = sweep_runs.partial_result(one, plans[one])
+                    _offer_to_continue(one, result)
+                if result is None:
+                    return
+                results.append(result)
+                shown.append(map_panels.of_result(one, result, compare_with.class_of(one, asked[0])))
+            cell = unit_picker.cell(shown[0].positions.shape, state.POSITION, "The square has positions")
         _choices(shown[0], results[0])
-        _draw(shown, cell)
-    position.draw(shown, results, cell)
+        _draw(shown, cell, results)
+    _offer_finer(asked[0], shown[0], results[0])
     more = other_images.draw(shown[0])
     _sentences(results)
-    exports.row(shown[0], results[0], cell or shown[0].lowest, more)
+    exports.row(shown[0], results[0], cell or shown[0].extreme, more)
+
+
+def _offer_finer(asked: SweepRequest, shown: SweepView, result: Result) -> None:
+    """Draw the number of positions, and a button that halves the stride."""
+    stride, (rows, columns) = asked.params.stride, shown.positions.shape
+    if stride == 1 or "finished" in result.facts:
+        return
+    finer = replace(asked, params=replace(asked.params, stride=stride // 2))
+    pace = sweep_runs.pace(asked)
+    time = f" takes about {messages.duration(max(1, sweep_runs.seconds_at(pace, asked, stride // 2)))}" if pace else ""
+
+    def start() -> None:
+        state.put(state.STRIDE, stride // 2)
+        progress.start(finer.key)
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button("Finer", key="occlusion.finer", icon=":material/grid_on:", on_click=start)
+        every = f"one every {messages.plural(stride, 'pixel')}"
+        st.caption(f"{rows} × {columns} positions, {every}. One every {messages.plural(stride // 2, 'pixel')}{time}.")
 
 
 def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:
@@ -178,7 +233,6 @@ def _choices(shown: SweepView, result: Result) -> None:
         messages.warn(f"There is no map of class {chosen}: {why}. Showing the {shows}.")
         state.put(state.CLASS, None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="occlusion_choices"):
-        st.html('<div class="vz-label">(d) shows</div>', width="content")
         unit_picker.class_list(
             "occlusion.class", shown.asked.network, sorted(peaks, key=lambda number: -peaks[number]), shown.class_,
             width=320, label_visibility="collapsed", filter_mode="contains",
@@ -192,14 +246,15 @@ def _sentences(results: list[Result]) -> None:
     """Draw how it was computed, and its limits."""
     words = {
         "true class": "True class",
-        "activation": "(b) and (c)",
-        "projection": "(c)",
+        "activation": "Activation",
+        "projection": "Deconvnet",
         "precision": "Precision",
         "evaluation": "Computing",
     }
-    for name, title in words.items():
-        for sentence in {result.facts[name]: None for result in results if name in result.facts}:
-            st.caption(f"**{title}:** {messages.escaped(sentence)}")
+    with st.expander("How this was computed"):
+        for name, title in words.items():
+            for sentence in {result.facts[name]: None for result in results if name in result.facts}:
+                st.caption(f"**{title}:** {messages.escaped(sentence)}")
     messages.heading("What it does not show")
     messages.info(results[0].facts["caution"])
 

@@ -1,49 +1,73 @@
-"""One position of the square: the occluded picture and its prediction."""
+"""One position of the square: what hiding it changes, the occluded photo and its prediction."""
 
 from __future__ import annotations
 
-from typing import Any
+from html import escape
 
 import streamlit as st
 
 from vizapp.methods.base import Result
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import messages, state
-from vizapp.ui.widgets import image_tiles, layout, topk_bars
+from vizapp.ui.widgets import image_tiles, topk_bars
+
+_SMALL = 0.005  # a change of the probability that is hardly one
 
 
-def draw(shown: list[SweepView], results: list[Result], cell: Cell | None) -> None:
-    """Draw the picture with the square at the chosen position (or the worst), and the five most probable classes."""
-    columns = layout.columns(1, 1) if len(shown) > 1 else [st.container()]
-    for number, (one, result) in enumerate(zip(shown, results, strict=True)):
-        with columns[number], st.container(key=f"beside_position_{number}"):
-            left, right = st.columns([1, 2] if len(shown) == 1 else [1, 1], gap="medium")
-            _draw(number, one, result, _same_place(cell, shown[0], one) if cell else one.lowest, left, right)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if cell is None:
-            st.caption("Click a cell of a map to see the photo with the square there.")
-        else:
-            label = f"Where {messages.escaped(shown[0].class_name)} is least probable"
-            st.button(label, key="occlusion.lowest", on_click=state.put, args=(state.POSITION, None))
+def headline(shown: SweepView, cell: Cell | None, view: str, chosen: bool) -> None:
+    """Draw in words what hiding the marked square changes. `chosen`: whether the user chose it."""
+    st.html(f'<div class="vz-headline">{escape(_words(shown, cell, view, chosen))}</div>')
 
 
-def _same_place(cell: Cell, first: SweepView, other: SweepView) -> Cell:
+def _words(shown: SweepView, cell: Cell | None, view: str, chosen: bool) -> str:
+    if cell is None:
+        return f"{shown.class_name}: {_percent(shown.clean, False)} unhidden"
+    name, inverse = shown.class_name, shown.asked.params.inverse
+    what = f"{'Showing only' if inverse else 'Hiding'} {'this' if chosen else 'the marked'} square"
+    if view == "logit":
+        return f"{what}: logit of {name} {shown.arrays['clean_logit']:.1f} → {shown.arrays['logit'][cell]:.1f}"
+    now = float(shown.arrays["probability"][cell])
+    fine = abs(shown.clean - now) < 0.1 or min(shown.clean, now) < 0.01
+    change = f"{_percent(shown.clean, fine)} → {_percent(now, fine)}"
+    if not chosen and not inverse and shown.clean - now < _SMALL:
+        return f"No square of this size matters much: {name} {change} at worst"
+    return f"{what}: {name} {change}"
+
+
+def _percent(share: float, fine: bool) -> str:
+    return f"{100 * share:.{int(fine)}f} %"
+
+
+def same_place(cell: Cell, first: SweepView, other: SweepView) -> Cell:
     """The cell of another sweep at the same relative position as this one in the first."""
     places = zip(cell, first.positions.shape, other.positions.shape, strict=True)
     row, column = (int((index + 0.5) / count * counted) for index, count, counted in places)
     return row, column
 
 
-def _draw(number: int, shown: SweepView, result: Result, cell: Cell, left: Any, right: Any) -> None:
+def draw(number: int, shown: SweepView, result: Result, cell: Cell) -> None:
+    """Draw the photo with the square at a position, and the five most probable classes there."""
     row, column = cell
     arrays = result.arrays
+    with st.container(key=f"beside_position_{number}"):
+        left, right = st.columns([2, 5], gap="medium")
     with left:
         label, box = f"The photo with the square at {row},{column}", shown.positions.boxes[cell].tolist()
         image_tiles.picture(f"occlusion.position.{number}", shown.occluded(cell), label, box)
     with right:
-        worst = state.get(state.POSITION) is None
-        messages.info(f"Position {row},{column}" + (f", where {shown.class_name} is least probable" if worst else ""))
         topk_bars.draw_classes(
             f"occlusion.bars.{number}", shown.asked.network, arrays["probabilities"][cell], arrays["classes"],
             arrays["clean_probabilities"], "was",
         )  # fmt: skip
+    if number:
+        return
+    least = "most" if shown.asked.params.inverse else "least"
+    if state.get(state.POSITION) is None:
+        messages.info(
+            f"Position {row},{column}, where {shown.class_name} is {least} probable. Click another to see the answer there."
+        )
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        messages.info(f"Position {row},{column}")
+        label = f"Where {messages.escaped(shown.class_name)} is {least} probable"
+        st.button(label, key="occlusion.lowest", type="tertiary", on_click=state.put, args=(state.POSITION, None))

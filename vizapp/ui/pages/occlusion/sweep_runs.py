@@ -6,28 +6,31 @@ A cancelled sweep keeps its finished positions. It is shown as it is, and contin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
 import streamlit as st
+import torch
 
-from vizapp.engine.occlusion.sweep import BATCH
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Job, Question, Result, check_unit
 from vizapp.methods.occlusion.occluder import coarse_to_fine
-from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
+from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, places
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, Key
-from vizapp.service.runs import RunRequest
-from vizapp.ui.session import compute, memory, progress
+from vizapp.service.runs import RunRequest, WatchedRuns
+from vizapp.ui.session import compute, memory, messages, progress
 from vizapp.zoo.network import Network
 
 CAPACITY = 2 * 2**30  # bytes of clean activations of planned and running sweeps, of all sessions
 QUICK = 8.0  # a sweep starts by itself if it is expected to take at most this many seconds
+FEW = 64  # or if it has at most this many positions
 COARSE = 2.0  # seconds spent on the coarse maps before a sweep is offered
+FIRST = 3.5  # seconds that the sweep of the first view may take
+_COARSEST = 4  # times the usual stride
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,72 @@ class SweepRequest:
         return str(self.network.device)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunningSweep:
-    """A planned or running sweep, and the expected seconds for the rest of it."""
+    """A planned or running sweep, and the seconds that each position takes, as its latest positions did."""
 
     work: Occlusion
-    seconds: float
+    each: float
+
+    @property
+    def seconds(self) -> float:
+        """The expected seconds for the rest of it."""
+        return float(self.each * (~self.work.finished).sum())
+
+    def run(self) -> Iterator[float]:
+        """As `Occlusion.run`; corrects the expected seconds after each batch."""
+        began, before = time.perf_counter(), int(self.work.finished.sum())
+        for share in self.work.run():
+            self.each = (time.perf_counter() - began) / max(1, int(self.work.finished.sum()) - before)
+            yield share
 
 
 @st.cache_resource(show_spinner=False)
 def running_sweeps() -> ByteBoundedCache[RunningSweep]:
     """The planned and running sweeps of all sessions."""
     return ByteBoundedCache(CAPACITY)
+
+
+def first_stride(asked: SweepRequest) -> int | None:
+    """The stride of the first view: that of the request if its sweep is quick here, else twice or four times as much.
+
+    None where a message explains why there is none.
+    """
+    key = ("occlusion.first stride", *asked.key)
+    return compute.compute(
+        key, lambda tick: _choose_stride(asked, tick), size=lambda _: 8, title="Planning", device=asked.device
+    )
+
+
+def _choose_stride(asked: SweepRequest, tick: Tick) -> int:
+    network, usual = asked.network, asked.params.stride
+    count = places(asked.params, network).boxes[..., 0].size
+    batch = network.batch([network.seen(asked.picture)])
+    for _ in range(2):  # the first pass is slow
+        started = time.perf_counter()
+        with torch.no_grad():
+            float(network.scores(batch.clone()).sum())  # waits for the device
+    if (time.perf_counter() - started) * count <= FIRST:
+        return usual
+    coarse = replace(asked, params=replace(asked.params, stride=_COARSEST * usual))
+    begun = _make_plan(coarse, tick)
+    running_sweeps().put(coarse.plan_key, begun, _nbytes(coarse, begun))
+    finer = (usual * factor for factor in (1, 2))
+    return next((stride for stride in finer if seconds_at(begun.each, coarse, stride) <= FIRST), coarse.params.stride)
+
+
+def seconds_at(each: float, asked: SweepRequest, stride: int) -> float:
+    """The expected seconds of the same sweep with another stride, if a position takes `each`."""
+    return each * places(replace(asked.params, stride=stride), asked.network).boxes[..., 0].size
+
+
+def _pace_key(asked: SweepRequest) -> Key:
+    return ("occlusion.pace", *asked.key)
+
+
+def pace(asked: SweepRequest) -> float | None:
+    """The seconds of each position of a finished sweep; None if they are not known any more."""
+    return compute.answers().get(_pace_key(asked))
 
 
 def plan(asked: SweepRequest) -> RunningSweep | None:
@@ -81,25 +138,26 @@ def _make_plan(asked: SweepRequest, tick: Tick) -> RunningSweep:
     if asked.unit is not None:
         check_unit(asked.network, asked.unit)
     work = Occlusion(Question(asked.network, asked.picture, unit=asked.unit), asked.params)
-    started = time.perf_counter()
-    float(asked.network.scores(asked.network.batch([work.seen])).sum())  # waits for the device
-    each = (time.perf_counter() - started) / work.sweep.bound
     tick(0.5)
-    if each * min(BATCH, work.finished.size) > COARSE:
-        return RunningSweep(work, each * work.finished.size)
-    return RunningSweep(work, _coarse(work, tick))
+    return RunningSweep(work, _measure(work, tick))
 
 
-def _coarse(work: Occlusion, tick: Tick) -> float:
-    """Compute the coarse maps, or a part of them if they take long; returns the expected seconds for the rest."""
-    enough = len(coarse_to_fine(work.positions.shape)[0])
-    started = time.perf_counter()
+def _measure(work: Occlusion, tick: Tick) -> float:
+    """Compute the coarse maps, or a part of them if they take long; returns the seconds of a position.
+
+    The first batch makes plans, so it counts only if it is the only one.
+    """
+    enough, done = len(coarse_to_fine(work.positions.shape)[0]), 0
+    began, before = time.perf_counter(), 0
+    end = began + COARSE
     for share in work.run():
         tick(0.5 + 0.5 * share)
-        if work.finished.sum() >= enough or time.perf_counter() - started > COARSE:
+        now, done, first = time.perf_counter(), int(work.finished.sum()), not done
+        if done >= enough or now > end:
             break
-    each = (time.perf_counter() - started) / max(1, work.finished.sum())
-    return float(each * (~work.finished).sum())
+        if first:
+            began, before = now, done
+    return (time.perf_counter() - began) / max(1, done - before)
 
 
 def _nbytes(asked: SweepRequest, begun: RunningSweep) -> int:
@@ -115,7 +173,8 @@ def answer_of(asked: SweepRequest) -> Result | None:
 
 def may_run(asked: SweepRequest, begun: RunningSweep) -> bool:
     """Whether it starts by itself, or was started by the user, who may have cancelled it."""
-    return begun.seconds <= QUICK or progress.is_started(asked.key) or progress.is_cancelled(asked.key)
+    by_itself = begun.seconds <= QUICK or begun.work.finished.size <= FEW
+    return by_itself or progress.is_started(asked.key) or progress.is_cancelled(asked.key)
 
 
 def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
@@ -138,9 +197,12 @@ def follow(sweeps: Mapping[SweepRequest, RunningSweep], draw: Callable[[], None]
         for asked, plan in sweeps.items()
     ]
     count = sum(plan.work.finished.size for plan in sweeps.values())
-    return progress.follow(
-        requests, "Sweeping", "occlusion.cancel", draw, lambda watched: f"{watched.share:.0%} of {count} positions"
-    )
+
+    def describe(watched: WatchedRuns) -> str:
+        seconds = sum(plan.seconds for plan in sweeps.values())
+        return f"{watched.share:.0%} of {count} positions · about {messages.duration(max(seconds, 1))} left"
+
+    return progress.follow(requests, "Sweeping", "occlusion.cancel", draw, describe)
 
 
 def _is_finished(asked: SweepRequest) -> bool:
@@ -149,7 +211,7 @@ def _is_finished(asked: SweepRequest) -> bool:
 
 def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
     def go_on() -> Result:
-        for share in plan.work.run():
+        for share in plan.run():
             tick(0.97 * share)
         return plan.work.result(Job(tick))
 
@@ -157,5 +219,6 @@ def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
         result = memory.retry_after_eviction(go_on)
         entry.nbytes = result.nbytes
     compute.answers().put(asked.key, result, result.nbytes)
+    compute.answers().put(_pace_key(asked), plan.each, 8)
     running_sweeps().drop(asked.plan_key)  # its clean activations are no longer needed
     return result
