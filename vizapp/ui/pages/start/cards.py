@@ -206,7 +206,7 @@ def _gallery(about: Subject) -> Answer | None:
     found = next((one for one in galleries if one.manifest["data"]["listing"] == collection.listing), None)
     names = [] if found is None else [site.name for site in about.maps if site.name in found.sites]
     if found is None or not names:
-        raise VizError("Not built yet for this network: open the page and press Build.", code="no-gallery")
+        raise VizError("Not built yet for this network: open the page and press Build.", code="gallery-not-built")
     units = found.units_of(names[-1])
     channel = int(np.where(units["dead"], -np.inf, units["selectivity"]).argmax())
     items = top_image(network, collection.source, found.rows(names[-1], channel)[: _ACROSS**2])

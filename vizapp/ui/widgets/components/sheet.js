@@ -56,8 +56,9 @@ export default function (component) {
 
   const place = (frame, index) => {
     frame.style.display = index < 0 ? "none" : "block";
-    frame.textContent = data.tags?.[index] ?? "";
+    frame.replaceChildren();
     if (index < 0) return;
+    if (data.tags) element("span", "tag", frame, data.tags[index]);
     const column = index % grid.columns, row = Math.floor(index / grid.columns);
     Object.assign(frame.style, { left: `${EDGE - 2 + column * (grid.width + GAP)}px`, top: `${EDGE - 2 + row * (grid.height + GAP)}px`,
       width: `${grid.width + 4}px`, height: `${grid.height + 4}px` });
