@@ -79,7 +79,9 @@ def test_links_of_the_last_release_open_predict(open_app: Open) -> None:
     assert went_well(app)
 
 
-def test_your_photo_is_used_on_all_pages(open_app: Open) -> None:
+@pytest.mark.parametrize("mode", ["local", "server"])
+def test_your_photo_is_used_on_all_pages(open_app: Open, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setenv("VIZAPP_MODE", mode)
     app = open_app("start")
     app.file_uploader(key="start.upload").upload("mine.png", saved(noise(40, 50)), "image/png").run()
     assert went_well(app)
