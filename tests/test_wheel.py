@@ -141,6 +141,7 @@ def test_the_app_is_served_on_another_port_if_the_first_is_busy(site: Path, else
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"}) as server:
         try:
             assert server.stdout is not None
+            assert server.stdout.readline() == "Starting vizapp …\n"
             told = server.stdout.readline()
             port = int(re.fullmatch(rf"Port {busy} is busy\. vizapp uses port (\d+)\.\n", told)[1])  # type: ignore[index]
             shown = "".join(iter(server.stdout.readline, f"  URL: http://localhost:{port}\n"))

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+if sys.argv[1:2] == ["app"]:
+    print("Starting vizapp …", flush=True)
 try:
     from vizapp.engine.trace.sites import Unit
     from vizapp.errors import VizError, plain_name, read_index
