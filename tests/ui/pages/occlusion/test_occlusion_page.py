@@ -268,7 +268,7 @@ def test_a_position_shows_that_occluded_picture_and_its_answer(open_app: Open) -
         ({"window": "300"}, "The square is 300 pixels high and the network sees 28"),
         ({"occlusion.width": "40", **QUICK}, "40 pixels wide"),
         ({"position": "30,0", **QUICK}, "positions 0,0 to 6,6, not 30,0"),
-        ({"class": "10", **QUICK}, "no map of class 10: the network has classes 0 to 9"),
+        ({"class": "10", **QUICK}, "no class 10: vizapp/lenet5-digits has 10 classes"),
         ({"map": "16", **QUICK}, "channels 0 to 15, not 16"),
         ({"occlusion.site": "features.33", **QUICK}, "has no layer"),
         ({"occlusion.site": "classifier.0", **QUICK}, "has no feature map"),
@@ -284,6 +284,12 @@ def test_what_does_not_fit_is_told_in_one_sentence(open_app: Open, address: dict
     app.switch_page("vizapp/ui/pages/occlusion/page.py").run()
     assert went_well(app)
     assert told in found + sentences(app)
+
+
+def test_a_link_to_a_class_that_the_network_does_not_have_says_so(open_app: Open) -> None:
+    app = open_app("occlusion", picture=DIGIT, **{"class": "10"}, **QUICK)
+    assert "no map of class 10: the network has classes 0 to 9" in sentences(app)
+    assert "class" not in app.query_params
 
 
 def test_a_long_sweep_shows_coarse_maps_and_waits_for_a_button(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,8 +335,8 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     assert [one["picture"] != "" for one in groups(app)[0]["maps"]] == [True, False, True, True]  # (c) comes last
     app.button(key="occlusion.cancel").click().run()
     assert went_well(app)
-    kept = words(app).split(" positions")[0]
-    assert 0 < int(kept.split()[-3]) < 784
+    kept, count = re.search(r"Cancelled after (\d+) of 784", words(app)).group(0, 1)
+    assert 0 < int(count) < 784
     assert len(offered(app)) == 9
     coarse = values(app, "d")
     app.run()
@@ -345,7 +351,7 @@ def test_a_sweep_under_way_is_shown_and_what_it_has_is_kept_when_it_is_left(
     fine = answer()["probability"]
     np.testing.assert_allclose(values(app, "d"), fine, atol=1e-5)
     right = np.abs(coarse - fine) < 1e-5
-    assert int(kept.split()[-3]) <= right.sum() < 784
+    assert int(count) <= right.sum() < 784
 
 
 def test_maps_stay_at_their_position_in_the_page_so_that_the_browser_keeps_focus_and_cursor(
