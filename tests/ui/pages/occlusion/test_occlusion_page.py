@@ -289,6 +289,7 @@ def test_what_does_not_fit_is_told_in_one_sentence(open_app: Open, address: dict
 def test_a_link_to_a_class_that_the_network_does_not_have_says_so(open_app: Open) -> None:
     app = open_app("occlusion", picture=DIGIT, **{"class": "10"}, **QUICK)
     assert "no map of class 10: the network has classes 0 to 9" in sentences(app)
+    app.run()
     assert "class" not in app.query_params
 
 
