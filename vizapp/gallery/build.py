@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def identity(network: Network, source: Source, sites: Sequence[Site], plan: Gall
         "network": network.name,
         "digest": network.digest,
         "device": network.device.type,
-        "preprocessing": asdict(network.preprocessing),
+        "preprocessing": _preprocessing(network),
         "data": source.listing_digest(),
         "pictures": len(source),
         "sites": [site.name for site in sites],
@@ -74,6 +74,13 @@ def identity(network: Network, source: Source, sites: Sequence[Site], plan: Gall
         "batch": plan.batch,
     }
     return dict(json.loads(json.dumps(known)))  # tuples become lists, as in a file
+
+
+def _preprocessing(network: Network) -> dict[str, Any]:
+    """The preprocessing as JSON, without later options that are not used: galleries made before these stay valid."""
+    chosen = network.preprocessing
+    values = {field.name: (getattr(chosen, field.name), field) for field in fields(chosen)}
+    return {name: value for name, (value, field) in values.items() if field.repr or value != field.default}
 
 
 def build(
@@ -304,7 +311,7 @@ def describe_checkpoint(
         "vizapp": VERSION,
         "network": {"name": network.name, "weights": network.weights, "digest": network.digest},
         "input": list(network.input_size),
-        "preprocessing": asdict(network.preprocessing),
+        "preprocessing": _preprocessing(network),
         "data": {
             "name": source.name,
             "pictures": len(source),

@@ -15,6 +15,7 @@ import pandas as pd
 from vizapp.engine.statistics.top_activations import bin_edges
 from vizapp.errors import VizError, nearest, quoted
 from vizapp.files import local_path
+from vizapp.gallery import shipped
 from vizapp.gallery.store import EARLIER, MANIFEST, WORK, read_manifest, read_rows, read_units
 from vizapp.media.drawing import crop_box, draw_box, exceeds
 from vizapp.media.source import Source
@@ -215,9 +216,10 @@ def open_gallery(folder: str | Path) -> Gallery:
 
 
 def find_galleries(network: Network) -> list[Path]:
-    """The cache's folders with a complete gallery of this network, largest first."""
+    """The folders with a complete gallery of this network, in the cache or shipped, largest first."""
     found = []
-    for manifest in sorted((settings().cache / "galleries").glob(f"*/{MANIFEST}")):
+    folders = (settings().cache / "galleries", shipped.FOLDER)
+    for manifest in (path for folder in folders for path in sorted(folder.glob(f"*/{MANIFEST}"))):
         read = read_manifest(manifest.parent)
         if read is not None and read["network"]["digest"] == network.digest:
             found.append((int(read["data"]["pictures"]), manifest.parent))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture, open_picture
-from vizapp.media.samples import all_digits, digit_pixels, open_sample, sample_names
+from vizapp.media.samples import all_digits, digit_pixels, open_sample, sample_digest, sample_names
 from vizapp.media.source import ImageRef, Source
 
 PARTS = 2  # the side of a crop is the shorter side of the photo divided by this …
@@ -57,6 +57,11 @@ class Bundled(Source):
     def path(self, index: int) -> str:
         """Class and number of the digit, or the photo and the position of the crop."""
         return self.names[index]
+
+    def stamp(self, index: int) -> str:
+        """The digest of the photo's file: another version of the package may have another."""
+        ref = self.refs[index]
+        return sample_digest(ref.name) if isinstance(ref, Crop) else ""
 
 
 def open_digits() -> Bundled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,7 @@ _PHOTOS = {
     "gravel": ("skimage", "data/gravel.png"),
     "page": ("skimage", "data/page.png"),
 }
+OBJECTS = ("chelsea", "coffee", "camera", "motorcycle", "china", "rocket", "flower")  # the default network names them
 _DIGITS = ("sklearn", "datasets/data/digits.csv.gz")
 _DIGIT_SIDE, _DIGIT_WHITE, _ENLARGED_SIDE = 8, 16, 28
 
@@ -60,6 +62,13 @@ def open_sample(name: str) -> Picture:
     values, digits = all_digits()
     first = int(np.argmax(digits == int(name[-1])))
     return open_picture(digit_pixels(values[first]), name=f"{name}.png")
+
+
+@cache
+def sample_digest(name: str) -> str:
+    """A digest (sha256 hex) of the file of a sample photo."""
+    place = _file(*_PHOTOS[name])
+    return hashlib.sha256(place.read_bytes() if place else b"").hexdigest()
 
 
 def digit_pixels(image: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import showable
 from vizapp.files import local_path
-from vizapp.gallery import GalleryOptions, build, open_gallery
+from vizapp.gallery import GalleryOptions, build, open_gallery, shipped
 from vizapp.gallery.build import Progress, identity
 from vizapp.gallery.reader import Gallery, load_crop, top_image
 from vizapp.gallery.shards import rank_and_world_size
@@ -33,9 +33,12 @@ _SHOWN_SITES, _SHOWN_UNITS = 6, 12  # of the panels
 @dataclass(frozen=True)
 class GalleryParams(Params):
     """`sites`: names of layers, kinds of layers (convolution, activation …), or "all". By default the maps of
-    all activation functions, as in Zeiler & Fergus, and the class scores."""
+    all activation functions, as in Zeiler & Fergus, and the class scores; for ReLU6, which clips the strongest activations
+    to 6, the maps that it reads."""
 
-    sites: tuple[str, ...] = knob((), "Layers by name, or kinds such as convolution; empty: activations and classes")
+    sites: tuple[str, ...] = knob(
+        (), "Layers by name, or kinds such as convolution; empty: activations (before ReLU6) and classes"
+    )
     top: int = knob(9, "Photos to keep per unit", low=1, high=1000)
     batch: int = knob(0, "Batch size; 0: 16 on a CPU, 64 on a GPU", low=0, high=4096)
     workers: int = knob(-1, "Processes that decode photos; 0: no extra process, -1: automatic", low=-1, high=256)
@@ -51,7 +54,11 @@ def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
     """
     sites = network.sites
     if not wanted:
-        found = [site for site in sites if site.kind == "activation" and site.is_map and site.shape[1:] != (1, 1)]
+        found = [
+            before if site.operation in {"hardtanh", "relu6"} and before.shape == site.shape else site
+            for before, site in zip((sites[0], *sites), sites, strict=False)
+            if site.kind == "activation" and site.is_map and site.shape[1:] != (1, 1)
+        ]
         found = found or [site for site in sites if site.kind == "convolution"] or list(sites)
         last = network.class_site or sites[-1]
         return tuple(found if last in found or last.is_map else [*found, last])
@@ -60,6 +67,18 @@ def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
         of_kind = [site.name for site in sites if text in (site.kind, f"{site.kind}s", "all")]
         names |= set(of_kind) if of_kind else {network.site(text).name}
     return tuple(site for site in sites if site.name in names)
+
+
+def revealing_site(network: Network, sites: Sequence[Site]) -> Site:
+    """The last of the maps whose units see a part of the photo only; the last map, or layer, where there is none."""
+    maps = [site for site in sites if site.is_map and site.shape[1:] != (1, 1)]
+    parts = [
+        site
+        for site in maps
+        if (field := site.receptive_field) is not None and field.size is not None
+        and all(seen <= side for seen, side in zip(field.size, network.input_size[1:], strict=True))
+    ]  # fmt: skip
+    return (parts or maps or list(sites))[-1]
 
 
 def plan_of(network: Network, params: GalleryParams) -> GalleryOptions:
@@ -90,9 +109,14 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
 
 
 def place_for(network: Network, question: Question, sites: Sequence[Site], plan: GalleryOptions) -> Path:
-    """The cache folder of this gallery; the same for the same question, so that a pass can resume."""
+    """The cache folder of this gallery; the same for the same question, so that a pass can resume.
+
+    If vizapp ships the gallery, it is copied there.
+    """
     text = json.dumps(identity(network, question.require_folder(), sites, plan), sort_keys=True)
-    return settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
+    place = settings().cache / "galleries" / hashlib.sha256(text.encode()).hexdigest()[:32]
+    shipped.copy_to(place)
+    return place
 
 
 def _told(question: Question, found: Gallery, note: str) -> Result:

@@ -28,6 +28,7 @@ from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_
 from vizapp.methods.projection import ProjectionParams
 from vizapp.methods.top_projections import top_projections
 from vizapp.service.jobs import Report
+from vizapp.settings import settings
 from vizapp.ui.inputs import datasets
 from vizapp.ui.pages.gallery import gallery_runs, top_activations, unit_order
 from vizapp.ui.pages.gallery.unit_sheet import facts_table, zipped
@@ -85,9 +86,21 @@ def test_without_a_gallery_one_sentence_and_one_click_build_it(open_app: Open, p
 def test_digits_are_there_for_networks_of_grey_pictures_and_crops_for_others(open_app: Open) -> None:
     app = open_app("gallery")
     assert "digits · 1,797 photos · 3 layers" in words(app)
-    app = open_app("gallery", network="vizapp/zfnet-mini")
+    app = open_app("gallery", network="vizapp/zfnet-mini", weights="random")
     assert "sample crops · " in words(app)
     assert app.button(key="gallery.build")
+
+
+def test_the_first_visit_shows_the_most_selective_units_of_the_shipped_gallery(open_app: Open) -> None:
+    app = open_app("gallery", network="vizapp/zfnet-mini")
+    assert went_well(app)
+    assert not app.warning
+    assert not [button for button in app.button if button.key == "gallery.build"]
+    assert app.segmented_control(key="gallery.sort").value == "selectivity"
+    units = pd.read_feather(next(settings().cache.glob("galleries/*/_units.arrow")))
+    units = units[units["site"] == "features.relu5"].sort_values(["dead", "selectivity"], ascending=[True, False])
+    assert [card["item"] for card in cards(app)] == units["channel"][:12].tolist()
+    assert all(card["patches"]["count"] == card["down"]["count"] == 9 for card in cards(app))
 
 
 def test_a_link_opens_the_sheet_of_a_unit_in_a_fresh_session(open_app: Open, pictures: Path, network: Network) -> None:
@@ -413,7 +426,7 @@ def test_units_are_ranked_as_their_numbers_say(pictures: Path, network: Network)
     by = {
         "number": lambda c: c,
         "strength": lambda c: (-units[c]["maximum"], c),
-        "selectivity": lambda c: (units[c]["dead"], -units[c]["selectivity"], c),
+        "selectivity": lambda c: (units[c]["dead"], -units[c]["selectivity"], -units[c]["maximum"], c),
         "dead": lambda c: (not units[c]["dead"], units[c]["maximum"], c),
     }
     for sort, key in by.items():
@@ -426,7 +439,7 @@ def test_units_are_ranked_as_their_numbers_say(pictures: Path, network: Network)
 
 def test_shuffling_and_paging_are_in_the_address(open_app: Open, pictures: Path, network: Network) -> None:
     found = built(network, str(pictures))
-    app = open_app("gallery", data=str(pictures), layer=LAYER, sheet="2")
+    app = open_app("gallery", data=str(pictures), layer=LAYER, sort="random", sheet="2")
     assert [card["item"] for card in cards(app)] == unit_order.ranked(found, LAYER, "random", 1)[12:].tolist()
     app.button(key="gallery.shuffle").click().run()
     assert chosen(app, "seed") == "2"

@@ -37,9 +37,10 @@ def test_every_card_is_filled(open_app: Open, network: str) -> None:
     app = open_app("start", network=network)
     assert went_well(app)
     assert not app.warning
-    assert filled(app) == PICTURED | {"bars", "answers"}
+    shipped = network == "vizapp/zfnet-mini"
+    assert filled(app) == PICTURED | {"bars", "answers"} | ({"gallery"} if shipped else set())
     assert len([e for e in app.get("html") if '<div class="vz-blocks' in e.proto.body]) == 1
-    assert "Not built yet" in words(app), "of the gallery"
+    assert ("Not built yet" in words(app)) != shipped, "of the gallery"
     assert set(links(app)) == {card.page for card in CARDS}
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.media import samples
 from vizapp.media.datasets import NAMES, is_downloaded
 from vizapp.media.source import spread
 from vizapp.settings import settings
@@ -28,7 +29,7 @@ _SOURCES = {
     "samples": "Samples", "digits": "Digits", "upload": "Upload", "camera": "Camera", "folder": "Folder", "dataset": "Data set"
 }  # fmt: skip
 _COLUMNS = 8  # of the sprite of samples
-_FIRST = 8  # samples beside the button for an upload
+_FIRST = len(samples.OBJECTS)  # samples of the start page
 _FIELD = 420  # pixels of an uploader or a path beside the sources
 
 
@@ -151,13 +152,23 @@ def _take(page: str, choice: Choice, value: str) -> None:
 
 
 def _samples(page: str, most: int | None = None) -> None:
+    """Draw at most `most` samples: clear objects, and the rest in a fold."""
     names, origin = images.sample_names()[:most], images.origin()
+    chosen = origin[1] if origin[0] == "sample" else None
+    first = [name for name in names if name in samples.OBJECTS] or names
+    _sample_sheet(f"{page}.samples", first, chosen)
+    more = [name for name in names if name not in first]
+    if more:
+        with st.expander("More", expanded=chosen in more):
+            _sample_sheet(f"{page}.more_samples", more, chosen)
+
+
+def _sample_sheet(key: str, names: list[str], chosen: str | None) -> None:
     data = {
         "sprite": images.sprite(tuple(names), _COLUMNS), "tile": [images.THUMB, images.THUMB], "columns": _COLUMNS,
-        "side": 48, "most": 48, "items": names, "titles": names, "label": f"{len(names)} sample photos",
-        "chosen": origin[1] if origin[0] == "sample" else None,
+        "side": 48, "most": 48, "items": names, "titles": names, "label": f"{len(names)} sample photos", "chosen": chosen,
     }  # fmt: skip
-    component("sheet")(key=f"{page}.samples", data=data, on_chosen_change=lambda: _take_sample(f"{page}.samples"))
+    component("sheet")(key=key, data=data, on_chosen_change=lambda: _take_sample(key))
 
 
 def _take_sample(key: str) -> None:

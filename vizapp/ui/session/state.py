@@ -36,7 +36,7 @@ PART = Choice("part", "patch", one_of("patch", "whole"))
 CONTRAST = Choice("contrast", "own", one_of("shared", "own"))
 DATA = Choice("data", None)  # None: a collection that suits the network; else as `inputs.datasets.kind` says
 SITES = Choice("layers", (), names)  # of a gallery; empty: those that suit the network
-SORT = Choice("sort", "random", one_of("random", "strength", "selectivity", "dead", "number"))
+SORT = Choice("sort", "selectivity", one_of("random", "strength", "selectivity", "dead", "number"))
 SEED = Choice("seed", 1, integer(0))
 GROUP = Choice("group", None)  # a class of the data
 PAGE = Choice("sheet", 1, integer(1))
@@ -77,6 +77,7 @@ EARLIER = {
     CONTRAST: "shared",
     SCALE: "layer",
     STAGES: "one",
+    SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
     NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH),

@@ -1,4 +1,4 @@
-"""Compare: filters, projections, predictions, occlusion maps and matching units of two networks on one photo."""
+"""Compare: predictions, occlusion maps, filters, projections and matching units of two networks on one photo."""
 
 from __future__ import annotations
 
@@ -57,10 +57,12 @@ def page() -> None:
         messages.info("Both are the same network with the same weights. Choose another network or other weights.")
     exports = _Exports()
     _names(pair)
+    _answers(pair, picture, exports)
+    maps = st.container()
     _filters(pair, exports)
     _projections(pair, picture, exports)
-    _answers(pair, picture, exports)
-    _occlusion(pair, picture, exports)
+    with maps:  # last, because these take longest
+        _occlusion(pair, picture, exports)
     _matches(pair, exports)
     name = downloads.file_name("compare", *(network.name for network in pair), picture.name)
     downloads.row("compare", name, exports.pictures, exports.arrays)

@@ -14,6 +14,7 @@ from vizapp.ui.widgets import projection_tiles
 from vizapp.zoo.network import Network
 
 Pair = tuple[Network, Network]
+_SMALL = 64  # pixels: sweeps over such inputs take a fraction of a second
 
 
 def weights_of(network: Network) -> str:
@@ -48,9 +49,11 @@ def project_second_layer(network: Network, picture: Picture, site: str) -> Resul
 
 
 def occlude(network: Network, picture: Picture) -> Result | None:
-    """The occlusion map of the network's own answer, by a square of a seventh of the input, a coarse grid."""
+    """The occlusion map of the network's own answer, by a square of a seventh of the input: 7 × 7 positions, or 13 × 13 of
+    small inputs."""
     side = min(network.input_size[1:])
-    return compute.run("occlusion", network, picture, window=max(2, side // 7), stride=max(1, side // 14))
+    stride = side // 7 if side > _SMALL else side // 14
+    return compute.run("occlusion", network, picture, window=max(2, side // 7), stride=max(1, stride))
 
 
 def difference(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]) -> np.ndarray:

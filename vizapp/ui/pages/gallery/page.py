@@ -9,7 +9,7 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.gallery.reader import Gallery
-from vizapp.methods.gallery import chosen_sites
+from vizapp.methods.gallery import chosen_sites, revealing_site
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
 from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
@@ -137,8 +137,8 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
 
 
 def _site(network: Network, sites: tuple[Site, ...]) -> Site:
-    """The chosen layer, or the next one in the gallery; the last one with a map if none is chosen."""
-    last = next((site for site in reversed(sites) if site.is_map and site.shape[1:] != (1, 1)), sites[-1])
+    """The chosen layer, or the next one in the gallery; if none is chosen, the last one that sees parts of the photos."""
+    last = revealing_site(network, sites)
     wanted = unit_picker.chosen_site(network, state.LAYER)
     if wanted is None:
         return last

@@ -9,7 +9,7 @@ import numpy as np
 from vizapp.gallery.reader import Gallery
 
 SORTS = {
-    "random": "Random", "strength": "Strongest", "selectivity": "Selective", "dead": "Dead first", "number": "By number",
+    "selectivity": "Selective", "strength": "Strongest", "random": "Random", "dead": "Dead first", "number": "By number",
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | Non
     dead = units["dead"].to_numpy(bool)
     keys = {
         "strength": (-maximum,),
-        "selectivity": (-units["selectivity"].to_numpy(np.float64), dead),
+        "selectivity": (-maximum, -units["selectivity"].to_numpy(np.float64), dead),  # many may have 1
         "dead": (maximum, ~dead),
         "number": (np.arange(len(units)),),
     }

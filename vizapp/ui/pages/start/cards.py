@@ -20,6 +20,7 @@ from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Result
 from vizapp.methods.dense import convolutional
 from vizapp.methods.filters import kernel_tiles
+from vizapp.methods.gallery import revealing_site
 from vizapp.ui.inputs import datasets, networks
 from vizapp.ui.session import compute, forms, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
@@ -197,26 +198,27 @@ def _busiest(values: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _gallery(about: Subject) -> Answer | None:
-    """The top photos of the most selective unit of the last layer with a map in a gallery that is there already."""
+    """The top photos of the most selective unit of a layer that sees parts, in a gallery that is there already."""
     network = about.network
     collection = datasets.list_collection(datasets.chosen_text(network))
     if collection is None:
         return None
     galleries = (open_gallery(folder) for folder in find_galleries(network))
     found = next((one for one in galleries if one.manifest["data"]["listing"] == collection.listing), None)
-    names = [] if found is None else [site.name for site in about.maps if site.name in found.sites]
-    if found is None or not names:
+    sites = [] if found is None else [site for site in about.maps if site.name in found.sites]
+    if found is None or not sites:
         raise VizError("Not built yet for this network: open the page and press Build.", code="gallery-not-built")
-    units = found.units_of(names[-1])
+    site = revealing_site(network, sites).name
+    units = found.units_of(site)
     channel = int(np.where(units["dead"], -np.inf, units["selectivity"]).argmax())
-    items = top_image(network, collection.source, found.rows(names[-1], channel)[: _ACROSS**2])
+    items = top_image(network, collection.source, found.rows(site, channel)[: _ACROSS**2])
     _picture(
         "gallery",
         sheet([shrink(item.patch, _TILE) for item in items], _ACROSS, gap=2),
         f"The top photos of unit {channel}",
     )
     data = {} if state.get(state.DATA) is None else {state.DATA.name: collection.text}
-    return Answer(f"Unit {channel} of {names[-1]}.", _link(Unit(names[-1], channel), **data))
+    return Answer(f"Unit {channel} of {site}.", _link(Unit(site, channel), **data))
 
 
 def _dense(about: Subject) -> Answer | None:
