@@ -31,7 +31,7 @@ from vizapp.zoo.network import Network
 
 _AT_ONCE = 8  # integration steps or noisy samples per pass; larger batches were no faster
 _CANDIDATES = 16  # layers that Grad-CAM tries, last first; the patches of the last few may not reach the class token
-_SPREAD = 0.1  # largest share of the squared gradient that the mean over cells may lose before Grad-CAM is a misfit
+_SPREAD = 0.1  # largest share of the squared gradient that the mean over cells may lose before Grad-CAM is called rough
 _TRUSTED = 0.01  # largest gap of completeness
 _STEPS = 32  # if the user gives no number; of integrated gradients, in each part of the path
 _PARTS = 8
@@ -116,7 +116,7 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     """How much each pixel contributes to the unit.
 
     Grad-CAM looks at a layer as a map, in its own layout: the tokens of a transformer lie on their grid, special tokens are
-    left out. The fact "misfit" says where averaging the gradient over cells loses it, as under fully connected layers. Guided
+    left out. The fact "rough" says where averaging the gradient over cells loses it, as under fully connected layers. Guided
     Grad-CAM multiplies it with the projection by the guided rule. The others are Captum's. `arrays`:
     `attribution` `[H W]` float32, summed over colours (Grad-CAM: resized from its layer, not below zero).
     """
@@ -278,9 +278,9 @@ def _cam(asked: _Asked) -> tuple[Tensor, dict[str, str]]:
     size, facts = asked.batch.shape[2:], {"layer": site.name, "note": note}
     spread = float((gradient - gradient.mean((2, 3), keepdim=True)).square().sum() / gradient.square().sum())
     if spread > _SPREAD:
-        facts["misfit"] = (
-            f"Grad-CAM does not fit this network: it averages the gradient over the cells of {site.name}, but the layers above "
-            f"read each cell in their own way, so {spread:.0%} of the gradient is lost."
+        facts["rough"] = (
+            f"A rough guide: Grad-CAM averages the gradient over the cells of {site.name}, but the layers above read "
+            f"each cell in their own way, so {spread:.0%} of the gradient is lost."
         )
     return nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)[0, 0], facts
 

@@ -28,7 +28,7 @@ from vizapp.zoo.network import Network
 
 _TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # more tiles are shown as one sheet
-_CAUTIONS = ("caution", "silent", "not finite")
+_CAUTIONS = ("caution", "rough", "silent", "not finite")
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 
 

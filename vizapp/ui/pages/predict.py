@@ -101,8 +101,6 @@ def _gradcam(network: Network, picture: Picture, class_: int) -> Result | str:
     if result is None:
         return ""
     values = result.arrays["attribution"]
-    if "misfit" in result.facts:
-        return result.facts["misfit"]
     return result if np.isfinite(values).all() and values.any() else result.facts["note"]
 
 
@@ -131,7 +129,7 @@ def _photo(network: Network, picture: Picture, result: Result, class_: int, cam:
         messages.info(
             f"Which part mattered for {name}: Grad-CAM (Selvaraju et al. 2017) at the layer "
             f"{cam.facts['layer']}. Bright parts {where}raise its score; the map is as coarse as that layer, "
-            f"{' × '.join(map(str, network.site(cam.facts['layer']).shape[1:]))} cells."
+            f"{' × '.join(map(str, network.site(cam.facts['layer']).shape[1:]))} cells. {cam.facts.get('rough', '')}"
         )
     occlusion = pages()["occlusion"]
     link = url.link({state.CLASS.name: str(class_)})

@@ -128,15 +128,14 @@ def _attribution(about: Subject) -> Answer | None:
     result = about.ask("attribution", class_unit(about.network, number), **params)
     if result is None:
         return None
-    if "misfit" in result.facts:
-        raise VizError(result.facts["misfit"], code="gradcam-misfit")
     name = about.network.readable_name(number)
     _picture(
         "attribution",
         overlay(about.seen, heat(result.arrays["attribution"]), 0.5),
         f"Grad-CAM of {name} over the photo",
     )
-    return Answer(f"Bright: speaks for {name} (Grad-CAM).", {"attribution.kind": "gradcam"})
+    rough = ", a rough guide for this network" if "rough" in result.facts else ""
+    return Answer(f"Bright: speaks for {name} (Grad-CAM{rough}).", {"attribution.kind": "gradcam"})
 
 
 def _feature_maps(about: Subject) -> Answer | None:
