@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from tests.ui.app import ROOT, Open
+from vizapp.ui.pages.occlusion import sweep_runs
+from vizapp.ui.session import progress
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,3 +49,12 @@ def open_app() -> Open:
         return app
 
     return opened
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small sweeps of Occlusion begin by themselves and are finished when the page is looked at."""
+    monkeypatch.setattr(progress, "QUIET", 60.0)
+    monkeypatch.setattr(sweep_runs, "QUICK", 1000.0)
+    monkeypatch.setattr(sweep_runs, "COARSE", 1000.0)
+    monkeypatch.setattr(sweep_runs, "FIRST", 1000.0)

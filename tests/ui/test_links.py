@@ -149,7 +149,7 @@ def test_in_server_mode_links_name_files_of_the_root_alone(
     assert went_well(app)
     assert not app.warning
     assert app.session_state["picture.origin"] == ("folder", ".", "one.png")
-    assert len(offered(app)) == 2
+    assert len(offered(app)) == 3
 
 
 def test_a_checkpoint_survives_a_reload(open_app: Open, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_checkpoint_survives_a_reload(open_app: Open, tmp_path: Path) -> None:
         after = reopened(open_app, before)
         assert went_well(after)
         assert not after.warning
-        assert len(offered(after)) == 2
+        assert len(offered(after)) == 3
         assert "mine.safetensors" in words(after)
         (opened,) = [network for key, network in networks.open_networks().items() if "mine.safetensors" in str(key)]
         assert opened.weights == "mine.safetensors"

@@ -62,7 +62,7 @@ def test_the_link_of_an_upload_says_how_long_it_works(open_app: Open) -> None:
 
 @pytest.mark.parametrize("page", ASKING)
 def test_a_label_that_is_no_option_any_more_changes_no_choice(
-    open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch
+    open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch, patient: None
 ) -> None:
     """The browser sends labels. One that carried a percentage or the shape of a layer may be gone when it arrives."""
     gone, label = "ketch · up to 35.8 %", element_tree._format_value_for_widget
@@ -218,7 +218,7 @@ def test_a_file_that_is_no_picture_is_told_and_no_older_answer_shown(open_app: O
     assert not offered(app)
     app.file_uploader(key="sidebar.upload").set_value(None).run()
     assert not app.warning
-    assert len(offered(app)) == 2  # of the sample again
+    assert len(offered(app)) == 3  # of the sample again
 
 
 def test_a_folder_gives_its_pictures_by_name(open_app: Open, tmp_path) -> None:
@@ -262,7 +262,7 @@ def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_
     assert went_well(app)
     assert f"There is no photo 'two.png' in {tmp_path} any more. Showing another photo." in sentences(app)
     assert app.session_state["picture.origin"] == ("folder", str(tmp_path), "one.png")
-    assert len(offered(app)) == 2
+    assert len(offered(app)) == 3
     assert not app.run().warning, "it is told once"
     (tmp_path / "one.png").unlink()
     app.segmented_control(key="sidebar.source").set_value("samples").run()
@@ -272,7 +272,7 @@ def test_a_picture_that_has_gone_from_its_folder_is_told_and_another_shown(open_
     assert went_well(app)
     assert f"There is no photo in {tmp_path}" in sentences(app)
     assert "picture.origin" not in app.session_state, "a sample"
-    assert len(offered(app)) == 2
+    assert len(offered(app)) == 3
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_an_uploaded_checkpoint_is_used(open_app: Open, tmp_path) -> None:
     app.file_uploader(key="sidebar.checkpoint").upload("mine.pth", path.read_bytes(), "application/octet-stream").run()
     assert went_well(app)
     assert not app.warning
-    assert len(offered(app)) == 2
+    assert len(offered(app)) == 3
 
 
 def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +382,7 @@ def test_a_page_that_waits_for_memory_says_so(open_app: Open, monkeypatch: pytes
         monkeypatch.setattr(runs, "describe", noted)
         app = open_app()
     assert went_well(app)
-    assert len(offered(app)) == 2
+    assert len(offered(app)) == 3
     assert "Waiting for memory that other work holds" in told
 
 

@@ -123,8 +123,8 @@ def answer() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with the answer
     module, name, arguments, limits = pickle.load(sys.stdin.buffer)
     function = getattr(importlib.import_module(module), name)
-    _limit(limits)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    _limit(limits)  # may leave no memory for a thread
     told: tuple[str, Any]
     try:
         told = "done", function(*arguments)
