@@ -14,7 +14,7 @@ from vizapp.media.drawing import heat
 from vizapp.methods.base import Result
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import compute, downloads, forms, messages, progress, state
 from vizapp.ui.widgets import charts, image_tiles, kernel_sheets, layout, options, unit_picker
 from vizapp.zoo.network import Network
 
@@ -39,8 +39,15 @@ def page() -> None:
 
 
 def _gallery(network: Network) -> str:
-    """The folder of the largest gallery of this network that was built here, if any."""
-    return str(next(iter(find_galleries(network)), ""))
+    """The folder of the largest gallery of this network, if the user has asked for it.
+
+    Not by itself: somebody else may have built it, and the result must not depend on that.
+    """
+    return str(next(iter(find_galleries(network)), "")) if progress.is_started(_request(network)) else ""
+
+
+def _request(network: Network) -> tuple[str, str]:
+    return ("filters.gallery", network.digest)
 
 
 def _controls(sites: tuple[Site, ...], site: Site) -> None:
@@ -61,7 +68,7 @@ def _show(network: Network, site: Site, result: Result) -> None:
             _table(result)
         else:
             _sheet(network, site, result, chosen)
-        _summary(result)
+        _summary(network, result)
     with right:
         unit_picker.stepper("filters", len(kernels), chosen)
         pictures = _one(result, chosen)
@@ -97,13 +104,16 @@ def _table(result: Result) -> None:
     )  # fmt: skip
 
 
-def _summary(result: Result) -> None:
+def _summary(network: Network, result: Result) -> None:
     """Describe the layer, and how its filters cover the frequencies."""
     messages.heading("Diagnosis")
     st.markdown(messages.escaped(result.facts["diagnosis"]))
     messages.info(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
     if "gallery" in result.facts:
         messages.info(f"In the gallery: {result.facts['gallery']}")
+    elif not progress.is_started(_request(network)) and find_galleries(network):
+        label = "Count channels that no photo of the gallery activates as dead"
+        progress.start_button(label, "filters.gallery", _request(network), icon="photo_library")
     if "bands" in result.facts:
         counts = result.arrays["bands"]
         shares = {
