@@ -87,6 +87,7 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
         sweeping.wait_for()
     picture(page, 3).locator("img").wait_for()
     coarse = source(page, 3)
+    wait_for_change(page, 3, coarse)  # the page has been drawn as a whole
     strip(page, ".row").press("ArrowRight")
     wait_for_change(page, 3, source(page, 3))
     page.keyboard.press("ArrowRight")
