@@ -24,7 +24,7 @@ NETWORKS = ("vizapp/efficientnet-lite0", "vizapp/zfnet-mini")
 
 def main() -> None:
     """Build all of them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("assets/galleries"))
     out, kept = parser.parse_args().out, set()
     source = open_folder("samples")

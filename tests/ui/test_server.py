@@ -54,7 +54,9 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 def checked(watch: Watch) -> None:
     assert watch.probes
     assert not watch.failed
-    assert watch.longest < WAIT or watch.busy < WAIT / 2  # a busy machine makes everybody wait
+    assert (
+        watch.longest < WAIT or watch.busy < WAIT
+    )  # a busy machine makes everybody wait longer than the server computes
     assert watch.added < BYTES
 
 

@@ -65,7 +65,7 @@ def is_file(text: str) -> bool:
     except VizError:
         return False
     return path.suffix.lower() in NETWORK_SUFFIXES or (
-        (registry.is_path(text) or text not in labels()) and path.is_dir()
+        (registry.is_path(text) or text not in labels()) and (path / "config.json").exists()
     )
 
 
