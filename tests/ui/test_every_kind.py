@@ -58,8 +58,7 @@ FAMILIES: dict[str, Callable[[], Network]] = {
     )
 } | SMALL  # fmt: skip
 QUICK = (  # of the families that are not among the small ones; the others take half a minute each
-    "vizapp/all-cnn-cifar", "vizapp/wide-resnet16-8-cifar", "vizapp/densenet40-12-cifar", "torchvision/resnet18",
-    "torchvision/resnext50_32x4d", "torchvision/mobilenet_v3_small",
+    "vizapp/densenet40-12-cifar", "torchvision/resnext50_32x4d", "torchvision/mobilenet_v3_small",
 )  # fmt: skip
 MANY_CHANNELS = 64  # more make Score-CAM slow
 
