@@ -54,7 +54,7 @@ def test_uploads_that_are_no_pictures_are_told_and_the_app_goes_on(open_app: Ope
         said = told(app, case, "sidebar.upload")
         assert said or not case.fails, case.name
         opened = app.session_state[state.ORIGIN][0] != "unreadable"
-        assert bool(offered(app)) == opened, case.name  # no older answer under its name
+        assert len(offered(app)) in ((2, 3) if opened else (0,)), case.name  # no older answer under its name
         assert opened != bool(said), case.name
 
 

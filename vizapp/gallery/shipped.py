@@ -11,9 +11,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from vizapp.settings import TOP
+from vizapp.settings import ASSETS
 
-FOLDER = TOP / "assets" / "galleries"
+FOLDER = ASSETS / "galleries"
 
 
 def copy_to(place: Path) -> None:

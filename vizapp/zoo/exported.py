@@ -25,8 +25,8 @@ from vizapp.errors import VizError, plain_name, quoted
 from vizapp.files import local_path
 from vizapp.zoo.exported_program import Graph, Home, Program, Step, Value, needed_steps
 from vizapp.zoo.fixed_batch import check_batches
-from vizapp.zoo.labels import numbered_names, read_json
-from vizapp.zoo.metadata import names_beside, names_in, preprocessing_in
+from vizapp.zoo.labels import read_json
+from vizapp.zoo.metadata import categories_of, no_other_weights, preprocessing_in
 from vizapp.zoo.pickled import check_finite
 from vizapp.zoo.recipe import Published, Recipe
 
@@ -78,14 +78,11 @@ def recipe(name: str, variant: str = "default") -> Recipe:
     with _opened(path.name, path) as archive:
         described = _describe(path.name, archive, None)
     shape, source = preprocessing_in(described.extra, path.parent, described.input_size)
-    names = names_in(described.extra) or names_beside(path.parent)
-    count = described.classes
-    fitting = names if names and (count is None or len(names) == count) else None
     return Recipe(
         name=plain_name(path.name),
-        build=_no_other_weights,
+        build=no_other_weights,
         preprocessing=shape,
-        categories=fitting or numbered_names(count or 0),
+        categories=categories_of(described.extra, path.parent, described.classes),
         published=Published(path.name, path=path),
         open=partial(_open, path.name, path),
         facts={"kind": "exported program", "preprocessing": source},
@@ -102,10 +99,6 @@ def open_program(program: Any, name: str) -> nn.Module:
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return _open(name, buffer)
-
-
-def _no_other_weights(classes: int) -> nn.Module:
-    raise VizError("An exported network holds its weights in the same file.", code="no-such-weights")
 
 
 def _open(name: str, file: Path | IO[bytes]) -> nn.Module:

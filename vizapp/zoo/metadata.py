@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vizapp.zoo.labels import read_json
+from torch import nn
+
+from vizapp.errors import VizError
+from vizapp.zoo.labels import numbered_names, read_json
 from vizapp.zoo.pickled import find_names
 from vizapp.zoo.preprocessing import Preprocessing
 from vizapp.zoo.processor import beside, read_config, translate
@@ -39,6 +42,17 @@ def names_beside(folder: Path) -> tuple[str, ...] | None:
     """The class names in a `config.json` in the folder, as Hugging Face writes it; None if there are none."""
     path = folder / "config.json"
     return find_names({"classes": read_config(path).get("id2label")}) if path.is_file() else None
+
+
+def categories_of(metadata: Mapping[str, str], folder: Path, classes: int | None) -> tuple[str, ...]:
+    """The class names in the metadata of a file or beside it, if they are as many as its classes; else numbers."""
+    names = names_in(metadata) or names_beside(folder)
+    return names if names and classes in (None, len(names)) else numbered_names(classes or 0)
+
+
+def no_other_weights(classes: int) -> nn.Module:
+    """What builds a network whose weights are in its file: nothing does."""
+    raise VizError("This network holds its weights in the same file.", code="no-such-weights")
 
 
 def preprocessing_in(

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from vizapp.errors import VizError, plain_name, quoted
 from vizapp.files import local_path
 from vizapp.zoo.fixed_batch import check_batches
-from vizapp.zoo.labels import numbered_names
-from vizapp.zoo.metadata import names_beside, names_in, preprocessing_in
+from vizapp.zoo.metadata import categories_of, no_other_weights, preprocessing_in
 from vizapp.zoo.pickled import check_finite
 from vizapp.zoo.recipe import Published, Recipe
 
@@ -48,22 +47,16 @@ def recipe(name: str, variant: str = "default") -> Recipe:
     shape, source = preprocessing_in(metadata, path.parent, size)
     answer = _sizes(model.graph.output[0])
     count = answer[1] if len(answer) == 2 else None
-    names = names_in(metadata) or names_beside(path.parent)
-    fitting = names if names and (count is None or len(names) == count) else None
     return Recipe(
         name=plain_name(path.name),
-        build=_no_other_weights,
+        build=no_other_weights,
         preprocessing=shape,
-        categories=fitting or numbered_names(count or 0),
+        categories=categories_of(metadata, path.parent, count),
         published=Published(path.name, path=path),
         open=partial(_open, path, size, batch is not None, channels_last),
         facts={"kind": "ONNX", "preprocessing": source, "converted by": "onnx2torch"},
         channels_last=False,
     )
-
-
-def _no_other_weights(classes: int) -> nn.Module:
-    raise VizError("An ONNX network holds its weights in the same file.", code="no-such-weights")
 
 
 def _read(path: Path) -> Any:
