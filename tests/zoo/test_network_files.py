@@ -393,6 +393,8 @@ def test_preprocessing_and_names_beside_an_onnx_file(tmp_path: Path) -> None:
     assert vizapp.load(tmp_path / "model.onnx", device="cpu", classes=["a", "b", "c", "d", "e"]).categories[4] == "e"
     with refuses("class-count-mismatch"):
         vizapp.load(tmp_path / "model.onnx", device="cpu", classes=6)
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "ant", "1": "bee"}}')  # of another network
+    assert vizapp.load(tmp_path / "model.onnx", device="cpu").categories == tuple(f"class {n}" for n in range(5))
     with refuses("no-such-weights"):
         vizapp.load(tmp_path / "model.onnx", weights="none")
 
