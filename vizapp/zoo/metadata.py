@@ -45,9 +45,8 @@ def names_beside(folder: Path) -> tuple[str, ...] | None:
 
 
 def categories_of(metadata: Mapping[str, str], folder: Path, classes: int | None) -> tuple[str, ...]:
-    """The class names in the metadata of a file or beside it, if they are as many as its classes; else numbers."""
-    names = names_in(metadata) or names_beside(folder)
-    return names if names and classes in (None, len(names)) else numbered_names(classes or 0)
+    """The class names in the metadata of a file or beside it, else numbers. Whether they fit is judged when it is opened."""
+    return names_in(metadata) or names_beside(folder) or numbered_names(classes or 0)
 
 
 def no_other_weights(classes: int) -> nn.Module:
