@@ -94,14 +94,13 @@ def test_the_compose_file_mounts_what_is_there_and_shares_the_cache() -> None:
 
 def test_what_the_app_keeps_fits_into_its_container(monkeypatch: pytest.MonkeyPatch) -> None:
     from vizapp.settings import settings
-    from vizapp.ui.inputs import datasets, images
-    from vizapp.ui.pages.gallery import gallery_runs
+    from vizapp.ui.inputs import datasets, galleries, images
     from vizapp.ui.pages.occlusion import sweep_runs
 
     yaml = pytest.importorskip("yaml")
     app = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["app"]
     given = app["environment"]
-    fixed = (sweep_runs.CAPACITY + images.CAPACITY + datasets._CAPACITY + gallery_runs._CAPACITY) / 2**30
+    fixed = (sweep_runs.CAPACITY + images.CAPACITY + datasets._CAPACITY + galleries.CAPACITY) / 2**30
     kept = fixed + float(given["VIZAPP_NETWORK_GB"]) + float(given["VIZAPP_ANSWER_MB"]) / 1024
     memory, most = float(given["VIZAPP_MEMORY_GB"]), float(app["mem_limit"].removesuffix("g"))
     temporary = float(re.search(r"/tmp:size=(\d+)g", app["tmpfs"][0])[1])  # type: ignore[index]
@@ -114,7 +113,7 @@ def test_what_the_app_keeps_fits_into_its_container(monkeypatch: pytest.MonkeyPa
     assert f"**{usual:.1f} GB** by default, **{kept:.1f} GB** with `deploy/compose.yaml`" in told
     for what, capacity in (
         ("photos", images.CAPACITY), ("running occlusion sweeps", sweep_runs.CAPACITY),
-        ("listings of photo collections", datasets._CAPACITY), ("galleries", gallery_runs._CAPACITY),
+        ("listings of photo collections", datasets._CAPACITY), ("galleries", galleries.CAPACITY),
     ):  # fmt: skip
         size = f"{capacity >> 30} GB" if capacity >= 2**30 else f"{capacity >> 20} MB"
         assert f"| {what} | {size} |" in told

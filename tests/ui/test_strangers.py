@@ -28,8 +28,7 @@ from tests.ui.app import ASKING, ROOT, Open, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings
-from vizapp.ui.inputs import datasets, images, networks, stored_uploads, uploads
-from vizapp.ui.pages.gallery import gallery_runs
+from vizapp.ui.inputs import datasets, galleries, images, networks, stored_uploads, uploads
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.mask_editor import mask_of
 from vizapp.ui.session import access, compute, state
@@ -390,7 +389,7 @@ def test_an_uploaded_zip_file_goes_with_all_that_was_made_of_it(built: AppTest) 
     assert told
     datasets.forget(archive)
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-    for shelf in (compute.answers(), gallery_runs._galleries(), datasets._collections()):
+    for shelf in (compute.answers(), galleries.galleries(), datasets._collections()):
         assert not [key for key, _ in shelf.items() if any(digest in part for part in key)]
     built.run()
     assert went_well(built)

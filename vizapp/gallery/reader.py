@@ -137,6 +137,14 @@ class TopImage:
         return draw_box(self.seen, self.box, thickness=max(1, round(len(self.seen) / 75)))
 
 
+def is_silent(units: Any) -> Any:
+    """Whether a unit, or each of some, is zero everywhere, so that its top pictures mean nothing.
+
+    Scores below zero do have an order.
+    """
+    return units["dead"] & (units["zero_pictures"] == 1)
+
+
 def top_image(
     network: Network, source: Source, rows: pd.DataFrame, opened: Callable[[int], np.ndarray | None] | None = None
 ) -> list[TopImage]:

@@ -10,12 +10,12 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.gallery.reader import Gallery
 from vizapp.methods.gallery import chosen_sites, revealing_site
-from vizapp.ui.inputs import datasets, image_picker, networks
+from vizapp.ui.inputs import datasets, galleries, image_picker, networks
+from vizapp.ui.inputs.galleries import GalleryRequest
 from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
-from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
-from vizapp.ui.pages.gallery.top_activations import LayerGallery
 from vizapp.ui.session import access, messages, progress, state
 from vizapp.ui.widgets import layout, unit_picker
+from vizapp.ui.widgets.top_activations import LayerGallery
 from vizapp.zoo.network import Network
 
 _KINDS = {"convolution": "All convolutions", "linear": "All linear layers", "all": "Everything"}
@@ -32,7 +32,7 @@ def page() -> None:
     sites = networks.sites(network)
     if pictures is None or not sites:
         return
-    asked = gallery_runs.gallery_request(network, pictures, _sites(network))
+    asked = galleries.gallery_request(network, pictures, _sites(network))
     if progress.is_started(asked.key) and not asked.is_whole:
         gallery_runs.follow(asked, lambda: _draw_known(asked))
     else:
@@ -107,7 +107,7 @@ def _nothing(asked: GalleryRequest) -> None:
 def _draw_known(asked: GalleryRequest) -> None:
     """Draw the gallery as far as it is built; if it is damaged, a message and a Rebuild button."""
     try:
-        found = gallery_runs.load_known(asked)
+        found = galleries.load_known(asked)
         if found is not None:
             _show(asked, found)
             return

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.ui.pages.gallery import top_activations, unit_sheet
-from vizapp.ui.pages.gallery.top_activations import LayerGallery, UnitPatches, UnitProjections
-from vizapp.ui.pages.gallery.unit_order import is_silent
+from vizapp.gallery.reader import is_silent
+from vizapp.ui.pages.gallery import unit_sheet
 from vizapp.ui.session import downloads, messages, state
+from vizapp.ui.widgets import top_activations
 from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.top_activations import LayerGallery, UnitPatches, UnitProjections
 
 _PER_PAGE = 12
 _TITLES = 60  # characters of a class name on a card

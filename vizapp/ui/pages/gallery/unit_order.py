@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from vizapp.gallery.reader import Gallery
+from vizapp.gallery.reader import Gallery, is_silent
 
 SORTS = {
     "selectivity": "Selective", "strength": "Strongest", "random": "Random", "dead": "Dead first", "number": "By number",
@@ -37,14 +35,6 @@ def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | Non
         return order
     share = shares(found, site, group)[order]
     return order[np.argsort(-share, kind="stable")][: int((share > 0).sum())]
-
-
-def is_silent(units: Any) -> Any:
-    """Whether a unit, or each of some, is zero everywhere, so that its top pictures mean nothing.
-
-    Scores below zero do have an order.
-    """
-    return units["dead"] & (units["zero_pictures"] == 1)
 
 
 def shares(found: Gallery, site: str, group: str) -> np.ndarray:

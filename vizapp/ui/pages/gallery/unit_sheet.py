@@ -11,16 +11,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.gallery.reader import Gallery
+from vizapp.gallery.reader import Gallery, is_silent
 from vizapp.media.drawing import sheet, to_png
 from vizapp.methods.tables import frame_to_csv
-from vizapp.ui.pages.gallery import top_activations
-from vizapp.ui.pages.gallery.top_activations import LayerGallery, UnitPatches, UnitProjections
-from vizapp.ui.pages.gallery.unit_order import is_silent
 from vizapp.ui.session import downloads, messages, state
-from vizapp.ui.widgets import charts, image_tiles, layout, topk_bars, unit_picker
+from vizapp.ui.widgets import charts, image_tiles, layout, top_activations, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import three_across
+from vizapp.ui.widgets.top_activations import LayerGallery, UnitPatches, UnitProjections
 
 _LARGEST = 260  # pixels of a tile on the screen
 _CLASSES = 6

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vizapp.engine.trace.sites import Site
-from vizapp.gallery.reader import Gallery, TopImage, load_crop, top_image
+from vizapp.gallery.reader import Gallery, TopImage, is_silent, load_crop, top_image
 from vizapp.media.drawing import crop_box, sheet, signed
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Job
@@ -20,9 +20,8 @@ from vizapp.methods.projection import ProjectionParams
 from vizapp.methods.top_projections import top_projections
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
+from vizapp.ui.inputs.galleries import GalleryRequest
 from vizapp.ui.inputs.images import uri
-from vizapp.ui.pages.gallery import unit_order
-from vizapp.ui.pages.gallery.gallery_runs import GalleryRequest
 from vizapp.ui.session import compute
 from vizapp.ui.session.compute import Keep
 
@@ -112,7 +111,7 @@ def made_small(values: np.ndarray, largest: int) -> np.ndarray:
 def rows_of(found: Gallery, site: str, channel: int) -> pd.DataFrame:
     """The rows of a unit to show; none for a silent unit."""
     rows = found.rows(site, channel)[:NINE]
-    return rows[:0] if unit_order.is_silent(found.unit(site, channel)) else rows
+    return rows[:0] if is_silent(found.unit(site, channel)) else rows
 
 
 def load_patches(layer: LayerGallery, channels: Sequence[int]) -> dict[int, UnitPatches]:
