@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import vizapp
 from tests.errors import refuses
 from vizapp.media.samples import open_sample
+from vizapp.methods.projection import revealing_rule
 from vizapp.methods.stages import stage_sites
 
 
@@ -43,8 +45,17 @@ def test_where_there_are_few_sizes_the_stages_are_spread_over_the_depth() -> Non
     assert len(stage_sites(stack(nn.Conv2d(3, 8, 3), nn.ReLU()))) == 1
 
 
-def test_the_strongest_maps_their_fields_and_projections_are_those_of_the_other_methods() -> None:
-    network, picture = stack(*halving(4)), open_sample("camera")
+def test_projections_are_by_deconvnet_only_if_there_are_max_pools_with_switches() -> None:
+    assert revealing_rule(stack(*halving(2))) == "guided"
+    for pool in (nn.MaxPool2d(2), nn.MaxPool2d(2, return_indices=False, ceil_mode=True), nn.AdaptiveMaxPool2d(4)):
+        assert revealing_rule(stack(*halving(1), pool, nn.ReLU())) == "deconvnet"
+    assert revealing_rule(stack(*halving(1), nn.AvgPool2d(2), nn.ReLU())) == "guided"
+
+
+@pytest.mark.parametrize("rule", ["deconvnet", "guided"])
+def test_the_strongest_maps_their_fields_and_projections_are_those_of_the_other_methods(rule: str) -> None:
+    pools = [nn.MaxPool2d(1)] if rule == "deconvnet" else []
+    network, picture = stack(*halving(4)[:-1], *pools, nn.ReLU()), open_sample("camera")
     result = vizapp.ask("stages", network, picture, maps=3)
     arrays = result.arrays
     for n, site in enumerate(stage_sites(network)):
@@ -53,12 +64,13 @@ def test_the_strongest_maps_their_fields_and_projections_are_those_of_the_other_
         assert arrays["channels"][n].tolist() == order.tolist()
         assert (arrays[f"maps_{n + 1}"] == values[order]).all()
         assert (arrays["strength"][n] == values[order].max((1, 2))).all()
-        down = vizapp.ask("projection", network, picture, unit=vizapp.Unit(site.name, int(order[0]))).arrays
+        down = vizapp.ask("projection", network, picture, unit=vizapp.Unit(site.name, int(order[0])), rule=rule).arrays
         np.testing.assert_allclose(arrays["projection"][n], down["projection"], atol=1e-6)
         assert (arrays["boxes"][n] == down["field"]).all()
+    assert result.facts["rule"] == rule
     assert arrays["field"][0].tolist() == [3, 3], "one convolution of 3 × 3"
     assert arrays["field"][1].tolist() == [9, 9], "3 + 2 of the second, then twice 2 of the third"
-    assert [row["layer"] for row in result.table] == ["1", "5", "9", "13", "15"]
+    assert [row["layer"] for row in result.table] == ["1", "5", "9", "13", "15" if rule == "guided" else "16"]
     assert "projection" not in vizapp.ask("stages", network, picture, project=False).arrays
 
 

@@ -48,6 +48,12 @@ class ProjectionParams(Params):
         )
 
 
+def revealing_rule(network: Network) -> Literal["deconvnet", "guided"]:
+    """The rule whose projections show the photo: deconvnet if the network has a max pool, whose switches record where the
+    maxima were, else guided (Springenberg et al. 2014, section 3.4)."""
+    return "deconvnet" if any("max_pool" in site.operation for site in network.sites) else "guided"
+
+
 def projection(question: Question, params: ProjectionParams, job: Job) -> Result:
     """The part of the photo that activates the unit, projected to the pixels.
 

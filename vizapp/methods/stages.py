@@ -15,7 +15,7 @@ from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.projection import ProjectionParams, project_units
+from vizapp.methods.projection import ProjectionParams, project_units, revealing_rule
 from vizapp.zoo.network import Network
 
 FEWEST, MOST = 4, 6  # layers
@@ -29,7 +29,10 @@ class StagesParams(Params):
     """How many maps of each layer, and whether its strongest unit is projected."""
 
     maps: int = knob(6, "Number of feature maps per layer, the strongest first", low=1, high=32)
-    project: bool = knob(True, "Project the strongest unit of each layer to the pixels (deconvnet)")
+    project: bool = knob(
+        True,
+        "Project the strongest unit of each layer to the pixels (deconvnet; guided if there is no max pool)",
+    )
 
 
 def stage_sites(network: Network) -> tuple[Site, ...]:
@@ -50,15 +53,15 @@ def early_to_late(question: Question, params: StagesParams, job: Job) -> Result:
     `arrays`, for the layers in running order: `maps_1` and so on `[k h w]`, their strongest maps (by peak, then variance);
     `channels` `[layers k]`, the numbers of these (-1 where a layer has fewer), and `strength` `[layers k]`, their largest
     activations; `field` `[layers 2]`, height and width of the receptive fields in input pixels (0 if unknown). With `project`
-    also `projection` `[layers H W 3]`, the strongest unit by deconvnet (NaN where it has none), and `boxes` `[layers 4]`, what
-    that unit's cell sees (top, left, bottom, right). `table`: a row per layer.
+    also `projection` `[layers H W 3]`, the strongest unit by the rule of `revealing_rule` (NaN where it has none), and
+    `boxes` `[layers 4]`, what that unit's cell sees (top, left, bottom, right). `table`: a row per layer.
     """
     network, picture = question.network, question.require_picture()
     sites = stage_sites(network)
     found = observe(network.module, network.prepare(picture), sites)
     job.report(0.2)
     seen, arrays, table, rows = network.seen(picture), dict[str, Any](), [], []
-    shape = (len(sites), params.maps)
+    shape, by = (len(sites), params.maps), ProjectionParams(rule=revealing_rule(network))
     channels, strength = np.full(shape, -1, np.int64), np.full(shape, np.nan, np.float32)
     fields, boxes = np.zeros((len(sites), 2), np.int64), np.zeros((len(sites), 4), np.int64)
     down, without = np.full((len(sites), *seen.shape), np.nan, np.float32), dict[str, str]()
@@ -72,7 +75,7 @@ def early_to_late(question: Question, params: StagesParams, job: Job) -> Result:
         rows.append([resize(heat(values[channel]), _TILE, _TILE, "nearest") for channel in order])
         if params.project:
             try:
-                one = project_units(question, [Unit(site.name, int(order[0]))], ProjectionParams(), Job()).arrays
+                one = project_units(question, [Unit(site.name, int(order[0]))], by, Job()).arrays
                 boxes[n], down[n] = one["field"][0], one["projection"][0]
                 pair = (crop_box(seen, boxes[n].tolist()), crop_box(contrasted(down[n]), boxes[n].tolist()))
                 rows[n] += [resize(np.ascontiguousarray(pixels), _TILE, _TILE) for pixels in pair]
@@ -92,6 +95,7 @@ def early_to_late(question: Question, params: StagesParams, job: Job) -> Result:
     blank = np.full((_TILE, _TILE, 3), 255, np.uint8)
     drawn = sheet([tile for row in rows for tile in row + [blank] * (width - len(row))], width, gap=2)
     facts = {"layers": ", ".join(site.name for site in sites)}
+    facts |= {"rule": by.rule} if params.project else {}
     facts |= {"not projected": " ".join(f"{name}: {why}" for name, why in without.items())} if without else {}
     return Result(
         "stages", arrays, (Panel("stages", drawn, f"From early to late: {facts['layers']}."),), facts, tuple(table)

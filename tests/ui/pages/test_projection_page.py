@@ -162,10 +162,20 @@ def test_nine_units_are_shown_and_one_of_them_framed(open_app: Open) -> None:
     assert patches["items"] == down["items"]
     assert len(down["items"]) == 9
     assert down["chosen"] == down["items"][0]
+    assert app.segmented_control(key="projection.rule").value == "deconvnet"
     app.segmented_control(key="projection.rule").set_value("guided").run()
     assert went_well(app)
     assert shown(app, "projection.nine")["sprite"] != down["sprite"]
     assert chosen(app, "projection.rule") == "guided"
+
+
+def test_without_max_pools_the_guided_rule_is_shown_until_another_is_chosen(open_app: Open) -> None:
+    """LeNet-5 of 1998 averages where `vizapp/lenet5-digits` takes the maximum."""
+    app = open_app("projection", network="vizapp/lenet5-1998", weights="random", mode="nine")
+    assert went_well(app)
+    assert app.segmented_control(key="projection.rule").value == "guided"
+    app.segmented_control(key="projection.rule").set_value("deconvnet").run()
+    assert app.segmented_control(key="projection.rule").value == chosen(app, "projection.rule") == "deconvnet"
 
 
 @pytest.mark.parametrize("layer", ["features.1", "classifier.0"])

@@ -19,6 +19,7 @@ from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import image_tiles, layout, maps, unit_picker
 from vizapp.ui.widgets.components import component
+from vizapp.ui.widgets.projection_tiles import RULES
 from vizapp.zoo.network import Network
 
 _STAGES = {"all": "Early → late", "one": "One layer"}
@@ -82,7 +83,7 @@ def _early_to_late(network: Network, picture: Picture) -> None:
     component("stages")(key="maps.early_to_late", data=data, on_unit_change=_open_unit)
     st.caption(
         "The strongest maps of each layer on this photo, each on its own scale; under each its channel. On the right what the "
-        "strongest one saw, and its projection by deconvnet. Click a picture to open its unit."
+        f"strongest one saw, and its projection ({result.facts['rule']}). Click a picture to open its unit."
     )
     if "not projected" in result.facts:
         messages.info(f"Not projected: {result.facts['not projected']}")
@@ -119,7 +120,11 @@ def _rows(seen: np.ndarray, result: Result) -> dict[str, Any]:
                 "pair": [uri(shrink(pixels, _LARGEST)) for pixels in pair] if pair else [None, None],
             }
         )  # fmt: skip
-    return {"heads": ["Strongest maps", "Photo", "Deconvnet"], "rows": rows, "label": "Layers from early to late"}
+    return {
+        "heads": ["Strongest maps", "Photo", RULES[result.facts["rule"]]],
+        "rows": rows,
+        "label": "Layers from early to late",
+    }
 
 
 # One layer

@@ -14,7 +14,7 @@ from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
 
 # Defaults of a page where they differ from those of Python and the command line. None: what suits network and photo.
-_DEFAULTS: dict[str, Any] = {"dense.zoom": None}
+_DEFAULTS: dict[str, Any] = {"dense.zoom": None, "projection.rule": None}
 FEW = 4  # with more choices, a dropdown replaces the row of buttons
 
 

@@ -13,13 +13,25 @@ from vizapp.media.picture import Picture
 from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.params import build
-from vizapp.methods.projection import ProjectionParams, project_units
-from vizapp.ui.session import compute
+from vizapp.methods.projection import ProjectionParams, project_units, revealing_rule
+from vizapp.ui.session import compute, forms, state
+from vizapp.ui.widgets import unit_picker
 from vizapp.ui.widgets.maps import Box, three_across
 from vizapp.zoo.network import Network
 
 PARTS = {"patch": "Receptive field", "whole": "Whole photo"}  # what is shown of a picture
 RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
+
+
+def rule(network: Network) -> str:
+    """The chosen rule; by default the one that suits the network."""
+    chosen: str | None = state.get(forms.choices("projection")["rule"])
+    return chosen or revealing_rule(network)
+
+
+def rule_switch(network: Network, key: str) -> None:
+    """Draw a button per rule."""
+    unit_picker.switch(forms.choices("projection")["rule"], RULES, key, value=rule(network))
 
 
 def project_strongest(

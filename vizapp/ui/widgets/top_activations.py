@@ -16,7 +16,7 @@ from vizapp.gallery.reader import Gallery, TopImage, is_silent, load_crop, top_i
 from vizapp.media.drawing import crop_box, sheet, signed
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Job
-from vizapp.methods.projection import ProjectionParams
+from vizapp.methods.projection import ProjectionParams, revealing_rule
 from vizapp.methods.top_projections import top_projections
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
@@ -130,6 +130,7 @@ def load_patches(layer: LayerGallery, channels: Sequence[int]) -> dict[int, Unit
 def load_projections(layer: LayerGallery, channels: Sequence[int]) -> dict[int, UnitProjections]:
     """The projections of the top pictures of some units, cached; empty where a message explains why."""
     network, source = layer.asked.network, layer.asked.collection.source
+    params = ProjectionParams(rule=revealing_rule(network))
 
     def work(tick: Tick, missing: list[int], keep: Keep[int]) -> None:
         for start in range(0, len(missing), _TOGETHER):
@@ -137,7 +138,7 @@ def load_projections(layer: LayerGallery, channels: Sequence[int]) -> dict[int, 
             parts = [rows_of(layer.found, layer.site.name, channel) for channel in some]
             job = Job(partial(_tick_within, tick, start / len(missing), len(some) / len(missing)))
             rows = pd.concat(parts, ignore_index=True)
-            result = top_projections(network, source, rows, ProjectionParams(), job, opened=layer.seen)
+            result = top_projections(network, source, rows, params, job, opened=layer.seen)
             boxes = result.arrays["field"].tolist()
             values = [crop_box(*pair, outside=0) for pair in zip(result.arrays["projection"], boxes, strict=True)]
             for channel, part in zip(some, parts, strict=True):

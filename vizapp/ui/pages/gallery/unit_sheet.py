@@ -13,6 +13,7 @@ import streamlit as st
 
 from vizapp.gallery.reader import Gallery, is_silent
 from vizapp.media.drawing import sheet, to_png
+from vizapp.methods.projection import revealing_rule
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.session import downloads, messages, state
 from vizapp.ui.widgets import charts, image_tiles, layout, top_activations, topk_bars, unit_picker
@@ -84,7 +85,7 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
             down = top_activations.load_projections(layer, [channel]).get(channel)
             if down is not None:
                 tiles = whole["Projections"] = down.pictures()
-                _nine("Projections", "deconvnet, mid-grey is zero", tiles, titles, details)
+                _nine("Projections", f"{revealing_rule(layer.asked.network)}, mid-grey is zero", tiles, titles, details)
         else:
             image_tiles.title("Projections")
             messages.info("Projections follow after the last photo.")

@@ -12,6 +12,7 @@ from vizapp.media.drawing import sheet, signed
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import over_photo, strength_order
 from vizapp.methods.base import Result
+from vizapp.methods.projection import revealing_rule
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import image_tiles, layout, options, projection_tiles, unit_picker
@@ -33,20 +34,20 @@ def page() -> None:
         return
     network, picture, sites, site = opened
     mode = state.get(state.MODE)
-    _controls(sites, site, mode)
+    _controls(network, sites, site, mode)
     layer = compute.run("activations", network, picture, unit=Unit(site.name, 0))
     if layer is None:
         return
     (_one if mode == "one" else _nine)(network, picture, site, layer.arrays["activations"])
 
 
-def _controls(sites: tuple[Site, ...], site: Site, mode: str) -> None:
+def _controls(network: Network, sites: tuple[Site, ...], site: Site, mode: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_controls"):
         unit_picker.layer_list("projection", sites, site)
         unit_picker.switch(state.MODE, _MODES, "projection.mode")
         unit_picker.switch(state.PART, projection_tiles.PARTS, "projection.part")
         if mode == "nine":
-            unit_picker.switch(forms.choices("projection")["rule"], RULES, "projection.rule")
+            projection_tiles.rule_switch(network, "projection.rule")
         options.popover("projection", _OPTIONS)
     options.changed_line("projection", _OPTIONS)
 
@@ -101,9 +102,9 @@ def _strongest(values: np.ndarray) -> tuple[int, int]:
 
 
 def _by_rule(network: Network, picture: Picture, unit: Unit) -> dict[str, Result]:
-    """The results of all three rules; empty where one of them is missing, which a message explains."""
+    """The results of all three rules, the one that suits the network first; empty where a message explains why."""
     found: dict[str, Result] = {}
-    for rule in RULES:
+    for rule in sorted(RULES, key=lambda rule: rule != revealing_rule(network)):
         params = forms.values("projection", _OPTIONS)
         result = compute.run("projection", network, picture, unit=unit, rule=rule, **params)
         if result is None:
@@ -185,14 +186,15 @@ def _arrays(results: dict[str, Result]) -> dict[str, np.ndarray]:
 
 def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) -> None:
     chosen = unit_picker.channel(strength_order(values))
-    result = projection_tiles.project_strongest(network, picture, site.name, values, **forms.values("projection"))
+    rule = projection_tiles.rule(network)
+    params = forms.values("projection") | {"rule": rule}
+    result = projection_tiles.project_strongest(network, picture, site.name, values, **params)
     if result is None:
         return
     patches, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
-    rule = RULES[state.get(forms.choices("projection")["rule"])]
     names = network.readable_names(site)
     columns = layout.columns(1, 1)
-    for column, title, tiles in zip(columns, ("Patches", rule), (patches, down), strict=True):
+    for column, title, tiles in zip(columns, ("Patches", RULES[rule]), (patches, down), strict=True):
         with column:
             image_tiles.title(title)
             data = projection_tiles.grid_data(tiles, result, chosen, names, f"{title} of nine units")

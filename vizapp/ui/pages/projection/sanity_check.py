@@ -7,8 +7,8 @@ import streamlit as st
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
-from vizapp.ui.session import compute, forms, messages, progress, state
-from vizapp.ui.widgets import image_tiles, projection_tiles, unit_picker
+from vizapp.ui.session import compute, messages, progress, state
+from vizapp.ui.widgets import image_tiles, projection_tiles
 from vizapp.ui.widgets.maps import Box
 from vizapp.zoo.network import Network
 
@@ -25,15 +25,15 @@ _OTHER = "changed, so the projection depends on these weights."
 def draw(network: Network, picture: Picture, unit: Unit, box: Box) -> Result | None:
     """Draw the button and, once it is pressed, the projections; None before that."""
     messages.heading("Sanity check")
-    choice = forms.choices("projection")["rule"]
-    key = compute.key_of("sanity", network, picture, unit=unit, rule=state.get(choice))
+    rule = projection_tiles.rule(network)
+    key = compute.key_of("sanity", network, picture, unit=unit, rule=rule)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_sanity"):
-        unit_picker.switch(choice, projection_tiles.RULES, "projection.checked_rule")
+        projection_tiles.rule_switch(network, "projection.checked_rule")
         progress.start_button("Compare with randomised networks", "projection.check", key, icon="shuffle")
     if not progress.is_started(key):
         messages.info("Does the projection change when the network's weights are randomised? (Adebayo et al. 2018)")
         return None
-    result = compute.run("sanity", network, picture, unit=unit, rule=state.get(choice))
+    result = compute.run("sanity", network, picture, unit=unit, rule=rule)
     if result is None:
         return None
     similarity = dict(zip(list(_CHECKS)[1:], result.arrays["similarity"].tolist(), strict=True))

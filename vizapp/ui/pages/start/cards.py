@@ -21,6 +21,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.dense import convolutional
 from vizapp.methods.filters import kernel_tiles
 from vizapp.methods.gallery import revealing_site
+from vizapp.methods.projection import revealing_rule
 from vizapp.ui.inputs import datasets, networks
 from vizapp.ui.session import compute, forms, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
@@ -161,7 +162,7 @@ def _feature_maps(about: Subject) -> Answer | None:
 
 
 def _projection(about: Subject) -> Answer | None:
-    """The strongest unit of the last convolution, by the deconvnet; where that does not depend on the photo, guided."""
+    """The strongest unit of the last convolution, by the rule that suits the network."""
     site = next((site for site in reversed(about.maps) if site.kind == "convolution"), None)
     if site is None:
         raise VizError(f"{about.network.name} has no convolution with a map.", code="no-convolution")
@@ -172,11 +173,8 @@ def _projection(about: Subject) -> Answer | None:
     channel = int(strength_order(values)[0])
     row, column = np.unravel_index(np.nan_to_num(values[channel], nan=-np.inf).argmax(), values.shape[1:])
     unit = Unit(site.name, channel, (int(row), int(column)))
-    rule = "deconvnet"
-    result = about.ask("projection", unit, **_defaults("projection"))
-    if result is not None and "no switches" in result.facts:
-        rule = "guided"
-        result = about.ask("projection", unit, **_defaults("projection") | {"rule": rule})
+    rule = revealing_rule(about.network)
+    result = about.ask("projection", unit, **_defaults("projection") | {"rule": rule})
     if result is None:
         return None
     values = result.arrays["projection"]
