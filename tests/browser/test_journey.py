@@ -34,6 +34,19 @@ def test_from_a_network_and_a_photo_to_a_receptive_field_and_the_files(address: 
 
     network = page.get_by_role("combobox", name="Network")
     network.click()
+    assert "On this machine" in page.locator(".group").first.text_content()
+    names = page.locator(".option .name")
+    network.fill("resnet50")  # equal before prefix, prefix before word, word before the rest
+    found = names.all_text_contents()
+    order = [
+        found.index(f"timm/{name}") for name in ("resnet50", "resnet50d", "vit_small_resnet50d_s16_224", "seresnet50")
+    ]
+    assert found[0] == "torchvision/resnet50"
+    assert order == sorted(order)
+    network.fill("deeplab")
+    page.locator(".popup").get_by_role("button", name="Detection").click()
+    page.get_by_text("No network of this name.").wait_for()
+    page.locator(".popup").get_by_role("button", name="All").click()
     network.fill("zfnet-mini")
     page.get_by_role("option", name="vizapp/zfnet-mini").click()
     page.wait_for_url(lambda url: "lenet5" not in url)

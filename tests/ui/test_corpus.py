@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from tests import corpus
 from tests.corpus import Case
 from tests.media.files import noise, saved
-from tests.ui.app import ASKING, Open, offered, sentences, went_well
+from tests.ui.app import ASKING, Open, offered, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.settings import settings
 from vizapp.ui.app.pages import pages
@@ -79,7 +79,7 @@ def test_links_that_make_no_sense_are_told_and_the_page_opens(open_app: Open, ad
         app = open_app(ASKING[1 + number % 3], **{"weights": "random"} | address)
         assert time.process_time() - began < 2 * SECONDS, address
         assert went_well(app), address
-        assert app.selectbox(key="sidebar.network").value
+        assert shown(app, "sidebar.network")["chosen"]
 
 
 # Every choice of every page
@@ -113,7 +113,7 @@ def test_links_that_fit_to_nothing_there_open_every_page(open_app: Open, page: s
     given = {name: value for name, value in WRONG[wrong].items() if "." not in name or name.partition(".")[0] == page}
     app = open_app(page, **given)
     assert went_well(app), sentences(app)
-    assert app.selectbox(key="sidebar.network").value == "vizapp/lenet5-digits"
+    assert shown(app, "sidebar.network")["chosen"] == "vizapp/lenet5-digits"
     app.run()
     assert went_well(app)
 

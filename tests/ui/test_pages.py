@@ -14,7 +14,7 @@ from PIL import Image
 from streamlit.testing.v1 import element_tree
 
 import vizapp
-from tests.ui.app import ASKING, PAGES, Open, chosen, offered, sentences, shown, turn_to, went_well
+from tests.ui.app import ASKING, PAGES, Open, chosen, click, offered, sentences, shown, turn_to, went_well
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
@@ -98,7 +98,7 @@ def test_choices_survive_a_change_of_page(open_app: Open) -> None:
     app.switch_page("vizapp/ui/pages/about.py").run()
     app.switch_page("vizapp/ui/pages/predict.py").run()
     assert app.number_input(key="predict.top").value == 7
-    assert app.selectbox(key="sidebar.network").value == "vizapp/lenet5-digits"
+    assert shown(app, "sidebar.network")["chosen"] == "vizapp/lenet5-digits"
 
 
 def test_a_link_reopens_the_same_layer_channel_and_cell(open_app: Open) -> None:
@@ -156,7 +156,7 @@ def test_another_network_lets_go_of_layer_and_channel(open_app: Open) -> None:
     app = open_app("feature_maps", layer="features.3", channel="9")
     app.segmented_control(key="sidebar.weights").set_value("random").run()
     assert app.selectbox(key="maps.layer").value == "features.3"
-    app.selectbox(key="sidebar.network").set_value("torchvision/squeezenet1_1").run()
+    click(app, "sidebar.network", "chosen", "torchvision/squeezenet1_1")
     assert went_well(app)
     assert app.selectbox(key="maps.layer").value == "features.1"
     assert "layer" not in app.query_params
@@ -300,7 +300,9 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
     assert told.count("Cancelled.") == 1
     assert "no second convolution" not in told
     assert not offered(app)
-    assert not [element for element in app.get("bidi_component") if not re.search("sidebar|share$", element.proto.id)]
+    assert not [
+        element for element in app.get("bidi_component") if not re.search("sidebar|(share|network)$", element.proto.id)
+    ]
     again = [button for button in app.button if button.label == "Run again"]
     again[0].click().run()
     assert went_well(app)
@@ -332,7 +334,7 @@ def test_weights_that_are_not_on_this_machine_offer_random_ones(
 
     monkeypatch.setattr("vizapp.zoo.registry.find_weights", offline)
     app = open_app()
-    app.selectbox(key="sidebar.network").set_value("torchvision/squeezenet1_1").run()
+    click(app, "sidebar.network", "chosen", "torchvision/squeezenet1_1")
     assert went_well(app)
     assert "not on this machine" in sentences(app)
     app.button(key="weights.go_on").click().run()

@@ -24,7 +24,7 @@ from streamlit.testing.v1 import AppTest
 
 import vizapp
 from tests.media.files import noise, saved
-from tests.ui.app import ASKING, ROOT, Open, sentences, shown, went_well
+from tests.ui.app import ASKING, ROOT, Open, click, sentences, shown, went_well
 from tests.ui.session.test_access import EVIL
 from vizapp.media.sources import MOST_FILES, open_folder
 from vizapp.settings import settings
@@ -347,7 +347,7 @@ def test_a_network_that_was_picked_is_fetched_without_a_question(
         fetching._DownloadError("no network here")))  # fmt: skip
     torch.hub.set_dir(str(tmp_path / "hub"))
     app = open_app()
-    app.selectbox(key="sidebar.network").set_value("torchvision/squeezenet1_1").run()
+    click(app, "sidebar.network", "chosen", "torchvision/squeezenet1_1")
     assert len(asked) == 1
     assert went_well(app)
 

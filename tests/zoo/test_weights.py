@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 import vizapp
 from tests.errors import refuses
@@ -298,3 +299,30 @@ def test_timm_takes_published_weights_from_the_offline_folder(tmp_path: Path, mo
     torch.save(made.module.state_dict(), tmp_path / "timm" / "mobilenetv3_small_050.pth")
     monkeypatch.setenv("VIZAPP_WEIGHTS", str(tmp_path))
     assert vizapp.load("timm/mobilenetv3_small_050", device="cpu").digest == made.digest
+
+
+def test_local_networks_are_those_whose_weights_need_no_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each place where weights are looked for, against `needs_download`, which asks for one network."""
+    monkeypatch.setenv("VIZAPP_WEIGHTS", str(tmp_path / "offline"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub" / "models--timm--resnet18.a1_in1k"
+    planted = {
+        "torchvision/resnet18": weights._hub_folder() / "resnet18-f37072fd.pth",
+        "torchvision/alexnet": tmp_path / "offline/alexnet-owt-7be5be79.pth",
+        "torchvision/vgg11": tmp_path / "offline/vgg11.safetensors",
+        "timm/resnet34": tmp_path / "offline/timm/resnet34.pt",
+        "timm/resnet18": snapshot / "snapshots/0a/model.safetensors",
+        "vizapp/resnet20-cifar": tmp_path / "offline/vizapp/resnet20-cifar.th",
+        "timm/resnet26": tmp_path / "offline/something.pth",  # is not it
+    }
+    for file in (*planted.values(), snapshot / "refs/main"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("0a")
+    names = [*planted, *vizapp.list_networks()[::50]]
+    found = weights.find_local(map(registry.describe, names))
+    assert {name for name in planted if name in found} == set(planted) - {"timm/resnet26"}
+    for name in names:
+        recipe = registry.find_recipe(name)
+        assert (name in found) == (recipe.published is not None and not weights.needs_download(recipe)), name

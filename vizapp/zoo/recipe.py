@@ -74,8 +74,10 @@ class Recipe:
 class Card:
     """What is known about a network without building it; None if unknown.
 
-    `input_size`: channels, height, width. `published`: whether trained weights exist. The other fields are those of
-    `Recipe`; torchvision counts `multiply_adds` slightly differently for a few networks.
+    `input_size`: channels, height, width. `published`: whether trained weights exist. `task`: "classification",
+    "segmentation", "detection" or "features (no classes)". `file`, `url`, `hub`: those of `Published`, empty where the weights
+    are part of the installation. The other fields are those of `Recipe`; torchvision counts `multiply_adds` slightly
+    differently for a few networks.
     """
 
     name: str
@@ -87,6 +89,10 @@ class Card:
     multiply_adds: int | None = field(default=None, compare=False)
     paper_accuracy: float | None = field(default=None, compare=False)
     data: str = field(default="", compare=False)
+    task: str = field(default="", compare=False)
+    file: str = field(default="", compare=False)
+    url: str = field(default="", compare=False)
+    hub: str = field(default="", compare=False)
 
 
 class Source(Protocol):

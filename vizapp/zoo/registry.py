@@ -26,7 +26,7 @@ from vizapp.zoo.pickled import SUFFIXES
 from vizapp.zoo.preprocessing import Preprocessing
 from vizapp.zoo.processor import read_preprocessing
 from vizapp.zoo.recipe import Card, Folder, Recipe, Source, build_random
-from vizapp.zoo.weights import download_published, find_weights, is_damaged_copy
+from vizapp.zoo.weights import download_published, find_local, find_weights, is_damaged_copy
 from vizapp.zoo.wrapping import name_classes
 
 Tick = Callable[[float], None]
@@ -106,7 +106,8 @@ def describe(name: str | Path) -> Card:
         VizError: there is no such network.
     """
     recipe = find_recipe(name)
-    shape = recipe.preprocessing
+    shape, weights = recipe.preprocessing, recipe.published
+    remote = weights if weights is not None and weights.path is None else None
     return Card(
         name=recipe.name,
         parameters=recipe.parameters,
@@ -117,7 +118,16 @@ def describe(name: str | Path) -> Card:
         multiply_adds=recipe.multiply_adds,
         paper_accuracy=recipe.paper_accuracy,
         data=recipe.data,
+        task=recipe.facts.get("kind", ""),
+        file=remote.file if remote else "",
+        url=remote.url if remote else "",
+        hub=remote.hub if remote else "",
     )
+
+
+def local_networks() -> frozenset[str]:
+    """The names of the networks of `list_networks` whose published weights are on this machine."""
+    return find_local(_cards().values())
 
 
 def describe_all() -> dict[str, Card]:

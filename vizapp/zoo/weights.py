@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
@@ -20,7 +21,7 @@ from vizapp.errors import VizError
 from vizapp.files import atomic_file, remove_leftovers
 from vizapp.settings import settings
 from vizapp.zoo.pickled import SUFFIXES
-from vizapp.zoo.recipe import Published, Recipe
+from vizapp.zoo.recipe import Card, Published, Recipe
 
 Tick = Callable[[float], None]
 TIMEOUT = 20.0  # seconds without a byte
@@ -167,7 +168,51 @@ def needs_download(recipe: Recipe) -> bool:
         return False
     if published.fetch is not None:
         return not published.cached()
-    return not any(path.is_file() for path in _candidate_paths(recipe.name, published))
+    return not _is_here(recipe.name, published)
+
+
+def _is_here(name: str, published: Published) -> bool:
+    return any(path.is_file() for path in _candidate_paths(name, published))
+
+
+def find_local(cards: Iterable[Card]) -> frozenset[str]:
+    """The names of the networks whose published weights are on this machine. No network is built, no file is read."""
+    places = [_hub_folder()]
+    if (folder := settings().weights) is not None:
+        places += [folder, *(folder / source for source in ("torchvision", "timm", "vizapp"))]
+    files = {name for place in places for name in _names_in(place)}
+    files |= {name.rpartition(".")[0] for name in files}
+    hub = _hub_folders()
+    found = set()
+    for card in cards:
+        if not card.published:
+            continue
+        likely = (
+            not card.url or card.file in files or card.name.partition("/")[2] in files or _cached_as(card.hub) in hub
+        )
+        if likely and (not card.url or _is_here(card.name, Published(card.file, card.url, hub=card.hub))):
+            found.add(card.name)
+    return frozenset(found)
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _hub_folders() -> set[str]:
+    """The folders of repositories in the cache of Hugging Face."""
+    if find_spec("huggingface_hub") is None:
+        return set()
+    from huggingface_hub import constants  # comes with timm, which is optional
+
+    return set(_names_in(Path(constants.HF_HUB_CACHE)))
+
+
+def _cached_as(hub: str) -> str:
+    return f"models--{hub.replace('/', '--')}"
 
 
 class _DownloadError(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from vizapp.settings import settings
@@ -9,6 +11,7 @@ from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.session import access, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import unit_picker
+from vizapp.ui.widgets.components import component
 
 
 def draw() -> None:
@@ -25,16 +28,25 @@ def _network() -> None:
 
 def network_choice(page: str, network: Choice, weights: Choice, checkpoint: Choice) -> None:
     """Draw the choice of a network, its weights and its checkpoint. `page` is the prefix of the widget keys."""
-    names = networks.offered(state.get(network))
-    st.selectbox(
-        "Network", format_func=lambda name: names.get(name, name), label_visibility="collapsed",
-        filter_mode="contains", **state.bind(network, f"{page}.network", options=list(names)),
-    )  # fmt: skip
+    network_list(page, network)
     words = {"published": "Trained", "random": "Random", "file": "From a file"}
     messages.info(networks.summary(state.get(network), state.get(weights) == "published"))
     unit_picker.switch(weights, words, f"{page}.weights", label="Weights", width="stretch")
     if state.get(weights) == "file":
         _checkpoint(page, network, weights, checkpoint)
+
+
+def network_list(page: str, choice: Choice) -> None:
+    """Draw the list of networks. `page` is the prefix of the widget keys."""
+    key = f"{page}.network"
+    data = networks.chooser_data(state.get(choice))
+    component("chooser")(key=key, data=data, on_chosen_change=partial(_take_network, choice, key))
+
+
+def _take_network(choice: Choice, key: str) -> None:
+    name = state.clicked(key, "chosen")
+    if isinstance(name, str) and name in networks.offered(name):
+        state.put(choice, name)
 
 
 def _open_network(field: str, network: Choice, weights: Choice) -> None:

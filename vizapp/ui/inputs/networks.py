@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 import torch
@@ -19,13 +21,17 @@ from vizapp.ui.inputs import stored_uploads, uploads
 from vizapp.ui.session import access, compute, downloads, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
-from vizapp.zoo import Card, describe, describe_all, load, registry
+from vizapp.zoo import Card, describe, describe_all, load, local_networks, registry
 from vizapp.zoo.network import Network
 from vizapp.zoo.weights import needs_download
 
 _SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
 _SOURCES_OF = {"published": "default", "random": "none"}  # the `weights` argument of `load` for each choice
 NETWORK_SUFFIXES = (".onnx", ".pt2")
+GROUPS = ("On this machine", "Needs download", "No published weights")
+_TASKS = {
+    "classification": "Classification", "segmentation": "Segmentation", "detection": "Detection", "features": "Features",
+}  # fmt: skip
 CHECKPOINTS = ["pth", "pt", "th", "ckpt", "safetensors"]
 
 
@@ -39,15 +45,59 @@ def open_networks() -> ByteBoundedCache[Network]:
 @st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
     """A label per network of the zoo, from its description: `torchvision/resnet50 · 25.6 M`."""
-    found = {}
-    cards = describe_all()
-    for name in sorted(cards, key=lambda name: _SOURCES.index(name.split("/")[0])):
-        card = cards[name]
-        parts = [name]
-        if card.parameters:
-            parts.append(short_count(card.parameters))
-        found[name] = " · ".join(parts)
-    return found
+    return {row.name: " · ".join(part for part in (row.name, row.parameters) if part) for row in _rows()}
+
+
+@dataclass(frozen=True)
+class ListedNetwork:
+    """A network in the chooser. `group`: its number in `GROUPS`. `megabytes`: of its download, in words."""
+
+    name: str
+    group: int
+    task: str
+    parameters: str
+    megabytes: str
+
+
+@st.cache_resource(show_spinner=False, ttl=60)
+def _rows() -> tuple[ListedNetwork, ...]:
+    """The networks of the zoo by group, and in a group by source. Looked for again after a minute and after a download."""
+    cards, here = describe_all(), local_networks()
+
+    def row(card: Card) -> ListedNetwork:
+        group = 0 if card.name in here else 1 if card.published else 2
+        size = f"{max(1, round(card.size_mb))} MB" if card.size_mb and group == 1 else ""
+        return ListedNetwork(
+            card.name, group, _task(card), short_count(card.parameters) if card.parameters else "", size
+        )
+
+    rows = [row(card) for card in cards.values()]
+    first = [row for row in rows if row.name == registry.DEFAULT]
+    return tuple(
+        first
+        + sorted((r for r in rows if r not in first), key=lambda r: (r.group, _SOURCES.index(r.name.split("/")[0])))
+    )
+
+
+def _task(card: Card) -> str:
+    return _TASKS.get(card.task.partition(" ")[0], "Other")
+
+
+def chooser_data(chosen: str, label: str = "Network") -> dict[str, Any]:
+    """The data of the component `chooser`: all networks, and the chosen one if it is a file."""
+    rows = [[row.name, row.group, row.task, row.parameters, row.megabytes] for row in _rows()]
+    if chosen not in labels() and is_file(chosen):
+        rows.insert(0, [chosen, 0, _task(card(chosen)), "file", ""])
+    tasks = [task for task in dict.fromkeys(_TASKS.values()) if any(row[2] == task for row in rows)]
+    return {"label": label, "chosen": chosen, "rows": rows, "groups": GROUPS, "tasks": tasks}
+
+
+def badge() -> str:
+    """What the title row says about the weights of the current network; empty if they are the published ones."""
+    weights = state.get(state.WEIGHTS)
+    if weights == "published":
+        return "own weights" if is_file(state.get(state.NETWORK)) and state.get(state.NETWORK) not in labels() else ""
+    return {"random": "random weights", "file": "own weights"}[weights]
 
 
 def offered(*chosen: str | None) -> dict[str, str]:
@@ -293,6 +343,8 @@ def preload(name: str) -> Network:
 
 def _load(name: str | Path, source: str, device: str, tick: Tick | None = None, rename: bool = False) -> Network:
     network = load(name, weights=source, device=device, tick=tick, rename="order" if rename else None)
+    if source == _SOURCES_OF["published"] and isinstance(name, str):
+        _rows.clear()  # it may have been downloaded
     # The digest is computed here, because hashing the weights of a large network takes a while.
     compute.name_for_log(network.digest, network.name)
     return network

@@ -20,7 +20,8 @@ _UPLOADED = "The photo is an upload: the link shows it for a day, from this serv
 def page_title(title: str, sentence: str) -> None:
     """Draw the title of the page, a sentence that says what it shows, its explanation, and a button that copies its link."""
     with st.container(horizontal=True, gap="small", key="page_title"):
-        st.html(f'<div class="vz-title"><h1>{escape(title)}</h1><p>{escape(sentence)}</p></div>')
+        badge = f'<span class="vz-badge">{badge}</span>' if (badge := networks.badge()) else ""
+        st.html(f'<div class="vz-title"><h1>{escape(title)}</h1>{badge}<p>{escape(sentence)}</p></div>')
         if state.page() in EXPLANATIONS:
             with st.popover("Explain", icon=":material/help:", type="tertiary", width="content"):
                 _explanation()

@@ -10,6 +10,7 @@ import streamlit as st
 import torch
 
 from vizapp.engine.layers.summary import pass_seconds
+from vizapp.ui.inputs import networks
 from vizapp.ui.session import compute, messages, progress, state
 from vizapp.ui.widgets import charts, unit_picker
 from vizapp.zoo import describe, list_networks, load
@@ -60,7 +61,9 @@ def select(data: str, among: str) -> list[Entry]:
 
 
 def draw(network: str, device: str) -> None:
-    """The controls, the figure and the table. `network` is the chosen one, drawn in the accent colour."""
+    """The controls, the figure and the table. `network` is the chosen one, drawn in the accent colour if it has the published
+    weights, to which the accuracies belong.
+    """
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="comparison_controls"):
         unit_picker.switch(state.TRAINED, _DATA, "comparison.data")
         unit_picker.switch(state.AMONG, _AMONG, "comparison.among")
@@ -76,7 +79,7 @@ def draw(network: str, device: str) -> None:
             [1000 * (e.seconds or 0) if over_time else (e.multiply_adds or 0) / 1e9 for e in drawn],
             [e.accuracy or 0 for e in drawn],
             [e.parameters for e in drawn],
-            network,
+            "" if networks.badge() else network,
             f"Milliseconds per photo on {device}" if over_time else "Multiply-adds (10⁹)",
             labels=state.get(state.AMONG) == "classic" or len(drawn) < 30,
         )
@@ -84,6 +87,11 @@ def draw(network: str, device: str) -> None:
         st.caption(
             "The area of a disc is the number of parameters. Accuracy is top-1 of the published weights, or of the paper "
             "where there are none. Crops, preprocessing and training recipes differ."
+            + (
+                f" None of these accuracies is that of your network: it has {networks.badge()}."
+                if networks.badge()
+                else ""
+            )
         )
     else:
         messages.info("None of these networks has been timed yet. Choose some, then press Measure.")

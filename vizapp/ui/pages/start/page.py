@@ -9,6 +9,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.media.transforms import shrink
+from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.pages.start.cards import CARDS, Card, Subject
@@ -27,11 +28,8 @@ def page() -> None:
         photo = st.container(width=230)
         with st.container():
             image_picker.choose_own("start")
-            names = networks.offered(state.get(state.NETWORK))
-            st.selectbox(
-                "Network", format_func=lambda name: names.get(name, name), filter_mode="contains", width=420,
-                **state.bind(state.NETWORK, "start.network", options=list(names)),
-            )  # fmt: skip
+            with st.container(width=420):
+                sidebar.network_list("start", state.NETWORK)
             status = st.container()
     with st.container(key="start_cards"):
         places = [_draw_empty(card) for card in CARDS]
