@@ -13,6 +13,8 @@ from vizapp.media.drawing import (
     COLOURS,
     GREY,
     categorical,
+    contrast_limit,
+    contrasted,
     crop_box,
     draw_box,
     heat,
@@ -86,6 +88,16 @@ def test_signed_is_symmetric_about_mid_grey() -> None:
     assert (signed(values).astype(int) + signed(-values) == 256).all()
     assert signed(values).shape == (5, 6, 3)
     assert signed(values[:, :, 0]).shape == (5, 6, 3)
+
+
+def test_full_contrast_is_not_set_by_a_few_pixels_far_above_the_others() -> None:
+    values = np.zeros((40, 50, 3))
+    values[:20] = np.linspace(-1, 1, 3000).reshape(20, 50, 3)  # the zeros beside them do not count
+    values[0, 0] = 1000
+    assert contrast_limit(values) == pytest.approx(np.sort(np.abs(values[:20]), axis=None)[int(0.995 * 2999)], abs=1e-3)
+    assert (contrasted(values) == signed(values, contrast_limit(values))).all()
+    assert contrast_limit(np.array([[0.0, np.nan, np.inf]])) == 0
+    assert (contrasted(np.zeros((2, 2, 3))) == 128).all()
 
 
 @pytest.mark.filterwarnings("error")

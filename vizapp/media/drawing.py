@@ -19,6 +19,7 @@ COLOURS = np.array(
 )  # fmt: skip
 
 
+_SATURATED = 99.5  # percentile with full contrast
 _RED_BLUE = np.array(
     [[5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [255, 255, 255], [253, 219, 199],
      [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31]]
@@ -79,6 +80,18 @@ def signed(values: np.ndarray, scale: float | None = None) -> np.ndarray:
         raise ValueError(f"signed takes [H W] or [H W 3], not {list(values.shape)}")
     grey = np.rint(GREY + 127 * np.nan_to_num(_divide_by_scale(values, scale))).astype(np.uint8)
     return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def contrast_limit(values: np.ndarray) -> float:
+    """The magnitude for full contrast: the 99.5th percentile of those that are finite and not 0 (0 if there are none), because
+    a few pixels are often far above all others."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    return float(np.percentile(sizes, _SATURATED)) if sizes.size else 0.0
+
+
+def contrasted(values: np.ndarray) -> np.ndarray:
+    """`signed` with full contrast from `contrast_limit` on, as projections are drawn."""
+    return signed(values, contrast_limit(values))
 
 
 def diverging(values: np.ndarray, scale: float | None = None) -> np.ndarray:

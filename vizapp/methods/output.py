@@ -9,12 +9,20 @@ from typing import Literal
 
 import numpy as np
 
-from vizapp.media.drawing import categorical, diverging, heat, limits, overlay, sheet, signed
+from vizapp.media.drawing import (
+    categorical,
+    contrast_limit,
+    contrasted,
+    diverging,
+    heat,
+    limits,
+    overlay,
+    sheet,
+)
 
 Kind = Literal["signed map", "signed image", "heat map", "per-class map", "label map", "images", "curves", "table"]
 # Dimensions of each kind without leading dimensions: there may be one map, or one per channel or class.
 _DIMENSIONS = {"signed map": 2, "signed image": 3, "heat map": 2, "per-class map": 3, "label map": 2, "images": 3}
-_SATURATED = 99.5  # percentile of the magnitudes that has full colour in a signed map; one pixel may dwarf all others
 _OPACITY = 0.65
 TILES = 144  # most tiles of one sheet
 
@@ -58,8 +66,7 @@ class Output:
         """The values at the ends of the colour map."""
         if self.kind != "signed map":
             return limits(values)
-        size = np.abs(values[np.isfinite(values) & (values != 0)])
-        peak = float(np.percentile(size, _SATURATED)) if size.size else 1.0
+        peak = contrast_limit(values) or 1.0
         return -peak, peak
 
     def range_text(self, item: np.ndarray) -> str:
@@ -77,7 +84,7 @@ class Output:
         if self.kind == "signed map":
             return diverging(values, self.limits(values)[1])
         if self.kind == "signed image":
-            return signed(values)
+            return contrasted(values)
         if self.kind == "label map":
             return label_colours(values, labels_by_frequency(values))
         return values if self.kind == "images" else heat(values, *self.limits(values))

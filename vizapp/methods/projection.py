@@ -12,7 +12,7 @@ import torch
 from vizapp.engine.projection.project import Certificate, Projections, project
 from vizapp.engine.projection.rules import Rule, rule_named
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import crop_box, signed
+from vizapp.media.drawing import contrasted, crop_box
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -73,13 +73,12 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
     }
     where = "" if cell is None or params.extent == "map" else f" at cell {cell[0]},{cell[1]}"
     name = _unit_name(question, unit)
+    drawn = contrasted(pixels)
     panels = (
         Panel("seen", seen, "The photo as the network sees it."),
-        Panel(
-            "projection", signed(pixels), f"{params.rule}: {name}{where}, activation {float(down.activations[0]):.4g}."
-        ),
+        Panel("projection", drawn, f"{params.rule}: {name}{where}, activation {float(down.activations[0]):.4g}."),
         Panel("patch", patch, "What the cell can see of the photo."),
-        Panel("projection-patch", crop_box(signed(pixels), box), "The same part of the projection."),
+        Panel("projection-patch", crop_box(drawn, box), "The same part of the projection."),
     )
     facts = {"unit": f"{name}{where}"} | what_was_reversed(down.certificate, params.rule)
     if down.ends:

@@ -10,7 +10,7 @@ import numpy as np
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
-from vizapp.media.drawing import crop_box, heat, sheet, signed
+from vizapp.media.drawing import contrasted, crop_box, heat, sheet
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
@@ -20,7 +20,6 @@ from vizapp.zoo.network import Network
 
 FEWEST, MOST = 4, 6  # layers
 _TILE = 96  # pixels of the side of a tile in the panel
-_SATURATED = 99.5
 _KINDS = {"activation", "add", "concat", "norm"}
 
 
@@ -100,12 +99,6 @@ def early_to_late(question: Question, params: StagesParams, job: Job) -> Result:
     return Result(
         "stages", arrays, (Panel("stages", drawn, f"From early to late: {facts['layers']}."),), facts, tuple(table)
     )
-
-
-def contrasted(projection: np.ndarray) -> np.ndarray:
-    """A projection `[H W 3]` as `signed` draws it, with full contrast from the 99.5th percentile of its magnitudes on."""
-    size = np.abs(projection[projection != 0])
-    return signed(projection, float(np.percentile(size, _SATURATED)) if size.size else None)
 
 
 def _incompatibility(question: Question) -> str | None:

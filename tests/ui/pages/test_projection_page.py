@@ -32,6 +32,9 @@ def test_one_unit_is_shown_by_three_rules_with_certificate_and_caution(open_app:
 def test_the_pictures_are_those_of_the_method_each_on_its_own_scale_or_all_on_one(open_app: Open) -> None:
     from vizapp.media.drawing import signed
 
+    def full_contrast(values: np.ndarray) -> float:
+        return float(np.percentile(np.abs(values[values != 0]), 99.5))
+
     app = open_app("projection", layer=LAYER, channel="9", cell="2,5", part="whole", picture="digit 3")
     network = vizapp.load("vizapp/lenet5-digits")
     unit = vizapp.Unit(LAYER, 9, (2, 5))
@@ -40,9 +43,9 @@ def test_the_pictures_are_those_of_the_method_each_on_its_own_scale_or_all_on_on
         for rule in ("deconvnet", "guided", "gradient")
     ]
     for title, values in zip(("Deconvnet", "Guided", "Gradient"), answers, strict=True):
-        assert (drawn(app, f"projection.pictures.{title}") == signed(values)).all()
+        assert (drawn(app, f"projection.pictures.{title}") == signed(values, full_contrast(values))).all()
     app.segmented_control(key="projection.contrast").set_value("shared").run()
-    scale = float(max(np.abs(values).max() for values in answers))
+    scale = max(full_contrast(values) for values in answers)
     for title, values in zip(("Deconvnet", "Guided", "Gradient"), answers, strict=True):
         assert (drawn(app, f"projection.pictures.{title}") == signed(values, scale)).all()
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.media.drawing import crop_box, exceeds, limits, sheet
+from vizapp.media.drawing import contrasted, crop_box, exceeds, limits, sheet
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.methods import stages
@@ -107,7 +107,7 @@ def _rows(seen: np.ndarray, result: Result) -> dict[str, Any]:
         values, peaks = arrays[f"maps_{n + 1}"], arrays["strength"][n]
         drawn = maps.tiles(values, "channel", _LARGEST)
         box, down = tuple(arrays["boxes"][n].tolist()), arrays["projection"][n]
-        pair = [] if np.isnan(down).any() else [crop_box(pixels, box) for pixels in (seen, stages.contrasted(down))]
+        pair = [] if np.isnan(down).any() else [crop_box(pixels, box) for pixels in (seen, contrasted(down))]
         high, wide = row["field height"], row["field width"]
         rows.append(
             {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import crop_box, signed
+from vizapp.media.drawing import contrast_limit, contrasted, crop_box
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Job, Question, Result
@@ -59,8 +59,8 @@ def project_strongest(
 
 def scales(projections: Mapping[str, np.ndarray], contrast: str) -> dict[str, float]:
     """The magnitude with full contrast, per projection `[H W 3]`: "shared" by all, or its "own"."""
-    peaks = {name: float(np.abs(values[np.isfinite(values)]).max(initial=0)) for name, values in projections.items()}
-    return dict.fromkeys(peaks, max(peaks.values())) if contrast == "shared" else peaks
+    own = {name: contrast_limit(values) for name, values in projections.items()}
+    return dict.fromkeys(own, max(own.values())) if contrast == "shared" else own
 
 
 def crop_or_whole(pixels: np.ndarray, box: Box, part: str) -> np.ndarray:
@@ -73,7 +73,8 @@ def tiles(seen: np.ndarray, result: Result, part: str) -> tuple[list[np.ndarray]
     boxes: list[Box] = [tuple(box) for box in result.arrays["field"].tolist()]
     patches = [crop_or_whole(seen, box, part) for box in boxes]
     down = [
-        crop_or_whole(signed(values), box, part) for values, box in zip(result.arrays["projection"], boxes, strict=True)
+        crop_or_whole(contrasted(values), box, part)
+        for values, box in zip(result.arrays["projection"], boxes, strict=True)
     ]
     return patches, down
 

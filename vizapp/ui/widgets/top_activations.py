@@ -13,7 +13,7 @@ import pandas as pd
 
 from vizapp.engine.trace.sites import Site
 from vizapp.gallery.reader import Gallery, TopImage, is_silent, load_crop, top_image
-from vizapp.media.drawing import crop_box, sheet, signed
+from vizapp.media.drawing import contrast_limit, crop_box, sheet, signed
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Job
 from vizapp.methods.projection import ProjectionParams, revealing_rule
@@ -27,7 +27,6 @@ from vizapp.ui.session.compute import Keep
 
 NINE = 9
 _TOGETHER = 4  # units per backward pass: before cropping, projections are as large as the pictures
-_CONTRAST = 99.5  # percentile of the magnitudes of a unit with full contrast
 _LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; smaller tiles than the second are drawn without smoothing
 
 
@@ -92,12 +91,11 @@ class UnitProjections:
     def pictures(self, largest: int | None = None) -> list[np.ndarray]:
         """As uint8 pictures on one scale for the unit, zero mid-grey; with `largest` no side is much longer than that.
 
-        Full contrast is at a high percentile of the magnitudes, because a few pixels are often far above all others.
+        Full contrast is at the `contrast_limit` of all together.
         """
         values = [made_small(values, largest) for values in self.values] if largest else list(self.values)
-        sizes = np.concatenate([np.abs(pixels[np.isfinite(pixels)]) for pixels in values]) if values else np.zeros(1)
-        scale = float(np.percentile(sizes, _CONTRAST)) if len(sizes) else 0.0
-        return [signed(pixels, scale or float(sizes.max(initial=0))) for pixels in values]
+        scale = contrast_limit(np.concatenate([pixels.ravel() for pixels in values])) if values else 0.0
+        return [signed(pixels, scale) for pixels in values]
 
 
 def made_small(values: np.ndarray, largest: int) -> np.ndarray:

@@ -121,25 +121,25 @@ def _box(result: Result) -> Box:
 def _pictures(seen: np.ndarray, results: dict[str, Result]) -> dict[str, np.ndarray]:
     """Draw the photo and the three projections in two columns; returns the pictures by title."""
     projections = {RULES[rule]: result.arrays["projection"] for rule, result in results.items()}
-    peaks = projection_tiles.scales(projections, "own")
+    own = projection_tiles.scales(projections, "own")
     scale = projection_tiles.scales(projections, state.get(state.CONTRAST))
     part, box = state.get(state.PART), _box(results["deconvnet"])
     whole = {"Photo": seen} | {title: signed(values, scale[title]) for title, values in projections.items()}
     shown = {title: projection_tiles.crop_or_whole(pixels, box, part) for title, pixels in whole.items()}
-    notes = {title: f"largest value {peak:.3g}" if peak else "zero" for title, peak in peaks.items()}
+    notes = {title: f"full contrast ±{scale[title]:.3g}" if own[title] else "zero" for title in projections}
     notes["Photo"] = f"{shown['Photo'].shape[1]} × {shown['Photo'].shape[0]} pixels"
     image_tiles.side_by_side("pictures", shown, notes, 2, box if part == "whole" else None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projection_contrast"):
         unit_picker.switch(state.CONTRAST, _CONTRASTS, "projection.contrast")
-        st.caption(_contrast_words(peaks))
+        st.caption(_contrast_words(own))
     return shown
 
 
-def _contrast_words(peaks: dict[str, float]) -> str:
+def _contrast_words(limits: dict[str, float]) -> str:
     if state.get(state.CONTRAST) == "own":
         return "Mid-grey is zero. The scales differ: compare patterns, not strengths."
-    top = max(peaks.values())
-    faint = [title for title, peak in peaks.items() if 0 < peak < _FAINT * top]
+    top = max(limits.values())
+    faint = [title for title, limit in limits.items() if 0 < limit < _FAINT * top]
     words = f"Mid-grey is zero, full contrast ±{top:.3g}."
     return words + (f" {' and '.join(faint)}: too faint to see here." if faint else "")
 

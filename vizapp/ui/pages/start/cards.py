@@ -13,7 +13,7 @@ from vizapp import methods
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery, top_image
-from vizapp.media.drawing import crop_box, diverging, heat, overlay, sheet, signed
+from vizapp.media.drawing import contrasted, crop_box, diverging, heat, overlay, sheet
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
 from vizapp.methods.activations import strength_order
@@ -32,7 +32,6 @@ from vizapp.zoo.network import Network
 _BARS, _ACROSS, _KERNELS_ACROSS = 3, 3, 5
 _TILE, _LARGEST = 96, 360  # pixels
 _CROPS = 2.5  # crops in the short side of the photo of the dense map
-_CONTRAST = 99.5  # percentile of a projection's magnitudes with full contrast
 _SPAN, _OPAQUE = 0.1, 0.8  # least change of a probability with full colour; opacity of that colour
 _KINDS = {"convolution": "#7d9cc0", "linear": "#a99bc4", "pool": "#8fb59a", "activation": "#d9c48a"}
 
@@ -178,8 +177,7 @@ def _projection(about: Subject) -> Answer | None:
     if result is None:
         return None
     values = result.arrays["projection"]
-    scale = float(np.percentile(np.abs(values), _CONTRAST))
-    pixels = crop_box(signed(values, scale or None), _busiest(values))
+    pixels = crop_box(contrasted(values), _busiest(values))
     _picture("projection", pixels, f"Projection of unit {channel} of {site.name}, enlarged")
     return Answer(f"Unit {channel} of {site.name}, {rule} rule, enlarged.", _link(unit, mode="one"))
 
