@@ -120,6 +120,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(cores, int(psutil.virtual_memory().available / WORKER_MEMORY)))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Imports and rewritten assertions make much and throw little away: rubbish is collected once, at the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """What importing the tests has made stays to the end: collections of rubbish need not look through it each time."""
     gc.collect()

@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.import_graph import ROOT, module_paths
@@ -51,6 +52,7 @@ class Sentence:
     text: str
 
 
+@cache
 def sentences(root: Path = ROOT) -> list[Sentence]:
     """The errors of all files, in the order of the files and their lines.
 
