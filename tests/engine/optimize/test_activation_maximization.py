@@ -39,9 +39,9 @@ def correlation(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize(
     ("canvas", "ascent"),
     [
-        (ImageParam(3, 15, 15, "pixels", False), OptimizationConfig()),
-        (ImageParam(3, 15, 15, "pixels", False, contrast=1.0), OptimizationConfig(l2=3.0)),
-        (ImageParam(3, 15, 15, "fourier", False), OptimizationConfig(l2=3.0)),
+        (ImageParam(3, 15, 15, "pixels", False), OptimizationConfig(steps=96)),
+        (ImageParam(3, 15, 15, "pixels", False, contrast=1.0), OptimizationConfig(l2=3.0, steps=96)),
+        (ImageParam(3, 15, 15, "fourier", False), OptimizationConfig(l2=3.0, steps=96)),
         (ImageParam(3, 15, 15), OptimizationConfig(l2=3.0)),
     ],
 )
@@ -58,10 +58,10 @@ def test_a_gabor_filters_and_a_colour_blobs_ideal_input_is_that_pattern(
 def test_in_a_larger_picture_the_pattern_is_where_the_cell_looks() -> None:
     module = Detectors()
     canvas = ImageParam(3, 40, 40)
-    found = painted(module, [Unit("see", 0, (3, 20)), Unit("see", 1, (3, 20))], canvas, OptimizationConfig(steps=192))
+    found = painted(module, [Unit("see", 0, (3, 20)), Unit("see", 1, (3, 20))], canvas, OptimizationConfig(steps=96))
     for picture, kernel in zip(found.pictures, module.see.weight, strict=True):
         assert correlation(picture[:, 3:18, 20:35], kernel) >= 0.95
-    middle = painted(module, [Unit("see", 0)], canvas, OptimizationConfig(extent="cell", steps=192)).pictures[0]
+    middle = painted(module, [Unit("see", 0)], canvas, OptimizationConfig(extent="cell", steps=96)).pictures[0]
     assert correlation(middle[:, 13:28, 13:28], module.see.weight[0]) >= 0.95
 
 
@@ -69,7 +69,10 @@ def test_a_direction_is_climbed_as_the_weighted_sum_of_its_channels() -> None:
     module = Detectors()
     direction = Target(Unit("see", 0), ((0, 0.5), (1, -1.0)))
     found = painted(
-        module, [direction, Unit("see", 1)], ImageParam(3, 15, 15, "pixels", False), OptimizationConfig(l2=3.0)
+        module,
+        [direction, Unit("see", 1)],
+        ImageParam(3, 15, 15, "pixels", False),
+        OptimizationConfig(l2=3.0, steps=96),
     )
     mixed = 0.5 * module.see.weight[0] - module.see.weight[1]
     assert correlation(found.pictures[0], mixed) >= 0.95
@@ -112,7 +115,7 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another() -> None
 def test_a_units_picture_does_not_depend_on_the_others_in_the_batch(site: str) -> None:
     """In double precision to rounding, which the steps amplify; in single precision by little that can be seen."""
     canvas = ImageParam(3, 32, 32, jitter=2, zoom=0.05, turn=5)
-    ascent = OptimizationConfig(steps=24, restarts=2, diversity=0.5)
+    ascent = OptimizationConfig(steps=12, restarts=2, diversity=0.5)
     units = [Unit(site, channel) for channel in range(5)]
     for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 0.02)):
         module = seeded(Branching()).to(dtype)

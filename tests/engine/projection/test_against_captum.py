@@ -94,8 +94,10 @@ def test_equal_where_every_rectifier_is_a_module_of_its_own(name: str, layer: st
     ("name", "layer", "unit"),
     [
         ("googlenet", "fc", Unit("fc", 7)),  # functional
-        ("inception_v3", "fc", Unit("fc", 7)),  # functional
-        ("densenet121", "classifier", Unit("classifier", 7)),  # the last one is functional
+        pytest.param("inception_v3", "fc", Unit("fc", 7), marks=pytest.mark.slow),  # functional
+        pytest.param(
+            "densenet121", "classifier", Unit("classifier", 7), marks=pytest.mark.slow
+        ),  # the last is functional
         ("mobilenet_v2", "classifier.1", Unit("classifier.1", 7)),  # ReLU6
         ("xception block", "head", Unit("head", 2, (30, 30))),  # the input is shared with a skip
     ],

@@ -88,7 +88,10 @@ ANY = {
 }
 
 
-@pytest.mark.parametrize("name", ANY)
+WIDE = {"densenet121", "inception_v3", "mobilenet_v2"}  # a smaller one of their kind stays among the fast tests
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in WIDE else []) for n in ANY])
 def test_equal_to_a_steered_backward_pass_on_any_network(name: str) -> None:
     torch.manual_seed(0)
     options = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}

@@ -85,9 +85,9 @@ def test_sites_of_real_networks(name: str, sites: list[str]) -> None:
     ("name", "site", "size", "stride"),
     [
         ("alexnet", "features.12", 195, 32),
-        ("vgg16", "features.30", 212, 32),
+        pytest.param("vgg16", "features.30", 212, 32, marks=pytest.mark.slow),
         ("resnet50", "layer4.2.relu_2", 427, 32),
-        ("resnet101", "layer4.2.relu_2", 971, 32),
+        pytest.param("resnet101", "layer4.2.relu_2", 971, 32, marks=pytest.mark.slow),
     ],
 )
 def test_known_sizes_and_strides(name: str, site: str, size: int, stride: int) -> None:

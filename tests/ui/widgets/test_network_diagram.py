@@ -9,8 +9,9 @@ from vizapp.engine.trace.sites import Site
 from vizapp.ui.widgets.network_diagram import MOST_BLOCKS, blocks, drawing
 
 NETWORKS = [
-    "vizapp/lenet5-digits", "torchvision/squeezenet1_0", "torchvision/vgg19", "torchvision/resnet152",
-    "torchvision/densenet121", "torchvision/mobilenet_v2", "torchvision/swin_t",
+    "vizapp/lenet5-digits", "torchvision/squeezenet1_0", pytest.param("torchvision/vgg19", marks=pytest.mark.slow),
+    pytest.param("torchvision/resnet152", marks=pytest.mark.slow), "torchvision/densenet121", "torchvision/mobilenet_v2",
+    "torchvision/swin_t",
 ]  # fmt: skip
 
 
