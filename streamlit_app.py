@@ -8,10 +8,10 @@ from starlette.middleware import Middleware
 from vizapp.ui.app import pages
 from vizapp.ui.app.frame import ICON, show
 from vizapp.ui.app.headers import SecurityHeaders
-from vizapp.ui.app.opening import open_browser
+from vizapp.ui.app.opening import open_server
 
 if __name__ == "__main__":  # each run of a page
     st.set_page_config("vizapp", ICON, layout="wide", initial_sidebar_state=300)
     show(pages.sections())
 else:  # `streamlit run` imports the server
-    app = st.App(__file__, middleware=[Middleware(SecurityHeaders)], lifespan=open_browser)
+    app = st.App(__file__, middleware=[Middleware(SecurityHeaders)], lifespan=open_server)

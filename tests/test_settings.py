@@ -8,7 +8,7 @@ from tests.errors import refuses
 from vizapp.settings import settings
 
 WHOLE = {
-    "VIZAPP_UPLOAD_MB": "upload_mb", "VIZAPP_PICTURE_MEGAPIXELS": "picture_megapixels",
+    "VIZAPP_UPLOAD_MB": "upload_mb", "VIZAPP_CHECKPOINT_MB": "checkpoint_mb", "VIZAPP_PICTURE_MEGAPIXELS": "picture_megapixels",
     "VIZAPP_ANSWER_MB": "answer_mb", "VIZAPP_SESSION_MB": "session_mb",
 }  # fmt: skip
 BROKEN = {"VIZAPP_NETWORK_GB": "network_gb", "VIZAPP_MEMORY_GB": "memory_gb"}

@@ -25,6 +25,7 @@ class Settings:
     cache: Path
     weights: Path | None
     upload_mb: int
+    checkpoint_mb: int | None
     picture_megapixels: int
     network_gb: float
     answer_mb: int
@@ -59,8 +60,9 @@ def settings() -> Settings:
     `VIZAPP_MODE` (`server` or `local`; default: by the app's address), `VIZAPP_ROOT` (users may open only folders inside),
     `VIZAPP_SESSION_MB` (uploads kept per session, 200), `VIZAPP_LOG` (file for a line per answer; `-`: standard error),
     `VIZAPP_DEVICE` (auto, cpu, cuda:0 …), `VIZAPP_CACHE` (folder), `VIZAPP_WEIGHTS` (folder of weight files, searched
-    before downloading), `VIZAPP_UPLOAD_MB` (25), `VIZAPP_PICTURE_MEGAPIXELS` (100), `VIZAPP_NETWORK_GB` (memory for the
-    app's cached networks, 4), `VIZAPP_ANSWER_MB` (for its cached answers, 768), `VIZAPP_MEMORY_GB` (limit of the process).
+    before downloading), `VIZAPP_UPLOAD_MB` (25), `VIZAPP_CHECKPOINT_MB` (512; in server mode as `VIZAPP_UPLOAD_MB`),
+    `VIZAPP_PICTURE_MEGAPIXELS` (100), `VIZAPP_NETWORK_GB` (memory for the app's cached networks, 4), `VIZAPP_ANSWER_MB` (for
+    its cached answers, 768), `VIZAPP_MEMORY_GB` (limit of the process).
 
     Raises:
         VizError: a value is not a positive number, or not at least 1 for whole numbers, or the mode is unknown.
@@ -77,6 +79,7 @@ def settings() -> Settings:
         cache=local_path(cache, "cache folder (VIZAPP_CACHE)"),
         weights=local_path(weights, "folder of weights (VIZAPP_WEIGHTS)") if weights else None,
         upload_mb=_whole("VIZAPP_UPLOAD_MB", 25),
+        checkpoint_mb=_whole("VIZAPP_CHECKPOINT_MB", 1) if os.environ.get("VIZAPP_CHECKPOINT_MB") else None,
         picture_megapixels=_whole("VIZAPP_PICTURE_MEGAPIXELS", 100),
         network_gb=_number("VIZAPP_NETWORK_GB", 4),
         answer_mb=_whole("VIZAPP_ANSWER_MB", 768),

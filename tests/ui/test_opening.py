@@ -30,5 +30,21 @@ def test_the_browser_opens_unless_the_server_is_headless(
     assert opened == expected
 
 
+@pytest.mark.parametrize(("mode", "most"), [("local", 512), ("server", 25)])
+def test_the_server_takes_the_largest_upload_that_the_app_offers(
+    monkeypatch: pytest.MonkeyPatch, mode: str, most: int
+) -> None:
+    monkeypatch.setenv("VIZAPP_MODE", mode)
+    given: dict[str, int] = {}
+    monkeypatch.setattr(config, "set_option", given.__setitem__)
+
+    async def start() -> None:
+        async with opening.open_server(streamlit_app.app):
+            pass
+
+    asyncio.run(start())
+    assert given == {"server.maxUploadSize": most}
+
+
 def test_the_app_opens_it() -> None:
-    assert streamlit_app.app._user_lifespan is opening.open_browser
+    assert streamlit_app.app._user_lifespan is opening.open_server

@@ -216,7 +216,7 @@ def test_a_file_that_is_no_picture_is_told_and_no_older_answer_shown(open_app: O
     assert went_well(app)
     assert "broken.png" in sentences(app)
     assert not offered(app)
-    app.file_uploader(key="sidebar.upload").set_value(None).run()
+    app.button(key="sidebar.another").click().run()
     assert not app.warning
     assert len(offered(app)) == 3  # of the sample again
 

@@ -75,12 +75,12 @@ def check_size(height: int, width: int, subject: str) -> None:
 
 
 def decode(
-    file: BinaryIO, subject: str, tick: Callable[[float], None] | None = None
+    file: BinaryIO, subject: str, tick: Callable[[float], None] | None = None, side: int = 0
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels uint8 `[H W 3]`, upright, and notes. The size is checked before memory for the pixels is allocated.
 
     `tick` is called from time to time while a picture takes long; it may raise to cancel. With it, large pictures are decoded
-    in another process, too.
+    in another process, too. `side`: a JPEG is decoded at the smallest scale with so many pixels on its shorter side.
 
     Raises:
         VizError: not a picture, an unsupported format, damaged, incomplete, too small or too large. The message begins
@@ -88,7 +88,7 @@ def decode(
     """
     metered = _Metered(file, math.inf if tick is None else LARGE)
     try:
-        return _decode(metered, subject)
+        return _decode(metered, subject, side)
     except _Slow:
         return _decode_apart(file, subject, metered.pixels, tick)
 
@@ -118,7 +118,7 @@ class _Metered:
         return getattr(self._file, name)
 
 
-def _decode(file: Any, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _decode(file: Any, subject: str, side: int = 0) -> tuple[np.ndarray, tuple[str, ...]]:
     """What `decode` returns. Raises _Slow if that may take seconds and the file is metered."""
     key = format_of(file)
     if key is None:
@@ -135,6 +135,8 @@ def _decode(file: Any, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
         check_size(image.height, image.width, subject)
         if metered:
             _check_pixels(file, key, image)
+        if side:
+            image.draft(image.mode, (side, side))
         with _turn if image.height * image.width > LARGE else contextlib.nullcontext():
             pixels, notes = _upright_rgb(image, _transparent_16(image, file))
     except _PILLOW_ERRORS as error:

@@ -29,7 +29,13 @@ def links(app: AppTest) -> dict[str, dict[str, str]]:
 
 def filled(app: AppTest) -> set[str]:
     """The pages whose cards have a picture made by a component."""
-    return {key.removeprefix("start.") for key in components(app, "start")} - {"photo", "samples", "own", "network"}
+    return {key.removeprefix("start.") for key in components(app, "start")} - {
+        "photo",
+        "samples",
+        "own",
+        "network",
+        "strip",
+    }
 
 
 @pytest.mark.parametrize("network", ["vizapp/lenet5-digits", "vizapp/zfnet-mini"])

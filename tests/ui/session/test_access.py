@@ -203,7 +203,7 @@ def test_an_uploaded_picture_its_answers_and_an_uploaded_checkpoint_can_be_let_g
     before = len(answers())
     app.file_uploader(key="sidebar.upload").upload("noise.png", saved(noise(20, 30)), "image/png").run()
     assert went_well(app)
-    assert len(answers()) == before + 3  # prediction, map and crops
+    assert len(answers()) == before + 5  # prediction, map, crops, a thumbnail and the strip of thumbnails
     digest = app.session_state["picture.origin"][1]
     images.forget(digest)
     assert images.decoded_pictures().get(("given", digest)) is None
@@ -275,7 +275,7 @@ def test_names_are_never_markup(open_app: Open, monkeypatch: pytest.MonkeyPatch)
     assert went_well(app)
     assert not _markup_with(app, "onerror")
     assert name in shown(app, "predict.seen")["label"]  # the component writes it as text
-    app.file_uploader(key="sidebar.upload").upload(name, b"no picture", "image/png").run()
+    app.file_uploader(key="sidebar.upload.1").upload(name, b"no picture", "image/png").run()
     assert any("onerror" in warning.value for warning in app.warning)
     assert not _markup_with(app, "onerror")
 

@@ -1,4 +1,4 @@
-"""The browser of the person who starts the app on their own machine."""
+"""What happens when the server starts: the limit of uploads is set, and the browser of its owner opens."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import streamlit as st
+from streamlit import config
+
+from vizapp.settings import settings
+from vizapp.ui.session import access
 
 DELAY = 0.5  # seconds until the server that is starting answers
+
+
+@asynccontextmanager
+async def open_server(app: st.App) -> AsyncIterator[None]:
+    """Let the server accept the largest upload that the app offers, then open the browser."""
+    config.set_option("server.maxUploadSize", max(settings().upload_mb, access.checkpoint_mb()))
+    async with open_browser(app):
+        yield
 
 
 @asynccontextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 import streamlit as st
 
-from vizapp.settings import settings
-from vizapp.ui.inputs import image_picker, images, networks
+from vizapp.errors import VizError
+from vizapp.ui.inputs import image_picker, images, networks, uploads
 from vizapp.ui.session import access, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import unit_picker
@@ -49,35 +50,46 @@ def _take_network(choice: Choice, key: str) -> None:
         state.put(choice, name)
 
 
-def _open_network(field: str, network: Choice, weights: Choice) -> None:
-    """If the entered path is that of a network and not of a checkpoint, choose that network."""
+def _take_path(field: str, network: Choice, weights: Choice, checkpoint: Choice) -> None:
+    """Take over the entered path of a checkpoint. If it is that of a network, choose that network."""
     path = str(state.load(field, "")).strip()
     if path and networks.is_file(path):
         state.put(network, networks.named(path))
         state.put(weights, "published")
         state.save(field, "")
+    elif path:
+        with suppress(VizError):  # the sidebar says it as long as the path is there
+            access.allowed(path, "file")
+            state.put(checkpoint, path)
 
 
 def _checkpoint(page: str, network: Choice, weights: Choice, choice: Choice) -> None:
+    field, most = f"{page}.checkpoint_path", access.checkpoint_mb()
     file = st.file_uploader(
-        f"Checkpoint, at most {settings().upload_mb} MB", networks.CHECKPOINTS, key=f"{page}.checkpoint",
-        max_upload_size=settings().upload_mb, help="A state dict. Code in the file is never run.",
+        f"Checkpoint, at most {most} MB", networks.CHECKPOINTS, key=f"{page}.checkpoint", max_upload_size=most,
+        help="A state dict. Code in the file is never run. " + (
+            "Larger ones, such as VGG's, are opened by their path." if access.names_folders() else
+            "The limit is that of this server; its owner can raise it (VIZAPP_CHECKPOINT_MB)."
+        ),
     )  # fmt: skip
-    path, field, given = "", f"{page}.checkpoint_path", state.get(choice)
+    if file is not None:
+        try:
+            state.put(choice, networks.keep_checkpoint(uploads.content_of(file, most, "checkpoints"), file.name))
+        finally:
+            uploads.drop_file(file)
+        state.save(field, "")
+    given = state.get(choice)
     if access.names_folders():
         if given and not state.has(field) and url.upload_digest(given) is None:
             state.save(field, given)  # of a link
         path = st.text_input(
-            f"or the path of a file {access.place()}", key=field, on_change=_open_network, args=(field, network, weights),
+            f"or the path of a file {access.place()}", key=field, on_change=_take_path,
+            args=(field, network, weights, choice),
             help="A checkpoint of this network; or a network: a folder of Hugging Face, an .onnx or a .pt2 file.",
         ).strip()  # fmt: skip
-    if file is not None:
-        state.put(choice, networks.keep_checkpoint(file.getvalue(), file.name))
-    elif path:
-        access.allowed(path, "file")
-        state.put(choice, path)
-    given = state.get(choice)
-    if given and file is None:
+        if path:
+            access.allowed(path, "file")
+    if given:
         messages.info(f"Weights of {networks.checkpoint(given)[1]}")
 
 

@@ -15,9 +15,9 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.media import samples
 from vizapp.media.datasets import NAMES, is_downloaded
-from vizapp.media.source import spread
+from vizapp.media.source import Source, spread
 from vizapp.settings import settings
-from vizapp.ui.inputs import datasets, images
+from vizapp.ui.inputs import datasets, images, uploads
 from vizapp.ui.inputs.images import Origin
 from vizapp.ui.session import access, messages, state
 from vizapp.ui.session.choice import Choice
@@ -30,6 +30,7 @@ _SOURCES = {
 }  # fmt: skip
 _COLUMNS = 8  # of the sprite of samples
 _FIRST = len(samples.OBJECTS)  # samples of the start page
+_PER_PAGE = 16  # thumbnails of a folder
 _FIELD = 420  # pixels of an uploader or a path beside the sources
 
 
@@ -42,6 +43,9 @@ def choose_one(page: str) -> None:
     source = _source(page, ("samples", "upload", "camera", "folder"), current)
     if source == "samples":
         _samples(page)
+        names, now = images.sample_names(), images.origin()
+        at = names.index(now[1]) if now[0] == "sample" and now[1] in names else None
+        _steps(page, len(names), at, lambda number: _choose_sample(names[number]))
     elif source == "folder":
         _folder_picture(page)
     else:
@@ -51,10 +55,8 @@ def choose_one(page: str) -> None:
 def choose_own(page: str) -> None:
     """Draw a large button that uploads a photo, which becomes the current one, and the first samples beside it."""
     with st.container(key=f"{page}_own"):
-        _, new = _uploads(page, f"{page}.uploads", "Use your photo", _keep_picture_or_error)
-    if new:
-        state.save(state.ORIGIN, new[-1])
-        st.rerun()  # the sidebar is drawn already
+        _take_uploads(page, "Use your photo")
+    _strip(page)
     _samples(page, _FIRST)
 
 
@@ -174,8 +176,25 @@ def _sample_sheet(key: str, names: list[str], chosen: str | None) -> None:
 def _take_sample(key: str) -> None:
     name = state.clicked(key, "chosen")
     if name is not None:
-        state.put(state.SAMPLE, name)
-        state.save(state.ORIGIN, ("sample", name))
+        _choose_sample(name)
+
+
+def _choose_sample(name: str) -> None:
+    state.put(state.SAMPLE, name)
+    state.save(state.ORIGIN, ("sample", name))
+
+
+def _steps(page: str, count: int, at: int | None, choose: Callable[[int], None]) -> None:
+    """Draw buttons that choose the photo before and after number `at` of `count`; the keys P and N press them."""
+    if count < 2 or at is None:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"{page}_steps"):
+        for name, key, to in (("Previous", "P", at - 1), ("Next", "N", at + 1)):
+            st.button(
+                name, key=f"{page}.{name.lower()}", shortcut=key, width="stretch", disabled=not 0 <= to < count,
+                on_click=choose, args=(to,),
+            )  # fmt: skip
+    st.caption(f"Photo {at + 1:,} of {count:,}")
 
 
 def _folder_picture(page: str) -> None:
@@ -194,6 +213,43 @@ def _folder_picture(page: str) -> None:
     if name is not None:
         state.save(state.ORIGIN, ("folder", path, name))
     state.save(shown, images.origin())
+    _folder_sheet(page, found, path, name)
+    at = found.index_of(name) if name is not None else None
+    _steps(page, len(names), at, lambda number: state.save(box, names[number]))
+
+
+def _folder_sheet(page: str, found: Source, path: str, name: str | None) -> None:
+    """Draw thumbnails of some photos of a folder, beginning with the page of the chosen one, and buttons to turn the pages."""
+    key, turned, count = f"{page}.folder_sheet", f"{page}.folder_page", len(found)
+    at = found.index_of(name) if name is not None else 0
+    about, first = state.load(turned, (None, 0))
+    if about != (path, name) or first >= count:
+        first = at // _PER_PAGE * _PER_PAGE
+    numbers = range(first, min(first + _PER_PAGE, count))
+    paths = [found.path(number) for number in numbers]
+    sprite = images.folder_thumbs(found, numbers, _COLUMNS)
+    if sprite is not None:
+        data = {
+            "sprite": sprite, "tile": [images.THUMB, images.THUMB], "columns": _COLUMNS, "side": 48, "most": 48,
+            "items": paths, "titles": paths, "label": f"Photos {first + 1} to {numbers[-1] + 1} of the folder",
+            "chosen": name,
+        }  # fmt: skip
+        component("sheet")(key=key, data=data, on_chosen_change=lambda: _take_folder_photo(page, key))
+    if count <= _PER_PAGE:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"{page}_folder_pages"):
+        for sign, word, to in (("‹", "before", first - _PER_PAGE), ("›", "after", first + _PER_PAGE)):
+            st.button(
+                sign, key=f"{page}.thumbs_{word}", help=f"Thumbnails {word} these", disabled=not 0 <= to < count,
+                on_click=state.save, args=(turned, ((path, name), to)),
+            )  # fmt: skip
+        st.caption(f"{first + 1:,} to {numbers[-1] + 1:,} of {count:,}", width="content")
+
+
+def _take_folder_photo(page: str, key: str) -> None:
+    name = state.clicked(key, "chosen")
+    if isinstance(name, str):
+        state.save(f"{page}.folder_picture", name)
 
 
 def _path(page: str, choice: Choice, chosen: str) -> str:
@@ -259,37 +315,107 @@ def _is_available(page: str, text: str) -> bool:
 
 def _upload_picture(page: str, source: str) -> None:
     # No list of extensions: our message about an unreadable file says more than Streamlit's "not allowed".
-    label = f"A photo, at most {settings().upload_mb} MB"
-    kept, new = _uploads(page, f"{page}.uploads", label, _keep_picture_or_error, camera=source == "camera")
-    if new:
-        state.save(state.ORIGIN, new[-1])
-    elif not kept and images.origin()[0] == "given":
+    with st.container(key=f"{page}_own_files"):
+        _take_uploads(page, f"Drop photos here, at most {settings().upload_mb} MB each", camera=source == "camera")
+    if images.origin()[0] == "unreadable":
+        st.button("Show another photo", key=f"{page}.another", on_click=_leave_unreadable)
+    _strip(page, remove=True)
+    kept, now = images.uploaded(), images.origin()
+    at = next((number for number, one in enumerate(kept) if one[:2] == now[:2]), None)
+    _steps(page, len(kept), at, lambda number: state.save(state.ORIGIN, kept[number]))
+    if now[0] == "given":
         with suppress(VizError):  # the page says that it is gone
             messages.info(f"Using the upload {images.current().name}.")
 
 
+def _take_uploads(page: str, label: str, camera: bool = False) -> None:
+    """Draw an uploader that is empty again once its files are kept; the first photo of them becomes the current one."""
+    times = f"{page}.times"
+    _, new = _uploads(
+        page, f"{page}.uploads", label, _keep_picture_or_error, several=not camera, camera=camera,
+        time=state.load(times, 0),
+    )  # fmt: skip
+    photos = [images.add_upload(one) for one in new if one[0] == "given"]
+    for one in new:
+        if photos and one[0] != "given":
+            state.note(one[1])
+    if new:
+        state.save(state.ORIGIN, photos[0] if photos else new[-1])
+        if not camera:
+            state.save(times, state.load(times, 0) + 1)
+            st.rerun()
+
+
+def _leave_unreadable() -> None:
+    kept = state.load(state.UPLOADS, [])
+    state.clear(state.ORIGIN)
+    if kept:
+        state.save(state.ORIGIN, tuple(kept[-1]))
+
+
+def _strip(page: str, remove: bool = False) -> None:
+    """Draw thumbnails of the uploaded photos, if there are any. `remove`: with a button that removes the current one."""
+    images.add_linked()
+    found, now = images.uploaded(), images.origin()
+    if not found:
+        return
+    key = f"{page}.strip"
+    data = {
+        "sprite": images.upload_thumbs(found), "tile": [images.THUMB, images.THUMB], "columns": len(found), "side": 48,
+        "most": 48, "items": [one[1] for one in found], "titles": [one[2] for one in found],
+        "label": f"{len(found)} of your photos", "chosen": now[1] if now[0] == "given" else None,
+    }  # fmt: skip
+    component("sheet")(key=key, data=data, on_chosen_change=lambda: _take_upload(key))
+    current = next((one for one in found if one[:2] == now[:2]), None)
+    if remove and current is not None:
+        st.button(
+            "Remove this photo", key=f"{page}.remove", icon=":material/delete:", type="tertiary",
+            on_click=images.remove_upload, args=(current,),
+        )  # fmt: skip
+
+
+def _take_upload(key: str) -> None:
+    digest = state.clicked(key, "chosen")
+    chosen = next((one for one in images.uploaded() if one[1] == digest), None)
+    if chosen is not None:
+        state.save(state.ORIGIN, chosen)
+
+
+def _keep_archive(file: Any) -> str | None:
+    return datasets.keep(uploads.content_of(file, settings().upload_mb, "zip files"))
+
+
 def _keep_picture(file: Any) -> Origin | None:
-    return images.keep(file.getvalue(), file.name)
+    return images.keep(uploads.content_of(file, settings().upload_mb, "photos"), file.name)
 
 
 def _keep_picture_or_error(file: Any) -> Origin | None:
     """The origin of an upload. For a file that is not a picture it is the error, so no older picture stands under its name."""
     try:
-        return _keep_picture(file)
+        made = _keep_picture(file)
     except VizError as error:
-        return ("unreadable", str(error), error.code)
+        made = ("unreadable", str(error), error.code)
+    if made is not None:  # else it was cancelled, and may be started again
+        uploads.drop_file(file)
+    return made
 
 
 def _upload_archive(page: str) -> None:
     label = f"A zip file of photos, at most {settings().upload_mb} MB; its folders are classes"
-    _, new = _uploads(page, state.UPLOAD, label, lambda file: datasets.keep(file.getvalue()))
+    _, new = _uploads(page, state.UPLOAD, label, _keep_archive)
     if new:
         _take(page, state.DATA, new[-1])
         st.rerun()
 
 
 def _uploads(
-    page: str, store: str, label: str, keep: Callable[[Any], Kept | None], several: bool = False, camera: bool = False
+    page: str,
+    store: str,
+    label: str,
+    keep: Callable[[Any], Kept | None],
+    several: bool = False,
+    camera: bool = False,
+    time: int = 0,
 ) -> tuple[list[Kept], list[Kept]]:
     """Draw an uploader; returns all files that were kept, and those that are new in this run.
 
@@ -302,8 +428,9 @@ def _uploads(
         keep: Keeps a file; one for which it raises VizError is skipped with a message, and one that was cancelled without.
         several: Whether several files are allowed.
         camera: Whether the file is a photo taken by the camera.
+        time: A new number gives an empty uploader.
     """
-    key = f"{page}.{'camera' if camera else 'upload'}"
+    key = f"{page}.{'camera' if camera else 'upload'}{f'.{time}' if time else ''}"
     more: dict[str, Any] = {"key": key, "on_change": _forget_removed, "args": (key, store)}
     files: Any
     if camera:

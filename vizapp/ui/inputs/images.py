@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import streamlit as st
@@ -13,8 +15,8 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.media import samples
 from vizapp.media.drawing import sheet, to_png
-from vizapp.media.picture import Picture, open_picture
-from vizapp.media.source import Source
+from vizapp.media.picture import Picture, open_picture, open_thumbnail
+from vizapp.media.source import File, Source
 from vizapp.media.sources import open_folder
 from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
@@ -200,7 +202,97 @@ def uri(pixels: np.ndarray) -> str:
 
 def thumb(picture: Picture) -> np.ndarray:
     """A thumbnail of the centre of the picture, uint8 `[THUMB THUMB 3]`."""
-    return centre_crop(resize_short_side(picture.pixels, THUMB, "bilinear"), THUMB, THUMB)
+    return _square(picture.pixels)
+
+
+def _square(pixels: np.ndarray) -> np.ndarray:
+    return centre_crop(resize_short_side(pixels, THUMB, "bilinear"), THUMB, THUMB)
+
+
+def uploaded() -> list[Origin]:
+    """The origins of this session's uploaded photos, oldest first."""
+    return [tuple(one) for one in state.load(state.UPLOADS, [])]
+
+
+def add_linked() -> None:
+    """Add the upload that a link named, if it can be opened, to the uploaded photos of this session."""
+    kind, *rest = origin()
+    if kind == "given" and rest[0] not in [one[1] for one in uploaded()]:
+        with suppress(VizError):  # the page says that it is gone
+            state.save(state.ORIGIN, add_upload(("given", rest[0], current().name)))
+
+
+def add_upload(new: Origin) -> Origin:
+    """Add an uploaded photo to those of this session; returns it, or the one with the same pixels that is there already."""
+    kept, pixels = uploaded(), _pixels().get(new[1], new[1])
+    same = next((one for one in kept if _pixels().get(one[1], one[1]) == pixels), None)
+    if same is None:
+        state.save(state.UPLOADS, [*kept, new])
+    return same or new
+
+
+def remove_upload(old: Origin) -> None:
+    """Remove an uploaded photo from those of this session. If it is the current one, its neighbour becomes that."""
+    kept = uploaded()
+    at = kept.index(old)
+    rest = kept[:at] + kept[at + 1 :]
+    state.save(state.UPLOADS, rest)
+    if origin()[:2] == old[:2]:
+        state.clear(state.ORIGIN)
+        if rest:
+            state.save(state.ORIGIN, rest[min(at, len(rest) - 1)])
+    uploads.remove(("picture", old[1]))
+
+
+def upload_thumbs(origins: Sequence[Origin]) -> str:
+    """A contact sheet of uploaded photos in one row, as a data URI. One that is gone is grey."""
+
+    def made(one: Origin) -> np.ndarray:
+        key = ("thumb of upload", one[1])
+        found = compute.answers().get(key)
+        if found is None:
+            found = _grey()
+            with suppress(VizError):
+                found = thumb(open_from(one))
+                compute.answers().put(key, found, found.nbytes)
+        return cast(np.ndarray, found)
+
+    key = ("thumbs of uploads", *(str(one[1]) for one in origins))
+    return compute.remembered(key, lambda: uri(sheet([made(one) for one in origins], len(origins), gap=0)), len)
+
+
+def folder_thumbs(source: Source, numbers: Sequence[int], columns: int) -> str | None:
+    """A contact sheet of some photos of a folder, as a data URI. Only these are decoded; unreadable ones are grey.
+
+    None where a message says that the user cancelled it.
+    """
+    keys = {number: ("thumb", str(source.root), source.path(number), source.stamp(number)) for number in numbers}
+
+    def work(tick: Tick, missing: list[int], keep_one: Callable[[int, np.ndarray], None]) -> None:
+        for done, number in enumerate(missing):
+            share = done / len(missing)
+            tick(share)
+            ref, made, wait = source.image_ref(number), _grey(), partial(_report, tick, share)
+            with suppress(VizError):
+                made = _square(
+                    open_thumbnail(ref.path, THUMB, wait) if isinstance(ref, File) else ref.open(wait).pixels
+                )
+            keep_one(number, made)
+
+    found = compute.compute_each(keys, work, "Making thumbnails")
+    if not found:
+        return None
+    pixels = [found[number] for number in numbers]
+    key = ("sheet of thumbs", str(columns), *(part for one in keys.values() for part in one[1:]))
+    return compute.remembered(key, lambda: uri(sheet(pixels, columns, gap=0)), len)
+
+
+def _report(tick: Tick, share: float, of_this_photo: float) -> None:
+    tick(share)
+
+
+def _grey() -> np.ndarray:
+    return np.full((THUMB, THUMB, 3), 128, np.uint8)
 
 
 @st.cache_resource(show_spinner=False)

@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from vizapp.errors import VizError
-from vizapp.files import atomic_write, read_file
+from vizapp.files import atomic_file
 from vizapp.settings import settings
 
 SECONDS = 86_400.0  # since the last use
 CAPACITY = 2**30  # bytes of all stored uploads; those used longest ago are removed first
 _END = ".upload"
+_LONGEST_NAME = 2**16  # bytes
 
 
 def digest_of(content: bytes, name: str) -> str:
@@ -25,7 +26,9 @@ def store(digest: str, content: bytes, name: str) -> None:
     """Store an upload. On a full disk it is not stored: the app works on, but a reload loses the upload."""
     with suppress(OSError):
         _folder().mkdir(parents=True, exist_ok=True)
-        atomic_write(_place(digest), _line(name) + content)
+        with atomic_file(_place(digest)) as file:
+            file.write(_line(name))  # not joined: a copy of a large checkpoint is half a gigabyte
+            file.write(content)
     remove_old()
 
 
@@ -38,8 +41,9 @@ def restore(digest: str, noun: str) -> tuple[bytes, str]:
     place = _place(digest)
     with suppress(OSError):
         if time.time() - place.stat().st_mtime < SECONDS:
-            line, _, content = read_file(place).partition(b"\n")
-            name = line.decode("utf-8", "replace")
+            with place.open("rb") as file:
+                name = file.readline(_LONGEST_NAME).decode("utf-8", "replace").removesuffix("\n")
+                content = file.read()
             if digest_of(content, name) == digest:  # else damaged
                 place.touch()
                 return content, name

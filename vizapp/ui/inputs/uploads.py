@@ -11,12 +11,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import streamlit as st
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from vizapp.errors import VizError, showable
 from vizapp.settings import settings
 from vizapp.ui.inputs import stored_uploads
-from vizapp.ui.session import access_log, state
+from vizapp.ui.session import access, access_log, state
 
 GRACE = 150.0  # seconds in which a session may reconnect; Streamlit itself keeps it for 120
 UploadKey = tuple[str, str]  # ("picture", digest), ("checkpoint", path) or ("archive", path)
@@ -55,6 +59,13 @@ class UploadRegistry:
             while sum(upload.nbytes for upload in owned.values()) > most and len(owned) > 1:
                 old.append(owned.popitem(last=False))
             unowned = self._unowned(old)
+        _release(unowned)
+
+    def remove(self, person: str, key: UploadKey) -> None:
+        """Release an upload of the person."""
+        with self._lock:
+            upload = self._owned.get(person, OrderedDict()).pop(key, None)
+            unowned = self._unowned([(key, upload)] if upload else [])
         _release(unowned)
 
     def has(self, person: str, key: UploadKey) -> bool:
@@ -104,7 +115,36 @@ def upload_registry() -> UploadRegistry:
 
 def register(key: UploadKey, nbytes: int, release: Callable[[], None]) -> None:
     """Register an upload of this session; `release` is called when no session has it any more."""
-    upload_registry().register(state.person(), key, nbytes, settings().session_mb * 2**20, release)
+    most = settings().session_mb + (0 if access.shared() else access.checkpoint_mb())
+    upload_registry().register(state.person(), key, nbytes, most * 2**20, release)
+
+
+def remove(key: UploadKey) -> None:
+    """Release an upload of this session, unless another session has it."""
+    upload_registry().remove(state.person(), key)
+
+
+def content_of(file: Any, limit_mb: int, what: str) -> bytes:
+    """The content of a file in an uploader, which is not copied.
+
+    Raises:
+        VizError: it is larger than the limit. Browsers refuse such files themselves.
+    """
+    content = file.getvalue()
+    if len(content) > limit_mb * 2**20:
+        raise VizError(
+            f"{showable(file.name)} has {len(content) / 2**20:,.0f} MB; {what} that are uploaded here have at most "
+            f"{limit_mb} MB.",
+            code="upload-too-large",
+        )
+    return cast(bytes, content)
+
+
+def drop_file(file: Any) -> None:
+    """Let Streamlit no longer hold a file of an uploader in memory; the uploader is empty in the next run."""
+    context = get_script_run_ctx()
+    if context is not None and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
+        context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
 
 
 def is_registered(key: UploadKey) -> bool:

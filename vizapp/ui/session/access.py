@@ -12,6 +12,9 @@ from vizapp.errors import VizError, showable
 from vizapp.files import local_path
 from vizapp.settings import settings
 
+CHECKPOINT_MB = (
+    512  # of the largest checkpoint that the owner of the machine uploads; a file is opened by its path at any size
+)
 _FOLDERS = re.compile(r"""(?<![^\s'"(\[{=:,;<‘“])/(?!/)(?:[^\s/'",;]+/)*(?=[^\s/])""")  # of an absolute path
 
 
@@ -63,6 +66,11 @@ def discreet(sentence: str) -> str:
 def names_folders() -> bool:
     """Whether the user may open folders and files of this machine at all."""
     return settings().root is not None or not shared()
+
+
+def checkpoint_mb() -> int:
+    """The largest upload of a checkpoint in megabytes: `VIZAPP_CHECKPOINT_MB`, else that of photos on a server, or 512."""
+    return settings().checkpoint_mb or (settings().upload_mb if shared() else CHECKPOINT_MB)
 
 
 def allowed(path: str, noun: str = "folder") -> Path:

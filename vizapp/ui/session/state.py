@@ -92,6 +92,7 @@ _PERSON = "person"  # a random ID of the session
 UPLOAD = "data.upload"  # the uploaded file that became the data
 LINKED = "network.linked"  # networks named by an address, which are downloaded on request only
 READ = "data.read"  # how often the user had the data listed again
+UPLOADS = "picture.uploads"  # the origins of the uploaded photos, of which one may be the current picture
 SECOND_ORIGIN = "occlusion.second"  # the picture kept for comparison; as ORIGIN
 UPLOADED = "occlusion.uploaded"  # origins of the photos uploaded for several sweeps, by file ID of the uploader
 MASK = "occlusion.mask"  # (height, width, base64 of the packed bits)

@@ -20,8 +20,10 @@ _UPLOADED = "The photo is an upload: the link shows it for a day, from this serv
 def page_title(title: str, sentence: str) -> None:
     """Draw the title of the page, a sentence that says what it shows, its explanation, and a button that copies its link."""
     with st.container(horizontal=True, gap="small", key="page_title"):
-        badge = f'<span class="vz-badge">{badge}</span>' if (badge := networks.badge()) else ""
-        st.html(f'<div class="vz-title"><h1>{escape(title)}</h1>{badge}<p>{escape(sentence)}</p></div>')
+        st.html(
+            f'<div class="vz-title"><h1>{escape(title)}</h1><span class="vz-badge">{escape(networks.badge())}</span>'
+            f"<p>{escape(sentence)}</p></div>"
+        )
         if state.page() in EXPLANATIONS:
             with st.popover("Explain", icon=":material/help:", type="tertiary", width="content"):
                 _explanation()

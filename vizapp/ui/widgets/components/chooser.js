@@ -67,6 +67,7 @@ class Chooser {
     popup.onmousedown = (event) => event.preventDefault();  // the focus stays in the field
     list.onclick = (event) => { const option = event.target.closest(".option"); if (option) this.choose(option.__row); };
     input.onkeydown = (event) => {
+      event.stopPropagation();  // letters are shortcuts elsewhere, and the page takes this field for none
       const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
       if (event.key in steps) {
         if (!this.isOpen) this.open(); else this.mark(this.at + steps[event.key]);
@@ -75,7 +76,6 @@ class Chooser {
       else if (event.key === "Escape" && this.isOpen) this.close();
       else return;
       event.preventDefault();
-      event.stopPropagation();
     };
     this.follow = () => this.isOpen && this.place();
   }
