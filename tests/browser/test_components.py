@@ -45,8 +45,10 @@ def mounted(browser: Any) -> Iterator[Mount]:
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.set_content(PAGE)
-        script = (FOLDER / "elements.js").read_text() + (FOLDER / f"{name}.js").read_text()
-        page.evaluate(START, [name, (FOLDER / f"{name}.css").read_text(), script])
+        style, script = (
+            "".join((FOLDER / f"{n}.{kind}").read_text() for n in ("elements", name)) for kind in ("css", "js")
+        )
+        page.evaluate(START, [name, style, script])
         page.draw = partial(page.evaluate, "data => draw(data)")
         page.draw(data)
         return page
@@ -177,6 +179,25 @@ def test_a_sheet_that_is_only_to_look_at_says_so_and_sends_nothing(mounted: Moun
     assert sent(page) == []
     assert "choose" not in page.locator(".view").get_attribute("aria-label")
     assert canvas.evaluate("canvas => getComputedStyle(canvas).cursor") == "default"
+
+
+@pytest.mark.parametrize("count", [5, 64, 200])
+def test_an_enlarged_sheet_shows_all_tiles_in_the_room_and_is_put_back(mounted: Mount, count: int) -> None:
+    page = mounted("sheet", sheet(count, columns=8))
+    canvas = opened(page).locator("canvas")
+    before = canvas.bounding_box()
+    resize = "height => [...window.__vizappPictures.values()][0].resize(height)"
+    page.evaluate(resize, 500)
+    large = canvas.bounding_box()
+    assert 400 < large["height"] <= 500 or large["width"] > 650, "as large as the room"
+    assert large["height"] <= 500
+    tile = (large["width"] * large["height"] / count) ** 0.5
+    page.mouse.move(large["x"] + 1, large["y"] + 1)
+    assert page.locator(".tip b").inner_text() == "Channel 0"
+    page.mouse.move(large["x"] + tile / 2, large["y"] + large["height"] - 2)
+    assert int(page.locator(".tip b").inner_text().split()[1]) >= count / 2, "down to the last row"
+    page.evaluate(resize, None)
+    assert canvas.bounding_box() == before
 
 
 # Maps of cells

@@ -63,5 +63,51 @@ def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(addre
     assert page.evaluate("() => navigator.clipboard.readText()") == page.url
     page.get_by_role("button", name="Explain").click()
     page.get_by_text("How to read it").wait_for()
+    page.keyboard.press("Escape")
+    _enlarge(page)
+    _present(page)
     went_well(page)
     page.context.close()
+
+
+def _enlarge(page: Any) -> None:
+    """Every picture of the page as large as the window, by one click and the arrow keys; Escape goes back to its button."""
+    settle(page)
+    titles = [button.get_attribute("aria-label").removeprefix("Enlarge: ") for button in page.locator(".enlarge").all()]
+    assert titles[0] == "Photo"
+    assert titles[-1].startswith("Channel")
+    page.locator(".enlarge").first.click()
+    stage, room = page.locator(".stage"), page.viewport_size["height"]
+    for number, title in enumerate([*titles, titles[0]]):
+        stage.locator(".words b").get_by_text(title, exact=True).wait_for()
+        assert stage.locator(".count").inner_text() == f"{number % len(titles) + 1} of {len(titles)}"
+        large = page.locator("[data-enlarged]").bounding_box()
+        assert large["height"] > 0.85 * room or large["width"] > 0.95 * page.viewport_size["width"]
+        assert large["y"] >= 0
+        assert large["y"] + large["height"] <= stage.locator(".words").bounding_box()["y"], (
+            "title and legend lie below it"
+        )
+        assert page.locator("[data-enlarged] img").first.bounding_box()["width"] > 0.8 * large["width"]
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    stage.wait_for(state="hidden")
+    assert page.locator("[data-enlarged], [popover]:not(.stage)").count() == 0
+    assert page.evaluate("document.activeElement.shadowRoot.activeElement.ariaLabel") == f"Enlarge: {titles[0]}"
+
+
+def _present(page: Any) -> None:
+    """A key shows the pictures alone, in large letters, until the button is pressed."""
+    hidden = [page.locator(f'[data-testid="{name}"]').first for name in ("stSidebar", "stCaptionContainer")]
+    hidden.append(page.locator(".foot", has_text="Convolution"))  # of the network diagram
+    size = "getComputedStyle(document.querySelector('.vz-tile')).fontSize"
+    before = page.evaluate(f"parseFloat({size})")
+    page.keyboard.press("p")
+    page.wait_for_url(re.compile("present=on"))
+    for one in hidden:
+        one.wait_for(state="hidden")
+    assert page.evaluate(f"parseFloat({size})") > 1.2 * before
+    page.get_by_role("button", name="Exit presentation").click()
+    for one in hidden:
+        one.wait_for(state="visible")
+    assert "present" not in page.url

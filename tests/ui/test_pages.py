@@ -78,6 +78,19 @@ def test_a_label_that_is_no_option_any_more_changes_no_choice(
     assert {box.key: box.value for box in app.selectbox} == before
 
 
+def test_presentation_mode_is_kept_by_links_and_pages_until_it_is_left(open_app: Open) -> None:
+    app = open_app("about", present="on")
+    assert shown(app, "present")["on"]
+    turn_to(app, "start")
+    assert chosen(app, "present") == "on"
+    click(app, "present", "present", False)
+    assert not shown(app, "present")["on"]
+    assert "present" not in app.query_params
+    click(app, "present", "present", True)
+    assert chosen(app, "present") == "on"
+    assert went_well(app)
+
+
 def test_predict_shows_as_many_classes_as_asked(open_app: Open) -> None:
     app = open_app(top="3")
     assert app.number_input(key="predict.top").value == 3

@@ -40,6 +40,7 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     state.show_page(spec.key)
     uploads.note_session()
     messages.guard(lambda: _read_address(specs.values(), spec))
+    st.html(ASSETS / "present.css" if state.get(state.PRESENT) == "on" else "<style></style>")
     messages.guard(sidebar.draw)
     for sentence in state.take_notes():
         messages.warn(sentence)

@@ -28,7 +28,7 @@ from vizapp.zoo.network import Network
 
 _TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # more tiles are shown as one sheet
-_CAUTIONS = ("caution", "rough", "silent", "not finite")
+_CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches")
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 
 
@@ -247,15 +247,15 @@ def _class_map(key: str, network: Network, output: Output, result: Result, seen:
 
 
 def _facts(result: Result) -> None:
-    """Draw the facts, cautions first."""
+    """Draw the cautions, and the other facts in a fold."""
     for name in _CAUTIONS:
         if name in result.facts:
-            messages.info(result.facts[name])
-    messages.heading("Facts")
-    for name, fact in result.facts.items():
-        if name not in (*_CAUTIONS, *_KNOWN):
-            st.caption(f"**{messages.escaped(forms.label(name))}:** {messages.escaped(access.discreet(fact))}")
-    st.caption(f"Computed in {result.facts['time']}.")
+            messages.must_know(result.facts[name])
+    with layout.fold():
+        for name, fact in result.facts.items():
+            if name not in (*_CAUTIONS, *_KNOWN):
+                st.caption(f"**{messages.escaped(forms.label(name))}:** {messages.escaped(access.discreet(fact))}")
+        st.caption(f"Computed in {result.facts['time']}.")
 
 
 if __name__ == "__main__":

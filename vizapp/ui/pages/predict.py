@@ -47,11 +47,12 @@ def page() -> None:
             return
         class_ = _class(network, result)
         topk_bars.draw_prediction("predict.bars", network, result, class_)
-        crops, seconds = result.facts["crops"], result.facts["time"]
-        st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
-        st.caption(result.facts["output"])
         if state.get(state.CROPS) == "one":
             _crops(network, picture, result)
+        with layout.fold():
+            crops, seconds = result.facts["crops"], result.facts["time"]
+            st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
+            st.caption(result.facts["output"])
     with left:
         cam = _gradcam(network, picture, class_)
         _photo(network, picture, result, class_, cam)
@@ -129,8 +130,10 @@ def _photo(network: Network, picture: Picture, result: Result, class_: int, cam:
         messages.info(
             f"Which part mattered for {name}: Grad-CAM (Selvaraju et al. 2017) at the layer "
             f"{cam.facts['layer']}. Bright parts {where}raise its score; the map is as coarse as that layer, "
-            f"{' × '.join(map(str, network.site(cam.facts['layer']).shape[1:]))} cells. {cam.facts.get('rough', '')}"
+            f"{' × '.join(map(str, network.site(cam.facts['layer']).shape[1:]))} cells."
         )
+        if "rough" in cam.facts:
+            messages.must_know(cam.facts["rough"])
     occlusion = pages()["occlusion"]
     link = url.link({state.CLASS.name: str(class_)})
     label = "Check it by hiding parts" if isinstance(cam, Result) else "Find it by hiding parts"

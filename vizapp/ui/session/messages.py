@@ -15,7 +15,7 @@ import streamlit as st
 from vizapp import references
 from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
 from vizapp.errors import VizError
-from vizapp.ui.session import access
+from vizapp.ui.session import access, state
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 LOG = logging.getLogger("vizapp")
@@ -29,6 +29,12 @@ def warn(sentence: str, place: Any = st) -> None:
 def info(sentence: str) -> None:
     """Show a sentence as a caption."""
     st.caption(linked(access.discreet(sentence)))
+
+
+def must_know(sentence: str) -> None:
+    """Show a sentence without which the page misleads: a caption, which stays in presentation mode."""
+    draw = st.markdown if state.get(state.PRESENT) == "on" else st.caption
+    draw(linked(access.discreet(sentence)))
 
 
 def heading(title: str) -> None:

@@ -22,6 +22,7 @@ NETWORK = Choice("network", registry.DEFAULT, shared=True)
 WEIGHTS = Choice("weights", "published", one_of("published", "random", "file", aliases=_WEIGHTS), shared=True)
 SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network; addresses: see `url.py`
 CHECKPOINT = Choice("checkpoint", None, shared=True)  # of `weights=file`: the path of a file, or `upload/DIGEST`
+PRESENT = Choice("present", "off", one_of("off", "on"), shared=True)  # presentation mode
 LAYER = Choice("layer", None)
 CHANNEL = Choice("channel", None, integer(0))
 CELL = Choice("cell", None, cell)
@@ -65,7 +66,7 @@ AXIS = Choice("axis", "operations", one_of("operations", "time"))
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
-    NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
+    NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
     SCALE, STAGES, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,

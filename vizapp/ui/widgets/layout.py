@@ -18,7 +18,7 @@ _UPLOADED = "The photo is an upload: the link shows it for a day, from this serv
 
 
 def page_title(title: str, sentence: str) -> None:
-    """Draw the title of the page, a sentence that says what it shows, its explanation, and a button that copies its link."""
+    """Draw the title of the page, what it shows, its explanation, and buttons for its link and for a presentation."""
     with st.container(horizontal=True, gap="small", key="page_title"):
         st.html(
             f'<div class="vz-title"><h1>{escape(title)}</h1><span class="vz-badge">{escape(networks.badge())}</span>'
@@ -29,6 +29,14 @@ def page_title(title: str, sentence: str) -> None:
                 _explanation()
         note = _UPLOADED if images.origin()[0] == "given" else ""
         component("share")(key="share", data={"note": note}, width="content")
+        component("present")(
+            key="present", data={"on": state.get(state.PRESENT) == "on"}, width="content", on_present_change=_present
+        )
+
+
+def _present() -> None:
+    """Enter or leave presentation mode, as the button or its key asked."""
+    state.put(state.PRESENT, "on" if state.clicked("present", "present") else "off")
 
 
 def _explanation() -> None:
@@ -38,6 +46,11 @@ def _explanation() -> None:
     messages.heading("Terms")
     for term in page.terms:
         st.caption(f"**{term}**: {messages.escaped(GLOSSARY[term])}")
+
+
+def fold() -> Any:
+    """A closed expander for how something was computed: certificates, seeds, times. What a reader must know stays outside."""
+    return st.expander("How this was computed")
 
 
 def columns(*widths: float, key: str = "stacking") -> list[Any]:

@@ -67,9 +67,9 @@ def _totals(network: Network, result: Result) -> None:
     parts = [f"**{facts['parameters']}** parameters", f"**{facts['multiply-adds']}** multiply-adds", facts["layers"]]
     st.caption(" · ".join(parts))
     if "one pass" in facts:
-        st.caption(
-            f"One pass over {' × '.join(map(str, network.input_size))} on {network.device}: {facts['one pass']}."
-        )
+        with layout.fold():
+            size = " × ".join(map(str, network.input_size))
+            st.caption(f"One pass over {size} on {network.device}: {facts['one pass']}.")
 
 
 def _drawing(network: Network) -> None:

@@ -95,7 +95,8 @@ def _filters(pair: Pair, exports: _Exports) -> None:
             data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None, "still": True}
             component("sheet")(key=f"compare.filters.{number}", data=data)
             st.markdown(messages.escaped(result.facts["diagnosis"]))
-            st.caption(messages.escaped(_counts(result)))
+            with layout.fold():
+                st.caption(messages.escaped(_counts(result)))
             exports.add(number, "filters", result, result.panels[0].pixels)
         answers.append(result)
     found = [result for result in answers if result is not None and "bands" in result.facts]

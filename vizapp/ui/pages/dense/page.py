@@ -118,7 +118,8 @@ def _agreement(result: Result, plan: ConversionPlan) -> None:
         if is_exact or plan.padded or plan.gates:  # otherwise the pass over the photo is exact
             label = "Compute in one pass again" if is_exact else f"Compute exactly: classify {cells:,} crops"
             st.button(label, key="dense.exact", on_click=state.put, args=(exact, not is_exact))
-    messages.info(result.facts["padding error"])
+    if not words:  # they say the same in short; the sentence is in the fold
+        messages.must_know(result.facts["padding error"])
 
 
 def _shown_options() -> list[str]:
@@ -187,11 +188,11 @@ def _words(network: Network, picture: Picture, result: Result) -> None:
     if state.get(forms.choices("dense")["scales"]) > 1 or state.get(forms.choices("dense")["flips"]):
         messages.heading(f"Vote over {len(arrays['votes'])} maps")
         topk_bars.draw_classes("dense.vote", network, probabilities(network, arrays["vote"]))
-    messages.heading("How this was computed")
-    messages.info("The prediction for the whole photo is the mean of the logits of all cells.")
-    for fact in ("map", "passes", "gates", "classes"):
-        if fact in result.facts:
-            messages.info(result.facts[fact])
+    with layout.fold():
+        messages.info("The prediction for the whole photo is the mean of the logits of all cells.")
+        for fact in ("padding error", "map", "passes", "gates", "classes"):
+            if fact in result.facts:
+                messages.info(result.facts[fact])
 
 
 def _pyramid(result: Result) -> None:

@@ -7,7 +7,7 @@ import streamlit as st
 from vizapp.engine.trace.sites import Unit
 from vizapp.methods.base import Result
 from vizapp.ui.session import compute, forms, messages, progress
-from vizapp.ui.widgets import charts, image_tiles, options
+from vizapp.ui.widgets import charts, image_tiles, layout, options
 from vizapp.zoo.network import Network
 
 _OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "contrast", "variation", "l2", "seed")
@@ -38,7 +38,7 @@ def _show(result: Result) -> None:
     notes = {title: f"{value:.4g}" for title, value in zip(titles, arrays["activation"].tolist(), strict=True)}
     image_tiles.side_by_side("ideal", dict(zip(titles, pictures, strict=True)), notes, min(2, len(pictures)))
     begun, reached = float(arrays["begun"][0]), float(arrays["activation"][0])
-    st.caption(f"Activation from {begun:.4g} to **{reached:.4g}** · {result.facts['size']} · {result.facts['time']}")
+    st.caption(f"Activation from {begun:.4g} to **{reached:.4g}**")
     if len(arrays["stages"]):
         steps = [int(step) for step in arrays["stage_steps"]]
         unfinished = {f"{step} steps": picture for step, picture in zip(steps, arrays["stages"][:, 0], strict=True)}
@@ -46,4 +46,6 @@ def _show(result: Result) -> None:
     charts.draw("filters.curve", charts.curve(arrays["curve"]))
     for name in ("unit", "silent", "caution"):  # the unit with what was maximized: a mean is less than a cell can reach
         if name in result.facts:
-            messages.info(result.facts[name])
+            messages.must_know(result.facts[name])
+    with layout.fold():
+        messages.info(f"{result.facts['size']} · {result.facts['time']}")

@@ -108,7 +108,6 @@ def _summary(network: Network, result: Result) -> None:
     """Describe the layer, and how its filters cover the frequencies."""
     messages.heading("Diagnosis")
     st.markdown(messages.escaped(result.facts["diagnosis"]))
-    messages.info(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
     if "gallery" in result.facts:
         messages.info(f"In the gallery: {result.facts['gallery']}")
     elif not progress.is_started(_request(network)) and find_galleries(network):
@@ -122,7 +121,9 @@ def _summary(network: Network, result: Result) -> None:
         }
         charts.draw("filters.bands", charts.coverage(shares, kernel_sheets.BANDS))
         messages.info("Low: below 1/6 cycle per input cell; high: above 1/3.")
-    messages.info(f"{result.facts['thresholds'].capitalize()}.")
+    with layout.fold():
+        messages.info(result.facts["layer"] + "." + (f" {result.facts['groups']}" if "groups" in result.facts else ""))
+        messages.info(f"{result.facts['thresholds'].capitalize()}.")
 
 
 def _one(result: Result, chosen: int) -> dict[str, np.ndarray]:

@@ -90,8 +90,12 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
             image_tiles.title("Projections")
             messages.info("Projections follow after the last photo.")
     if down is not None:
-        names = ("unreadable", "certificate", "caution")
-        messages.info(" ".join(down.facts[name] for name in names if name in down.facts))
+        for name in ("unreadable", "caution"):
+            if name in down.facts:
+                messages.must_know(down.facts[name])
+        if "certificate" in down.facts:
+            with layout.fold():
+                messages.info(down.facts["certificate"])
     return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Photos") if title in whole}
 
 

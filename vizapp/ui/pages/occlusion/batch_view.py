@@ -75,9 +75,10 @@ def _draw_finished(network: Network, photos: Sequence[Photo], results: Sequence[
     mean = mean_panel(arrays["mean_change"]).pixels
     _draw_together(rows, facts, mean, float(np.abs(arrays["mean_change"]).max()))
     _draw(list(zip(photos, results, strict=True)))
-    st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
     messages.heading("What it does not show")
-    messages.info(facts["caution"])
+    messages.must_know(facts["caution"])
+    with layout.fold():
+        st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
     strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
     name = downloads.file_name("occlusion", network.name, messages.plural(len(photos), "photo"))
     csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(pd.DataFrame(rows)))

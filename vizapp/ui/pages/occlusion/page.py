@@ -251,12 +251,12 @@ def _sentences(results: list[Result]) -> None:
         "precision": "Precision",
         "evaluation": "Computing",
     }
-    with st.expander("How this was computed"):
+    with layout.fold():
         for name, title in words.items():
             for sentence in {result.facts[name]: None for result in results if name in result.facts}:
                 st.caption(f"**{title}:** {messages.escaped(sentence)}")
     messages.heading("What it does not show")
-    messages.info(results[0].facts["caution"])
+    messages.must_know(results[0].facts["caution"])
 
 
 if __name__ == "__main__":

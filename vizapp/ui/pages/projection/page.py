@@ -156,24 +156,30 @@ def _cell_line(cell: tuple[int, int], box: Box | None) -> None:
 
 
 def _words(results: dict[str, Result]) -> None:
-    """Describe how the projections were computed, in numbers."""
-    messages.heading("How this was computed")
-    for fact in ("certificate", "silent"):
-        rules_of: dict[str, list[str]] = {}
-        for rule, result in results.items():
-            if fact in result.facts:
-                rules_of.setdefault(result.facts[fact], []).append(RULES[rule])
-        for sentence, rules in rules_of.items():
-            st.caption(f"**{' and '.join(rules)}:** {messages.escaped(sentence)}")
+    """Say which projections are zero, and in a fold how they were computed, in numbers."""
+    for sentence in _by_rules(results, "silent"):
+        messages.must_know(sentence)
+    with layout.fold():
+        for sentence in _by_rules(results, "certificate"):
+            messages.info(sentence)
+
+
+def _by_rules(results: dict[str, Result], fact: str) -> list[str]:
+    """The different sentences of a fact, each with the rules that it is about."""
+    rules_of: dict[str, list[str]] = {}
+    for rule, result in results.items():
+        if fact in result.facts:
+            rules_of.setdefault(result.facts[fact], []).append(RULES[rule])
+    return [f"{' and '.join(rules)}: {sentence}" for sentence, rules in rules_of.items()]
 
 
 def _cautions(results: list[Result]) -> None:
     """Draw the limits of the projections."""
     for name in ("extended", "detached", "custom", "no switches"):
         for sentence in {result.facts[name]: None for result in results if name in result.facts}:
-            messages.info(sentence)
+            messages.must_know(sentence)
     messages.heading("What it does not show")
-    messages.info(results[0].facts["caution"])
+    messages.must_know(results[0].facts["caution"])
 
 
 def _arrays(results: dict[str, Result]) -> dict[str, np.ndarray]:
@@ -201,9 +207,9 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
             key = "projection.patches" if title == "Patches" else "projection.nine"
             component("sheet")(key=key, data=data, on_chosen_change=partial(_open, key))
     messages.info("Each projection has its own scale; mid-grey is zero. Click a unit to open it.")
-    messages.heading("How this was computed")
-    messages.info(result.facts["certificate"])
     _cautions([result])
+    with layout.fold():
+        messages.info(result.facts["certificate"])
     name = downloads.file_name("projection", network.name, site.name, "nine", picture.name)
     pictures = {"Patches": sheet(patches, 3, gap=2), "Projections": sheet(down, 3, gap=2)}
     downloads.row("projection", name, pictures, result.arrays)

@@ -20,13 +20,15 @@ Renderer = Callable[..., Any]
 def component(name: str) -> Renderer:
     """The component of `<name>.js` and `<name>.css` in this folder; call it with `key`, `data`, `on_…_change`."""
     folder = Path(__file__).parent
-    style, elements, script = folder / f"{name}.css", folder / "elements.js", folder / f"{name}.js"
+    style, script = (
+        "".join((folder / f"{part}.{kind}").read_text("utf-8") for part in ("elements", name)) for kind in ("css", "js")
+    )
     return cast(
         Renderer,
         st.components.v2.component(
             f"vizapp.{name}",
             html=f'<div class="root {name}"></div>',
-            css=style.read_text("utf-8"),
-            js=elements.read_text("utf-8") + script.read_text("utf-8"),
+            css=style,
+            js=script,
         ),
     )

@@ -65,3 +65,30 @@ function walk(box, root, label, { start, next, show, words, choose }) {
     event.preventDefault();
   };
 }
+
+// The pictures on the page that can be enlarged: what is enlarged, with its title, its button, `legend()` and `resize(height)`; see `present.js`.
+const pictures = (window.__vizappPictures ??= new Map());
+const NEVER = '[data-testid="stSidebar"], [data-testid="stPopoverBody"], .st-key-start_cards';  // there, pictures choose or open something
+const CORNERS = "M6 2H2v4M10 2h4v4M6 14H2v-4M10 14h4v-4";
+
+// Gives a picture a button that enlarges it. `legend()`: an element to show a copy of below it; `resize(height)`: where a width alone does
+// not lay it out anew, called with the room (null: as before). Called again, it keeps the button.
+function enlargeable(picture, title, { legend = () => null, resize = null } = {}) {
+  if (picture.getRootNode().host?.closest(NEVER)) return;
+  let button = picture.querySelector(":scope > .enlarge");
+  if (!button) {
+    button = element("button", "enlarge", picture);
+    button.type = "button";
+    const icon = button.appendChild(document.createElementNS(SVG, "svg"));
+    icon.setAttribute("viewBox", "0 0 16 16");
+    icon.appendChild(document.createElementNS(SVG, "path")).setAttribute("d", CORNERS);
+    button.onclick = (event) => { event.stopPropagation(); window.__vizappEnlarge?.(picture); };
+    picture.classList.add("holds");
+  }
+  button.title = "Enlarge";
+  button.setAttribute("aria-label", `Enlarge: ${title}`);
+  pictures.set(picture, { title, button, legend, resize });
+}
+
+// The legend that the page draws in the column of a component, if it does.
+const beside = (host) => host?.closest('[data-testid="stColumn"], [data-testid="stMain"]')?.querySelector(".vz-keys, .vz-scale") ?? null;

@@ -45,7 +45,7 @@ export default function (component) {
     picture = element("div", "picture", root);
     element("img", "photo", picture);
   }
-  for (const old of root.querySelectorAll("svg, .flag, .below, .tip")) old.remove();
+  for (const old of root.querySelectorAll(".picture > svg, .flag, .below, .tip")) old.remove();
   picture.className = "picture" + (data.cells ? "" : " still");
   picture.style.aspectRatio = `${width} / ${height}`;
   picture_of(picture.querySelector("img"), data.photo, width < 64 ? "photo coarse" : "photo", data.label || "");
@@ -73,6 +73,7 @@ export default function (component) {
   const several = data.frames?.length > 1 ? " thin" : "";
   for (const box of boxes) for (const name of ["under", "field"]) rectangle(name + several, marks, box, width / 300);
   if (data.heat) scale(root, heat, data, opacity);
+  enlargeable(root, data.label || "Picture", { legend: () => beside(parentElement.host) });
   if (!data.cells) return;
 
   const [rows, columns] = data.cells;

@@ -65,6 +65,7 @@ export default function (component) {
   picture.setAttribute("aria-label", data.label);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   harden(pen, width, height, colour);
+  enlargeable(root, data.label);
 
   // Kept on the element: an answer that arrives while the pen is down runs this function again, and must not end the stroke.
   root.__send = () => {

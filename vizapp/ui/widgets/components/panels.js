@@ -77,6 +77,7 @@ function fill(node, group) {
     if (source && panel.image.getAttribute("src") !== source) panel.image.src = source;
     panel.image.className = (map && map.grid) || width < 64 ? "coarse" : "";
     panel.image.alt = `${panel.letter.textContent} ${panel.name.textContent}`;
+    if (source || group.large) enlargeable(panel.root, panel.name.textContent, { legend: () => (map?.kind === "class" ? node.legend : null) });
     panel.values = map && map.values ? floats(map.values) : null;
     panel.below.replaceChildren();
     if (map && (map.ends || map.low !== undefined)) {

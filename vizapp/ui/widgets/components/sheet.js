@@ -2,7 +2,7 @@
 // titles: [text], tags?: [text] on the tile that is pointed at or chosen, details: [text], chosen: value, label, across?, still?}. A click sends the tile's item: trigger "chosen";
 // not with `still`, where the tiles are only to be looked at.
 
-const GAP = 3, EDGE = 3, TALLEST = 606, SCROLLBAR = 12;  // pixels
+const GAP = 3, EDGE = 3, TALLEST = 606, SCROLLBAR = 12, TIP = 36;  // pixels
 const MOST = 4096;  // device pixels of a side of what is drawn at once: 16 megapixels, which every browser can hold
 
 // The sprite is decoded once per sprite, not once per rerun.
@@ -19,6 +19,7 @@ function load(root, source) {
 function layout(root, data) {
   const shape = data.tile[0] / data.tile[1], count = data.items.length;
   const room = Math.max(root.clientWidth - 2 * EDGE, 120);
+  if (root.__height) return largest(count, shape, room, root.__height, data);
   if (data.across) {
     const width = Math.min((room + GAP) / data.across - GAP, data.most);
     return { columns: data.across, rows: Math.ceil(count / data.across), width, height: width * shape };
@@ -32,6 +33,19 @@ function layout(root, data) {
   }
   const columns = Math.max(2, Math.floor((room - SCROLLBAR + GAP) / (data.side + GAP)));
   const width = (room - SCROLLBAR + GAP) / columns - GAP;
+  return { columns, rows: Math.ceil(count / columns), width, height: width * shape };
+}
+
+// The largest tiles of an enlarged sheet: all of them in the window, or the smallest, and the view scrolls.
+function largest(count, shape, room, height, { across, side }) {
+  const fitting = (columns) => Math.min((room + GAP) / columns - GAP, ((height + GAP) / Math.ceil(count / columns) - GAP) / shape);
+  let columns = across || 1;
+  if (!across) for (let more = 2; more <= count; more++) if (fitting(more) > fitting(columns)) columns = more;
+  let width = fitting(columns);
+  if (width < side / 2) {
+    columns = Math.max(1, Math.floor((room - SCROLLBAR + GAP) / (side + GAP)));
+    width = (room - SCROLLBAR + GAP) / columns - GAP;
+  }
   return { columns, rows: Math.ceil(count / columns), width, height: width * shape };
 }
 
@@ -72,8 +86,9 @@ export default function (component) {
   // Only the rows in sight and some around them: a canvas of all rows of a tall sheet is more than a browser can hold.
   const paint = () => {
     const { columns, rows } = grid, across = grid.width + GAP, down = grid.height + GAP;
-    first = within(Math.floor((view.scrollTop - TALLEST / 2) / down), rows);
-    last = within(Math.floor((view.scrollTop + 1.5 * TALLEST) / down), rows);
+    const tallest = root.__height || TALLEST;
+    first = within(Math.floor((view.scrollTop - tallest / 2) / down), rows);
+    last = within(Math.floor((view.scrollTop + 1.5 * tallest) / down), rows);
     const width = columns * across - GAP, height = (last + 1 - first) * down - GAP;
     const density = Math.min(window.devicePixelRatio || 1, MOST / Math.max(width, height));
     Object.assign(canvas.style, { width: `${width}px`, height: `${height}px`, top: `${first * down}px`,
@@ -116,7 +131,7 @@ export default function (component) {
     canvas.onclick = (event) => choose(at(event));
     view.onscroll = () => {
       const down = grid.height + GAP;
-      if (view.scrollTop < first * down || view.scrollTop + TALLEST > (last + 1) * down) paint();
+      if (view.scrollTop < first * down || view.scrollTop + (root.__height || TALLEST) > (last + 1) * down) paint();
     };
     walk(view, root, data.label, {
       start: () => chosen,
@@ -129,6 +144,11 @@ export default function (component) {
       choose: data.still ? null : choose,
     });
   });
+  enlargeable(root, data.label, { resize: (height) => {
+    root.__height = height && height - TIP;
+    view.style.maxHeight = height ? `${root.__height + 2 * EDGE}px` : "";
+    if (root.__sprite.image.complete) draw();
+  } });
   root.__end?.();  // of the call before this one; only the last is ended by the page
   let width = root.clientWidth;
   const observer = new ResizeObserver(() => {

@@ -46,4 +46,5 @@ export default function (component) {
       element("small", "", made, row.items[0]);
     });
   });
+  enlargeable(root, data.label);
 }

@@ -43,5 +43,6 @@ export default function (component) {
     }
     button.onclick = () => setTriggerValue("chosen", card.item);
     if (String(card.item) === focused) button.focus();
+    if (card.patches) enlargeable(place, card.title);
   }
 }
