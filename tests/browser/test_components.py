@@ -288,6 +288,17 @@ def test_the_keys_walk_the_panels_while_a_sweep_draws_them_again(mounted: Mount)
     assert values(page)[0] == "row 0, column 0", "the chosen one again"
 
 
+def test_the_first_maps_beside_the_photo_take_no_focus_away(mounted: Mount) -> None:
+    alone = sweep(0)
+    alone["groups"][0]["maps"] = []
+    page = mounted("panels", alone)
+    page.locator(".row").focus()
+    press(page, "ArrowRight")
+    page.draw(sweep(1))
+    press(page, "ArrowDown", "Enter")
+    assert sent(page) == [["cell", [3, 3]]]
+
+
 def test_another_sweep_that_is_finished_takes_no_focus_away(mounted: Mount) -> None:
     page = mounted("panels", sweep(1, count=2, small=True))
     page.locator(".row").nth(1).focus()

@@ -186,6 +186,27 @@ def test_the_stride_of_the_first_view_follows_from_the_measured_pace(
     assert chosen(app, "stride") == "2"
 
 
+def test_the_stride_of_the_first_view_follows_from_the_whole_coarse_sweep_and_not_from_its_first_positions(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first four positions take no time, the others 20 ms: 196 of them do not fit into a second."""
+    answered, done = Sweep.answer, 0
+
+    def slow(self: Sweep, places: Any, channel: Any = None) -> Any:
+        nonlocal done
+        time.sleep(0.02 * len(places) if done >= 4 else 0)
+        done += len(places)
+        return answered(self, places, channel)
+
+    monkeypatch.setattr(Sweep, "answer", slow)
+    monkeypatch.setattr(sweep_runs, "FIRST", 1.0)
+    monkeypatch.setattr(Network, "scores", slow_scores())
+    app = open_app("occlusion", picture=DIGIT)
+    assert chosen(app, "stride") == "4"
+    assert groups(app)[0]["grid"] == [7, 7]
+    assert done < 2 * 49, "the sweep that was measured is the one that is shown"
+
+
 def test_a_link_with_a_position_keeps_the_usual_stride(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_runs, "FIRST", 0.0)
     app = open_app("occlusion", picture=DIGIT, position="20,20")

@@ -29,7 +29,7 @@ CAPACITY = 2 * 2**30  # bytes of clean activations of planned and running sweeps
 QUICK = 8.0  # a sweep starts by itself if it is expected to take at most this many seconds
 FEW = 64  # or if it has at most this many positions
 COARSE = 2.0  # seconds spent on the coarse maps before a sweep is offered
-FIRST = 3.5  # seconds that the sweep of the first view may take
+FIRST = 1.0  # seconds that the sweep of the first view may take; planning, the page and its redraws take up to 4 more
 _COARSEST = 4  # times the usual stride
 
 
@@ -87,6 +87,8 @@ def running_sweeps() -> ByteBoundedCache[RunningSweep]:
 def first_stride(asked: SweepRequest) -> int | None:
     """The stride of the first view: that of the request if its sweep is quick here, else twice or four times as much.
 
+    What four times as much takes is measured by its whole sweep, which is kept: nothing is computed twice.
+
     None where a message explains why there is none.
     """
     key = ("occlusion.first stride", *asked.key)
@@ -106,7 +108,7 @@ def _choose_stride(asked: SweepRequest, tick: Tick) -> int:
     if (time.perf_counter() - started) * count <= FIRST:
         return usual
     coarse = replace(asked, params=replace(asked.params, stride=_COARSEST * usual))
-    begun = _make_plan(coarse, tick)
+    begun = _make_plan(coarse, tick, whole=True)
     running_sweeps().put(coarse.plan_key, begun, _nbytes(coarse, begun))
     finer = (usual * factor for factor in (1, 2))
     return next((stride for stride in finer if seconds_at(begun.each, coarse, stride) <= FIRST), coarse.params.stride)
@@ -134,20 +136,20 @@ def plan(asked: SweepRequest) -> RunningSweep | None:
     )  # fmt: skip
 
 
-def _make_plan(asked: SweepRequest, tick: Tick) -> RunningSweep:
+def _make_plan(asked: SweepRequest, tick: Tick, whole: bool = False) -> RunningSweep:
     if asked.unit is not None:
         check_unit(asked.network, asked.unit)
     work = Occlusion(Question(asked.network, asked.picture, unit=asked.unit), asked.params)
     tick(0.5)
-    return RunningSweep(work, _measure(work, tick))
+    return RunningSweep(work, _measure(work, tick, whole))
 
 
-def _measure(work: Occlusion, tick: Tick) -> float:
-    """Compute the coarse maps, or a part of them if they take long; returns the seconds of a position.
+def _measure(work: Occlusion, tick: Tick, whole: bool) -> float:
+    """Compute the coarse maps, or all positions, or a part of them if they take long; returns the seconds of a position.
 
     The first batch makes plans, so it counts only if it is the only one.
     """
-    enough, done = len(coarse_to_fine(work.positions.shape)[0]), 0
+    enough, done = work.finished.size if whole else len(coarse_to_fine(work.positions.shape)[0]), 0
     began, before = time.perf_counter(), 0
     end = began + COARSE
     for share in work.run():

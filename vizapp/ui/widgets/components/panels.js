@@ -155,9 +155,15 @@ export default function (component) {
   groups.forEach((group, n) => {
     const layout = JSON.stringify([!!data.small, groups.length > 1, !!group.large, group.large || group.maps.map((map) => map.letter)]);
     if (nodes[n]?.layout === layout) return;
-    nodes.splice(n).forEach((old) => old.root.remove());
+    const old = nodes.splice(n), focused = parentElement.activeElement === old[0]?.row;  // the photo alone gets maps beside it
+    const cursor = root.__cursor;
+    old.forEach((one) => one.root.remove());
     nodes.push({ ...build(root, group, groups.length > 1, data.small), layout });
-    if (root.__cursor?.group >= n) root.__cursor = null;
+    if (focused) {
+      nodes[n].row.tabIndex = 0;
+      nodes[n].row.focus({ preventScroll: true });
+      root.__cursor = cursor;
+    } else if (root.__cursor?.group >= n) root.__cursor = null;
     root.__pointed = null;
   });
   nodes.splice(groups.length).forEach((old) => old.root.remove());
