@@ -117,7 +117,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     for name, value in (("_MOST_READS", 300), ("_MOST_HEADER", 20_000), ("_SLOW_SCANS", 40 * 20 * 24)):
         monkeypatch.setattr(decoding, name, value)
     monkeypatch.setattr(
-        decoding, "call", lambda function, given, limits, tick: calls.append(limits.nbytes) or function(*given)
+        decoding, "call", lambda function, given, limits, *_: calls.append(limits.nbytes) or function(*given)
     )
     return calls
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -136,6 +137,22 @@ def test_no_photo_holds_up_the_others(server: Server) -> None:
             assert "Cancelled." in visitor.texts(), name
         until(lambda: not slow_decoders(process))
     checked(watch)
+
+
+def test_large_photos_of_several_people_take_little_memory(server: Server) -> None:
+    """Their pixels, 4 × 75 MB, are in mapped files. They were pickled, and Pillow copied each to resize it: +5 GB for 12."""
+    address, process = server
+    photos = [saved(Image.new("RGB", (5000, 5000), (number * 60, 9, 9))) for number in range(4)]
+    with Watch(address, process) as watch, ExitStack() as stack:
+        visitors = [stack.enter_context(Visitor(address, NET)) for _ in photos]
+        for visitor in visitors:
+            visitor.run("predict").put("sidebar.source", string_array_value=["Upload"]).run()
+        for number, (visitor, photo) in enumerate(zip(visitors, photos, strict=True)):
+            visitor.upload("sidebar.upload", f"{number}.png", photo).send()
+        for visitor in visitors:
+            visitor.wait(lambda one: one.has("predict.bars") and "Decoding the photo" not in one.texts())
+    checked(watch)
+    assert watch.added < 120 * 2**20
 
 
 def slow_decoders(process: psutil.Process) -> list[psutil.Process]:

@@ -17,13 +17,16 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from vizapp.errors import VizError, one_line
+from vizapp.media import mapped
 from vizapp.media.formats import format_of, guess_kind, is_truncated, open_header, readable_formats
 from vizapp.media.process import Exceeded, Limits, call
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
-LARGE = 16_000_000  # pixels; larger pictures are decoded one at a time, because decoding takes 10 to 36 bytes per pixel
-_turn = threading.Lock()
+# Decoding takes 10 to 36 bytes per pixel: few pictures are decoded at a time in one process.
+LARGE = 16_000_000  # pixels; larger ones one at a time
+_MEDIUM = 4_000_000  # two at a time
+_turn, _turns = threading.Lock(), threading.Semaphore(2)
 # Pictures that may take seconds to decode are decoded in a process of its own, so that they hold neither the turn nor Python's
 # lock and can be cancelled.
 _MOST_READS = 20_000  # by Pillow, which reads headers, chunks and frames in small pieces
@@ -137,7 +140,7 @@ def _decode(file: Any, subject: str, side: int = 0) -> tuple[np.ndarray, tuple[s
             _check_pixels(file, key, image)
         if side:
             image.draft(image.mode, (side, side))
-        with _turn if image.height * image.width > LARGE else contextlib.nullcontext():
+        with _turn_of(image.height * image.width):
             pixels, notes = _upright_rgb(image, _transparent_16(image, file))
     except _PILLOW_ERRORS as error:
         if isinstance(error, MemoryError) and not metered:
@@ -146,6 +149,10 @@ def _decode(file: Any, subject: str, side: int = 0) -> tuple[np.ndarray, tuple[s
     if tags.get(_SUBFILE, 0) & 1 or _DNG_VERSION in tags:
         notes = (f"Preview in a raw photo, {pixels.shape[1]} × {pixels.shape[0]} pixels.", *notes)
     return pixels, notes
+
+
+def _turn_of(pixels: int) -> contextlib.AbstractContextManager[Any]:
+    return _turn if pixels > LARGE else _turns if pixels > _MEDIUM else contextlib.nullcontext()
 
 
 def _check_parts(file: _Metered, key: str) -> None:
@@ -179,19 +186,37 @@ def _decode_apart(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     content = _content(file)
     limits = Limits(SECONDS, _BYTES_PER_PIXEL * pixels + 2 * len(content) + _SPARE)
+    room = mapped.Room(3 * pixels, subject, tick)
     try:
-        return call(decode_slowly, (content, subject), limits, tick)
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(file) for file in mapped.new_files()]
+            descriptors = [file.fileno() for file in files]
+            found, notes, index = call(decode_slowly, (content, subject, descriptors), limits, tick, descriptors)
+            found = found if index is None else mapped.read(files[index], found)
+        room.keep_for(found)
     except Exceeded:
+        room.release()
         raise VizError(
             f"{subject} takes more than {SECONDS} s or {limits.nbytes / 1e9:.1f} GB to decode; save it as PNG or JPEG, or "
             "make it smaller.",
             code="picture-too-slow",
         ) from None
+    except BaseException:
+        room.release()
+        raise
+    return found, notes
 
 
-def decode_slowly(content: bytes, subject: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """What `decode` returns, computed in this process however long it takes."""
-    return _decode(BytesIO(content), subject)
+def decode_slowly(
+    content: bytes, subject: str, descriptors: list[int]
+) -> tuple[np.ndarray | tuple[int, ...], tuple[str, ...], int | None]:
+    """What `decode` returns, computed in this process however long it takes.
+
+    The pixels are written to the first of the open files that has room; then the answer has their shape, and its index.
+    """
+    pixels, notes = _decode(BytesIO(content), subject)
+    index = mapped.write(pixels, descriptors)
+    return pixels if index is None else pixels.shape, notes, index
 
 
 def _not_read(subject: str, found: str) -> VizError:

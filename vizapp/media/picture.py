@@ -15,6 +15,7 @@ from PIL import Image
 from vizapp.errors import VizError, nearest, showable
 from vizapp.files import local_path
 from vizapp.media.decoding import check_size, decode, to_rgb
+from vizapp.media.mapped import bands
 
 _ACCEPTED = "uint8 (0…255) or float (0…1) of shape [H W 3], [H W 4], [H W 1] or [H W]"
 _SIBLINGS = 1000  # names that are compared with a misspelt one
@@ -148,5 +149,6 @@ def _picture(pixels: np.ndarray, name: str, notes: tuple[str, ...]) -> Picture:
     frozen = np.ascontiguousarray(pixels)
     frozen.setflags(write=False)
     digest = hashlib.sha256(str(frozen.shape).encode())
-    digest.update(frozen.data)
+    for part in bands(frozen):
+        digest.update(part.data)
     return Picture(frozen, name, digest.hexdigest(), notes)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import os
 import pickle
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,11 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 MOST = 2  # processes of `call` at a time; others wait
+LARGE = 2**30  # bytes; of the processes that may take more, one runs at a time
+_RATE = 10**8  # bytes of memory that make a call wait a second longer than a small one
 _POLL = 0.05  # seconds between two calls of the tick
 _SLOWER = 4  # how many times longer than its processor time a process may take on a busy machine
 _START = 60.0  # seconds for starting and importing
-_turns = threading.BoundedSemaphore(MOST)
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,64 @@ class Exceeded(Exception):
     """The process needed more than its limits."""
 
 
-def start(statement: str) -> subprocess.Popen[bytes]:
-    """A new Python that runs the statement, with the module search path of this process, and pipes to and from it."""
+class Turns:
+    """The turns of calls: small ones before large ones, but none is overtaken for long. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._changed, self._number = threading.Condition(), itertools.count()
+        self._waiting: list[tuple[float, int, int]] = []  # rank, number, bytes
+        self._running: list[int] = []  # bytes
+
+    @contextlib.contextmanager
+    def turn(self, nbytes: int, tick: Callable[[float], None] | None) -> Iterator[None]:
+        """Wait for the turn of a process that may take `nbytes`. `tick` may raise to leave."""
+        entry = (time.monotonic() + nbytes / _RATE, next(self._number), nbytes)
+        with self._changed:
+            self._waiting.append(entry)
+        try:
+            while not self._begins(entry):
+                if tick is not None:
+                    tick(0.0)
+        finally:
+            with self._changed:
+                self._waiting.remove(entry)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running.remove(nbytes)
+                self._changed.notify_all()
+
+    def _begins(self, entry: tuple[float, int, int]) -> bool:
+        """Whether it is its turn, after waiting a moment if it was not."""
+        with self._changed:
+            if entry != self._next():
+                self._changed.wait(_POLL)
+            if entry != self._next():
+                return False
+            self._running.append(entry[2])
+            return True
+
+    def _next(self) -> tuple[float, int, int] | None:
+        if len(self._running) >= MOST:
+            return None
+        full = any(nbytes > LARGE for nbytes in self._running)
+        return min((one for one in self._waiting if not full or one[2] <= LARGE), default=None)
+
+
+_turns = Turns()
+
+
+def start(statement: str, files: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """A new Python that runs the statement, with the module search path of this process, and pipes to and from it.
+
+    `files`: descriptors that it gets, under the same numbers.
+    """
     places = [path or os.getcwd() for path in sys.path]
     code = f"import sys; sys.path[:] = {places!r}; {statement}"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, pass_fds=files
     )
 
 
@@ -58,6 +111,7 @@ def call(
     arguments: tuple[Any, ...],
     limits: Limits,
     tick: Callable[[float], None] | None = None,
+    files: Sequence[int] = (),
 ) -> Any:
     """The function's return value, computed in a process of its own.
 
@@ -66,25 +120,25 @@ def call(
         arguments: its arguments; they and the return value are pickled.
         limits: of the process.
         tick: called every now and then with 0; if it raises, the process is killed.
+        files: descriptors of files that the process gets, under the same numbers.
 
     Raises:
         VizError: the function has raised it.
         Exceeded: the process needed more than its limits, or crashed.
     """
-    while not _turns.acquire(timeout=_POLL):
-        if tick is not None:
-            tick(0.0)
-    try:
-        return _call(function, arguments, limits, tick)
-    finally:
-        _turns.release()
+    with _turns.turn(limits.nbytes, tick):
+        return _call(function, arguments, limits, tick, files)
 
 
 def _call(
-    function: Callable[..., Any], arguments: tuple[Any, ...], limits: Limits, tick: Callable[[float], None] | None
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    limits: Limits,
+    tick: Callable[[float], None] | None,
+    files: Sequence[int],
 ) -> Any:
     question = pickle.dumps((function.__module__, function.__qualname__, arguments, limits))
-    process = start("from vizapp.media.process import answer; answer()")
+    process = start("from vizapp.media.process import answer; answer()", files)
     answers: list[bytes] = []
     talk = threading.Thread(target=_talk, args=(process, question, answers), daemon=True)
     talk.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +11,13 @@ import numpy as np
 from PIL import Image
 
 from vizapp.errors import VizError
+from vizapp.media.mapped import channel_of
 from vizapp.settings import settings
 
 Method = Literal["bilinear", "bicubic", "nearest", "area", "lanczos"]
 
+_LARGE = 2**25  # bytes of a picture; larger ones are resized one at a time
+_turn = threading.Lock()
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -72,6 +76,14 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
             f"{most} megapixels; crop the photo to a less extreme shape first.",
             code="picture-too-large",
         )
+    if pixels.ndim == 3 and pixels.nbytes > _LARGE:  # channel by channel, in a quarter of the memory
+        with _turn:
+            channels = [_resize(channel_of(pixels, number), height, width, method) for number in range(pixels.shape[2])]
+        return np.stack(channels, 2)
+    return _resize(pixels, height, width, method)
+
+
+def _resize(pixels: np.ndarray, height: int, width: int, method: Method) -> np.ndarray:
     return np.array(Image.fromarray(pixels).resize((width, height), _RESAMPLING[method]))
 
 
