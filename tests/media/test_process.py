@@ -94,7 +94,7 @@ def test_a_tick_that_raises_ends_the_process_and_the_wait(monkeypatch: pytest.Mo
     assert started[0].poll() is not None
     with ExitStack() as holding:
         for _ in range(process.MOST):  # and while it waits for its turn
-            holding.enter_context(process._turns.turn(1, None))
+            holding.enter_context(process._queue.turn(1, None))
         with pytest.raises(Left):
             call(double, (np.zeros(1),), PLENTY, leave)
     assert len(started) == 1
@@ -102,7 +102,7 @@ def test_a_tick_that_raises_ends_the_process_and_the_wait(monkeypatch: pytest.Mo
 
 
 def test_small_ones_come_first_and_one_large_one_runs_at_a_time() -> None:
-    turns, running, order = process.Turns(), [], []
+    turns, running, order = process.ProcessQueue(), [], []
     small, large = 1, process.LARGE + 1
     go, entered = threading.Event(), threading.Semaphore(0)
 
@@ -134,7 +134,7 @@ def test_small_ones_come_first_and_one_large_one_runs_at_a_time() -> None:
 
 def test_nobody_is_overtaken_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large one that has waited for long comes before small ones that have come later."""
-    turns, now = process.Turns(), [0.0]
+    turns, now = process.ProcessQueue(), [0.0]
     monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
     asked = [(process.LARGE + 1, 0.0), (1, 5.0), (1, 200.0)]
     entries = []

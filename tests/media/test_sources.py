@@ -16,7 +16,7 @@ import pytest
 from tests.errors import refuses
 from tests.media.files import noise, saved
 from tests.media.test_odd_kinds import rle_bitmap
-from vizapp.media import loading
+from vizapp.media import listing, loading
 from vizapp.media.bundled import Crop
 from vizapp.media.loading import batches
 from vizapp.media.picture import Picture, open_picture
@@ -355,3 +355,63 @@ def listed(folder: Path, names: list[str]) -> Path:
     place = folder / "list.csv"
     place.write_text("".join(f"{name}\n" for name in ["path", *names]))
     return place
+
+
+def test_a_list_of_too_many_photos_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_ROWS", 10)
+    (tmp_path / "a.png").write_bytes(PNG)
+    path = tmp_path / "list.csv"
+    path.write_text("path,label\n\n\n" + "a.png,cat\n" * 9)
+    assert len(open_folder(path)) == 9
+    path.write_text("path,label\n" + "a.png,cat\n" * 10)
+    with refuses("too-many-files", "list.csv"):
+        open_folder(path)
+
+
+def test_an_endless_line_of_a_list_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "_LONGEST_LINE", 1000)
+    for line in ("x" * 5000, "path," * 1000, '"' + "x" * 5000):
+        (tmp_path / "list.csv").write_text(f"path,label\n{line}\n")
+        with refuses("list-damaged", "list.csv"):
+            open_folder(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_reading_a_long_list_can_be_cancelled(after: int, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\n" + "a.png,cat\n" * 3000)
+    ticks = []
+
+    def leave(share: float) -> None:
+        ticks.append(share)
+        if len(ticks) > after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_folder(tmp_path / "list.csv", tmp_path, leave)
+    assert len(ticks) == after + 1
+
+
+def test_a_list_of_too_many_classes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_LABELS", 3)
+    path = tmp_path / "list.csv"
+    path.write_text("path,label\n" + "".join(f"{number}.png,c{number % 3}\n" for number in range(9)))
+    assert open_folder(path).classes == ("c0", "c1", "c2")
+    path.write_text("path,label\n" + "".join(f"{number}.png,c{number}\n" for number in range(4)))
+    with refuses("too-many-classes", "list.csv"):
+        open_folder(path)
+
+
+def test_rows_that_lead_out_are_skipped_however_they_do_it(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "in", outside):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(PNG)
+    (root / "link.png").symlink_to(outside / "a.png")
+    (root / "way").symlink_to(outside)
+    (root / "loop.png").symlink_to("loop.png")
+    (root / "good.png").symlink_to(root / "in" / "a.png")
+    out = ["link.png", "way/a.png", "../outside/a.png", "in/../../outside/a.png", str(outside / "a.png"), "loop.png"]
+    out += ["way/..", "..", "../root/..", "in/../..", "a\0b.png", "way/../outside/a.png"]
+    kept = ["in/a.png", "good.png", "in/../in/a.png", "none.png", str(root / "in" / "a.png")]
+    (root / "list.csv").write_text("path\n" + "\n".join([*out, *kept, *out]))
+    assert open_folder(root / "list.csv", root).names == tuple(kept)  # type: ignore[attr-defined]

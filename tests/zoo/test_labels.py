@@ -12,6 +12,7 @@ import torch
 import vizapp
 from tests.errors import refuses
 from vizapp.methods.truth import true_class
+from vizapp.zoo import labels
 from vizapp.zoo.labels import order_names, read_labels
 
 NAMES = ("tench", "goldfish", "great white shark", "it's", "hen", "ostrich", "junco", "robin", "jay", "magpie", "café")
@@ -65,3 +66,47 @@ def test_a_name_in_either_form_of_unicode_is_the_same_class(known: str, form: st
     network = vizapp.wrap(head, input_size=(3, 8, 8), categories=categories)
     assert true_class(network, name) == 0
     assert vizapp.class_unit(network, name.replace("_", " ")).channel == 0
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\v", "\x1c", "\x85", "\u2028"])
+def test_more_names_than_a_network_can_have_classes_are_refused(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "MOST_CLASSES", 20)
+    path = tmp_path / "names.txt"
+    path.write_bytes("".join(f"n{number}{end}" for number in range(20)).encode())
+    assert len(read_labels(path)) == 20
+    for count in (21, 5000):
+        path.write_bytes("".join(f"n{number}{end}" for number in range(count)).encode())
+        with refuses("bad-labels-file", "more than 20 names"):
+            read_labels(path)
+
+
+@pytest.mark.parametrize("form", [json.dumps, repr, lambda names: json.dumps(dict(enumerate(names)))])
+def test_more_names_in_a_list_or_object_are_refused(form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "MOST_CLASSES", 20)
+    path = tmp_path / "names.json"
+    path.write_text(form([f"n{number}" for number in range(20)]))
+    assert len(read_labels(path)) == 20
+    path.write_text(form([f"n{number}" for number in range(21)]))
+    with refuses("bad-labels-file", "more than 20 names"):
+        read_labels(path)
+
+
+def test_long_literals_of_python_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python parses a file of 18 MB into more than 3 GB."""
+    parsed = []
+    monkeypatch.setattr(labels.ast, "literal_eval", lambda text: parsed.append(len(text)) or ["a"])
+    path = tmp_path / "names.json"
+    path.write_text("{" + "0:'a'," * 500_000 + "}")
+    read_labels(path)
+    assert parsed == [0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"tench\0\nhen", "tench\nhen".encode("utf-16-le"), "tench\nhen".encode("utf-16"), b"\xe9"]
+)
+def test_what_is_no_text_in_utf_8_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes(content)
+    with refuses("bad-labels-file", "it is not text"):
+        read_labels(tmp_path / "names.txt")

@@ -20,6 +20,7 @@ from vizapp.errors import VizError, one_line
 from vizapp.media import mapped
 from vizapp.media.formats import format_of, guess_kind, is_truncated, open_header, readable_formats
 from vizapp.media.process import Exceeded, Limits, call
+from vizapp.media.refusals import RefusedContent
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
@@ -186,24 +187,28 @@ def _decode_apart(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     content = _content(file)
     limits = Limits(SECONDS, _BYTES_PER_PIXEL * pixels + 2 * len(content) + _SPARE)
-    room = mapped.Room(3 * pixels, subject, tick)
-    try:
-        with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(file) for file in mapped.new_files()]
-            descriptors = [file.fileno() for file in files]
+    too_slow = VizError(
+        f"{subject} takes more than {SECONDS} s or {limits.nbytes / 1e9:.1f} GB to decode; save it as PNG or JPEG, or make it "
+        "smaller.",
+        code="picture-too-slow",
+    )
+    refused = RefusedContent(content, str(limits))
+    if refused.is_remembered():
+        raise too_slow
+    with contextlib.ExitStack() as stack:
+        room = mapped.Reservation(3 * pixels, subject, tick)
+        stack.callback(room.release)
+        files = [stack.enter_context(file) for file in mapped.new_files()]
+        descriptors = [file.fileno() for file in files]
+        try:
             found, notes, index = call(decode_slowly, (content, subject, descriptors), limits, tick, descriptors)
-            found = found if index is None else mapped.read(files[index], found)
+        except Exceeded:
+            refused.remember()
+            raise too_slow from None
+        if index is None:
+            return found, notes
+        found = mapped.read(files[index], found)
         room.keep_for(found)
-    except Exceeded:
-        room.release()
-        raise VizError(
-            f"{subject} takes more than {SECONDS} s or {limits.nbytes / 1e9:.1f} GB to decode; save it as PNG or JPEG, or "
-            "make it smaller.",
-            code="picture-too-slow",
-        ) from None
-    except BaseException:
-        room.release()
-        raise
     return found, notes
 
 

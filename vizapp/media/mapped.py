@@ -28,7 +28,7 @@ _changed = threading.Condition()
 _held = 0  # bytes of mapped pictures, and of those that are being decoded
 
 
-class Room:
+class Reservation:
     """Room for a picture of about `nbytes` among the mapped ones, until it is released or the picture is garbage."""
 
     def __init__(self, nbytes: int, subject: str, tick: Callable[[float], None] | None) -> None:
@@ -52,19 +52,18 @@ class Room:
             _held += nbytes
 
     def release(self) -> None:
-        """Let others have the room."""
+        """Let others have the room, unless mapped pixels keep it."""
         global _held
         with _changed:
             _held, self._nbytes = _held - self._nbytes, 0
             _changed.notify_all()
 
     def keep_for(self, pixels: np.ndarray) -> None:
-        """Release the room when the mapped pixels are garbage."""
-        held = _mapping(pixels)
-        if held is None:
-            self.release()
-        else:
-            weakref.finalize(held, self.release)
+        """Keep the room until the mapped pixels are garbage, whatever releases it before."""
+        kept, held = Reservation(0, "", None), _mapping(pixels)
+        assert held is not None
+        self._nbytes, kept._nbytes = 0, self._nbytes
+        weakref.finalize(held, kept.release)
 
 
 def new_files() -> Iterator[BinaryIO]:

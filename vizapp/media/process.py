@@ -45,8 +45,8 @@ class Exceeded(Exception):
     """The process needed more than its limits."""
 
 
-class Turns:
-    """The turns of calls: small ones before large ones, but none is overtaken for long. Thread-safe."""
+class ProcessQueue:
+    """The queue of calls: small ones before large ones, but none is overtaken for long. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed, self._number = threading.Condition(), itertools.count()
@@ -90,7 +90,7 @@ class Turns:
         return min((one for one in self._waiting if not full or one[2] <= LARGE), default=None)
 
 
-_turns = Turns()
+_queue = ProcessQueue()
 
 
 def start(statement: str, files: Sequence[int] = ()) -> subprocess.Popen[bytes]:
@@ -126,7 +126,7 @@ def call(
         VizError: the function has raised it.
         Exceeded: the process needed more than its limits, or crashed.
     """
-    with _turns.turn(limits.nbytes, tick):
+    with _queue.turn(limits.nbytes, tick):
         return _call(function, arguments, limits, tick, files)
 
 

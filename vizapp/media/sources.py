@@ -53,15 +53,15 @@ def open_folder(
     if text in BUNDLED and not exists:
         return open_digits() if text == "digits" else open_crops()
     if os.path.isfile(place):
-        return _from_file(place, within)
+        return _from_file(place, within, tick)
     if not exists and "/" not in text and (hint := nearest(text, BUNDLED)):
         raise VizError(f"There is no folder {showable(text)}.{hint}", code="no-such-folder")
     return list_folder(place, within, tick)
 
 
-def _from_file(place: Path, within: Path | None) -> Source:
+def _from_file(place: Path, within: Path | None, tick: Callable[[float], None] | None) -> Source:
     if place.suffix.lower() in _LISTS:
-        return open_listing(place, within)
+        return open_listing(place, within, tick)
     if place.suffix.lower() == ".zip" or zipfile.is_zipfile(place):
         return open_archive(place)
     raise VizError(

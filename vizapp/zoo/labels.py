@@ -19,7 +19,9 @@ _NUMBERED = re.compile(r"(\d{1,9})\s*[\s,;:=]\s*(\S.*)")
 _IMAGENET = ASSETS / "imagenet.classes.txt"  # a class, then its synonyms
 _VIEWS = {"body", "easy", "face", "head", "side"}  # what Caltech-101 shows of a thing
 _WORDNET = re.compile(r"n\d{8}[\s,;:]+(\S.*)")
-_MOST_BYTES = 2**26  # of a labels file; a million names take 20 MB
+_MOST_BYTES = 2**25  # of a labels file; a million names take 20 MB
+_MOST_PYTHON = 2**20  # characters of Python literals, which are parsed into a hundred times their size
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 Classes = int | str | Path | Sequence[str] | None
 
 
@@ -61,14 +63,24 @@ def read_labels(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise VizError(f"The labels file {str(path)!r} cannot be read: {reason}.", code="bad-labels-file") from None
+    if "\0" in text:  # UTF-16, say
+        raise VizError(f"The labels file {str(path)!r} cannot be read: it is not text.", code="bad-labels-file")
     names = None
+    _check_count(path, sum(map(text.count, _LINE_ENDS)) // 2)  # a line may end with two of them
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
         names = _names_of_json(path, text)
     if names is None:
-        names = _names_of_lines([line.strip() for line in text.splitlines() if line.strip()], path.suffix.lower())
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        _check_count(path, len(lines))
+        names = _names_of_lines(lines, path.suffix.lower())
     if not names:
         raise VizError(f"The labels file {str(path)!r} holds no class names.", code="bad-labels-file")
     return tuple(map(plain_name, names))
+
+
+def _check_count(path: Path, count: int) -> None:
+    if count > MOST_CLASSES:
+        raise VizError(f"The labels file {str(path)!r} holds more than {MOST_CLASSES:,} names.", code="bad-labels-file")
 
 
 def _names_of_lines(lines: list[str], suffix: str) -> list[str]:
@@ -90,12 +102,14 @@ def _names_of_json(path: Path, text: str) -> list[str] | None:
         found = read_json(text)
     except ValueError as error:
         try:
-            found = ast.literal_eval(text.strip())
+            found = ast.literal_eval(text.strip() if len(text) <= _MOST_PYTHON else "")
             found = {str(key): value for key, value in found.items()} if isinstance(found, dict) else found
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             if path.suffix.lower() != ".json":
                 return None
             raise VizError(f"The labels file {str(path)!r} is not JSON: {error}.", code="bad-labels-file") from None
+    if isinstance(found, dict | list):
+        _check_count(path, len(found))
     if isinstance(found, dict):
         try:
             found = order_names(found)
