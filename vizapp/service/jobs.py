@@ -41,6 +41,7 @@ class RunningJob:
         turns: The scheduler of its device; None if it does not queue.
         person: The session that requested it first.
         waits_for_memory: Whether the job of a thread waits for memory that other jobs hold.
+        grace: Seconds that it goes on while nobody watches it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class RunningJob:
         turns: FairScheduler | None,
         person: str = "",
         waits_for_memory: Callable[[int], bool] = lambda thread: False,
+        grace: float = GRACE_SECONDS,
     ) -> None:
         self.share = 0.0
         self.future: Future[Any] = Future()
@@ -56,6 +58,7 @@ class RunningJob:
         self._turns = turns
         self._person = person
         self._waits_for_memory = waits_for_memory
+        self._grace = grace
         self._ticket: QueueEntry | None = None
         self._thread = 0
         self.partial: Any = None
@@ -131,7 +134,7 @@ class RunningJob:
 
     def _look(self) -> None:
         with self._lock:
-            if self._ending or (not self._watchers and time.monotonic() - self._left > GRACE_SECONDS):
+            if self._ending or (not self._watchers and time.monotonic() - self._left > self._grace):
                 self._ending = True
                 raise Abandoned
 
@@ -158,7 +161,12 @@ class JobRunner:
 
     @contextmanager
     def waiting(
-        self, key: Key, run: Callable[[Report], Any], device: str | None, person: str = ""
+        self,
+        key: Key,
+        run: Callable[[Report], Any],
+        device: str | None,
+        person: str = "",
+        grace: float = GRACE_SECONDS,
     ) -> Iterator[RunningJob]:
         """Watch the job of a key inside the block: the current one, or a new one.
 
@@ -167,8 +175,9 @@ class JobRunner:
             run: The computation.
             device: Where it queues; None: no queue.
             person: The session that watches it. Sessions take turns.
+            grace: Seconds that a new one goes on while nobody watches it.
         """
-        work = self._begin(key, run, device, person)
+        work = self._begin(key, run, device, person, grace)
         try:
             yield work
         finally:
@@ -191,7 +200,9 @@ class JobRunner:
             work = self._works.get(key)
         return work.queued if work is not None else 0.0
 
-    def _begin(self, key: Key, run: Callable[[Report], Any], device: str | None, person: str) -> RunningJob:
+    def _begin(
+        self, key: Key, run: Callable[[Report], Any], device: str | None, person: str, grace: float
+    ) -> RunningJob:
         with self._lock:
             work = self._works.get(key)
             if work is not None and work.join(person):
@@ -199,7 +210,7 @@ class JobRunner:
             turns = None
             if device is not None:
                 turns = self._turns.setdefault(device, FairScheduler(room=partial(self._has_room, device)))
-            work = self._works[key] = RunningJob(run, turns, person, self._waits_for_memory)
+            work = self._works[key] = RunningJob(run, turns, person, self._waits_for_memory, grace)
             work.join(person)
             work.future = self._pool.submit(self._finish, key, work)
             return work

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vizapp.errors import VizError
-from vizapp.service.jobs import Abandoned, JobRunner, Report, RunningJob
+from vizapp.service.jobs import GRACE_SECONDS, Abandoned, JobRunner, Report, RunningJob
 from vizapp.service.lru_cache import Key
 
 QUIET = 0.5  # seconds before progress is shown
@@ -29,12 +29,14 @@ class RunRequest:
         run: Computes the result; reports the finished share and optionally a partial result.
         device: Where it takes turns with other runs; None: no queue.
         is_done: Whether the result is there without a run.
+        grace: Seconds that the work goes on while nobody watches it.
     """
 
     key: Key
     run: Callable[[Report], Any]
     device: str | None = None
     is_done: Callable[[], bool] = lambda: False
+    grace: float = GRACE_SECONDS
 
 
 class WatchedRuns:
@@ -100,7 +102,8 @@ def watch(runner: JobRunner, requests: Sequence[RunRequest], person: str) -> Ite
     needed = [request for request in requests if not request.is_done()]
     with ExitStack() as stack:
         jobs = [
-            stack.enter_context(runner.waiting(request.key, request.run, request.device, person)) for request in needed
+            stack.enter_context(runner.waiting(request.key, request.run, request.device, person, request.grace))
+            for request in needed
         ]
         yield WatchedRuns([request.key for request in needed], jobs, len(requests) - len(needed))
 

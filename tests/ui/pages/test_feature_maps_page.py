@@ -16,7 +16,7 @@ def activations(layer: str) -> np.ndarray:
     return vizapp.ask("activations", network, open_sample(PHOTO), unit=vizapp.Unit(layer, 0)).arrays["activations"]
 
 
-def test_the_page_opens_from_early_to_late_and_each_picture_opens_its_unit(open_app: Open) -> None:
+def test_the_page_opens_from_early_to_late_and_each_picture_opens_the_card_of_its_unit(open_app: Open) -> None:
     app = open_app("feature_maps", picture=PHOTO)
     assert went_well(app)
     rows = shown(app, "maps.early_to_late")["rows"]
@@ -31,12 +31,8 @@ def test_the_page_opens_from_early_to_late_and_each_picture_opens_its_unit(open_
     channel = rows[1]["items"][3]
     app = click(app, "maps.early_to_late", "unit", ["features.4", channel])
     assert went_well(app)
-    assert (chosen(app, "layer"), chosen(app, "channel")) == ("features.4", str(channel))
-    assert app.selectbox(key="maps.layer").value == "features.4"
-    assert app.number_input(key="maps.channel").value == channel
-    app.segmented_control(key="maps.stages").set_value("all").run()
-    assert shown(app, "maps.early_to_late")["rows"] == rows
-    assert chosen(app, "stages") == "all"
+    assert chosen(app, "card") == f"features.4:{channel}"
+    assert shown(app, "maps.early_to_late")["rows"] == rows, "the strip stays behind the card"
     app = click(app, "maps.diagram", "site", "features.1")
     assert app.selectbox(key="maps.layer").value == "features.1"
 

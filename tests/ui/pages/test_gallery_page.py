@@ -33,9 +33,10 @@ from vizapp.service.jobs import Report
 from vizapp.settings import settings
 from vizapp.ui.inputs import datasets
 from vizapp.ui.pages.gallery import gallery_runs, unit_order
-from vizapp.ui.pages.gallery.unit_sheet import facts_table, zipped
+from vizapp.ui.pages.gallery.unit_sheet import zipped
 from vizapp.ui.session import messages, progress
 from vizapp.ui.widgets import top_activations
+from vizapp.ui.widgets.layout import facts_table
 from vizapp.zoo.network import Network
 
 LAYER = "features.4"  # rectified, 16 × 8 × 8, seen through padding; features.1 is seen through none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -14,6 +15,7 @@ from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, state, url
+from vizapp.ui.widgets import unit_card
 
 ICON = str(ASSETS / "icon.svg")
 _OF_PREDICT = {
@@ -46,7 +48,9 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
         messages.warn(sentence)
     url.write_address(spec.carried)
     messages.guard(downloads.deliver)
-    messages.guard(page.run)
+    card = partial(unit_card.show, known)
+    for part in (card, page.run) if unit_card.is_loaded() else (page.run, card):
+        messages.guard(part)
     access_log.write("page", page=spec.key, seconds=time.perf_counter() - began)
 
 

@@ -42,7 +42,7 @@ class PageSpec:
     @property
     def carried(self) -> tuple[Choice, ...]:
         """All choices that the page's address carries."""
-        return (*self.choices, *(forms.choices(self.form).values() if self.form else ()))
+        return (*self.choices, *(forms.choices(self.form).values() if self.form else ()), state.CARD, state.CARD_OF)
 
     @property
     def page(self) -> st.Page:

@@ -252,6 +252,16 @@ def second() -> Network | None:
     return _load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
 
 
+def is_open(compared: bool = False) -> bool:
+    """Whether the chosen network is loaded. `compared`: that of the Compare page."""
+    of = (state.OTHER, state.OTHER_WEIGHTS) if compared else (state.NETWORK, state.WEIGHTS)
+    name, weights = map(state.get, of)
+    return any(
+        key[:2] == ("network", name) and (weights == "file" or key[2] == _SOURCES_OF[weights])
+        for key, _ in open_networks().items()
+    )
+
+
 def _load_chosen(chosen: Choice, of: Choice, file: Choice | None = None) -> Network | None:
     """The network of one choice with the weights of another, and the checkpoint of a third."""
     weights, given = state.get(of), "" if file is None else state.get(file)

@@ -83,7 +83,7 @@ def _early_to_late(network: Network, picture: Picture) -> None:
     component("stages")(key="maps.early_to_late", data=data, on_unit_change=_open_unit)
     st.caption(
         "The strongest maps of each layer on this photo, each on its own scale; under each its channel. On the right what the "
-        f"strongest one saw, and its projection ({result.facts['rule']}). Click a picture to open its unit."
+        f"strongest one saw, and its projection ({result.facts['rule']}). Click a picture for the card of its unit."
     )
     if "not projected" in result.facts:
         messages.info(f"Not projected: {result.facts['not projected']}")
@@ -95,9 +95,7 @@ def _open_unit() -> None:
     clicked = state.clicked("maps.early_to_late", "unit")
     if clicked is None:
         return
-    state.put(state.LAYER, clicked[0])
-    state.put(state.CHANNEL, int(clicked[1]))
-    _show_one()
+    unit_picker.open_card(clicked[0], int(clicked[1]))
 
 
 def _rows(seen: np.ndarray, result: Result) -> dict[str, Any]:
@@ -146,7 +144,7 @@ def _one_layer(network: Network, picture: Picture, site: Site, result: Result) -
             unit_picker.bars("maps", values, order, channel, names)
         _facts(result)
     with right:
-        unit_picker.stepper("maps", len(values), channel)
+        unit_picker.stepper("maps", site.name, len(values), channel)
         pictures = {"Sheet": result.panels[0].pixels} if result.panels else {}
         if names:
             messages.info(names[channel])
@@ -162,7 +160,9 @@ def _sheet(
 ) -> None:  # fmt: skip
     scale = state.get(state.SCALE)
     key = compute.key_of("sheet", network, picture, unit=Unit(site.name, 0), order=state.get(state.ORDER), scale=scale)
-    unit_picker.channel_sheet("maps.sheet", key, lambda: maps.sheet_data(values, order, scale, numbers), channel)
+    unit_picker.channel_sheet(
+        "maps.sheet", key, lambda: maps.sheet_data(values, order, scale, numbers), site.name, channel
+    )
     if scale == "channel":
         messages.info("Each channel has its own scale, from its smallest to its largest value.")
         return

@@ -129,7 +129,7 @@ def _layer_unit(method: Method, network: Network, picture: Picture | None) -> Un
     unit_picker.layer_list(method.key, sites, site)
     if picture is None:
         channel = unit_picker.channel(np.arange(site.channels))
-        unit_picker.stepper(method.key, site.channels, channel)
+        unit_picker.stepper(method.key, site.name, site.channels, channel)
         return Unit(site.name, channel)
     layer = compute.run("activations", network, picture, unit=Unit(site.name, 0))
     if layer is None:
@@ -137,7 +137,7 @@ def _layer_unit(method: Method, network: Network, picture: Picture | None) -> Un
     values = layer.arrays["activations"]
     order, cell = strength_order(values), None
     channel = unit_picker.channel(order)
-    unit_picker.stepper(method.key, len(values), channel)
+    unit_picker.stepper(method.key, site.name, len(values), channel)
     if values.ndim == 1:
         unit_picker.bars(method.key, values, order, channel, network.readable_names(site))
     else:

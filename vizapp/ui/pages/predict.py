@@ -138,6 +138,9 @@ def _photo(network: Network, picture: Picture, result: Result, class_: int, cam:
     link = url.link({state.CLASS.name: str(class_)})
     label = "Check it by hiding parts" if isinstance(cam, Result) else "Find it by hiding parts"
     st.page_link(occlusion.page, label=label, icon=occlusion.icon, query_params=link)
+    site = network.class_site
+    if site is not None:
+        unit_picker.card_button("predict.card", site.name, class_, f"Unit card of {name}")
     if picture.notes:
         messages.info(" ".join(picture.notes))
 

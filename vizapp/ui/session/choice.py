@@ -51,6 +51,16 @@ def cell(value: str) -> tuple[int, int]:
         raise VizError(f"{value!r} is not a cell, which is written row,column, as in 3,5.", code="not-a-cell") from None
 
 
+def unit(value: str) -> str:
+    """Check a unit, as in `features.12:17`."""
+    site, _, channel = value.rpartition(":")
+    if not site or read_index(channel) is None or int(channel) < 0:
+        raise VizError(
+            f"{value!r} is not a unit, which is written layer:channel, as in features.12:17.", code="not-a-unit"
+        )
+    return value
+
+
 def names(value: str) -> tuple[str, ...]:
     """Parse names separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())

@@ -30,6 +30,7 @@ Value = TypeVar("Value")
 Item = TypeVar("Item")
 Keep = Callable[[Item, Any], None]
 _NBYTES: Callable[[Any], int] = attrgetter("nbytes")
+_GRACE = 5.0  # seconds that the work for a dialog goes on between two looks at it
 _BY_NAME = ("network", "time of a pass")  # keys that name a network of the zoo instead of a digest
 _named: dict[str, str] = {}  # names in the zoo by network digest, for the log
 
@@ -92,6 +93,70 @@ def run(
         lambda tick: methods.ask(method, network, picture=picture, folder=folder, unit=unit, tick=tick, **params),
         device=str(network.device),
     )
+
+
+def poll(
+    method: str, network: Network, picture: Picture | None = None, unit: Unit | None = None, title: str = "Computing",
+    **params: Any,
+) -> Result | None:  # fmt: skip
+    """As `run`, for a dialog: None also while it is computed, with its progress; the page reruns at its end.
+
+    Streamlit handles a click in a dialog only when the script of the dialog has ended, so that Cancel needs a short one.
+
+    Args:
+        method: Key of the method.
+        network: The network.
+        picture: The picture, if the method takes one.
+        unit: The unit, if the method takes one.
+        title: Title of the progress bar.
+        **params: Parameters of the method.
+    """
+    key = key_of(method, network, picture, None, unit, **params)
+    found: Result | None = answers().get(key)
+    if found is not None:
+        return found
+    name = state.name_of(key)
+    refused = f"refused.{name}"
+    if progress.is_cancelled(key):
+        messages.info(state.load(refused, "Cancelled."))
+        if not state.has(refused):
+            st.button("Run again", key=f"poll.again.{name}", on_click=progress.start, args=(key,))
+        return None
+
+    def keep(tick: Tick) -> Result:
+        answer = memory.retry_after_eviction(
+            lambda: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params)
+        )
+        answers().put(key, answer, answer.nbytes)
+        return answer
+
+    request = RunRequest(key, keep, str(network.device), grace=_GRACE)
+
+    def look_again() -> None:
+        if progress.is_cancelled(key):  # checked first, because watching would start it again
+            st.rerun()
+        with progress.watch([request]) as watched:
+            if not watched.done:  # drawn at once, so that it does not fade
+                progress.RunView(watched, [key], title, f"poll.cancel.{name}", lambda now: f"{now.share:.0%}")
+                if not watched.wait(progress.QUIET):
+                    return
+        for error in watched.refusals().values():
+            state.save(refused, str(error))
+            progress.cancel(key)
+        st.rerun()
+
+    with logged(key) as entry, progress.watch([request]) as watched:
+        if watched.wait(progress.QUIET):
+            try:
+                (job,) = watched.jobs
+                answer: Result = job.future.result()
+                entry.nbytes = answer.nbytes
+                return answer
+            except VizError as error:
+                messages.info(str(error))
+                return None
+    st.fragment(lambda: messages.guard(look_again), run_every=progress.EVERY)()
+    return None
 
 
 def compute(

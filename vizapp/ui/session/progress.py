@@ -19,7 +19,7 @@ from vizapp.ui.session import memory, messages, state
 
 QUIET = runs.QUIET
 _POLL = 0.1  # seconds between two updates while a script waits
-_EVERY = 0.4  # seconds between two reruns of `follow`
+EVERY = 0.4  # seconds between two reruns of `follow`
 Detail = Callable[[WatchedRuns], str]
 
 
@@ -145,7 +145,7 @@ def follow(
             _settle(watched)
             st.rerun()
 
-    st.fragment(lambda: messages.guard(look_again), run_every=_EVERY)()
+    st.fragment(lambda: messages.guard(look_again), run_every=EVERY)()
     return True
 
 

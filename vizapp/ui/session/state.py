@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from vizapp.ui.session.choice import Choice, cell, integer, names, one_of
+from vizapp.ui.session.choice import Choice, cell, integer, names, one_of, unit
 from vizapp.zoo import registry
 
 _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
@@ -63,6 +63,8 @@ ASPECT = Choice("aspect", "table", one_of("table", "drawing", "comparison"))
 TRAINED = Choice("trained", "ImageNet", one_of("ImageNet", "CIFAR-10"))
 AMONG = Choice("among", "classic", one_of("classic", "all"))
 AXIS = Choice("axis", "operations", one_of("operations", "time"))
+CARD = Choice("card", None, unit)  # the unit whose card is open
+CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: what it is compared with
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
@@ -70,7 +72,7 @@ _IN_ADDRESS = (
     SCALE, STAGES, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
-    OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS,
+    OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, CARD, CARD_OF,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}
 EARLIER = {
@@ -81,9 +83,9 @@ EARLIER = {
     SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH),
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, CARD),
     LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
-    OTHER: (SECOND_MATCH,),
+    OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
 }  # fmt: skip
 
 # Plain keys, which no address carries.

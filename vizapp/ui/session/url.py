@@ -51,6 +51,9 @@ def read_address(
     written = state.load(state.ADDRESS, {})
     address = st.query_params.to_dict()
     given = {name: value for name, value in address.items() if written.get(name) != value}
+    card = state.CARD.name  # back in the browser's history, or on another page
+    if card in written and card not in address and state.get(state.CARD) == written[card]:
+        state.put(state.CARD, None)
     for choice, dependents in state.RESETS.items():
         if choice.name in given:  # it resets them, also those that the address names as before
             given |= {one.name: address[one.name] for one in dependents if one.name in address}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -63,3 +64,9 @@ def network_and_picture() -> tuple[Network, Picture] | None:
     """The current network and picture; None where a message explains why there is no network."""
     network = networks.current()
     return None if network is None else (network, images.current())
+
+
+def facts_table(facts: Mapping[str, str]) -> str:
+    """Facts as an HTML table of two columns."""
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts.items())
+    return f'<table class="vz-facts">{rows}</table>'

@@ -20,6 +20,7 @@ from vizapp.ui.widgets.maps import Box, three_across
 from vizapp.zoo.network import Network
 
 PARTS = {"patch": "Receptive field", "whole": "Whole photo"}  # what is shown of a picture
+OPTIONS = ("seed", "extent", "pools", "response_norm", "gates", "extended")  # of a projection of one unit
 RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
 
 

@@ -140,18 +140,22 @@ def switch(choice: Choice, words: dict[str, str], key: str, label: str = "", val
     st.segmented_control(label or choice.name, list(words), format_func=words.__getitem__, required=True, **options)
 
 
-def channel_sheet(key: str, cached: Key, make: Callable[[], dict[str, Any]], chosen: int) -> None:
-    """Draw the channels of a layer as tiles; a click chooses one.
+def channel_sheet(key: str, cached: Key, make: Callable[[], dict[str, Any]], site: str, chosen: int) -> None:
+    """Draw the channels of a layer as tiles: a click chooses one, a click on its corner opens its card.
 
     Args:
         key: Widget key.
         cached: Key of the tiles in the cache.
         make: Makes the data of the sheet component.
+        site: Name of the layer.
         chosen: The channel to frame.
     """
     data = compute.remembered(cached, make, lambda data: len(data["sprite"]))
     take = partial(take_click, state.CHANNEL, key, "chosen")
-    component("sheet")(key=key, data=data | {"chosen": chosen}, on_chosen_change=take)
+    component("sheet")(
+        key=key, data=data | {"chosen": chosen, "card": True}, on_chosen_change=take,
+        on_card_change=partial(take_card, key, site),
+    )  # fmt: skip
 
 
 def channel(by_strength: np.ndarray) -> int:
@@ -164,15 +168,16 @@ def channel(by_strength: np.ndarray) -> int:
     return int(by_strength[0]) if number is None else int(number)
 
 
-def stepper(page: str, count: int, channel: int) -> None:
-    """Draw the channel as a number field."""
+def stepper(page: str, site: str, count: int, channel: int) -> None:
+    """Draw the channel of a layer as a number field, with a button that opens its card."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"{page}_stepper"):
         st.html('<div class="vz-label">Channel</div>', width="content")
         st.number_input(
             "Channel", 0, count - 1, label_visibility="collapsed", width=130,
             **state.bind(state.CHANNEL, f"{page}.channel", channel),
         )  # fmt: skip
-        st.caption(f"of {count}")
+        st.caption(f"of {count}", width="content")
+        card_button(f"{page}.card", site, channel)
 
 
 def cell(shape: tuple[int, ...], of: Choice = state.CELL, has: str = "This layer has cells") -> Cell | None:
@@ -214,6 +219,27 @@ def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: 
     """
     charts.draw(f"{page}.bars", charts.value_bars(values, order, channel, names))
     st.caption(f"This layer has {len(values)} values and no map.")
+
+
+def open_card(site: str, channel: int, other: bool = False) -> None:
+    """Open the card of a unit in the next run. `other`: a unit of the network that the page Compare compares with."""
+    state.put(state.CARD, f"{site}:{channel}")
+    state.put(state.CARD_OF, "other" if other else "network")
+
+
+def take_card(key: str, site: str, other: bool = False) -> None:
+    """Open the card of the channel of `site` whose trigger "card" a component has sent."""
+    clicked = state.clicked(key, "card")
+    if clicked is not None:
+        open_card(site, int(clicked), other)
+
+
+def card_button(key: str, site: str, channel: int, label: str = "Unit card") -> None:
+    """Draw a button that opens the card of a unit."""
+    st.button(
+        label, key=key, icon=":material/id_card:", on_click=open_card, args=(site, channel),
+        help="Map, top photos, projection, ideal input and numbers of this unit",
+    )  # fmt: skip
 
 
 def take_click(choice: Choice, key: str, event: str) -> None:

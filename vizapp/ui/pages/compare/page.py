@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -129,8 +130,14 @@ def _projections(pair: Pair, picture: Picture, exports: _Exports) -> None:
         result = results.project_second_layer(network, picture, site)
         if result is not None:
             _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
-            data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {"still": True}
-            component("sheet")(key=f"compare.projections.{number}", data=data)
+            data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {
+                "still": True,
+                "card": True,
+            }
+            key = f"compare.projections.{number}"
+            component("sheet")(
+                key=key, data=data, on_card_change=partial(unit_picker.take_card, key, site, bool(number))
+            )
             exports.add(number, "projections", result, sheet(down, 3, gap=4))
             messages.info(f"{site}. Each projection has its own scale; mid-grey is zero.")
 
@@ -204,13 +211,21 @@ def _matches(pair: Pair, exports: _Exports) -> None:
         exports.arrays.update(result.arrays)
         table = pd.DataFrame(result.table)
         st.dataframe(
-            table, hide_index=True, height=320, key="compare.matches",
+            table, hide_index=True, height=320, key="compare.matches", selection_mode="single-cell",
+            on_select=partial(_open_match, sites, table),
             column_config={
                 "first": "First network's unit", "second": "Second network's unit",
                 "correlation": st.column_config.NumberColumn("Correlation", format="%.3f"),
             },
         )  # fmt: skip
-        messages.info(f"Over {result.facts['pictures']}.")
+        messages.info(f"Over {result.facts['pictures']}. Click the number of a unit for its card.")
+
+
+def _open_match(sites: list[str], table: pd.DataFrame) -> None:
+    """Open the card of the unit whose number was clicked."""
+    for row, column in state.load("compare.matches")["selection"]["cells"]:
+        other = column == "second"
+        unit_picker.open_card(sites[other], int(table.loc[row, "second" if other else "first"]), other)
 
 
 if __name__ == "__main__":

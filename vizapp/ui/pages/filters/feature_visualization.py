@@ -6,22 +6,19 @@ import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.methods.base import Result
-from vizapp.ui.session import compute, forms, messages, progress
-from vizapp.ui.widgets import charts, image_tiles, layout, options
+from vizapp.ui.session import compute, messages, progress
+from vizapp.ui.widgets import charts, image_tiles, layout, options, unit_card
 from vizapp.zoo.network import Network
-
-_OPTIONS = ("extent", "restarts", "diversity", "steps", "size", "parameters", "contrast", "variation", "l2", "seed")
 
 
 def draw(network: Network, unit: Unit) -> Result | None:
     """Draw the button, the options and, once it is pressed, the images; None before that."""
     messages.heading("Feature visualization")
-    params = forms.values("ideal", _OPTIONS)
-    key = compute.key_of("ideal", network, unit=unit, **params)
+    key, params = unit_card.ideal_key(network, unit)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
         progress.start_button("Run feature visualization", "filters.paint", key, icon="brush")
-        options.popover("ideal", _OPTIONS)
-    options.changed_line("ideal", _OPTIONS)
+        options.popover("ideal", unit_card.IDEAL)
+    options.changed_line("ideal", unit_card.IDEAL)
     if not progress.is_started(key):
         messages.info("Optimizes an image, starting from noise, to maximize this unit's activation.")
         return None

@@ -70,7 +70,7 @@ def _show(network: Network, site: Site, result: Result) -> None:
             _sheet(network, site, result, chosen)
         _summary(network, result)
     with right:
-        unit_picker.stepper("filters", len(kernels), chosen)
+        unit_picker.stepper("filters", site.name, len(kernels), chosen)
         pictures = _one(result, chosen)
         ideal = feature_visualization.draw(network, Unit(site.name, chosen))
     arrays = dict(result.arrays)
@@ -85,7 +85,7 @@ def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:
     scale = state.get(forms.choices("filters")["scale"])
     params = forms.values("filters", _THRESHOLDS) | {"scale": scale, "gallery": _gallery(network)}
     key = compute.key_of("filters.sheet", network, unit=Unit(site.name, 0), **params)
-    unit_picker.channel_sheet("filters.sheet", key, lambda: kernel_sheets.sheet_data(result, scale), chosen)
+    unit_picker.channel_sheet("filters.sheet", key, lambda: kernel_sheets.sheet_data(result, scale), site.name, chosen)
     inputs = result.arrays["kernels"].shape[1]
     if inputs not in (1, 3):
         messages.info(f"Each filter has {inputs} input slices; the strongest are shown first. Grey is zero.")

@@ -12,7 +12,7 @@ import streamlit as st
 from vizapp.gallery.reader import is_silent
 from vizapp.ui.pages.gallery import unit_sheet
 from vizapp.ui.session import downloads, messages, state
-from vizapp.ui.widgets import top_activations
+from vizapp.ui.widgets import top_activations, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.top_activations import LayerGallery, UnitPatches, UnitProjections
 
@@ -51,7 +51,10 @@ def _draw(
         "waiting": "Projecting …" if key == "gallery.patches" else "No projections yet",
     }
     with place.container():
-        component("units")(key=key, data=data, on_chosen_change=partial(_open, key))
+        component("units")(
+            key=key, data=data, on_chosen_change=partial(_open, key),
+            on_card_change=partial(unit_picker.take_card, key, layer.site.name),
+        )  # fmt: skip
 
 
 def _card(layer: LayerGallery, channel: int, looked: UnitPatches, down: UnitProjections | None) -> dict[str, object]:

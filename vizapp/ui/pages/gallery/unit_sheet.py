@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
-from html import escape
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.engine.trace.sites import Unit
 from vizapp.gallery.reader import Gallery, is_silent
 from vizapp.media.drawing import sheet, to_png
 from vizapp.methods.projection import revealing_rule
@@ -56,7 +56,7 @@ def _head(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
                 "", key=f"gallery.{label.lower()}_unit", icon=f":material/{icon}:", disabled=other is None,
                 help=f"{label} in this order", on_click=_go, args=(layer.site.name, other),
             )  # fmt: skip
-        unit_picker.stepper("gallery", layer.site.channels, channel)
+        unit_picker.stepper("gallery", layer.site.name, layer.site.channels, channel)
         names = layer.asked.network.readable_names(layer.site)
         if names:
             st.caption(f"**{messages.escaped(names[channel])}**", width="content")
@@ -74,18 +74,20 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
         f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
     ]
     details = [f"activation {item.activation:.4g} · {item.path}" for item in looked.shown]
+    unit = Unit(layer.site.name, channel)
     left, middle, right = layout.columns(1, 1, 1)
     with left:
-        _nine("Patches", _size(looked), whole["Patches"], titles, details)
+        _nine("Patches", _size(looked), whole["Patches"], titles, details, unit)
     with right:
-        _nine("Photos", "framed: what the unit sees", whole["Photos"], titles, details)
+        _nine("Photos", "framed: what the unit sees", whole["Photos"], titles, details, unit)
     with middle:
         down: UnitProjections | None = None
         if layer.is_whole:
             down = top_activations.load_projections(layer, [channel]).get(channel)
             if down is not None:
                 tiles = whole["Projections"] = down.pictures()
-                _nine("Projections", f"{revealing_rule(layer.asked.network)}, mid-grey is zero", tiles, titles, details)
+                note = f"{revealing_rule(layer.asked.network)}, mid-grey is zero"
+                _nine("Projections", note, tiles, titles, details, unit)
         else:
             image_tiles.title("Projections")
             messages.info("Projections follow after the last photo.")
@@ -104,9 +106,13 @@ def _size(looked: UnitPatches) -> str:
     return f"{width} × {height} pixels"
 
 
-def _nine(title: str, note: str, tiles: list[np.ndarray], titles: list[str], details: list[str]) -> None:
+def _nine(
+    title: str, note: str, tiles: list[np.ndarray], titles: list[str], details: list[str], unit: Unit
+) -> None:  # fmt: skip
     image_tiles.title(title, note)
-    component("sheet")(key=f"gallery.nine.{title}", data=three_across(tiles, titles, details, title, _LARGEST))
+    key = f"gallery.nine.{title}"
+    data = three_across(tiles, titles, details, title, _LARGEST) | {"items": [unit.channel] * len(tiles), "card": True}
+    component("sheet")(key=key, data=data, on_card_change=partial(unit_picker.take_card, key, unit.site))
 
 
 # Numbers
@@ -122,7 +128,7 @@ def _numbers(found: Gallery, site: str, channel: int, unit: pd.Series) -> None:
             charts.draw("gallery.histogram", charts.maxima(edges, counts))
     with statistics:
         messages.heading("Numbers")
-        st.html(facts_table(_facts(unit)))
+        st.html(layout.facts_table(_facts(unit)))
     with classes:
         if mix and not is_silent(unit):
             messages.heading("Classes of the top photos")
@@ -149,12 +155,6 @@ def _facts(unit: pd.Series) -> dict[str, str]:
     if unit["not_finite"]:
         facts["Photos without a finite maximum"] = str(int(unit["not_finite"]))
     return facts
-
-
-def facts_table(facts: Mapping[str, str]) -> str:
-    """Facts as an HTML table of two columns."""
-    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in facts.items())
-    return f'<table class="vz-facts">{rows}</table>'
 
 
 def _rows(rows: pd.DataFrame) -> None:

@@ -23,7 +23,6 @@ from vizapp.zoo.network import Network
 
 _MODES = {"one": "Selected unit", "nine": "Nine strongest"}
 _CONTRASTS = {"shared": "Shared scale", "own": "Scale per picture"}
-_OPTIONS = ("seed", "extent", "pools", "response_norm", "gates", "extended")
 _FAINT = 0.05  # share of the shared scale below which a projection is hardly visible
 
 
@@ -48,8 +47,8 @@ def _controls(network: Network, sites: tuple[Site, ...], site: Site, mode: str) 
         unit_picker.switch(state.PART, projection_tiles.PARTS, "projection.part")
         if mode == "nine":
             projection_tiles.rule_switch(network, "projection.rule")
-        options.popover("projection", _OPTIONS)
-    options.changed_line("projection", _OPTIONS)
+        options.popover("projection", projection_tiles.OPTIONS)
+    options.changed_line("projection", projection_tiles.OPTIONS)
 
 
 # One unit
@@ -70,7 +69,7 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
             _cautions(list(results.values()))
     box = _box(results["deconvnet"]) if results else None
     with right:
-        unit_picker.stepper("projection", len(values), channel)
+        unit_picker.stepper("projection", site.name, len(values), channel)
         names = network.readable_names(site)
         if names:
             unit_picker.class_list(
@@ -105,7 +104,7 @@ def _by_rule(network: Network, picture: Picture, unit: Unit) -> dict[str, Result
     """The results of all three rules, the one that suits the network first; empty where a message explains why."""
     found: dict[str, Result] = {}
     for rule in sorted(RULES, key=lambda rule: rule != revealing_rule(network)):
-        params = forms.values("projection", _OPTIONS)
+        params = forms.values("projection", projection_tiles.OPTIONS)
         result = compute.run("projection", network, picture, unit=unit, rule=rule, **params)
         if result is None:
             return {}
@@ -205,7 +204,10 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
             image_tiles.title(title)
             data = projection_tiles.grid_data(tiles, result, chosen, names, f"{title} of nine units")
             key = "projection.patches" if title == "Patches" else "projection.nine"
-            component("sheet")(key=key, data=data, on_chosen_change=partial(_open, key))
+            component("sheet")(
+                key=key, data=data | {"card": True}, on_chosen_change=partial(_open, key),
+                on_card_change=partial(unit_picker.take_card, key, site.name),
+            )  # fmt: skip
     messages.info("Each projection has its own scale; mid-grey is zero. Click a unit to open it.")
     _cautions([result])
     with layout.fold():

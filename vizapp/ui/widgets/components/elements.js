@@ -23,6 +23,29 @@ function rectangle(className, parent, [top, left, bottom, right], inset = 0) {
   return made;
 }
 
+// A small button that opens the card of a unit. The keys reach the card by Enter on what is chosen already.
+function cardButton(parent, open) {
+  const made = element("button", "open", parent), icon = document.createElementNS(SVG, "svg"), lines = document.createElementNS(SVG, "path");
+  Object.assign(made, { type: "button", tabIndex: -1, title: "Open the card of this unit", onclick: open, ariaLabel: "Open the card of this unit" });
+  icon.setAttribute("viewBox", "0 0 16 16");
+  lines.setAttribute("d", "M1.5 3h13v10h-13z M4 6h3.5v4H4z M9.5 6.5h3 M9.5 9.5h3");
+  icon.append(lines);
+  made.append(icon);
+}
+
+// Gives the focus back to what opened a card when the card is closed. `target()`: the element, which the page may have drawn again.
+function returnFocus(target) {
+  let seen = 0, looked = 0;
+  const timer = setInterval(() => {
+    const open = document.querySelector("[role=dialog]");
+    if (open) seen = 1;
+    else if (seen || ++looked > 100) {
+      clearInterval(timer);
+      if (seen && document.activeElement === document.body) target()?.focus();
+    }
+  }, 200);
+}
+
 const unpacked = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 const floats = (base64) => new Float32Array(unpacked(base64).buffer);
 const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
@@ -47,12 +70,13 @@ function say(root, sentence) {
 }
 
 // Lets the arrow keys walk over the parts of an element, and Enter or Space choose the one they are at; `choose` null: nothing to choose.
-// `start()` is where the keys begin, `next(place, step)` where a step leads, `show(place)` marks a place (null: none), `words()` says it.
+// `start()` is where the keys begin, `next(place, step)` where a step leads, `show(place)` marks a place (null: none), `words()` says it, and
+// `does` what Enter does.
 // The place is kept on the root element, because the page may run again in between.
-function walk(box, root, label, { start, next, show, words, choose }) {
+function walk(box, root, label, { start, next, show, words, choose, does }) {
   box.tabIndex = 0;
   box.setAttribute("role", "application");
-  box.setAttribute("aria-label", `${label}; arrow keys move${choose ? ", Enter chooses" : ""}`);
+  box.setAttribute("aria-label", `${label}; arrow keys move${choose ? `, Enter ${does || "chooses"}` : ""}`);
   box.onblur = () => { root.__cursor = null; say(root, ""); show(null); };
   box.onkeydown = (event) => {
     const step = ARROWS[event.key];

@@ -1,6 +1,7 @@
 // Many small pictures as tiles cut from one. data: {sprite, tile: [height, width], columns, side, most, items: [value],
-// titles: [text], tags?: [text] on the tile that is pointed at or chosen, details: [text], chosen: value, label, across?, still?}. A click sends the tile's item: trigger "chosen";
-// not with `still`, where the tiles are only to be looked at.
+// titles: [text], tags?: [text] on the tile that is pointed at or chosen, details: [text], chosen: value, label, across?, still?, card?}. A
+// click sends the tile's item: trigger "chosen"; not with `still`, where the tiles are only to be looked at. With `card`, tiles are units: a
+// click on the corner of one, on the chosen one, or with `still` on any one sends the item to open its card: trigger "card".
 
 const GAP = 3, EDGE = 3, TALLEST = 606, SCROLLBAR = 12, TIP = 36;  // pixels
 const MOST = 4096;  // device pixels of a side of what is drawn at once: 16 megapixels, which every browser can hold
@@ -66,13 +67,14 @@ export default function (component) {
   const count = data.items.length, chosen = data.items.indexOf(data.chosen);
   if (root.__cursor >= count) root.__cursor = null;  // the tile that the keys came to, kept when the page is run again
   let grid, first, last, hovered = root.__cursor ?? -1, alive = true;
-  view.classList.toggle("still", !!data.still);
+  view.classList.toggle("still", !!data.still && !data.card);
 
   const place = (frame, index) => {
     frame.style.display = index < 0 ? "none" : "block";
     frame.replaceChildren();
     if (index < 0) return;
     if (data.tags) element("span", "tag", frame, data.tags[index]);
+    if (data.card) cardButton(frame, () => openCard(index));
     const column = index % grid.columns, row = Math.floor(index / grid.columns);
     Object.assign(frame.style, { left: `${EDGE - 2 + column * (grid.width + GAP)}px`, top: `${EDGE - 2 + row * (grid.height + GAP)}px`,
       width: `${grid.width + 4}px`, height: `${grid.height + 4}px` });
@@ -120,14 +122,18 @@ export default function (component) {
     return column >= 0 && column < grid.columns && index >= 0 && index < count ? index : -1;
   };
   const hover = (index) => { hovered = index; place(hoverFrame, index); tell(index < 0 ? chosen : index); };
-  const choose = (index) => { if (index >= 0 && !data.still) setTriggerValue("chosen", data.items[index]); };
+  const openCard = (index) => { if (index < 0) return; setTriggerValue("card", data.items[index]); returnFocus(() => view); };
+  const choose = (index) => {
+    if (data.card && (data.still || index === chosen)) openCard(index);
+    else if (index >= 0 && !data.still) setTriggerValue("chosen", data.items[index]);
+  };
 
   load(root, data.sprite).ready.then(() => {
     if (!alive) return;
     draw();
     tell(hovered < 0 ? chosen : hovered);
-    canvas.onmousemove = (event) => hover(at(event));
-    canvas.onmouseleave = () => hover(root.__cursor ?? -1);
+    view.onmousemove = (event) => { const index = at(event); if (index !== hovered) hover(index); };
+    view.onmouseleave = () => hover(root.__cursor ?? -1);
     canvas.onclick = (event) => choose(at(event));
     view.onscroll = () => {
       const down = grid.height + GAP;
@@ -141,7 +147,8 @@ export default function (component) {
         hoverFrame.scrollIntoView({ block: "nearest" });
       },
       words: () => [...tip.children].map((part) => part.textContent).join(", "),
-      choose: data.still ? null : choose,
+      choose: data.still && !data.card ? null : choose,
+      does: !data.card ? "" : data.still ? "opens the card of the unit" : "chooses, and again opens the card of the unit",
     });
   });
   enlargeable(root, data.label, { resize: (height) => {

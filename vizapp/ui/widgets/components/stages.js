@@ -24,7 +24,10 @@ export default function (component) {
       made.dataset.place = `${number} ${place}`;
       made.title = told;
       made.setAttribute("aria-label", `${row.title}, ${told}`);
-      made.onclick = () => setTriggerValue("unit", [row.site, channel]);
+      made.onclick = () => {
+        setTriggerValue("unit", [row.site, channel]);
+        returnFocus(() => root.querySelector(`.tile[data-place="${made.dataset.place}"]`));
+      };
       if (made.dataset.place === focused) made.focus();
       return made;
     };

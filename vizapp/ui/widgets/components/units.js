@@ -42,6 +42,11 @@ export default function (component) {
       else element("span", "wait", pair, data.waiting);
     }
     button.onclick = () => setTriggerValue("chosen", card.item);
+    cardButton(place, () => {
+      setTriggerValue("card", card.item);
+      returnFocus(() => root.querySelector(`.card[data-item="${card.item}"]`));
+    });
+    place.lastChild.tabIndex = 0;
     if (String(card.item) === focused) button.focus();
     if (card.patches) enlargeable(place, card.title);
   }
