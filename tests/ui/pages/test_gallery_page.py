@@ -124,7 +124,7 @@ def test_a_link_opens_the_sheet_of_a_unit_in_a_fresh_session(open_app: Open, pic
     assert {name: chosen(app, name) for name in address} == address
     row = found.rows(LAYER, channel).iloc[0]
     patches = shown(app, "gallery.nine.Patches")
-    assert patches["still"], "a click does nothing"
+    assert (patches["still"], patches["card"]) == (True, True), "a click opens the card and chooses nothing"
     assert patches["details"][0] == f"activation {row.activation:.4g} · {row.path}"
     seen = network.seen(open_folder(pictures).open(int(row.picture)))
     padded = np.pad(seen, ((28, 28), (28, 28), (0, 0)), constant_values=128)

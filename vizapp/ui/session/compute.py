@@ -115,34 +115,36 @@ def poll(
     found: Result | None = answers().get(key)
     if found is not None:
         return found
-    name = state.name_of(key)
-    refused = f"refused.{name}"
-    if progress.is_cancelled(key):
-        messages.info(state.load(refused, "Cancelled."))
-        if not state.has(refused):
-            st.button("Run again", key=f"poll.again.{name}", on_click=progress.start, args=(key,))
+    name, refused, began = state.name_of(key), ("refused", *key), time.perf_counter()
+    refusal = answers().get(refused)
+    if refusal or progress.is_cancelled(key):
+        messages.info(refusal or "Cancelled.")
+        st.button("Run again", key=f"poll.again.{name}", on_click=_ask_again, args=(key, refused))
         return None
 
     def keep(tick: Tick) -> Result:
-        answer = memory.retry_after_eviction(
-            lambda: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params)
-        )
+        try:
+            answer = memory.retry_after_eviction(
+                lambda: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params)
+            )
+        except VizError as error:
+            if time.perf_counter() - began > progress.QUIET:  # nobody may be looking now
+                answers().put(refused, str(error), sys.getsizeof(str(error)))
+            raise
         answers().put(key, answer, answer.nbytes)
         return answer
 
     request = RunRequest(key, keep, str(network.device), grace=_GRACE)
 
     def look_again() -> None:
-        if progress.is_cancelled(key):  # checked first, because watching would start it again
+        if progress.is_cancelled(key) or answers().get(key) is not None or answers().get(refused):
             st.rerun()
         with progress.watch([request]) as watched:
             if not watched.done:  # drawn at once, so that it does not fade
                 progress.RunView(watched, [key], title, f"poll.cancel.{name}", lambda now: f"{now.share:.0%}")
                 if not watched.wait(progress.QUIET):
                     return
-        for error in watched.refusals().values():
-            state.save(refused, str(error))
-            progress.cancel(key)
+            watched.refusals()
         st.rerun()
 
     with logged(key) as entry, progress.watch([request]) as watched:
@@ -157,6 +159,11 @@ def poll(
                 return None
     st.fragment(lambda: messages.guard(look_again), run_every=progress.EVERY)()
     return None
+
+
+def _ask_again(key: Key, refused: Key) -> None:
+    answers().put(refused, "", 0)
+    progress.start(key)
 
 
 def compute(

@@ -264,7 +264,7 @@ def _ideal(network: Network, site: Site, channel: int, layer: Result) -> None:
     known = compute.answers().get(key) is not None or progress.is_started(key) or progress.is_cancelled(key)
     if not known and seconds > _QUICK:
         messages.info("An image optimized from noise to excite this unit.")
-        label = f"Generate, about {messages.duration(seconds)}"
+        label = f"Generate, about {messages.duration(max(1.0, seconds))}"
         progress.start_button(label, "card.paint", key, icon="brush")
         return
     result = compute.poll("ideal", network, unit=unit, title="Optimizing", **params)

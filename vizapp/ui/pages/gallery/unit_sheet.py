@@ -110,9 +110,9 @@ def _nine(
     title: str, note: str, tiles: list[np.ndarray], titles: list[str], details: list[str], unit: Unit
 ) -> None:  # fmt: skip
     image_tiles.title(title, note)
-    key = f"gallery.nine.{title}"
-    data = three_across(tiles, titles, details, title, _LARGEST) | {"items": [unit.channel] * len(tiles), "card": True}
-    component("sheet")(key=key, data=data, on_card_change=partial(unit_picker.take_card, key, unit.site))
+    data = three_across(tiles, titles, details, title, _LARGEST) | {"card": True}
+    opens = partial(unit_picker.open_card, unit.site, unit.channel)
+    component("sheet")(key=f"gallery.nine.{title}", data=data, on_card_change=opens)
 
 
 # Numbers
