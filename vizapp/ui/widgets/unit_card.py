@@ -125,7 +125,7 @@ def _links(network: Network, unit: Unit, links: Mapping[str, Any]) -> None:
     if _is_other():
         of = {state.NETWORK: state.OTHER, state.WEIGHTS: state.OTHER_WEIGHTS, state.CHECKPOINT: state.OTHER_CHECKPOINT}
         query |= {choice.name: str(state.get(other)) for choice, other in of.items() if state.get(other) is not None}
-    with st.container(horizontal=True, gap="small", key="card_links"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="card_links"):
         for key, label, choice, value in _PAGES:
             if key == state.page():  # a link to the page itself does not change the address in the browser
                 st.button(

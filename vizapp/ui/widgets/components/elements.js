@@ -27,6 +27,7 @@ function rectangle(className, parent, [top, left, bottom, right], inset = 0) {
 function cardButton(parent, open) {
   const made = element("button", "open", parent), icon = document.createElementNS(SVG, "svg"), lines = document.createElementNS(SVG, "path");
   Object.assign(made, { type: "button", tabIndex: -1, title: "Open the card of this unit", onclick: open, ariaLabel: "Open the card of this unit" });
+  made.onmousedown = (event) => event.preventDefault();  // the focus stays: a sheet that loses it hides the button
   icon.setAttribute("viewBox", "0 0 16 16");
   lines.setAttribute("d", "M1.5 3h13v10h-13z M4 6h3.5v4H4z M9.5 6.5h3 M9.5 9.5h3");
   icon.append(lines);
