@@ -17,17 +17,17 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import is_silent
-from vizapp.media.drawing import sheet
+from vizapp.media.drawing import contrasted
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
-from vizapp.methods import stages
 from vizapp.methods.activations import over_photo, strength_order
 from vizapp.methods.base import Result
 from vizapp.methods.gallery import chosen_sites
 from vizapp.ui.inputs import datasets, galleries, images, networks
 from vizapp.ui.session import compute, forms, messages, progress, state, url
 from vizapp.ui.session.choice import Choice
-from vizapp.ui.widgets import image_tiles, layout, projection_tiles, top_activations
+from vizapp.ui.widgets import image_tiles, layout, maps, projection_tiles, top_activations
+from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.top_activations import LayerGallery
 from vizapp.zoo.network import Network
 
@@ -209,8 +209,10 @@ def _gallery(network: Network, site: Site, channel: int, links: Mapping[str, Any
     if not looked.shown:
         messages.info("This unit is zero for every photo, so it has no top photos.")
         return layer
-    tiles = looked.pictures(_TILE)
-    image_tiles.picture("card.nine", sheet(tiles, min(3, len(tiles)), gap=2), f"The top photos of unit {channel}")
+    titles = [f"{place + 1}" + (f" · {item.label}" if item.label else "") for place, item in enumerate(looked.shown)]
+    details = [f"activation {item.activation:.4g} · {item.path}" for item in looked.shown]
+    data = maps.three_across(looked.pictures(_TILE), titles, details, f"The top photos of unit {channel}")
+    component("sheet")(key="card.nine", data=data)
     mix = found.classes(covered.name, channel)
     first = next(iter(mix), None)
     words = f"{mix[first]} of {sum(mix.values())} are {first}. " if first is not None and mix[first] > 1 else ""
@@ -245,7 +247,7 @@ def _projection(network: Network, picture: Picture, site: Site, values: np.ndarr
     if result is None:
         return
     down, box = result.arrays["projection"], tuple(result.arrays["field"].tolist())
-    pixels = projection_tiles.crop_or_whole(stages.contrasted(down), box, state.get(state.PART))
+    pixels = projection_tiles.crop_or_whole(contrasted(down), box, state.get(state.PART))
     image_tiles.picture("card.down", shrink(pixels, _LARGEST), f"Projection of unit {channel}")
     messages.info("Mid-grey is zero." if down.any() else "Zero: the unit does not respond to this photo.")
 
@@ -306,10 +308,12 @@ def _on_photo(network: Network, site: Site, values: np.ndarray, channel: int) ->
 
 def _in_gallery(layer: LayerGallery, channel: int) -> dict[str, str]:
     unit: pd.Series = layer.found.unit(layer.site.name, channel)
+    edges, counts = layer.found.histogram(layer.site.name, channel)  # of the photos' largest values
+    above = counts[edges[:-1] > 0].sum() / max(1, counts.sum())
     return {
         "Largest value": f"{unit['maximum']:.4g}",
         "Mean of the photos' largest": f"{unit['mean_maximum']:.4g}",
-        "Photos where it is not zero": f"{100 * (1 - unit['zero_pictures']):.0f} %",
+        "Photos where it is above zero": f"{100 * above:.0f} %",
         "Selectivity, 0 to 1": "dead" if is_silent(unit) else f"{unit['selectivity']:.2f}",
         "Photos": f"{layer.found.seen:,}",
     }
