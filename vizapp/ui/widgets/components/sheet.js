@@ -122,7 +122,11 @@ export default function (component) {
     return column >= 0 && column < grid.columns && index >= 0 && index < count ? index : -1;
   };
   const hover = (index) => { hovered = index; place(hoverFrame, index); tell(index < 0 ? chosen : index); };
-  const openCard = (index) => { if (index < 0) return; setTriggerValue("card", data.items[index]); returnFocus(() => view); };
+  const openCard = (index) => {
+    if (index < 0 || root.hasAttribute("data-enlarged")) return;  // what is enlarged would cover it
+    setTriggerValue("card", data.items[index]);
+    returnFocus(() => view);
+  };
   const choose = (index) => {
     if (data.card && (data.still || index === chosen)) openCard(index);
     else if (index >= 0 && !data.still) setTriggerValue("chosen", data.items[index]);

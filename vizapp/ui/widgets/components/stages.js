@@ -25,6 +25,7 @@ export default function (component) {
       made.title = told;
       made.setAttribute("aria-label", `${row.title}, ${told}`);
       made.onclick = () => {
+        if (root.hasAttribute("data-enlarged")) return;  // it would cover the card
         setTriggerValue("unit", [row.site, channel]);
         returnFocus(() => root.querySelector(`.tile[data-place="${made.dataset.place}"]`));
       };
