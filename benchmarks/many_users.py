@@ -81,9 +81,10 @@ async def watch(process: psutil.Process, curve: list[tuple[float, float]], every
 
 
 async def crowd(
-    users: int, seconds: float, seed: int, log: Path, least: int = 0
+    users: int, seconds: float, seed: int, log: Path, least: int = 0, rest: float | None = None
 ) -> tuple[Seen, list[tuple[float, float]]]:
-    """Let the users act; returns what they saw, and the server's memory until a while after the last one has left.
+    """Let the users act; returns what they saw, and the server's memory until `rest` seconds after the last one has left.
+    By default that is longer after a long run, up to three minutes: Streamlit keeps sessions for two.
 
     On a busy machine they continue for up to two minutes, until they have seen `least` results.
     """
@@ -103,7 +104,7 @@ async def crowd(
 
             await asyncio.gather(*(person(browser, address, over, seed * 1000 + n, seen) for n in range(users)))
             await browser.close()
-        await asyncio.sleep(min(180, 10 + seconds / 4))  # Streamlit keeps sessions for two minutes
+        await asyncio.sleep(min(180, 10 + seconds / 4) if rest is None else rest)
         watching.cancel()
     return seen, curve
 

@@ -198,6 +198,12 @@ def test_a_package_keeps_its_files_in_rooms(name: str) -> None:
     assert len(files) <= MOST_FILES[name], files
 
 
+def test_all_that_drives_a_browser_is_where_make_looks_for_it() -> None:
+    marked = re.compile(r"^pytestmark = .*mark\.browser|^@pytest\.mark\.browser", re.MULTILINE)
+    found = {path for path in (ROOT / "tests").rglob("test_*.py") if marked.search(path.read_text(encoding="utf-8"))}
+    assert found == set((ROOT / "tests" / "browser").glob("test_*.py"))
+
+
 def test_imports_stand_at_the_top_or_give_a_reason() -> None:
     inside = [(module, each) for module, found in every_import().items() for each in found if each.in_function]
     bare = [f"{module}:{each.line}" for module, each in inside if not each.reason]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import PATIENCE, downloaded, keep, open_page, settle, went_well
 from tests.browser.contrast import faint
+from vizapp.media.bundled import open_digits
 
 pytestmark = pytest.mark.browser
 LONG = 240_000  # milliseconds; a pass that takes half a minute, on a busy machine
@@ -50,8 +53,19 @@ def complete(page: Any) -> None:
     assert page.locator(".card .nine").count() >= 2
 
 
-def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address: str, browser: Any) -> None:
-    page = opened(browser, f"{address}/gallery?network=vizapp/zfnet-mini&data=digits")
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thousand photos: enough to leave the pass before it is over."""
+    folder = tmp_path_factory.mktemp("digits")
+    for number in range(1000):
+        Image.fromarray(open_digits().open(number).pixels).save(folder / f"{number:04}.png")
+    return folder
+
+
+def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(
+    address: str, browser: Any, digits: Path
+) -> None:
+    page = opened(browser, f"{address}/gallery?network=vizapp/zfnet-mini&data={digits}")
     page.get_by_role("button", name="Build").click()
     page.get_by_text(re.compile(r"[1-9]\d* of [\d,]+ photos · .* per second · .* left")).wait_for()
     page.locator(".card").first.wait_for()  # what is known so far
@@ -69,7 +83,7 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(address:
     page.get_by_text(re.compile(r"of [\d,]+ photos · .* left")).wait_for()
     assert progress(page) >= min(seen, known)  # not from the beginning
     other = opened(
-        browser, f"{address}/gallery?network=vizapp/zfnet-mini&data=digits"
+        browser, f"{address}/gallery?network=vizapp/zfnet-mini&data={digits}"
     )  # somebody else joins the same pass
     watch = other.get_by_role(
         "button", name=re.compile("Watch|Continue")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import threading
 import time
 import zipfile
@@ -17,7 +16,6 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.conftest import OWN
 from tests.ui.app import Open, chosen, offered, pixels, sentences, shown, went_well, words
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
@@ -64,14 +62,7 @@ def built(network: Network, data: str, layers: tuple[str, ...] = (), watch: Any 
     """The gallery that the page would build, at the place where it would look for it."""
     source, sites = open_folder(data), chosen_sites(network, layers)
     place = place_for(network, Question(network, folder=source), sites, plan_of(network, GalleryParams()))
-    kept = OWN / "galleries" / place.name  # the name tells all that the gallery depends on
-    if watch is None and kept.is_dir() and not place.exists():
-        shutil.copytree(kept, place)
-        return open_gallery(place)
-    fresh = not place.exists()
     build(network, source, sites, place, plan_of(network, GalleryParams()), watch)
-    if fresh:
-        shutil.copytree(place, kept)
     return open_gallery(place)
 
 
