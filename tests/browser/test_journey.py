@@ -178,9 +178,7 @@ def test_an_upload_survives_a_reload_and_a_broken_one_is_told(address: str, brow
     assert "letter.txt" in page.locator('[data-testid="stAlert"]').inner_text()
     page.locator(".bars li").first.wait_for(state="detached")  # no older answer under its name
     went_well(page)
-    page.get_by_role("button", name="Remove letter.txt").or_(
-        page.get_by_test_id("stFileUploaderDeleteBtn")
-    ).first.click()
+    page.get_by_role("button", name="Show another photo").click()
     page.locator(".bars li").first.wait_for()
     photo = io.BytesIO()
     Image.new("RGB", (40, 30), "red").save(photo, "PNG")
@@ -191,6 +189,7 @@ def test_an_upload_survives_a_reload_and_a_broken_one_is_told(address: str, brow
     settle(page)
     answers, link = page.locator(".bars li").all_inner_texts(), page.url
     page.reload()
+    page.locator('[data-testid="stSidebar"] .sheet .tip b', has_text="red.png").wait_for()  # in the strip
     page.get_by_text("Using the upload red.png.").wait_for()
     settle(page)
     assert page.locator(".bars li").all_inner_texts() == answers
