@@ -102,7 +102,7 @@ def _present(page: Any) -> None:
     hidden.append(page.locator(".foot", has_text="Convolution"))  # of the network diagram
     size = "getComputedStyle(document.querySelector('.vz-tile')).fontSize"
     before = page.evaluate(f"parseFloat({size})")
-    page.keyboard.press("p")
+    page.keyboard.press("f")
     page.wait_for_url(re.compile("present=on"))
     for one in hidden:
         one.wait_for(state="hidden")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,12 @@ def sentences(app: AppTest) -> str:
 
 def words(app: AppTest) -> str:
     """All captions of a page."""
-    return " ".join(caption.value for caption in app.caption).replace("\\", "")
+    return plain(" ".join(caption.value for caption in app.caption))
+
+
+def plain(markdown: str) -> str:
+    """What people read of a Markdown text: without escapes and without the tooltips of terms."""
+    return re.sub(r'\[([^\]]*)\]\(about#terms "[^"]*"\)', r"\1", markdown).replace("\\", "")
 
 
 def went_well(app: AppTest) -> bool:

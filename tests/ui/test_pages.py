@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import re
 from contextlib import ExitStack
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ from PIL import Image
 from streamlit.testing.v1 import element_tree
 
 import vizapp
-from tests.ui.app import ASKING, PAGES, Open, chosen, click, offered, sentences, shown, turn_to, went_well
+from tests.ui.app import ASKING, PAGES, Open, chosen, click, offered, plain, sentences, shown, turn_to, went_well
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
 from vizapp.ui.app.pages import sections
-from vizapp.ui.session import compute, messages, state
-from vizapp.ui.widgets.explanations import EXPLANATIONS, GLOSSARY
+from vizapp.ui.session import compute, glossary, messages, state
+from vizapp.ui.session.glossary import GLOSSARY
+from vizapp.ui.widgets.explanations import EXPLANATIONS
 
 MORE = {spec.key for spec in sections()["More"]}
 
@@ -40,16 +43,29 @@ def test_a_page_opens_without_a_notice(open_app: Open, page: str) -> None:
 
 
 @pytest.mark.parametrize("page", ASKING)
-def test_a_page_explains_itself_in_three_sentences_with_terms_of_the_glossary(open_app: Open, page: str) -> None:
-    if page not in EXPLANATIONS:
-        assert page in MORE, "a page of its own has an explanation"
-        return
-    explanation = EXPLANATIONS[page]
-    assert set(explanation.terms) <= set(GLOSSARY)
+def test_a_page_explains_itself_in_three_sentences_and_a_picture(open_app: Open, page: str) -> None:
+    assert page in MORE or page in EXPLANATIONS, "a page of its own has an explanation"
     app = open_app(page, weights="file")  # no checkpoint yet: nothing is computed
-    written = " ".join(text.value for text in app.markdown).replace("\\", "")
-    assert all(sentence in written for sentence in (explanation.shows, explanation.read, explanation.beware))
+    told = [text.value for text in app.markdown]
+    titles = ("What you see", "How to read it", "Beware")
+    found = [next(text for text in told if text.startswith(f"**{title}.**")) for title in titles]
+    for title, text in zip(titles, found, strict=True):
+        sentence = plain(text).removeprefix(f"**{title}.** ")
+        assert re.fullmatch(r"[A-Z][^.?!]+(\(\w+ et al\. \d+\))?[^.?!]*\.", sentence), "one sentence"
+    (picture,) = [html.proto.body for html in app.get("html") if "data:image/svg" in html.proto.body]
+    ElementTree.fromstring(base64.b64decode(picture.split("base64,")[1].split('"')[0]))
+    assert len(picture) < 40_000
     assert shown(app, "share")["note"] == ""
+
+
+def test_terms_tell_their_meaning_where_they_are_used_first(open_app: Open) -> None:
+    assert set().union(*glossary.TERMS.values()) <= set(GLOSSARY)
+    text = glossary.explained("Deconvnets, a unit, and the unit of a disunity: top-1", "projection")
+    assert plain(text) == "Deconvnets, a unit, and the unit of a disunity: top-1"
+    assert text.count("(about#terms") == 2
+    assert f'[unit](about#terms "{GLOSSARY["unit"]}"), and the unit of' in text
+    app = open_app("projection", weights="file")
+    assert f'[unit](about#terms "{GLOSSARY["unit"]}")' in " ".join(one.value for one in app.markdown)
 
 
 def test_the_link_of_an_upload_says_how_long_it_works(open_app: Open) -> None:
@@ -314,7 +330,9 @@ def test_a_page_whose_layers_are_not_wanted_waits_until_they_are(
     assert "no second convolution" not in told
     assert not offered(app)
     assert not [
-        element for element in app.get("bidi_component") if not re.search("sidebar|(share|network)$", element.proto.id)
+        element
+        for element in app.get("bidi_component")
+        if not re.search("sidebar|(share|present|network)$", element.proto.id)
     ]
     again = [button for button in app.button if button.label == "Run again"]
     again[0].click().run()

@@ -7,8 +7,8 @@ import streamlit as st
 from vizapp.methods import methods, problems
 from vizapp.settings import ASSETS
 from vizapp.ui.session import access, messages
+from vizapp.ui.session.glossary import GLOSSARY
 from vizapp.ui.widgets import layout
-from vizapp.ui.widgets.explanations import GLOSSARY
 
 _WHAT = """
 Choose a network and a photo, and see how its layers respond. Every visualization follows a published paper, and the
@@ -32,7 +32,7 @@ def page() -> None:
     layout.page_title("About", "See what a convolutional network computes.")
     with st.container(width=720):
         st.markdown(_WHAT)
-        st.subheader("Terms", anchor=False)
+        st.subheader("Terms", anchor="terms")
         st.markdown("\n".join(f"- **{term}**: {meaning}" for term, meaning in GLOSSARY.items()))
         st.subheader("Your photos", anchor=False)
         st.markdown(_PRIVACY.format(until=_FOR_OTHERS if access.shared() else _ALONE))

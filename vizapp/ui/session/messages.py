@@ -15,7 +15,7 @@ import streamlit as st
 from vizapp import references
 from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
 from vizapp.errors import VizError
-from vizapp.ui.session import access, state
+from vizapp.ui.session import access, glossary, state
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 LOG = logging.getLogger("vizapp")
@@ -50,8 +50,10 @@ def escaped(text: str) -> str:
 
 
 def linked(text: str) -> str:
-    """The text escaped for Markdown, with citations as links to the papers."""
-    return "".join(f"[{escaped(piece)}]({url})" if url else escaped(piece) for piece, url in references.split(text))
+    """The text escaped for Markdown, with citations as links to the papers and the page's terms with their meaning."""
+    pieces = references.split(text)
+    known = state.page()
+    return "".join(f"[{escaped(p)}]({url})" if url else glossary.explained(escaped(p), known) for p, url in pieces)
 
 
 def plural(count: int, noun: str) -> str:

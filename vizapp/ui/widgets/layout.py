@@ -9,10 +9,12 @@ from typing import Any
 import streamlit as st
 
 from vizapp.media.picture import Picture
+from vizapp.methods import methods
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.session import messages, state
+from vizapp.ui.widgets import schematics
 from vizapp.ui.widgets.components import component
-from vizapp.ui.widgets.explanations import EXPLANATIONS, GLOSSARY
+from vizapp.ui.widgets.explanations import Explanation, explanation
 from vizapp.zoo.network import Network
 
 _UPLOADED = "The photo is an upload: the link shows it for a day, from this server only."
@@ -25,9 +27,10 @@ def page_title(title: str, sentence: str) -> None:
             f'<div class="vz-title"><h1>{escape(title)}</h1><span class="vz-badge">{escape(networks.badge())}</span>'
             f"<p>{escape(sentence)}</p></div>"
         )
-        if state.page() in EXPLANATIONS:
+        told = explanation(state.page(), methods().get(state.page()))
+        if told is not None:
             with st.popover("Explain", icon=":material/help:", type="tertiary", width="content"):
-                _explanation()
+                _explain(told)
         note = _UPLOADED if images.origin()[0] == "given" else ""
         component("share")(key="share", data={"note": note}, width="content")
         component("present")(
@@ -40,13 +43,11 @@ def _present() -> None:
     state.put(state.PRESENT, "on" if state.clicked("present", "present") else "off")
 
 
-def _explanation() -> None:
-    page = EXPLANATIONS[state.page()]
-    for title, sentence in (("What you see", page.shows), ("How to read it", page.read), ("Beware", page.beware)):
-        st.markdown(f"**{title}.** {messages.escaped(sentence)}")
-    messages.heading("Terms")
-    for term in page.terms:
-        st.caption(f"**{term}**: {messages.escaped(GLOSSARY[term])}")
+def _explain(told: Explanation) -> None:
+    """Draw three sentences and a picture."""
+    for title, sentence in (("What you see", told.shows), ("How to read it", told.read), ("Beware", told.beware)):
+        st.markdown(f"**{title}.** {messages.linked(sentence)}")
+    st.html(schematics.schematic(state.page(), st.context.theme.type or "light"))
 
 
 def fold() -> Any:

@@ -1,5 +1,5 @@
 // The button that switches presentation mode, and the stage on which every picture of the page can be as large as the window.
-// data: {on}. The button, and the key P, send the new state: trigger "present" (true or false). Esc leaves, too.
+// data: {on}. The button, and the key F, send the new state: trigger "present" (true or false). Esc leaves, too.
 // An enlarged picture is the element of the page itself, moved to the browser's top layer: it is laid out anew for the window, so it is as
 // sharp as its data, and pointing at it, its sliders and its redraws work as on the page. The stage lies below it, and tells title and legend.
 
@@ -158,7 +158,7 @@ export default function (component) {
   const button = root.querySelector(".switch") || element("button", "switch", root);
   button.type = "button";
   button.textContent = data.on ? "Exit presentation" : "Present";
-  button.title = data.on ? "Back to all choices and notes (keys: P or Esc)" : "Large letters and pictures alone, for a projector (key: P)";
+  button.title = data.on ? "Back to all choices and notes (keys: F or Esc)" : "Large letters and pictures alone, for a projector (key: F)";
   button.classList.toggle("on", data.on);
   button.onclick = () => setTriggerValue("present", !data.on);
 
@@ -171,7 +171,7 @@ export default function (component) {
     const typed = event.composedPath()[0];
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || typed.matches?.(TYPED)) return;
     const leaves = data.on && event.key === "Escape" && !document.querySelector('[data-baseweb="popover"], [role="dialog"]:not(.stage)');
-    if (event.key.toLowerCase() === "p" || leaves) setTriggerValue("present", !data.on);
+    if (event.key.toLowerCase() === "f" || leaves) setTriggerValue("present", !data.on);
   };
   const resized = () => { if (stage?.current) stage.fit(); };
   window.addEventListener("keydown", keys, true);
