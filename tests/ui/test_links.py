@@ -278,7 +278,7 @@ def test_links_of_the_last_release_show_its_default_network(link: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "link", ["", "filters", "gallery", "compare", "?embed=true", "?network=vizapp/lenet5-digits&top=3"]
+    "link", ["", "filters", "gallery", "compare", "?embed=true", "?present=on", "?network=vizapp/lenet5-digits&top=3"]
 )
 def test_other_links_show_their_network_or_the_default_and_new_ones_always_name_it(link: str) -> None:
     expected = "vizapp/lenet5-digits" if "lenet5" in link else LITE

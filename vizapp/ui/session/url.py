@@ -80,7 +80,8 @@ def read_address(
 def _is_earlier(choices: Collection[str]) -> bool:
     """Whether the address is of the last release, which left out its default network: it names anything but a network."""
     given = set(st.query_params.to_dict())
-    return state.NETWORK.name not in given and bool(given & {*choices, _FOLDER})
+    known = {*choices, _FOLDER} - {state.PRESENT.name}  # the last release had no presentations
+    return state.NETWORK.name not in given and bool(given & known)
 
 
 def _read_origin() -> bool:
