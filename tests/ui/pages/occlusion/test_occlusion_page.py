@@ -630,7 +630,7 @@ def test_a_shelf_lets_go_of_what_is_dropped() -> None:
 
 
 def test_no_map_is_drawn_before_its_first_position(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_runs, "_measure", lambda work, tick: 1.0)
+    monkeypatch.setattr(sweep_runs, "_measure", lambda *_: 1.0)
     monkeypatch.setattr(sweep_runs, "QUICK", 0.0)
     monkeypatch.setattr(sweep_runs, "FEW", 0)
     app = open_app("occlusion", picture=DIGIT, **QUICK)
