@@ -535,6 +535,21 @@ def _tables() -> Iterator[Case]:
         "markup": b"file,label\n<img src=x onerror=alert(1)>.png,<script>alert(1)</script>\n",
         "same file twice": b"file,label\na.png,b\na.png,c\n",
     }
+    names = [f"c{number}" for number in range(11)]
+    ends = {"LF": "\n", "CRLF": "\r\n", "CR": "\r", "VT": "\v", "FF": "\f", "FS": "\x1c", "NEL": "\x85", "LS": "\u2028"}
+    lines |= {f"ends with {name}": end.join(names).encode() for name, end in ends.items()}
+    codes = ("utf-16-le", "utf-16-be", "utf-32", "utf-7", "cp037", "shift_jis", "utf-8-sig")
+    lines |= {
+        f"in {code}": "\n".join([*names, "Käse" if code != "shift_jis" else "日本"]).encode(code) for code in codes
+    }
+    odd = {
+        "bidi": "\u202egnp", "isolates": "\u2066x", "escape": "\x1b[31m", "bell": "\a", "formula": "=1+1", "at": "@SUM(1)",
+        "plus": "+1", "minus": "-1", "tab": "\t=1", "quote": '"', "semicolon": ";", "nothing": "\u200b",
+        "joined": "e" + "\u0301" * 500,
+        "long": "x" * 3000, "private": "\ue000", "slashes": "../" * 50, "tag": "</script>", "percent": "%s%n", "half": "½",
+    }  # fmt: skip
+    lines |= {f"names with {name}": "\n".join(text + one for one in names).encode() for name, text in odd.items()}
+    lines |= {f"photos with {name}": f"file,label\n{text}.png,{text}\n".encode() for name, text in odd.items()}
     for name, content in lines.items():
         yield Case(f"{name}.csv", content, fails=False)
     objects = {

@@ -29,7 +29,8 @@ def read_config(path: Path) -> dict[str, Any]:
         found = read_json(read_file(path, _MOST_BYTES).decode("utf-8-sig"))
         problem = "" if isinstance(found, dict) else "it is no JSON object"
     except OSError as error:
-        problem = (error.strerror or str(error)).lower()
+        problem = error.strerror or str(error)
+        problem = problem[:1].lower() + problem[1:]
     except ValueError as error:
         problem = f"it is no JSON: {plain_name(str(error))}"
     if problem:
