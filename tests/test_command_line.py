@@ -163,6 +163,7 @@ def test_progress_is_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None
     assert written.getvalue() == "\r 25 %\r 50 %\r     \r"
 
 
+@pytest.mark.slow
 def test_answers_are_written_in_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-X", "utf8=0", "-m", "vizapp", "architecture", *DIGITS[:2], "--out", str(out)]

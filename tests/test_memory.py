@@ -63,6 +63,7 @@ def limited(megabytes: int) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_question_that_does_not_fit_is_split_and_gives_the_same() -> None:
     assert limited(120).startswith("same [8, 4")
 

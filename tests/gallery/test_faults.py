@@ -244,6 +244,7 @@ build(network, vizapp.open_folder(sys.argv[1]), network.sites, Path(sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_nothing(network, photos, whole, tmp_path) -> None:
     """And what the next one writes is the same byte for byte."""
     out = tmp_path / "gallery"

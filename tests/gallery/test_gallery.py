@@ -578,7 +578,7 @@ def test_late_units_of_a_trained_network_prefer_their_own_class(tmp_path) -> Non
     assert own.groupby(known.channel).any().mean() > 10 * by_chance
 
 
-@pytest.mark.parametrize("batch_limit", [8, 3])
+@pytest.mark.parametrize("batch_limit", [pytest.param(8, marks=pytest.mark.slow), 3])
 def test_equal_pictures_stand_in_their_order_wherever_the_batches_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_limit: int
 ) -> None:

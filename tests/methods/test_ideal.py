@@ -29,6 +29,7 @@ def correlation(picture: np.ndarray, kernel: torch.Tensor) -> float:
     return float(np.corrcoef(picture.astype(float).transpose(2, 0, 1).ravel(), kernel.numpy().ravel())[0, 1])
 
 
+@pytest.mark.slow
 def test_with_the_defaults_too_the_pattern_of_a_known_unit_comes_out() -> None:
     module = Detectors()
     own = vizapp.wrap(module, input_size=(3, 40, 40), mean=0.5, std=0.25)

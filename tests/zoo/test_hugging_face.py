@@ -87,7 +87,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hf")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] if k in ("Swin", "MobileNetV2") else []) for k in KINDS]
+)
 def test_pixels_logits_and_names_are_those_of_transformers(kind: str, folders: Path) -> None:
     model = saved(kind, folders / kind)
     network = vizapp.load(str(folders / kind), device="cpu")

@@ -22,7 +22,7 @@ swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 tf_effic
 tnt_s_legacy_patch16_224 tresnet_m twins_svt_small visformer_tiny vit_tiny_r_s16_p8_224 vitamin_small_224
 ese_vovnet19b_slim_dw legacy_xception xception41p xcit_nano_12_p8_224
 """.split()  # noqa: SIM905
-FAST = {"mobilenetv3_small_050", "ghostnet_050", "regnetx_002", "lambda_resnet26t"}
+FAST = {"mobilenetv3_small_050", "ghostnet_050", "regnetx_002"}
 DEAR = """
 cait_xxs24_224 coat_tiny davit_tiny focalnet_tiny_srf halonet_h1 inception_v3 inception_v4 legacy_xception mvitv2_tiny
 nest_tiny nextvit_small poolformerv2_s12 swinv2_cr_tiny_224 tnt_s_legacy_patch16_224 twins_svt_small vitamin_small_224

@@ -29,8 +29,11 @@ def totals(rows: tuple[Layer, ...]) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("alexnet", 96), ("googlenet", 96), ("mobilenet_v3_small", 64), ("fcn_resnet50", 64), ("vit_b_32", 224), ("swin_t", 64)]
-    + [pytest.param(name, 64, marks=pytest.mark.slow) for name in ("densenet121", "shufflenet_v2_x0_5", "convnext_tiny")],
+    [("alexnet", 96), ("googlenet", 96), ("mobilenet_v3_small", 64), ("fcn_resnet50", 64), ("vit_b_32", 224)]
+    + [
+        pytest.param(name, 64, marks=pytest.mark.slow)
+        for name in ("densenet121", "shufflenet_v2_x0_5", "convnext_tiny", "swin_t")
+    ],
 )  # fmt: skip
 def test_multiply_adds_and_parameters_equal_torchs_own_counts(name: str, side: int) -> None:
     with torch.device("meta"):

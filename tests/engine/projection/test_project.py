@@ -88,7 +88,12 @@ ANY = {
 }
 
 
-WIDE = {"densenet121", "inception_v3", "mobilenet_v2"}  # a smaller one of their kind stays among the fast tests
+WIDE = {
+    "densenet121",
+    "inception_v3",
+    "mobilenet_v2",
+    "mnasnet0_5",
+}  # a smaller one of their kind stays among the fast tests
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in WIDE else []) for n in ANY])

@@ -93,6 +93,7 @@ def test_digits_are_there_for_networks_of_grey_pictures_and_crops_for_others(ope
     assert app.button(key="gallery.build")
 
 
+@pytest.mark.slow
 def test_the_first_visit_shows_the_most_selective_units_of_the_shipped_gallery(open_app: Open) -> None:
     app = open_app("gallery", network="vizapp/zfnet-mini")
     assert went_well(app)

@@ -38,7 +38,7 @@ def filled(app: AppTest) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("network", ["vizapp/lenet5-digits", "vizapp/zfnet-mini"])
+@pytest.mark.parametrize("network", ["vizapp/lenet5-digits", pytest.param("vizapp/zfnet-mini", marks=pytest.mark.slow)])
 def test_every_card_is_filled(open_app: Open, network: str) -> None:
     app = open_app("start", network=network)
     assert went_well(app)
