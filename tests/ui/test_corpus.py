@@ -40,7 +40,8 @@ def told(app: AppTest, case: Case, key: str) -> str:
     began = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        app.file_uploader(key=key).upload(case.name, case.content, "application/octet-stream").run()
+        uploader = next(one for one in app.file_uploader if one.key.startswith(key))
+        uploader.upload(case.name, case.content, "application/octet-stream").run()
     assert time.process_time() - began < SECONDS, case.name
     assert went_well(app), case.name
     return sentences(app)

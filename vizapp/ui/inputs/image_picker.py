@@ -359,9 +359,9 @@ def _strip(page: str, remove: bool = False) -> None:
     found, now = images.uploaded(), images.origin()
     if not found:
         return
-    key = f"{page}.strip"
+    key, columns = f"{page}.strip", min(len(found), _COLUMNS)
     data = {
-        "sprite": images.upload_thumbs(found), "tile": [images.THUMB, images.THUMB], "columns": len(found), "side": 48,
+        "sprite": images.upload_thumbs(found, columns), "tile": [images.THUMB, images.THUMB], "columns": columns, "side": 48,
         "most": 48, "items": [one[1] for one in found], "titles": [one[2] for one in found],
         "label": f"{len(found)} of your photos", "chosen": now[1] if now[0] == "given" else None,
     }  # fmt: skip

@@ -244,8 +244,8 @@ def remove_upload(old: Origin) -> None:
     uploads.remove(("picture", old[1]))
 
 
-def upload_thumbs(origins: Sequence[Origin]) -> str:
-    """A contact sheet of uploaded photos in one row, as a data URI. One that is gone is grey."""
+def upload_thumbs(origins: Sequence[Origin], columns: int) -> str:
+    """A contact sheet of uploaded photos, as a data URI. One that is gone is grey."""
 
     def made(one: Origin) -> np.ndarray:
         key = ("thumb of upload", one[1])
@@ -258,7 +258,7 @@ def upload_thumbs(origins: Sequence[Origin]) -> str:
         return cast(np.ndarray, found)
 
     key = ("thumbs of uploads", *(str(one[1]) for one in origins))
-    return compute.remembered(key, lambda: uri(sheet([made(one) for one in origins], len(origins), gap=0)), len)
+    return compute.remembered(key, lambda: uri(sheet([made(one) for one in origins], columns, gap=0)), len)
 
 
 def folder_thumbs(source: Source, numbers: Sequence[int], columns: int) -> str | None:
