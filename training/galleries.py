@@ -1,8 +1,13 @@
 """Build the galleries that vizapp ships in `assets/galleries`: those of the sample photos for the networks below.
 
     python training/galleries.py --out assets/galleries
+    python training/galleries.py --imagenet FOLDER
 
 They are what the page Gallery would build on a CPU. Galleries in `--out` that are not among them any more are removed.
+
+With `--imagenet`, a folder of ImageNet photos named by WordNet's number of their class (n02099601.jpg), write instead which
+classes the strongest of them have for each unit of the default network, to `assets/strongest`: what the search for classes
+needs. The photos may not be shipped.
 """
 
 from __future__ import annotations
@@ -10,23 +15,33 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
-from vizapp.gallery import build
+from vizapp.gallery import build, open_gallery
+from vizapp.gallery.search import store_classes, top_classes
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
 from vizapp.zoo import load
+from vizapp.zoo.labels import imagenet_categories
+from vizapp.zoo.wordnet import synsets
 
 NETWORKS = ("vizapp/efficientnet-lite0", "vizapp/zfnet-mini")
+STRONGEST = 32  # photos per unit in the file of the search
 
 
 def main() -> None:
     """Build all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("assets/galleries"))
-    out, kept = parser.parse_args().out, set()
+    parser.add_argument("--imagenet", type=Path)
+    options = parser.parse_args()
+    if options.imagenet is not None:
+        write_strongest(options.imagenet)
+        return
+    out, kept = options.out, set()
     source = open_folder("samples")
     for name in NETWORKS:
         network = load(name, device="cpu")
@@ -36,6 +51,21 @@ def main() -> None:
         kept.add(place)
     for place in set(out.glob("*")) - kept:
         shutil.rmtree(place)
+
+
+def write_strongest(folder: Path) -> None:
+    """Write the classes of the strongest photos of a folder for the default network."""
+    network, source = load(NETWORKS[0], device="cpu"), open_folder(folder)
+    sites, plan = chosen_sites(network, ()), plan_of(network, GalleryParams(top=STRONGEST))
+    numbers = dict(zip(synsets(), imagenet_categories(), strict=False))
+    labels = [numbers[Path(source.path(index)).stem] for index in range(len(source))]
+    with tempfile.TemporaryDirectory() as place:
+        build(network, source, sites, Path(place), plan)
+        gallery = open_gallery(place)
+        for site in gallery.sites:  # read, and named by the numbers of their files
+            rows = gallery.rows(site)
+            rows["label"] = [labels[picture] for picture in rows["picture"]]
+        print(store_classes(top_classes(gallery, labels), network.digest))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 # Notes when the caption of each card is no longer the title of its page, which it is until the card is filled.
 _WATCH = f"""
   window.filled = {{}};
-  const titles = {json.dumps({card.page: pages()[card.page].title for card in CARDS})};
+  const titles = {json.dumps({card.key: pages()[card.page].title for card in CARDS})};
   new MutationObserver(() => {{
     for (const [page, title] of Object.entries(titles)) {{
       const text = document.querySelector(`.st-key-start_card_${{page}} [data-testid="stCaptionContainer"]`)?.innerText;
@@ -34,7 +34,7 @@ def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(addre
     page.goto(f"{address}/?network=vizapp/lenet5-digits")
     page.wait_for_function("count => Object.keys(window.filled).length === count", arg=len(CARDS))
     times = page.evaluate("window.filled")
-    assert sorted(times, key=times.get) == [card.page for card in CARDS]
+    assert sorted(times, key=times.get) == [card.key for card in CARDS]
     assert times["compare"] - times["predict"] > 50, "milliseconds: not all at once"
     settle(page)
     assert page.title() == "Start · vizapp"

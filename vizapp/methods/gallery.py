@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from vizapp.files import local_path
 from vizapp.gallery import GalleryOptions, build, open_gallery, shipped
 from vizapp.gallery.build import Progress, identity
 from vizapp.gallery.reader import Gallery, load_crop, top_image
+from vizapp.gallery.search import TopClasses, require_places, search, shipped_classes, top_classes
 from vizapp.gallery.shards import rank_and_world_size
 from vizapp.gallery.store import MANIFEST
 from vizapp.media.drawing import sheet
+from vizapp.media.source import Source
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -44,6 +46,9 @@ class GalleryParams(Params):
     workers: int = knob(-1, "Processes that decode photos; 0: no extra process, -1: automatic", low=-1, high=256)
     every: int = knob(32, "Batches between checkpoints", low=1)
     out: str = knob("", "Folder for the gallery; empty: the cache folder")
+    search: tuple[str, ...] = knob(
+        (), "Find the units for these classes of the photos: names, kinds (dog: every breed) or WordNet's numbers"
+    )
 
 
 def chosen_sites(network: Network, wanted: Sequence[str]) -> tuple[Site, ...]:
@@ -93,6 +98,10 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     Writes a Parquet file per layer, with a row per unit and rank, to `out` or to a folder of the cache
     (`facts["folder"]`). `arrays`: `channels` and `pictures`, their numbers. `table`: a row per unit. `panels`: the patches of
     the most selective units of each layer. An interrupted pass resumes when the same gallery is requested again.
+
+    With `search`, `table` has the units of all layers that have photos of these classes among their strongest, the best
+    first (`score`: see `vizapp.gallery.search`), and the panel shows the first of them. `facts["classes"]` says which
+    classes were meant.
     """
     network, source = question.network, question.require_folder()
     sites = chosen_sites(network, params.sites)
@@ -105,7 +114,9 @@ def gallery(question: Question, params: GalleryParams, job: Job) -> Result:
     note = build(network, source, sites, out, plan, watch)
     if rank_and_world_size()[0]:
         return Result("gallery", {})
-    return _told(question, open_gallery(out), note)
+    found = open_gallery(out)
+    result = _told(question, found, note)
+    return _search(question, found, params.search, result) if params.search else result
 
 
 def place_for(network: Network, question: Question, sites: Sequence[Site], plan: GalleryOptions) -> Path:
@@ -142,6 +153,44 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
     return Result("gallery", arrays, tuple(_panels(question, found)), facts, table, found.folder, MANIFEST)
 
 
+def _search(question: Question, found: Gallery, classes: Sequence[str], result: Result) -> Result:
+    """The result with the units for these classes in place of all."""
+    source = question.require_folder()
+    known = photos_with_classes(question.network, found, source, classes)
+    meant = known.meant(classes)
+    places = require_places(meant, known.labels)
+    table = search(known, places)
+    told = [f"{text}: {', '.join(known.labels[place] for place in some)}" for text, some in meant.items()]
+    facts = result.facts | {
+        "classes": ". ".join(told),
+        "score": f"Average precision of the {known.top.shape[1]} strongest of {known.about}; of all of them, "
+        f"{known.share_of_photos(places):.1%} are of these classes.",
+    }
+    table = table.drop(columns="row")
+    first = [(row.site, row.channel) for row in table[:_SHOWN_UNITS].itertuples()]
+    named = ", ".join(f"{site}:{channel}" for site, channel in first)
+    opened = lru_cache(256)(partial(load_crop, question.network, source))
+    nines = [nine for site, channel in first if (nine := _nine(question, found, site, channel, opened)) is not None]
+    panels = (Panel("found", sheet(nines, 4, gap=6), f"The best units: {named}."),) if nines else ()
+    return replace(result, table=tuple(table.to_dict("records")), facts=facts, panels=panels)
+
+
+def photos_with_classes(network: Network, found: Gallery, source: Source, texts: Sequence[str]) -> TopClasses:
+    """What to search for these classes: the gallery, or the strongest ImageNet photos that vizapp knows of its network.
+
+    The latter are for photos without classes, and for the sample crops, whose classes are the photos that they are of.
+    """
+    own, shipped_ones = partial(top_classes, found, source.labels), partial(shipped_classes, network.digest)
+    named = bool(source.classes) and source.root != Path("samples")
+    first, second = (own, shipped_ones) if named else (shipped_ones, own)
+    known = first()
+    if known is not None and all(known.meant(texts).values()):
+        return known
+    other = second()
+    better = other is not None and other.labels and texts and all(other.meant(texts).values())
+    return other if other is not None and (known is None or better) else known or own()
+
+
 def _panels(question: Question, found: Gallery) -> list[Panel]:
     """The patches of the most selective units of some layers, three by three as in figure 2 of the paper."""
     opened = lru_cache(256)(partial(load_crop, question.network, question.require_folder()))
@@ -150,16 +199,21 @@ def _panels(question: Question, found: Gallery) -> list[Panel]:
     for site in found.sites[::step]:
         units = found.units_of(site).sort_values(["selectivity", "channel"], ascending=[False, True])
         chosen = [int(channel) for channel in units["channel"][:_SHOWN_UNITS]]
-        nines = []
-        for channel in chosen:
-            rows = found.rows(site, channel)[:9]
-            tiles = [item.patch for item in top_image(question.network, question.require_folder(), rows, opened)]
-            if tiles:
-                nines.append(sheet(tiles, 3, enlarge=max(1, 32 // tiles[0].shape[0])))
+        tiles = [_nine(question, found, site, channel, opened) for channel in chosen]
+        nines = [nine for nine in tiles if nine is not None]
         if nines:
             named = ", ".join(map(str, chosen))
             panels.append(Panel(site, sheet(nines, 4, gap=6), f"{site}, the most selective units: {named}."))
     return panels
+
+
+def _nine(
+    question: Question, found: Gallery, site: str, channel: int, opened: Callable[[int], np.ndarray | None]
+) -> np.ndarray | None:
+    """The patches of a unit, three by three; None if it has none."""
+    rows = found.rows(site, channel)[:9]
+    tiles = [item.patch for item in top_image(question.network, question.require_folder(), rows, opened)]
+    return sheet(tiles, 3, enlarge=max(1, 32 // tiles[0].shape[0])) if tiles else None
 
 
 def _nothing_to_see(question: Question) -> str | None:

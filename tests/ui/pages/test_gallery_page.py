@@ -16,11 +16,12 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import vizapp
-from tests.ui.app import Open, chosen, offered, pixels, sentences, shown, went_well, words
+from tests.ui.app import Open, chosen, click, offered, pixels, sentences, shown, went_well, words
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.gallery import Gallery, Progress, build, open_gallery
 from vizapp.gallery.build import open_partial_gallery
+from vizapp.gallery.search import TopClasses, require_places, search, top_classes
 from vizapp.media.bundled import open_digits
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Question
@@ -284,7 +285,8 @@ def test_dead_units_are_said_to_be_dead(open_app: Open, tmp_path: Path, network:
 
 def test_names_of_classes_and_files_stay_text(open_app: Open, pictures: Path, network: Network) -> None:
     found = built(network, str(pictures))
-    channel = int(np.argmax(unit_order.shares(found, LAYER, ODD)))
+    rows = found.rows(LAYER)
+    channel = int(rows[rows["label"] == ODD]["channel"].mode()[0])
     app = open_app("gallery", data=str(pictures), layer=LAYER, group=ODD)
     assert went_well(app)
     shown_hints = [caption.value for caption in app.caption]
@@ -304,7 +306,9 @@ def test_names_of_classes_and_files_stay_text(open_app: Open, pictures: Path, ne
         ({"sheet": "0"}, "not a whole number"),
         ({"channel": "99", "layer": LAYER}, "units 0 to 15"),
         ({"layer": "features.77"}, "has no layer"),
-        ({"group": "three"}, "no class"),
+        ({"group": "three"}, "None of the 2 classes"),
+        ({"search": "giraffe"}, "None of the 2 classes"),
+        ({"within": "none"}, "not one of hidden"),
         ({"layers": "nothing"}, "has no layer"),
     ],
 )
@@ -358,10 +362,8 @@ def test_scores_below_zero_have_top_pictures_too(open_app: Open, pictures: Path,
     units = found.units
     units.loc[units["channel"] == 3, ["dead", "maximum"]] = (True, -1.0)
     assert len(top_activations.rows_of(found, "classifier.4", 3)) == 9
-    assert unit_order.shares(found, "classifier.4", "two")[3] > 0
     units.loc[units["channel"] == 3, ["zero_pictures", "maximum"]] = (1.0, 0.0)
     assert len(top_activations.rows_of(found, "classifier.4", 3)) == 0
-    assert unit_order.shares(found, "classifier.4", "two")[3] == 0
 
 
 def test_an_uploaded_zip_file_has_a_link(open_app: Open, pictures: Path) -> None:
@@ -407,19 +409,89 @@ def test_a_damaged_gallery_is_told_and_built_anew(open_app: Open, pictures: Path
     assert file.read_bytes() == whole
 
 
-def test_classes_search_units_by_their_top_pictures(open_app: Open, pictures: Path, network: Network) -> None:
+def found_units(app: AppTest) -> list[str]:
+    return [card["item"] for card in shown(app, "gallery.found")["cards"]]
+
+
+def test_a_search_ranks_the_units_of_all_layers_and_a_click_opens_one(
+    open_app: Open, pictures: Path, network: Network
+) -> None:
     found = built(network, str(pictures))
-    rows = found.rows(LAYER)
-    expected = {}
-    for channel in range(16):
-        own = rows[rows["channel"] == channel]
-        share = (own["label"] == ODD).sum() / len(own)
-        if share and not found.unit(LAYER, channel)["dead"]:
-            expected[channel] = share
-    order = unit_order.ranked(found, LAYER, "number", group=ODD).tolist()
-    assert order == sorted(expected, key=lambda channel: (-expected[channel], channel))
-    app = open_app("gallery", data=str(pictures), layer=LAYER, sort="number", group=ODD)
-    assert [card["item"] for card in cards(app)] == order[:12]
+    known = top_classes(found, open_folder(str(pictures)).labels)
+    table = search(known, require_places(known.meant(["two"]), known.labels))
+    table = table[table["site"] != "classifier.4"]
+    expected = [f"{row.site}:{row.channel}" for row in table.itertuples()]
+    app = open_app("gallery", data=str(pictures))
+    app.multiselect(key="gallery.search").set_value(["two"]).run()
+    assert went_well(app)
+    assert not app.warning
+    assert found_units(app) == expected[:12]
+    assert chosen(app, "search") == "two"
+    cards = shown(app, "gallery.found")["cards"]
+    assert [card["note"] for card in cards] == [
+        f"{r.hits} of {r.of} · score {r.score:.2f}" for r in table[:12].itertuples()
+    ]
+    assert all(card["patches"]["count"] == card["down"]["count"] == 9 for card in cards)
+    assert "two: 1 class. 31 of the 41 photos show them (76%)" in sentences(app) + words(app)
+    app.segmented_control(key="gallery.within").set_value("classes").run()
+    assert {unit.partition(":")[0] for unit in found_units(app)} == {"classifier.4"}
+    app.segmented_control(key="gallery.within").set_value("all").run()
+    click(app, "gallery.found", "chosen", found_units(app)[0])
+    assert went_well(app)
+    site, _, channel = found_units_first(known).rpartition(":")
+    assert (chosen(app, "layer"), chosen(app, "channel")) == (site, channel)
+    app.button(key="gallery.back").click().run()
+    assert found_units(app)[0] == found_units_first(known), "back to the search"
+
+
+def found_units_first(known: TopClasses) -> str:
+    row = search(known, require_places(known.meant(["two"]), known.labels)).iloc[0]
+    return f"{row.site}:{row.channel}"
+
+
+def test_a_link_of_the_last_release_searches_for_its_class(open_app: Open, pictures: Path, network: Network) -> None:
+    built(network, str(pictures))
+    app = open_app("gallery", data=str(pictures), layer=LAYER, group=ODD)
+    assert went_well(app)
+    known = top_classes(built(network, str(pictures)), open_folder(str(pictures)).labels)
+    table = search(known, require_places(known.meant([ODD]), known.labels))
+    best = table[table["site"] != "classifier.4"].iloc[0]
+    assert found_units(app)[0] == f"{best.site}:{best.channel}"
+
+
+def test_dogs_are_found_at_the_first_visit_and_breeds_can_be_taken_out(open_app: Open) -> None:
+    app = open_app("gallery", network="vizapp/efficientnet-lite0", search="dog")
+    assert went_well(app)
+    assert not app.warning
+    cards = shown(app, "gallery.found")["cards"]
+    assert int(cards[0]["note"].partition(" of 32")[0]) >= 30
+    assert "dog: 118 classes. 83 of 750 ImageNet photos show them (11%)" in words(app)
+    assert "the patches are of the sample crops" in words(app)
+    breeds = app.multiselect(key="gallery.meant")
+    assert len(breeds.value) == 83
+    assert "beagle" in breeds.value
+    breeds.set_value([name for name in breeds.value if name != "beagle"]).run()
+    assert went_well(app)
+    assert chosen(app, "search") == "dog,-beagle"
+    assert "82 of 750" in words(app)
+    assert app.multiselect(key="gallery.search").value == ["dog"]
+    app.multiselect(key="gallery.meant").set_value(
+        [*app.multiselect(key="gallery.meant").value, "beagle", "goldfish"]
+    ).run()
+    assert chosen(app, "search") == "dog,goldfish"
+    assert "84 of 750" in words(app)
+
+
+def test_photos_without_classes_say_how_to_get_some(
+    open_app: Open, pictures: Path, network: Network, tmp_path: Path
+) -> None:
+    for number in range(3):
+        Image.fromarray(open_digits().open(number).pixels).save(tmp_path / f"{number}.png")
+    built(network, str(tmp_path))
+    app = open_app("gallery", data=str(tmp_path))
+    assert went_well(app)
+    assert "a CSV file with the columns path and label" in words(app)
+    assert not [box for box in app.multiselect if box.key == "gallery.search"]
 
 
 def test_units_are_ranked_as_their_numbers_say(pictures: Path, network: Network) -> None:

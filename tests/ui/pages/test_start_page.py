@@ -17,12 +17,12 @@ from vizapp.ui.inputs import networks
 from vizapp.ui.pages.start.cards import CARDS
 
 # Grad-CAM does not fit the networks of these tests, whose last layers are fully connected.
-PICTURED = {card.page for card in CARDS} - {"predict", "gallery", "architecture", "compare"}
+PICTURED = {card.key for card in CARDS} - {"predict", "gallery", "search", "architecture", "compare"}
 
 
 def links(app: AppTest) -> dict[str, dict[str, str]]:
-    """The query of each card's link, by the key of its page."""
-    by_question = {pages()[card.page].question: card.page for card in CARDS}
+    """The query of each card's link, by the key of the card."""
+    by_question = {card.question or pages()[card.page].question: card.key for card in CARDS}
     found = [element.proto for element in app.get("page_link")]
     return {by_question[link.label]: dict(parse_qsl(link.query_string)) for link in found}
 
@@ -47,13 +47,15 @@ def test_every_card_is_filled(open_app: Open, network: str) -> None:
     assert filled(app) == PICTURED | {"bars", "answers"} | ({"gallery"} if shipped else set())
     assert len([e for e in app.get("html") if '<div class="vz-blocks' in e.proto.body]) == 1
     assert ("Not built yet" in words(app)) != shipped, "of the gallery"
-    assert set(links(app)) == {card.page for card in CARDS}
+    assert set(links(app)) == {card.key for card in CARDS}
 
 
 def test_every_card_opens_its_page_on_what_it_shows(open_app: Open) -> None:
     app = open_app("start")
     found = links(app)
-    for page, query in found.items():
+    page_of = {card.key: card.page for card in CARDS}
+    for key, query in found.items():
+        page = page_of[key]
         app.query_params.clear()
         for name, value in query.items():
             app.query_params[name] = value
@@ -62,7 +64,7 @@ def test_every_card_opens_its_page_on_what_it_shows(open_app: Open) -> None:
         assert not app.warning, page
         for name in {"layer", "channel", "cell"} & set(query):
             assert chosen(app, name) == query[name], page
-    assert {page for page, query in found.items() if "channel" in query} == {"projection", "filters"}
+    assert {key for key, query in found.items() if "channel" in query} == {"projection", "filters"}
     assert found["feature_maps"]["stages"] == "all"
 
 

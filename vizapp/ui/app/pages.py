@@ -70,7 +70,10 @@ PAGES = (
     ),
     PageSpec(
         "gallery/page.py", "Gallery", ":material/photo_library:",
-        (state.DATA, state.SITES, state.LAYER, state.CHANNEL, state.SORT, state.SEED, state.GROUP, state.PAGE),
+        (
+            state.DATA, state.SITES, state.LAYER, state.CHANNEL, state.SORT, state.SEED, state.GROUP, state.SEARCH,
+            state.WITHIN, state.PAGE,
+        ),
         ("gallery",), question="Which photos excite a unit?",
     ),
     PageSpec(

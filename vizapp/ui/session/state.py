@@ -39,7 +39,9 @@ DATA = Choice("data", None)  # None: a collection that suits the network; else a
 SITES = Choice("layers", (), names)  # of a gallery; empty: those that suit the network
 SORT = Choice("sort", "selectivity", one_of("random", "strength", "selectivity", "dead", "number"))
 SEED = Choice("seed", 1, integer(0))
-GROUP = Choice("group", None)  # a class of the data
+GROUP = Choice("group", None)  # a class of the data, in links of the last release; it becomes the search
+SEARCH = Choice("search", (), names)  # classes, kinds of things or words; without those after a "-"
+WITHIN = Choice("within", "hidden", one_of("hidden", "classes", "all"))
 PAGE = Choice("sheet", 1, integer(1))
 WAY = Choice("way", "sweep", one_of("sweep", "several", "hand"))
 PHOTOS = Choice("photos", "samples")  # of several sweeps: "samples", "upload" or the path of a folder
@@ -70,7 +72,7 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 _IN_ADDRESS = (
     NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
     SCALE, STAGES, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
-    GROUP, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
+    GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, CARD, CARD_OF,
 )  # fmt: skip
@@ -84,7 +86,8 @@ EARLIER = {
 }  # defaults of the last release where they were others
 RESETS = {
     NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, CARD),
-    LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, PAGE), SORT: (PAGE,), SEED: (PAGE,), GROUP: (PAGE,), STRIDE: (POSITION,),
+    LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, SEARCH, PAGE), SORT: (PAGE,), SEED: (PAGE,),
+    SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,),
     OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from vizapp.gallery.reader import Gallery
 from vizapp.methods.gallery import chosen_sites, revealing_site
 from vizapp.ui.inputs import datasets, galleries, image_picker, networks
 from vizapp.ui.inputs.galleries import GalleryRequest
-from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_sheet
+from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order, unit_search, unit_sheet
 from vizapp.ui.session import access, messages, progress, state
 from vizapp.ui.widgets import layout, unit_picker
 from vizapp.ui.widgets.top_activations import LayerGallery
@@ -32,6 +32,9 @@ def page() -> None:
     sites = networks.sites(network)
     if pictures is None or not sites:
         return
+    if state.get(state.GROUP) is not None:  # a link of the last release
+        state.put(state.SEARCH, (state.get(state.GROUP),))
+        state.put(state.GROUP, None)
     asked = galleries.gallery_request(network, pictures, _sites(network))
     if progress.is_started(asked.key) and not asked.is_whole:
         gallery_runs.follow(asked, lambda: _draw_known(asked))
@@ -121,12 +124,18 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
     sites = tuple(site for site in asked.sites if site.name in found.sites)
     site = _site(asked.network, sites)
     found.rows(site.name)  # read before drawing, because the file may be damaged
+    channel = _channel(site)
+    if channel is None:
+        known = unit_search.known_classes(asked, found)
+        unit_search.draw_box(asked, known)
+        if state.get(state.SEARCH):
+            unit_search.draw(asked, found, sites, known)
+            return
     unit_picker.draw_network("gallery", sites, site)
     if found.seen < found.pictures:
         messages.info(
             f"The gallery after {found.seen:,} of {found.pictures:,} photos. Projections follow after the last one."
         )
-    channel = _channel(site)
     order = _controls(found, sites, site, channel)
     layer = LayerGallery(asked, found, site)
     if channel is not None:
@@ -164,13 +173,7 @@ def _channel(site: Site) -> int | None:
 
 
 def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int | None) -> np.ndarray:
-    """Draw layer, order and class; returns the channels in that order."""
-    groups = list(found.manifest["data"]["classes"])
-    group = state.get(state.GROUP)
-    if group is not None and group not in groups:
-        messages.warn(f"These photos have no class {group!r}. Showing all units.")
-        state.put(state.GROUP, None)
-        group = None
+    """Draw layer and order; returns the channels in that order."""
     sort, seed = state.get(state.SORT), state.get(state.SEED)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_controls"):
         unit_picker.layer_list("gallery", sites, site)
@@ -181,16 +184,7 @@ def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int 
                     "", key="gallery.shuffle", icon=":material/shuffle:", on_click=state.put,
                     args=(state.SEED, seed + 1), help="Shuffle",
                 )  # fmt: skip
-        if groups and channel is None:
-            _groups(groups)
-    return unit_order.ranked(found, site.name, sort, seed, group)
-
-
-def _groups(groups: list[str]) -> None:
-    st.selectbox(
-        "Class", index=None, label_visibility="collapsed", width=190, placeholder="Search by class",
-        **state.bind(state.GROUP, "gallery.class", every_run=True, read=lambda group: group, options=groups),
-    )  # fmt: skip
+    return unit_order.ranked(found, site.name, sort, seed)
 
 
 def _unreadable(found: Gallery) -> None:

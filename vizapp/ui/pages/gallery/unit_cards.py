@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,12 +23,22 @@ _TITLES = 60  # characters of a class name on a card
 
 def draw(layer: LayerGallery, order: np.ndarray) -> None:
     """Draw a page of units, patches first; `order` is the order of the units."""
-    pages = max(1, -(-len(order) // _PER_PAGE))
+    _facts(layer)
+    draw_pages(len(order), lambda some: _draw_some(layer, [int(channel) for channel in order[some]]))
+    if layer.is_whole:
+        downloads.buttons("gallery.all", [unit_sheet.whole_gallery(layer)])
+
+
+def draw_pages(count: int, draw_some: Callable[[slice], None]) -> None:
+    """Draw the current page of `count` cards with `draw_some`, and buttons for the other pages."""
+    pages = max(1, -(-count // _PER_PAGE))
     number = min(state.get(state.PAGE), pages)
-    _facts(layer, order)
-    if not len(order):
-        return
-    channels = [int(channel) for channel in order[(number - 1) * _PER_PAGE : number * _PER_PAGE]]
+    if count:
+        draw_some(slice((number - 1) * _PER_PAGE, number * _PER_PAGE))
+    _pager(number, pages)
+
+
+def _draw_some(layer: LayerGallery, channels: list[int]) -> None:
     looked = top_activations.load_patches(layer, channels)
     if not looked:
         return
@@ -37,9 +48,6 @@ def draw(layer: LayerGallery, order: np.ndarray) -> None:
         _draw(place, "gallery.patches", layer, looked, down)
         down |= top_activations.load_projections(layer, channels)
     _draw(place, "gallery.units", layer, looked, down)
-    _pager(number, pages)
-    if layer.is_whole:
-        downloads.buttons("gallery.all", [unit_sheet.whole_gallery(layer)])
 
 
 def _draw(
@@ -75,14 +83,14 @@ def _note(layer: LayerGallery, channel: int, unit: pd.Series) -> str:
     if is_silent(unit):
         return "dead"
     mix = layer.found.classes(layer.site.name, channel)
-    name = state.get(state.GROUP) or next(iter(mix), None)
+    name = next(iter(mix), None)
     if name is not None and mix.get(name, 0) > 1:
         return f"{mix[name]} of {sum(mix.values())} are {name[:28]}"
     maximum = float(unit["maximum"])
     return f"up to {maximum:,.0f}" if abs(maximum) >= 1000 else f"up to {maximum:.3g}"
 
 
-def _facts(layer: LayerGallery, order: np.ndarray) -> None:
+def _facts(layer: LayerGallery) -> None:
     """Draw the number of units, and how many of them are dead."""
     table = layer.found.units_of(layer.site.name)
     silent = int(is_silent(table).sum())
@@ -90,10 +98,6 @@ def _facts(layer: LayerGallery, order: np.ndarray) -> None:
     counts = {"dead": silent, "never above zero": below, "always on": always}
     parts = [messages.plural(len(table), "unit"), *(f"{count} {words}" for words, count in counts.items() if count)]
     sentence = ", ".join(parts) + "."
-    group = state.get(state.GROUP)
-    if group is not None:
-        verb = "has" if len(order) == 1 else "have"
-        sentence += f" {len(order)} of them {verb} photos of {group} among their top ones."
     if not layer.site.is_map:
         sentence += " They have no position in the photo, so whole photos are shown."
     messages.info(sentence)

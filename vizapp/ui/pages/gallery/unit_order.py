@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from vizapp.gallery.reader import Gallery, is_silent
+from vizapp.gallery.reader import Gallery
 
 SORTS = {
     "selectivity": "Selective", "strength": "Strongest", "random": "Random", "dead": "Dead first", "number": "By number",
 }  # fmt: skip
 
 
-def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | None = None) -> np.ndarray:
+def ranked(found: Gallery, site: str, sort: str, seed: int = 1) -> np.ndarray:
     """The channels of a layer, int64 `[n]`, in the order `sort`; ties to the lower channel.
 
     Args:
@@ -19,7 +19,6 @@ def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | Non
         site: The layer.
         sort: One of `SORTS`.
         seed: Random seed for the order "random".
-        group: Only units with top pictures of this class, the largest share first.
     """
     units = found.units_of(site)
     maximum = np.nan_to_num(units["maximum"].to_numpy(np.float64), nan=-np.inf)
@@ -30,17 +29,4 @@ def ranked(found: Gallery, site: str, sort: str, seed: int = 1, group: str | Non
         "dead": (maximum, ~dead),
         "number": (np.arange(len(units)),),
     }
-    order = np.random.default_rng(seed).permutation(len(units)) if sort == "random" else np.lexsort(keys[sort])
-    if group is None:
-        return order
-    share = shares(found, site, group)[order]
-    return order[np.argsort(-share, kind="stable")][: int((share > 0).sum())]
-
-
-def shares(found: Gallery, site: str, group: str) -> np.ndarray:
-    """The share of the top pictures of each unit that are of a class: float `[channels]`; 0 for silent units."""
-    rows, units = found.rows(site), found.units_of(site)
-    channels = rows["channel"].to_numpy()
-    all_of_them = np.bincount(channels, minlength=len(units))
-    of_class = np.bincount(channels[(rows["label"] == group).to_numpy(bool)], minlength=len(units))
-    return np.where(is_silent(units), 0.0, of_class / np.maximum(all_of_them, 1))
+    return np.random.default_rng(seed).permutation(len(units)) if sort == "random" else np.lexsort(keys[sort])

@@ -13,6 +13,7 @@ from vizapp import methods
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery, top_image
+from vizapp.gallery.search import require_places, search, shipped_classes
 from vizapp.media.drawing import contrasted, crop_box, diverging, heat, overlay, sheet
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
@@ -33,6 +34,7 @@ _BARS, _ACROSS, _KERNELS_ACROSS = 3, 3, 5
 _TILE, _LARGEST = 96, 360  # pixels
 _CROPS = 2.5  # crops in the short side of the photo of the dense map
 _SPAN, _OPAQUE = 0.1, 0.8  # least change of a probability with full colour; opacity of that colour
+_EXAMPLE = "dog"  # what the card of the search searches for
 _KINDS = {"convolution": "#7d9cc0", "linear": "#a99bc4", "pool": "#8fb59a", "activation": "#d9c48a"}
 
 
@@ -82,10 +84,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Card:
-    """A card: the key of its page, and what draws its picture (None where a message explains why there is none)."""
+    """A card: the key of its page, and what draws its picture (None where a message explains why there is none).
+
+    `question` and `name`: of a second card of a page.
+    """
 
     page: str
     draw: Callable[[Subject], Answer | None]
+    question: str = ""
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name in the keys of widgets."""
+        return self.name or self.page
 
 
 def _picture(page: str, pixels: np.ndarray, label: str) -> None:
@@ -216,6 +228,19 @@ def _gallery(about: Subject) -> Answer | None:
     return Answer(f"Unit {channel} of {site}.", _link(Unit(site, channel), **data))
 
 
+def _search(about: Subject) -> Answer | None:
+    """The units with most dogs among the photos that excite them most, as an example of the search."""
+    known = shipped_classes(about.network.digest)
+    if known is None:
+        raise VizError("Open the page with a folder of photos that have classes.", code="no-classes")
+    table = search(known, require_places(known.meant([_EXAMPLE]), known.labels))
+    hidden = {site.name for site in about.sites if not about.network.class_names(site)}
+    best = table[table["site"].isin(hidden)][:_BARS]
+    rows = [(f"{row.site} · {row.channel}", row.hits / row.of, f"{row.hits} of {row.of}") for row in best.itertuples()]
+    topk_bars.draw("start.search", rows)
+    return Answer(f"Dogs among the {known.top.shape[1]} photos that excite a unit most.", {state.SEARCH.name: _EXAMPLE})
+
+
 def _dense(about: Subject) -> Answer | None:
     network, picture = about.network, about.picture
     plan = compute.compute(
@@ -314,6 +339,7 @@ CARDS = (
     Card("feature_maps", _feature_maps),
     Card("projection", _projection),
     Card("gallery", _gallery),
+    Card("gallery", _search, "Which units fire for dogs?", "search"),
     Card("filters", _filters),
     Card("architecture", _architecture),
     Card("dense", _dense),

@@ -56,8 +56,8 @@ def _photo() -> None:
 
 def _draw_empty(card: Card) -> dict[str, Any]:
     """Draw a card without its picture; returns the places of its parts."""
-    with st.container(border=True, key=f"start_card_{card.page}"):
-        place = {"link": st.empty(), "picture": st.container(key=f"start_picture_{card.page}"), "words": st.empty()}
+    with st.container(border=True, key=f"start_card_{card.key}"):
+        place = {"link": st.empty(), "picture": st.container(key=f"start_picture_{card.key}"), "words": st.empty()}
     _link(card, place, {})
     place["words"].caption(pages()[card.page].title)
     return place
@@ -65,7 +65,7 @@ def _draw_empty(card: Card) -> dict[str, Any]:
 
 def _link(card: Card, place: dict[str, Any], more: dict[str, str]) -> None:
     spec = pages()[card.page]
-    place["link"].page_link(spec.page, label=spec.question, query_params=url.link(more))
+    place["link"].page_link(spec.page, label=card.question or spec.question, query_params=url.link(more))
 
 
 def _fill(card: Card, place: dict[str, Any], subject: Subject) -> None:

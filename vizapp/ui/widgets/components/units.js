@@ -1,6 +1,6 @@
-// Units as cards: up to nine patches beside their projections. data: {cards: [{item, title, note, patches, down, empty}], label, waiting}.
+// Units as cards: up to nine patches beside their projections. data: {cards: [{item, title, note, line, patches, down, empty}], label, waiting}.
 // `patches` and `down` are {src, count, grid: [rows, columns], ratio, coarse} or null; `empty` is said where there are none, `waiting` where
-// projections are still to come. A click sends the card's item: trigger "chosen".
+// projections are still to come; `line` is an optional line below. A click sends the card's item: trigger "chosen".
 
 function nine(parent, tiles, label) {
   const [rows, columns] = tiles.grid;
@@ -41,6 +41,7 @@ export default function (component) {
       if (card.down) nine(pair, card.down, `Projections of ${card.title}`);
       else element("span", "wait", pair, data.waiting);
     }
+    if (card.line) element("span", "line", button, card.line);
     button.onclick = () => setTriggerValue("chosen", card.item);
     cardButton(place, () => {
       setTriggerValue("card", card.item);
