@@ -92,7 +92,7 @@ def _enlarge(page: Any) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Escape")
     stage.wait_for(state="hidden")
-    assert page.locator("[data-enlarged], [popover]:not(.stage)").count() == 0
+    assert page.locator("[data-enlarged], .stMain [popover]:not(.stage)").count() == 0
     assert page.evaluate("document.activeElement.shadowRoot.activeElement.ariaLabel") == f"Enlarge: {titles[0]}"
 
 
