@@ -40,7 +40,7 @@ def test_a_card_opens_from_keys_and_from_a_corner_and_gives_the_focus_back(addre
     page.keyboard.press("Escape")
     page.wait_for_url(lambda url: "card=" not in url)
     card.wait_for(state="detached")
-    page.wait_for_function(f"{FOCUSED} === 'view'")
+    page.wait_for_function(f"() => {FOCUSED} === 'view'")
     settle(page)
     box = sheet.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
