@@ -13,22 +13,15 @@ from pathlib import Path
 
 from timm.data.imagenet_info import ImageNetInfo
 
-_LICENCE = """\
-WordNet 3.0 Copyright 2006 by Princeton University.  All rights reserved.
-This software and database is being provided to you, the LICENSEE, by Princeton University under the following license.  By
-obtaining, using and/or copying this software and database, you agree that you have read, understood, and will comply with
-these terms and conditions.:  Permission to use, copy, modify and distribute this software and database and its documentation
-for any purpose and without fee or royalty is hereby granted, provided that you agree to comply with the following copyright
-notice and statements, including the disclaimer, and that the same appear on ALL copies of the software, database and
-documentation, including modifications that you make for internal use or for distribution.  THIS SOFTWARE AND DATABASE IS
-PROVIDED "AS IS" AND PRINCETON UNIVERSITY MAKES NO REPRESENTATIONS OR WARRANTIES, EXPRESS OR IMPLIED.  BY WAY OF EXAMPLE, BUT
-NOT LIMITATION, PRINCETON UNIVERSITY MAKES NO REPRESENTATIONS OR WARRANTIES OF MERCHANTABILITY OR FITNESS FOR ANY PARTICULAR
-PURPOSE OR THAT THE USE OF THE LICENSED SOFTWARE, DATABASE OR DOCUMENTATION WILL NOT INFRINGE ANY THIRD PARTY PATENTS,
-COPYRIGHTS, TRADEMARKS OR OTHER RIGHTS.  The name of Princeton University or Princeton may not be used in advertising or
-publicity pertaining to distribution of the software and/or database.  Title to copyright in this software, database and any
-associated documentation shall at all times remain with Princeton University and LICENSEE agrees to preserve same.
-A part of it: ImageNet's 1,000 classes in the order of networks, then all their hypernyms. A line has a number, the numbers
-of the direct hypernyms with commas (or -), and the names."""
+_HEADER = """\
+A part of WordNet 3.0: ImageNet's 1,000 classes in the order of networks, then all their hypernyms. A line has a number, the
+numbers of the direct hypernyms with commas (or -), and the names. WordNet's licence:"""
+
+
+def read_licence(path: Path) -> list[str]:
+    """The licence at the top of `data.noun`, which all copies must have."""
+    lines = path.read_text(encoding="ascii").splitlines()
+    return [line.strip().partition(" ")[2] for line in lines if line.startswith(" ")]
 
 
 def read_nouns(path: Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -58,7 +51,7 @@ def main() -> None:
     for number in wanted:  # grows
         wanted += [above for above in nouns[number][1] if above not in wanted]
     lines = [f"{number} {','.join(nouns[number][1]) or '-'} {', '.join(nouns[number][0])}" for number in wanted]
-    header = [f"# {line}" for line in _LICENCE.splitlines()]
+    header = [f"# {line}".rstrip() for line in (*_HEADER.splitlines(), *read_licence(options.nouns))]
     options.out.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")
 
 
