@@ -36,14 +36,13 @@ function cardButton(parent, open) {
 
 // Gives the focus back to what opened a card when the card is closed. `target()`: the element, which the page may have drawn again.
 function returnFocus(target) {
-  let seen = 0, looked = 0;
+  let seen = false, looked = 0;
   const timer = setInterval(() => {
-    const open = document.querySelector("[role=dialog]");
-    if (open) seen = 1;
-    else if (seen || ++looked > 100) {
+    if (document.querySelector("[role=dialog]")) [seen, looked] = [true, 0];
+    else if (seen && document.activeElement === document.body) {  // the closing dialog may keep it for a while
       clearInterval(timer);
-      if (seen && document.activeElement === document.body) target()?.focus();
-    }
+      target()?.focus();
+    } else if (++looked > 50) clearInterval(timer);
   }, 200);
 }
 
