@@ -140,7 +140,7 @@ def _photo(network: Network, picture: Picture, result: Result, class_: int, cam:
     st.page_link(occlusion.page, label=label, icon=occlusion.icon, query_params=link)
     site = network.class_site
     if site is not None:
-        unit_picker.card_button("predict.card", site.name, class_, f"Unit card of {name}")
+        unit_picker.card_button("predict.card", site.name, class_, "Unit card of this class")
     if picture.notes:
         messages.info(" ".join(picture.notes))
 
