@@ -14,12 +14,12 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery
 from vizapp.gallery.store import read_manifest
-from vizapp.media.drawing import sheet, signed
+from vizapp.media.drawing import contrast_limit, sheet, signed
 from vizapp.media.source import Source, spread
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.occlusion.sweep import Occlusion
-from vizapp.methods.projection import ProjectionParams
+from vizapp.methods.projection import ProjectionParams, revealing_rule
 from vizapp.methods.top_projections import top_projections
 from vizapp.zoo.network import Network
 
@@ -139,8 +139,9 @@ def other_pictures(
             break
     rows = rows.loc[kept]
 
+    params = ProjectionParams(revealing_rule(network), extent="map")
     down = top_projections(
-        network, source, rows, ProjectionParams(extent="map"), Job(lambda share: job.report(0.95 + 0.05 * share)),
+        network, source, rows, params, Job(lambda share: job.report(0.95 + 0.05 * share)),
         opened=seen.__getitem__,
     )  # fmt: skip
     numbers = [int(number) for number in rows["picture"]]
@@ -163,4 +164,4 @@ def drawn(arrays: dict[str, np.ndarray]) -> np.ndarray:
 def projections(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     """The projections of the other pictures as uint8 `[H W 3]`, on one scale."""
     down = arrays["others_projection"]
-    return [signed(values, float(np.abs(down).max(initial=0))) for values in down]
+    return [signed(values, contrast_limit(down)) for values in down]

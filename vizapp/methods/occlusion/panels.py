@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import COLOURS, categorical, diverging, draw_box, heat, signed
+from vizapp.media.drawing import COLOURS, categorical, contrasted, diverging, draw_box, heat
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Panel
 from vizapp.methods.output import ranks
@@ -89,7 +89,7 @@ def draw_maps(
     """
     found = {"b": heat(arrays["activation"])} if has_map else {}
     if "projection" in arrays:
-        found["c"] = signed(arrays["projection"])
+        found["c"] = contrasted(arrays["projection"])
     lost = loss(arrays, view)
     return found | {"d": diverging(lost, scale or full_scale(lost, view)), "e": coloured(arrays["label"], table)}
 
@@ -121,7 +121,7 @@ def panels(
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     captions = {
         "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding lowers it."),
-        "c": ("c-projection", "(c) Projection of that map to the pixels (deconvnet)."),
+        "c": ("c-projection", "(c) Projection of that map to the pixels."),
         "d": (
             "d-probability",
             f"(d) Probability of {class_name}, {100 * low:.1f} to {100 * high:.1f} %. Red: hiding lowers it, blue: hiding "

@@ -17,7 +17,7 @@ from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling, from_nearest, per_pixel, positions
 from vizapp.methods.occlusion.panels import legend, panels
 from vizapp.methods.params import Params, knob
-from vizapp.methods.projection import ProjectionParams, projection
+from vizapp.methods.projection import ProjectionParams, projection, revealing_rule
 from vizapp.methods.scores import log_sum_of, probabilities
 from vizapp.methods.truth import asked_class, true_class
 from vizapp.zoo.network import Network
@@ -242,13 +242,14 @@ class Occlusion:
             return {}
         asked = replace(self.question, unit=Unit(self.site.name, self.channel))
         try:
-            down = projection(asked, ProjectionParams(extent="map"), Job())
+            rule = revealing_rule(asked.network)
+            down = projection(asked, ProjectionParams(rule, extent="map"), Job())
         except VizError as error:
             facts["projection"] = f"Not projected: {error}"
             return {}
         if job is not None:
             job.report(0.99)
-        facts["projection"] = down.facts["certificate"]
+        facts["projection"] = f"{rule.capitalize()} rule. {down.facts['certificate']}"
         return {"projection": down.arrays["projection"]}
 
     def _chance(self, logits: np.ndarray, log_sum: np.ndarray | None = None) -> np.ndarray:

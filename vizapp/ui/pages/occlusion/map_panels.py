@@ -125,7 +125,7 @@ def titles(shown: SweepView, view: str) -> dict[str, str]:
     name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
     words = {"probability": f"Probability of {name}", "logit": f"Logit of {name}", "pixels": f"Mean drop, {name}"}
     return {
-        "b": f"Activation of {shown.map_name}", "c": "Deconvnet of that channel", "d": words[view], "e": "Most probable class"
+        "b": f"Activation of {shown.map_name}", "c": "Projection of that channel", "d": words[view], "e": "Most probable class"
     }  # fmt: skip
 
 

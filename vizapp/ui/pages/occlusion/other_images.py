@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import signed
+from vizapp.media.drawing import contrasted
 from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.occlusion.batch import small
 from vizapp.methods.occlusion.other_images import gallery_of, other_pictures, projections, rows_of_gallery, rows_of_pass
@@ -83,7 +83,7 @@ def _draw_answer(shown: SweepView, result: Result | None) -> dict[str, np.ndarra
     own, photos, down = layout.columns(1, 1, 1, key="stacking_others")
     with own:
         image_tiles.title("This photo")
-        image_tiles.picture("occlusion.others.own", signed(shown.arrays["projection"]), "Deconvnet of this photo")
+        image_tiles.picture("occlusion.others.own", contrasted(shown.arrays["projection"]), "Projection of this photo")
     for column, key, title, tiles in (
         (photos, "photos", "Others, strongest first", list(arrays["others"])),
         (down, "down", "Projections of the map", projections(arrays)),

@@ -247,7 +247,7 @@ def _sentences(results: list[Result]) -> None:
     words = {
         "true class": "True class",
         "activation": "Activation",
-        "projection": "Deconvnet",
+        "projection": "Projection",
         "precision": "Precision",
         "evaluation": "Computing",
     }
