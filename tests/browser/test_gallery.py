@@ -101,6 +101,7 @@ def test_a_gallery_is_built_left_and_gone_on_with_and_a_unit_has_a_link(
     page.locator(".card:has(.nine)").nth(1).click()
     page.wait_for_url(re.compile("channel="))
     page.get_by_text("framed: what the unit sees").wait_for()
+    page.locator(".stMain").get_by_text("How this was computed").click()
     page.get_by_text("non-linearities between unit and pixels").wait_for()
     settle(page)
     assert page.locator(".stMain .sheet canvas").count() == 3

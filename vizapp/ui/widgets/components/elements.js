@@ -36,13 +36,14 @@ function cardButton(parent, open) {
 
 // Gives the focus back to what opened a card when the card is closed. `target()`: the element, which the page may have drawn again.
 function returnFocus(target) {
-  let seen = false, looked = 0;
+  let seen = false, looked = 0, kept = 0;
   const timer = setInterval(() => {
-    if (document.querySelector("[role=dialog]")) [seen, looked] = [true, 0];
-    else if (seen && document.activeElement === document.body) {  // the closing dialog may keep it for a while
-      clearInterval(timer);
-      target()?.focus();
-    } else if (++looked > 50) clearInterval(timer);
+    looked += 1;
+    if (document.querySelector("[role=dialog]")) [seen, looked, kept] = [true, 0, 0];
+    else if (seen && document.activeElement === document.body) target()?.focus();
+    // The closing dialog may keep it for a while, and the page may be drawn again once more.
+    else if (seen && document.activeElement === target()?.getRootNode().host) kept += 1;
+    if (kept > 5 || looked > (seen ? 50 : 150)) clearInterval(timer);
   }, 200);
 }
 
