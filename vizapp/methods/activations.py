@@ -40,6 +40,12 @@ def strength_order(activations: np.ndarray) -> np.ndarray:
     return np.argsort(-np.nan_to_num(peaks, nan=-np.inf), kind="stable")
 
 
+def strongest_cell(channel: np.ndarray) -> tuple[int, int]:
+    """Row and column of the largest value of a map `[h w]`; NaN counts as the smallest."""
+    row, column = np.unravel_index(np.nan_to_num(channel, nan=-np.inf).argmax(), channel.shape)
+    return int(row), int(column)
+
+
 def scale_limits(activations: np.ndarray, scale: str = "layer") -> tuple[float, float]:
     """The values with the darkest and the brightest colour, of `[C h w]`: the smallest and largest finite ones.
 

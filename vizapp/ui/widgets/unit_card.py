@@ -20,7 +20,7 @@ from vizapp.gallery.reader import is_silent
 from vizapp.media.drawing import contrasted
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
-from vizapp.methods.activations import over_photo, strength_order
+from vizapp.methods.activations import over_photo, strength_order, strongest_cell
 from vizapp.methods.base import Result
 from vizapp.methods.gallery import chosen_sites
 from vizapp.ui.inputs import datasets, galleries, images, networks
@@ -158,11 +158,6 @@ def _activations(network: Network, picture: Picture, site: Site) -> Result | Non
     return compute.poll("activations", network, picture, unit=unit) if known is None else known
 
 
-def _strongest(values: np.ndarray) -> tuple[int, int]:
-    row, column = np.unravel_index(np.nan_to_num(values, nan=-np.inf).argmax(), values.shape)
-    return int(row), int(column)
-
-
 def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, channel: int) -> None:
     seen = network.seen(picture)
     if not site.is_map:
@@ -170,7 +165,7 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
         image_tiles.picture("card.map", seen, "What the network sees of the photo")
         messages.info("This layer has one number per unit and no map.")
         return
-    row, column = _strongest(values[channel])
+    row, column = strongest_cell(values[channel])
     box = None if site.receptive_field is None else site.receptive_field.box((row, column))
     image_tiles.title("On the photo", f"up to {values[channel].max():.4g}")
     image_tiles.picture("card.map", over_photo(seen, values[channel]), f"Channel {channel} over the photo", box)
@@ -239,7 +234,7 @@ def same_units(network: Network, site: Site) -> list[Site]:
 
 def _projection(network: Network, picture: Picture, site: Site, values: np.ndarray, channel: int) -> None:
     at_cell = site.is_map and state.get(forms.choices("projection")["extent"]) == "cell"
-    unit = Unit(site.name, channel, _strongest(values[channel]) if at_cell else None)
+    unit = Unit(site.name, channel, strongest_cell(values[channel]) if at_cell else None)
     params = forms.values("projection", projection_tiles.OPTIONS)
     rule = projection_tiles.rule(network)
     image_tiles.title("Projection", projection_tiles.RULES[rule])

@@ -10,7 +10,7 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.media.drawing import sheet, signed
 from vizapp.media.picture import Picture
-from vizapp.methods.activations import over_photo, strength_order
+from vizapp.methods.activations import over_photo, strength_order, strongest_cell
 from vizapp.methods.base import Result
 from vizapp.methods.projection import revealing_rule
 from vizapp.ui.pages.projection import sanity_check
@@ -58,7 +58,7 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
     order = strength_order(values)
     channel = unit_picker.channel(order)
     at_cell = site.is_map and state.get(forms.choices("projection")["extent"]) == "cell"
-    cell = (unit_picker.cell(values.shape[1:]) or _strongest(values[channel])) if at_cell else None
+    cell = (unit_picker.cell(values.shape[1:]) or strongest_cell(values[channel])) if at_cell else None
     unit = Unit(site.name, channel, cell)
     seen = network.seen(picture)
     left, right = layout.columns(7, 5)
@@ -93,11 +93,6 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
         arrays |= {f"sanity_{name}": array for name, array in checked.arrays.items()}
     name = downloads.file_name("projection", network.name, site.name, str(channel), picture.name)
     downloads.row("projection", name, pictures, arrays)
-
-
-def _strongest(values: np.ndarray) -> tuple[int, int]:
-    row, column = np.unravel_index(np.nan_to_num(values, nan=-np.inf).argmax(), values.shape)
-    return int(row), int(column)
 
 
 def _by_rule(network: Network, picture: Picture, unit: Unit) -> dict[str, Result]:

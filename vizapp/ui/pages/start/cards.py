@@ -17,7 +17,7 @@ from vizapp.gallery.search import require_places, search, shipped_classes
 from vizapp.media.drawing import contrasted, crop_box, diverging, heat, overlay, sheet
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
-from vizapp.methods.activations import strength_order
+from vizapp.methods.activations import strength_order, strongest_cell
 from vizapp.methods.base import Result
 from vizapp.methods.dense import convolutional
 from vizapp.methods.filters import kernel_tiles
@@ -182,8 +182,7 @@ def _projection(about: Subject) -> Answer | None:
         return None
     values = layer.arrays["activations"]
     channel = int(strength_order(values)[0])
-    row, column = np.unravel_index(np.nan_to_num(values[channel], nan=-np.inf).argmax(), values.shape[1:])
-    unit = Unit(site.name, channel, (int(row), int(column)))
+    unit = Unit(site.name, channel, strongest_cell(values[channel]))
     rule = revealing_rule(about.network)
     result = about.ask("projection", unit, **_defaults("projection") | {"rule": rule})
     if result is None:
