@@ -12,6 +12,7 @@ from PIL import Image
 import vizapp
 from tests.errors import refuses
 from tests.networks import Branching, seeded
+from vizapp.methods import matching
 from vizapp.methods.base import Job
 from vizapp.methods.matching import match_units
 
@@ -63,6 +64,17 @@ def test_the_correlation_is_that_of_the_activations(folder) -> None:
         answers.append(np.array([m.reshape(len(m), -1).mean(1) for m in maps]))
     expected = np.corrcoef(answers[0].T, answers[1].T)[:8, 8:]
     np.testing.assert_allclose(result.arrays["correlation"], expected, atol=1e-4)
+
+
+def test_correlations_of_wide_layers_are_left_out_and_the_matches_stay(folder, monkeypatch) -> None:
+    network = vizapp.wrap(seeded(Branching()), input_size=(3, 32, 32))
+    whole = match_units((network, network), ("stem", "head"), folder, Job())
+    monkeypatch.setattr(matching, "MOST_CORRELATIONS", whole.arrays["correlation"].size - 1)
+    least = match_units((network, network), ("stem", "head"), folder, Job())
+    assert set(least.arrays) == {"matches"}
+    assert least.table == whole.table
+    assert len(whole.table) > 2
+    assert "matches alone" in least.facts["correlation"]
 
 
 def test_two_pictures_are_too_few(folder) -> None:

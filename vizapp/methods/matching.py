@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from vizapp.engine.memory.chunks import in_chunks
-from vizapp.engine.statistics.correlation import Correlation, best_matches
+from vizapp.engine.statistics.correlation import BestMatches, Correlation
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.media.source import Source
@@ -17,6 +18,7 @@ from vizapp.methods.base import Job, Result
 from vizapp.zoo.network import Network
 
 AT_ONCE = 16  # pictures
+MOST_CORRELATIONS = 2**26  # in an array: 256 MB
 FEWEST = 3  # pictures: two points are always perfectly correlated
 Pool = Literal["mean", "maximum"]
 
@@ -31,8 +33,9 @@ def match_units(
 ) -> Result:
     """For each unit of a layer of the first network, the most correlated unit of a layer of the second.
 
-    `arrays`: `correlation` `[C1 C2]` (Pearson; NaN for a unit with constant, infinite or NaN activations); `matches`
-    `[K 2]`, the best first. `table`: the matches with their correlations. Unreadable pictures are skipped and counted.
+    `arrays`: `correlation` `[C1 C2]` (Pearson; NaN for a unit with constant, infinite or NaN activations), omitted if it
+    has more than 2²⁶ numbers; `matches` `[K 2]`, the best first. `table`: the matches with their correlations. Unreadable
+    pictures are skipped and counted.
 
     Args:
         networks: The two networks.
@@ -70,10 +73,24 @@ def match_units(
             code="too-few-pictures",
         )
     unread = len(numbers) - found.pictures
-    correlation = found.matrix()
-    matches = best_matches(correlation)
-    table = tuple({"first": int(a), "second": int(b), "correlation": float(correlation[a, b])} for a, b in matches)
     facts = {
         "pictures": f"{found.pictures} of {len(folder)} in {folder.name}" + (f", {unread} unreadable" * bool(unread))
     }
-    return Result("matching", {"correlation": correlation.astype(np.float32), "matches": matches}, (), facts, table)
+    shape, best = tuple(site.channels for site in chosen), BestMatches()
+    correlation = np.empty(shape, np.float32) if math.prod(shape) <= MOST_CORRELATIONS else None
+    for rows, block in found.blocks():
+        best.add(block)
+        if correlation is not None:
+            correlation[rows] = block
+        job.report(1)
+    matches, values = best.sorted()
+    arrays = {"matches": matches}
+    if correlation is None:
+        facts["correlation"] = f"of the matches alone; all {shape[0]:,} × {shape[1]:,} would be too many"
+    else:
+        arrays = {"correlation": correlation} | arrays
+    table = tuple(
+        {"first": int(a), "second": int(b), "correlation": float(value)}
+        for (a, b), value in zip(matches, values, strict=True)
+    )
+    return Result("matching", arrays, (), facts, table)

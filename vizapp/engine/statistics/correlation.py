@@ -1,64 +1,70 @@
-"""Correlation between the units of two layers over many images, accumulated in one sweep."""
+"""Correlation between the units of two layers over many images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import numpy as np
 
+_BLOCK = 2**23  # correlations that are computed at a time: 64 MB
+_CONSTANT = 1e-6  # of a unit's root mean square: smaller deviations are rounding errors of float32
 
-@dataclass
+
 class Correlation:
-    """Running Pearson correlation between two sets of units over batches of images.
+    """Pearson correlation between two sets of units over the images added so far."""
 
-    Sums are centred on the means of the first batch, so that large means do not cancel small differences.
-    """
+    def __init__(self) -> None:
+        self._values: list[tuple[np.ndarray, np.ndarray]] = []
 
-    pictures: int = 0
-    _about: list[np.ndarray] = field(default_factory=list)
-    _sums: list[np.ndarray] = field(default_factory=list)
-    _squares: list[np.ndarray] = field(default_factory=list)
-    _products: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    @property
+    def pictures(self) -> int:
+        return sum(len(first) for first, _ in self._values)
 
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
         """Add the values `[N C1]` and `[N C2]` of N images."""
-        parts = [first.astype(np.float64), second.astype(np.float64)]
-        if not self.pictures:
-            self._about = [part.mean(0) for part in parts]
-            self._sums = [np.zeros(part.shape[1]) for part in parts]
-            self._squares = [np.zeros(part.shape[1]) for part in parts]
-            self._products = np.zeros((parts[0].shape[1], parts[1].shape[1]))
-        with np.errstate(invalid="ignore"):  # infinite activations
-            parts = [part - about for part, about in zip(parts, self._about, strict=True)]
-            for part, total, squares in zip(parts, self._sums, self._squares, strict=True):
-                total += part.sum(0)
-                squares += (part**2).sum(0)
-            self._products += parts[0].T @ parts[1]
-        self.pictures += len(first)
+        self._values.append((first.astype(np.float64), second.astype(np.float64)))
 
-    def matrix(self) -> np.ndarray:
-        """The correlations `[C1 C2]` so far; NaN for units with the same value on every image, or one that is not finite."""
-        count = max(1, self.pictures)
-        spread = [
-            np.maximum(squares - total**2 / count, 0) for total, squares in zip(self._sums, self._squares, strict=True)
-        ]
-        still = [s <= 1e-12 * squares for s, squares in zip(spread, self._squares, strict=True)]
-        covariance = self._products - np.outer(self._sums[0], self._sums[1]) / count
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = covariance / np.sqrt(np.outer(*spread))
-        found[still[0]] = np.nan
-        found[:, still[1]] = np.nan
-        return np.clip(found, -1, 1)
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """The correlations `[K C2]` of some units of the first layer after the other, with their slice of all C1.
+
+        NaN for units with the same value on every image, or one that is not finite.
+        """
+        first, second = (_standardized(np.concatenate(values)) for values in zip(*self._values, strict=True))
+        size = max(1, _BLOCK // second.shape[1])
+        for start in range(0, first.shape[1], size):
+            rows = slice(start, min(start + size, first.shape[1]))
+            with np.errstate(invalid="ignore"):
+                yield rows, np.clip(first[:, rows].T @ second, -1, 1)
 
 
-def best_matches(correlations: np.ndarray) -> np.ndarray:
-    """The best match in the second layer for each unit of the first: rows (first, second) `[K 2]`, best pair first.
+def _standardized(values: np.ndarray) -> np.ndarray:
+    """The columns with mean 0 and length 1; NaN where that is not defined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred = values - values.mean(0)
+        length = np.sqrt((centred**2).sum(0))
+        length[length <= _CONSTANT * np.sqrt((values**2).sum(0))] = np.nan
+        return np.asarray(centred / length)
 
-    Units without a correlation are omitted; ties go to the lower index.
-    """
-    known = np.nan_to_num(correlations, nan=-np.inf)
-    second = known.argmax(1)
-    value = known[np.arange(len(second)), second]
-    order = np.argsort(-value, kind="stable")
-    order = order[np.isfinite(value[order])]
-    return np.stack([order, second[order]], 1)
+
+class BestMatches:
+    """The best match in the second layer for each unit of the first, collected from blocks of correlations."""
+
+    def __init__(self) -> None:
+        self._seconds: list[np.ndarray] = []
+        self._values: list[np.ndarray] = []
+
+    def add(self, block: np.ndarray) -> None:
+        """Add the correlations `[K C2]` of the next units of the first layer."""
+        known = np.nan_to_num(block, nan=-np.inf)
+        self._seconds.append(known.argmax(1))
+        self._values.append(known.max(1))
+
+    def sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (first, second) `[K 2]` and their correlations `[K]`, the best pair first.
+
+        Units without a correlation are omitted; ties go to the lower index.
+        """
+        seconds, values = np.concatenate(self._seconds), np.concatenate(self._values)
+        order = np.argsort(-values, kind="stable")
+        order = order[np.isfinite(values[order])]
+        return np.stack([order, seconds[order]], 1), values[order]
