@@ -397,6 +397,16 @@ def test_maps_stay_at_their_position_in_the_page_so_that_the_browser_keeps_focus
     assert container_of(app.run(), "occlusion.panels") == waiting
 
 
+def test_a_sweep_that_goes_on_begins_with_the_progress_that_it_has() -> None:
+    network = vizapp.load("vizapp/lenet5-digits", weights="none")
+    begun = sweep_runs.RunningSweep(
+        Occlusion(Question(network, open_sample(DIGIT)), OcclusionParams(window=8, stride=8)), 1.0
+    )
+    assert next(begun.run()) == 0
+    begun.work.finished.flat[:4] = True
+    assert next(begun.run()) == 4 / 16
+
+
 def test_a_sweep_that_is_left_ends_at_once(open_app: Open, held: threading.Event) -> None:
     app = open_app("occlusion", picture=DIGIT)
     app.button(key="occlusion.cancel").click().run()

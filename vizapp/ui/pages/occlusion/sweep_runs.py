@@ -71,8 +71,9 @@ class RunningSweep:
         return float(self.each * (~self.work.finished).sum())
 
     def run(self) -> Iterator[float]:
-        """As `Occlusion.run`; corrects the expected seconds after each batch."""
+        """As `Occlusion.run`, beginning with the progress so far; corrects the expected seconds after each batch."""
         began, before = time.perf_counter(), int(self.work.finished.sum())
+        yield float(self.work.finished.mean())
         for share in self.work.run():
             self.each = (time.perf_counter() - began) / max(1, int(self.work.finished.sum()) - before)
             yield share
