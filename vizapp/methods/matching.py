@@ -65,7 +65,8 @@ def match_units(
             found.add(*answers)
         return len(pictures)
 
-    for _ in in_chunks(numbers, run, min(network.batch_limit(AT_ONCE) for network in networks), job.report):
+    most_at_once = min(network.batch_limit(AT_ONCE) for network in networks)
+    for _ in in_chunks(numbers, run, most_at_once, lambda share: job.report(0.9 * share)):
         pass
     if found.pictures < FEWEST:
         raise VizError(
@@ -82,7 +83,7 @@ def match_units(
         best.add(block)
         if correlation is not None:
             correlation[rows] = block
-        job.report(1)
+        job.report(0.9 + 0.1 * rows.stop / shape[0])
     matches, values = best.sorted()
     arrays = {"matches": matches}
     if correlation is None:
