@@ -154,7 +154,9 @@ def test_detection_and_segmentation_networks_load_and_say_that_they_give_no_clas
 def test_a_gpu_that_is_not_there_is_answered_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with refuses("no-such-device"):
         vizapp.load("lenet5-digits", weights="none", device="cuda:0")
-    assert choose_device("auto") == CPU
+    assert choose_device("auto") == choose_device("cpu:0") == CPU
+    with refuses("no-such-device"):
+        choose_device("cpu:9")
     monkeypatch.setenv("VIZAPP_DEVICE", "cuda")
     with refuses("no-such-device"):
         choose_device("auto")

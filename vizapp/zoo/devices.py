@@ -26,6 +26,8 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
     except RuntimeError:
         raise VizError(f'There is no device {name!r}; use "auto", "cpu" or "cuda:0".', code="no-such-device") from None
     if device.type == "cpu":
+        if device.index:
+            raise VizError(f'There is no device {name!r}; the CPU is "cpu", with all its cores.', code="no-such-device")
         return torch.device("cpu")
     if device.type == "cuda":
         return _gpu(name, device.index or 0)
