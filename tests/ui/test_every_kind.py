@@ -60,6 +60,7 @@ FAMILIES: dict[str, Callable[[], Network]] = {
 QUICK = (  # of the families that are not among the small ones; the others take half a minute each
     "vizapp/densenet40-12-cifar", "torchvision/resnext50_32x4d", "torchvision/mobilenet_v3_small",
 )  # fmt: skip
+PATIENCE = 600  # seconds for a page: what is tested here is whether it comes
 MANY_CHANNELS = 64  # more make Score-CAM slow
 
 
@@ -174,6 +175,7 @@ class Visitor:
         whole = shared | ({"other": name} if page == "compare" else {}) | address
         if self._app is None:
             self._app = self._open(**shared)
+            self._app.default_timeout = PATIENCE
         app = self._app
         app.query_params.clear()
         for key, value in whole.items():

@@ -230,6 +230,65 @@ def test_every_cell_is_the_crop_where_nothing_pads(head: type[Net]) -> None:
         close(found[picture].numpy(), expected)
 
 
+class AuxiliaryScores(Net):
+    def forward(self, x):
+        maps = self.maps(x)
+        return self.fc(maps.mean((2, 3))), torch.relu_(self.wide(maps.flatten(1)))
+
+
+class AuxiliaryScoresAdded(AuxiliaryScores):
+    def forward(self, x):
+        scores, aside = super().forward(x)
+        return scores + aside
+
+
+class AuxiliaryScoresWrittenIntoAView(AuxiliaryScores):
+    def forward(self, x):
+        scores, aside = super().forward(x)
+        scores[:, :3].add_(aside[:, 1:4])
+        return scores
+
+
+class AuxiliaryScoresAssigned(AuxiliaryScores):
+    def forward(self, x):
+        scores, aside = super().forward(x)
+        scores[:, 1:] = aside[:, 1:]
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("head", "unused"),
+    [
+        (AuxiliaryScores, 1),
+        (AuxiliaryScoresAdded, 0),
+        (AuxiliaryScoresWrittenIntoAView, 0),
+        (AuxiliaryScoresAssigned, 0),
+    ],
+)
+def test_auxiliary_scores_are_computed_at_one_position_if_the_class_scores_do_not_depend_on_them(
+    head: type[Net], unused: int
+) -> None:
+    module = seeded(head())
+    made, photo = planned(module, 11), noise(2, 3, 23, 19)
+    seen: list[Tensor] = []  # a size that is read here would be an operation of the network
+    module.wide.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    found = dense_scores(module, made, photo)
+    assert [len(cells) for cells in seen] == [2 if unused else 2 * 7 * 5]
+    assert made.cell_bytes == 4 * (8 + 5 if unused else 2 * 8 * 9)
+    for picture in range(2):
+        expected = [
+            torch.cat(
+                [_first(module(photo[picture : picture + 1, :, y : y + 11, x : x + 11])) for x in starts(19, 11, 2)]
+            )
+            for y in starts(23, 11, 2)
+        ]
+        close(found[picture].numpy(), torch.stack(expected).permute(2, 0, 1).detach().numpy())
+
+
+def _first(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("head", HEADS + GATED)
 def test_one_cell_is_the_classifier_at_the_training_size(head: type[Net], layout: torch.memory_format) -> None:

@@ -34,11 +34,15 @@ class Pad:
 
 @dataclass(frozen=True)
 class Unfold:
-    """The end of the map: each position of `window` becomes a cell. `shape` is the result at training."""
+    """The end of the map: each position of `window` becomes a cell. `shape` is the result at training.
+
+    Of cells that the class scores do not depend on (those of an auxiliary classifier), only the first is computed.
+    """
 
     window: tuple[int, int]
     axes: tuple[int, int]
     shape: tuple[int, ...]
+    unused: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class ConversionPlan:
     gates: int  # number of gates
     padded: bool  # whether any operation pads
     pixel_bytes: float  # peak memory of a pass per input pixel
-    cell_bytes: int  # peak memory of the head per cell
+    cell_bytes: int  # peak memory of the head per cell, without those that are unused
     head: Head  # the class scores among the tensors that the network returns
 
     @property

@@ -94,7 +94,10 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         self._strided: dict[int, changes.Strided] = {}
         self._blocked = -1  # number of the last operation up to which nothing may run at offsets
         self._padded = False
-        self._gates = self._cell_bytes = 0
+        self._gates = 0
+        self._ends = WeakTensorKeyDictionary()  # tensor -> numbers of the ends of the map (Unfold) that it depends on
+        self._used_ends: set[int] = set()  # those with an effect that is not followed
+        self._cell_bytes: list[tuple[frozenset[int], int]] = []  # the ends, and the memory, of operations on cells
         self._memory = PeakMemory()
         self._input_bytes = (
             2 * batch.numel() * batch.element_size()
@@ -114,6 +117,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         before = [self._cells.get(t) or self.of(t) for t in given]
         sizes = [_extent(tensor, found) for tensor, found in zip(given, before, strict=True)]
         in_cells = [t in self._cells for t in given]
+        ends = frozenset().union(*(self._ends.get(t, ()) for t in given))
         output = super().operate(name, function, args, kwargs)
         results = [*tensors_in(args[0] if operation == "setitem" else output)]
         if operation not in DECISIONS and is_read_out(
@@ -122,7 +126,12 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             raise refuse(name, "reads numbers of the input, which differ from one position to the next")
         result = first_tensor(output)
         if result is None or not result.is_floating_point():
+            self._used_ends |= ends
             return output
+        if any(made is t and ends - self._ends.get(t, frozenset()) for made in results for t in given):
+            self._used_ends |= ends  # written into a tensor of which others may be views
+        for made in (*results, *tensors_in(output)):
+            self._ends[made] = ends
         for made in tensors_in(output):
             self._memory.track(made)
         known = _OperationRecord(name, number, operation, args, kwargs, given, before, sizes, result)  # type: ignore[arg-type]
@@ -143,7 +152,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
         cell = next(f for t, f in zip(known.given, known.before, strict=True) if t in self._cells)
         self._changes[known.number] = changes.PerPositionOp(tuple(known.result.shape))
         size = sum(t.nbytes for t in (*known.given, known.result))
-        self._cell_bytes = max(self._cell_bytes, size)
+        self._cell_bytes.append((self._ends[known.result], size))
         for made in tensors_in(output):
             self._cells[made] = cell
 
@@ -202,10 +211,12 @@ class _ConversionWatcher(ReceptiveFieldTrace):
                 "larger map",
             )
         self._changes[known.number] = changes.Unfold(window, _axes(before), shape)
-        self._cell_bytes = max(self._cell_bytes, 2 * tensor.nbytes)
+        ends = self._ends[known.result] | {known.number}
+        self._cell_bytes.append((ends, 2 * tensor.nbytes))
         cell = _widen(before, window)
         for made in tensors_in(output):
             self._cells[made] = cell
+            self._ends[made] = ends
 
     def _broadcast_gate(self, known: _OperationRecord) -> None:
         """Multiplies or adds a gate, pooled to one cell, to its map."""
@@ -268,8 +279,14 @@ class _ConversionWatcher(ReceptiveFieldTrace):
                 code="no-class-scores",
             )
         strided = {number: change for number, change in self._strided.items() if number > self._blocked}
+        used = self._used_ends | self._ends.get(tensor, frozenset())
+        unused = {
+            number: replace(change, unused=True)
+            for number, change in self._changes.items()
+            if isinstance(change, changes.Unfold) and number not in used
+        }
         return ConversionPlan(
-            changes=self._changes | strided,
+            changes=self._changes | strided | unused,
             constants=self._constants,
             operations=self._operations,
             field=found,
@@ -278,7 +295,7 @@ class _ConversionWatcher(ReceptiveFieldTrace):
             gates=self._gates,
             padded=self._padded,
             pixel_bytes=(self._memory.peak + self._input_bytes) / math.prod(self._size),
-            cell_bytes=self._cell_bytes,
+            cell_bytes=max((size for ends, size in self._cell_bytes if ends <= used), default=0),
             head=head,
         )
 

@@ -129,6 +129,8 @@ class _FullyConvolutionalForward(Trace):
         (rows, columns), (k, m) = change.axes, change.window
         if tensor.shape[rows] < k or tensor.shape[columns] < m:
             raise VizError("The input is smaller than the network's training input.", code="picture-too-small")
+        if change.unused:
+            tensor = tensor.narrow(rows, 0, k).narrow(columns, 0, m)
         places = tensor.unfold(rows, k, 1).unfold(columns, m, 1)  # [... h ... w ... k m]
         inner = {rows: tensor.ndim, columns: tensor.ndim + 1}
         places = places.permute(0, rows, columns, *(inner.get(axis, axis) for axis in range(1, tensor.ndim)))
