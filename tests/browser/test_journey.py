@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.browser.conftest import downloaded, keep, open_page, settle, went_well
 from tests.browser.contrast import faint
+from tests.browser.fit import misfits
 from vizapp.ui.app.pages import pages
 
 pytestmark = pytest.mark.browser
@@ -248,7 +249,7 @@ LOOKS = [(view, 800, "dark") for view in VIEWS] + [(view, 1440, "light") for vie
 
 @pytest.mark.parametrize(("view", "width", "scheme"), LOOKS)
 def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
-    """Keeps a screenshot for a person to look at; nothing may stick out sideways, and all words can be read."""
+    """Keeps a screenshot for a person to look at; all words fit and can be read, on a phone as well."""
     page = open_page(browser, width, 1300 if width > 1000 else 1900, scheme)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
@@ -259,11 +260,13 @@ def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme:
     if view == "architecture-drawing":  # Streamlit's Graphviz rejects with nothing if it is drawn again meanwhile
         page.errors[:] = [error for error in page.errors if error != "undefined"]
     went_well(page)
-    assert (
-        page.evaluate("document.querySelector('.stMain').scrollWidth - document.querySelector('.stMain').clientWidth")
-        <= 1
-    )
+    assert misfits(page) == []
     assert faint(page) == []
+    if width == 800:
+        page.set_viewport_size({"width": 390, "height": 1900})
+        settle(page)
+        keep(page, f"{view}-390-{scheme}")
+        assert misfits(page) == []
     page.context.close()
 
 

@@ -12,6 +12,7 @@ from tests.media.files import noise
 from vizapp.media.drawing import (
     COLOURS,
     GREY,
+    busiest,
     categorical,
     contrast_limit,
     contrasted,
@@ -19,6 +20,7 @@ from vizapp.media.drawing import (
     draw_box,
     heat,
     lay_over,
+    narrow,
     overlay,
     paste,
     sheet,
@@ -198,6 +200,30 @@ def test_a_part_is_cut_out_and_what_lies_beyond_the_border_is_filled(box: tuple[
 def test_of_a_box_that_exceeds_the_picture_the_whole_is_cut(box: tuple[int, ...]) -> None:
     pixels = noise(12, 10)
     np.testing.assert_array_equal(crop_box(pixels, box), pixels)
+
+
+def test_the_busiest_square_has_the_largest_sum_of_all() -> None:
+    values = np.random.default_rng(0).normal(size=(9, 12, 3)) ** 3
+    sums = {(top, left): np.abs(values[top : top + 4, left : left + 4]).sum() for top in range(6) for left in range(9)}
+    top, left = max(sums, key=lambda place: sums[place])
+    assert busiest(values, 4) == (top, left, top + 4, left + 4)
+
+
+@pytest.mark.parametrize(
+    ("side", "spot", "shown"),
+    [(80, 6, 20), (80, 24, 26), (80, 36, 40), (80, 60, 80), (32, 4, 32)],
+    ids=["quarter", "third", "half", "whole", "small"],
+)
+def test_projections_are_shown_without_their_empty_surroundings(side: int, spot: int, shown: int) -> None:
+    values = []
+    for top, left in ((0, side - spot), (side // 5, 1)):
+        one = np.zeros((side, side, 3))
+        one[top : top + spot, left : left + spot] = -1
+        values.append(one)
+    boxes = narrow(values)
+    assert {box[2] - box[0] for box in boxes} == {box[3] - box[1] for box in boxes} == {shown}
+    for one, (top, left, bottom, right) in zip(values, boxes, strict=True):
+        assert np.abs(one[top:bottom, left:right]).sum() == np.abs(one).sum()
 
 
 def test_other_arrays_are_refused() -> None:

@@ -303,7 +303,7 @@ def test_deeplift_is_the_rescale_rule(class_: int) -> None:
     expected = (x * ((module.b.weight[class_] * slope) @ module.a.weight)).view(3, 4, 4).sum(0)
     np.testing.assert_allclose(result.arrays["attribution"], expected, rtol=1e-4, atol=1e-6)
     assert "caution" not in result.facts
-    assert "0.00%" in result.facts["completeness"]
+    assert "0.00 %" in result.facts["completeness"]
     assert result.facts["note"].startswith("Against mid-grey")
 
 
@@ -325,7 +325,7 @@ def test_deeplift_explains_units_of_the_layers_that_it_watches() -> None:
         expected = vizapp.ask("attribution", other, PICTURE, unit=read, kind="deeplift").arrays["attribution"]
         assert np.abs(expected).max() > 0
         np.testing.assert_allclose(found.arrays["attribution"], expected, rtol=1e-5, atol=1e-7)
-        assert "0.00%" in found.facts["completeness"]
+        assert "0.00 %" in found.facts["completeness"]
 
 
 def test_deeplift_that_does_not_add_up_says_so() -> None:
@@ -356,7 +356,7 @@ def test_integrated_gradients_are_their_closed_form() -> None:
     for class_, power in enumerate((2, 3)):
         result = vizapp.ask("attribution", network, PICTURE, unit=vizapp.class_unit(network, class_), steps=4)
         np.testing.assert_allclose(result.arrays["attribution"], x.pow(power).sum(0), rtol=1e-4, atol=1e-5)
-        assert "0.00%" in result.facts["completeness"]
+        assert "0.00 %" in result.facts["completeness"]
         assert result.facts["note"] == "4 steps from the mean colour."
 
 

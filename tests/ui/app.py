@@ -108,6 +108,11 @@ def pixels(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
 
 
+def rgba(uri: str) -> np.ndarray:
+    """The picture in a data address as it is, `[H W 4]` with opacity."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
 def floats(text: str, shape: tuple[int, ...]) -> np.ndarray:
     """The numbers in a component's data."""
     return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape)

@@ -241,7 +241,7 @@ def _completeness(asked: _Asked, model: UnitOf, found: Tensor, advice: str) -> d
     gap = abs(total - rise)
     share = 0.0 if gap <= 1e-5 * (abs(asked.value) + abs(baseline)) else gap / abs(rise) if rise else float("inf")
     told = f"The attributions add up to {total:.4g}; the unit rises by {rise:.4g} from the baseline"
-    facts = {"completeness": f"{told}: a gap of {share:.2%}." if share < float("inf") else f"{told}."}
+    facts = {"completeness": f"{told}: a gap of {100 * share:.2f} %." if share < float("inf") else f"{told}."}
     if share > _TRUSTED:
         facts["caution"] = (
             f"Do not trust these numbers: they should add up to {rise:.4g}, but they add up to {total:.4g}. {advice}"
@@ -280,7 +280,7 @@ def _cam(asked: _Asked) -> tuple[Tensor, dict[str, str]]:
     if spread > _SPREAD:
         facts["rough"] = (
             f"A rough guide: Grad-CAM averages the gradient over the cells of {site.name}, but the layers above read "
-            f"each cell in their own way, so {spread:.0%} of the gradient is lost."
+            f"each cell in their own way, so {100 * spread:.0f} % of the gradient is lost."
         )
     return nn.functional.interpolate(heat, size=size, mode="bilinear", align_corners=False)[0, 0], facts
 

@@ -14,6 +14,7 @@ from vizapp.engine.fully_convolutional.convert import plan_conversion
 from vizapp.engine.fully_convolutional.tiles import DenseMap, available_strides, crop_map, dense_map, map_size
 from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.errors import VizError, read_index
+from vizapp.media.picture import Picture
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.dense_view import View, panels, zoomed
 from vizapp.methods.output import Output
@@ -24,6 +25,8 @@ from vizapp.zoo.network import Network
 # By how many native strides OverFeat's six scales exceed its crop (section 3.3: 24 … 240 pixels of 36).
 STEPS = (2 / 3, 5 / 3, 8 / 3, 14 / 3, 17 / 3, 20 / 3)
 ROUNDING = 1e-4  # mean difference of logits that rounding explains
+CROPS = 2.5  # in the short side, at the scale that suits a photo
+MOST = 3000  # pixels of the longer side of an enlarged photo
 LARGEST = 256e6  # bytes of scores; of larger maps only the strongest classes are kept
 
 
@@ -102,6 +105,13 @@ def convolutional(network: Network) -> ConversionPlan:
     network.check_visible()
     noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], 3), dtype=np.uint8)
     return plan_conversion(network.module, network.batch([noise]), network.head)
+
+
+def suitable_zoom(plan: ConversionPlan, picture: Picture) -> float:
+    """The scale at which the short side of the photo is 2.5 crops; a photo is enlarged to at most 3,000 pixels."""
+    short, long = sorted((picture.height, picture.width))
+    fitting = CROPS * max(plan.size) / short
+    return round(min(max(fitting, 0.02), max(1.0, min(8.0, MOST / long))), 3)
 
 
 def _stride(asked: str, made: ConversionPlan, network: Network) -> int:
@@ -245,7 +255,7 @@ def _checks(difference: np.ndarray, scale: float, agrees: np.ndarray, made: Conv
     why = " and ".join(reasons)
     return {
         "padding error": f"On {count} that were checked, the logits differ by {mean:.2g} on average from those of the crop "
-        f"classified alone ({why}). The class is the same on {agrees.mean():.0%} of them."
+        f"classified alone ({why}). The class is the same on {100 * agrees.mean():.0f} % of them."
     }
 
 

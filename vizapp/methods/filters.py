@@ -159,8 +159,10 @@ def _facts(site: str, kernels: Kernels, found: Diagnosis, params: FilterParams) 
     if max(height, width) > 1:
         cell = "pixel" if kernels.sees_pixels else "cell of the layer below"
         facts["bands"] = (
-            "; ".join(f"{name}: {found.bands[name]} filters, {found.energy[name]:.0%} of the power" for name in BANDS)
-            + f" (limits 1/6 and 1/3 cycle per {cell}; under-covered: fewer than {UNDER_COVERED:.0%} of the filters)"
+            "; ".join(
+                f"{name}: {found.bands[name]} filters, {100 * found.energy[name]:.0f} % of the power" for name in BANDS
+            )
+            + f" (limits 1/6 and 1/3 cycle per {cell}; under-covered: fewer than {100 * UNDER_COVERED:.0f} % of the filters)"
         )
     facts["thresholds"] = (
         f"near-duplicate: normalized correlation of at least {params.alike:g}"

@@ -164,7 +164,7 @@ def _search(question: Question, found: Gallery, classes: Sequence[str], result: 
     facts = result.facts | {
         "classes": ". ".join(told),
         "score": f"Average precision of the {known.top.shape[1]} strongest of {known.about}; of all of them, "
-        f"{known.share_of_photos(places):.1%} are of these classes.",
+        f"{100 * known.share_of_photos(places):.1f} % are of these classes.",
     }
     table = table.drop(columns="row")
     first = [(row.site, row.channel) for row in table[:_SHOWN_UNITS].itertuples()]

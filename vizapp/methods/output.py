@@ -75,7 +75,7 @@ class Output:
             return f"{item.shape[1]} × {item.shape[0]}"
         if self.kind == "signed image":
             peak = float(np.abs(item[np.isfinite(item)]).max(initial=0))
-            return f"up to ±{peak:.3g}" if peak else "silent"
+            return f"largest ±{peak:.3g}" if peak else "zero"
         low, high = self.limits(item)
         return f"±{high:.3g}" if self.kind == "signed map" else f"{low:.3g} to {high:.3g}"
 

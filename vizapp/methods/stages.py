@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
-from vizapp.media.drawing import contrasted, crop_box, heat, sheet
+from vizapp.media.drawing import contrasted, crop_box, heat, narrow, sheet
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
@@ -46,6 +47,15 @@ def stage_sites(network: Network) -> tuple[Site, ...]:
     return tuple(last[place] for place in np.linspace(0, len(last) - 1, min(MOST, len(last))).round().astype(int))
 
 
+def excited(seen: np.ndarray, down: np.ndarray, box: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """What excites a unit, uint8 `[h w 3]` each: the part of the crop `seen`, and its projection `down`.
+
+    It is what the unit's cell sees (`box`), without the surroundings that hardly matter (`narrow`).
+    """
+    (inner,) = narrow([crop_box(down, box, outside=0)])
+    return crop_box(crop_box(seen, box), inner), crop_box(crop_box(contrasted(down), box), inner)
+
+
 def early_to_late(question: Question, params: StagesParams, job: Job) -> Result:
     """The strongest feature maps of a few layers from early to late, and what excites the strongest unit of each.
 
@@ -76,7 +86,7 @@ def early_to_late(question: Question, params: StagesParams, job: Job) -> Result:
             try:
                 one = project_units(question, [Unit(site.name, int(order[0]))], by, Job()).arrays
                 boxes[n], down[n] = one["field"][0], one["projection"][0]
-                pair = (crop_box(seen, boxes[n].tolist()), crop_box(contrasted(down[n]), boxes[n].tolist()))
+                pair = excited(seen, down[n], boxes[n].tolist())
                 rows[n] += [resize(np.ascontiguousarray(pixels), _TILE, _TILE) for pixels in pair]
             except VizError as error:
                 without[site.name] = str(error)

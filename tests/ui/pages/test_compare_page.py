@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import vizapp
-from tests.ui.app import Open, chosen, click, sentences, shown, went_well, words
+from tests.ui.app import Open, chosen, click, rgba, sentences, shown, went_well, words
 from vizapp.ui.pages.compare import results
 from vizapp.ui.session import downloads
 
@@ -104,6 +104,26 @@ def test_everything_shown_can_be_taken_away(open_app: Open, monkeypatch: pytest.
     assert not np.array_equal(arrays["first_filters_kernels"], arrays["second_filters_kernels"])
     assert arrays["first_answer_probabilities"].argmax() == 0
     assert arrays["difference"].shape == arrays["first_occlusion_probability"].shape
+
+
+def test_the_occlusion_maps_have_one_scale_and_show_what_hiding_costs(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(downloads, "row", lambda key, name, pictures, arrays: given.update(arrays))
+    app = open_app("compare", other=DIGITS)
+    both = [shown(app, f"compare.occlusion.{number}") for number in (0, 1)]
+    lost = [
+        given[f"{who}_occlusion_clean_probability"] - given[f"{who}_occlusion_probability"]
+        for who in ("first", "second")
+    ]
+    most = max(0.1, *(float(np.abs(one).max()) for one in lost))
+    assert [one["ends"] for one in both] == [[f"+{100 * most:.0f} points", f"−{100 * most:.0f} points"]] * 2
+    row, column = np.unravel_index(np.abs(lost[0]).argmax(), lost[0].shape)
+    red, _, blue, opacity = rgba(both[0]["heat"])[row, column].tolist()
+    assert (red > blue) == (lost[0][row, column] > 0)
+    assert opacity == pytest.approx(255 * (float(np.abs(lost[0]).max()) / most) ** 0.7, abs=1)
+    assert (rgba(both[1]["heat"])[..., 3] < 60).all(), "random weights lose nothing"
 
 
 def test_a_folder_that_is_not_there_is_told(open_app: Open, tmp_path: Path) -> None:

@@ -432,7 +432,7 @@ def test_a_search_ranks_the_units_of_all_layers_and_a_click_opens_one(
         f"{r.hits} of {r.of} · score {r.score:.2f}" for r in table[:12].itertuples()
     ]
     assert all(card["patches"]["count"] == card["down"]["count"] == 9 for card in cards)
-    assert "two: 1 class. 31 of the 41 photos show them (76%)" in sentences(app) + words(app)
+    assert "two: 1 class. 31 of the 41 photos show them (76 %)" in sentences(app) + words(app)
     app.segmented_control(key="gallery.within").set_value("classes").run()
     assert {unit.partition(":")[0] for unit in found_units(app)} == {"classifier.4"}
     app.segmented_control(key="gallery.within").set_value("all").run()
@@ -465,8 +465,8 @@ def test_dogs_are_found_at_the_first_visit_and_breeds_can_be_taken_out(open_app:
     assert not app.warning
     cards = shown(app, "gallery.found")["cards"]
     assert int(cards[0]["note"].partition(" of 32")[0]) >= 30
-    assert "dog: 118 classes. 83 of 750 ImageNet photos show them (11%)" in words(app)
-    assert "the patches are of the sample crops" in words(app)
+    assert "dog: 118 classes. 83 of 750 ImageNet photos show them (11 %)" in words(app)
+    assert "the patches are from the sample crops" in words(app)
     breeds = app.multiselect(key="gallery.meant")
     assert len(breeds.value) == 83
     assert "beagle" in breeds.value

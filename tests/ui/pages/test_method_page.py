@@ -5,11 +5,35 @@ from __future__ import annotations
 import pytest
 
 import vizapp
-from tests.ui.app import Open, offered, sentences, went_well
+from tests.ui.app import Open, chosen, offered, sentences, went_well
 from vizapp.methods import methods
 from vizapp.ui.app.pages import pages, sections
 
 MORE = [page.key for page in sections()["More"]]
+
+
+@pytest.mark.parametrize(("network", "rule"), [("resnet20-cifar", "guided"), ("zfnet-mini", "deconvnet")])
+def test_the_sanity_check_is_of_the_rule_that_suits_the_network(open_app: Open, network: str, rule: str) -> None:
+    """ResNet-20 has no max pool; all its deconvnet projections are the same weave."""
+    app = open_app("sanity", network=f"vizapp/{network}", weights="random", picture="digit 3")
+    assert went_well(app)
+    assert app.button_group(key="form.sanity.rule").value == rule
+    assert "sanity.rule" not in app.query_params
+    app.button_group(key="form.sanity.rule").set_value("gradient").run()
+    assert went_well(app)
+    assert chosen(app, "sanity.rule") == "gradient"
+
+
+def test_a_class_is_explained_by_gradcam_and_a_unit_by_integrated_gradients_unless_chosen(open_app: Open) -> None:
+    app = open_app("attribution", picture="digit 3")
+    kinds = [app.selectbox(key="form.attribution.kind").value]
+    app.button_group(key="attribution.explain").set_value("unit").run()
+    assert went_well(app)
+    assert sentences(app) == ""
+    kinds.append(app.selectbox(key="form.attribution.kind").value)
+    assert kinds == ["gradcam", "integrated_gradients"]
+    app.selectbox(key="form.attribution.kind").set_value("smoothgrad").run()
+    assert chosen(app, "attribution.kind") == "smoothgrad"
 
 
 def test_every_method_has_a_page() -> None:

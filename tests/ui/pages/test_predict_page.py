@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import vizapp
-from tests.ui.app import Open, chosen, click, offered, sentences, shown, turn_to, went_well, words
+from tests.ui.app import Open, chosen, click, offered, rgba, sentences, shown, turn_to, went_well, words
 from vizapp.media.samples import open_sample
 
 FITS = {"network": "vizapp/resnet20-cifar", "weights": "random", "picture": "rocket"}  # its head averages over cells
-
-
-def rgba(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 
 
 def gradcam(class_: int) -> np.ndarray:

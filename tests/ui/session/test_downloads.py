@@ -34,7 +34,7 @@ def test_a_click_sends_the_file_once_and_no_run_before_or_long_after(
     open_app: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_app(picture="digit 3")
-    assert offered(app) == ["Seen PNG", "Map PNG", "Arrays NPZ"]
+    assert offered(app) == ["Crop PNG", "Map PNG", "Arrays NPZ"]
     assert sent(app) == []
     button(app, "Arrays NPZ").click().run()
     [(told, content)] = sent(app)
@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_had_is_a_sentence_and_the_page_goes_on(
     button(app, "Arrays NPZ").click().run()
     assert ("have gone" if fault == "gone" else "downloads are limited") in sentences(app)
     assert sent(app) == []
-    assert offered(app) == ["Seen PNG", "Map PNG", "Arrays NPZ"]
+    assert offered(app) == ["Crop PNG", "Map PNG", "Arrays NPZ"]
     app.run()
     assert sentences(app) == ""
 

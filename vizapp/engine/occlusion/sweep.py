@@ -243,8 +243,9 @@ class Sweep:
             return
         until = f"up to {frontier}" if frontier else "through all layers"
         self.facts["evaluation"] = (
-            f"Only what an occluder touches is recomputed, {until}: {1 / self.bound:.0%} of the multiply-adds. Checked on "
-            f"{len(expected.positions)} positions against whole passes: probabilities differ by at most {deviation:.1e}."
+            f"Only what an occluder touches is recomputed, {until}: {100 / self.bound:.0f} % of the multiply-adds. "
+            f"Checked on {len(expected.positions)} positions against whole passes: probabilities differ by at most "
+            f"{deviation:.1e}."
         )
         if not exact:
             self.facts["precision"] = (

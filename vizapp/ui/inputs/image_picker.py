@@ -31,7 +31,7 @@ _SOURCES = {
 _COLUMNS = 8  # of the sprite of samples
 _FIRST = len(samples.OBJECTS)  # samples of the start page
 _PER_PAGE = 16  # thumbnails of a folder
-_FIELD = 420  # pixels of an uploader or a path beside the sources
+_FIELD = 438  # pixels of an uploader or a path beside the sources: as wide as the samples of the start page
 
 
 # Choices

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.media.drawing import contrasted, crop_box, exceeds, limits, sheet
+from vizapp.media.drawing import crop_box, exceeds, limits, sheet
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.methods import stages
@@ -67,7 +67,7 @@ def _controls(sites: tuple[Site, ...], site: Site, whole: bool) -> None:
         unit_picker.layer_list("maps", sites, site)
         unit_picker.switch(state.VIEW, _VIEWS, "maps.view")
         unit_picker.switch(state.ORDER, _ORDERS, "maps.order")
-        if site.is_map:
+        if site.is_map and state.get(state.VIEW) == "maps":
             unit_picker.switch(state.SCALE, _SCALES, "maps.scale")
 
 
@@ -82,8 +82,9 @@ def _early_to_late(network: Network, picture: Picture) -> None:
     data = compute.remembered(key, lambda: _rows(network.seen(picture), result), lambda rows: len(str(rows)))
     component("stages")(key="maps.early_to_late", data=data, on_unit_change=_open_unit)
     st.caption(
-        "The strongest maps of each layer on this photo, each on its own scale; under each its channel. On the right what the "
-        f"strongest one saw, and its projection ({result.facts['rule']}). Click a picture for the card of its unit."
+        "The strongest maps of each layer for this photo, bright where the unit is active, each on its own scale, with the "
+        "number of its channel. On the right, what excites the strongest unit: the part of the photo, and its projection "
+        f"({result.facts['rule']}). Click a picture to open the card of its unit."
     )
     if "not projected" in result.facts:
         messages.info(f"Not projected: {result.facts['not projected']}")
@@ -105,7 +106,7 @@ def _rows(seen: np.ndarray, result: Result) -> dict[str, Any]:
         values, peaks = arrays[f"maps_{n + 1}"], arrays["strength"][n]
         drawn = maps.tiles(values, "channel", _LARGEST)
         box, down = tuple(arrays["boxes"][n].tolist()), arrays["projection"][n]
-        pair = [] if np.isnan(down).any() else [crop_box(pixels, box) for pixels in (seen, contrasted(down))]
+        pair = [] if np.isnan(down).any() else stages.excited(seen, down, box)
         high, wide = row["field height"], row["field width"]
         rows.append(
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Method, Result
 from vizapp.methods.output import TILES, Output, in_rows, labels_by_frequency, ranks
 from vizapp.methods.params import knobs
+from vizapp.methods.projection import revealing_rule
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks
 from vizapp.ui.inputs.images import uri
@@ -41,7 +43,8 @@ def page() -> None:
     if network is None:
         return
     picture = images.current() if "picture" in method.inputs else None
-    _form(method)
+    suited = _suited(method, network)
+    _form(method, suited)
     left, right = layout.columns(7, 5)
     with right:
         ready, unit = _unit(method, network, picture)
@@ -49,7 +52,7 @@ def page() -> None:
     if not ready or ("folder" in method.needs and folder is None):
         return
     with left:
-        result = _answer(method, network, picture, folder, unit)
+        result = _answer(method, network, picture, folder, unit, suited)
         if result is None:
             return
         _draw(method, network, picture, result)
@@ -63,7 +66,15 @@ def page() -> None:
     downloads.row(method.key, title, shown, result.arrays, [*files, *downloads.documents(title, result.documents)])
 
 
-def _form(method: Method) -> None:
+def _suited(method: Method, network: Network) -> dict[str, Any]:
+    """The parameters that suit the network, of those that are not chosen; Grad-CAM is the fastest, if there are maps below."""
+    classes = state.get(forms.target(method.key)) != "unit"
+    kind = "gradcam" if classes and network.last_feature_map() else "integrated_gradients"
+    suited = {"rule": revealing_rule(network), "kind": kind}
+    return {name: suited[name] for name, value in forms.values(method.key).items() if value is None and name in suited}
+
+
+def _form(method: Method, suited: dict[str, Any]) -> None:
     """Draw the parameters: the main one in the row, the rest in a popover."""
     names = [name for name in knobs(method.params) if name != "out"]  # a folder of the machine
     first = [name for name in names[:1] if knobs(method.params)[name].choices]
@@ -71,7 +82,7 @@ def _form(method: Method) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{method.key}_controls"):
         if first:
             with st.container(width=280):
-                forms.draw(method.key, first)
+                forms.draw(method.key, first, suited)
         if "unit" in method.inputs:
             target = forms.target(method.key)
             unit_picker.switch(target, _TARGETS, f"{method.key}.explain", label="Explain", label_visibility="visible")
@@ -159,9 +170,10 @@ def _folder(method: Method, network: Network) -> Source | None:
 
 
 def _answer(
-    method: Method, network: Network, picture: Picture | None, folder: Source | None, unit: Unit | None
-) -> Result | None:
-    values = {name: value for name, value in forms.values(method.key).items() if name != "out"}
+    method: Method, network: Network, picture: Picture | None, folder: Source | None, unit: Unit | None,
+    suited: dict[str, Any],
+) -> Result | None:  # fmt: skip
+    values = {name: value for name, value in (forms.values(method.key) | suited).items() if name != "out"}
     if method.takes_long or "folder" in method.needs:
         key = compute.key_of(method.key, network, picture, folder, unit, **values)
         if not progress.is_started(key):
@@ -229,6 +241,10 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
         low, high = output.limits(values)
         data |= {"low": low, "high": high, "ramp": uri(output.draw(np.linspace(low, high, 64)[None]))}
     component("map")(key=key, data=data)
+    if output.kind == "signed map":
+        st.caption("Red raises what is explained, blue lowers it.")
+    elif output.kind == "heat map":
+        st.caption("The brighter, the more it matters for what is explained.")
 
 
 def _class_map(key: str, network: Network, output: Output, result: Result, seen: np.ndarray | None) -> None:

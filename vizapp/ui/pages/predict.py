@@ -23,6 +23,7 @@ from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
 from vizapp.zoo.network import Network
 
+_FILES = {"seen": "Crop"}  # names of downloads by panel
 _CROPS = {"one": "One crop", "ten": "Ten crops", "multi": "Three scales"}
 _PLACES = ("Top left", "Top right", "Bottom left", "Bottom right", "Centre")
 _LARGEST = 1100  # pixels of the longer side of the photo in the browser
@@ -58,7 +59,7 @@ def page() -> None:
         _photo(network, picture, result, class_, cam)
     if state.get(state.CROPS) != "one":
         _crops(network, picture, result)
-    shown = {panel.title.capitalize(): panel.pixels for panel in result.panels}
+    shown = {_FILES.get(panel.title, panel.title.capitalize()): panel.pixels for panel in result.panels}
     arrays = result.arrays
     if isinstance(cam, Result):
         values = cam.arrays["attribution"]

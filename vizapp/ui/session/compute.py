@@ -141,7 +141,7 @@ def poll(
             st.rerun()
         with progress.watch([request]) as watched:
             if not watched.done:  # drawn at once, so that it does not fade
-                progress.RunView(watched, [key], title, f"poll.cancel.{name}", lambda now: f"{now.share:.0%}")
+                progress.RunView(watched, [key], title, f"poll.cancel.{name}", lambda now: f"{100 * now.share:.0f} %")
                 if not watched.wait(progress.QUIET):
                     return
             watched.refusals()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import streamlit as st
@@ -14,7 +15,7 @@ from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
 
 # Defaults of a page where they differ from those of Python and the command line. None: what suits network and photo.
-_DEFAULTS: dict[str, Any] = {"dense.zoom": None, "projection.rule": None}
+_DEFAULTS: dict[str, Any] = dict.fromkeys(("attribution.kind", "dense.zoom", "projection.rule", "sanity.rule"))
 FEW = 4  # with more choices, a dropdown replaces the row of buttons
 
 
@@ -45,11 +46,16 @@ def changed(method: str, names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in values(method, names).items() if value != known[name].default}
 
 
-def draw(method: str, names: Collection[str] | None = None) -> dict[str, Any]:
-    """Draw a widget for each of the parameters `names` (default: all); returns the values, as `ask` takes them."""
+def draw(
+    method: str, names: Collection[str] | None = None, suited: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Draw a widget for each of the parameters `names` (default: all); returns the values, as `ask` takes them.
+
+    `suited`: what widgets show for parameters whose default is what suits network and photo.
+    """
     for name, knob in _knobs(method).items():
         if names is None or name in names:
-            _widget(knob, choices(method)[name])
+            _widget(knob, choices(method)[name], suited.get(name))
     return values(method, names)
 
 
@@ -69,14 +75,15 @@ def _knobs(method: str) -> dict[str, Any]:
     return knobs(methods.method(method).params)
 
 
-def _widget(knob: Any, choice: Choice) -> None:
+def _widget(knob: Any, choice: Choice, suited: Any) -> None:
     title = label(knob.name) + (f" ({knob.unit})" if knob.unit else "")
     key = f"form.{choice.name}"
-    how = {"help": f"{knob.help}."} | state.bind(choice, key, every_run=True)
+    shown = suited if state.get(choice) is None else None
+    how = {"help": f"{knob.help}."} | state.bind(choice, key, shown, every_run=True)
     if knob.choices and len(knob.choices) <= FEW:
         st.segmented_control(title, list(knob.choices), format_func=label, required=True, width="stretch", **how)
     elif knob.choices:
-        how |= state.bind(choice, key, every_run=True, options=list(knob.choices))
+        how |= state.bind(choice, key, shown, every_run=True, options=list(knob.choices))
         st.selectbox(title, format_func=label, **how)
     elif knob.kind is bool:
         st.toggle(title, **how)

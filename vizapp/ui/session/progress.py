@@ -64,7 +64,7 @@ def is_cancelled(key: Key) -> bool:
 
 
 def _seconds(watched: WatchedRuns) -> str:
-    return f"{watched.share:.0%} · {watched.seconds:.0f} s" if watched.share else f"{watched.seconds:.0f} s"
+    return f"{100 * watched.share:.0f} % · {watched.seconds:.0f} s" if watched.share else f"{watched.seconds:.0f} s"
 
 
 class RunView:

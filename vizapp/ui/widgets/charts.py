@@ -22,8 +22,10 @@ def value_bars(values: np.ndarray, order: np.ndarray, chosen: int, names: Sequen
     """A bar per value of `[C]`, in that order, the chosen one in the accent colour."""
     figure = go.Figure()
     place = {int(channel): index for index, channel in enumerate(order)}
-    for channels in ([chosen], [int(c) for c in order if c != chosen]):
+    wide = len(values) / 250 if len(values) > 250 else None  # so that it is seen among many
+    for channels, width in (([c for c in place if c == chosen], wide), ([c for c in place if c != chosen], None)):
         figure.add_bar(
+            width=width, zorder=int(width is not None),
             x=[place[c] for c in channels], y=values[channels],
             customdata=[[c, f" · {_plain(names[c])}" if names else ""] for c in channels],
             hovertemplate="channel %{customdata[0]}%{customdata[1]}<br>%{y:.4g}<extra></extra>",

@@ -100,7 +100,7 @@ def packed(values: np.ndarray) -> str:
 def legend(items: Sequence[tuple[Sequence[int] | None, str, float]]) -> str:
     """HTML of the colours `(r, g, b)` of a label map, each with its class and share of cells; None: no colour."""
     keys = "".join(
-        f'<div class="vz-key"><i{_swatch(colour)}></i><span>{escape(name)}</span><b>{share:.0%}</b></div>'
+        f'<div class="vz-key"><i{_swatch(colour)}></i><span>{escape(name)}</span><b>{100 * share:.0f} %</b></div>'
         for colour, name, share in items
     )
     return f'<div class="vz-keys">{keys}</div>'

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vizapp.engine.trace.sites import Site
 from vizapp.gallery.reader import Gallery, TopImage, is_silent, load_crop, top_image
-from vizapp.media.drawing import contrast_limit, crop_box, sheet, signed
+from vizapp.media.drawing import contrast_limit, crop_box, narrow, sheet, signed
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Job
 from vizapp.methods.projection import ProjectionParams, revealing_rule
@@ -91,9 +91,10 @@ class UnitProjections:
     def pictures(self, largest: int | None = None) -> list[np.ndarray]:
         """As uint8 pictures on one scale for the unit, zero mid-grey; with `largest` no side is much longer than that.
 
-        Full contrast is at the `contrast_limit` of all together.
+        Full contrast is at the `contrast_limit` of all together. Empty surroundings are cut off (`narrow`).
         """
-        values = [made_small(values, largest) for values in self.values] if largest else list(self.values)
+        values = [crop_box(*pair) for pair in zip(self.values, narrow(self.values), strict=True)] if self.values else []
+        values = [made_small(one, largest) for one in values] if largest else values
         scale = contrast_limit(np.concatenate([pixels.ravel() for pixels in values])) if values else 0.0
         return [signed(pixels, scale) for pixels in values]
 

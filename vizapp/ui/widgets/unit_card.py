@@ -167,7 +167,7 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
         return
     row, column = strongest_cell(values[channel])
     box = None if site.receptive_field is None else site.receptive_field.box((row, column))
-    image_tiles.title("On the photo", f"up to {values[channel].max():.4g}")
+    image_tiles.title("On the photo", f"up to {values[channel].max():.4g}".replace("-", "−"))
     image_tiles.picture("card.map", over_photo(seen, values[channel]), f"Channel {channel} over the photo", box)
     messages.info(
         "Zero everywhere on this photo." if not values[channel].any() else f"Strongest at cell {row},{column}, framed."

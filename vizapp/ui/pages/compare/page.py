@@ -10,20 +10,22 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.media.drawing import sheet, signed
+from vizapp.media.drawing import diverging, lay_over, sheet, tint
 from vizapp.media.picture import Picture
-from vizapp.methods.activations import over_photo
 from vizapp.methods.base import Result
+from vizapp.methods.occlusion.panels import ends, full_scale, loss
 from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks
+from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.compare import results
 from vizapp.ui.pages.compare.results import Pair
 from vizapp.ui.session import access, compute, downloads, messages, progress, state
-from vizapp.ui.widgets import charts, image_tiles, kernel_sheets, layout, projection_tiles, topk_bars, unit_picker
+from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
 _WHO = ("first", "second")
+_OPACITY = 0.8  # of the occlusion maps over the photo
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ def page() -> None:
     exports = _Exports()
     _names(pair)
     _answers(pair, picture, exports)
-    maps = st.container()
+    place = st.container()
     _filters(pair, exports)
     _projections(pair, picture, exports)
-    with maps:  # last, because these take longest
+    with place:  # last, because these take longest
         _occlusion(pair, picture, exports)
     _matches(pair, exports)
     name = downloads.file_name("compare", *(network.name for network in pair), picture.name)
@@ -152,31 +154,47 @@ def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
 
 
 def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
-    messages.heading("Occlusion: probability of the top class with the occluder at each position")
-    found = []
+    messages.heading("Occlusion: where hiding a square changes the most probable class")
+    found = [results.occlude(network, picture) for network in pair]
+    lost = [loss(result.arrays) for result in found if result is not None]
+    scale = max(map(full_scale, lost), default=1.0)  # one scale for both
     for number, network in _side_by_side(pair):
-        result = results.occlude(network, picture)
+        result = found[number]
         if result is not None:
-            values, seen = result.arrays["probability"], network.seen(picture)
-            pixels = over_photo(seen, values)
-            image_tiles.picture(f"compare.occlusion.{number}", pixels, "Occlusion map")
-            clean = float(result.arrays["clean_probability"])
-            st.caption(f"Without occluder {clean:.1%}, with it {float(values.min()):.1%} to {float(values.max()):.1%}")
-            found.append((values, clean))
+            values, clean = 100 * result.arrays["probability"], 100 * float(result.arrays["clean_probability"])
+            seen, name = network.seen(picture), network.readable_name(int(result.arrays["class"]))
+            pixels = _draw_loss(f"compare.occlusion.{number}", seen, loss(result.arrays), scale, "Occlusion map")
+            st.caption(
+                f"{messages.escaped(name)}: {clean:.1f} % unhidden, {values.min():.1f} % to {values.max():.1f} % with a square "
+                "hidden. Red: hiding hurts. Blue: hiding helps."
+            )
             exports.add(number, "occlusion", result, pixels)
-    if len(found) == 2:
-        difference = results.difference(*found)
-        scale = float(np.abs(difference).max(initial=0))
-        pixels = signed(difference, scale).repeat(8, 0).repeat(8, 1)
-        exports.arrays["difference"], exports.pictures["Difference"] = difference, pixels
+    if len(lost) == 2:
+        clean_values = [(r.arrays["probability"], float(r.arrays["clean_probability"])) for r in found if r is not None]
+        difference = results.difference(clean_values[0], clean_values[1])
+        exports.arrays["difference"] = difference
         left, right = st.columns(2, gap="medium")
         with left:
-            image_tiles.picture("compare.difference", pixels, "Difference of the occlusion maps")
+            seen = pair[0].seen(picture)
+            exports.pictures["Difference"] = _draw_loss(
+                "compare.difference", seen, difference, full_scale(difference), "Difference of the occlusion maps"
+            )
         with right:
             st.caption(
-                f"**Where the two networks disagree.** Change of the top class's probability under the occluder, second minus "
-                f"first. Mid-grey: no difference; bright: the first loses more; full contrast ±{scale:.2f}."
+                "**Where the two networks disagree.** Red: hiding the square hurts the first network more than the second. "
+                "Blue: it hurts the second more. Each change is that of the network's own most probable class."
             )
+
+
+def _draw_loss(key: str, seen: np.ndarray, lost: np.ndarray, scale: float, label: str) -> np.ndarray:
+    """Draw differences of probabilities `[h w]` over the photo, red above 0; returns that as a picture."""
+    colours = tint(lost, scale)
+    data = maps.photo_data(seen, label) | {
+        "heat": uri(colours), "opacity": _OPACITY, "ramp": uri(diverging(np.linspace(-1, 1, 65)[None], 1)),
+        "ends": ends("probability", scale),
+    }  # fmt: skip
+    component("map")(key=key, data=data)
+    return lay_over(seen, colours, _OPACITY, "nearest")
 
 
 def _matches(pair: Pair, exports: _Exports) -> None:

@@ -11,7 +11,7 @@ from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import available_strides
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
-from vizapp.methods.dense import convolutional
+from vizapp.methods.dense import MOST, convolutional, suitable_zoom
 from vizapp.methods.scores import probabilities
 from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, state
@@ -23,10 +23,7 @@ _INPUTS = {"photo": "Photo", "crop": "Crop"}
 _TINTS = {"labels": "Labels", "class": "One class"}
 _OPTIONS = ("scales", "flips", "vote", "check")
 _AUTOMATIC = 0.0  # among the scales: the one that suits the photo
-_CROPS = 2.5  # of the short side, at that scale
-_SMALLEST = 0.02
 _ZOOMS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
-_MOST = 3000  # pixels of the longer side of an enlarged photo
 
 
 def page() -> None:
@@ -78,7 +75,7 @@ def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> float
         state.put(chosen["zoom"], None)
         state.put(chosen["scales"], 1)
     asked = state.get(chosen["zoom"])
-    zoom = 1.0 if crop else _suitable_zoom(picture, plan) if asked is None else asked
+    zoom = 1.0 if crop else suitable_zoom(plan, picture) if asked is None else asked
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="dense_controls"):
         unit_picker.switch(chosen["input"], _INPUTS, "dense.input", label="Part", label_visibility="visible")
         zooms = [_AUTOMATIC, *sorted({*_zooms(picture, plan), asked or 1.0})]
@@ -94,22 +91,18 @@ def _controls(network: Network, picture: Picture, plan: ConversionPlan) -> float
         )  # fmt: skip
         options.popover("dense", _shown_options())
         if not crop:
-            st.caption(f"{zoom:g}×: {round(picture.width * zoom)} × {round(picture.height * zoom)} pixels")
+            st.caption(f"{zoom:.3g}×: {round(picture.width * zoom)} × {round(picture.height * zoom)} pixels")
     options.changed_line("dense", _shown_options())
     return zoom
-
-
-def _suitable_zoom(picture: Picture, plan: ConversionPlan) -> float:
-    """The scale at which the short side of a large photo is 2.5 crops; a smaller photo keeps its own."""
-    fitting = _CROPS * max(plan.size) / min(picture.height, picture.width)
-    return min(1.0, max(_SMALLEST, round(fitting, 3)))
 
 
 def _agreement(result: Result, plan: ConversionPlan) -> None:
     """Draw how often the class is that of the crop alone, and a button that computes it exactly."""
     agrees, exact = result.arrays["agrees"], forms.choices("dense")["exact"]
     is_exact, cells = state.get(exact), result.arrays["label"].size
-    words = f"The same class as an honest crop at {100 * agrees.mean():.0f} % of the places" if len(agrees) else ""
+    words = (
+        f"The same class as a crop classified alone at {100 * agrees.mean():.0f} % of the places" if len(agrees) else ""
+    )
     if is_exact:
         words = "Each place shows the class of its own crop"
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="dense_agreement"):
@@ -133,7 +126,7 @@ def _zooms(picture: Picture, plan: ConversionPlan) -> list[float]:
     fits = [
         zoom for zoom in _ZOOMS
         if round(picture.height * zoom) >= plan.size[0] and round(picture.width * zoom) >= plan.size[1]
-        and (zoom <= 1 or zoom * max(picture.height, picture.width) <= _MOST)
+        and (zoom <= 1 or zoom * max(picture.height, picture.width) <= MOST)
     ]  # fmt: skip
     return fits if 1.0 in fits else [1.0, *fits]
 

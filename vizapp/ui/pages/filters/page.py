@@ -99,7 +99,9 @@ def _table(result: Result) -> None:
     shares = ("mirror", "upside_down", "half_turn", "frequency", "grating", "alike")
     st.dataframe(
         table, hide_index=True, height=520, key="filters.table",
-        column_config={"norm": number(format="%.3g"), "rms": number(format="%.3g"), "orientation": number(format="%.0f°")}
+        column_config={name: forms.label(name) for name in table}
+        | {"norm": number("Norm", format="%.3g"), "rms": number("RMS", format="%.3g")}
+        | {"orientation": number("Orientation", format="%.0f°")}
         | {name: number(forms.label(name), format="%.2f") for name in shares},
     )  # fmt: skip
 
@@ -111,7 +113,7 @@ def _summary(network: Network, result: Result) -> None:
     if "gallery" in result.facts:
         messages.info(f"In the gallery: {result.facts['gallery']}")
     elif not progress.is_started(_request(network)) and find_galleries(network):
-        label = "Count channels that no photo of the gallery activates as dead"
+        label = "Look for dead channels in the gallery"
         progress.start_button(label, "filters.gallery", _request(network), icon="photo_library")
     if "bands" in result.facts:
         counts = result.arrays["bands"]
@@ -146,7 +148,9 @@ def _sentences(row: dict[str, Any], spatial: bool) -> list[str]:
         if row["orientation"] is None:
             words = "**Tuned to** its mean: a blob without orientation"
         else:
-            words += f", stripes at {row['orientation']:.0f}° (this grating explains {row['grating']:.0%} of it)"
+            words += (
+                f", stripes at {row['orientation']:.0f}° (this grating explains {100 * row['grating']:.0f} % of it)"
+            )
         found.append(words)
     if row["half_turn"] is not None and spatial:
         found.append(

@@ -114,10 +114,13 @@ def _meaning(asked: GalleryRequest, known: TopClasses, places: Sequence[int]) ->
     photos = int(known.counts[places].sum())
     sentence = (
         f"{'; '.join(parts)}. {photos:,} of {known.about} show {'it' if photos == 1 else 'them'} "
-        f"({known.share_of_photos(places):.0%}). Each card says how many of the unit's {known.top.shape[1]} strongest do."
+        f"({100 * known.share_of_photos(places):.0f} %). "
+        f"Each card says how many of the unit's {known.top.shape[1]} strongest do."
     )
     if known.photos != len(source.source):  # of another collection than the patches
-        sentence += f" Those photos may not be shipped: the patches are of the {source.title[:_LONGEST]}."
+        sentence += (
+            f" These photos cannot be shipped with the app, so the patches are from the {source.title[:_LONGEST]}."
+        )
     messages.info(sentence)
     with st.expander("The classes with photos"):
         names = [known.labels[place] for place in places]

@@ -86,7 +86,8 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
             down = top_activations.load_projections(layer, [channel]).get(channel)
             if down is not None:
                 tiles = whole["Projections"] = down.pictures()
-                note = f"{revealing_rule(layer.asked.network)}, mid-grey is zero"
+                height, width = tiles[0].shape[:2]
+                note = f"{revealing_rule(layer.asked.network)}, {width} × {height} pixels, mid-grey is zero"
                 _nine("Projections", note, tiles, titles, details, unit)
         else:
             image_tiles.title("Projections")

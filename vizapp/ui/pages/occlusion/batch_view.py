@@ -18,6 +18,7 @@ from vizapp.errors import VizError
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Question, Result
 from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary, sweeps
+from vizapp.methods.occlusion.sweep import places
 from vizapp.methods.tables import frame_to_csv
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
@@ -115,6 +116,14 @@ def _offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
         progress.start_button(label, "occlusion.several.run", key, type="primary")
         if len(missing) < len(photos):
             st.caption(f"{len(photos) - len(missing)} of {len(photos)} are finished.")
+    if len(missing) == len(photos):
+        asked = photos[0].asked
+        rows, columns = places(asked.params, asked.network).shape
+        st.caption(
+            f"The square slides over {rows} × {columns} positions of each photo; a larger stride takes less time. The maps "
+            "appear below each other, then a table of all photos and the mean change at each position. You can leave this page "
+            "and continue later."
+        )
 
 
 def _follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:
@@ -122,7 +131,7 @@ def _follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:
     count = messages.plural(len(missing), "photo")
     return progress.follow(
         [_request(missing, key)], "Sweeping", "occlusion.several.cancel", draw,
-        lambda watched: f"{watched.share:.0%} of {count}", _PATIENCE,
+        lambda watched: f"{100 * watched.share:.0f} % of {count}", _PATIENCE,
     )  # fmt: skip
 
 

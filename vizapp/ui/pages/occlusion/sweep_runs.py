@@ -203,7 +203,7 @@ def follow(sweeps: Mapping[SweepRequest, RunningSweep], draw: Callable[[], None]
 
     def describe(watched: WatchedRuns) -> str:
         seconds = sum(plan.seconds for plan in sweeps.values())
-        return f"{watched.share:.0%} of {count} positions · about {messages.duration(max(seconds, 1))} left"
+        return f"{100 * watched.share:.0f} % of {count} positions · about {messages.duration(max(seconds, 1))} left"
 
     return progress.follow(requests, "Sweeping", "occlusion.cancel", draw, describe)
 

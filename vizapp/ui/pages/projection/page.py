@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.media.drawing import sheet, signed
+from vizapp.media.drawing import exceeds, sheet, signed
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import over_photo, strength_order, strongest_cell
 from vizapp.methods.base import Result
@@ -203,6 +203,9 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
                 key=key, data=data | {"card": True}, on_chosen_change=partial(_open, key),
                 on_card_change=partial(unit_picker.take_card, key, site.name),
             )  # fmt: skip
+    seen = network.seen(picture)
+    if state.get(state.PART) == "patch" and any(exceeds(box, seen.shape) for box in result.arrays["field"]):
+        messages.info("The receptive fields are larger than the photo, so each patch is the whole photo.")
     messages.info("Each projection has its own scale; mid-grey is zero. Click a unit to open it.")
     _cautions([result])
     with layout.fold():

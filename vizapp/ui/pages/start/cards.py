@@ -14,12 +14,12 @@ from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery, top_image
 from vizapp.gallery.search import require_places, search, shipped_classes
-from vizapp.media.drawing import contrasted, crop_box, diverging, heat, overlay, sheet
+from vizapp.media.drawing import busiest, contrasted, crop_box, diverging, heat, overlay, sheet
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
 from vizapp.methods.activations import strength_order, strongest_cell
 from vizapp.methods.base import Result
-from vizapp.methods.dense import convolutional
+from vizapp.methods.dense import convolutional, suitable_zoom
 from vizapp.methods.filters import kernel_tiles
 from vizapp.methods.gallery import revealing_site
 from vizapp.methods.projection import revealing_rule
@@ -32,7 +32,6 @@ from vizapp.zoo.network import Network
 
 _BARS, _ACROSS, _KERNELS_ACROSS = 3, 3, 5
 _TILE, _LARGEST = 96, 360  # pixels
-_CROPS = 2.5  # crops in the short side of the photo of the dense map
 _SPAN, _OPAQUE = 0.1, 0.8  # least change of a probability with full colour; opacity of that colour
 _EXAMPLE = "dog"  # what the card of the search searches for
 _KINDS = {"convolution": "#7d9cc0", "linear": "#a99bc4", "pool": "#8fb59a", "activation": "#d9c48a"}
@@ -188,19 +187,9 @@ def _projection(about: Subject) -> Answer | None:
     if result is None:
         return None
     values = result.arrays["projection"]
-    pixels = crop_box(contrasted(values), _busiest(values))
+    pixels = crop_box(contrasted(values), busiest(values, min(values.shape[:2]) // 2))
     _picture("projection", pixels, f"Projection of unit {channel} of {site.name}, enlarged")
     return Answer(f"Unit {channel} of {site.name}, {rule} rule, enlarged.", _link(unit, mode="one"))
-
-
-def _busiest(values: np.ndarray) -> tuple[int, int, int, int]:
-    """The square (top, left, bottom, right) of half the side of `[H W 3]` in which a projection has most of its magnitude."""
-    weight = np.abs(np.nan_to_num(values)).sum(2)
-    side = min(weight.shape) // 2
-    sums = np.pad(weight, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    top, left = np.unravel_index(inside.argmax(), inside.shape)
-    return int(top), int(left), int(top) + side, int(left) + side
 
 
 def _gallery(about: Subject) -> Answer | None:
@@ -248,12 +237,11 @@ def _dense(about: Subject) -> Answer | None:
     )  # fmt: skip
     if plan is None:
         return None
-    zoom = round(_CROPS * max(plan.size) / min(picture.height, picture.width), 2)
-    result = about.ask("dense", zoom=zoom, check=0)
+    result = about.ask("dense", zoom=suitable_zoom(plan, picture), check=0)
     if result is None:
         return None
     _picture("dense", _square(result.panels[0].pixels), "The class at each place of the photo, as colours")
-    shares = [f"{readable(str(row['name']))} {row['share']:.0%}" for row in result.table[:2]]
+    shares = [f"{readable(str(row['name']))} {100 * row['share']:.0f} %" for row in result.table[:2]]
     return Answer(f"{', '.join(shares)} of the places.", {})
 
 
@@ -291,7 +279,10 @@ def _occlusion(about: Subject) -> Answer | None:
     share = resize(np.rint(255 * np.abs(drop)).astype(np.uint8), height, width)[..., None] / 255 * _OPAQUE
     mixed = np.rint((1 - share) * about.seen + share * colours).astype(np.uint8)
     _picture("occlusion", mixed, f"Where a square lowers the probability of {name}")
-    return Answer(f"Red: hiding it lowers {name}, at worst from {clean:.0%} to {hidden.min():.0%}.", {"way": "sweep"})
+    return Answer(
+        f"Red: hiding it lowers {name}, at worst from {100 * clean:.0f} % to {100 * hidden.min():.0f} %.",
+        {"way": "sweep"},
+    )
 
 
 def _compare(about: Subject) -> Answer | None:

@@ -28,7 +28,7 @@ def page() -> None:
         photo = st.container(width=230)
         with st.container():
             image_picker.choose_own("start")
-            with st.container(width=420):
+            with st.container(width=438):
                 sidebar.network_list("start", state.NETWORK)
             status = st.container()
     with st.container(key="start_cards"):

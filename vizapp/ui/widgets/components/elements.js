@@ -54,6 +54,7 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const short = (value) => {
   const size = Math.abs(value);
   if (!Number.isFinite(value)) return String(value);
+  if (value < 0) return `−${short(size)}`;
   if (size >= 1e5 || (size !== 0 && size < 1e-3)) return value.toExponential(2);
   return size >= 100 ? value.toFixed(0) : value.toPrecision(3);
 };

@@ -24,7 +24,7 @@ function scale(root, heat, data, opacity) {
     element("span", "", ramp, high);
   }
   element("div", "space", below);
-  const label = element("label", "", below, "Map");
+  const label = element("label", "", below, "Opacity");
   const slider = element("input", "", label);
   Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.05, value: opacity, ariaLabel: "Opacity of the map over the photo" });
   slider.oninput = () => { heat.style.opacity = root.__opacity = slider.value; };

@@ -39,7 +39,7 @@ function build(root, group, several, small) {
     panel.value = element("div", "value", panel.root);
     if (group.large) {
       panel.root.insertBefore(panel.value, panel.below);
-      node.slider = element("input", "", element("label", "opacity", panel.root, "Map"));
+      node.slider = element("input", "", element("label", "opacity", panel.root, "Opacity"));
       Object.assign(node.slider, { type: "range", min: 0, max: 1, step: 0.05, value: OPACITY, ariaLabel: "Opacity of the map over the photo" });
       node.slider.oninput = () => blend(node, panel);
     }
