@@ -22,20 +22,25 @@ PAGE = """<body style="margin: 20px; background: #fff"><button>Before</button>
 <button id="after">After</button></body>"""
 # As Streamlit mounts a component: each run of the page calls its script again, on the elements that are there.
 START = """async ([name, style, script]) => {
-  const shadow = document.querySelector("#host").attachShadow({ mode: "open" });
+  const first = document.querySelector("#host"), after = document.querySelector("#after");
+  const host = first.shadowRoot ? document.body.insertBefore(first.cloneNode(), after) : first;
+  const shadow = host.attachShadow({ mode: "open" });
   shadow.appendChild(document.createElement("style")).textContent = style;
   const root = shadow.appendChild(document.createElement("div"));
   root.className = `root ${name}`;
   const { default: draw } = await import(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
-  window.sent = [];
+  window.sent ??= [];
   const setTriggerValue = (...given) => window.sent.push(given);
-  window.draw = (data) => { draw({ data, parentElement: shadow, setTriggerValue }); };
+  (window.draws ??= []).push((data) => { draw({ data, parentElement: shadow, setTriggerValue }); });
 }"""
 
 
 @pytest.fixture
 def mounted(browser: Any) -> Iterator[Mount]:
-    """`mounted("sheet", data, width=340)`: a page with that component alone; `page.draw(data)` is another run."""
+    """`mounted("sheet", data, width=340)`: a page with that component alone; `page.draw(data)` is another run.
+
+    `page.add("map", data)` mounts another component below.
+    """
     contexts = []
 
     def mount(name: str, data: dict[str, Any], width: int = 700, **options: Any) -> Any:
@@ -45,12 +50,16 @@ def mounted(browser: Any) -> Iterator[Mount]:
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.set_content(PAGE)
-        style, script = (
-            "".join((FOLDER / f"{n}.{kind}").read_text() for n in ("elements", name)) for kind in ("css", "js")
-        )
-        page.evaluate(START, [name, style, script])
-        page.draw = partial(page.evaluate, "data => draw(data)")
-        page.draw(data)
+
+        def add(name: str, data: dict[str, Any]) -> None:
+            style, script = (
+                "".join((FOLDER / f"{n}.{kind}").read_text() for n in ("elements", name)) for kind in ("css", "js")
+            )
+            page.evaluate(START, [name, style, script])
+            page.evaluate("data => draws.at(-1)(data)", data)
+
+        page.add, page.draw = add, partial(page.evaluate, "data => draws[0](data)")
+        add(name, data)
         return page
 
     yield mount
@@ -320,6 +329,124 @@ def test_a_tap_on_a_panel_leaves_nothing_that_hides_what_is_chosen_later(mounted
     assert values(page)[0] == "row 1, column 2"
     page.locator(".picture").first.hover(position={"x": 3, "y": 3})
     assert values(page)[0] == "row 0, column 0", "a mouse points"
+
+
+# Enlarged pictures, presentation mode, and the focus after a card
+
+BARS = {
+    "rows": [{"name": f"class {number}", "share": 1 / (2 + number), "more": ""} for number in range(6)],
+    "label": "Shares",
+}  # fmt: skip
+
+
+def test_pictures_are_enlarged_one_after_the_other_and_put_back(mounted: Mount) -> None:
+    page = mounted("present", {"on": False})
+    page.add("map", CELLS | {"label": "One"})
+    page.add("bars", BARS)
+    page.add("diagram", network("a.norm"))
+    page.add("map", CELLS | {"label": "Two"})
+    titles = ["One", "Shares", "The network", "Two"]
+    stage, large, buttons = page.locator(".stage"), page.locator("[data-enlarged]"), page.locator(".enlarge")
+    assert [button.get_attribute("aria-label") for button in buttons.all()] == [f"Enlarge: {title}" for title in titles]
+    roots = [button.locator("..") for button in buttons.all()]
+    place = "e => [e.offsetLeft, e.offsetTop, e.offsetWidth, e.offsetHeight]"
+    before = [root.evaluate(place) for root in roots]
+    page.get_by_label("Enlarge: Two").click()
+    for key, number in (("ArrowRight", 3), ("ArrowRight", 0), ("ArrowRight", 1), ("ArrowLeft", 2), ("Escape", 1)):
+        assert stage.locator(".words b").inner_text() == titles[number]
+        assert stage.locator(".count").inner_text() == f"{number + 1} of {len(titles)}"
+        box, words = large.bounding_box(), stage.locator(".bar").bounding_box()
+        assert box["height"] > 0.85 * words["y"] or box["width"] > 0.95 * page.viewport_size["width"]
+        assert box["y"] + box["height"] <= words["y"] + 1, "all of it is seen"
+        if titles[number] == "Shares":
+            assert box["height"] > 2.2 * before[number][3], "in larger letters"
+        if titles[number] == "The network":
+            height = large.evaluate("root => root.querySelector('.box').getBoundingClientRect().height")
+            assert height > 300, "with higher boxes"
+        page.keyboard.press(key)
+    assert stage.is_hidden()
+    assert page.locator("[data-enlarged], [popover]:not(.stage)").count() == 0
+    assert [root.evaluate(place) for root in roots] == before
+    assert page.evaluate(FOCUSED) == "Enlarge: Two", "the keys go on where they were"
+    page.keyboard.press("f")
+    assert sent(page) == [["present", True]]
+    assert titles[0] == "One"
+
+
+def test_an_enlarged_picture_is_found_again_when_the_page_draws_it_anew(mounted: Mount) -> None:
+    page = mounted("present", {"on": False})
+    page.add("map", CELLS | {"label": "One"})
+    page.get_by_label("Enlarge: One").click()
+    page.evaluate("document.querySelectorAll('#host')[1].remove()")
+    page.add("map", CELLS | {"label": "One", "hint": "anew"})
+    page.locator("[data-enlarged] .tip", has_text="anew").wait_for()
+    page.evaluate("document.querySelectorAll('#host')[1].remove()")
+    page.locator(".stage").wait_for(state="hidden")
+
+
+def test_the_keys_of_presentation_mode_leave_typing_alone(mounted: Mount) -> None:
+    page = mounted("present", {"on": False})
+    page.evaluate("document.body.append(document.createElement('input'))")
+    page.locator("input").focus()
+    press(page, "f")
+    assert sent(page) == []
+    assert page.locator("input").input_value() == "f"
+    page.get_by_text("After").focus()
+    press(page, "Escape", "f")
+    assert sent(page) == [["present", True]]
+    page.draw({"on": True})
+    press(page, "Escape", "f")
+    page.get_by_role("button", name="Exit presentation").click()
+    assert sent(page)[1:] == [["present", False]] * 3
+
+
+FOCUSED = """(() => {
+  let at = document.activeElement;
+  while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+  return at.getAttribute("aria-label") ?? at.id;
+})()"""
+TILES = {"src": PHOTO, "count": 1, "grid": [1, 1], "ratio": 1, "coarse": False}
+STAGES = {
+    "heads": ["Maps", "Photo", "Deconvnet"], "label": "Layers",
+    "rows": [{"site": "a", "title": "a", "note": "", "tiles": TILES, "ratio": "1 / 1", "items": [3], "details": ["4"],
+              "pair": [None, None], "coarse": False}],
+}  # fmt: skip
+OPENING = [
+    ("sheet", sheet(12, card=True), ".view", ["ArrowLeft", "ArrowRight", "Enter"], ["card", 10]),
+    ("stages", STAGES, ".tile", ["Enter"], ["unit", ["a", 3]]),
+    (
+        "units", {"cards": [{"item": 3, "title": "Unit 3", "note": "", "patches": TILES, "down": None, "empty": ""}],
+                  "label": "Units", "waiting": ""}, ".open", ["Enter"], ["card", 3],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "opener", "keys", "opened"), OPENING)
+def test_a_closed_card_gives_the_focus_back(
+    mounted: Mount, name: str, data: dict[str, Any], opener: str, keys: list[str], opened: list[Any]
+) -> None:
+    page = mounted(name, data)
+    page.locator(opener).last.wait_for()
+    page.wait_for_timeout(100)
+    inside = "document.querySelector('#host').shadowRoot.activeElement !== null"
+    for moves_on in (False, True):
+        page.locator(opener).last.focus()
+        press(page, *keys)
+        assert sent(page)[-1] == opened
+        page.evaluate(
+            "document.body.insertAdjacentHTML('beforeend', '<div role=dialog><button id=in>Close</button></div>')"
+        )
+        page.locator("#in").focus()
+        page.wait_for_timeout(300)
+        assert not page.evaluate(inside), "the keys stay in the card"
+        page.evaluate("document.querySelector('[role=dialog]').remove()")
+        if moves_on:
+            page.locator("#after").focus()
+            page.wait_for_timeout(500)
+            assert page.evaluate(FOCUSED) == "after", "who has gone on is not called back"
+        else:
+            page.draw(data)
+            page.wait_for_function(inside)
 
 
 # The drawn network, and units as cards

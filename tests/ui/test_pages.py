@@ -20,6 +20,7 @@ from tests.ui.app import ASKING, PAGES, Open, chosen, click, offered, plain, sen
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
+from vizapp.settings import ASSETS
 from vizapp.ui.app.pages import sections
 from vizapp.ui.session import compute, glossary, messages, state
 from vizapp.ui.session.glossary import GLOSSARY
@@ -51,6 +52,11 @@ def test_a_page_explains_itself_in_three_sentences_and_a_picture(open_app: Open,
     found = [next(text for text in told if text.startswith(f"**{title}.**")) for title in titles]
     for title, text in zip(titles, found, strict=True):
         sentence = plain(text).removeprefix(f"**{title}.** ")
+        if page in EXPLANATIONS:
+            said = getattr(
+                EXPLANATIONS[page], {"What you see": "shows", "How to read it": "read", "Beware": "beware"}[title]
+            )
+            assert sentence[:20] == said[:20]
         assert re.fullmatch(r"[A-Z][^.?!]+(\(\w+ et al\. \d+\))?[^.?!]*\.", sentence), "one sentence"
     (picture,) = [html.proto.body for html in app.get("html") if "data:image/svg" in html.proto.body]
     ElementTree.fromstring(base64.b64decode(picture.split("base64,")[1].split('"')[0]))
@@ -95,12 +101,16 @@ def test_a_label_that_is_no_option_any_more_changes_no_choice(
 
 
 def test_presentation_mode_is_kept_by_links_and_pages_until_it_is_left(open_app: Open) -> None:
-    app = open_app("about", present="on")
+    style = (ASSETS / "present.css").read_text()
+    app = open_app("projection", present="on", picture="digit 3")
     assert shown(app, "present")["on"]
+    assert any(style.strip() in html.proto.body for html in app.get("html"))
+    assert "Mid-grey is zero" in " ".join(text.value for text in app.markdown), "what one must know stays"
     turn_to(app, "start")
     assert chosen(app, "present") == "on"
     click(app, "present", "present", False)
     assert not shown(app, "present")["on"]
+    assert not any(style.strip() in html.proto.body for html in app.get("html"))
     assert "present" not in app.query_params
     click(app, "present", "present", True)
     assert chosen(app, "present") == "on"

@@ -155,6 +155,7 @@ def test_a_thumbnail_of_a_jpeg_is_small_and_looks_like_the_photo(tmp_path: Path)
     (tmp_path / "a.jpg").write_bytes(saved(smooth, "JPEG"))
     small = open_thumbnail(tmp_path / "a.jpg", 96)
     assert 96 <= min(small.shape[:2]) < 200
+    assert open_thumbnail(tmp_path / "a.jpg", 300).shape == (400, 600, 3), "not smaller than asked"
     full = open_picture(tmp_path / "a.jpg").pixels
     assert np.abs(small.mean((0, 1)) - full.mean((0, 1))).max() < 2
     (tmp_path / "a.png").write_bytes(saved(smooth))

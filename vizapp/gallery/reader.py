@@ -166,9 +166,14 @@ def top_image(
     return found
 
 
-def load_crop(network: Network, source: Source, picture: int) -> np.ndarray | None:
-    """The network's crop of a picture, uint8 `[H W 3]`; None if it can no longer be read."""
-    return next((network.seen(one) for _, one in source.open_readable([picture])), None)
+def load_crop(
+    network: Network, source: Source, picture: int, tick: Callable[[float], None] | None = None
+) -> np.ndarray | None:
+    """The network's crop of a picture, uint8 `[H W 3]`; None if it can no longer be read. `tick` may raise to cancel."""
+    try:
+        return network.seen(source.open(picture, tick))
+    except VizError:
+        return None
 
 
 def check_pictures(source: Source, rows: pd.DataFrame) -> None:

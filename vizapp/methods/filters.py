@@ -53,7 +53,7 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     is the summary in words.
     """
     network = question.network
-    unit = question.unit or Unit(_first_convolution(network), 0)
+    unit = question.unit or Unit(first_convolution(network), 0)
     batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
     kernels = kernels_of(network.module, batch, unit.site)
     weight = kernels.weight.float().cpu().numpy()
@@ -112,7 +112,12 @@ def _silent(network: Network, site: str, convolution: str, folder: str) -> tuple
     return [channel for channel, one in enumerate(dead) if one], words
 
 
-def _first_convolution(network: Network) -> str:
+def first_convolution(network: Network) -> str:
+    """The layer whose kernels are shown without a unit.
+
+    Raises:
+        VizError: the network has no convolution.
+    """
     found = next((site.name for site in network.sites if site.kind == "convolution" and site.is_map), None)
     if found is None:
         raise VizError(f"{network.name} has no convolution, so it has no kernels to show.", code="no-convolution")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,6 @@ def test_trained_and_random_weights_of_one_network_stand_side_by_side(open_app: 
     assert f"{DIGITS}**, random weights" in names
     first, second = (shown(app, f"compare.filters.{number}") for number in (0, 1))
     assert first["sprite"] != second["sprite"]
-    assert all(shown(app, f"compare.{what}.0")["still"] for what in ("filters", "projections")), "a click does nothing"
     assert len(shown(app, "compare.projections.0")["items"]) == 9 - 3 * (len(first["items"]) < 6)
     answer = vizapp.ask("predict", vizapp.load(DIGITS), vizapp.media.samples.open_sample("digit 0")).table[0]
     assert shown(app, "compare.bars.0")["rows"][0]["share"] == pytest.approx(answer["probability"], abs=1e-4)
@@ -64,6 +65,42 @@ def test_units_are_matched_over_a_folder_when_asked(open_app: Open, tmp_path: Pa
     table = app.dataframe[0].value
     assert (table["correlation"] > 0.999).all(), "a network matches itself"
     assert "Over 6 of 6" in words(app)
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_a_click_on_a_unit_of_either_network_opens_its_card(open_app: Open, other: int, tmp_path: Path) -> None:
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    clicks: list[tuple[str, str, Callable[[dict[str, Any]], Any], str]] = [
+        ("bars", "item", lambda data: data["rows"][1]["item"], "classifier.4"),
+        ("filters", "card", lambda data: data["items"][4], "features.0"),
+        ("projections", "card", lambda data: data["items"][2], "features.4"),
+    ]
+    app = open_app("compare", other=DIGITS, match="features.0", match2="features.3")
+    for what, event, take, site in clicks:
+        key = f"compare.{what}.{other}"
+        unit = take(shown(app, key))
+        if event == "card":
+            assert (shown(app, key)["still"], shown(app, key)["card"]) == (True, True), (
+                "a click on a tile opens its card"
+            )
+        click(app, key, event, unit)
+        assert went_well(app)
+        assert chosen(app, "card") == f"{site}:{unit}"
+        assert (other == 1) == ("card_of" in app.query_params)
+        del app.query_params["card"]
+        app.run()
+    app.text_input(key="compare.folder").set_value(str(tmp_path)).run()
+    app.button(key="compare.match").click().run()
+    table = app.dataframe[0]
+    column = ("first", "second")[other]
+    states = app._tree.get_widget_states()
+    picked = json.dumps({"selection": {"rows": [], "columns": [], "cells": [[3, column]]}})
+    states.widgets.add(id=table.proto.id, string_value=picked)
+    app._run(states)
+    assert went_well(app)
+    assert chosen(app, "card") == f"{('features.0', 'features.3')[other]}:{table.value[column][3]}"
 
 
 def test_the_layers_to_match_are_in_the_address_and_go_with_their_network(open_app: Open) -> None:

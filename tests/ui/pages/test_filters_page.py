@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import vizapp
-from tests.ui.app import Open, chosen, drawn, sentences, shown, went_well, words
+from tests.ui.app import Open, chosen, click, drawn, offered, shown, went_well, words
+from vizapp.media.samples import open_sample
 from vizapp.methods.filters import slices_of
 
 NETWORK = "vizapp/lenet5-digits"
@@ -35,11 +37,35 @@ def test_a_deep_layer_shows_its_strongest_slices_and_numbers(open_app: Open) -> 
     assert "input slices; the strongest are shown first" in words(app)
 
 
-def test_a_layer_without_kernels_says_which_layers_have_some(open_app: Open) -> None:
-    app = open_app("filters", layer="classifier")
+@pytest.mark.parametrize("address", [
+    {"network": "vizapp/resnet20-cifar", "weights": "random", "layer": "layer1.0.add", "channel": "3"},  # a sum
+    {"layer": "classifier", "ideal": "on"},  # a class: no map, and no channel chosen
+    {"layer": "features.2", "channel": "1", "ideal": "on"},  # with kernels, from the card's link
+])  # fmt: skip
+def test_the_ideal_input_of_a_unit_of_any_layer(open_app: Open, address: dict[str, str]) -> None:
+    app = open_app("filters", **{"picture": "digit 3", "ideal.steps": "2"} | address)
     assert went_well(app)
-    assert "its channels have no kernels" in sentences(app)
-    assert "features." in sentences(app)
+    assert not app.warning
+    weights = "none" if "weights" in address else "default"
+    network = vizapp.load(address.get("network", NETWORK), weights=weights)
+    at_once = "ideal" in address
+    assert ("its channels have no kernels; choose a convolution before it" in words(app)) != at_once
+    if not at_once:
+        assert not [one for one in app.get("bidi_component") if "projection.ideal" in one.proto.id], "not unasked"
+        app.button(key="filters.paint").click().run()
+    answer = int(vizapp.ask("predict", network, open_sample("digit 3")).arrays["logits"].argmax())
+    channel = int(address.get("channel", answer))
+    assert app.number_input(key="filters.channel").value == channel
+    expected = vizapp.ask("ideal", network, unit=vizapp.Unit(address["layer"], channel), steps=2)
+    difference = drawn(app, "projection.ideal.Finished").astype(int) - expected.arrays["pictures"][0]
+    assert np.abs(difference).max() <= 1
+    assert "Feature visualization PNG" in offered(app)
+    assert chosen(app, "ideal.steps") == "2"
+    if channel == answer:
+        return
+    click(app, "filters.maps", "chosen", 0)
+    assert chosen(app, "channel") == "0"
+    assert bool([one for one in app.get("bidi_component") if "projection.ideal" in one.proto.id]) == at_once
 
 
 def test_the_ideal_input_is_painted_when_it_is_asked_for(open_app: Open) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.gallery.build import build
 from vizapp.media.samples import open_sample
+from vizapp.media.source import Source
 from vizapp.media.sources import open_digits, open_folder
 from vizapp.methods.activations import over_photo
 from vizapp.methods.base import Question
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
-from vizapp.ui.session import progress
-from vizapp.ui.widgets import unit_card
+from vizapp.service.jobs import Tick
+from vizapp.ui.session import compute, progress
+from vizapp.ui.widgets import top_activations, unit_card
 from vizapp.zoo.network import Network
 
 PHOTO, LAYER, CHANNEL = "digit 3", "features.4", 5
@@ -96,14 +99,56 @@ def test_a_class_has_a_card_without_a_map(open_app: Open, lenet: Network) -> Non
     assert f"<td>Value</td><td>{told.max():.4g}</td>" in numbers(app)
 
 
+def build_gallery(network: Network, folder: Path) -> None:
+    """A gallery of twelve digits, which are saved into the folder."""
+    for number in range(12):
+        Image.fromarray(open_digits().open(number).pixels).save(folder / f"{number:02d}.png")
+    source, sites, plan = open_folder(folder), chosen_sites(network, ()), plan_of(network, GalleryParams())
+    build(network, source, sites, place_for(network, Question(network, folder=source), sites, plan), plan)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "closed"])
+def test_decoding_of_the_nine_photos_ends_when_it_is_cancelled_or_the_card_is_closed(
+    open_app: Open, lenet: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    build_gallery(lenet, tmp_path)
+    begun: list[int] = []
+    started, ended = Event(), Event()
+
+    def slow(network: Network, source: Source, picture: int, tick: Tick) -> np.ndarray:
+        begun.append(picture)
+        started.set()
+        try:
+            for _ in range(600):
+                tick(0.0)
+                time.sleep(0.01)
+        finally:
+            ended.set()
+        return network.seen(source.open(picture))
+
+    monkeypatch.setattr(top_activations, "load_crop", slow)
+    monkeypatch.setattr(progress, "QUIET", 0.05)
+    monkeypatch.setattr(compute, "_GRACE", 1.0)
+    app = open_app("predict", data=str(tmp_path), **CARD)
+    assert started.wait(5)
+    if way == "cancelled":
+        cancel = [button for button in app.button if (button.key or "").startswith("poll.cancel.")]
+        cancel[-1].click().run()
+        app.run()
+        assert "Cancelled." in words(app)
+    else:
+        del app.query_params["card"]
+        app.run()
+        assert not is_open(app)
+    assert ended.wait(5)
+    assert len(begun) == 1, "the server decodes no other photo"
+    assert went_well(app)
+
+
 def test_the_nine_photos_and_numbers_come_from_the_gallery_of_the_page(
     open_app: Open, lenet: Network, tmp_path: Path
 ) -> None:
-    for number in range(12):
-        Image.fromarray(open_digits().open(number).pixels).save(tmp_path / f"{number:02d}.png")
-    source, sites, plan = open_folder(tmp_path), chosen_sites(lenet, ()), plan_of(lenet, GalleryParams())
-    folder = place_for(lenet, Question(lenet, folder=source), sites, plan)
-    build(lenet, source, sites, folder, plan)
+    build_gallery(lenet, tmp_path)
     crops = [lenet.seen(open_folder(tmp_path).open(number)) for number in range(12)]
     layer = vizapp.ask  # an oracle apart from galleries: the maxima of each photo
     peaks = [

@@ -20,7 +20,7 @@ class PageSpec:
     """A page: its file in `vizapp/ui/pages`, its title and icon, and the choices that its address carries.
 
     `question`: what the page answers, in the words of a newcomer. `methods` are the keys of the methods that it shows.
-    `form` is the method whose parameters it draws and puts in the address. `name` is its `key` where several pages share a
+    `form` are the methods whose parameters it draws and puts in the address. `name` is its `key` where several pages share a
     file.
     """
 
@@ -29,7 +29,7 @@ class PageSpec:
     icon: str
     choices: tuple[Choice, ...] = ()
     methods: tuple[str, ...] = ()
-    form: str = ""
+    form: tuple[str, ...] = ()
     default: bool = False
     name: str = ""
     question: str = ""
@@ -42,7 +42,12 @@ class PageSpec:
     @property
     def carried(self) -> tuple[Choice, ...]:
         """All choices that the page's address carries."""
-        return (*self.choices, *(forms.choices(self.form).values() if self.form else ()), state.CARD, state.CARD_OF)
+        return (
+            *self.choices,
+            *(one for method in self.form for one in forms.choices(method).values()),
+            state.CARD,
+            state.CARD_OF,
+        )
 
     @property
     def page(self) -> st.Page:
@@ -65,7 +70,7 @@ PAGES = (
     ),
     PageSpec(
         "projection/page.py", "Projection", ":material/filter_center_focus:",
-        (state.LAYER, state.CHANNEL, state.CELL, state.MODE, state.PART, state.CONTRAST), ("projection",), "projection",
+        (state.LAYER, state.CHANNEL, state.CELL, state.MODE, state.PART, state.CONTRAST), ("projection",), ("projection",),
         question="What does one unit look for?",
     ),
     PageSpec(
@@ -81,15 +86,15 @@ PAGES = (
         (
             state.WAY, state.PHOTOS, state.WINDOW, state.STRIDE, state.MAP, state.CLASS, state.SHOWN, state.POSITION,
             state.SECOND_PICTURE, state.SECOND_NETWORK, state.SECOND_WEIGHTS,
-        ), ("occlusion",), "occlusion", question="What if a part is hidden?",
+        ), ("occlusion",), ("occlusion",), question="What if a part is hidden?",
     ),
     PageSpec(
-        "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), "dense",
+        "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), ("dense",),
         question="What does it see at every place?",
     ),
     PageSpec(
-        "filters/page.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW), ("filters", "ideal"),
-        "filters", question="What are its filters like?",
+        "filters/page.py", "Filters", ":material/texture:", (state.LAYER, state.CHANNEL, state.VIEW, state.IDEAL),
+        ("filters", "ideal"), ("filters", "ideal"), question="What are its filters like?",
     ),
     PageSpec(
         "compare/page.py", "Compare", ":material/compare_arrows:",
@@ -98,7 +103,7 @@ PAGES = (
     ),
     PageSpec(
         "architecture/page.py", "Architecture", ":material/account_tree:",
-        (state.ASPECT, state.TRAINED, state.AMONG, state.AXIS), ("architecture",), "architecture",
+        (state.ASPECT, state.TRAINED, state.AMONG, state.AXIS), ("architecture",), ("architecture",),
         question="What is it made of?",
     ),
     PageSpec("about.py", "About", ":material/info:", question="What is this app?"),
@@ -124,7 +129,7 @@ def _generic(method: Method) -> PageSpec:
         choices += (state.DATA,)
     key = method.key if all(method.key != page.key for page in PAGES) else f"{method.key}_method"
     return PageSpec(
-        "method.py", method.title, ":material/widgets:", choices, (method.key,), method.key, name=key,
+        "method.py", method.title, ":material/widgets:", choices, (method.key,), (method.key,), name=key,
         question=_QUESTIONS.get(method.key, method.summary),
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 
 def page() -> None:
     """Draw the page."""
-    method = methods()[pages()[state.page()].form]
+    method = methods()[pages()[state.page()].methods[0]]
     layout.page_title(method.title, method.summary)
     st.caption(messages.linked(method.source))
     network = networks.current()

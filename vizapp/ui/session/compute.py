@@ -111,8 +111,24 @@ def poll(
         title: Title of the progress bar.
         **params: Parameters of the method.
     """
-    key = key_of(method, network, picture, None, unit, **params)
-    found: Result | None = answers().get(key)
+    found: Result | None = poll_work(
+        key_of(method, network, picture, None, unit, **params),
+        lambda tick: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params),
+        title, str(network.device),
+    )  # fmt: skip
+    return found
+
+
+def poll_work(key: Key, work: Callable[[Tick], Any], title: str, device: str | None = None) -> Any:
+    """As `poll`, for any work whose result has `nbytes`. It ends soon after the dialog is closed.
+
+    Args:
+        key: The cache key.
+        work: Computes the result and reports the finished share.
+        title: Title of the progress bar.
+        device: Where the work queues.
+    """
+    found = answers().get(key)
     if found is not None:
         return found
     name, refused, began = state.name_of(key), ("refused", *key), time.perf_counter()
@@ -122,11 +138,9 @@ def poll(
         st.button("Run again", key=f"poll.again.{name}", on_click=_ask_again, args=(key, refused))
         return None
 
-    def keep(tick: Tick) -> Result:
+    def keep(tick: Tick) -> Any:
         try:
-            answer = memory.retry_after_eviction(
-                lambda: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params)
-            )
+            answer = memory.retry_after_eviction(lambda: work(tick))
         except VizError as error:
             if time.perf_counter() - began > progress.QUIET:  # nobody may be looking now
                 answers().put(refused, str(error), sys.getsizeof(str(error)))
@@ -134,7 +148,7 @@ def poll(
         answers().put(key, answer, answer.nbytes)
         return answer
 
-    request = RunRequest(key, keep, str(network.device), grace=_GRACE)
+    request = RunRequest(key, keep, device, grace=_GRACE)
 
     def look_again() -> None:
         if progress.is_cancelled(key) or answers().get(key) is not None or answers().get(refused):
@@ -151,7 +165,7 @@ def poll(
         if watched.wait(progress.QUIET):
             try:
                 (job,) = watched.jobs
-                answer: Result = job.future.result()
+                answer = job.future.result()
                 entry.nbytes = answer.nbytes
                 return answer
             except VizError as error:

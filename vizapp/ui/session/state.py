@@ -32,6 +32,9 @@ ORDER = Choice("order", "strength", one_of("strength", "number"))
 SCALE = Choice("scale", "clipped", one_of("clipped", "layer", "channel"))
 STAGES = Choice("stages", None, one_of("all", "one"))  # None: all layers from early to late, unless one is chosen
 VIEW = Choice("view", "maps", one_of("maps", "numbers"))
+IDEAL = Choice(
+    "ideal", "off", one_of("off", "on")
+)  # whether Filters shows the ideal input of a unit instead of kernels
 MODE = Choice("mode", "one", one_of("one", "nine"))
 PART = Choice("part", "patch", one_of("patch", "whole"))
 CONTRAST = Choice("contrast", "own", one_of("shared", "own"))
@@ -71,7 +74,7 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
     NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
-    SCALE, STAGES, VIEW, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
+    SCALE, STAGES, VIEW, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, CARD, CARD_OF,

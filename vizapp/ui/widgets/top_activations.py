@@ -26,6 +26,7 @@ from vizapp.ui.session import compute
 from vizapp.ui.session.compute import Keep
 
 NINE = 9
+_DECODING = "Decoding the photos"
 _TOGETHER = 4  # units per backward pass: before cropping, projections are as large as the pictures
 _LARGEST, _COARSE = 112, 40  # pixels of a tile on a card; smaller tiles than the second are drawn without smoothing
 
@@ -51,13 +52,14 @@ class LayerGallery:
         """The cache keys of something about some units, by channel."""
         return {channel: self.key(what, channel) for channel in channels}
 
-    def seen(self, picture: int) -> np.ndarray | None:
+    def seen(self, picture: int, tick: Tick | None = None) -> np.ndarray | None:
         """`load_crop` of a picture, cached: patches and projections of several units use it."""
         network, taken = self.asked.network, self.asked.collection
         key = ("gallery.seen", repr(network.preprocessing), taken.text, taken.listing, str(picture))
         return compute.remembered(
-            key, lambda: load_crop(network, taken.source, picture), lambda seen: 0 if seen is None else int(seen.nbytes)
-        )
+            key, lambda: load_crop(network, taken.source, picture, tick),
+            lambda seen: 0 if seen is None else int(seen.nbytes),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +120,31 @@ def load_patches(layer: LayerGallery, channels: Sequence[int]) -> dict[int, Unit
 
     def work(tick: Tick, missing: list[int], keep: Keep[int]) -> None:
         for number, channel in enumerate(missing):
-            tick(number / len(missing))
-            rows = rows_of(layer.found, layer.site.name, channel)
-            items = top_image(layer.asked.network, layer.asked.collection.source, rows, layer.seen)
-            keep(channel, UnitPatches(tuple(items)))
+            keep(
+                channel, _patches(layer, channel, partial(_tick_within, tick, number / len(missing), 1 / len(missing)))
+            )
 
-    return compute.compute_each(layer.keys("patches", channels), work, "Decoding the photos")
+    return compute.compute_each(layer.keys("patches", channels), work, _DECODING)
+
+
+def poll_patches(layer: LayerGallery, channel: int) -> UnitPatches | None:
+    """The patches of one unit, for a dialog: None while they are decoded, with the progress, or where a message says why."""
+    found: UnitPatches | None = compute.poll_work(
+        layer.key("patches", channel), partial(_patches, layer, channel), _DECODING
+    )
+    return found
+
+
+def _patches(layer: LayerGallery, channel: int, tick: Tick) -> UnitPatches:
+    rows = rows_of(layer.found, layer.site.name, channel)
+    left = iter(range(len(rows)))
+
+    def opened(picture: int) -> np.ndarray | None:
+        done = next(left) / len(rows)
+        tick(done)
+        return layer.seen(picture, lambda of_this_photo: tick(done))
+
+    return UnitPatches(tuple(top_image(layer.asked.network, layer.asked.collection.source, rows, opened)))
 
 
 def load_projections(layer: LayerGallery, channels: Sequence[int]) -> dict[int, UnitProjections]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -12,16 +12,19 @@ from vizapp.ui.session import state
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
+_LABEL = "Classes and their shares"
 TOP = 5  # classes that are shown unless a page asks for more
 
 
 def draw(key: str, rows: Iterable[tuple[str, float, str]]) -> None:
     """Draw a bar per row (name, share from 0 to 1, note), the first in the accent colour."""
     data = [{"name": name, "share": share, "more": note} for name, share, note in rows]
-    component("bars")(key=key, data={"rows": data})
+    component("bars")(key=key, data={"rows": data, "label": _LABEL})
 
 
-def draw_prediction(key: str, network: Network, result: Result, chosen: int | None = None) -> None:
+def draw_prediction(
+    key: str, network: Network, result: Result, chosen: int | None = None, opens: Callable[[int], None] | None = None
+) -> None:
     """Draw the classes of the network in a result of the method `predict`.
 
     Args:
@@ -30,22 +33,29 @@ def draw_prediction(key: str, network: Network, result: Result, chosen: int | No
         result: The result.
         chosen: The class in the accent colour, in a row of its own if it is not among those of the result; a click on a row
             then chooses its class. None: the first, with nothing to click.
+        opens: What a click on a row does instead, called with the class.
     """
     rows = [(int(row["class"]), float(row["probability"]), float(row["logit"])) for row in result.table]
     if chosen is not None and chosen not in [class_ for class_, _, _ in rows]:
         rows.append((chosen, float(result.arrays["probabilities"][chosen]), float(result.arrays["logits"][chosen])))
-    drawn = []
+    drawn, clickable = [], chosen is not None or opens is not None
     for class_, share, logit in rows:
         name, _, note = _row(network, class_, share, f"logit {logit:.3f}")
-        drawn.append({"name": name, "share": share, "more": note} | ({} if chosen is None else {"item": class_}))
-    component("bars")(key=key, data={"rows": drawn, "chosen": chosen}, on_item_change=partial(_choose, key, rows[0][0]))
+        drawn.append({"name": name, "share": share, "more": note} | ({"item": class_} if clickable else {}))
+    take = partial(_take, key, opens or partial(_choose, rows[0][0]))
+    data = {"rows": drawn, "chosen": rows[0][0] if chosen is None else chosen, "label": _LABEL}
+    component("bars")(key=key, data=data, on_item_change=take)
 
 
-def _choose(key: str, top: int) -> None:
-    """Choose the clicked class; the most probable one stands for whatever is most probable, on other photos as well."""
+def _take(key: str, act: Callable[[int], None]) -> None:
     clicked = state.clicked(key, "item")
     if clicked is not None:
-        state.put(state.CLASS, None if clicked == top else int(clicked))
+        act(int(clicked))
+
+
+def _choose(top: int, clicked: int) -> None:
+    """Choose the clicked class; the most probable one stands for whatever is most probable, on other photos as well."""
+    state.put(state.CLASS, None if clicked == top else clicked)
 
 
 def _row(network: Network, class_: int, share: float, note: str) -> tuple[str, float, str]:

@@ -39,7 +39,7 @@ _SMALLEST = 48  # pixels: see `methods.ideal`
 _TILE, _LARGEST = 110, 440  # pixels
 _PAGES = (
     ("feature_maps", "Feature map", state.STAGES, "one"), ("projection", "Projection", state.MODE, "one"),
-    ("gallery", "Gallery", state.DATA, None), ("filters", "Ideal input", state.VIEW, None),
+    ("gallery", "Gallery", state.DATA, None), ("filters", "Ideal input", state.IDEAL, "on"),
 )  # fmt: skip  # each with a choice that the link carries, and its value if that is not the current one
 _PARTS = ("map", "nine", "down", "ideal")
 
@@ -198,7 +198,7 @@ def _gallery(network: Network, site: Site, channel: int, links: Mapping[str, Any
         st.page_link(links["gallery"], label=label, icon=":material/photo_library:", query_params=url.link({}))
         return None
     layer = LayerGallery(asked, found, covered)
-    looked = top_activations.load_patches(layer, [channel]).get(channel)
+    looked = top_activations.poll_patches(layer, channel)
     if looked is None:
         return layer
     if not looked.shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import streamlit as st
 from vizapp.media.drawing import diverging, lay_over, sheet, tint
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
+from vizapp.methods.filters import first_convolution
 from vizapp.methods.occlusion.panels import ends, full_scale, loss
 from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks
@@ -78,6 +80,12 @@ def _side_by_side(pair: Pair) -> Iterator[tuple[int, Network]]:
             yield number, network
 
 
+def _units(key: str, data: dict[str, Any], site: str, number: int) -> None:
+    """Draw units of a layer of one of the two networks as tiles, of which each opens its card."""
+    data |= {"chosen": None, "still": True, "card": True}
+    component("sheet")(key=key, data=data, on_card_change=partial(unit_picker.take_card, key, site, bool(number)))
+
+
 def _names(pair: Pair) -> None:
     for _, network in _side_by_side(pair):
         st.markdown(f"**{messages.escaped(network.name)}**, {messages.escaped(results.weights_of(network))}")
@@ -95,8 +103,12 @@ def _filters(pair: Pair, exports: _Exports) -> None:
     for number, network in _side_by_side(pair):
         result = compute.run("filters", network)
         if result is not None:
-            data = kernel_sheets.sheet_data(result, "layer") | {"chosen": None, "still": True}
-            component("sheet")(key=f"compare.filters.{number}", data=data)
+            _units(
+                f"compare.filters.{number}",
+                kernel_sheets.sheet_data(result, "layer"),
+                first_convolution(network),
+                number,
+            )
             st.markdown(messages.escaped(result.facts["diagnosis"]))
             with layout.fold():
                 st.caption(messages.escaped(_counts(result)))
@@ -132,14 +144,8 @@ def _projections(pair: Pair, picture: Picture, exports: _Exports) -> None:
         result = results.project_second_layer(network, picture, site)
         if result is not None:
             _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
-            data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}") | {
-                "still": True,
-                "card": True,
-            }
-            key = f"compare.projections.{number}"
-            component("sheet")(
-                key=key, data=data, on_card_change=partial(unit_picker.take_card, key, site, bool(number))
-            )
+            data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}")
+            _units(f"compare.projections.{number}", data, site, number)
             exports.add(number, "projections", result, sheet(down, 3, gap=4))
             messages.info(f"{site}. Each projection has its own scale; mid-grey is zero.")
 
@@ -149,7 +155,9 @@ def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
     for number, network in _side_by_side(pair):
         result = compute.run("predict", network, picture, top=topk_bars.TOP)
         if result is not None:
-            topk_bars.draw_prediction(f"compare.bars.{number}", network, result)
+            site = network.class_site
+            opens = None if site is None else partial(unit_picker.open_card, site.name, other=bool(number))
+            topk_bars.draw_prediction(f"compare.bars.{number}", network, result, opens=opens)
             exports.add(number, "answer", result)
 
 

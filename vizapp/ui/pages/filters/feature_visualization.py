@@ -11,15 +11,16 @@ from vizapp.ui.widgets import charts, image_tiles, layout, options, unit_card
 from vizapp.zoo.network import Network
 
 
-def draw(network: Network, unit: Unit) -> Result | None:
-    """Draw the button, the options and, once it is pressed, the images; None before that."""
+def draw(network: Network, unit: Unit, at_once: bool = False) -> Result | None:
+    """Draw the button, the options and, once it is pressed or `at_once`, the images; None before that."""
     messages.heading("Feature visualization")
     key, params = unit_card.ideal_key(network, unit)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_ideal"):
-        progress.start_button("Run feature visualization", "filters.paint", key, icon="brush")
+        if not at_once:
+            progress.start_button("Run feature visualization", "filters.paint", key, icon="brush")
         options.popover("ideal", unit_card.IDEAL)
     options.changed_line("ideal", unit_card.IDEAL)
-    if not progress.is_started(key):
+    if not at_once and not progress.is_started(key):
         messages.info("Optimizes an image, starting from noise, to maximize this unit's activation.")
         return None
     result = compute.run("ideal", network, unit=unit, **params)

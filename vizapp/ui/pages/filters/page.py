@@ -1,4 +1,4 @@
-"""Filters: a layer's kernels and their diagnosis; one kernel enlarged, with its tuning and feature visualization."""
+"""Filters: a layer's kernels and their diagnosis; one kernel enlarged, with its tuning; the ideal input of any unit."""
 
 from __future__ import annotations
 
@@ -8,34 +8,67 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp import methods
 from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries
 from vizapp.media.drawing import heat
+from vizapp.media.picture import Picture
+from vizapp.methods.activations import statistics, strength_order
 from vizapp.methods.base import Result
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
 from vizapp.ui.session import compute, downloads, forms, messages, progress, state
-from vizapp.ui.widgets import charts, image_tiles, kernel_sheets, layout, options, unit_picker
+from vizapp.ui.widgets import charts, image_tiles, kernel_sheets, layout, maps, options, unit_picker
 from vizapp.zoo.network import Network
 
 _VIEWS = {"maps": "Pictures", "numbers": "Numbers"}
+_WHAT = {"off": "Kernels", "on": "Ideal input"}
 _SCALES = {"layer": "Shared scale", "filter": "Scale per filter"}
 _THRESHOLDS = ("alike", "shifts", "dead")
+_WITHOUT_KERNELS = {"no-convolution-before", "no-kernels-of-its-own", "kernels-depend-on-picture"}
 
 
 def page() -> None:
     """Draw the page."""
     opened = unit_picker.open_page(
-        "filters", "Filters", "The weights that a layer has learned. Click a layer, a filter."
+        "filters",
+        "Filters",
+        "The weights that a layer has learned, and the ideal input of a unit. Click a layer, a filter.",
     )
     if opened is None:
         return
-    network, _, sites, site = opened
-    _controls(sites, site)
-    params = forms.values("filters", _THRESHOLDS) | {"gallery": _gallery(network)}
-    result = compute.run("filters", network, unit=Unit(site.name, 0), **params)
+    network, picture, sites, site = opened
+    alone = state.get(state.IDEAL) == "on"
+    _controls(sites, site, alone)
+    if alone:
+        _show_ideal(network, picture, site, at_once=True)
+        return
+    try:
+        result = _kernels(network, site)
+    except VizError as error:
+        if error.code not in _WITHOUT_KERNELS:
+            raise
+        messages.must_know(str(error))
+        _show_ideal(network, picture, site)
+        return
     if result is not None:
         _show(network, site, result)
+
+
+def _kernels(network: Network, site: Site) -> Result | None:
+    """The kernels of the layer; None if the user cancelled it.
+
+    Raises:
+        VizError: it has none.
+    """
+    params = forms.values("filters", _THRESHOLDS) | {"gallery": _gallery(network)}
+    unit = Unit(site.name, 0)
+    return compute.compute(
+        compute.key_of("filters", network, unit=unit, **params),
+        lambda tick: methods.ask("filters", network, unit=unit, tick=tick, **params),
+        device=str(network.device), raises=True,
+    )  # fmt: skip
 
 
 def _gallery(network: Network) -> str:
@@ -50,9 +83,12 @@ def _request(network: Network) -> tuple[str, str]:
     return ("filters.gallery", network.digest)
 
 
-def _controls(sites: tuple[Site, ...], site: Site) -> None:
+def _controls(sites: tuple[Site, ...], site: Site, alone: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="filters_controls"):
         unit_picker.layer_list("filters", sites, site)
+        unit_picker.switch(state.IDEAL, _WHAT, "filters.ideal")
+        if alone:
+            return
         unit_picker.switch(state.VIEW, _VIEWS, "filters.view")
         unit_picker.switch(forms.choices("filters")["scale"], _SCALES, "filters.scale")
         options.popover("filters", _THRESHOLDS, "Thresholds")
@@ -79,6 +115,40 @@ def _show(network: Network, site: Site, result: Result) -> None:
         arrays |= {f"ideal_{name}": array for name, array in ideal.arrays.items()}
     name = downloads.file_name("filters", network.name, site.name, str(chosen))
     downloads.row("filters", name, pictures, arrays)
+
+
+def _show_ideal(network: Network, picture: Picture, site: Site, at_once: bool = False) -> None:
+    """Draw the ideal input of a unit of any layer, beside the layer's maps on the photo, where another unit is chosen."""
+    scale, unit = state.get(state.SCALE), Unit(site.name, 0)
+    asked = {"order": state.get(state.ORDER), "scale": scale}  # as on the page Feature maps
+    layer = compute.run("activations", network, picture, unit=unit, **asked)
+    if layer is None:
+        return
+    values = layer.arrays["activations"]
+    order, names = strength_order(values), network.readable_names(site)
+    chosen = unit_picker.channel(order)
+    left, right = layout.columns(7, 5)
+    with right:
+        unit_picker.stepper("filters", site.name, len(values), chosen)
+        if names:
+            messages.info(names[chosen])
+        if site.is_map:
+            key = compute.key_of("filters.maps", network, picture, unit=unit, scale=scale)
+            unit_picker.channel_sheet(
+                "filters.maps",
+                key,
+                lambda: maps.sheet_data(values, order, scale, statistics(values)),
+                site.name,
+                chosen,
+            )
+            messages.info("The layer on this photo, strongest first. Click a channel for its ideal input.")
+    with left:
+        ideal = feature_visualization.draw(network, Unit(site.name, chosen), at_once)
+    if ideal is not None:
+        pictures = {"Feature visualization": ideal.panels[0].pixels}
+        downloads.row(
+            "filters", downloads.file_name("ideal", network.name, site.name, str(chosen)), pictures, ideal.arrays
+        )
 
 
 def _sheet(network: Network, site: Site, result: Result, chosen: int) -> None:

@@ -1,5 +1,7 @@
-// A bar per row, the first or the chosen one in the accent colour. data: {rows: [{name, share: 0 to 1, more, item?}], chosen?: item}; `more`
-// shows when a row is pointed at. Where rows have items, a click sends the item: trigger "item".
+// A bar per row, the first or the chosen one in the accent colour. data: {rows: [{name, share: 0 to 1, more, item?}], chosen?: item,
+// label}; `more` shows when a row is pointed at. Where rows have items, a click sends the item: trigger "item".
+
+const LARGEST = 3;  // times as large letters, enlarged
 
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
@@ -24,4 +26,11 @@ export default function (component) {
     item.onclick = () => setTriggerValue("item", row.item);
     if (String(row.item) === focused) name.focus();
   });
+  const scaled = (scale) => root.style.setProperty("--vz-scale", scale);
+  enlargeable(root, data.label, { resize: (height) => {
+    root.style.removeProperty("--vz-scale");
+    if (!height) return;
+    let scale = LARGEST;
+    do scaled(scale); while (root.offsetHeight > height && (scale -= 0.1) > 1);
+  } });
 }

@@ -1,7 +1,7 @@
 // The network as a row of boxes. data: {blocks: [{name, group, kind, shape, height, width, parts: [{name, label, kind, what, shape}]}], chosen: site name}
 // A click on a box sends its last site; a click on a part sends that part: trigger "site".
 
-const LEAST_GAP = 7, TOP = 18, FOOT = 54, TALLEST = 112;
+const LEAST_GAP = 7, TOP = 18, FOOT = 54, TALL = 112, BELOW = 220;  // pixels; the last: of what stands below the boxes, at most
 
 const KINDS = [["convolution", "Convolution"], ["activation", "Activation"], ["pool", "Pooling"],
   ["norm", "Normalisation"], ["linear", "Linear"], ["other", "Other"]];
@@ -34,7 +34,7 @@ function draw(component) {
   const held = parentElement.activeElement?.dataset ?? {};  // a box or an operation
   root.replaceChildren();
   if (!data) return;
-  const { blocks, chosen } = data;
+  const { blocks, chosen } = data, TALLEST = root.__tallest || TALL;
   const current = blocks.findIndex((block) => block.parts.some((part) => part.name === chosen));
   const choose = (name) => setTriggerValue("site", name);
 
@@ -144,6 +144,10 @@ function draw(component) {
   const buttons = [...root.querySelectorAll(".parts button")];
   const again = held.site ? buttons.find((button) => button.dataset.site === held.site) : boxes[held.block];
   again?.focus({ preventScroll: true });
+  enlargeable(root, "The network", { resize: (height) => {
+    root.__tallest = height && Math.max(TALL, height - BELOW);
+    draw(component);
+  } });
 }
 
 export default function (component) {
