@@ -16,6 +16,10 @@ from vizapp.ui.session.choice import Choice, one_of
 
 # Defaults of a page where they differ from those of Python and the command line. None: what suits network and photo.
 _DEFAULTS: dict[str, Any] = dict.fromkeys(("attribution.kind", "dense.zoom", "projection.rule", "sanity.rule"))
+_NAMES = {
+    "gradcam": "Grad-CAM", "guided_gradcam": "Guided Grad-CAM", "smoothgrad": "SmoothGrad", "deeplift": "DeepLIFT",
+    "rms": "RMS",
+}  # fmt: skip
 FEW = 4  # with more choices, a dropdown replaces the row of buttons
 
 
@@ -67,8 +71,8 @@ def reset(method: str, names: Collection[str]) -> None:
 
 
 def label(name: str) -> str:
-    """A knob's name as words."""
-    return name.replace("_", " ").capitalize()
+    """The name of a knob, or of a choice, as words."""
+    return _NAMES.get(name, name.replace("_", " ").capitalize())
 
 
 def _knobs(method: str) -> dict[str, Any]:

@@ -100,10 +100,15 @@ def packed(values: np.ndarray) -> str:
 def legend(items: Sequence[tuple[Sequence[int] | None, str, float]]) -> str:
     """HTML of the colours `(r, g, b)` of a label map, each with its class and share of cells; None: no colour."""
     keys = "".join(
-        f'<div class="vz-key"><i{_swatch(colour)}></i><span>{escape(name)}</span><b>{100 * share:.0f} %</b></div>'
+        f'<div class="vz-key"><i{_swatch(colour)}></i><span>{escape(name)}</span><b>{percent(share)}</b></div>'
         for colour, name, share in items
     )
     return f'<div class="vz-keys">{keys}</div>'
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a decimal where it is small or nearly all."""
+    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
 
 
 def _swatch(colour: Sequence[int] | None) -> str:

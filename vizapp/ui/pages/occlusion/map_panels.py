@@ -20,7 +20,7 @@ from vizapp.methods.scores import probabilities
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
-from vizapp.ui.widgets.maps import ramp
+from vizapp.ui.widgets.maps import percent, ramp
 from vizapp.zoo.labels import readable
 
 Cell = tuple[int, int]
@@ -233,16 +233,12 @@ def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
     others = [row for row in table if row["colour"] == OTHER]
     entries = []
     for row in own:
-        note = ("true class, " if row["true"] else "") + _percent(row["share"])
+        note = ("true class, " if row["true"] else "") + percent(row["share"])
         entries.append({"name": readable(row["name"]), "colour": row["colour"], "note": note})
     if others:
         share = sum(row["share"] for row in others)
-        entries.append({"name": f"{len(others)} others", "colour": OTHER, "note": _percent(share)})
+        entries.append({"name": f"{len(others)} others", "colour": OTHER, "note": percent(share)})
     return entries
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
 
 
 def colour_of(asked: SweepRequest, seen: np.ndarray) -> str | None:
