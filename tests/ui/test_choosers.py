@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from torchvision import models
 
-from tests.ui.app import PAGES, Open, click, sentences, shown, went_well
+from tests.ui.app import PAGES, Open, chosen, click, sentences, shown, went_well
 from vizapp.ui.inputs import networks
 from vizapp.zoo import bundled
 
@@ -55,6 +55,20 @@ def test_the_size_of_a_download_is_that_of_the_library(open_app: Open) -> None:
     assert tasks["torchvision/fcn_resnet50"] == "Segmentation"
     assert tasks["timm/aimv2_1b_patch14_224"] == "Features"
     assert shown(open_app(), "sidebar.network")["tasks"] == ["Classification", "Segmentation", "Detection", "Features"]
+
+
+def test_a_second_network_of_occlusion_is_chosen_from_the_same_groups(open_app: Open) -> None:
+    app, key = open_app("occlusion", window="14", stride="14"), "occlusion.second.network"
+    found = shown(app, key)
+    assert (found["chosen"], found["none"]) == ("", "The same network")
+    assert rows(app, key) == {"": ("On this machine", "", "", "")} | rows(app)
+    click(app, key, "chosen", "vizapp/zfnet-mini")
+    assert shown(app, key)["chosen"] == chosen(app, "network2") == "vizapp/zfnet-mini"
+    click(app, "sidebar.network", "chosen", "")
+    assert shown(app, "sidebar.network")["chosen"] == "vizapp/lenet5-digits", "there must be one"
+    click(app, key, "chosen", "")
+    assert went_well(app)
+    assert "network2" not in app.query_params
 
 
 def test_a_name_that_is_not_offered_chooses_nothing(open_app: Open) -> None:

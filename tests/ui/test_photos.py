@@ -95,6 +95,35 @@ def test_an_upload_of_a_link_is_in_the_strip_and_a_missing_one_is_not(open_app: 
     assert not [one for one in missing.get("bidi_component") if "sidebar.strip" in one.proto.id]
 
 
+def test_a_reload_brings_back_all_uploads_on_ones_own_machine(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alone = upload(opened(open_app, "upload"), photo(4))
+    assert "uploads" not in alone.query_params, "the link says which"
+    app = upload(opened(open_app, "upload"), photo(1), photo(2), photo(3))
+    click(app, "sidebar.strip", "chosen", shown(app, "sidebar.strip")["items"][1])
+    address = {name: chosen(app, name) for name in ("picture", "uploads")}
+    again = open_app(**address)
+    assert went_well(again)
+    assert strip(again) == ["1.png", "2.png*", "3.png"]
+    assert {name: chosen(again, name) for name in address} == address
+    again.button(key="sidebar.remove").click().run()
+    assert strip(again) == ["1.png", "3.png*"]
+    assert strip(again.run()) == ["1.png", "3.png*"], "not brought back by the address before"
+    on_start = open_app("start", picture="digit 3", uploads=address["uploads"])
+    assert strip(on_start, "start") == ["1.png", "2.png", "3.png"], "a sample is shown"
+    (gone,) = (tmp_path / "cache" / "uploads").glob(f"{address['uploads'].split(',')[0]}*")
+    gone.unlink()
+    left = open_app(picture=address["picture"], uploads=address["uploads"] + ",../../secret,*")
+    assert strip(left) == ["2.png*", "3.png"]
+    assert "not on this machine any more" in sentences(left)
+    monkeypatch.setenv("VIZAPP_MODE", "server")
+    server = open_app(**address)
+    assert strip(server) == ["2.png*"], "a link that was passed on shows one photo"
+    upload(server, photo(5))
+    assert "uploads" not in server.query_params
+
+
 def test_a_folder_shows_thumbnails_of_a_page_and_decodes_no_others(
     open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from vizapp.media.samples import sample_names
 from vizapp.settings import ASSETS
 from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import PageSpec
-from vizapp.ui.inputs import networks, uploads
+from vizapp.ui.inputs import images, networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, state, url
 from vizapp.ui.widgets import unit_card
 
@@ -75,3 +75,4 @@ def _read_address(specs: Iterable[PageSpec], page: PageSpec) -> None:
     known = {"network2": nets, "picture": samples, "picture2": samples}
     known |= {name: networks.offered(st.query_params.get(name)) for name in ("network", "other")}
     url.read_address(known, more, page.carried)
+    images.restore_uploads()

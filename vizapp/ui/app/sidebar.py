@@ -37,16 +37,25 @@ def network_choice(page: str, network: Choice, weights: Choice, checkpoint: Choi
         _checkpoint(page, network, weights, checkpoint)
 
 
-def network_list(page: str, choice: Choice) -> None:
-    """Draw the list of networks. `page` is the prefix of the widget keys."""
+def network_list(page: str, choice: Choice, label: str = "Network", none: str = "") -> None:
+    """Draw the list of networks.
+
+    Args:
+        page: Prefix of the widget keys.
+        choice: The choice that it sets.
+        label: Names the list for those who hear the page.
+        none: The words of the row that chooses no network; without them there is none.
+    """
     key = f"{page}.network"
-    data = networks.chooser_data(state.get(choice))
-    component("chooser")(key=key, data=data, on_chosen_change=partial(_take_network, choice, key))
+    data = networks.chooser_data(state.get(choice) or "", label, none)
+    component("chooser")(key=key, data=data, on_chosen_change=partial(_take_network, choice, key, bool(none)))
 
 
-def _take_network(choice: Choice, key: str) -> None:
+def _take_network(choice: Choice, key: str, optional: bool) -> None:
     name = state.clicked(key, "chosen")
-    if isinstance(name, str) and name in networks.offered(name):
+    if name == "" and optional:
+        state.put(choice, None)
+    elif isinstance(name, str) and name in networks.offered(name):
         state.put(choice, name)
 
 

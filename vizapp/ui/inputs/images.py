@@ -214,6 +214,17 @@ def uploaded() -> list[Origin]:
     return [tuple(one) for one in state.load(state.UPLOADS, [])]
 
 
+def restore_uploads() -> None:
+    """Take the uploaded photos that the address named into those of this session, after a reload."""
+    named = [short for short in state.load(state.LINKED_UPLOADS, []) if short]
+    state.clear(state.LINKED_UPLOADS)
+    found = [one for one in map(stored_uploads.find, named) if one is not None]
+    if len(found) < len(named):
+        state.note("Some of the uploaded photos are not on this machine any more.")
+    if found:
+        state.save(state.UPLOADS, [*uploaded(), *(("given", *one) for one in found)])
+
+
 def add_linked() -> None:
     """Add the upload that a link named, if it can be opened, to the uploaded photos of this session."""
     kind, *rest = origin()

@@ -83,13 +83,17 @@ def _task(card: Card) -> str:
     return _TASKS.get(card.task.partition(" ")[0], "Other")
 
 
-def chooser_data(chosen: str, label: str = "Network") -> dict[str, Any]:
-    """The data of the component `chooser`: all networks, and the chosen one if it is a file."""
+def chooser_data(chosen: str, label: str = "Network", none: str = "") -> dict[str, Any]:
+    """The data of the component `chooser`: all networks, and the chosen one if it is a file.
+
+    `none`: the words of a first row, whose name is empty; without them there is no such row.
+    """
     rows = [[row.name, row.group, row.task, row.parameters, row.megabytes] for row in _rows()]
-    if chosen not in labels() and is_file(chosen):
+    if chosen and chosen not in labels() and is_file(chosen):
         rows.insert(0, [chosen, 0, _task(card(chosen)), "file", ""])
     tasks = [task for task in dict.fromkeys(_TASKS.values()) if any(row[2] == task for row in rows)]
-    return {"label": label, "chosen": chosen, "rows": rows, "groups": GROUPS, "tasks": tasks}
+    first = [["", 0, "", "", ""]] if none else []
+    return {"label": label, "chosen": chosen, "rows": first + rows, "groups": GROUPS, "tasks": tasks, "none": none}
 
 
 def badge() -> str:

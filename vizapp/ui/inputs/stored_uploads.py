@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from vizapp.settings import settings
 SECONDS = 86_400.0  # since the last use
 CAPACITY = 2**30  # bytes of all stored uploads; those used longest ago are removed first
 _END = ".upload"
+_DIGITS = re.compile("[0-9a-f]{16,64}")
 _LONGEST_NAME = 2**16  # bytes
 
 
@@ -48,6 +50,17 @@ def restore(digest: str, noun: str) -> tuple[bytes, str]:
                 place.touch()
                 return content, name
     raise VizError(f"The uploaded {noun} is not on this machine any more. Upload it again.", code="upload-expired")
+
+
+def find(short: str) -> tuple[str, str] | None:
+    """Digest and name of the stored upload whose digest begins with these hexadecimal digits; None if there is none."""
+    with suppress(OSError):
+        for place in _folder().glob(f"{short}*{_END}") if _DIGITS.fullmatch(short) else ():
+            if time.time() - place.stat().st_mtime < SECONDS:
+                with place.open("rb") as file:
+                    name = file.readline(_LONGEST_NAME).decode("utf-8", "replace").removesuffix("\n")
+                return place.name.removesuffix(_END), name
+    return None
 
 
 def remove_old() -> None:

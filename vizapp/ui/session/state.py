@@ -97,6 +97,7 @@ RESETS = {
 # Plain keys, which no address carries.
 ORIGIN = "picture.origin"  # where the picture comes from: see `inputs.images.Origin`
 LINKED_ORIGIN = "picture.linked"  # the origin that an address named: if it is missing, no other picture replaces it
+LINKED_UPLOADS = "picture.linked_uploads"  # beginnings of the digests of uploaded photos that an address named
 _PERSON = "person"  # a random ID of the session
 UPLOAD = "data.upload"  # the uploaded file that became the data
 LINKED = "network.linked"  # networks named by an address, which are downloaded on request only

@@ -1,7 +1,8 @@
 """The address of a view: its query holds the network and the choices that differ from their defaults, so a link reopens it.
 
 The picture is `picture=NAME` for a sample, `folder=PATH&picture=NAME` for a photo of a folder, and `picture=upload/DIGEST`
-for an upload. The last release left its default network out, too: a link without `network=` is one of that release.
+for an upload; on one's own machine `uploads=` brings back the others after a reload. The last release left its default
+network out, too: a link without `network=` is one of that release.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from typing import Any
 import streamlit as st
 
 from vizapp.errors import VizError, nearest
-from vizapp.ui.session import state
+from vizapp.ui.session import access, state
 from vizapp.ui.session.choice import Choice
 
 _FOLDER, _UPLOAD = "folder", re.compile(r"upload/([0-9a-f]{64})")
+_UPLOADS, _SHORT, _MOST = (
+    "uploads",
+    16,
+    64,
+)  # the beginnings of the digests of this session's uploaded photos, at most so many
 _FILES = {state.CHECKPOINT: state.WEIGHTS, state.OTHER_CHECKPOINT: state.OTHER_WEIGHTS}  # only where weights are "file"
 
 
@@ -48,6 +54,8 @@ def read_address(
         for choice, default in state.EARLIER.items():
             if choice.shared or choice in page:
                 state.put(choice, default)
+    if not state.has(state.ADDRESS) and not access.shared():
+        state.save(state.LINKED_UPLOADS, st.query_params.get(_UPLOADS, "").split(",")[:_MOST])
     written = state.load(state.ADDRESS, {})
     address = st.query_params.to_dict()
     given = {name: value for name, value in address.items() if written.get(name) != value}
@@ -102,9 +110,20 @@ def _written_origin(origin: tuple[Any, ...]) -> dict[str, str]:
     return {state.SAMPLE.name: upload_text(rest[0])} if kind == "given" else {}
 
 
+def _written_uploads() -> dict[str, str]:
+    """The uploaded photos of the session, if there are others than the current one.
+
+    Not on a server, where an address that is passed on would show them to others. "Copy link" leaves them out.
+    """
+    kept, now = [one[1] for one in state.load(state.UPLOADS, [])], state.load(state.ORIGIN, ("",))
+    if access.shared() or set(kept) <= set(now[1:2]):
+        return {}
+    return {_UPLOADS: ",".join(digest[:_SHORT] for digest in kept[-_MOST:])}
+
+
 def write_address(page: Collection[Choice]) -> None:
     """Write the shared choices and those of the page to the address, where they differ from the default; the network always."""
-    carried = _carried(page)
+    carried = _carried(page) | _written_uploads()
     if st.query_params.to_dict() != carried:
         st.query_params.from_dict(carried)
     state.save(state.ADDRESS, carried)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
+from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import images, networks
 from vizapp.ui.pages.occlusion import form
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
@@ -18,21 +19,18 @@ from vizapp.zoo.network import Network
 
 def draw(kept: Picture | None) -> None:
     """Draw the popover that chooses what to compare with."""
-    names = networks.labels()
     with st.popover("Compare", icon=":material/compare:"):
         same = "The same photo" if kept is None else f"{kept.name}, kept"
-        for choice, title, options, none in (
-            (state.SECOND_PICTURE, "With another photo", images.sample_names(), same),
-            (state.SECOND_NETWORK, "With another network", list(names), "The same network"),
-        ):
-            key, now = f"occlusion.{choice.name}", state.get(choice) or ""
-            st.selectbox(
-                title, format_func=partial(_or, none, names), filter_mode="contains",
-                **state.bind(
-                    choice, key, now, every_run=True, read=lambda name: name or None,
-                    options=list(dict.fromkeys(("", *options, now))),
-                ),
-            )  # fmt: skip
+        now = state.get(state.SECOND_PICTURE) or ""
+        st.selectbox(
+            "With another photo", format_func=lambda name: name or same, filter_mode="contains",
+            **state.bind(
+                state.SECOND_PICTURE, "occlusion.picture2", now, every_run=True, read=lambda name: name or None,
+                options=list(dict.fromkeys(("", *images.sample_names(), now))),
+            ),
+        )  # fmt: skip
+        st.html('<div class="vz-label">With another network</div>')
+        sidebar.network_list("occlusion.second", state.SECOND_NETWORK, "With another network", "The same network")
         if state.get(state.SECOND_NETWORK):
             unit_picker.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
         st.button(
@@ -41,10 +39,6 @@ def draw(kept: Picture | None) -> None:
             icon=":material/keep:" if kept is None else ":material/close:",
             help="Compares it with the photo that you choose next, which may be an upload or come from a folder.",
         )  # fmt: skip
-
-
-def _or(none: str, words: dict[str, str], name: str) -> str:
-    return words.get(name, name) or none
 
 
 def _keep() -> None:

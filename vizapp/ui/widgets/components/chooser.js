@@ -1,4 +1,5 @@
-// A list to search and choose from. data: {label, chosen: name, rows: [[name, group, task, parameters, megabytes]], groups: [title], tasks: [title]}.
+// A list to search and choose from. data: {label, chosen: name, rows: [[name, group, task, parameters, megabytes]], groups: [title], tasks: [title],
+// none: what the empty name is called}.
 // Without a search the rows stand under the titles of their groups; with one the best hits come first: names equal to the search,
 // beginning with it, with a word that begins with it, with it anywhere. A choice sends the name: trigger "chosen".
 
@@ -85,10 +86,11 @@ class Chooser {
     this.data = data;
     if (!changed) return;
     this.text = JSON.stringify(data);
-    breakable(this.shown, data.chosen);
+    const chosen = data.chosen || data.none;
+    breakable(this.shown, chosen);
     this.input.setAttribute("aria-label", data.label);
-    this.input.title = data.chosen;
-    this.input.setAttribute("aria-description", `${data.chosen} is chosen`);
+    this.input.title = chosen;
+    this.input.setAttribute("aria-description", `${chosen} is chosen`);
     this.input.placeholder = `Search ${data.rows.length.toLocaleString("en")} networks`;
     if (!data.tasks.includes(this.task)) this.task = "";
     if (this.isOpen) this.draw();
@@ -161,7 +163,7 @@ class Chooser {
     option.__row = row;
     option.setAttribute("role", "option");
     option.setAttribute("aria-selected", String(row[0] === this.data.chosen));
-    breakable(element("span", "name", option), row[0]);
+    breakable(element("span", "name", option), row[0] || this.data.none);
     const where = search ? ["on this machine", row[4] ? `${row[4]} download` : "needs download", "no weights"][row[1]] : row[4];
     element("span", "about", option, [row[3], where].filter(Boolean).join(" · "));
     option.onmousemove = () => this.mark(number, false, false);

@@ -24,7 +24,8 @@ export default function (component) {
   const button = root.querySelector("button") || element("button", "", root, "Copy link");
   button.title = data.note || "A link that opens exactly this view";
   button.onclick = async () => {
-    const done = await copied(window.location.href);
+    // The link shows the current photo alone; the others are there for a reload.
+    const done = await copied(window.location.href.replace(/([?&])uploads=[^&]*&?/, "$1").replace(/[?&]$/, ""));
     button.textContent = done ? "Copied" : "Copy the address bar";
     say(root, done ? `Link copied. ${data.note}` : "The link cannot be copied; copy it from the address bar.");
     clearTimeout(root.__told);
