@@ -34,6 +34,7 @@ from vizapp.ui.inputs import datasets
 from vizapp.ui.pages.gallery import gallery_runs, unit_order
 from vizapp.ui.pages.gallery.unit_sheet import zipped
 from vizapp.ui.session import messages, progress
+from vizapp.ui.session.glossary import GLOSSARY
 from vizapp.ui.widgets import top_activations
 from vizapp.ui.widgets.layout import facts_table
 from vizapp.zoo.network import Network
@@ -440,8 +441,19 @@ def test_a_search_ranks_the_units_of_all_layers_and_a_click_opens_one(
     assert went_well(app)
     site, _, channel = found_units_first(known).rpartition(":")
     assert (chosen(app, "layer"), chosen(app, "channel")) == (site, channel)
+    everywhere = search(known, require_places(known.meant(["two"]), known.labels))
+    units = list(zip(everywhere["site"], everywhere["channel"], strict=True))
+    assert app.button(key="gallery.previous_unit").disabled
+    change = next(place for place in range(len(units)) if units[place][0] != units[place + 1][0])
+    for place in (*range(1, change + 2), change):  # to a unit of another layer, and back
+        step = "next" if place > units.index((chosen(app, "layer"), int(chosen(app, "channel")))) else "previous"
+        app.button(key=f"gallery.{step}_unit").click().run()
+        assert (chosen(app, "layer"), int(chosen(app, "channel"))) == units[place], "the order of the search"
+    assert f"{change + 1} of {len(units)} found" in words(app)
     app.button(key="gallery.back").click().run()
     assert found_units(app)[0] == found_units_first(known), "back to the search"
+    term = f'[average precision](about#terms "{GLOSSARY["average precision"]}")'
+    assert term in " ".join(caption.value for caption in app.caption)
 
 
 def found_units_first(known: TopClasses) -> str:

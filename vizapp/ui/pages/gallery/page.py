@@ -139,7 +139,7 @@ def _show(asked: GalleryRequest, found: Gallery) -> None:
     order = _controls(found, sites, site, channel)
     layer = LayerGallery(asked, found, site)
     if channel is not None:
-        unit_sheet.draw(layer, channel, order)
+        unit_sheet.draw(layer, channel, order, unit_search.ranking(asked, found, sites))
     else:
         unit_cards.draw(layer, order)
     _unreadable(found)

@@ -92,6 +92,19 @@ def _choices(network: Network, known: TopClasses) -> dict[str, str]:
     return compute.remembered(key, make, size=lambda found: 100 * len(found))
 
 
+def ranking(asked: GalleryRequest, found: Gallery, sites: Sequence[Site]) -> list[tuple[str, int]]:
+    """Layer and channel of the units that the current search finds, best first; empty without a search."""
+    if not _wanted():
+        return []
+    known = known_classes(asked, found)
+    try:
+        places = require_places(known.meant(state.get(state.SEARCH)), known.labels)
+    except VizError:  # the search itself says what is wrong with it
+        return []
+    table = _of_layers(asked, sites, search(known, places))
+    return list(zip(table["site"], table["channel"].tolist(), strict=True))
+
+
 def draw(asked: GalleryRequest, found: Gallery, sites: Sequence[Site], known: TopClasses) -> None:
     """Draw what the search means and its best units."""
     texts = state.get(state.SEARCH)
@@ -101,7 +114,9 @@ def draw(asked: GalleryRequest, found: Gallery, sites: Sequence[Site], known: To
         messages.warn(str(error))
         return
     _meaning(asked, known, places)
-    table = _within(asked, sites, search(known, places))
+    if 0 < len(_classified(asked, sites)) < len(sites):
+        unit_picker.switch(state.WITHIN, WITHIN, "gallery.within")
+    table = _of_layers(asked, sites, search(known, places))
     whole = asked.is_whole and found.seen == found.pictures
     by_name = {site.name: site for site in sites}
     unit_cards.draw_pages(len(table), partial(_draw_cards, asked, found, by_name, known, table, whole))
@@ -115,7 +130,7 @@ def _meaning(asked: GalleryRequest, known: TopClasses, places: Sequence[int]) ->
     sentence = (
         f"{'; '.join(parts)}. {photos:,} of {known.about} show {'it' if photos == 1 else 'them'} "
         f"({100 * known.share_of_photos(places):.0f} %). "
-        f"Each card says how many of the unit's {known.top.shape[1]} strongest do."
+        f"The order is that of average precision; each card says how many of the unit's {known.top.shape[1]} strongest do."
     )
     if known.photos != len(source.source):  # of another collection than the patches
         sentence += (
@@ -153,13 +168,17 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def _within(asked: GalleryRequest, sites: Sequence[Site], table: pd.DataFrame) -> pd.DataFrame:
-    """Draw the choice of layers; returns the rows of these."""
-    named = {site.name for site in sites if asked.network.class_names(site)}
+def _classified(asked: GalleryRequest, sites: Sequence[Site]) -> set[str]:
+    """The layers whose units are classes."""
+    return {site.name for site in sites if asked.network.class_names(site)}
+
+
+def _of_layers(asked: GalleryRequest, sites: Sequence[Site], table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the chosen layers."""
+    named = _classified(asked, sites)
     everywhere = table["site"].isin([site.name for site in sites])
     if not named or len(named) == len(sites):
         return table[everywhere].reset_index(drop=True)
-    unit_picker.switch(state.WITHIN, WITHIN, "gallery.within")
     chosen = {"hidden": ~table["site"].isin(named), "classes": table["site"].isin(named), "all": everywhere}
     return table[chosen[state.get(state.WITHIN)] & everywhere].reset_index(drop=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -25,9 +26,16 @@ _LARGEST = 260  # pixels of a tile on the screen
 _CLASSES = 6
 
 
-def draw(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
-    """Draw the sheet of a unit; `order` is the order of the units for Previous and Next."""
-    _head(layer, channel, order)
+def draw(layer: LayerGallery, channel: int, order: np.ndarray, found: Sequence[tuple[str, int]]) -> None:
+    """Draw the sheet of a unit.
+
+    Args:
+        layer: The layer of the gallery.
+        channel: The unit.
+        order: The units of the layer in the order of Previous and Next.
+        found: Layer and channel of the units of a search, best first: if the unit is among them, this is that order.
+    """
+    _head(layer, channel, order, found)
     looked = top_activations.load_patches(layer, [channel]).get(channel)
     if looked is None:
         return
@@ -43,26 +51,30 @@ def draw(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
     _downloads(layer, channel, rows, pictures)
 
 
-def _head(layer: LayerGallery, channel: int, order: np.ndarray) -> None:
-    places = {int(number): place for place, number in enumerate(order)}
-    place = places.get(channel)
+def _head(layer: LayerGallery, channel: int, order: np.ndarray, found: Sequence[tuple[str, int]]) -> None:
+    unit = (layer.site.name, channel)
+    searched = unit in found
+    units = list(found) if searched else [(layer.site.name, int(number)) for number in order]
+    place = units.index(unit) if unit in units else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="gallery_unit"):
         st.button(
             "All units", key="gallery.back", icon=":material/apps:", on_click=state.put, args=(state.CHANNEL, None)
         )
         for label, step, icon in (("Previous", -1, "chevron_left"), ("Next", 1, "chevron_right")):
-            other = None if place is None or not 0 <= place + step < len(order) else int(order[place + step])
+            other = None if place is None or not 0 <= place + step < len(units) else units[place + step]
             st.button(
                 "", key=f"gallery.{label.lower()}_unit", icon=f":material/{icon}:", disabled=other is None,
-                help=f"{label} in this order", on_click=_go, args=(layer.site.name, other),
+                help=f"{label} {'of the search' if searched else 'in this order'}", on_click=_go, args=other or unit,
             )  # fmt: skip
+        if searched and place is not None:
+            st.caption(f"{place + 1:,} of {len(units):,} found", width="content")
         unit_picker.stepper("gallery", layer.site.name, layer.site.channels, channel)
         names = layer.asked.network.readable_names(layer.site)
         if names:
             st.caption(f"**{messages.escaped(names[channel])}**", width="content")
 
 
-def _go(site: str, channel: int | None) -> None:
+def _go(site: str, channel: int) -> None:
     state.put(state.LAYER, site)
     state.put(state.CHANNEL, channel)
 
