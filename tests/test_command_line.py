@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision import models
 
 import vizapp
 from tests.errors import refuses
@@ -62,6 +64,27 @@ def test_lists(capsys) -> None:
     status, out, _ = run(capsys, "methods", "--json")
     assert {"predict", "activations"} <= {row["key"] for row in json.loads(out)}
     assert run(capsys, "methods")[0] == run(capsys, "sites", "lenet5-digits")[0] == run(capsys, "networks")[0] == 0
+
+
+def test_networks_are_listed_by_where_their_weights_are(
+    capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "resnet18-f37072fd.pth").write_bytes(b"")  # is not read
+    monkeypatch.setenv("VIZAPP_WEIGHTS", str(tmp_path))
+    status, out, _ = run(capsys, "networks", "--groups")
+    assert status == 0
+    groups = {block.split(" (")[0]: block for block in re.split(r"\n(?=[A-Z])", out)}
+    assert list(groups) == ["On this machine", "Needs download", "No published weights"]
+    assert groups["On this machine"].splitlines()[2].startswith("  vizapp/efficientnet-lite0 ")
+    assert "  torchvision/resnet18 " in groups["On this machine"]
+    mebibytes = models.get_model_weights("resnet34").DEFAULT.meta["_file_size"]
+    (line,) = (line for line in groups["Needs download"].splitlines() if line.startswith("  torchvision/resnet34 "))
+    assert re.split(r"  +", line.strip())[1:] == ["21,797,672", "classification", f"{mebibytes * 2**20 / 1e6:.0f} MB"]
+    assert "vizapp/alexnet-2012" in groups["No published weights"]
+    found = json.loads(run(capsys, "networks", "lenet", "--groups", "--json")[1])
+    names = [row["name"] for rows in found.values() for row in rows]
+    assert sorted(names) == sorted(json.loads(run(capsys, "networks", "lenet", "--json")[1])), "each once"
+    assert found["On this machine"][0]["name"] == "vizapp/lenet5-digits"
 
 
 def test_without_a_name_the_network_is_the_one_for_imagenet(capsys) -> None:

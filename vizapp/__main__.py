@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +27,7 @@ try:
     from vizapp.methods import ask, methods, problems
     from vizapp.methods.base import Method
     from vizapp.methods.params import Knob, build, knobs
-    from vizapp.zoo import class_unit, list_networks, load, registry
+    from vizapp.zoo import Card, class_unit, group_networks, list_networks, load, registry
     from vizapp.zoo.network import Network
 except KeyboardInterrupt:  # these imports take seconds, so Ctrl+C may come here as well as in `main`
     print("vizapp: stopped.", file=sys.stderr)
@@ -62,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
     app.add_argument("--address", "--server.address", help="default localhost; 0.0.0.0 serves other machines")
     networks = commands.add_parser("networks", help="list the networks that can be loaded")
     networks.add_argument("match", nargs="?", default="", help="only names that contain this text")
+    networks.add_argument(
+        "--groups",
+        action="store_true",
+        help="by where their weights are: on this machine, to be downloaded (MB), nowhere",
+    )
     sites = commands.add_parser("sites", help="list the layers of a network")
     sites.add_argument("network", nargs="?", default=registry.DEFAULT, help=_NETWORK)
     listing = commands.add_parser("methods", help="list the methods with their parameters")
@@ -206,8 +211,35 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _list_networks(options: argparse.Namespace) -> None:
-    names = [name for name in list_networks() if options.match.lower() in name.lower()]
+    def matches(name: str) -> bool:
+        return bool(options.match.lower() in name.lower())
+
+    if options.groups:
+        _list_groups(
+            {title: [c for c in cards if matches(c.name)] for title, cards in group_networks().items()}, options.json
+        )
+        return
+    names = list(filter(matches, list_networks()))
     print(json.dumps(names) if options.json else "\n".join(names))
+
+
+def _list_groups(groups: Mapping[str, Sequence[Card]], as_json: bool) -> None:
+    if as_json:
+        found = {
+            title: [{"name": c.name, "parameters": c.parameters, "task": c.task, "megabytes": c.size_mb} for c in cards]
+            for title, cards in groups.items()
+        }
+        print(json.dumps(found))
+        return
+    for number, (title, cards) in enumerate(groups.items()):
+        print(f"{title} ({len(cards):,})")
+        _print_table(
+            [
+                {"network": f"  {c.name}", "parameters": f"{c.parameters:,}" if c.parameters else "", "task": c.task}
+                | ({"download": c.size} if number == 1 else {})
+                for c in cards
+            ]
+        )
 
 
 def _list_sites(options: argparse.Namespace) -> None:

@@ -11,8 +11,7 @@ from streamlit.testing.v1 import AppTest
 from torchvision import models
 
 from tests.ui.app import PAGES, Open, chosen, click, sentences, shown, went_well
-from vizapp.ui.inputs import networks
-from vizapp.zoo import bundled
+from vizapp.zoo import bundled, registry
 
 LITE = "vizapp/efficientnet-lite0"
 BADGE = '<span class="vz-badge">{}</span>'
@@ -42,7 +41,7 @@ def test_networks_are_grouped_by_where_their_weights_are(
     assert found["vizapp/alexnet-2012"][0] == "No published weights"
     assert next(iter(found)) == LITE
     groups = [group for group, *_ in found.values()]
-    assert groups == sorted(groups, key=networks.GROUPS.index)
+    assert groups == sorted(groups, key=registry.GROUPS.index)
 
 
 def test_the_size_of_a_download_is_that_of_the_library(open_app: Open) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from vizapp.zoo.network import Network, Preprocessing, class_unit
 from vizapp.zoo.recipe import Card
-from vizapp.zoo.registry import describe, describe_all, list_networks, load, local_networks
+from vizapp.zoo.registry import describe, describe_all, group_networks, list_networks, load, local_networks
 from vizapp.zoo.wrapping import wrap
 
 __all__ = [
-    "Card", "Network", "Preprocessing", "class_unit", "describe", "describe_all", "list_networks", "load",
-    "local_networks", "wrap",
+    "Card", "Network", "Preprocessing", "class_unit", "describe", "describe_all", "group_networks",
+    "list_networks", "load", "local_networks", "wrap",
 ]  # fmt: skip

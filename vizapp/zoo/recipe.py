@@ -94,6 +94,11 @@ class Card:
     url: str = field(default="", compare=False)
     hub: str = field(default="", compare=False)
 
+    @property
+    def size(self) -> str:
+        """The size of its weights in words, such as `98 MB`; empty if unknown."""
+        return f"{max(1, round(self.size_mb))} MB" if self.size_mb else ""
+
 
 class Source(Protocol):
     """A source of networks: the modules `bundled`, `torchvision_zoo` and `timm_zoo`."""

@@ -31,6 +31,7 @@ from vizapp.zoo.wrapping import name_classes
 
 Tick = Callable[[float], None]
 DEFAULT = "vizapp/efficientnet-lite0"  # trained on ImageNet, installed with vizapp
+GROUPS = ("On this machine", "Needs download", "No published weights")
 _WHILE_OPENING = 2.2  # peak memory / weights: the network, the state dict that was read, a copy of the largest layer
 _SOURCES: dict[str, Source] = {"vizapp": bundled, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in look-up order
 _FILES: tuple[Folder, ...] = (hugging_face, onnx_zoo, exported)  # networks named by a path, or by the hub's name
@@ -128,6 +129,15 @@ def describe(name: str | Path) -> Card:
 def local_networks() -> frozenset[str]:
     """The names of the networks of `list_networks` whose published weights are on this machine."""
     return find_local(_cards().values())
+
+
+def group_networks() -> dict[str, list[Card]]:
+    """The cards of all networks by where their published weights are (`GROUPS`); in a group by source, the default first."""
+    here, sources = local_networks(), list(_SOURCES)
+    found: dict[str, list[Card]] = {group: [] for group in GROUPS}
+    for card in sorted(_cards().values(), key=lambda one: (one.name != DEFAULT, sources.index(one.name.split("/")[0]))):
+        found[GROUPS[0 if card.name in here else 1 if card.published else 2]].append(card)
+    return found
 
 
 def describe_all() -> dict[str, Card]:

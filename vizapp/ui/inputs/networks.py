@@ -21,14 +21,12 @@ from vizapp.ui.inputs import stored_uploads, uploads
 from vizapp.ui.session import access, compute, downloads, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
-from vizapp.zoo import Card, describe, describe_all, load, local_networks, registry
+from vizapp.zoo import Card, describe, group_networks, load, registry
 from vizapp.zoo.network import Network
 from vizapp.zoo.weights import needs_download
 
-_SOURCES = ["vizapp", "torchvision", "timm"]  # in the order of the list
 _SOURCES_OF = {"published": "default", "random": "none"}  # the `weights` argument of `load` for each choice
 NETWORK_SUFFIXES = (".onnx", ".pt2")
-GROUPS = ("On this machine", "Needs download", "No published weights")
 _TASKS = {
     "classification": "Classification", "segmentation": "Segmentation", "detection": "Detection", "features": "Features",
 }  # fmt: skip
@@ -50,7 +48,7 @@ def labels() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ListedNetwork:
-    """A network in the chooser. `group`: its number in `GROUPS`. `megabytes`: of its download, in words."""
+    """A network in the chooser. `group`: its number in `registry.GROUPS`. `megabytes`: of its download, in words."""
 
     name: str
     group: int
@@ -62,21 +60,13 @@ class ListedNetwork:
 @st.cache_resource(show_spinner=False, ttl=60)
 def _rows() -> tuple[ListedNetwork, ...]:
     """The networks of the zoo by group, and in a group by source. Looked for again after a minute and after a download."""
-    cards, here = describe_all(), local_networks()
-
-    def row(card: Card) -> ListedNetwork:
-        group = 0 if card.name in here else 1 if card.published else 2
-        size = f"{max(1, round(card.size_mb))} MB" if card.size_mb and group == 1 else ""
-        return ListedNetwork(
-            card.name, group, _task(card), short_count(card.parameters) if card.parameters else "", size
-        )
-
-    rows = [row(card) for card in cards.values()]
-    first = [row for row in rows if row.name == registry.DEFAULT]
     return tuple(
-        first
-        + sorted((r for r in rows if r not in first), key=lambda r: (r.group, _SOURCES.index(r.name.split("/")[0])))
-    )
+        ListedNetwork(
+            card.name, group, _task(card), short_count(card.parameters) if card.parameters else "",
+            card.size if group == 1 else "",
+        )
+        for group, cards in enumerate(group_networks().values()) for card in cards
+    )  # fmt: skip
 
 
 def _task(card: Card) -> str:
@@ -93,7 +83,14 @@ def chooser_data(chosen: str, label: str = "Network", none: str = "") -> dict[st
         rows.insert(0, [chosen, 0, _task(card(chosen)), "file", ""])
     tasks = [task for task in dict.fromkeys(_TASKS.values()) if any(row[2] == task for row in rows)]
     first = [["", 0, "", "", ""]] if none else []
-    return {"label": label, "chosen": chosen, "rows": first + rows, "groups": GROUPS, "tasks": tasks, "none": none}
+    return {
+        "label": label,
+        "chosen": chosen,
+        "rows": first + rows,
+        "groups": registry.GROUPS,
+        "tasks": tasks,
+        "none": none,
+    }
 
 
 def badge() -> str:
