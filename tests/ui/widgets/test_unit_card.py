@@ -85,6 +85,11 @@ def test_the_card_shows_map_projection_and_numbers(open_app: Open, lenet: Networ
     }.items():  # fmt: skip
         assert f"<td>{name}</td><td>{value}</td>" in told
     assert "There is no gallery of digits for this network yet." in words(app)
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert "ideal=on" not in links["Projection"]
+    app = open_app("predict", **CARD)
+    links = {link.proto.label: link.proto.query_string for link in app.get("page_link")}
+    assert {"ideal=on", f"channel={CHANNEL}", f"layer={LAYER}"} <= set(links["Ideal input"].split("&"))
 
 
 def test_a_class_has_a_card_without_a_map(open_app: Open, lenet: Network) -> None:
