@@ -50,6 +50,11 @@ def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(addre
     page.locator('.stMain img[alt="mine.png"]').wait_for()
     settle(page)
     went_well(page)
+    card = page.locator(".st-key-start_card_predict").bounding_box()
+    for height in (0.15, 0.55, 0.95):  # title, picture, sentence
+        page.mouse.move(card["x"] + card["width"] / 2, card["y"] + card["height"] * height)
+        hit = page.evaluate("() => [...document.querySelectorAll(':hover')].pop().closest('a')?.pathname")
+        assert hit == "/predict", "all of a card is its link"
     link = page.get_by_role("link", name="What does one unit look for?")
     link.focus()
     page.keyboard.press("Enter")
