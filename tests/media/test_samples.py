@@ -70,6 +70,7 @@ def test_an_unknown_sample_is_answered_with_the_nearest() -> None:
 
 
 def test_without_the_packages_there_is_none_and_a_sentence_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "_file", samples._file.__wrapped__)  # it remembers what was installed
     monkeypatch.setattr(samples, "find_spec", lambda name: None)
     assert sample_names() == []
     with refuses("no-such-sample", "scikit-image"):

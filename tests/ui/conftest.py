@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit.components.v2 import manifest_scanner
-from streamlit.testing.v1 import AppTest
+from streamlit.runtime.scriptrunner.script_cache import ScriptCache
+from streamlit.testing.v1 import AppTest, app_test, local_script_runner
+from streamlit.testing.v1.local_script_runner import LocalScriptRunner, require_widgets_deltas
 from streamlit.util import calc_hash
 
 from tests.ui.app import ROOT, Open
@@ -18,11 +20,23 @@ from vizapp.ui.session import progress
 
 
 @pytest.fixture(autouse=True, scope="session")
-def packages_are_scanned_once() -> Iterator[None]:
-    """Streamlit reads the metadata of every installed package for each new AppTest: 65 ms each."""
+def packages_and_scripts_are_read_once() -> Iterator[None]:
+    """As in a server. AppTest reads the metadata of every package for each session, and compiles the scripts for each run."""
+    scripts = ScriptCache()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
+        for module in (app_test, local_script_runner):
+            patch.setattr(module, "ScriptCache", lambda: scripts)
+        patch.setattr(local_script_runner, "require_widgets_deltas", _await_end)
         yield
+
+
+def _await_end(runner: LocalScriptRunner, timeout: float) -> None:
+    """Wait without looking every millisecond, as AppTest does."""
+    assert runner._script_thread is not None
+    runner._script_thread.join(timeout)
+    if not runner.script_stopped():
+        require_widgets_deltas(runner, 0)  # stops it and raises
 
 
 @pytest.fixture(autouse=True)

@@ -83,6 +83,7 @@ def digit_pixels(image: np.ndarray) -> np.ndarray:
     return np.repeat(np.asarray(large)[:, :, None], 3, axis=2)
 
 
+@cache
 def _file(package: str, path: str) -> Path | None:
     spec = find_spec(package)  # does not import the package
     for folder in (spec.submodule_search_locations or []) if spec else []:

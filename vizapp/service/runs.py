@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,6 @@ from vizapp.service.jobs import GRACE_SECONDS, Abandoned, JobRunner, Report, Run
 from vizapp.service.lru_cache import Key
 
 QUIET = 0.5  # seconds before progress is shown
-_POLL = 0.01  # seconds
 State = Literal["queued", "paused", "waiting for memory", "running", "done", "cancelled", "refused", "failed"]
 
 
@@ -75,10 +75,7 @@ class WatchedRuns:
 
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds`; returns whether all runs have ended."""
-        deadline = time.monotonic() + seconds
-        while not self.done and time.monotonic() < deadline:
-            time.sleep(_POLL)
-        return self.done
+        return not wait([job.future for job in self.jobs], seconds).not_done
 
     def refusals(self) -> dict[Key, VizError]:
         """The errors of runs that ended with a VizError, by key.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,12 +75,17 @@ def free_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return max(0, min(free + unused, most - torch.cuda.memory_allocated(device)))
-    used = psutil.Process().memory_info()
+    used = _process(os.getpid()).memory_info()
     bounds = [psutil.virtual_memory().available, most - used.rss, _container_headroom()]
     if resource is not None:
         addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
         bounds += [addresses - used.vms] if addresses != resource.RLIM_INFINITY else []
     return max(0, min(bounds))
+
+
+@cache  # reading when the process began takes longer than reading its memory
+def _process(number: int) -> psutil.Process:
+    return psutil.Process(number)
 
 
 def _container_headroom() -> int:

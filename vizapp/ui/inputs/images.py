@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -306,7 +306,7 @@ def _grey() -> np.ndarray:
     return np.full((THUMB, THUMB, 3), 128, np.uint8)
 
 
-@st.cache_resource(show_spinner=False)
+@cache
 def sprite(names: tuple[str, ...], columns: int) -> str:
     """A contact sheet of these samples with `columns` columns, as a data URI."""
     return uri(sheet([thumb(sample(name)) for name in names], columns, gap=0))

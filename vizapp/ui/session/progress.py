@@ -102,7 +102,7 @@ class RunView:
         """
         while not self._watched.done:
             self.update()
-            time.sleep(_POLL)
+            self._watched.wait(_POLL)
             if until():
                 return False
         return True
