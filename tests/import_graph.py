@@ -8,6 +8,7 @@ import re
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,19 +32,27 @@ def module_paths(root: Path = ROOT) -> dict[str, Path]:
     return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file. Several tests read it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports_of(module: str, path: Path, known: Iterable[str]) -> list[Import]:
     """What a file imports: at the top, in functions, under TYPE_CHECKING, and by name (`import_module`, `lazy_loader.load`).
 
     `from a import b` is the module `a.b` where that is one of `known`, else the module `a`.
     """
-    text = path.read_text(encoding="utf-8")
-    comments, modules = _comments(text), set(known)
+    text, modules = path.read_text(encoding="utf-8"), set(known)
+    source = text.splitlines()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found = []
-    for node, in_function in _walk(ast.parse(text), False):
+    for node, in_function in _walk(parsed(path)):
         for name in _names(node, package, modules):
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            found.append(Import(name, node.lineno, in_function, " ".join(filter(None, map(comments.get, lines)))))
+            commented = any("#" in source[line - 1] for line in lines)  # few are, and to find the comments takes long
+            reason = " ".join(filter(None, map(_comments(text).get, lines))) if commented else ""
+            found.append(Import(name, node.lineno, in_function, reason))
     return found
 
 
@@ -73,10 +82,14 @@ def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
     return seen
 
 
-def _walk(node: ast.AST, in_function: bool) -> Iterator[tuple[ast.AST, bool]]:
-    for child in ast.iter_child_nodes(node):
-        yield child, in_function
-        yield from _walk(child, in_function or isinstance(child, _Nested))
+def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
+    """Each node in the order of the source, and whether a function holds it."""
+    left = [(tree, False)]
+    while left:
+        node, in_function = left.pop()
+        yield node, in_function
+        within = in_function or isinstance(node, _Nested)
+        left += [(child, within) for child in reversed(list(ast.iter_child_nodes(node)))]
 
 
 def _names(node: ast.AST, package: str, modules: set[str]) -> list[str]:
@@ -94,6 +107,7 @@ def _names(node: ast.AST, package: str, modules: set[str]) -> list[str]:
     return []
 
 
+@cache
 def _comments(text: str) -> dict[int, str]:
     """The comment on each line, without what speaks to tools (`noqa`, `fmt: skip`)."""
     found = {}

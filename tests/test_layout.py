@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.import_graph import ROOT, Import, circles, import_graph, imports_of, module_paths
+from tests.import_graph import ROOT, Import, circles, import_graph, imports_of, module_paths, parsed
 
 BELOW = {
     "engine": {"errors", "settings", "files"},
@@ -97,6 +97,13 @@ KNOWN_NAMES = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def trees_are_forgotten() -> Iterator[None]:
+    """They are half a million objects that each collection of rubbish would look through."""
+    yield
+    parsed.cache_clear()
+
+
 @cache
 def every_import() -> dict[str, list[Import]]:
     paths = module_paths()
@@ -132,7 +139,7 @@ def page(module: str) -> str:
 def defined() -> Iterator[tuple[str, str]]:
     """Each function and class with its module."""
     for module, path in module_paths().items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 yield module, node.name
 
@@ -239,7 +246,7 @@ def drawn() -> dict[str, set[tuple[str, ...]]]:
 def test_public_functions_with_more_than_four_parameters_describe_each_of_them() -> None:
     missing = []
     for path in module_paths().values():
-        for function, documented in _public_functions(ast.parse(path.read_text(encoding="utf-8")), ""):
+        for function, documented in _public_functions(parsed(path), ""):
             given = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
             names = [argument.arg for argument in given if argument.arg not in {"self", "cls"}]
             described = documented.partition("Args:")[2]
@@ -311,7 +318,7 @@ def test_the_unexpected_is_caught_in_one_place_and_where_code_of_others_is_loade
     places = [
         path.name
         for path in module_paths().values()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}))
     ]
