@@ -31,10 +31,10 @@ function draw(component) {
   const root = parentElement.querySelector(".root");
   const before = root.querySelector(".scroll");
   const scrolled = before ? before.scrollLeft : null;
-  const held = parentElement.activeElement?.dataset ?? {};  // a box or an operation
+  const focused = parentElement.activeElement, held = focused?.dataset ?? {};  // a box or an operation
   root.replaceChildren();
   if (!data) return;
-  const { blocks, chosen } = data, TALLEST = root.__tallest || TALL;
+  const { blocks, chosen } = data, TALLEST = root.__tallest || TALL, larger = TALLEST / TALL;
   const current = blocks.findIndex((block) => block.parts.some((part) => part.name === chosen));
   const choose = (name) => setTriggerValue("site", name);
 
@@ -42,8 +42,8 @@ function draw(component) {
   const scroll = element("div", "scroll", root);
   const room = Math.max(scroll.clientWidth || parentElement.host?.clientWidth || 800, 200) - 4;
   const wanted = blocks.reduce((sum, block) => sum + block.width, 0);
-  const scale = Math.min(3.6, Math.max(1, (room - LEAST_GAP * (blocks.length - 1)) / wanted));
-  const GAP = Math.min(64, Math.max(LEAST_GAP, (room - wanted * scale) / Math.max(blocks.length - 1, 1)));
+  const scale = Math.min(3.6 * larger, Math.max(1, (room - LEAST_GAP * (blocks.length - 1)) / wanted));
+  const GAP = Math.min(64 * larger, Math.max(LEAST_GAP, (room - wanted * scale) / Math.max(blocks.length - 1, 1)));
   let x = 2;
   const places = blocks.map((block) => {
     const width = block.width * scale;
@@ -148,6 +148,7 @@ function draw(component) {
     root.__tallest = height && Math.max(TALL, height - BELOW);
     draw(component);
   } });
+  if (focused?.classList.contains("enlarge")) root.querySelector(".enlarge").focus({ preventScroll: true });
 }
 
 export default function (component) {
