@@ -294,8 +294,10 @@ def test_a_link_of_the_last_release_shows_what_it_showed(open_app: Open) -> None
     app.query_params["picture"], app.query_params["top"] = "coffee", "3"
     app.run()
     assert went_well(app)
-    assert not app.warning
+    assert len(app.warning) == 1
+    assert "names no network" in sentences(app)
     named = open_app(network=MINI, picture="coffee", top="3")
+    assert not named.warning
     assert shown(app, "predict.bars") == shown(named, "predict.bars")
     assert dict(app.query_params) == dict(named.query_params)
 

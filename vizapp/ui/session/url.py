@@ -54,6 +54,10 @@ def read_address(
         for choice, default in state.EARLIER.items():
             if choice.shared or choice in page:
                 state.put(choice, default)
+        state.note(
+            f"This link names no network, which meant {state.get(state.NETWORK)} in earlier versions. Add "
+            f"network={state.NETWORK.default} to it for the current default."
+        )
     if not state.has(state.ADDRESS) and not access.shared():
         state.save(state.LINKED_UPLOADS, st.query_params.get(_UPLOADS, "").split(",")[:_MOST])
     written = state.load(state.ADDRESS, {})
