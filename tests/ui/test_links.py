@@ -289,6 +289,12 @@ def test_other_links_show_their_network_or_the_default_and_new_ones_always_name_
     assert dict(again.query_params) == dict(app.query_params)
 
 
+def test_a_link_may_name_a_network_as_python_does(open_app: Open) -> None:
+    app = open_app(network="lenet5-digits")
+    assert chosen(app, "network") == "vizapp/lenet5-digits"
+    assert not app.warning
+
+
 def test_a_link_of_the_last_release_shows_what_it_showed(open_app: Open) -> None:
     app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60)
     app.query_params["picture"], app.query_params["top"] = "coffee", "3"

@@ -34,6 +34,7 @@ DEFAULT = "vizapp/efficientnet-lite0"  # trained on ImageNet, installed with viz
 GROUPS = ("On this machine", "Needs download", "No published weights")
 _WHILE_OPENING = 2.2  # peak memory / weights: the network, the state dict that was read, a copy of the largest layer
 _SOURCES: dict[str, Source] = {"vizapp": bundled, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in look-up order
+ZOOS = tuple(_SOURCES)
 _FILES: tuple[Folder, ...] = (hugging_face, onnx_zoo, exported)  # networks named by a path, or by the hub's name
 
 

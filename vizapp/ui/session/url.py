@@ -16,6 +16,7 @@ import streamlit as st
 from vizapp.errors import VizError, nearest
 from vizapp.ui.session import access, state
 from vizapp.ui.session.choice import Choice
+from vizapp.zoo.registry import ZOOS
 
 _FOLDER, _UPLOAD = "folder", re.compile(r"upload/([0-9a-f]{64})")
 _UPLOADS, _SHORT, _MOST = (
@@ -76,6 +77,8 @@ def read_address(
             continue
         try:
             value = choice.read(given[name])
+            if name in known:  # a bare name of a network, as in Python
+                value = next((full for zoo in ZOOS if (full := f"{zoo}/{value}") in known[name]), value)
             if name in known and value not in known[name]:
                 raise VizError(f"There is no {name} {value!r}.{nearest(value, known[name])}", code="no-such-choice")
         except VizError as error:
