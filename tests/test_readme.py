@@ -105,7 +105,7 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_are_understood(line: str, parser: argparse.ArgumentParser) -> None:
-    options = vars(parser.parse_args(shlex.split(line.partition("-m vizapp ")[2])))
+    options = vars(parser.parse_args(shlex.split(line.partition("-m vizapp ")[2], comments=True)))
     if "method" in options:
         given = {name[6:]: value for name, value in options.items() if name.startswith("param_") and value is not None}
         build(options["method"].params, given, line)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,9 +54,14 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The argument parser: a sub-command per method, and `app`, `networks`, `sites`, `methods`."""
     prog = "vizapp" if Path(sys.argv[0]).stem == "vizapp" else "python -m vizapp"
+    return _parser(prog, tuple(methods().values()))
+
+
+@cache
+def _parser(prog: str, known: tuple[Method, ...]) -> argparse.ArgumentParser:
     top = _Parser(prog=prog, description="See what convolutional networks compute.")
     commands = top.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
-    for method in methods().values():
+    for method in known:
         _add_method(commands, method)
     app = commands.add_parser("app", help="serve the app; other options are passed to 'streamlit run'")
     app.add_argument("--port", "--server.port", type=int, help="the port, or the next free one, default 8501")

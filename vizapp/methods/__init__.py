@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def problems() -> tuple[str, ...]:
     return plugins(tuple(sys.path), frozenset(_bundled())).problems
 
 
+@cache
 def _bundled() -> dict[str, Method]:
     """The methods of this folder by key."""
     found = {}

@@ -31,7 +31,7 @@ from vizapp.methods.top_projections import top_projections
 from vizapp.service.jobs import Report
 from vizapp.settings import settings
 from vizapp.ui.inputs import datasets
-from vizapp.ui.pages.gallery import gallery_runs, unit_order
+from vizapp.ui.pages.gallery import gallery_runs, unit_cards, unit_order
 from vizapp.ui.pages.gallery.unit_sheet import zipped
 from vizapp.ui.session import messages, progress
 from vizapp.ui.session.glossary import GLOSSARY
@@ -471,7 +471,10 @@ def test_a_link_of_the_last_release_searches_for_its_class(open_app: Open, pictu
     assert found_units(app)[0] == f"{best.site}:{best.channel}"
 
 
-def test_dogs_are_found_at_the_first_visit_and_breeds_can_be_taken_out(open_app: Open) -> None:
+def test_dogs_are_found_at_the_first_visit_and_breeds_can_be_taken_out(
+    open_app: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit_cards, "_PER_PAGE", 1)  # each card projects nine photos
     app = open_app("gallery", network="vizapp/efficientnet-lite0", search="dog")
     assert went_well(app)
     assert not app.warning

@@ -29,6 +29,10 @@ class ProductCounter(TorchDispatchMode):
         self.multiply_adds = 0
         self.uncounted = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nobody compiles it, and to prevent that torch would import its compiler: 1.3 s
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
