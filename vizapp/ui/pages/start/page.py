@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import pages
@@ -33,25 +34,27 @@ def page() -> None:
             status = st.container()
     with st.container(key="start_cards"):
         places = [_draw_empty(card) for card in CARDS]
+    shown: list[Picture] = []
     with photo:
-        messages.guard(_photo)
+        messages.guard(lambda: shown.append(_photo()))
     with status:
         network = networks.current()
-    if network is None:
+    if network is None or not shown:
         return
     if network.weights == "none":
         with status:
             messages.info("Random weights: this network has learned nothing yet.")
-    subject = Subject(network, images.current())
+    subject = Subject(network, shown[0])
     for card, place in zip(CARDS, places, strict=True):
         with place["picture"]:
             messages.guard(partial(_fill, card, place, subject))
 
 
-def _photo() -> None:
+def _photo() -> Picture:
     picture = images.current()
     image_tiles.picture("start.photo", shrink(picture.pixels, _PHOTO), picture.name)
     st.caption(messages.escaped(picture.name))
+    return picture
 
 
 def _draw_empty(card: Card) -> dict[str, Any]:
