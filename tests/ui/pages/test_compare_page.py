@@ -33,6 +33,15 @@ def test_trained_and_random_weights_of_one_network_stand_side_by_side(open_app: 
     assert shown(app, "compare.bars.0")["rows"][0]["share"] == pytest.approx(answer["probability"], abs=1e-4)
 
 
+def test_random_weights_are_compared_with_a_trained_network_unless_another_is_chosen(open_app: Open) -> None:
+    app = open_app("compare", network=DIGITS, weights="random")
+    assert went_well(app)
+    assert (chosen(app, "other"), chosen(app, "other_weights")) == ("vizapp/efficientnet-lite0", "published")
+    app = open_app("compare", network=DIGITS, weights="random", other=DIGITS, other_weights="published")
+    assert went_well(app)
+    assert (chosen(app, "other"), chosen(app, "other_weights")) == (DIGITS, "published")
+
+
 def test_the_same_weights_twice_are_told(open_app: Open) -> None:
     app = open_app("compare", other=DIGITS, other_weights="published")
     assert went_well(app)

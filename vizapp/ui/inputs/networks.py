@@ -243,6 +243,20 @@ def current() -> Network | None:
     return _load_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
 
 
+def suit_other() -> bool:
+    """Compare random weights with the trained default network unless another is chosen, not with the same random weights.
+
+    Returns whether that changed the choice.
+    """
+    if {state.get(state.WEIGHTS), state.get(state.OTHER_WEIGHTS)} != {"random"} or state.load(
+        state.OTHER.key
+    ) is not None:
+        return False
+    state.save(state.OTHER.key, registry.DEFAULT)
+    state.put(state.OTHER_WEIGHTS, "published")
+    return True
+
+
 def other() -> Network | None:
     """The network of the Compare page, or None where a message explains why there is none."""
     return _load_chosen(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)

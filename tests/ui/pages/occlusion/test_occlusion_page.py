@@ -99,7 +99,7 @@ def test_the_large_map_marks_where_hiding_hurts_most_and_a_headline_says_it(open
     group = large(app)
     assert group["cell"] == list(np.unravel_index(lost.argmax(), lost.shape))
     clean, lowest = 100 * float(arrays["clean_probability"]), 100 * float(arrays["probability"].min())
-    assert headlines(app) == [f"Hiding the marked square: 3 {clean:.0f} % → {lowest:.0f} %"]
+    assert headlines(app) == [f"Hiding the marked square: “3” {clean:.0f} % → {lowest:.0f} %"]
     (one,) = group["maps"]
     colours = np.asarray(Image.open(io.BytesIO(base64.b64decode(one["picture"].split(",")[1])))).astype(int)
     assert colours.shape == (7, 7, 4)
@@ -132,7 +132,7 @@ def test_a_square_that_changes_nothing_is_not_made_dramatic(open_app: Open) -> N
     arrays = answer(window=1, stride=9, fill="black")
     assert np.ptp(arrays["probability"]) < 0.005
     assert one["ends"] == ["+10 points", "−10 points"]
-    assert headlines(app)[0].startswith("No square of this size matters much: 3 ")
+    assert headlines(app)[0].startswith("No square of this size matters much: “3” ")
 
 
 def test_a_chosen_position_and_an_inverse_square_have_their_own_headline(open_app: Open) -> None:
@@ -141,11 +141,11 @@ def test_a_chosen_position_and_an_inverse_square_have_their_own_headline(open_ap
         100 * float(v) for v in (answer()["clean_probability"], answer(window=7, stride=4)["probability"][3, 2])
     )
     assert headlines(app)[0] in [
-        f"Hiding this square: 3 {clean:.{digits}f} % → {here:.{digits}f} %" for digits in (0, 1)
+        f"Hiding this square: “3” {clean:.{digits}f} % → {here:.{digits}f} %" for digits in (0, 1)
     ]
     app = open_app("occlusion", picture=DIGIT, **QUICK, **{"occlusion.inverse": "True"})
     arrays = answer(window=7, stride=4, inverse=True)
-    assert headlines(app)[0].startswith("Showing only the marked square: 3 ")
+    assert headlines(app)[0].startswith("Showing only the marked square: “3” ")
     best = np.unravel_index(arrays["probability"].argmax(), arrays["probability"].shape)
     assert large(app)["cell"] == list(best)
     assert large(app)["maps"][0]["words"][2] == "less than unhidden"

@@ -48,6 +48,8 @@ class _Exports:
 def page() -> None:
     """Draw the page."""
     layout.page_title("Compare", "Two networks, or one network with two sets of weights, on the same photo.")
+    if networks.suit_other():
+        st.rerun()  # for the address
     asked = layout.network_and_picture()
     with st.container(key="compare_other", border=True):
         messages.heading("Compared with")

@@ -84,9 +84,9 @@ def legend(result: Result) -> list[tuple[Sequence[int] | None, str, float]]:
         (colour, readable(str(row["name"])), float(row["share"]))
         for colour, row in zip(COLOURS.tolist(), rows, strict=False)
     ]
-    rest = sum(float(row["share"]) for row in result.table[NAMED:])
+    rest, count = sum(float(row["share"]) for row in result.table[NAMED:]), len(result.table) - NAMED
     if rest:
-        items.append((None, f"{len(result.table) - NAMED} other classes", rest))
+        items.append((None, f"{count} other class{'es' if count > 1 else ''}", rest))
     return items
 
 

@@ -22,7 +22,8 @@ def headline(shown: SweepView, cell: Cell | None, view: str, chosen: bool) -> No
 def _words(shown: SweepView, cell: Cell | None, view: str, chosen: bool) -> str:
     if cell is None:
         return f"{shown.class_name}: {_percent(shown.clean, False)} unhidden"
-    name, inverse = shown.class_name, shown.asked.params.inverse
+    inverse = shown.asked.params.inverse
+    name = f"“{shown.class_name}”" if shown.class_name.isdigit() else shown.class_name
     what = f"{'Showing only' if inverse else 'Hiding'} {'this' if chosen else 'the marked'} square"
     if view == "logit":
         return f"{what}: logit of {name} {shown.arrays['clean_logit']:.1f} → {shown.arrays['logit'][cell]:.1f}"

@@ -26,6 +26,7 @@ from vizapp.methods.projection import revealing_rule
 from vizapp.ui.inputs import datasets, networks
 from vizapp.ui.session import compute, forms, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
+from vizapp.ui.widgets.maps import percent
 from vizapp.zoo import class_unit
 from vizapp.zoo.labels import readable
 from vizapp.zoo.network import Network
@@ -241,7 +242,7 @@ def _dense(about: Subject) -> Answer | None:
     if result is None:
         return None
     _picture("dense", _square(result.panels[0].pixels), "The class at each place of the photo, as colours")
-    shares = [f"{readable(str(row['name']))} {100 * row['share']:.0f} %" for row in result.table[:2]]
+    shares = [f"{readable(str(row['name']))}: {percent(row['share'])}" for row in result.table[:2]]
     return Answer(f"{', '.join(shares)} of the places.", {})
 
 
@@ -287,6 +288,7 @@ def _occlusion(about: Subject) -> Answer | None:
 
 def _compare(about: Subject) -> Answer | None:
     """The first answers of both networks."""
+    networks.suit_other()
     other = networks.other()
     if other is None:
         return None
