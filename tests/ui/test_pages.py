@@ -16,7 +16,7 @@ from PIL import Image
 from streamlit.testing.v1 import element_tree
 
 import vizapp
-from tests.ui.app import ASKING, PAGES, Open, chosen, click, offered, plain, sentences, shown, turn_to, went_well
+from tests.ui.app import ASKING, PAGES, Open, chosen, click, offered, plain, sentences, shown, turn_to, went_well, words
 from vizapp.engine.memory.budget import MemoryBudget
 from vizapp.service import runs
 from vizapp.service.jobs import RunningJob
@@ -102,10 +102,12 @@ def test_a_label_that_is_no_option_any_more_changes_no_choice(
 
 def test_presentation_mode_is_kept_by_links_and_pages_until_it_is_left(open_app: Open) -> None:
     style = (ASSETS / "present.css").read_text()
-    app = open_app("projection", present="on", picture="digit 3")
+    app = open_app("filters", present="on", layer="classifier")
     assert shown(app, "present")["on"]
     assert any(style.strip() in html.proto.body for html in app.get("html"))
-    assert "Mid-grey is zero" in " ".join(text.value for text in app.markdown), "what one must know stays"
+    known = "its channels have no kernels"
+    assert known in " ".join(text.value for text in app.markdown), "what one must know stays"
+    assert known not in words(app), "captions are hidden"
     turn_to(app, "start")
     assert chosen(app, "present") == "on"
     click(app, "present", "present", False)
