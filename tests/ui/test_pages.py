@@ -105,7 +105,7 @@ def test_presentation_mode_is_kept_by_links_and_pages_until_it_is_left(open_app:
     app = open_app("filters", present="on", layer="classifier")
     assert shown(app, "present")["on"]
     assert any(style.strip() in html.proto.body for html in app.get("html"))
-    known = "its channels have no kernels"
+    known = "have no kernels; choose a convolution"
     assert known in " ".join(text.value for text in app.markdown), "what one must know stays"
     assert known not in words(app), "captions are hidden"
     turn_to(app, "start")
