@@ -29,7 +29,7 @@ def draw(kept: Picture | None) -> None:
                 options=list(dict.fromkeys(("", *images.sample_names(), now))),
             ),
         )  # fmt: skip
-        st.html('<div class="vz-label">With another network</div>')
+        st.html('<div style="font-size: 14px; margin-bottom: -10px">With another network</div>')
         sidebar.network_list("occlusion.second", state.SECOND_NETWORK, "With another network", "The same network")
         if state.get(state.SECOND_NETWORK):
             unit_picker.switch(state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "occlusion.weights2")
