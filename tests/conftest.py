@@ -134,6 +134,7 @@ def pytest_collection_finish() -> None:
     """What importing the tests has made stays to the end: collections of rubbish need not look through it each time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(5_000, 10, 30)  # what is frozen does not count, so that a collection of all else came every second
 
 
 def pytest_unconfigure() -> None:

@@ -19,7 +19,7 @@ from vizapp.errors import VizError
 from vizapp.media.sources import open_folder
 from vizapp.service.jobs import Abandoned, JobRunner, Tick
 from vizapp.service.lru_cache import ByteBoundedCache
-from vizapp.ui.session import compute, state
+from vizapp.ui.session import compute, progress, state
 from vizapp.ui.session.compute import key_of
 
 PATIENCE = 60  # seconds: a bound for work that hangs, not a measure of speed
@@ -207,7 +207,7 @@ failing = False
 def question(tick: Tick) -> str:
     """The work of `_script`."""
     ran.append(1)
-    time.sleep(0.7)  # long enough for progress to be shown
+    time.sleep(0.3)  # long enough for progress to be shown
     if failing:
         raise VizError("Ask something else.")
     return "the answer"
@@ -217,6 +217,7 @@ def question(tick: Tick) -> str:
 def page(monkeypatch: pytest.MonkeyPatch) -> AppTest:
     ran.clear()
     monkeypatch.setitem(globals(), "failing", False)
+    monkeypatch.setattr(progress, "QUIET", 0.1)
     return AppTest.from_function(_script, default_timeout=20)
 
 
@@ -264,6 +265,7 @@ def test_what_follows_an_answer_keeps_its_place_when_the_answer_is_there(monkeyp
     """Else the browser draws it anew, and shows both for a moment."""
     cache: ByteBoundedCache[Any] = ByteBoundedCache(100)
     monkeypatch.setattr(compute, "answers", lambda: cache)
+    monkeypatch.setattr(progress, "QUIET", 0.1)
     page = AppTest.from_function(_script_of_two, default_timeout=20)
     ran.clear()
 
