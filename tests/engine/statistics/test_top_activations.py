@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -119,13 +120,18 @@ def test_statistics_are_those_of_all_activations(network, sites) -> None:
             unit += 1
 
 
+@cache
+def pooling() -> tuple[nn.Module, tuple[Site, ...]]:
+    network = seeded(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    return network, survey(network, torch.zeros(1, 3, 6, 6))
+
+
 @given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 2**16))
 def test_shared_batches_merge_to_the_same_bits(processes: int, top: int, seed: int) -> None:
-    network = seeded(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    network, sites = pooling()
     pictures = torch.randint(-1, 2, (40, 3, 6, 6), generator=torch.Generator().manual_seed(seed)).float()
     pictures[20:] = pictures[:20].flip(0)  # every picture twice, in other batches
     pictures[5::9] = 0
-    sites = survey(network, pictures[:1])
     batches = cut(pictures, 7)
     alone = passed(network, sites, batches, top)
     shares = [passed(network, sites, batches[rank::processes], top) for rank in range(processes)]
