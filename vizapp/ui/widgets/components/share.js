@@ -17,7 +17,24 @@ async function copied(text) {
   }
 }
 
+// The app writes its choices to the address as they become known. Those that nobody clicked or typed for replace the entry of the
+// history, so that Back leaves the page at once.
+function mergeHistory() {
+  if (window.__vizappHistory) return;
+  window.__vizappHistory = true;
+  let acted = false;
+  const push = history.pushState;
+  for (const event of ["pointerdown", "keydown"]) window.addEventListener(event, () => { acted = true; }, true);
+  window.addEventListener("popstate", () => { acted = false; }, true);
+  history.pushState = (state, title, url) => {
+    const samePage = new URL(url, location.href).pathname === location.pathname;
+    (samePage && !acted ? history.replaceState : push).call(history, state, title, url);
+    acted = false;
+  };
+}
+
 export default function (component) {
+  mergeHistory();
   const { data, parentElement } = component;
   const root = parentElement.querySelector(".root");
   if (!data) return;
