@@ -113,7 +113,7 @@ class _Asked:
 
 
 def attribution(question: Question, params: AttributionParams, job: Job) -> Result:
-    """How much each pixel contributes to the unit.
+    """How much each pixel or region contributes to a class or a unit.
 
     Grad-CAM looks at a layer as a map, in its own layout: the tokens of a transformer lie on their grid, special tokens are
     left out. The fact "rough" says where averaging the gradient over cells loses it, as under fully connected layers. Guided
@@ -363,5 +363,5 @@ METHOD = Method(
     run=attribution,
     needs=frozenset({"picture", "unit"}),
     memory_hint="Grad-CAM",
-    shows=(Output("attribution", "signed map", over_photo=True),),
+    shows=(Output("attribution", "support map", over_photo=True, title="Support"),),
 )

@@ -15,15 +15,22 @@ from vizapp.media.drawing import (
     contrasted,
     diverging,
     heat,
+    lay_over,
     limits,
-    overlay,
     sheet,
+    tint,
+    veil,
 )
 
-Kind = Literal["signed map", "signed image", "heat map", "per-class map", "label map", "images", "curves", "table"]
+Kind = Literal[
+    "signed map", "support map", "signed image", "heat map", "per-class map", "label map", "images", "curves", "table"
+]  # fmt: skip
 # Dimensions of each kind without leading dimensions: there may be one map, or one per channel or class.
-_DIMENSIONS = {"signed map": 2, "signed image": 3, "heat map": 2, "per-class map": 3, "label map": 2, "images": 3}
-_OPACITY = 0.65
+_DIMENSIONS = {
+    "signed map": 2, "support map": 2, "signed image": 3, "heat map": 2, "per-class map": 3, "label map": 2, "images": 3,
+}  # fmt: skip
+OPACITY = 0.8  # of a map over the photo
+_FLAT = 208  # opacity of classes, of 255: they are opaque everywhere
 TILES = 144  # most tiles of one sheet
 
 
@@ -33,6 +40,7 @@ class Output:
 
     Kinds and shapes (`n`: any number of leading dimensions that count items):
         "signed map": `[n h w]`, both signs, 0 is "no contribution"; drawn blue, white, red.
+        "support map": `[n h w]`, what speaks for a unit; drawn as a heat map from 0, or as a signed map if it has both signs.
         "signed image": `[n H W 3]`, both signs in the network's input space; drawn with 0 as mid-grey.
         "heat map": `[n h w]`, from low to high; a vector `[C]` is drawn as bars.
         "per-class map": `[classes h w]`; the array `classes`, if there is one, names the class of each row.
@@ -62,12 +70,17 @@ class Output:
         keep = _DIMENSIONS[self.kind]
         return list(values.reshape(-1, *values.shape[values.ndim - keep :]))
 
+    def is_signed(self, values: np.ndarray) -> bool:
+        """Whether these values of a map are drawn in blue, white and red."""
+        return self.kind == "signed map" or (self.kind == "support map" and bool((values < 0).any()))
+
     def limits(self, values: np.ndarray) -> tuple[float, float]:
         """The values at the ends of the colour map."""
-        if self.kind != "signed map":
-            return limits(values)
-        peak = contrast_limit(values) or 1.0
-        return -peak, peak
+        if self.is_signed(values):
+            peak = contrast_limit(values) or 1.0
+            return -peak, peak
+        low, high = limits(values)
+        return (0.0, high or 1.0) if self.kind == "support map" else (low, high)
 
     def range_text(self, item: np.ndarray) -> str:
         """The range of the colours of one item, as a short text."""
@@ -77,17 +90,24 @@ class Output:
             peak = float(np.abs(item[np.isfinite(item)]).max(initial=0))
             return f"largest ±{peak:.3g}" if peak else "zero"
         low, high = self.limits(item)
-        return f"±{high:.3g}" if self.kind == "signed map" else f"{low:.3g} to {high:.3g}"
+        return f"±{high:.3g}" if self.is_signed(item) else f"{low:.3g} to {high:.3g}"
 
     def draw(self, values: np.ndarray) -> np.ndarray:
         """One item of the array as uint8 `[h w 3]`."""
-        if self.kind == "signed map":
+        if self.is_signed(values):
             return diverging(values, self.limits(values)[1])
         if self.kind == "signed image":
             return contrasted(values)
         if self.kind == "label map":
             return label_colours(values, labels_by_frequency(values))
         return values if self.kind == "images" else heat(values, *self.limits(values))
+
+    def draw_over(self, values: np.ndarray) -> np.ndarray:
+        """One map to lay over the photo, uint8 `[h w 4]`: the more opaque the stronger, classes alike everywhere."""
+        low, high = self.limits(values)
+        if self.kind == "label map":
+            return np.dstack([self.draw(values), np.full(values.shape, _FLAT, np.uint8)])
+        return tint(values, high) if self.is_signed(values) else veil(values, low, high)
 
 
 def contact_sheet(tiles: Sequence[np.ndarray], gap: int = 1) -> np.ndarray:
@@ -132,5 +152,6 @@ def pictures(
         drawn = [output.draw(item) for item in output.items(values)[:TILES]]
         found[output.array] = drawn[0] if len(drawn) == 1 else in_rows(drawn)
         if output.over_photo and seen is not None and len(drawn) == 1:
-            found[f"{output.array}-over-photo"] = overlay(seen, drawn[0], _OPACITY)
+            over = output.draw_over(output.items(values)[0])
+            found[f"{output.array}-over-photo"] = lay_over(seen, over, OPACITY)
     return {"seen": seen, **found} if found and seen is not None else found

@@ -26,7 +26,7 @@ class ScoreCamParams(Params):
 
 
 def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
-    """Where the photo activates the unit most, found by masking it with each channel of a layer.
+    """Where the photo activates a class or a unit most, found by masking it with each channel of a layer.
 
     Each channel, resized and scaled to 0..1, masks the picture (baseline: an input of zeros). Its weight is the softmax over
     the channels of the unit's rise above the baseline, which cancels. Constant channels are skipped. `arrays`: `attribution`
@@ -67,5 +67,5 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
 
 METHOD = Method(
     "score_cam", "Score-CAM", "Wang et al. 2020, section 3", ScoreCamParams, score_cam, frozenset({"picture", "unit"}),
-    memory_hint="a layer with fewer channels", shows=(Output("attribution", "heat map", over_photo=True),),
+    memory_hint="a layer with fewer channels", shows=(Output("attribution", "support map", over_photo=True, title="Support"),),
 )  # fmt: skip

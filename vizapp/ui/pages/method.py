@@ -10,13 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import COLOURS
+from vizapp.media.drawing import COLOURS, diverging
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source
 from vizapp.methods import methods
 from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Method, Result
-from vizapp.methods.output import TILES, Output, in_rows, labels_by_frequency, ranks
+from vizapp.methods.output import OPACITY, TILES, Output, in_rows, labels_by_frequency, ranks
 from vizapp.methods.params import knobs
 from vizapp.methods.projection import revealing_rule
 from vizapp.ui.app.pages import pages
@@ -31,13 +31,16 @@ from vizapp.zoo.network import Network
 _TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # more tiles are shown as one sheet
 _CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches")
+# What the ends of signed maps mean: of gradients, and of contributions.
+_SLOPES = ("smoothgrad", "guided_gradcam")
+_ENDS = {True: ("brighter lowers it", "brighter raises it"), False: ("against", "for")}
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 
 
 def page() -> None:
     """Draw the page."""
     method = methods()[pages()[state.page()].methods[0]]
-    layout.page_title(method.title, method.summary)
+    layout.page_title(method.title, method.summary, _kind(method))
     st.caption(messages.linked(method.source))
     network = networks.current()
     if network is None:
@@ -55,7 +58,7 @@ def page() -> None:
         result = _answer(method, network, picture, folder, unit, suited)
         if result is None:
             return
-        _draw(method, network, picture, result)
+        _draw(method, network, picture, result, _about(network, unit))
     with right:
         _facts(result)
     names = ([unit.site, str(unit.channel)] if unit else []) + ([picture.name] if picture else [])
@@ -72,6 +75,23 @@ def _suited(method: Method, network: Network) -> dict[str, Any]:
     kind = "gradcam" if classes and network.last_feature_map() else "integrated_gradients"
     suited = {"rule": revealing_rule(network), "kind": kind}
     return {name: suited[name] for name, value in forms.values(method.key).items() if value is None and name in suited}
+
+
+def _kind(method: Method) -> str:
+    """The kind of map that the explanation is about; "" for methods without kinds."""
+    if method.key != "attribution":
+        return ""
+    network = networks.current() if networks.is_open() else None
+    chosen = forms.values(method.key)["kind"]
+    return str(chosen or ("gradcam" if network is None else _suited(method, network)["kind"]))
+
+
+def _about(network: Network, unit: Unit | None) -> str:
+    """The name of what is explained."""
+    if unit is None:
+        return "the prediction"
+    names = network.readable_names(network.site(unit.site))
+    return names[unit.channel] if names else f"unit {unit.channel} of {unit.site}"
 
 
 def _form(method: Method, suited: dict[str, Any]) -> None:
@@ -186,7 +206,7 @@ def _answer(
 # Result
 
 
-def _draw(method: Method, network: Network, picture: Picture | None, result: Result) -> None:
+def _draw(method: Method, network: Network, picture: Picture | None, result: Result, about: str) -> None:
     """Draw a viewer for each output; plain pictures come together at the end."""
     seen = None if picture is None else network.seen(picture)
     tiles, notes = ({}, {}) if seen is None else ({"Photo": seen}, {"Photo": ""})
@@ -203,7 +223,7 @@ def _draw(method: Method, network: Network, picture: Picture | None, result: Res
         elif output.kind == "per-class map":
             _class_map(key, network, output, result, seen)
         elif output.over_photo and seen is not None and values.ndim == 2:
-            _over(key, network, output, values, seen)
+            _over(key, network, output, values, seen, about, _ENDS[_kind(method) in _SLOPES])
         else:
             drawn = _tiles(output, values)
             tiles |= {title: pixels for title, (pixels, _) in drawn.items()}
@@ -225,13 +245,20 @@ def _tiles(output: Output, values: np.ndarray) -> dict[str, tuple[np.ndarray, st
     return {title: (pixels, output.range_text(item)) for title, pixels, item in zip(titles, drawn, items, strict=True)}
 
 
-def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: np.ndarray) -> None:
-    """Draw a map over the picture, with its numbers on hover, and its legend."""
-    data = maps.photo_data(seen, output.label) | {
-        "heat": uri(output.draw(values)), "cells": list(values.shape), "values": maps.packed(values), "opacity": 0.7,
+def _over(
+    key: str, network: Network, output: Output, values: np.ndarray, seen: np.ndarray, about: str = "",
+    ends: tuple[str, str] = _ENDS[False],
+) -> None:  # fmt: skip
+    """Draw a map over the picture, with its numbers on hover, and its legend.
+
+    `about`: the name of what it supports; `ends`: what the signs of a support map mean.
+    """
+    title = f"{output.label} for {about}" if output.kind == "support map" else output.label
+    data = maps.photo_data(seen, title) | {
+        "heat": uri(output.draw_over(values)), "cells": list(values.shape), "values": maps.packed(values), "opacity": OPACITY,
         "hint": "Hover over the map to read its values",
     }  # fmt: skip
-    messages.heading(output.label)
+    messages.heading(title)
     if output.kind == "label map":
         order = labels_by_frequency(values)
         shares = np.bincount(ranks(values, order).reshape(-1), minlength=len(order) + 1) / values.size
@@ -239,12 +266,24 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
         st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
     else:
         low, high = output.limits(values)
-        data |= {"low": low, "high": high, "ramp": uri(output.draw(np.linspace(low, high, 64)[None]))}
+        colours = (
+            uri(diverging(np.linspace(-1, 1, 65)[None], 1)) if output.is_signed(values) else maps.ramp(through=True)
+        )
+        data |= {"low": low, "high": high, "ramp": colours, "signed": output.is_signed(values)}
+        if output.kind == "support map":
+            words = [f"−{high:.2g}, {ends[0]}", f"{ends[1]}, {high:.2g}"] if low < 0 else ["none", "most"]
+            data |= {"ends": words}
     component("map")(key=key, data=data)
     if output.kind == "signed map":
         st.caption("Red raises what is explained, blue lowers it.")
     elif output.kind == "heat map":
         st.caption("The brighter, the more it matters for what is explained.")
+    elif output.kind == "support map":
+        name = messages.escaped(about)
+        signed = (
+            f"Red: {ends[1]}, blue: {ends[0]}" if ends != _ENDS[False] else f"Red speaks for {name}, blue against it"
+        )
+        st.caption(f"{signed}." if low < 0 else f"The brighter, the more it speaks for {name}.")
 
 
 def _class_map(key: str, network: Network, output: Output, result: Result, seen: np.ndarray | None) -> None:

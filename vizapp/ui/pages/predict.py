@@ -13,6 +13,7 @@ from vizapp.media.drawing import lay_over, veil
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Question, Result
+from vizapp.methods.output import OPACITY
 from vizapp.methods.predict import crops_of
 from vizapp.service.jobs import Tick
 from vizapp.ui.app.pages import pages
@@ -29,7 +30,6 @@ _PLACES = ("Top left", "Top right", "Bottom left", "Bottom right", "Centre")
 _LARGEST = 1100  # pixels of the longer side of the photo in the browser
 _TALLEST = 520  # pixels of a tall photo on the screen
 _LARGEST_TILE = 165  # pixels of a crop in the sheet
-_OPACITY = 0.8  # of the map
 
 
 def page() -> None:
@@ -63,7 +63,7 @@ def page() -> None:
     arrays = result.arrays
     if isinstance(cam, Result):
         values = cam.arrays["attribution"]
-        shown |= {"Map": lay_over(network.seen(picture), veil(values, 0, float(values.max())), _OPACITY)}
+        shown |= {"Map": lay_over(network.seen(picture), veil(values, 0, float(values.max())), OPACITY)}
         arrays = arrays | {"gradcam": values}
     downloads.row("predict", downloads.file_name("predict", network.name, picture.name), shown, arrays)
 
@@ -118,7 +118,7 @@ def _photo(network: Network, picture: Picture, result: Result, class_: int, cam:
         values = cam.arrays["attribution"]
         box = np.array(network.preprocessing.view.box(picture.height, picture.width)) * zoom
         data |= {
-            "heat": uri(veil(values, 0, float(values.max()))), "smooth": True, "extent": box.tolist(), "opacity": _OPACITY,
+            "heat": uri(veil(values, 0, float(values.max()))), "smooth": True, "extent": box.tolist(), "opacity": OPACITY,
             "ramp": maps.ramp(through=True), "ends": ["none", "most"], "scale": f"Support for {name}",
         }  # fmt: skip
     tall = picture.height > picture.width

@@ -70,15 +70,36 @@ EXPLANATIONS = {
         "Times are rough, because they depend on this machine and on what else runs on it.",
     ),
     "attribution": Explanation(
-        "How much each pixel or region contributes to a class or a unit.",
-        "Bright regions contribute most; Grad-CAM is coarse and reliable, the others are fine and noisy.",
+        "How much each pixel adds to the score of a class or a unit, or takes from it.",
+        "Red speaks for it and blue against it, the stronger the colour the more; these maps are fine and noisy.",
         "The methods disagree, because they ask different questions, so hide the region on the page Occlusion to check.",
     ),
+    "score_cam": Explanation(
+        "Which regions speak for a class or a unit, found by hiding the rest of the photo.",
+        "The brighter a region, the more it speaks for it; where the photo shows as it is, nothing does.",
+        "The map is as coarse as its layer, and says nothing about what speaks against the class.",
+    ),
+}  # fmt: skip
+_SLOPES = Explanation(
+    "How the score of a class or a unit changes as each pixel becomes brighter.",
+    "Red: brighter raises it; blue: brighter lowers it; the stronger the colour the more. These maps are fine and noisy.",
+    "A pixel that the score depends on need not speak for the class, so hide the region on the page Occlusion to check.",
+)
+_OF_KINDS = {
+    "gradcam": Explanation(
+        "Which regions speak for a class or a unit.",
+        "The brighter a region, the more it speaks for it; where the photo shows as it is, nothing does.",
+        "Grad-CAM is as coarse as its layer, and leaves out what speaks against the class; the page Occlusion shows both.",
+    ),
+    "smoothgrad": _SLOPES,
+    "guided_gradcam": _SLOPES,
 }  # fmt: skip
 
 
-def explanation(page: str, method: Method | None) -> Explanation | None:
-    """The explanation of a page; for one that is drawn from its method, in words that hold for every method."""
+def explanation(page: str, method: Method | None, kind: str = "") -> Explanation | None:
+    """The explanation of a page and of the kind of map that it shows; of a method without one, in words that hold for all."""
+    if kind in _OF_KINDS:
+        return _OF_KINDS[kind]
     if page in EXPLANATIONS or method is None:
         return EXPLANATIONS.get(page)
     return Explanation(

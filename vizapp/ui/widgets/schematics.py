@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vizapp.media.drawing import COLOURS, diverging, heat, signed
+from vizapp.media.drawing import COLOURS, diverging, heat, signed, tint, veil
 
 _INK = {"light": "#22262b", "dark": "#e4e5e3"}
 _ACCENT, _GREY, _FLAT = "#c8410b", "#a3a8ae", 'stroke="none"'
@@ -17,10 +17,13 @@ _BUMP = np.exp(
 )  # where something is
 
 
-def schematic(page: str, theme: str) -> str:
-    """HTML of the drawing of a page, as an image; for a method without one, a photo and its map. `theme`: "light" or "dark"."""
+def schematic(page: str, kind: str, theme: str) -> str:
+    """HTML of the drawing of a page and the kind of its map, as an image; of a method without one, a photo and its map.
+
+    `theme`: "light" or "dark".
+    """
     ink = _INK.get(theme, _INK["light"])
-    words, body = _DRAWINGS.get(page, _map_of_method)()
+    words, body = _DRAWINGS.get(kind, _DRAWINGS.get(page, _map_of_method))()
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" fill="none" stroke="{ink}" '
         f'font-family="sans-serif" font-size="11.5" stroke-width="1.3">{body}</svg>'
@@ -53,19 +56,30 @@ def _photo(x: float, side: float = _SIDE, y: float = _TOP) -> str:
     return f'<g transform="translate({x} {y}) scale({side / 80})">{_box(0, 0, 80, 80, "#7d9cc044")}{head}{eyes}</g>'
 
 
-def _map(x: float, pixels: np.ndarray, side: float = _SIDE, y: float = _TOP, opacity: float = 1) -> str:
-    """Colours, uint8 `[h w 3]`, as cells."""
+def _map(x: float, pixels: np.ndarray, side: float = _SIDE, y: float = _TOP, high: float = 0) -> str:
+    """Colours, uint8 `[h w 3]`, or `[h w 4]` with opacity, as cells, which are square or `high` high."""
     step = side / max(pixels.shape[:2])
     return "".join(
-        _box(x + column * step, y + row * step, step, step, _rgb(colour), f'{_FLAT} fill-opacity="{opacity}"')
+        _box(
+            x + column * step,
+            y + row * step,
+            step,
+            high or step,
+            _rgb(colour[:3]),
+            f'{_FLAT} fill-opacity="{_opacity(colour):.2f}"',
+        )
         for row, line in enumerate(pixels)
         for column, colour in enumerate(line)
     )
 
 
+def _opacity(colour: np.ndarray) -> float:
+    return float(colour[3]) / 255 if len(colour) == 4 else 1.0
+
+
 def _ramp(x: float, pixels: np.ndarray, low: str, high: str) -> str:
     """A scale of colours, uint8 `[1 n 3]`, with the words at its ends."""
-    cells = "".join(_box(x + 4 * n, 54, 4, 9, _rgb(colour), _FLAT) for n, colour in enumerate(pixels[0]))
+    cells = _map(x, pixels, 4 * pixels.shape[1], 54, 9)
     return cells + _text(x, low, 80, "start") + _text(x + 4 * pixels.shape[1], high, 46, "end")
 
 
@@ -160,10 +174,20 @@ def _architecture() -> tuple[str, str]:
 
 
 def _attribution() -> tuple[str, str]:
-    over = _photo(142) + _map(142, heat(_BUMP), opacity=0.65)
-    ramp = _ramp(250, heat(np.linspace(0, 1, 24)[None]), "none", "most")
-    drawn = _photo(20) + _arrow(106, 24) + over + ramp + _words(photo=59, what_mattered=181)
-    return "The photo, and a bright map over it where it mattered", drawn
+    both = _BUMP - 0.9 * np.roll(_BUMP, (3, -3), (0, 1))
+    ramp = _ramp(250, diverging(np.linspace(-1, 1, 24)[None]), "against", "for")
+    drawn = _photo(20) + _arrow(106, 24) + _photo(142) + _map(142, tint(both, 1)) + ramp
+    return "The photo, and over it a map: red speaks for the class, blue against it", drawn + _words(
+        photo=59, what_mattered=181
+    )
+
+
+def _cam() -> tuple[str, str]:
+    ramp = _box(250, 54, 96, 9, "#808080", _FLAT) + _ramp(250, veil(np.linspace(0, 1, 24)[None], 0, 1), "none", "most")
+    drawn = _photo(20) + _arrow(106, 24) + _photo(142) + _map(142, veil(_BUMP, 0, 1)) + ramp
+    return "The photo, and over it a map, bright where it speaks for the class", drawn + _words(
+        photo=59, what_mattered=181
+    )
 
 
 def _sanity() -> tuple[str, str]:
@@ -183,5 +207,5 @@ def _map_of_method() -> tuple[str, str]:
 _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
     "occlusion": _occlusion, "dense": _dense, "filters": _filters, "compare": _compare, "architecture": _architecture,
-    "attribution": _attribution, "score_cam": _attribution, "sanity": _sanity,
+    "attribution": _attribution, "gradcam": _cam, "score_cam": _cam, "sanity": _sanity,
 }  # fmt: skip

@@ -201,7 +201,7 @@ def _draw_loss(key: str, seen: np.ndarray, lost: np.ndarray, scale: float, label
     colours = tint(lost, scale)
     data = maps.photo_data(seen, label) | {
         "heat": uri(colours), "opacity": _OPACITY, "ramp": uri(diverging(np.linspace(-1, 1, 65)[None], 1)),
-        "ends": ends("probability", scale),
+        "ends": ends("probability", scale), "signed": True,
     }  # fmt: skip
     component("map")(key=key, data=data)
     return lay_over(seen, colours, _OPACITY, "nearest")

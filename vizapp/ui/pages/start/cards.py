@@ -14,7 +14,7 @@ from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery, top_image
 from vizapp.gallery.search import require_places, search, shipped_classes
-from vizapp.media.drawing import busiest, contrasted, crop_box, diverging, heat, overlay, sheet
+from vizapp.media.drawing import busiest, contrasted, crop_box, diverging, heat, lay_over, sheet, veil
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
 from vizapp.methods.activations import strength_order, strongest_cell
@@ -22,6 +22,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.dense import convolutional, suitable_zoom
 from vizapp.methods.filters import kernel_tiles
 from vizapp.methods.gallery import revealing_site
+from vizapp.methods.output import OPACITY
 from vizapp.methods.projection import revealing_rule
 from vizapp.ui.inputs import datasets, networks
 from vizapp.ui.session import compute, forms, state
@@ -140,10 +141,10 @@ def _attribution(about: Subject) -> Answer | None:
     result = about.ask("attribution", class_unit(about.network, number), **params)
     if result is None:
         return None
-    name = about.network.readable_name(number)
+    name, values = about.network.readable_name(number), result.arrays["attribution"]
     _picture(
         "attribution",
-        overlay(about.seen, heat(result.arrays["attribution"]), 0.5),
+        lay_over(about.seen, veil(values, 0, float(values.max()) or 1), OPACITY),
         f"Grad-CAM of {name} over the photo",
     )
     rough = ", a rough guide for this network" if "rough" in result.facts else ""

@@ -1,5 +1,5 @@
 // A map of cells over a photo. data: {photo, size: [height, width], heat?, smooth?, cells?: [rows, columns], values?: base64 float32, low,
-// high, ramp?, ends?: [text, text] beside the ramp in place of low and high, scale?: its title, cell?: [row, column], field?: [top, left,
+// high, ramp?, ends?: [text, text] beside the ramp in place of low and high, scale?: its title, signed?: whether red and blue, cell?: [row, column], field?: [top, left,
 // bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, opacity, label, hint?, extent?: [top, left,
 // bottom, right] where the map lies if not everywhere, crop?: {first: [top, left, bottom, right], step: [down, across]} what a cell saw,
 // tops?: {names, count, index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
@@ -13,8 +13,11 @@ function picture_of(image, source, className, alt) {
   image.draggable = false;
 }
 
+// The photo loses its colours under a map that is red and blue.
+const blend = (photo, data, opacity) => { photo.style.filter = data.heat && data.signed ? `saturate(${Math.max(0, 1 - 1.15 * opacity)})` : ""; };
+
 // The colours of the map with what they mean, and how much of it is seen over the photo.
-function scale(root, heat, data, opacity) {
+function scale(root, heat, photo, data, opacity) {
   const below = element("div", "below", root);
   if (data.scale) element("span", "", below, data.scale);
   if (data.ramp) {
@@ -27,7 +30,10 @@ function scale(root, heat, data, opacity) {
   const label = element("label", "", below, "Opacity");
   const slider = element("input", "", label);
   Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.05, value: opacity, ariaLabel: "Opacity of the map over the photo" });
-  slider.oninput = () => { heat.style.opacity = root.__opacity = slider.value; };
+  slider.oninput = () => {
+    heat.style.opacity = root.__opacity = slider.value;
+    blend(photo, data, slider.value);
+  };
 }
 
 export default function (component) {
@@ -72,7 +78,9 @@ export default function (component) {
   }
   const several = data.frames?.length > 1 ? " thin" : "";
   for (const box of boxes) for (const name of ["under", "field"]) rectangle(name + several, marks, box, width / 300);
-  if (data.heat) scale(root, heat, data, opacity);
+  const photo = picture.querySelector("img");
+  blend(photo, data, opacity);
+  if (data.heat) scale(root, heat, photo, data, opacity);
   enlargeable(root, data.label || "Picture", { legend: () => beside(parentElement.host) });
   if (!data.cells) return;
 
