@@ -24,7 +24,7 @@ from vizapp.settings import ASSETS
 from vizapp.ui.app.pages import sections
 from vizapp.ui.session import compute, glossary, messages, state
 from vizapp.ui.session.glossary import GLOSSARY
-from vizapp.ui.widgets.explanations import EXPLANATIONS
+from vizapp.ui.widgets.explanations import EXPLANATIONS, explanation
 
 MORE = {spec.key for spec in sections()["More"]}
 
@@ -53,9 +53,8 @@ def test_a_page_explains_itself_in_three_sentences_and_a_picture(open_app: Open,
     for title, text in zip(titles, found, strict=True):
         sentence = plain(text).removeprefix(f"**{title}.** ")
         if page in EXPLANATIONS:
-            said = getattr(
-                EXPLANATIONS[page], {"What you see": "shows", "How to read it": "read", "Beware": "beware"}[title]
-            )
+            known = explanation(page, None, "gradcam" if page == "attribution" else "")
+            said = getattr(known, {"What you see": "shows", "How to read it": "read", "Beware": "beware"}[title])
             assert sentence[:20] == said[:20]
         assert re.fullmatch(r"[A-Z][^.?!]+(\(\w+ et al\. \d+\))?[^.?!]*\.", sentence), "one sentence"
     (picture,) = [html.proto.body for html in app.get("html") if "data:image/svg" in html.proto.body]

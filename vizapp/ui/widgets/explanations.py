@@ -82,7 +82,7 @@ EXPLANATIONS = {
 }  # fmt: skip
 _SLOPES = Explanation(
     "How the score of a class or a unit changes as each pixel becomes brighter.",
-    "Red: brighter raises it; blue: brighter lowers it; the stronger the colour the more. These maps are fine and noisy.",
+    "Red where a brighter pixel raises it, blue where it lowers it, the stronger the colour the more; these maps are noisy.",
     "A pixel that the score depends on need not speak for the class, so hide the region on the page Occlusion to check.",
 )
 _OF_KINDS = {
