@@ -400,6 +400,20 @@ def test_the_keys_of_presentation_mode_leave_typing_alone(mounted: Mount) -> Non
     assert sent(page)[1:] == [["present", False]] * 3
 
 
+def test_a_list_of_suggestions_is_left_when_something_is_chosen(mounted: Mount) -> None:
+    """Else it stays open over what was found."""
+    page = mounted("present", {"on": False})
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<div class=stMultiSelect><input></div>')")
+    box = page.locator(".stMultiSelect input")
+    box.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(150)
+    assert box.evaluate("box => box === document.activeElement"), "nothing was typed"
+    page.keyboard.type("dog")
+    page.keyboard.press("Enter")
+    page.wait_for_function("!document.activeElement.closest('.stMultiSelect')")
+
+
 FOCUSED = """(() => {
   let at = document.activeElement;
   while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;

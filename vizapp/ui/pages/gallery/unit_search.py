@@ -117,14 +117,26 @@ def draw(asked: GalleryRequest, found: Gallery, sites: Sequence[Site], known: To
     if 0 < len(_classified(asked, sites)) < len(sites):
         unit_picker.switch(state.WITHIN, WITHIN, "gallery.within")
     table = _of_layers(asked, sites, search(known, places))
+    if known.photos != len(asked.collection.source) and len(table):  # the tiles are of another collection
+        _headline(asked, int(table["hits"][0]), int(table["of"][0]))
     whole = asked.is_whole and found.seen == found.pictures
     by_name = {site.name: site for site in sites}
     unit_cards.draw_pages(len(table), partial(_draw_cards, asked, found, by_name, known, table, whole))
 
 
+def _headline(asked: GalleryRequest, hits: int, of: int) -> None:
+    """Draw what the best unit finds, and why its tiles do not show it."""
+    names = " or ".join(messages.escaped(_name(text)) for text in _wanted())
+    title = messages.escaped(asked.collection.title[:_LONGEST])
+    st.markdown(
+        f"**{hits} of the {of} strongest photos of the best unit show: {names}.** They are ImageNet photos, which the app "
+        f"may not show. The tiles are the strongest parts of the {title}, which need not show any."
+    )
+
+
 def _meaning(asked: GalleryRequest, known: TopClasses, places: Sequence[int]) -> None:
     """Draw which classes are meant, and a fold to change them."""
-    classes, source = _all_classes(asked.network, known), asked.collection
+    classes = _all_classes(asked.network, known)
     parts = [f"{_name(text)}: {_count(len(wordnet.matches(text, classes)), 'class', 'classes')}" for text in _wanted()]
     photos = int(known.counts[places].sum())
     sentence = (
@@ -132,10 +144,6 @@ def _meaning(asked: GalleryRequest, known: TopClasses, places: Sequence[int]) ->
         f"({100 * known.share_of_photos(places):.0f} %). "
         f"The order is that of average precision; each card says how many of the unit's {known.top.shape[1]} strongest do."
     )
-    if known.photos != len(source.source):  # of another collection than the patches
-        sentence += (
-            f" These photos cannot be shipped with the app, so the patches are from the {source.title[:_LONGEST]}."
-        )
     messages.info(sentence)
     with st.expander("The classes with photos"):
         names = [known.labels[place] for place in places]

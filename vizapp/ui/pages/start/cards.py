@@ -273,8 +273,7 @@ def _occlusion(about: Subject) -> Answer | None:
     if result is None:
         return None
     name = about.network.readable_name(int(result.arrays["class"]))
-    clean, hidden = float(result.arrays["clean_probability"]), result.arrays["probability"]
-    drop = np.nan_to_num(clean - hidden)
+    drop = np.nan_to_num(float(result.arrays["clean_probability"]) - result.arrays["probability"])
     drop /= max(_SPAN, float(np.abs(drop).max()))  # now from -1 to 1
     height, width = about.seen.shape[:2]
     colours = resize(diverging(drop, 1), height, width)
@@ -282,7 +281,7 @@ def _occlusion(about: Subject) -> Answer | None:
     mixed = np.rint((1 - share) * about.seen + share * colours).astype(np.uint8)
     _picture("occlusion", mixed, f"Where a square lowers the probability of {name}")
     return Answer(
-        f"Red: hiding it lowers {name}, at worst from {100 * clean:.0f} % to {100 * hidden.min():.0f} %.",
+        f"Red: hiding it lowers {name}; blue: hiding it raises it.",  # without numbers: the page has other squares
         {"way": "sweep"},
     )
 

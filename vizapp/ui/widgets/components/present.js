@@ -54,6 +54,13 @@ function fit(picture, [width, height]) {
   Object.assign(style, { left: `${MARGIN + (width - across) / 2}px`, top: `${MARGIN + Math.max(0, height - down) / 2}px` });
 }
 
+// A list of suggestions stays open after a choice, over what was found; without the focus, its box closes it.
+function closeList(event) {
+  const at = event.composedPath()[0], box = document.activeElement;
+  if (!box?.closest(".stMultiSelect") || !(event.key === "Enter" ? box.value : at.closest?.("[role=option]"))) return;
+  setTimeout(() => box.blur(), 50);  // the box takes the choice first
+}
+
 const STYLES = ["width", "left", "top", "transform", "transformOrigin"];
 
 class Stage {
@@ -175,6 +182,8 @@ export default function (component) {
   };
   const resized = () => { if (stage?.current) stage.fit(); };
   window.addEventListener("keydown", keys, true);
+  window.addEventListener("keydown", closeList, true);
+  window.addEventListener("click", closeList, true);
   window.addEventListener("resize", resized);
   let timer = 0;
   const watcher = new MutationObserver(() => { timer ||= setTimeout(() => { timer = 0; noteCharts(); }, 200); });
@@ -184,6 +193,8 @@ export default function (component) {
   }
   return (root.__end = () => {
     window.removeEventListener("keydown", keys, true);
+    window.removeEventListener("keydown", closeList, true);
+    window.removeEventListener("click", closeList, true);
     window.removeEventListener("resize", resized);
     watcher.disconnect();
     clearTimeout(timer);
