@@ -9,6 +9,8 @@ import torch
 import vizapp
 from tests.ui.app import Open, chosen, click, offered, rgba, sentences, shown, turn_to, went_well, words
 from vizapp.media.samples import open_sample
+from vizapp.methods.base import Result
+from vizapp.ui.pages import predict
 
 FITS = {"network": "vizapp/resnet20-cifar", "weights": "random", "picture": "rocket"}  # its head averages over cells
 
@@ -100,3 +102,15 @@ def test_every_crop_is_framed_on_the_photo_and_shown_with_its_class(open_app: Op
     best = result.arrays["crop_probabilities"].argmax(1)
     assert [detail.split()[0] for detail in sheet["details"]] == [str(number) for number in best]
     assert app.number_input(key="predict.top").label == "Classes shown"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [(0, "no part of the photo raises its score"), (np.nan, "not all values are finite")]
+)
+def test_a_sentence_says_why_there_is_no_map(monkeypatch: pytest.MonkeyPatch, value: float, why: str) -> None:
+    result = Result(
+        "attribution", {"attribution": np.full((4, 4), value, np.float32)}, facts={"layer": "relu1", "note": "…"}
+    )
+    monkeypatch.setattr(predict.compute, "compute", lambda *_, **__: result)
+    told = predict._gradcam(vizapp.load("vizapp/lenet5-digits"), open_sample("digit 3"), 0)
+    assert told == f"In Grad-CAM at the layer relu1, {why}."

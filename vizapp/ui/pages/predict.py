@@ -103,7 +103,10 @@ def _gradcam(network: Network, picture: Picture, class_: int) -> Result | str:
     if result is None:
         return ""
     values = result.arrays["attribution"]
-    return result if np.isfinite(values).all() and values.any() else result.facts["note"]
+    if np.isfinite(values).all() and values.any():
+        return result
+    why = "no part of the photo raises its score" if np.isfinite(values).all() else "not all values are finite"
+    return f"In Grad-CAM at the layer {result.facts['layer']}, {why}."
 
 
 def _photo(network: Network, picture: Picture, result: Result, class_: int, cam: Result | str) -> None:

@@ -211,7 +211,7 @@ def _gallery(network: Network, site: Site, channel: int, links: Mapping[str, Any
     mix = found.classes(covered.name, channel)
     first = next(iter(mix), None)
     words = f"{mix[first]} of {sum(mix.values())} are {first}. " if first is not None and mix[first] > 1 else ""
-    elsewhere = "" if covered.name == site.name else f" At {covered.name}."
+    elsewhere = "" if covered.name == site.name else f" Measured at {covered.name}, which has the same units."
     messages.info(f"{words}From {collection.title}.{elsewhere}")
     return layer
 
