@@ -242,7 +242,7 @@ def test_a_long_sweep_is_drawn_from_its_first_positions_on_and_its_time_is_hones
     assert "about 1 s left" not in progress.inner_text()
     while time.monotonic() < started + 4:
         page.wait_for_timeout(200)
-    share = int(re.search(r"(\d+)% of 12544", progress.inner_text()).group(1)) / 100
+    share = int(re.search(r"(\d+) % of 12544", progress.inner_text()).group(1)) / 100
     left = seconds(progress.inner_text())
     page.get_by_role("button", name="Cancel").click()
     done = int(re.search(r"after (\d+) of", page.get_by_text("Cancelled after").inner_text()).group(1))
