@@ -89,7 +89,8 @@ def test_work_hands_over_when_its_slice_is_used_up_and_not_before() -> None:
     assert long.queued == pytest.approx(2)
 
 
-def test_a_short_question_is_not_starved_by_many_long_ones() -> None:
+def test_a_short_question_is_not_starved_by_many_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vizapp.service.jobs.FairScheduler", partial(FairScheduler, slice_=0.05))
     office, release = JobRunner(has_room=lambda device: True), threading.Event()
     long = [office.waiting(("long", str(n)), until_set(release), "cpu", f"person {n}") for n in range(STARTED + 2)]
     works = [one.__enter__() for one in long]
@@ -340,11 +341,11 @@ def test_who_leaves_while_paused_or_queued_gives_the_place_up() -> None:
         release.wait(PATIENCE)
         return "held"
 
-    with office.waiting(("long",), steps(1000), "cpu", "ann") as long:
+    with office.waiting(("long",), steps(1000), "cpu", "ann", grace=0.1) as long:
         until(lambda: long.share > 0)
         with office.waiting(("holds",), holds, "cpu", "bob") as holder:
             until(lambda: long.paused)
-            with office.waiting(("queued",), steps(1), "cpu", "cleo") as queued:
+            with office.waiting(("queued",), steps(1), "cpu", "cleo", grace=0.1) as queued:
                 until(lambda: queued.place > 0)
             with pytest.raises(Abandoned):
                 queued.future.result(timeout=PATIENCE)

@@ -126,10 +126,9 @@ def _endless(tick: Tick) -> None:
         time.sleep(0.01)
 
 
-def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vizapp.service.jobs.GRACE_SECONDS", 0.1)
+def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate() -> None:
     office = JobRunner()
-    with office.waiting(("endless",), _endless, "cpu") as work:
+    with office.waiting(("endless",), _endless, "cpu", grace=0.1) as work:
         time.sleep(0.3)
         assert not work.future.done()  # somebody waits
     with pytest.raises(Abandoned):
@@ -138,10 +137,9 @@ def test_work_ends_soon_after_the_last_one_left_and_opens_the_gate(monkeypatch: 
         assert following.future.result(timeout=PATIENCE) == "through the gate"
 
 
-def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vizapp.service.jobs.GRACE_SECONDS", 3600)
+def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits() -> None:
     office = JobRunner()
-    with office.waiting(("endless",), _endless, "cpu") as work:
+    with office.waiting(("endless",), _endless, "cpu", grace=3600) as work:
         with office.waiting(("endless",), _endless, "cpu"):
             pass
         office.abandon(("endless",))
@@ -156,7 +154,7 @@ def test_work_given_up_ends_at_its_next_tick_unless_somebody_else_waits(monkeypa
 def test_one_work_per_device_at_a_time_and_who_queues_can_leave() -> None:
     office, release = JobRunner(), threading.Event()
     with office.waiting(("holds",), lambda tick: release.wait(PATIENCE), "cpu") as holder:
-        with office.waiting(("queues",), lambda tick: "never", "cpu") as queuing:
+        with office.waiting(("queues",), lambda tick: "never", "cpu", grace=0.1) as queuing:
             deadline = time.monotonic() + PATIENCE
             while queuing.place != 1:
                 assert time.monotonic() < deadline
@@ -170,8 +168,7 @@ def test_one_work_per_device_at_a_time_and_who_queues_can_leave() -> None:
         assert holder.future.result(timeout=PATIENCE)
 
 
-def test_work_that_is_about_to_end_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vizapp.service.jobs.GRACE_SECONDS", 0.1)
+def test_work_that_is_about_to_end_is_begun_anew() -> None:
     office, ending, end = JobRunner(), threading.Event(), threading.Event()
 
     def lingers(tick: Tick) -> None:
@@ -181,7 +178,7 @@ def test_work_that_is_about_to_end_is_begun_anew(monkeypatch: pytest.MonkeyPatch
             ending.set()
             end.wait(PATIENCE)
 
-    with office.waiting(("endless",), lingers, None) as work:
+    with office.waiting(("endless",), lingers, None, grace=0.1) as work:
         pass
     assert ending.wait(PATIENCE)
     with office.waiting(("endless",), lambda tick: "anew", None) as again:
