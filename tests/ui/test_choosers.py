@@ -84,7 +84,7 @@ def test_every_page_says_that_weights_are_random_and_no_accuracy_of_others(
     open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "_accuracy", lambda file: 37.625)
-    app = open_app(page, weights="random", other="vizapp/lenet5-digits")  # else Compare shows the trained default
+    app = open_app(page, weights="random", other="vizapp/zfnet-mini")  # else Compare shows the trained default
     assert went_well(app)
     assert BADGE.format("random weights") in said(app)
     assert not re.search(r"37\.6", said(app))
