@@ -169,7 +169,7 @@ def test_the_nine_photos_and_numbers_come_from_the_gallery_of_the_page(
     assert [detail.split()[1] for detail in nine["details"]] == [f"{peak:.4g}" for peak in sorted(peaks)[:-10:-1]]
     assert nine["tile"] == [14, 14]
     app = open_app("gallery", data=str(tmp_path), layer="features.1", picture=PHOTO, card=f"features.3:{CHANNEL}")
-    assert "At features.4." in words(app), "the convolution has the photos of its rectifier"
+    assert "Measured at features.4, which" in words(app), "the convolution has the photos of its rectifier"
 
 
 def test_a_tile_is_chosen_by_a_click_and_its_card_opened_by_its_corner(open_app: Open) -> None:
