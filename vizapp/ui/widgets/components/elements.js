@@ -34,17 +34,31 @@ function cardButton(parent, open) {
   made.append(icon);
 }
 
-// Gives the focus back to what opened a card when the card is closed. `target()`: the element, which the page may have drawn again.
+// Gives the focus back to what opened a card when the card is closed, until somebody presses or clicks anything. `target()`: the element,
+// which the page may draw again, and its component, which the page may mount again.
 function returnFocus(target) {
-  let seen = false, looked = 0, kept = 0;
+  const opener = target(), keyed = opener.getRootNode().host?.closest('[class*="st-key-"]');
+  const place = keyed && "." + CSS.escape([...keyed.classList].find((name) => name.startsWith("st-key-")));
+  const like = `.${opener.classList[0]}` + (opener.dataset.place ? `[data-place="${opener.dataset.place}"]` : "") + (opener.dataset.item ? `[data-item="${opener.dataset.item}"]` : "");
+  const found = () => {
+    const now = target();
+    if (now?.isConnected || !place) return now;
+    return [...document.querySelectorAll(`${place}, ${place} *`)].map((one) => one.shadowRoot?.querySelector(like)).find(Boolean);
+  };
+  let seen = false, looked = 0;
+  const isOpen = () => document.querySelector("[role=dialog]") !== null;
+  const end = () => {
+    clearInterval(timer);
+    for (const event of ["pointerdown", "keydown"]) window.removeEventListener(event, act, true);
+  };
+  const act = () => { if (seen && !isOpen()) end(); };
   const timer = setInterval(() => {
     looked += 1;
-    if (document.querySelector("[role=dialog]")) [seen, looked, kept] = [true, 0, 0];
-    else if (seen && document.activeElement === document.body) target()?.focus();
-    // The closing dialog may keep it for a while, and the page may be drawn again once more.
-    else if (seen && document.activeElement === target()?.getRootNode().host) kept += 1;
-    if (kept > 5 || looked > (seen ? 50 : 150)) clearInterval(timer);
+    if (isOpen()) [seen, looked] = [true, 0];
+    else if (seen && document.activeElement === document.body) found()?.focus();
+    if (looked > (seen ? 100 : 150)) end();
   }, 200);
+  for (const event of ["pointerdown", "keydown"]) window.addEventListener(event, act, true);
 }
 
 const unpacked = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
