@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import COLOURS, diverging
+from vizapp.media.drawing import COLOURS
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source
 from vizapp.methods import methods
@@ -266,9 +266,7 @@ def _over(
         st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
     else:
         low, high = output.limits(values)
-        colours = (
-            uri(diverging(np.linspace(-1, 1, 65)[None], 1)) if output.is_signed(values) else maps.ramp(through=True)
-        )
+        colours = maps.signed_ramp() if output.is_signed(values) else maps.ramp(through=True)
         data |= {"low": low, "high": high, "ramp": colours, "signed": output.is_signed(values)}
         if output.kind == "support map":
             words = [f"−{high:.2g}, {ends[0]}", f"{ends[1]}, {high:.2g}"] if low < 0 else ["none", "most"]

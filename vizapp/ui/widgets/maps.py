@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import GREY, heat, limits, sheet, veil
+from vizapp.media.drawing import GREY, diverging, heat, limits, sheet, veil
 from vizapp.media.transforms import shrink
 from vizapp.methods.activations import OPACITY, channel_tiles
 from vizapp.ui.inputs.images import uri
@@ -129,3 +129,8 @@ def photo_data(pixels: np.ndarray, label: str) -> dict[str, Any]:
 def ramp(through: bool = False) -> str:
     """The colours of the heat maps from low to high. `through`: as transparent as those of `veil`."""
     return uri((veil if through else heat)(np.linspace(0, 1, 64)[None], 0, 1))
+
+
+def signed_ramp() -> str:
+    """The colours of the signed maps, from blue over white to red."""
+    return uri(diverging(np.linspace(-1, 1, 65)[None], 1))

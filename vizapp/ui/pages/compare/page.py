@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.media.drawing import diverging, lay_over, sheet, tint
+from vizapp.media.drawing import lay_over, sheet, tint
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
 from vizapp.methods.filters import first_convolution
@@ -200,7 +200,7 @@ def _draw_loss(key: str, seen: np.ndarray, lost: np.ndarray, scale: float, label
     """Draw differences of probabilities `[h w]` over the photo, red above 0; returns that as a picture."""
     colours = tint(lost, scale)
     data = maps.photo_data(seen, label) | {
-        "heat": uri(colours), "opacity": _OPACITY, "ramp": uri(diverging(np.linspace(-1, 1, 65)[None], 1)),
+        "heat": uri(colours), "opacity": _OPACITY, "ramp": maps.signed_ramp(),
         "ends": ends("probability", scale), "signed": True,
     }  # fmt: skip
     component("map")(key=key, data=data)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import GREY, diverging, limits, tint
+from vizapp.media.drawing import GREY, limits, tint
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
 from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling, per_pixel
@@ -20,7 +20,7 @@ from vizapp.methods.scores import probabilities
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
-from vizapp.ui.widgets.maps import percent, ramp
+from vizapp.ui.widgets.maps import percent, ramp, signed_ramp
 from vizapp.zoo.labels import readable
 
 Cell = tuple[int, int]
@@ -223,7 +223,7 @@ def _map(shown: SweepView, view: str, letter: str, picture: str, scale: float) -
         low, high = limits(values)  # the values of the darkest and the brightest colour
         data |= {"low": low, "high": float(np.nanmax(values)) if np.isfinite(values).any() else high}
     elif letter == "d":
-        data |= {"ends": ends(view, scale), "ramp": uri(diverging(np.linspace(-1, 1, 65)[None], 1))}
+        data |= {"ends": ends(view, scale), "ramp": signed_ramp()}
     return data
 
 
