@@ -58,9 +58,26 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+# Notes when the page last asked the server for something and when it was last told something.
+WATCH_SOCKET = """
+  window.asked = window.told = 0;
+  window.WebSocket = class extends WebSocket {
+    constructor(...given) {
+      super(...given);
+      this.addEventListener("message", () => { window.told = performance.now(); });
+    }
+    send(content) {
+      window.asked = performance.now();
+      super.send(content);
+    }
+  };
+"""
+
+
 def open_page(browser: Any, width: int = 1440, height: int = 1500, scheme: str = "light") -> Any:
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page = context.new_page()
+    page.add_init_script(WATCH_SOCKET)
     page.set_default_timeout(PATIENCE)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -84,17 +101,19 @@ SETTLED = """quiet => {
             document.body, {subtree: true, childList: true, attributes: true, characterData: true});
         return state;
     })();
+    const unanswered = (window.asked ?? 0) > (window.told ?? 0) && performance.now() - window.asked < 10000;
     const moves = one => one.playState === "running" && Number.isFinite(one.effect.getComputedTiming().endTime);
     return document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning"
         && !document.querySelector("[data-testid=stStatusWidget], [data-stale=true]")
         && [...document.images].every(image => image.complete)
         && !document.getAnimations().some(moves)
-        && performance.now() - state.changed > quiet;
+        && !unanswered
+        && performance.now() - Math.max(state.changed, window.told ?? 0) > quiet;
 }"""
 
 
 def settle(page: Any) -> None:
-    """Wait until the script has run, pictures are decoded, and nothing has moved or changed for a third of a second."""
+    """Wait until the script has run for what was asked last, pictures are decoded, and nothing has changed for 0.3 s."""
     page.wait_for_function(SETTLED, arg=300)
 
 

@@ -63,9 +63,12 @@ def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(addre
     assert page.title() == "Projection · vizapp"
     page.go_back()  # one press, whatever the page wrote to its address
     page.wait_for_url(re.compile(r"/\?"))
+    settle(page)
+    assert page.title() == "Start · vizapp"
     page.go_forward()
     page.wait_for_url(re.compile("/projection.*cell="))
     settle(page)
+    assert page.title() == "Projection · vizapp"
     assert "picture=upload" in page.url
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy link").click()
