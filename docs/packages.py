@@ -32,7 +32,7 @@ ROWS: list[tuple[str, int, str, str, list[list[str]]]] = [
             ["projection", "occlusion", "fully_convolutional"],
             ["optimize", "statistics", "layers"],
             ["trace", "receptive_field", "tap"],
-            ["memory", "operations", "call_arguments"],
+            ["memory", "precision", "operations", "call_arguments"],
         ],
     ),
     ("media", 46, "images as arrays; only here are OpenCV and Pillow", "vizapp.open_picture · open_folder", []),

@@ -32,7 +32,7 @@ ONLY_IN = {"streamlit": "ui", "cv2": "media", "PIL": "media", "plotly": "ui"}
 # Inside a package: each floor imports itself and the floors before it. Rooms of one floor do not import each other.
 FLOORS = {
     "engine": [
-        ["memory", "operations", "call_arguments"],
+        ["memory", "precision", "operations", "call_arguments"],
         ["tap"],
         ["receptive_field"],
         ["trace"],

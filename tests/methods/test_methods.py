@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vizapp
 from tests.errors import refuses
 from tests.networks import Aliasing, Branching, Breaking, seeded
+from vizapp.engine.precision import arithmetic
 from vizapp.errors import VizError
 from vizapp.methods import methods
 from vizapp.methods.output import Output
@@ -82,6 +85,51 @@ def test_every_method_gives_back_what_it_declares(key: str, network, picture, tm
     assert shares[-1] == 1
     result.save(tmp_path / "saved")
     assert (tmp_path / "saved" / ("_result" if result.store else "") / "arrays.npz").is_file()
+
+
+def reduced_precision() -> tuple[bool, bool, str]:
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision()
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes what torch is told about rounding at each convolution, on the way forth and back: readable without a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[bool, bool, str]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if "convolution" in func.__name__:
+            self.seen.add(reduced_precision())
+        return func(*args, **kwargs or {})
+
+
+@pytest.fixture
+def a_caller_who_rounds() -> Iterator[None]:
+    torch.set_float32_matmul_precision("high")
+    assert reduced_precision() == (True, True, "high")
+    yield
+    assert reduced_precision() == (True, True, "high"), "as before"
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("key", methods())
+@pytest.mark.usefixtures("a_caller_who_rounds")
+def test_every_method_computes_in_the_precision_of_the_type(key: str, network, picture, tmp_path: Path) -> None:
+    asking, ticks = asked(key, network, picture, tmp_path), set()
+    with Convolutions() as convolutions:
+        vizapp.ask(key, network, **asking, tick=lambda share: ticks.add(reduced_precision()))
+    assert convolutions.seen == {(False, False, "highest")}
+    assert ticks == {(True, True, "high")}, "others may compute meanwhile"
+
+
+@pytest.mark.usefixtures("a_caller_who_rounds")
+def test_a_sweep_that_is_to_be_rounded_is(network, picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on_a_gpu = lambda device, precision: arithmetic(torch.device("cuda"), precision)  # noqa: E731
+    monkeypatch.setattr("vizapp.engine.occlusion.sweep.arithmetic", as_on_a_gpu)
+    with Convolutions() as convolutions:
+        vizapp.ask("occlusion", network, picture=picture, precision="tf32", window=24, stride=24)
+    assert convolutions.seen == {(False, False, "highest"), (True, True, "high")}, "it is checked against exact passes"
 
 
 @pytest.fixture(scope="module")

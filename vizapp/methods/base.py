@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memory, free_memory
+from vizapp.engine.precision import arithmetic, others_may_compute
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError, quoted
 from vizapp.files import atomic_files, local_path
@@ -67,7 +68,8 @@ class Job:
     def report(self, share: float) -> None:
         """Report the progress, from 0 to 1. Exceptions of the tick pass through."""
         if self._tick is not None:
-            self._tick(min(max(share, 0.0), 1.0))
+            with others_may_compute():
+                self._tick(min(max(share, 0.0), 1.0))
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,8 @@ class Method:
     def answer(self, question: Question, params: Params, job: Job) -> Result:
         """Check the question, run the method, and add the network, the picture and the time to the facts.
 
+        Products have the precision of the network's type, except where the method takes a lower one as a parameter.
+
         Raises:
             VizError: an input is missing, or the method does not fit the question.
             DoesNotFit: not enough memory.
@@ -212,7 +216,7 @@ class Method:
             if getattr(question, need) is None and not stands:
                 raise VizError(f"{self.title} needs {_NEEDS[need]}.", code="missing-input")
         what = f"{self.title.lower()} with {question.network.name}"
-        with convert_out_of_memory(what, self.memory_hint):
+        with convert_out_of_memory(what, self.memory_hint), arithmetic(question.network.device, "exact"):
             if question.unit is not None:
                 check_unit(question.network, question.unit)
             reason = self.incompatibility(question)

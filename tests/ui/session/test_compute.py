@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 from tests.media.files import saved
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.sources import open_folder
-from vizapp.service.jobs import Abandoned, JobRunner, Tick
+from vizapp.service.jobs import Abandoned, JobRunner, RunningJob, Tick
 from vizapp.service.lru_cache import ByteBoundedCache
+from vizapp.service.runs import RunRequest
 from vizapp.ui.session import compute, progress, state
 from vizapp.ui.session.compute import key_of
 
@@ -272,3 +274,31 @@ def test_what_follows_an_answer_keeps_its_place_when_the_answer_is_there(monkeyp
 
     assert place() == place()
     assert len(ran) == 1
+
+
+def test_all_work_for_a_device_is_computed_in_the_precision_of_the_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what pages compute without a method. While work reports, and may wait for others, it does not hold the setting."""
+    monkeypatch.setattr(progress, "job_runner", JobRunner)
+    monkeypatch.setattr(state, "person", lambda: "")
+    seen = []
+
+    def rounds() -> bool:
+        return torch.backends.cudnn.allow_tf32
+
+    class Reports:
+        def report(self, share: float, partial: Any = None) -> None:
+            seen.append((rounds(), share, partial))
+
+    def run(report: Any) -> None:
+        seen.append(rounds())
+        report(0.5, "half")
+        seen.append(rounds())
+
+    monkeypatch.setattr(RunningJob, "report", Reports.report)
+    before = rounds()
+    with progress.watch([RunRequest(("work",), run, "cpu")]) as watched:
+        assert watched.wait(PATIENCE)
+        watched.refusals()
+    assert before
+    assert seen == [False, (True, 0.5, "half"), False]
+    assert rounds() == before

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vizapp.engine.occlusion.incremental_plan import BatchState, Box, IncrementalPlan
 from vizapp.engine.occlusion.planner import Planner
-from vizapp.engine.occlusion.precision import arithmetic
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording
+from vizapp.engine.precision import arithmetic
 from vizapp.engine.trace.sites import Site, channels_first
 
 SIZE_CLASSES = 6  # of rows and of columns of occluders, by how much they touch

@@ -21,8 +21,8 @@ from vizapp.engine.memory.chunks import (
 )
 from vizapp.engine.occlusion.batching import OccluderBatches
 from vizapp.engine.occlusion.incremental_plan import Box
-from vizapp.engine.occlusion.precision import Precision, arithmetic
 from vizapp.engine.occlusion.replay import NotReplayable
+from vizapp.engine.precision import Precision, arithmetic
 from vizapp.engine.tap import Tap, check_computed
 from vizapp.engine.trace.sites import Footprint, Site, channels_first
 from vizapp.errors import VizError

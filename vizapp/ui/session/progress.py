@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
+import torch
 
+from vizapp.engine.precision import arithmetic, others_may_compute
 from vizapp.service import runs
-from vizapp.service.jobs import JobRunner
+from vizapp.service.jobs import JobRunner, Report
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest, WatchedRuns
 from vizapp.ui.session import memory, messages, state
@@ -29,8 +33,20 @@ def job_runner() -> JobRunner:
 
 
 def watch(requests: Sequence[RunRequest]) -> Any:
-    """`runs.watch` for this session."""
-    return runs.watch(job_runner(), requests, state.person())
+    """`runs.watch` for this session; products have the precision of the data type."""
+    exact = [replace(request, run=partial(_run_exactly, request)) for request in requests]
+    return runs.watch(job_runner(), exact, state.person())
+
+
+def _run_exactly(request: RunRequest, report: Report) -> Any:
+    def tick(share: float, partial: Any = None) -> None:
+        with others_may_compute():
+            report(share, partial)
+
+    if request.device is None:
+        return request.run(report)
+    with arithmetic(torch.device(request.device), "exact"):
+        return request.run(tick)
 
 
 def start(*keys: Key) -> None:
