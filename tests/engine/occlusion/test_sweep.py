@@ -193,6 +193,30 @@ def test_a_course_that_hangs_on_the_picture_is_run_picture_by_picture() -> None:
     compare(seeded(Choosing()).double(), grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), patch, 1e-10)
 
 
+@pytest.mark.parametrize("plan", [True, False])
+def test_the_clean_answers_are_those_of_a_plain_pass_also_where_values_are_overwritten(plan: bool) -> None:
+    class Overwriting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.other = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            before = self.conv(x)
+            kept = before + 1
+            after = nn.functional.relu(before, inplace=True)
+            return (self.other(after).square_() + self.other(kept.neg_())).mean((2, 3))
+
+    module = seeded(Overwriting()).double()
+    clean, patch = noise(1, 3, 30, 30), noise(1, 3, 30, 30, seed=1)
+    for site in survey(module, clean)[:-1]:
+        sweep = Sweep(module, module, clean, patch, grid((30, 30), (9, 9), 8), site, windows=plan)
+        assert sweep.facts["evaluation"].startswith("Only what" if plan else "A whole pass")
+        torch.testing.assert_close(sweep.clean_scores, module(clean), rtol=0, atol=1e-12)
+        assert sweep.maps is not None
+        torch.testing.assert_close(sweep.maps, observe(module, clean, [site])[site.name], rtol=0, atol=1e-12)
+    compare(module, grid((30, 30), (9, 9), 8), clean, patch, 1e-10)
+
+
 def test_a_course_that_changes_from_picture_to_picture_is_not_repeated() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
@@ -205,8 +229,12 @@ def test_a_course_that_changes_from_picture_to_picture_is_not_repeated() -> None
             return (x + x if self.passes % 2 else 4 * x / 2).mean((2, 3))
 
     module = Counting().double().requires_grad_(False)
-    sweep = compare(module, grid((30, 30), (9, 9), 8), noise(1, 3, 30, 30), noise(1, 3, 30, 30, seed=1), 1e-10)
+    clean, patch, boxes = noise(2, 3, 30, 30), noise(2, 3, 30, 30, seed=1), grid((30, 30), (9, 9), 8)
+    sweep = Sweep(module, module, clean, patch, boxes)
     assert "other operations on another input" in sweep.facts["evaluation"]
+    found = torch.cat([answers.scores for answers in sweep.batches()])
+    expected = [brute_force(module, clean[p : p + 1], patch[p : p + 1], box) for p in range(2) for box in boxes]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("what", ["scores", "sums", "refusal"])

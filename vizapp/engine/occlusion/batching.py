@@ -22,7 +22,8 @@ class OccluderBatches:
     """All occluders of a sweep, answered by recomputing their windows.
 
     `work` is the multiply-adds of a whole pass, `bound` these divided by those of one occluder. After `prepare`,
-    `fallback_layer` says where and why whole maps begin.
+    `fallback_layer` says where and why whole maps begin, `clean_scores` `[P classes]` are the scores of the clean pictures,
+    and `maps` `[P C h w]` the site's activations for them.
 
     Args:
         module: The network.
@@ -43,11 +44,13 @@ class OccluderBatches:
         self._module, self._scores, self._site = module, scores, site
         self._clean, self._patch, self._boxes = clean, patch, boxes
         recording = ReplayRecording(module, clean[:1].clone())
-        self._answer, self._site_value = self._record(recording, clean[:1])
-        wanted = {self._answer} if self._site_value is None else {self._answer, self._site_value}
+        self._answer, self._site_value = self._record(recording)
+        self._wanted = {self._answer} if self._site_value is None else {self._answer, self._site_value}
         rows = sorted({(box[0], box[2]) for box in boxes})
         columns = sorted({(box[1], box[3]) for box in boxes})
-        self._planner = Planner(recording, wanted, rows, columns)
+        self._planner = Planner(recording, self._wanted, rows, columns)
+        needed = {*self._planner.affected, *self._wanted}
+        self._first = {value: recording.clean[value] for value in needed}  # of the first picture
         self._steps = len(recording.steps)
         self._cells = [(rows.index(box[::2]), columns.index(box[1::2])) for box in boxes]
         occluder_work = self._planner.work_per_occluder()
@@ -66,20 +69,23 @@ class OccluderBatches:
         """
         rows, columns = (len(kinds) for kinds in self._classes)
         self.fallback_layer = self._planner.plan(range(rows), range(columns)).fallback_layer
-        keep = set(self._planner.affected)
-        parts = []
-        for picture in range(len(self._clean)):
+        keep = {*self._planner.affected, *self._wanted}
+        parts = [self._first]
+        for picture in range(1, len(self._clean)):
             again = ReplayRecording(self._module, self._clean[picture : picture + 1].clone(), keep)
-            same = self._record(again, self._clean[picture : picture + 1]) == (self._answer, self._site_value)
-            if not same or len(again.steps) != self._steps:
+            if self._record(again) != (self._answer, self._site_value) or len(again.steps) != self._steps:
                 raise NotReplayable("it runs other operations on another input")
             parts.append(again.clean)
-        for value in keep:
-            maps = torch.cat([part[value] for part in parts])
-            last = self._planner.affected[value].axes == (2, 3) and maps.ndim == 4
-            self._planner.clean[value] = maps.contiguous(
+        joined = {value: torch.cat([part[value] for part in parts]) if parts[1:] else parts[0][value] for value in keep}
+        self._first = {}
+        for value, affected in self._planner.affected.items():
+            last = affected.axes == (2, 3) and joined[value].ndim == 4
+            self._planner.clean[value] = joined[value].contiguous(
                 memory_format=torch.channels_last if last else torch.contiguous_format
             )
+        self.clean_scores, self.maps = joined[self._answer], None
+        if self._site is not None and self._site_value is not None:
+            self.maps = channels_first(joined[self._site_value], self._site)
 
     def answer(self, positions: Sequence[int], channel: int | None, together: int) -> tuple[Tensor, Tensor | None]:
         """Scores `[n classes]` at some positions and sums `[n]` of the chosen map, `together` occluders per batch."""
@@ -101,7 +107,7 @@ class OccluderBatches:
         scores = state.on_whole_map(self._answer)[back]
         return scores, torch.cat(sums)[back] if sums else None
 
-    def _record(self, recording: ReplayRecording, picture: Tensor) -> tuple[int, int | None]:
+    def _record(self, recording: ReplayRecording) -> tuple[int, int | None]:
         """Record the pass; the numbers of its answer and of the site's value."""
         with torch.no_grad(), arithmetic(self._clean.device, "exact"), recording:
             scores = self._scores(recording.picture)

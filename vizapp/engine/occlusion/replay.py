@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.receptive_field.field import input_field, is_read_out
 from vizapp.engine.receptive_field.interval import Activation, ReceptiveField
 from vizapp.engine.receptive_field.rules import fields_after
 from vizapp.engine.tap import operation_name
-from vizapp.engine.trace.recording import Recording, Step, ValueRef, bind
+from vizapp.engine.trace.recording import Recording, Step, ValueRef, bind, may_write, storage_of
 
 
 class NotReplayable(Exception):
@@ -23,13 +25,14 @@ class NotReplayable(Exception):
 class ReplayRecording(Recording):
     """Records a whole pass over one picture `[1 C H W]`, masks and indices included.
 
-    `clean[v]` is a clone of value v for the numbers in `keep` (0 is the picture). `numbers[name]` is the value that the
-    operation of that name gave.
+    `clean[v]` is value v as the pass computed it, for the numbers in `keep` (0 is the picture; None: all values).
+    `numbers[name]` is the value that the operation of that name gave.
     """
 
-    def __init__(self, module: nn.Module, batch: Tensor, keep: Collection[int] = ()) -> None:
-        self._keep = frozenset(keep)
-        self.clean: dict[int, Tensor] = {0: batch.clone()} if 0 in self._keep else {}
+    def __init__(self, module: nn.Module, batch: Tensor, keep: Collection[int] | None = None) -> None:
+        self._keep = None if keep is None else frozenset(keep)
+        self.clean: dict[int, Tensor] = {0: batch.clone()} if keep is None or 0 in keep else {}
+        self._kept_in: dict[StorageWeakRef, list[int]] = {}  # the numbers of the values that lie there
         self.picture = batch  # the input of the pass
         super().__init__(module, batch, set(), None)
 
@@ -41,6 +44,8 @@ class ReplayRecording(Recording):
         """
         operation = operation_name(function)
         depends = any(tensor in self._ids for tensor in tensors_in((args, kwargs)))
+        if may_write(function) or kwargs.get("inplace"):
+            self._copy_kept(args[:1])
         output = super().operate(name, function, args, kwargs)
         results = [*tensors_in(args[0] if operation == "setitem" else output)]
         if depends and is_read_out(operation, (args, kwargs), results, self._ids.__contains__):
@@ -54,6 +59,17 @@ class ReplayRecording(Recording):
             if "out" in kwargs:
                 raise NotReplayable("it writes results into tensors that it keeps")
         return output
+
+    def call(self, function: type[Function], forward: Callable[..., Any], args: tuple[Any, ...], enabled: bool) -> Any:
+        """Run the forward pass of a custom autograd function, which may write into its arguments."""
+        self._copy_kept(args)
+        return super().call(function, forward, args, enabled)
+
+    def _copy_kept(self, overwritten: Any) -> None:
+        """Copy the kept values that lie where some tensors are about to be overwritten."""
+        for tensor in tensors_in(overwritten):
+            for number in self._kept_in.pop(storage_of(tensor), ()):
+                self.clean[number] = self.clean[number].clone()
 
     def number(self, tensor: Tensor) -> int:
         """The number of a value that the pass computed.
@@ -73,8 +89,9 @@ class ReplayRecording(Recording):
 
     def _new(self, tensor: Tensor) -> int:
         number = super()._new(tensor)
-        if number in self._keep:
-            self.clean[number] = tensor.clone()
+        if self._keep is None or number in self._keep:
+            self.clean[number] = tensor
+            self._kept_in.setdefault(storage_of(tensor), []).append(number)
         return number
 
 

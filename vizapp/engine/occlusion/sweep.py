@@ -86,13 +86,18 @@ class Sweep:
         self._work = 0.0  # multiply-adds of a whole pass, where they are known
         self._one_by_one = False
         self._footprint, self._batch_size, self._most_fitting = footprint, BATCH, HEAD_BATCH
-        self.clean_scores, self.maps = self._clean_pass()
+        occluders = None
         if not windows:
             self.facts["evaluation"] = "A whole pass for each occluder."
         elif self._has_no_room():
             self._fall_back(_NO_ROOM)
         else:
-            self._prepare()
+            occluders = self._plan_batches()
+        self.clean_scores, self.maps = (
+            self._clean_pass() if occluders is None else (occluders.clean_scores, occluders.maps)
+        )
+        if occluders is not None:
+            self._try(occluders)
 
     # ---------------------------------------------------------------------------------------------------- asking
 
@@ -178,18 +183,23 @@ class Sweep:
         maps = None if self._site is None else torch.cat([part[1] for part in parts if part[1] is not None])
         return torch.cat([part[0] for part in parts]), maps
 
-    def _prepare(self) -> None:
-        """Make the plan and check it on two positions; fall back to whole passes if there is none or it is wrong."""
+    def _plan_batches(self) -> OccluderBatches | None:
+        """The plan, with the activations of the clean pictures; None if there is none."""
         try:
-            occluders = self._plan_batches()
+            occluders = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site)
+            self._work, self.bound = occluders.work, occluders.bound
+            occluders.prepare()
+            return occluders
         except (NotReplayable, VizError) as reason:
             self._one_by_one = isinstance(reason, NotReplayable)
             self._fall_back(str(reason))
-            return
         except _TORCH_ERRORS as error:
             no_room = is_out_of_memory(error)
             self._fall_back(_NO_ROOM if no_room else f"no plan could be made for its operations ({_first_line(error)})")
-            return
+        return None
+
+    def _try(self, occluders: OccluderBatches) -> None:
+        """Check a plan on two positions; fall back to whole passes if it saves nothing or is wrong."""
         if self.bound < MIN_SAVING:
             self._fall_back(f"windows would save too little, they end at {occluders.fallback_layer}")
             return
@@ -221,12 +231,6 @@ class Sweep:
         if self._footprint is None:
             return BATCH
         return chunk_size(int(SCRATCH * self._footprint.widest), self._clean.device, BATCH)
-
-    def _plan_batches(self) -> OccluderBatches:
-        occluders = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site)
-        self._work, self.bound = occluders.work, occluders.bound
-        occluders.prepare()
-        return occluders
 
     def _compare(self, expected: Answers, found: Answers, frontier: str) -> None:
         """Fall back if the plan's answers differ from those of whole passes; else say how close they are."""

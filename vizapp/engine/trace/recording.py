@@ -164,7 +164,7 @@ class Recording(Trace):
         tensors = list(tensors_in((args, kwargs)))
         numbers = {id(tensor): self._current(tensor) for tensor in tensors}
         inputs = [tensor for tensor in tensors if numbers[id(tensor)] is not None]
-        target = out if isinstance(out, Tensor) else args[0] if args and _may_write(function) else None
+        target = out if isinstance(out, Tensor) else args[0] if args and may_write(function) else None
         overwritten = self._keep_constants(target) if isinstance(target, Tensor) else None
         if not inputs or operation in SHAPE_ONLY:
             return function(*args, **kwargs, **({"out": out} if isinstance(out, Tensor) else {}))
@@ -273,7 +273,7 @@ class Recording(Trace):
         number, seen = self._ids.get(tensor, (None, 0))
         if not self._writes:
             return number
-        for write in self._writes.get(_storage(tensor), [])[seen:]:
+        for write in self._writes.get(storage_of(tensor), [])[seen:]:
             positions = _overlap(write, tensor)
             if positions is not None:
                 number = self._overlay(tensor, number, write, positions)
@@ -296,12 +296,12 @@ class Recording(Trace):
     def _new(self, tensor: Tensor) -> int:
         self.shapes.append(tuple(tensor.shape))
         self.dtypes.append(tensor.dtype)
-        self._ids[tensor] = len(self.shapes) - 1, len(self._writes.get(_storage(tensor), ()))
+        self._ids[tensor] = len(self.shapes) - 1, len(self._writes.get(storage_of(tensor), ()))
         return len(self.shapes) - 1
 
     def _note_write(self, tensor: Tensor) -> None:
         """Remember that a tensor's memory now holds its value, for others that share it."""
-        value, storage = self._ids[tensor][0], _storage(tensor)
+        value, storage = self._ids[tensor][0], storage_of(tensor)
         writes = self._writes.setdefault(storage, [])
         writes.append(
             _Write(value, tensor.shape, tensor.stride(), int(tensor.storage_offset()), tensor.dtype, tensor.is_conj())
@@ -310,10 +310,10 @@ class Recording(Trace):
 
     def _keep_constants(self, target: Tensor) -> Tensor | None:
         """Replace recorded constants whose memory is about to be overwritten by copies; a copy of `target`, if constant."""
-        storage = _storage(target)
+        storage = storage_of(target)
 
         def copy_shared(leaf: Any) -> Any:
-            return leaf.clone() if isinstance(leaf, Tensor) and _storage(leaf) == storage else leaf
+            return leaf.clone() if isinstance(leaf, Tensor) and storage_of(leaf) == storage else leaf
 
         if storage in self._constants:
             for step in self.steps:
@@ -364,7 +364,7 @@ def _overlap(write: _Write, tensor: Tensor) -> Tensor | None:
     return found.clone() if bool((found >= 0).any()) else None
 
 
-def _storage(tensor: Tensor) -> StorageWeakRef:
+def storage_of(tensor: Tensor) -> StorageWeakRef:
     """The memory of a tensor, as a key."""
     return StorageWeakRef(tensor.untyped_storage())
 
@@ -377,7 +377,7 @@ def _version(tensor: Tensor) -> int:
 _UNCOUNTED = itertools.count(-1, -1)
 
 
-def _may_write(function: Callable[..., Any]) -> bool:
+def may_write(function: Callable[..., Any]) -> bool:
     """Whether the name of a function says that it writes into its first argument."""
     name = str(getattr(function, "__name__", "")).partition(".")[0]
     return name == "__setitem__" or name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
