@@ -6,13 +6,15 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.errors import refuses
-from tests.media.files import noise, saved
+from tests.media.files import noise, orientation, saved
+from vizapp.errors import VizError
 from vizapp.media import decoding
 from vizapp.media.picture import open_picture
 
@@ -190,3 +192,123 @@ def test_a_raw_preview_in_a_long_file_is_named_one(apart: list[int]) -> None:
     assert reduced != whole
     assert open_picture(reduced).notes[0] == "Preview in a raw photo, 24 × 20 pixels."
     assert apart
+
+
+SHADES = np.linspace(0, 255, 480).astype(np.uint8).reshape(20, 24)
+CLEAR = Image.fromarray(np.dstack([PIXELS, SHADES]))
+WEBP: dict[str, Callable[..., bytes]] = {
+    "lossy": lambda **more: saved(PIXELS, "WEBP", **more),
+    "lossless": lambda **more: saved(PIXELS, "WEBP", lossless=True, **more),
+    "transparent": lambda **more: saved(CLEAR, "WEBP", **more),
+    "lossless, transparent": lambda **more: saved(CLEAR, "WEBP", lossless=True, exact=True, **more),
+    "opaque with alpha": lambda **more: saved(Image.fromarray(PIXELS).convert("RGBA"), "WEBP", lossless=True, **more),
+}
+
+
+def of_webp(content: bytes, apart: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, object]:
+    """The pixels and notes, or the complaint, of the path for large files or of Pillow's."""
+    with monkeypatch.context() as patch:
+        if apart:
+            patch.setitem(decoding._SLOW_PIXELS, "WEBP", 0)
+        try:
+            picture = open_picture(content)
+        except VizError as error:
+            return b"", (error.code, str(error))
+        return picture.pixels.tobytes(), (picture.pixels.shape, picture.notes)
+
+
+@pytest.mark.parametrize("kind", WEBP)
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_large_webp_files_have_the_pixels_and_notes_of_small_ones(
+    kind: str, turned: int, apart: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV decodes the large ones, Pillow the small ones."""
+    monkeypatch.setattr(decoding, "mapped", Strips(decoding.mapped))
+    content = WEBP[kind](exif=orientation(turned))
+    expected = of_webp(content, False, monkeypatch)
+    assert not apart
+    monkeypatch.setattr(decoding, "_upright_rgb", None)  # of Pillow's path
+    assert of_webp(content, True, monkeypatch) == expected
+    assert apart
+    assert ("upright" in str(expected)) == (turned > 1)
+    assert ("on white" in str(expected)) == ("transparent" in kind)
+
+
+class Strips:
+    """`mapped`, in which bands have a row each."""
+
+    def __init__(self, module: object) -> None:
+        self._module = module
+
+    def bands(self, pixels: np.ndarray) -> list[np.ndarray]:
+        return [pixels[row : row + 1] for row in range(len(pixels))]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._module, name)
+
+
+def test_an_animated_webp_file_gives_its_first_frame_however_large(
+    apart: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.fromarray(noise(20, 24, seed)) for seed in range(3)]
+    content = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    monkeypatch.setattr(decoding, "_decode_webp", None)
+    pixels, notes = of_webp(content, True, monkeypatch)
+    assert apart
+    assert pixels == np.asarray(frames[0]).tobytes()
+    assert notes == ((20, 24, 3), ("First of 3 frames.",))
+
+
+@pytest.mark.parametrize("kind", WEBP)
+def test_damaged_webp_files_are_refused_alike_however_large(
+    kind: str, apart: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, numbers, refused = WEBP[kind](), np.random.default_rng(0), 0
+    for _ in range(150):
+        content = bytearray(whole)
+        content[numbers.integers(12, len(content))] ^= int(numbers.integers(1, 256))
+        expected = of_webp(bytes(content), False, monkeypatch)
+        assert of_webp(bytes(content), True, monkeypatch) == expected
+        refused += not expected[0]
+    for length in range(30, len(whole), 37):
+        expected = of_webp(whole[:length], False, monkeypatch)
+        assert expected[1][0] == "picture-incomplete"
+        assert of_webp(whole[:length], True, monkeypatch) == expected
+    assert refused
+
+
+FLAT = Image.new("RGB", (3000, 3000), (200, 30, 60))
+LARGE: dict[str, Callable[[], bytes]] = {  # 9 megapixels each
+    "WebP": lambda: saved(FLAT, "WEBP", quality=1, method=0),
+    "lossless WebP": lambda: saved(FLAT, "WEBP", lossless=True, quality=0, method=0),
+    "transparent WebP": lambda: saved(transparent(), "WEBP", lossless=True, quality=0, method=0),
+    "JPEG": lambda: saved(FLAT, "JPEG", progressive=True),
+    "PNG": lambda: saved(FLAT, "PNG"),
+    "transparent PNG": lambda: saved(transparent(), "PNG"),
+    "PNG of 16 bits": lambda: saved(Image.new("I;16", FLAT.size, 30_000), "PNG"),
+    "GIF": lambda: saved(FLAT, "GIF"),
+    "TIFF of floats": lambda: saved(Image.new("F", FLAT.size, 0.5), "TIFF", compression="tiff_deflate"),
+}
+
+
+def transparent() -> Image.Image:
+    image = FLAT.convert("RGBA")
+    image.putalpha(100)
+    return image
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_large_pictures_take_ten_bytes_a_pixel_and_what_has_less_memory_is_refused(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A decoder without memory says that the file is damaged."""
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path))
+    monkeypatch.setattr(decoding, "LARGE", 1)
+    content = LARGE[kind]()
+    monkeypatch.setattr(decoding, "_BYTES_PER_PIXEL", 10)
+    monkeypatch.setattr(decoding, "_SPARE", 2**25)
+    assert open_picture(content, tick=lambda share: None).pixels.shape == (3000, 3000, 3)
+    monkeypatch.setattr(decoding, "_BYTES_PER_PIXEL", 3)
+    monkeypatch.setattr(decoding, "_SPARE", 0)
+    with refuses("picture-too-slow"):
+        open_picture(content, tick=lambda share: None)

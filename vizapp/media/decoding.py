@@ -9,7 +9,7 @@ import struct
 import sys
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -19,12 +19,12 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from vizapp.errors import VizError, one_line
 from vizapp.media import mapped
 from vizapp.media.formats import format_of, guess_kind, is_truncated, open_header, readable_formats
-from vizapp.media.process import Exceeded, Limits, call
+from vizapp.media.process import Exceeded, Limits, call, is_short
 from vizapp.media.refusals import RefusedContent
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
-# Decoding takes 10 to 36 bytes per pixel: few pictures are decoded at a time in one process.
+# Decoding takes 7 to 18 bytes per pixel: few pictures are decoded at a time in one process.
 LARGE = 16_000_000  # pixels; larger ones one at a time
 _MEDIUM = 4_000_000  # two at a time
 _turn, _turns = threading.Lock(), threading.Semaphore(2)
@@ -36,8 +36,12 @@ _REPEATED = {"JPEG": (b"Exif\0\0", 50), "PNG": (b"iCCP", 3)}  # parts that take 
 _SLOW_PIXELS = {"WEBP": 8_000_000, "AVIF": 8_000_000}  # slower than others; those that are read in one piece
 _SLOW_SCANS = 500_000_000  # scans of a JPEG file times pixels
 _SLOW_BYTES = 2**18  # of a file that Pillow decodes in Python
+_STRIP = 2**20  # pixels that are converted at once
 SECONDS = 20  # of the processor, for one of them
 _BYTES_PER_PIXEL, _SPARE = 40, 2**28  # memory for one of them
+_MOST = (
+    2**30 - 2**26
+)  # bytes, beside its file and 0.05 GB of libraries; more where larger photos than usual are allowed
 
 # What Pillow's plugins raise on damaged files.
 _PILLOW_ERRORS = (
@@ -45,15 +49,16 @@ _PILLOW_ERRORS = (
     SyntaxError, TypeError, ValueError, Warning, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 _ORIENTATION = 0x0112
-_TURNS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT, "mirrored"),
-    3: (Image.Transpose.ROTATE_180, "turned by 180°"),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM, "mirrored top to bottom"),
-    5: (Image.Transpose.TRANSPOSE, "mirrored and turned by 90°"),
-    6: (Image.Transpose.ROTATE_270, "turned clockwise by 90°"),
-    7: (Image.Transpose.TRANSVERSE, "mirrored and turned by 90°"),
-    8: (Image.Transpose.ROTATE_90, "turned counter-clockwise by 90°"),
+_TURNS = {  # whether rows and columns change places, then the steps in which both are read, and the words
+    2: (False, 1, -1, "mirrored"),
+    3: (False, -1, -1, "turned by 180°"),
+    4: (False, -1, 1, "mirrored top to bottom"),
+    5: (True, 1, 1, "mirrored and turned by 90°"),
+    6: (True, 1, -1, "turned clockwise by 90°"),
+    7: (True, -1, -1, "mirrored and turned by 90°"),
+    8: (True, -1, 1, "turned counter-clockwise by 90°"),
 }
+_ON_WHITE = "Transparent parts laid on white."
 _WHITE_IS_ZERO = 0
 _PHOTOMETRIC, _SUBFILE, _PLANES, _BITS, _DNG_VERSION = 262, 254, 284, 258, 50706
 _RAW_COLOURS = (32803, 34892)  # of the colour filters of a sensor, and linear
@@ -94,7 +99,7 @@ def decode(
     try:
         return _decode(metered, subject, side)
     except _Slow:
-        return _decode_apart(file, subject, metered.pixels, tick)
+        return _decode_apart(metered, subject, tick)
 
 
 class _Slow(Exception):
@@ -105,7 +110,10 @@ class _Metered:
     """A file of which Pillow may read only so many pieces and bytes; then it raises _Slow.
 
     `pixels`: of the picture; those of a large one until its header is read. `most`: pixels of a picture that is not slow.
+    `still`: the EXIF orientation of a WebP file that is no animation, and whether it may be transparent.
     """
+
+    still: tuple[int, bool] | None = None
 
     def __init__(self, file: BinaryIO, most: float) -> None:
         self._file, self._reads, self.nbytes, self.pixels, self.most = file, _MOST_READS, math.inf, LARGE, most
@@ -169,6 +177,11 @@ def _check_pixels(file: _Metered, key: str, image: ImageFile.ImageFile) -> None:
     """Raise _Slow if the pixels take long."""
     file.nbytes = math.inf
     file.pixels = pixels = image.height * image.width
+    if key == "WEBP":
+        file.seek(0)
+        head = file.read(21)
+        animated = head[12:16] == b"VP8X" and bool(head[20] & 2)
+        file.still = None if animated else (_orientation(image), image.mode == "RGBA")
     if (
         pixels > min(file.most, _SLOW_PIXELS.get(key, math.inf))
         or (key == "JPEG" and _content(file).count(b"\xff\xda") * pixels > _SLOW_SCANS)
@@ -183,10 +196,11 @@ def _content(file: Any) -> bytes:
 
 
 def _decode_apart(
-    file: BinaryIO, subject: str, pixels: int, tick: Callable[[float], None] | None
+    file: _Metered, subject: str, tick: Callable[[float], None] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    content = _content(file)
-    limits = Limits(SECONDS, _BYTES_PER_PIXEL * pixels + 2 * len(content) + _SPARE)
+    content, pixels = _content(file._file), file.pixels
+    most = max(_MOST, 10 * settings().picture_megapixels * 10**6)
+    limits = Limits(SECONDS, min(_BYTES_PER_PIXEL * pixels + 2 * len(content) + _SPARE, most), ("cv2",))
     too_slow = VizError(
         f"{subject} takes more than {SECONDS} s or {limits.nbytes / 1e9:.1f} GB to decode; save it as PNG or JPEG, or make it "
         "smaller.",
@@ -201,7 +215,8 @@ def _decode_apart(
         files = [stack.enter_context(file) for file in mapped.new_files()]
         descriptors = [file.fileno() for file in files]
         try:
-            found, notes, index = call(decode_slowly, (content, subject, descriptors), limits, tick, descriptors)
+            asked = (content, subject, descriptors, pixels, file.still)
+            found, notes, index = call(decode_slowly, asked, limits, tick, descriptors)
         except Exceeded:
             refused.remember()
             raise too_slow from None
@@ -213,15 +228,54 @@ def _decode_apart(
 
 
 def decode_slowly(
-    content: bytes, subject: str, descriptors: list[int]
+    content: bytes, subject: str, descriptors: list[int], size: int, still: tuple[int, bool] | None
 ) -> tuple[np.ndarray | tuple[int, ...], tuple[str, ...], int | None]:
     """What `decode` returns, computed in this process however long it takes.
 
     The pixels are written to the first of the open files that has room; then the answer has their shape, and its index.
+
+    Args:
+        content: of the file.
+        subject: first words of messages.
+        descriptors: of the open files.
+        size: pixels of the picture.
+        still: of a WebP file that is no animation, as `_Metered` has it.
+
+    Raises:
+        VizError: as `decode`.
+        MemoryError: the picture does not fit into the limits of this process.
     """
-    pixels, notes = _decode(BytesIO(content), subject)
+    try:
+        pixels, notes = _decode(BytesIO(content), subject) if still is None else _decode_webp(content, subject, *still)
+    except VizError:
+        if is_short(4 * size):  # decoders call a file damaged that they have no memory for
+            raise MemoryError from None
+        raise
     index = mapped.write(pixels, descriptors)
     return pixels if index is None else pixels.shape, notes, index
+
+
+def _decode_webp(content: bytes, subject: str, orientation: int, alpha: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What `decode` returns for a WebP file that is no animation.
+
+    Pillow decodes it like a film, in 18 bytes a pixel; OpenCV takes 7, and gives the same pixels.
+    """
+    import cv2  # heavy
+
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)  # [H W 3], or [H W 4] with alpha
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise _decoding_error(OSError(), BytesIO(content), "WEBP", subject)
+    transparent = False
+    if alpha and pixels.shape[2] == 4:
+        for part in mapped.bands(pixels):
+            over, found = _on_white(Image.fromarray(part[:, :, [2, 1, 0, 3]]))
+            part[:, :, 2::-1] = np.asarray(over)
+            transparent |= found
+    notes = [_ON_WHITE] if transparent else []
+    return _turned(pixels[:, :, 2::-1], orientation, orientation, notes), tuple(notes)
 
 
 def _not_read(subject: str, found: str) -> VizError:
@@ -287,20 +341,24 @@ def _upright_rgb(image: ImageFile.ImageFile, clear: np.ndarray | None) -> tuple[
     claimed = _orientation(image)
     image.load()
     remaining = _orientation(image)  # Pillow has already rotated TIFF files
-    first, notes = to_rgb(image, coded, inverted)
+    pixels, notes = to_rgb(image, coded, inverted)
     if clear is not None and clear.any():
-        first = Image.fromarray(np.where(clear[:, :, None], np.uint8(255), np.asarray(first)))
-        notes.append("Transparent parts laid on white.")
+        pixels[clear] = 255
+        notes.append(_ON_WHITE)
     frames = 1
     with contextlib.suppress(*_PILLOW_ERRORS):  # a later frame may be damaged; only the first one is of interest
         frames = int(getattr(image, "n_frames", 1))
     if frames > 1:
         notes.insert(0, f"First of {frames} frames.")
+    return _turned(pixels, claimed, remaining, notes), tuple(notes)
+
+
+def _turned(pixels: np.ndarray, claimed: int, remaining: int, notes: list[str]) -> np.ndarray:
+    """The pixels upright, a view; a note is added if the file `claimed` an EXIF orientation."""
     if claimed in _TURNS:
-        notes.append(f"Set upright as its EXIF orientation asks: {_TURNS[claimed][1]}.")
-    if remaining in _TURNS:
-        first = first.transpose(_TURNS[remaining][0])
-    return np.array(first), tuple(notes)
+        notes.append(f"Set upright as its EXIF orientation asks: {_TURNS[claimed][3]}.")
+    swap, down, across, _ = _TURNS.get(remaining, (False, 1, 1, ""))
+    return (pixels.swapaxes(0, 1) if swap else pixels)[::down, ::across]
 
 
 def _mended(image: TiffImagePlugin.TiffImageFile, tile: Any) -> Any:
@@ -321,30 +379,49 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def to_rgb(image: Image.Image, coded: str = "", inverted: bool = False) -> tuple[Image.Image, list[str]]:
-    """The loaded image in mode RGB, transparent parts on white, and notes about the conversions.
+def to_rgb(image: Image.Image, coded: str = "", inverted: bool = False) -> tuple[np.ndarray, list[str]]:
+    """Uint8 `[H W 3]` of the loaded image, transparent parts on white, and notes about the conversions.
 
     `coded`: Pillow's description of the samples in the file, which tells 12 and 16 bits. `inverted`: whether white is zero.
     """
-    mode, notes = image.mode, []
-    if mode in ("I", "F") or mode.startswith("I;"):
-        grey, note = _grey_of_many_bits(np.asarray(image), coded, image.format == "PPM")
-        image, mode = Image.fromarray(255 - grey if inverted else grey), "L"
+    mode, notes, transparent = image.mode, [], False
+    many_bits = mode in ("I", "F") or mode.startswith("I;")
+    black, white = 0.0, 255.0
+    if many_bits:
+        black, white, note = _range(image, coded)
         notes.append(note)
     elif _bits(coded) > 8:
         notes.append(f"{_bits(coded)} bits a channel reduced to 8.")
     if mode == "1":
         notes.append("Black and white, 1 bit a pixel.")
-    elif mode in ("L", "LA", "La"):
+    elif many_bits or mode in ("L", "LA", "La"):
         notes.append("Greyscale: the three channels are equal.")
     elif mode in ("P", "PA"):
         notes.append("Colours come from a palette.")
     elif mode in ("CMYK", "LAB"):
         notes.append(f"{mode} converted to RGB without the file's colour profile.")
-    if image.has_transparency_data:
-        image, transparent = _on_white(image)
-        notes += ["Transparent parts laid on white."] if transparent else []
-    return image if image.mode == "RGB" else image.convert("RGB"), notes
+    pixels, top = np.empty((image.height, image.width, 3), np.uint8), 0
+    for part in _strips(image):
+        rows = pixels[top : top + part.height]
+        if many_bits:
+            grey = _scale(np.asarray(part), black, white)
+            rows[:] = (255 - grey if inverted else grey)[:, :, None]
+        elif part.has_transparency_data:
+            over, found = _on_white(part)
+            rows[:], transparent = np.asarray(over), transparent or found
+        else:
+            rows[:] = np.asarray(part.convert("RGB"))
+        top += part.height
+    return pixels, notes + ([_ON_WHITE] if transparent else [])
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """The image in strips of rows: conversions of a whole one would take several times its memory."""
+    width, rows = image.width, max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        # `crop` refuses what is above Pillow's own limit.
+        yield image.resize((width, bottom - top), Image.Resampling.NEAREST, box=(0, top, width, bottom))
 
 
 def _bits(coded: str) -> int:
@@ -356,25 +433,28 @@ def _bits(coded: str) -> int:
     return 8
 
 
-def _grey_of_many_bits(values: np.ndarray, coded: str, full_range: bool) -> tuple[np.ndarray, str]:
-    """Uint8 of grey values with more than 8 bits, `[H W]` in any number type.
+def _range(image: Image.Image, coded: str) -> tuple[float, float, str]:
+    """The values of black and white in a grey image with more than 8 bits, and a note.
 
     16-bit files (and PPM's integers, which Pillow scales to 16 bits) range from 0 to 65535. For 32 bits no format defines
     white: values within 0…1 (floats), 0…255 or 0…65535 are read as that range, all others are stretched.
     """
-    is_float = values.dtype.kind == "f"
-    if values.dtype.itemsize == 2 or (full_range and not is_float):
+    is_float = image.mode == "F"
+    if image.mode not in ("I", "F") or (image.format == "PPM" and not is_float):
         top = 4095 if ";12" in coded else 65535
-        return _scale(values, 0, top), f"{_bits(coded) if _bits(coded) > 8 else 16} bits a channel reduced to 8."
-    kind = "32-bit numbers"
-    finite = values[np.isfinite(values)] if is_float else values
-    if finite.size == 0:
-        return np.zeros(values.shape, np.uint8), f"{kind}, none of them finite: black."
-    low, high = float(finite.min()), float(finite.max())
+        return 0, top, f"{_bits(coded) if _bits(coded) > 8 else 16} bits a channel reduced to 8."
+    kind, low, high = "32-bit numbers", math.inf, -math.inf
+    for part in _strips(image):
+        values = np.asarray(part)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if low > high:
+        return 0, 0, f"{kind}, none of them finite: black."
     for top in (1, 255, 65535) if is_float else (255, 65535):
         if low >= 0 and high <= top:
-            return _scale(values, 0, top), f"{kind} from {low:g} to {high:g}; {top} is taken for white."
-    return _scale(values, low, high), f"{kind}: {low:g} to {high:g} stretched from black to white."
+            return 0, top, f"{kind} from {low:g} to {high:g}; {top} is taken for white."
+    return low, high, f"{kind}: {low:g} to {high:g} stretched from black to white."
 
 
 def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -81,7 +81,8 @@ def write(pixels: np.ndarray, descriptors: list[int]) -> int | None:
     """Write pixels to the first of the files that has room for them; its index, or None if none has."""
     for index, descriptor in enumerate(descriptors):
         with contextlib.suppress(OSError), os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(pixels.data)
+            for part in bands(pixels):
+                file.write(np.ascontiguousarray(part).data)
             return index
     return None
 

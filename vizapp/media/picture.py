@@ -128,8 +128,8 @@ def _from_array(array: np.ndarray, name: str) -> Picture:
         raise VizError(f"{subject} has shape {list(array.shape)}; accepted is {_ACCEPTED}{advice}.", code="bad-array")
     check_size(array.shape[0], array.shape[1], subject)
     pixels = _bytes_of(array, subject)
-    image, notes = to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))
-    return _picture(np.array(image), name or "picture", tuple(notes))
+    rgb, notes = to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))
+    return _picture(rgb, name or "picture", tuple(notes))
 
 
 def _bytes_of(array: np.ndarray, subject: str) -> np.ndarray:

@@ -26,7 +26,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 MOST = 2  # processes of `call` at a time; others wait
-LARGE = 2**30  # bytes; of the processes that may take more, one runs at a time
+LARGE = 8 * 10**8  # bytes; of the processes that may take more, one runs at a time
 _RATE = 10**8  # bytes of memory that make a call wait a second longer than a small one
 _POLL = 0.05  # seconds between two calls of the tick
 _SLOWER = 4  # how many times longer than its processor time a process may take on a busy machine
@@ -35,10 +35,11 @@ _START = 60.0  # seconds for starting and importing
 
 @dataclass(frozen=True)
 class Limits:
-    """Processor seconds, and bytes in addition to those that the process has after its imports."""
+    """Processor seconds, and bytes in addition to those that the process has after its imports, `modules` among them."""
 
     seconds: int
     nbytes: int
+    modules: tuple[str, ...] = ()
 
 
 class Exceeded(Exception):
@@ -177,6 +178,8 @@ def answer() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with the answer
     module, name, arguments, limits = pickle.load(sys.stdin.buffer)
     function = getattr(importlib.import_module(module), name)
+    for needed in limits.modules:
+        importlib.import_module(needed)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _limit(limits)  # may leave no memory for a thread
     told: tuple[str, Any]
@@ -207,3 +210,12 @@ def _limit(limits: Limits) -> None:
     with contextlib.suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + limits.nbytes, used + limits.nbytes))
+
+
+def is_short(nbytes: int) -> bool:
+    """Whether so many more bytes would have been above this process's limit at its peak."""
+    if resource is not None and (most := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
+            (peak,) = (int(line.split()[1]) * 1024 for line in file if line.startswith("VmPeak:"))
+            return peak + nbytes > most
+    return False
