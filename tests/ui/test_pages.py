@@ -261,6 +261,17 @@ def test_a_file_that_is_no_picture_is_told_and_no_older_answer_shown(open_app: O
     assert len(offered(app)) == 3  # of the sample again
 
 
+@pytest.mark.parametrize("page", ["architecture", "gallery", "about"])
+def test_pages_that_use_no_photo_tell_about_a_file_that_is_none(open_app: Open, page: str) -> None:
+    app = open_app(page, network="vizapp/lenet5-digits")
+    app.segmented_control(key="sidebar.source").set_value("upload").run()
+    app.file_uploader(key="sidebar.upload").upload("letter.png", b"Dear network", "image/png").run()
+    assert went_well(app)
+    assert "letter.png looks like text" in words(app)
+    app.button(key="sidebar.another").click().run()
+    assert "letter.png" not in words(app)
+
+
 def test_a_folder_gives_its_pictures_by_name(open_app: Open, tmp_path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "one.png").write_bytes(picture(1))

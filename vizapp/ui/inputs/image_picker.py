@@ -318,6 +318,7 @@ def _upload_picture(page: str, source: str) -> None:
     with st.container(key=f"{page}_own_files"):
         _take_uploads(page, f"Drop photos here, at most {settings().upload_mb} MB each", camera=source == "camera")
     if images.origin()[0] == "unreadable":
+        messages.info(images.origin()[1])  # pages that use no photo say nothing about it
         st.button("Show another photo", key=f"{page}.another", on_click=_leave_unreadable)
     _strip(page, remove=True)
     kept, now = images.uploaded(), images.origin()
