@@ -1,158 +1,233 @@
-"""An occlusion sweep compared with our own whole passes and with Captum's `Occlusion`: same positions, same network.
+"""Occlusion maps compared with Captum's `Occlusion` and with whole passes, as a careful user would run them.
 
-`bound`: multiply-adds of a whole pass divided by those of the cells that an occluder touches, on average. The slower sides
-do the same work for each position, so they are timed on some positions and scaled. The best time of each side counts: of
-several batch sizes for the slower ones, of `--repeats` whole sweeps for ours. `cores`: processor seconds per second of that
-best sweep; if it is much less than the number of threads, something else was running and the row is unreliable.
-`deviation`: the largest difference of our probabilities from those of whole passes. `effect`: the largest change that an
-occluder causes; the random weights of the last layer are scaled so that there is a change to measure.
+`first` and `next` are whole calls of `vizapp.ask("occlusion", …)`: planning, trial, positions, projection and panels. `first`
+is the first call with this network and these positions, `next` the median of further calls, each with another photo. `sweep`
+is the engine alone: the plan, and the class scores at all positions. `coarse` is the time to its first coarse map.
 
-    python benchmarks/occlusion.py [--network vgg16 …] [--window 32] [--stride 8] [--places 64]
+The peers get the same network in the same memory layout (channels-last) and precision, and their best batch of several
+sizes. They compute class scores alone. `whole` are plain passes over occluded pictures. Both do the same work for each
+position, so on a CPU they are timed on some positions and scaled. All sides take turns; medians count, with the spread in
+parentheses as a share of the median.
+
+`bound`: multiply-adds of a whole pass divided by those of the cells that an occluder changes, on average: no exact method
+without other arithmetic can be faster than whole passes by more than that. `deviation`: the largest difference of our
+probabilities from those of whole passes. `effect`: the largest change that an occluder causes; the random weights of the last
+layer are scaled so that there is one to measure. `calls`: torch operations (aten) of a sweep; on a GPU each costs a launch.
+
+    python benchmarks/occlusion.py [--networks squeezenet1_0 resnet50 vgg16] [--strides 8 16 32] [--precision exact]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
+import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
-import torchvision
-from captum.attr import Occlusion
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
+import vizapp
 from vizapp.engine.occlusion.sweep import Answers, Sweep
-from vizapp.methods.occlusion.occluder import coarse_to_fine, positions
+from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, positions
+from vizapp.zoo.network import Network
 
-NETWORKS = ["vgg16", "squeezenet1_0", "alexnet", "resnet50", "resnet18", "googlenet"]
-BATCHES = (4, 16, 32)  # for Captum and for our whole passes
+WINDOW, SIDE = 32, 224
+BATCHES = {"cpu": (4, 8, 16, 32, 64), "cuda": (4, 16, 64, 128, 256, 512)}
+PEER_POSITIONS = 49  # on a CPU; at least one batch
 
 
-def built(name: str, device: torch.device) -> nn.Module:
+class Count(TorchDispatchMode):
+    """Counts aten calls."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+def network_of(name: str, device: str) -> Network:
     torch.manual_seed(0)
-    options = {"init_weights": False} if name == "googlenet" else {}
-    module = torchvision.models.get_model(name, weights=None, **options).eval().requires_grad_(False)
-    last = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))][-1]
-    last.weight.mul_(3 / module(torch.randn(1, 3, 224, 224)).std())  # otherwise all classes are about equally probable
-    return module.to(device)
+    network = vizapp.load(f"torchvision/{name}", weights="none", device=device)
+    last = [part for part in network.module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))][-1]
+    with torch.no_grad():
+        spread = network.module(torch.randn(1, 3, SIDE, SIDE, device=device)).std()
+        last.weight.mul_(3 / spread)  # otherwise all classes are about equally probable
+    return network
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
+def photo(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+
+@contextlib.contextmanager
+def peers_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """The precision that a careful user would set for the peers."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def timed(work: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
-    if device.type == "cuda":
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def captums(module: nn.Module, picture: Tensor, window: int, device: torch.device) -> tuple[float, int]:
-    """Captum's seconds per position at its best `perturbations_per_eval`, on adjacent occluders."""
-    tool, places = Occlusion(module), (-(-(picture.shape[2] - window) // window) + 1) ** 2
-    found = {}
-    for size in BATCHES:
-        work = lambda size=size: tool.attribute(  # noqa: E731
-            picture, (3, window, window), (3, window, window), 0.0, target=0, perturbations_per_eval=size
-        )
-        found[size] = timed(work, device) / places
-    best = min(found, key=lambda size: found[size])
-    return found[best], best
+def whole_passes(module: nn.Module, picture: Tensor, boxes: Sequence[tuple[int, ...]], batch: int) -> None:
+    """The scores at some positions by whole passes over batches of occluded pictures."""
+    for start in range(0, len(boxes), batch):
+        part = boxes[start : start + batch]
+        pictures = picture.expand(len(part), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        for one, (top, left, bottom, right) in zip(pictures, part, strict=True):
+            one[:, max(top, 0) : bottom, max(left, 0) : right] = 0
+        module(pictures)
+
+
+def captums(module: nn.Module, picture: Tensor, stride: int, batch: int) -> int:
+    """Captum's map with this stride; the number of its positions."""
+    from captum.attr import Occlusion
+
+    step = (3, stride, stride)
+    Occlusion(module).attribute(picture, (3, WINDOW, WINDOW), step, 0.0, target=0, perturbations_per_eval=batch)
+    return (-(-(SIDE - WINDOW) // stride) + 1) ** 2
+
+
+class Sides:
+    """What is timed for one network and one stride: a function per side, and how many positions it answers."""
+
+    def __init__(self, network: Network, stride: int, precision: str) -> None:
+        self.network, self.stride, self.precision = network, stride, precision
+        self.device = network.device
+        self.where: Positions = positions((SIDE, SIDE), (WINDOW, WINDOW), stride)
+        self.boxes = [tuple(box) for box in self.where.boxes.reshape(-1, 4).tolist()]
+        self.picture = network.batch([network.seen(vizapp.open_picture(photo(0)))])
+        self.photos = iter(range(1, 1000))
+
+    def ask(self) -> None:
+        """A whole call, with a photo that has not been asked about before."""
+        shown = vizapp.open_picture(photo(next(self.photos)))
+        vizapp.ask("occlusion", self.network, shown, stride=self.stride, precision=self.precision)
+
+    def sweep(self) -> tuple[Sweep, list[Answers], float]:
+        """The engine alone: its answers, and the seconds to the first coarse map."""
+        start, answers, coarse = time.perf_counter(), [], 0.0
+        patch = torch.zeros_like(self.picture)
+        module, precision = self.network.module, self.precision
+        sweep = Sweep(module, self.network.scores, self.picture, patch, self.boxes, precision=precision)  # type: ignore[arg-type]
+        for turn in coarse_to_fine(self.where.shape):
+            answers += sweep.batches(turn)
+            if not coarse:
+                answers[-1].scores.cpu()
+                coarse = time.perf_counter() - start
+        return sweep, answers, coarse
+
+    def whole(self, batch: int) -> float:
+        """Seconds for all positions by whole passes."""
+        boxes = self.boxes if self.device.type == "cuda" else self.boxes[: max(batch, PEER_POSITIONS)]
+        with peers_precision(self.device, self.precision):
+            seconds = timed(lambda: whole_passes(self.network.module, self.picture, boxes, batch))
+        return seconds / len(boxes) * len(self.boxes)
+
+    def captum(self, batch: int) -> float:
+        """Seconds for all positions by Captum."""
+        stride = self.stride if self.device.type == "cuda" else WINDOW
+        count = 0
+
+        def work() -> None:
+            nonlocal count
+            count = captums(self.network.module, self.picture, stride, batch)
+
+        with peers_precision(self.device, self.precision):
+            seconds = timed(work)
+        return seconds / count * len(self.boxes)
+
+
+def told(times: list[float]) -> str:
+    middle = statistics.median(times)
+    return f"{middle:8.3f} ({(max(times) - min(times)) / middle:4.0%})"
+
+
+def compare(name: str, stride: int, options: argparse.Namespace, device: str) -> None:
+    sides = Sides(network_of(name, device), stride, options.precision)
+    sides.whole(BATCHES[sides.device.type][0])  # the first convolutions of a process are slow
+    first = timed(sides.ask)
+    sizes = BATCHES[sides.device.type]
+    best = min(sizes, key=sides.whole)
+    has_captum = importlib.util.find_spec("captum") is not None
+    captums_best = min(sizes, key=sides.captum) if has_captum else 0
+    times: dict[str, list[float]] = {"next": [], "sweep": [], "whole": [], "captum": []}
+    coarse = []
+    for _ in range(options.repeats):
+        times["next"].append(timed(sides.ask))
+        start = time.perf_counter()
+        sweep, answers, seconds = sides.sweep()
+        times["sweep"].append(time.perf_counter() - start)
+        coarse.append(seconds)
+        times["whole"].append(sides.whole(best))
+        if has_captum:
+            times["captum"].append(sides.captum(captums_best))
+    with Count() as count:
+        sides.sweep()
+    deviation, effect = accuracy(sweep, answers)
+    middle = {side: statistics.median(found) for side, found in times.items() if found}
+    ratios = [f"{middle[peer] / middle['next']:6.2f}" if peer in middle else "     –" for peer in ("captum", "whole")]
+    captum = f"{told(times['captum'])} at {captums_best:3}" if has_captum else f"{'–':>22}"
+    print(
+        f"{name:13} {len(sides.boxes):5} {first:8.3f} {told(times['next'])} {told(times['sweep'])} "
+        f"{statistics.median(coarse):7.3f} {told(times['whole'])} at {best:3} {captum} {ratios[0]} {ratios[1]} "
+        f"{middle['whole'] / middle['sweep']:6.2f} {sweep.bound:6.2f} {deviation:9.1e} {effect:8.1e} {count.calls:7}",
+        flush=True,
+    )
+
+
+def accuracy(sweep: Sweep, answers: list[Answers]) -> tuple[float, float]:
+    """The largest difference of probabilities from those of whole passes, and the largest change by an occluder."""
+    scores = {place: row for found in answers for place, row in zip(found.positions, found.scores, strict=True)}
+    tried = list(range(0, len(sweep), max(1, len(sweep) // 32)))
+    parts = [tried[start : start + 8] for start in range(0, len(tried), 8)]
+    expected = torch.cat([sweep.answer_by_whole_passes(part).scores for part in parts]).softmax(1)
+    ours = torch.stack([scores[place] for place in tried]).softmax(1)
+    return float((expected - ours).abs().max()), float((expected - sweep.clean_scores.softmax(1)).abs().max())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", nargs="+", default=NETWORKS)
-    parser.add_argument("--window", type=int, default=32)
-    parser.add_argument("--stride", type=int, default=8)
-    parser.add_argument("--places", type=int, default=64, help="places that the whole passes are timed on")
-    parser.add_argument("--repeats", type=int, default=3, help="of our sweep")
+    parser.add_argument("--networks", nargs="+", default=["squeezenet1_0", "resnet50", "vgg16"])
+    parser.add_argument("--strides", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", choices=["exact", "tf32", "bf16"], default="exact")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    square = f"square {options.window}, stride {options.stride}, {options.precision}"
-    print(f"{name}, torch {torch.__version__}, 224 x 224, {square}, float32, random weights")
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads"
     print(
-        f"{'network':14} {'ours':>8} {'coarse':>7} {'cores':>5} {'whole':>9} {'Captum':>9} {'(at)':>4} "
-        f"{'bound':>6} {'ratio':>6} {'of it':>6} {'to Captum':>9} {'deviation':>9} {'(effect)':>8}"
+        f"{name}, torch {torch.__version__}, {SIDE} x {SIDE}, a square of {WINDOW}, {options.precision}, random weights"
     )
-    for network in options.network:
-        compare(network, options, device)
-
-
-class Swept(NamedTuple):
-    """The time of a sweep with its plan. `cores`: processor seconds per second."""
-
-    sweep: Sweep
-    answers: list[Answers]
-    seconds: float
-    coarse: float
-    cores: float
-
-
-def swept(make: Callable[[], Sweep], turns: list[list[int]], device: torch.device) -> Swept:
-    found: list[Answers] = []
-    started, worked = time.perf_counter(), time.process_time()
-    sweep = make()
-    for number, turn in enumerate(turns):
-        found += sweep.batches(turn)
-        if number == 0:
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            coarse = time.perf_counter() - started
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
-    return Swept(sweep, found, seconds, coarse, (time.process_time() - worked) / seconds)
-
-
-def compare(name: str, options: argparse.Namespace, device: torch.device) -> None:
-    plain = built(name, device)
-    module = built(name, device).to(memory_format=torch.channels_last)  # the layout that `vizapp.load` uses
-    picture = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(device)
-    own = picture.contiguous(memory_format=torch.channels_last)
-    where = positions((224, 224), (options.window, options.window), options.stride)
-    boxes = [tuple(box) for box in where.boxes.reshape(-1, 4).tolist()]
-    turns = coarse_to_fine(where.shape)
-
-    def make() -> Sweep:
-        return Sweep(module, module, own, torch.zeros_like(own), boxes, precision=options.precision)
-
-    with torch.no_grad():
-        module(own.expand(8, -1, -1, -1))
-        list(make().batches(turns[0]))  # the first convolutions of a process are slow
-    sweeps = [swept(make, turns, device) for _ in range(options.repeats)]
-    sweep, found, ours, coarse, cores = min(sweeps, key=lambda each: each.seconds)
-
-    step = max(1, len(boxes) // options.places)
-    tried = list(range(0, len(boxes), step))[: options.places]
-    by_size = {}
-    for size in BATCHES:
-        parts = [tried[start : start + size] for start in range(0, len(tried), size)][:2]
-        seconds = timed(lambda parts=parts: [sweep.answer_by_whole_passes(part) for part in parts], device)
-        by_size[size] = seconds / sum(map(len, parts))
-    whole = min(by_size.values()) * len(boxes)
-    with torch.no_grad():
-        captum, best = captums(plain, picture, options.window, device)
-    captum *= len(boxes)
-
-    scores = {place: row for answers in found for place, row in zip(answers.positions, answers.scores, strict=True)}
-    parts = [tried[start : start + 8] for start in range(0, len(tried), 8)]
-    expected = torch.cat([sweep.answer_by_whole_passes(part).scores for part in parts]).softmax(1)
-    ours_there = torch.stack([scores[place] for place in tried]).softmax(1)
-    deviation = float((expected - ours_there).abs().max())
-    effect = float((expected - sweep.clean_scores.softmax(1)).abs().max())
-    ratio = whole / ours
+    print("seconds; ratios: Captum and whole passes to our next call, whole passes to our sweep")
     print(
-        f"{name:14} {ours:7.2f}s {coarse:6.2f}s {cores:5.2f} {whole:8.1f}s {captum:8.1f}s {best:4} "
-        f"{sweep.bound:6.2f} {ratio:6.2f} {ratio / sweep.bound:6.0%} {captum / ours:9.2f} {deviation:9.1e} {effect:8.1e}",
-        flush=True,
+        f"{'network':13} {'where':>5} {'first':>8} {'next':>15} {'sweep':>15} {'coarse':>7} {'whole':>22} {'Captum':>22} "
+        f"{'Captum':>6} {'whole':>6} {'sweep':>6} {'bound':>6} {'deviation':>9} {'(effect)':>8} {'calls':>7}"
     )
+    for network in options.networks:
+        for stride in options.strides:
+            compare(network, stride, options, device)
 
 
 if __name__ == "__main__":
