@@ -8,7 +8,7 @@ PATIENT := tests/test_every_network.py tests/zoo/test_dense_zoo.py tests/zoo/tes
 unexport PYTHONDONTWRITEBYTECODE  # what pytest and Python compile is kept for the next process
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all lint check bench lock
+.PHONY: help app test test-all lint check bench bench-gpu lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -49,4 +49,7 @@ lock: .venv/test  ## renew requirements.lock: the newest releases that the requi
 		--no-annotate --output-file requirements.lock requirements.txt tests/requirements.txt
 
 bench: .venv/test  ## every benchmark: speed beside peers in the same run, the app's start, many people at once
-	for script in $(filter-out benchmarks/timing.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/timing.py benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+
+bench-gpu:  ## the benchmarks of methods on a GPU, in 6 minutes at most, with the Python that runs: it needs torch, not Streamlit
+	$(PYTHON) benchmarks/gpu.py
