@@ -16,7 +16,7 @@ from tests.engine.random_networks import Drawn, networks
 from tests.networks import Aliasing, Branching, Choosing, seeded
 from vizapp.engine.occlusion import rule_table
 from vizapp.engine.occlusion.batching import OccluderBatches
-from vizapp.engine.occlusion.incremental_plan import BatchState, Box, DirtyRegion, IncrementalPlan, Operate, _crop_into
+from vizapp.engine.occlusion.incremental_plan import BatchState, Box, DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.recording import Step
@@ -425,28 +425,6 @@ def test_batch_norms_folded_into_convolutions_change_nothing(kinds: list[int], s
             part.running_var.uniform_(0.2, 2, generator=torch.Generator().manual_seed(seed))
             part.running_mean.normal_(generator=torch.Generator().manual_seed(seed))
     compare(module, grid((24, 24), (5, 5), 9), noise(1, 3, 24, 24), noise(1, 3, 24, 24, seed=1), 1e-10)
-
-
-@pytest.mark.parametrize(
-    ("shape", "axes"),
-    [((3, 4, 9, 7), (2, 3)), ((3, 9, 7, 4), (1, 2)), ((3, 2, 2, 9, 7), (3, 4)), ((2, 1, 5, 1), (2, 3))],
-)
-def test_parts_are_cut_where_they_are_said_to_begin(shape: tuple[int, ...], axes: tuple[int, int]) -> None:
-    clean = noise(*shape)
-    if axes == (2, 3):
-        clean = clean.contiguous(memory_format=torch.channels_last)
-    size, length = (3, 1), [shape[axis] for axis in axes]
-    begins = [(p, t, s) for p in range(shape[0]) for t in (0, 1, length[0] - 3) for s in (0, length[1] - 1)]
-    pictures, tops, lefts = (list(each) for each in zip(*begins, strict=True))
-    of_parts = [len(begins), *shape[1:]]
-    of_parts[axes[0]], of_parts[axes[1]] = size
-    layout = torch.channels_last if axes == (2, 3) else torch.contiguous_format
-    out = torch.full(of_parts, float("nan"), dtype=clean.dtype).contiguous(memory_format=layout)
-    _crop_into(clean, out, axes, pictures, tops, lefts)
-    for part, (p, t, s) in zip(out, begins, strict=True):
-        for row in range(3):
-            expected = clean[p].select(axes[0] - 1, t + row).select(axes[1] - 2, s)
-            assert torch.equal(part.select(axes[0] - 1, row).select(axes[1] - 2, 0), expected)
 
 
 def test_rounded_arithmetic_states_its_error() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.occlusion.cell_index import Occluded, Occluders, Parts
 from vizapp.engine.occlusion.incremental_plan import BatchState, Box, IncrementalPlan
 from vizapp.engine.occlusion.planner import Planner
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording
@@ -52,12 +53,16 @@ class OccluderBatches:
         needed = {*self._planner.affected, *self._wanted}
         self._first = {value: recording.clean[value] for value in needed}  # of the first picture
         self._steps = len(recording.steps)
-        self._cells = [(rows.index(box[::2]), columns.index(box[1::2])) for box in boxes]
+        self._ranges = tuple(rows), tuple(columns)
+        self._cells = np.array([(rows.index(box[::2]), columns.index(box[1::2])) for box in boxes])
+        self._pixels = (
+            torch.cat([clean, patch.to(clean)]).permute(0, 2, 3, 1).reshape(-1, clean.shape[1])
+        )  # then what hides them
         occluder_work = self._planner.work_per_occluder()
         self._classes = _size_classes(occluder_work.mean(1)), _size_classes(occluder_work.mean(0))
         self._plans: dict[Any, IncrementalPlan] = {}
         self.work = sum(self._planner.work)
-        self.bound = self.work / max(1.0, float(np.mean([occluder_work[cell] for cell in self._cells])))
+        self.bound = self.work / max(1.0, float(occluder_work[tuple(self._cells.T)].mean()))
         self.fallback_layer = ""
 
     def prepare(self) -> None:
@@ -93,19 +98,18 @@ class OccluderBatches:
         ended: list[BatchState] = []
         sums = []
         for group in groups:
-            state = self._start([positions[n] for n in group])
-            state.plan.run(state, 0, self._planner.head)
+            plan, state = self._start([positions[n] for n in group])
+            plan.run(state, 0, self._planner.head)
             if channel is not None and self._site is not None and self._site_value is not None:
-                sums.append(self._summed(state, self._site_value, channel))
+                sums.append(self._summed(plan, state, self._site_value, channel))
                 if self._site_value != self._answer:
                     state.values.pop(self._site_value, None)
             ended.append(state)
-        state = _merge(ended)
-        state.plan.run(state, self._planner.head)
         taken = [n for group in groups for n in group]
-        back = sorted(range(len(taken)), key=taken.__getitem__)  # to the order of `positions`
-        scores = state.on_whole_map(self._answer)[back]
-        return scores, torch.cat(sums)[back] if sums else None
+        state = self._merge(ended, [positions[n] for n in taken])
+        plan.run(state, self._planner.head)
+        back = torch.from_numpy(np.argsort(taken)).to(self._clean.device)  # to the order of `positions`
+        return state.values[self._answer][back], torch.cat(sums)[back] if sums else None
 
     def _record(self, recording: ReplayRecording) -> tuple[int, int | None]:
         """Record the pass; the numbers of its answer and of the site's value."""
@@ -134,12 +138,12 @@ class OccluderBatches:
             groups[-1].append(n)
         return groups
 
-    def _start(self, positions: Sequence[int]) -> BatchState:
-        """The state of a batch of occluders, with the occluded parts of the pictures."""
-        cells = [self._cells[position % len(self._boxes)] for position in positions]
-        rows, columns = [cell[0] for cell in cells], [cell[1] for cell in cells]
+    def _start(self, positions: Sequence[int]) -> tuple[IncrementalPlan, BatchState]:
+        """The plan for a batch of occluders, and its state, with the occluded parts of the pictures."""
+        occluders = self._occluders(positions)
         kinds = tuple(
-            frozenset(of[n] for n in each) for of, each in zip(self._classes, (rows, columns), strict=True)
+            frozenset(of[n] for n in each)
+            for of, each in zip(self._classes, (occluders.rows, occluders.columns), strict=True)
         )  # a plan is as costly as answering a few occluders, so it serves all rows and columns of these classes
         if kinds not in self._plans:
             alike = (
@@ -147,53 +151,39 @@ class OccluderBatches:
                 for of, chosen in zip(self._classes, kinds, strict=True)
             )
             self._plans[kinds] = self._planner.plan(*alike)
-        state = BatchState(self._plans[kinds], rows, columns, [position // len(self._boxes) for position in positions])
-        state.values[0] = self._windows_of_pictures(
-            state, [self._boxes[position % len(self._boxes)] for position in positions]
+        plan = self._plans[kinds]
+        region, height, width = plan.regions[0], *self._clean.shape[2:]
+        windows = plan.index(
+            Occluded(Parts((height, width), region.tops, region.lefts, region.size), self._ranges, len(self._clean))
         )
-        return state
+        if self._site_value in plan.regions:
+            plan.clean_windows(self._site_value)  # so that the batch has the indices that `_summed` needs
+        state = plan.begin(occluders, self._clean.device)
+        found = self._pixels.index_select(0, state.indices[windows])
+        state.values[0] = found.view(-1, *region.size, found.shape[1]).permute(0, 3, 1, 2)
+        return plan, state
 
-    def _windows_of_pictures(self, state: BatchState, boxes: Sequence[Box]) -> Tensor:
-        region, parts = state.plan.regions[0], []
-        (h, w) = region.size
-        for picture, (top, left, bottom, right), r, c in zip(
-            state.pictures, boxes, state.rows, state.columns, strict=True
-        ):
-            y, x = region.tops[r], region.lefts[c]
-            part = self._clean[picture, :, y : y + h, x : x + w].clone()
-            part[:, top - y : bottom - y, left - x : right - x] = self._patch[picture, :, top:bottom, left:right]
-            parts.append(part)
-        return torch.stack(parts).contiguous(memory_format=torch.channels_last)
+    def _occluders(self, positions: Sequence[int]) -> Occluders:
+        pictures, boxes = np.divmod(np.array(positions), len(self._boxes))
+        rows, columns = self._cells[boxes].T
+        return Occluders(rows, columns, pictures)
 
-    def _summed(self, state: BatchState, value: int, channel: int) -> Tensor:
+    def _merge(self, states: list[BatchState], positions: Sequence[int]) -> BatchState:
+        """Batches that have only vectors left, as one."""
+        if len(states) == 1:
+            return states[0]
+        values = {value: torch.cat([state.values[value] for state in states]) for value in states[0].values}
+        return BatchState(self._occluders(positions), torch.cat([state.pictures for state in states]), (), values)
+
+    def _summed(self, plan: IncrementalPlan, state: BatchState, value: int, channel: int) -> Tensor:
         """The sum of one channel of the site over all cells, for each occluder: `[n]`."""
         assert self._site is not None
-        region = state.plan.regions.get(value)
+        region, window = plan.regions.get(value), state.values[value]
         if region is None:
-            return channels_first(state.on_whole_map(value), self._site)[:, channel].flatten(1).sum(1)
+            return channels_first(window, self._site)[:, channel].flatten(1).sum(1)
         index = (slice(None), slice(None), slice(None), channel) if region.axes == (1, 2) else (slice(None), channel)
-        window, clean = state.values[value][index], state.plan.clean[value][index]
-        (h, w) = region.size
-        before = [
-            clean[p, region.tops[r] : region.tops[r] + h, region.lefts[c] : region.lefts[c] + w].sum()
-            for p, r, c in zip(state.pictures, state.rows, state.columns, strict=True)
-        ]
-        return clean.sum((1, 2))[state.pictures] + window.sum((1, 2)) - torch.stack(before)
-
-
-def _merge(states: list[BatchState]) -> BatchState:
-    """Batches that have only whole values left, as one."""
-    if len(states) == 1:
-        return states[0]
-    whole = BatchState(
-        states[0].plan,
-        [r for state in states for r in state.rows],
-        [c for state in states for c in state.columns],
-        [p for state in states for p in state.pictures],
-    )
-    for value in states[0].values:
-        whole.values[value] = torch.cat([state.on_whole_map(value) for state in states])
-    return whole
+        change = window[index] - plan.clean_windows(value)(state)[index]
+        return plan.clean[value][index].sum((1, 2)).index_select(0, state.pictures) + change.sum((1, 2))
 
 
 def _size_classes(work: np.ndarray) -> list[int]:

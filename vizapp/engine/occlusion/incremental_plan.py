@@ -8,6 +8,7 @@ cover most of the map, and after an operation that mixes all cells, whole maps a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vizapp.engine.occlusion.cell_index import Index, Insets, Occluders, Parts, runs_of_cells
 from vizapp.engine.trace.recording import Step
 
 Range = tuple[int, int]  # [first, last) in pixels
@@ -80,128 +82,156 @@ def _window_starts(
 class BatchState:
     """One batch of occluders in the forward pass: `values[v]` is `[N …]` on its windows, or whole if v has no region."""
 
-    plan: IncrementalPlan
-    rows: list[int]
-    columns: list[int]
-    pictures: list[int]
+    occluders: Occluders
+    pictures: Tensor  # those of the occluders, on the device
+    indices: Sequence[Tensor]  # as the plan numbers them
     values: dict[int, Tensor] = field(default_factory=dict)
 
-    @property
-    def occluders(self) -> int:
-        """How many occluders the batch has."""
-        return len(self.rows)
 
-    def block(
-        self, value: int, tops: list[int], lefts: list[int], size: tuple[int, int],
-        pads: tuple[int, int, int, int] = (0, 0, 0, 0), fill: float = 0.0,
-    ) -> Tensor:  # fmt: skip
-        """Part of a value: its window, and around it the clean map.
-
-        Args:
-            value: The number of the value.
-            tops: The first row of the part on the padded map, per occluder.
-            lefts: The first column.
-            size: Rows and columns of the part.
-            pads: Cells of padding: left, right, top, bottom.
-            fill: What the padding is filled with.
-
-        Returns:
-            `[N …]`; the value's own memory only if the part is exactly its window.
-        """
-        region, window = self.plan.regions[value], self.values[value]
-        down = [region.tops[r] + pads[2] - t for r, t in zip(self.rows, tops, strict=True)]
-        right = [region.lefts[c] + pads[0] - s for c, s in zip(self.columns, lefts, strict=True)]
-        if size == region.size and not any(down) and not any(right):
-            return window
-        clean = self.plan.padded(value, pads, fill)
-        ya, xa = region.axes
-        shape = list(clean.shape)
-        shape[0], shape[ya], shape[xa] = self.occluders, *size
-        layout = torch.channels_last if region.axes == (2, 3) and clean.ndim == 4 else torch.contiguous_format
-        out = torch.empty(shape, dtype=clean.dtype, device=clean.device, memory_format=layout)
-        _crop_into(clean, out, region.axes, self.pictures, tops, lefts)
-        out = out.to(window.dtype)  # bfloat16 under autocast
-        for begin, end in _runs_of_equal_offsets(down, right):
-            y, x = down[begin], right[begin]
-            y0, y1, x0, x1 = max(y, 0), min(y + region.size[0], size[0]), max(x, 0), min(x + region.size[1], size[1])
-            if y0 < y1 and x0 < x1:
-                part = window[begin:end].narrow(ya, y0 - y, y1 - y0).narrow(xa, x0 - x, x1 - x0)
-                out[begin:end].narrow(ya, y0, y1 - y0).narrow(xa, x0, x1 - x0).copy_(part)
-        return out
-
-    def on_region(self, value: int, region: DirtyRegion) -> Tensor:
-        """A value on the windows of a region."""
-        tops, lefts = [region.tops[r] for r in self.rows], [region.lefts[c] for c in self.columns]
-        return self.block(value, tops, lefts, region.size)
-
-    def on_whole_map(self, value: int) -> Tensor:
-        """The value on the whole map."""
-        region = self.plan.regions.get(value)
-        if region is None:
-            return self.values[value]
-        zeros = [0] * self.occluders
-        return self.block(value, zeros, zeros, region.length)
-
-
-def _crop_into(
-    clean: Tensor, out: Tensor, axes: tuple[int, int], pictures: list[int], tops: list[int], lefts: list[int]
-) -> None:
-    """Copy into `out` `[N …]` the parts of `clean` `[P …]` that begin at `tops`, `lefts` of those pictures."""
-    ya, xa = axes
-    if axes not in ((2, 3), (1, 2)) or clean.ndim != 4:
-        for n, (p, t, s) in enumerate(zip(pictures, tops, lefts, strict=True)):
-            out[n].copy_(clean[p].narrow(ya - 1, t, out.shape[ya]).narrow(xa - 1, s, out.shape[xa]))
-        return
-    if axes == (2, 3):
-        clean, out = clean.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
-    # In this layout a row of a part is contiguous, so that one call copies all rows of all parts.
-    count, height, width, channels = clean.shape
-    _, rows, columns, _ = out.shape
-    cells = clean.view(count * height * width, channels)
-    runs = cells.as_strided((len(cells) - columns + 1, columns * channels), (channels, 1), cells.storage_offset())
-    first = (np.array(pictures) * height + np.array(tops)) * width + np.array(lefts)  # [N]: the first cell of each part
-    index = torch.from_numpy((first[:, None] + width * np.arange(rows)).reshape(-1)).to(clean.device)
-    torch.index_select(runs, 0, index, out=out.view(len(index), columns * channels))
-
-
-def _runs_of_equal_offsets(down: list[int], right: list[int]) -> list[tuple[int, int]]:
-    """Runs `[begin, end)` of occluders with the same offsets."""
-    ends = [n for n in range(1, len(down)) if (down[n], right[n]) != (down[n - 1], right[n - 1])]
-    return list(zip([0, *ends], [*ends, len(down)], strict=True))
-
-
+Get = Callable[[BatchState], Tensor]
 Operate = Callable[[BatchState], Sequence[Tensor]]
+Pads = tuple[int, int, int, int]  # cells left, right, top, bottom
 
 
 @dataclass
 class IncrementalPlan:
     """How one network answers occluders at some rows and columns of pixels: an operation per step, and its windows.
 
-    `regions[v]` are the windows of value v; a value without one is computed whole. `work` is the multiply-adds of one
-    occluder. `fallback_layer` says where and why whole maps begin.
+    It serves the occluders at `rows` and `columns`, by number. `regions[v]` are the windows of value v; a value without
+    one is computed whole. `work` is the multiply-adds of one occluder. `fallback_layer` says where and why whole maps begin.
     """
 
     steps: list[Step]
     shapes: list[tuple[int, ...]]
+    rows: Sequence[int]
+    columns: Sequence[int]
     operations: list[Operate] = field(default_factory=list)
     regions: dict[int, DirtyRegion] = field(default_factory=dict)
     clean: dict[int, Tensor] = field(default_factory=dict)  # [P …] per value
     last_use: dict[int, int] = field(default_factory=dict)
     fresh: set[int] = field(default_factory=set)  # values whose memory no other value shares
-    reads: set[int] = field(default_factory=set)  # values whose clean maps are needed
     work: int = 0
     fallback_layer: str = ""
-    padded_maps: dict[Any, Tensor] = field(default_factory=dict)
+    derived: dict[Any, Tensor] = field(default_factory=dict)  # what is computed once from the clean maps
+    indices: dict[Index, int] = field(default_factory=dict)  # those that a batch needs, numbered
 
-    def padded(self, value: int, pads: tuple[int, int, int, int], fill: float) -> Tensor:
-        """The clean maps of a value `[P …]`, padded."""
-        if not any(pads):
-            return self.clean[value]
-        key = (value, pads, fill)
-        if key not in self.padded_maps:
-            clean = F.pad(self.clean[value], pads, value=fill)
-            self.padded_maps[key] = clean.contiguous(memory_format=torch.channels_last)
-        return self.padded_maps[key]
+    def index(self, index: Index) -> int:
+        """The number of an index, which every batch that begins from now on has."""
+        return self.indices.setdefault(index, len(self.indices))
+
+    def begin(self, occluders: Occluders, device: torch.device) -> BatchState:
+        """The state of a batch before its first step. One copy brings all its indices to the device."""
+        found = [occluders.pictures, *(index.of(occluders) for index in self.indices)]
+        pictures, *indices = torch.from_numpy(np.concatenate(found)).to(device).split([len(each) for each in found])
+        return BatchState(occluders, pictures, indices)
+
+    def block(
+        self, value: int, tops: Sequence[int], lefts: Sequence[int], size: tuple[int, int],
+        pads: Pads = (0, 0, 0, 0), fill: float = 0.0,
+    ) -> Get:  # fmt: skip
+        """How a batch gets a part of a value: its window, and around it the clean map.
+
+        Args:
+            value: The number of the value.
+            tops: The first row of the part on the padded map, per row of occluders.
+            lefts: The first column, per column of occluders.
+            size: Rows and columns of the part.
+            pads: Cells of padding.
+            fill: What the padding is filled with.
+
+        Returns:
+            Gives `[N …]`; in the value's own memory if the parts lie inside the windows, all at the same cell.
+        """
+        region, (rows, columns) = self.regions[value], size
+        axes, (h, w) = region.axes, region.size
+        down = tuple(start + pads[2] - top for start, top in zip(region.tops, tops, strict=True))
+        right = tuple(start + pads[0] - left for start, left in zip(region.lefts, lefts, strict=True))
+        ys, xs = {down[row] for row in self.rows}, {right[column] for column in self.columns}
+        crop = self._crop(value, tops, lefts, size, pads, fill)
+        if len(ys) == len(xs) == 1:
+            y, x = ys.pop(), xs.pop()
+            y0, y1, x0, x1 = max(y, 0), min(y + h, rows), max(x, 0), min(x + w, columns)
+
+            def copy(state: BatchState) -> Tensor:
+                window = state.values[value]
+                if y0 >= y1 or x0 >= x1:
+                    return crop(state, window.dtype, 0)[0].movedim((1, 2), axes)
+                window = _narrow(window, axes, (y0 - y, x0 - x), (y1 - y0, x1 - x0))
+                if (y1 - y0, x1 - x0) == size:
+                    return window
+                out = crop(state, window.dtype, 0)[0].movedim((1, 2), axes)
+                _narrow(out, axes, (y0, x0), (y1 - y0, x1 - x0)).copy_(window)
+                return out
+
+            return copy
+        inside = min(xs) >= 0 and max(xs) + w <= columns
+        run = w if inside else 1
+        spare = 0 if inside and min(ys) >= 0 and max(ys) + h <= rows else run  # cells for what lies outside
+        channels = math.prod(self._rest(value))
+        insets = self.index(Insets(down, right, region.size, size, run))
+
+        def paste(state: BatchState) -> Tensor:
+            window = state.values[value]
+            out, memory = crop(state, window.dtype, spare)
+            moved = window.movedim(axes, (1, 2)).reshape(-1, run * channels)
+            runs_of_cells(memory, channels, run).index_copy_(0, state.indices[insets], moved)
+            return out.movedim((1, 2), axes)
+
+        return paste
+
+    def on_region(self, value: int, region: DirtyRegion) -> Get:
+        """How a batch gets a value on the windows of a region."""
+        return self.block(value, region.tops, region.lefts, region.size)
+
+    def on_whole_map(self, value: int) -> Get:
+        """How a batch gets a value on the whole map."""
+        region = self.regions.get(value)
+        if region is None:
+            return lambda state: state.values[value]
+        return self.block(value, [0] * len(region.tops), [0] * len(region.lefts), region.length)
+
+    def clean_windows(self, value: int) -> Get:
+        """How a batch gets the clean map of a value on the value's windows."""
+        region = self.regions[value]
+        crop = self._crop(value, region.tops, region.lefts, region.size)
+        return lambda state: crop(state, self.clean[value].dtype, 0)[0].movedim((1, 2), region.axes)
+
+    def _crop(
+        self, value: int, tops: Sequence[int], lefts: Sequence[int], size: tuple[int, int],
+        pads: Pads = (0, 0, 0, 0), fill: float = 0.0,
+    ) -> Callable[[BatchState, torch.dtype, int], tuple[Tensor, Tensor]]:  # fmt: skip
+        """How a batch gets a part of the clean map `[N rows columns …]`, and its memory, with cells to spare at the end."""
+        region = self.regions[value]
+        length = region.length[0] + pads[2] + pads[3], region.length[1] + pads[0] + pads[1]
+        number = self.index(Parts(length, tuple(tops), tuple(lefts), size))
+        rest = self._rest(value)
+
+        def crop(state: BatchState, dtype: torch.dtype, spare: int) -> tuple[Tensor, Tensor]:
+            clean, index = self._clean_runs(value, size[1], pads, fill, dtype), state.indices[number]
+            if not spare:
+                runs = memory = clean.index_select(0, index)
+            else:
+                count = len(index) * clean.shape[1]
+                memory = clean.new_empty(count + spare * math.prod(rest))
+                runs = memory[:count].view(len(index), -1)
+                torch.index_select(clean, 0, index, out=runs)
+            return runs.view(-1, *size, *rest), memory
+
+        return crop
+
+    def _rest(self, value: int) -> list[int]:
+        """The shape of one cell of a value."""
+        return [n for axis, n in enumerate(self.shapes[value]) if axis not in (0, *self.regions[value].axes)]
+
+    def _clean_runs(self, value: int, run: int, pads: Pads, fill: float, dtype: torch.dtype) -> Tensor:
+        """The runs of cells of the clean maps of a value, padded."""
+        key = value, pads, fill, dtype
+        if (*key, run) not in self.derived:
+            if key not in self.derived:
+                clean = F.pad(self.clean[value], pads, value=fill) if any(pads) else self.clean[value]
+                self.derived[key] = clean.movedim(self.regions[value].axes, (1, 2)).to(dtype).contiguous()
+            self.derived[*key, run] = runs_of_cells(self.derived[key], math.prod(self._rest(value)), run)
+        return self.derived[*key, run]
 
     def run(self, state: BatchState, first: int = 0, last: int | None = None) -> None:
         """Run the steps `[first, last)` on a batch: each value on its windows, or whole.
@@ -217,3 +247,10 @@ class IncrementalPlan:
             for value in step.inputs:
                 if self.last_use[value] <= position:
                     state.values.pop(value, None)
+
+
+def _narrow(tensor: Tensor, axes: tuple[int, int], starts: tuple[int, int], lengths: tuple[int, int]) -> Tensor:
+    for axis, start, length in zip(axes, starts, lengths, strict=True):
+        if length != tensor.shape[axis]:
+            tensor = tensor.narrow(axis, start, length)
+    return tensor

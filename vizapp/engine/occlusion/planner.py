@@ -63,7 +63,7 @@ class Planner:
         self.steps = _needed(fold_batch_norm(recording.steps, wanted), wanted)
         self.shapes = recording.shapes
         self.clean: dict[int, Tensor] = {}
-        self.padded: dict[Any, Tensor] = {}
+        self.derived: dict[Any, Tensor] = {}
         self.affected = {
             value: found
             for value, shape in enumerate(self.shapes)
@@ -81,7 +81,7 @@ class Planner:
             NotReplayable: an operation cannot be run on many pictures at once.
         """
         plan = IncrementalPlan(
-            self.steps, self.shapes, clean=self.clean, last_use=self.last_use, padded_maps=self.padded
+            self.steps, self.shapes, rows, columns, clean=self.clean, last_use=self.last_use, derived=self.derived
         )
         plan.regions[0] = self.affected[0].region(rows, columns)
         for position, step in enumerate(self.steps):

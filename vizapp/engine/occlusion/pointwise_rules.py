@@ -138,19 +138,14 @@ def sum_or_product(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion]
         return None
     if any(plan.regions[value].axes != region.axes for value in step.inputs):
         return None
+    first, copies = step.inputs[0], "writes" in step.ctx and not _owned(plan, step, position)
     plan.fresh.update(step.outputs)
-    return _run_on_region(plan, step, region)
-
-
-def _run_on_region(plan: IncrementalPlan, step: Step, region: DirtyRegion) -> Operate:
-    """Run the function on all its values at the windows of a region."""
-    writes, numbers = "writes" in step.ctx, tuple(dict.fromkeys(step.inputs))
-    plan.reads.update(numbers)
+    gets = {value: plan.on_region(value, region) for value in step.inputs}
 
     def operate(state: BatchState) -> list[Tensor]:
-        given = {value: state.on_region(value, region) for value in numbers}
-        if writes:
-            given[numbers[0]] = given[numbers[0]].clone()
+        given = {value: get(state) for value, get in gets.items()}
+        if copies:
+            given[first] = given[first].clone()
         return [step.function(*bind(step.args, given), **bind(step.kwargs, given))]
 
     return operate
@@ -167,6 +162,5 @@ def concatenation(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion],
     if not all(isinstance(part, ValueRef) for part in parts):
         return None
     plan.fresh.update(step.outputs)
-    order = [part.value for part in parts]
-    plan.reads.update(order)
-    return lambda state: [torch.cat([state.on_region(value, region) for value in order], axis)]
+    gets = [plan.on_region(part.value, region) for part in parts]
+    return lambda state: [torch.cat([get(state) for get in gets], axis)]

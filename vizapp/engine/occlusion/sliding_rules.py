@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, pair
+from vizapp.engine.occlusion.cell_index import Parts, runs_of_cells
 from vizapp.engine.occlusion.incremental_plan import BatchState, DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import mark_aliased
 from vizapp.engine.trace.recording import Step
@@ -47,14 +48,9 @@ def _sliding(
     value = step.inputs[0]
     size, tops, lefts = _before(region, kernel, stride, dilation)
     pads = _pads(padding, plan.regions[value].length, region.length, kernel, stride, dilation)
-    plan.reads.add(value)
+    block = plan.block(value, tops, lefts, size, pads, fill)
     plan.fresh.update(step.outputs)
-
-    def operate(state: BatchState) -> list[Tensor]:
-        block = state.block(value, [tops[r] for r in state.rows], [lefts[c] for c in state.columns], size, pads, fill)
-        return [apply(block, state)]
-
-    return operate
+    return lambda state: [apply(block(state), state)]
 
 
 def convolution(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
@@ -113,17 +109,16 @@ def average_pool(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], 
     share = F.avg_pool2d(ones, kernel, stride, padding, ceil, counted, divisor)
     share = share / F.avg_pool2d(ones, kernel, stride, padding, ceil, counted, 1)  # [1 1 h w]: one over the divisor
     alike = float(share.amin()) == float(share.amax())
+    (h, w), number = region.size, plan.index(Parts(region.length, region.tops, region.lefts, region.size, "one"))
 
     def apply(block: Tensor, state: BatchState) -> Tensor:
         sums = F.avg_pool2d(block, kernel, stride, divisor_override=1)
         if alike:
             return sums.mul_(float(share[0, 0, 0, 0]))
-        (h, w), factor = region.size, share.to(block)
-        cut = [
-            factor[0, :, region.tops[r] : region.tops[r] + h, region.lefts[c] : region.lefts[c] + w]
-            for r, c in zip(state.rows, state.columns, strict=True)
-        ]
-        return sums.mul_(torch.stack(cut))
+        key = step.outputs[0], "share", w, block.dtype
+        if key not in plan.derived:
+            plan.derived[key] = runs_of_cells(share.to(block), 1, w)
+        return sums.mul_(plan.derived[key].index_select(0, state.indices[number]).view(-1, 1, h, w))
 
     return _sliding(plan, step, region, kernel, stride, padding, (1, 1), 0.0, apply)
 
@@ -147,14 +142,16 @@ def pad(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position:
         argument(step.args, step.kwargs, 3, "value", 0.0),
     )
     left, right, top, bottom = (sides + [0] * 4)[:4]
-    plan.reads.add(value)
     mark_aliased(plan, step)
+    if mode == "constant":
+        block = plan.block(value, region.tops, region.lefts, region.size, (left, right, top, bottom), float(fill))
+        return lambda state: [block(state)]
+    whole, (h, w) = plan.on_whole_map(value), region.size
+    number = plan.index(Parts(region.length, region.tops, region.lefts, region.size, "own"))
 
     def operate(state: BatchState) -> list[Tensor]:
-        tops, lefts = [region.tops[r] for r in state.rows], [region.lefts[c] for c in state.columns]
-        if mode == "constant":
-            return [state.block(value, tops, lefts, region.size, (left, right, top, bottom), float(fill))]
-        (h, w), padded = region.size, F.pad(state.on_whole_map(value), sides, mode)
-        return [torch.stack([part[:, t : t + h, s : s + w] for part, t, s in zip(padded, tops, lefts, strict=True)])]
+        maps = F.pad(whole(state), sides, mode).permute(0, 2, 3, 1)
+        runs = runs_of_cells(maps.contiguous(), maps.shape[3], w).index_select(0, state.indices[number])
+        return [runs.view(-1, h, w, maps.shape[3]).permute(0, 3, 1, 2)]
 
     return operate

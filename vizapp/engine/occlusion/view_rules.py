@@ -47,7 +47,7 @@ def reshape(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], posit
         return None
     shape[region.axes[0]], shape[region.axes[1]] = region.size
     mark_aliased(plan, step)
-    return lambda state: [state.values[value].reshape(state.occluders, *shape[1:])]
+    return lambda state: [state.values[value].reshape(len(state.occluders), *shape[1:])]
 
 
 def index(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:

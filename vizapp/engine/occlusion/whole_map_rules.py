@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, tensors_in
-from vizapp.engine.occlusion.incremental_plan import BatchState, IncrementalPlan, Operate
+from vizapp.engine.occlusion.incremental_plan import BatchState, Get, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import (
     BINARY,
     CONCATENATIONS,
@@ -38,7 +38,6 @@ def whole_rule(plan: IncrementalPlan, step: Step, position: int) -> Operate:
         return pooled
     refuse_batch_statistics(step)
     framed = [value for value in step.inputs if value in plan.regions]
-    plan.reads.update(framed)
     base = step.operation.rstrip("_")
     alone = len(step.inputs) == 1 and not framed
     if alone and base in IDENTITIES and not is_active_dropout(step):
@@ -52,38 +51,36 @@ def whole_rule(plan: IncrementalPlan, step: Step, position: int) -> Operate:
         mark_aliased(plan, step)
     single = plan.shapes[step.inputs[0]][:1] == plan.shapes[step.outputs[0]][:1] == (1,)
     if base in VIEWS and len(step.inputs) == 1 and single and not reads_bits(step):
-        return lambda state: [
-            state.on_whole_map(step.inputs[0]).reshape(state.occluders, *plan.shapes[step.outputs[0]][1:])
-        ]
-    run_it = _directly if _takes_batches(step, plan.shapes) else _one_by_one
-    return run_it(step, plan.shapes)
+        get, shape = plan.on_whole_map(step.inputs[0]), plan.shapes[step.outputs[0]][1:]
+        return lambda state: [get(state).reshape(len(state.occluders), *shape)]
+    gets = {value: plan.on_whole_map(value) for value in step.inputs}
+    return _directly(step, gets) if _takes_batches(step, plan.shapes) else _one_by_one(step, gets, plan.shapes)
 
 
-def _directly(step: Step, shapes: Shapes) -> Operate:
-    writes, numbers = "writes" in step.ctx, tuple(dict.fromkeys(step.inputs))
+def _directly(step: Step, gets: dict[int, Get]) -> Operate:
+    writes, first = "writes" in step.ctx, step.inputs[0]
 
     def operate(state: BatchState) -> list[Tensor]:
-        given = {value: state.on_whole_map(value) for value in numbers}
+        given = {value: get(state) for value, get in gets.items()}
         if writes:
-            given[numbers[0]] = given[numbers[0]].clone()
+            given[first] = given[first].clone()
         output = step.function(*bind(step.args, given), **bind(step.kwargs, given))
         return list(tensors_in(output))
 
     return operate
 
 
-def _one_by_one(step: Step, shapes: Shapes) -> Operate:
+def _one_by_one(step: Step, gets: dict[int, Get], shapes: Shapes) -> Operate:
     """Each picture on its own, as it was recorded, with `vmap`."""
-    numbers = tuple(dict.fromkeys(step.inputs))
 
     def single(*tensors: Tensor) -> tuple[Tensor, ...]:
-        given = {value: tensor.clone() for value, tensor in zip(numbers, tensors, strict=True)}
+        given = {value: tensor.clone() for value, tensor in zip(gets, tensors, strict=True)}
         args = bind(step.args, given)
         output = step.function(*args, **bind(step.kwargs, given))
         return tuple(tensors_in(args[0] if step.operation == "setitem" else output))
 
     def operate(state: BatchState) -> list[Tensor]:
-        given = [_with_axis(state.on_whole_map(value), shapes[value]) for value in numbers]
+        given = [_with_axis(get(state), shapes[value]) for value, get in gets.items()]
         results = torch.vmap(single)(*given)
         return [_without_axis(r, shapes[v]) for r, v in zip(results, step.outputs, strict=True)]
 
@@ -142,16 +139,14 @@ def _global_pool(plan: IncrementalPlan, step: Step) -> Operate | None:
     if not mean and not (step.operation == "adaptive_avg_pool2d" and shape[2:] == (1, 1)):
         return None
     cells = region.length[0] * region.length[1]
-    h, w = region.size
-    plan.reads.add(value)
+    before = plan.clean_windows(value)
 
     def operate(state: BatchState) -> list[Tensor]:
         clean, window = plan.clean[value], state.values[value]
-        before = torch.stack([
-            clean[p, :, region.tops[r] : region.tops[r] + h, region.lefts[c] : region.lefts[c] + w].sum((1, 2))
-            for p, r, c in zip(state.pictures, state.rows, state.columns, strict=True)
-        ])  # [N C]  # fmt: skip
-        change = (window.to(clean.dtype).sum((2, 3)) - before) / cells
-        return [(clean.mean((2, 3))[state.pictures] + change).reshape(state.occluders, *shape[1:])]
+        if (value, "mean") not in plan.derived:
+            plan.derived[value, "mean"] = clean.mean((2, 3))
+        change = (window.to(clean.dtype) - before(state)).sum((2, 3)) / cells
+        mean = plan.derived[value, "mean"].index_select(0, state.pictures)
+        return [(mean + change).reshape(len(state.occluders), *shape[1:])]
 
     return operate
