@@ -10,6 +10,9 @@ from typing import Any
 
 FILES = ("Arrays NPZ", "Rows CSV")  # the download that is compared: the first of these on a page
 _TIMED = re.compile("/architecture(?!.*repeats=0)")  # shows times, which differ in each run
+_PROGRESS = "[data-testid=stProgress]"
+_CLOCK = re.compile(r"\d+ (s|min|h)\b")  # in a progress; moves on by itself
+_DIALOG = "[role=dialog]"
 _LEFT = re.compile("Cancelled|The gallery after")  # unfinished work has no result to compare
 
 
@@ -29,12 +32,29 @@ class Seen:
 
 
 async def settle(page: Any) -> None:
-    """Wait until the page's script has run and nothing is being computed."""
-    busy = "[data-testid=stStatusWidget], [data-stale=true], [data-testid=stProgress]"
+    """Wait until the page's script has run and nothing is being computed, as long as its progress moves on."""
+    busy = f"[data-testid=stStatusWidget], [data-stale=true], {_PROGRESS}"
     idle = f"() => document.querySelector('[data-test-script-state=notRunning]') && !document.querySelector('{busy}')"
-    await page.wait_for_function(idle)
-    await page.wait_for_timeout(120)
-    await page.wait_for_function(idle)
+    told: list[str] = []
+    while True:
+        try:
+            await page.wait_for_function(idle)
+            await page.wait_for_timeout(120)
+            await page.wait_for_function(idle)
+            return
+        except page.late:
+            before, told = told, [_CLOCK.sub("", text) for text in await page.locator(_PROGRESS).all_inner_texts()]
+            if told == before:  # also where there is no progress to be seen
+                raise
+
+
+async def close_dialog(page: Any) -> None:
+    """Close the card of a unit or the enlarged picture, if one is open: both keep clicks from the page."""
+    opened = page.locator(_DIALOG).locator("visible=true")
+    if await opened.count():
+        await page.keyboard.press("Escape")
+        await opened.first.wait_for(state="hidden")
+        await settle(page)
 
 
 async def given(page: Any) -> Any:
@@ -61,7 +81,7 @@ async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
         path = await came.path()
     except page.trouble as error:
         seen.note("downloads that did not come")
-        seen.wrong.append(f"{before}: the download did not come: {str(error).splitlines()[0]}")
+        seen.wrong.append(f"{before}: the download did not come: {' '.join(str(error).split())[:1000]}")
         return
     await settle(page)  # the address is written at the end of a run, after the file
     if page.url == before:

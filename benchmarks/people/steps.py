@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from people.addresses import GALLERIES, LINKS, LONG, PAGES, PRESSES
-from people.seeing import Seen, built, check, look, settle
+from people.seeing import Seen, built, check, close_dialog, look, settle
 
 NETWORKS = ("lenet5-digits", "zfnet-mini")
 UPLOAD = '[data-testid="stFileUploaderDropzoneInput"]'
@@ -23,6 +23,7 @@ async def step(page: Any, address: str, chance: random.Random, seen: Seen) -> No
     await STEPS[what][1](page, address, chance)
     await settle(page)
     await check(page, seen)
+    await close_dialog(page)
     if page.compared:
         await look(page, address, seen, page.pressed)
     if page.pressed:  # pressed buttons are not part of the address of later pages
@@ -52,6 +53,12 @@ async def _leave(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _sample(page: Any, address: str, chance: random.Random) -> None:
+    """A sample in sight, or one of those in the fold."""
+    sidebar = page.locator("section[data-testid=stSidebar]")
+    fold = sidebar.locator("summary", has_text="More")
+    if await fold.count() and chance.random() < 0.5:
+        await fold.click()
+        await page.wait_for_timeout(500)  # it opens or closes
     await _click_in(page, "section[data-testid=stSidebar] .sheet canvas", chance)
 
 
@@ -68,7 +75,7 @@ async def _layer(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _click_in(page: Any, places: str, chance: random.Random) -> None:
-    found = page.locator(places)
+    found = page.locator(places).locator("visible=true")
     count = await found.count()
     if count:
         one = found.nth(chance.randrange(count))
@@ -102,7 +109,7 @@ async def _upload(page: Any, address: str, chance: random.Random) -> None:
     content = _photo(chance.randrange(5)) if good else b"no picture at all"
     file = {"name": "photo.png" if good else "<b>letter</b>.png", "mimeType": "image/png", "buffer": content}
     await page.locator("section[data-testid=stSidebar]").locator(UPLOAD).first.set_input_files(file)
-    told = page.get_by_text("photo.png") if good else page.locator('[data-testid="stAlert"]')
+    told = page.get_by_text("photo.png" if good else "looks like text")
     await told.first.wait_for()
 
 
