@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engine.occlusion.test_sweep import grid, noise
 from tests.networks import seeded
+from vizapp.engine.occlusion import planner
 from vizapp.engine.occlusion.batching import OccluderBatches
 from vizapp.engine.occlusion.incremental_plan import BatchState, IncrementalPlan
 from vizapp.engine.occlusion.sweep import Sweep
@@ -136,3 +137,31 @@ def test_the_number_of_calls_does_not_grow_with_the_occluders(monkeypatch: pytes
     calls, uploaded, _ = found[1]
     assert calls <= 12 * len(batches._planner.steps)
     assert uploaded <= 2
+
+
+def test_weights_are_rounded_once_and_to_what_autocast_makes_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [
+        nn.Conv2d(3, 4, 3, 2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, 1, 1),
+    ]
+    module = seeded(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 5)))
+    clean, patch = noise(1, 3, 64, 64, dtype=torch.float32), noise(1, 3, 64, 64, seed=1, dtype=torch.float32)
+
+    def swept() -> tuple[Tensor, int]:
+        sweep = Sweep(module, module, clean, patch, grid((64, 64), (9, 9), 5), precision="bf16")
+        assert "Only what an occluder touches" in sweep.facts["evaluation"]
+        scores = sweep.answer(range(32)).scores
+        with counted(monkeypatch) as (counts, runs):
+            sweep.answer(range(32))
+        return scores, counts["_to_copy"] / len(runs)
+
+    once, casts = swept()
+    assert casts <= 3, "the pictures, and what goes to float32 and back around the mean"
+    monkeypatch.setattr(planner, "round_weights", lambda steps, dtype: steps)
+    each, more = swept()
+    assert more >= casts + 4, "two of each layer"
+    assert torch.equal(once, each)

@@ -13,7 +13,7 @@ from vizapp.engine.occlusion.cell_index import Occluded, Occluders, Parts
 from vizapp.engine.occlusion.incremental_plan import BatchState, Box, IncrementalPlan
 from vizapp.engine.occlusion.planner import Planner
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording
-from vizapp.engine.precision import arithmetic
+from vizapp.engine.precision import Precision, arithmetic
 from vizapp.engine.trace.sites import Site, channels_first
 
 SIZE_CLASSES = 6  # of rows and of columns of occluders, by how much they touch
@@ -33,6 +33,7 @@ class OccluderBatches:
         patch: What the occluders show, `[P C H W]`.
         boxes: (top, left, bottom, right) of each occluder, inside the picture.
         site: The layer whose maps are summed; None for no layer.
+        precision: How products are rounded in `answer`, which runs inside `arithmetic`.
 
     Raises:
         NotReplayable: the pass cannot be run again from its recording.
@@ -40,7 +41,7 @@ class OccluderBatches:
 
     def __init__(
         self, module: nn.Module, scores: Callable[[Tensor], Tensor], clean: Tensor, patch: Tensor, boxes: Sequence[Box],
-        site: Site | None,
+        site: Site | None, precision: Precision = "exact",
     ) -> None:  # fmt: skip
         self._module, self._scores, self._site = module, scores, site
         self._clean, self._patch, self._boxes = clean, patch, boxes
@@ -49,7 +50,7 @@ class OccluderBatches:
         self._wanted = {self._answer} if self._site_value is None else {self._answer, self._site_value}
         rows = sorted({(box[0], box[2]) for box in boxes})
         columns = sorted({(box[1], box[3]) for box in boxes})
-        self._planner = Planner(recording, self._wanted, rows, columns)
+        self._planner = Planner(recording, self._wanted, rows, columns, precision)
         needed = {*self._planner.affected, *self._wanted}
         self._first = {value: recording.clean[value] for value in needed}  # of the first picture
         self._steps = len(recording.steps)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument
 from vizapp.engine.occlusion.incremental_plan import AffectedCells, IncrementalPlan, Operate, Range
-from vizapp.engine.occlusion.replay import ReplayRecording, fold_batch_norm, receptive_fields_of
+from vizapp.engine.occlusion.replay import ReplayRecording, fold_batch_norm, receptive_fields_of, round_weights
 from vizapp.engine.occlusion.rule_table import window_rule
 from vizapp.engine.occlusion.whole_map_rules import whole_rule
+from vizapp.engine.precision import Precision
 from vizapp.engine.receptive_field.interval import Interval, ReceptiveField
 from vizapp.engine.trace.recording import Step
 
@@ -54,13 +56,16 @@ class Planner:
         wanted: The values, by number, that the plans compute.
         rows: First row and end of each row of occluders, in pixels.
         columns: First column and end of each column of occluders, in pixels.
+        precision: How products are rounded when the plans run.
     """
 
     def __init__(
-        self, recording: ReplayRecording, wanted: set[int], rows: Sequence[Range], columns: Sequence[Range]
-    ) -> None:
+        self, recording: ReplayRecording, wanted: set[int], rows: Sequence[Range], columns: Sequence[Range],
+        precision: Precision = "exact",
+    ) -> None:  # fmt: skip
         fields = receptive_fields_of(recording.steps, recording.shapes)
-        self.steps = _needed(fold_batch_norm(recording.steps, wanted), wanted)
+        steps = _needed(fold_batch_norm(recording.steps, wanted), wanted)
+        self.steps = round_weights(steps, torch.bfloat16) if precision == "bf16" else steps
         self.shapes = recording.shapes
         self.clean: dict[int, Tensor] = {}
         self.derived: dict[Any, Tensor] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.call_arguments import argument, map_leaves, tensors_in
 from vizapp.engine.receptive_field.field import input_field, is_read_out
 from vizapp.engine.receptive_field.interval import Activation, ReceptiveField
 from vizapp.engine.receptive_field.rules import fields_after
 from vizapp.engine.tap import operation_name
 from vizapp.engine.trace.recording import Recording, Step, ValueRef, bind, may_write, storage_of
+
+_PRODUCTS = frozenset({"conv2d", "conv_transpose2d", "linear"})
 
 
 class NotReplayable(Exception):
@@ -131,6 +134,24 @@ def fold_batch_norm(steps: list[Step], kept: Collection[int]) -> list[Step]:
             answer[maker] = None
             answer[position] = _with_norm(steps[maker], step, *scale)
     return [step for step in answer if step is not None]
+
+
+def round_weights(steps: list[Step], dtype: torch.dtype) -> list[Step]:
+    """The same steps with the weights of products rounded once: autocast would round those of a frozen network at each call.
+
+    Autocast leaves float64 as it is.
+    """
+
+    def rounded(leaf: Any) -> Any:
+        single = isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dtype != torch.float64
+        return leaf.to(dtype) if single else leaf
+
+    return [
+        replace(step, args=map_leaves(step.args, rounded), kwargs=map_leaves(step.kwargs, rounded))
+        if step.operation in _PRODUCTS
+        else step
+        for step in steps
+    ]
 
 
 def _scale(step: Step) -> tuple[Tensor, Tensor] | None:

@@ -186,7 +186,9 @@ class Sweep:
     def _plan_batches(self) -> OccluderBatches | None:
         """The plan, with the activations of the clean pictures; None if there is none."""
         try:
-            occluders = OccluderBatches(self._module, self._scores, self._clean, self._patch, self.boxes, self._site)
+            occluders = OccluderBatches(
+                self._module, self._scores, self._clean, self._patch, self.boxes, self._site, self._precision
+            )
             self._work, self.bound = occluders.work, occluders.bound
             occluders.prepare()
             return occluders
