@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vizapp.engine.memory.upload import upload
 from vizapp.errors import VizError
 from vizapp.media.transforms import Method, View
 
@@ -78,7 +79,7 @@ class Preprocessing:
                 f"The network takes {self.channels} channels; a photo has 3, or 1 when converted to grey.",
                 code="unsupported-channels",
             )
-        batch = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        batch = upload(torch.from_numpy(stack), device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
         mean, std = self.constants(device)
         return batch.sub_(mean).div_(std).to(dtype)
 
@@ -94,7 +95,7 @@ class Preprocessing:
     def constants(self, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Mean and std `[C 1 1]`."""
         mean, std = (
-            torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1) for values in (self.mean, self.std)
+            upload(torch.tensor(values, dtype=dtype), device).view(-1, 1, 1) for values in (self.mean, self.std)
         )
         return mean, std
 

@@ -55,7 +55,7 @@ def test_a_single_zero_of_either_sign_is_found_anywhere(dtype: torch.dtype, zero
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (12, 14), (36, 40)])
 def test_the_first_of_equal_cells_is_found(monkeypatch, last: bool, dtype: torch.dtype, size: tuple[int, int]) -> None:
-    monkeypatch.setattr(reduction, "_GATHER", {"cpu": 300})
+    monkeypatch.setattr(reduction, "_GATHER", 300)
     batch = maps((3, 5, *size), last).to(dtype)
     number, channel = (torch.ones(3, 5) > 0).nonzero(as_tuple=True)
     runs = Runs.of(batch)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vizapp.engine.memory.upload import upload
+
 LIMBS = 7
 LARGEST = 2.0**128  # of a single value; all of float32 is smaller, and 2^23 of them fit
 _BITS = 40  # per limb; the 23 bits above them in an int64 hold the carries of 2^23 additions
@@ -18,13 +20,12 @@ _LAST = -152  # the last limb counts multiples of 2^-152, below all of float32; 
 
 def to_limbs(values: Tensor) -> Tensor:
     """Float64 values `[…]`, at most `LARGEST`, as int64 limbs `[… LIMBS]`, the most significant first."""
-    parts, rest = [], values.clone()
-    for number in range(LIMBS):
-        weight = 2.0 ** (_LAST + _BITS * (LIMBS - 1 - number))
-        part = (rest / weight).trunc_()  # exact: a division by a power of two, and the subtraction below
-        rest -= part * weight
-        parts.append(part.long())
-    return torch.stack(parts, -1)
+    weights = torch.tensor(
+        [2.0 ** (_LAST + _BITS * (LIMBS - 1 - number)) for number in range(LIMBS)], dtype=torch.float64
+    )
+    # Exact: divisions by powers of two, and differences of integers that share their leading bits.
+    whole = (values[..., None] / upload(weights, values.device)).trunc_()
+    return torch.cat([whole[..., :1], whole[..., 1:] - whole[..., :-1] * 2.0**_BITS], -1).long()
 
 
 def add_limbs(many: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,8 @@
-"""Reductions of an activation during a pass: maxima, sums, number of zeros, and the cells of the maxima.
+"""Reductions of an activation on a CPU during a pass: maxima, sums, number of zeros, and the cells of the maxima.
 
 They are memory-bound and compete with the forward pass for bandwidth. So each piece of an activation is read from memory
-once and then from the CPU's caches. On CPUs, numpy replaces torch loops that are not vectorized (the search for zeros and
-for the cells of maxima).
+once and then from the CPU's caches. Numpy replaces torch loops that are not vectorized (the search for zeros and for the
+cells of maxima). `map_reduction.py` is for other devices.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from torch import Tensor
 
 _PIECE = 3 * 2**19  # bytes of an activation that a CPU reduces at once: the size of its per-core caches
 _RUN = 32  # cells per run; the maximum of each run is kept, so that only one run is searched for the cell
-_GATHER = {"cpu": 2**17}  # values gathered at once in the search for the cells of maxima; other devices:
-_GATHER_ELSEWHERE = 2**22
+_GATHER = 2**17  # values gathered at once in the search for the cells of maxima
 _LONG = 1000  # cells of a map from which on searching maps one by one is faster than gathering several
 _NUMPY = (torch.float32, torch.float64)  # types that numpy supports
 
@@ -46,6 +45,11 @@ class Runs:
         return cls(values.unflatten(1, (runs, cells // runs)).flatten(0, 1), runs, len(maps))
 
 
+def is_on_cpu(tensor: Tensor) -> bool:
+    """Whether the tensor is reduced here."""
+    return tensor.device.type == "cpu"
+
+
 class Reduction:
     """Reduces activations in reused buffers; allocation would cost more than the reduction."""
 
@@ -61,17 +65,16 @@ class Reduction:
         like = values.new_empty(0, dtype=dtype)
         peaks, sums, zeros = (self._buffer(name, (rows, columns), like) for name in ("peaks", "sums", "zeros"))
         zeros.zero_()
-        on_cpu = values.device.type == "cpu"
-        step = max(1, _PIECE // (cells * columns * dtype.itemsize)) if on_cpu else rows
+        step = max(1, _PIECE // (cells * columns * dtype.itemsize))
         parts = zip(*(whole.split(step) for whole in (values, peaks, sums, zeros)), strict=True)
-        had = not on_cpu
+        had = False
         # Backwards: the end was written last and is still cached, and the next layer starts reading at the beginning.
         for part, peak, total, zero in reversed(list(parts)):
             piece = part.to(dtype)
             if had or has_zero(piece):
                 # Comparing into floats and summing them is four times as fast as booleans.
                 torch.sum(torch.eq(piece, 0, out=self._buffer("equal", tuple(piece.shape), like)), 1, out=zero)
-                had = not on_cpu or bool(zero.any())
+                had = bool(zero.any())
             # After the search for zeros, which reads memory in order; these two read by columns.
             torch.amax(piece, 1, out=peak)
             torch.sum(piece, 1, out=total)
@@ -106,7 +109,7 @@ def argmax_cells(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> 
     if values.shape[2] == 1:
         return _argmax_rows(values[:, :, 0], number * (peaks.numel() // maps.pictures) + channel)
     found = []
-    step = max(1, _GATHER.get(values.device.type, _GATHER_ELSEWHERE) // length)
+    step = max(1, _GATHER // length)
     for n, c in zip(number.split(step), channel.split(step), strict=True):
         run = argmax_first(peaks.view(maps.pictures, maps.runs, -1)[n, :, c])
         picked = values[n * maps.runs + run, :, c]  # [pairs, cells of a run]
@@ -116,17 +119,15 @@ def argmax_cells(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> 
 
 def _argmax_rows(rows: Tensor, index: Tensor) -> Tensor:
     """`argmax_first` of the rows in `index`."""
-    if rows.device.type == "cpu" and rows.shape[1] >= _LONG and rows.dtype in _NUMPY:
+    if rows.shape[1] >= _LONG and rows.dtype in _NUMPY:
         array = rows.detach().numpy()
         return torch.tensor([array[number].argmax() for number in index.tolist()])
-    step = max(1, _GATHER.get(rows.device.type, _GATHER_ELSEWHERE) // rows.shape[1])
+    step = max(1, _GATHER // rows.shape[1])
     return torch.cat([argmax_first(rows.index_select(0, part)) for part in index.split(step)])
 
 
 def argmax_first(rows: Tensor) -> Tensor:
     """The index `[n]` of the first maximum of each row of `[n L]`. No NaN allowed."""
-    if rows.device.type != "cpu":
-        return rows.argmax(1)
     exact = rows if rows.dtype in _NUMPY else rows.float()
     return torch.from_numpy(exact.detach().numpy().argmax(1))
 
@@ -137,7 +138,7 @@ def topk_indices(values: Tensor, top: int) -> Tensor:
     On a CPU each float32 and its index are packed into one int64 key (order-preserving bits, then the index). A plain sort
     of the keys is ten times as fast as a stable sort of the floats.
     """
-    if values.dtype != torch.float32 or values.device.type != "cpu":
+    if values.dtype != torch.float32 or not is_on_cpu(values):
         return values.sort(dim=1, descending=True, stable=True).indices[:, :top]
     bits = (values + 0.0).view(torch.int32)  # -0 becomes 0
     rising = bits ^ (bits.bitwise_right_shift(31) & 0x7FFFFFFF)  # integers in the order of the floats

@@ -1,8 +1,9 @@
 """Top activations and statistics of every unit of many sites, from a stream of batches.
 
 Activations are reduced during the pass, before any later in-place operation. Only a few values per image and channel are
-kept, so memory does not grow with the number of images. The cell of a maximum is searched only if the maximum enters the
-top k, which is rare after the first batches.
+kept, so memory does not grow with the number of images. On a CPU the cell of a maximum is searched only if the maximum
+enters the top k, which is rare after the first batches. Elsewhere the host never waits for the device, so that it can decode
+the next batch meanwhile.
 
 Counts are integers and sums are exact (`exact_sum.py`). So several processes can share the batches, and their states merge
 to the same bits in any order.
@@ -17,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.memory.upload import upload
 from vizapp.engine.statistics.exact_sum import LARGEST, LIMBS, add_limbs, from_limbs, to_limbs
-from vizapp.engine.statistics.reduction import Reduction, Runs, argmax_cells, topk_indices
+from vizapp.engine.statistics.map_reduction import reduce_maps
+from vizapp.engine.statistics.reduction import Reduction, Runs, argmax_cells, is_on_cpu, topk_indices
 from vizapp.engine.tap import Tap, check_computed
 from vizapp.engine.trace.sites import Site, channels_first
 
@@ -63,6 +66,7 @@ class TopKTracker:
         for site in self.sites:
             self.starts.append(self.starts[-1] + site.channels)
         self._state: State = {}
+        self._cells: Tensor | None = None
         self.reduction = Reduction()
 
     @property
@@ -105,6 +109,7 @@ class TopKTracker:
         with torch.no_grad(), seen:
             module(batch.clone())  # the network may write into its input
         check_computed([site.name for site in self.sites], seen.kept)
+        seen.join()
         return seen
 
     def update(self, parts: Sequence[BatchStatistics], pictures: Tensor) -> None:
@@ -114,36 +119,54 @@ class TopKTracker:
         the state unchanged. Items of the parts beyond these images are ignored.
         """
         peaks, sums, zeros, cells = (
-            torch.cat([getattr(part, name) for part in parts])[: len(pictures)]
+            (getattr(parts[0], name) if len(parts) == 1 else torch.cat([getattr(part, name) for part in parts]))
             for name in ("peaks", "sums", "zeros", "cells")
         )  # each [N U]
-        self._enter(peaks, cells, pictures.to(peaks.device))
-        self._count(peaks, sums, zeros, parts[0].every)
+        if len(peaks) > len(pictures):
+            peaks, sums, zeros, cells = (values[: len(pictures)] for values in (peaks, sums, zeros, cells))
+        self._enter(peaks, cells, upload(pictures, peaks.device))
+        self._count(peaks, sums, zeros)
 
-    def threshold(self, place: slice) -> Tensor:
-        """The activation `[C]` that an image must exceed to enter the top k of these units."""
-        return self._state["values"][place, -1]
+    def threshold(self) -> Tensor:
+        """The activation `[U]` that an image must exceed to enter the top k of each unit."""
+        return self._state["values"][:, -1]
 
     def _enter(self, peaks: Tensor, cells: Tensor, pictures: Tensor) -> None:
         """Update the top k with images `[N]`, from their maxima and cells `[N U]`."""
-        state = self._state
-        found = (cells.amax(0) >= 0).nonzero().flatten()  # units with a new image
+        state, cells, fresh = self._state, cells.T.contiguous(), peaks.T.contiguous()
+        if not is_on_cpu(cells):  # the host would wait for the device if it asked which units have a new image
+            state.update(self._ranked(state, fresh, cells, pictures))
+            return
+        found = (cells.amax(1) >= 0).nonzero().flatten()
         if len(found):
-            cells = cells.T.contiguous().index_select(0, found)
-            fresh = peaks.T.contiguous().index_select(0, found).masked_fill_(cells < 0, float("-inf"))
-            rows = pictures.expand(len(found), -1).masked_fill(cells < 0, -1)
-            joined = {"values": torch.cat([state["values"].index_select(0, found), fresh], 1)}
-            order = topk_indices(joined["values"], self.top)
-            joined["pictures"] = torch.cat([state["pictures"].index_select(0, found), rows], 1)
-            joined["cells"] = torch.cat([state["cells"].index_select(0, found), cells], 1)
-            for name, value in joined.items():
-                state[name].index_copy_(0, found, value.gather(1, order))
+            old = {name: state[name].index_select(0, found) for name in ("values", "pictures", "cells")}
+            fresh, cells = fresh.index_select(0, found), cells.index_select(0, found)
+            for name, value in self._ranked(old, fresh, cells, pictures).items():
+                state[name].index_copy_(0, found, value)
 
-    def _count(self, maxima: Tensor, sums: Tensor, zeros: Tensor, every: Tensor) -> None:
-        """Update the statistics from values `[N U]` and the number of cells `[U]` of each unit."""
-        state, peaks, odd = self._state, maxima, torch.zeros_like(every)
+    def _ranked(self, old: State, fresh: Tensor, cells: Tensor, pictures: Tensor) -> State:
+        """The top k of units `[U k]` after images with maxima `fresh` and cells `[U N]`, -1 where one does not enter."""
+        outside = cells < 0
+        fresh = fresh.masked_fill(outside, float("-inf"))
+        rows = pictures.expand(len(cells), -1).masked_fill(outside, -1)
+        new = {"values": fresh, "pictures": rows, "cells": cells}
+        joined = {name: torch.cat([old[name], value], 1) for name, value in new.items()}
+        order = topk_indices(joined["values"], self.top)
+        return {name: value.gather(1, order) for name, value in joined.items()}
+
+    def cells_of_units(self, like: Tensor) -> Tensor:
+        """The number of cells `[U]` of each unit, on the device and in the type of `like`."""
+        if self._cells is None or self._cells.device != like.device or self._cells.dtype != like.dtype:
+            cells = [math.prod(site.shape[1:]) for site in self.sites for _ in range(site.channels)]
+            self._cells = upload(torch.tensor(cells, dtype=like.dtype), like.device)
+        return self._cells
+
+    def _count(self, maxima: Tensor, sums: Tensor, zeros: Tensor) -> None:
+        """Update the statistics from values `[N U]`."""
+        state, peaks, every = self._state, maxima, self.cells_of_units(zeros)
+        odd = torch.zeros_like(every)
         both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
-        if not (both.abs() <= LARGEST).all():
+        if not is_on_cpu(both) or not (both.abs() <= LARGEST).all():  # the host would wait for other devices' answer
             wrong = ~((sums.abs() <= LARGEST) & (maxima.abs() <= LARGEST))
             sums, maxima, odd = sums.masked_fill(wrong, 0), maxima.masked_fill(wrong, 0), wrong.sum(0)
             both = torch.stack([sums.sum(0), maxima.sum(0, dtype=torch.float64)], 1)
@@ -188,6 +211,9 @@ def merge_states(states: Sequence[State]) -> State:
 class BatchStatistics(Tap):
     """The statistics of one pass per image and unit, `[N U]`. A layer of several operations counts with its last one.
 
+    `peaks`: the maxima. `sums`: over the cells. `zeros`: number of zero cells. `cells`: of the maxima that enter the top k,
+    -1 for others. All are known after `join`.
+
     Args:
         tracker: The top k and statistics so far.
         module: The network.
@@ -195,6 +221,11 @@ class BatchStatistics(Tap):
         pictures: Only the first `pictures` of them are candidates for the top k; the others fill the batch up.
         tick: Called at every site.
     """
+
+    peaks: Tensor
+    sums: Tensor
+    zeros: Tensor
+    cells: Tensor
 
     def __init__(
         self, tracker: TopKTracker, module: nn.Module, size: int, pictures: int, tick: Callable[[], None] | None
@@ -205,13 +236,8 @@ class BatchStatistics(Tap):
             site.name: (site, slice(start, start + site.channels))
             for site, start in zip(tracker.sites, tracker.starts, strict=False)
         }
-        state = tracker._state["values"]
-        shape = (size, tracker.units)
-        self.peaks = state.new_empty(shape)
-        self.sums = state.new_empty(shape, dtype=torch.float64)  # over the cells
-        self.zeros = state.new_empty(shape)  # number of zero cells: integers
-        self.every = state.new_empty(tracker.units)  # number of cells
-        self.cells = state.new_full(shape, -1, dtype=torch.int64)  # of the maximum, if it enters the top k
+        self._threshold = tracker.threshold()
+        self._found: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Reduce the activation of the site, without keeping it."""
@@ -221,36 +247,45 @@ class BatchStatistics(Tap):
         maps = channels_first(tensor, site)
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
             return
-        if name in self.kept:  # an earlier operation of the same layer
-            self.cells[:, place] = -1
-        self.kept[name] = tensor.new_empty(0)
-        self._reduce(Runs.of(maps), place)
+        dtype = self._threshold.dtype
+        self._found[name] = self._in_pieces(maps, place) if is_on_cpu(maps) else reduce_maps(maps, dtype)
+        self.kept[name] = self._found[name][0]
         if self._tick is not None:
             self._tick()
 
-    def _reduce(self, maps: Runs, place: slice) -> None:
-        peaks, sums, zeros = self._tracker.reduction(maps.values, self.peaks.dtype)
-        if maps.runs == 1:
-            whole = peaks, sums, zeros
-        else:
-            peaks, sums, zeros = (part.unflatten(0, (self._size, maps.runs)) for part in (peaks, sums, zeros))
-            whole = peaks.amax(1), sums.sum(1, dtype=torch.float64), zeros.sum(1)
-        for kept, found in zip((self.peaks, self.sums, self.zeros), whole, strict=True):
-            kept[:, place] = found.view(self._size, -1)
-        self.every[place] = maps.runs * maps.values.shape[1]
-        self._find(maps, peaks, place)
+    def join(self) -> None:
+        """Join the statistics of the sites."""
+        found = [self._found[site.name] for site in self._tracker.sites]
+        self.peaks, sums, self.zeros, self.cells = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+        self.sums = sums.double()
+        if not is_on_cpu(self.cells):  # `reduce_maps` finds the cells of all maxima, and counts what is not zero
+            self.cells.masked_fill_(~(self.peaks > self._threshold), -1)
+            self.zeros = self._tracker.cells_of_units(self.zeros) - self.zeros
 
-    def _find(self, maps: Runs, runs: Tensor, place: slice) -> None:
-        """Find the cells of the maxima that enter the top k, from the maxima `runs` of their runs of cells."""
-        peaks = self.peaks[: self._pictures, place]
-        enters = peaks > self._tracker.threshold(place)
+    def _in_pieces(self, maps: Tensor, place: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Maxima, sums, numbers of zeros and cells `[N C]` of an activation on the CPU."""
+        runs = Runs.of(maps)
+        by_run = self._tracker.reduction(runs.values, self._threshold.dtype)
+        if runs.runs == 1:
+            peaks, sums, zeros = (part.view(self._size, -1).clone() for part in by_run)  # the next site overwrites them
+            return peaks, sums.double(), zeros, self._find(runs, peaks, peaks, place)
+        peaks, sums, zeros = (part.unflatten(0, (self._size, runs.runs)) for part in by_run)
+        whole = peaks.amax(1)
+        return whole, sums.sum(1, dtype=torch.float64), zeros.sum(1), self._find(runs, peaks, whole, place)
+
+    def _find(self, maps: Runs, by_run: Tensor, peaks: Tensor, place: slice) -> Tensor:
+        """The cells of the maxima `[N C]` that enter the top k, from the maxima of their runs of cells; -1 for others."""
+        cells = torch.full(peaks.shape, -1)
+        peaks = peaks[: self._pictures]
+        enters = peaks > self._threshold[place]
         number, channel = enters.nonzero(as_tuple=True)
         top = self._tracker.top
         if len(number) > top * peaks.shape[1] and len(peaks) > top:  # except for ties, at most k of a batch can enter
             enters &= peaks >= peaks.nan_to_num(nan=float("-inf")).topk(top, 0).values[-1]
             number, channel = enters.nonzero(as_tuple=True)
         if len(number):
-            self.cells[:, place][number, channel] = argmax_cells(maps, runs, number, channel)
+            cells[number, channel] = argmax_cells(maps, by_run, number, channel)
+        return cells
 
 
 def read_statistics(state: State, sites: Sequence[Site]) -> dict[str, np.ndarray]:
