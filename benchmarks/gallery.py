@@ -11,10 +11,12 @@ Measured on two CPU cores, one round each: AlexNet 0.92 over 388 crops (0.96 wit
 96, peak memory +0.7 %. zennit-crp 0.6.0 on AlexNet over 48 crops took 12 times as long with relevance and 11 times without
 (its pass timed once, ours the better of two). ResNet-50 reaches 0.75 over 128 crops (four rounds, 0.71 to 0.79), and 0.84
 without the end. All figures are from before the present reductions in `engine/statistics/reduction.py`, which have not been
-timed on an idle machine.
+timed on an idle machine. On a GPU none of `map_reduction.py` has been timed yet.
 
 The ratio is that of the whole pass with checkpoints and files; the cost of the end is listed separately. Both sides decode
-the same files in the same worker processes and run the network up to its last convolution.
+the same files in the same worker processes, in the same batches, memory layout and precision (that of float32). The bare pass
+is the network alone, without a trace, up to its last convolution. The first round, in which both sides allocate and choose
+kernels, is printed apart from the median of the later ones.
 
     python benchmarks/gallery.py [--pictures 388] [--networks resnet50 alexnet vgg16] [--folder samples] [--memory]
 """
@@ -23,11 +25,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +39,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
-from vizapp.engine.trace.observe import observe
+from vizapp.engine.precision import arithmetic
 from vizapp.gallery.build import GalleryOptions, Progress, build
 from vizapp.media.loading import batches
 from vizapp.methods.gallery import chosen_sites
@@ -53,15 +57,29 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 def bare(network, source, last, batch: int, workers: int) -> float:  # type: ignore[no-untyped-def]
-    """Seconds of forward passes up to the site `last` over all images, without keeping anything."""
+    """Seconds of forward passes up to the convolution `last` over all images, without keeping anything."""
     started = time.perf_counter()
     numbers = range(-(-len(source) // batch))
-    for loaded in batches(source, network.preprocessing.view, numbers, batch, workers):
-        if loaded.pictures:
-            observe(network.module, network.batch(loaded.pixels), [last])
+    ending = network.module.get_submodule(last.name).register_forward_hook(_end)
+    try:
+        with torch.no_grad():
+            for loaded in batches(source, network.preprocessing.view, numbers, batch, workers):
+                if loaded.pictures:
+                    with suppress(_Ended):
+                        network.module(network.batch(loaded.pixels))
+    finally:
+        ending.remove()
     if network.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started
+
+
+class _Ended(Exception):
+    """Ends a pass behind the last layer that is needed."""
+
+
+def _end(*_: object) -> None:
+    raise _Ended
 
 
 def ours(network, source, sites, plan: GalleryOptions) -> tuple[float, float]:  # type: ignore[no-untyped-def]
@@ -79,29 +97,30 @@ def ours(network, source, sites, plan: GalleryOptions) -> tuple[float, float]:  
 
 
 def compare(name: str, options: argparse.Namespace) -> None:
-    """Print the ratio for the whole pass, and for the pass without its end."""
+    """Print the ratio for the whole pass, and for the pass without its end, of the first round and of the later ones."""
     network = vizapp.load(name, weights="none")
     source = some(vizapp.open_folder(options.folder), options.pictures)
     sites = chosen_sites(network, ["convolution"])
     plan = GalleryOptions(batch=options.batch, workers=options.workers)
     network.digest  # noqa: B018  computed once and kept
-    bare(network, some(source, 2 * options.batch), sites[-1], options.batch, options.workers)
     rounds = []
-    for number in range(options.rounds):  # the sides alternate, so that a drift of the machine favours neither
-        early = None if number % 2 else bare(network, source, sites[-1], options.batch, options.workers)
-        whole_pass = ours(network, source, sites, plan)
-        rounds.append((early or bare(network, source, sites[-1], options.batch, options.workers), *whole_pass))
-    whole = statistics.median(a / b for a, b, _ in rounds)
-    steady = statistics.median(a / (b - end) for a, b, end in rounds)
+    with arithmetic(network.device, "exact"):
+        for number in range(1 + options.rounds):  # the sides alternate, so that a drift of the machine favours neither
+            early = None if number % 2 else bare(network, source, sites[-1], options.batch, options.workers)
+            whole_pass = ours(network, source, sites, plan)
+            late = early or bare(network, source, sites[-1], options.batch, options.workers)
+            rounds.append((late, *whole_pass))
     count, channels = len(source), sum(site.channels for site in sites)
-    each = ", ".join(f"{a / b:.2f}" for a, b, _ in rounds)
-    print(
-        f"{name:10} {len(sites):3} convolutions {channels:6} units {count} pictures  "
-        f"bare {count / min(a for a, _, _ in rounds):6.1f}/s  ours {count / min(b for _, b, _ in rounds):6.1f}/s  "
-        f"ratio {whole:.2f} (bar 0.90; rounds {each}), {steady:.2f} without the {min(end for _, _, end in rounds):.1f} s "
-        "of its end",
-        flush=True,
-    )
+    print(f"{name}: {len(sites)} convolutions, {channels} units, {count} pictures")
+    for title, part in (("first", rounds[:1]), ("later", rounds[1:])):
+        whole = [a / b for a, b, _ in part]
+        steady = statistics.median(a / (b - end) for a, b, end in part)
+        pace, own, end = (statistics.median(column) for column in zip(*part, strict=True))
+        print(
+            f"  {title}: bare {count / pace:6.1f}/s  ours {count / own:6.1f}/s  ratio {statistics.median(whole):.2f} "
+            f"({min(whole):.2f} to {max(whole):.2f}; bar 0.90), {steady:.2f} without the {end:.1f} s of its end",
+            flush=True,
+        )
     if max(a / b for a, b, _ in rounds) > 1.02:
         print("  A pass cannot be faster than the part of it that is bare: the machine was disturbed, measure again.")
 
@@ -190,9 +209,9 @@ def main() -> None:
     parser.add_argument("--peer-pictures", type=int, default=48)
     parser.add_argument("--networks", nargs="*", default=["resnet50", "alexnet", "vgg16"])
     parser.add_argument("--folder", default="samples", help="a folder, zip or CSV of photos")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64 if torch.cuda.is_available() else 16)
+    parser.add_argument("--workers", type=int, default=max(1, min(8, (os.cpu_count() or 1) // 2)))
+    parser.add_argument("--rounds", type=int, default=3, help="after the first one")
     parser.add_argument("--memory", action="store_true", help="measure peak memory, too")
     options = parser.parse_args()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
