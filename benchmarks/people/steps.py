@@ -67,7 +67,7 @@ async def _unit(page: Any, address: str, chance: random.Random) -> None:
 
 
 async def _cell(page: Any, address: str, chance: random.Random) -> None:
-    await _click_in(page, ".stMain .map .picture, .stMain .panels .picture", chance)
+    await _click_in(page, ".stMain .map .picture:not(.still), .stMain .panels .picture:not(.still)", chance)
 
 
 async def _layer(page: Any, address: str, chance: random.Random) -> None:
