@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vizapp.engine.occlusion.cell_index import Occluders
-from vizapp.engine.occlusion.incremental_plan import DirtyRegion, IncrementalPlan, Pads
+from vizapp.engine.occlusion.incremental_plan import CleanMaps, DirtyRegion, IncrementalPlan, Pads
 
 KINDS = {(2, 3): (5,), (1, 2): (5,), (3, 4): (2, 3)}  # axes of the cells, and the shape of one
 
@@ -69,9 +69,8 @@ def part_of(
         range(len(region.tops)),
         range(len(region.lefts)),
         regions={0: region},
-        clean={0: maps},
     )
     get = plan.block(0, *part)
-    state = plan.begin(chosen, maps.device)
+    state = plan.begin(chosen, CleanMaps({0: maps}), maps.device)
     state.values[0] = torch.from_numpy(windows).movedim((1, 2), region.axes)
     return get(state).movedim(region.axes, (1, 2)).numpy()

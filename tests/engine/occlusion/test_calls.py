@@ -110,9 +110,9 @@ class Varied(nn.Module):
 
 def alike(batches: OccluderBatches) -> Sequence[int]:
     """Most positions whose windows are of one size class."""
-    rows, columns = batches._classes
+    rows, columns = batches.plans._classes
     kinds: dict[tuple[int, int], list[int]] = {}
-    for position, (row, column) in enumerate(batches._cells):
+    for position, (row, column) in enumerate(batches.plans._cells):
         kinds.setdefault((rows[row], columns[column]), []).append(position)
     return max(kinds.values(), key=len)
 
@@ -135,7 +135,7 @@ def test_the_number_of_calls_does_not_grow_with_the_occluders(monkeypatch: pytes
         found.append((aten(counts), uploads(counts), len(runs)))
     assert found[1] == found[2]
     calls, uploaded, _ = found[1]
-    assert calls <= 12 * len(batches._planner.steps)
+    assert calls <= 12 * len(batches.plans._planner.steps)
     assert uploaded <= 2
 
 

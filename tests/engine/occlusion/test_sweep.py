@@ -346,7 +346,7 @@ def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pyt
     module = seeded(Branching())
     clean, patch = noise(1, 3, 37, 45, dtype=torch.float32), noise(1, 3, 37, 45, seed=1, dtype=torch.float32)
     sweep = Sweep(module, module, clean, patch, grid((37, 45), (9, 6), 3))
-    cost = float(sweep._batches._planner.work_per_occluder().mean())  # all squares of this grid are asked for
+    cost = float(sweep._batches.plans._planner.work_per_occluder().mean())  # all squares of this grid are asked for
     monkeypatch.setattr("vizapp.engine.occlusion.sweep.WORK", 10 * cost)
     sizes = [len(part.positions) for part in sweep.batches()]
     assert set(sizes[:-1]) == {10}

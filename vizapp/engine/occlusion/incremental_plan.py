@@ -79,10 +79,19 @@ def _window_starts(
 
 
 @dataclass
+class CleanMaps:
+    """The activations of the clean pictures: `values[v]` is `[P …]`. `derived` is what was computed from them, once."""
+
+    values: dict[int, Tensor]
+    derived: dict[Any, Tensor] = field(default_factory=dict)
+
+
+@dataclass
 class BatchState:
     """One batch of occluders in the forward pass: `values[v]` is `[N …]` on its windows, or whole if v has no region."""
 
     occluders: Occluders
+    clean: CleanMaps
     pictures: Tensor  # those of the occluders, on the device
     indices: Sequence[Tensor]  # as the plan numbers them
     values: dict[int, Tensor] = field(default_factory=dict)
@@ -97,8 +106,9 @@ Pads = tuple[int, int, int, int]  # cells left, right, top, bottom
 class IncrementalPlan:
     """How one network answers occluders at some rows and columns of pixels: an operation per step, and its windows.
 
-    It serves the occluders at `rows` and `columns`, by number. `regions[v]` are the windows of value v; a value without
-    one is computed whole. `work` is the multiply-adds of one occluder. `fallback_layer` says where and why whole maps begin.
+    It serves the occluders at `rows` and `columns`, by number, of any picture. `regions[v]` are the windows of value v; a value
+    without one is computed whole. `work` is the multiply-adds of one occluder. `fallback_layer` says where and why whole maps
+    begin.
     """
 
     steps: list[Step]
@@ -107,23 +117,21 @@ class IncrementalPlan:
     columns: Sequence[int]
     operations: list[Operate] = field(default_factory=list)
     regions: dict[int, DirtyRegion] = field(default_factory=dict)
-    clean: dict[int, Tensor] = field(default_factory=dict)  # [P …] per value
     last_use: dict[int, int] = field(default_factory=dict)
     fresh: set[int] = field(default_factory=set)  # values whose memory no other value shares
     work: int = 0
     fallback_layer: str = ""
-    derived: dict[Any, Tensor] = field(default_factory=dict)  # what is computed once from the clean maps
     indices: dict[Index, int] = field(default_factory=dict)  # those that a batch needs, numbered
 
     def index(self, index: Index) -> int:
         """The number of an index, which every batch that begins from now on has."""
         return self.indices.setdefault(index, len(self.indices))
 
-    def begin(self, occluders: Occluders, device: torch.device) -> BatchState:
+    def begin(self, occluders: Occluders, clean: CleanMaps, device: torch.device) -> BatchState:
         """The state of a batch before its first step. One copy brings all its indices to the device."""
         found = [occluders.pictures, *(index.of(occluders) for index in self.indices)]
         pictures, *indices = torch.from_numpy(np.concatenate(found)).to(device).split([len(each) for each in found])
-        return BatchState(occluders, pictures, indices)
+        return BatchState(occluders, clean, pictures, indices)
 
     def block(
         self, value: int, tops: Sequence[int], lefts: Sequence[int], size: tuple[int, int],
@@ -194,7 +202,7 @@ class IncrementalPlan:
         """How a batch gets the clean map of a value on the value's windows."""
         region = self.regions[value]
         crop = self._crop(value, region.tops, region.lefts, region.size)
-        return lambda state: crop(state, self.clean[value].dtype, 0)[0].movedim((1, 2), region.axes)
+        return lambda state: crop(state, state.clean.values[value].dtype, 0)[0].movedim((1, 2), region.axes)
 
     def _crop(
         self, value: int, tops: Sequence[int], lefts: Sequence[int], size: tuple[int, int],
@@ -207,7 +215,8 @@ class IncrementalPlan:
         rest = self._rest(value)
 
         def crop(state: BatchState, dtype: torch.dtype, spare: int) -> tuple[Tensor, Tensor]:
-            clean, index = self._clean_runs(value, size[1], pads, fill, dtype), state.indices[number]
+            clean = self._clean_runs(state.clean, value, size[1], pads, fill, dtype)
+            index = state.indices[number]
             if not spare:
                 runs = memory = clean.index_select(0, index)
             else:
@@ -223,15 +232,17 @@ class IncrementalPlan:
         """The shape of one cell of a value."""
         return [n for axis, n in enumerate(self.shapes[value]) if axis not in (0, *self.regions[value].axes)]
 
-    def _clean_runs(self, value: int, run: int, pads: Pads, fill: float, dtype: torch.dtype) -> Tensor:
-        """The runs of cells of the clean maps of a value, padded."""
-        key = value, pads, fill, dtype
-        if (*key, run) not in self.derived:
-            if key not in self.derived:
-                clean = F.pad(self.clean[value], pads, value=fill) if any(pads) else self.clean[value]
-                self.derived[key] = clean.movedim(self.regions[value].axes, (1, 2)).to(dtype).contiguous()
-            self.derived[*key, run] = runs_of_cells(self.derived[key], math.prod(self._rest(value)), run)
-        return self.derived[*key, run]
+    def _clean_runs(
+        self, clean: CleanMaps, value: int, run: int, pads: Pads, fill: float, dtype: torch.dtype
+    ) -> Tensor:
+        """The runs of cells of the clean maps of a value, padded. `run`: cells. `pads`, `fill`, `dtype`: of the maps."""
+        key, derived = (value, pads, fill, dtype), clean.derived
+        if (*key, run) not in derived:
+            if key not in derived:
+                maps = F.pad(clean.values[value], pads, value=fill) if any(pads) else clean.values[value]
+                derived[key] = maps.movedim(self.regions[value].axes, (1, 2)).to(dtype).contiguous()
+            derived[*key, run] = runs_of_cells(derived[key], math.prod(self._rest(value)), run)
+        return derived[*key, run]
 
     def run(self, state: BatchState, first: int = 0, last: int | None = None) -> None:
         """Run the steps `[first, last)` on a batch: each value on its windows, or whole.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +48,7 @@ def _affected_range(span: Interval, ranges: Sequence[Range]) -> tuple[np.ndarray
 class Planner:
     """Makes plans for a recorded pass, for occluders at some rows and columns of pixels.
 
-    The plans read clean maps from `clean`: the caller puts in those of all `affected` values.
+    The plans read the clean maps of `affected` values.
 
     Args:
         recording: The pass.
@@ -67,8 +66,6 @@ class Planner:
         steps = _needed(fold_batch_norm(recording.steps, wanted), wanted)
         self.steps = round_weights(steps, torch.bfloat16) if precision == "bf16" else steps
         self.shapes = recording.shapes
-        self.clean: dict[int, Tensor] = {}
-        self.derived: dict[Any, Tensor] = {}
         self.affected = {
             value: found
             for value, shape in enumerate(self.shapes)
@@ -85,9 +82,7 @@ class Planner:
         Raises:
             NotReplayable: an operation cannot be run on many pictures at once.
         """
-        plan = IncrementalPlan(
-            self.steps, self.shapes, rows, columns, clean=self.clean, last_use=self.last_use, derived=self.derived
-        )
+        plan = IncrementalPlan(self.steps, self.shapes, rows, columns, last_use=self.last_use)
         plan.regions[0] = self.affected[0].region(rows, columns)
         for position, step in enumerate(self.steps):
             self._add(plan, position, step, rows, columns)

@@ -115,10 +115,10 @@ def average_pool(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], 
         sums = F.avg_pool2d(block, kernel, stride, divisor_override=1)
         if alike:
             return sums.mul_(float(share[0, 0, 0, 0]))
-        key = step.outputs[0], "share", w, block.dtype
-        if key not in plan.derived:
-            plan.derived[key] = runs_of_cells(share.to(block), 1, w)
-        return sums.mul_(plan.derived[key].index_select(0, state.indices[number]).view(-1, 1, h, w))
+        key, derived = (step.outputs[0], "share", w, block.dtype), state.clean.derived
+        if key not in derived:
+            derived[key] = runs_of_cells(share.to(block), 1, w)
+        return sums.mul_(derived[key].index_select(0, state.indices[number]).view(-1, 1, h, w))
 
     return _sliding(plan, step, region, kernel, stride, padding, (1, 1), 0.0, apply)
 

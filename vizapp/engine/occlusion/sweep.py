@@ -21,6 +21,7 @@ from vizapp.engine.memory.chunks import (
 )
 from vizapp.engine.occlusion.batching import OccluderBatches
 from vizapp.engine.occlusion.incremental_plan import Box
+from vizapp.engine.occlusion.occluder_plans import OccluderPlans
 from vizapp.engine.occlusion.replay import NotReplayable
 from vizapp.engine.precision import Precision, arithmetic
 from vizapp.engine.tap import Tap, check_computed
@@ -189,8 +190,7 @@ class Sweep:
             occluders = OccluderBatches(
                 self._module, self._scores, self._clean, self._patch, self.boxes, self._site, self._precision
             )
-            self._work, self.bound = occluders.work, occluders.bound
-            occluders.prepare()
+            self._work, self.bound = occluders.plans.work, occluders.plans.bound
             return occluders
         except (NotReplayable, VizError) as reason:
             self._one_by_one = isinstance(reason, NotReplayable)
@@ -201,9 +201,14 @@ class Sweep:
         return None
 
     def _try(self, occluders: OccluderBatches) -> None:
-        """Check a plan on two positions; fall back to whole passes if it saves nothing or is wrong."""
+        """Check a plan on two positions, unless it was; fall back to whole passes if it saves nothing or is wrong."""
+        plans = occluders.plans
         if self.bound < MIN_SAVING:
-            self._fall_back(f"windows would save too little, they end at {occluders.fallback_layer}")
+            self._fall_back(f"windows would save too little, they end at {plans.fallback_layer}")
+            return
+        if self._precision == "exact" and plans.error is not None:
+            self._batches = occluders
+            self._tell(plans, plans.error, "another picture")
             return
         try:
             self._check(occluders)
@@ -219,7 +224,7 @@ class Sweep:
         self._batches = occluders
         found = self.answer(tries, channel)
         if self._batches is not None:
-            self._compare(expected, found, occluders.fallback_layer)
+            self._compare(expected, found, occluders)
 
     def _has_no_room(self) -> bool:
         """Whether the clean activations, which a plan keeps, would not fit into memory."""
@@ -234,8 +239,8 @@ class Sweep:
             return BATCH
         return chunk_size(int(SCRATCH * self._footprint.widest), self._clean.device, BATCH)
 
-    def _compare(self, expected: Answers, found: Answers, frontier: str) -> None:
-        """Fall back if the plan's answers differ from those of whole passes; else say how close they are."""
+    def _compare(self, expected: Answers, found: Answers, occluders: OccluderBatches) -> None:
+        """Fall back if the plan's answers differ from those of whole passes; else say how close they are, and keep it."""
         right, given = expected.scores.double(), found.scores.double()
         deviation = float((right.softmax(1) - given.softmax(1)).abs().max())
         others = [float((right - given).abs().max()) / max(1e-30, float(right.abs().max()))]
@@ -247,16 +252,21 @@ class Sweep:
         if exact and not (deviation <= tolerance and max(others) <= 100 * tolerance):
             self._fall_back(f"windows gave numbers that are off by up to {max(deviation, *others):.1e}")
             return
-        until = f"up to {frontier}" if frontier else "through all layers"
-        self.facts["evaluation"] = (
-            f"Only what an occluder touches is recomputed, {until}: {100 / self.bound:.0f} % of the multiply-adds. "
-            f"Checked on {len(expected.positions)} positions against whole passes: probabilities differ by at most "
-            f"{deviation:.1e}."
-        )
-        if not exact:
+        self._tell(occluders.plans, deviation, f"{len(expected.positions)} positions")
+        if exact:
+            occluders.plans.error = deviation
+            occluders.keep_plans()
+        else:
             self.facts["precision"] = (
                 f"{self._precision}: probabilities off by up to {deviation:.1e} on those positions."
             )
+
+    def _tell(self, plans: OccluderPlans, deviation: float, checked: str) -> None:
+        until = f"up to {plans.fallback_layer}" if plans.fallback_layer else "through all layers"
+        self.facts["evaluation"] = (
+            f"Only what an occluder touches is recomputed, {until}: {100 / self.bound:.0f} % of the multiply-adds. "
+            f"Checked on {checked} against whole passes: probabilities differ by at most {deviation:.1e}."
+        )
 
     def _fall_back(self, reason: str) -> None:
         self._batches, self.bound = None, 1.0  # frees the clean activations, which the plans hold

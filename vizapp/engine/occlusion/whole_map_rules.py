@@ -142,11 +142,11 @@ def _global_pool(plan: IncrementalPlan, step: Step) -> Operate | None:
     before = plan.clean_windows(value)
 
     def operate(state: BatchState) -> list[Tensor]:
-        clean, window = plan.clean[value], state.values[value]
-        if (value, "mean") not in plan.derived:
-            plan.derived[value, "mean"] = clean.mean((2, 3))
+        clean, window, derived = state.clean.values[value], state.values[value], state.clean.derived
+        if (value, "mean") not in derived:
+            derived[value, "mean"] = clean.mean((2, 3))
         change = (window.to(clean.dtype) - before(state)).sum((2, 3)) / cells
-        mean = plan.derived[value, "mean"].index_select(0, state.pictures)
+        mean = derived[value, "mean"].index_select(0, state.pictures)
         return [(mean + change).reshape(len(state.occluders), *shape[1:])]
 
     return operate
