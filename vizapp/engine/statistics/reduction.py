@@ -90,14 +90,10 @@ class Reduction:
 def has_zero(piece: Tensor) -> bool:
     """Whether a float32 or float64 tensor on the CPU contains a zero of either sign.
 
-    The bits of +0 are the smallest unsigned integer and those of -0 the smallest signed one, so two minima suffice. This
-    takes a third less time than counting non-zero values.
+    Numpy reads it once, on one thread: as fast as two reads by two threads, and nothing waits for a second thread that other
+    work holds up.
     """
-    if not piece.is_contiguous():
-        return int(piece.count_nonzero()) < piece.numel()
-    flat = piece.detach().view(-1)
-    signed, unsigned = (torch.int64, np.uint64) if piece.element_size() == 8 else (torch.int32, np.uint32)
-    return int(flat.view(signed).amin()) == torch.iinfo(signed).min or bool(flat.numpy().view(unsigned).min() == 0)
+    return not piece.detach().numpy().all()
 
 
 def argmax_cells(maps: Runs, peaks: Tensor, number: Tensor, channel: Tensor) -> Tensor:
