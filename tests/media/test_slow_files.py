@@ -259,6 +259,17 @@ def test_an_animated_webp_file_gives_its_first_frame_however_large(
     assert notes == ((20, 24, 3), ("First of 3 frames.",))
 
 
+def test_alpha_that_the_header_of_a_webp_file_does_not_announce_is_ignored_however_large(
+    apart: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytearray(WEBP["lossless, transparent"](exif=orientation(2)))
+    assert content[12:16] == b"VP8X"
+    content[20] &= ~0x10
+    expected = of_webp(bytes(content), False, monkeypatch)
+    assert expected[0] == PIXELS[:, ::-1].tobytes()
+    assert of_webp(bytes(content), True, monkeypatch) == expected
+
+
 @pytest.mark.parametrize("kind", WEBP)
 def test_damaged_webp_files_are_refused_alike_however_large(
     kind: str, apart: list[int], monkeypatch: pytest.MonkeyPatch
