@@ -13,7 +13,8 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 import vizapp
 from tests.networks import seeded
 from vizapp.engine.tap import Tap
-from vizapp.methods.sanity import _parameters_used, randomised
+from vizapp.methods import sanity
+from vizapp.methods.sanity import _parameters_used, randomised, shuffled
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
@@ -131,3 +132,37 @@ def test_a_layer_that_never_runs_is_not_above_a_class() -> None:
         network.module.offset.copy_(torch.arange(4.0))
     changed = vizapp.ask("sanity", network, PICTURE, unit=vizapp.class_unit(network, 1), rule="gradient")
     assert "silent" not in changed.facts
+
+
+def test_very_many_numbers_are_shuffled_as_evenly_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them comes to each place equally often, and two neighbours do not stay together."""
+    monkeypatch.setattr(sanity, "_MANY", 0)
+    monkeypatch.setattr(sanity, "_NARROW", 2)
+    count, draws = 30, 6000  # a table of 5 rows
+    places = torch.zeros(draws, count, dtype=torch.long)
+    for seed in range(draws):
+        found = shuffled(torch.arange(count), torch.Generator().manual_seed(seed))
+        places[seed][found] = torch.arange(count)
+    assert torch.equal(places.sort(1).values, torch.arange(count).expand(draws, -1)), "the same numbers"
+    assert torch.equal(found, shuffled(torch.arange(count), torch.Generator().manual_seed(draws - 1)))
+    often = torch.stack([torch.bincount(places[:, i], minlength=count) for i in range(count)])
+    expected = draws / count
+    assert (often - expected).abs().max() < 6 * expected**0.5  # six standard deviations, of 900 numbers
+    apart = [torch.bincount((places[:, other] - places[:, 0]) % count, minlength=count)[1:] for other in (1, 6)]
+    assert apart[0][0] < 1.3 * draws / 5  # neighbours in a row stay neighbours where both come to the same row
+    assert torch.cat([apart[0][1:], apart[1]]).max() < 2.2 * draws / (count - 1)
+
+
+def test_no_more_is_drawn_than_the_unit_is_computed_from_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, made = layers(lambda layer: layer), []
+    network = vizapp.wrap(module, input_size=(3, 32, 32))
+    monkeypatch.setattr(
+        sanity, "shuffled", lambda values, generator: made.append(len(values)) or shuffled(values, generator)
+    )
+    vizapp.ask("sanity", network, PICTURE, unit=vizapp.Unit("3", 3))
+    assert sorted(made) == sorted(
+        module[at].get_parameter(name).numel() for at in (0, 2) for name in ("weight", "bias")
+    )
+    made.clear()
+    vizapp.ask("sanity", network, PICTURE, unit=vizapp.class_unit(network, 1))
+    assert sorted(made) == sorted(parameter.numel() for parameter in module.parameters())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,10 +63,11 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     }
     arrays = {"projection": in_three_channels(trained.values[0])}
     panels = [Panel("trained", signed(arrays["projection"]), "The trained network.")]
-    similarity = []
-    for number, (name, layers) in enumerate(chosen.items()):
+    similarity, drawn = [], dict[str, Tensor]()
+    for number, (name, parameters) in enumerate(chosen.items()):
         job.report(0.2 + 0.8 * number / len(chosen))
-        changed = randomised(network.module, layers, params.seed)
+        needed = set(below).intersection(parameters)  # the unit is not computed from the others
+        changed = randomised(network.module, needed, params.seed, drawn)
         job.report(0.2 + 0.8 * (number + 0.4) / len(chosen))
         (down,) = project(changed, batch, [fixed], network.sites, rule, "one")
         arrays[name] = in_three_channels(down.values[0])
@@ -82,6 +85,8 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     return Result("sanity", arrays, tuple(panels), facts, table)
 
 
+_MANY = 2**22  # numbers that are shuffled as a table
+_NARROW = 512  # rows that are too few for it
 _WORDS = {
     "above": "Layers above the unit randomised",
     "upper": "Upper half randomised",
@@ -129,21 +134,42 @@ def _layer_of(parameter: str) -> str:
     return (owner.rpartition(".")[0] if owner == f".{parameter}" else owner).strip(".")
 
 
-def randomised(module: nn.Module, names: Collection[str], seed: int) -> nn.Module:
+def randomised(
+    module: nn.Module, names: Collection[str], seed: int, drawn: dict[str, Tensor] | None = None
+) -> nn.Module:
     """A copy in which these parameters are shuffled: the same numbers in another order. The rest is shared.
 
-    A weight that is computed from parameters (weight norm, spectral norm, pruning) is shuffled itself.
+    A weight that is computed from parameters (weight norm, spectral norm, pruning) is shuffled itself. The order depends on
+    the seed and the parameter's name alone. `drawn`: what calls with this module and seed have shuffled; it is added to.
     """
-    known = {name for name, _ in module.named_parameters()}
+    known, drawn = {name for name, _ in module.named_parameters()}, {} if drawn is None else drawn
     module = _without_reparametrisations(module, {_layer_of(name) for name in names})
-    generator = torch.Generator().manual_seed(seed)
     memo: dict[int, Any] = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
     for name, parameter in module.named_parameters():
         if name in names or name not in known:
-            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-            shuffled = parameter.detach().reshape(-1)[order].reshape(parameter.shape)
-            memo[id(parameter)] = nn.Parameter(shuffled, requires_grad=False)  # wherever it is used
+            if name not in drawn:
+                generator = torch.Generator().manual_seed((seed + zlib.crc32(name.encode())) % 2**32)
+                drawn[name] = shuffled(parameter.detach().reshape(-1), generator).reshape(parameter.shape)
+            memo[id(parameter)] = nn.Parameter(drawn[name], requires_grad=False)  # wherever it is used
     return copy.deepcopy(module, memo)
+
+
+def shuffled(values: Tensor, generator: torch.Generator) -> Tensor:
+    """The values `[n]` in a random order that is the same on every device.
+
+    A permutation of very many takes seconds to draw, as each step waits for memory. They are laid out as a table instead, of
+    which each row is turned by a random number of places, then each column, then each row: a Feistel network of three rounds
+    (Luby and Rackoff 1988). One in so many neighbours as the table has rows stays beside its neighbour.
+    """
+    rows = next(d for d in range(math.isqrt(len(values)), 0, -1) if len(values) % d == 0) if len(values) > _MANY else 1
+    if rows < _NARROW:
+        return values[torch.randperm(len(values), generator=generator).to(values.device)]
+    table = values.reshape(rows, -1)
+    for last in (False, False, True):
+        places = torch.randint(table.shape[1], (len(table),), generator=generator).tolist()
+        table = torch.stack([row.roll(place) for row, place in zip(table, places, strict=True)])
+        table = table if last else table.t().contiguous()
+    return table.reshape(-1)
 
 
 class _Constant(nn.Module):
