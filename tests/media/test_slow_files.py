@@ -259,15 +259,24 @@ def test_an_animated_webp_file_gives_its_first_frame_however_large(
     assert notes == ((20, 24, 3), ("First of 3 frames.",))
 
 
-def test_alpha_that_the_header_of_a_webp_file_does_not_announce_is_ignored_however_large(
-    apart: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["lossless", "lossless, transparent", "transparent"])
+def test_where_the_header_of_a_webp_file_is_wrong_about_alpha_large_ones_are_as_small_ones(
+    kind: str, apart: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = bytearray(WEBP["lossless, transparent"](exif=orientation(2)))
+    content = bytearray(WEBP[kind](exif=orientation(2)))
     assert content[12:16] == b"VP8X"
-    content[20] &= ~0x10
-    expected = of_webp(bytes(content), False, monkeypatch)
-    assert expected[0] == PIXELS[:, ::-1].tobytes()
-    assert of_webp(bytes(content), True, monkeypatch) == expected
+    content[20] ^= 0x10
+    assert of_webp(bytes(content), True, monkeypatch) == of_webp(bytes(content), False, monkeypatch)
+    assert apart
+
+
+@pytest.mark.parametrize("kind", WEBP)
+def test_a_large_webp_file_of_pixels_alone_is_as_a_small_one(
+    kind: str, apart: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = of_webp(WEBP[kind](), False, monkeypatch)
+    monkeypatch.setattr(decoding, "_upright_rgb", None)
+    assert of_webp(WEBP[kind](), True, monkeypatch) == expected
 
 
 @pytest.mark.parametrize("kind", WEBP)

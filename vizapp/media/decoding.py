@@ -110,10 +110,10 @@ class _Metered:
     """A file of which Pillow may read only so many pieces and bytes; then it raises _Slow.
 
     `pixels`: of the picture; those of a large one until its header is read. `most`: pixels of a picture that is not slow.
-    `still`: the EXIF orientation of a WebP file that is no animation, and whether it may be transparent.
+    `still`: the EXIF orientation of a WebP file that is no animation.
     """
 
-    still: tuple[int, bool] | None = None
+    still: int | None = None
 
     def __init__(self, file: BinaryIO, most: float) -> None:
         self._file, self._reads, self.nbytes, self.pixels, self.most = file, _MOST_READS, math.inf, LARGE, most
@@ -180,8 +180,10 @@ def _check_pixels(file: _Metered, key: str, image: ImageFile.ImageFile) -> None:
     if key == "WEBP":
         file.seek(0)
         head = file.read(21)
-        animated = head[12:16] == b"VP8X" and bool(head[20] & 2)
-        file.still = None if animated else (_orientation(image), image.mode == "RGBA")
+        extended = head[12:16] == b"VP8X"
+        # Where header and pixels differ about alpha, Pillow trusts the pixels and OpenCV the header.
+        odd = extended and (head[20] & 2 or bool(head[20] & 16) != (image.mode == "RGBA"))
+        file.still = None if odd else _orientation(image)
     if (
         pixels > min(file.most, _SLOW_PIXELS.get(key, math.inf))
         or (key == "JPEG" and _content(file).count(b"\xff\xda") * pixels > _SLOW_SCANS)
@@ -228,7 +230,7 @@ def _decode_apart(
 
 
 def decode_slowly(
-    content: bytes, subject: str, descriptors: list[int], size: int, still: tuple[int, bool] | None
+    content: bytes, subject: str, descriptors: list[int], size: int, still: int | None
 ) -> tuple[np.ndarray | tuple[int, ...], tuple[str, ...], int | None]:
     """What `decode` returns, computed in this process however long it takes.
 
@@ -246,7 +248,7 @@ def decode_slowly(
         MemoryError: the picture does not fit into the limits of this process.
     """
     try:
-        pixels, notes = _decode(BytesIO(content), subject) if still is None else _decode_webp(content, subject, *still)
+        pixels, notes = _decode(BytesIO(content), subject) if still is None else _decode_webp(content, subject, still)
     except VizError:
         if is_short(4 * size):  # decoders call a file damaged that they have no memory for
             raise MemoryError from None
@@ -255,7 +257,7 @@ def decode_slowly(
     return pixels if index is None else pixels.shape, notes, index
 
 
-def _decode_webp(content: bytes, subject: str, orientation: int, alpha: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+def _decode_webp(content: bytes, subject: str, orientation: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """What `decode` returns for a WebP file that is no animation.
 
     Pillow decodes it like a film, in 18 bytes a pixel; OpenCV takes 7, and gives the same pixels.
@@ -269,7 +271,7 @@ def _decode_webp(content: bytes, subject: str, orientation: int, alpha: bool) ->
     if pixels is None:
         raise _decoding_error(OSError(), BytesIO(content), "WEBP", subject)
     transparent = False
-    if alpha and pixels.shape[2] == 4:
+    if pixels.shape[2] == 4:
         for part in mapped.bands(pixels):
             over, found = _on_white(Image.fromarray(part[:, :, [2, 1, 0, 3]]))
             part[:, :, 2::-1] = np.asarray(over)
