@@ -166,3 +166,13 @@ def test_no_more_is_drawn_than_the_unit_is_computed_from_and_once(monkeypatch: p
     made.clear()
     vizapp.ask("sanity", network, PICTURE, unit=vizapp.class_unit(network, 1))
     assert sorted(made) == sorted(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameters_of_one_shape_are_shuffled_differently() -> None:
+    module = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+    with torch.no_grad():
+        module[1].weight.copy_(module[0].weight)
+    other = randomised(module, ["0.weight", "1.weight"], seed=0)
+    assert not torch.equal(other[0].weight, other[1].weight)
+    assert not torch.equal(other[0].weight, randomised(module, ["0.weight"], seed=1)[0].weight)
+    assert torch.equal(other[1].weight, randomised(module, ["1.weight"], seed=0)[1].weight)
