@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -119,7 +120,7 @@ def _project(
             code="no-derivative",
         )
     maps = channels_first(activation, site)[0]  # [channels h w] or [channels]
-    cells = tuple(argmax_cell(maps, unit) for unit in units)
+    cells = _cells(maps, units)
     certificate, bytes_per_unit = Certificate(), 0
     half = any(torch.float16 in step.dtypes for step in recording.steps)
 
@@ -134,16 +135,14 @@ def _project(
         bytes_per_unit = widest // len(part)
         return (values.float() if values.dtype == torch.float16 else values) / factor
 
-    # The first few units show how wide their windows get (at most the maps); chunks of the others are sized by that.
+    # The first units, as many as surely fit, show how wide windows get (at most the maps); the other chunks are sized by that.
     widest = max(math.prod(shape) for shape in recording.shapes) * activation.element_size()
-    first = range(chunk_size(3 * widest, activation.device, min(4, len(units))))
-    parts = list(in_chunks(first, run, len(first)))
     best = _BEST_CHUNK.get(activation.device.type, _BEST_CHUNK["cpu"])
+    first = range(chunk_size(3 * widest, activation.device, min(max(4, best // widest), len(units))))
+    parts = list(in_chunks(first, run, len(first)))
     size = min(chunk_size(3 * bytes_per_unit, activation.device), max(1, best // max(1, bytes_per_unit)))
     parts += in_chunks(range(len(first), len(units)), run, size, tick)
-    activations = torch.stack(
-        [maps[u.channel] if c is None else maps[u.channel][c] for u, c in zip(units, cells, strict=True)]
-    )
+    activations = maps[_indices(units, cells, maps.device)]
     values, ends = torch.cat(parts), set[str]()
     if len(units) == 1 and not values.any():
         _backward(recording, value, _seed(maps, activation, site, units, cells, seed, extent), rule, ends)
@@ -167,13 +166,29 @@ def argmax_cell(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
     return index // maps.shape[2], index % maps.shape[2]
 
 
+def _cells(maps: Tensor, units: Sequence[Unit]) -> tuple[tuple[int, int] | None, ...]:
+    """`argmax_cell` of each unit, asked of the device at once."""
+    if maps.ndim == 1 or all(unit.cell is not None for unit in units):
+        return tuple(argmax_cell(maps, unit) for unit in units)
+    channels = torch.tensor([unit.channel for unit in units], device=maps.device)
+    strongest = maps[channels].flatten(1).argmax(1).tolist()
+    return tuple(unit.cell or divmod(index, maps.shape[2]) for unit, index in zip(units, strongest, strict=True))
+
+
+def _indices(
+    units: Sequence[Unit], cells: Sequence[tuple[int, int] | None], device: torch.device
+) -> tuple[Tensor, ...]:
+    """What picks the activations of units out of the maps: channels, then rows and columns where there are any."""
+    return torch.tensor([(u.channel, *(c or ())) for u, c in zip(units, cells, strict=True)], device=device).unbind(1)
+
+
 def _seed(
     maps: Tensor, activation: Tensor, site: Site, units: Sequence[Unit], cells: Sequence[tuple[int, int] | None],
     seed: Seed, extent: Extent,
 ) -> Signal:  # fmt: skip
     """The signals at the units' own site: zero except at the chosen activations."""
     k, number = len(units), torch.arange(len(units), device=maps.device)
-    channel = torch.tensor([unit.channel for unit in units], device=maps.device)
+    channel, *place = _indices(units, cells, maps.device)
     if maps.ndim == 1:
         start = maps.new_zeros(k, *activation.shape)
         start[number, 0, channel] = maps[channel] if seed == "value" else 1.0
@@ -182,15 +197,14 @@ def _seed(
         whole = maps.new_zeros(k, *maps.shape)
         whole[number, channel] = maps[channel] if seed == "value" else 1.0
         return as_signal(as_laid_out(whole, site)[:, None], tuple(activation.shape))
-    rows = torch.tensor([cell[0] for cell in cells if cell is not None], device=maps.device)
-    columns = torch.tensor([cell[1] for cell in cells if cell is not None], device=maps.device)
-    amount = maps[channel, rows, columns] if seed == "value" else maps.new_ones(k)
+    amount = maps[channel, *place] if seed == "value" else maps.new_ones(k)
     if site.layout == "chw":
         point = maps.new_zeros(k, maps.shape[0], 1, 1)
         point[number, channel, 0, 0] = amount
-        return WindowedSignal(point, rows, columns).clipped(*maps.shape[1:])
+        top, left = np.array([cell for cell in cells if cell is not None]).T
+        return WindowedSignal(point, top, left).clipped(*maps.shape[1:])
     whole = maps.new_zeros(k, *maps.shape)
-    whole[number, channel, rows, columns] = amount
+    whole[number, channel, *place] = amount
     return as_signal(as_laid_out(whole, site)[:, None], tuple(activation.shape))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,11 +17,13 @@ class WindowedSignal:
 
     `values` is `[K C h w]`; the window of unit k has its upper left cell at `(top[k], left[k])` and may reach over the
     border, where `values` is zero. Everything outside of the window is zero.
+
+    No method calls torch more often for more units: on a GPU, calls take longer than what they compute.
     """
 
     values: Tensor
-    top: Tensor  # [K] int64
-    left: Tensor  # [K] int64
+    top: np.ndarray  # [K] int64; not on the device, whose answers have to be waited for
+    left: np.ndarray  # [K] int64
 
     @property
     def units(self) -> int:
@@ -29,27 +32,23 @@ class WindowedSignal:
 
     def covers(self, height: int, width: int) -> bool:
         """Whether every window is exactly the map of that size."""
-        return tuple(self.values.shape[2:]) == (height, width) and not bool(self.top.any() or self.left.any())
+        return tuple(self.values.shape[2:]) == (height, width) and not (self.top.any() or self.left.any())
 
     def dense(self, height: int, width: int) -> Tensor:
         """The signals on the whole map: `[K C height width]`."""
         if self.covers(height, width):
             return self.values
         k, channels, h, w = self.values.shape
-        tops, lefts = self.top.tolist(), self.left.tolist()
-        if len(set(tops)) == len(set(lefts)) == 1:
-            top, left = tops[0], lefts[0]
-            if top <= 0 and left <= 0 and top + h >= height and left + w >= width:
-                return self.values[:, :, -top : height - top, -left : width - left]
-        whole = self.values.new_zeros(k, channels, height, width)
-        for unit, (top, left) in enumerate(zip(tops, lefts, strict=True)):  # slices are much faster than an index
-            y, x = max(top, 0), max(left, 0)
-            bottom, right = min(top + h, height), min(left + w, width)
-            if y < bottom and x < right:
-                whole[unit, :, y:bottom, x:right] = self.values[
-                    unit, :, y - top : bottom - top, x - left : right - left
-                ]
-        return whole
+        y, x = int(self.top[0]), int(self.left[0])
+        if (self.top == y).all() and (self.left == x).all() and -h < y < height and -w < x < width:
+            if y <= 0 and x <= 0 and y + h >= height and x + w >= width:
+                return self.values[:, :, -y : height - y, -x : width - x]
+            return F.pad(self.values, (x, width - w - x, y, height - h - y))
+        (top, bottom), (left, right) = _beyond(self.top, h, height), _beyond(self.left, w, width)
+        whole = self.values.new_zeros(k, channels, top + height + bottom, left + width + right)
+        starts = np.arange(k) * whole.stride(0) + _starts(whole, self.top + top, self.left + left)
+        _every_window(whole, h, w).index_copy_(0, _on_device(starts, whole), self.values)
+        return whole[:, :, top : top + height, left : left + width]
 
     def clipped(self, height: int, width: int) -> WindowedSignal:
         """The same signals, zero outside of a map of that size, on the whole map if that is smaller.
@@ -58,16 +57,14 @@ class WindowedSignal:
         """
         _, _, h, w = self.values.shape
         if h >= height and w >= width:
-            zero = torch.zeros_like(self.top)
-            return WindowedSignal(self.dense(height, width), zero, zero)
-        values = self.values
+            return whole_maps(self.dense(height, width))
         for axis, start, extent, length in ((2, self.top, h, height), (3, self.left, w, width)):
-            first, last = int(start.min()), int(start.max()) + extent
-            if first < 0 or last > length:
-                for unit, begin in enumerate(start.tolist()):  # a few slices cost less than a mask of everything
-                    values[unit].narrow(axis - 1, 0, min(max(-begin, 0), extent)).zero_()
-                    over = min(max(begin + extent - length, 0), extent)
-                    values[unit].narrow(axis - 1, extent - over, over).zero_()
+            for at_end, outside in ((False, -start), (True, start + extent - length)):
+                most = min(int(outside.max()), extent)  # rows or columns at this end that are outside for some unit
+                if most > 0:
+                    number = np.arange(most)[:: -1 if at_end else 1]
+                    mask = _on_device(number < outside[:, None], self.values).view(-1, 1, *((most, 1)[:: 5 - 2 * axis]))
+                    self.values.narrow(axis, extent - most if at_end else 0, most).masked_fill_(mask, 0)
         return self
 
     def crop(self, values: Tensor, beyond: int = 0) -> Tensor:
@@ -81,45 +78,58 @@ class WindowedSignal:
         if self.covers(height, width) or (height == 1 and width == 1):
             return values
         _, _, h, w = self.values.shape
-        tops, h = (self.top.tolist(), h) if height > 1 else ([0] * self.units, 1)
-        lefts, w = (self.left.tolist(), w) if width > 1 else ([0] * self.units, 1)
-        around = (  # left, right, top, bottom: so that every window lies inside
-            max(0, -min(lefts)), max(0, max(lefts) + w - width), max(0, -min(tops)), max(0, max(tops) + h - height)
-        )  # fmt: skip
-        whole = F.pad(values, around, value=beyond)[0] if any(around) else values[0]
-        return torch.stack(
-            [
-                whole[:, t + around[2] : t + around[2] + h, s + around[0] : s + around[0] + w]
-                for t, s in zip(tops, lefts, strict=True)
-            ]
-        )
+        tops, h = (self.top, h) if height > 1 else (np.zeros_like(self.top), 1)
+        lefts, w = (self.left, w) if width > 1 else (np.zeros_like(self.left), 1)
+        (top, bottom), (left, right) = _beyond(tops, h, height), _beyond(lefts, w, width)
+        if top or bottom or left or right:
+            values = F.pad(values, (left, right, top, bottom), value=beyond)
+        every, starts = _every_window(values, h, w), _on_device(_starts(values, tops + top, lefts + left), values)
+        if values.stride(1) == 1:  # channels-last
+            return every.permute(0, 2, 3, 1).index_select(0, starts).permute(0, 3, 1, 2)
+        return every.index_select(0, starts)
 
     def with_values(self, values: Tensor) -> WindowedSignal:
         """Other values on the same windows."""
         return WindowedSignal(values, self.top, self.left)
 
 
+def whole_maps(values: Tensor) -> WindowedSignal:
+    """Signals `[K C H W]` on the whole of their maps."""
+    zero = np.zeros(len(values), np.int64)
+    return WindowedSignal(values, zero, zero)
+
+
+def _beyond(start: np.ndarray, extent: int, length: int) -> tuple[int, int]:
+    """How far the windows of that extent reach over the two ends of an axis of that length."""
+    return max(0, -int(start.min())), max(0, int(start.max()) + extent - length)
+
+
+def _every_window(maps: Tensor, height: int, width: int) -> Tensor:
+    """Every window of maps `[K C H W]`: a view `[offset C height width]` by the offset of the window's first number."""
+    k, _, h, w = maps.shape
+    stride = maps.stride()
+    offsets = (k - 1) * stride[0] + (h - height) * stride[2] + (w - width) * stride[3] + 1
+    return maps.as_strided((offsets, maps.shape[1], height, width), (1, *stride[1:]))
+
+
+def _starts(maps: Tensor, top: np.ndarray, left: np.ndarray) -> np.ndarray:
+    return top * maps.stride(2) + left * maps.stride(3)
+
+
+def _on_device(numbers: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(numbers).to(like.device)
+
+
 def merge(a: WindowedSignal, b: WindowedSignal) -> WindowedSignal:
     """The sum of two signals at one activation, on the smallest window that holds both."""
-    if a.values.shape == b.values.shape and torch.equal(a.top, b.top) and torch.equal(a.left, b.left):
+    if a.values.shape == b.values.shape and (a.top == b.top).all() and (a.left == b.left).all():
         return a.with_values(a.values + b.values)
-    top, left = torch.minimum(a.top, b.top), torch.minimum(a.left, b.left)
-    bottom = torch.maximum(a.top + a.values.shape[2], b.top + b.values.shape[2])
-    right = torch.maximum(a.left + a.values.shape[3], b.left + b.values.shape[3])
+    top, left = np.minimum(a.top, b.top), np.minimum(a.left, b.left)
+    bottom = np.maximum(a.top + a.values.shape[2], b.top + b.values.shape[2])
+    right = np.maximum(a.left + a.values.shape[3], b.left + b.values.shape[3])
     height, width = int((bottom - top).max()), int((right - left).max())
-    total = _placed(a, top, left, height, width) + _placed(b, top, left, height, width)
-    return WindowedSignal(total, top, left)
-
-
-def _placed(window: WindowedSignal, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """The window's values on a larger window that begins at `top`, `left` and has that size."""
-    shift = WindowedSignal(window.values, window.top - top, window.left - left)
-    down, right = shift.top, shift.left
-    if bool((down == down[0]).all()) and bool((right == right[0]).all()):
-        dy, dx = int(down[0]), int(right[0])
-        h, w = window.values.shape[2:]
-        return F.pad(window.values, (dx, width - w - dx, dy, height - h - dy))
-    return shift.dense(height, width)
+    placed = [WindowedSignal(one.values, one.top - top, one.left - left).dense(height, width) for one in (a, b)]
+    return WindowedSignal(placed[0] + placed[1], top, left)
 
 
 Signal = WindowedSignal | Tensor  # of a value [1 C H W]: a WindowedSignal; of a value of any other shape s: [K, *s]
@@ -149,10 +159,7 @@ def scale(signal: Signal, factor: Tensor) -> Signal:
 
 def as_signal(values: Tensor, shape: tuple[int, ...]) -> Signal:
     """Signals `[K, *shape]` as a Signal of a value of that shape."""
-    if len(shape) == 4 and shape[0] == 1:
-        zero = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-        return WindowedSignal(values[:, 0], zero, zero)
-    return values
+    return whole_maps(values[:, 0]) if len(shape) == 4 and shape[0] == 1 else values
 
 
 def as_tensor(signal: Signal, shape: tuple[int, ...]) -> Tensor:
