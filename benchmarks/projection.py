@@ -5,19 +5,22 @@ The bound: for each unit the peer runs a full forward pass and one backward pass
 the layer, and send each signal back through the window that its unit sees. `bound` is the ratio of these multiply-adds, for
 convolutions and linear layers only.
 
+Without Captum only our own time is measured.
+
     python benchmarks/projection.py [--units 64] [--networks alexnet vgg16 resnet50]
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import sys
 import warnings
 from pathlib import Path
 
 import torch
 import torchvision
-from captum.attr import NeuronDeconvolution, NeuronGuidedBackprop
 from timing import median_time
 from torch import nn
 
@@ -33,7 +36,7 @@ LAYERS = {
     "vgg16": ["features.15", "features.22", "features.29"],
     "resnet50": ["layer1.2.relu_2", "layer2.3.relu_2", "layer4.2.relu_2"],
 }
-PEERS = {"deconvnet": NeuronDeconvolution, "guided": NeuronGuidedBackprop}
+PEERS = {"deconvnet": "NeuronDeconvolution", "guided": "NeuronGuidedBackprop"}  # in Captum
 
 
 class Work:
@@ -115,7 +118,10 @@ def compare(module, network, layer, picture, sites, options) -> None:  # type: i
         )
         found = project(module, picture, units, sites, rule_named(rule), seed="one")[0]
         ours = median_time(lambda rule=rule: project(module, picture, units, sites, rule_named(rule), seed="one"), 3)
-        tool = peer(module, target)
+        if importlib.util.find_spec("captum") is None:
+            print(f"{network:9} {layer:16} {field:6} {rule:10} {ours:7.3f}s", flush=True)
+            continue
+        tool = getattr(importlib.import_module("captum.attr"), peer)(module, target)
         chosen = list(zip(units, found.cells, strict=True))[: options.peer_units]
 
         def ask_peer(tool=tool, chosen=chosen):  # type: ignore[no-untyped-def]
