@@ -23,7 +23,7 @@ PARTS = {  # its script with options, and its limit in seconds: 6 minutes togeth
         80,
     ),
     "Projections of 64 units": (["projection.py"], 50),
-    "Gallery": (["gallery.py", "--networks", "resnet50", "alexnet"], 60),
+    "Gallery": (["gallery.py", "--networks", "resnet50", "alexnet", "--pictures", "194"], 60),
     "Dense prediction": (["dense.py"], 30),
     "Ideal inputs of 16 units": (["filters.py", "--layers", "resnet18:layer2.1", "vgg16:features.15"], 40),
 }
@@ -31,7 +31,7 @@ PARTS = {  # its script with options, and its limit in seconds: 6 minutes togeth
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu.md")
+    parser.add_argument("--out", type=Path, default=Path("build/gpu.md"))
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     parts, failed = [f"# Benchmarks of {time.strftime('%Y-%m-%d')}\n"], []
