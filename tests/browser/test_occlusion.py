@@ -134,7 +134,7 @@ def test_maps_sharpen_are_linked_and_given_away(address: str, browser: Any) -> N
     assert "position" not in page.url
 
     before = page.locator(".stMain .picture.still img").get_attribute("src")
-    point(page, 1, 0.51, 0.21, click=True)
+    point(page, 1, 40.5 / 80, 16.5 / 80, click=True)  # the middle of a cell, which is 5 pixels wide
     page.wait_for_url(re.compile("position="))
     page.get_by_text("Position 16,40").wait_for()
     settle(page)

@@ -27,6 +27,11 @@ _WATCH = f"""
   }}).observe(document, {{ subtree: true, childList: true, characterData: true }});
 """
 
+_IS_LARGEST = """button => {
+    const size = one => one.offsetWidth * one.offsetHeight;
+    return size(button) === Math.max(...[...document.querySelectorAll(".stMain button")].map(size));
+}"""
+
 
 def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(address: str, browser: Any) -> None:
     page = open_page(browser)
@@ -39,10 +44,7 @@ def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(addre
     settle(page)
     assert page.title() == "Start · vizapp"
     button = page.locator(".stMain").get_by_role("button", name="Use your photo")
-    others = page.locator(".stMain button")
-    sizes = [box["width"] * box["height"] for one in others.all() if (box := one.bounding_box())]
-    box = button.bounding_box()
-    assert box["width"] * box["height"] == max(sizes)
+    assert button.evaluate(_IS_LARGEST)  # all sizes at one moment: the page may still be drawn anew
     with page.expect_file_chooser() as chooser:
         button.click()
     chooser.value.set_files({"name": "mine.png", "mimeType": "image/png", "buffer": saved(noise(40, 50))})
@@ -101,7 +103,11 @@ def _enlarge(page: Any) -> None:
             "title and legend lie below it"
         )
         drawn = page.locator("[data-enlarged]").locator("img, svg[role=listbox]").first
-        assert drawn.bounding_box()["width"] > 0.8 * large["width"]
+        for _ in range(100):
+            if (inside := drawn.bounding_box()) is not None:
+                break
+            page.wait_for_timeout(50)  # the diagram is drawn anew for its new size
+        assert inside["width"] > 0.8 * large["width"]
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Tab")
     page.keyboard.press("Escape")
