@@ -39,9 +39,7 @@ _SLOW_BYTES = 2**18  # of a file that Pillow decodes in Python
 _STRIP = 2**20  # pixels that are converted at once
 SECONDS = 20  # of the processor, for one of them
 _BYTES_PER_PIXEL, _SPARE = 40, 2**28  # memory for one of them
-_MOST = (
-    2**30 - 2**26
-)  # bytes, beside its file and 0.05 GB of libraries; more where larger photos than usual are allowed
+_MOST = 2**30 - 2**26  # bytes beside its file and the libraries; more where larger photos than usual are allowed
 
 # What Pillow's plugins raise on damaged files.
 _PILLOW_ERRORS = (

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.memory.upload import upload
 from vizapp.engine.occlusion.incremental_plan import BatchState, Box, CleanMaps, IncrementalPlan
 from vizapp.engine.occlusion.occluder_plans import OccluderPlans, keep_plans, kept_plans
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording
@@ -45,8 +46,7 @@ class OccluderBatches:
         self._device = clean.device
         self._key = tuple(clean.shape[1:]), clean.dtype, clean.device, tuple(boxes), site and site.name, precision
         first, self.plans = self._first_pass(clean[:1], boxes, precision)
-        self._pixels = torch.cat([clean, patch.to(clean)]).permute(0, 2, 3, 1).contiguous()
-        self._pixels = self._pixels.view(2, len(clean), *self._pixels.shape[1:])
+        self._pixels = torch.stack([clean, patch.to(clean)]).permute(0, 1, 3, 4, 2).contiguous()
         parts = [first]
         for picture in range(1, len(clean)):
             again = ReplayRecording(module, clean[picture : picture + 1].clone(), self.plans.needed)
@@ -84,7 +84,7 @@ class OccluderBatches:
         taken = [n for group in groups for n in group]
         state = self._merge(ended, [positions[n] for n in taken])
         plan.run(state, self.plans.head)
-        back = torch.from_numpy(np.argsort(taken)).to(self._device)  # to the order of `positions`
+        back = upload(torch.from_numpy(np.argsort(taken)), self._device)  # to the order of `positions`
         return state.values[self.plans.answer][back], torch.cat(sums)[back] if sums else None
 
     def _first_pass(

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vizapp.engine.memory.upload import upload
 from vizapp.engine.occlusion.cell_index import Index, Insets, Occluders, Parts, runs_of_cells
 from vizapp.engine.trace.recording import Step
 
@@ -130,7 +131,8 @@ class IncrementalPlan:
     def begin(self, occluders: Occluders, clean: CleanMaps, device: torch.device) -> BatchState:
         """The state of a batch before its first step. One copy brings all its indices to the device."""
         found = [occluders.pictures, *(index.of(occluders) for index in self.indices)]
-        pictures, *indices = torch.from_numpy(np.concatenate(found)).to(device).split([len(each) for each in found])
+        joined = upload(torch.from_numpy(np.concatenate(found)), device)
+        pictures, *indices = joined.split([len(each) for each in found])
         return BatchState(occluders, clean, pictures, indices)
 
     def block(
