@@ -155,10 +155,14 @@ def queues(log: Path) -> list[str]:
     return [*told, "outcomes: " + ", ".join(f"{count} {name}" for name, count in outcomes.items())]
 
 
-def longest_wait(log: Path) -> float:
-    """The longest time in the queue of a question that computed for less than `SHORT`, from the server's log."""
+def longest_wait(log: Path) -> tuple[float, str]:
+    """The longest time in the queue of a question that computed for less than `SHORT`, and its method, from the server's log.
+
+    What joins a run that had started is left out: that run may have computed for long before.
+    """
     answers = [json.loads(line) for line in log.read_text().splitlines() if '"answer"' in line]
-    return max((a["queued"] for a in answers if a["seconds"] - a["queued"] < SHORT), default=0.0)
+    short = [a for a in answers if a["seconds"] - a["queued"] < SHORT and a["outcome"] != "joined"]
+    return max(((a["queued"], a["method"]) for a in short), default=(0.0, "none"))
 
 
 def main() -> int:
@@ -174,8 +178,8 @@ def main() -> int:
             + ", ".join(f"{n} {what}" for what, n in seen.done.items())
         )
         print("\n".join(queues(Path(folder) / "log")))
-        waited = longest_wait(Path(folder) / "log")
-        print(f"the longest wait of a question of less than {SHORT:.0f} s: {waited:.1f} s")
+        waited, method = longest_wait(Path(folder) / "log")
+        print(f"the longest wait of a question of less than {SHORT:.0f} s: {waited:.1f} s ({method})")
         single = asyncio.run(alone(sorted(seen.files), Path(folder) / "single"))
     wrong, both = compared(seen, single), len(seen.files.keys() & single.files.keys())
     print(

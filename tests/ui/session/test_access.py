@@ -241,7 +241,7 @@ def test_the_log_has_a_line_per_answer_without_names_or_contents_of_pictures(
         assert {"time", "event", "seconds"} <= line.keys()
         if line["event"] == "answer":
             assert line["seconds"] >= line["queued"] >= 0
-            assert (line["bytes"] > 0) is (line["outcome"] in {"computed", "kept"})
+            assert (line["bytes"] > 0) is (line["outcome"] in {"computed", "joined", "kept"})
     assert any(line["event"] == "page" and line["page"] == "predict" for line in lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
 
@@ -274,6 +276,51 @@ def test_what_follows_an_answer_keeps_its_place_when_the_answer_is_there(monkeyp
 
     assert place() == place()
     assert len(ran) == 1
+
+
+def _script_that_asks_twice() -> None:
+    """A page that asks the same question in two places."""
+    import streamlit as st
+
+    from tests.ui.session import test_compute as test
+    from vizapp.ui.session.compute import compute
+
+    for _ in range(2):
+        st.write(str(compute(("question",), test.question, size=lambda a: 1, title="Computing")))
+
+
+def test_a_page_may_ask_again_for_what_has_left_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Compare does for two equal networks on a server with a small cache."""
+    monkeypatch.setattr(compute, "answers", lambda: ByteBoundedCache[Any](100))  # forgets everything
+    monkeypatch.setattr(progress, "QUIET", 0.1)
+    ran.clear()
+    page = AppTest.from_function(_script_that_asks_twice, default_timeout=20).run()
+    assert [shown.value for shown in page.markdown] == ["the answer"] * 2
+    assert len(ran) == 2
+
+
+def test_the_log_tells_own_waiting_apart_from_that_of_a_run_that_had_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    office, line, half, end = JobRunner(), tmp_path / "log", threading.Event(), threading.Event()
+    monkeypatch.setattr(progress, "job_runner", lambda: office)
+    monkeypatch.setenv("VIZAPP_LOG", str(line))
+    key, name = ("question", "net"), "n"
+
+    def work(tick: Tick) -> str:
+        half.set()
+        assert end.wait(PATIENCE)
+        return "the answer"
+
+    with office.waiting(("other",), lambda tick: time.sleep(0.5), name), office.waiting(key, work, name) as job:
+        assert half.wait(PATIENCE)
+        assert job.queued > 0.3  # behind the other
+        threading.Timer(0.1, end.set).start()
+        monkeypatch.setattr(state, "person", lambda: "late")
+        compute._run_in_place(RunRequest(key, work, name), len, "Computing", st.empty())
+    (told,) = [json.loads(text) for text in line.read_text().splitlines()]
+    assert told["outcome"] == "joined"
+    assert told["queued"] < 0.1
 
 
 def test_all_work_for_a_device_is_computed_in_the_precision_of_the_type(monkeypatch: pytest.MonkeyPatch) -> None:

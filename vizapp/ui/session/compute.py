@@ -281,12 +281,14 @@ def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, p
     try:
         with logged(key) as entry, progress.watch([request]) as watched:
             (job,) = watched.jobs
+            before, began = job.queued, time.perf_counter()
+            entry.joined = before > 0
             try:
                 if not watched.wait(progress.QUIET):
                     progress.RunView(watched, [key], title, f"cancel.{name}", place=place).wait()
                 answer = job.future.result()
             finally:
-                entry.queued = job.queued
+                entry.queued = min(job.queued - before, time.perf_counter() - began)
             entry.nbytes = size(answer)
     except VizError as error:
         if raises:
@@ -301,10 +303,11 @@ def _run_in_place(request: RunRequest, size: Callable[[Any], int], title: str, p
 
 @dataclass
 class LogEntry:
-    """What the log says about a result besides its outcome: its bytes, and the seconds in the queue."""
+    """What the log says about a result: its bytes, the seconds in the queue, and whether the run had already started."""
 
     nbytes: int = 0
     queued: float = 0.0
+    joined: bool = False
 
 
 @contextmanager
@@ -318,7 +321,7 @@ def logged(key: Key, run_key: Key | None = None) -> Iterator[LogEntry]:
     began, entry, outcome = time.perf_counter(), LogEntry(), "left"
     try:
         yield entry
-        outcome = "computed"
+        outcome = "joined" if entry.joined else "computed"
     finally:
         error = sys.exception()
         if outcome == "left" and isinstance(error, Exception):

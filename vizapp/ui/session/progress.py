@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 import torch
+from streamlit.errors import StreamlitDuplicateElementKey
 
 from vizapp.engine.precision import arithmetic, others_may_compute
 from vizapp.service import runs
@@ -101,7 +102,10 @@ class RunView:
         self._watched, self._title, self._detail = watched, title, detail
         with place.container(horizontal=True, vertical_alignment="center"):
             self._bar = st.empty()
-            st.button("Cancel", key=button, on_click=cancel, args=tuple(keys))
+            try:
+                st.button("Cancel", key=button, on_click=cancel, args=tuple(keys))
+            except StreamlitDuplicateElementKey:  # the page asks twice, and the first result has left the cache
+                st.button("Cancel", key=f"{button}.again", on_click=cancel, args=tuple(keys))
         self.update()
 
     def update(self) -> None:
