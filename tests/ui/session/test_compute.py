@@ -279,13 +279,13 @@ def test_what_follows_an_answer_keeps_its_place_when_the_answer_is_there(monkeyp
 
 
 def _script_that_asks_twice() -> None:
-    """A page that asks the same question in two places."""
+    """A page that asks the same question in several places."""
     import streamlit as st
 
     from tests.ui.session import test_compute as test
     from vizapp.ui.session.compute import compute
 
-    for _ in range(2):
+    for _ in range(3):
         st.write(str(compute(("question",), test.question, size=lambda a: 1, title="Computing")))
 
 
@@ -295,8 +295,8 @@ def test_a_page_may_ask_again_for_what_has_left_the_cache(monkeypatch: pytest.Mo
     monkeypatch.setattr(progress, "QUIET", 0.1)
     ran.clear()
     page = AppTest.from_function(_script_that_asks_twice, default_timeout=20).run()
-    assert [shown.value for shown in page.markdown] == ["the answer"] * 2
-    assert len(ran) == 2
+    assert [shown.value for shown in page.markdown] == ["the answer"] * 3
+    assert len(ran) == 3
 
 
 def test_the_log_tells_own_waiting_apart_from_that_of_a_run_that_had_started(

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -102,10 +104,10 @@ class RunView:
         self._watched, self._title, self._detail = watched, title, detail
         with place.container(horizontal=True, vertical_alignment="center"):
             self._bar = st.empty()
-            try:
-                st.button("Cancel", key=button, on_click=cancel, args=tuple(keys))
-            except StreamlitDuplicateElementKey:  # the page asks twice, and the first result has left the cache
-                st.button("Cancel", key=f"{button}.again", on_click=cancel, args=tuple(keys))
+            for again in itertools.count():  # a page may wait twice for what has left the cache in between
+                with suppress(StreamlitDuplicateElementKey):
+                    st.button("Cancel", key=f"{button}.{again}" if again else button, on_click=cancel, args=tuple(keys))
+                    break
         self.update()
 
     def update(self) -> None:
