@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from app import FLAGS, server, wait_for
 from people.addresses import LINKS
-from people.seeing import Seen, built, check, look, settle
+from people.seeing import Seen, built, check, described, look, settle
 from people.steps import go, press, step
 
 PATIENCE = 120_000  # milliseconds
@@ -66,8 +66,7 @@ async def person(browser: Any, address: str, over: Callable[[], bool], number: i
                 await step(page, address, chance, seen)
         except page.trouble as error:  # the element to click did not appear in time
             seen.note("gave up")
-            shown = " ".join((await page.locator("body").inner_text()).split())
-            seen.stuck.append(f"{page.url}: {' '.join(str(error).split())[:1000]} The page says: {shown[:1500]}")
+            seen.stuck.append(await described(page, error))
             await check(page, seen)
         await context.close()
 

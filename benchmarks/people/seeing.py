@@ -68,6 +68,12 @@ async def given(page: Any) -> Any:
     return None
 
 
+async def described(page: Any, error: Exception) -> str:
+    """An error of the browser, with what the page says meanwhile."""
+    shown = " ".join((await page.locator("body").inner_text()).split())
+    return f"{' '.join(str(error).split())[:1000]} The page at {page.url} says: {shown[:1500]}"
+
+
 async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
     """Download the result of the page, and store it by address and pressed buttons."""
     await settle(page)
@@ -81,7 +87,7 @@ async def look(page: Any, address: str, seen: Seen, pressed: str = "") -> None:
         path = await came.path()
     except page.trouble as error:
         seen.note("downloads that did not come")
-        seen.wrong.append(f"{before}: the download did not come: {' '.join(str(error).split())[:1000]}")
+        seen.wrong.append(f"{before}: the download did not come: {await described(page, error)}")
         return
     await settle(page)  # the address is written at the end of a run, after the file
     if page.url == before:
