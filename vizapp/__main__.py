@@ -133,7 +133,7 @@ def _add_method(commands: Any, method: Method) -> None:
 
 def _help(knob: Knob) -> str:
     of = f" ({', '.join(knob.choices)})" if knob.choices else ""
-    default = ",".join(knob.default) if isinstance(knob.default, tuple) else str(knob.default)
+    default = ",".join(map(str, knob.default)) if isinstance(knob.default, tuple) else str(knob.default)
     return f"{knob.help}{of}{default and f', default {default}'}".replace("%", "%%")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -23,13 +24,14 @@ class Knob:
     """How one parameter is shown and checked."""
 
     name: str
-    kind: type  # int, float, bool, str, or tuple for a list of texts
+    kind: type  # int, float, bool, str, or tuple for a list
     default: Any
     help: str
     low: float | None = None
     high: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
+    item: type = str  # of a list: str or float
 
     def check(self, value: Any) -> Any:
         """The value converted to the type of the knob; text is parsed, because the command line and links give text.
@@ -62,6 +64,8 @@ class Knob:
             return value
         if self.kind is tuple:
             parts = value.split(",") if isinstance(value, str) else value
+            if self.item is float:
+                return self._numbers(parts, wrong)
             if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
                 raise wrong
             return tuple(part.strip() for part in parts if part.strip())
@@ -81,9 +85,25 @@ class Knob:
             raise wrong
         return read
 
+    def _numbers(self, parts: Any, wrong: VizError) -> tuple[float, ...]:
+        """A list of finite numbers; of a text, its empty parts are left out."""
+        try:
+            if any(isinstance(part, bool) for part in parts):
+                raise wrong
+            read = tuple(float(part) for part in parts if not isinstance(part, str) or part.strip())
+        except (TypeError, ValueError, OverflowError):
+            raise wrong from None
+        if not all(map(math.isfinite, read)):
+            raise wrong
+        return read
+
     def _range(self) -> str:
         nouns = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
-        noun = nouns.get(self.kind, "a list of texts, or one text with commas")
+        lists = {
+            str: "a list of texts, or one text with commas",
+            float: "a list of finite numbers, or a text with commas",
+        }
+        noun = nouns.get(self.kind, lists[self.item])
         if self.low is not None and self.high is not None:
             noun += f" from {self.low:g} to {self.high:g}"
         elif self.low is not None:
@@ -113,8 +133,9 @@ def knobs(params: type[Params]) -> dict[str, Knob]:
     for field in dataclasses.fields(params):
         kind = types[field.name]
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        item = next((one for one in typing.get_args(kind) if one is float), str)
         kind = str if choices else typing.get_origin(kind) or kind
-        found[field.name] = Knob(field.name, kind, field.default, **field.metadata, choices=choices)
+        found[field.name] = Knob(field.name, kind, field.default, **field.metadata, choices=choices, item=item)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -92,7 +92,7 @@ def _widget(knob: Any, choice: Choice, suited: Any) -> None:
     elif knob.kind is bool:
         st.toggle(title, **how)
     elif knob.kind is tuple:
-        how |= state.bind(choice, key, ", ".join(state.get(choice)), every_run=True, read=choice.read)
+        how |= state.bind(choice, key, _listed(state.get(choice)), every_run=True, read=choice.read)
         st.text_input(title, **how)
     elif knob.kind is str:
         st.text_input(title, **how)
@@ -100,3 +100,7 @@ def _widget(knob: Any, choice: Choice, suited: Any) -> None:
         low, high = (None if bound is None else knob.kind(bound) for bound in (knob.low, knob.high))
         step = 1 if knob.kind is int else None
         st.number_input(title, low, high, step=step, **how)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(f"{value:g}" if isinstance(value, float) else value for value in values)
