@@ -36,6 +36,12 @@ def to_png(pixels: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".png", bgr)[1])
 
 
+def to_jpeg(pixels: np.ndarray, quality: int = 85) -> bytes:
+    """A JPEG file of a picture uint8 `[H W 3]`, a tenth of the size of a PNG file: for many pictures at once."""
+    _check(pixels, (3,))
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+
+
 def limits(values: np.ndarray) -> tuple[float, float]:
     """The smallest and the largest finite value; (0, 1) if there is none, and never equal."""
     finite = values[np.isfinite(values)]

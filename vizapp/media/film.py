@@ -35,6 +35,13 @@ def write_lines(frame: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
     return np.array(image)
 
 
+def draw_curve(frame: np.ndarray, points: np.ndarray, colour: tuple[int, int, int], width: int = 2) -> None:
+    """Draw a line through points `[n 2]` (x, y) into a frame, uint8 `[H W 3]`; points that are not finite are left out."""
+    known = points[np.isfinite(points).all(1)]
+    fine = np.rint(known * 16).astype(np.int32)  # OpenCV takes sixteenths of a pixel
+    cv2.polylines(frame, [fine], False, colour, width, cv2.LINE_AA, 4)
+
+
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
