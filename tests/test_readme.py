@@ -151,9 +151,18 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     known: dict[str, Any] = {"module": module, "names": ("a", "b")}
     (block,) = blocks(README, "python")
     exec(compile(block, "README.md", "exec"), known)
-    assert {"predict", "activations", "projection", "occlusion", "dense", "architecture", "filters", "ideal"} == set(
-        asked
-    )
+    methods = {
+        "predict",
+        "activations",
+        "projection",
+        "occlusion",
+        "transform",
+        "dense",
+        "architecture",
+        "filters",
+        "ideal",
+    }
+    assert methods == set(asked)
     assert set(known["answer"].table[0]) == {"class", "name", "probability", "logit"}
     c, h, w = known["maps"].arrays["activations"].shape
     assert (c, known["down"].arrays["projection"].shape) == (

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "sanity": ({"seed": 1}, ROUNDING),
     "score_cam": ({}, ROUNDING),
     "stages": ({}, ROUNDING),
+    "transform": ({"kind": "blur"}, ROUNDING),
 }
 # What is rounded as the larger values that it is a part or a difference of.
 ROUNDED_AS = {"logit": "logits", "per_pixel": "logits"}

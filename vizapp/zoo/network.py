@@ -188,6 +188,21 @@ class Network:
         features = [site for site in maps if site.kind in kinds and site.channels != len(self.categories)]
         return next(reversed(features or maps), None)
 
+    def first_feature_map(self) -> Site | None:
+        """The first feature maps with places in the picture, behind an activation function if there are any; else None."""
+        maps = [site for site in self.sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
+        return next((site for site in maps if site.kind == "activation"), maps[0] if maps else None)
+
+    def last_hidden_layer(self) -> Site | None:
+        """The last vector that the class scores are computed from, or the network's last vector if it has no classes.
+
+        None where there is none, as in SqueezeNet, which averages class maps.
+        """
+        names, scores = [site.name for site in self.sites], set(self.head.layers if self.heads else ())
+        until = next((place for place, name in enumerate(names) if name in scores), len(names))
+        vectors = [site for site in self.sites[:until] if not site.is_map and site.kind != "identity"]
+        return vectors[-1] if vectors else None
+
     @property
     def digest(self) -> str:
         """A cache key: sha256 (hex) of name, preprocessing, structure, all weights, and the code of the user's own layers."""

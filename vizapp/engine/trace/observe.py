@@ -23,10 +23,19 @@ def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str
     """
     with torch.no_grad(), Tap(module, {site.name for site in sites}) as tap:
         module(batch.clone())  # a network may write into its input
+    return kept_by_picture(tap, sites, len(batch))
+
+
+def kept_by_picture(tap: Tap, sites: Sequence[Site], pictures: int) -> dict[str, Tensor]:
+    """The activations that a tap kept of a batch of so many pictures, by name: `[N C h w]`, or `[N C]` for vectors.
+
+    Raises:
+        VizError: as `observe`.
+    """
     check_computed([site.name for site in sites], tap.kept)
     for site in sites:
         shape = tap.kept[site.name].shape
-        if shape[0] != len(batch) or len(shape) != site.rank or shape[-1] == 0:
+        if shape[0] != pictures or len(shape) != site.rank or shape[-1] == 0:
             raise VizError(
                 f"The output of layer {site.name!r} depends on what the network finds in the input (boxes, say), so it has "
                 "no channels to show; pick an earlier layer.",
