@@ -89,6 +89,11 @@ PAGES = (
         ), ("occlusion",), ("occlusion",), question="What if a part is hidden?",
     ),
     PageSpec(
+        "transform/page.py", "Transform", ":material/rotate_right:",
+        (state.AMOUNT, state.SEVERAL, state.PHOTOS, state.SECOND_NETWORK, state.SECOND_WEIGHTS), ("transform",), ("transform",),
+        question="What if it is moved, turned or blurred?",
+    ),
+    PageSpec(
         "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), ("dense",),
         question="What does it see at every place?",
     ),

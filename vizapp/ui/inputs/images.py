@@ -14,7 +14,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.media import samples
-from vizapp.media.drawing import sheet, to_png
+from vizapp.media.drawing import sheet, to_jpeg, to_png
 from vizapp.media.picture import Picture, open_picture, open_thumbnail
 from vizapp.media.source import File, Source
 from vizapp.media.sources import open_folder
@@ -198,6 +198,11 @@ def open_from(origin: Origin) -> Picture:
 def uri(pixels: np.ndarray) -> str:
     """A picture, uint8 `[H W 3]` or `[H W 4]`, as a PNG file in a data URI."""
     return "data:image/png;base64," + base64.b64encode(to_png(pixels)).decode()
+
+
+def photo_uri(pixels: np.ndarray) -> str:
+    """A photo, uint8 `[H W 3]`, as a JPEG file in a data URI: where there are many, and colours need not be exact."""
+    return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(pixels)).decode()
 
 
 def thumb(picture: Picture) -> np.ndarray:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
@@ -40,6 +42,14 @@ def integer(low: int, high: int | None = None) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def number(value: str) -> float:
+    """Parse a finite number, as in `-1.5`."""
+    with suppress(ValueError):
+        if isfinite(read := float(value)):
+            return read
+    raise VizError(f"{value!r} is not a finite number.", code="not-a-number")
 
 
 def cell(value: str) -> tuple[int, int]:

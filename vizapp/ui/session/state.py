@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from vizapp.ui.session.choice import Choice, cell, integer, names, one_of, unit
+from vizapp.ui.session.choice import Choice, cell, integer, names, number, one_of, unit
 from vizapp.zoo import registry
 
 _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
@@ -68,6 +68,8 @@ ASPECT = Choice("aspect", "table", one_of("table", "drawing", "comparison"))
 TRAINED = Choice("trained", "ImageNet", one_of("ImageNet", "CIFAR-10"))
 AMONG = Choice("among", "classic", one_of("classic", "all"))
 AXIS = Choice("axis", "operations", one_of("operations", "time"))
+AMOUNT = Choice("amount", None, number)  # of a transform; None: that of the clean photo
+SEVERAL = Choice("several", "off", one_of("off", "on"))  # whether a transform is of several photos
 CARD = Choice("card", None, unit)  # the unit whose card is open
 CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: what it is compared with
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
@@ -77,7 +79,8 @@ _IN_ADDRESS = (
     SCALE, STAGES, VIEW, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
-    OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, CARD, CARD_OF,
+    OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL,
+    CARD, CARD_OF,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}
 EARLIER = {

@@ -69,6 +69,11 @@ EXPLANATIONS = {
         "The colours of the drawing are kinds of layers, and in the comparison the accent colour is the chosen network.",
         "Times are rough, because they depend on this machine and on what else runs on it.",
     ),
+    "transform": Explanation(
+        "How far the features of some layers move, and how the probabilities change, as the photo is turned, moved or spoiled.",
+        "A curve that jumps at once is of a layer that notices the change, and one that stays low of a layer that hardly does.",
+        "Distances are divided by the size of the clean features; compare the shapes of two layers' curves, not their heights.",
+    ),
     "attribution": Explanation(
         "How much each pixel adds to the score of a class or a unit, or takes from it.",
         "Red speaks for it and blue against it, the stronger the colour the more; these maps are fine and noisy.",

@@ -151,6 +151,16 @@ def _dense() -> tuple[str, str]:
     return "Crops of the photo, and the class of each as a colour", drawn + _words(every_crop=59, its_class=181)
 
 
+def _transform() -> tuple[str, str]:
+    turned = f'<g transform="rotate(-35 181 47)">{_photo(153, 56, 19)}</g>'
+    curves = (
+        f'<path d="M262 12v70h84" stroke="{_GREY}"/><path d="M262 82C266 30 276 28 346 26" stroke="{_ACCENT}"/>'
+        '<path d="M262 82C296 80 320 62 346 46"/>'
+    )
+    words = _words(photo=59, turned=181, early_and_late_layer=290)
+    return "The photo, turned, and how far two layers move", _photo(20) + _arrow(108, 26) + turned + curves + words
+
+
 def _filters() -> tuple[str, str]:
     y, x = np.mgrid[-1:1:7j, -1:1:7j]
     kernels = [signed(np.sin(4 * (x * np.cos(a) + y * np.sin(a)))) for a in np.linspace(0, np.pi, 4, endpoint=False)]
@@ -206,6 +216,7 @@ def _map_of_method() -> tuple[str, str]:
 
 _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
-    "occlusion": _occlusion, "dense": _dense, "filters": _filters, "compare": _compare, "architecture": _architecture,
-    "attribution": _attribution, "gradcam": _cam, "score_cam": _cam, "sanity": _sanity,
+    "occlusion": _occlusion, "transform": _transform, "dense": _dense, "filters": _filters,
+    "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
+    "score_cam": _cam, "sanity": _sanity,
 }  # fmt: skip
