@@ -82,6 +82,14 @@ def _is_leaf(module: nn.Module) -> bool:
     return isinstance(module, nn.MultiheadAttention) or next(module.children(), None) is None
 
 
+def run_as(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a function inside a pass as a part of the operation called `name`, which is its name in every `Trace`."""
+    return function(*args, **kwargs)
+
+
+_RUN_AS = run_as.__code__
+
+
 class StopForward(BaseException):
     """Ends a pass when all that is wanted was seen. Not an Exception, so that no network swallows it."""
 
@@ -123,6 +131,7 @@ class Trace(TorchFunctionMode):
     1. A layer of torch is named by its path: `layer1.0.conv1`.
     2. Any other operation is named by the path of the running module and its own name: `layer1.0.add`.
     3. The second operation of a name gets `_1`, the third `_2`.
+    4. What `run_as` runs has the name that it is told.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -155,6 +164,8 @@ class Trace(TorchFunctionMode):
 
     def _name(self, function: Callable[..., Any]) -> str:
         frame, module, path = self._running()
+        if frame is not None and module is None:
+            return path
         if frame is not None and module is not None and _is_leaf(module) and path:
             if frame is not self._call:
                 self._call, self._call_name = frame, self._numbered(path)
@@ -164,9 +175,11 @@ class Trace(TorchFunctionMode):
         return self._numbered(f"{path}.{name}" if path else name)
 
     def _running(self) -> tuple[FrameType | None, nn.Module | None, str]:
-        """The innermost running call of a part of the network, that part, and its path."""
+        """The innermost running call of a part of the network, that part, and its path; of `run_as`, None and its name."""
         frame: FrameType | None = sys._getframe(3)
         while frame is not None:
+            if frame.f_code is _RUN_AS:
+                return frame, None, frame.f_locals["name"]
             if frame.f_code is _MODULE_CALL:
                 module = frame.f_locals["self"]
                 path = self._paths.get(id(module))

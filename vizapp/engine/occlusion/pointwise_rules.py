@@ -14,7 +14,7 @@ from vizapp.engine.occlusion.replay import NotReplayable
 from vizapp.engine.operations import ACTIVATIONS, CASTS
 from vizapp.engine.trace.recording import Step, ValueRef, bind
 
-POINTWISE = ACTIVATIONS | CASTS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt"}
+POINTWISE = ACTIVATIONS | CASTS | {"neg", "abs", "exp", "sqrt", "square", "rsqrt", "where"}
 IDENTITIES = frozenset({
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "contiguous",
     "clone", "detach",
@@ -149,6 +149,18 @@ def sum_or_product(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion]
         return [step.function(*bind(step.args, given), **bind(step.kwargs, given))]
 
     return operate
+
+
+def copy(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
+    """A value written over another one, all of it: that value."""
+    source = argument(step.args, step.kwargs, 1, "src", None)
+    if not isinstance(source, ValueRef) or plan.shapes[source.value] != plan.shapes[step.outputs[0]]:
+        return None
+    if plan.regions[source.value].axes != regions[0].axes:
+        return None
+    get = plan.on_region(source.value, regions[0])
+    mark_aliased(plan, step)
+    return lambda state: [get(state)]
 
 
 def concatenation(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:

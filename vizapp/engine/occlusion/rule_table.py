@@ -21,6 +21,7 @@ RULES: dict[str, Make] = {
     **dict.fromkeys(VIEWS, view_rules.reshape),
     **dict.fromkeys(["transpose", "swapaxes"], view_rules.transpose),
     **dict.fromkeys(["chunk", "split"], view_rules.split),
+    "copy": pointwise_rules.copy,
     "conv2d": sliding_rules.convolution,
     "max_pool2d": sliding_rules.max_pool,
     "avg_pool2d": sliding_rules.average_pool,

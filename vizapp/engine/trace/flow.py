@@ -84,8 +84,14 @@ class _GradientTap(Tap):
     def keep(self, name: str, tensor: Tensor) -> None:
         """Keep a clone, and a hook on the value as it is now, before a later in-place operation."""
         super().keep(name, tensor)
+        kept = self.kept[name]
+
+        def note(gradient: Tensor) -> None:
+            if self.kept[name] is kept:  # the last of the operations of that name
+                self.gradients[name] = gradient
+
         if tensor.requires_grad:
-            tensor.register_hook(lambda gradient: self.gradients.__setitem__(name, gradient))
+            tensor.register_hook(note)
 
 
 def gradients_at(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -33,7 +34,8 @@ class Site:
     leaves out `prefix_tokens` at the front (class, distillation and register tokens) and `suffix_tokens` at the end;
     `"vector"`. `operation` is the torch function that made it. `receptive_field` is what its cells see of an input of the
     network's own size; None for sites that no pass was made for. `located` says whether the cells lie in the picture as in
-    the map; those of attention matrices, of a shifted or transposed map, and of regrouped tokens do not.
+    the map; those of attention matrices, of a shifted or transposed map, and of regrouped tokens do not. `calls`: how many
+    torch functions run under that name until the last one gives the result; more than one in some layers of torch.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Site:
     prefix_tokens: int = 0
     suffix_tokens: int = 0
     located: bool = True
+    calls: int = field(default=1, compare=False, repr=False)
 
     @property
     def channels(self) -> int:
@@ -94,12 +97,13 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
         VizError: a part of the pass is hidden (see `opaque_ops`).
     """
     found: dict[str, Site] = {}
-    memory, sizes = PeakMemory(), dict[str, int]()
+    memory, sizes, calls = PeakMemory(), dict[str, int](), Counter[str]()
 
     class Collect(CellsTrace):
         def operate(
             self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
+            calls[name] += 1
             with lookout.seen(operation_name(function), (args, kwargs)):
                 output = super().operate(name, function, args, kwargs)
             tensor = first_tensor(output)
@@ -111,7 +115,7 @@ def measured(module: nn.Module, batch: Tensor) -> tuple[tuple[Site, ...], Footpr
                 site = site_of(name, operation, tuple(tensor.shape), seen, self.arrangement(tensor))
                 if site is not None:
                     found.pop(name, None)  # the last operation of a layer gives its result
-                    found[name] = site
+                    found[name] = replace(site, calls=calls[name]) if calls[name] > 1 else site
             return output
 
     batch = batch.clone()
