@@ -22,6 +22,7 @@ from tests.errors import refuses
 from vizapp.__main__ import _progress, main, read_unit
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
+from vizapp.media.samples import open_sample
 
 DIGITS = ["--network", "lenet5-digits", "--picture", "digit 7"]
 
@@ -215,3 +216,36 @@ def test_ctrl_c_while_the_imports_run_stops_without_a_stack_trace() -> None:
         process.wait()
     assert [line for line in rest.splitlines() if not line.startswith(b"import time:")] == [b"vizapp: stopped."]
     assert process.returncode == 130
+
+
+def test_units_are_changed_with_any_method(capsys) -> None:
+    status, out, _ = run(
+        capsys, "predict", *DIGITS, "--json", "--set", "features.4:0-2,5=0", "--set", "features.1:all=1.5"
+    )
+    assert status == 0
+    told = json.loads(out)
+    assert told["facts"]["interventions"] == "features.4: channels 0-2, 5 × 0; features.1: all channels × 1.5"
+    network = vizapp.load("lenet5-digits")
+    given = [
+        vizapp.Intervention("features.4", [0, 1, 2, 5], "scale", 0.0),
+        vizapp.Intervention("features.1", None, "scale", 1.5),
+    ]
+    expected = vizapp.ask("predict", network, open_sample("digit 7"), interventions=given)
+    assert [row["probability"] for row in told["table"]] == [row["probability"] for row in expected.table]
+    status, out, _ = run(
+        capsys, "activations", *DIGITS, "--unit", "features.4:1", "--json", "--set", "features.4:all=freeze:digit 3"
+    )
+    assert status == 0
+    assert "values on digit 3" in json.loads(out)["facts"]["interventions"]
+
+
+def test_a_wrong_change_is_one_line(capsys) -> None:
+    for text, told in (
+        ("features.4:1=5", "0 to 3"),
+        ("features.4", "SITE:CHANNELS=FACTOR"),
+        ("feature.4:1=0", "features.4"),
+    ):
+        status, _, err = run(capsys, "predict", *DIGITS, "--set", text)
+        assert status == 2
+        assert told in err
+        assert err.count("\n") == 1

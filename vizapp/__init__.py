@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vizapp.zoo import list_networks as list_networks
     from vizapp.zoo import load as load
     from vizapp.zoo import wrap as wrap
+    from vizapp.zoo.interventions import Intervention as Intervention
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "media.sources": ["open_folder"],
         "methods": ["ask"],
         "zoo": ["class_unit", "list_networks", "load", "wrap"],
+        "zoo.interventions": ["Intervention"],
     },
 )
 __all__ += ["__version__"]

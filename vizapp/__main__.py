@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +30,8 @@ try:
     from vizapp.methods.base import Method
     from vizapp.methods.params import Knob, build, knobs
     from vizapp.zoo import Card, class_unit, group_networks, list_networks, load, registry
+    from vizapp.zoo.intervention_text import read_intervention
+    from vizapp.zoo.interventions import Intervention
     from vizapp.zoo.network import Network
 except KeyboardInterrupt:  # these imports take seconds, so Ctrl+C may come here as well as in `main`
     print("vizapp: stopped.", file=sys.stderr)
@@ -121,6 +124,14 @@ def _add_method(commands: Any, method: Method) -> None:
         unit = command.add_mutually_exclusive_group()
         unit.add_argument("--unit", metavar="SITE:CHANNEL[@ROW,COL]", help="layer, channel and, optionally, cell")
         unit.add_argument("--class", dest="class_", metavar="NAME_OR_INDEX", help="the unit of a class, instead")
+    command.add_argument(
+        "--set",
+        metavar="SITE:CHANNELS=FACTOR",
+        action="append",
+        default=[],
+        help="change units in every pass: CHANNELS is 3, 3,7, 3-9 or all; FACTOR 0 to 3 (0 silences), or mean:FOLDER, "
+        "mean:NUMBER, add:NUMBER, freeze:PHOTO, skip; repeatable",
+    )
     command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
     command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
     for knob in knobs(method.params).values():
@@ -175,6 +186,7 @@ def _answer(options: argparse.Namespace) -> None:
     picture = _picture(given["picture"]) if given.get("picture") else None
     folder = open_folder(given["folder"]) if given.get("folder") else None
     unit = read_unit(given["unit"]) if given.get("unit") else None
+    interventions = [_with_photo(read_intervention(text)) for text in options.set]
     params = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
 
     if "out" in knobs(options.method.params) and options.out:
@@ -185,7 +197,7 @@ def _answer(options: argparse.Namespace) -> None:
         if given.get("class_") is not None:
             index = read_index(given["class_"])
             unit = class_unit(network, given["class_"] if index is None else index)
-        result = ask(options.command, network, picture, folder, unit, tick, **params)
+        result = ask(options.command, network, picture, folder, unit, tick, interventions, **params)
     if not _leads():
         return
     saved = result.save(options.out) if options.out else None
@@ -208,6 +220,11 @@ def _picture(text: str) -> Any:
     if not os.path.exists(text) and text in sample_names():
         return open_sample(text)
     return open_picture(text)
+
+
+def _with_photo(given: Intervention) -> Intervention:
+    """The intervention, with the photo that it freezes to opened."""
+    return replace(given, value=_picture(given.value)) if given.operation == "freeze" else given
 
 
 def _serve(options: argparse.Namespace) -> None:

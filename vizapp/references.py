@@ -47,6 +47,7 @@ LINKS = {
     "wang-2020": f"{_ARXIV}1910.01279",
     "zagoruyko-2016": f"{_ARXIV}1605.07146",
     "zeiler-2013": f"{_ARXIV}1311.2901",
+    "zhou-2018": f"{_ARXIV}1806.02891",
 }
 # "Nie 2018", "Nie et al. 2018", "Zeiler & Fergus 2013", "Olah, Mordvintsev & Schubert 2017", 'Lin et al., "Network …", 2013'
 CITATION = re.compile(

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from operator import index
@@ -26,6 +26,7 @@ from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import build
 from vizapp.methods.plugins import plugins
+from vizapp.zoo.interventions import Intervention, under
 from vizapp.zoo.network import Network
 
 
@@ -74,6 +75,7 @@ def ask(
     folder: Source | str | Path | bytes | None = None,
     unit: Unit | None = None,
     tick: Callable[[float], None] | None = None,
+    interventions: Sequence[Intervention] = (),
     **params: Any,
 ) -> Result:
     """The result of a method for a network.
@@ -85,6 +87,7 @@ def ask(
         folder: A collection of pictures, or anything that `open_folder` takes.
         unit: The unit, if the method takes one.
         tick: Called with the progress from 0 to 1, at least twice a second in long work. If it raises, the work ends.
+        interventions: What is changed in every pass, with any method.
         **params: Parameters of the method; `vizapp.methods()[key].params` lists them with defaults and ranges.
 
     Raises:
@@ -92,6 +95,8 @@ def ask(
     """
     chosen = method(key)
     question = _question(network, picture, folder, unit)
+    if interventions:
+        question = replace(question, network=under(question.network, interventions, question.folder, tick))
     built = chosen.fit(build(chosen.params, params, f"method {key!r}"), question.network, params)
     return chosen.answer(question, built, Job(tick))
 

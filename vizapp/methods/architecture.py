@@ -57,7 +57,7 @@ def architecture(question: Question, params: ArchitectureParams, job: Job) -> Re
     `count`). `table`: the same as text, with the kind and the inputs of each row. A weight that is used several times counts
     once, at its first use. Also saved as CSV and Markdown. Receptive fields are in pixels and not clipped to the picture.
     """
-    network = question.network
+    network = question.network.clean  # interventions leave the layers as they are
     if question.picture is not None:
         batch = network.prepare(question.picture)
     else:

@@ -230,6 +230,8 @@ class Method:
         facts = {
             "network": f"{question.network.name}, weights {question.network.weights}, on {question.network.device}"
         }
+        if question.network.interventions:
+            facts["interventions"] = question.network.interventions
         if question.picture is not None:
             notes = " ".join(question.picture.notes)
             facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name

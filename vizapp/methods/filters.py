@@ -55,7 +55,7 @@ def filters(question: Question, params: FilterParams, job: Job) -> Result:
     network = question.network
     unit = question.unit or Unit(first_convolution(network), 0)
     batch = torch.zeros(1, *network.input_size, dtype=network.dtype, device=network.device)
-    kernels = kernels_of(network.module, batch, unit.site)
+    kernels = kernels_of(network.clean.module, batch, unit.site)  # interventions leave the kernels as they are
     weight = kernels.weight.float().cpu().numpy()
     job.report(0.2)
     spectra = power(weight)

@@ -43,7 +43,8 @@ class Network:
     `module` is in evaluation mode on `device`, its parameters require no gradients, and it must not be modified.
     `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name. `output`: name of the
     head, if the network has several and the caller chose one. `probabilities`: what makes its scores probabilities, if the
-    caller said so.
+    caller said so. `interventions`: what is changed in every pass (see `zoo.interventions`), for people; then
+    `interventions_digest` stands for it in `digest`, and `unchanged` is the network without.
     """
 
     name: str
@@ -55,7 +56,15 @@ class Network:
     facts: dict[str, str] = field(default_factory=dict)
     output: str | None = None
     probabilities: Probabilities | None = None
+    interventions: str = ""
+    interventions_digest: str = ""
+    unchanged: Network | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
+
+    @property
+    def clean(self) -> Network:
+        """The network without interventions. Names, sites and heads are the same."""
+        return self if self.unchanged is None else self.unchanged
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -92,6 +101,8 @@ class Network:
 
     @cached_property
     def _measured(self) -> tuple[tuple[Site, ...], Footprint]:
+        if self.unchanged is not None:
+            return self.unchanged.sites, self.unchanged.footprint
         return measured(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
 
     @property
@@ -102,6 +113,8 @@ class Network:
 
     @cached_property
     def _heads(self) -> tuple[Head, ...]:
+        if self.unchanged is not None:
+            return self.unchanged.heads
         batch = torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device)
         with ThreadPoolExecutor(1) as alone:  # where no mode of the caller, such as a Tap, sees the pass
             return alone.submit(find_heads, self.module, batch).result()
@@ -211,6 +224,8 @@ class Network:
 
     @cached_property
     def _digest(self) -> str:
+        if self.interventions_digest:
+            return self.interventions_digest
         chosen = [text for text in (self.output, self.probabilities) if text is not None]
         answer = hashlib.sha256(
             "\n".join(map(str, (self.name, self.preprocessing, *chosen, repr(self.module)))).encode()
