@@ -11,7 +11,7 @@ import streamlit as st
 
 from vizapp.media.samples import sample_names
 from vizapp.settings import ASSETS
-from vizapp.ui.app import sidebar
+from vizapp.ui.app import changes_bar, sidebar
 from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import images, networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, state, url
@@ -47,6 +47,7 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     for sentence in state.take_notes():
         messages.warn(sentence)
     url.write_address(spec.carried)
+    changes_bar.draw()
     messages.guard(downloads.deliver)
     card = partial(unit_card.show, known)
     for part in (card, page.run) if unit_card.is_loaded() else (page.run, card):

@@ -17,7 +17,7 @@ from vizapp.files import atomic_write
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, forget
 from vizapp.settings import settings
-from vizapp.ui.inputs import stored_uploads, uploads
+from vizapp.ui.inputs import interventions, stored_uploads, uploads
 from vizapp.ui.session import access, compute, downloads, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
@@ -239,8 +239,9 @@ def forget_checkpoint(path: str) -> None:
 
 
 def current() -> Network | None:
-    """The chosen network, or None where a message explains why there is none."""
-    return _load_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
+    """The chosen network under the session's interventions, or None where a message explains why there is none."""
+    network = _load_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
+    return None if network is None else interventions.applied(network)
 
 
 def suit_other() -> bool:

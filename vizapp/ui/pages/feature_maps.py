@@ -17,7 +17,7 @@ from vizapp.methods.activations import over_photo, scale_limits, statistics, str
 from vizapp.methods.base import Result
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, downloads, messages, state
-from vizapp.ui.widgets import image_tiles, layout, maps, unit_picker
+from vizapp.ui.widgets import fader, image_tiles, layout, maps, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.projection_tiles import RULES
 from vizapp.zoo.network import Network
@@ -151,6 +151,7 @@ def _one_layer(network: Network, picture: Picture, site: Site, result: Result) -
             messages.info(names[channel])
         if values.ndim == 3:
             pictures |= _map(network, picture, site, values[channel], channel)
+        fader.draw("maps", network, picture, site.name, channel)
     name = downloads.file_name(network.name, site.name, picture.name)
     downloads.row("maps", name, pictures, result.arrays)
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vizapp.errors import VizError, nearest, read_index
+from vizapp.zoo.intervention_text import read_intervention
 
 
 def text(value: str) -> str:
@@ -71,6 +72,14 @@ def unit(value: str) -> str:
     return value
 
 
+def interventions(value: str) -> tuple[str, ...]:
+    """Parse interventions separated by semicolons, each as the command line's `--set` takes it."""
+    parts = tuple(part.strip() for part in value.split(";") if part.strip())
+    for part in parts:
+        read_intervention(part)
+    return parts
+
+
 def names(value: str) -> tuple[str, ...]:
     """Parse names separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -84,6 +93,7 @@ class Choice:
     default: Any
     read: Callable[[str], Any] = text
     shared: bool = False  # whether the address of every page carries it
+    joint: str = ","  # between the parts of a tuple, in an address
     follows: Choice | None = None  # the choice whose value it has while its own is None
 
     @property

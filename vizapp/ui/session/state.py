@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from vizapp.ui.session.choice import Choice, cell, integer, names, number, one_of, unit
+from vizapp.ui.session.choice import Choice, cell, integer, interventions, names, number, one_of, unit
 from vizapp.zoo import registry
 
 _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
@@ -23,6 +23,7 @@ WEIGHTS = Choice("weights", "published", one_of("published", "random", "file", a
 SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network; addresses: see `url.py`
 CHECKPOINT = Choice("checkpoint", None, shared=True)  # of `weights=file`: the path of a file, or `upload/DIGEST`
 PRESENT = Choice("present", "off", one_of("off", "on"), shared=True)  # presentation mode
+SET = Choice("set", (), interventions, shared=True, joint=";")  # what is changed in every pass, as texts
 LAYER = Choice("layer", None)
 CHANNEL = Choice("channel", None, integer(0))
 CELL = Choice("cell", None, cell)
@@ -75,7 +76,7 @@ CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: w
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
-    NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
+    NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, SET, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
     SCALE, STAGES, VIEW, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,

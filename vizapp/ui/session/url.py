@@ -63,6 +63,8 @@ def read_address(
         state.save(state.LINKED_UPLOADS, st.query_params.get(_UPLOADS, "").split(",")[:_MOST])
     written = state.load(state.ADDRESS, {})
     address = st.query_params.to_dict()
+    if state.SET.name in address:  # repeated, as on the command line
+        address[state.SET.name] = state.SET.joint.join(st.query_params.get_all(state.SET.name))
     given = {name: value for name, value in address.items() if written.get(name) != value}
     card = state.CARD.name  # back in the browser's history, or on another page
     if card in written and card not in address and state.get(state.CARD) == written[card]:
@@ -155,5 +157,5 @@ def _carried(page: Collection[Choice]) -> dict[str, str]:
             choice in _FILES and state.get(_FILES[choice]) != "file"
         ):
             continue
-        carried[choice.name] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        carried[choice.name] = choice.joint.join(map(str, value)) if isinstance(value, tuple) else str(value)
     return carried

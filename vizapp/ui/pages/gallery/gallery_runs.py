@@ -42,7 +42,8 @@ def other_weights(asked: GalleryRequest) -> str:
         if manifest is None or manifest["data"]["listing"] != asked.collection.listing:
             continue
         network = manifest["network"]
-        if network["name"] == asked.network.name and network["digest"] != asked.network.digest:
+        own = {asked.network.digest, asked.network.clean.digest}
+        if network["name"] == asked.network.name and network["digest"] not in own:
             return "There is a gallery made with other weights of this network; to see it, choose them in the sidebar."
     return ""
 

@@ -1,0 +1,95 @@
+"""Interventions in the app: faders of a unit, the bar on every page, the link, and networks that lack the layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vizapp
+from tests.ui.app import Open, chosen, press, sentences, shown, turn_to, went_well
+from vizapp.media.samples import open_sample
+from vizapp.zoo.interventions import Intervention
+
+PHOTO, LAYER = "digit 3", "features.4"
+
+
+def shares(app, key: str) -> dict[str, float]:
+    return {row["name"]: row["share"] for row in shown(app, key)["rows"]}
+
+
+def expected(*given: Intervention) -> dict[str, float]:
+    network = vizapp.load("vizapp/lenet5-digits")
+    table = vizapp.ask("predict", network, open_sample(PHOTO), interventions=given).table
+    return {row["name"]: row["probability"] for row in table}
+
+
+def bar(app) -> str:
+    return " ".join(html.proto.body for html in app.get("html") if html.proto.body.startswith('<div class="vz-changes'))
+
+
+def test_a_silenced_unit_changes_the_answer_at_once_on_every_page_until_it_is_restored(open_app: Open) -> None:
+    app = open_app("feature_maps", picture=PHOTO, layer=LAYER, channel="2")
+    assert went_well(app)
+    assert bar(app) == ""
+    assert shares(app, "maps.clean") == shares(app, "maps.changed") == pytest.approx(expected())
+    app = press(app, "maps.silence")
+    assert chosen(app, "set") == f"{LAYER}:2=0"
+    assert f"{LAYER}: channel 2 × 0" in bar(app)
+    silent = expected(Intervention(LAYER, 2, "scale", 0))
+    assert shares(app, "maps.changed") == pytest.approx(silent)
+    assert shares(app, "maps.clean") == pytest.approx(expected())
+    assert app.slider[0].value == 0
+    app.slider[0].set_value(2.0).run()
+    assert chosen(app, "set") == f"{LAYER}:2=2"
+    doubled = expected(Intervention(LAYER, 2, "scale", 2))
+    assert shares(app, "maps.changed") == pytest.approx(doubled)
+    app = turn_to(app, "predict")
+    assert went_well(app)
+    assert chosen(app, "set") == f"{LAYER}:2=2"
+    assert shares(app, "predict.bars") == pytest.approx(doubled)
+    app = press(app, "changes.restore")
+    assert "set" not in app.query_params
+    assert bar(app) == ""
+    assert shares(app, "predict.bars") == pytest.approx(expected())
+
+
+def test_a_unit_is_held_at_this_photos_value_and_at_its_mean(open_app: Open) -> None:
+    app = press(open_app("feature_maps", picture=PHOTO, layer=LAYER, channel="2"), "maps.hold")
+    assert chosen(app, "set") == f"{LAYER}:2=freeze:{PHOTO}"
+    assert shares(app, "maps.changed") == pytest.approx(expected())
+    app = press(app, "maps.mean")
+    assert chosen(app, "set") == f"{LAYER}:2=mean:samples"
+    assert went_well(app)
+    mean = expected(Intervention(LAYER, 2, "mean", "samples"))
+    assert shares(app, "maps.changed") == pytest.approx(mean)
+    app = press(app, "maps.as")
+    assert "set" not in app.query_params
+
+
+def test_links_carry_several_changes_and_what_does_not_fit_is_dropped_with_a_sentence(open_app: Open) -> None:
+    app = open_app("predict", picture=PHOTO, set=f"{LAYER}:2,5=0;features.1:all=1.5;nowhere:3=0;{LAYER}:99=0")
+    assert went_well(app)
+    assert chosen(app, "set") == f"{LAYER}:2,5=0;features.1:all=1.5"
+    told = sentences(app)
+    assert "nowhere:3=0 was dropped" in told
+    assert f"{LAYER}:99=0 was dropped" in told
+    both = [Intervention(LAYER, [2, 5]), Intervention("features.1", None, "scale", 1.5)]
+    assert shares(app, "predict.bars") == pytest.approx(expected(*both))
+    app = open_app("predict", picture=PHOTO, set="nonsense")
+    assert "nonsense" in sentences(app)
+    assert "set" not in app.query_params
+
+
+@pytest.mark.parametrize("text", ["features.4:2=freeze:/etc/hostname", "features.4:2=mean:/etc"])
+def test_links_open_no_files_of_the_machine(open_app: Open, text: str) -> None:
+    app = open_app("predict", picture=PHOTO, set=text)
+    assert went_well(app)
+    assert "was dropped" in sentences(app)
+    assert "set" not in app.query_params
+
+
+def test_maps_are_drawn_under_the_changes(open_app: Open) -> None:
+    app = open_app("feature_maps", picture=PHOTO, layer=LAYER, channel="2", view="numbers", set=f"{LAYER}:2=0")
+    table = app.dataframe[0].value.set_index("channel")
+    assert table.loc[2, "max"] == table.loc[2, "min"] == 0
+    assert np.any(table.drop(index=2)["max"] > 0)
