@@ -32,6 +32,7 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "filters": ({}, ROUNDING),
     "gallery": ({"sites": ["body", "left"], "top": 3, "batch": 4}, ROUNDING),
     "ideal": ({"steps": 2, "size": SIDE}, 1e-3),  # each step divides by the size of the last gradient, and adds up
+    "knockout": ({"site": "stem", "fewest": True}, ROUNDING),
     "occlusion": ({"window": 8, "stride": 8}, ROUNDING),
     "predict": ({"crops": "ten"}, ROUNDING),
     "projection": ({"rule": "deconvnet"}, ROUNDING),
@@ -41,7 +42,10 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "transform": ({"kind": "blur"}, ROUNDING),
 }
 # What is rounded as the larger values that it is a part or a difference of.
-ROUNDED_AS = {"logit": "logits", "per_pixel": "logits"}
+ROUNDED_AS = {
+    "logit": "logits", "per_pixel": "logits", "logit_change": "clean_logits", "fewest_curve": "clean_logits",
+    "probability_change": "clean_probability",
+}  # fmt: skip
 METHODS = sorted(vizapp.methods())
 
 

@@ -38,6 +38,7 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "filters": ({"unit": UNIT}, ("kernels", "spectrum")),
     "gallery": ({"top": 3}, ("channels", "pictures")),
     "ideal": ({"unit": UNIT, "channels": "0, 1, 2", "steps": 3, "size": SIDE}, ("pictures", "activation")),
+    "knockout": ({"site": "1"}, ("logit_change", "probability_change")),
     "occlusion": ({"window": 90, "stride": 16}, ("probability", "logit", "activation")),
     "predict": ({"crops": "ten"}, ("probabilities", "logits")),
     "projection": ({"unit": UNIT}, ("projection", "activation")),

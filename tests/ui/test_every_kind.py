@@ -125,6 +125,7 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
                           "attribution.layer": site.name}, ""  # fmt: skip
     if site.channels <= MANY_CHANNELS:
         yield "score_cam", {"score_cam.explain": "answer", "score_cam.site": site.name}, ""
+        yield "knockout", unit, ""
 
 
 def visits_without_a_layer(network: Network, photos: str) -> Iterator[Visit]:

@@ -63,7 +63,7 @@ class Planner:
         precision: Precision = "exact",
     ) -> None:  # fmt: skip
         fields = receptive_fields_of(recording.steps, recording.shapes)
-        steps = _needed(fold_batch_norm(recording.steps, wanted), wanted)
+        steps = needed_steps(fold_batch_norm(recording.steps, wanted), wanted)
         self.steps = round_weights(steps, torch.bfloat16) if precision == "bf16" else steps
         self.shapes = recording.shapes
         self.affected = {
@@ -74,7 +74,7 @@ class Planner:
         self.last_use = {value: position for position, step in enumerate(self.steps) for value in step.inputs}
         self.last_use |= dict.fromkeys(wanted, len(self.steps))  # nothing may be written over them
         self.work = [work_of(step, self.shapes) for step in self.steps]
-        self.head = self._head(wanted)
+        self.head = head_of(self.steps, self.shapes, {0})
 
     def plan(self, rows: Sequence[int], columns: Sequence[int]) -> IncrementalPlan:
         """The plan for the occluders at some of the rows and columns, by index.
@@ -118,19 +118,23 @@ class Planner:
         plan.operations.append(operate)
         plan.work += round(self.work[position] * area)
 
-    def _head(self, wanted: set[int]) -> int:
-        """The first linear layer after which there are only vectors: several batches go through it together."""
-        for position, step in enumerate(self.steps):
-            later = {value for other in self.steps[position:] for value in other.inputs}
-            before = {0, *(value for other in self.steps[:position] for value in other.outputs)}
-            alive = later & before
-            if step.operation == "linear" and all(len(self.shapes[value]) == 2 for value in alive):
+
+def head_of(steps: list[Step], shapes: list[tuple[int, ...]], given: set[int]) -> int:
+    """The first linear layer after which there are only vectors: several batches go through it together.
+
+    `given`: the values that no step makes.
+    """
+    for position, step in enumerate(steps):
+        if step.operation == "linear":
+            later = {value for other in steps[position:] for value in other.inputs}
+            before = given | {value for other in steps[:position] for value in other.outputs}
+            if all(len(shapes[value]) == 2 for value in later & before):
                 return position
-        return len(self.steps)
+    return len(steps)
 
 
-def _needed(steps: list[Step], wanted: set[int]) -> list[Step]:
-    """The steps that the wanted values depend on."""
+def needed_steps(steps: list[Step], wanted: set[int]) -> list[Step]:
+    """The steps, of those given, that the wanted values depend on."""
     need, kept = set(wanted), []
     for step in reversed(steps):
         if need.intersection(step.outputs):

@@ -37,7 +37,7 @@ _NO_ROOM = "there is not enough memory for a plan"
 MIN_SAVING = 1.02  # smallest saving of multiply-adds worth a plan: first layers cost more time than their count
 # What torch raises where memory runs out, or where an operation of the network does not take a batch of windows.
 # Nothing that a mistake in a rule would raise (AttributeError, KeyError, TypeError): that must not become a slow answer.
-_TORCH_ERRORS = (MemoryError, RuntimeError, ValueError, IndexError)
+TORCH_ERRORS = (MemoryError, RuntimeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,13 @@ class Sweep:
             if self._batches is not None:
                 try:
                     return Answers(tuple(positions), *self._batches.answer(positions, channel, self._batch_size))
-                except _TORCH_ERRORS as error:
+                except TORCH_ERRORS as error:
                     if is_out_of_memory(error) and len(positions) > 1:
                         raise
                     self._fall_back(
                         _NO_ROOM
                         if is_out_of_memory(error)
-                        else f"an operation could not be run on windows ({_first_line(error)})"
+                        else f"an operation could not be run on windows ({first_line(error)})"
                     )
             return self._run_whole_passes(positions, channel)
 
@@ -195,9 +195,9 @@ class Sweep:
         except (NotReplayable, VizError) as reason:
             self._one_by_one = isinstance(reason, NotReplayable)
             self._fall_back(str(reason))
-        except _TORCH_ERRORS as error:
+        except TORCH_ERRORS as error:
             no_room = is_out_of_memory(error)
-            self._fall_back(_NO_ROOM if no_room else f"no plan could be made for its operations ({_first_line(error)})")
+            self._fall_back(_NO_ROOM if no_room else f"no plan could be made for its operations ({first_line(error)})")
         return None
 
     def _try(self, occluders: OccluderBatches) -> None:
@@ -293,7 +293,7 @@ class Sweep:
         return picture, self.boxes[box]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 

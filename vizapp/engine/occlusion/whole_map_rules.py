@@ -52,7 +52,7 @@ def whole_rule(plan: IncrementalPlan, step: Step, position: int) -> Operate:
     single = plan.shapes[step.inputs[0]][:1] == plan.shapes[step.outputs[0]][:1] == (1,)
     if base in VIEWS and len(step.inputs) == 1 and single and not reads_bits(step):
         get, shape = plan.on_whole_map(step.inputs[0]), plan.shapes[step.outputs[0]][1:]
-        return lambda state: [get(state).reshape(len(state.occluders), *shape)]
+        return lambda state: [(given := get(state)).reshape(len(given), *shape)]
     gets = {value: plan.on_whole_map(value) for value in step.inputs}
     return _directly(step, gets) if _takes_batches(step, plan.shapes) else _one_by_one(step, gets, plan.shapes)
 

@@ -94,6 +94,10 @@ PAGES = (
         question="What if it is moved, turned or blurred?",
     ),
     PageSpec(
+        "knockout.py", "Knock out", ":material/blur_off:", (state.LAYER, state.CHANNEL, state.CLASS, state.VIEW), ("knockout",),
+        ("knockout",), question="What is one unit for?",
+    ),
+    PageSpec(
         "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), ("dense",),
         question="What does it see at every place?",
     ),

@@ -31,6 +31,7 @@ TERMS = {
     "projection": ("unit", "deconvnet", "guided", "receptive field"),
     "gallery": ("unit", "average precision", "selectivity", "dead unit", "receptive field"),
     "occlusion": ("stride", "activation", "logit", "deconvnet"),
+    "knockout": ("unit", "layer", "logit"),
     "dense": ("crop", "cell", "stride", "logit"),
     "filters": ("channel", "unit"),
     "compare": ("unit", "random weights", "logit"),

@@ -37,6 +37,47 @@ def value_bars(values: np.ndarray, order: np.ndarray, chosen: int, names: Sequen
     return figure
 
 
+def effects(units: Sequence[int], changes: np.ndarray, chosen: int, notes: Sequence[str]) -> go.Figure:
+    """A bar to the left or right per unit, from top to bottom, the chosen one in the accent colour.
+
+    Args:
+        units: The units.
+        changes: What each changes, `[n]`.
+        chosen: The unit in the accent colour.
+        notes: What each bar says on hover.
+    """
+    figure, titles = go.Figure(), [f"unit {unit}" for unit in units]
+    for accent in (True, False):
+        at = [i for i, unit in enumerate(units) if (unit == chosen) == accent]
+        figure.add_bar(
+            x=changes[at], y=[titles[i] for i in at], orientation="h",
+            customdata=[_plain(notes[i]).replace("\n", "<br>") for i in at],
+            hovertemplate="%{y}: %{x:+.4g}<br>%{customdata}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=40 + 22 * len(units), margin={"l": 74, "r": 8, "t": 6, "b": 30}, showlegend=False, bargap=0.25,
+        barmode="overlay", xaxis={"title": "change of the logit", "zeroline": True},
+        yaxis={"categoryorder": "array", "categoryarray": titles[::-1], "title": None},
+    )  # fmt: skip
+    return figure
+
+
+def margins(curve: np.ndarray, units: Sequence[int]) -> go.Figure:
+    """The margin of a class `[k + 1]` before and after each of the k units is silenced; it is lost below zero."""
+    figure = go.Figure()
+    figure.add_scatter(
+        y=curve, x=np.arange(len(curve)), mode="lines+markers" if len(curve) < 60 else "lines",
+        customdata=["nothing silenced", *(f"unit {unit} silenced too" for unit in units)],
+        hovertemplate="%{x}: %{customdata}<br>margin %{y:.4g}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(
+        height=230, margin={"l": 44, "r": 8, "t": 6, "b": 34}, showlegend=False,
+        xaxis={"title": "units silenced", "zeroline": False, "rangemode": "tozero"},
+        yaxis={"title": "margin", "zeroline": True, "rangemode": "tozero"},
+    )  # fmt: skip
+    return figure
+
+
 def maxima(edges: np.ndarray, counts: np.ndarray) -> go.Figure:
     """A histogram over bins of growing width: `edges` `[n + 1]`, of which the outermost may be infinite."""
     low, high = edges[:-1], edges[1:]

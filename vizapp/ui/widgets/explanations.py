@@ -49,6 +49,12 @@ EXPLANATIONS = {
         "Red marks places where hiding lowers the probability of the class, blue where it raises it, and white no change.",
         "A square also adds edges and hides several things at once, so try another fill or size before you infer a cause.",
     ),
+    "knockout": Explanation(
+        "Each unit of a layer is set to zero in turn, and the rest of the network runs on with what is left.",
+        "A bar to the left is what the class loses without that unit, a bar to the right what it gains; the curve falls below "
+        "zero where another class takes over.",
+        "The layers above were never trained without the unit, and on another photo other units may count.",
+    ),
     "dense": Explanation(
         "The network looks at every crop of a large photo at once and names each.",
         "Each colour is a class, as the legend above the photo says, and a click on a cell shows its crop.",

@@ -207,6 +207,21 @@ def _sanity() -> tuple[str, str]:
     return "The map of a trained network, and of one with random weights", _photo(20) + _arrow(108, 26) + two + words
 
 
+def _knockout() -> tuple[str, str]:
+    units = "".join(
+        f'<circle cx="162" cy="{17 + 20 * n}" r="7" fill="{_GREY if n != 2 else "none"}"/>' for n in range(4)
+    )
+    cross = f'<path d="M153 48l18 18m0 -18l-18 18" stroke="{_ACCENT}" stroke-width="2.5"/>'
+    widths = ((-64, _ACCENT), (-38, _GREY), (-16, _GREY), (22, _GREY))
+    bars = "".join(
+        _box(300 + min(w, 0), 12 + 20 * n, abs(w), 10, colour, _FLAT) for n, (w, colour) in enumerate(widths)
+    )
+    drawn = _photo(20) + _arrow(108, 30) + units + cross + _arrow(186, 30) + '<path d="M300 6v82"/>' + bars
+    return "A unit of a layer is crossed out, and bars show what the class loses", drawn + _words(
+        photo=59, one_unit_silenced=162, loss_of_the_class=290
+    )
+
+
 def _map_of_method() -> tuple[str, str]:
     ramp = _ramp(250, heat(np.linspace(0, 1, 24)[None]), "low", "high")
     return "The photo, and a map", _photo(20) + _arrow(106, 24) + _map(142, heat(_BUMP)) + ramp + _words(
@@ -216,7 +231,7 @@ def _map_of_method() -> tuple[str, str]:
 
 _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
-    "occlusion": _occlusion, "transform": _transform, "dense": _dense, "filters": _filters,
+    "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
     "score_cam": _cam, "sanity": _sanity,
 }  # fmt: skip

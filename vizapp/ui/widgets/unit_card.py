@@ -16,7 +16,7 @@ import streamlit as st
 
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
-from vizapp.gallery.reader import is_silent
+from vizapp.gallery.reader import Gallery, is_silent
 from vizapp.media.drawing import contrasted
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
@@ -24,6 +24,7 @@ from vizapp.methods.activations import over_photo, strength_order, strongest_cel
 from vizapp.methods.base import Result
 from vizapp.methods.gallery import chosen_sites
 from vizapp.ui.inputs import datasets, galleries, images, networks
+from vizapp.ui.inputs.galleries import GalleryRequest
 from vizapp.ui.session import compute, forms, messages, progress, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.widgets import image_tiles, layout, maps, projection_tiles, top_activations
@@ -177,18 +178,11 @@ def _map(network: Network, picture: Picture, site: Site, values: np.ndarray, cha
 def _gallery(network: Network, site: Site, channel: int, links: Mapping[str, Any]) -> LayerGallery | None:
     """Draw the nine photos; returns the layer of the gallery that has them, if there is one."""
     image_tiles.title("Top photos")
-    collection = datasets.list_collection(datasets.chosen_text(network))
-    if collection is None:
+    known = _covering(network, site)
+    if known is None:
         return None
-    try:
-        sites = chosen_sites(network, state.get(state.SITES))
-    except VizError:  # the layers of another network
-        sites = chosen_sites(network, ())
-    asked = galleries.gallery_request(network, collection, sites)
-    found = galleries.load_known(asked)
-    covered = (
-        None if found is None else next((one for one in same_units(network, site) if one.name in found.sites), None)
-    )
+    asked, found, covered = known
+    collection = asked.collection
     if found is None or covered is None:
         messages.info(
             f"There is no gallery of {collection.title} for this network yet." if found is None
@@ -214,6 +208,31 @@ def _gallery(network: Network, site: Site, channel: int, links: Mapping[str, Any
     elsewhere = "" if covered.name == site.name else f" Measured at {covered.name}, which has the same units."
     messages.info(f"{words}From {collection.title}.{elsewhere}")
     return layer
+
+
+def layer_gallery(network: Network, site: Site) -> LayerGallery | None:
+    """The gallery of the chosen photos with the units of a layer, if there is one."""
+    known = _covering(network, site)
+    if known is None or known[1] is None or known[2] is None:
+        return None
+    return LayerGallery(known[0], known[1], known[2])
+
+
+def _covering(network: Network, site: Site) -> tuple[GalleryRequest, Gallery | None, Site | None] | None:
+    """The gallery of the chosen photos, as far as it is built, and the layer in it that has the units of `site`."""
+    collection = datasets.list_collection(datasets.chosen_text(network))
+    if collection is None:
+        return None
+    try:
+        sites = chosen_sites(network, state.get(state.SITES))
+    except VizError:  # the layers of another network
+        sites = chosen_sites(network, ())
+    asked = galleries.gallery_request(network, collection, sites)
+    found = galleries.load_known(asked)
+    covered = (
+        None if found is None else next((one for one in same_units(network, site) if one.name in found.sites), None)
+    )
+    return asked, found, covered
 
 
 def same_units(network: Network, site: Site) -> list[Site]:
