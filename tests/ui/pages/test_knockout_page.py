@@ -80,9 +80,12 @@ def test_the_layer_of_the_classes_is_refused_in_a_sentence(open_app: Open) -> No
 
 
 def test_top_photos_of_the_units_come_from_the_gallery(open_app: Open, patient: None) -> None:
-    app = open_app("knockout", picture=PHOTO)
+    name, photo = "vizapp/zfnet-mini", "motorcycle"
+    app = open_app("knockout", network=name, picture=photo)
+    assert went_well(app)
     cards = shown(app, "knockout.cards")["cards"]
-    order = result_of().arrays["order"].tolist()
+    found = vizapp.ask("knockout", vizapp.load(name), vizapp.media.samples.open_sample(photo))
+    order = found.arrays["order"].tolist()
     assert [card["item"] for card in cards] == order[:6]
     assert any(card["patches"] for card in cards)
     click(app, "knockout.cards", "chosen", order[2])
