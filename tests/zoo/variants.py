@@ -10,43 +10,47 @@ import pytest
 
 from vizapp.zoo.registry import describe, list_networks
 
-LARGE, HUGE = 40e6, 80e6  # parameters, of torchvision's networks and of the classic ones
-SMALLEST = ("vgg", "overfeat", "zfnet")  # classic families whose smallest members are as large
+LARGE = 40e6  # parameters
 DEEPEST = (
     "vizapp/stochastic-depth1202-cifar",
     "vizapp/preactivation-resnet1001-cifar",
 )  # of 110 and 164 layers, repeated
-_SIZE = re.compile(r"_(t|s|m|l|b|h|tiny|small|base|large)(?=_\d+$|$)")
+# v2 is another design, not a size.
+_SIZE = re.compile(r"_(t|s|m|l|b|h|tiny|small|base|large)(?=_\d+$|$)|(_\d+)+[mg]f|(?<![v\d])\d+")
 
 
 def parameters(names: Iterable[str], side: int | None = None) -> list[object]:
-    """The names as parameters of a slow test; a large variant of a family repeats what its smaller ones do.
+    """The names as parameters of a slow test: of each family the smallest network, and the largest up to `LARGE`.
 
-    Large are also networks whose input is longer than `side`.
+    The others repeat what these do. So do networks whose input is longer than `side`.
     """
     found = []
     for name in names:
         wide = side is not None and max(describe(name).input_size[1:]) > side
-        found.append(pytest.param(name, marks=pytest.mark.families if is_large(name) or wide else pytest.mark.slow))
+        found.append(
+            pytest.param(name, marks=pytest.mark.families if wide or not is_chosen(name) else pytest.mark.slow)
+        )
     return found
 
 
-def is_large(name: str) -> bool:
-    """Whether it is large and not the smallest of its family."""
-    count = describe(name).parameters or 0
-    if name.startswith("torchvision/"):
-        return count > LARGE and name != smallest_members()[family(name)]
-    return name in DEEPEST or (count > HUGE and not name.split("/")[1].startswith(SMALLEST))
+def is_chosen(name: str) -> bool:
+    """Whether it is the smallest of its family, or the largest up to `LARGE`."""
+    return name in chosen_members() and name not in DEEPEST
 
 
 def family(name: str) -> str:
-    """The name without what tells its size: `torchvision/swin_v_` of `torchvision/swin_v2_b`."""
-    return re.sub(r"\d+", "", _SIZE.sub("", name))
+    """The name without what tells its size: `torchvision/swin_v2` of `torchvision/swin_v2_b`."""
+    return _SIZE.sub("", name)
 
 
 @cache
-def smallest_members() -> dict[str, str]:
-    """The network with the fewest parameters in each family of torchvision's."""
-    names = [name for name in list_networks() if name.startswith("torchvision/")]
-    names.sort(key=lambda name: -(describe(name).parameters or 0))
-    return {family(name): name for name in names}
+def chosen_members() -> frozenset[str]:
+    """The smallest network of each family of torchvision's and the classic ones, and its largest up to `LARGE`."""
+    families: dict[str, list[str]] = {}
+    for name in sorted(list_networks(), key=lambda name: describe(name).parameters or 0):
+        families.setdefault(family(name), []).append(name)
+    found = set()
+    for names in families.values():
+        small = [name for name in names if (describe(name).parameters or 0) <= LARGE]
+        found |= {names[0], *small[-1:]}
+    return frozenset(found)
