@@ -24,6 +24,7 @@ from vizapp import __main__ as command_line
 from vizapp.media.samples import open_sample, sample_names
 from vizapp.methods.params import build
 from vizapp.settings import settings
+from vizapp.zoo.intervention_text import read_intervention
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -119,6 +120,9 @@ def test_commands_are_understood(line: str, parser: argparse.ArgumentParser) -> 
     if options.get("unit"):
         unit = command_line.read_unit(options["unit"])
         assert unit.channel < network.site(unit.site).channels
+    for text in options.get("set") or []:
+        given = read_intervention(text)
+        assert max(given.channels or [0]) < network.site(given.site).channels
     if options.get("class_"):
         vizapp.class_unit(network, options["class_"])
     if options.get("param_sites"):
@@ -138,7 +142,8 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     asked = []
 
     def ask(method: str, *args: Any, **params: Any) -> Any:
-        build(vizapp.methods()[method].params, {k: v for k, v in params.items() if k not in ("unit", "folder")}, method)
+        inputs = ("unit", "folder", "interventions")
+        build(vizapp.methods()[method].params, {k: v for k, v in params.items() if k not in inputs}, method)
         asked.append(method)
         return original(method, *args, **params | SMALL.get(method, {}))
 
