@@ -30,7 +30,7 @@ class ActivationParams(Params):
 
 def statistics(activations: np.ndarray) -> dict[str, np.ndarray]:
     """Minimum, maximum, mean and fraction of zeros of each channel of `[C h w]` or `[C]`; each `[C]`."""
-    flat = activations.reshape(len(activations), -1)
+    flat = activations.reshape(len(activations), -1) + 0.0  # a silenced unit may have -0
     return {"min": flat.min(1), "max": flat.max(1), "mean": flat.mean(1), "zeros": (flat == 0).mean(1)}
 
 

@@ -146,12 +146,12 @@ def _one_layer(network: Network, picture: Picture, site: Site, result: Result) -
         _facts(result)
     with right:
         unit_picker.stepper("maps", site.name, len(values), channel)
+        fader.draw("maps", network, picture, site.name, channel)
         pictures = {"Sheet": result.panels[0].pixels} if result.panels else {}
         if names:
             messages.info(names[channel])
         if values.ndim == 3:
             pictures |= _map(network, picture, site, values[channel], channel)
-        fader.draw("maps", network, picture, site.name, channel)
     name = downloads.file_name(network.name, site.name, picture.name)
     downloads.row("maps", name, pictures, result.arrays)
 
