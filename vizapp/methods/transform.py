@@ -59,7 +59,7 @@ class TransformParams(Params):
     edge: Literal["grey", "mirror", "repeat"] = knob(
         "grey", "What enters from beyond the photo: mid-grey, its mirror image, or its border repeated"
     )
-    seed: int = knob(0, "Seed of the noise", low=0)
+    seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
     most: int = knob(24, "Photos of a folder, evenly spaced", low=1, high=256)
 
 
