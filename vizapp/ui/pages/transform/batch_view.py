@@ -85,7 +85,7 @@ def _draw_charts(photos: Sequence[Photo], first: Network) -> None:
     for network in both:
         there = _there(photos, network)
         if there:
-            title = f" · {network.name}" if len(both) > 1 else ""
+            title = f" · {curve_lines.short_name(network)}" if len(both) > 1 else ""
             _add(drawn, there, title, form.scale_of(kind, network, first), dashed=network is not first)
     if not any(drawn):
         return

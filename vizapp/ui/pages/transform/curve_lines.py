@@ -24,7 +24,7 @@ def distances(there: Curves, first: Network) -> list[Line]:
     for asked, result in there:
         dashed = asked.network is not first
         for number, name in enumerate(asked.params.sites):
-            title = f"{name} · {asked.network.name}" if len(there) > 1 else name
+            title = f"{name} · {short_name(asked.network)}" if len(there) > 1 else name
             lines.append(Line(title, _amounts(asked, result, first), result.arrays["distance"][number], number, dashed))
     return lines
 
@@ -45,10 +45,15 @@ def probabilities(there: Curves, first: Network) -> list[Line]:
         for number in top:
             name = asked.network.class_name(number)
             colour = names.index(name) if name in names else len(names)
-            title = asked.network.readable_name(number) + (f" · {asked.network.name}" if len(there) > 1 else "")
+            title = asked.network.readable_name(number) + (f" · {short_name(asked.network)}" if len(there) > 1 else "")
             shares = result.arrays["probability"][:, number]
             lines.append(Line(title, _amounts(asked, result, first), shares, colour, dashed))
     return lines
+
+
+def short_name(network: Network) -> str:
+    """The name of a network without that of its collection."""
+    return network.name.rpartition("/")[2]
 
 
 def top_classes(asked: CurveRequest, result: Result, count: int = CLASSES) -> list[int]:
