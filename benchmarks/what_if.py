@@ -14,6 +14,12 @@ not computed. `deviation`: the largest difference of our logits from those of th
 | VGG-16 | features.30, the last pool | 512 | 15,470, 124 | 125 | 10 |
 | ResNet-18 | layer3, its last rectifier | 256 | 1,814, 412 | 4.4 | 3 |
 
+`transform` is a whole call of `vizapp.ask("transform", …)` over 72 rotations of one photo, three layers and the class scores.
+`bare` is the forward pass alone over the same pictures, ready-made as one channels-last tensor, at its best batch of 1 to 64.
+
+Both make as many passes; besides, the method warps and normalises the pictures, and keeps and compares three maps of each.
+`bound` is 1 plus the time of that alone, as a share of `bare`; at most 1.2 is asked for.
+
     python benchmarks/what_if.py [--quick] [--repeats 3]
 """
 
@@ -34,9 +40,13 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
 from vizapp.engine.occlusion.ablation import Ablation
+from vizapp.engine.trace.observe import observe
+from vizapp.media.distortions import resized_photo
+from vizapp.methods.transform import chosen_sites
 from vizapp.zoo.network import Network
 
 KNOCKOUT = (("vgg16", "features.30"), ("resnet18", "layer3"))
+TRANSFORM = ("resnet50", "squeezenet1_0")
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 PEER_UNITS = 32  # at least one batch
 
@@ -108,6 +118,47 @@ def knockout_row(name: str, layer: str, quick: bool, repeats: int) -> None:
     )
 
 
+def transform_row(name: str, quick: bool, repeats: int) -> None:
+    """Time the method and bare passes over rotations of a photo in a network with random weights, and print a row."""
+    network = network_of(name)
+    amounts = tuple(float(amount) for amount in range(0, 360, 45 if quick else 5))
+    sites = chosen_sites(network, ())
+    with torch.no_grad():
+        maps = [value.clone() for value in observe(network.module, network.prepare(photo(0)), sites).values()]
+
+    def pictures(number: int) -> list[np.ndarray]:
+        resized = resized_photo(network.preprocessing.view, photo(number).pixels)
+        return [resized.transformed("rotate", amount) for amount in amounts]
+
+    ready = network.batch(pictures(0))
+
+    @torch.no_grad()
+    def passes(batch: int) -> None:
+        for start in range(0, len(ready), batch):
+            network.module(ready[start : start + batch])
+
+    def besides() -> None:
+        turned = pictures(0)
+        for start in range(0, len(turned), 8):
+            network.batch(turned[start : start + 8])
+        for _ in amounts:
+            for value in maps:
+                torch.linalg.vector_norm(value.clone().sub_(value), dim=1)
+
+    def ours(number: int) -> float:
+        return seconds(lambda: vizapp.ask("transform", network, photo(number), amounts=amounts))
+
+    passes(4)
+    ours(0)
+    best = min((8,) if quick else BATCHES, key=lambda batch: seconds(lambda: passes(batch)))
+    times = [(ours(1 + number), seconds(lambda: passes(best)), seconds(besides)) for number in range(repeats)]
+    mine, bare, cost = (statistics.median(side) for side in zip(*times, strict=True))
+    print(
+        f"{name:14} {len(amounts):8} {mine:9.2f} {bare:9.2f} at {best:2} {mine / bare:6.2f} {1 + cost / bare:6.2f}",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the loop on 8 units in one batch size, one repeat")
@@ -123,6 +174,9 @@ def main() -> None:
     )
     for name, layer in KNOCKOUT:
         knockout_row(name, layer, options.quick, repeats)
+    print(f"\n{'network':14} {'pictures':>8} {'transform':>9} {'bare':>9} {'batch':>5} {'ratio':>6} {'bound':>6}")
+    for name in TRANSFORM:
+        transform_row(name, options.quick, repeats)
 
 
 if __name__ == "__main__":

@@ -498,3 +498,36 @@ def test_a_card_holds_each_of_its_pictures_once(mounted: Mount) -> None:
         box = tile.bounding_box()
         middle = shown[round(box["y"] + box["height"] / 2), round(box["x"] + box["width"] / 2)]
         assert tuple(middle) == tuple(9 * (3 * number + part) for part in range(3))
+
+
+def test_the_slider_changes_the_picture_and_its_answer_at_once_and_is_sent_when_it_is_let_go(mounted: Mount) -> None:
+    shades = [png(np.full((20, 20, 3), 60 * number, np.uint8)) for number in range(4)]
+    answers = [[["cat", 0.9], ["dog", 0.1]], [["dog", 0.7]], [], [["fox", 0.6]]]
+    data = {
+        "frames": shades, "ticks": ["0°", "90°", "180°", "270°"], "size": [20, 20], "at": 0, "label": "Photo",
+        "name": "Rotate", "answers": answers,
+    }  # fmt: skip
+    page = mounted("frames", data | {"answers": None})
+    assert page.locator("li").count() == 0
+    page.draw(data)
+    assert page.locator("li").all_inner_texts()[0].split() == ["cat", "90.0", "%"]
+    slider, image = page.locator("input[type=range]"), page.locator(".picture img")
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + 4, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2, steps=5)
+    assert image.get_attribute("src") == shades[3]
+    assert page.locator("li .name").all_inner_texts() == ["fox"]
+    assert page.evaluate("window.sent") == [], "not while it is dragged"
+    page.draw(data)
+    assert image.get_attribute("src") == shades[3], "another run of the page leaves the slider where it is"
+    page.mouse.up()
+    assert page.evaluate("window.sent") == [["frame", 3]]
+    page.draw(data | {"at": 3})
+    page.draw(data | {"at": 1})
+    assert image.get_attribute("src") == shades[1], "the page chooses another picture"
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert image.get_attribute("src") == shades[2]
+    assert slider.get_attribute("aria-valuetext") == "180°"
+    assert page.locator("li").count() == 0, "not computed yet"

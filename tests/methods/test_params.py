@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from vizapp.errors import VizError
@@ -50,6 +51,21 @@ def test_what_does_not_fit_is_refused(given: dict[str, object], sentence: str) -
     with pytest.raises(VizError) as caught:
         build(Some, given, "method 'some'")
     assert str(caught.value).startswith(sentence)
+
+
+@dataclass(frozen=True)
+class Lists(Params):
+    numbers: tuple[float, ...] = knob((), "Numbers")
+    names: tuple[str, ...] = knob((), "Names")
+
+
+def test_lists_are_of_texts_or_of_numbers() -> None:
+    for given in ("1, -2.5,", ["1", "-2.5"], (1, -2.5), [np.float32(1), -2.5]):
+        assert build(Lists, {"numbers": given}, "test").numbers == (1.0, -2.5)
+    assert build(Lists, {"names": "a, b"}, "test").names == ("a", "b")
+    for wrong in ("1,x", [None], [float("inf")], ["nan"], [True], 3, [10**400]):
+        with pytest.raises(VizError, match="a list of finite numbers"):
+            build(Lists, {"numbers": wrong}, "test")
 
 
 def test_knobs_describe_the_form() -> None:

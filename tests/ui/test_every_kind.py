@@ -96,6 +96,7 @@ def main_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "filters", unit | {"view": "maps"}, ""
     yield "gallery", {"layer": site.name, "layers": site.name, "channel": "0", "data": photos}, "gallery.build"
     yield "occlusion", {"occlusion.site": site.name, "map": "0", "window": side, "stride": side, "way": "sweep"}, ""
+    yield "transform", {"transform.sites": site.name, "transform.kind": "scale", "transform.amounts": "1,1.5"}, ""
     yield "attribution", unit | {"attribution.explain": "unit", "attribution.steps": "4"}, ""
     yield "sanity", unit | {"sanity.explain": "unit"}, ""
 
@@ -113,6 +114,11 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
         "occlusion",
         {"occlusion.site": site.name, "window": side, "stride": side, "way": "several", "photos": photos},
         ("occlusion.several.run"),
+    )
+    yield (
+        "transform",
+        {"transform.sites": site.name, "transform.kind": "jpeg", "several": "on", "photos": photos},
+        "transform.several.run",
     )
     yield "compare", {"match": site.name, "match2": site.name, "other_weights": "random"}, "compare.match"
     for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam"):
@@ -141,6 +147,7 @@ def visits_without_a_layer(network: Network, photos: str) -> Iterator[Visit]:
     yield "occlusion", {"way": "sweep", "network2": "vizapp/lenet5-digits", "weights2": "random", "picture2": "coffee",
                         "window": side, "stride": side}, ""  # fmt: skip
     yield "compare", {"other": "vizapp/lenet5-digits", "other_weights": "random"}, ""
+    yield "transform", {"transform.kind": "shift-y", "network2": "vizapp/lenet5-digits", "weights2": "random"}, ""
     yield "gallery", {"data": photos, "layers": ""}, "gallery.build"
     yield "about", {}, ""
 
