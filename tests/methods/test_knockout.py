@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import vizapp
 from tests.errors import refuses
 from tests.networks import Branching, seeded
+from vizapp.engine.occlusion import ablation
 from vizapp.zoo.network import Network
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
@@ -80,6 +81,47 @@ def test_each_unit_is_changed_alone(factor: float, class_: int | None) -> None:
     assert found["order"].tolist() == sorted(range(6), key=lambda number: (changes[number], number))
     assert [row["channel"] for row in result.table] == found["order"].tolist()
     assert changes[4] == 0, "the unit that is zero everywhere"
+
+
+def test_interventions_say_the_same() -> None:
+    network = small(0)
+    found = vizapp.ask("knockout", network, PICTURE, site="relu", factor=0.5).arrays
+    for unit in range(6):
+        changed = [vizapp.Intervention("relu", [unit], "scale", 0.5)]
+        logits = vizapp.ask("predict", network, PICTURE, interventions=changed).arrays["logits"]
+        change = logits[found["class"]] - found["clean_logits"][found["class"]]
+        assert found["logit_change"][unit] == pytest.approx(change, abs=1e-5)
+
+
+@pytest.mark.parametrize(("site", "layer"), [("relu", "first"), ("relu_1", "second")])
+@pytest.mark.parametrize("way", ["from the layer on", "whole passes"])
+def test_units_are_knocked_out_of_a_network_with_interventions(
+    site: str, layer: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "whole passes":
+        monkeypatch.setattr(ablation, "SHARE_OF_FREE_MEMORY", 0)
+    network = small(0)
+    changed = [vizapp.Intervention("relu", [1, 3], "scale", 0)]
+    result = vizapp.ask("knockout", network, PICTURE, site=site, interventions=changed)
+    assert result.facts["evaluation"].startswith("Only what" if way == "from the layer on" else "A whole pass")
+
+    def logits(units: list[int]) -> np.ndarray:
+        handle = network.module.first.register_forward_hook(silence_two)
+        found = with_units(network, layer, units)
+        handle.remove()
+        return found
+
+    clean = logits([])
+    assert np.abs(clean - with_units(network, layer, [])).max() > 0.1
+    expected = np.array([(logits([unit]) - clean)[clean.argmax()] for unit in range(len(result.table))])
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(result.arrays["logit_change"], expected, atol=1e-5 * np.abs(clean).max())
+
+
+def silence_two(module: nn.Module, args: object, output: Tensor) -> Tensor:
+    output = output.clone()
+    output[:, [1, 3]] = 0
+    return output
 
 
 def test_before_mean_and_linear_layer_a_unit_counts_its_weight_times_its_mean() -> None:

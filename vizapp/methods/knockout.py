@@ -84,7 +84,7 @@ def knockout(question: Question, params: KnockoutParams, job: Job) -> Result:
     found, curve = list[int](), [float(_margin(clean[None], class_)[0])]
     if params.fewest:
         found, curve, label = _fewest(ablation, units, class_, params.factor, changed, job)
-        facts["fewest"] = _told(network, class_, found, curve, label)
+        facts["fewest"] = _told(network, class_, found, curve, label, params.factor)
     arrays |= {"fewest": np.array(found, np.int64), "fewest_curve": np.array(curve, np.float32)}
     return Result("knockout", arrays, facts=facts | {"caution": CAUTION}, table=_table(network, arrays))
 
@@ -187,16 +187,17 @@ def _facts(
     return facts
 
 
-def _told(network: Network, class_: int, found: list[int], curve: list[float], label: int) -> str:
+def _told(network: Network, class_: int, found: list[int], curve: list[float], label: int, factor: float) -> str:
     """What the greedy search found, in a sentence. `label`: the answer at its end."""
-    name = network.class_name(class_)
+    name = network.readable_name(class_)
     if label == class_:
         return f"The answer stays {name}, even with all {len(found)} units changed that are not zero everywhere."
     if not found:
         return f"{name} is not the answer, so there is nothing to change."
     many = "1 unit" if len(found) == 1 else f"{len(found)} units together"
+    does = "Silencing" if factor == 0 else "Scaling"
     return (
-        f"Changing {many} turns the answer from {name} into {network.class_name(label)}; the margin falls from "
+        f"{does} {many} turns the answer from {name} into {network.readable_name(label)}; the margin falls from "
         f"{curve[0]:.4g} to {curve[-1]:.4g}."
     )
 

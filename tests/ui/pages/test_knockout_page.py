@@ -66,7 +66,7 @@ def test_class_layer_unit_and_factor_are_chosen_by_the_link(open_app: Open) -> N
     assert not app.warning
     network = vizapp.load(NETWORK)
     found = result_of(site="features.0", unit=vizapp.class_unit(network, 8), factor=2.0)
-    assert f"Changing unit 2: {network.readable_name(8)} " in words(app)
+    assert f"Scaling unit 2: {network.readable_name(8)} " in words(app)
     assert f"logit {found.arrays['logit_change'][2]:+.3f}" in words(app)
     assert app.button(key="knockout.fewest").disabled, "8 is not the answer"
     app.segmented_control(key="knockout.view").set_value("numbers").run()

@@ -96,11 +96,14 @@ def _headline(network: Network, result: Result) -> None:
     name, before = network.readable_name(int(arrays["class"])), float(arrays["clean_probability"])
     unit = int(arrays["order"][0])
     change = float(arrays["probability_change"][unit])
-    does = "Silencing" if forms.values("knockout")["factor"] == 0 else "Changing"
-    st.markdown(
-        f"**{messages.escaped(name)}**, {_percent(before)}. {does} unit {unit} alone costs it most: "
-        f"{_percent(before)} → {_percent(before + change)}."
-    )
+    said = f"{_does()} unit {unit} alone costs it most: {_percent(before)} → {_percent(before + change)}."
+    if arrays["logit_change"][unit] >= 0:
+        said = f"{_does()} a unit of this layer never costs it anything."
+    st.markdown(f"**{messages.escaped(name)}**, {_percent(before)}. {said}")
+
+
+def _does() -> str:
+    return "Silencing" if forms.values("knockout")["factor"] == 0 else "Scaling"
 
 
 def _bars(network: Network, result: Result, channel: int) -> None:
@@ -174,9 +177,8 @@ def _unit(network: Network, picture: Picture, site: Site, result: Result, channe
     name, answer = (network.readable_name(int(arrays[key])) for key in ("class", "clean_label"))
     after = network.readable_name(int(arrays["label"][channel]))
     says = f"the answer stays {after}" if after == answer else f"the answer becomes {after}"
-    does = "Silencing" if forms.values("knockout")["factor"] == 0 else "Changing"
     messages.must_know(
-        f"{does} unit {channel}: {name} {_percent(before)} → {_percent(before + change)}, logit "
+        f"{_does()} unit {channel}: {name} {_percent(before)} → {_percent(before + change)}, logit "
         f"{float(arrays['logit_change'][channel]):+.3f}, rank {int(arrays['rank'][channel])}; {says}."
     )
     known = _strongest_classes(network, site, channel)
@@ -218,18 +220,16 @@ def _cards(network: Network, site: Site, result: Result) -> None:
     if not looked:
         return
     messages.heading("The photos that activate these units most")
-    down = top_activations.cached_projections(layer, units)
     cards = [
         {
             "item": unit, "title": f"Unit {unit}", "note": f"{float(result.arrays['logit_change'][unit]):+.2f} logit",
             "patches": top_activations.drawn(layer, unit, looked[unit]) if looked[unit].shown else None,
-            "down": top_activations.drawn(layer, unit, down[unit]) if unit in down and down[unit].values else None,
-            "empty": "Zero for every photo",
+            "down": None, "empty": "Zero for every photo",
         }
         for unit in units
     ]  # fmt: skip
     component("units")(
-        key="knockout.cards", data={"cards": cards, "label": "Units with the largest losses", "waiting": "See the card"},
+        key="knockout.cards", data={"cards": cards, "label": "Units with the largest losses", "waiting": None},
         on_chosen_change=partial(unit_picker.take_click, state.CHANNEL, "knockout.cards", "chosen"),
         on_card_change=partial(unit_picker.take_card, "knockout.cards", site.name),
     )  # fmt: skip

@@ -72,7 +72,7 @@ def margins(curve: np.ndarray, units: Sequence[int]) -> go.Figure:
     )  # fmt: skip
     figure.update_layout(
         height=230, margin={"l": 44, "r": 8, "t": 6, "b": 34}, showlegend=False,
-        xaxis={"title": "units silenced", "zeroline": False, "rangemode": "tozero"},
+        xaxis={"title": "units silenced", "zeroline": False, "rangemode": "tozero", "dtick": max(1, len(units) // 8)},
         yaxis={"title": "margin", "zeroline": True, "rangemode": "tozero"},
     )  # fmt: skip
     return figure

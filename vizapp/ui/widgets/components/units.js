@@ -1,6 +1,6 @@
 // Units as cards: up to nine patches beside their projections. data: {cards: [{item, title, note, line, patches, down, empty}], label, waiting}.
 // `patches` and `down` are {src, count, grid: [rows, columns], ratio, coarse} or null; `empty` is said where there are none, `waiting` where
-// projections are still to come; `line` is an optional line below. A click sends the card's item: trigger "chosen".
+// projections are still to come (null: the patches stand alone, on smaller cards); `line` is an optional line below. A click sends the card's item: trigger "chosen".
 
 function nine(parent, tiles, label) {
   const [rows, columns] = tiles.grid;
@@ -23,7 +23,7 @@ export default function (component) {
   const focused = root.querySelector(".card:focus")?.dataset.item;
   root.replaceChildren();
   if (!data) return;
-  const list = element("div", "cards", root);
+  const list = element("div", data.waiting === null ? "cards alone" : "cards", root);
   list.setAttribute("role", "list");
   list.setAttribute("aria-label", data.label);
   for (const card of data.cards) {
@@ -39,7 +39,7 @@ export default function (component) {
     else {
       nine(pair, card.patches, `Patches of ${card.title}`);
       if (card.down) nine(pair, card.down, `Projections of ${card.title}`);
-      else element("span", "wait", pair, data.waiting);
+      else if (data.waiting !== null) element("span", "wait", pair, data.waiting);
     }
     if (card.line) element("span", "line", button, card.line);
     button.onclick = () => setTriggerValue("chosen", card.item);
