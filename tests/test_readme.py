@@ -109,6 +109,7 @@ def test_commands_are_understood(line: str, parser: argparse.ArgumentParser) -> 
     options = vars(parser.parse_args(shlex.split(line.partition("-m vizapp ")[2], comments=True)))
     if "method" in options:
         given = {name[6:]: value for name, value in options.items() if name.startswith("param_") and value is not None}
+        given.pop("parts", None)  # a file of the reader's own
         build(options["method"].params, given, line)
     if options.get("picture"):
         assert options["picture"] in {*sample_names(), *PLACEHOLDERS}

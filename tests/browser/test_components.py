@@ -531,3 +531,49 @@ def test_the_slider_changes_the_picture_and_its_answer_at_once_and_is_sent_when_
     assert image.get_attribute("src") == shades[2]
     assert slider.get_attribute("aria-valuetext") == "180°"
     assert page.locator("li").count() == 0, "not computed yet"
+
+
+# A square on a photo
+
+PHOTO = {"photo": "", "size": [200, 100], "box": None, "name": "cat.png"}
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """From a pixel of the photo (x, y) to another."""
+    area = page.locator(".picture").bounding_box()
+    points = [(area["x"] + x / 100 * area["width"], area["y"] + y / 200 * area["height"]) for x, y in (start, end)]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    page.mouse.move(*points[1], steps=3)
+    page.mouse.up()
+
+
+def test_a_square_is_drawn_by_dragging_moved_from_inside_and_removed(mounted: Mount) -> None:
+    page = mounted("box", PHOTO | {"photo": png(np.zeros((200, 100, 3), np.uint8))}, width=300)
+    assert page.locator(".below span").inner_text() == "not marked"
+    drag(page, (60, 120), (20, 40))
+    assert sent(page)[-1] == ["box", [40, 20, 120, 60]]
+    assert page.locator(".below span").inner_text() == "40 × 80 at 20, 40"
+    drag(page, (40, 80), (50, 90))
+    assert sent(page)[-1] == ["box", [50, 30, 130, 70]]
+    drag(page, (50, 80), (99, 199))
+    assert sent(page)[-1] == ["box", [120, 60, 200, 100]], "it stays on the photo"
+    drag(page, (5, 5), (5.4, 5))
+    assert len(sent(page)) == 3, "a click draws nothing"
+    page.draw(PHOTO | {"box": [0, 0, 10, 10]})
+    assert page.locator("rect.field").get_attribute("height") == str(10 - 2 * 100 / 300)
+    page.locator(".remove").click()
+    assert sent(page)[-1] == ["box", []]
+    assert page.locator("rect").count() == 0
+
+
+def test_a_square_is_made_moved_and_sized_by_keys(mounted: Mount) -> None:
+    page = mounted("box", PHOTO, width=300)
+    page.locator(".picture").focus()
+    press(page, "ArrowRight", "ArrowRight", "Shift+ArrowDown")
+    assert said(page, "25 × 52 at 40, 75")
+    page.wait_for_function("sent.length == 1")
+    assert sent(page) == [["box", [75, 40, 127, 65]]], "once, after the last key"
+    press(page, "Delete")
+    page.wait_for_function("sent.length == 2")
+    assert sent(page)[-1] == ["box", []]

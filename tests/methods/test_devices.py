@@ -28,6 +28,14 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "activations": ({}, ROUNDING),
     "architecture": ({}, ROUNDING),
     "attribution": ({"kind": "gradcam"}, ROUNDING),
+    "correspondence": (
+        {
+            "parts": [(noise(SIDE, SIDE, seed=n), (9, 9, 30, 30)) for n in range(3)],
+            "draws": 2,
+            "sites": ["body", "head"],
+        },
+        ROUNDING,
+    ),
     "dense": ({"stride": "native"}, ROUNDING),
     "filters": ({}, ROUNDING),
     "gallery": ({"sites": ["body", "left"], "top": 3, "batch": 4}, ROUNDING),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import vizapp
-from tests.media.files import saved
+from tests.media.files import noise, saved
 from vizapp.engine.memory.chunks import DoesNotFit
 from vizapp.methods import methods
 from vizapp.methods.base import Method, Result
@@ -34,6 +34,10 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "activations": ({"unit": UNIT}, ("activations",)),
     "architecture": ({"repeats": 0}, ("table",)),
     "attribution": ({"unit": UNIT, "steps": 16}, ("attribution",)),
+    "correspondence": (
+        {"parts": [(noise(SIDE, SIDE, seed=n), (9, 9, 60, 60)) for n in range(6)], "draws": 1, "sites": "4, 7"},
+        ("parts", "random", "shared"),
+    ),
     "dense": ({}, ("scores", "label", "boxes", "prediction", "difference")),
     "filters": ({"unit": UNIT}, ("kernels", "spectrum")),
     "gallery": ({"top": 3}, ("channels", "pictures")),

@@ -42,6 +42,10 @@ QUICK: dict[str, dict[str, object]] = {
     "gallery": {"workers": 0},
     "architecture": {"repeats": 0},
     "attribution": {"steps": 2},
+    "correspondence": {
+        "parts": [(np.full((60, 50, 3), grey, np.uint8), (2, 3, 20, 18)) for grey in (0, 60, 250)],
+        "draws": 1,
+    },
 }
 
 

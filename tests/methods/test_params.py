@@ -68,6 +68,15 @@ def test_lists_are_of_texts_or_of_numbers() -> None:
             build(Lists, {"numbers": wrong}, "test")
 
 
+def test_a_parameter_without_a_text_form_is_read_by_its_own_function() -> None:
+    @dataclass(frozen=True)
+    class Read(Params):
+        pairs: tuple[int, ...] = knob((), "Pairs", read=lambda value: (len(value),))
+
+    assert build(Read, {"pairs": "abc"}, "m") == Read((3,))
+    assert build(Read, {}, "m") == Read()
+
+
 def test_knobs_describe_the_form() -> None:
     found = knobs(Some)
     assert list(found) == ["window", "opacity", "flip", "fill", "name"]

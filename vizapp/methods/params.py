@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +22,11 @@ class Params:
 
 @dataclass(frozen=True)
 class Knob:
-    """How one parameter is shown and checked."""
+    """How one parameter is shown and checked.
+
+    `read`: checks and converts the value instead, where the parameter has no text form of its own. Python gives such a
+    value, and the command line the path of a file with it; it is in no form and in no link.
+    """
 
     name: str
     kind: type  # int, float, bool, str, or tuple for a list
@@ -32,6 +37,7 @@ class Knob:
     unit: str = ""
     choices: tuple[str, ...] = ()
     item: type = str  # of a list: str or float
+    read: Callable[[Any], Any] | None = None
 
     def check(self, value: Any) -> Any:
         """The value converted to the type of the knob; text is parsed, because the command line and links give text.
@@ -39,6 +45,8 @@ class Knob:
         Raises:
             VizError: wrong type, out of range, or not one of the choices.
         """
+        if self.read is not None:
+            return self.read(value)
         if self.choices:
             if value not in self.choices:
                 hint = nearest(str(value), self.choices)
@@ -113,7 +121,14 @@ class Knob:
         return f"{noun} {self.unit}".rstrip()
 
 
-def knob(default: Any, help: str, low: float | None = None, high: float | None = None, unit: str = "") -> Any:
+def knob(
+    default: Any,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str = "",
+    read: Callable[[Any], Any] | None = None,
+) -> Any:
     """A field of a `Params` class.
 
     Args:
@@ -122,8 +137,10 @@ def knob(default: Any, help: str, low: float | None = None, high: float | None =
         low: Smallest value.
         high: Largest value.
         unit: Unit of the number, such as "pixels".
+        read: Checks and converts a value that only Python and a file give; see `Knob`.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "unit": unit})
+    metadata = {"help": help, "low": low, "high": high, "unit": unit, "read": read}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def knobs(params: type[Params]) -> dict[str, Knob]:

@@ -98,6 +98,10 @@ PAGES = (
         ("knockout",), question="What is one unit for?",
     ),
     PageSpec(
+        "correspondence/page.py", "Correspondence", ":material/join_inner:", (state.PHOTOS, state.PARTS),
+        ("correspondence",), ("correspondence",), question="Is it the part, or just its place?",
+    ),
+    PageSpec(
         "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), ("dense",),
         question="What does it see at every place?",
     ),

@@ -60,10 +60,13 @@ def choose_own(page: str) -> None:
     _samples(page, _FIRST)
 
 
-def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, str]]:
+def choose_several(
+    page: str, choice: Choice, most: int, advice: str = "The command line and Python take more."
+) -> list[tuple[Origin, str]]:
     """Draw the picker of at most `most` pictures; returns the origin and the name of each.
 
-    `choice` is "samples", "upload", or the path of a folder, of which evenly spaced pictures are taken.
+    `choice` is "samples", "upload", or the path of a folder, of which evenly spaced pictures are taken. `advice`: what to do
+    where there are more.
     """
     chosen = state.get(choice)
     current = chosen if chosen in ("samples", "upload") else "folder"
@@ -74,13 +77,13 @@ def choose_several(page: str, choice: Choice, most: int) -> list[tuple[Origin, s
         if source == "upload":
             label = f"Photos, at most {settings().upload_mb} MB each"
             kept, _ = _uploads(page, state.UPLOADED, label, _keep_picture, several=True)
-            _explain_limit(len(kept), most)
+            _explain_limit(len(kept), most, advice)
             return [(origin, origin[2]) for origin in kept[:most]]
         path = _path(page, choice, chosen if current == "folder" else "")
     if not path:
         return []
     found = images.folder(path)
-    _explain_limit(len(found), most)
+    _explain_limit(len(found), most, advice)
     return [(("folder", path, name), name) for name in map(found.path, spread(len(found), most))]
 
 
@@ -106,9 +109,9 @@ def choose_collection(page: str, network: Network) -> datasets.Collection | None
     return datasets.list_collection(chosen)
 
 
-def _explain_limit(count: int, most: int) -> None:
+def _explain_limit(count: int, most: int, advice: str) -> None:
     if count > most:
-        messages.info(f"Using {most} of {count:,} photos. The command line and Python take more.")
+        messages.info(f"Using {most} of {count:,} photos. {advice}")
 
 
 # The sources

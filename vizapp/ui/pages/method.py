@@ -96,7 +96,7 @@ def _about(network: Network, unit: Unit | None) -> str:
 
 def _form(method: Method, suited: dict[str, Any]) -> None:
     """Draw the parameters: the main one in the row, the rest in a popover."""
-    names = [name for name in knobs(method.params) if name != "out"]  # a folder of the machine
+    names = [name for name in forms.choices(method.key) if name != "out"]  # a folder of the machine
     first = [name for name in names[:1] if knobs(method.params)[name].choices]
     rest = [name for name in names if name not in first]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{method.key}_controls"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 
 from vizapp.errors import VizError, nearest, read_index
 from vizapp.zoo.intervention_text import read_intervention
+
+_PART = re.compile(r"[^:,]+(:[0-9]{1,6}){4}")
 
 
 def text(value: str) -> str:
@@ -83,6 +86,18 @@ def interventions(value: str) -> tuple[str, ...]:
 def names(value: str) -> tuple[str, ...]:
     """Parse names separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def parts(value: str) -> tuple[str, ...]:
+    """Parse parts of photos, as in `chelsea:60:70:150:160,coffee:…`: the photo, and top, left, bottom and right in pixels."""
+    found = names(value)
+    for one in found:
+        if not _PART.fullmatch(one):
+            raise VizError(
+                f"{one!r} is not a part of a photo, which is written photo:top:left:bottom:right, as in chelsea:60:70:150:160.",
+                code="not-a-part",
+            )
+    return found
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def label(name: str) -> str:
 
 
 def _knobs(method: str) -> dict[str, Any]:
-    return knobs(methods.method(method).params)
+    return {name: knob for name, knob in knobs(methods.method(method).params).items() if knob.read is None}
 
 
 def _widget(knob: Any, choice: Choice, suited: Any) -> None:

@@ -32,6 +32,7 @@ TERMS = {
     "gallery": ("unit", "average precision", "selectivity", "dead unit", "receptive field"),
     "occlusion": ("stride", "activation", "logit", "deconvnet"),
     "knockout": ("unit", "layer", "logit"),
+    "correspondence": ("layer", "logit"),
     "dense": ("crop", "cell", "stride", "logit"),
     "filters": ("channel", "unit"),
     "compare": ("unit", "random weights", "logit"),

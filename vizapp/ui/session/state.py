@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from vizapp.ui.session.choice import Choice, cell, integer, interventions, names, number, one_of, unit
+from vizapp.ui.session.choice import Choice, cell, integer, interventions, names, number, one_of, parts, unit
 from vizapp.zoo import registry
 
 _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
@@ -49,6 +49,7 @@ WITHIN = Choice("within", "hidden", one_of("hidden", "classes", "all"))
 PAGE = Choice("sheet", 1, integer(1))
 WAY = Choice("way", "sweep", one_of("sweep", "several", "hand"))
 PHOTOS = Choice("photos", "samples")  # of several sweeps: "samples", "upload" or the path of a folder
+PARTS = Choice("parts", None, parts)  # of these photos; None: those of some samples
 WINDOW = Choice("window", None, integer(1))  # None here and below: what suits the network
 STRIDE = Choice("stride", None, integer(1))
 MAP = Choice("map", None, integer(0))
@@ -78,7 +79,7 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 _IN_ADDRESS = (
     NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, SET, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
     SCALE, STAGES, VIEW, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
-    GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
+    GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL,
     CARD, CARD_OF,
@@ -94,7 +95,7 @@ EARLIER = {
 RESETS = {
     NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, CARD),
     LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, SEARCH, PAGE), SORT: (PAGE,), SEED: (PAGE,),
-    SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,),
+    SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),
     OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
 }  # fmt: skip
 

@@ -55,6 +55,12 @@ EXPLANATIONS = {
         "zero where another class takes over.",
         "The layers above were never trained without the unit, and on another photo other units may count.",
     ),
+    "correspondence": Explanation(
+        "A part that several photos share is hidden in each, and the directions in which the features change are compared.",
+        "Low is alike: where the parts lie below random squares, the photos have something in common, and the line of the "
+        "shared place says how much of that is their place alone.",
+        "With few photos the values are rough, and an equal direction says nothing about how strong a change is.",
+    ),
     "dense": Explanation(
         "The network looks at every crop of a large photo at once and names each.",
         "Each colour is a class, as the legend above the photo says, and a click on a cell shows its crop.",

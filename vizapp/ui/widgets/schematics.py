@@ -140,6 +140,16 @@ def _occlusion() -> tuple[str, str]:
     )
 
 
+def _correspondence() -> tuple[str, str]:
+    photos = "".join(
+        _photo(20 + 72 * n, 60, 16) + _box(42 + 72 * n + shift, 46, 18, 14, "#808080", _FLAT)
+        for n, shift in enumerate((0, 2, -2))
+    )
+    lines = f'<path d="M256 62l40 -4l40 -18" stroke="{_ACCENT}" stroke-width="2.5"/><path d="M256 22l40 -4l40 -6"/>'
+    words = _words(the_same_part_hidden=122, alike_by_layer=296)
+    return "Three photos with the same part hidden, and how alike each layer changes", photos + lines + words
+
+
 def _dense() -> tuple[str, str]:
     labels = COLOURS[np.where(_BUMP > 0.35, 0, np.where(np.arange(7)[:, None] > 4, 2, 1))]
     drawn = _photo(20) + _arrow(106, 24) + _map(142, labels)
@@ -233,5 +243,5 @@ _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
     "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
-    "score_cam": _cam, "sanity": _sanity,
+    "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence,
 }  # fmt: skip
