@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor
 
 import vizapp
+from tests.engine.trace.test_interventions import Written
 from tests.errors import refuses
 from tests.networks import Branching, seeded
 from vizapp.engine.trace.observe import observe
@@ -219,3 +220,39 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_interventions_come_before_the_parameters_of_a_method() -> None:
     """The contract of `ask`: by name, with any method."""
     assert inspect.signature(vizapp.ask).parameters["interventions"].default == ()
+
+
+# ------------------------------------------------------------------------------------------------------ all the methods
+
+
+@pytest.mark.parametrize(
+    ("method", "array", "params"),
+    [
+        ("attribution", "attribution", {"kind": "gradcam"}),
+        ("attribution", "attribution", {"kind": "integrated_gradients"}),
+        ("score_cam", "attribution", {}),
+        ("projection", "projection", {}),
+        ("occlusion", "logit", {"window": 8, "stride": 8}),
+        ("dense", "scores", {}),
+    ],
+)
+def test_methods_answer_as_for_a_network_in_which_the_change_is_written(
+    network: Network, method: str, array: str, params: dict[str, Any]
+) -> None:
+    """At a rectifier in place that runs twice."""
+    factors = torch.ones(8)
+    factors[[0, 3]], factors[5] = 0, 2
+    written = vizapp.wrap(
+        Written(seeded(Branching()), "relu_3", lambda value: value * factors[:, None, None]),  # type: ignore[arg-type]
+        input_size=(3, 32, 32), categories=list("abcde"),
+    )  # fmt: skip
+    changes = [Intervention("relu_3", [0, 3], "scale", 0), Intervention("relu_3", 5, "scale", 2)]
+    needs_unit = "unit" in vizapp.methods()[method].inputs
+
+    def ask(asked: Network, given: list[Intervention]) -> np.ndarray:
+        unit = vizapp.class_unit(asked, 1) if needs_unit else None
+        return vizapp.ask(method, asked, PHOTO, unit=unit, interventions=given, **params).arrays[array]
+
+    expected = ask(written, [])
+    np.testing.assert_allclose(ask(network, changes), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    assert not np.allclose(ask(network, []), expected, rtol=1e-2)
