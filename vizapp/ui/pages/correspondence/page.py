@@ -31,7 +31,7 @@ _HELP = {
     "One shared place": "All photos at the same random place: mean ± standard deviation.",
     "Explained by place": "(random − shared) / (random − parts). A dash: the parts are no more alike than random squares.",
 }
-_LINES = {"parts": "Marked parts", "random": "Random squares", "shared": "Random, at one shared place"}
+_LINES = {"parts": "Parts", "random": "Random squares", "shared": "One shared place"}
 
 
 def page() -> None:
@@ -45,7 +45,13 @@ def page() -> None:
     if not found:
         messages.info("Choose at least three photos that share a part, such as faces with eyes.")
         return
-    photos.draw(network, found)
+    marked = [photo for photo in found if photo.box is not None]
+    enough = len(marked) >= FEWEST
+    photos.draw(network, marked if enough else found, "correspondence_photos")
+    rest = [photo for photo in found if photo.box is None] if enough else []
+    if rest:  # out of the way of the result
+        with st.expander("More photos"):
+            photos.draw(network, rest, "correspondence_more_photos")
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="correspondence_controls"):
         photos.by_numbers(network, found)
         options.popover(_KEY, _OPTIONS, draw_more=lambda: _layers(network, sites), more=(forms.choices(_KEY)["sites"],))
@@ -53,11 +59,15 @@ def page() -> None:
             "Drag a square over the same part of at least three photos. Photos without a square are left out."
         )
     options.changed_line(_KEY, _OPTIONS)
-    marked = [photo for photo in found if photo.box is not None]
-    if len(marked) < FEWEST:
+    if not enough:
         count = {0: "No photo is", 1: "One photo is"}.get(len(marked), f"{len(marked)} photos are")
         messages.must_know(f"{count} marked; at least {FEWEST} are needed.")
         return
+    if state.get(state.PARTS) is None:
+        messages.info(
+            "These squares are an example: an eye of a cat and two faces, which have little in common. Photos of one kind, "
+            "such as frontal faces, have more."
+        )
     result = _answer(network, marked)
     if result is not None:
         _draw(network, marked, result)

@@ -69,17 +69,17 @@ def choose(network: Network) -> list[Photo]:
     return found
 
 
-def draw(network: Network, photos: list[Photo]) -> None:
-    """Draw the photos as the network sees them, to mark a part of each."""
-    with st.container(horizontal=True, gap="small", key="correspondence_photos"):
+def draw(network: Network, photos: list[Photo], key: str) -> None:
+    """Draw the photos as the network sees them, to mark a part of each. `key`: of the container."""
+    with st.container(horizontal=True, gap="small", key=key):
         for photo in photos:
-            key = f"correspondence.photo.{state.name_of(photo.name)}"
+            name = f"correspondence.photo.{state.name_of(photo.name)}"
             data = {
                 "photo": _seen(network, photo.picture), "size": list(network.input_size[1:]),
                 "box": None if photo.box is None else list(photo.box), "name": photo.title,
             }  # fmt: skip
             component("box")(
-                key=key, data=data, width=_WIDTH, on_box_change=partial(_take_drawn, network, photo.name, key)
+                key=name, data=data, width=_WIDTH, on_box_change=partial(_take_drawn, network, photo.name, name)
             )
 
 
