@@ -231,7 +231,7 @@ def kinds_of_small() -> list[list[tuple[str, Site]]]:
 
 
 @pytest.mark.parametrize("rest", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(8))
 def test_a_page_opens_on_a_layer_of_every_kind(visitor: Visitor, number: int, rest: bool) -> None:
     """An eighth of the kinds, another one on the next page, or the rest; another network for the same kind on each page."""
     for place, choices in enumerate(kinds_of_small()):
@@ -239,7 +239,7 @@ def test_a_page_opens_on_a_layer_of_every_kind(visitor: Visitor, number: int, re
             continue
         name, site = choices[number % len(choices)]
         visits = list(main_visits(small(name), site, visitor.photos))
-        assert len(visits) == 7
+        assert len(visits) == 8
         visitor.visit(name, small(name), visits[number])
     assert not visitor.failures, "\n".join(visitor.failures)
 
