@@ -86,6 +86,18 @@ def test_what_turns_into_the_corners_is_the_photo_and_beyond_it_the_edge() -> No
     assert (large.transformed("rotate", 45) == 200).all()
 
 
+@pytest.mark.parametrize(("edge", "mode"), [("mirror", "reflect"), ("repeat", "edge")])
+@pytest.mark.parametrize(("kind", "amount"), [("rotate", 33), ("scale", 0.6)])
+def test_what_enters_is_as_if_the_photo_went_on(
+    photo: ResizedPhoto, kind: str, amount: float, edge: str, mode: str
+) -> None:
+    wider = np.pad(photo.pixels, ((40, 40), (40, 40), (0, 0)), mode=mode)
+    larger = ResizedPhoto(wider, photo.top + 40, photo.left + 40, 40, 40)
+    found = photo.transformed(kind, amount, edge).astype(int)
+    assert np.abs(found - larger.transformed(kind, amount)).max() <= 1
+    assert np.abs(found - photo.transformed(kind, amount)).max() > 50
+
+
 @pytest.mark.parametrize(("kind", "amount"), [("rotate", 33), ("rotate", 215), ("scale", 1.45), ("scale", 0.8)])
 def test_turning_and_enlarging_interpolate_bilinearly(kind: str, amount: float) -> None:
     """Within what sixteenths of a pixel of a smooth picture change."""
