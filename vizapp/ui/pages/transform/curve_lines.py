@@ -85,8 +85,8 @@ def headline(asked: CurveRequest, result: Result | None, amount: float, chosen: 
 def explain(several: bool) -> None:
     """Say in two sentences what the curves mean."""
     messages.info(
-        "On the left, a layer that jumps at once notices the slightest change, as a first layer does with each edge that "
-        "moves; one that rises slowly has learned to ignore it, as late layers mostly have (Zeiler & Fergus 2013, figure 5)."
+        "On the left, a layer that jumps at once notices the slightest change, as a first layer does when edges move; one that "
+        "rises slowly has learned to ignore it, as late layers have for small movements (Zeiler & Fergus 2013, figure 5)."
     )
     messages.info(
         "On the right, "
