@@ -258,8 +258,11 @@ def scaled(activation: Tensor, factors: Tensor, axis: int) -> Tensor:
     """
     shape = [len(factors) if place == 0 else -1 if place == axis else 1 for place in range(activation.ndim)]
     factors = factors.to(activation.dtype).view(shape)
-    out = torch.empty((len(factors), *activation.shape[1:]), dtype=activation.dtype, device=activation.device)
-    out = torch.mul(activation, factors, out=out.contiguous(memory_format=_layout(activation)))
+    out = torch.empty(
+        (len(factors), *activation.shape[1:]), dtype=activation.dtype, device=activation.device,
+        memory_format=_layout(activation),
+    )  # fmt: skip
+    torch.mul(activation, factors, out=out)
     return out if bool(activation.isfinite().all()) else out.masked_fill_(factors == 0, 0)
 
 
