@@ -147,6 +147,18 @@ def test_all_names_of_a_value_that_is_written_in_place_see_the_change(site: str)
     close(ablation.scores_by_whole_passes(rows), expected, ablation.clean_scores)
 
 
+def test_a_layer_that_runs_several_operations_is_changed_after_the_last() -> None:
+    circular = nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")  # pads with an operation of its own
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), circular, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    network = vizapp.wrap(seeded(module), input_size=(3, 9, 9))
+    ablation = ablation_of(network, "1")
+    rows = some_rows(ablation)
+    expected = by_hook(network, "1", rows)
+    close(torch.cat([*ablation.scores(rows)]), expected, ablation.clean_scores)
+    close(ablation.scores_by_whole_passes(rows), expected, ablation.clean_scores)
+    assert "Only what depends on" in ablation.facts["evaluation"]
+
+
 class Deciding(nn.Module):
     """Goes one of two ways by what it computed: a recording of one way says nothing about the other."""
 
