@@ -113,6 +113,20 @@ def test_layers_and_edge_of_a_link_are_taken(open_app: Open) -> None:
     result = answer(kind="shift-x", edge="repeat", sites="features.1")
     np.testing.assert_allclose(line["y"], result.arrays["distance"][0], atol=1e-5)
     assert "outermost pixels, repeated" in words(app)
+    assert "layers features.1" in words(app)
+    app.multiselect(key="transform.sites").set_value(["features.0", "features.1"]).run()
+    assert went_well(app)
+    assert [line["name"] for line in lines(app, "transform.distances")] == ["features.0", "features.1"]
+    assert chosen(app, "transform.sites") == "features.0,features.1"
+
+
+def test_curves_are_those_of_the_changed_network(open_app: Open) -> None:
+    app = open_app("transform", picture=PHOTO, set="features.1:0=0", **{"transform.kind": "blur"})
+    assert went_well(app)
+    silenced = answer(kind="blur", interventions=[vizapp.Intervention("features.1", [0], "scale", 0.0)])
+    drawn = [line["y"] for line in lines(app, "transform.distances")]
+    np.testing.assert_allclose(drawn, silenced.arrays["distance"], atol=1e-5)
+    assert np.abs(silenced.arrays["distance"] - answer(kind="blur").arrays["distance"]).max() > 1e-3
 
 
 def test_what_the_network_does_not_have_is_told_and_reset(open_app: Open) -> None:

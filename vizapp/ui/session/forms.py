@@ -18,7 +18,7 @@ from vizapp.ui.session.choice import Choice, one_of
 _DEFAULTS: dict[str, Any] = dict.fromkeys(("attribution.kind", "dense.zoom", "projection.rule", "sanity.rule"))
 _NAMES = {
     "gradcam": "Grad-CAM", "guided_gradcam": "Guided Grad-CAM", "smoothgrad": "SmoothGrad", "deeplift": "DeepLIFT",
-    "rms": "RMS",
+    "rms": "RMS", "sites": "Layers",
 }  # fmt: skip
 FEW = 4  # with more choices, a dropdown replaces the row of buttons
 
@@ -92,7 +92,7 @@ def _widget(knob: Any, choice: Choice, suited: Any) -> None:
     elif knob.kind is bool:
         st.toggle(title, **how)
     elif knob.kind is tuple:
-        how |= state.bind(choice, key, _listed(state.get(choice)), every_run=True, read=choice.read)
+        how |= state.bind(choice, key, listed(state.get(choice)), every_run=True, read=choice.read)
         st.text_input(title, **how)
     elif knob.kind is str:
         st.text_input(title, **how)
@@ -102,5 +102,6 @@ def _widget(knob: Any, choice: Choice, suited: Any) -> None:
         st.number_input(title, low, high, step=step, **how)
 
 
-def _listed(values: Sequence[Any]) -> str:
+def listed(values: Sequence[Any]) -> str:
+    """The items of a list, as people write them."""
     return ", ".join(f"{value:g}" if isinstance(value, float) else value for value in values)

@@ -51,4 +51,6 @@ def _reset(method: str, names: Collection[str], more: Collection[Choice]) -> Non
 
 
 def _word(value: object) -> str:
+    if isinstance(value, tuple):
+        return forms.listed(value)
     return ("off", "on")[value] if isinstance(value, bool) else str(value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
+from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.media.distortions import FAMILIES, is_clean
 from vizapp.methods.params import build
@@ -20,10 +22,11 @@ KINDS = {
     "contrast": "Contrast", "blur": "Blur", "noise": "Noise", "jpeg": "JPEG",
 }  # fmt: skip
 _OPTIONS = ("edge", "sites", "amounts", "seed")
+_FORM = ("edge", "amounts", "seed")  # the rest has a widget of its own
 _OF = {"off": "This photo", "on": "Several photos"}
 
 
-def draw() -> None:
+def draw(sites: tuple[Site, ...]) -> None:
     """Draw the kinds as a row of buttons, the options, and what to compare with."""
     choice = forms.choices("transform")["kind"]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="transform_controls"):
@@ -32,7 +35,9 @@ def draw() -> None:
             **state.bind(choice, "transform.kind", read=_kind),
         )  # fmt: skip
         unit_picker.switch(state.SEVERAL, _OF, "transform.several")
-        options.popover("transform", _OPTIONS)
+        options.popover(
+            "transform", _FORM, draw_more=partial(_layers, sites), more=(forms.choices("transform")["sites"],)
+        )
         with st.popover("Compare", icon=":material/compare:"):
             st.html('<div style="font-size: 14px; margin-bottom: -10px">With another network</div>')
             sidebar.network_list("transform.second", state.SECOND_NETWORK, "With another network", "No other network")
@@ -41,6 +46,16 @@ def draw() -> None:
                     state.SECOND_WEIGHTS, {"published": "Trained", "random": "Random"}, "transform.weights2"
                 )
     options.changed_line("transform", _OPTIONS)
+
+
+def _layers(sites: tuple[Site, ...]) -> None:
+    choice = forms.choices("transform")["sites"]
+    labels, chosen = unit_picker.layer_labels(sites), list(state.get(choice))
+    st.multiselect(
+        "Layers", format_func=lambda name: labels.get(name, name), placeholder="First and last map, last hidden layer",
+        **state.bind(choice, "transform.sites", chosen, every_run=True, read=tuple)
+        | {"options": [*labels, *(name for name in chosen if name not in labels)]},
+    )  # fmt: skip
 
 
 def _kind(kind: str) -> str:

@@ -34,7 +34,7 @@ def page() -> None:
     if asked is None or not networks.sites(asked[0]):
         return
     network, picture = asked
-    form.draw()
+    form.draw(networks.sites(network))
     second = networks.second() if state.get(state.SECOND_NETWORK) else None
     if second is network:
         messages.info("The second network is the first one, with the same weights; choose another.")
