@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -25,8 +27,10 @@ PHOTO = noise(90, 120, seed=5)
 SIDE = 64
 
 
-def narrow(network: nn.Module, inputs: int) -> nn.Module:
-    """The network with hidden layers of 64 units in place of 4096, whose weights would take seconds to make."""
+def narrow(make: Callable[[], nn.Module], inputs: int) -> nn.Module:
+    """The network with hidden layers of 64 units in place of 4096, whose weights would take seconds to draw."""
+    with patch.object(nn.Linear, "reset_parameters"):
+        network = make()
     hidden = [
         nn.Linear(inputs, 64),
         nn.ReLU(),
@@ -41,8 +45,8 @@ def narrow(network: nn.Module, inputs: int) -> nn.Module:
 
 
 NETWORKS = {
-    "alexnet": lambda: narrow(models.alexnet(), 9216),
-    "vgg11": lambda: narrow(models.vgg11(init_weights=False), 25088),
+    "alexnet": lambda: narrow(models.alexnet, 9216),
+    "vgg11": lambda: narrow(lambda: models.vgg11(init_weights=False), 25088),
     "resnet18": lambda: models.resnet18(num_classes=7),
     "densenet121": lambda: models.densenet121(num_classes=7),
     "googlenet": lambda: models.googlenet(num_classes=7, init_weights=False, aux_logits=False),
@@ -236,9 +240,9 @@ def test_features_that_are_zero_are_told(network: Network) -> None:
         ({"amounts": [400]}, "bad-value", "-360 to 360"),
         ({"kind": "scale", "amounts": [0]}, "bad-value", "0.5 to 4"),
         ({"kind": "shift-x", "amounts": [65]}, "bad-value", "-64 to 64"),
-        ({"kind": "shift-y", "amounts": [1.5]}, "bad-value", "whole numbers"),
+        ({"kind": "shift-y", "amounts": [1.5]}, "bad-value", "whole number"),
         ({"kind": "blur", "amounts": [6]}, "bad-value", "0 to 5"),
-        ({"kind": "blur", "amounts": [2.5]}, "bad-value", "whole numbers"),
+        ({"kind": "blur", "amounts": [2.5]}, "bad-value", "whole number"),
         ({"kind": "turn"}, "no-such-choice", "rotate"),
         ({"edge": "gray"}, "no-such-choice", "Did you mean grey"),
     ],

@@ -29,6 +29,10 @@ from vizapp.zoo.network import Network
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _BATCH = {"cpu": 16, "cuda": 64}
 _SHOWN = 20  # pictures of the panel
+_NOUNS = {
+    "pixels": "a whole number of pixels", "degrees": "a number of degrees", "times": "a factor",
+    "severity": "a severity, a whole number",
+}  # fmt: skip
 _ENTERS = {
     "grey": "mid-grey (128 of 255)", "mirror": "the photo mirrored at its border", "repeat": "the outermost pixels, repeated",
 }  # fmt: skip
@@ -145,14 +149,12 @@ def check_amounts(network: Network, kind: Kind, amounts: Sequence[float]) -> Non
     """
     family, side = FAMILIES[kind], max(network.input_size[1:])
     low, high = (-side, side) if family.unit == "pixels" else (family.low, family.high)
-    noun = f"whole numbers from {low:g} to {high:g}" if family.whole else f"from {low:g} to {high:g}"
+    noun = f"{_NOUNS[family.unit]} from {low:g} to {high:g}"
     if not amounts:
-        raise VizError(f"There are no amounts of {kind}; give some {family.unit}, {noun}.", code="no-amounts")
+        raise VizError(f"There are no amounts of {kind}; give some, each {noun}.", code="no-amounts")
     for amount in amounts:
         if not low <= amount <= high or (family.whole and amount != int(amount)):
-            raise VizError(
-                f"An amount of {kind} is {quoted(amount)}; its {family.unit} must be {noun}.", code="bad-value"
-            )
+            raise VizError(f"An amount of {kind} is {quoted(amount)}; it must be {noun}.", code="bad-value")
 
 
 def _fit(params: TransformParams, network: Network, given: Collection[str]) -> TransformParams:

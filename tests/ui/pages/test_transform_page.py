@@ -165,7 +165,7 @@ def test_several_photos_give_thin_lines_and_their_mean(open_app: Open, tmp_path:
     np.testing.assert_allclose(thin[:3], result.arrays["distance_each"][:, 0], atol=1e-5)
     mean = next(line for line in lines(app, "transform.probabilities") if line["name"] == "mean")
     np.testing.assert_allclose(mean["y"], [row["probability"] for row in result.table], atol=1e-5)
-    assert offered(app) == ["Arrays NPZ", "Table CSV"]
+    assert offered(app) == ["Photos PNG", "Arrays NPZ", "Table CSV"]
 
 
 def test_curves_come_from_coarse_to_fine_and_each_amount_once() -> None:

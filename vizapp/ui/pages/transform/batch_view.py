@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.media.drawing import sheet
 from vizapp.methods.base import Result
 from vizapp.methods.tables import to_csv
 from vizapp.ui.inputs import image_picker, images
@@ -139,4 +140,5 @@ def _downloads(network: Network, there: Sequence[tuple[CurveRequest, Result]]) -
     arrays = {"amounts": each.pop("amounts_each")[0]} | each
     rows = [{"photo": asked.picture.name} | row for asked, result in there for row in result.table]
     table = File("Table CSV", f"{name}.csv", "text/csv", lambda: to_csv(rows).encode())
-    downloads.row("transform_several", name, {}, arrays, [table])
+    photos = sheet([network.seen(asked.picture) for asked, _ in there], 6, gap=2)
+    downloads.row("transform_several", name, {"Photos": photos}, arrays, [table])

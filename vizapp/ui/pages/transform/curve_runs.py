@@ -106,6 +106,7 @@ def run(asked: CurveRequest, tick: Tick) -> Result:
     with compute.logged(asked.key, asked.key) as entry:
         result = memory.retry_after_eviction(go_on)
         entry.nbytes = result.nbytes
+    compute.answers().drop(asked.partial_key)
     return result
 
 
