@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import vizapp
 from tests.ui.app import Open, chosen, components, press, sentences, shown, turn_to, went_well
+from vizapp.media.drawing import to_png
 from vizapp.media.samples import open_sample
 from vizapp.zoo.interventions import Intervention
 
@@ -80,9 +83,11 @@ def test_links_carry_several_changes_and_what_does_not_fit_is_dropped_with_a_sen
     assert "set" not in app.query_params
 
 
-@pytest.mark.parametrize("text", ["features.4:2=freeze:/etc/hostname", "features.4:2=mean:/etc"])
-def test_links_open_no_files_of_the_machine(open_app: Open, text: str) -> None:
-    app = open_app("predict", picture=PHOTO, set=text)
+@pytest.mark.parametrize("how", ["freeze:{}/photo.png", "mean:{}"])
+def test_links_open_no_files_of_the_machine(open_app: Open, how: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "photo.png").write_bytes(to_png(np.zeros((28, 28, 3), np.uint8)))
+    app = open_app("predict", picture=PHOTO, set=f"{LAYER}:2={how.format(tmp_path / 'photos')}")
     assert went_well(app)
     assert "was dropped" in sentences(app)
     assert "set" not in app.query_params

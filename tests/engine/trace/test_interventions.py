@@ -122,7 +122,9 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("densenet121", "googlenet", "vgg11"))) for n in NETWORKS]
+)
 @torch.no_grad()
 def test_silencing_equals_zeroed_weights_and_factor_one_changes_no_bit(name: str) -> None:
     module, x = built(name), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -403,7 +405,9 @@ def test_windows_of_occluders_give_what_whole_passes_give() -> None:
     assert sweeps[0].bound == pytest.approx(sweeps[1].bound)
 
 
-@pytest.mark.parametrize("rule", ["deconvnet", "guided", "gradient"])
+@pytest.mark.parametrize(
+    "rule", ["deconvnet", *(pytest.param(r, marks=pytest.mark.slow) for r in ("guided", "gradient"))]
+)
 def test_projections_are_those_of_zeroed_weights(rule: str) -> None:
     module, x = built("vgg11"), torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     channels, sites = (0, 3, 7), survey(module, torch.zeros(1, 3, 64, 64))
