@@ -210,6 +210,12 @@ def test_what_cannot_be_knocked_out_is_told() -> None:
         vizapp.ask("knockout", network, PICTURE, site="reluu")
     with refuses("class-layer", "head"):
         vizapp.ask("knockout", network, PICTURE, site="head")
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    maps = vizapp.wrap(seeded(pooled), input_size=(3, 9, 9))
+    for layer in ("3", "4"):
+        with refuses("class-layer", layer):
+            vizapp.ask("knockout", maps, PICTURE, site=layer)
+    assert vizapp.ask("knockout", maps, PICTURE, site="2").arrays["logit_change"].shape == (3,), "maps of classes"
     for factor in ("half", float("nan"), -1, 4):
         with refuses("bad-value", "factor", "from 0 to 3"):
             vizapp.ask("knockout", network, PICTURE, factor=factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +111,7 @@ def _asked(question: Question, params: KnockoutParams) -> tuple[Site, int | None
             f"{network.name} has no feature maps; give a layer (site=… in Python, --site on the command line).",
             code="no-feature-map",
         )
-    if site == network.class_site or (not site.is_map and network.class_names(site)):
+    if network.class_names(site) and math.prod(site.shape) == site.channels:
         raise VizError(
             f"Layer {site.name!r} is that of the classes, where silencing a unit only removes its class; choose an earlier "
             "layer.",
