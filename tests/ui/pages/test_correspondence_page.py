@@ -16,7 +16,7 @@ from vizapp.ui.pages.correspondence import photos
 from vizapp.ui.session import state
 
 BOXES = {"digit 0": (2, 6, 12, 20), "digit 8": (3, 6, 13, 20), "digit 9": (4, 6, 14, 20)}
-LINK = ",".join(f"{name.replace(' ', '%20')}:{':'.join(map(str, box))}" for name, box in BOXES.items())
+LINK = ",".join(["28x28", *(f"{name.replace(' ', '%20')}:{':'.join(map(str, box))}" for name, box in BOXES.items())])
 FEW = {"correspondence.draws": "2"}
 
 
@@ -59,7 +59,7 @@ def test_squares_are_drawn_moved_and_removed(open_app: Open) -> None:
     for number, (name, box) in enumerate(BOXES.items(), 1):
         assert not offered(app)
         app = click(app, key_of(name), "box", list(box))
-        assert chosen(app, "parts").count(",") == number - 1
+        assert chosen(app, "parts").count(",") == number
     assert chosen(app, "parts") == LINK
     assert len(offered(app)) == 3
     app = click(app, key_of("digit 8"), "box", [0, 0, 9, 9])
@@ -138,6 +138,15 @@ def test_another_source_of_photos_forgets_the_squares(open_app: Open, tmp_path: 
     assert went_well(app)
     assert "parts" not in app.query_params
     assert boxes(app, "a.png") == [None]
+
+
+def test_squares_keep_their_place_in_the_photo_where_a_network_sees_it_larger(open_app: Open) -> None:
+    link = LINK.replace("28x28", "14x56")
+    app = open_app("correspondence", parts=link, **FEW)
+    assert boxes(app, "digit 0") == [[4, 3, 24, 10]], "twice as high, half as wide"
+    assert chosen(app, "parts") == link, "until one is drawn"
+    app = click(app, key_of("digit 0"), "box", [1, 2, 3, 4])
+    assert chosen(app, "parts").startswith("28x28,digit%200:1:2:3:4,digit%208:6:3:26:10,")
 
 
 @pytest.mark.slow

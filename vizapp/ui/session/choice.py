@@ -13,7 +13,7 @@ from typing import Any
 from vizapp.errors import VizError, nearest, read_index
 from vizapp.zoo.intervention_text import read_intervention
 
-_PART = re.compile(r"[^:,]+(:[0-9]{1,6}){4}")
+_PART = re.compile(r"[^:,]+(:[0-9]{1,6}){4}|[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
 
 def text(value: str) -> str:
@@ -89,7 +89,10 @@ def names(value: str) -> tuple[str, ...]:
 
 
 def parts(value: str) -> tuple[str, ...]:
-    """Parse parts of photos, as in `chelsea:60:70:150:160,coffee:…`: the photo, and top, left, bottom and right in pixels."""
+    """Parse parts of photos, as in `224x224,chelsea:60:70:150:160,coffee:…`.
+
+    Height and width of the crop, then of each photo top, left, bottom and right in its pixels.
+    """
     found = names(value)
     for one in found:
         if not _PART.fullmatch(one):

@@ -25,7 +25,7 @@ _ADVICE = "Open a folder of the photos that you want to mark."
 _SIDES = ("Top", "Left", "Bottom", "Right")
 # An eye of a cat, and two faces, in pixels of a crop of 224 × 224.
 _FACES: dict[str, Box] = {"chelsea": (52, 36, 108, 104), "camera": (14, 62, 80, 118), "astronaut": (18, 72, 78, 124)}
-_FACES_SIDE = 224
+_FACES_SIZE = (224, 224)
 
 
 @dataclass(frozen=True)
@@ -113,25 +113,30 @@ def _seen(network: Network, picture: Picture) -> str:
 
 
 def _marked(network: Network) -> dict[str, Box]:
-    """The squares by the name of their photo."""
-    texts = state.get(state.PARTS)
+    """The squares by the name of their photo, in pixels of the crop of this network."""
+    texts, size = state.get(state.PARTS), network.input_size[1:]
     if texts is None:
-        return _faces(network) if state.get(state.PHOTOS) == "samples" else {}
-    found = {}
+        known = images.sample_names() if state.get(state.PHOTOS) == "samples" else ()
+        return _scaled({name: box for name, box in _FACES.items() if name in known}, _FACES_SIZE, size)
+    found, of = {}, size
     for text in texts:
         name, *sides = text.split(":")
-        top, left, bottom, right = map(int, sides)
-        found[unquote(name)] = (top, left, bottom, right)
-    return found
+        if sides:
+            top, left, bottom, right = map(int, sides)
+            found[unquote(name)] = (top, left, bottom, right)
+        else:
+            height, width = map(int, name.split("x"))
+            of = (height, width)
+    return _scaled(found, of, size)
 
 
-def _faces(network: Network) -> dict[str, Box]:
-    """Squares on faces in the samples, for networks that see photos."""
-    _, height, width = network.input_size
-    known, scale = images.sample_names(), (height / _FACES_SIDE, width / _FACES_SIDE) * 2
-    faces = {name: box for name, box in _FACES.items() if name in known}
-    scaled = {name: [round(side * by) for side, by in zip(box, scale, strict=True)] for name, box in faces.items()}
-    return {name: (top, left, bottom, right) for name, (top, left, bottom, right) in scaled.items()}
+def _scaled(boxes: Mapping[str, Box], of: tuple[int, int], to: tuple[int, int]) -> dict[str, Box]:
+    """Squares drawn on crops of one size (height, width), on crops of another: networks see about the same part of a photo."""
+    down, across = to[0] / of[0], to[1] / of[1]
+    return {
+        name: (round(top * down), round(left * across), round(bottom * down), round(right * across))
+        for name, (top, left, bottom, right) in boxes.items()
+    }
 
 
 def _is_inside(network: Network, box: Box) -> bool:
@@ -140,8 +145,9 @@ def _is_inside(network: Network, box: Box) -> bool:
     return 0 <= top < bottom <= height and 0 <= left < right <= width
 
 
-def _put(boxes: Mapping[str, Box]) -> None:
-    state.put(state.PARTS, tuple(f"{quote(name, safe='/')}:{':'.join(map(str, box))}" for name, box in boxes.items()))
+def _put(network: Network, boxes: Mapping[str, Box]) -> None:
+    texts = (f"{quote(name, safe='/')}:{':'.join(map(str, box))}" for name, box in boxes.items())
+    state.put(state.PARTS, ("x".join(map(str, network.input_size[1:])), *texts))
 
 
 def _take_drawn(network: Network, name: str, key: str) -> None:
@@ -165,7 +171,7 @@ def _take(network: Network, name: str, given: Any) -> None:
         boxes.pop(name, None)
     elif len(given) == len(_SIDES) and _is_inside(network, box := (given[0], given[1], given[2], given[3])):
         boxes[name] = box
-    _put(boxes)
+    _put(network, boxes)
 
 
 # Names in the link: of a sample, of a photo of the folder by its path in it, of an upload by its digest

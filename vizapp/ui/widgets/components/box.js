@@ -42,11 +42,13 @@ export default function (component) {
     const [top, left, bottom, right] = root.__box;
     return `${right - left} × ${bottom - top} at ${left}, ${top}`;
   };
+  const size = () => root.__box ? words().split(" at ")[0] : words();
   const draw = () => {
     marks.replaceChildren();
     if (root.__box) for (const kind of ["under", "field"]) rectangle(kind, marks, root.__box, width / 300);
     picture.classList.toggle("unmarked", !root.__box);
-    note.textContent = words();
+    note.textContent = size();
+    note.title = words();
     remove.hidden = !root.__box;
   };
   draw();
