@@ -508,16 +508,16 @@ def test_the_slider_changes_the_picture_and_its_answer_at_once_and_is_sent_when_
         "name": "Rotate", "answers": answers,
     }  # fmt: skip
     page = mounted("frames", data | {"answers": None})
-    assert page.locator("li").count() == 0
+    assert page.locator(".answer").count() == 0
     page.draw(data)
-    assert page.locator("li").all_inner_texts()[0].split() == ["cat", "90.0", "%"]
+    assert page.locator(".answer").all_inner_texts()[0].split() == ["cat", "90.0", "%"]
     slider, image = page.locator("input[type=range]"), page.locator(".picture img")
     box = slider.bounding_box()
     page.mouse.move(box["x"] + 4, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2, steps=5)
     assert image.get_attribute("src") == shades[3]
-    assert page.locator("li .name").all_inner_texts() == ["fox"]
+    assert page.locator(".answer .name").all_inner_texts() == ["fox"]
     assert page.evaluate("window.sent") == [], "not while it is dragged"
     page.draw(data)
     assert image.get_attribute("src") == shades[3], "another run of the page leaves the slider where it is"
@@ -530,7 +530,7 @@ def test_the_slider_changes_the_picture_and_its_answer_at_once_and_is_sent_when_
     page.keyboard.press("ArrowRight")
     assert image.get_attribute("src") == shades[2]
     assert slider.get_attribute("aria-valuetext") == "180°"
-    assert page.locator("li").count() == 0, "not computed yet"
+    assert page.locator(".answer").count() == 0, "not computed yet"
 
 
 # A square on a photo

@@ -14,7 +14,7 @@ export default function (component) {
     made.slider = element("input", "", label);
     made.slider.type = "range";
     made.tick = element("output", "", label);
-    made.list = element("ol", "", made.side);
+    made.list = element("div", "list", made.side);
     made.image.draggable = false;
   }
   const made = root.__made, last = data.frames.length - 1;
@@ -36,7 +36,7 @@ export default function (component) {
     made.tick.textContent = data.ticks[at];
     made.list.replaceChildren();
     for (const [name, share] of answer || []) {
-      const item = element("li", "", made.list);
+      const item = element("div", "answer", made.list);
       element("span", "name", item, name);
       element("span", "share", item, percent(share));
       element("i", "", element("div", "bar", item)).style.width = `${100 * share}%`;
