@@ -42,6 +42,9 @@ def test_a_silenced_unit_changes_the_answer_at_once_on_every_page_until_it_is_re
     assert shares(app, "maps.changed") == pytest.approx(silent)
     assert shares(app, "maps.clean") == pytest.approx(expected())
     assert app.slider[0].value == 0
+    app.slider[0].set_value(3 * 0.1).run()
+    assert chosen(app, "set") == f"{LAYER}:2=0.3"
+    assert app.slider[0].value == 3 * 0.1, "not set to 0.3: the browser may have moved on"
     app.slider[0].set_value(2.0).run()
     assert chosen(app, "set") == f"{LAYER}:2=2"
     doubled = expected(Intervention(LAYER, 2, "scale", 2))

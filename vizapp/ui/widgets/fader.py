@@ -16,6 +16,7 @@ from vizapp.zoo.network import Network
 
 _MEAN_OVER = "samples"
 _SHOWN = 3  # classes
+_STEP = 0.1  # of the factor
 
 
 def draw(page: str, network: Network, picture: Picture, site: str, channel: int) -> None:
@@ -31,10 +32,10 @@ def draw(page: str, network: Network, picture: Picture, site: str, channel: int)
     now = next((one for one in interventions.chosen() if _is_of(one, site, channel)), None)
     factor = float(now.value) if now is not None and now.operation == "scale" else 1.0
     key = f"{page}.factor.{state.name_of((site, channel))}"
-    if state.load(key) != factor:
+    if abs(state.load(key, -1.0) - factor) > _STEP / 100:  # else what the browser has, which may be moving on
         state.save(key, factor)
     st.slider(
-        "What if this unit were changed?", 0.0, LARGEST_FACTOR, step=0.1, format="× %.1f", key=key,
+        "What if this unit were changed?", 0.0, LARGEST_FACTOR, step=_STEP, format="× %.1f", key=key,
         on_change=lambda: _take(site, channel, "scale", round(state.load(key), 2)),
         help="The unit's activation at every cell, times this. Everything after it is computed from that, on all pages.",
     )  # fmt: skip
