@@ -7,7 +7,6 @@ what else they read (a skip connection that bypasses the layer) comes from the c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +25,12 @@ from vizapp.engine.occlusion.incremental_plan import BatchState, CleanMaps, Incr
 from vizapp.engine.occlusion.planner import head_of, needed_steps, work_of
 from vizapp.engine.occlusion.pointwise_rules import is_active_dropout
 from vizapp.engine.occlusion.replay import NotReplayable, ReplayRecording, fold_batch_norm
+from vizapp.engine.occlusion.scaled_site import ScaledSite, memory_layout, scaled
 from vizapp.engine.occlusion.sweep import BATCH, HEAD_BATCH, TORCH_ERRORS, UNKNOWN_WORK_BATCH, WORK, first_line
 from vizapp.engine.occlusion.whole_map_rules import whole_rule
 from vizapp.engine.operations import DROPOUTS, LINEAR, WEIGHTED
 from vizapp.engine.precision import arithmetic
-from vizapp.engine.tap import Trace, check_computed, first_tensor, operation_name
+from vizapp.engine.tap import check_computed
 from vizapp.engine.trace.cells import CHANNEL_AXIS
 from vizapp.engine.trace.recording import Step
 from vizapp.engine.trace.sites import Footprint, Site
@@ -74,7 +74,7 @@ class Ablation:
         self.affine, self.bound = False, 1.0
         self._tail: _Tail | None = None
         with torch.no_grad(), arithmetic(picture.device, "exact"):
-            clean = _ScaledSite(module, site, None)
+            clean = ScaledSite(module, site, None)
             with clean:
                 self.clean_scores = scores(picture.clone())[0].clone()
             check_computed([site.name], [site.name] if clean.value is not None else [])
@@ -170,8 +170,8 @@ class Ablation:
         return self.scores_by_whole_passes(factors) if found is None else found
 
     def _whole_passes(self, factors: Tensor) -> Tensor:
-        batch = self._picture.expand(len(factors), -1, -1, -1).clone(memory_format=_layout(self._picture))
-        with _ScaledSite(self._module, self._site, factors.to(batch), self._times):
+        batch = self._picture.expand(len(factors), -1, -1, -1).clone(memory_format=memory_layout(self._picture))
+        with ScaledSite(self._module, self._site, factors.to(batch), self._times):
             scores = self._scores(batch)
         return scores  # noqa: RET504  mypy cannot know that this `with` ends no pass
 
@@ -251,26 +251,6 @@ def _state(values: dict[int, Tensor]) -> BatchState:
     return BatchState(_NO_OCCLUDERS, CleanMaps({}), torch.empty(0), (), values)
 
 
-def scaled(activation: Tensor, factors: Tensor, axis: int) -> Tensor:
-    """The activation `[1 …]` or `[N …]` with its units, along `axis`, multiplied by `factors` `[N units]`: `[N …]`.
-
-    A factor of 0 gives zero, even where the activation is infinite.
-    """
-    shape = [len(factors) if place == 0 else -1 if place == axis else 1 for place in range(activation.ndim)]
-    factors = factors.to(activation.dtype).view(shape)
-    out = torch.empty(
-        (len(factors), *activation.shape[1:]), dtype=activation.dtype, device=activation.device,
-        memory_format=_layout(activation),
-    )  # fmt: skip
-    torch.mul(activation, factors, out=out)
-    return out if bool(activation.isfinite().all()) else out.masked_fill_(factors == 0, 0)
-
-
-def _layout(tensor: Tensor) -> torch.memory_format:
-    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
-
-
 def _after(steps: Sequence[Step], start: int) -> Iterator[Step]:
     """The steps that depend on a value."""
     changed = {start}
@@ -286,42 +266,3 @@ def _is_affine(step: Step) -> bool:
     if operation not in _AFFINE or is_active_dropout(step):
         return False
     return operation in _SUMS or step.depends_on_input_alone
-
-
-class _ScaledSite(Trace):
-    """A pass in which the units of a site are scaled; with `factors` None, a clean one.
-
-    A layer may run several operations under its name: the activation is what number `last` of them gave, or of a clean pass
-    the last one.
-    """
-
-    def __init__(self, module: nn.Module, site: Site, factors: Tensor | None, last: int = 0) -> None:
-        super().__init__(module)
-        self._wanted, self._axis, self._factors = site.name, CHANNEL_AXIS[site.layout], factors
-        self._seen, self.last = 0, last
-        self.value: Tensor | None = None
-
-    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the operation; what the site's gives is scaled."""
-        output = function(*args, **kwargs)
-        found = first_tensor(output) if name == self._wanted else None
-        if found is None:
-            return output
-        self._seen += 1
-        if self._factors is None:
-            if self.value is None or operation_name(function) != "detach":
-                self.value, self.last = found.clone(), self._seen
-            return output
-        if self._seen != self.last:
-            return output
-        if len(found) != len(self._factors):
-            raise VizError(
-                f"Layer {name!r} gives other than one result per photo, so its units cannot be changed; choose another "
-                "layer.",
-                code="layer-without-channels",
-            )
-        changed = scaled(found, self._factors, self._axis)
-        if any(found is given for given in (*args, *kwargs.values())):  # others read it there
-            found.copy_(changed)
-            return output
-        return changed if found is output else type(output)([changed, *output[1:]])
