@@ -21,6 +21,7 @@ from tests.networks import Branching, seeded
 from vizapp.engine.tap import Tap
 from vizapp.media.distortions import FAMILIES, ResizedPhoto, resized_photo
 from vizapp.methods.base import Result
+from vizapp.methods.transform import chosen_sites
 from vizapp.zoo.network import Network
 
 PHOTO = noise(90, 120, seed=5)
@@ -102,6 +103,12 @@ def test_one_pass_over_all_pictures_equals_single_passes_on(name: str) -> None:
         np.testing.assert_allclose(result.arrays[array], values, rtol=1e-6, atol=1e-6)
     assert np.array_equal(result.arrays["label"], expected["probability"].argmax(1))
     assert (result.arrays["distance"][:, 1:] > 1e-4).all()
+
+
+def test_a_network_that_averages_class_maps_has_no_hidden_layer_to_compare() -> None:
+    network = vizapp.wrap(models.squeezenet1_1(num_classes=5), (3, SIDE, SIDE))
+    assert network.last_hidden_layer() is None
+    assert [site.name for site in chosen_sites(network, ())] == ["features.1", network.last_feature_map().name]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
