@@ -163,7 +163,7 @@ def correspondence(question: Question, params: CorrespondenceParams, job: Job) -
     facts = {
         "photos": f"{len(photos)}: {', '.join(photo.name for photo in photos)}",
         "summary": _summary(network, table),
-        "squares": f"Mid-grey, as large as the part of each photo. Random and shared places: {params.draws} draws each, "
+        "squares": f"Mid-grey, as large as the part of each photo. Draws of random and of shared places: {params.draws} each, "
         f"seed {params.seed}, anywhere inside the crop of {crops[0].shape[0]} × {crops[0].shape[1]} pixels."
         + _sizes(boxes),
         "caution": "Compare within a layer, not between layers: at early layers a square leaves most features as they are, "
