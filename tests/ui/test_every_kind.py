@@ -120,6 +120,9 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
         {"transform.sites": site.name, "transform.kind": "jpeg", "several": "on", "photos": photos},
         "transform.several.run",
     )
+    names = ("digit%200", "digit%208", "digit%209") if side == "14" else ("chelsea", "coffee", "camera")
+    parts = ",".join(["8x8", *(f"{name}:2:2:6:6" for name in names)])
+    yield "correspondence", {"correspondence.sites": site.name, "correspondence.draws": "2", "parts": parts}, ""
     yield "compare", {"match": site.name, "match2": site.name, "other_weights": "random"}, "compare.match"
     for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam"):
         yield (

@@ -78,6 +78,11 @@ def test_the_cards_show_what_the_methods_answer(open_app: Open) -> None:
     row, column = map(int, unit["cell"].split(","))
     maps = vizapp.ask("activations", network, photo, unit=vizapp.Unit(unit["layer"], 0)).arrays["activations"]
     assert maps[int(unit["channel"]), row, column] == maps.max(), "the strongest unit at its strongest cell"
+    angle = float(links(app)["transform"]["amount"])
+    turned = vizapp.ask("transform", network, photo, kind="rotate", amounts=range(0, 360, 30), sites=["features.0"])
+    chances = turned.arrays["probability"][:, told[0]["class"]]
+    assert angle == 30 * chances.argmin()
+    assert f"turned by {angle:g}°" in words(app)
 
 
 def test_links_of_the_last_release_open_predict(open_app: Open) -> None:

@@ -14,6 +14,7 @@ from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery, top_image
 from vizapp.gallery.search import require_places, search, shipped_classes
+from vizapp.media.distortions import resized_photo
 from vizapp.media.drawing import busiest, contrasted, crop_box, diverging, heat, lay_over, sheet, veil
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
@@ -35,6 +36,7 @@ from vizapp.zoo.network import Network
 _BARS, _ACROSS, _KERNELS_ACROSS = 3, 3, 5
 _TILE, _LARGEST = 96, 360  # pixels
 _SPAN, _OPAQUE = 0.1, 0.8  # least change of a probability with full colour; opacity of that colour
+_ANGLES = tuple(float(angle) for angle in range(0, 360, 30))  # degrees
 _EXAMPLE = "dog"  # what the card of the search searches for
 _KINDS = {"convolution": "#7d9cc0", "linear": "#a99bc4", "pool": "#8fb59a", "activation": "#d9c48a"}
 
@@ -286,6 +288,23 @@ def _occlusion(about: Subject) -> Answer | None:
     )
 
 
+def _transform(about: Subject) -> Answer | None:
+    """The photo turned by the angle at which its answer is least probable."""
+    if not about.network.heads:
+        raise VizError("Open the page to see how far its features move.", code="no-class-scores")
+    result = about.ask("transform", **_defaults("transform") | {"kind": "rotate", "amounts": _ANGLES})
+    if result is None:
+        return None
+    number = int(result.arrays["label"][0])
+    chances = result.arrays["probability"][:, number]
+    worst = 1 + int(chances[1:].argmin())
+    turned = resized_photo(about.network.preprocessing.view, about.picture.pixels).transformed("rotate", _ANGLES[worst])
+    name, angle = about.network.readable_name(number), f"{_ANGLES[worst]:g}"
+    _picture("transform", turned, f"The photo turned by {angle} degrees")
+    change = f"{percent(chances[0])} → {percent(chances[worst])}"
+    return Answer(f"{name}: {change}, turned by {angle}°.", {"transform.kind": "rotate", "amount": angle})
+
+
 def _compare(about: Subject) -> Answer | None:
     """The first answers of both networks."""
     networks.suit_other()
@@ -336,5 +355,6 @@ CARDS = (
     Card("architecture", _architecture),
     Card("dense", _dense),
     Card("occlusion", _occlusion),
+    Card("transform", _transform),
     Card("compare", _compare),
 )
