@@ -87,6 +87,22 @@ def test_without_a_gallery_one_sentence_and_one_click_build_it(open_app: Open, p
     assert app.dataframe[-1].value["path"].tolist() == ["two/broken_<i>.png"]
 
 
+def test_of_a_changed_network_it_says_that_it_is_changed_and_what_restoring_brings_back(
+    open_app: Open, pictures: Path, network: Network
+) -> None:
+    back = '"Restore the network" above brings back'
+    app = open_app("gallery", data=str(pictures), set=f"{LAYER}:2=0")
+    assert went_well(app)
+    assert "The network is changed" in words(app)
+    assert back not in words(app), "there is none"
+    built(network, str(pictures))
+    app = open_app("gallery", data=str(pictures), set=f"{LAYER}:2=0")
+    assert back in words(app)
+    app.button(key="changes.restore").click().run()
+    assert "changed" not in words(app)
+    assert len(cards(app)) == 12
+
+
 def test_digits_are_there_for_networks_of_grey_pictures_and_crops_for_others(open_app: Open) -> None:
     app = open_app("gallery")
     assert "digits · 1,797 photos · 3 layers" in words(app)
