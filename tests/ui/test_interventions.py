@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vizapp
-from tests.ui.app import Open, chosen, components, press, sentences, shown, turn_to, went_well
+from tests.ui.app import Open, chosen, components, press, sentences, shown, turn_to, went_well, words
 from vizapp.media.drawing import to_png
 from vizapp.media.samples import open_sample
 from vizapp.zoo.interventions import Intervention
@@ -101,3 +101,13 @@ def test_maps_are_drawn_under_the_changes(open_app: Open) -> None:
     table = app.dataframe[0].value.set_index("channel")
     assert table.loc[2, "max"] == table.loc[2, "min"] == 0
     assert np.any(table.drop(index=2)["max"] > 0)
+
+
+def test_the_fader_says_of_a_unit_that_is_zero_on_the_photo_that_a_factor_changes_nothing(open_app: Open) -> None:
+    network, layer = vizapp.load("vizapp/lenet5-digits"), "classifier.1"
+    alive = vizapp.ask("activations", network, open_sample(PHOTO), unit=vizapp.Unit(layer, 0)).arrays["activations"] > 0
+    assert 0 < alive.sum() < len(alive)
+    for channel, change in ((int(alive.argmin()), "3"), (int(alive.argmax()), "3"), (int(alive.argmax()), "0")):
+        text = f"{layer}:{channel}={change}"
+        app = open_app("feature_maps", picture=PHOTO, layer=layer, channel=str(channel), set=text)
+        assert ("zero on this photo, so a factor changes nothing" in words(app)) == (not alive[channel]), text

@@ -52,7 +52,9 @@ def page() -> None:
     params = {"order": state.get(state.ORDER), "scale": state.get(state.SCALE)}
     result = compute.run("activations", network, picture, unit=Unit(site.name, 0), **params)
     if result is not None:
-        _one_layer(network, picture, site, result)
+        before = compute.run("activations", network.clean, picture, unit=Unit(site.name, 0), **params)
+        if before is not None:
+            _one_layer(network, picture, site, result, before.arrays["activations"])
 
 
 def _show_one() -> None:
@@ -129,7 +131,8 @@ def _rows(seen: np.ndarray, result: Result) -> dict[str, Any]:
 # One layer
 
 
-def _one_layer(network: Network, picture: Picture, site: Site, result: Result) -> None:
+def _one_layer(network: Network, picture: Picture, site: Site, result: Result, before: np.ndarray) -> None:
+    """Draw the layer; `before`: its activations in the unchanged network."""
     values = result.arrays["activations"]
     order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
     channel = unit_picker.channel(strength_order(values))
@@ -146,7 +149,8 @@ def _one_layer(network: Network, picture: Picture, site: Site, result: Result) -
         _facts(result)
     with right:
         unit_picker.stepper("maps", site.name, len(values), channel)
-        fader.draw("maps", network, picture, site.name, channel)
+        is_zero = not (before[channel].any() or values[channel].any())
+        fader.draw("maps", network, picture, site.name, channel, is_zero)
         pictures = {"Sheet": result.panels[0].pixels} if result.panels else {}
         if names:
             messages.info(names[channel])

@@ -19,7 +19,7 @@ _SHOWN = 3  # classes
 _STEP = 0.1  # of the factor
 
 
-def draw(page: str, network: Network, picture: Picture, site: str, channel: int) -> None:
+def draw(page: str, network: Network, picture: Picture, site: str, channel: int, is_zero: bool) -> None:
     """Draw the faders of a unit and, if anything is changed, the classes of the network without and with all changes.
 
     Args:
@@ -28,6 +28,7 @@ def draw(page: str, network: Network, picture: Picture, site: str, channel: int)
         picture: The photo.
         site: Name of the layer.
         channel: The unit.
+        is_zero: Whether the unit is zero everywhere on the photo, without and with the changes.
     """
     now = next((one for one in interventions.chosen() if _is_of(one, site, channel)), None)
     factor = float(now.value) if now is not None and now.operation == "scale" else 1.0
@@ -39,6 +40,8 @@ def draw(page: str, network: Network, picture: Picture, site: str, channel: int)
         on_change=lambda: _take(site, channel, "scale", round(state.load(key), 2)),
         help="The unit's activation at every cell, times this. Everything after it is computed from that, on all pages.",
     )  # fmt: skip
+    if is_zero:
+        messages.must_know("This unit is zero on this photo, so a factor changes nothing.")
     photo = _name_of_photo()
     with st.container(horizontal=True, gap="small", key=f"{page}_changes"):
         _button(page, "Silence", _silent(now), partial(_take, site, channel, "scale", 0.0), "Times 0")
