@@ -62,14 +62,24 @@ def test_a_silenced_unit_changes_the_answer_at_once_on_every_page_until_it_is_re
 def test_a_unit_is_held_at_this_photos_value_and_at_its_mean(open_app: Open) -> None:
     app = press(open_app("feature_maps", picture=PHOTO, layer=LAYER, channel="2"), "maps.hold")
     assert chosen(app, "set") == f"{LAYER}:2=freeze:{PHOTO}"
+    assert app.slider[0].disabled
+    assert "choose another photo" in words(app)
     assert shares(app, "maps.changed") == shares(app, "maps.clean") == pytest.approx(expected())
     app = press(app, "maps.mean")
     assert chosen(app, "set") == f"{LAYER}:2=mean:samples"
+    assert app.slider[0].disabled
+    assert "no factor applies" in words(app)
+    assert "choose another photo" not in words(app)
     assert went_well(app)
     mean = expected(Intervention(LAYER, 2, "mean", "samples"))
     assert shares(app, "maps.changed") == pytest.approx(mean)
     app = press(app, "maps.undo")
     assert "set" not in app.query_params
+    assert not app.slider[0].disabled
+    assert "no factor applies" not in words(app)
+    app = open_app("feature_maps", picture="digit 4", layer=LAYER, channel="2", set=f"{LAYER}:2=freeze:{PHOTO}")
+    assert "no factor applies" in words(app)
+    assert "choose another photo" not in words(app)
 
 
 def test_links_carry_several_changes_and_what_does_not_fit_is_dropped_with_a_sentence(open_app: Open) -> None:

@@ -35,8 +35,9 @@ def draw(page: str, network: Network, picture: Picture, site: str, channel: int,
     key = f"{page}.factor.{state.name_of((site, channel))}"
     if abs(state.load(key, -1.0) - factor) > _STEP / 100:  # else what the browser has, which may be moving on
         state.save(key, factor)
+    held = now.operation if now is not None and now.operation in ("mean", "freeze") else ""
     st.slider(
-        "What if this unit were changed?", 0.0, LARGEST_FACTOR, step=_STEP, format="× %.1f", key=key,
+        "What if this unit were changed?", 0.0, LARGEST_FACTOR, step=_STEP, format="× %.1f", key=key, disabled=bool(held),
         on_change=lambda: _take(site, channel, "scale", round(state.load(key), 2)),
         help="The unit's activation at every cell, times this. Everything after it is computed from that, on all pages.",
     )  # fmt: skip
@@ -46,16 +47,20 @@ def draw(page: str, network: Network, picture: Picture, site: str, channel: int,
     with st.container(horizontal=True, gap="small", key=f"{page}_changes"):
         _button(page, "Silence", _silent(now), partial(_take, site, channel, "scale", 0.0), "Times 0")
         _button(
-            page, "Mean", now is not None and now.operation == "mean", partial(_take, site, channel, "mean", _MEAN_OVER),
+            page, "Mean", held == "mean", partial(_take, site, channel, "mean", _MEAN_OVER),
             "Hold it at its mean over all cells of the sample photos",
         )  # fmt: skip
         _button(
-            page, "Hold", now is not None and now.operation == "freeze", partial(_take, site, channel, "freeze", photo),
+            page, "Hold", held == "freeze", partial(_take, site, channel, "freeze", photo),
             "Hold it at its values on this photo, then choose another photo", disabled=not photo,
         )  # fmt: skip
         _button(
             page, "Undo", False, partial(_take, site, channel, "scale", 1.0), "This unit as it is", disabled=now is None
         )
+    if held:
+        same = held == "freeze" and now is not None and now.value == photo
+        effect = " These are its values on this photo: now choose another photo to see the effect." if same else ""
+        messages.must_know(f"The unit is held, so no factor applies until Undo.{effect}")
     if network.interventions and network.heads and network.categories:
         _answers(page, network, picture)
 
