@@ -91,6 +91,12 @@ def test_links_carry_several_changes_and_what_does_not_fit_is_dropped_with_a_sen
     assert f"{LAYER}:99=0 was dropped" in told
     both = [Intervention(LAYER, [2, 5]), Intervention("features.1", None, "scale", 1.5)]
     assert shares(app, "predict.bars") == pytest.approx(expected(*both, top=5))
+    many = ",".join(map(str, range(100, 1900, 2)))
+    for text in (f"{LAYER}:{many}=0", f"{LAYER}:{many}=nonsense"):
+        told = sentences(open_app("predict", picture=PHOTO, set=text))
+        assert f"{LAYER}:100,102," in told
+        assert "…" in told
+        assert "200," not in told, "the text is cut"
     app = open_app("predict", picture=PHOTO, set="nonsense")
     assert "nonsense" in sentences(app)
     assert "set" not in app.query_params

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vizapp.errors import VizError, quoted
+from vizapp.errors import VizError, plain_name, quoted
 from vizapp.zoo.interventions import Intervention, channel_runs, named_place
 
 _FORM = re.compile(
     r"(?P<site>[^\s].*?):(?P<channels>all|[0-9][0-9, -]*)(?P<cells>(?:@[0-9]+,[0-9]+)*)=(?P<how>.*)", re.DOTALL
 )
 _MOST = 100_000  # channels; no layer has more
+LONGEST_TOLD = 60  # characters of a text in a sentence about it: it may list hundreds of channels
 
 
 def read_intervention(text: str) -> Intervention:
@@ -95,7 +96,8 @@ def _number(text: str) -> float | None:
 
 def _wrong(text: str) -> VizError:
     return VizError(
-        f"{quoted(text)} is not an intervention; use SITE:CHANNELS=FACTOR with CHANNELS as 3, 3,7, 3-9 or all, as in "
-        "features.10:3,7=0. In place of a factor: mean:FOLDER, mean:NUMBER, add:NUMBER, freeze:PHOTO or skip.",
+        f"{quoted(plain_name(text, LONGEST_TOLD))} is not an intervention; use SITE:CHANNELS=FACTOR with CHANNELS as 3, 3,7, "
+        "3-9 or all, as in features.10:3,7=0. In place of a factor: mean:FOLDER, mean:NUMBER, add:NUMBER, freeze:PHOTO or "
+        "skip.",
         code="bad-intervention",
     )
