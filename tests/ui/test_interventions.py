@@ -127,3 +127,13 @@ def test_the_fader_says_of_a_unit_that_is_zero_on_the_photo_that_a_factor_change
         text = f"{layer}:{channel}={change}"
         app = open_app("feature_maps", picture=PHOTO, layer=layer, channel=str(channel), set=text)
         assert ("zero on this photo, so a factor changes nothing" in words(app)) == (not alive[channel]), text
+
+
+def test_a_silenced_unit_stays_where_it_is_among_the_strongest(open_app: Open) -> None:
+    network = vizapp.load("vizapp/lenet5-digits")
+    values = vizapp.ask("activations", network, open_sample(PHOTO), unit=vizapp.Unit(LAYER, 0)).arrays["activations"]
+    order = sorted(range(len(values)), key=lambda channel: -values[channel].max())
+    app = open_app("feature_maps", picture=PHOTO, layer=LAYER, set=f"{LAYER}:{order[0]}=0")
+    assert went_well(app)
+    assert [int(tag) for tag in shown(app, "maps.sheet")["tags"]] == order
+    assert app.slider[0].value == 0, "the strongest unit is the chosen one, as before"

@@ -51,10 +51,9 @@ def page() -> None:
         return
     params = {"order": state.get(state.ORDER), "scale": state.get(state.SCALE)}
     result = compute.run("activations", network, picture, unit=Unit(site.name, 0), **params)
-    if result is not None:
-        before = compute.run("activations", network.clean, picture, unit=Unit(site.name, 0), **params)
-        if before is not None:
-            _one_layer(network, picture, site, result, before.arrays["activations"])
+    clean = result and compute.run("activations", network.clean, picture, unit=Unit(site.name, 0), **params)
+    if result is not None and clean is not None:
+        _one_layer(network, picture, site, result, clean.arrays["activations"])
 
 
 def _show_one() -> None:
@@ -131,11 +130,11 @@ def _rows(seen: np.ndarray, result: Result) -> dict[str, Any]:
 # One layer
 
 
-def _one_layer(network: Network, picture: Picture, site: Site, result: Result, before: np.ndarray) -> None:
-    """Draw the layer; `before`: its activations in the unchanged network."""
+def _one_layer(network: Network, picture: Picture, site: Site, result: Result, unchanged: np.ndarray) -> None:
     values = result.arrays["activations"]
-    order = strength_order(values) if state.get(state.ORDER) == "strength" else np.arange(len(values))
-    channel = unit_picker.channel(strength_order(values))
+    strongest = strength_order(unchanged)  # so that a unit stays in its place when it is changed
+    order = strongest if state.get(state.ORDER) == "strength" else np.arange(len(values))
+    channel = unit_picker.channel(strongest)
     numbers = statistics(values)
     names = network.readable_names(site)
     left, right = layout.columns(7, 5)
@@ -149,7 +148,7 @@ def _one_layer(network: Network, picture: Picture, site: Site, result: Result, b
         _facts(result)
     with right:
         unit_picker.stepper("maps", site.name, len(values), channel)
-        is_zero = not (before[channel].any() or values[channel].any())
+        is_zero = not (unchanged[channel].any() or values[channel].any())
         fader.draw("maps", network, picture, site.name, channel, is_zero)
         pictures = {"Sheet": result.panels[0].pixels} if result.panels else {}
         if names:
