@@ -12,7 +12,7 @@ _FORM = re.compile(
     r"(?P<site>[^\s].*?):(?P<channels>all|[0-9][0-9, -]*)(?P<cells>(?:@[0-9]+,[0-9]+)*)=(?P<how>.*)", re.DOTALL
 )
 _MOST = 100_000  # channels; no layer has more
-LONGEST_TOLD = 60  # characters of a text in a sentence about it: it may list hundreds of channels
+MOST_TOLD = 60  # characters of a text in a sentence about it: it may list hundreds of channels
 
 
 def read_intervention(text: str) -> Intervention:
@@ -60,11 +60,8 @@ def in_words(given: Intervention) -> str:
     where = named_place(given.site, channels, given.cells)
     value = f"{given.value:g}" if isinstance(given.value, (int, float)) else str(given.value)
     words = {"scale": f"× {value}", "add": f"+ {value}", "freeze": f"= values on {value}"}
-    mean = (
-        f"= {value}"
-        if isinstance(given.value, (int, float)) and given.value
-        else f"= mean over {value or 'the folder'}"
-    )
+    is_number = isinstance(given.value, (int, float)) and given.value
+    mean = f"= {value}" if is_number else f"= mean over {value or 'the folder'}"
     return f"{where} {words.get(given.operation, mean)}"
 
 
@@ -96,8 +93,7 @@ def _number(text: str) -> float | None:
 
 def _wrong(text: str) -> VizError:
     return VizError(
-        f"{quoted(plain_name(text, LONGEST_TOLD))} is not an intervention; use SITE:CHANNELS=FACTOR with CHANNELS as 3, 3,7, "
-        "3-9 or all, as in features.10:3,7=0. In place of a factor: mean:FOLDER, mean:NUMBER, add:NUMBER, freeze:PHOTO or "
-        "skip.",
+        f"{quoted(plain_name(text, MOST_TOLD))} is not an intervention; use SITE:CHANNELS=FACTOR with CHANNELS as 3, 3,7, 3-9 "
+        "or all, as in features.10:3,7=0. In place of a factor: mean:FOLDER, mean:NUMBER, add:NUMBER, freeze:PHOTO or skip.",
         code="bad-intervention",
     )

@@ -15,7 +15,7 @@ from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import stored_uploads
 from vizapp.ui.session import compute, state, url
-from vizapp.zoo.intervention_text import LONGEST_TOLD, in_words, intervention_text, read_intervention
+from vizapp.zoo.intervention_text import MOST_TOLD, in_words, intervention_text, read_intervention
 from vizapp.zoo.interventions import Intervention, under
 from vizapp.zoo.network import Network
 
@@ -65,7 +65,7 @@ def applied(network: Network) -> Network | None:
     changed, problems = found
     if problems:
         for text, problem in problems.items():
-            state.note(f"The change {plain_name(text, LONGEST_TOLD)} was dropped. {problem}")
+            state.note(f"The change {plain_name(text, MOST_TOLD)} was dropped. {problem}")
         state.put(state.SET, tuple(text for text in texts if text not in problems))
         st.rerun()
     return changed

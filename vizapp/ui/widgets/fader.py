@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import streamlit as st
 
@@ -45,7 +46,7 @@ def draw(page: str, network: Network, picture: Picture, site: str, channel: int,
         messages.must_know("This unit is zero on this photo, so a factor changes nothing.")
     photo = _name_of_photo()
     with st.container(horizontal=True, gap="small", key=f"{page}_changes"):
-        _button(page, "Silence", _silent(now), partial(_take, site, channel, "scale", 0.0), "Times 0")
+        _button(page, "Silence", factor == 0, partial(_take, site, channel, "scale", 0.0), "Times 0")
         _button(
             page, "Mean", held == "mean", partial(_take, site, channel, "mean", _MEAN_OVER),
             "Hold it at its mean over all cells of the sample photos",
@@ -54,9 +55,7 @@ def draw(page: str, network: Network, picture: Picture, site: str, channel: int,
             page, "Hold", held == "freeze", partial(_take, site, channel, "freeze", photo),
             "Hold it at its values on this photo, then choose another photo", disabled=not photo,
         )  # fmt: skip
-        _button(
-            page, "Undo", False, partial(_take, site, channel, "scale", 1.0), "This unit as it is", disabled=now is None
-        )
+        _button(page, "Undo", False, partial(_take, site, channel, "scale", 1.0), "This unit as it is", now is None)
     if held:
         same = held == "freeze" and now is not None and now.value == photo
         effect = " These are its values on this photo: now choose another photo to see the effect." if same else ""
@@ -75,20 +74,10 @@ def _answers(page: str, network: Network, picture: Picture) -> None:
                 topk_bars.draw_prediction(f"{page}.{name}", asked, result)
 
 
-def _silent(now: Intervention | None) -> bool:
-    return now is not None and now.operation == "scale" and now.value == 0
-
-
 def _button(page: str, label: str, on: bool, act: Callable[[], None], help: str, disabled: bool = False) -> None:
     """Draw a button of a fader; `on`: whether it says what is the case."""
-    st.button(
-        label,
-        key=f"{page}.{label.lower()}",
-        on_click=act,
-        help=help,
-        type="primary" if on else "secondary",
-        disabled=disabled,
-    )
+    look: Literal["primary", "secondary"] = "primary" if on else "secondary"
+    st.button(label, key=f"{page}.{label.lower()}", on_click=act, help=help, type=look, disabled=disabled)
 
 
 def _is_of(one: Intervention, site: str, channel: int) -> bool:

@@ -95,22 +95,18 @@ def _nothing(asked: GalleryRequest) -> None:
     channels = sum(site.channels for site in asked.sites)
     layer, channel = state.get(state.LAYER), state.get(state.CHANNEL)
     unit = f" Then you will see unit {channel} of {layer}." if layer and channel is not None else ""
+    missing = "There is no gallery of these photos yet."
+    if asked.network.interventions:
+        missing = "The network is changed, and there is no gallery of these photos for the changed network yet."
+        if galleries.gallery_request(asked.network.clean, asked.collection, asked.sites).is_whole:
+            missing += ' "Restore the network" above brings back the gallery of the unchanged network.'
     messages.info(
-        f"{_missing(asked)} One pass over them finds the nine that activate each of the {channels:,} "
+        f"{missing} One pass over them finds the nine that activate each of the {channels:,} "
         f"units most. You can leave this page and continue later.{unit}"
     )
     other = gallery_runs.other_weights(asked)
     if other:
         messages.info(other)
-
-
-def _missing(asked: GalleryRequest) -> str:
-    """What there is no gallery of; if a change of the network is the reason, how to get back to the one there is."""
-    if not asked.network.interventions:
-        return "There is no gallery of these photos yet."
-    there_is = galleries.gallery_request(asked.network.clean, asked.collection, asked.sites).is_whole
-    back = ' "Restore the network" above brings back the gallery of the unchanged network.' if there_is else ""
-    return f"The network is changed, and there is no gallery of these photos for the changed network yet.{back}"
 
 
 # Content
