@@ -48,6 +48,11 @@ def test_a_link_shows_the_squares_and_what_ask_answers(open_app: Open) -> None:
     assert table["Parts"].tolist() == [f"{value:.3f}" for value in found.arrays["parts"]]
     means, deviations = found.arrays["shared"].mean(1), found.arrays["shared"].std(1, ddof=1)
     assert table["One shared place"].tolist() == [f"{a:.3f} ± {b:.3f}" for a, b in zip(means, deviations, strict=True)]
+    share = {None: "–"} | {
+        row["place"]: f"{100 * row['place']:.0f} %" for row in found.table if row["place"] is not None
+    }
+    share |= {place: "all" for place in share if place is not None and place >= 1}
+    assert table["Explained by place"].tolist() == [share[row["place"]] for row in found.table]
     assert found.facts["summary"] in " ".join(html.proto.body for html in app.get("html")).replace("&#x27;", "'")
     assert len(app.get("plotly_chart")) == 1
     assert offered(app) == ["Parts PNG", "Arrays NPZ", "Table CSV"]

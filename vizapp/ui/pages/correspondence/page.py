@@ -29,7 +29,8 @@ _OPTIONS = ("draws", "seed")
 _HELP = {
     "Random squares": "Each photo at a random place of its own: mean ± standard deviation.",
     "One shared place": "All photos at the same random place: mean ± standard deviation.",
-    "Explained by place": "(random − shared) / (random − parts). A dash: the parts are no more alike than random squares.",
+    "Explained by place": "(random − shared) / (random − parts); “all” if that is 100 % or more. "
+    "A dash: the parts are no more alike than random squares.",
 }
 _LINES = {"parts": "Parts", "random": "Random squares", "shared": "One shared place"}
 
@@ -120,7 +121,7 @@ def _table(result: Result) -> None:
         {
             "Layer": row["layer"], "Parts": f"{row['parts']:.3f}", "Random squares": _spread(row, "random"),
             "One shared place": _spread(row, "shared"),
-            "Explained by place": "–" if row["place"] is None else f"{100 * row['place']:.0f} %",
+            "Explained by place": _share(row["place"]),
         }
         for row in result.table
     ]  # fmt: skip
@@ -130,6 +131,13 @@ def _table(result: Result) -> None:
         key="correspondence.table",
         column_config={name: st.column_config.TextColumn(help=words) for name, words in _HELP.items()},
     )
+
+
+def _share(of_place: float | None) -> str:
+    """The share that place explains. It can exceed 1: a shared place is the same in all photos, and parts are not."""
+    if of_place is None:
+        return "–"
+    return "all" if of_place >= 1 else f"{100 * of_place:.0f} %"
 
 
 def _spread(row: dict[str, Any], name: str) -> str:
