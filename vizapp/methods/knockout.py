@@ -97,6 +97,11 @@ def _asked(question: Question, params: KnockoutParams) -> tuple[Site, int | None
         VizError: the network has no classes, or the layer is that of the classes.
     """
     network, unit = question.network, question.unit
+    if not network.heads:
+        raise VizError(
+            f"{network.name} returns no class scores that a unit could change; use a classification network.",
+            code="no-class-scores",
+        )
     _ = network.head
     if not network.categories:
         raise VizError(f"{network.name} has features but no classes to lose.", code="no-class-scores")

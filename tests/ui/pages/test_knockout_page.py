@@ -43,7 +43,7 @@ def test_bars_are_the_largest_losses_and_gains(open_app: Open) -> None:
     assert losses
     assert bars(app, "knockout.bars") == pytest.approx({f"unit {u}": float(change[u]) for u in {*losses, *gains}})
     assert app.number_input(key="knockout.channel").value == order[0]
-    assert f"logit {change[order[0]]:+.3f}, rank {found.arrays['rank'][order[0]]}" in words(app)
+    assert f"its logit by {change[order[0]]:+.3f}".replace("-", "−") in words(app)
     assert {"Arrays NPZ", "Table CSV", "Unit PNG"} <= set(offered(app))
 
 
@@ -66,8 +66,8 @@ def test_class_layer_unit_and_factor_are_chosen_by_the_link(open_app: Open) -> N
     assert not app.warning
     network = vizapp.load(NETWORK)
     found = result_of(site="features.0", unit=vizapp.class_unit(network, 8), factor=2.0)
-    assert f"Scaling unit 2: {network.readable_name(8)} " in words(app)
-    assert f"logit {found.arrays['logit_change'][2]:+.3f}" in words(app)
+    assert f"Scaling unit 2 changes the probability of {network.readable_name(8)} from " in words(app)
+    assert f"its logit by {found.arrays['logit_change'][2]:+.3f}".replace("-", "−") in words(app)
     assert app.button(key="knockout.fewest").disabled, "8 is not the answer"
     app.segmented_control(key="knockout.view").set_value("numbers").run()
     assert app.dataframe[0].value["channel"].tolist() == found.arrays["order"].tolist()

@@ -114,7 +114,7 @@ def _bars(network: Network, result: Result, channel: int) -> None:
     units += [int(u) for u in order[max(0, len(order) - _GAINS) :] if change[u] > 0 and u not in units]
     before = float(arrays["clean_probability"])
     notes = [
-        f"{_percent(before)} → {_percent(before + float(arrays['probability_change'][u]))}, rank {arrays['rank'][u]}\n"
+        f"{_percent(before)} → {_percent(before + float(arrays['probability_change'][u]))}\n"
         f"answer: {network.readable_name(int(arrays['label'][u]))}"
         for u in units
     ]
@@ -129,13 +129,19 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def _signed(change: float, digits: int) -> str:
+    """A change, with a true minus sign."""
+    return f"{change:+.{digits}f}".replace("-", "−")
+
+
 def _table(result: Result) -> None:
     number = st.column_config.NumberColumn
     st.dataframe(
         pd.DataFrame(list(result.table)), hide_index=True, height=520, key="knockout.table",
         column_config={
-            "channel": number("Unit"), "logit change": number("Logit", format="%+.4f"),
-            "probability change": number("Probability", format="%+.4f"), "rank": number("Rank"), "answer": "Answer",
+            "channel": number("Unit"), "logit change": number("Change of the logit", format="%+.4f"),
+            "probability change": number("Change of the probability", format="%+.4f"),
+            "rank": number("Rank of the class"), "answer": "Answer",
         },
     )  # fmt: skip
 
@@ -178,8 +184,8 @@ def _unit(network: Network, picture: Picture, site: Site, result: Result, channe
     after = network.readable_name(int(arrays["label"][channel]))
     says = f"the answer stays {after}" if after == answer else f"the answer becomes {after}"
     messages.must_know(
-        f"{_does()} unit {channel}: {name} {_percent(before)} → {_percent(before + change)}, logit "
-        f"{float(arrays['logit_change'][channel]):+.3f}, rank {int(arrays['rank'][channel])}; {says}."
+        f"{_does()} unit {channel} changes the probability of {name} from {_percent(before)} to {_percent(before + change)} "
+        f"and its logit by {_signed(float(arrays['logit_change'][channel]), 3)}; {says}."
     )
     known = _strongest_classes(network, site, channel)
     if known:
@@ -222,7 +228,7 @@ def _cards(network: Network, site: Site, result: Result) -> None:
     messages.heading("The photos that activate these units most")
     cards = [
         {
-            "item": unit, "title": f"Unit {unit}", "note": f"{float(result.arrays['logit_change'][unit]):+.2f} logit",
+            "item": unit, "title": f"Unit {unit}", "note": f"logit {_signed(float(result.arrays['logit_change'][unit]), 2)}",
             "patches": top_activations.drawn(layer, unit, looked[unit]) if looked[unit].shown else None,
             "down": None, "empty": "Zero for every photo",
         }
