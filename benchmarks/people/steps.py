@@ -37,7 +37,12 @@ async def go(page: Any, address: str, link: str) -> None:
 
 
 async def _page(page: Any, address: str, chance: random.Random) -> None:
-    await page.get_by_role("link", name=chance.choice(PAGES), exact=True).first.click()
+    title = chance.choice(PAGES)
+    link = page.get_by_role("link", name=title, exact=True)
+    if not await link.count():  # there is no room for it at the top
+        await page.locator(".rc-overflow-item:not([aria-hidden=true]) [data-testid=stTopNavSection]").click()
+        link = page.locator("[data-testid=stTopNavDropdownLink]", has_text=title)
+    await link.first.click()
     await page.wait_for_timeout(300)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deploy.check import free_port, proxied, wait_for
-from vizapp.ui.app.pages import PAGES, PageSpec
+from vizapp.ui.app.pages import PageSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -86,12 +86,13 @@ def open_page(browser: Any, width: int = 1440, height: int = 1500, scheme: str =
 
 
 def turn_to(page: Any, spec: PageSpec) -> None:
-    """Another page by the navigation at the top."""
-    if spec in PAGES:
-        page.locator('[data-testid="stTopNavLink"]', has_text=spec.title).first.click()
-        return
-    page.locator('[data-testid="stTopNavSection"]', has_text="More").click()
-    page.locator('[data-testid="stTopNavDropdownLink"]', has_text=spec.title).first.click()
+    """Another page by the navigation at the top, or by the menu of those that have no room there."""
+    shown = ".rc-overflow-item:not([aria-hidden=true])"
+    link = page.locator(f"{shown} [data-testid=stTopNavLink]", has_text=spec.title)
+    if not link.count():
+        page.locator(f"{shown} [data-testid=stTopNavSection]").click()
+        link = page.locator("[data-testid=stTopNavDropdownLink]", has_text=spec.title)
+    link.first.click()
 
 
 SETTLED = """quiet => {
