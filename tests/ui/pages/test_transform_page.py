@@ -77,7 +77,7 @@ def test_the_slider_and_a_click_on_a_curve_choose_the_amount_in_the_link(open_ap
     app = open_app("transform", picture=PHOTO)
     click(app, "transform.frames", "frame", 9)
     assert chosen(app, "amount") == "45.0"
-    assert headline(app).endswith("at 45°")
+    assert "at 45°" in headline(app)
     assert shown(app, "transform.frames")["at"] == 9
     again = open_app("transform", picture=PHOTO, amount="91")
     assert shown(again, "transform.frames")["at"] == 18, "the nearest there is"
@@ -90,6 +90,17 @@ def test_the_slider_and_a_click_on_a_curve_choose_the_amount_in_the_link(open_ap
     app._run(states)
     assert went_well(app)
     assert chosen(app, "amount") == "120.0"
+
+
+def test_the_headline_says_that_the_answer_changes(open_app: Open) -> None:
+    result, name = answer(), vizapp.load("vizapp/lenet5-digits").readable_name
+    labels, shares = result.arrays["label"].tolist(), result.arrays["probability"]
+    own = labels[0]
+    same, other = (next(n for n in range(1, 72) if (labels[n] == own) is kept) for kept in (True, False))
+    for number, end in ((same, ""), (other, f"; the answer becomes {name(labels[other])}")):
+        app = open_app("transform", picture=PHOTO, amount=str(5 * number))
+        change = f"{100 * shares[0, own]:.1f} % → {100 * shares[number, own]:.1f} %"
+        assert headline(app) == f"{name(own)}: {change} at {5 * number}°{end}"
 
 
 def test_another_kind_resets_the_amounts(open_app: Open) -> None:

@@ -79,7 +79,9 @@ def headline(asked: CurveRequest, result: Result | None, amount: float, chosen: 
     at = amounts.index(amount) if chosen and amount in amounts else int(shares.argmin())
     where = amount_text(kind, amounts[at])
     name, now = asked.network.readable_name(number), float(shares[at])
-    return f"{name}: {100 * clean:.0f} % → {100 * now:.0f} % at {where}{'' if chosen else ', at worst'}"
+    label = int(result.arrays["label"][at])
+    change = "" if label == number else f"; the answer becomes {asked.network.readable_name(label)}"
+    return f"{name}: {100 * clean:.1f} % → {100 * now:.1f} % at {where}{'' if chosen else ', at worst'}{change}"
 
 
 def explain(several: bool) -> None:
