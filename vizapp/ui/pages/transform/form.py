@@ -27,13 +27,13 @@ _OF = {"off": "This photo", "on": "Several photos"}
 
 
 def draw(sites: tuple[Site, ...]) -> None:
-    """Draw the kinds as a row of buttons, the options, and what to compare with."""
+    """Draw the kinds as a row of buttons; below, how many photos, the options, and what to compare with."""
     choice = forms.choices("transform")["kind"]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="transform_controls"):
-        st.segmented_control(
-            "Transform", list(KINDS), format_func=KINDS.__getitem__, required=True, label_visibility="collapsed",
-            **state.bind(choice, "transform.kind", read=_kind),
-        )  # fmt: skip
+    st.segmented_control(
+        "Transform", list(KINDS), format_func=KINDS.__getitem__, required=True, label_visibility="collapsed",
+        **state.bind(choice, "transform.kind", read=_kind),
+    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="transform_controls"):
         unit_picker.switch(state.SEVERAL, _OF, "transform.several")
         options.popover(
             "transform", _FORM, draw_more=partial(_layers, sites), more=(forms.choices("transform")["sites"],)
