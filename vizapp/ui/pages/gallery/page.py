@@ -101,7 +101,7 @@ def _nothing(asked: GalleryRequest) -> None:
         if galleries.gallery_request(asked.network.clean, asked.collection, asked.sites).is_whole:
             missing += ' "Restore the network" above brings back the gallery of the unchanged network.'
     messages.info(
-        f"{missing} One pass over them finds the nine that activate each of the {channels:,} "
+        f"{missing} One pass over the photos finds the nine that activate each of the {channels:,} "
         f"units most. You can leave this page and continue later.{unit}"
     )
     other = gallery_runs.other_weights(asked)
