@@ -81,15 +81,19 @@ def test_the_slider_and_a_click_on_a_curve_choose_the_amount_in_the_link(open_ap
     assert shown(app, "transform.frames")["at"] == 9
     again = open_app("transform", picture=PHOTO, amount="91")
     assert shown(again, "transform.frames")["at"] == 18, "the nearest there is"
+    assert "91° is not among the amounts. Showing the nearest, 90°." in sentences(again)
+    assert chosen(again, "amount") == "90.0"
+    assert not again.run().warning
     chart = next(e for e in app.get("plotly_chart") if "transform.distances" in e.proto.id)
     states = app._tree.get_widget_states()
     picked = json.dumps(
-        {"selection": {"points": [{"x": 120, "y": 0.5}], "point_indices": [24], "box": [], "lasso": []}}
+        {"selection": {"points": [{"x": 121.4, "y": 0.5}], "point_indices": [24], "box": [], "lasso": []}}
     )
     states.widgets.add(id=chart.proto.id, string_value=picked)
     app._run(states)
     assert went_well(app)
     assert chosen(app, "amount") == "120.0"
+    assert not app.warning
 
 
 def test_the_headline_says_that_the_answer_changes(open_app: Open) -> None:

@@ -54,8 +54,6 @@ def draw(network: Network, second: Network | None) -> None:
 
 def _open_photos(network: Network, second: Network | None, chosen: Sequence[tuple[images.Origin, str]]) -> list[Photo]:
     """The curves of the photos that can be opened; a message about the others."""
-    params = form.params(network)
-    of_second = None if second is None else form.params_of_second(params, network, second)
     found, wrong = list[Photo](), list[str]()
     for origin, _ in chosen:
         try:
@@ -63,9 +61,7 @@ def _open_photos(network: Network, second: Network | None, chosen: Sequence[tupl
         except VizError as error:
             wrong.append(str(error))
             continue
-        found.append([CurveRequest(network, picture, params)])
-        if second is not None and of_second is not None:
-            found[-1].append(CurveRequest(second, picture, of_second))
+        found.append(form.requests(network, second, picture))
     if wrong:
         messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     if not chosen:
@@ -93,11 +89,11 @@ def _draw_charts(photos: Sequence[Photo], first: Network) -> None:
     left, right = layout.columns(1, 1, key="stacking_transform_charts")
     with left:
         messages.heading("Distance of the features from those of the clean photos")
-        charts.draw("transform.distances", charts.figure(drawn[0], kind, None, percent=False), clickable=False)
+        charts.draw("transform.distances", charts.figure(drawn[0], kind, None, percent=False))
     with right:
         if drawn[1]:
             messages.heading("Probability of each photo's own class")
-            charts.draw("transform.probabilities", charts.figure(drawn[1], kind, None, percent=True), clickable=False)
+            charts.draw("transform.probabilities", charts.figure(drawn[1], kind, None, percent=True))
     curve_lines.explain(several=True)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -60,17 +61,13 @@ def figure(lines: Sequence[Line], kind: str, amount: float | None, percent: bool
     return drawn
 
 
-def draw(key: str, drawn: go.Figure, clickable: bool) -> None:
-    """Draw a chart; where it is clickable, a click on a point chooses its amount."""
-    if not clickable:
-        st.plotly_chart(drawn, key=key, config={"displayModeBar": False})
-        return
-    st.plotly_chart(
-        drawn, key=key, config={"displayModeBar": False}, on_select=partial(_take, key), selection_mode="points"
-    )
+def draw(key: str, drawn: go.Figure, amounts: Sequence[float] = ()) -> None:
+    """Draw a chart; a click on a point chooses the nearest of these amounts, if there are any."""
+    choose: Any = partial(_take, key, amounts) if amounts else "ignore"
+    st.plotly_chart(drawn, key=key, config={"displayModeBar": False}, on_select=choose, selection_mode="points")
 
 
-def _take(key: str) -> None:
+def _take(key: str, amounts: Sequence[float]) -> None:
     points = state.load(key)["selection"]["points"]
     if points:
-        state.put(state.AMOUNT, float(points[0]["x"]))
+        state.put(state.AMOUNT, min(amounts, key=lambda amount: abs(amount - float(points[0]["x"]))))

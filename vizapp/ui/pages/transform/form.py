@@ -10,9 +10,11 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.media.distortions import FAMILIES, is_clean
+from vizapp.media.picture import Picture
 from vizapp.methods.params import build
 from vizapp.methods.transform import TransformParams, amounts_of, check_amounts, chosen_sites
 from vizapp.ui.app import sidebar
+from vizapp.ui.pages.transform.curve_runs import CurveRequest
 from vizapp.ui.session import forms, messages, state
 from vizapp.ui.widgets import options, unit_picker
 from vizapp.zoo.network import Network
@@ -88,6 +90,15 @@ def params(network: Network) -> TransformParams:
     if not any(is_clean(chosen.kind, amount) for amount in amounts):
         amounts = tuple(sorted((*amounts, float(FAMILIES[chosen.kind].clean))))
     return replace(chosen, amounts=tuple(map(float, amounts)))
+
+
+def requests(network: Network, second: Network | None, picture: Picture) -> list[CurveRequest]:
+    """The curves of a photo in one or two networks."""
+    chosen = params(network)
+    found = [CurveRequest(network, picture, chosen)]
+    if second is not None:
+        found.append(CurveRequest(second, picture, params_of_second(chosen, network, second)))
+    return found
 
 
 def params_of_second(first: TransformParams, network: Network, second: Network) -> TransformParams:

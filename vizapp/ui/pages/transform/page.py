@@ -10,7 +10,6 @@ import numpy as np
 import streamlit as st
 
 from vizapp.media.distortions import resized_photo
-from vizapp.media.picture import Picture
 from vizapp.media.source import spread
 from vizapp.methods.base import Result
 from vizapp.methods.transform_film import amount_text
@@ -44,16 +43,7 @@ def page() -> None:
     if state.get(state.SEVERAL) == "on":
         batch_view.draw(network, second)
     else:
-        _one_photo(requests(network, second, picture))
-
-
-def requests(network: Network, second: Network | None, picture: Picture) -> list[CurveRequest]:
-    """The curves of a photo in one or two networks."""
-    chosen = form.params(network)
-    found = [CurveRequest(network, picture, chosen)]
-    if second is not None:
-        found.append(CurveRequest(second, picture, form.params_of_second(chosen, network, second)))
-    return found
+        _one_photo(form.requests(network, second, picture))
 
 
 def _one_photo(asked: list[CurveRequest]) -> None:
@@ -62,11 +52,16 @@ def _one_photo(asked: list[CurveRequest]) -> None:
     missing = [one for one in asked if one.answer is None]
     going = [one for one in missing if not progress.is_cancelled(one.key)]
     with st.container():
-        running = bool(going) and follow(going, lambda: _draw_charts(asked, amount, clickable=False))
+        running = bool(going) and follow(going, lambda: _draw_charts(asked, amount))
     with photo:
         _draw_photo(asked[0], amount)
     if running:
         return
+    if state.get(state.AMOUNT) not in (None, amount):  # of a link
+        given, shown = (amount_text(asked[0].params.kind, one) for one in (state.get(state.AMOUNT), amount))
+        state.note(f"{given} is not among the amounts. Showing the nearest, {shown}.")
+        state.put(state.AMOUNT, amount)
+        st.rerun()  # for the address
     for sentence in state.take_notes():  # about a run that failed
         messages.warn(sentence)
     cancelled = [one.key for one in asked if one.answer is None]
@@ -74,7 +69,7 @@ def _one_photo(asked: list[CurveRequest]) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.caption("Cancelled.")
             progress.start_button("Continue", "transform.go_on", *cancelled)
-    _draw_charts(asked, amount, clickable=True)
+    _draw_charts(asked, amount, asked[0].params.amounts)
     results = [one.so_far for one in asked]
     if results[0] is not None:
         _facts([result for result in results if result is not None])
@@ -135,8 +130,8 @@ def _answers(network: Network, result: Result | None, amounts: Sequence[float]) 
     return found
 
 
-def _draw_charts(asked: Sequence[CurveRequest], amount: float, clickable: bool) -> None:
-    """Draw the distances and the probabilities side by side."""
+def _draw_charts(asked: Sequence[CurveRequest], amount: float, amounts: Sequence[float] = ()) -> None:
+    """Draw the distances and the probabilities side by side; a click on a curve chooses one of `amounts`."""
     there = [(one, result) for one in asked if (result := one.so_far) is not None]
     if not there:
         return
@@ -145,12 +140,12 @@ def _draw_charts(asked: Sequence[CurveRequest], amount: float, clickable: bool) 
     with left:
         messages.heading("Distance of the features from those of the clean photo")
         drawn = charts.figure(curve_lines.distances(there, first), kind, amount, percent=False)
-        charts.draw("transform.distances", drawn, clickable)
+        charts.draw("transform.distances", drawn, amounts)
     lines = curve_lines.probabilities(there, first)
     with right:
         if lines:
             messages.heading("Probability of the clean photo's classes")
-            charts.draw("transform.probabilities", charts.figure(lines, kind, amount, percent=True), clickable)
+            charts.draw("transform.probabilities", charts.figure(lines, kind, amount, percent=True), amounts)
         else:
             messages.info(f"{first.name} has no classes, so there are distances only.")
     curve_lines.explain(several=False)
