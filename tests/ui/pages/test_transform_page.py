@@ -183,6 +183,21 @@ def test_several_photos_give_thin_lines_and_their_mean(open_app: Open, tmp_path:
     assert offered(app) == ["Photos PNG", "Arrays NPZ", "Table CSV"]
 
 
+def test_photos_that_are_missing_are_told_with_their_time(open_app: Open, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(saved(noise(40, 30, seed=number)))
+    several = {"photos": str(tmp_path), "transform.kind": "blur"}
+    app = open_app("transform", folder=str(tmp_path), picture="1.png", **several)
+    assert went_well(app)
+    app.segmented_control(key="transform.several").set_value("on").run()
+    assert app.button(key="transform.several.run").label == "Run 2 more photos"
+    assert "12 pictures to compute, about 1 s." in words(app)
+    assert "1 of 3 photos so far." in words(app)
+    app = press(app, "transform.several.run")
+    assert went_well(app)
+    assert "so far" not in words(app)
+
+
 def test_curves_come_from_coarse_to_fine_and_each_amount_once() -> None:
     for count, clean in ((72, 0), (31, 15), (19, 0), (6, 0)):
         groups = coarse_to_fine(count, clean)

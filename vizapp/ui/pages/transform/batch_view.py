@@ -11,8 +11,9 @@ from vizapp.errors import VizError
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Result
 from vizapp.methods.tables import to_csv
+from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import image_picker, images
-from vizapp.ui.pages.transform import charts, curve_lines, form
+from vizapp.ui.pages.transform import charts, curve_lines, curve_runs, form
 from vizapp.ui.pages.transform.charts import Line
 from vizapp.ui.pages.transform.curve_runs import CurveRequest, follow
 from vizapp.ui.session import downloads, messages, progress, state
@@ -43,13 +44,20 @@ def draw(network: Network, second: Network | None) -> None:
     for sentence in state.take_notes():
         messages.warn(sentence)
     if missing:
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            label = "Continue" if len(missing) < len(asked) else f"Run {messages.plural(len(photos), 'photo')}"
-            progress.start_button(label, "transform.several.run", key, type="primary")
-            st.caption(f"{messages.plural(sum(len(one.params.amounts) for one in missing), 'picture')} to compute.")
+        _offer(photos, missing, key)
     _draw_charts(photos, network)
-    if len(missing) < len(asked):
-        _downloads(network, _there(photos, network))
+    _downloads(network, _there(photos, network))
+
+
+def _offer(photos: Sequence[Photo], missing: Sequence[CurveRequest], key: Key) -> None:
+    """Draw a button that computes what is missing, and how long that takes."""
+    waiting = sum(any(one.answer is None for one in photo) for photo in photos)
+    label = f"Run {messages.plural(waiting, 'photo' if waiting == len(photos) else 'more photo')}"
+    seconds = curve_runs.seconds(missing)
+    time = "" if seconds is None else f", about {messages.duration(max(seconds, 1))}"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        progress.start_button(label, "transform.several.run", key, type="primary")
+        st.caption(f"{messages.plural(sum(len(one.params.amounts) for one in missing), 'picture')} to compute{time}.")
 
 
 def _open_photos(network: Network, second: Network | None, chosen: Sequence[tuple[images.Origin, str]]) -> list[Photo]:
@@ -86,6 +94,9 @@ def _draw_charts(photos: Sequence[Photo], first: Network) -> None:
             _add(drawn, there, title, form.scale_of(kind, network, first), dashed=network is not first)
     if not any(drawn):
         return
+    finished = sum(all(one.answer is not None for one in photo) for photo in photos)
+    if finished < len(photos):
+        messages.info(f"{finished} of {messages.plural(len(photos), 'photo')} so far.")
     left, right = layout.columns(1, 1, key="stacking_transform_charts")
     with left:
         messages.heading("Distance of the features from those of the clean photos")

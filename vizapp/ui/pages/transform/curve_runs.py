@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -89,6 +90,7 @@ def run(asked: CurveRequest, tick: Tick) -> Result:
     """Compute the curves, and keep what is there after each stage."""
 
     def go_on() -> Result:
+        began = time.perf_counter()
         parts: list[tuple[np.ndarray, Result]] = []
         count, done = len(asked.params.amounts), 0
         for places in coarse_to_fine(count, asked.clean):
@@ -101,6 +103,7 @@ def run(asked: CurveRequest, tick: Tick) -> Result:
             done += len(places)
             now = joined(asked.params, parts)
             compute.answers().put(asked.key if done == count else asked.partial_key, now, now.nbytes)
+        compute.answers().put(_pace_key(asked), (time.perf_counter() - began) / count, 8)
         return now
 
     with compute.logged(asked.key, asked.key) as entry:
@@ -108,6 +111,21 @@ def run(asked: CurveRequest, tick: Tick) -> Result:
         entry.nbytes = result.nbytes
     compute.answers().drop(asked.partial_key)
     return result
+
+
+def _pace_key(asked: CurveRequest) -> Key:
+    return ("transform.pace", asked.network.digest)
+
+
+def seconds(asked: Sequence[CurveRequest]) -> float | None:
+    """The expected seconds of these curves, at the pace of the latest ones; None if a network has had none yet."""
+    total = 0.0
+    for one in asked:
+        pace = compute.answers().get(_pace_key(one))
+        if pace is None:
+            return None
+        total += pace * len(one.params.amounts)
+    return total
 
 
 def follow(asked: Sequence[CurveRequest], draw: Callable[[], None]) -> bool:
