@@ -243,6 +243,7 @@ def ask(key):
         "gallery": {"folder": vizapp.open_folder(photos) if key == "gallery" else None, "out": out, "workers": 0} ,
         "ideal": {"channels": "0,1,2,4,5,6,7,8", "steps": 2, "size": side},
         "occlusion": {"window": 64, "stride": side // 4}, "attribution": {"steps": 8},
+        "correspondence": {"parts": [(pixels, (9, 9, 99, 99))] * 12, "draws": 1, "sites": "4, 7"},
     }.get(key, {})
     vizapp.ask(key, net, **options)
 
