@@ -27,7 +27,7 @@ from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_BATCH = {"cpu": 16, "cuda": 64}
+_BATCH = {"cpu": 8, "cuda": 64}
 _SHOWN = 20  # pictures of the panel
 _NOUNS = {
     "pixels": "a whole number of pixels", "degrees": "a number of degrees", "times": "a factor",
@@ -229,7 +229,7 @@ def _batch_size(network: Network, sites: Sequence[Site]) -> int:
     """Photos of a batch: what a pass, and the compared maps in float64, leave room for."""
     kept = 5 * sum(math.prod(site.shape) for site in sites) * network.dtype.itemsize
     each = int(SCRATCH * network.footprint.widest) + kept
-    return chunk_size(each, network.device, _BATCH.get(network.device.type, 16))
+    return chunk_size(each, network.device, _BATCH.get(network.device.type, 8))
 
 
 def _means(found: Sequence[_Curves]) -> dict[str, np.ndarray]:
