@@ -26,7 +26,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
+from timing import timed
+
 import vizapp
 from vizapp.engine.occlusion.sweep import Answers, Sweep
 from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, positions
@@ -78,16 +80,6 @@ def peers_precision(device: torch.device, precision: str) -> Iterator[None]:
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         yield
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def timed(work: Callable[[], object]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def whole_passes(module: nn.Module, picture: Tensor, boxes: Sequence[tuple[int, ...]], batch: int) -> None:

@@ -9,15 +9,17 @@ from collections.abc import Callable
 import torch
 
 
+def timed(work: Callable[[], object]) -> float:
+    """The seconds of `work`, including work on the GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def median_time(work: Callable[[], object], repeats: int) -> float:
     """The median seconds of `work`, including work on the GPU."""
-    times = []
-    for _ in range(repeats):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(timed(work) for _ in range(repeats))

@@ -28,9 +28,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +37,8 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
+from timing import timed
+
 import vizapp
 from vizapp.engine.occlusion.ablation import Ablation
 from vizapp.engine.trace.observe import observe
@@ -58,16 +59,6 @@ def network_of(name: str) -> Network:
 
 def photo(number: int) -> vizapp.media.picture.Picture:  # type: ignore[name-defined]
     return vizapp.open_picture(np.random.default_rng(number).integers(0, 256, (224, 224, 3), np.uint8))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 @torch.no_grad()
@@ -96,10 +87,10 @@ def knockout_row(name: str, layer: str, quick: bool, repeats: int) -> None:
 
     def whole(batch: int) -> float:
         units = list(range(max(batch, count)))
-        return seconds(lambda: hooked_passes(network.module, layer, picture, units, batch)) / len(units) * site.channels
+        return timed(lambda: hooked_passes(network.module, layer, picture, units, batch)) / len(units) * site.channels
 
     def ours(number: int) -> float:
-        return seconds(lambda: vizapp.ask("knockout", network, photo(number), site=site.name))
+        return timed(lambda: vizapp.ask("knockout", network, photo(number), site=site.name))
 
     whole(1)  # the first convolutions of a process are slow
     ours(0)
@@ -146,12 +137,12 @@ def transform_row(name: str, quick: bool, repeats: int) -> None:
                 torch.linalg.vector_norm(value.clone().sub_(value), dim=1)
 
     def ours(number: int) -> float:
-        return seconds(lambda: vizapp.ask("transform", network, photo(number), amounts=amounts))
+        return timed(lambda: vizapp.ask("transform", network, photo(number), amounts=amounts))
 
     passes(4)
     ours(0)
-    best = min((8,) if quick else BATCHES, key=lambda batch: seconds(lambda: passes(batch)))
-    times = [(ours(1 + number), seconds(lambda: passes(best)), seconds(besides)) for number in range(repeats)]
+    best = min((8,) if quick else BATCHES, key=lambda batch: timed(lambda: passes(batch)))
+    times = [(ours(1 + number), timed(lambda: passes(best)), timed(besides)) for number in range(repeats)]
     mine, bare, cost = (statistics.median(side) for side in zip(*times, strict=True))
     print(
         f"{name:14} {len(amounts):8} {mine:9.2f} {bare:9.2f} at {best:2} {mine / bare:6.2f} {1 + cost / bare:6.2f}",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
@@ -22,6 +24,23 @@ _WEBM = b"\x42\x82\x84webm" + b"\xec\x82\0\0"  # the same for WebM, and an empty
 Line = tuple[
     int, int, int, str, int, tuple[int, int, int]
 ]  # left, top, largest width, words, height of letters, colour
+
+
+class Frames(Sequence[np.ndarray]):
+    """The frames of a film, uint8 `[H W 3]` of one size, each drawn when it is read. Subclasses say how many and `draw` one."""
+
+    @abstractmethod
+    def draw(self, number: int) -> np.ndarray:
+        """The frame of that number, from 0."""
+
+    @overload
+    def __getitem__(self, number: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
+        """One frame, or those of a slice."""
+        chosen = range(len(self))[number]
+        return self.draw(chosen) if isinstance(chosen, int) else list(map(self.draw, chosen))
 
 
 def write_lines(frame: np.ndarray, lines: Sequence[Line]) -> np.ndarray:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 
 from vizapp.media.distortions import ResizedPhoto
 from vizapp.media.drawing import COLOURS
-from vizapp.media.film import draw_curve, write_lines
+from vizapp.media.film import Frames, draw_curve, write_lines
 from vizapp.media.transforms import resize
 from vizapp.methods.transform import TransformParams
 
@@ -27,7 +26,7 @@ def amount_text(kind: str, amount: float) -> str:
     return f"{amount:g}{_UNITS[kind]}" if kind in _UNITS else f"severity {amount:g}"
 
 
-class Film(Sequence[np.ndarray]):
+class Film(Frames):
     """The frames, uint8 `[720 1280 3]`, one per amount, each drawn when it is read.
 
     On the left the photo as the network sees it; on the right the distance of the features at each layer and the probability
@@ -60,15 +59,8 @@ class Film(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._params.amounts)
 
-    @overload
-    def __getitem__(self, number: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
-        """One frame, or those of a slice."""
-        if isinstance(number, slice):
-            return [self[n] for n in range(*number.indices(len(self)))]
-        number = range(len(self))[number]
+    def draw(self, number: int) -> np.ndarray:
+        """The frame of that number, from 0."""
         asked, (height, width) = self._params, self._size
         amount, frame = asked.amounts[number], self._frame.copy()
         seen = self._photo.transformed(asked.kind, amount, asked.edge, asked.seed)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 
 from vizapp.media.drawing import diverging, tint
-from vizapp.media.film import write_lines
+from vizapp.media.film import Frames, write_lines
 from vizapp.media.transforms import resize
 from vizapp.methods.occlusion.occluder import Positions
 from vizapp.methods.occlusion.panels import ends, full_scale
@@ -19,7 +18,7 @@ _EDGE, _TOP, _ROOM = 60, 96, (548, 560)  # pixels: left edge, top of the picture
 _PAPER, _INK, _QUIET = (255, 255, 255), (28, 28, 28), (104, 104, 104)
 
 
-class Film(Sequence[np.ndarray]):
+class Film(Frames):
     """The frames, uint8 `[720 1280 3]`, each drawn when it is read.
 
     On the left the photo with the occluder, on the right the map over the grey photo up to that position: red where hiding
@@ -56,14 +55,8 @@ class Film(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, number: int) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
-    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
-        """One frame, or those of a slice."""
-        if isinstance(number, slice):
-            return [self[n] for n in range(*number.indices(len(self)))]
+    def draw(self, number: int) -> np.ndarray:
+        """The frame of that number, from 0."""
         place = int(self._places[number])
         row, column = divmod(place, self._probability.shape[1])
         frame = self._frame.copy()
