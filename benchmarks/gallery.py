@@ -40,7 +40,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 import vizapp
 from vizapp.engine.precision import arithmetic
-from vizapp.gallery.build import GalleryOptions, Progress, build
+from vizapp.gallery.build import GalleryOptions, build
+from vizapp.gallery.folder_pass import Progress
 from vizapp.media.loading import batches
 from vizapp.methods.gallery import chosen_sites
 

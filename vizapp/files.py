@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -109,6 +110,12 @@ def atomic_files(folder: Path, last: str = "") -> Iterator[Path]:
         yield Path(name)
         for file in sorted(Path(name).iterdir(), key=lambda file: (file.name == last, file.name)):
             file.replace(folder / file.name)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 (hex) of a file's content. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_leftovers(folder: Path, seconds: float) -> None:

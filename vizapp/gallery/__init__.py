@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vizapp.gallery.build import GalleryOptions, Progress, build
+from vizapp.gallery.build import GalleryOptions, build
+from vizapp.gallery.folder_pass import Progress
 from vizapp.gallery.reader import Gallery, open_gallery
 
 __all__ = ["Gallery", "GalleryOptions", "Progress", "build", "open_gallery"]

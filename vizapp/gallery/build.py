@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from vizapp.engine.memory.chunks import in_chunks
-from vizapp.engine.statistics.top_activations import BatchStatistics, TopKTracker, merge_states
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.files import atomic_write, remove_leftovers
-from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints, save_checkpoint
+from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints
+from vizapp.gallery.collectors import TopActivations
+from vizapp.gallery.folder_pass import FolderPass, PassOptions, Watch, preprocessing_of
 from vizapp.gallery.reader import Gallery, open_gallery
-from vizapp.gallery.shards import Shards, connect_shards
+from vizapp.gallery.shards import connect_shards
 from vizapp.gallery.store import EARLIER, FORMAT, MANIFEST, WORK, file_name, is_intact, read_manifest, write_gallery
-from vizapp.gallery.tables import digest_pictures, row_tables, unit_table
-from vizapp.media.loading import DecodedBatch, Tick, batches, worker_count
+from vizapp.gallery.tables import row_tables, unit_table
 from vizapp.media.source import Source
 from vizapp.settings import VERSION
 from vizapp.zoo.network import Network
-
-_EARLY_CHECKPOINTS = (1, 4)  # rounds with an early checkpoint, so that there is soon something to see
 
 
 @dataclass(frozen=True)
@@ -39,25 +34,10 @@ class GalleryOptions:
     workers: int | None = None
     every: int = 32
 
-
-@dataclass(frozen=True)
-class Progress:
-    """Progress of a pass. `seconds_left` is None while unknown; `note` is a message for the user, or empty."""
-
-    pictures: int
-    of: int
-    per_second: float = 0.0
-    seconds_left: float | None = None
-    unreadable: int = 0
-    note: str = ""
-
     @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return self.pictures / max(1, self.of)
-
-
-Watch = Callable[[Progress], None]
+    def of_pass(self) -> PassOptions:
+        """The options of its pass."""
+        return PassOptions(self.batch, self.workers, self.every)
 
 
 def identity(network: Network, source: Source, sites: Sequence[Site], plan: GalleryOptions) -> dict[str, Any]:
@@ -66,7 +46,7 @@ def identity(network: Network, source: Source, sites: Sequence[Site], plan: Gall
         "network": network.name,
         "digest": network.digest,
         "device": network.device.type,
-        "preprocessing": _preprocessing(network),
+        "preprocessing": preprocessing_of(network),
         "data": source.listing_digest(),
         "pictures": len(source),
         "sites": [site.name for site in sites],
@@ -74,13 +54,6 @@ def identity(network: Network, source: Source, sites: Sequence[Site], plan: Gall
         "batch": plan.batch,
     }
     return dict(json.loads(json.dumps(known)))  # tuples become lists, as in a file
-
-
-def _preprocessing(network: Network) -> dict[str, Any]:
-    """The preprocessing as JSON, without later options that are not used: galleries made before these stay valid."""
-    chosen = network.preprocessing
-    values = {field.name: (getattr(chosen, field.name), field) for field in fields(chosen)}
-    return {name: value for name, (value, field) in values.items() if field.repr or value != field.default}
 
 
 def build(
@@ -117,7 +90,22 @@ def build(
             if whole:
                 note = "The gallery was there already."
             else:
-                _Pass(network, source, sites, out, plan, wanted, shards, watch).run(found, begun, note)
+                tops, work = [TopActivations(sites, plan.top)], out / WORK
+                over = FolderPass(
+                    network,
+                    source,
+                    tops,
+                    work,
+                    plan.of_pass,
+                    wanted,
+                    shards,
+                    watch,
+                    lambda: read_manifest(out) is not None,
+                )
+                over.run(found, begun, note, lambda whole: _finish(network, source, sites, out, whole))
+                if shards.is_leader:  # finished, here or by an unrelated process
+                    remove_checkpoints(work)
+                    remove_leftovers(out, LEFTOVER)
     except OSError as error:
         raise VizError(f"Cannot write the gallery to {out}: {error.strerror or error}.", code="unwritable") from None
     return note
@@ -170,131 +158,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:36]} …"
 
 
-class _Pass:
-    """One run over this process's batches."""
-
-    def __init__(
-        self, network: Network, source: Source, sites: Sequence[Site], out: Path, plan: GalleryOptions,
-        wanted: dict[str, Any], shards: Shards, watch: Watch | None,
-    ) -> None:  # fmt: skip
-        self.network, self.source, self.sites, self.out, self.plan = network, source, sites, out, plan
-        self.identity, self.shards, self.watch = wanted, shards, watch
-        self.strongest = TopKTracker(sites, plan.top)
-        self.digest, self.failed = 0, list[tuple[int, str]]()
-        self.count = -(-len(source) // plan.batch)
-        self.fitting = network.batch_limit(plan.batch)  # pictures per forward pass
-        self.done = 0  # pictures in this run, for the speed
-        self.left = False  # whether the watcher stopped the pass; the state is then that after the last complete batch
-        self.started = time.monotonic()
-
-    def run(self, found: Checkpoint | None, begun: int, note: str) -> None:
-        """Run from batch `begun` to the end; `found`: the checkpoint that the leader resumes from."""
-        if found is not None:
-            self.strongest.load(found.state, self.network.device)
-            self.digest, self.failed = found.digest, list(found.failed)
-        self._report(begun, note)
-        between, at = False, begun  # whether the state is exactly that of the first `at` batches
-
-        def tick(share: float) -> None:
-            self._report(at, "")
-
-        try:
-            for number, loaded in enumerate(self._decoded_batches(begun, tick), 1):
-                between = False
-                if loaded is not None:
-                    self._observe(loaded, at)
-                at, between = min(begun + number * self.shards.world, self.count), True
-                due = number % max(1, self.plan.every // self.shards.world) == 0 or number in _EARLY_CHECKPOINTS
-                if due and at < self.count:
-                    if self._is_finished_elsewhere():
-                        between = False
-                        remove_checkpoints(self.out / WORK)
-                        return
-                    self._save(at)
-                self._report(at, note)
-            between = False
-            self._finish()
-        finally:
-            if (between or self.left) and self.shards.world == 1:  # stopped between batches
-                self._save(at)
-
-    def _decoded_batches(self, begun: int, tick: Tick) -> Iterator[DecodedBatch | None]:
-        """This process's batches, one per round; None in the last round if none is left."""
-        world, rank = self.shards.world, self.shards.rank
-        numbers = range(begun + rank, self.count, world)
-        workers = worker_count(len(self.source), world) if self.plan.workers is None else self.plan.workers
-        yield from batches(self.source, self.network.preprocessing.view, numbers, self.plan.batch, workers, tick)
-        rounds = -(-(self.count - begun) // world)
-        yield from [None] * (rounds - len(numbers))
-
-    def _observe(self, loaded: DecodedBatch, at: int) -> None:
-        count = len(loaded.pictures)
-
-        def observe(part: Sequence[int]) -> BatchStatistics:
-            batch = self.network.batch(loaded.pixels[[min(place, count - 1) for place in part]])
-            pictures = sum(place < count for place in part)
-            return self.strongest.observe(self.network.module, batch, pictures, lambda: self._report(at, ""))
-
-        if count:
-            # All passes have equally many pictures (the last one is repeated if necessary): rounding depends on the batch
-            # size, and equal pictures in different batches must get equal activations.
-            size = min(self.fitting, len(self.source))
-            parts = list(in_chunks(range(count + -count % size), observe, size))
-            # Only now, when the watcher can no longer raise: a saved state must hold complete batches.
-            self.strongest.update(parts, torch.tensor(loaded.pictures))
-            fitting = max(len(part.peaks) for part in parts)
-            self.fitting = fitting if fitting < size else self.fitting
-        self.digest = (self.digest + digest_pictures(loaded.pictures, loaded.digests)) % 2**256
-        self.failed += loaded.failed
-        self.done += len(loaded.pictures) + len(loaded.failed)
-
-    def _gather_state(self, batches: int) -> Checkpoint | None:
-        """The merged state of all processes after the first `batches` batches; None except on the leader."""
-        parts = self.shards.gather((self.strongest.state(), self.digest, self.failed))
-        if not parts:
-            return None
-        failed = sorted(failure for part in parts for failure in part[2])
-        state = merge_states([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
-        digest = sum(part[1] for part in parts) % 2**256
-        return Checkpoint(self.identity, batches, state, digest, tuple(failed))
-
-    def _is_finished_elsewhere(self) -> bool:
-        """Whether an unrelated process has finished the same gallery in the meantime."""
-        return self.shards.world == 1 and read_manifest(self.out) is not None
-
-    def _save(self, batches: int) -> None:
-        checkpoint = self._gather_state(batches)
-        if checkpoint is None or self._is_finished_elsewhere():
-            return
-        try:
-            save_checkpoint(self.out / WORK, checkpoint)
-        except FileNotFoundError:  # another process has just finished and removed the folder
-            if not self._is_finished_elsewhere():
-                raise
-
-    def _report(self, batches: int, note: str) -> None:
-        if self.watch is None or not self.shards.is_leader:
-            return
-        pictures = min(batches * self.plan.batch, len(self.source))
-        spent = time.monotonic() - self.started
-        speed = self.shards.world * self.done / spent if self.done else 0.0
-        left = (len(self.source) - pictures) / speed if speed else None
-        self.left = True  # unless the watcher returns
-        self.watch(Progress(pictures, len(self.source), speed, left, len(self.failed), note))
-        self.left = False
-
-    def _finish(self) -> None:
-        whole = self._gather_state(self.count)
-        if whole is not None:
-            if len(whole.failed) == len(self.source):
-                raise VizError(
-                    f"None of the {len(self.source)} photos in {self.source.name} can be read: {whole.failed[0][1]}",
-                    code="no-readable-picture",
-                )
-            units, tables, manifest = describe_checkpoint(self.network, self.source, self.sites, whole)
-            write_gallery(self.out, tables, units, manifest)
-            remove_checkpoints(self.out / WORK)
-            remove_leftovers(self.out, LEFTOVER)
+def _finish(network: Network, source: Source, sites: Sequence[Site], out: Path, whole: Checkpoint) -> None:
+    units, tables, manifest = describe_checkpoint(network, source, sites, whole)
+    write_gallery(out, tables, units, manifest)
 
 
 def describe_checkpoint(
@@ -311,7 +177,7 @@ def describe_checkpoint(
         "vizapp": VERSION,
         "network": {"name": network.name, "weights": network.weights, "digest": network.digest},
         "input": list(network.input_size),
-        "preprocessing": _preprocessing(network),
+        "preprocessing": preprocessing_of(network),
         "data": {
             "name": source.name,
             "pictures": len(source),

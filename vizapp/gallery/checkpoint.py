@@ -1,4 +1,4 @@
-"""Checkpoints of a pass: written atomically, with a checksum to detect damage."""
+"""Checkpoints of a pass: written atomically, with a checksum to detect damage. The rows are in files of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load, save
 
 from vizapp.engine.statistics.top_activations import State, empty_state
 from vizapp.files import atomic_write, read_file, remove_leftovers
+from vizapp.gallery.row_parts import PATTERN, Part, read_parts
 
 NAME, PREVIOUS = "checkpoint", "checkpoint.previous"
 LEFTOVER = 3600.0  # seconds after which a partial file counts as abandoned
@@ -25,13 +27,14 @@ _MAGIC = b"vizapp gallery checkpoint 2\n"
 @dataclass(frozen=True)
 class Checkpoint:
     """A pass after its first `batches` batches. `identity`: what it depends on. `digest`: order-independent sum over the
-    pictures. `failed`: number and error message of each unreadable picture."""
+    pictures. `failed`: number and error message of each unreadable picture. `parts`: the files with its rows."""
 
     identity: dict[str, Any]
     batches: int
     state: State
     digest: int = 0
     failed: tuple[tuple[int, str], ...] = field(default=())
+    parts: tuple[Part, ...] = field(default=())
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -41,6 +44,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "batches": checkpoint.batches,
         "digest": f"{checkpoint.digest:064x}",
         "failed": checkpoint.failed,
+        "parts": checkpoint.parts,
     }
     body = json.dumps(head, sort_keys=True).encode() + b"\n" + save(checkpoint.state)
     content = _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
@@ -63,7 +67,7 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, str]:
             continue
         except OSError:
             content = b""
-        found = _read(content)
+        found = _read(content, folder)
         if found is not None:
             return found, told and f"{told} the one before it was taken, {found.batches} batches into the pass."
         what = "made by an earlier version" if content.startswith(_EARLIER) else "damaged"
@@ -78,13 +82,15 @@ def remove_checkpoints(folder: Path) -> None:
             shutil.rmtree(folder / name)
         with suppress(FileNotFoundError):
             (folder / name).unlink()
+    for path in folder.glob(PATTERN):
+        path.unlink(missing_ok=True)
     remove_leftovers(folder, LEFTOVER)
     with suppress(OSError):
         folder.rmdir()
 
 
-def _read(content: bytes) -> Checkpoint | None:
-    """None if it is truncated, altered or of another version."""
+def _read(content: bytes, folder: Path) -> Checkpoint | None:
+    """None if it, or a part of its rows, is missing, truncated, altered or of another version."""
     try:
         if not content.startswith(_MAGIC):
             return None
@@ -96,16 +102,28 @@ def _read(content: bytes) -> Checkpoint | None:
         if not isinstance(head, dict) or not isinstance(head["identity"], dict) or not isinstance(head["batches"], int):
             return None
         failed, state = tuple((int(number), str(text)) for number, text in head["failed"]), load(tensors)
+        parts = tuple((_own_name(name), str(digest)) for name, digest in head.get("parts", ()))
         if not _is_state(state):
             return None
-        return Checkpoint(head["identity"], head["batches"], state, int(head["digest"], 16), failed)
-    except (RecursionError, ValueError, KeyError, TypeError, SafetensorError):
+        for _ in read_parts(folder, parts):
+            pass  # checked one by one
+        return Checkpoint(head["identity"], head["batches"], state, int(head["digest"], 16), failed, parts)
+    except (RecursionError, OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
+
+
+def _own_name(name: object) -> str:
+    """The name of a file in the folder of the checkpoint. Raises ValueError for others."""
+    if not isinstance(name, str) or not fnmatch(name, PATTERN) or "/" in name:
+        raise ValueError("it names other files")
+    return name
 
 
 def _is_state(state: State) -> bool:
     """Whether the tensors have the names, shapes and types of a pass's state."""
     values = state.get("values")
+    if not state:  # all that it collects is in its rows
+        return True
     if values is None or values.dim() != 2 or not values.is_floating_point():
         return False
     blank = empty_state(values.shape[0], values.shape[1], values.dtype)

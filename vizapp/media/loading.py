@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from vizapp.errors import VizError
 from vizapp.media.process import start
 from vizapp.media.source import ImageRef, Source
-from vizapp.media.transforms import View
 
 PREFETCHED = 2  # batches per process that are decoded ahead of the reader
 FEWEST_FOR_WORKERS = 400  # pictures; fewer are decoded faster without processes
@@ -32,22 +32,30 @@ _DIED = "The decoding process crashed; the file is probably damaged."
 Tick = Callable[[float], None]
 
 
+class Crop(Protocol):
+    """What to take of each photo; picklable."""
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """A crop `[H W 3]` of a photo `[H W 3]`, or several of one size, `[n H W 3]`."""
+        ...
+
+
 @dataclass(frozen=True)
 class DecodedBatch:
-    """One batch: numbers, crops (`pixels`, uint8 `[N H W 3]`) and digests of the readable `pictures`.
+    """One batch: numbers, crops (`pixels`, each uint8 `[H W 3]` or `[n H W 3]`) and digests of the readable `pictures`.
 
     `failed`: number and error message of each unreadable one.
     """
 
     number: int
     pictures: tuple[int, ...]
-    pixels: np.ndarray
+    pixels: tuple[np.ndarray, ...]
     digests: tuple[str, ...]
     failed: tuple[tuple[int, str], ...]
 
 
 def decode_batch(
-    number: int, first: int, refs: Sequence[ImageRef], view: View, tick: Tick | None = None
+    number: int, first: int, refs: Sequence[ImageRef], view: Crop, tick: Tick | None = None
 ) -> DecodedBatch:
     """Decode one batch.
 
@@ -55,7 +63,7 @@ def decode_batch(
         number: of the batch.
         first: number of its first picture.
         refs: its pictures.
-        view: the crop to take of each.
+        view: what to take of each.
         tick: called from time to time while a picture takes long; it may raise to cancel.
     """
     pictures, crops, digests, failed = [], [], [], []
@@ -68,18 +76,17 @@ def decode_batch(
             continue
         pictures.append(index)
         digests.append(picture.digest)
-    pixels = np.stack(crops) if crops else np.zeros((0, view.height, view.width, 3), np.uint8)
-    return DecodedBatch(number, tuple(pictures), pixels, tuple(digests), tuple(failed))
+    return DecodedBatch(number, tuple(pictures), tuple(crops), tuple(digests), tuple(failed))
 
 
 def batches(
-    source: Source, view: View, numbers: Sequence[int], size: int, workers: int, tick: Tick = lambda share: None
+    source: Source, view: Crop, numbers: Sequence[int], size: int, workers: int, tick: Tick = lambda share: None
 ) -> Iterator[DecodedBatch]:
     """The batches `numbers`, in that order. Closing the generator ends the processes.
 
     Args:
         source: the pictures.
-        view: the crop to take of each picture.
+        view: what to take of each picture.
         numbers: batch n holds the pictures n·size to (n+1)·size - 1.
         size: pictures per batch.
         workers: number of processes; with 0, the caller's thread decodes each batch when it is requested.
@@ -119,7 +126,7 @@ def _image_refs(source: Source, number: int, size: int) -> tuple[int, list[Image
 class _WorkerPool:
     """Worker processes, each with a thread that sends it work and waits for the answer."""
 
-    def __init__(self, workers: int, view: View) -> None:
+    def __init__(self, workers: int, view: Crop) -> None:
         self._view = view
         self._own = threading.local()
         self._all: list[subprocess.Popen[bytes]] = []
@@ -151,7 +158,7 @@ class _WorkerPool:
         return DecodedBatch(
             number,
             tuple(index for part in parts for index in part.pictures),
-            np.concatenate([part.pixels for part in parts]),
+            tuple(crop for part in parts for crop in part.pixels),
             tuple(digest for part in parts for digest in part.digests),
             tuple(failure for part in parts for failure in part.failed),
         )
@@ -160,8 +167,7 @@ class _WorkerPool:
         for _ in range(_TRIES):
             with suppress(EOFError, OSError, pickle.UnpicklingError):
                 return self._call(number, index, [ref])
-        empty = np.zeros((0, self._view.height, self._view.width, 3), np.uint8)
-        return DecodedBatch(number, (), empty, (), ((index, _DIED),))
+        return DecodedBatch(number, (), (), (), ((index, _DIED),))
 
     def _call(self, number: int, first: int, refs: list[ImageRef]) -> DecodedBatch:
         process = self._process()

@@ -15,7 +15,8 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import showable
 from vizapp.files import local_path
 from vizapp.gallery import GalleryOptions, build, open_gallery, shipped
-from vizapp.gallery.build import Progress, identity
+from vizapp.gallery.build import identity
+from vizapp.gallery.folder_pass import Progress
 from vizapp.gallery.reader import Gallery, load_crop, top_image
 from vizapp.gallery.search import TopClasses, require_places, search, shipped_classes, top_classes
 from vizapp.gallery.shards import rank_and_world_size

@@ -585,7 +585,7 @@ def test_a_picture_that_several_units_share_passes_once(
 
 
 def test_a_gallery_that_somebody_else_has_built_is_told(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vizapp.gallery.build import Progress
+    from vizapp.gallery.folder_pass import Progress
 
     monkeypatch.setattr(gallery_runs, "progress_of_others", lambda asked: Progress(300, 1797, 0))
     app = open_app("gallery")

@@ -22,7 +22,7 @@ from vizapp.engine.memory.upload import upload
 from vizapp.engine.statistics.exact_sum import LARGEST, LIMBS, add_limbs, from_limbs, to_limbs
 from vizapp.engine.statistics.map_reduction import reduce_maps
 from vizapp.engine.statistics.reduction import Reduction, Runs, argmax_cells, is_on_cpu, topk_indices
-from vizapp.engine.tap import Tap, check_computed
+from vizapp.engine.trace.observe import observe_together
 from vizapp.engine.trace.sites import Site, channels_first
 
 State = dict[str, Tensor]  # a row per unit: see `TopKTracker.state`
@@ -102,15 +102,19 @@ class TopKTracker:
         Raises:
             VizError: The pass does not compute one of the sites with the recorded shape.
         """
+        seen = self.start(batch, pictures, tick)
+        observe_together(module, module, batch, [seen], stop=True)
+        seen.join()
+        return seen
+
+    def start(
+        self, batch: Tensor, pictures: int | None = None, tick: Callable[[], None] | None = None
+    ) -> BatchStatistics:
+        """The observer of a pass over a batch `[N C H W]`, for passes that others observe as well; arguments as `observe`."""
         if not self._state:
             dtype = torch.float64 if batch.dtype == torch.float64 else torch.float32
             self.load(empty_state(self.units, self.top, dtype), batch.device)
-        seen = BatchStatistics(self, module, len(batch), len(batch) if pictures is None else pictures, tick)
-        with torch.no_grad(), seen:
-            module(batch.clone())  # the network may write into its input
-        check_computed([site.name for site in self.sites], seen.kept)
-        seen.join()
-        return seen
+        return BatchStatistics(self, len(batch), len(batch) if pictures is None else pictures, tick)
 
     def update(self, parts: Sequence[BatchStatistics], pictures: Tensor) -> None:
         """Add the images numbered `pictures` `[N]`, observed in consecutive parts.
@@ -208,7 +212,7 @@ def merge_states(states: Sequence[State]) -> State:
     }
 
 
-class BatchStatistics(Tap):
+class BatchStatistics:
     """The statistics of one pass per image and unit, `[N U]`. A layer of several operations counts with its last one.
 
     `peaks`: the maxima. `sums`: over the cells. `zeros`: number of zero cells. `cells`: of the maxima that enter the top k,
@@ -216,7 +220,6 @@ class BatchStatistics(Tap):
 
     Args:
         tracker: The top k and statistics so far.
-        module: The network.
         size: Number of images in the batch.
         pictures: Only the first `pictures` of them are candidates for the top k; the others fill the batch up.
         tick: Called at every site.
@@ -227,10 +230,8 @@ class BatchStatistics(Tap):
     zeros: Tensor
     cells: Tensor
 
-    def __init__(
-        self, tracker: TopKTracker, module: nn.Module, size: int, pictures: int, tick: Callable[[], None] | None
-    ) -> None:
-        super().__init__(module, {site.name for site in tracker.sites})
+    def __init__(self, tracker: TopKTracker, size: int, pictures: int, tick: Callable[[], None] | None) -> None:
+        self.sites = frozenset(site.name for site in tracker.sites)
         self._tracker, self._tick, self._size, self._pictures = tracker, tick, size, pictures
         self._place = {
             site.name: (site, slice(start, start + site.channels))
@@ -239,22 +240,26 @@ class BatchStatistics(Tap):
         self._threshold = tracker.threshold()
         self._found: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
-    def keep(self, name: str, tensor: Tensor) -> None:
-        """Reduce the activation of the site, without keeping it."""
+    def keep(self, name: str, tensor: Tensor) -> bool:
+        """Reduce the activation of the site, without keeping it; whether it has the recorded shape."""
         site, place = self._place[name]
         if tensor.ndim != site.rank or len(tensor) != self._size:
-            return
+            return False
         maps = channels_first(tensor, site)
         if maps.shape[1] != site.channels or maps.shape[2:] != site.shape[1:]:
-            return
+            return False
         dtype = self._threshold.dtype
         self._found[name] = self._in_pieces(maps, place) if is_on_cpu(maps) else reduce_maps(maps, dtype)
-        self.kept[name] = self._found[name][0]
         if self._tick is not None:
             self._tick()
+        return True
 
-    def join(self) -> None:
-        """Join the statistics of the sites."""
+    def __len__(self) -> int:
+        """How many images the pass has."""
+        return self._size
+
+    def join(self, scores: Tensor | None = None) -> None:
+        """Join the statistics of the sites. The class scores are not needed."""
         found = [self._found[site.name] for site in self._tracker.sites]
         self.peaks, sums, self.zeros, self.cells = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
         self.sums = sums.double()

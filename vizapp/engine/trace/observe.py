@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,3 +43,57 @@ def kept_by_picture(tap: Tap, sites: Sequence[Site], pictures: int) -> dict[str,
                 code="layer-without-channels",
             )
     return {site.name: channels_first(tap.kept[site.name], site) for site in sites}
+
+
+class Observer(Protocol):
+    """Looks at some sites during a pass, and reduces what it sees."""
+
+    @property
+    def sites(self) -> Collection[str]:
+        """The names of the sites."""
+        ...
+
+    def keep(self, name: str, tensor: Tensor) -> bool:
+        """Reduce the activation of a site, which a later operation may overwrite; whether it has the expected shape."""
+        ...
+
+
+class SharedTap(Tap):
+    """Shows the activations of one pass to several observers. `kept` says which sites all of them have accepted.
+
+    Args:
+        module: The network.
+        observers: Who looks.
+        stop: Whether the pass may end after the last of their sites.
+    """
+
+    def __init__(self, module: nn.Module, observers: Sequence[Observer], stop: bool = True) -> None:
+        super().__init__(module, {name for one in observers for name in one.sites}, stop)
+        self._observers = tuple(observers)
+
+    def keep(self, name: str, tensor: Tensor) -> None:
+        """Show the activation to the observers of its site."""
+        if all(one.keep(name, tensor) for one in self._observers if name in one.sites):
+            self.kept[name] = tensor.new_empty(0)
+
+
+def observe_together(
+    module: nn.Module, run: Callable[[Tensor], Any], batch: Tensor, observers: Sequence[Observer], stop: bool
+) -> Any:
+    """What `run` returns for `batch` `[N C H W]`, without gradients, while the observers look; None if the pass was ended.
+
+    Args:
+        module: The network, which `run` calls.
+        run: Takes a copy of the batch, because a network may write into its input.
+        batch: The pictures.
+        observers: Who looks.
+        stop: Whether the pass may end after the last of their sites.
+
+    Raises:
+        VizError: The pass does not compute one of the sites with the expected shape.
+    """
+    found = None
+    with torch.no_grad(), SharedTap(module, observers, stop) as tap:
+        found = run(batch.clone())
+    check_computed([name for one in observers for name in one.sites], tap.kept)
+    return found

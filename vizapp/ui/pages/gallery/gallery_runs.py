@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from vizapp.gallery.build import Progress, build
+from vizapp.gallery.build import build
+from vizapp.gallery.folder_pass import Progress
 from vizapp.gallery.store import MANIFEST, read_manifest
 from vizapp.service.jobs import Report
 from vizapp.service.runs import RunRequest
