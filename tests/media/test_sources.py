@@ -263,7 +263,7 @@ def test_batches_come_in_order_with_what_failed(tmp_path: Path, workers: int) ->
     assert [part.number for part in found] == [0, 1, 3]
     assert [part.pictures for part in found] == [(0, 1, 2), (), (9, 10)]
     assert [index for index, _ in found[1].failed] == [3, 4, 5]
-    assert found[1].pixels.shape == (0, 6, 6, 3)
+    assert found[1].pixels == ()
     for part in found:
         assert part.digests == tuple(source.open(index).digest for index in part.pictures)
         for index, pixels in zip(part.pictures, part.pixels, strict=True):

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.memory.chunks import SCRATCH, chunk_size, in_chunks
-from vizapp.engine.tap import Tap
-from vizapp.engine.trace.observe import kept_by_picture
-from vizapp.engine.trace.sites import Site
+from vizapp.engine.trace.observe import observe_together
+from vizapp.engine.trace.sites import Site, channels_first
 from vizapp.errors import VizError, quoted
 from vizapp.media.distortions import FAMILIES, Kind, ResizedPhoto, is_clean, resized_photo, usual_amounts
 from vizapp.media.drawing import sheet
@@ -188,7 +187,7 @@ def _curves(
 ) -> _Curves:
     """One pass over the clean and all transformed photos, in batches, for all sites and the class scores together."""
     classes = bool(network.categories and network.heads)
-    names, clean = {site.name for site in sites}, dict[str, Tensor]()
+    clean = dict[str, Tensor]()
     changed = dict.fromkeys(amount for amount in params.amounts if not is_clean(params.kind, amount))
 
     def measure(part: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -197,12 +196,10 @@ def _curves(
             photo.crop if amount is None else photo.transformed(params.kind, amount, params.edge, params.seed)
             for amount in part
         ])  # fmt: skip
-        with torch.no_grad(), Tap(network.module, names, stop=False) as tap:
-            output = network.scores(batch) if classes else network.module(batch)
-        maps = kept_by_picture(tap, sites, len(part))
-        if part[0] is None:
-            clean.update({name: maps[name][:1].clone() for name in names})
-        apart = torch.stack([_distances(maps[site.name], clean[site.name]) for site in sites])
+        compared = _Compared(sites, len(part), clean, part[0] is None)
+        run = network.scores if classes else network.module
+        output = observe_together(network.module, run, batch, [compared], stop=not classes)
+        apart = torch.stack([compared.distances[site.name] for site in sites])
         shares = network.head.probabilities(output.double()) if classes else apart.new_zeros(len(part), 0)
         return apart.cpu().numpy(), shares.cpu().numpy()
 
@@ -216,13 +213,43 @@ def _curves(
     return _Curves(distance[:, places], norm, shares[places] if classes else None, shares[0] if classes else None)
 
 
+class _Compared:
+    """Compares the features of a batch with those of the clean photo during the pass, without a copy of them.
+
+    `distances`: those of each site `[N]`. `clean`: its features `[1 C h w]` by site; they are those of the batch's first photo
+    if `begins`.
+    """
+
+    def __init__(self, sites: Sequence[Site], size: int, clean: dict[str, Tensor], begins: bool) -> None:
+        self.sites = {site.name: site for site in sites}
+        self.distances: dict[str, Tensor] = {}
+        self._size, self._clean, self._begins = size, clean, begins
+
+    def keep(self, name: str, tensor: Tensor) -> bool:
+        """Compare the features of a site."""
+        site = self.sites[name]
+        if tensor.ndim != site.rank or len(tensor) != self._size:
+            return False
+        maps = channels_first(tensor, site)
+        if self._begins:
+            self._clean[name] = maps[:1].clone()
+        self.distances[name] = _distances(maps, self._clean[name])
+        return True
+
+
 def _distances(values: Tensor, clean: Tensor) -> Tensor:
-    """Euclidean distances `[N]` of features `[N C h w]` or `[N C]` from `clean`; the maps are overwritten."""
+    """Euclidean distances `[N]` of features `[N C h w]` or `[N C]` from `clean` `[1 C h w]` or `[1 C]`."""
     if values.ndim == 2:
         return (values.double() - clean.double()).square().sum(1).sqrt()
     exact = torch.promote_types(values.dtype, torch.float32)  # over the channels of a cell; cells are summed in float64
-    cells = torch.linalg.vector_norm(values.to(exact).sub_(clean.to(exact)), dim=1)  # [N h w]
-    return cells.double().square().sum((1, 2)).sqrt()
+    clean = clean.to(exact)
+    # On a CPU photo by photo: memory that is used again is several times as fast as new memory.
+    difference = torch.empty_like(clean) if values.device.type == "cpu" else None
+    cells = [
+        torch.linalg.vector_norm(torch.sub(part, clean, out=difference), dim=1).double()  # [n h w]
+        for part in values.split(len(values) if difference is None else 1)
+    ]
+    return torch.cat(cells).square().sum((1, 2)).sqrt()
 
 
 def _batch_size(network: Network, sites: Sequence[Site]) -> int:

@@ -70,11 +70,12 @@ class SharedTap(Tap):
     def __init__(self, module: nn.Module, observers: Sequence[Observer], stop: bool = True) -> None:
         super().__init__(module, {name for one in observers for name in one.sites}, stop)
         self._observers = tuple(observers)
+        self._accepted = torch.empty(0)
 
     def keep(self, name: str, tensor: Tensor) -> None:
         """Show the activation to the observers of its site."""
         if all(one.keep(name, tensor) for one in self._observers if name in one.sites):
-            self.kept[name] = tensor.new_empty(0)
+            self.kept[name] = self._accepted
 
 
 def observe_together(
