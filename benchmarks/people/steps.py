@@ -42,8 +42,10 @@ async def _page(page: Any, address: str, chance: random.Random) -> None:
     if not await link.count():  # there is no room for it at the top
         await page.locator(".rc-overflow-item:not([aria-hidden=true]) [data-testid=stTopNavSection]").click()
         link = page.locator("[data-testid=stTopNavDropdownLink]", has_text=title)
+    target = await link.first.get_attribute("href")
     await link.first.click()
-    await page.wait_for_timeout(300)
+    # A busy server takes its time: until then, the page and its downloads are still those of the page before.
+    await page.wait_for_function("target => location.pathname === new URL(target, location).pathname", arg=target)
 
 
 async def _link(page: Any, address: str, chance: random.Random) -> None:
