@@ -27,6 +27,8 @@ from vizapp.zoo.network import Network
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _BATCH = {"cpu": 8, "cuda": 64}
+_CACHED = 2**17  # values
+_KEPT_BY_ALLOCATOR = 2**25  # bytes; glibc returns larger blocks to the system, and each use pays for new pages
 _SHOWN = 20  # pictures of the panel
 _NOUNS = {
     "pixels": "a whole number of pixels", "degrees": "a number of degrees", "times": "a factor",
@@ -242,21 +244,27 @@ def _distances(values: Tensor, clean: Tensor) -> Tensor:
     if values.ndim == 2:
         return (values.double() - clean.double()).square().sum(1).sqrt()
     exact = torch.promote_types(values.dtype, torch.float32)  # over the channels of a cell; cells are summed in float64
-    clean = clean.to(exact)
-    # On a CPU photo by photo: memory that is used again is several times as fast as new memory.
-    difference = torch.empty_like(clean) if values.device.type == "cpu" else None
-    cells = [
-        torch.linalg.vector_norm(torch.sub(part, clean, out=difference), dim=1).double()  # [n h w]
-        for part in values.split(len(values) if difference is None else 1)
-    ]
-    return torch.cat(cells).square().sum((1, 2)).sqrt()
+    if values.device.type != "cpu":
+        return torch.linalg.vector_norm(values - clean.to(exact), dim=1).double().square().sum((1, 2)).sqrt()
+    cells = torch.empty((len(values), *values.shape[2:]), dtype=exact)
+    # Some rows of one photo at a time: their differences stay in the processor's cache.
+    rows = max(1, _CACHED // max(1, clean[0, :, 0].numel()))
+    strips = zip(clean.to(exact).split(rows, 2), values.split(rows, 2), cells.split(rows, 1), strict=True)
+    for own, others, norms in strips:
+        difference = torch.empty_like(own)
+        for other, norm in zip(others.split(1), norms.split(1), strict=True):
+            torch.linalg.vector_norm(torch.sub(other, own, out=difference), dim=1, out=norm)
+    return cells.double().square().sum((1, 2)).sqrt()
 
 
 def _batch_size(network: Network, sites: Sequence[Site]) -> int:
     """Photos of a batch: what a pass, and the compared maps in float64, leave room for."""
     kept = 5 * sum(math.prod(site.shape) for site in sites) * network.dtype.itemsize
-    each = int(SCRATCH * network.footprint.widest) + kept
-    return chunk_size(each, network.device, _BATCH.get(network.device.type, 8))
+    each, most = int(SCRATCH * network.footprint.widest) + kept, _BATCH.get(network.device.type, 8)
+    if network.device.type == "cpu":
+        largest = max(math.prod(site.shape) for site in network.sites) * network.dtype.itemsize
+        most = max(1, min(most, _KEPT_BY_ALLOCATOR // largest))
+    return chunk_size(each, network.device, most)
 
 
 def _means(found: Sequence[_Curves]) -> dict[str, np.ndarray]:
