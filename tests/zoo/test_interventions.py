@@ -19,7 +19,7 @@ from tests.networks import Branching, seeded
 from vizapp.engine.trace.observe import observe
 from vizapp.media.drawing import to_png
 from vizapp.media.sources import open_folder
-from vizapp.zoo.intervention_text import intervention_text, read_intervention
+from vizapp.zoo.intervention_text import in_words, intervention_text, read_intervention
 from vizapp.zoo.interventions import Intervention, under
 from vizapp.zoo.network import Network
 
@@ -256,3 +256,8 @@ def test_methods_answer_as_for_a_network_in_which_the_change_is_written(
     expected = ask(written, [])
     np.testing.assert_allclose(ask(network, changes), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
     assert not np.allclose(ask(network, []), expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.0, "the folder"), ("samples", "samples")])
+def test_a_mean_over_a_folder_is_told_with_the_folder(value: float | str, words: str) -> None:
+    assert in_words(Intervention("layer4", [3], "mean", value)) == f"layer4: channel 3 = mean over {words}"

@@ -60,8 +60,13 @@ def in_words(given: Intervention) -> str:
     where = named_place(given.site, channels, given.cells)
     value = f"{given.value:g}" if isinstance(given.value, (int, float)) else str(given.value)
     words = {"scale": f"× {value}", "add": f"+ {value}", "freeze": f"= values on {value}"}
-    is_number = isinstance(given.value, (int, float)) and given.value
-    mean = f"= {value}" if is_number else f"= mean over {value or 'the folder'}"
+    mean = (
+        f"= mean over {value}"
+        if isinstance(given.value, str)
+        else f"= {value}"
+        if given.value
+        else "= mean over the folder"
+    )
     return f"{where} {words.get(given.operation, mean)}"
 
 

@@ -38,7 +38,7 @@ def test_a_click_sends_the_file_once_and_no_run_before_or_long_after(
     assert sent(app) == []
     button(app, "Arrays NPZ").click().run()
     [(told, content)] = sent(app)
-    assert (told["name"], told["type"]) == ("predict-vizapp-lenet5-digits-digit-3.png.npz", "application/octet-stream")
+    assert (told["name"], told["type"]) == ("predict-vizapp-lenet5-digits-digit-3.npz", "application/octet-stream")
     with np.load(io.BytesIO(content)) as arrays:
         assert arrays["probabilities"].shape == (10,)
     app.run()
@@ -79,7 +79,7 @@ def test_a_file_is_still_sent_from_the_page_that_follows(open_app: Open) -> None
     app = open_app(picture="digit 3")
     button(app, "Arrays NPZ").click().run()
     app.switch_page("vizapp/ui/pages/about.py").run()  # as if the run before had ended early
-    assert [told["name"] for told, _ in sent(app)][-1] == "predict-vizapp-lenet5-digits-digit-3.png.npz"
+    assert [told["name"] for told, _ in sent(app)][-1] == "predict-vizapp-lenet5-digits-digit-3.npz"
 
 
 @pytest.mark.parametrize("fault", ["gone", "large"])
@@ -108,7 +108,7 @@ def test_what_is_drawn_by_hand_is_given_away_as_it_is_now(open_app: Open) -> Non
     app = open_app("occlusion", picture="digit 3", way="hand")
     assert offered(app) == ["Hidden PNG", "Arrays NPZ"]
     button(app, "Hidden PNG").click().run()
-    assert [told["name"] for told, _ in sent(app)] == ["occlusion-vizapp-lenet5-digits-digit-3.png-drawn-hidden.png"]
+    assert [told["name"] for told, _ in sent(app)] == ["occlusion-vizapp-lenet5-digits-digit-3-drawn-hidden.png"]
     mask = np.zeros((28, 28), bool)
     mask[5:20, 8:] = True  # a stroke runs another part of the page alone, which leaves the buttons as they are
     packed = base64.b64encode(np.packbits(mask).tobytes()).decode()

@@ -64,6 +64,13 @@ def test_file_names_hold_no_paths() -> None:
     assert downloads.file_name("torchvision/resnet50", "../../a b", "ü") == "torchvision-resnet50-..-..-a-b"
 
 
+def test_file_names_have_one_extension() -> None:
+    assert (
+        downloads.file_name("transform", "timm/xception41.tf_in1k", "my.cat.JPG")
+        == "transform-timm-xception41.tf_in1k-my.cat"
+    )
+
+
 def test_names_are_shown_as_they_are() -> None:
     assert escaped("layer1.0_[x]*") == r"layer1.0\_\[x\]\*"
     figure = charts.value_bars(np.array([1.0, 2.0]), np.array([1, 0]), 0, ["<b>a</b>", "b"])

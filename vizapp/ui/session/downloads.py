@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.media.drawing import to_png
+from vizapp.media.formats import picture_suffixes
 from vizapp.ui.session import state
 from vizapp.ui.widgets.components import component
 
@@ -28,8 +30,12 @@ _LONGEST = 60  # characters of each part of a file's name
 
 
 def file_name(*parts: str) -> str:
-    """Parts joined to a file name without extension: ASCII letters, digits, `-`, `_` and `.`, each part shortened."""
-    joined = "-".join(part[:_LONGEST] for part in parts)
+    """Parts joined to a file name without extension: ASCII letters, digits, `-`, `_` and `.`, each part shortened.
+
+    A photo's name loses its extension.
+    """
+    names = [Path(part).stem if Path(part).suffix.lower() in picture_suffixes() else part for part in parts]
+    joined = "-".join(name[:_LONGEST] for name in names)
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in joined).strip("-.") or "vizapp"
 
 
