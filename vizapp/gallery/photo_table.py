@@ -60,20 +60,37 @@ class PhotoTable:
 
     def matrix(self, column: str) -> np.ndarray:
         """A column of numbers `[n]`, or of lists of fixed length `[n F]`. Raises as `frame`."""
-        found = self._read([column]).column(0).combine_chunks()
-        if isinstance(found.type, pa.FixedSizeListType):
-            return found.flatten().to_numpy(zero_copy_only=False).reshape(len(found), found.type.list_size)
-        return found.to_numpy(zero_copy_only=False)
+        return _numbers(self._read([column]))
+
+    def parts(self, column: str) -> Iterator[np.ndarray]:
+        """The rows of `matrix` in consecutive parts, one in memory at a time. Raises as `frame`."""
+        try:
+            with parquet.ParquetFile(self.folder / FILE) as file:
+                for number in range(file.num_row_groups):
+                    yield _numbers(file.read_row_group(number, [column]))
+        except (OSError, pa.ArrowException, MemoryError) as error:
+            raise self._damaged(error) from None
 
     def _read(self, columns: Sequence[str]) -> pa.Table:
         try:
             return parquet.read_table(self.folder / FILE, columns=list(columns))
         except (OSError, pa.ArrowException, MemoryError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise VizError(
-                f"{FILE} in {self.folder} cannot be read ({reason}); delete that folder and ask again.",
-                code="table-damaged",
-            ) from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: BaseException) -> VizError:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return VizError(
+            f"{FILE} in {self.folder} cannot be read ({reason}); delete that folder and ask again.",
+            code="table-damaged",
+        )
+
+
+def _numbers(table: pa.Table) -> np.ndarray:
+    """The only column of a table, `[n]` or `[n F]`."""
+    found = table.column(0).combine_chunks()
+    if isinstance(found.type, pa.FixedSizeListType):
+        return np.asarray(found.flatten().to_numpy(zero_copy_only=False).reshape(len(found), found.type.list_size))
+    return np.asarray(found.to_numpy(zero_copy_only=False))
 
 
 def pass_identity(
@@ -157,7 +174,7 @@ def open_table(out: Path) -> PhotoTable:
     """
     manifest = _manifest(out)
     if manifest is None:
-        raise VizError(f"{out} holds no finished table of photos.", code="table-damaged")
+        raise VizError(f"{out} holds no finished table of photos; ask again.", code="table-damaged")
     return PhotoTable(out, manifest)
 
 
