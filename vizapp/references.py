@@ -44,6 +44,7 @@ LINKS = {
     "szegedy-2014": f"{_ARXIV}1409.4842",
     "szegedy-2016": f"{_ARXIV}1602.07261",
     "tan-2019": f"{_ARXIV}1905.11946",
+    "venna-2001": f"{_DOI}10.1007/3-540-44668-0_68",
     "wang-2020": f"{_ARXIV}1910.01279",
     "zagoruyko-2016": f"{_ARXIV}1605.07146",
     "zeiler-2013": f"{_ARXIV}1311.2901",

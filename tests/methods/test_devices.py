@@ -27,6 +27,7 @@ ROUNDING = 1e-5
 CASES: dict[str, tuple[dict[str, Any], float]] = {
     "activations": ({}, ROUNDING),
     "architecture": ({}, ROUNDING),
+    "atlas": ({}, 1e-3),  # axes turn by more than the features change
     "attribution": ({"kind": "gradcam"}, ROUNDING),
     "correspondence": (
         {
@@ -41,6 +42,7 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "gallery": ({"sites": ["body", "left"], "top": 3, "batch": 4}, ROUNDING),
     "ideal": ({"steps": 2, "size": SIDE}, 1e-3),  # each step divides by the size of the last gradient, and adds up
     "knockout": ({"site": "stem", "fewest": True}, ROUNDING),
+    "neighbours": ({"of": "cell"}, ROUNDING),
     "occlusion": ({"window": 8, "stride": 8}, ROUNDING),
     "predict": ({"crops": "ten"}, ROUNDING),
     "projection": ({"rule": "deconvnet"}, ROUNDING),
@@ -54,6 +56,7 @@ ROUNDED_AS = {
     "logit": "logits", "per_pixel": "logits", "logit_change": "clean_logits", "fewest_curve": "clean_logits",
     "probability_change": "clean_probability",
 }  # fmt: skip
+BATCHED = dict.fromkeys(("atlas", "neighbours"), 1e-5)  # differences of features are rounded as the features are
 METHODS = sorted(vizapp.methods())
 
 
@@ -117,7 +120,7 @@ def test_results_do_not_depend_on_the_batch_or_the_threads(
     expected = answer(key, "cpu", tmp_path / "photos")
     request.getfixturevalue("one_by_one")
     worst = differences(answer(key, "cpu", tmp_path / "photos"), expected)
-    assert max(worst.values()) <= min(CASES[key][1], 1e-6), worst
+    assert max(worst.values()) <= BATCHED.get(key, min(CASES[key][1], 1e-6)), worst
 
 
 @pytest.mark.gpu

@@ -33,6 +33,7 @@ UNIT = vizapp.Unit("2", 3, (40, 40))  # the second convolution of `wide`
 _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "activations": ({"unit": UNIT}, ("activations",)),
     "architecture": ({"repeats": 0}, ("table",)),
+    "atlas": ({"site": "2"}, ("positions", "photo", "answers")),
     "attribution": ({"unit": UNIT, "steps": 16}, ("attribution",)),
     "correspondence": (
         {"parts": [(noise(SIDE, SIDE, seed=n), (9, 9, 60, 60)) for n in range(6)], "draws": 1, "sites": "4, 7"},
@@ -43,6 +44,7 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "gallery": ({"top": 3}, ("channels", "pictures")),
     "ideal": ({"unit": UNIT, "channels": "0, 1, 2", "steps": 3, "size": SIDE}, ("pictures", "activation")),
     "knockout": ({"site": "1"}, ("logit_change", "probability_change")),
+    "neighbours": ({"site": "2", "k": 3}, ("indices", "distances")),
     "occlusion": ({"window": 90, "stride": 16}, ("probability", "logit", "activation")),
     "predict": ({"crops": "ten"}, ("probabilities", "logits")),
     "projection": ({"unit": UNIT}, ("projection", "activation")),
@@ -105,9 +107,11 @@ def ask(key: str, network: Network, photos: Path, out: Path) -> tuple[Result, tu
     options, arrays = ASKED[key]
     options = dict(options)
     needs = methods()[key].needs
+    if "folder" in needs:
+        options |= {"folder": vizapp.open_folder(photos)}
     if key == "gallery":
-        options |= {"folder": vizapp.open_folder(photos), "out": str(out), "workers": 0}
-    if "picture" in needs:
+        options |= {"out": str(out), "workers": 0}
+    if "picture" in needs or key == "atlas":
         # A side of the photo to spare, so that a dense map has cells.
         pixels = np.random.default_rng(1).integers(0, 256, (4 * SIDE, 3 * SIDE, 3), np.uint8)
         options["picture"] = vizapp.open_picture(pixels)
@@ -240,7 +244,7 @@ def ask(key):
     if key not in ("gallery", "occlusion", "predict", "dense", "architecture"):
         options |= {"unit": vizapp.Unit("2", 3, (40, 40))}
     options |= {
-        "gallery": {"folder": vizapp.open_folder(photos) if key == "gallery" else None, "out": out, "workers": 0} ,
+        "gallery": {"folder": photos, "out": out, "workers": 0} , "neighbours": {"folder": photos}, "atlas": {"folder": photos},
         "ideal": {"channels": "0,1,2,4,5,6,7,8", "steps": 2, "size": side},
         "occlusion": {"window": 64, "stride": side // 4}, "attribution": {"steps": 8},
         "correspondence": {"parts": [(pixels, (9, 9, 99, 99))] * 12, "draws": 1, "sites": "4, 7"},
