@@ -40,6 +40,7 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("parts", "random", "shared"),
     ),
     "dense": ({}, ("scores", "label", "boxes", "prediction", "difference")),
+    "evaluate": ({"crops": "ten"}, ("top1", "mistakes", "calibration_error")),
     "filters": ({"unit": UNIT}, ("kernels", "spectrum")),
     "gallery": ({"top": 3}, ("channels", "pictures")),
     "ideal": ({"unit": UNIT, "channels": "0, 1, 2", "steps": 3, "size": SIDE}, ("pictures", "activation")),
@@ -111,11 +112,22 @@ def ask(key: str, network: Network, photos: Path, out: Path) -> tuple[Result, tu
         options |= {"folder": vizapp.open_folder(photos)}
     if key == "gallery":
         options |= {"out": str(out), "workers": 0}
+    if key == "evaluate":
+        options |= {"folder": labelled(photos), "workers": 0}
     if "picture" in needs or key == "atlas":
         # A side of the photo to spare, so that a dense map has cells.
         pixels = np.random.default_rng(1).integers(0, 256, (4 * SIDE, 3 * SIDE, 3), np.uint8)
         options["picture"] = vizapp.open_picture(pixels)
-    return vizapp.ask(key, network, **options), arrays
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIZAPP_CACHE", str(out / "cache"))  # so that each question makes its own pass
+        return vizapp.ask(key, network, **options), arrays
+
+
+def labelled(photos: Path) -> Path:
+    """A list of the photos with the numbers of classes as labels."""
+    place = photos.parent / f"{photos.name}.csv"
+    place.write_text("path,label\n" + "".join(f"{photos / f'{n}.png'},{n % 10}\n" for n in range(17)))
+    return place
 
 
 def leave(monkeypatch: pytest.MonkeyPatch, megabytes: float) -> None:
@@ -239,13 +251,14 @@ def ask(key):
         nn.AvgPool2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
     net = vizapp.wrap(module, (3, side, side), name="wide")
     options = {}
-    if key not in ("gallery", "filters", "ideal", "architecture"):
+    if key not in ("gallery", "evaluate", "filters", "ideal", "architecture"):
         options |= {"picture": vizapp.open_picture(pixels)}
-    if key not in ("gallery", "occlusion", "predict", "dense", "architecture"):
+    if key not in ("gallery", "evaluate", "occlusion", "predict", "dense", "architecture"):
         options |= {"unit": vizapp.Unit("2", 3, (40, 40))}
     options |= {
         "gallery": {"folder": photos, "out": out, "workers": 0} , "neighbours": {"folder": photos}, "atlas": {"folder": photos},
         "ideal": {"channels": "0,1,2,4,5,6,7,8", "steps": 2, "size": side},
+        "evaluate": {"folder": f"{photos}.csv", "crops": "144", "workers": 0},
         "occlusion": {"window": 64, "stride": side // 4}, "attribution": {"steps": 8},
         "correspondence": {"parts": [(pixels, (9, 9, 99, 99))] * 12, "draws": 1, "sites": "4, 7"},
     }.get(key, {})
@@ -274,6 +287,7 @@ def test_the_peak_of_each_method_in_a_fresh_process_stays_below_the_limit(tmp_pa
     photos.mkdir()
     for number in range(17):
         (photos / f"{number}.png").write_bytes(saved(np.full((side, side, 3), number, np.uint8)))
+    labelled(photos)
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, " ".join(sorted(ASKED)), str(side), str(tmp_path / "out"), str(photos)],
         cwd=ROOT, capture_output=True, text=True, check=False,

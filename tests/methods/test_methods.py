@@ -51,8 +51,9 @@ QUICK: dict[str, dict[str, object]] = {
 
 def asked(key: str, network: Network, picture: object, folder: Path) -> dict[str, object]:
     """Everything that the method needs, of a tiny network."""
-    (folder / "cat").mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture.pixels).save(folder / "cat" / "a.png")  # type: ignore[attr-defined]
+    for label in ("cat", "dog"):  # the same photo, so that one of them is a mistake
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture.pixels).save(folder / label / "a.png")  # type: ignore[attr-defined]
     site = next((site for site in network.sites if site.is_map), network.sites[-1])
     given = {"picture": picture, "folder": str(folder), "unit": vizapp.Unit(site.name, 1)}
     return {need: given[need] for need in methods()[key].needs} | QUICK.get(key, {})

@@ -152,6 +152,7 @@ def visits_without_a_layer(network: Network, photos: str) -> Iterator[Visit]:
     yield "compare", {"other": "vizapp/lenet5-digits", "other_weights": "random"}, ""
     yield "transform", {"transform.kind": "shift-y", "network2": "vizapp/lenet5-digits", "weights2": "random"}, ""
     yield "gallery", {"data": photos, "layers": ""}, "gallery.build"
+    yield "evaluate", {"data": photos}, "evaluate.run"
     yield "about", {}, ""
 
 

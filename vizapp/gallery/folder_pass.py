@@ -30,11 +30,15 @@ _EARLY_CHECKPOINTS = (1, 4)  # rounds with an early checkpoint, so that there is
 
 @dataclass(frozen=True)
 class PassOptions:
-    """How to read a folder. `workers`: decoding processes, None: automatic. `every`: batches between checkpoints."""
+    """How to read a folder. `workers`: decoding processes, None: automatic. `every`: batches between checkpoints.
+
+    `batch`: photos in a batch. `crops`: crops of a forward pass, None: as many as there are photos in a batch.
+    """
 
     batch: int = 16
     workers: int | None = None
     every: int = 32
+    crops: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,13 @@ class Input:
 
     `crop` takes `[H W 3]` from a photo, or several crops `[n H W 3]`; `name` describes it in the identity of the pass.
     `scores`: class scores `[1 classes]` of what `crop` took of one photo, uint8 `[H W 3]` of any size; None: those of the
-    network, whose input size the crops have.
+    network, whose input size the crops have. `count`: crops of a photo.
     """
 
     crop: Crop
     name: str
     scores: Callable[[np.ndarray], Tensor] | None = None
+    count: int = 1
 
 
 def preprocessing_of(network: Network) -> dict[str, Any]:
@@ -86,7 +91,7 @@ class FolderPass:
         source: The photos.
         collectors: What to collect.
         work: The folder of the checkpoints.
-        options: Batches, decoding processes, checkpoints; numbers depend on `batch` alone.
+        options: Batches, decoding processes, checkpoints; numbers depend on `batch` and `crops` alone.
         identity: What the numbers depend on; kept in the checkpoints.
         shards: The processes that share the pass.
         watch: Called with the progress several times a second; it may raise to stop the pass.
@@ -106,7 +111,9 @@ class FolderPass:
         self._parts, self._written = list[Part](), 0  # rows on disk, of so many batches
         self.digest, self.failed = 0, list[tuple[int, str]]()
         self.count = -(-len(source) // options.batch)
-        self.fitting = 1 if input and input.scores else network.batch_limit(options.batch)  # crops per forward pass
+        self.fitting = (
+            1 if input and input.scores else network.batch_limit(options.crops or options.batch)
+        )  # crops per forward pass
         self.done = 0  # pictures in this run, for the speed
         self.left = False  # whether the watcher stopped the pass; the state is then that after the last complete batch
         self.started = time.monotonic()

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ from pyarrow import parquet
 from vizapp.errors import VizError
 from vizapp.files import atomic_file, atomic_write, file_digest, read_file, remove_leftovers
 from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints
-from vizapp.gallery.collectors import Collector
+from vizapp.gallery.collectors import Collector, Rows
 from vizapp.gallery.folder_pass import FolderPass, Input, PassOptions, Watch, preprocessing_of
-from vizapp.gallery.row_parts import read_parts
+from vizapp.gallery.row_parts import read_parts, to_arrow
 from vizapp.gallery.shards import connect_shards
 from vizapp.gallery.store import MANIFEST, WORK
 from vizapp.media.source import Source
@@ -102,7 +102,7 @@ def pass_identity(
         network: The network.
         source: The photos.
         collectors: What to collect.
-        options: Of the pass; only `batch` counts.
+        options: Of the pass; only `batch` and `crops` count.
         input: How photos enter the network, if not as their centre crop.
     """
     known = {
@@ -115,7 +115,7 @@ def pass_identity(
         "pictures": len(source),
         "batch": options.batch,
         "collected": [one.identity() for one in collectors],
-    }
+    } | ({} if options.crops is None else {"crops": options.crops})
     return dict(json.loads(json.dumps(known)))  # tuples become lists, as in a file
 
 
@@ -178,6 +178,33 @@ def open_table(out: Path) -> PhotoTable:
     return PhotoTable(out, manifest)
 
 
+def derive(
+    tables: Sequence[PhotoTable], rows: Iterable[Rows], source: Source, out: Path, identity: dict[str, Any]
+) -> PhotoTable:
+    """A table computed from finished tables of the same photos; if it is there already, no row is computed.
+
+    Args:
+        tables: The finished tables.
+        rows: The rows in the folder's order, in blocks; `picture` and `digest` come first.
+        source: The photos.
+        out: The folder of the table, which no other table may use.
+        identity: What the table depends on, as JSON.
+
+    Raises:
+        VizError: `out` holds another table or cannot be written.
+    """
+    try:
+        _find(out, identity)  # checks that nothing else is there
+        if _manifest(out) is None:
+            count = _write_file(source, out, (to_arrow(block) for block in rows))
+            lost = {one["picture"]: one for table in reversed(tables) for one in table.unreadable}
+            about = tables[0].manifest | {"rows": count, "unreadable": [lost[number] for number in sorted(lost)]}
+            _write_manifest(out, about | {"checksum": file_digest(out / FILE), "identity": identity})
+    except OSError as error:
+        raise VizError(f"Cannot write to {out}: {error.strerror or error}.", code="unwritable") from None
+    return open_table(out)
+
+
 def _find(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
     """The checkpoint to resume from, if any, and a message. Checks that `out` holds nothing else."""
     out.mkdir(parents=True, exist_ok=True)
@@ -217,18 +244,7 @@ def _manifest(out: Path) -> dict[str, Any] | None:
 
 def _write(source: Source, out: Path, network: Network, state: Checkpoint) -> None:
     """Write the table, then the manifest. The bytes do not depend on time, place, processes or interruptions."""
-    rows = 0
-    with atomic_file(out / FILE, sync="file") as file:
-        writer = None
-        try:
-            for table in _groups(read_parts(out / WORK, state.parts)):
-                whole = _with_names(table, source)
-                writer = writer or parquet.ParquetWriter(file, whole.schema, compression="zstd")
-                writer.write_table(whole, row_group_size=len(whole))
-                rows += len(whole)
-        finally:
-            if writer is not None:
-                writer.close()
+    rows = _write_file(source, out, read_parts(out / WORK, state.parts))
     manifest = {
         "format": FORMAT,
         "vizapp": VERSION,
@@ -247,11 +263,32 @@ def _write(source: Source, out: Path, network: Network, state: Checkpoint) -> No
         "checksum": file_digest(out / FILE),
         "identity": state.identity,
     }  # fmt: skip
+    _write_manifest(out, manifest)
+
+
+def _write_file(source: Source, out: Path, tables: Iterable[pa.Table]) -> int:
+    """Write the Parquet file; returns its number of rows."""
+    rows = 0
+    with atomic_file(out / FILE, sync="file") as file:
+        writer = None
+        try:
+            for table in _groups(tables):
+                whole = _with_names(table, source)
+                writer = writer or parquet.ParquetWriter(file, whole.schema, compression="zstd")
+                writer.write_table(whole, row_group_size=len(whole))
+                rows += len(whole)
+        finally:
+            if writer is not None:
+                writer.close()
+    return rows
+
+
+def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     atomic_write(out / MANIFEST, text.encode("utf-8", "surrogateescape"), sync="folder")
 
 
-def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The rows of all tables in groups of a size that depends on their columns alone."""
     waiting: pa.Table | None = None
     size = 0

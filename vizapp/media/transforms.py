@@ -44,7 +44,7 @@ class View:
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width before the crop, of a photo of that height and width."""
         if isinstance(self.resize, int):
-            return _with_short_side(height, width, self.resize)
+            return short_side_size(height, width, self.resize)
         return self.resize
 
     def origin(self, height: int, width: int) -> tuple[int, int]:
@@ -99,10 +99,11 @@ def shrink(pixels: np.ndarray, largest: float, method: Method = "area") -> np.nd
 def resize_short_side(pixels: np.ndarray, side: int, method: Method = "bilinear") -> np.ndarray:
     """The picture resized to a shorter side of `side` pixels. Keeps the proportions; the longer side is rounded down."""
     height, width = pixels.shape[:2]
-    return resize(pixels, *_with_short_side(height, width, side), method)
+    return resize(pixels, *short_side_size(height, width, side), method)
 
 
-def _with_short_side(height: int, width: int, side: int) -> tuple[int, int]:
+def short_side_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of a picture of that height and width, resized to a shorter side of `side` pixels."""
     longer = int(side * max(height, width) / min(height, width))  # as torchvision: a float, truncated
     return (longer, side) if width <= height else (side, longer)
 

@@ -46,7 +46,9 @@ def folder_table(
     Raises:
         VizError: no photo can be read, or the table cannot be written.
     """
-    options = PassOptions(BATCH.get(network.device.type, 16), None if workers < 0 else workers)
+    most, count = BATCH.get(network.device.type, 16), input.count if input else 1
+    photos = max(1, min(most, 10 * most // count))  # no more than 10 · most crops are in memory at a time
+    options = PassOptions(photos, None if workers < 0 else workers, crops=most if photos < most else None)
     text = json.dumps(pass_identity(network, source, collectors, options, input), sort_keys=True)
     place = passes_of(source) / hashlib.sha256(text.encode()).hexdigest()[:32]
 

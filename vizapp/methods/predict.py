@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vizapp.media.transforms import five_corners, five_crops, resize_short_side
+from vizapp.media.crops import CornerCrops
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.scores import top_rows
+from vizapp.zoo.network import Network
 
 
 @dataclass(frozen=True)
@@ -26,37 +27,22 @@ class PredictParams(Params):
     )
 
 
-_SCALES = (1.0, 1.25, 1.5)  # of the short side, for crops="multi"
+_SCALES = {"ten": (1.0,), "multi": (1.0, 1.25, 1.5)}  # of the short side
+
+
+def corner_crops(network: Network, crops: str) -> CornerCrops:
+    """How the crops "ten" or "multi" are taken of a photo."""
+    return CornerCrops(network.preprocessing.view, _SCALES[crops])
 
 
 def crops_of(question: Question, crops: str) -> tuple[list[np.ndarray], np.ndarray]:
     """The crops of the photo, each uint8 `[H W 3]`, and (top, left, bottom, right) of each `[n 4]` in pixels of the photo."""
     network, picture = question.network, question.require_picture()
-    _, height, width = network.input_size
-    view = network.preprocessing.view
     shape = picture.height, picture.width
     if crops == "one":
-        return [network.seen(picture)], np.array([view.box(*shape)], np.float32)
-    found, boxes = [], []
-    for scale in _SCALES if crops == "multi" else (1.0,):
-        # Preprocessing that squeezes the whole picture into the input leaves no margin; crops need one.
-        squeezed = view.resize == (height, width)
-        before = max(height, width) * 256 / 224 if squeezed else min(view.resized(*shape))
-        short = round(before * scale)
-        resized = resize_short_side(picture.pixels, max(short, height, width), view.interpolation)
-        five = five_crops(resized, height, width)
-        found += five + [np.ascontiguousarray(crop[:, ::-1]) for crop in five]
-        boxes += [_in_photo(five_corners(resized.shape, height, width), (height, width), resized.shape, shape)] * 2
-    return found, np.concatenate(boxes)
-
-
-def _in_photo(
-    corners: list[tuple[int, int]], size: tuple[int, int], resized: tuple[int, ...], photo: tuple[int, int]
-) -> np.ndarray:
-    """The crops of that size at these corners of the resized photo, in pixels of the photo: float32 `[n 4]`."""
-    scale = np.array([photo[0] / resized[0], photo[1] / resized[1]] * 2)
-    edges = [(top, left, top + size[0], left + size[1]) for top, left in corners]
-    return (np.array(edges) * scale).astype(np.float32)
+        return [network.seen(picture)], np.array([network.preprocessing.view.box(*shape)], np.float32)
+    several = corner_crops(network, crops)
+    return list(several.apply(picture.pixels)), several.boxes(*shape)
 
 
 def predict(question: Question, params: PredictParams, job: Job) -> Result:

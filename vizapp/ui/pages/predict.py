@@ -15,6 +15,7 @@ from vizapp.media.transforms import shrink
 from vizapp.methods.base import Question, Result
 from vizapp.methods.output import OPACITY
 from vizapp.methods.predict import crops_of
+from vizapp.methods.truth import true_class
 from vizapp.service.jobs import Tick
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs.images import uri
@@ -47,7 +48,8 @@ def page() -> None:
         if result is None:
             return
         class_ = _class(network, result)
-        topk_bars.draw_prediction("predict.bars", network, result, class_)
+        true = true_class(network, picture.label)
+        topk_bars.draw_prediction("predict.bars", network, result, class_, true=true)
         if state.get(state.CROPS) == "one":
             _crops(network, picture, result)
         with layout.fold():

@@ -23,8 +23,9 @@ def draw(key: str, rows: Iterable[tuple[str, float, str]]) -> None:
 
 
 def draw_prediction(
-    key: str, network: Network, result: Result, chosen: int | None = None, opens: Callable[[int], None] | None = None
-) -> None:
+    key: str, network: Network, result: Result, chosen: int | None = None, opens: Callable[[int], None] | None = None,
+    true: int | None = None,
+) -> None:  # fmt: skip
     """Draw the classes of the network in a result of the method `predict`.
 
     Args:
@@ -34,14 +35,17 @@ def draw_prediction(
         chosen: The class in the accent colour, in a row of its own if it is not among those of the result; a click on a row
             then chooses its class. None: the first, with nothing to click.
         opens: What a click on a row does instead, called with the class.
+        true: The right class, which is marked, in a row of its own if it is not among those of the result.
     """
     rows = [(int(row["class"]), float(row["probability"]), float(row["logit"])) for row in result.table]
-    if chosen is not None and chosen not in [class_ for class_, _, _ in rows]:
-        rows.append((chosen, float(result.arrays["probabilities"][chosen]), float(result.arrays["logits"][chosen])))
+    for more in (true, chosen):
+        if more is not None and more not in [class_ for class_, _, _ in rows]:
+            rows.append((more, float(result.arrays["probabilities"][more]), float(result.arrays["logits"][more])))
     drawn, clickable = [], chosen is not None or opens is not None
     for class_, share, logit in rows:
         name, _, note = _row(network, class_, share, f"logit {logit:.3f}")
-        drawn.append({"name": name, "share": share, "more": note} | ({"item": class_} if clickable else {}))
+        row = {"name": name, "share": share, "more": note} | ({"item": class_} if clickable else {})
+        drawn.append(row | ({"mark": "the right class"} if class_ == true else {}))
     take = partial(_take, key, opens or partial(_choose, rows[0][0]))
     data = {"rows": drawn, "chosen": rows[0][0] if chosen is None else chosen, "label": _LABEL}
     component("bars")(key=key, data=data, on_item_change=take)

@@ -1,5 +1,5 @@
-// A bar per row, the first or the chosen one in the accent colour. data: {rows: [{name, share: 0 to 1, more, item?}], chosen?: item,
-// label}; `more` shows when a row is pointed at. Where rows have items, a click sends the item: trigger "item".
+// A bar per row, the first or the chosen one in the accent colour. data: {rows: [{name, share: 0 to 1, more, item?, mark?}], chosen?: item,
+// label}; `more` shows when a row is pointed at, `mark` is said beside the name. Where rows have items, a click sends the item: trigger "item".
 
 const LARGEST = 3;  // times as large letters, enlarged
 
@@ -14,6 +14,7 @@ export default function (component) {
     const opens = row.item !== undefined, chosen = opens ? row.item === data.chosen : index === 0;
     const item = element("li", (opens ? "opens" : "") + (chosen ? " chosen" : ""), list);
     const name = element(opens ? "button" : "span", "name", item, row.name);
+    if (row.mark) element("span", "mark", name, `✓ ${row.mark}`);
     element("span", "more", item, row.more);
     element("span", "share", item, percent(row.share));
     element("i", "", element("div", "bar", item)).style.width = `${100 * row.share}%`;
