@@ -10,6 +10,7 @@ import torch
 
 from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, free_memory, release_frames
+from vizapp.engine.memory.trim import memory_trim
 from vizapp.service.lru_cache import evict_all, evictable_bytes
 
 Value = TypeVar("Value")
@@ -34,13 +35,20 @@ def empty_caches() -> None:
 
 
 def retry_after_eviction(run: Callable[[], Value], opens: bool = False) -> Value:
-    """`run()`; if it does not fit into memory, evict all caches and try once more.
+    """`run()`; if it does not fit into memory, evict all caches and try once more. Freed memory goes back to the system.
 
     The network used last stays, unless this `opens` one.
 
     Raises:
         DoesNotFit: it does not fit even then.
     """
+    try:
+        return _retry_after_eviction(run, opens)
+    finally:
+        memory_trim().after_work()
+
+
+def _retry_after_eviction(run: Callable[[], Value], opens: bool) -> Value:
     try:
         with convert_out_of_memory():
             return run()
