@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,3 +108,12 @@ class Detectors(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.relu(self.see(x)).amax((2, 3)))
+
+
+def saved_run(network: nn.Module, folder: Path) -> str:
+    """A folder with two checkpoints of a training run: the weights halved, and as they are."""
+    folder.mkdir(exist_ok=True)
+    weights = network.state_dict()
+    torch.save({key: value / 2 for key, value in weights.items()}, folder / "epoch-1.pt")
+    torch.save(weights, folder / "epoch-2.pt")
+    return str(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,11 +14,16 @@ Net = TypeVar("Net", bound=nn.Module)
 
 def half_precision(net: Net, path: Path) -> Net:
     """Write the weights as float16 safetensors, and return the network with the weights of that file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, str(path))
-    path.chmod(0o644)  # safetensors makes files that only their owner can read
+    write_half(net.state_dict(), path)
     net.load_state_dict({key: value.float() for key, value in load_file(str(path)).items()})
     return net.eval()
+
+
+def write_half(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights as float16 safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.half().contiguous() for key, value in state.items()}, str(path))
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def per_class_table(answers: Tensor, given: Tensor, classes: list[str]) -> list[tuple[str, int, float]]:

@@ -3,7 +3,8 @@
     python training/galleries.py --out assets/galleries
     python training/galleries.py --imagenet FOLDER
 
-They are what the page Gallery would build on a CPU. Galleries in `--out` that are not among them any more are removed.
+They are what the page Gallery would build on a CPU. Galleries in `--out` that are not among them any more are removed. Beside
+them goes what the page "During training" shows first: the strongest digit of each unit at each bundled checkpoint of LeNet-5.
 
 With `--imagenet`, a folder of ImageNet photos named by WordNet's number of their class (n02099601.jpg), write instead which
 classes the strongest of them have for each unit of the default network, to `assets/strongest`: what the search for classes
@@ -18,14 +19,21 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
 from vizapp.gallery import build, open_gallery
+from vizapp.gallery.collectors import Predictions, TopActivations
 from vizapp.gallery.search import store_classes, top_classes
 from vizapp.media.sources import open_folder
-from vizapp.methods.base import Question
+from vizapp.methods.base import Job, Question
+from vizapp.methods.collected import table_name
+from vizapp.methods.evolution import chosen_site
+from vizapp.methods.evolution_columns import SHIPPED, classes_of_photos, pass_sites, top_photos
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
 from vizapp.zoo import load
 from vizapp.zoo.labels import imagenet_categories
+from vizapp.zoo.series import at_checkpoint, bundled_series, open_series
 from vizapp.zoo.wordnet import synsets
 
 NETWORKS = ("vizapp/efficientnet-lite0", "vizapp/zfnet-mini")
@@ -51,6 +59,24 @@ def main() -> None:
         kept.add(place)
     for place in set(out.glob("*")) - kept:
         shutil.rmtree(place)
+    write_training(SHIPPED)
+
+
+def write_training(path: Path) -> None:
+    """Write the strongest digit of each unit at each checkpoint of the bundled series, and the accuracy."""
+    network, source = load("vizapp/lenet5-digits", device="cpu"), open_folder("digits")
+    path.unlink(missing_ok=True)
+    classes, site = classes_of_photos(network, source), chosen_site(network, "")
+    names, found = [], []
+    for file in open_series(bundled_series(network.name) or "").files:
+        there = at_checkpoint(network, file)
+        sites = pass_sites(there, site)
+        names.append(table_name(there, source, [TopActivations(sites, 1), Predictions(there, classes)]))
+        found.append(top_photos(there, source, sites, classes, Job()))
+    columns = {
+        key: np.stack([getattr(one, key) for one in found]) for key in ("values", "pictures", "cells", "accuracy")
+    }
+    np.savez_compressed(path, names=np.array(names), **columns)  # type: ignore[arg-type]
 
 
 def write_strongest(folder: Path) -> None:

@@ -1,5 +1,8 @@
 """Train `vizapp/lenet5-digits` on scikit-learn's handwritten digits and write it to `assets/` with its model card.
 
+The weights after some epochs go to `assets/lenet5-digits-training`, for the page "During training". They are averaged like
+those of the network itself, so the last of these files is the network.
+
     python training/lenet5_digits.py --out assets
 
 The digits come with scikit-learn, so nothing is downloaded. Every ten epochs a checkpoint is written to `--work`, from which
@@ -18,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from card import half_precision, per_class_table, write_card
+from card import half_precision, per_class_table, write_card, write_half
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -30,6 +33,7 @@ from vizapp.zoo.classic.lenet import LeNet5
 
 SPLIT_SEED, TEST_SHARE = 0, 0.25
 CLASSES = [str(digit) for digit in range(10)]
+KEPT = (1, 2, 5, 10, 20, 30, 40, 64, 100)  # epochs whose weights are kept, and the last
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,11 @@ def predictions(net: LeNet5, pictures: Tensor) -> Tensor:
     return net.eval()(pictures).argmax(1)
 
 
-def train(pictures: Tensor, labels: Tensor, recipe: Recipe, work: Path) -> LeNet5:
-    """The network with averaged weights after `recipe.epochs`; resumes from `work/last.pt` if it exists."""
+def train(pictures: Tensor, labels: Tensor, recipe: Recipe, work: Path, series: Path) -> LeNet5:
+    """The network with averaged weights after `recipe.epochs`; resumes from `work/last.pt` if it exists.
+
+    The averaged weights after the epochs `KEPT` and after the last go to the folder `series`.
+    """
     torch.manual_seed(recipe.seed)
     net = LeNet5(len(CLASSES))
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
@@ -118,6 +125,8 @@ def train(pictures: Tensor, labels: Tensor, recipe: Recipe, work: Path) -> LeNet
             pace = min(recipe.average, (1 + epoch * steps + step) / (10 + epoch * steps + step))
             for key, value in net.state_dict().items():
                 average[key].lerp_(value, 1 - pace)
+        if epoch + 1 in (*KEPT, recipe.epochs):
+            write_half(average, series / f"epoch-{epoch + 1:03d}.safetensors")
         if (epoch + 1) % 10 == 0 or epoch + 1 == recipe.epochs:
             print(
                 f"epoch {epoch + 1:3d}/{recipe.epochs}  loss {total / steps:.3f}  {time.time() - start:.0f} s",
@@ -144,7 +153,7 @@ def main() -> None:
     torch.set_num_threads(1)  # fixed order of summation, so the weights are reproducible
     pictures, labels = read_digits()
     ours, held_out = split(labels)
-    trained = train(pictures[ours], labels[ours], recipe, options.work)
+    trained = train(pictures[ours], labels[ours], recipe, options.work, options.out / "lenet5-digits-training")
     weights = options.out / "lenet5-digits.safetensors"
     given = predictions(half_precision(trained, weights), pictures[held_out])
     answers = labels[held_out]

@@ -16,7 +16,7 @@ import torch
 
 import vizapp
 from tests.media.files import noise, saved
-from tests.networks import Branching, seeded
+from tests.networks import Branching, saved_run, seeded
 from vizapp.engine.memory import chunks
 from vizapp.methods.base import Result
 
@@ -40,6 +40,7 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     ),
     "dense": ({"stride": "native"}, ROUNDING),
     "evaluate": ({"crops": "ten"}, ROUNDING),
+    "evolution": ({"site": "body", "units": 3}, ROUNDING),
     "filters": ({}, ROUNDING),
     "gallery": ({"sites": ["body", "left"], "top": 3, "batch": 4}, ROUNDING),
     "ideal": ({"steps": 2, "size": SIDE}, 1e-3),  # each step divides by the size of the last gradient, and adds up
@@ -73,6 +74,8 @@ def answer(key: str, device: str, folder: Path) -> Result:
         given["unit"] = vizapp.Unit("body", 2)
     if "folder" in needs:
         given["folder"] = photos(folder)
+    if key == "evolution":
+        given["checkpoints"] = saved_run(network.module, folder / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIZAPP_CACHE", tempfile.mkdtemp(dir=folder.parent))  # so that each question makes its own pass
         return vizapp.ask(key, network, **given)

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 import vizapp
 from tests.media.files import noise, saved
+from tests.networks import saved_run
 from vizapp.engine.memory.chunks import DoesNotFit
 from vizapp.methods import methods
 from vizapp.methods.base import Method, Result
@@ -41,6 +42,7 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "dense": ({}, ("scores", "label", "boxes", "prediction", "difference")),
     "evaluate": ({"crops": "ten"}, ("top1", "mistakes", "calibration_error")),
+    "evolution": ({"site": "3", "units": 2}, ("activation", "picture", "projection")),
     "filters": ({"unit": UNIT}, ("kernels", "spectrum")),
     "gallery": ({"top": 3}, ("channels", "pictures")),
     "ideal": ({"unit": UNIT, "channels": "0, 1, 2", "steps": 3, "size": SIDE}, ("pictures", "activation")),
@@ -114,6 +116,8 @@ def ask(key: str, network: Network, photos: Path, out: Path) -> tuple[Result, tu
         options |= {"out": str(out), "workers": 0}
     if key == "evaluate":
         options |= {"folder": labelled(photos), "workers": 0}
+    if key == "evolution":
+        options |= {"checkpoints": saved_run(network.module, photos.parent / "run")}
     if "picture" in needs or key == "atlas":
         # A side of the photo to spare, so that a dense map has cells.
         pixels = np.random.default_rng(1).integers(0, 256, (4 * SIDE, 3 * SIDE, 3), np.uint8)
@@ -250,13 +254,17 @@ def ask(key):
     module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3, groups=32), nn.ReLU(),
         nn.AvgPool2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
     net = vizapp.wrap(module, (3, side, side), name="wide")
+    if key == "evolution":
+        os.mkdir(f"{photos}/../run")
+        torch.save(module.state_dict(), f"{photos}/../run/epoch-1.pt")
     options = {}
-    if key not in ("gallery", "evaluate", "filters", "ideal", "architecture"):
+    if key not in ("gallery", "evaluate", "filters", "ideal", "architecture", "evolution"):
         options |= {"picture": vizapp.open_picture(pixels)}
-    if key not in ("gallery", "evaluate", "occlusion", "predict", "dense", "architecture"):
+    if key not in ("gallery", "evaluate", "occlusion", "predict", "dense", "architecture", "evolution"):
         options |= {"unit": vizapp.Unit("2", 3, (40, 40))}
     options |= {
         "gallery": {"folder": photos, "out": out, "workers": 0} , "neighbours": {"folder": photos}, "atlas": {"folder": photos},
+        "evolution": {"folder": photos, "checkpoints": f"{photos}/../run", "units": 2},
         "ideal": {"channels": "0,1,2,4,5,6,7,8", "steps": 2, "size": side},
         "evaluate": {"folder": f"{photos}.csv", "crops": "144", "workers": 0},
         "occlusion": {"window": 64, "stride": side // 4}, "attribution": {"steps": 8},

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vizapp
 from tests.errors import refuses
-from tests.networks import Aliasing, Branching, Breaking, seeded
+from tests.networks import Aliasing, Branching, Breaking, saved_run, seeded
 from vizapp.engine.precision import arithmetic
 from vizapp.errors import VizError
 from vizapp.methods import methods
@@ -56,7 +56,8 @@ def asked(key: str, network: Network, picture: object, folder: Path) -> dict[str
         Image.fromarray(picture.pixels).save(folder / label / "a.png")  # type: ignore[attr-defined]
     site = next((site for site in network.sites if site.is_map), network.sites[-1])
     given = {"picture": picture, "folder": str(folder), "unit": vizapp.Unit(site.name, 1)}
-    return {need: given[need] for need in methods()[key].needs} | QUICK.get(key, {})
+    more = {"checkpoints": saved_run(network.module, folder.parent / "run")} if key == "evolution" else {}
+    return {need: given[need] for need in methods()[key].needs} | QUICK.get(key, {}) | more
 
 
 def matches(output: Output, values: np.ndarray) -> bool:

@@ -153,6 +153,7 @@ def visits_without_a_layer(network: Network, photos: str) -> Iterator[Visit]:
     yield "transform", {"transform.kind": "shift-y", "network2": "vizapp/lenet5-digits", "weights2": "random"}, ""
     yield "gallery", {"data": photos, "layers": ""}, "gallery.build"
     yield "evaluate", {"data": photos}, "evaluate.run"
+    yield "evolution", {"data": photos, "evolution.units": "2"}, ""
     yield "about", {}, ""
 
 

@@ -2,6 +2,7 @@
 
 `pandas.read_parquet(folder)` and DuckDB's `read_parquet('folder/*.parquet')` read it. Columns: `picture` (its number), `path`,
 `label` (its class in the folder, or null), `digest` (sha256 of its file), and those of the collectors.
+What collectors sum up over all photos, such as the top activations, is in `state.safetensors` beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
+from vizapp.engine.statistics.top_activations import State
 from vizapp.errors import VizError
 from vizapp.files import atomic_file, atomic_write, file_digest, read_file, remove_leftovers
 from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints
@@ -30,7 +34,7 @@ from vizapp.media.source import Source
 from vizapp.settings import VERSION
 from vizapp.zoo.network import Network
 
-FORMAT, FILE = "photos 1", "photos.parquet"
+FORMAT, FILE, STATE = "photos 1", "photos.parquet", "state.safetensors"
 _GROUP_BYTES, _GROUP_ROWS = 2**24, 4096  # the most of a row group: what a reader holds at once
 
 
@@ -71,16 +75,23 @@ class PhotoTable:
         except (OSError, pa.ArrowException, MemoryError) as error:
             raise self._damaged(error) from None
 
+    def state(self) -> State:
+        """The state that the collectors had after the last photo; see `Collector.state`. Raises as `frame`."""
+        try:
+            return load(read_file(self.folder / STATE))
+        except (OSError, SafetensorError) as error:
+            raise self._damaged(error, STATE) from None
+
     def _read(self, columns: Sequence[str]) -> pa.Table:
         try:
             return parquet.read_table(self.folder / FILE, columns=list(columns))
         except (OSError, pa.ArrowException, MemoryError) as error:
             raise self._damaged(error) from None
 
-    def _damaged(self, error: BaseException) -> VizError:
+    def _damaged(self, error: BaseException, file: str = FILE) -> VizError:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return VizError(
-            f"{FILE} in {self.folder} cannot be read ({reason}); delete that folder and ask again.",
+            f"{file} in {self.folder} cannot be read ({reason}); delete that folder and ask again.",
             code="table-damaged",
         )
 
@@ -211,7 +222,8 @@ def _find(out: Path, wanted: dict[str, Any]) -> tuple[Checkpoint | None, str]:
     manifest = _manifest(out)
     if manifest is not None:
         _check_identity(manifest["identity"], wanted, out)
-        if (out / FILE).is_file() and file_digest(out / FILE) == manifest["checksum"]:
+        sums = {FILE: manifest["checksum"]} | ({STATE: manifest["state"]} if "state" in manifest else {})
+        if all((out / name).is_file() and file_digest(out / name) == digest for name, digest in sums.items()):
             return None, ""
         atomic_write(out / MANIFEST, b"")
         return None, "The table that was there was damaged; the pass began anew."
@@ -245,6 +257,8 @@ def _manifest(out: Path) -> dict[str, Any] | None:
 def _write(source: Source, out: Path, network: Network, state: Checkpoint) -> None:
     """Write the table, then the manifest. The bytes do not depend on time, place, processes or interruptions."""
     rows = _write_file(source, out, read_parts(out / WORK, state.parts))
+    if state.state:
+        atomic_write(out / STATE, save(state.state), sync="file")
     manifest = {
         "format": FORMAT,
         "vizapp": VERSION,
@@ -262,7 +276,7 @@ def _write(source: Source, out: Path, network: Network, state: Checkpoint) -> No
         ],
         "checksum": file_digest(out / FILE),
         "identity": state.identity,
-    }  # fmt: skip
+    } | ({"state": file_digest(out / STATE)} if state.state else {})  # fmt: skip
     _write_manifest(out, manifest)
 
 

@@ -46,17 +46,28 @@ def folder_table(
     Raises:
         VizError: no photo can be read, or the table cannot be written.
     """
-    most, count = BATCH.get(network.device.type, 16), input.count if input else 1
-    photos = max(1, min(most, 10 * most // count))  # no more than 10 · most crops are in memory at a time
-    options = PassOptions(photos, None if workers < 0 else workers, crops=most if photos < most else None)
-    text = json.dumps(pass_identity(network, source, collectors, options, input), sort_keys=True)
-    place = passes_of(source) / hashlib.sha256(text.encode()).hexdigest()[:32]
+    options = _options(network, input, None if workers < 0 else workers)
+    place = passes_of(source) / table_name(network, source, collectors, input)
 
     def watch(progress: Progress) -> None:
         job.report(share[0] + (share[1] - share[0]) * progress.share)
 
     note = collect(network, source, collectors, place, options, watch, input)
     return (None if rank_and_world_size()[0] else open_table(place)), note
+
+
+def table_name(
+    network: Network, source: Source, collectors: Sequence[Collector[Any]], input: Input | None = None
+) -> str:
+    """The name of the table's folder: a digest of all that its numbers depend on. Arguments are those of `folder_table`."""
+    text = json.dumps(pass_identity(network, source, collectors, _options(network, input), input), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _options(network: Network, input: Input | None, workers: int | None = None) -> PassOptions:
+    most, count = BATCH.get(network.device.type, 16), input.count if input else 1
+    photos = max(1, min(most, 10 * most // count))  # no more than 10 · most crops are in memory at a time
+    return PassOptions(photos, workers, crops=most if photos < most else None)
 
 
 def passes_of(source: Source) -> Path:

@@ -78,6 +78,8 @@ class Knob:
                 raise wrong
             return tuple(part.strip() for part in parts if part.strip())
         if self.kind is str:
+            if value is None and self.default == "":
+                return ""
             if isinstance(value, int) and not isinstance(value, bool):  # stride=16 for stride="16"
                 return str(value)
             if not isinstance(value, str):

@@ -22,6 +22,7 @@ from vizapp.zoo.pickled import (
     check_dense,
     check_finite,
     check_size,
+    find_epoch,
     find_names,
     odd_type,
     read_pickled,
@@ -37,12 +38,13 @@ _ROLES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights in a file (floating-point ones as float32), and its class names if it has any."""
+    """The weights in a file (floating-point ones as float32), and its class names and epoch if it has any."""
 
     file: str
     state: dict[str, Tensor]
     categories: tuple[str, ...] | None = None
     which: str = ""  # of several state dicts in the file, in words
+    epoch: int | None = None
 
 
 def read_checkpoint(path: Path, tick: Callable[[float], None] | None = None) -> Checkpoint:
@@ -66,7 +68,7 @@ def read_checkpoint(path: Path, tick: Callable[[float], None] | None = None) -> 
     found = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickled(path, tick)
     check_size(path, found.state)
     state = {key: _plain(path, key, value) for key, value in found.state.items()}
-    return Checkpoint(plain_name(path.name), state, found.names, found.which)
+    return Checkpoint(plain_name(path.name), state, found.names, found.which, found.epoch)
 
 
 def _read_shards(path: Path) -> Checkpoint:
@@ -90,7 +92,7 @@ def _read_safetensors(path: Path) -> Found:
             if any(len(content.get_slice(key).get_shape()) > MOST_DIMENSIONS for key in keys):
                 raise odd_type(path, f"in more than {MOST_DIMENSIONS} dimensions")
             state = {key: content.get_tensor(key) for key in keys}
-            names = (content.metadata() or {}).get("classes")
+            told = content.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         if "cannot allocate memory" in str(error).lower():
             raise MemoryError from None
@@ -102,9 +104,10 @@ def _read_safetensors(path: Path) -> Found:
     if not state:
         raise VizError(f"The weights file {path.name!r} holds no weights.", code="checkpoint-without-weights")
     try:
-        return Found(state, find_names({"classes": read_json(names)}) if names else None)
+        names = find_names({"classes": read_json(told["classes"])}) if told.get("classes") else None
     except ValueError:
-        return Found(state)
+        names = None
+    return Found(state, names, epoch=find_epoch(told))
 
 
 def _plain(path: Path, key: str, value: Tensor) -> Tensor:

@@ -73,11 +73,12 @@ _WHAT_TO_DO = "Save only the weights: torch.save(model.state_dict(), path)."
 
 @dataclass(frozen=True)
 class Found:
-    """The state dict in a file, the class names beside it, and which of several state dicts it is, in words."""
+    """The state dict in a file, class names and epoch beside it, and which of several state dicts it is, in words."""
 
     state: dict[str, Tensor]
     names: tuple[str, ...] | None = None
     which: str = ""
+    epoch: int | None = None
 
 
 def read_pickled(path: Path, tick: Callable[[float], None] | None = None) -> Found:
@@ -157,17 +158,17 @@ def _read_apart(path: Path, tick: Callable[[float], None] | None) -> Found:
     with tempfile.TemporaryDirectory(prefix="vizapp-") as folder:
         out = Path(folder) / "weights"
         try:
-            keys, names, which = call(_write_found, (path, out), limits, tick)
+            keys, names, which, epoch = call(_write_found, (path, out), limits, tick)
         except Exceeded:
             raise _unsafe(
                 path, f"something that takes more than {limits.nbytes / 1e9:.1f} GB or {limits.seconds} s to read"
             ) from None
         with safe_open(str(out), framework="pt") as content:
-            return Found({key: content.get_tensor(str(number)) for number, key in enumerate(keys)}, names, which)
+            return Found({key: content.get_tensor(str(number)) for number, key in enumerate(keys)}, names, which, epoch)
 
 
-def _write_found(path: Path, out: Path) -> tuple[list[str], tuple[str, ...] | None, str]:
-    """Keys, class names and choice of the state dict in `path`; its tensors are written to `out`, by number."""
+def _write_found(path: Path, out: Path) -> tuple[list[str], tuple[str, ...] | None, str, int | None]:
+    """Keys, class names, choice and epoch of the state dict in `path`; its tensors are written to `out`, by number."""
     try:
         _look_through(path, MOST_BYTES)
         with torch.serialization.safe_globals(_ALLOWED):
@@ -186,7 +187,7 @@ def _write_found(path: Path, out: Path) -> tuple[list[str], tuple[str, ...] | No
         raise _damaged(path) from None
     except (KeyError, ValueError):  # a type of numbers that safetensors lacks
         raise odd_type(path, "of a type that is not read") from None
-    return list(found.state), found.names, found.which
+    return list(found.state), found.names, found.which, found.epoch
 
 
 def _look_through(path: Path, most: int) -> dict[str, None]:
@@ -214,7 +215,14 @@ def _find(path: Path) -> Found:
     content = _load(path)
     state, which = _find_state(path, content)
     check_count(path, len(state))
-    return Found(state, find_names(content), which)
+    return Found(state, find_names(content), which, find_epoch(content))
+
+
+def find_epoch(content: Mapping[Any, Any]) -> int | None:
+    """The epoch that a training script saved beside the weights: `epoch`, a whole number or its text; None without."""
+    epoch = content.get("epoch")
+    text = str(epoch) if isinstance(epoch, (int, str, np.integer)) else ""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 def _refuse_packed(path: Path) -> None:

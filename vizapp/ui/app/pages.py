@@ -102,6 +102,10 @@ PAGES = (
         ("correspondence",), ("correspondence",), question="Is it the part, or just its place?",
     ),
     PageSpec(
+        "evolution/page.py", "During training", ":material/timeline:", (state.DATA, state.LAYER, state.EPOCH),
+        ("evolution",), ("evolution",), question="How did its features grow?",
+    ),
+    PageSpec(
         "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), ("dense",),
         question="What does it see at every place?",
     ),

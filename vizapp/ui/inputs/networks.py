@@ -268,6 +268,11 @@ def second() -> Network | None:
     return _load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
 
 
+def published(name: str) -> Network | None:
+    """A network of the zoo with its published weights, whatever is chosen, or None where a message explains why."""
+    return _open(name, _SOURCES_OF["published"])
+
+
 def is_open(compared: bool = False) -> bool:
     """Whether the chosen network is loaded. `compared`: that of the Compare page."""
     of = (state.OTHER, state.OTHER_WEIGHTS) if compared else (state.NETWORK, state.WEIGHTS)

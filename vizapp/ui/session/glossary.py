@@ -33,6 +33,7 @@ TERMS = {
     "occlusion": ("stride", "activation", "logit", "deconvnet"),
     "knockout": ("unit", "layer", "logit"),
     "correspondence": ("layer", "logit"),
+    "evolution": ("unit", "activation", "deconvnet"),
     "dense": ("crop", "cell", "stride", "logit"),
     "filters": ("channel", "unit"),
     "compare": ("unit", "random weights", "logit"),

@@ -71,6 +71,7 @@ TRAINED = Choice("trained", "ImageNet", one_of("ImageNet", "CIFAR-10"))
 AMONG = Choice("among", "classic", one_of("classic", "all"))
 AXIS = Choice("axis", "operations", one_of("operations", "time"))
 AMOUNT = Choice("amount", None, number)  # of a transform; None: that of the clean photo
+EPOCH = Choice("epoch", None, integer(0))  # of a series of checkpoints; None: the last
 SEVERAL = Choice("several", "off", one_of("off", "on"))  # whether a transform is of several photos
 CARD = Choice("card", None, unit)  # the unit whose card is open
 CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: what it is compared with
@@ -81,7 +82,7 @@ _IN_ADDRESS = (
     SCALE, STAGES, VIEW, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
-    OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL,
+    OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL, EPOCH,
     CARD, CARD_OF,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}
@@ -93,7 +94,7 @@ EARLIER = {
     SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, CARD),
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD),
     LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, SEARCH, PAGE), SORT: (PAGE,), SEED: (PAGE,),
     SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),
     OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
@@ -107,6 +108,7 @@ _PERSON = "person"  # a random ID of the session
 UPLOAD = "data.upload"  # the uploaded file that became the data
 LINKED = "network.linked"  # networks named by an address, which are downloaded on request only
 READ = "data.read"  # how often the user had the data listed again
+LOOKED = "evolution.looked"  # how often the user had new checkpoints looked for
 UPLOADS = "picture.uploads"  # the origins of the uploaded photos, of which one may be the current picture
 SECOND_ORIGIN = "occlusion.second"  # the picture kept for comparison; as ORIGIN
 UPLOADED = "occlusion.uploaded"  # origins of the photos uploaded for several sweeps, by file ID of the uploader

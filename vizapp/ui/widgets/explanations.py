@@ -49,6 +49,11 @@ EXPLANATIONS = {
         "Red marks places where hiding lowers the probability of the class, blue where it raises it, and white no change.",
         "A square also adds edges and hides several things at once, so try another fill or size before you infer a cause.",
     ),
+    "evolution": Explanation(
+        "What some units of a layer responded to most after each of some epochs of the training, projected to the pixels.",
+        "A row is a unit and a column a checkpoint; orange marks that the unit prefers another photo than before.",
+        "Each column looks among these photos only, and a small change of the weights can bring another photo to the top.",
+    ),
     "knockout": Explanation(
         "Each unit of a layer is set to zero in turn, and the rest of the network runs on with what is left.",
         "A bar to the left is what the class loses without that unit, a bar to the right what it gains; the curve falls below "

@@ -232,6 +232,20 @@ def _knockout() -> tuple[str, str]:
     )
 
 
+def _evolution() -> tuple[str, str]:
+    drawn = "".join(
+        _map(
+            20 + 112 * n,
+            signed(blur * np.sin(4 * np.mgrid[-1:1:7j, -1:1:7j][0] + n * np.mgrid[-1:1:7j, -1:1:7j][1]), 1.0),
+        )
+        for n, blur in enumerate((0.25, 0.6, 1.0))
+    )
+    arrows = _arrow(102, 24) + _arrow(214, 24)
+    return "A unit's picture after an early, a later and the last epoch", drawn + arrows + _words(
+        early=59, later=171, last=283
+    )
+
+
 def _map_of_method() -> tuple[str, str]:
     ramp = _ramp(250, heat(np.linspace(0, 1, 24)[None]), "low", "high")
     return "The photo, and a map", _photo(20) + _arrow(106, 24) + _map(142, heat(_BUMP)) + ramp + _words(
@@ -243,5 +257,5 @@ _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
     "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
-    "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence,
+    "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
 }  # fmt: skip
