@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vizapp.media.picture import open_picture as open_picture
     from vizapp.media.sources import open_folder as open_folder
     from vizapp.methods import ask as ask
+    from vizapp.methods.teach import teach as teach
     from vizapp.zoo import class_unit as class_unit
     from vizapp.zoo import list_networks as list_networks
     from vizapp.zoo import load as load
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "media.picture": ["open_picture"],
         "media.sources": ["open_folder"],
         "methods": ["ask"],
+        "methods.teach": ["teach"],
         "zoo": ["class_unit", "list_networks", "load", "wrap"],
         "zoo.interventions": ["Intervention"],
     },

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -157,11 +158,18 @@ def build_blank(recipe: Recipe, classes: int) -> nn.Module:
 
 def build_random(recipe: Recipe, classes: int) -> nn.Module:
     """The network with random weights of seed 0. torch's random state is not changed."""
+    with seeded(0):
+        return recipe.build(classes)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws of torch on the CPU in this block depend on the seed alone, and change nothing outside of it."""
     with _building:  # all threads share the generator
         generator = torch.default_generator
         before = generator.get_state()
-        generator.manual_seed(0)
+        generator.manual_seed(seed)
         try:
-            return recipe.build(classes)
+            yield
         finally:
             generator.set_state(before)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, is_out_of_memory
 from vizapp.errors import VizError, nearest, plain_name, quoted
 from vizapp.files import local_path, natural_key
-from vizapp.zoo import bundled, exported, hugging_face, onnx_zoo, timm_zoo, torchvision_zoo
+from vizapp.zoo import bundled, exported, hugging_face, onnx_zoo, taught, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, build_with_state, match_in_order, read_checkpoint
 from vizapp.zoo.devices import choose_device
@@ -45,8 +46,8 @@ def _all_names() -> tuple[str, ...]:
 
 
 def list_networks() -> list[str]:
-    """The names of all networks: "torchvision/resnet50", "vizapp/zfnet", and "timm/…" if timm is installed."""
-    return list(_all_names())
+    """The names of all networks: "torchvision/resnet50", "vizapp/zfnet", "timm/…" if timm is installed, "own/…" if taught."""
+    return [*taught.names(), *_all_names()]
 
 
 def find_recipe(name: str | Path, variant: str = "default") -> Recipe:
@@ -57,6 +58,8 @@ def find_recipe(name: str | Path, variant: str = "default") -> Recipe:
     Raises:
         VizError: there is no such network (the sentence suggests the nearest names), or it cannot be used.
     """
+    if taught.is_own(name):
+        return taught.recipe(str(name), find_recipe)
     if isinstance(name, Path) or is_path(str(name)):
         return _recipe_of_path(str(name), variant)
     source, slash, bare = str(name).strip().partition("/")
@@ -129,21 +132,29 @@ def describe(name: str | Path) -> Card:
 
 def local_networks() -> frozenset[str]:
     """The names of the networks of `list_networks` whose published weights are on this machine."""
-    return find_local(_cards().values())
+    return find_local(describe_all().values())
 
 
 def group_networks() -> dict[str, list[Card]]:
     """The cards of all networks by where their published weights are (`GROUPS`); in a group by source, the default first."""
-    here, sources = local_networks(), list(_SOURCES)
+    cards, sources = describe_all(), [taught.SOURCE, *_SOURCES]
+    here = find_local(cards.values())
     found: dict[str, list[Card]] = {group: [] for group in GROUPS}
-    for card in sorted(_cards().values(), key=lambda one: (one.name != DEFAULT, sources.index(one.name.split("/")[0]))):
+    for card in sorted(cards.values(), key=lambda one: (one.name != DEFAULT, sources.index(one.name.split("/")[0]))):
         found[GROUPS[0 if card.name in here else 1 if card.published else 2]].append(card)
     return found
 
 
 def describe_all() -> dict[str, Card]:
-    """The cards of all networks by name, in the order of `list_networks`. The first call may take seconds."""
-    return dict(_cards())
+    """The cards of all networks by name, in the order of `list_networks`. The first call may take seconds.
+
+    Taught networks that cannot be opened any more are left out.
+    """
+    own: dict[str, Card] = {}
+    for name in taught.names():
+        with suppress(VizError):
+            own[name] = describe(name)
+    return own | _cards()
 
 
 @cache
@@ -166,7 +177,8 @@ def load(
 
     Args:
         name: as in `list_networks`, or without its source; or the path of a folder of Hugging Face, of an `.onnx` or a `.pt2`
-            file; or `hf:owner/name`, a repository of the Hugging Face hub. Default: EfficientNet-Lite0, trained on ImageNet.
+            file; or `hf:owner/name`, a repository of the Hugging Face hub; or `own/NAME`, a taught network, which takes no
+            further arguments than `weights`, `device` and `tick`. Default: EfficientNet-Lite0, trained on ImageNet.
         weights: "default" (published), "none" (random, always the same), the path of a checkpoint, or the name of
             other published weights (torchvision's `IMAGENET1K_V1`).
         device: "auto" takes `VIZAPP_DEVICE` if set, else the first GPU, else the CPU.
@@ -180,6 +192,13 @@ def load(
     Raises:
         VizError: the network, the weights, the labels, the device or the output cannot be found or do not fit.
     """
+    if taught.is_own(name):
+        if (classes, output, probabilities, preprocessing, rename) != (None,) * 5:
+            raise VizError(
+                f"{name} is opened as it was taught; leave out classes, output, probabilities, preprocessing and rename.",
+                code="own-as-it-is",
+            )
+        return taught.network_of(str(name), partial(load, device=device, tick=tick), str(weights))
     if rename not in (None, "order"):
         raise VizError(f'rename is "order" or None, not {quoted(rename)}.', code="bad-rename")
     where, chosen = choose_device(device), check_probabilities(probabilities)
