@@ -8,6 +8,7 @@ _ARXIV, _DOI = "https://arxiv.org/abs/", "https://doi.org/"
 # By first author and year. A paper without a DOI or an arXiv number is listed in docs/references.md alone.
 LINKS = {
     "adebayo-2018": f"{_ARXIV}1810.03292",
+    "alain-2016": f"{_ARXIV}1610.01644",
     "canziani-2016": f"{_ARXIV}1605.07678",
     "chollet-2017": f"{_ARXIV}1610.02357",
     "gatys-2015": f"{_ARXIV}1505.07376",

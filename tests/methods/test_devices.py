@@ -48,10 +48,12 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "neighbours": ({"of": "cell"}, ROUNDING),
     "occlusion": ({"window": 8, "stride": 8}, ROUNDING),
     "predict": ({"crops": "ten"}, ROUNDING),
+    "probe": ({"photos": 3, "splits": 1}, ROUNDING),  # shares of right answers
     "projection": ({"rule": "deconvnet"}, ROUNDING),
     "sanity": ({"seed": 1}, ROUNDING),
     "score_cam": ({}, ROUNDING),
     "stages": ({}, ROUNDING),
+    "teach": ({}, 1e-2),  # the fit ends where its slope is small
     "transform": ({"kind": "blur"}, ROUNDING),
 }
 # What is rounded as the larger values that it is a part or a difference of.
@@ -60,6 +62,7 @@ ROUNDED_AS = {
     "probability_change": "clean_probability",
 }  # fmt: skip
 BATCHED = dict.fromkeys(("atlas", "neighbours"), 1e-5)  # differences of features are rounded as the features are
+BATCHED["teach"] = 1e-3
 METHODS = sorted(vizapp.methods())
 
 
@@ -73,7 +76,7 @@ def answer(key: str, device: str, folder: Path) -> Result:
     if "unit" in needs:
         given["unit"] = vizapp.Unit("body", 2)
     if "folder" in needs:
-        given["folder"] = photos(folder)
+        given["folder"] = photos(folder, classes=2 if key in ("probe", "teach") else 5)
     if key == "evolution":
         given["checkpoints"] = saved_run(network.module, folder / "run")
     with pytest.MonkeyPatch.context() as patch:
@@ -81,9 +84,9 @@ def answer(key: str, device: str, folder: Path) -> Result:
         return vizapp.ask(key, network, **given)
 
 
-def photos(folder: Path) -> str:
-    for number in range(7):
-        place = folder / "abcde"[number % 5] / f"{number}.png"
+def photos(folder: Path, classes: int) -> str:
+    for number in range(10 if classes == 2 else 7):
+        place = folder / "abcde"[number % classes] / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(saved(noise(SIDE, SIDE, seed=number)))
     return str(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +51,7 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "neighbours": ({"site": "2", "k": 3}, ("indices", "distances")),
     "occlusion": ({"window": 90, "stride": 16}, ("probability", "logit", "activation")),
     "predict": ({"crops": "ten"}, ("probabilities", "logits")),
+    "probe": ({"photos": 3, "splits": 1, "sites": "3, 6"}, ("accuracy", "accuracy_pixels")),
     "projection": ({"unit": UNIT}, ("projection", "activation")),
     "sanity": ({"unit": UNIT}, ("projection", "all", "similarity")),
 }
@@ -112,6 +114,10 @@ def ask(key: str, network: Network, photos: Path, out: Path) -> tuple[Result, tu
     needs = methods()[key].needs
     if "folder" in needs:
         options |= {"folder": vizapp.open_folder(photos)}
+    if key in ("probe", "teach"):  # need classes; a new folder, so that its table is not in the cache
+        shutil.copytree(photos, out / "photos", copy_function=shutil.copy, dirs_exist_ok=True)
+        (out / "classes.csv").write_text("".join(f"photos/{n}.png,{'ab'[n % 2]}\n" for n in range(20)))
+        options |= {"folder": vizapp.open_folder(out / "classes.csv")}
     if key == "gallery":
         options |= {"out": str(out), "workers": 0}
     if key == "evaluate":
@@ -265,6 +271,7 @@ def ask(key):
     options |= {
         "gallery": {"folder": photos, "out": out, "workers": 0} , "neighbours": {"folder": photos}, "atlas": {"folder": photos},
         "evolution": {"folder": photos, "checkpoints": f"{photos}/../run", "units": 2},
+        "probe": {"folder": f"{photos}/../two.csv", "photos": 3, "splits": 1}, "teach": {"folder": f"{photos}/../two.csv"},
         "ideal": {"channels": "0,1,2,4,5,6,7,8", "steps": 2, "size": side},
         "evaluate": {"folder": f"{photos}.csv", "crops": "144", "workers": 0},
         "occlusion": {"window": 64, "stride": side // 4}, "attribution": {"steps": 8},
@@ -296,6 +303,7 @@ def test_the_peak_of_each_method_in_a_fresh_process_stays_below_the_limit(tmp_pa
     for number in range(17):
         (photos / f"{number}.png").write_bytes(saved(np.full((side, side, 3), number, np.uint8)))
     labelled(photos)
+    (tmp_path / "two.csv").write_text("".join(f"photos/{n}.png,{'ab'[n % 2]}\n" for n in range(17)))
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, " ".join(sorted(ASKED)), str(side), str(tmp_path / "out"), str(photos)],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vizapp
 from tests.errors import refuses
+from tests.media.files import noise, saved
 from tests.networks import Aliasing, Branching, Breaking, saved_run, seeded
 from vizapp.engine.precision import arithmetic
 from vizapp.errors import VizError
@@ -41,6 +42,7 @@ QUICK: dict[str, dict[str, object]] = {
     "ideal": {"steps": 2},
     "gallery": {"workers": 0},
     "architecture": {"repeats": 0},
+    "probe": {"photos": 3, "splits": 1},
     "attribution": {"steps": 2},
     "correspondence": {
         "parts": [(np.full((60, 50, 3), grey, np.uint8), (2, 3, 20, 18)) for grey in (0, 60, 250)],
@@ -54,6 +56,10 @@ def asked(key: str, network: Network, picture: object, folder: Path) -> dict[str
     for label in ("cat", "dog"):  # the same photo, so that one of them is a mistake
         (folder / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture.pixels).save(folder / label / "a.png")  # type: ignore[attr-defined]
+    if key in ("probe", "teach"):  # need classes
+        for number in range(10):
+            (folder / f"class {number % 2}").mkdir(exist_ok=True)
+            (folder / f"class {number % 2}" / f"{number}.png").write_bytes(saved(noise(48, 40, seed=number)))
     site = next((site for site in network.sites if site.is_map), network.sites[-1])
     given = {"picture": picture, "folder": str(folder), "unit": vizapp.Unit(site.name, 1)}
     more = {"checkpoints": saved_run(network.module, folder.parent / "run")} if key == "evolution" else {}

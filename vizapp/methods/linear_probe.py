@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,10 @@ class Split:
     train_labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
+
+    def within(self, rows: np.ndarray) -> Split:
+        """The same rows by their places among the sorted `rows`."""
+        return replace(self, train=np.searchsorted(rows, self.train), test=np.searchsorted(rows, self.test))
 
 
 def split(members: Sequence[np.ndarray], photos: Sequence[int], most: int, seed: int, number: int = 0) -> Split:

@@ -31,7 +31,7 @@ SIDE = 2  # cells of the grid that maps are pooled to
 PIXELS = 8  # the same of the photo itself
 MOST_TESTED = 50  # photos of a class; as for Caltech-101
 _LISTED = 8  # names in a fact
-_CPU = torch.device("cpu")
+_CPU, _COPIES = torch.device("cpu"), 28  # bytes for each feature of each photo: one in float32, three in float64
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,14 @@ def probe(question: Question, params: ProbeParams, job: Job) -> Result:
         count: [split(photos.members, [count] * len(photos.classes), MOST_TESTED, params.seed, n) for n in range(params.splits)]
         for count in {params.photos, *counts}
     }  # fmt: skip
+    rows = used_rows([one for several in splits.values() for one in several])
+    splits = {count: [one.within(rows) for one in several] for count, several in splits.items()}
     asked = [(one, site.name) for one in (table, other) for site in sites] + [(table, "")]
     more = set(counts) - {params.photos}
     fits = _Fits(params.splits * (len(asked) + 3 * len(more)), job)
     at, curves = list[np.ndarray](), list[np.ndarray]()
     for place, (one, name) in enumerate(asked):
-        features = matrix(one, network.site(name) if name else None)
+        features = matrix(one, rows, network.site(name) if name else None)
         last = not name or place % len(sites) == len(sites) - 1
         found = {count: fits.recalls(features, splits[count]) for count in {params.photos, *(counts if last else ())}}
         at.append(found[params.photos])
@@ -117,10 +119,10 @@ def probe(question: Question, params: ProbeParams, job: Job) -> Result:
     if params.curve:
         arrays |= {"curve_photos": np.array(counts, np.int64)}
         arrays |= dict(zip(("curve", "curve_random", "curve_pixels"), curves, strict=True))
-    rows = _rows(sites, arrays)
+    listed = _rows(sites, arrays)
     facts = _facts(network, params, sites, photos, splits[params.photos][0], kept) | {"C": fits.chosen}
     facts |= told_photos(photos, table) | ({"note": note} if note else {})
-    return Result("probe", arrays, facts=facts, table=rows, documents={"probe.csv": to_csv(rows)})
+    return Result("probe", arrays, facts=facts, table=listed, documents={"probe.csv": to_csv(listed)})
 
 
 class _Fits:
@@ -229,8 +231,13 @@ def labelled(table: PhotoTable, source: Source, photos: int) -> Labelled:
     return found
 
 
-def matrix(table: PhotoTable, site: Site | None, side: int = SIDE) -> np.ndarray:
-    """The features at a layer, pooled to `side` × `side`, float32 `[n F]`; None: the pixels.
+def used_rows(splits: Sequence[Split]) -> np.ndarray:
+    """The rows of a table that are used at all, sorted."""
+    return np.unique(np.concatenate([part for one in splits for part in (one.train, one.test)]))
+
+
+def matrix(table: PhotoTable, rows: np.ndarray, site: Site | None, side: int = SIDE) -> np.ndarray:
+    """The features of some rows at a layer, pooled to `side` × `side`, float32 `[n F]`; of no layer: the pixels.
 
     Raises:
         VizError: some are not finite, or there is not enough memory.
@@ -238,13 +245,17 @@ def matrix(table: PhotoTable, site: Site | None, side: int = SIDE) -> np.ndarray
     column = feature_column(site.name) if site else "pixels"
     width = math.prod((site.channels, *(min(side, cells) for cells in site.shape[1:]))) if site else 0
     check_fits(
-        8 * width * len(table), _CPU, f"{width:,} features of {len(table):,} photos", "a layer with fewer channels"
+        _COPIES * width * len(rows), _CPU, f"{width:,} features of {len(rows):,} photos", "a layer with fewer channels"
     )
-    found = table.matrix(column)
-    if not np.isfinite(found).all():
+    found, begin = list[np.ndarray](), 0
+    for part in table.parts(column):
+        found.append(part[rows[(rows >= begin) & (rows < begin + len(part))] - begin])
+        begin += len(part)
+    features = np.concatenate(found)
+    if not np.isfinite(features).all():
         where = site.name if site else "the photos"
         raise VizError(f"Some features of {where} are not finite; leave that layer out.", code="not-finite")
-    return found
+    return features
 
 
 def told_photos(photos: Labelled, table: PhotoTable) -> dict[str, str]:
@@ -312,7 +323,6 @@ METHOD = Method(
     params=ProbeParams,
     run=probe,
     needs=frozenset({"folder"}),
-    memory_hint="fewer photos",
     takes_long=True,
     shows=(Output("accuracy", "curves", title="Accuracy by layer"), Output("table", "table")),
 )

@@ -19,7 +19,7 @@ from vizapp.methods.collected import folder_table
 from vizapp.methods.linear_probe import FOLDS, STRENGTHS, TICKS, LinearProbe, Split, fit_probe, recalls, split
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.probe import check_classes, labelled, matrix, told_photos
+from vizapp.methods.probe import check_classes, labelled, matrix, told_photos, used_rows
 from vizapp.methods.tables import to_csv
 from vizapp.zoo import taught
 from vizapp.zoo.network import Network
@@ -65,7 +65,8 @@ def teach_head(question: Question, params: TeachParams, job: Job) -> Result:
     photos = labelled(table, source, FOLDS)
     counts = [len(rows) - len(rows) // _HELD_OUT for rows in photos.members]
     on = split(photos.members, counts, max(map(len, photos.members)), params.seed)
-    features = matrix(table, layer.features, 1)
+    rows = used_rows([on])
+    features, on = matrix(table, rows, layer.features, 1), on.within(rows)
     done = 0
 
     def tick() -> None:
@@ -80,7 +81,7 @@ def teach_head(question: Question, params: TeachParams, job: Job) -> Result:
         taught.keep(
             name, _told(network, layer, photos.classes, fit, float(right.mean()), on, params.seed, source), weight, bias
         )
-    rows = _rows(photos.classes, on, right)
+    listed = _rows(photos.classes, on, right)
     facts = {
         "taught": f"{taught.SOURCE}/{name}" if name else "not kept, as it has no name",
         "classes": ", ".join(photos.classes),
@@ -95,8 +96,8 @@ def teach_head(question: Question, params: TeachParams, job: Job) -> Result:
         "teach",
         arrays,
         facts=facts | ({"note": note} if note else {}),
-        table=rows,
-        documents={"teach.csv": to_csv(rows)},
+        table=listed,
+        documents={"teach.csv": to_csv(listed)},
     )
 
 
@@ -188,7 +189,6 @@ METHOD = Method(
     params=TeachParams,
     run=teach_head,
     needs=frozenset({"folder"}),
-    memory_hint="fewer photos",
     takes_long=True,
     shows=(Output("table", "table"),),
 )

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.memory.chunks import is_out_of_memory
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.zoo.network import Network
 
-_PHOTOS, _CLASSES = 2, 3  # of the trial that shows whether a layer can be replaced
+_CLASSES = 3  # of the trial that shows whether a layer can be replaced
 _ROUNDING = 1e-4  # of the largest score: the products of a layer are summed in another order
 
 
@@ -34,7 +35,7 @@ class LastLayer:
 
 
 def find_last_layer(network: Network) -> LastLayer:
-    """The layer whose replacement gives linear scores of the last hidden features; tried out on random pictures.
+    """The layer whose replacement gives linear scores of the last hidden features; tried out on a random picture.
 
     Raises:
         VizError: the network has no class scores, or they are not computed so.
@@ -99,7 +100,7 @@ def _module_at(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def _is_linear(network: Network, layer: LastLayer) -> bool:
-    """Whether a random new layer gives the scores that its weights and the features of random pictures say."""
+    """Whether a random new layer gives the scores that its weights and the features of a random picture say."""
     part = network.module.get_submodule(layer.path)
     width = layer.features.channels
     if width != (part.in_channels if isinstance(part, nn.Conv2d) else getattr(part, "in_features", None)):
@@ -108,16 +109,18 @@ def _is_linear(network: Network, layer: LastLayer) -> bool:
     weight = random.normal(size=(_CLASSES, width)).astype(np.float32)
     bias = random.normal(size=_CLASSES).astype(np.float32)
     height, side = network.input_size[1:]
-    batch = network.batch(random.integers(0, 256, (_PHOTOS, height, side, 3), np.uint8))
+    batch = network.batch(random.integers(0, 256, (1, height, side, 3), np.uint8))
     run: Callable[[Tensor], Any] = with_head(network.module, layer, weight, bias)
     try:
         with torch.no_grad():
             scores = network.head.pick(run(batch.clone()))
-    except (RuntimeError, ValueError, TypeError, LookupError):  # its code expects as many classes as it had
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:  # its code expects as many classes as it had
+        if is_out_of_memory(error):
+            raise
         return False
-    if scores is None or scores.numel() != _PHOTOS * _CLASSES:
+    if scores is None or scores.numel() != _CLASSES:
         return False
     features = features_of(network, layer, batch).double().cpu().numpy()
     expected = features @ weight.T + bias
-    error = np.abs(scores.reshape(_PHOTOS, _CLASSES).double().cpu().numpy() - expected).max()
+    error = np.abs(scores.reshape(1, _CLASSES).double().cpu().numpy() - expected).max()
     return bool(error <= _ROUNDING * max(1.0, np.abs(expected).max()))
