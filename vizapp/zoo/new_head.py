@@ -71,8 +71,8 @@ def with_head(module: nn.Module, layer: LastLayer, weight: np.ndarray, bias: np.
     changed = copy.deepcopy(module, shared)
     old = changed.get_submodule(layer.path)
     like = next(old.parameters())
-    sizes = weight.shape[::-1]
-    new: nn.Module = nn.Conv2d(*sizes, 1) if isinstance(old, nn.Conv2d) else nn.Linear(*sizes)
+    count, width = weight.shape
+    new: nn.Module = nn.Conv2d(width, count, 1) if isinstance(old, nn.Conv2d) else nn.Linear(width, count)
     new = new.to(like.device, like.dtype)
     with torch.no_grad():
         values = torch.from_numpy(weight)
@@ -122,5 +122,5 @@ def _is_linear(network: Network, layer: LastLayer) -> bool:
         return False
     features = features_of(network, layer, batch).double().cpu().numpy()
     expected = features @ weight.T + bias
-    error = np.abs(scores.reshape(1, _CLASSES).double().cpu().numpy() - expected).max()
-    return bool(error <= _ROUNDING * max(1.0, np.abs(expected).max()))
+    apart = np.abs(scores.reshape(1, _CLASSES).double().cpu().numpy() - expected).max()
+    return bool(apart <= _ROUNDING * max(1.0, np.abs(expected).max()))

@@ -134,7 +134,7 @@ def describe(name: str) -> Taught:
     try:
         if _NAME.fullmatch(place.stem) is None:
             raise FileNotFoundError
-        found: Mapping[str, Any] = json.loads(read_file(place))
+        found: dict[str, Any] = json.loads(read_file(place))
         if found["format"] != _FORMAT:
             raise ValueError
         return Taught(**found | {key: tuple(found[key]) for key in ("activations", "classes")})
