@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -15,8 +16,10 @@ from streamlit.testing.v1.local_script_runner import LocalScriptRunner, require_
 from streamlit.util import calc_hash
 
 from tests.ui.app import ROOT, Open
+from vizapp.ui.inputs import networks
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.session import progress
+from vizapp.zoo.network import Network
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,6 +31,26 @@ def packages_and_scripts_are_read_once() -> Iterator[None]:
         for module in (app_test, local_script_runner):
             patch.setattr(module, "ScriptCache", lambda: scripts)
         patch.setattr(local_script_runner, "require_widgets_deltas", _await_end)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_networks_are_loaded_once() -> Iterator[None]:
+    """Their weights and what is measured in them are the same in every test; nothing changes a network in place."""
+    known: dict[tuple[object, ...], Network] = {}
+
+    def load(name: str | Path, weights: str = "default", device: str = "auto", **options: Any) -> Network:
+        key = (name, weights, device, options.get("rename"))
+        if key not in known:
+            network = load_network(name, weights=weights, device=device, **options)
+            if not str(name).startswith("vizapp/") or weights not in ("default", "none") or network.parameters > 5e6:
+                return network
+            known[key] = network
+        return known[key]
+
+    load_network = networks.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "load", load)
         yield
 
 
