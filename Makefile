@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock
 PYTEST := $(BIN)/python -m pytest -n auto --durations=10
-# Slow tests that only compute. They take the time that the browser tests (one process: one server and one Chromium) leave.
-PATIENT := tests/test_every_network.py tests/zoo/test_dense_zoo.py tests/zoo/test_trained.py
+# Tests that only compute. They take the time that the browser tests (one process: one server and one Chromium) leave.
+PATIENT := tests/engine tests/zoo tests/test_every_network.py
 unexport PYTHONDONTWRITEBYTECODE  # what pytest and Python compile is kept for the next process
 
 .DEFAULT_GOAL := help
@@ -32,7 +32,7 @@ test: .venv/test  ## the fast tests (minutes)
 
 test-all: .venv/test  ## everything that needs no GPU: also slow tests and the browser
 	$(PYTEST) --dist worksteal -m "not gpu and not browser and not families" $(PATIENT:%=--ignore=%)
-	nice -n 19 $(BIN)/python -m pytest -m "not gpu and not families" --durations=10 $(PATIENT) & patient=$$!; \
+	nice -n 19 $(PYTEST) --dist worksteal -m "not gpu and not browser and not families" $(PATIENT) & patient=$$!; \
 	$(BIN)/python -m pytest -m "browser and not gpu" --durations=10 tests/browser || failed=$$?; \
 	wait $$patient && exit $${failed:-0}
 
