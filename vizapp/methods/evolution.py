@@ -14,12 +14,12 @@ import torch
 from vizapp.engine.memory.chunks import check_fits
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
-from vizapp.media.drawing import contrasted, draw_box, sheet
+from vizapp.media.drawing import GREY, contrasted, draw_box, sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.evolution_columns import Column, Columns
 from vizapp.methods.filters import kernel_tiles
 from vizapp.methods.gallery import chosen_sites, revealing_site
-from vizapp.methods.output import Output, contact_sheet
+from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
@@ -160,7 +160,7 @@ def join(
         "picture": picture,
         "jump": jump,
         "projection": _padded([column.projection for column in columns], 0),
-        "patch": _padded([column.patch for column in columns], 128),
+        "patch": _padded([column.patch for column in columns], GREY),
         "field": np.stack([column.field for column in columns], 1),
     }
     kernels = [column.kernels for column in columns if column.kernels is not None]
@@ -276,7 +276,8 @@ def kernel_sheets(kernels: np.ndarray) -> list[np.ndarray]:
     """The kernels `[epochs out in kh kw]` as a sheet per epoch, all on one scale."""
     epochs, out = kernels.shape[:2]
     tiles = kernel_tiles(kernels.reshape(-1, *kernels.shape[2:]), "layer")
-    return [contact_sheet(tiles[n * out : (n + 1) * out]) for n in range(epochs)]
+    columns, enlarge = math.ceil(math.sqrt(out)), max(1, 48 // max(tiles[0].shape[:2]))
+    return [sheet(tiles[n * out : (n + 1) * out], columns, 1, GREY, enlarge) for n in range(epochs)]
 
 
 METHOD = Method(

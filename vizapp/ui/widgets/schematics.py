@@ -241,7 +241,7 @@ def _evolution() -> tuple[str, str]:
         for n, blur in enumerate((0.25, 0.6, 1.0))
     )
     arrows = _arrow(102, 24) + _arrow(214, 24)
-    return "A unit's picture after an early, a later and the last epoch", drawn + arrows + _words(
+    return "The picture of a unit after an early, a later and the last epoch", drawn + arrows + _words(
         early=59, later=171, last=283
     )
 
