@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from vizapp.media.picture import open_picture
 from vizapp.media.source import Source
 from vizapp.methods import dense
 from vizapp.methods.base import Job, Method, Question, Result
-from vizapp.methods.collected import folder_table, passes_of
+from vizapp.methods.collected import folder_table, passes_of, table_name
 from vizapp.methods.error_rates import Answers, rates
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -73,7 +73,7 @@ def evaluate(question: Question, params: EvaluateParams, job: Job) -> Result:
     source, networks = question.require_folder(), _networks(question.network, params)
     true = true_classes(question.network, source.labels)
     if all(one is None for one in true):
-        raise _nothing_to_compare(question.network, source)
+        raise nothing_to_compare(question.network, source)
     table, notes = _answers(networks, source, params, true, job)
     if table is None:  # a process of torchrun that is not the leader
         return Result("evaluate", {})
@@ -127,6 +127,8 @@ def _answers(
     several = len(networks) > 1
     for number, network in enumerate(networks):
         how = crops_input(network, params.crops)
+        if how is not None and params.crops == "dense":
+            how = replace(how, scores=_dense_scores(network))
         collector = Predictions(network, true, how.count if how else 1, whole=several)
         share = 0.95 * number / len(networks), 0.95 * (number + 1) / len(networks)
         table, note = folder_table(network, source, [collector], job, share, params.workers, how)
@@ -138,25 +140,34 @@ def _answers(
     return mean_table(whole, source, passes_of(source)) if several else whole[0], notes
 
 
-def crops_input(network: Network, crops: str) -> Input | None:
-    """How photos enter the network; None: as their centre crop.
+def pass_state(network: Network, source: Source, crops: str) -> tuple[bool, bool]:
+    """Whether the pass of one network over these photos was begun, and whether it is finished."""
+    how = crops_input(network, crops)
+    collector = Predictions(network, true_classes(network, source.labels), how.count if how else 1)
+    place = passes_of(source) / table_name(network, source, [collector], how)
+    whole = (place / MANIFEST).exists()
+    return whole or place.exists(), whole
 
-    Raises:
-        VizError: "dense", and the network cannot be converted to a fully convolutional one.
-    """
+
+def crops_input(network: Network, crops: str) -> Input | None:
+    """How photos enter the network; None: as their centre crop. The scores of "dense" are left out."""
     if crops == "one":
         return None
     view = network.preprocessing.view
     if crops == "144":
         return Input(GoogLeNetCrops(view), "144 crops", count=144)
     if crops == "dense":
-        return Input(WholePhoto(view), "dense", _dense_scores(network))
+        return Input(WholePhoto(view), "dense")
     several = corner_crops(network, crops)
     return Input(several, f"{crops} crops", count=10 * len(several.scales))
 
 
 def _dense_scores(network: Network) -> Callable[[np.ndarray], Tensor]:
-    """The logits `[1 classes]` of a photo of any size, averaged over the map."""
+    """The logits `[1 classes]` of a photo of any size, averaged over the map.
+
+    Raises:
+        VizError: the network cannot be converted to a fully convolutional one.
+    """
     made = dense.convolutional(network)
     sides = [side + 2 * step for side, step in zip(made.size, made.stride, strict=True)]
     noise = open_picture(np.random.default_rng(0).integers(0, 256, (*sides, 3), dtype=np.uint8))
@@ -277,7 +288,8 @@ def _rate(arrays: dict[str, np.ndarray], name: str, count: int) -> str:
     return f"{100 * rate:.2f} % ({round(rate * count):,} of {count:,}; 95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
 
 
-def _nothing_to_compare(network: Network, source: Source) -> VizError:
+def nothing_to_compare(network: Network, source: Source) -> VizError:
+    """The error for photos of which none has a label that is a class of the network."""
     if not any(source.labels):
         return VizError(
             f"No photo in {source.name} has a label, so nothing says which answers are right: put the photos of each class "
@@ -288,7 +300,7 @@ def _nothing_to_compare(network: Network, source: Source) -> VizError:
     named = ", ".join(map(showable, labels[:3])) + (", …" if len(labels) > 3 else "")
     return VizError(
         f"None of the {len(labels)} labels in {source.name} ({named}) is a class of {network.name}."
-        f"{nearest(labels[0], network.categories)}",
+        f"{nearest(labels[0], network.categories) if len(labels) == 1 else ''}",
         code="no-such-class",
     )
 

@@ -64,9 +64,7 @@ def test_a_click_on_what_was_shown_before_never_gives_what_has_taken_its_place(o
     assert len(seen) == 5  # the browser tells the server which of them was clicked
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in ASKING if page not in ("start", "gallery", "evaluate")]
-)  # which is built first
+@pytest.mark.parametrize("page", [page for page in ASKING if page not in ("start", "gallery")])  # which is built first
 def test_the_buttons_stay_as_long_as_what_is_shown(open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "QUIET", 60.0)  # the page waits for its answers, on a busy machine too
     parts = {"parts": "28x28,digit%200:2:6:12:20,digit%208:2:6:12:20,digit%209:2:6:12:20"}

@@ -82,6 +82,10 @@ PAGES = (
         ("gallery",), question="Which photos excite a unit?",
     ),
     PageSpec(
+        "evaluate/page.py", "Evaluate", ":material/fact_check:", (state.DATA, state.CONFUSION), ("evaluate",), ("evaluate",),
+        question="How often is it right, and where is it wrong?",
+    ),
+    PageSpec(
         "occlusion/page.py", "Occlusion", ":material/filter_none:",
         (
             state.WAY, state.PHOTOS, state.WINDOW, state.STRIDE, state.MAP, state.CLASS, state.SHOWN, state.POSITION,

@@ -17,7 +17,7 @@ from vizapp.media import samples
 from vizapp.media.drawing import sheet, to_jpeg, to_png
 from vizapp.media.picture import Picture, open_picture, open_thumbnail
 from vizapp.media.source import File, Source
-from vizapp.media.sources import open_folder
+from vizapp.media.sources import BUNDLED, open_folder
 from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
 from vizapp.service.jobs import Tick
@@ -111,11 +111,13 @@ def _pixels() -> dict[str, str]:
 
 
 def folder(path: str) -> Source:
-    """A folder of this machine; listed again after a minute.
+    """A folder of this machine, listed again after a minute; or the bundled collection of that name.
 
     Raises:
         VizError: it does not exist, has no pictures, or may not be opened on this server.
     """
+    if path in BUNDLED:
+        return _folder(Path(path), None)
     return _folder(access.allowed(path), access.root())
 
 

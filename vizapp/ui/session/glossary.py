@@ -7,6 +7,7 @@ import re
 GLOSSARY = {
     "activation": "The number that a unit gives for a photo at one place; most networks pass on only what is above zero.",
     "average precision": "A score of an order, from 0 to 1: 1 if all that is wanted comes first, 0 if nothing of it is found.",
+    "calibration error": "How far the probabilities of the answers are, on average, from how often these are right.",
     "cell": "One place in the map of a layer. Later layers have fewer cells, and each sees more of the photo.",
     "channel": "One map of a layer: the same unit at every place of the photo. A layer has a few to some thousand.",
     "class": "A kind of thing that the network was trained to name.",
@@ -30,6 +31,7 @@ TERMS = {
     "feature_maps": ("channel", "cell", "deconvnet", "receptive field"),
     "projection": ("unit", "deconvnet", "guided", "receptive field"),
     "gallery": ("unit", "average precision", "selectivity", "dead unit", "receptive field"),
+    "evaluate": ("class", "crop", "calibration error"),
     "occlusion": ("stride", "activation", "logit", "deconvnet"),
     "knockout": ("unit", "layer", "logit"),
     "correspondence": ("layer", "logit"),

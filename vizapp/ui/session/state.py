@@ -73,6 +73,7 @@ AXIS = Choice("axis", "operations", one_of("operations", "time"))
 AMOUNT = Choice("amount", None, number)  # of a transform; None: that of the clean photo
 EPOCH = Choice("epoch", None, integer(0))  # of a series of checkpoints; None: the last
 SEVERAL = Choice("several", "off", one_of("off", "on"))  # whether a transform is of several photos
+CONFUSION = Choice("confusion", None, cell)  # the true and the given class of the photos shown; None: the worst
 CARD = Choice("card", None, unit)  # the unit whose card is open
 CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: what it is compared with
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
@@ -83,6 +84,7 @@ _IN_ADDRESS = (
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL, EPOCH,
+    CONFUSION,
     CARD, CARD_OF,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}
@@ -94,8 +96,8 @@ EARLIER = {
     SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD),
-    LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, SEARCH, PAGE), SORT: (PAGE,), SEED: (PAGE,),
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD, CONFUSION),
+    LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, SEARCH, PAGE, CONFUSION), SORT: (PAGE,), SEED: (PAGE,),
     SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),
     OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
 }  # fmt: skip
@@ -112,6 +114,7 @@ LOOKED = "evolution.looked"  # how often the user had new checkpoints looked for
 UPLOADS = "picture.uploads"  # the origins of the uploaded photos, of which one may be the current picture
 SECOND_ORIGIN = "occlusion.second"  # the picture kept for comparison; as ORIGIN
 UPLOADED = "occlusion.uploaded"  # origins of the photos uploaded for several sweeps, by file ID of the uploader
+EVALUATED = "evaluate.photo"  # the collection and the number of the photo that was clicked there
 MASK = "occlusion.mask"  # (height, width, base64 of the packed bits)
 GIVEN = "given"  # clicked downloads, until the browser has them
 ADDRESS = "address"  # the parameters of the address when it was last read or written

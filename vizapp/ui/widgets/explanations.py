@@ -44,6 +44,12 @@ EXPLANATIONS = {
         "Look for what the nine photos share; in the projections beside them mid-grey is zero.",
         "What the nine share depends on the collection: a unit for dogs finds something else where there are no dogs.",
     ),
+    "evaluate": Explanation(
+        "How often the network is right about photos whose class is known, which classes it confuses, and its worst mistakes.",
+        "In the matrix a row is the right class and a column the given one; below the diagonal of the reliability curve the "
+        "network is surer than it is right.",
+        "The rates hold for photos like these: the interval covers the chance of the draw, not photos of another kind.",
+    ),
     "occlusion": Explanation(
         "A square moves over the photo, and the network is asked again at every position.",
         "Red marks places where hiding lowers the probability of the class, blue where it raises it, and white no change.",

@@ -171,6 +171,15 @@ def _transform() -> tuple[str, str]:
     return "The photo, turned, and how far two layers move", _photo(20) + _arrow(108, 26) + turned + curves + words
 
 
+def _evaluate() -> tuple[str, str]:
+    photos = "".join(_photo(20 + 8 * n, 62, 8 + 8 * n) for n in range(3))
+    matrix = _map(142, heat(np.eye(6) + 0.4 * np.eye(6, k=2) + 0.1))
+    curve = f'<path d="M250 8v78h90"/><path d="M250 86L334 8" stroke="{_GREY}"/>'
+    steps = f'<path d="M252 82L276 72L300 58L330 34" stroke="{_ACCENT}" stroke-width="2.4"/>'
+    words = _words(labelled_photos=62, confusions=181, reliability=292)
+    return "Photos, a matrix of confusions, and a curve below a diagonal", photos + matrix + curve + steps + words
+
+
 def _filters() -> tuple[str, str]:
     y, x = np.mgrid[-1:1:7j, -1:1:7j]
     kernels = [signed(np.sin(4 * (x * np.cos(a) + y * np.sin(a)))) for a in np.linspace(0, np.pi, 4, endpoint=False)]
@@ -258,4 +267,5 @@ _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
     "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
+    "evaluate": _evaluate,
 }  # fmt: skip
