@@ -11,7 +11,7 @@ import vizapp
 from tests.errors import refuses
 from tests.networks import Branching, seeded
 from vizapp.media.drawing import to_png
-from vizapp.methods.truth import asked_class, true_class
+from vizapp.methods.truth import asked_class, true_class, true_classes
 from vizapp.zoo.network import Network
 
 NAMES = ["tench", "crane", "Sea_snake", "crane", "4x4"]
@@ -37,6 +37,29 @@ def test_a_label_means_the_one_class_of_its_name_or_number(network, label, class
 def test_a_name_counts_before_a_number() -> None:
     turned = vizapp.wrap(seeded(Branching()), input_size=(3, 72, 65), categories=list("43210"))
     assert [true_class(turned, label) for label in "0123456"] == [4, 3, 2, 1, 0, None, None]
+
+
+@pytest.mark.parametrize(
+    ("label", "class_"),
+    [
+        ("n01440764", 1), ("n01440764 tench", 1), ("n02012849", 0), ("n03126707", 2), ("n99999999", None), ("n0144076", None),
+        ("n014407641", None), ("STRASSE", 3), ("Cafe\N{COMBINING ACUTE ACCENT}", 4), ("bee", 6), ("BEE", None),
+    ],
+)  # fmt: skip
+def test_numbers_of_wordnet_case_in_every_script_and_exact_names_count(label: str, class_: int | None) -> None:
+    """Both cranes of ImageNet: the bird's name says so, and networks of others list all names of a class."""
+    names = [
+        "crane bird",
+        "tench, Tinca tinca",
+        "crane",
+        "Stra\N{LATIN SMALL LETTER SHARP S}e",
+        "CAF\N{LATIN CAPITAL LETTER E WITH ACUTE}",
+        "Bee",
+        "bee",
+    ]
+    network = vizapp.wrap(seeded(Branching(7)), input_size=(3, 72, 65), categories=names)
+    assert true_class(network, label) == class_
+    assert true_classes(network, [label, None, label]) == [class_, None, class_]
 
 
 def test_a_label_that_somebody_wrote_and_no_class_has_is_told(network) -> None:
