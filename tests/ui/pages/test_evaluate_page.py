@@ -91,6 +91,8 @@ def test_a_clicked_photo_is_the_one_of_the_other_pages_with_its_right_class(open
     bars = shown(turn_to(app, "predict"), "predict.bars")
     assert [row["name"] for row in bars["rows"] if row.get("mark")] == [first["right"]]
     assert str(bars["chosen"]) == first["right"]
+    app.session_state["picture.origin"] = ("sample", "digit 3")
+    assert not turn_to(app, "evaluate").get("page_link"), "another photo was chosen since"
 
 
 def test_a_photo_of_the_bundled_digits_is_opened_too(open_app: Open) -> None:

@@ -116,13 +116,13 @@ def _take(photos: Collection, true: dict[int, int]) -> None:
         if kept is not None:
             state.save(state.ORIGIN, images.add_upload(kept))
     state.put(state.CLASS, true[number])
-    state.save(state.EVALUATED, (photos.text, number))
+    state.save(state.EVALUATED, (photos.text, number, images.origin()))
 
 
 def _current(photos: Collection) -> int | None:
     """The number of the clicked photo, while it is the current one."""
-    text, number = state.load(state.EVALUATED, ("", None))
-    return number if text == photos.text else None
+    text, number, origin = state.load(state.EVALUATED, ("", None, None))
+    return number if text == photos.text and origin == images.origin() else None
 
 
 def _links() -> None:
