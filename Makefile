@@ -27,8 +27,8 @@ help:  ## list the targets
 app: .venv/run  ## serve the app on http://localhost:8501; options as in make app ARGS="--port 8600"
 	@$(BIN)/python -m vizapp app $(ARGS)
 
-test: .venv/test  ## the fast tests (minutes)
-	$(PYTEST) --dist worksteal
+test: .venv/test  ## the fast tests, and of those with many cases some (minutes)
+	$(PYTEST) --dist worksteal -m "not slow and not gpu and not browser and not families and not cases"
 
 test-all: .venv/test  ## everything that needs no GPU: also slow tests and the browser
 	$(PYTEST) --dist worksteal -m "not gpu and not browser and not families" $(PATIENT:%=--ignore=%)

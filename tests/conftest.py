@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER_MEMORY = 1.5e9  # bytes that a worker may need
+FEW, EVERY = 4, 8  # cases of a test in a quick run: the first ones, then one of so many
 _MOVED = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TORCH_HOME", "HF_HOME")
 _TEMPORARY = os.path.realpath(tempfile.gettempdir())
 _WRITABLE = tuple(
@@ -118,6 +120,17 @@ def pytest_xdist_auto_num_workers() -> int:
     """As many workers as there are processors to use and memory to hold them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, int(psutil.virtual_memory().available / WORKER_MEMORY)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the cases that a quick run leaves out of tests with many. Before the markers are asked for."""
+    count: Counter[str] = Counter()
+    for item in items:
+        test, _, case = item.nodeid.partition("[")
+        count[test] += bool(case)
+        if count[test] > FEW and count[test] % EVERY:
+            item.add_marker(pytest.mark.cases)
 
 
 @pytest.hookimpl(wrapper=True)
