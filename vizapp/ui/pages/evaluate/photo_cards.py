@@ -43,14 +43,14 @@ def draw(network: Network, photos: Collection, result: Result) -> None:
     cards = [_card(network, photos, row) for row in found[:_SHOWN].tolist()]
     if not cards:
         return
-    data = {"cards": cards, "label": "Photos", "waiting": None, "photos": True, "chosen": _current(photos)}
-    component("units")(
-        key="evaluate.photos", data=data, on_chosen_change=partial(_take, photos, _true_by_number(found))
-    )
     if _current(photos) is None:
         messages.info("Click a photo to look at it on the other pages, with its right class chosen.")
     else:
         _links()
+    data = {"cards": cards, "label": "Photos", "waiting": None, "photos": True, "chosen": _current(photos)}
+    component("units")(
+        key="evaluate.photos", data=data, on_chosen_change=partial(_take, photos, _true_by_number(found))
+    )
 
 
 def _surest(result: Result, chosen: tuple[int, int] | None) -> np.ndarray:
