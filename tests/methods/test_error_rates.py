@@ -67,6 +67,8 @@ def test_calibration_is_that_of_a_loop_over_the_papers_formula() -> None:
         assert curve[number, :2] == pytest.approx((confidence, accuracy))
         error += len(inside) / PHOTOS * abs(accuracy - confidence)
     assert expected_calibration_error(curve) == pytest.approx(error)
+    edge = calibration_curve(np.array([3 / 15]), np.ones(1, bool))
+    assert edge[:, 2].nonzero()[0].tolist() == [2], "a bin holds its upper edge"
     empty = calibration_curve(np.full(4, 0.99), np.ones(4, bool))
     assert np.isnan(empty[:14, :2]).all()
     assert expected_calibration_error(empty) == pytest.approx(0.01)
