@@ -152,7 +152,7 @@ def test_what_is_missing_is_told(network: Network, photos: Path) -> None:
     assert "only 23" in found.facts["fewer"]
     assert found.facts["unreadable"].startswith("1 photos were skipped")
     assert "09.png" in found.documents["unreadable.csv"]
-    assert "23 photos" in found.facts["search"]
+    assert "among 23 photos" in found.facts["search"]
 
 
 def test_one_photo_alone_is_its_own_neighbour(network: Network, photos: Path, tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def main_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "transform", {"transform.sites": site.name, "transform.kind": "scale", "transform.amounts": "1,1.5"}, ""
     yield "attribution", unit | {"attribution.explain": "unit", "attribution.steps": "4"}, ""
     yield "sanity", unit | {"sanity.explain": "unit"}, ""
+    yield "neighbours", unit | {"data": photos, "colour": "unit"}, ""
 
 
 def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
@@ -123,6 +124,8 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     names = ("digit%200", "digit%208", "digit%209") if side == "14" else ("chelsea", "coffee", "camera")
     parts = ",".join(["8x8", *(f"{name}:2:2:6:6" for name in names)])
     yield "correspondence", {"correspondence.sites": site.name, "correspondence.draws": "2", "parts": parts}, ""
+    yield "neighbours", {"layer": site.name, "data": photos, "neighbours.of": "cell"}, ""
+    yield "neighbours", {"layer": site.name, "data": photos, "neighbours.of": "flat", "neighbours.metric": "cosine"}, ""
     yield "compare", {"match": site.name, "match2": site.name, "other_weights": "random"}, "compare.match"
     for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam"):
         yield (

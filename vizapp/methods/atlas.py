@@ -16,7 +16,7 @@ from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.embedding import BESIDE, KEPT, NAMES, beside, nonlinear, principal_axes, trustworthiness
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.photo_features import FolderFeatures, default_site, folder_features
+from vizapp.methods.photo_features import FolderFeatures, default_site, folder_features, unit_activations
 from vizapp.methods.tables import to_csv
 
 _SIDE, _MARGIN = 640, 24  # pixels of the panel
@@ -105,10 +105,8 @@ def _columns(question: Question, found: FolderFeatures, finite: np.ndarray, job:
         true = table.matrix("true")[finite]
         arrays["correct"] = np.where(true < 0, -1, arrays["answers"] == true).astype(np.int64)
     if question.unit is not None:
-        network, unit = question.network, question.unit
-        of = folder_features(network, found.source, network.site(unit.site), 1, job, (0.95, 0.98))
-        assert of is not None  # this process has the other table as well
-        arrays["activation"] = of.matrix()[finite, unit.channel]
+        values = unit_activations(question.network, found.source, question.unit, Job(lambda share: job.report(0.96)))
+        arrays["activation"] = values[arrays["pictures"]]
     return arrays
 
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
-from vizapp.gallery.reader import TopImage, load_crop
+from vizapp.gallery.reader import load_crop
 from vizapp.gallery.search_features import Nearest, nearest
 from vizapp.gallery.tables import cell_boxes
-from vizapp.media.drawing import draw_box, sheet
+from vizapp.media.drawing import crop_box, draw_box, exceeds, sheet
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
@@ -140,25 +140,38 @@ def _table(network: Network, frame: Any, arrays: dict[str, np.ndarray]) -> tuple
 
 
 def neighbour_tiles(
-    network: Network, source: Source, arrays: dict[str, np.ndarray], load: Callable[[int], np.ndarray | None] | None = None
+    network: Network, source: Source, site: Site, arrays: dict[str, np.ndarray],
+    load: Callable[[int], np.ndarray | None] | None = None,
 ) -> list[np.ndarray]:  # fmt: skip
     """What the network sees of the neighbours, or the patches that their cells see, uint8 `[h w 3]`; unreadable ones are grey.
 
-    `load`: `load_crop` of a number, for callers with a cache.
+    Where cells see more than the photo, the whole photo with a frame around the cell.
+
+    Args:
+        network: The network.
+        source: The photos.
+        site: The layer.
+        arrays: `indices`, and `cells` and `boxes` of neighbours of a cell.
+        load: `load_crop` of a number, for callers with a cache.
     """
     size, tiles = network.input_size[1:], list[np.ndarray]()
     for place, number in enumerate(arrays["indices"][:_SHOWN].tolist()):
         seen = load(number) if load is not None else load_crop(network, source, number)
         seen = np.full((*size, 3), 128, np.uint8) if seen is None else seen
         if "boxes" in arrays:
-            top, left, bottom, right = arrays["boxes"][place].tolist()
-            seen = TopImage(seen, (top, left, bottom, right), "", None, 0.0).patch
+            box = arrays["boxes"][place].tolist()
+            if exceeds(box, seen.shape):
+                step = [side / count for side, count in zip(seen.shape[:2], site.shape[1:], strict=True)] * 2
+                corners = np.concatenate([arrays["cells"][place], arrays["cells"][place] + 1])
+                seen = draw_box(seen, np.rint(corners * step).astype(int).tolist(), thickness=max(1, len(seen) // 75))
+            else:
+                seen = crop_box(seen, box)
         tiles.append(seen)
     return tiles
 
 
 def _panel(found: FolderFeatures, arrays: dict[str, np.ndarray], table: tuple[dict[str, Any], ...]) -> list[Panel]:
-    tiles = neighbour_tiles(found.network, found.source, arrays)
+    tiles = neighbour_tiles(found.network, found.source, found.site, arrays)
     names = ", ".join(f"{row['path']} ({row['distance']:.4g})" for row in table[: len(tiles)])
     return [Panel("neighbours", sheet(tiles, 6, gap=2), names)] if tiles else []
 
@@ -170,8 +183,8 @@ def _facts(found: FolderFeatures, params: NeighbourParams, near: Nearest) -> dic
         "features": f"{_FEATURES[params.of]}" if is_map else "the layer's vector",
         "distance": {"euclidean": "Euclidean", "cosine": "1 minus the cosine"}[params.metric],
     }
-    things = "cells of" if params.of == "cell" else "of"
-    facts["search"] = f"exact, among {near.compared:,} {things} {len(found.table):,} photos of {found.source.name}"
+    what = "cells of " if params.of == "cell" else ""
+    facts["search"] = f"exact, among {near.compared:,} {what}photos of {found.source.name}"
     if len(near.rows) < params.k:
         facts["fewer"] = f"{params.k} neighbours were asked for, and there are only {len(near.rows)}."
     if near.not_finite:

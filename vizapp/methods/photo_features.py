@@ -11,7 +11,7 @@ import torch
 
 from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.trace.observe import observe_together
-from vizapp.engine.trace.sites import Site
+from vizapp.engine.trace.sites import Site, Unit
 from vizapp.gallery.collectors import Collector, Features, Predictions, feature_column
 from vizapp.gallery.photo_table import PhotoTable
 from vizapp.media.source import Source
@@ -97,6 +97,15 @@ def folder_features(
         collectors.append(Predictions(network, true_classes(network, source)))
     table, _ = folder_table(network, source, collectors, job, share)
     return None if table is None else FolderFeatures(network, source, site, cells, table, answers)
+
+
+def unit_activations(network: Network, source: Source, unit: Unit, job: Job) -> np.ndarray:
+    """The activation of a unit on each photo of a folder, averaged over its cells: float32 `[photos]`, NaN if unreadable."""
+    found = folder_features(network, source, network.site(unit.site), 1, job)
+    values = np.full(len(source), np.nan, np.float32)
+    if found is not None:
+        values[found.table.matrix("picture")] = found.matrix()[:, unit.channel]
+    return values
 
 
 def true_classes(network: Network, source: Source) -> list[int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
+from tests.media.files import saved
 from tests.ui.app import ASKING, Open, offered, sentences, went_well
 from vizapp.errors import VizError
+from vizapp.media.samples import all_digits, digit_pixels
 from vizapp.ui.session import downloads, progress
 
 
@@ -65,10 +68,14 @@ def test_a_click_on_what_was_shown_before_never_gives_what_has_taken_its_place(o
 
 
 @pytest.mark.parametrize("page", [page for page in ASKING if page not in ("start", "gallery")])  # which is built first
-def test_the_buttons_stay_as_long_as_what_is_shown(open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_buttons_stay_as_long_as_what_is_shown(
+    open_app: Open, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "QUIET", 60.0)  # the page waits for its answers, on a busy machine too
     parts = {"parts": "28x28,digit%200:2:6:12:20,digit%208:2:6:12:20,digit%209:2:6:12:20"}
-    app = open_app(page, picture="digit 3", **(parts if page == "correspondence" else {}))
+    (tmp_path / "photo.png").write_bytes(saved(digit_pixels(all_digits()[0][0])))
+    more = {"correspondence": parts, "neighbours": {"data": str(tmp_path)}}
+    app = open_app(page, picture="digit 3", **more.get(page, {}))
     keys = [one.key for one in app.button if one.label in offered(app)]
     assert keys
     app.run()  # a click during a run that changed its button would be lost

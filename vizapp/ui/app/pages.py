@@ -110,6 +110,11 @@ PAGES = (
         ("evolution",), ("evolution",), question="How did its features grow?",
     ),
     PageSpec(
+        "neighbours/page.py", "Neighbours", ":material/hub:",
+        (state.DATA, state.LAYER, state.CHANNEL, state.CELL, state.COLOUR), ("neighbours", "atlas"), ("neighbours", "atlas"),
+        question="Which photos are alike to it?",
+    ),
+    PageSpec(
         "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), ("dense",),
         question="What does it see at every place?",
     ),

@@ -72,6 +72,11 @@ EXPLANATIONS = {
         "shared place says how much of that is their place alone.",
         "With few photos the values are rough, and an equal direction says nothing about how strong a change is.",
     ),
+    "neighbours": Explanation(
+        "The photos of a folder, or parts of them, with the features nearest to those of this photo, and all photos as points.",
+        "The smaller the number on a tile, the more alike it is to the network; in the atlas, near points are alike.",
+        "What is alike at one layer differs at another, and no plane keeps all distances, so mind the trustworthiness.",
+    ),
     "dense": Explanation(
         "The network looks at every crop of a large photo at once and names each.",
         "Each colour is a class, as the legend above the photo says, and a click on a cell shows its crop.",

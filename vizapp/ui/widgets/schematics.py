@@ -150,6 +150,25 @@ def _correspondence() -> tuple[str, str]:
     return "Three photos with the same part hidden, and how alike each layer changes", photos + lines + words
 
 
+def _neighbours() -> tuple[str, str]:
+    near = "".join(_photo(142 + 34 * n, 30, 33) for n in range(3))
+    places = (
+        (272, 30, 0),
+        (284, 22, 0),
+        (290, 36, 0),
+        (330, 64, 1),
+        (342, 56, 1),
+        (322, 74, 1),
+        (338, 28, 2),
+        (350, 20, 2),
+    )
+    points = "".join(f'<circle cx="{x}" cy="{y}" r="4" fill="{_rgb(COLOURS[n])}" {_FLAT}/>' for x, y, n in places)
+    words = _words(photo=59, the_nearest=191, all_as_points=312)
+    return "The photo, the three nearest photos, and all photos as points", _photo(20) + _arrow(
+        108, 26
+    ) + near + points + words
+
+
 def _dense() -> tuple[str, str]:
     labels = COLOURS[np.where(_BUMP > 0.35, 0, np.where(np.arange(7)[:, None] > 4, 2, 1))]
     drawn = _photo(20) + _arrow(106, 24) + _map(142, labels)
@@ -264,7 +283,7 @@ def _map_of_method() -> tuple[str, str]:
 
 _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
-    "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
+    "neighbours": _neighbours, "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
     "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
     "evaluate": _evaluate,
