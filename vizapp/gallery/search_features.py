@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 
 Metric = Literal["euclidean", "cosine"]
 _BLOCK = 2**18  # numbers that are compared at once, few enough to stay in the processor's cache
+_MOST_THREADS = 8  # memory is read no faster by more
 _SMALLEST = 2.0**-100  # squared norms below this lose digits in float32
 
 
@@ -54,11 +57,13 @@ def nearest(
         vectors = part[:, :, None] if part.ndim == 2 else part  # [n F cells]
         low, high = np.empty((2, len(vectors), vectors.shape[2]))
         step = max(1, _BLOCK // (vectors.shape[1] * vectors.shape[2]))
-        for first in range(0, len(vectors), step):
-            block = slice(first, first + step)
-            low[block], high[block] = measure.bounds(vectors[block])
-            if tick is not None:
-                tick(start + min(first + step, len(vectors)))
+        blocks = [slice(first, first + step) for first in range(0, len(vectors), step)]
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+            bounds = threads.map(measure.bounds, [vectors[block] for block in blocks])
+            for block, found in zip(blocks, bounds, strict=True):
+                low[block], high[block] = found
+                if tick is not None:
+                    tick(start + min(block.stop, len(vectors)))
         finite = np.isfinite(high)
         for row, cell in zip(*np.nonzero(~finite), strict=True):  # the numbers are not finite, or their squares
             finite[row, cell] = np.isfinite(vectors[row, :, cell]).all()
