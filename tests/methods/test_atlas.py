@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 import vizapp
 from tests.errors import refuses
 from tests.media.files import noise
-from tests.methods.test_neighbours import CLASSES, DAMAGED, TWINS, cache, maps_of, network, photos
+from tests.methods.test_neighbours import CLASSES, DAMAGED, SIDE, TWINS, Dividing, cache, maps_of, network, photos
 from vizapp.methods.embedding import beside, nonlinear, principal_axes, trustworthiness
 from vizapp.zoo.network import Network
 
@@ -122,17 +124,26 @@ def test_beside_is_the_mean_of_the_five_nearest() -> None:
     np.testing.assert_allclose(beside(features, points, features[7]), points[order].mean(0))
 
 
-def test_t_sne_keeps_neighbours_together_and_can_be_left() -> None:
+def test_t_sne_keeps_neighbours_together_and_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
     features = (RNG.normal(size=(60, 8)) + 20 * np.repeat(np.eye(3, 8), 20, 0)).astype(np.float32)
     points = nonlinear("tsne", features, 0, lambda share: None)
     assert points.shape == (60, 2)
     assert trustworthiness(features, points, 0)[0] > 0.9
 
+    begun = list[subprocess.Popen[str]]()
+
     def leave(share: float) -> None:
         raise KeyboardInterrupt
 
+    def popen(*args: Any, **options: Any) -> subprocess.Popen[str]:
+        begun.append(real(*args, **options))
+        return begun[0]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(KeyboardInterrupt):
         nonlinear("tsne", features, 0, leave)
+    assert begun[0].returncode == -9, "the work ends with the question"
     with refuses("too-few-photos", "t-SNE", "4"):
         nonlinear("tsne", features[:4], 0, lambda share: None)
 
@@ -141,6 +152,16 @@ def test_t_sne_keeps_neighbours_together_and_can_be_left() -> None:
 def test_umap_is_used_only_where_it_is_installed() -> None:
     with refuses("not-installed", "umap-learn"):
         nonlinear("umap", np.zeros((20, 3), np.float32), 0, lambda share: None)
+
+
+def test_photos_without_finite_features_are_no_points(photos: Path) -> None:
+    network, source = vizapp.wrap(Dividing(), input_size=(3, SIDE, SIDE), name="dividing"), vizapp.open_folder(photos)
+    site = network.sites[-1].name
+    finite = [number for number, one in maps_of(network, source, site).items() if np.isfinite(one).all()]
+    found = vizapp.ask("atlas", network, folder=source, site=site)
+    assert found.arrays["pictures"].tolist() == finite
+    assert np.isfinite(found.arrays["positions"]).all()
+    assert f"{23 - len(finite)} photos were left out" in found.facts["not finite"]
 
 
 def test_one_photo_is_one_point(network: Network, photos: Path, tmp_path: Path) -> None:

@@ -47,6 +47,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+class Dividing(nn.Module):
+    """Not finite where the first number of the input is negative."""
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        return x.mean((2, 3)) / (x[:, :1, 0, 0] > 0).float()
+
+
 def maps_of(network: Network, source: Source, site: str) -> dict[int, np.ndarray]:
     """The activations of each readable photo, from a pass of its own, by number, in float64."""
     at = [network.site(site)]
@@ -162,12 +169,6 @@ def test_one_photo_alone_is_its_own_neighbour(network: Network, photos: Path, tm
 
 
 def test_features_that_are_not_finite_are_left_out_and_counted(photos: Path) -> None:
-    class Dividing(nn.Module):
-        """Not finite where the first number of the input is negative."""
-
-        def forward(self, x):  # type: ignore[no-untyped-def]
-            return x.mean((2, 3)) / (x[:, :1, 0, 0] > 0).float()
-
     network = vizapp.wrap(Dividing(), input_size=(3, SIDE, SIDE), name="dividing")
     source, site = vizapp.open_folder(photos), network.sites[-1].name
     finite = {number: bool(np.isfinite(one).all()) for number, one in maps_of(network, source, site).items()}

@@ -171,7 +171,7 @@ def _by_unit(
         return None
     own = values[result.arrays["pictures"]]
     low, high = limits(own)
-    ramp = heat(np.linspace(0, 1, _STEPS)[None], 0, 1)[0]
+    ramp = heat(np.linspace(0.25, 0.95, _STEPS)[None], 0, 1)[0]  # seen on white and on black
     level = np.rint(np.clip((np.nan_to_num(own, nan=low) - low) / (high - low), 0, 1) * (_STEPS - 1))
     colours = [f"rgb({r},{g},{b})" for r, g, b in ramp.tolist()]
     return data | {
