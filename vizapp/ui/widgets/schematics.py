@@ -283,7 +283,8 @@ def _map_of_method() -> tuple[str, str]:
 
 _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
-    "neighbours": _neighbours, "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
+    "neighbours": _neighbours,
+    "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
     "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
     "evaluate": _evaluate,
