@@ -114,8 +114,8 @@ def _draw(network: Network, picture: Picture, collection: Collection, site: Site
     own = None if _by_cell() else photo_links.own_number(collection)
     shown = [place for place, row in enumerate(result.table) if row["picture"] != own][: forms.values(_KEY)["k"]]
     rows = [result.table[place] for place in shown]
-    arrays = {name: result.arrays[name][shown] for name in ("indices", "cells", "boxes") if name in result.arrays}
-    tiles = _tiles(network, collection, site, arrays)
+    names = [name for name in ("indices", "cells", "boxes") if name in result.arrays]
+    tiles = _tiles(network, collection, site, {name: result.arrays[name][shown] for name in names})
     left, right = layout.columns(4, 7, key="stacking_neighbours")
     with left:
         image_tiles.title("Photo", "click a cell" if _by_cell() else "")
