@@ -114,3 +114,14 @@ def test_a_sentence_says_why_there_is_no_map(monkeypatch: pytest.MonkeyPatch, va
     monkeypatch.setattr(predict.compute, "compute", lambda *_, **__: result)
     told = predict._gradcam(vizapp.load("vizapp/lenet5-digits"), open_sample("digit 3"), 0)
     assert told == f"In Grad-CAM at the layer relu1, {why}."
+
+
+@pytest.mark.parametrize(("class_", "marked"), [("5", ["3"]), (None, ["3"])])
+def test_the_right_class_of_a_photo_in_a_folder_is_marked_whatever_is_chosen(
+    open_app: Open, class_: str | None, marked: list[str]
+) -> None:
+    app = open_app(folder="digits", picture="3/0003.png", top="1", **({} if class_ is None else {"class": class_}))
+    assert went_well(app)
+    rows = shown(app, "predict.bars")["rows"]
+    assert [row["name"] for row in rows if row.get("mark")] == marked
+    assert not any(row.get("mark") for row in shown(open_app(picture="digit 3"), "predict.bars")["rows"])
