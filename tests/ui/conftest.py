@@ -67,6 +67,7 @@ def fresh_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     """Stores survive between AppTests of one process unless they are emptied."""
     monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VIZAPP_DEVICE", "cpu")
+    monkeypatch.setattr("vizapp.ui.pages.probe.probe_runs.STARTS", ())  # a probe takes many seconds
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()

@@ -146,6 +146,7 @@ def visits_without_a_layer(network: Network, photos: str) -> Iterator[Visit]:
     yield "predict", {"crops": "multi"}, ""
     yield "dense", {"dense.input": "crop", "place": "0,0", "tint": "class"}, ""
     yield "dense", {"dense.input": "photo", "dense.zoom": "0.5", "dense.flips": "True"}, ""
+    yield "probe", {"data": photos, "probe.splits": "1"}, "probe.run"
     yield "architecture", {"aspect": "drawing"}, ""
     for rows in ("layers", "operations", "modules"):
         yield "architecture", {"aspect": "table", "architecture.rows": rows, "architecture.repeats": "0"}, ""

@@ -22,6 +22,7 @@ from vizapp.methods.collected import folder_table
 from vizapp.methods.linear_probe import FOLDS, STRENGTHS, TICKS, Labelled, Split, distinct, fit_probe, recalls, split
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
+from vizapp.methods.probe_chart import panels
 from vizapp.methods.stages import stage_sites
 from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
@@ -122,7 +123,8 @@ def probe(question: Question, params: ProbeParams, job: Job) -> Result:
     listed = _rows(sites, arrays)
     facts = _facts(network, params, sites, photos, splits[params.photos][0], kept) | {"C": fits.chosen}
     facts |= told_photos(photos, table) | ({"note": note} if note else {})
-    return Result("probe", arrays, facts=facts, table=listed, documents={"probe.csv": to_csv(listed)})
+    drawn = panels(arrays, [site.name for site in sites])
+    return Result("probe", arrays, drawn, facts=facts, table=listed, documents={"probe.csv": to_csv(listed)})
 
 
 class _Fits:

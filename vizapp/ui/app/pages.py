@@ -115,6 +115,10 @@ PAGES = (
         question="Which photos are alike to it?",
     ),
     PageSpec(
+        "probe/page.py", "What each layer knows", ":material/school:", (state.DATA,), ("probe", "teach"), ("probe",),
+        question="Which layer can tell my classes apart?",
+    ),
+    PageSpec(
         "dense/page.py", "Dense", ":material/apps:", (state.PLACE, state.TINT, state.CLASS), ("dense",), ("dense",),
         question="What does it see at every place?",
     ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.files import atomic_write
+from vizapp.media.source import file_stamp
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, forget
 from vizapp.settings import settings
@@ -21,7 +24,7 @@ from vizapp.ui.inputs import interventions, stored_uploads, uploads
 from vizapp.ui.session import access, compute, downloads, messages, state, url
 from vizapp.ui.session.choice import Choice
 from vizapp.ui.session.memory import empty_caches
-from vizapp.zoo import Card, describe, group_networks, load, registry
+from vizapp.zoo import Card, describe, group_networks, load, registry, taught
 from vizapp.zoo.network import Network
 from vizapp.zoo.weights import needs_download
 
@@ -40,10 +43,34 @@ def open_networks() -> ByteBoundedCache[Network]:
     return ByteBoundedCache(capacity, min_kept_under_pressure=1, on_evict=empty_caches)
 
 
-@st.cache_resource(show_spinner=False)
 def labels() -> dict[str, str]:
-    """A label per network of the zoo, from its description: `torchvision/resnet50 · 25.6 M`."""
-    return {row.name: " · ".join(part for part in (row.name, row.parameters) if part) for row in _rows()}
+    """A label per network of the zoo and per taught one, from its description: `torchvision/resnet50 · 25.6 M`."""
+    return _labels(_own_rows()) | _zoo_labels()
+
+
+@st.cache_resource(show_spinner=False)
+def _zoo_labels() -> dict[str, str]:
+    return _labels(_rows())
+
+
+def _labels(rows: Sequence[ListedNetwork]) -> dict[str, str]:
+    return {row.name: " · ".join(part for part in (row.name, row.parameters) if part) for row in rows}
+
+
+def _own_rows() -> tuple[ListedNetwork, ...]:
+    """The taught networks; none on a shared server, where they are other people's."""
+    if access.shared():
+        return ()
+    return _taught_rows(tuple((name, file_stamp(taught.file(name))) for name in taught.names()))
+
+
+@st.cache_resource(show_spinner=False, max_entries=10)
+def _taught_rows(files: tuple[tuple[str, str], ...]) -> tuple[ListedNetwork, ...]:
+    found = []
+    for name, _ in files:
+        with suppress(VizError):  # a damaged one is not offered
+            found.append(ListedNetwork(name, 0, _task(describe(name)), short_count(describe(name).parameters or 0), ""))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -65,7 +92,7 @@ def _rows() -> tuple[ListedNetwork, ...]:
             card.name, group, _task(card), short_count(card.parameters) if card.parameters else "",
             card.size if group == 1 else "",
         )
-        for group, cards in enumerate(group_networks().values()) for card in cards
+        for group, cards in enumerate(group_networks().values()) for card in cards if not taught.is_own(card.name)
     )  # fmt: skip
 
 
@@ -78,7 +105,8 @@ def chooser_data(chosen: str, label: str = "Network", none: str = "") -> dict[st
 
     `none`: the words of a first row, whose name is empty; without them there is no such row.
     """
-    rows = [[row.name, row.group, row.task, row.parameters, row.megabytes] for row in _rows()]
+    known = (*_own_rows(), *_rows())
+    rows = [[row.name, row.group, row.task, row.parameters, row.megabytes] for row in known]
     if chosen and chosen not in labels() and is_file(chosen):
         rows.insert(0, [chosen, 0, _task(card(chosen)), "file", ""])
     tasks = [task for task in dict.fromkeys(_TASKS.values()) if any(row[2] == task for row in rows)]
@@ -138,6 +166,8 @@ def _stamp(name: str) -> tuple[int, ...]:
     """What changes with the files of a network that is no part of the zoo."""
     source = _source(name)
     files = [source, *sorted(source.glob("*"))[:50]] if isinstance(source, Path) and source.exists() else []
+    if taught.is_own(name):
+        files = [taught.file(name)]
     return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
 
 

@@ -15,7 +15,10 @@ from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
 
 # Defaults of a page where they differ from those of Python and the command line. None: what suits network and photo.
-_DEFAULTS: dict[str, Any] = dict.fromkeys(("attribution.kind", "dense.zoom", "projection.rule", "sanity.rule"))
+_DEFAULTS: dict[str, Any] = dict.fromkeys(
+    ("attribution.kind", "dense.zoom", "probe.photos", "projection.rule", "sanity.rule")
+)
+_DEFAULTS["probe.curve"] = (5.0, 15.0, 30.0)
 _NAMES = {
     "gradcam": "Grad-CAM", "guided_gradcam": "Guided Grad-CAM", "smoothgrad": "SmoothGrad", "deeplift": "DeepLIFT",
     "rms": "RMS", "sites": "Layers",

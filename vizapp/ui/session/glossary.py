@@ -35,6 +35,7 @@ TERMS = {
     "occlusion": ("stride", "activation", "logit", "deconvnet"),
     "knockout": ("unit", "layer", "logit"),
     "correspondence": ("layer", "logit"),
+    "probe": ("layer", "random weights", "class"),
     "evolution": ("unit", "activation", "deconvnet"),
     "dense": ("crop", "cell", "stride", "logit"),
     "filters": ("channel", "unit"),

@@ -55,6 +55,12 @@ EXPLANATIONS = {
         "Red marks places where hiding lowers the probability of the class, blue where it raises it, and white no change.",
         "A square also adds edges and hides several things at once, so try another fill or size before you infer a cause.",
     ),
+    "probe": Explanation(
+        "How often a linear classifier is right that gets the features of one layer, for each layer from first to last.",
+        "A line is the mean over several draws of the photos to learn from; dashed is the same network with random weights, "
+        "dotted the pixels themselves.",
+        "What a linear classifier can read at a layer is there, but the network need not use it for its own answers.",
+    ),
     "evolution": Explanation(
         "What some units of a layer responded to most after each of some epochs of the training, projected to the pixels.",
         "A row is a unit and a column a checkpoint; orange marks that the unit prefers another photo than before.",

@@ -274,6 +274,16 @@ def _evolution() -> tuple[str, str]:
     )
 
 
+def _probe() -> tuple[str, str]:
+    blocks = "".join(
+        _box(110 + 24 * n, 47 - high / 2, 14, high, "#7d9cc0", _FLAT) for n, high in enumerate((62, 44, 26))
+    )
+    axes = f'<path d="M212 12v70h134" stroke="{_GREY}"/>'
+    lines = f'<path d="M216 62L256 40L296 26L342 18" stroke="{_ACCENT}" stroke-width="2.5"/><path d="M216 64L342 70"/>'
+    words = _words(photos_with_classes=59, layers=142, right_answers_by_layer=280)
+    return "Photos, layers, and how often each layer's features are right", _photo(20) + blocks + axes + lines + words
+
+
 def _map_of_method() -> tuple[str, str]:
     ramp = _ramp(250, heat(np.linspace(0, 1, 24)[None]), "low", "high")
     return "The photo, and a map", _photo(20) + _arrow(106, 24) + _map(142, heat(_BUMP)) + ramp + _words(
@@ -287,5 +297,5 @@ _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
     "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
-    "evaluate": _evaluate,
+    "evaluate": _evaluate, "probe": _probe,
 }  # fmt: skip

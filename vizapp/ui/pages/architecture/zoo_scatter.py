@@ -40,7 +40,7 @@ def entries() -> tuple[Entry, ...]:
     """Every network whose number of parameters is known without building it."""
     found = []
     for name in list_networks():
-        if name.startswith("timm/"):  # timm publishes neither sizes nor accuracies with its configurations
+        if name.startswith(("timm/", "own/")):  # which publish neither sizes nor accuracies with their configurations
             continue
         card = describe(name)
         if card.parameters:

@@ -1,0 +1,135 @@
+"""What each layer knows: how well its features tell the classes of a folder apart; and networks that learn these classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from vizapp.errors import VizError
+from vizapp.methods.base import Result
+from vizapp.methods.probe import chosen_sites
+from vizapp.ui.inputs import datasets, image_picker, networks
+from vizapp.ui.inputs.datasets import Collection
+from vizapp.ui.pages.probe import charts, probe_runs, teach_form
+from vizapp.ui.session import downloads, forms, messages, state
+from vizapp.ui.widgets import charts as drawing
+from vizapp.ui.widgets import layout, options, unit_picker
+from vizapp.zoo.network import Network
+
+_KEY = "probe"
+_OPTIONS = ("photos", "splits", "curve", "seed")
+_USUAL = 15  # photos of each class, if that leaves as many to test on
+
+
+def page() -> None:
+    """Draw the page."""
+    layout.page_title(
+        "What each layer knows", "How well the features of each layer tell the classes of your photos apart."
+    )
+    network = networks.current()
+    if network is None:
+        return
+    collection = image_picker.choose_collection(_KEY, network)
+    if collection is None or not networks.sites(network):
+        return
+    values = _form(network, collection)
+    result = probe_runs.answer(network, collection, values)
+    if result is not None:
+        _draw(network, collection, result)
+    if collection.source.classes:
+        teach_form.draw(network, collection)
+
+
+def _form(network: Network, collection: Collection) -> dict[str, Any]:
+    """Draw the options; returns all parameters."""
+    suited = {"photos": _suited(collection)}
+    values = forms.values(_KEY)
+    try:
+        chosen_sites(network, values["sites"])
+    except VizError as error:
+        messages.warn(f"{error} Showing the usual layers.")
+        forms.reset(_KEY, ("sites",))
+        values = forms.values(_KEY)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="probe_controls"):
+        source = collection.source
+        count, classes = messages.plural(len(source), "photo"), len(source.classes)
+        messages.info(f"{collection.title} · {count} · {classes} classes")
+        with st.popover("Options", icon=":material/tune:"):
+            _layers(network)
+            forms.draw(_KEY, _OPTIONS, suited)
+            st.button(
+                "Reset to defaults", key="probe.reset", type="tertiary", on_click=forms.reset,
+                args=(_KEY, (*_OPTIONS, "sites")),
+            )  # fmt: skip
+        st.button(
+            "", key="probe.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
+            help="List the photos again",
+        )  # fmt: skip
+    options.changed_line(_KEY, (*_OPTIONS, "sites"))
+    return values | {name: value for name, value in suited.items() if values[name] is None}
+
+
+def _suited(collection: Collection) -> int:
+    """Fifteen photos per class, or half of the smallest class."""
+    counts = Counter(label for label in collection.source.labels if label is not None)
+    return max(3, min(_USUAL, min(counts.values(), default=0) // 2))
+
+
+def _layers(network: Network) -> None:
+    choice = forms.choices(_KEY)["sites"]
+    labels, chosen = unit_picker.layer_labels(networks.sites(network)), list(state.get(choice))
+    st.multiselect(
+        "Layers", list(labels), format_func=lambda name: labels.get(name, name), placeholder="The ends of the stages",
+        **state.bind(choice, "probe.sites", [name for name in chosen if name in labels], every_run=True, read=tuple),
+    )  # fmt: skip
+
+
+def _draw(network: Network, collection: Collection, result: Result) -> None:
+    """Draw a headline, the charts, the facts and the downloads."""
+    layers = [str(row["layer"]) for row in result.table[1:]]
+    best = result.arrays["accuracy"].mean(1)
+    top = int(best.argmax())
+    random, pixels = (100 * float(result.arrays[f"accuracy_{name}"].mean(-1).max()) for name in ("random", "pixels"))
+    st.html(
+        f'<div class="vz-headline">{100 * best[top]:.1f} % right from the features of {messages.escaped(layers[top])}; '
+        f"at best {random:.1f} % with random weights, {pixels:.1f} % from the pixels</div>"
+    )
+    curve = bool(len(result.arrays.get("curve_photos", ())))
+    places = layout.columns(*((3, 2) if curve else (1,)), key="stacking_probe_charts")
+    with places[0]:
+        messages.heading("Accuracy by layer, first to last")
+        drawing.draw("probe.layers", charts.by_layer(result, layers))
+    if curve:
+        with places[1]:
+            messages.heading(f"At {layers[-1]}, by photos per class")
+            drawing.draw("probe.photos", charts.by_photos(result))
+    chance = result.facts["chance"]
+    messages.info(
+        f"A line is the mean over the splits, a dot one split; guessing is right on {chance}. Where the line rises, a layer "
+        "makes the classes easier to tell apart; what random weights reach comes from the architecture alone."
+    )
+    for name in ("left out", "unreadable", "ambiguous", "unlabelled", "copies"):
+        if name in result.facts:
+            messages.must_know(result.facts[name])
+    with st.expander("Right answers in each class"):
+        recall = np.round(100 * result.arrays["recall"], 1).T
+        classes = result.facts["classes"].split(", ")
+        names = classes if len(classes) == len(recall) else [str(n) for n in range(len(recall))]
+        st.dataframe(
+            {"Class": names} | {name: recall[:, n] for n, name in enumerate(layers)},
+            hide_index=True,
+            key="probe.recall",
+        )
+    with layout.fold():
+        for name in ("photos", "layers", "random weights", "pixels", "C", "time"):
+            st.caption(f"**{name.capitalize()}:** {messages.escaped(result.facts[name])}")
+    title = downloads.file_name(_KEY, network.name, collection.title)
+    pictures = {forms.label(panel.title): panel.pixels for panel in result.panels}
+    downloads.row(_KEY, title, pictures, result.arrays, downloads.documents(title, result.documents))
+
+
+if __name__ == "__main__":
+    page()
