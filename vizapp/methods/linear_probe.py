@@ -29,13 +29,9 @@ class Labelled:
 
 
 def distinct(labels: Sequence[str | None], digests: Sequence[str], order: Sequence[str], photos: int) -> Labelled:
-    """The photos to learn from and to test on; no two of them have the same pixels.
+    """The photos to learn from and to test on, of the classes in `order` with more than `photos` of them.
 
-    Args:
-        labels: The class of each photo.
-        digests: Of the pixels of each photo.
-        order: The classes.
-        photos: How many of each class are learned from; a class needs one more.
+    No two of them have the same pixels: `digests` tell. `labels`: the class of each photo.
     """
     first, classes = dict[str, int](), dict[str, set[str]]()
     known = [row for row, label in enumerate(labels) if label]
@@ -107,10 +103,6 @@ class LinearProbe:
         """Float64 `[n classes]` of features `[n F]`; their softmax is the probability."""
         return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
 
-    def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """The share of right answers in each class, averaged over the classes: 0 to 1."""
-        return float(recalls(self.scores(features).argmax(1), labels).mean())
-
 
 def recalls(answers: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The share of right answers among the photos of each class, float64 `[classes]`."""
@@ -124,10 +116,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, tick: Callable[[], None]
     Features are standardised; one that does not vary counts nothing. C is the one of `STRENGTHS` with the least mean
     cross-entropy in three folds, so that probabilities are meant as well; the photos of each class go round the folds.
 
-    Args:
-        features: One row per photo.
-        labels: The class of each row; each has at least as many rows as there are folds.
-        tick: Called between fits; it may raise to cancel.
+    Each class has at least as many rows as there are folds. `tick` is called between fits; it may raise to cancel.
     """
     exact = features.astype(np.float64)
     mean, deviation = exact.mean(0), exact.std(0)

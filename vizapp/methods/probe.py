@@ -22,7 +22,6 @@ from vizapp.methods.collected import folder_table
 from vizapp.methods.linear_probe import FOLDS, STRENGTHS, TICKS, Labelled, Split, distinct, fit_probe, recalls, split
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.probe_chart import panels
 from vizapp.methods.stages import stage_sites
 from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
@@ -123,8 +122,7 @@ def probe(question: Question, params: ProbeParams, job: Job) -> Result:
     listed = _rows(sites, arrays)
     facts = _facts(network, params, sites, photos, splits[params.photos][0], kept) | {"C": fits.chosen}
     facts |= told_photos(photos, table) | ({"note": note} if note else {})
-    drawn = panels(arrays, [site.name for site in sites])
-    return Result("probe", arrays, drawn, facts=facts, table=listed, documents={"probe.csv": to_csv(listed)})
+    return Result("probe", arrays, facts=facts, table=listed, documents={"probe.csv": to_csv(listed)})
 
 
 class _Fits:
@@ -270,12 +268,12 @@ def told_photos(photos: Labelled, table: PhotoTable) -> dict[str, str]:
             f"{len(listed)} of {len(photos.classes) + len(listed)} classes, which have too few distinct photos: "
             f"{', '.join(listed[:_LISTED])}{more}."
         )
-    if photos.copies:
-        facts["copies"] = f"{photos.copies} photos have the same pixels as an earlier one and count once."
-    if photos.ambiguous:
-        facts["ambiguous"] = f"{photos.ambiguous} photos are in several classes with the same pixels and were left out."
-    if photos.unlabelled:
-        facts["unlabelled"] = f"{photos.unlabelled} photos have no class and were left out."
+    for name, count, why in (
+        ("copies", photos.copies, "have the same pixels as an earlier one and count once"),
+        ("ambiguous", photos.ambiguous, "are in several classes with the same pixels and were left out"),
+        ("unlabelled", photos.unlabelled, "have no class and were left out"),
+    ):
+        facts |= {name: f"{count} photos {why}."} if count else {}
     if table.unreadable:
         first = table.unreadable[0]
         facts["unreadable"] = f"{len(table.unreadable)} photos could not be read, the first: {first['reason']}"

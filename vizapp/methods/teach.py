@@ -127,8 +127,7 @@ def teach(
         return load(result.facts["taught"], device=network.device)
     tensors = {key: torch.from_numpy(result.arrays[key]) for key in ("weight", "bias")}
     classes = tuple(str(row["class"]) for row in result.table)
-    facts = {"kind": "classification", "weights": f"the last layer learned from {result.facts['photos']}"}
-    return network_with(network, find_last_layer(network), tensors, classes, f"{network.name}, taught", "own", facts)
+    return network_with(network, find_last_layer(network), tensors, classes)
 
 
 def _checked_name(network: Network, params: TeachParams) -> str:

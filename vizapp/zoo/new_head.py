@@ -86,12 +86,6 @@ def with_head(module: nn.Module, layer: LastLayer, weight: np.ndarray, bias: np.
     return changed.eval().requires_grad_(False)
 
 
-def features_of(network: Network, layer: LastLayer, batch: Tensor) -> Tensor:
-    """The input of the last layer `[N F]` for a batch `[N C H W]`."""
-    found = observe(network.module, batch, [layer.features])[layer.features.name]
-    return found if found.ndim == 2 else found.mean((2, 3))
-
-
 def _module_at(module: nn.Module, path: str) -> nn.Module | None:
     try:
         return module.get_submodule(path)
@@ -120,7 +114,7 @@ def _is_linear(network: Network, layer: LastLayer) -> bool:
         return False
     if scores is None or scores.numel() != _CLASSES:
         return False
-    features = features_of(network, layer, batch).double().cpu().numpy()
-    expected = features @ weight.T + bias
+    features = observe(network.module, batch, [layer.features])[layer.features.name].double().cpu()
+    expected = (features if features.ndim == 2 else features.mean((2, 3))).numpy() @ weight.T + bias
     apart = np.abs(scores.reshape(1, _CLASSES).double().cpu().numpy() - expected).max()
     return bool(apart <= _ROUNDING * max(1.0, np.abs(expected).max()))

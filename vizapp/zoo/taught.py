@@ -148,11 +148,7 @@ def describe(name: str) -> Taught:
 
 
 def recipe(name: str, find: Callable[[str, str], Recipe]) -> Recipe:
-    """The recipe of a taught network, for what is told about it; `network_of` opens it.
-
-    Args:
-        name: `own/NAME`.
-        find: Finds the recipe of the base network, by name and weights.
+    """The recipe of a taught network, for what is told about it; `find` finds that of the base network by name and weights.
 
     Raises:
         VizError: there is none of that name, or its base network is not there.
@@ -168,12 +164,7 @@ def recipe(name: str, find: Callable[[str, str], Recipe]) -> Recipe:
 
 
 def network_of(name: str, load: Callable[[str, str], Network], weights: str = "default") -> Network:
-    """A taught network.
-
-    Args:
-        name: `own/NAME`.
-        load: Loads the base network, by name and weights.
-        weights: "default", or "none" for random weights in base network and last layer.
+    """A taught network, or with `weights` "none" one with random weights; `load` loads the base network by name and weights.
 
     Raises:
         VizError: there is none of that name, a file is damaged, or the base network is not there or has other weights now.
@@ -202,32 +193,18 @@ def network_of(name: str, load: Callable[[str, str], Network], weights: str = "d
     told = f"{file(name).name}, on {taught.network} ({taught.weights})"
     facts = {"kind": "classification", "weights": "random (seed 0), untrained" if weights == "none" else told}
     facts |= {} if weights == "none" else {"taught": taught.about}
-    return network_with(base, layer, tensors, taught.classes, name=name, weights=weights, facts=facts)
-
-
-def network_with(
-    base: Network, layer: LastLayer, tensors: Mapping[str, Tensor], classes: tuple[str, ...], name: str, weights: str,
-    facts: dict[str, str],
-) -> Network:  # fmt: skip
-    """A network with a new last layer.
-
-    Args:
-        base: The network.
-        layer: Its last layer.
-        tensors: `weight` `[classes F]` and `bias` `[classes]` of the new one.
-        classes: The names of the classes.
-        name: Of the new network.
-        weights: How its weights are called.
-        facts: Told about it.
-
-    Raises:
-        VizError: the layer does not fit the network.
-    """
     try:
-        module = with_head(base.module, layer, tensors["weight"].numpy(), tensors["bias"].numpy())
+        found = network_with(base, layer, tensors, taught.classes)
     except (AttributeError, RuntimeError, LookupError):
         raise _damaged(name) from None
-    return Network(name, module, base.device, base.preprocessing, classes, weights, facts)
+    return replace(found, name=name, weights=weights, facts=facts)
+
+
+def network_with(base: Network, layer: LastLayer, tensors: Mapping[str, Tensor], classes: tuple[str, ...]) -> Network:
+    """A network with a new last layer of `weight` `[classes F]` and `bias` `[classes]`; raises as torch does."""
+    module = with_head(base.module, layer, tensors["weight"].numpy(), tensors["bias"].numpy())
+    facts = {"kind": "classification", "weights": "a last layer of its own"}
+    return Network(f"{base.name}, taught", module, base.device, base.preprocessing, classes, "own", facts)
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -52,7 +52,7 @@ def test_a_click_probes_a_folder_and_a_bundled_collection_needs_none(
     assert f"{100 * best.max():.1f} % right" in headline(app)
     charts = [one.proto.id for one in app.get("plotly_chart")]
     assert len(charts) == 2
-    assert {"Accuracy PNG", "Photos PNG", "Arrays NPZ", "Table CSV"} <= set(offered(app))
+    assert {"Arrays NPZ", "Table CSV"} <= set(offered(app))
     monkeypatch.setattr("vizapp.ui.pages.probe.probe_runs.STARTS", (str(photos),))
     assert headline(open_app("probe", data=str(photos), **ASKED | {"probe.seed": "1"}))
 

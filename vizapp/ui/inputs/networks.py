@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
 from vizapp.files import atomic_write
-from vizapp.media.source import file_stamp
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache, forget
 from vizapp.settings import settings
@@ -45,31 +43,20 @@ def open_networks() -> ByteBoundedCache[Network]:
 
 def labels() -> dict[str, str]:
     """A label per network of the zoo and per taught one, from its description: `torchvision/resnet50 · 25.6 M`."""
-    return _labels(_own_rows()) | _zoo_labels()
-
-
-@st.cache_resource(show_spinner=False)
-def _zoo_labels() -> dict[str, str]:
-    return _labels(_rows())
-
-
-def _labels(rows: Sequence[ListedNetwork]) -> dict[str, str]:
-    return {row.name: " · ".join(part for part in (row.name, row.parameters) if part) for row in rows}
+    return {
+        row.name: " · ".join(part for part in (row.name, row.parameters) if part) for row in (*_own_rows(), *_rows())
+    }
 
 
 def _own_rows() -> tuple[ListedNetwork, ...]:
     """The taught networks; none on a shared server, where they are other people's."""
     if access.shared():
         return ()
-    return _taught_rows(tuple((name, file_stamp(taught.file(name))) for name in taught.names()))
-
-
-@st.cache_resource(show_spinner=False, max_entries=10)
-def _taught_rows(files: tuple[tuple[str, str], ...]) -> tuple[ListedNetwork, ...]:
     found = []
-    for name, _ in files:
+    for name in taught.names():
         with suppress(VizError):  # a damaged one is not offered
-            found.append(ListedNetwork(name, 0, _task(describe(name)), short_count(describe(name).parameters or 0), ""))
+            known = describe(name)
+            found.append(ListedNetwork(name, 0, _task(known), short_count(known.parameters or 0), ""))
     return tuple(found)
 
 

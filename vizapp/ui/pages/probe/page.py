@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from vizapp.errors import VizError
 from vizapp.methods.base import Result
-from vizapp.methods.probe import chosen_sites
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.probe import charts, probe_runs, teach_form
-from vizapp.ui.session import downloads, forms, messages, state
+from vizapp.ui.session import downloads, forms, messages
 from vizapp.ui.widgets import charts as drawing
-from vizapp.ui.widgets import layout, options, unit_picker
+from vizapp.ui.widgets import layout, options
 from vizapp.zoo.network import Network
 
 _KEY = "probe"
-_OPTIONS = ("photos", "splits", "curve", "seed")
+_OPTIONS = ("photos", "splits", "curve", "sites", "seed")
 _USUAL = 15  # photos of each class, if that leaves as many to test on
 
 
@@ -47,28 +44,17 @@ def _form(network: Network, collection: Collection) -> dict[str, Any]:
     """Draw the options; returns all parameters."""
     suited = {"photos": _suited(collection)}
     values = forms.values(_KEY)
-    try:
-        chosen_sites(network, values["sites"])
-    except VizError as error:
-        messages.warn(f"{error} Showing the usual layers.")
-        forms.reset(_KEY, ("sites",))
-        values = forms.values(_KEY)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="probe_controls"):
         source = collection.source
         count, classes = messages.plural(len(source), "photo"), len(source.classes)
         messages.info(f"{collection.title} · {count} · {classes} classes")
         with st.popover("Options", icon=":material/tune:"):
-            _layers(network)
             forms.draw(_KEY, _OPTIONS, suited)
-            st.button(
-                "Reset to defaults", key="probe.reset", type="tertiary", on_click=forms.reset,
-                args=(_KEY, (*_OPTIONS, "sites")),
-            )  # fmt: skip
         st.button(
             "", key="probe.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
             help="List the photos again",
         )  # fmt: skip
-    options.changed_line(_KEY, (*_OPTIONS, "sites"))
+    options.changed_line(_KEY, _OPTIONS)
     return values | {name: value for name, value in suited.items() if values[name] is None}
 
 
@@ -76,15 +62,6 @@ def _suited(collection: Collection) -> int:
     """Fifteen photos per class, or half of the smallest class."""
     counts = Counter(label for label in collection.source.labels if label is not None)
     return max(3, min(_USUAL, min(counts.values(), default=0) // 2))
-
-
-def _layers(network: Network) -> None:
-    choice = forms.choices(_KEY)["sites"]
-    labels, chosen = unit_picker.layer_labels(networks.sites(network)), list(state.get(choice))
-    st.multiselect(
-        "Layers", list(labels), format_func=lambda name: labels.get(name, name), placeholder="The ends of the stages",
-        **state.bind(choice, "probe.sites", [name for name in chosen if name in labels], every_run=True, read=tuple),
-    )  # fmt: skip
 
 
 def _draw(network: Network, collection: Collection, result: Result) -> None:
@@ -114,21 +91,11 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
     for name in ("left out", "unreadable", "ambiguous", "unlabelled", "copies"):
         if name in result.facts:
             messages.must_know(result.facts[name])
-    with st.expander("Right answers in each class"):
-        recall = np.round(100 * result.arrays["recall"], 1).T
-        classes = result.facts["classes"].split(", ")
-        names = classes if len(classes) == len(recall) else [str(n) for n in range(len(recall))]
-        st.dataframe(
-            {"Class": names} | {name: recall[:, n] for n, name in enumerate(layers)},
-            hide_index=True,
-            key="probe.recall",
-        )
     with layout.fold():
         for name in ("photos", "layers", "random weights", "pixels", "C", "time"):
             st.caption(f"**{name.capitalize()}:** {messages.escaped(result.facts[name])}")
     title = downloads.file_name(_KEY, network.name, collection.title)
-    pictures = {forms.label(panel.title): panel.pixels for panel in result.panels}
-    downloads.row(_KEY, title, pictures, result.arrays, downloads.documents(title, result.documents))
+    downloads.row(_KEY, title, {}, result.arrays, downloads.documents(title, result.documents))
 
 
 if __name__ == "__main__":

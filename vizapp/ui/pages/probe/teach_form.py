@@ -21,8 +21,7 @@ def draw(network: Network, collection: Collection) -> None:
     messages.heading("Teach it these classes")
     if access.shared():
         messages.info(
-            "A network that learns your classes is kept on the machine of the app, where others would see it; so none is made "
-            "on a shared server. On a machine of your own, this page, the command teach and vizapp.teach make one."
+            "A network that learns your classes is kept where others would see it, so none is made on a shared server."
         )
         return
     messages.info(
@@ -31,7 +30,11 @@ def draw(network: Network, collection: Collection) -> None:
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="probe_teach"):
         name = st.text_input("Name", key="probe.name", placeholder="my-classes", width=240).strip()
-        name, wrong = _checked(name)
+        wrong = ""
+        try:
+            name = taught.check_name(name, overwrite=True) if name else ""
+        except VizError as error:
+            name, wrong = "", str(error)
         there = bool(name) and taught.file(name).exists()
         key = compute.key_of(
             "teach",
@@ -53,14 +56,6 @@ def draw(network: Network, collection: Collection) -> None:
         _teach(network, collection, name, there, key)
     if there:
         _draw_known(name)
-
-
-def _checked(name: str) -> tuple[str, str]:
-    """The name if a network can have it, else nothing; and a message if it cannot."""
-    try:
-        return (taught.check_name(name, overwrite=True) if name else ""), ""
-    except VizError as error:
-        return "", str(error)
 
 
 def _teach(network: Network, collection: Collection, name: str, there: bool, key: tuple[str, ...]) -> None:
