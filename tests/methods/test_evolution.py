@@ -20,7 +20,8 @@ from vizapp.gallery.folder_pass import FolderPass
 from vizapp.methods import evolution_columns
 from vizapp.methods.base import Job, Result
 from vizapp.methods.collected import table_name
-from vizapp.methods.evolution import chosen_channels
+from vizapp.methods.evolution import chosen_channels, chosen_site
+from vizapp.settings import ASSETS
 from vizapp.zoo.network import Network
 from vizapp.zoo.series import at_checkpoint, bundled_series, open_series
 
@@ -301,6 +302,19 @@ def test_the_bundled_series_is_small_and_of_its_network() -> None:
     assert not series.skipped
     assert sum(file.stat().st_size for file in series.files) <= 1.5e6
     assert bundled_series("vizapp/zfnet-mini") is None
+    assert series.files[-1].read_bytes() == (ASSETS / "lenet5-digits.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_last_bundled_column_is_the_gallery_of_the_shipped_network(tmp_path: Path) -> None:
+    net = vizapp.load("vizapp/lenet5-digits", device="cpu")
+    found = vizapp.ask("evolution", net, folder="digits", units=64)
+    site = chosen_site(net, "").name
+    vizapp.ask("gallery", net, folder="digits", sites=(site,), top=1, out=str(tmp_path / "gallery"))
+    rows = open_gallery(tmp_path / "gallery").rows(site)
+    assert found.arrays["channels"].tolist() == rows["channel"].tolist()
+    assert found.arrays["picture"][:, -1].tolist() == rows["picture"].tolist()
+    assert found.arrays["activation"][:, -1].tolist() == rows["activation"].tolist()
 
 
 @pytest.mark.parametrize("places", [[4], pytest.param(range(10), marks=pytest.mark.slow)])
