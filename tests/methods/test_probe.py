@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import vizapp
 from tests.media.files import saved
+from tests.zoo.shared import shared
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.methods.linear_probe import STRENGTHS, distinct, fit_probe, recalls, split
@@ -238,6 +239,20 @@ def test_the_usual_layers_are_the_ends_of_the_stages_and_the_last_hidden_layer()
     assert [network.site(name).shape[1] for name in names[:-1]] == sorted(
         [network.site(name).shape[1] for name in names[:-1]], reverse=True
     )
+
+
+@pytest.mark.slow
+def test_with_photos_accuracy_rises_from_layer_to_layer_and_random_weights_stay_near_the_pixels(tmp_path: Path) -> None:
+    photos = shared("data/caltech101/train")
+    for kind in ("butterfly", "crab", "elephant", "ketch", "lotus", "scorpion", "starfish", "sunflower"):
+        (tmp_path / kind).mkdir()
+        for path in sorted((photos / kind).glob("*.jpg"))[:16]:
+            os.symlink(path, tmp_path / kind / path.name)
+    result = vizapp.ask("probe", vizapp.load(device="cpu"), folder=tmp_path, photos=8, splits=2)
+    reached, random = (result.arrays[name].mean(1) for name in ("accuracy", "accuracy_random"))
+    assert reached[0] < 0.7 < 0.9 < reached[-1]
+    assert np.diff(reached).min() > -0.05
+    assert np.abs(random - result.arrays["accuracy_pixels"].mean()).max() < 0.25
 
 
 class Scaled(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,7 +237,8 @@ def test_a_network_that_no_name_opens_again_is_taught_but_not_kept(base: Network
     wrapped = vizapp.wrap(nn.Sequential(nn.Conv2d(1, 4, 7, 4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), (1, 28, 28))
     changed = vizapp.Intervention("features.1", 0)
     kept = vizapp.teach(base, photos, name="first")
-    for network, options in ((wrapped, {}), (base, {"interventions": [changed]}), (kept, {})):
+    otherwise = vizapp.load(BASE, device="cpu", preprocessing=replace(base.preprocessing, mean=(0.5,)))
+    for network, options in ((wrapped, {}), (base, {"interventions": [changed]}), (kept, {}), (otherwise, {})):
         with pytest.raises(VizError) as caught:
             vizapp.ask("teach", network, folder=photos, name="second", **options)
         assert caught.value.code == "cannot-be-kept"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of C, the inverse strength of the L2 penalty
 FOLDS = 3
@@ -124,23 +125,22 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, tick: Callable[[], None]
     varies = deviation > len(exact) * np.finfo(np.float64).eps * np.abs(exact).max(0)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
     points = (exact - mean) * scale
-    # The weights are combinations of the rows, so nothing is lost in the coordinates of their span, and fits are faster.
-    basis = np.linalg.svd(points, full_matrices=False)[2] if points.shape[1] > len(points) else None
-    inside = points if basis is None else points @ basis.T
-    fold = np.empty(len(labels), np.int64)
-    for one in range(labels.max() + 1):
-        fold[labels == one] = np.arange((labels == one).sum()) % FOLDS
-    losses = np.zeros(len(STRENGTHS))
-    for part in range(FOLDS):
-        for place, c in enumerate(STRENGTHS):
-            tick()
-            weight, bias = _regression(inside[fold != part], labels[fold != part], c)
-            losses[place] += _cross_entropy(inside[fold == part] @ weight.T + bias, labels[fold == part])
-    c = STRENGTHS[int(losses.argmin())]
-    tick()
-    weight, bias = _regression(inside, labels, c, _FINE)
-    weight = (weight if basis is None else weight @ basis) * scale
-    return LinearProbe(weight, bias - weight @ mean, c)
+    with threadpool_limits(1, "blas"):  # several threads mostly wait for each other in products as small as these
+        # The weights are combinations of the rows, so nothing is lost in the coordinates of their span, and fits are faster.
+        basis = np.linalg.svd(points, full_matrices=False)[2] if points.shape[1] > len(points) else None
+        inside = points if basis is None else points @ basis.T
+        fold = np.array([(labels[:row] == label).sum() % FOLDS for row, label in enumerate(labels)])
+        losses = np.zeros(len(STRENGTHS))
+        for part in range(FOLDS):
+            for place, c in enumerate(STRENGTHS):
+                tick()
+                weight, bias = _regression(inside[fold != part], labels[fold != part], c)
+                losses[place] += _cross_entropy(inside[fold == part] @ weight.T + bias, labels[fold == part])
+        c = STRENGTHS[int(losses.argmin())]
+        tick()
+        weight, bias = _regression(inside, labels, c, _FINE)
+        weight = (weight if basis is None else weight @ basis) * scale
+        return LinearProbe(weight, bias - weight @ mean, c)
 
 
 def _cross_entropy(scores: np.ndarray, labels: np.ndarray) -> float:
