@@ -50,6 +50,7 @@ def test_a_click_probes_a_folder_and_a_bundled_collection_needs_none(
     )  # fmt: skip
     best = result.arrays["accuracy"].mean(1)
     assert f"{100 * best.max():.1f} % right" in headline(app)
+    assert "\\" not in headline(app)  # HTML, not Markdown
     charts = [one.proto.id for one in app.get("plotly_chart")]
     assert len(charts) == 2
     assert {"Arrays NPZ", "Table CSV"} <= set(offered(app))

@@ -281,7 +281,7 @@ def _probe() -> tuple[str, str]:
     axes = f'<path d="M212 12v70h134" stroke="{_GREY}"/>'
     lines = f'<path d="M216 62L256 40L296 26L342 18" stroke="{_ACCENT}" stroke-width="2.5"/><path d="M216 64L342 70"/>'
     words = _words(photos_with_classes=59, layers=142, right_answers_by_layer=280)
-    return "Photos, layers, and how often each layer's features are right", _photo(20) + blocks + axes + lines + words
+    return "Photos, layers, and how often the features of each are right", _photo(20) + blocks + axes + lines + words
 
 
 def _map_of_method() -> tuple[str, str]:

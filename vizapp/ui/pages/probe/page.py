@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -71,7 +72,7 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
     top = int(best.argmax())
     random, pixels = (100 * float(result.arrays[f"accuracy_{name}"].mean(-1).max()) for name in ("random", "pixels"))
     st.html(
-        f'<div class="vz-headline">{100 * best[top]:.1f} % right from the features of {messages.escaped(layers[top])}; '
+        f'<div class="vz-headline">{100 * best[top]:.1f} % right from the features of {escape(layers[top])}; '
         f"at best {random:.1f} % with random weights, {pixels:.1f} % from the pixels</div>"
     )
     curve = bool(len(result.arrays.get("curve_photos", ())))
@@ -83,9 +84,8 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
         with places[1]:
             messages.heading(f"At {layers[-1]}, by photos per class")
             drawing.draw("probe.photos", charts.by_photos(result))
-    chance = result.facts["chance"]
     messages.info(
-        f"A line is the mean over the splits, a dot one split; guessing is right on {chance}. Where the line rises, a layer "
+        f"A line is the mean over the splits, a dot one split; guessing is right on {result.facts['chance']}. Where the line rises, a layer "
         "makes the classes easier to tell apart; what random weights reach comes from the architecture alone."
     )
     for name in ("left out", "unreadable", "ambiguous", "unlabelled", "copies"):
