@@ -86,7 +86,7 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
             drawing.draw("probe.photos", charts.by_photos(result))
     messages.info(
         f"A line is the mean over the splits, a dot one split; guessing is right on {result.facts['chance']}. Where "
-        "the line rises, a layer makes the classes easier to tell apart; what random weights reach comes from the architecture alone."
+        "the line rises, a layer makes the classes easier to tell apart; what random weights reach is due to the architecture."
     )
     for name in ("left out", "unreadable", "ambiguous", "unlabelled", "copies"):
         if name in result.facts:
