@@ -240,15 +240,15 @@ def kinds_of_small() -> list[list[tuple[str, Site]]]:
 
 
 @pytest.mark.parametrize("rest", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_a_page_opens_on_a_layer_of_every_kind(visitor: Visitor, number: int, rest: bool) -> None:
-    """An eighth of the kinds, another one on the next page, or the rest; another network for the same kind on each page."""
+    """A ninth of the kinds, another one on the next page, or the rest; another network for the same kind on each page."""
     for place, choices in enumerate(kinds_of_small()):
-        if (place % 8 == number) == rest:
+        if (place % 9 == number) == rest:
             continue
         name, site = choices[number % len(choices)]
         visits = list(main_visits(small(name), site, visitor.photos))
-        assert len(visits) == 8
+        assert len(visits) == 9
         visitor.visit(name, small(name), visits[number])
     assert not visitor.failures, "\n".join(visitor.failures)
 

@@ -116,6 +116,19 @@ def test_photos_without_classes_of_the_network_get_a_sentence_and_an_example(
     assert app.button(key="evaluate.run").label == "Run"
 
 
+def test_where_no_sample_has_a_class_of_the_network_an_example_is_shown(open_app: Open) -> None:
+    app = open_app("evaluate", network="torchvision/squeezenet1_1", weights="random")
+    assert "None of the 18 labels" in sentences(app)
+    digits = vizapp.ask("evaluate", vizapp.load(NETWORK), folder="digits", workers=0)
+    told = " ".join(block.proto.body for block in app.get("html"))
+    assert f"Right about {100 * (1 - digits.arrays['top1']):.2f} % of 1,797 photos" in told
+    assert not offered(app)
+    assert "click it" not in words(app)
+    app.button(key="evaluate.example").click().run()
+    assert (chosen(app, "network"), chosen(app, "data")) == (NETWORK, "digits")
+    assert "Photos Parquet" in offered(app)
+
+
 def test_a_long_pass_waits_for_a_click(open_app: Open, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate_runs, "QUICK", 0)
     app = open_app("evaluate", network=NETWORK, data=str(photos))

@@ -12,7 +12,7 @@ from vizapp.media.source import Source
 from vizapp.methods.base import Result
 from vizapp.methods.evaluate import class_rows, label_rows, nothing_to_compare
 from vizapp.methods.truth import true_classes
-from vizapp.ui.inputs import image_picker, networks
+from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.evaluate import charts, evaluate_runs, exports, photo_cards
 from vizapp.ui.session import forms, messages, state
@@ -69,9 +69,9 @@ def _form(network: Network) -> dict[str, object]:
 
 
 def _nothing(network: Network, source: Source) -> None:
-    """Say why there is nothing to evaluate, and offer what works with one click."""
+    """Say why there is nothing to evaluate; where nobody chose these photos, show what works with one click."""
     messages.warn(str(nothing_to_compare(network, source)))
-    if any(source.labels):
+    if any(source.labels) and state.get(state.DATA):
         rows = label_rows(network, source, [None] * len(source))
         st.dataframe(
             pd.DataFrame([{"Label": row["label"] or "none", "Photos": row["photos"]} for row in rows[:1000]]),
@@ -81,10 +81,17 @@ def _nothing(network: Network, source: Source) -> None:
         "Choose a folder whose sub-folders are named like classes of the network (or like ImageNet's numbers, n01440764), a "
         "CSV file with the columns path and label, or a data set."
     )
+    example = None if state.get(state.DATA) else networks.published(_GREY)
+    digits = None if example is None else datasets.list_collection("digits")
     st.button(
-        "Evaluate LeNet-5 on 1,797 digits", key="evaluate.example", icon=":material/play_arrow:", type="primary",
-        on_click=_take_example,
+        "Take LeNet-5" if digits else "Evaluate LeNet-5 on 1,797 digits", key="evaluate.example",
+        icon=":material/play_arrow:", type="secondary" if digits else "primary", on_click=_take_example,
     )  # fmt: skip
+    if example is not None and digits is not None:
+        messages.heading(f"An example: {_GREY} on the digits that come with vizapp")
+        result = evaluate_runs.result(example, digits, {"crops": "one", "with_networks": ()})
+        if result is not None:
+            _draw(example, digits, result, example=True)
 
 
 def _take_example() -> None:
@@ -96,11 +103,12 @@ def _take_example() -> None:
 # The result
 
 
-def _draw(network: Network, photos: Collection, result: Result) -> None:
+def _draw(network: Network, photos: Collection, result: Result, example: bool = False) -> None:
+    """Draw the result; of an example without what would lead to other pages, which show the current network."""
     _rates(network, photos, result)
     left, right = layout.columns(5, 4, key="stacking_evaluate_charts")
     with left:
-        _confusion(network, result)
+        _confusion(network, result, example)
     with right:
         messages.heading("Reliability: how often it is right, over how sure it is")
         st.plotly_chart(
@@ -108,6 +116,8 @@ def _draw(network: Network, photos: Collection, result: Result) -> None:
             key="evaluate.reliability",
             config={"displayModeBar": False},
         )
+    if example:
+        return
     photo_cards.draw(network, photos, result)
     _classes(network, result)
     exports.row(network, photos, result)
@@ -120,7 +130,8 @@ def _draw(network: Network, photos: Collection, result: Result) -> None:
 def _rates(network: Network, photos: Collection, result: Result) -> None:
     facts = result.facts
     right, count = 100 * (1 - float(result.arrays["top1"])), int(result.arrays["count"].sum())
-    st.html(f'<div class="vz-headline">{escape(f"Right about {right:.2f} % of {count:,} photos")}</div>')
+    told = f"Right about {right:.2f} % of {count:,} photos"
+    st.html(f'<div class="vz-headline">{escape(told)}</div>')
     shown = {
         "Top-1 error": facts["top-1 error"], "Top-5 error": facts["top-5 error"],
         "Mean accuracy over the classes": facts["accuracy"].rpartition("classes ")[2],
@@ -134,7 +145,7 @@ def _rates(network: Network, photos: Collection, result: Result) -> None:
             messages.must_know(f"{name.capitalize()}: {facts[name]}")
 
 
-def _confusion(network: Network, result: Result) -> None:
+def _confusion(network: Network, result: Result, example: bool) -> None:
     matrix, listed = result.arrays["confusion"], result.arrays["classes"]
     some = charts.most_confused(matrix)
     classes = [int(number) for number in listed[some]]
@@ -144,7 +155,8 @@ def _confusion(network: Network, result: Result) -> None:
     charts.draw_confusion("evaluate.confusion", figure)
     if len(some) < len(listed):
         messages.info(f"The {len(some)} of {len(listed):,} classes with most confusions.")
-    messages.info("The colour is the share of a row. Point at a cell to read it; click it to see its photos.")
+    click = "" if example else "; click it to see its photos"
+    messages.info(f"The colour is the share of a row. Point at a cell to read it{click}.")
 
 
 def _classes(network: Network, result: Result) -> None:
