@@ -71,10 +71,11 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
     best = result.arrays["accuracy"].mean(1)
     top = int(best.argmax())
     random, pixels = (100 * float(result.arrays[f"accuracy_{name}"].mean(-1).max()) for name in ("random", "pixels"))
-    st.html(
-        f'<div class="vz-headline">{100 * best[top]:.1f} % right from the features of {escape(layers[top])}; '
-        f"at best {random:.1f} % with random weights, {pixels:.1f} % from the pixels</div>"
+    told = (
+        f"{100 * best[top]:.1f} % right from the features of {layers[top]}; at best {random:.1f} % with random weights, "
+        f"{pixels:.1f} % from the pixels"
     )
+    st.html(f'<div class="vz-headline">{escape(told)}</div>')
     curve = bool(len(result.arrays.get("curve_photos", ())))
     places = layout.columns(*((3, 2) if curve else (1,)), key="stacking_probe_charts")
     with places[0]:
