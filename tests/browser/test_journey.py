@@ -237,6 +237,8 @@ VIEWS = {
     "architecture": f"architecture?{MINI}",
     "architecture-drawing": f"architecture?{MINI}&aspect=drawing",
     "architecture-comparison": f"architecture?{MINI}&aspect=comparison",
+    "evaluate": "evaluate?network=vizapp/lenet5-digits",
+    "probe": "probe?network=vizapp/lenet5-digits",
     "about": "about",
 }
 _SEEN = {address.partition("?")[0] for address in VIEWS.values()}
