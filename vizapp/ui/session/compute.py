@@ -139,6 +139,8 @@ def poll_work(key: Key, work: Callable[[Tick], Any], title: str, device: str | N
         return None
 
     def keep(tick: Tick) -> Any:
+        if earlier := answers().get(refused):  # since the page looked above
+            raise VizError(earlier, code="refused-before")
         try:
             answer = memory.retry_after_eviction(lambda: work(tick))
         except VizError as error:
