@@ -127,6 +127,11 @@ def test_where_no_sample_has_a_class_of_the_network_an_example_is_shown(open_app
     app.button(key="evaluate.example").click().run()
     assert (chosen(app, "network"), chosen(app, "data")) == (NETWORK, "digits")
     assert "Photos Parquet" in offered(app)
+    assert "trained this network" in words(app)
+
+
+def test_random_weights_were_not_trained_on_the_digits(open_app: Open) -> None:
+    assert "trained this network" not in words(open_app("evaluate", network=NETWORK, weights="random", data="digits"))
 
 
 def test_a_long_pass_waits_for_a_click(open_app: Open, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,7 @@ def _nothing(network: Network, source: Source) -> None:
 
 def _take_example() -> None:
     state.put(state.NETWORK, _GREY)
+    state.put(state.WEIGHTS, "published")
     state.put(state.DATA, "digits")
     state.clear("evaluate.pending")
 
@@ -138,7 +139,7 @@ def _rates(network: Network, photos: Collection, result: Result) -> None:
         "Calibration error": facts["calibration error"],
     }  # fmt: skip
     st.html(layout.facts_table(shown))
-    if photos.text == "digits" and network.clean.name == _GREY:
+    if photos.text == "digits" and network.clean.name == _GREY and network.weights == "default":
         messages.must_know("Three quarters of these digits trained this network; the others alone would be a test.")
     for name in ("without a class", "one class", "unreadable"):
         if name in facts:
