@@ -15,7 +15,7 @@ from vizapp.errors import VizError
 from vizapp.files import atomic_write, remove_leftovers
 from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints
 from vizapp.gallery.collectors import TopActivations
-from vizapp.gallery.folder_pass import FolderPass, PassOptions, Watch, preprocessing_of
+from vizapp.gallery.folder_pass import FolderPass, PassOptions, Watch, identity_of, preprocessing_of
 from vizapp.gallery.reader import Gallery, open_gallery
 from vizapp.gallery.shards import connect_shards
 from vizapp.gallery.store import EARLIER, FORMAT, MANIFEST, WORK, file_name, is_intact, read_manifest, write_gallery
@@ -42,13 +42,7 @@ class GalleryOptions:
 
 def identity(network: Network, source: Source, sites: Sequence[Site], plan: GalleryOptions) -> dict[str, Any]:
     """Everything that a gallery's numbers depend on, as JSON. Passes with equal identities can resume each other."""
-    known = {
-        "network": network.name,
-        "digest": network.digest,
-        "device": network.device.type,
-        "preprocessing": preprocessing_of(network),
-        "data": source.listing_digest(),
-        "pictures": len(source),
+    known = identity_of(network, source) | {
         "sites": [site.name for site in sites],
         "top": plan.top,
         "batch": plan.batch,

@@ -83,6 +83,18 @@ def preprocessing_of(network: Network) -> dict[str, Any]:
     return {name: value for name, (value, field) in values.items() if field.repr or value != field.default}
 
 
+def identity_of(network: Network, source: Source) -> dict[str, Any]:
+    """What the numbers of any pass of this network over these photos depend on; with what is collected it is the whole."""
+    return {
+        "network": network.name,
+        "digest": network.digest,
+        "device": network.device.type,
+        "preprocessing": preprocessing_of(network),
+        "data": source.listing_digest(),
+        "pictures": len(source),
+    }
+
+
 class FolderPass:
     """One run over this process's batches.
 

@@ -26,7 +26,7 @@ from vizapp.errors import VizError
 from vizapp.files import atomic_file, atomic_write, file_digest, read_file, remove_leftovers
 from vizapp.gallery.checkpoint import LEFTOVER, Checkpoint, load_checkpoint, remove_checkpoints
 from vizapp.gallery.collectors import Collector, Rows
-from vizapp.gallery.folder_pass import FolderPass, Input, PassOptions, Watch, preprocessing_of
+from vizapp.gallery.folder_pass import FolderPass, Input, PassOptions, Watch, identity_of
 from vizapp.gallery.row_parts import read_parts, to_arrow
 from vizapp.gallery.shards import connect_shards
 from vizapp.gallery.store import MANIFEST, WORK
@@ -116,18 +116,12 @@ def pass_identity(
         options: Of the pass; only `batch` and `crops` count.
         input: How photos enter the network, if not as their centre crop.
     """
-    known = {
-        "network": network.name,
-        "digest": network.digest,
-        "device": network.device.type,
-        "preprocessing": preprocessing_of(network),
-        "input": input.name if input else "",
-        "data": source.listing_digest(),
-        "pictures": len(source),
-        "batch": options.batch,
+    known = identity_of(network, source) | {
+        "input": input.name if input else "", "batch": options.batch,
         "collected": [one.identity() for one in collectors],
-    } | ({} if options.crops is None else {"crops": options.crops})
-    return dict(json.loads(json.dumps(known)))  # tuples become lists, as in a file
+    }  # fmt: skip
+    crops = {} if options.crops is None else {"crops": options.crops}
+    return dict(json.loads(json.dumps(known | crops)))  # tuples become lists, as in a file
 
 
 def collect(
