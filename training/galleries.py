@@ -4,7 +4,8 @@
     python training/galleries.py --imagenet FOLDER
 
 They are what the page Gallery would build on a CPU. Galleries in `--out` that are not among them any more are removed. Beside
-them goes what the page "During training" shows first: the strongest digit of each unit at each bundled checkpoint of LeNet-5.
+them go what the page "During training" shows first, the strongest digit of each unit at each bundled checkpoint of LeNet-5, and
+what the page "Neighbours" needs first, the features of the sample photos in the default network.
 
 With `--imagenet`, a folder of ImageNet photos named by WordNet's number of their class (n02099601.jpg), write instead which
 classes the strongest of them have for each unit of the default network, to `assets/strongest`: what the search for classes
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package runs from the checkout
-from vizapp.gallery import build, open_gallery
+from vizapp.gallery import build, open_gallery, shipped
 from vizapp.gallery.collectors import Predictions, TopActivations
 from vizapp.gallery.search import store_classes, top_classes
 from vizapp.media.sources import open_folder
@@ -31,6 +32,7 @@ from vizapp.methods.collected import table_name
 from vizapp.methods.evolution import chosen_site
 from vizapp.methods.evolution_columns import SHIPPED, classes_of_photos, pass_sites, top_photos
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
+from vizapp.methods.photo_features import default_site, folder_features
 from vizapp.zoo import load
 from vizapp.zoo.labels import imagenet_categories
 from vizapp.zoo.series import at_checkpoint, bundled_series, open_series
@@ -60,6 +62,16 @@ def main() -> None:
     for place in set(out.glob("*")) - kept:
         shutil.rmtree(place)
     write_training(SHIPPED)
+    write_features(shipped.TABLES)
+
+
+def write_features(out: Path) -> None:
+    """Write the table of the sample photos for the default network: pooled features of its last hidden layer, and answers."""
+    network, source = load(NETWORKS[0], device="cpu"), open_folder("samples")
+    shutil.rmtree(out, ignore_errors=True)
+    found = folder_features(network, source, default_site(network), 1, Job())
+    assert found is not None
+    shutil.copytree(found.table.folder, out / found.table.folder.name, copy_function=shutil.copyfile)
 
 
 def write_training(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The galleries in `assets` are those of today's networks and samples, are used as if built here, and never for others."""
+"""Galleries and features in `assets` are of today's networks and samples, are used as if built here, and for no others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import vizapp
 from vizapp.engine.trace.sites import Site
 from vizapp.gallery import GalleryOptions, build, open_gallery, shipped
 from vizapp.gallery.build import identity
+from vizapp.gallery.collectors import Features
+from vizapp.gallery.folder_pass import FolderPass
 from vizapp.gallery.store import is_intact, read_manifest
 from vizapp.media import bundled
 from vizapp.media.sources import open_folder
-from vizapp.methods.base import Question
+from vizapp.methods.base import Job, Question
+from vizapp.methods.collected import table_name
 from vizapp.methods.gallery import chosen_sites, place_for, revealing_site
+from vizapp.methods.photo_features import FolderFeatures, default_site, folder_features
 from vizapp.zoo.network import Network
 
 MINI, LITE = "vizapp/zfnet-mini", "vizapp/efficientnet-lite0"
@@ -77,6 +81,42 @@ def test_nothing_is_shipped_for_other_weights_photos_or_layers(monkeypatch: pyte
     assert not place(network, sites).exists()
 
 
+def features_of_samples() -> FolderFeatures:
+    """Of the default network, as the page Neighbours asks first."""
+    network = load(LITE)
+    found = folder_features(network, open_folder("samples"), default_site(network), 1, Job())
+    assert found is not None
+    return found
+
+
+def test_the_first_view_of_neighbours_takes_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when the shipped features are outdated: run python training/galleries.py."""
+    monkeypatch.setattr(FolderPass, "run", lambda *given: pytest.fail("outdated: run python training/galleries.py"))
+    network, source = load(LITE), open_folder("samples")
+    found = features_of_samples()
+    assert found.table.folder.parent.name == "passes"
+    assert found.has_answers
+    assert [path.name for path in shipped.TABLES.iterdir()] == [found.table.folder.name]
+    assert len(found.table) == len(source)
+    for number in (0, 387):
+        seen = network.seen(source.open(number))
+        own, near = found.matrix()[number], found.of_photo(seen)
+        np.testing.assert_allclose(own, near, rtol=1e-3, atol=1e-4)
+        answers = vizapp.ask("predict", network, source.open(number)).arrays["probabilities"]
+        assert found.table.matrix("classes")[number, 0] == answers.argmax()
+
+
+def test_other_weights_layers_or_photos_find_no_shipped_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, source = load(LITE), open_folder("samples")
+    names = {path.name for path in shipped.TABLES.iterdir()}
+    assert table_name(network, source, [Features([default_site(network)], 1)]) not in names, "without answers"
+    assert table_name(load(LITE, "none"), source, [Features([default_site(network)], 1)]) not in names
+    monkeypatch.setattr(bundled, "sample_digest", lambda name: "another file")
+    monkeypatch.setattr(FolderPass, "run", lambda *given: pytest.fail("a pass"))
+    with pytest.raises(pytest.fail.Exception, match="a pass"):
+        features_of_samples()
+
+
 def test_what_is_in_the_cache_stays() -> None:
     network = load(MINI)
     sites = chosen_sites(network, ())
@@ -112,3 +152,11 @@ def test_a_pass_here_writes_the_same_rows(tmp_path: Path) -> None:
         ours, theirs = here.rows(site.name), there.rows(site.name)
         np.testing.assert_allclose(ours["activation"], theirs["activation"], rtol=1e-4, atol=1e-4)
         assert (ours["picture"] == theirs["picture"]).mean() > 0.99
+
+
+@pytest.mark.slow
+def test_a_pass_here_gives_the_shipped_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = features_of_samples().matrix()
+    monkeypatch.setenv("VIZAPP_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(shipped, "copy_to", lambda place: None)
+    np.testing.assert_allclose(features_of_samples().matrix(), there, rtol=1e-3, atol=1e-3)

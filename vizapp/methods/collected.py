@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vizapp.gallery import shipped
 from vizapp.gallery.collectors import Collector
 from vizapp.gallery.folder_pass import Input, PassOptions, Progress
 from vizapp.gallery.photo_table import PhotoTable, collect, open_table, pass_identity
@@ -29,7 +30,7 @@ def folder_table(
     workers: int = -1,
     input: Input | None = None,
 ) -> tuple[PhotoTable | None, str]:
-    """The table of a folder's photos, from the cache or by a pass that resumes where an earlier one was left.
+    """The table of a folder's photos, shipped, from the cache, or by a pass that resumes where an earlier one was left.
 
     Args:
         network: The network.
@@ -48,6 +49,7 @@ def folder_table(
     """
     options = _options(network, input, None if workers < 0 else workers)
     place = passes_of(source) / table_name(network, source, collectors, input)
+    shipped.copy_to(place)
 
     def watch(progress: Progress) -> None:
         job.report(share[0] + (share[1] - share[0]) * progress.share)
