@@ -29,6 +29,8 @@ def test_the_table_by_hand(network) -> None:
     rows = {row["layer"]: row for row in result.table}
     assert list(rows) == ["stem", "pool", "left", "right", "cat", "body", "add", "mean", "head"]
     stem = {"kind": "convolution", "output": "8 × 24 × 20", "kernel": "5 × 5", "stride": "2", "parameters": 608}
+    stem |= {"padding": "2", "dilation": "1", "groups": "1"}
+    stem |= {"output size": "down ⌊(2·2 + 48 − 5)/2⌋ + 1 = 24; across ⌊(2·2 + 40 − 5)/2⌋ + 1 = 20"}
     stem |= {"multiply-adds": 24 * 20 * 8 * 75, "field": "5 × 5", "field stride": "2", "milliseconds": None}
     assert rows["stem"] == {"layer": "stem"} | stem | {"from": "picture"}
     assert (rows["pool"]["output"], rows["pool"]["field"]) == ("8 × 12 × 10", "9 × 9")
@@ -53,7 +55,8 @@ def test_the_array_holds_the_numbers_of_the_table(network) -> None:
         assert " × ".join(f"{side:.0f}" for side in shape) == row["output"]
         assert (named["parameters"], named["operations"]) == (row["parameters"], row["operations"])
         assert named["milliseconds"] == row["milliseconds"] > 0
-        assert math.isnan(named["kernel height"]) == (row["kernel"] == "")
+        assert math.isnan(named["kernel height"]) == (row["kernel"] == "") == (row["output size"] == "")
+        assert math.isnan(named["groups"]) == (row["groups"] == "")
     assert len(result.table) == len(network.sites)
     assert "as a whole" in result.facts["one pass"]
 
@@ -107,6 +110,8 @@ def test_saved_as_csv_and_markdown(network, tmp_path: Path) -> None:
     assert lines[0].startswith("| layer | kind | output |")
     assert len(lines) == 2 + len(result.table)
     assert "| 8 × 24 × 20 |" in lines[2]
+    assert read[0]["output size"] in lines[2]
+    assert read[0]["output size"].endswith("⌊(2·2 + 40 − 5)/2⌋ + 1 = 20")
 
 
 def test_tables_as_text() -> None:

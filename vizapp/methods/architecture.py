@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from vizapp.engine.layers.sliding_window import SlidingWindow
 from vizapp.engine.layers.summary import (
     Layer,
     fold_pointwise_layers,
@@ -23,8 +24,8 @@ from vizapp.methods.params import Params, knob
 from vizapp.methods.tables import to_csv, to_markdown
 
 COLUMNS = (
-    "channels", "height", "width", "kernel height", "kernel width", "stride", "parameters", "operations", "field height",
-    "field width", "field stride", "milliseconds",
+    "channels", "height", "width", "kernel height", "kernel width", "stride", "padding height", "padding width", "dilation",
+    "groups", "parameters", "operations", "field height", "field width", "field stride", "milliseconds",
 )  # fmt: skip
 
 
@@ -53,9 +54,13 @@ def rows_of(found: Sequence[Layer], params: ArchitectureParams) -> tuple[Layer, 
 def architecture(question: Question, params: ArchitectureParams, job: Job) -> Result:
     """The layers of the network with output size, kernel, stride, parameters, operations, receptive field and time.
 
-    `arrays`: `table` float64 `[rows 12]`, with the columns of the facts (NaN for missing values; operations counted by
+    `arrays`: `table` float64 `[rows 16]`, with the columns of the facts (NaN for missing values; operations counted by
     `count`). `table`: the same as text, with the kind and the inputs of each row. A weight that is used several times counts
     once, at its first use. Also saved as CSV and Markdown. Receptive fields are in pixels and not clipped to the picture.
+    "output size" is O = ⌊(2P + I − K)/S⌋ + 1 with the numbers of each convolution and pool: P cells of padding on each side,
+    I cells of input, kernel K (with dilation D, D·(K − 1) + 1 for K), stride S; ⌈ ⌉ for a pool that rounds up, and
+    O = (I − 1)·S − 2P + K + A for a transposed convolution that adds A cells. The padding in `table` is half the sum of both
+    ends. Padding by an operation of its own is part of I.
     """
     network = question.network.clean  # interventions leave the layers as they are
     if question.picture is not None:
@@ -112,6 +117,10 @@ def _row(row: Layer, count: str) -> dict[str, Any]:
         "output": _by(row.shape),
         "kernel": _by(row.kernel or ()),
         "stride": _side(row.stride),
+        "padding": _padding(row.window),
+        "dilation": _side(row.window.dilation if row.window else None),
+        "groups": str(row.window.groups or "") if row.window else "",
+        "output size": row.window.equation if row.window else "",
         "parameters": row.parameters,
         count: operations(row, count),
         "field": _by(row.field_size or ()),
@@ -131,8 +140,16 @@ def _side(sides: tuple[int, int] | None) -> str:
     return str(sides[0]) if sides[0] == sides[1] else _by(sides)
 
 
+def _padding(window: SlidingWindow | None) -> str:
+    """`1`, down and across where they differ, both ends where these do: `1 + 2`."""
+    if window is None:
+        return ""
+    ends = (f"{a}" if a == b else f"{a} + {b}" for a, b in zip(window.before, window.after, strict=True))
+    return " × ".join(dict.fromkeys(ends))
+
+
 def _numbers(rows: Sequence[Layer], count: str) -> np.ndarray:
-    """`[rows 12]`, in the order of `COLUMNS`."""
+    """`[rows 16]`, in the order of `COLUMNS`."""
     nothing = (np.nan, np.nan)
     return np.array(
         [
@@ -140,6 +157,7 @@ def _numbers(rows: Sequence[Layer], count: str) -> np.ndarray:
                 *(tuple(row.shape) + nothing)[:3],
                 *(row.kernel or nothing),
                 (row.stride or nothing)[0],
+                *_sliding(row.window),
                 row.parameters,
                 operations(row, count),
                 *(row.field_size or nothing),
@@ -150,6 +168,14 @@ def _numbers(rows: Sequence[Layer], count: str) -> np.ndarray:
         ],
         np.float64,
     ).reshape(len(rows), len(COLUMNS))
+
+
+def _sliding(window: SlidingWindow | None) -> tuple[float, float, float, float]:
+    """Padding down and across, dilation and groups."""
+    if window is None:
+        return (np.nan,) * 4
+    down, across = ((a + b) / 2 for a, b in zip(window.before, window.after, strict=True))
+    return down, across, window.dilation[0], np.nan if window.groups is None else window.groups
 
 
 METHOD = Method(

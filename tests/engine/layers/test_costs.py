@@ -1,4 +1,4 @@
-"""Multiply-adds equal counts by hand, in all spellings of a product, and windows are those of the arguments."""
+"""Multiply-adds equal counts by hand, in all spellings of a product."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from vizapp.engine.layers.costs import ProductCounter, arithmetic, window
+from vizapp.engine.layers.costs import ProductCounter, arithmetic
 
 X = torch.zeros(1, 6, 9, 8)
 A, B, C = torch.zeros(3, 4, 5), torch.zeros(3, 5, 7), torch.zeros(3, 4, 7)
@@ -92,16 +92,5 @@ def test_anything_else_has_little_arithmetic() -> None:
     output = F.conv2d(*biased)
     assert arithmetic("conv2d", biased, {}, output, 72 * 8 * 6) == 2 * 72 * 8 * 6 + 72 * 8
     assert arithmetic("linear", (X, torch.zeros(5, 8)), {}, X, 7) == 14
-
-
-def test_windows_are_those_of_the_arguments() -> None:
     pooled = F.max_pool2d(X, (3, 2), 1)
-    assert window("max_pool2d", (X, (3, 2), 1), {}, pooled) == ((3, 2), (1, 1))
-    assert window("avg_pool2d", (X,), {"kernel_size": 2}, F.avg_pool2d(X, 2)) == ((2, 2), (2, 2))
-    even, odd = F.adaptive_avg_pool2d(X, (3, 4)), F.adaptive_avg_pool2d(X, (2, 4))
-    assert window("adaptive_avg_pool2d", (X, (3, 4)), {}, even) == ((3, 2), (3, 2))
-    assert window("adaptive_avg_pool2d", (X, (2, 4)), {}, odd) == (None, None), "windows of several sizes"
-    assert window("mean", (X, (-2, -1)), {}, X.mean((-2, -1))) == ((9, 8), (1, 1))
-    assert window("mean", (X, 1), {}, X.mean(1)) == (None, None)
-    assert window("relu", (X,), {}, X) == (None, None)
     assert arithmetic("max_pool2d", (X, (3, 2), 1), {}, pooled, 0) == pooled.numel() * 6

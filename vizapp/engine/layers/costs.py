@@ -1,4 +1,4 @@
-"""Cost and window of one operation."""
+"""Cost of one operation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from vizapp.engine.call_arguments import argument, pair, tensors_in
-
-Window = tuple[int, int]
+from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.layers.sliding_window import sliding_window
 
 
 class ProductCounter(TorchDispatchMode):
@@ -67,34 +66,10 @@ def arithmetic(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], ou
         return 2 * products + (output.numel() if isinstance(bias, Tensor) else 0)
     if base in _FREE:
         return 0
-    kernel, _ = window(base, args, kwargs, output)
-    if kernel is not None:
-        return output.numel() * math.prod(kernel)
+    window = sliding_window(base, args, kwargs, output)
+    if window is not None:
+        return output.numel() * math.prod(window.kernel)
     return output.numel() * (2 if base.endswith("_norm") else 1)
-
-
-def window(
-    operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-) -> tuple[Window | None, Window | None]:
-    """Kernel and stride, (down, across); None if the operation has no window, or windows of several sizes."""
-    base = operation.rstrip("_")
-    if base in {"conv2d", "conv_transpose2d"}:
-        weight: Tensor = argument(args, kwargs, 1, "weight", None)
-        return (weight.shape[-2], weight.shape[-1]), pair(argument(args, kwargs, 3, "stride", 1))
-    if base in {"max_pool2d", "max_pool2d_with_indices", "avg_pool2d"}:
-        kernel = argument(args, kwargs, 1, "kernel_size", 1)
-        return pair(kernel), pair(argument(args, kwargs, 2, "stride", kernel) or kernel)
-    if base.startswith("adaptive_"):
-        before, after = argument(args, kwargs, 0, "input", output).shape[-2:], output.shape[-2:]
-        if before[0] % after[0] == 0 and before[1] % after[1] == 0:
-            sides = before[0] // after[0], before[1] // after[1]
-            return sides, sides
-    if base == "mean":  # over rows and columns it is a pool of the size of the map
-        shape = argument(args, kwargs, 0, "input", None).shape
-        dims = kwargs.get("dim", args[1] if len(args) > 1 else ())
-        if len(shape) == 4 and isinstance(dims, (tuple, list)) and {dim % 4 for dim in dims} == {2, 3}:
-            return (shape[2], shape[3]), (1, 1)
-    return None, None
 
 
 def _recurrent(args: Any, output: Any) -> int:

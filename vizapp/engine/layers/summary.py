@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import tensors_in
-from vizapp.engine.layers.costs import ProductCounter, Window, arithmetic, window
+from vizapp.engine.layers.costs import ProductCounter, arithmetic
+from vizapp.engine.layers.sliding_window import SlidingWindow, Window, sliding_window
 from vizapp.engine.operations import SHAPE_ONLY
 from vizapp.engine.receptive_field.interval import ReceptiveField
 from vizapp.engine.tap import Trace, first_tensor, operation_name
@@ -39,6 +40,7 @@ class Layer:
     counted: bool  # whether those are all
     arithmetic: int
     field: ReceptiveField | None
+    window: SlidingWindow | None = None  # with the sizes of this row: None of a module of several windows
     seconds: float | None = None  # None: not measured
 
     @property
@@ -108,11 +110,13 @@ class _LayerTrace(CellsTrace):
         field = self.of(made)
         site = None if field is None else site_of(name, operation, tuple(made.shape), field, self.arrangement(made))
         shape = tuple(made.shape) if site is None else site.shape
-        kernel, stride = window(operation, args, kwargs, made)
+        window = sliding_window(operation, args, kwargs, made)
+        kernel, stride = (None, None) if window is None else (window.kernel, window.stride)
         products = self._counter.multiply_adds
         layer = Layer(
             name, kind_of(operation), operation, tuple(dict.fromkeys(makers)), shape, kernel, stride,
             parameters, products, not self._counter.uncounted, arithmetic(operation, args, kwargs, made, products), field,
+            window,
         )  # fmt: skip
         before = self.found.pop(name, None)
         self.found[name] = layer if before is None else _sum(before, layer, layer.shape, layer.kind)
@@ -125,7 +129,7 @@ def _sum(a: Layer, b: Layer, shape: tuple[int, ...], kind: Kind) -> Layer:
     return Layer(
         a.name, kind, a.operation if kind == a.kind else b.operation, inputs, shape,
         a.kernel or b.kernel, a.stride or b.stride, a.parameters + b.parameters, a.multiply_adds + b.multiply_adds,
-        a.counted and b.counted, a.arithmetic + b.arithmetic, b.field, seconds,
+        a.counted and b.counted, a.arithmetic + b.arithmetic, b.field, a.window or b.window, seconds,
     )  # fmt: skip
 
 
@@ -170,8 +174,10 @@ def group_by_module(rows: Sequence[Layer], depth: int) -> tuple[Layer, ...]:
         homes |= {row.name: name for row in members}
         windows = {(row.kernel, row.stride) for row in members if row.kernel is not None}
         kernel, stride = windows.pop() if len(windows) == 1 else (None, None)
+        sizes = [row.window for row in members if row.window is not None]
+        window = sizes[0] if len(sizes) == 1 else None
         inputs = tuple(n for n in dict.fromkeys(homes[i] for row in members for i in row.inputs) if n != name)
-        found.append(replace(total, inputs=inputs, kernel=kernel, stride=stride))
+        found.append(replace(total, inputs=inputs, kernel=kernel, stride=stride, window=window))
     return tuple(found)
 
 

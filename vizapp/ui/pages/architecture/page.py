@@ -51,7 +51,14 @@ def _table(network: Network) -> None:
         height="content" if len(result.table) <= _ROWS_AT_ONCE else 620,
         column_config={
             "layer": text("Layer", width="medium"), "kind": "Kind", "output": "Output", "kernel": "Kernel",
-            "stride": "Stride", "parameters": number("Parameters", format="localized"),
+            "stride": "Stride", "padding": "Padding", "dilation": "Dilation", "groups": "Groups",
+            "output size": text(
+                "Size of the output", width="medium",
+                help="O = ⌊(2P + I − K)/S⌋ + 1: padding P on each side, input I, kernel K, stride S. With dilation D the "
+                "kernel covers D·(K − 1) + 1 cells. ⌈ ⌉: the pool rounds up. Of a transposed convolution, "
+                "O = (I − 1)·S − 2P + K + A, with A cells added at the end.",
+            ),
+            "parameters": number("Parameters", format="localized"),
             count: number(count.capitalize(), format="localized"), "field": "Receptive field",
             "field stride": text("Field stride", help="Pixels between the receptive fields of neighbouring cells"),
             "milliseconds": number("ms", format="%.3f", help=f"On {network.device}, one photo, each operation by itself"),
