@@ -36,7 +36,7 @@ FLOORS = {
         ["tap"],
         ["receptive_field"],
         ["trace"],
-        ["projection", "occlusion", "fully_convolutional", "optimize", "statistics", "layers"],
+        ["projection", "occlusion", "fully_convolutional", "optimize", "statistics", "layers", "arithmetic"],
     ],
     "ui": [["widgets.components"], ["session"], ["inputs"], ["widgets"], ["app"], ["pages"]],
 }

@@ -32,6 +32,7 @@ LINKS = {
     "nguyen-2016": f"{_ARXIV}1602.03616",
     "nie-2018": f"{_ARXIV}1805.07039",
     "olah-2017": f"{_DOI}10.23915/distill.00007",
+    "olah-2020": f"{_DOI}10.23915/distill.00024.001",
     "scargle-1982": f"{_DOI}10.1086/160554",
     "selvaraju-2017": f"{_ARXIV}1610.02391",
     "sermanet-2013": f"{_ARXIV}1312.6229",

@@ -28,6 +28,7 @@ ROUNDING = 1e-5
 CASES: dict[str, tuple[dict[str, Any], float]] = {
     "activations": ({}, ROUNDING),
     "architecture": ({}, ROUNDING),
+    "arithmetic": ({}, 1e-4),  # the parts are those of activations that differ by rounding
     "atlas": ({}, 1e-3),  # axes turn by more than the features change
     "attribution": ({"kind": "gradcam"}, ROUNDING),
     "correspondence": (

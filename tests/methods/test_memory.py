@@ -35,6 +35,7 @@ UNIT = vizapp.Unit("2", 3, (40, 40))  # the second convolution of `wide`
 _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "activations": ({"unit": UNIT}, ("activations",)),
     "architecture": ({"repeats": 0}, ("table",)),
+    "arithmetic": ({"unit": UNIT}, ("contributions", "value")),
     "atlas": ({"site": "2"}, ("positions", "photo", "answers")),
     "attribution": ({"unit": UNIT, "steps": 16}, ("attribution",)),
     "correspondence": (
