@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,27 @@ def test_interventions_are_part_of_what_is_taken_apart(network: Network) -> None
     np.testing.assert_allclose(
         found.arrays["value"], clean.arrays["value"] - clean.arrays["contributions"][2], rtol=1e-5
     )
+
+
+def test_a_walk_leads_from_the_class_to_the_pixels(network: Network) -> None:
+    unit = vizapp.class_unit(network, "c")
+    found = vizapp.ask("arithmetic", network, PICTURE, unit=unit, walk=30)
+    plain = vizapp.ask("arithmetic", network, PICTURE, unit=unit)
+    np.testing.assert_array_equal(found.arrays["products"], plain.arrays["products"])
+    rows = found.table
+    assert (rows[0]["layer"], rows[0]["channel"], rows[0]["contribution"]) == (unit.site, unit.channel, None)
+    assert rows[-1]["layer"] is None
+    assert rows[-1]["value"] == network.prepare(PICTURE)[0, rows[-1]["channel"], rows[-1]["row"], rows[-1]["column"]]
+    for above, row in itertools.pairwise(rows):
+        cell = None if above["row"] is None else (above["row"], above["column"])
+        its = vizapp.ask("arithmetic", network, PICTURE, unit=vizapp.Unit(above["layer"], above["channel"], cell))
+        assert its.arrays["value"] == above["value"]
+        (same,) = (one for one in its.table if (one["layer"], one["channel"]) == (row["layer"], row["channel"]))
+        assert (same["contribution"], same["share"]) == (row["contribution"], row["share"])
+    assert found.facts["walk"] == f"{len(rows) - 1} steps, to the photo at {rows[-1]['row']},{rows[-1]['column']}, " + (
+        f"channel {rows[-1]['channel']}."
+    )
+    assert len(vizapp.ask("arithmetic", network, PICTURE, unit=unit, walk=2).table) == 3
 
 
 def test_half_precision_and_double_are_answered() -> None:

@@ -11,6 +11,8 @@ from vizapp.engine.arithmetic.cell import Below, CellArithmetic, take_apart
 from vizapp.engine.arithmetic.operands import record_operands
 from vizapp.engine.arithmetic.origins import Origins
 from vizapp.engine.arithmetic.stages import signed
+from vizapp.engine.arithmetic.walk import WalkStep, walk_down
+from vizapp.engine.memory.chunks import SCRATCH, check_fits
 from vizapp.engine.projection.project import argmax_cell
 from vizapp.engine.trace.sites import channels_first
 from vizapp.media.drawing import contrast_limit, diverging
@@ -21,9 +23,10 @@ from vizapp.methods.params import Params, knob
 
 @dataclass(frozen=True)
 class ArithmeticParams(Params):
-    """How many channels the pictures show; the numbers do not depend on it."""
+    """How many channels the pictures show, and whether to walk on towards the pixels."""
 
     top: int = knob(20, "Channels that the pictures show, the largest contributions first", low=1, high=200)
+    walk: int = knob(0, "Steps to walk down along the largest contributions; 0 stays at the cell", low=0, high=1000)
 
 
 def arithmetic(question: Question, params: ArithmeticParams, job: Job) -> Result:
@@ -46,19 +49,35 @@ def arithmetic(question: Question, params: ArithmeticParams, job: Job) -> Result
     to go on with (layer None: a pixel of the photo if it has a channel, else a number that is in no layer), `value` there,
     `contribution`, and `share`, the contribution by the sum of the sizes of all contributions and the bias, from -1 to 1. A
     product of two activations has a second row, for the gate, whose index, contribution and share are None.
+
+    With `walk`, `table` has a row per step of a walk towards the pixels, the unit first: `step`, `layer` (None: the photo),
+    `channel`, `row`, `column`, `value`, the `operation` that made it, and its `contribution` and `share` in the step before.
+    It goes to the channel and cell that raise the unit's number most; the arrays are those of the unit.
     """
     network, unit = question.network, question.require_unit()
     site = network.site(unit.site)
-    recording = record_operands(network.module, network.prepare(question.require_picture()), {site.name})
+    sites, wanted = {one.name: one for one in network.sites}, {site.name}
+    if params.walk:
+        names = list(sites)
+        wanted = set(names[: names.index(site.name) + 1])
+        held = int(SCRATCH * network.footprint.total)
+        check_fits(held, network.device, f"the activations of {len(wanted)} layers", "an earlier layer")
+    recording = record_operands(network.module, network.prepare(question.require_picture()), wanted)
     job.report(0.7)
     kept = channels_first(recording.values[site.name][1], site)[0]
     unit = replace(unit, site=site.name, cell=argmax_cell(kept, unit))
-    cell = take_apart(Origins(recording, {one.name: one for one in network.sites}), unit)
+    origins = Origins(recording, sites)
+    cell = take_apart(origins, unit)
     where = "" if unit.cell is None else f", cell {unit.cell[0]},{unit.cell[1]}"
     facts = {"unit": f"{site.name}, channel {unit.channel}{where}"} | _facts(cell)
     value = kept[(unit.channel, *(unit.cell or ()))].cpu()
     arrays = _arrays(cell) | {"value": (value if value.dtype.itemsize > 4 else value.float()).numpy()}
-    return Result("arithmetic", arrays, _panels(cell, params.top), facts, _table(cell))
+    rows = _table(cell)
+    if params.walk:
+        steps, end = walk_down(origins, unit, params.walk)
+        rows = tuple(_step_row(number, step) for number, step in enumerate(steps))
+        facts["walk"] = _walk_told(steps, end)
+    return Result("arithmetic", arrays, _panels(cell, params.top), facts, rows)
 
 
 def _arrays(cell: CellArithmetic) -> dict[str, np.ndarray]:
@@ -143,6 +162,24 @@ def _table(cell: CellArithmetic) -> tuple[dict[str, Any], ...]:
     contributions, shares = cell.contributions.tolist(), cell.shares.tolist()
     rows = [_row(cell.below[n], n, contributions[n], shares[n]) for n in cell.order.tolist()]
     return tuple(rows + ([_row(cell.gate, None, None, None)] if cell.gate else []))
+
+
+def _step_row(number: int, step: WalkStep) -> dict[str, Any]:
+    row, column = step.below.cell or (None, None)
+    part = {"contribution": step.contribution, "share": step.share} if number else {"contribution": None, "share": None}
+    return {
+        "step": number, "layer": step.below.site or None, "channel": step.below.channel, "row": row, "column": column,
+        "value": step.below.value, "operation": step.operation, **part,
+    }  # fmt: skip
+
+
+def _walk_told(steps: list[WalkStep], end: str) -> str:
+    last = steps[-1].below
+    many = "1 step" if len(steps) == 2 else f"{len(steps) - 1} steps"
+    where = f" at {last.cell[0]},{last.cell[1]}" if last.cell else ""
+    if end:
+        return f"{many}, to {_layer_name(last)}{where}; there {end[0].lower()}{end[1:].rstrip('.')}."
+    return f"{many}, to {_layer_name(last)}{where}, channel {last.channel}."
 
 
 def _panels(cell: CellArithmetic, top: int) -> tuple[Panel, ...]:

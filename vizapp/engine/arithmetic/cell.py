@@ -33,8 +33,8 @@ class CellArithmetic:
     their sums. For a softmax, weights are the exponentials (of the logits in `patch` less the largest), products too, and
     `total` is their sum. `padded` bool `[kh kw]`: cells of padding. `below` has for each channel the cell whose product is
     largest; `cells` int `[kh kw 2]` says where the patch lies (-1: nowhere). `gate`: the second factor of a product.
-    `total` is the number that the pass computed, except for a softmax; `error` says by how much the parts miss it,
-    divided by the sum of their sizes.
+    `own`: the place in the products of a softmax's own logit. `total` is the number that the pass computed, except for a
+    softmax; `error` says by how much the parts miss it, divided by the sum of their sizes.
     """
 
     parts: Parts
@@ -46,6 +46,7 @@ class CellArithmetic:
     cells: Ints
     below: tuple[Below, ...]
     gate: Below | None
+    own: tuple[int, ...] | None
     total: float
     value: float
     stages: tuple[Stage, ...]
@@ -122,6 +123,7 @@ def _arranged(
     if softmax:
         assert parts.own is not None
         stages = (_softmax_stage(parts, layer, total, number), *stages)
+    own = None if parts.own is None else tuple(int(n) for n in np.unravel_index(index[parts.own], flat.shape))
     size = float(np.abs(products).sum()) + abs(parts.bias)
     missed = abs(float(products.sum()) + parts.bias - total)
     real = there & (origin.values != NOWHERE)[at]
@@ -136,7 +138,7 @@ def _arranged(
         second = float(origins.recording.numbers[parts.gate[0]].flatten()[parts.gate[1]])
         gate = _one(origins.places(its), 0, second)
     return CellArithmetic(
-        parts, layer, weights, patch, products, outside.any(0), cells.max(0, initial=-1), below, gate, total, kept, stages,
+        parts, layer, weights, patch, products, outside.any(0), cells.max(0, initial=-1), below, gate, own, total, kept, stages,
         missed / size if size else missed,
     )  # fmt: skip
 

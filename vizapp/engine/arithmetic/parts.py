@@ -116,7 +116,7 @@ def parts_of(origins: Origins, step: Step, value: int, place: int) -> Parts:
         VizError: the operation is no sum and no selection.
     """
     name, summed = base_name(step), Summed(origins, step, value, place)
-    varying = {ref.value for ref in value_refs((step.args, step.kwargs))}
+    varying = [ref.value for ref in value_refs((step.args, step.kwargs))]
     rule = _RULES.get(name)
     if rule is not None:
         found = rule(summed)
