@@ -38,6 +38,7 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "arithmetic": ({"unit": UNIT}, ("contributions", "value")),
     "atlas": ({"site": "2"}, ("positions", "photo", "answers")),
     "attribution": ({"unit": UNIT, "steps": 16}, ("attribution",)),
+    "colours": ({"unit": vizapp.Unit("4", 0), "parts": 2}, ("colours", "components", "photo_factors")),
     "correspondence": (
         {"parts": [(noise(SIDE, SIDE, seed=n), (9, 9, 60, 60)) for n in range(6)], "draws": 1, "sites": "4, 7"},
         ("parts", "random", "shared"),
@@ -113,7 +114,7 @@ def ask(key: str, network: Network, photos: Path, out: Path) -> tuple[Result, tu
     options, arrays = ASKED[key]
     options = dict(options)
     needs = methods()[key].needs
-    if "folder" in needs:
+    if "folder" in needs or key == "colours":
         options |= {"folder": vizapp.open_folder(photos)}
     if key in ("probe", "teach"):  # need classes; a new folder, so that its table is not in the cache
         shutil.copytree(photos, out / "photos", copy_function=shutil.copy, dirs_exist_ok=True)
@@ -271,6 +272,7 @@ def ask(key):
         options |= {"unit": vizapp.Unit("2", 3, (40, 40))}
     options |= {
         "gallery": {"folder": photos, "out": out, "workers": 0} , "neighbours": {"folder": photos}, "atlas": {"folder": photos},
+        "colours": {"folder": photos, "unit": vizapp.Unit("4", 3), "parts": 3},
         "evolution": {"folder": photos, "checkpoints": f"{photos}/../run", "units": 2},
         "probe": {"folder": f"{photos}/../two.csv", "photos": 3, "splits": 1}, "teach": {"folder": f"{photos}/../two.csv"},
         "ideal": {"channels": "0,1,2,4,5,6,7,8", "steps": 2, "size": side},
