@@ -28,7 +28,7 @@ def by_svd(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return axes, values[:k] ** 2 / (values**2).sum()
 
 
-@pytest.mark.parametrize(("count", "size"), [(60, 9), (9, 60), (30, 30)])
+@pytest.mark.parametrize(("count", "size"), [(60, 9), (9, 60), (30, 30), (300, 200), (120, 300)])
 def test_the_axes_are_those_of_the_singular_value_decomposition(count: int, size: int) -> None:
     features = (RNG.normal(size=(count, size)) * RNG.uniform(0.5, 3, size) + 7).astype(np.float32)
     found = principal_axes(features, 3, lambda share: None)
@@ -41,10 +41,13 @@ def test_the_axes_are_those_of_the_singular_value_decomposition(count: int, size
 
 
 def test_axes_that_photos_do_not_vary_along_are_zero() -> None:
-    line = np.outer(np.arange(6), [3.0, -4.0, 0.0]).astype(np.float32)
-    found = principal_axes(line, 2, lambda share: None)
-    np.testing.assert_allclose(found.axes, [[-0.6, 0.8, 0], [0, 0, 0]], atol=1e-9)
-    np.testing.assert_allclose(found.explained, [1, 0], atol=1e-12)
+    for size in (3, 90):
+        line = np.outer(np.arange(2 * size), np.eye(size)[0] * 3 - np.eye(size)[1] * 4).astype(np.float32)
+        found = principal_axes(line, 2, lambda share: None)
+        np.testing.assert_allclose(found.axes[0, :3], [-0.6, 0.8, 0], atol=1e-9)
+        assert not found.axes[1].any()
+        np.testing.assert_allclose(found.explained, [1, 0], atol=1e-12)
+    assert not principal_axes(np.ones((90, 90), np.float32), 2, lambda share: None).axes.any()
     alone = principal_axes(line[:1], 2, lambda share: None)
     assert not alone.axes.any()
     assert alone.project(line[:1]).tolist() == [[0, 0]]
