@@ -219,6 +219,7 @@ class Method:
         with convert_out_of_memory(what, self.memory_hint), arithmetic(question.network.device, "exact"):
             if question.unit is not None:
                 check_unit(question.network, question.unit)
+                question = replace(question, network=question.network.about(question.unit))
             reason = self.incompatibility(question)
             if reason is not None:
                 raise VizError(reason, code="does-not-fit-method")

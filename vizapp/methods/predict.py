@@ -52,20 +52,23 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     probabilities (Krizhevsky et al. 2012, section 4.1) and the mean of their logits. `crop_probabilities` `[crops classes]`;
     `boxes` `[crops 4]`, the top, left, bottom and right of each crop in pixels of the photo (beyond its border where the crop
     was padded). `table`: the top classes. The fact "output" says which output of the network these are, and how logits
-    become probabilities.
+    become probabilities. A network with several heads also gives `heads`, their names, and `head_classes` and
+    `head_probabilities` `[heads]`, the most probable class of each and its probability.
     """
     network = question.network
     crops, boxes = crops_of(question, params.crops)
-    scores = []
+    heads, scores = network.answers, []
     with torch.no_grad():
         for number, crop in enumerate(crops):
-            scores.append(network.scores(network.batch([crop]))[0].double())  # [classes]
+            scores.append([one[0].double() for one in network.scores_of_answers(network.batch([crop]))])
             job.report((number + 1) / len(crops))
-    logits = torch.stack(scores)  # [crops classes]
+    of_heads = {head.name: torch.stack(one) for head, one in zip(heads, zip(*scores, strict=True), strict=True)}
+    logits = of_heads[network.head.name]  # [crops classes]
     each = network.head.probabilities(logits)
     probabilities = each.mean(0).cpu().numpy()
     logits_mean = logits.mean(0).cpu().numpy()
     table = top_rows(network, probabilities, params.top, logit=logits_mean)
+    several = {} if len(heads) < 2 else _strongest({h.name: h.probabilities(of_heads[h.name]).mean(0) for h in heads})
     names = {"one": "the centre crop", "ten": "mean of ten crops"}
     used = names.get(params.crops, f"mean of {len(crops)} crops at three scales")
     return Result(
@@ -75,7 +78,8 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
             "logits": logits_mean.astype(np.float32),
             "crop_probabilities": each.float().cpu().numpy(),
             "boxes": boxes,
-        },
+        }
+        | several,
         (Panel("seen", network.seen(question.require_picture()), "The photo as the network sees it."),),
         {
             "crops": used,
@@ -84,6 +88,15 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
         },
         table,
     )
+
+
+def _strongest(chances: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The arrays about all heads, of the probabilities `[classes]` of each."""
+    return {
+        "heads": np.array(list(chances)),
+        "head_classes": np.array([int(chance.argmax()) for chance in chances.values()]),
+        "head_probabilities": np.array([float(chance.max()) for chance in chances.values()], np.float32),
+    }
 
 
 METHOD = Method(

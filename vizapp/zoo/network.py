@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
@@ -28,7 +28,7 @@ from vizapp.engine.trace.outputs import Head, Probabilities, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest, quoted
 from vizapp.media.picture import Picture, open_picture
-from vizapp.zoo.labels import imagenet_categories, imagenet_synonyms, readable
+from vizapp.zoo.labels import imagenet_categories, imagenet_synonyms, numbered_names, readable
 from vizapp.zoo.preprocessing import Preprocessing
 
 __all__ = ["Network", "Preprocessing", "class_unit"]
@@ -44,7 +44,8 @@ class Network:
     `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name. `output`: name of the
     head, if the network has several and the caller chose one. `probabilities`: what makes its scores probabilities, if the
     caller said so. `interventions`: what is changed in every pass (see `zoo.interventions`), for people; then
-    `interventions_digest` stands for it in `digest`, and `unchanged` is the network without.
+    `interventions_digest` stands for it in `digest`, and `unchanged` is the network without. `opened`: the network that this is
+    with another head; both measure once.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Network:
     interventions: str = ""
     interventions_digest: str = ""
     unchanged: Network | None = None
+    opened: Network | None = None
+    _others: dict[str, Network] = field(default_factory=dict, init=False, repr=False)  # by output
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @property
@@ -101,8 +104,8 @@ class Network:
 
     @cached_property
     def _measured(self) -> tuple[tuple[Site, ...], Footprint]:
-        if self.unchanged is not None:
-            return self.unchanged.sites, self.unchanged.footprint
+        if (same := self.unchanged or self.opened) is not None:
+            return same.sites, same.footprint
         return measured(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
 
     @property
@@ -113,8 +116,8 @@ class Network:
 
     @cached_property
     def _heads(self) -> tuple[Head, ...]:
-        if self.unchanged is not None:
-            return self.unchanged.heads
+        if (same := self.unchanged or self.opened) is not None:
+            return same.heads
         batch = torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device)
         with ThreadPoolExecutor(1) as alone:  # where no mode of the caller, such as a Tap, sees the pass
             return alone.submit(find_heads, self.module, batch).result()
@@ -134,14 +137,14 @@ class Network:
             )
         known = list(self.heads)
         if self.output is not None:
-            known = [head for head in known if head.name == self.output] or [
+            known = [head for head in known if self.output in (head.name, head.key)] or [
                 head for head in known if self.output in (head.layers[:1] + head.layers[-1:])
             ]
             if not known:
                 names = ", ".join(repr(head.name) for head in self.heads)
+                has = "it has one output, so leave it out" if len(self.heads) == 1 else f"it has {names}"
                 raise VizError(
-                    f"{self.name} returns no class scores called {self.output!r}; it has {names}.",
-                    code="no-such-output",
+                    f"{self.name} returns no class scores called {quoted(self.output)}; {has}.", code="no-such-output"
                 )
         head = next((head for head in known if head.classes == len(self.categories)), known[0])
         return head if self.probabilities is None else head.declare(self.probabilities)
@@ -156,13 +159,64 @@ class Network:
         return f"{head.name!r}, one of {count} outputs: {head.description} The others, with their sizes: {others}."
 
     @property
+    def answers(self) -> tuple[Head, ...]:
+        """The heads among which people choose: those that answer, and `head`."""
+        own = self.head
+        return tuple(
+            own if head.path == own.path else head for head in self.heads if head.answers or head.path == own.path
+        )
+
+    @property
     def class_site(self) -> Site | None:
         """The site whose units are the classes, the last one of `head`; None if there is none."""
-        count, layers = len(self.categories), self.head.layers if self.heads else ()
+        return self._class_site(self.head) if self.heads else None
+
+    def _class_site(self, head: Head) -> Site | None:
+        count = len(self.categories)
         for site in reversed(self.sites):
-            if site.name in layers and site.channels == count and math.prod(site.shape) == count:
+            if site.name in head.layers and site.channels == count and math.prod(site.shape) == count:
                 return site
         return None
+
+    def with_output(self, output: str) -> Network:
+        """The same network, whose class scores are those of another of its heads, for all methods.
+
+        It takes no further memory and is made once. Classes keep their names if the head has as many, else they are numbered.
+
+        Args:
+            output: the head: its name, its key, its index ("0"), or the layer that computes it.
+
+        Raises:
+            VizError: there is no such head, or it returns something else than `probabilities` says.
+        """
+        with self._lock:
+            if output == self.output:
+                return self
+            if output not in self._others:
+                unchanged = self.unchanged and self.unchanged.with_output(output)
+                other = replace(self, output=output, unchanged=unchanged, opened=self.opened or self)
+                if self.interventions_digest and unchanged is not None:
+                    changes = hashlib.sha256(f"{output} {self.interventions_digest}".encode()).hexdigest()
+                    other = replace(other, interventions_digest=f"{changes}-{unchanged.digest}")
+                if other.head.classes != len(self.categories):
+                    other = replace(other, categories=numbered_names(other.head.classes))
+                self._others[output] = other
+            return self._others[output]
+
+    def about(self, unit: Unit) -> Network:
+        """The network with the head whose class the unit is; the network itself if that is its own head, or the unit no class.
+
+        Layers that the own head is computed from are no classes of another.
+        """
+        site = self.site(unit.site)
+        if (
+            site.channels != len(self.categories)
+            or len(self.heads) < 2
+            or site.name in {*self.head.layers, *self.head.below}
+        ):
+            return self
+        head = next((head for head in self.heads if head.answers and self._class_site(head) == site), None)
+        return self if head is None else self.with_output(head.name)
 
     def batch_limit(self, most: int, gradients: bool = False) -> int:
         """The largest batch size that fits into memory, from 1 to `most`."""
@@ -195,7 +249,7 @@ class Network:
 
     def last_feature_map(self, until: Site | None = None) -> Site | None:
         """The last feature maps with places in the picture, up to `until`, that are not class maps; None if there are none."""
-        sites = self.sites if until is None else self.sites[: self.sites.index(until) + 1]
+        sites = self._sites_of_head() if until is None else self.sites[: self.sites.index(until) + 1]
         maps = [site for site in sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
         kinds = {"activation", "add", "concat", "norm"}
         features = [site for site in maps if site.kind in kinds and site.channels != len(self.categories)]
@@ -211,10 +265,17 @@ class Network:
 
         None where there is none, as in SqueezeNet, which averages class maps.
         """
-        names, scores = [site.name for site in self.sites], set(self.head.layers if self.heads else ())
-        until = next((place for place, name in enumerate(names) if name in scores), len(names))
-        vectors = [site for site in self.sites[:until] if not site.is_map and site.kind != "identity"]
+        sites, scores = self._sites_of_head(), set(self.head.layers if self.heads else ())
+        until = next((place for place, site in enumerate(sites) if site.name in scores), len(sites))
+        vectors = [site for site in sites[:until] if not site.is_map and site.kind != "identity"]
         return vectors[-1] if vectors else None
+
+    def _sites_of_head(self) -> tuple[Site, ...]:
+        """All sites, of a network with several heads those that compute the class scores."""
+        if len(self.heads) < 2:
+            return self.sites
+        names = {*self.head.layers, *self.head.below}
+        return tuple(site for site in self.sites if site.name in names)
 
     @property
     def digest(self) -> str:
@@ -227,9 +288,17 @@ class Network:
         if self.interventions_digest:
             return self.interventions_digest
         chosen = [text for text in (self.output, self.probabilities) if text is not None]
-        answer = hashlib.sha256(
-            "\n".join(map(str, (self.name, self.preprocessing, *chosen, repr(self.module)))).encode()
-        )
+        if not chosen:
+            return self._weights_digest
+        # What is forgotten with the network is found by its digest, so that ends the digest.
+        return f"{hashlib.sha256(repr((chosen, self._weights_digest)).encode()).hexdigest()}-{self._weights_digest}"
+
+    @cached_property
+    def _weights_digest(self) -> str:
+        if self.opened is not None:
+            with self.opened._lock:
+                return self.opened._weights_digest
+        answer = hashlib.sha256("\n".join(map(str, (self.name, self.preprocessing, repr(self.module)))).encode())
         for text in own_code(self.module):
             answer.update(text.encode("utf-8", "surrogatepass"))
         for key, value in self.module.state_dict().items():
@@ -302,16 +371,29 @@ class Network:
         Raises:
             VizError: the network returns something else, such as features, a class map or boxes.
         """
-        head = self.head
+        return self._scores_of([self.head], batch)[0]
+
+    def scores_of_answers(self, batch: Tensor) -> list[Tensor]:
+        """The logits `[N classes]` of each of `answers` for a batch `[N C H W]`, from one pass.
+
+        Raises:
+            VizError: as for `scores`.
+        """
+        return self._scores_of(self.answers, batch)
+
+    def _scores_of(self, heads: Sequence[Head], batch: Tensor) -> list[Tensor]:
         if not self.categories:
             raise VizError(f"{self.name} has features but no classes; select a layer.", code="no-class-scores")
-        scores = class_scores(head.pick(self.module(batch)), len(batch))
-        if scores is None:
-            raise VizError(
-                f"{self.name} returns its class scores in another form than for a single image of its input size.",
-                code="no-class-scores",
-            )
-        return head.logits(scores)
+        output, found = self.module(batch), []
+        for head in heads:
+            scores = class_scores(head.pick(output), len(batch))
+            if scores is None:
+                raise VizError(
+                    f"{self.name} returns its class scores in another form than for a single image of its input size.",
+                    code="no-class-scores",
+                )
+            found.append(head.logits(scores))
+        return found
 
 
 def own_code(module: nn.Module) -> Iterator[str]:
@@ -347,12 +429,15 @@ def _plain(value: Any) -> str:
     return repr(value) if isinstance(value, (int, float, complex, str, bytes, type(None))) else type(value).__name__
 
 
-def class_unit(network: Network, class_: int | str) -> Unit:
+def class_unit(network: Network, class_: int | str, head: str | None = None) -> Unit:
     """The unit of a class, by index or name. Case matters only if names differ by case alone.
 
+    `head`: of a network with several, by name, as for `Network.with_output`. All methods answer for the head of the unit.
+
     Raises:
-        VizError: there is no such class (the message suggests similar names), or several have that name.
+        VizError: there is no such class (the message suggests similar names) or head, or several classes have that name.
     """
+    network = network if head is None else network.with_output(head)
     names = network.categories
     if not names:
         raise VizError(f"{network.name} has no classes; name a layer and a channel instead.", code="no-class-scores")

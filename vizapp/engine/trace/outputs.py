@@ -37,10 +37,12 @@ _LOGARITHMS = {"log", "log1p", "log_softmax", "logsigmoid", "log_sigmoid", "loga
 class Head:
     """Class scores in what a network returns.
 
-    `name` is the key or index of the tensor in a dict or tuple ("" if it is returned alone). `layers` are the operations
-    that compute it, from the last weighted one on. `link` turns logits into probabilities: over all classes together
-    (softmax), or for each class by itself (sigmoid). `scale` says what the network returns; `declared`, that the caller
-    said so.
+    `name` is the module's own name of it (`head_names`, one per item of the tuple that it returns), else the key or index of
+    the tensor in a dict or tuple ("" if it is returned alone). `layers` are the operations that compute it, from the last
+    weighted one on; `below`, all before these that it depends on. `answers`: it is no features, and not the probabilities of
+    another head. `link` turns logits into probabilities: over all classes
+    together (softmax), or for each class by itself (sigmoid). `scale` says what the network returns; `declared`, that the
+    caller said so.
     """
 
     name: str
@@ -51,6 +53,13 @@ class Head:
     scale: Scale = "logits"
     features: bool = False  # whether it ends as features do, in an activation, a norm or a mean
     declared: bool = False
+    answers: bool = True
+    below: frozenset[str] = dataclasses.field(default=frozenset(), repr=False)
+
+    @property
+    def key(self) -> str:
+        """The key or index of the tensor, `a.1` if it is nested; "" if it is returned alone."""
+        return ".".join(map(str, self.path))
 
     def pick(self, output: Any) -> Tensor | None:
         """The tensor in what the network returned; None if it is not there."""
@@ -145,10 +154,13 @@ def find_heads(module: nn.Module, batch: Tensor) -> tuple[Head, ...]:
         decided = known or next(iter(own.values()), None) or ("sigmoid" if sizes[path] == 1 else "softmax")
         last, peers = graph.last_operation(node), list(sizes.values()).count(sizes[path])
         features = scale == "logits" and (last in _FEATURES or (last in _POOLS and peers == 1))
-        name = ".".join(map(str, path))
+        name = _name(module, output, path)
         rank = _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
         is_second = any(other == path for _, other in links)
-        head = Head(name, path, sizes[path], graph.layers(node), decided, scale, features)
+        layers = graph.layers(node)
+        below = frozenset(graph.names[source] for source in graph.sources(node)).difference(layers)
+        answers = not (is_source or is_second or features)
+        head = Head(name, path, sizes[path], layers, decided, scale, features, answers=answers, below=below)
         heads.append(((is_source, is_second, rank, features), head))
     return tuple(head for _, head in sorted(heads, key=lambda ranked: ranked[0]))
 
@@ -168,6 +180,14 @@ def _parts(output: Any, path: Key) -> Iterator[tuple[Key, Any]]:
         items = enumerate(output)  # a list of dicts is a dict for each picture, as of detection networks
     for key, item in items:
         yield from _parts(item, (*path, key))
+
+
+def _name(module: nn.Module, output: Any, path: Key) -> str:
+    """The module's own name of a tensor in the tuple that it returned, else its key."""
+    names = getattr(module, "head_names", None)
+    if isinstance(names, tuple) and isinstance(output, tuple) and len(names) == len(output) and len(path) == 1:
+        return str(names[int(path[0])])
+    return ".".join(map(str, path))
 
 
 def _is_view_of(graph: _Graph, later: int, earlier: int) -> bool:

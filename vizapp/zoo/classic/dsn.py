@@ -10,7 +10,7 @@ from vizapp.zoo.classic.nin import NetworkInNetwork
 class DeeplySupervisedNet(NetworkInNetwork):
     """Three mlpconv layers with max pools; a linear companion classifier on the first convolution of each.
 
-    The companions are for training: each adds a squared hinge loss. With `companions`, the output is a tuple of the
+    Training needs the companions: each adds a squared hinge loss. With `companions`, the output is a tuple of the
     network's own scores and theirs.
     """
 
@@ -19,6 +19,7 @@ class DeeplySupervisedNet(NetworkInNetwork):
         self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
         sides = (32, 16, 8) if companions else ()
         self.companions = nn.ModuleList(nn.Linear(192 * side * side, classes) for side in sides)
+        self.head_names = ("output", *(f"companion {number}" for number in range(1, len(sides) + 1)))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Class scores `[N classes]` of pictures `[N 3 32 32]`; with companions, also their scores."""

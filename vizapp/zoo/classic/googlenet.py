@@ -55,7 +55,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryHead(nn.Sequential):
-    """The auxiliary classifier on 4a and 4d, for training: 5x5/3 mean, 128 1x1 convolutions, 1024 hidden units."""
+    """The auxiliary classifier on 4a and 4d, which training needs: 5x5/3 mean, 128 1x1 convolutions, 1024 hidden units."""
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__(
@@ -88,6 +88,7 @@ class GoogLeNet(nn.Module):
                 heads[name] = AuxiliaryHead(inputs, classes)
         self.pool3, self.pool4 = nn.MaxPool2d(3, 2, ceil_mode=True), nn.MaxPool2d(3, 2, ceil_mode=True)
         self.heads = nn.ModuleDict({f"after{name}": head for name, head in heads.items()})
+        self.head_names = ("output", *(f"auxiliary after {name}" for name in heads))
         self.average, self.dropout = nn.AdaptiveAvgPool2d(1), nn.Dropout(0.4)
         self.linear = nn.Linear(inputs, classes)
         draw_weights(self)
