@@ -135,7 +135,7 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
         )
     yield "attribution", {"attribution.explain": "class", "class": "1", "attribution.kind": "gradcam",
                           "attribution.layer": site.name}, ""  # fmt: skip
-    yield "arithmetic", {"arithmetic.explain": "unit"} | unit, ""
+    yield "feature_maps", unit | {"stages": "cell"}, ""
     if site.channels <= MANY_CHANNELS:
         yield "score_cam", {"score_cam.explain": "answer", "score_cam.site": site.name}, ""
         yield "knockout", unit, ""

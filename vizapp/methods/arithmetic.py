@@ -42,6 +42,7 @@ def arithmetic(question: Question, params: ArithmeticParams, job: Job) -> Result
         `bias`, `sum` (before the stages), `value` (as the pass kept it), `error` (of the parts, see `facts`): numbers.
         `stages` float64 `[S 6]`: before, after, scale, shift, and for norms by the photo's own statistics mean and standard
         deviation; NaN where there is none (an activation function has no scale). Their names are in the facts.
+        `map` float32 `[h w]`: the unit's channel, of a layer with cells.
     A vector below has one cell; behind a flattening the layer below is the map, and kh × kw all of it. Softmax: `patch` holds
     the logits, `weights` and `products` their exponentials (less the largest logit), and `sum` is the denominator.
 
@@ -72,6 +73,8 @@ def arithmetic(question: Question, params: ArithmeticParams, job: Job) -> Result
     facts = {"unit": f"{site.name}, channel {unit.channel}{where}"} | _facts(cell)
     value = kept[(unit.channel, *(unit.cell or ()))].cpu()
     arrays = _arrays(cell) | {"value": (value if value.dtype.itemsize > 4 else value.float()).numpy()}
+    if site.is_map:
+        arrays["map"] = kept[unit.channel].float().cpu().numpy()
     rows = _table(cell)
     if params.walk:
         steps, end = walk_down(origins, unit, params.walk)

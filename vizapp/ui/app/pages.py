@@ -64,9 +64,9 @@ PAGES = (
         question="What is it?",
     ),
     PageSpec(
-        "feature_maps.py", "Feature maps", ":material/grid_view:",
-        (state.STAGES, state.LAYER, state.CHANNEL, state.CELL, state.ORDER, state.SCALE, state.VIEW),
-        ("activations", "stages"), question="What do early and late layers see?",
+        "feature_maps/page.py", "Feature maps", ":material/grid_view:",
+        (state.STAGES, state.LAYER, state.CHANNEL, state.CELL, state.WALK, state.ORDER, state.SCALE, state.VIEW),
+        ("activations", "stages", "arithmetic"), question="What do early and late layers see?",
     ),
     PageSpec(
         "projection/page.py", "Projection", ":material/filter_center_focus:",

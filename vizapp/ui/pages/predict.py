@@ -146,6 +146,9 @@ def _photo(network: Network, picture: Picture, result: Result, class_: int, cam:
     st.page_link(occlusion.page, label=label, icon=occlusion.icon, query_params=link)
     site = network.class_site
     if site is not None:
+        maps_page = pages()["feature_maps"]
+        link = url.link({state.STAGES.name: "cell", state.LAYER.name: site.name, state.CHANNEL.name: str(class_)})
+        st.page_link(maps_page.page, label="Take its score apart", icon=":material/calculate:", query_params=link)
         unit_picker.card_button("predict.card", site.name, class_, "Unit card of this class")
     if picture.notes:
         messages.info(" ".join(picture.notes))

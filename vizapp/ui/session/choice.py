@@ -13,6 +13,8 @@ from typing import Any
 from vizapp.errors import VizError, nearest, read_index
 from vizapp.zoo.intervention_text import read_intervention
 
+LARGEST = "largest"  # ends a walk: from there on along the largest contributions, to the pixels
+_STEP = re.compile(r"([^;]+):([0-9]{1,7})(?:@([0-9]{1,5}),([0-9]{1,5}))?")
 _PART = re.compile(r"[^:,]+(:[0-9]{1,6}){4}|[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 
 
@@ -73,6 +75,26 @@ def unit(value: str) -> str:
             f"{value!r} is not a unit, which is written layer:channel, as in features.12:17.", code="not-a-unit"
         )
     return value
+
+
+def walk(value: str) -> tuple[str, ...]:
+    """Check units separated by semicolons, each `layer:channel` or `layer:channel@row,column`; `largest` may end them."""
+    steps = tuple(part.strip() for part in value.split(";") if part.strip())
+    for number, step in enumerate(steps):
+        if not _STEP.fullmatch(step) and not (step == LARGEST and number and number == len(steps) - 1):
+            raise VizError(
+                f"{step!r} is not a step of a walk, which is written layer:channel@row,column, as in features.12:17@3,5.",
+                code="not-a-step",
+            )
+    return steps
+
+
+def read_step(text: str) -> tuple[str, int, tuple[int, int] | None]:
+    """Layer, channel and cell (None if it has none) of a step that `walk` accepts."""
+    found = _STEP.fullmatch(text)
+    assert found is not None, "the choice was checked when it was made"
+    layer, channel, row, column = found.groups()
+    return layer, int(channel), None if row is None else (int(row), int(column))
 
 
 def interventions(value: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from vizapp.ui.session.choice import Choice, cell, integer, interventions, names, number, one_of, parts, unit
+from vizapp.ui.session.choice import Choice, cell, integer, interventions, names, number, one_of, parts, unit, walk
 from vizapp.zoo import registry
 
 _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
@@ -31,7 +31,10 @@ TOP = Choice("top", 5, integer(1, 20))
 CROPS = Choice("crops", "one", one_of("one", "ten", "multi"))
 ORDER = Choice("order", "strength", one_of("strength", "number"))
 SCALE = Choice("scale", "clipped", one_of("clipped", "layer", "channel"))
-STAGES = Choice("stages", None, one_of("all", "one"))  # None: all layers from early to late, unless one is chosen
+STAGES = Choice(
+    "stages", None, one_of("all", "one", "cell")
+)  # None: all layers from early to late, unless one is chosen
+WALK = Choice("walk", (), walk, joint=";")  # the units between which one went up and down, as texts
 VIEW = Choice("view", "maps", one_of("maps", "numbers"))
 IDEAL = Choice(
     "ideal", "off", one_of("off", "on")
@@ -81,7 +84,7 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
     NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, SET, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
-    SCALE, STAGES, VIEW, COLOUR, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
+    SCALE, STAGES, WALK, VIEW, COLOUR, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL, EPOCH,
@@ -97,8 +100,10 @@ EARLIER = {
     SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD, CONFUSION),
-    LAYER: (CHANNEL, CELL, PAGE), DATA: (GROUP, SEARCH, PAGE, CONFUSION), SORT: (PAGE,), SEED: (PAGE,),
+    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD, CONFUSION,
+              WALK),
+    LAYER: (CHANNEL, CELL, PAGE, WALK), CHANNEL: (WALK,), CELL: (WALK,),
+    DATA: (GROUP, SEARCH, PAGE, CONFUSION), SORT: (PAGE,), SEED: (PAGE,),
     SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),
     OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
 }  # fmt: skip

@@ -29,7 +29,7 @@ EXPLANATIONS = {
         "nearest one, often with confidence.",
     ),
     "feature_maps": Explanation(
-        "The maps of a few layers from early to late, or all channels of one layer, for this photo.",
+        "For this photo the maps of a few layers from early to late, all channels of one layer, or the sum that made one cell.",
         "Dark is no response and bright a strong one at that place; the frame around a cell is its receptive field.",
         "A bright place says that the unit responds there, not that the decision depends on it.",
     ),

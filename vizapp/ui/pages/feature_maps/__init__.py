@@ -1,0 +1,1 @@
+"""Page "Feature maps"."""
