@@ -141,10 +141,11 @@ class Network:
                 head for head in known if self.output in (head.layers[:1] + head.layers[-1:])
             ]
             if not known:
-                names = ", ".join(repr(head.name) for head in self.heads)
-                has = "it has one output, so leave it out" if len(self.heads) == 1 else f"it has {names}"
+                several = ", ".join(repr(head.name) for head in self.heads)
+                names = several if len(self.heads) > 1 else "one output, so leave it out"
                 raise VizError(
-                    f"{self.name} returns no class scores called {quoted(self.output)}; {has}.", code="no-such-output"
+                    f"{self.name} returns no class scores called {quoted(self.output)}; it has {names}.",
+                    code="no-such-output",
                 )
         head = next((head for head in known if head.classes == len(self.categories)), known[0])
         return head if self.probabilities is None else head.declare(self.probabilities)

@@ -25,6 +25,15 @@ def draw() -> None:
 
 def _network() -> None:
     network_choice("sidebar", state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
+    heads = networks.heads()
+    if heads:
+        shown = state.get(state.OUTPUT)
+        if shown not in heads:
+            shown = next(name for name, chosen in heads.items() if chosen is None)
+        st.selectbox(
+            "Head", help="The network answers at several places. All pages ask this one.",
+            **state.bind(state.OUTPUT, "sidebar.head", shown, options=list(heads), read=heads.get),
+        )  # fmt: skip
 
 
 def network_choice(page: str, network: Choice, weights: Choice, checkpoint: Choice) -> None:

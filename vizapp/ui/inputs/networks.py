@@ -256,9 +256,49 @@ def forget_checkpoint(path: str) -> None:
 
 
 def current() -> Network | None:
-    """The chosen network under the session's interventions, or None where a message explains why there is none."""
+    """The chosen network with the chosen head, under the session's interventions; None where a message explains why not."""
+    drawn = bool(heads())
     network = _load_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
-    return None if network is None else interventions.applied(network)
+    if network is None:
+        return None
+    if not drawn and heads():
+        st.rerun()  # the sidebar was drawn before it was open
+    return interventions.applied(_with_head(network))
+
+
+def heads() -> dict[str, str | None]:
+    """The heads of the chosen network by name, as `state.OUTPUT` has them; empty if it has one only, or is not open yet."""
+    try:
+        network = open_networks().get(_key(*_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)))
+    except VizError:  # of a checkpoint; `current` says it
+        return {}
+    if network is None or len(network.heads) < 2 or len(network.answers) < 2:
+        return {}
+    return {head.name: None if head.path == network.head.path else head.name for head in network.answers}
+
+
+def _with_head(network: Network) -> Network:
+    """The network with the chosen head; if it has no such head, that is said and its own output stays."""
+    name = state.get(state.OUTPUT)
+    if name is None:
+        return network
+    try:
+        other = network.with_output(name)
+    except VizError as error:
+        state.note(f"The link's choice of output was ignored. {error}")
+        state.put(state.OUTPUT, None)
+        st.rerun()
+    known = heads().get(other.head.name)
+    if known != name:  # another name of it, or that of the network's own output
+        state.put(state.OUTPUT, known)
+        st.rerun()
+    compute.name_for_log(other.digest, other.name)
+    return other
+
+
+def _like_current(network: Network | None, chosen: Choice) -> Network | None:
+    """The network that is compared with the current one: with the same head, if it is the same with other weights."""
+    return network if network is None or state.get(chosen) != state.get(state.NETWORK) else _with_head(network)
 
 
 def suit_other() -> bool:
@@ -277,12 +317,12 @@ def suit_other() -> bool:
 
 def other() -> Network | None:
     """The network of the Compare page, or None where a message explains why there is none."""
-    return _load_chosen(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
+    return _like_current(_load_chosen(state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT), state.OTHER)
 
 
 def second() -> Network | None:
     """The second network of the Occlusion page, or None where a message explains why there is none."""
-    return _load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS)
+    return _like_current(_load_chosen(state.SECOND_NETWORK, state.SECOND_WEIGHTS), state.SECOND_NETWORK)
 
 
 def published(name: str) -> Network | None:
@@ -308,14 +348,21 @@ def _load_chosen(chosen: Choice, of: Choice, file: Choice | None = None) -> Netw
         return None
     if weights == "published" and not _is_available(state.get(chosen), of):
         return None
-    source = str(checkpoint(str(given))[0]) if weights == "file" else _SOURCES_OF[weights]
-    rename = weights == "file" and state.is_wished("rename", (state.get(chosen), source))
-    network = _open(state.get(chosen), source, rename)
+    name, source, rename = _chosen(chosen, of, file)
+    network = _open(name, source, rename)
     if network is None and weights == "file" and not rename:
         _offer_rename(of, state.get(chosen), source)
     if network is None and weights != "random":
         _offer_random(of)
     return network
+
+
+def _chosen(chosen: Choice, of: Choice, file: Choice | None) -> tuple[str, str, bool]:
+    """Name, `weights` argument of `load`, and whether a checkpoint is matched by order."""
+    name, weights = state.get(chosen), state.get(of)
+    given = "" if file is None else str(state.get(file) or "")
+    source = str(checkpoint(given)[0]) if weights == "file" and given else _SOURCES_OF.get(weights, "")
+    return name, source, weights == "file" and state.is_wished("rename", (name, source))
 
 
 def _offer_rename(of: Choice, name: str, file: str) -> None:
@@ -368,17 +415,24 @@ def _offer_random(choice: Choice) -> None:
 
 def _open(name: str, source: str, rename: bool = False) -> Network | None:
     """A network of the zoo or of a file; `source` is the `weights` argument of `load`."""
-    device = state.get(state.DEVICE)
-    if device == "auto":
-        device = settings().device
-    where = _source(name)
+    where, device = _source(name), _device()
     return compute.compute(
-        ("network", name, source, device, *map(str, _stamp(name)), *(["renamed"] if rename else [])),
+        _key(name, source, rename),
         lambda tick: _load(where, source, device, tick, rename),
         size=_nbytes,
         title=f"Loading {name if where == name else Path(name).name}",
         shelf=open_networks(),
     )
+
+
+def _device() -> str:
+    device = str(state.get(state.DEVICE))
+    return settings().device if device == "auto" else device
+
+
+def _key(name: str, source: str, rename: bool) -> tuple[str, ...]:
+    """The key of a network in `open_networks`."""
+    return ("network", name, source, _device(), *map(str, _stamp(name)), *(["renamed"] if rename else []))
 
 
 def preload(name: str) -> Network:
@@ -393,7 +447,9 @@ def _load(name: str | Path, source: str, device: str, tick: Tick | None = None, 
     network = load(name, weights=source, device=device, tick=tick, rename="order" if rename else None)
     if source == _SOURCES_OF["published"] and isinstance(name, str):
         _rows.clear()  # it may have been downloaded
-    # The digest is computed here, because hashing the weights of a large network takes a while.
+    # Computed here, because hashing the weights of a large network and a pass through it take a while.
+    with suppress(VizError, MemoryError, RuntimeError):  # of a network that can only be looked at
+        _ = network.heads
     compute.name_for_log(network.digest, network.name)
     return network
 

@@ -50,6 +50,8 @@ def page() -> None:
         class_ = _class(network, result)
         true = true_class(network, picture.label)
         topk_bars.draw_prediction("predict.bars", network, result, class_, true=true)
+        if "heads" in result.arrays:
+            _heads(network, result)
         if state.get(state.CROPS) == "one":
             _crops(network, picture, result)
         with layout.fold():
@@ -86,6 +88,17 @@ def _class(network: Network, result: Result) -> int:
         state.put(state.CLASS, None)
         chosen = None
     return int(result.table[0]["class"]) if chosen is None else int(chosen)
+
+
+def _heads(network: Network, result: Result) -> None:
+    """Draw what each head of the network answers."""
+    names, classes, shares = (result.arrays[name].tolist() for name in ("heads", "head_classes", "head_probabilities"))
+    messages.heading("The answer of each head")
+    st.dataframe(
+        {"Head": names, "Most probable class": list(map(network.readable_name, classes)), "Probability": shares},
+        hide_index=True, key="predict.heads",
+        column_config={"Probability": st.column_config.NumberColumn("Probability", format="percent")},
+    )  # fmt: skip
 
 
 def _gradcam(network: Network, picture: Picture, class_: int) -> Result | str:

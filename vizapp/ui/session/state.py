@@ -22,6 +22,7 @@ NETWORK = Choice("network", registry.DEFAULT, shared=True)
 WEIGHTS = Choice("weights", "published", one_of("published", "random", "file", aliases=_WEIGHTS), shared=True)
 SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network; addresses: see `url.py`
 CHECKPOINT = Choice("checkpoint", None, shared=True)  # of `weights=file`: the path of a file, or `upload/DIGEST`
+OUTPUT = Choice("output", None, shared=True)  # the head of the network, by name; None: its own output
 PRESENT = Choice("present", "off", one_of("off", "on"), shared=True)  # presentation mode
 SET = Choice("set", (), interventions, shared=True, joint=";")  # what is changed in every pass, as texts
 LAYER = Choice("layer", None)
@@ -83,7 +84,7 @@ CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: w
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
-    NETWORK, WEIGHTS, CHECKPOINT, SAMPLE, PRESENT, SET, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
+    NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, SAMPLE, PRESENT, SET, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
     SCALE, STAGES, WALK, VIEW, COLOUR, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
@@ -100,8 +101,8 @@ EARLIER = {
     SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
-    NETWORK: (LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD, CONFUSION,
-              WALK),
+    NETWORK: (OUTPUT, LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD,
+              CONFUSION, WALK),
     LAYER: (CHANNEL, CELL, PAGE, WALK), CHANNEL: (WALK,), CELL: (WALK,),
     DATA: (GROUP, SEARCH, PAGE, CONFUSION), SORT: (PAGE,), SEED: (PAGE,),
     SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),
