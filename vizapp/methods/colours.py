@@ -178,14 +178,21 @@ def draw_colours(coloured: CellColours, foreground: str) -> np.ndarray:
 
 
 def over_photos(crops: list[np.ndarray], maps: np.ndarray, cell: tuple[int, int] | None = None) -> list[np.ndarray]:
-    """Maps `[photos h w]` over the photos, on one scale; the `cell` of the first photo in a frame."""
-    low, high = limits(maps)
+    """Maps `[photos h w]` over the photos, on one scale; of a similarity the `cell` of the first photo is framed."""
+    low, high = limits(maps) if cell is None else similarity_limits(maps, cell)
     drawn = [lay_over(crop, veil(one, low, high), OPACITY, "nearest") for crop, one in zip(crops, maps, strict=True)]
     if cell is not None:
         step = [side / count for side, count in zip(crops[0].shape[:2], maps.shape[1:], strict=True)] * 2
         box = [round(place * one) for place, one in zip((*cell, cell[0] + 1, cell[1] + 1), step, strict=True)]
         drawn[0] = draw_box(drawn[0], box, thickness=max(1, len(crops[0]) // 75))
     return drawn
+
+
+def similarity_limits(maps: np.ndarray, cell: tuple[int, int]) -> tuple[float, float]:
+    """The ends of the colours of similarities `[photos h w]`: those of all cells but the chosen one of the first photo."""
+    others = maps.copy()
+    others[0, cell[0], cell[1]] = np.nan
+    return limits(others)
 
 
 def _rows(tiles: list[np.ndarray]) -> np.ndarray:
@@ -211,10 +218,9 @@ def colour_facts(coloured: CellColours, photos: int) -> dict[str, str]:
 
 def foreground_fact(foreground: str, shown: np.ndarray) -> str:
     """Which cells are shown, and what decides it."""
-    other = "negative" if foreground == "positive" else "positive"
     return (
-        f"{100 * shown.mean():.0f} % of the cells: those whose first component is {foreground}. All photos together decide; "
-        f"which side is the object is not known, so {other!r} shows the other cells."
+        f"{100 * shown.mean():.0f} % of the cells: those whose first component is {foreground}, which all photos together "
+        "decide. Its sign is arbitrary, so the object may be on the other side."
     )
 
 

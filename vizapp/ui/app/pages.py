@@ -115,6 +115,10 @@ PAGES = (
         question="Which photos are alike to it?",
     ),
     PageSpec(
+        "colours/page.py", "Colours", ":material/palette:", (state.LAYER, state.CELL, state.PHOTOS, state.BLEND), ("colours",),
+        ("colours",), question="What looks alike to it?",
+    ),
+    PageSpec(
         "probe/page.py", "What each layer knows", ":material/school:", (state.DATA,), ("probe", "teach"), ("probe",),
         question="Which layer can tell my classes apart?",
     ),

@@ -75,6 +75,7 @@ TRAINED = Choice("trained", "ImageNet", one_of("ImageNet", "CIFAR-10"))
 AMONG = Choice("among", "classic", one_of("classic", "all"))
 AXIS = Choice("axis", "operations", one_of("operations", "time"))
 COLOUR = Choice("colour", "class", one_of("class", "answer", "correct", "unit"))  # of the points of the atlas
+BLEND = Choice("blend", 75, integer(0, 100))  # percent of the colours over the photos
 AMOUNT = Choice("amount", None, number)  # of a transform; None: that of the clean photo
 EPOCH = Choice("epoch", None, integer(0))  # of a series of checkpoints; None: the last
 SEVERAL = Choice("several", "off", one_of("off", "on"))  # whether a transform is of several photos
@@ -85,7 +86,7 @@ DEVICE = Choice("device", "auto")  # not in addresses: another machine has other
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
     NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, SAMPLE, PRESENT, SET, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
-    SCALE, STAGES, WALK, VIEW, COLOUR, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
+    SCALE, STAGES, WALK, VIEW, COLOUR, BLEND, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL, EPOCH,

@@ -78,6 +78,11 @@ EXPLANATIONS = {
         "shared place says how much of that is their place alone.",
         "With few photos the values are rough, and an equal direction says nothing about how strong a change is.",
     ),
+    "colours": Explanation(
+        "Each cell of a layer in a colour that stands for what its channels respond with, on several photos by the same rule.",
+        "Like colours are like activations; which thing has which is arbitrary; a click on a cell shows what is like it.",
+        "Three colours hold only a part of what the cells differ in, and other photos in the choice give other colours.",
+    ),
     "neighbours": Explanation(
         "The photos of a folder, or parts of them, with the features nearest to those of this photo, and all photos as points.",
         "The smaller the number on a tile, the more alike it is to the network; in the atlas, near points are alike.",

@@ -169,6 +169,16 @@ def _neighbours() -> tuple[str, str]:
     ) + near + points + words
 
 
+def _colours() -> tuple[str, str]:
+    down, across = np.mgrid[0:1:7j, 0:1:7j]
+    cells = np.dstack([255 * _BUMP, 200 * across, 90 + 120 * down]).clip(0, 255).astype(np.uint8)
+    drawn = (
+        _photo(20) + _arrow(106, 24) + _map(142, cells) + _arrow(228, 24) + _photo(264) + _map(264, veil(_BUMP, 0, 1))
+    )
+    words = _words(photo=59, cells_as_colours=181, like_one_cell=303)
+    return "The photo, its cells as colours, and what is like one of them", drawn + words
+
+
 def _dense() -> tuple[str, str]:
     labels = COLOURS[np.where(_BUMP > 0.35, 0, np.where(np.arange(7)[:, None] > 4, 2, 1))]
     drawn = _photo(20) + _arrow(106, 24) + _map(142, labels)
@@ -293,7 +303,7 @@ def _map_of_method() -> tuple[str, str]:
 
 _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
-    "neighbours": _neighbours,
+    "neighbours": _neighbours, "colours": _colours,
     "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
     "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,

@@ -1,0 +1,1 @@
+"""The page about the cells of a layer as colours."""
