@@ -239,8 +239,21 @@ def test_a_folder_that_tells_no_class_of_the_network_is_refused_in_a_sentence(ne
         place = listed(photos, ["ant/0.png"], "typo.csv")
         place.write_text(place.read_text().replace(",ant\n", ",ants\n"))
         asked(network, place)
+    with refuses("no-such-class", "Open one of these folders, such as test"):
+        place = listed(photos, ["ant/0.png", "bee/1.png"], "parts.csv")
+        place.write_text(place.read_text().replace(",ant\n", ",test\n").replace(",bee\n", ",Train\n"))
+        asked(network, place)
     with refuses("no-class-scores"):
         asked(vizapp.wrap(seeded(nn.Sequential(nn.Conv2d(3, 4, 3))), (3, SIDE, SIDE)), photos)
+
+
+def test_labels_that_are_taken_as_numbers_of_classes_are_told(network: Network, photos: Path) -> None:
+    assert "as numbers" not in asked(network, photos).facts
+    place = listed(photos, ["ant/0.png", "bee/1.png"], "numbers.csv")
+    place.write_text(place.read_text().replace(",ant\n", ",2\n").replace(",bee\n", ",03\n"))
+    told = asked(network, place).facts["as numbers"]
+    assert told.startswith("2 and 1 more labels were taken as numbers of classes")
+    assert told.endswith(f"2 is {NAMES[2]}.")
 
 
 def test_one_class_is_answered_with_a_caution(network: Network, photos: Path) -> None:

@@ -96,6 +96,9 @@ def test_it_is_listed_described_and_used_by_the_command_line(
     photo = str(photos / "bars" / "00.png")
     assert main(["predict", "--network", "own/mine-1", "--device", "cpu", "--picture", photo, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["table"][0]["name"] in CLASSES
+    told = vizapp.ask("evaluate", new, folder=photos).facts
+    assert told["learned from"].startswith("own/mine-1 learned from ")
+    assert "learned from" not in vizapp.ask("evaluate", vizapp.teach(base, photos), folder=photos).facts
     other = vizapp.load("own/mine-1", weights="none", device="cpu")
     assert other.categories == CLASSES
     assert other.digest == vizapp.load("own/mine-1", weights="none", device="cpu").digest != new.digest

@@ -11,7 +11,7 @@ import vizapp
 from tests.errors import refuses
 from tests.networks import Branching, seeded
 from vizapp.media.drawing import to_png
-from vizapp.methods.truth import asked_class, true_class, true_classes
+from vizapp.methods.truth import asked_class, is_class_number, true_class, true_classes
 from vizapp.zoo.network import Network
 
 NAMES = ["tench", "crane", "Sea_snake", "crane", "4x4"]
@@ -37,6 +37,12 @@ def test_a_label_means_the_one_class_of_its_name_or_number(network, label, class
 def test_a_name_counts_before_a_number() -> None:
     turned = vizapp.wrap(seeded(Branching()), input_size=(3, 72, 65), categories=list("43210"))
     assert [true_class(turned, label) for label in "0123456"] == [4, 3, 2, 1, 0, None, None]
+    assert not any(is_class_number(turned, label) for label in "0123456")
+
+
+def test_a_label_is_told_to_be_a_number_where_no_class_has_that_name(network) -> None:
+    labels = ("3", " 03 ", "tench", "4x4", "5", "trout")
+    assert [is_class_number(network, label) for label in labels] == [True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize(

@@ -29,24 +29,26 @@ from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.predict import corner_crops
 from vizapp.methods.tables import to_csv
-from vizapp.methods.truth import fold, true_classes
-from vizapp.zoo import load
+from vizapp.methods.truth import fold, is_class_number, true_classes
+from vizapp.zoo import load, taught
 from vizapp.zoo.network import Network
 
 MOST_MISTAKES = 10_000  # of the table
+_PARTS = frozenset("train training val valid validation test".split())  # folders above those of the classes
 _CROPS = {
     "one": "the centre crop", "ten": "mean of ten crops", "multi": "mean of 30 crops at three scales",
-    "144": "mean of the 144 crops of Szegedy et al. 2014", "dense": "the whole resized photo, logits averaged over the map",
+    "144": "mean of the 144 crops of Szegedy et al. 2014",
+    "dense": "every whole crop of the resized photo at the network's stride, logits averaged over the map",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class EvaluateParams(Params):
     """`crops`: as for `predict`; "144" are those of Szegedy et al. 2014, section 7; "dense" runs the network converted to a
-    fully convolutional one over the whole resized photo and averages the logits of the map."""
+    fully convolutional one over the resized photo and averages the logits of the map, whose cells see a whole crop each."""
 
     crops: Literal["one", "ten", "144", "multi", "dense"] = knob(
-        "one", "Crops of each photo whose probabilities are averaged; dense: the whole photo"
+        "one", "Crops of each photo whose probabilities are averaged; dense: every crop at the network's stride"
     )
     with_networks: tuple[str, ...] = knob(
         (), "More networks with the same classes, by name; the probabilities of all are averaged"
@@ -258,6 +260,18 @@ def _facts(
             facts["networks"] += "; only the first is changed"
     if networks[0].head.classes <= 5:
         facts["top-5 error"] = f"0: {networks[0].name} has {networks[0].head.classes} classes."
+    if taught.is_own(networks[0].name) and (about := taught.describe(networks[0].name)).data == source.name:
+        facts["learned from"] = (
+            f"{networks[0].name} learned from {about.learned:,} photos of {source.name}; only photos that are not among these "
+            "say how often it is right about others."
+        )
+    as_numbers = [label for label in dict.fromkeys(source.labels) if label and is_class_number(networks[0], label)]
+    if as_numbers:
+        more = f" and {len(as_numbers) - 1} more labels" if len(as_numbers) > 1 else ""
+        facts["as numbers"] = (
+            f"{as_numbers[0]}{more} were taken as numbers of classes, as no class has that name: {as_numbers[0]} is "
+            f"{networks[0].class_name(true_classes(networks[0], as_numbers[:1])[0] or 0)}."
+        )
     if np.count_nonzero(arrays["count"]) == 1:
         facts["one class"] = "All photos are of one class: a network that always gives it would make no mistake."
     if lacking:
@@ -297,10 +311,11 @@ def nothing_to_compare(network: Network, source: Source) -> VizError:
             code="no-labels",
         )
     labels = list(dict.fromkeys(label for label in source.labels if label))
+    parts = f" Open one of these folders, such as {showable(labels[0])}." if {*map(fold, labels)} <= _PARTS else ""
     named = ", ".join(map(showable, labels[:3])) + (", …" if len(labels) > 3 else "")
     return VizError(
         f"None of the {len(labels)} labels in {source.name} ({named}) is a class of {network.name}."
-        f"{nearest(labels[0], network.categories) if len(labels) == 1 else ''}",
+        f"{parts or (nearest(labels[0], network.categories) if len(labels) == 1 else '')}",
         code="no-such-class",
     )
 

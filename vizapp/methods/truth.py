@@ -34,6 +34,16 @@ def true_class(network: Network, label: str | None) -> int | None:
     return number if number is not None and number < len(network.categories) else None
 
 
+def is_class_number(network: Network, label: str) -> bool:
+    """Whether `true_class` takes the label as the number of a class, not as a name."""
+    number = read_index(label.strip())
+    return (
+        number is not None
+        and true_class(network, label) == number
+        and fold(label) not in _places(network.categories)[1]
+    )
+
+
 def true_classes(network: Network, labels: Sequence[str | None]) -> list[int | None]:
     """`true_class` of each label."""
     known = {label: true_class(network, label) for label in set(labels)}

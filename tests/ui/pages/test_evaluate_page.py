@@ -165,6 +165,12 @@ def test_the_table_of_photos_has_names_and_probabilities(photos: Path) -> None:
     np.testing.assert_allclose(found, np.sort(shares)[::-1][:5], rtol=1e-4)
 
 
+def test_the_matrix_shows_the_classes_that_occur() -> None:
+    counts = np.zeros((101, 101), np.int64)
+    counts[3, 3], counts[60, 60], counts[60, 99] = 12, 11, 1
+    assert charts.most_confused(counts).tolist() == [3, 60, 99]
+
+
 def test_of_many_classes_the_matrix_shows_those_with_most_confusions() -> None:
     counts = np.diag(np.full(60, 9))
     counts[7, 50], counts[20, 21] = 5, 2

@@ -19,10 +19,11 @@ _plain = partial(escape, quote=False)
 
 
 def most_confused(confusion: np.ndarray) -> np.ndarray:
-    """The places of the rows and columns to show, in their order: all, or those with most confusions."""
+    """The places of the rows and columns to show, in their order: of classes that occur all, or those with most confusions."""
+    there = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
     wrong = confusion - np.diag(confusion.diagonal())
-    most = np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:MOST]
-    return np.sort(most)
+    most = np.argsort(-(wrong.sum(0) + wrong.sum(1))[there], kind="stable")[:MOST]
+    return np.sort(there[most])
 
 
 def confusion(

@@ -53,7 +53,7 @@ def _form(network: Network) -> dict[str, object]:
         st.segmented_control(
             "Crops of each photo", list(_CROPS), format_func=_CROPS.__getitem__, required=True,
             help="The probabilities of the crops are averaged: ten as of AlexNet, 144 as of GoogLeNet. Whole photo: the "
-            "converted network at every place, logits averaged.",
+            "converted network wherever a whole crop fits, logits averaged.",
             **state.bind(choice, "evaluate.crops"),
         )  # fmt: skip
         chosen = [name for name in state.get(more) if name in here]
@@ -141,7 +141,7 @@ def _rates(network: Network, photos: Collection, result: Result) -> None:
     st.html(layout.facts_table(shown))
     if photos.text == "digits" and network.clean.name == _GREY and network.weights == "default":
         messages.must_know("Three quarters of these digits trained this network; the others alone would be a test.")
-    for name in ("without a class", "one class", "unreadable"):
+    for name in ("learned from", "without a class", "as numbers", "one class", "unreadable"):
         if name in facts:
             messages.must_know(f"{name.capitalize()}: {facts[name]}")
 
@@ -154,8 +154,13 @@ def _confusion(network: Network, result: Result, example: bool) -> None:
     names = [network.readable_name(number) for number in classes]
     figure = charts.confusion(matrix[np.ix_(some, some)], classes, names, state.get(state.CONFUSION))
     charts.draw_confusion("evaluate.confusion", figure)
-    if len(some) < len(listed):
-        messages.info(f"The {len(some)} of {len(listed):,} classes with most confusions.")
+    there = int(np.count_nonzero(matrix.sum(0) + matrix.sum(1)))
+    if len(some) < there:
+        messages.info(
+            f"The {len(some)} with most confusions of the {there:,} classes that are right or given for a photo."
+        )
+    elif len(some) < len(listed):
+        messages.info(f"The {len(some)} of {len(listed):,} classes that are right or given for a photo.")
     click = "" if example else "; click it to see its photos"
     messages.info(f"The colour is the share of a row. Point at a cell to read it{click}.")
 
