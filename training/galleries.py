@@ -5,7 +5,7 @@
 
 They are what the page Gallery would build on a CPU. Galleries in `--out` that are not among them any more are removed. Beside
 them go what the page "During training" shows first, the strongest digit of each unit at each bundled checkpoint of LeNet-5, and
-what the page "Neighbours" needs first, the features of the sample photos in the default network.
+what "Neighbours" and "What each layer knows" show first: the features of the sample photos in the default network, and a probe.
 
 With `--imagenet`, a folder of ImageNet photos named by WordNet's number of their class (n02099601.jpg), write instead which
 classes the strongest of them have for each unit of the default network, to `assets/strongest`: what the search for classes
@@ -27,18 +27,22 @@ from vizapp.gallery import build, open_gallery, shipped
 from vizapp.gallery.collectors import Predictions, TopActivations
 from vizapp.gallery.search import store_classes, top_classes
 from vizapp.media.sources import open_folder
+from vizapp.methods import shipped_probe
 from vizapp.methods.base import Job, Question
 from vizapp.methods.collected import table_name
 from vizapp.methods.evolution import chosen_site
 from vizapp.methods.evolution_columns import SHIPPED, classes_of_photos, pass_sites, top_photos
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
 from vizapp.methods.photo_features import default_site, folder_features
+from vizapp.methods.probe import ProbeParams, probe, shipped_file
 from vizapp.zoo import load
 from vizapp.zoo.labels import imagenet_categories
 from vizapp.zoo.series import at_checkpoint, bundled_series, open_series
+from vizapp.zoo.untrained import untrained
 from vizapp.zoo.wordnet import synsets
 
 NETWORKS = ("vizapp/efficientnet-lite0", "vizapp/zfnet-mini")
+PAGE = ProbeParams(photos=8, curve=(5.0, 15.0, 30.0))  # what the page asks of the sample photos
 STRONGEST = 32  # photos per unit in the file of the search
 
 
@@ -63,6 +67,15 @@ def main() -> None:
         shutil.rmtree(place)
     write_training(SHIPPED)
     write_features(shipped.TABLES)
+    write_probe(PAGE)
+
+
+def write_probe(params: ProbeParams) -> None:
+    """Write the probe of the default network on the sample photos."""
+    network, source = load(NETWORKS[0], device="cpu"), open_folder("samples")
+    shutil.rmtree(shipped_probe.FOLDER, ignore_errors=True)
+    found = probe(Question(network, folder=source), params, Job())
+    shipped_probe.write_result(found, shipped_file(network, untrained(network, params.seed)[0], source, params))
 
 
 def write_features(out: Path) -> None:

@@ -21,6 +21,7 @@ from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
 from vizapp.methods.linear_probe import STRENGTHS, distinct, fit_probe, recalls, split
 from vizapp.methods.probe import chosen_sites
+from vizapp.methods.probe_chart import LINES, chart
 from vizapp.zoo.network import Network
 from vizapp.zoo.untrained import untrained
 
@@ -101,6 +102,7 @@ def test_accuracies_are_those_of_scikit_learn_on_features_of_single_passes(netwo
                 expected = balanced_accuracy_score(part.test_labels, answers)
                 assert result.arrays[name][place, number] == pytest.approx(expected, abs=1e-9)
     assert result.arrays["curve_photos"].tolist() == [3, 6, 8]  # every class has more than 8, and none more than 50
+    assert result.facts["curve"].startswith("It stops before 50 photos of each class: the smallest class has 9,")
     assert (result.arrays["curve"][1] == result.arrays["accuracy"][1]).all()
     assert (result.arrays["curve_pixels"][1] == result.arrays["accuracy_pixels"]).all()
     assert result.arrays["recall"].mean(1) == pytest.approx(result.arrays["accuracy"].mean(1))
@@ -239,6 +241,30 @@ def test_the_usual_layers_are_the_ends_of_the_stages_and_the_last_hidden_layer()
     assert [network.site(name).shape[1] for name in names[:-1]] == sorted(
         [network.site(name).shape[1] for name in names[:-1]], reverse=True
     )
+
+
+def test_the_usual_layers_are_ends_of_blocks_evenly_from_the_first_to_the_last() -> None:
+    network = vizapp.load("vizapp/efficientnet-lite0", device="cpu")
+    names = [site.name for site in chosen_sites(network, ())]
+    assert names == ["relu0", *(f"blocks.{block}.add" for block in (4, 7, 10, 13)), "relu1", "flatten"]
+    plain = vizapp.load("vgg11", weights="none", device="cpu")
+    relus = [site.name for site in plain.sites if site.kind == "activation" and site.is_map]
+    names = [site.name for site in chosen_sites(plain, ())]
+    assert names[:-1] == [relus[place] for place in (0, 1, 3, 4, 6, 7)]
+    assert names[-1] == "classifier.4"
+
+
+def test_the_picture_has_a_line_for_the_network_random_weights_and_pixels_at_their_heights() -> None:
+    arrays = {
+        "accuracy": np.array([[0.2, 0.3], [1.0, 1.0]]),
+        "accuracy_random": np.zeros((2, 2)),
+        "accuracy_pixels": np.full(2, 0.5),
+    }
+    drawn = chart(arrays, ["first", "second"])
+    for key, values in (("", (0.25, 1.0)), ("_random", (0.0, 0.0)), ("_pixels", (0.5, 0.5))):
+        rows, columns = np.nonzero((drawn[30:380] == LINES[key][1]).all(2))
+        for side, value in zip((columns < 84, columns > 852), values, strict=True):
+            assert 44 + 320 * (1 - value) == pytest.approx(rows[side].mean() + 30, abs=6)
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from vizapp.errors import VizError, quoted
 from vizapp.gallery.collectors import Features, Rows, feature_column, pooled
 from vizapp.gallery.photo_table import PhotoTable
 from vizapp.media.source import Source
-from vizapp.methods.base import Job, Method, Question, Result
-from vizapp.methods.collected import folder_table
+from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.collected import folder_table, table_name
 from vizapp.methods.linear_probe import FOLDS, STRENGTHS, TICKS, Labelled, Split, distinct, fit_probe, recalls, split
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.stages import stage_sites
+from vizapp.methods.probe_chart import chart
+from vizapp.methods.shipped_probe import file_of, shipped_result
+from vizapp.methods.stages import depth_sites
 from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
 from vizapp.zoo.untrained import untrained
@@ -38,7 +41,7 @@ _CPU, _COPIES = torch.device("cpu"), 28  # bytes for each feature of each photo:
 class ProbeParams(Params):
     """Which layers are probed, and how many photos are learned from how often."""
 
-    sites: tuple[str, ...] = knob((), "Layers; empty: the end of each stage, and the last hidden layer")
+    sites: tuple[str, ...] = knob((), "Layers; empty: six from the first to the last block, and the last hidden layer")
     photos: int = knob(15, "Photos of each class to learn from", low=FOLDS, high=10_000)
     splits: int = knob(3, "Times that photos to learn from are drawn", low=1, high=20)
     seed: int = knob(0, "Random seed of the splits and of the random weights", low=0, high=2**31 - 1)
@@ -85,13 +88,17 @@ def probe(question: Question, params: ProbeParams, job: Job) -> Result:
     sites = chosen_sites(network, params.sites)
     counts = curve_counts(params.curve)
     check_classes(source, params.photos)
-    table, note = folder_table(network, source, [Features(sites, SIDE), _Pixels()], job, (0.0, 0.35))
     random, kept = untrained(network, params.seed)
+    known = shipped_result(shipped_file(network, random, source, params))
+    if known is not None:
+        return replace(known, panels=_panels(known.arrays, sites))
+    table, note = folder_table(network, source, [Features(sites, SIDE), _Pixels()], job, (0.0, 0.35))
     other, _ = folder_table(random, source, [Features(sites, SIDE)], job, (0.35, 0.7))
     if table is None or other is None:
         return Result("probe", {})
     photos = labelled(table, source, params.photos)
     fewest = min(map(len, photos.members))
+    without = [count for count in counts if count >= fewest]
     counts = tuple(count for count in counts if count < fewest)
     splits = {
         count: [split(photos.members, [count] * len(photos.classes), MOST_TESTED, params.seed, n) for n in range(params.splits)]
@@ -122,7 +129,28 @@ def probe(question: Question, params: ProbeParams, job: Job) -> Result:
     listed = _rows(sites, arrays)
     facts = _facts(network, params, sites, photos, splits[params.photos][0], kept) | {"C": fits.chosen}
     facts |= told_photos(photos, table) | ({"note": note} if note else {})
-    return Result("probe", arrays, facts=facts, table=listed, documents={"probe.csv": to_csv(listed)})
+    if without:
+        facts["curve"] = (
+            f"It stops before {' and '.join(map(str, without))} photos of each class: the smallest class has {fewest}, and "
+            "some must be left to test on."
+        )
+    return Result("probe", arrays, _panels(arrays, sites), facts, listed, documents={"probe.csv": to_csv(listed)})
+
+
+def _panels(arrays: dict[str, np.ndarray], sites: Sequence[Site]) -> tuple[Panel, ...]:
+    return (
+        Panel("accuracy", chart(arrays, [site.name for site in sites]), "Accuracy by layer, means over the splits."),
+    )
+
+
+def shipped_file(network: Network, random: Network, source: Source, params: ProbeParams) -> Path:
+    """Where the result is if vizapp ships it. `random`: the network with random weights."""
+    sites = chosen_sites(network, params.sites)
+    tables = [
+        table_name(network, source, [Features(sites, SIDE), _Pixels()]),
+        table_name(random, source, [Features(sites, SIDE)]),
+    ]
+    return file_of(tables, params)
 
 
 class _Fits:
@@ -153,7 +181,7 @@ class _Fits:
 
 
 def chosen_sites(network: Network, names: Sequence[str]) -> tuple[Site, ...]:
-    """The layers of these names; without names the end of each stage, and the last hidden layer.
+    """The layers of these names; without names six from the first to the last block, and the last hidden layer.
 
     Raises:
         VizError: no such layer, or the network has none of those.
@@ -161,7 +189,7 @@ def chosen_sites(network: Network, names: Sequence[str]) -> tuple[Site, ...]:
     if names:
         return tuple(dict.fromkeys(map(network.site, names)))
     last = network.last_hidden_layer()
-    found = tuple(dict.fromkeys([*stage_sites(network), *([last] if last else [])]))
+    found = tuple(dict.fromkeys([*depth_sites(network), *([last] if last else [])]))
     if not found:
         raise VizError(
             f"{network.name} has neither feature maps nor a last hidden layer; name layers (sites=… in Python, --sites on the "
@@ -211,7 +239,8 @@ def _check_enough(used: Sequence[str], counts: dict[str, int], source: Source, p
         return
     name, most = max(counts.items(), key=lambda pair: pair[1])
     raise VizError(
-        f"Only {len(used)} of the {len(source.classes)} classes of {source.name} have more than {photos} distinct photos, to "
+        f"{'Only one' if used else 'None'} of the {len(source.classes)} classes of {source.name} has more than {photos} "
+        "distinct photos, to "
         f"learn from {photos} and test on the others; the largest, {name}, has {most}. Learn from fewer, or add photos.",
         code="too-few-photos",
     )

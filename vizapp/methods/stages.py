@@ -37,14 +37,35 @@ class StagesParams(Params):
 
 def stage_sites(network: Network) -> tuple[Site, ...]:
     """The last feature maps of each size, in running order; evenly spaced ones where there are fewer or more sizes than fit."""
-    maps = [site for site in network.sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
-    maps = [site for site in maps if site.channels != len(network.categories)] or maps  # not class maps
-    maps = [site for site in maps if site.kind in _KINDS] or maps
+    maps = _maps(network)
     last = sorted({site.shape[1:]: site for site in maps}.values(), key=maps.index)
     if len(last) < FEWEST:
         count = min(FEWEST + 1, len(maps))
         return tuple(maps[(number + 1) * len(maps) // count - 1] for number in range(count))
-    return tuple(last[place] for place in np.linspace(0, len(last) - 1, min(MOST, len(last))).round().astype(int))
+    return _spread(last)
+
+
+def depth_sites(network: Network) -> tuple[Site, ...]:
+    """Feature maps from the first to the last, evenly by depth: ends of blocks (sums, concatenations), else activations."""
+    maps = _maps(network)
+    activations = [site for site in maps if site.kind == "activation"] or maps
+    later = maps[maps.index(activations[0]) :] if maps else []
+    joined = [site for site in later if site.kind in ("add", "concat")]
+    chosen = joined if len(joined) >= FEWEST else activations
+    return _spread(list(dict.fromkeys([*later[:1], *chosen, *later[-1:]])))
+
+
+def _maps(network: Network) -> list[Site]:
+    """The feature maps after activations, sums, concatenations and norms; without those, all."""
+    maps = [site for site in network.sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
+    maps = [site for site in maps if site.channels != len(network.categories)] or maps  # not class maps
+    return [site for site in maps if site.kind in _KINDS] or maps
+
+
+def _spread(sites: Sequence[Site]) -> tuple[Site, ...]:
+    """At most `MOST` of the layers, evenly spaced from the first to the last."""
+    places = np.linspace(0, len(sites) - 1, min(MOST, len(sites))).round().astype(int)
+    return tuple(sites[place] for place in places)
 
 
 def excited(seen: np.ndarray, down: np.ndarray, box: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import vizapp
 from tests.media.files import saved
 from tests.methods.test_probe import CLASSES, picture
 from tests.ui.app import Open, click, offered, press, sentences, shown, went_well, words
+from vizapp.methods.probe import chosen_sites
 from vizapp.ui.inputs import networks
 from vizapp.ui.session import progress
 
@@ -53,7 +54,7 @@ def test_a_click_probes_a_folder_and_a_bundled_collection_needs_none(
     assert "\\" not in headline(app)  # HTML, not Markdown
     charts = [one.proto.id for one in app.get("plotly_chart")]
     assert len(charts) == 2
-    assert {"Arrays NPZ", "Table CSV"} <= set(offered(app))
+    assert {"Accuracy PNG", "Arrays NPZ", "Table CSV"} <= set(offered(app))
     monkeypatch.setattr("vizapp.ui.pages.probe.probe_runs.STARTS", (str(photos),))
     assert headline(open_app("probe", data=str(photos), **ASKED | {"probe.seed": "1"}))
 
@@ -63,6 +64,16 @@ def test_photos_without_classes_are_refused_with_a_sentence(open_app: Open, phot
     press(app, "probe.run")
     assert "have no classes" in sentences(app)
     assert "probe.teach" not in [button.key for button in app.button]
+
+
+def test_a_layer_that_the_network_lacks_gives_way_to_the_usual_ones(open_app: Open, photos: Path) -> None:
+    app = open_app("probe", data=str(photos), **ASKED | {"probe.sites": "features.1,blocks.3"})
+    assert "no layer" in sentences(app)
+    assert "Showing the usual layers" in sentences(app)
+    press(app, "probe.run")
+    assert went_well(app)
+    layers = [site.name for site in chosen_sites(vizapp.load(BASE, device="cpu"), ())]
+    assert all(name in words(app) for name in layers)
 
 
 def test_a_taught_network_is_in_the_list_and_opens_on_every_page(open_app: Open, photos: Path) -> None:

@@ -9,10 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from vizapp.methods.base import Result
-
-LINES = {
-    "": ("this network", (213, 94, 0)), "_random": ("random weights", (127, 133, 140)), "_pixels": ("pixels", (63, 143, 210)),
-}  # fmt: skip
+from vizapp.methods.probe_chart import LINES
 
 
 def by_layer(result: Result, layers: Sequence[str]) -> go.Figure:

@@ -8,11 +8,12 @@ from typing import Any
 
 import streamlit as st
 
+from vizapp.errors import VizError
 from vizapp.methods.base import Result
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.probe import charts, probe_runs, teach_form
-from vizapp.ui.session import downloads, forms, messages
+from vizapp.ui.session import downloads, forms, messages, state
 from vizapp.ui.widgets import charts as drawing
 from vizapp.ui.widgets import layout, options
 from vizapp.zoo.network import Network
@@ -44,6 +45,7 @@ def page() -> None:
 def _form(network: Network, collection: Collection) -> dict[str, Any]:
     """Draw the options; returns all parameters."""
     suited = {"photos": _suited(collection)}
+    _check_layers(network)
     values = forms.values(_KEY)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="probe_controls"):
         source = collection.source
@@ -57,6 +59,17 @@ def _form(network: Network, collection: Collection) -> dict[str, Any]:
         )  # fmt: skip
     options.changed_line(_KEY, _OPTIONS)
     return values | {name: value for name, value in suited.items() if values[name] is None}
+
+
+def _check_layers(network: Network) -> None:
+    """Take the usual layers where the network lacks one of the chosen ones, and say so."""
+    choice = forms.choices(_KEY)["sites"]
+    try:
+        for name in state.get(choice):
+            network.site(name)
+    except VizError as error:
+        messages.warn(f"{error} Showing the usual layers.")
+        state.put(choice, ())
 
 
 def _suited(collection: Collection) -> int:
@@ -89,14 +102,15 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
         f"A line is the mean over the splits, a dot one split; guessing is right on {result.facts['chance']}. Where "
         "the line rises, a layer makes the classes easier to tell apart; what random weights reach is due to the architecture."
     )
-    for name in ("left out", "unreadable", "ambiguous", "unlabelled", "copies"):
+    for name in ("curve", "left out", "unreadable", "ambiguous", "unlabelled", "copies"):
         if name in result.facts:
             messages.must_know(result.facts[name])
     with layout.fold():
         for name in ("photos", "layers", "random weights", "pixels", "C", "time"):
             st.caption(f"**{name.capitalize()}:** {messages.escaped(result.facts[name])}")
     title = downloads.file_name(_KEY, network.name, collection.title)
-    downloads.row(_KEY, title, {}, result.arrays, downloads.documents(title, result.documents))
+    pictures = {panel.title.capitalize(): panel.pixels for panel in result.panels}
+    downloads.row(_KEY, title, pictures, result.arrays, downloads.documents(title, result.documents))
 
 
 if __name__ == "__main__":
