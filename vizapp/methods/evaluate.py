@@ -34,7 +34,7 @@ from vizapp.zoo import load, taught
 from vizapp.zoo.network import Network
 
 MOST_MISTAKES = 10_000  # of the table
-_PARTS = frozenset("train training val valid validation test".split())  # folders above those of the classes
+_PARTS = {"train", "training", "val", "valid", "validation", "test"}  # folders above those of the classes
 _CROPS = {
     "one": "the centre crop", "ten": "mean of ten crops", "multi": "mean of 30 crops at three scales",
     "144": "mean of the 144 crops of Szegedy et al. 2014",
