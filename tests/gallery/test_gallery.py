@@ -407,6 +407,7 @@ def test_a_field_alone_is_projected_where_nothing_pads() -> None:
 
 
 @pytest.mark.parametrize("pool", [torch.nn.AdaptiveMaxPool2d(5), torch.nn.AdaptiveAvgPool2d(5)])
+@pytest.mark.slow
 def test_behind_an_adaptive_pool_no_field_is_projected_alone(tmp_path, pool: torch.nn.Module) -> None:
     """On the field alone, 8 × 8 pixels, the pool of five cells would have windows of other sizes."""
     torch.manual_seed(0)

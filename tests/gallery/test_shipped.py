@@ -60,6 +60,7 @@ def test_they_are_of_todays_network_samples_and_layers(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "layer"), [(MINI, "features.relu5"), (LITE, "blocks.5.bn1"), (LITE, "fc")])
+@pytest.mark.slow
 def test_their_activations_are_those_of_the_network_on_these_photos(name: str, layer: str) -> None:
     network, source = load(name), open_folder("samples")
     gallery = open_gallery(place(network, chosen_sites(network, ())))

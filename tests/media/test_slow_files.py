@@ -318,6 +318,7 @@ def transparent() -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", LARGE)
+@pytest.mark.slow
 def test_large_pictures_take_ten_bytes_a_pixel_and_what_has_less_memory_is_refused(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_grey_networks_get_grey_pictures() -> None:
     assert vizapp.ask("predict", digits, vizapp.open_picture(picture, "seven")).table[0]["class"] == 7
 
 
+@pytest.mark.slow
 def test_the_embedded_network_knows_its_ideal_inputs() -> None:
     mini = vizapp.load("vizapp/zfnet-mini")
     classes = [mini.categories.index(name) for name in ("Motorbikes", "Leopards")]

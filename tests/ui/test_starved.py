@@ -66,6 +66,7 @@ def lenet() -> Network:
 
 
 @pytest.mark.parametrize("name", LONG)
+@pytest.mark.slow
 def test_a_short_question_comes_between_the_slices_of_a_long_one(name: str, lenet: Network, tmp_path: Path) -> None:
     office = JobRunner()
     office._turns["cpu"] = FairScheduler(slice_=0.0)  # so that the answer does not depend on how fast this machine is

@@ -166,6 +166,7 @@ def _keys(app: AppTest) -> set[str]:
     return {element.key for kind in (app.text_input, app.button, app.selectbox) for element in kind if element.key}
 
 
+@pytest.mark.slow
 def test_compare_matches_over_no_folder_outside(open_app: Open, house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_app("compare", other="vizapp/lenet5-digits")
     assert went_well(app)

@@ -389,6 +389,7 @@ def test_the_cifar_networks_have_the_published_number_of_parameters(name: str) -
      ("preactivation-resnet164-cifar", 164, None), ("resnet110-cifar", 110, None), ("highway19-cifar", 19, None),
      ("fractalnet-cifar", 21, None)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_depths_are_the_longest_path_of_layers_with_weights(name: str, layers_: int, printed: int | None) -> None:
     """A wide ResNet's 28 count the projections of its three stages and leave the linear layer out: its path is 26."""
     longest: dict[str, int] = {}

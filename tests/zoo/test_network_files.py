@@ -112,6 +112,7 @@ def check(path: Path, module: nn.Module, tolerance: float) -> vizapp.zoo.Network
 
 
 @pytest.mark.parametrize(("kind", "batch"), [(Small, 1), (Small, 3), (Tokens, None), (Tokens, 1), (Tokens, 2)])
+@pytest.mark.slow
 def test_exported_programs_answer_as_their_modules_at_any_batch_size(
     kind: type[nn.Module], batch: int | None, tmp_path: Path
 ) -> None:

@@ -151,6 +151,7 @@ def test_all_types_of_torch_are_read_or_refused(dtype: torch.dtype, tmp_path: Pa
 
 
 @pytest.mark.parametrize("change", [Tensor.to_sparse, Tensor.int, lambda value: value.to(torch.complex64)])
+@pytest.mark.slow
 def test_weights_that_would_lose_something_are_refused(change: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
     path = saved(tmp_path / "net.pth", WEIGHTS | {"features.0.weight": change(WEIGHTS["features.0.weight"])})
     with pytest.raises(vizapp.VizError) as caught:
@@ -209,6 +210,7 @@ def test_a_pickled_tensor_of_very_many_dimensions_is_read_apart(tmp_path: Path, 
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_the_process_has_limits_and_its_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickled, "_SPARE", 2**20)
     monkeypatch.setattr(pickled, "_COPIES", 0)
@@ -218,6 +220,7 @@ def test_the_process_has_limits_and_its_end_is_told(tmp_path: Path, monkeypatch:
         vizapp.load(NET, weights=path, device="cpu")
 
 
+@pytest.mark.slow
 def test_reading_apart_can_be_cancelled_and_gives_what_reading_here_gives(tmp_path: Path) -> None:
     class Left(Exception):
         pass

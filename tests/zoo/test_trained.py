@@ -102,6 +102,7 @@ def test_imagenet_networks_answer_photos_through_the_public_loader(name: str, fi
     assert accuracy >= least
 
 
+@pytest.mark.slow
 def test_a_cifar_resnet_saved_from_data_parallel_loads() -> None:
     network = vizapp.load("vizapp/resnet20-cifar", weights=shared("weights/cifar10_resnet20.th"), device="cpu")
     assert (network.parameters, network.categories[6], network.weights) == (269_722, "frog", "cifar10_resnet20.th")

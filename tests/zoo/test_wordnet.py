@@ -52,6 +52,7 @@ def test_kinds_of_things_are_whole_and_nothing_else(
     assert count is None or len(found) == count
 
 
+@pytest.mark.slow
 def test_each_class_is_found_by_each_of_its_names() -> None:
     for place, (name, others) in enumerate(imagenet_synonyms().items()):
         for one in (name, *filter(None, others.split(", "))):

@@ -658,6 +658,7 @@ class Allocated(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("megabytes", [3, 12])
+@pytest.mark.slow
 def test_the_memory_bound_holds_on_a_large_photo(megabytes: int) -> None:
     module, photo = seeded(Branching()), noise(1, 3, 1500, 1800)
     made = planned(module, 32)

@@ -176,6 +176,7 @@ def test_total_variation_and_l2_do_what_they_are_for() -> None:
 
 
 @pytest.mark.parametrize("side", [15, 40])
+@pytest.mark.slow
 def test_l2_alone_decides_a_linear_units_contrast_however_little_of_the_picture_it_sees(side: int) -> None:
     """The mean of l2 d² - d·u, with u of root mean square 1, is least at d = u / (2 l2)."""
     canvas = ImageParam(3, side, side, "pixels", False, contrast=1.0)

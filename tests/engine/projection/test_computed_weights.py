@@ -118,6 +118,7 @@ def test_kernels_that_are_computed_are_not_shown_as_the_networks_own() -> None:
 
 
 @pytest.mark.parametrize("rule", ["deconvnet", "gradient"])
+@pytest.mark.slow
 def test_a_published_network_with_weights_of_the_picture(rule: str) -> None:
     timm = pytest.importorskip("timm")
     module = seeded(timm.create_model("tf_efficientnet_cc_b0_4e", pretrained=False, num_classes=6))

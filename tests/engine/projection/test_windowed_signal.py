@@ -92,6 +92,7 @@ class Calls(TorchDispatchMode):
         ("squeezenet1_1", "features.3.cat"), ("squeezenet1_1", "features.12.cat"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_64_units_take_few_calls_and_as_many_as_16(
     name: str, site: str, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_operations_of_torch_find_what_a_loop_finds() -> None:
 
 
 @NEEDS_TRITON
+@pytest.mark.slow
 def test_the_kernel_finds_what_a_loop_finds() -> None:
     """In Triton's interpreter, which must be chosen before Triton is imported."""
     code = (

@@ -127,6 +127,7 @@ def pooling() -> tuple[nn.Module, tuple[Site, ...]]:
 
 
 @given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 2**16))
+@pytest.mark.slow
 def test_shared_batches_merge_to_the_same_bits(processes: int, top: int, seed: int) -> None:
     network, sites = pooling()
     pictures = torch.randint(-1, 2, (40, 3, 6, 6), generator=torch.Generator().manual_seed(seed)).float()

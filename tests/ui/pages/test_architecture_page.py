@@ -53,6 +53,7 @@ def test_branches_are_arrows_and_names_are_only_text() -> None:
     assert graph.dot(rows, graph.DARK) != drawn
 
 
+@pytest.mark.slow
 def test_a_drawing_that_could_not_be_read_shows_modules_in_place_of_layers(open_app: Open) -> None:
     app = open_app("architecture", aspect="drawing", network="vizapp/densenet100-12-cifar", weights="random")
     (drawn,) = app.get("graphviz_chart")

@@ -33,6 +33,7 @@ def test_trained_and_random_weights_of_one_network_stand_side_by_side(open_app: 
     assert shown(app, "compare.bars.0")["rows"][0]["share"] == pytest.approx(answer["probability"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_random_weights_are_compared_with_a_trained_network_unless_another_is_chosen(open_app: Open) -> None:
     app = open_app("compare", network=DIGITS, weights="random")
     assert went_well(app)
@@ -77,6 +78,7 @@ def test_units_are_matched_over_a_folder_when_asked(open_app: Open, tmp_path: Pa
 
 
 @pytest.mark.parametrize("other", [0, 1])
+@pytest.mark.slow
 def test_a_click_on_a_unit_of_either_network_opens_its_card(open_app: Open, other: int, tmp_path: Path) -> None:
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (30, 30, 3), dtype=np.uint8)

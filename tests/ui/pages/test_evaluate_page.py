@@ -116,6 +116,7 @@ def test_photos_without_classes_of_the_network_get_a_sentence_and_an_example(
     assert app.button(key="evaluate.run").label == "Run"
 
 
+@pytest.mark.slow
 def test_where_no_sample_has_a_class_of_the_network_an_example_is_shown(open_app: Open) -> None:
     app = open_app("evaluate", network="torchvision/squeezenet1_1", weights="random")
     assert "None of the 18 labels" in sentences(app)
@@ -130,6 +131,7 @@ def test_where_no_sample_has_a_class_of_the_network_an_example_is_shown(open_app
     assert "trained this network" in words(app)
 
 
+@pytest.mark.slow
 def test_random_weights_were_not_trained_on_the_digits(open_app: Open) -> None:
     assert "trained this network" not in words(open_app("evaluate", network=NETWORK, weights="random", data="digits"))
 

@@ -92,6 +92,7 @@ def test_thresholds_and_scale_are_carried_by_the_address(open_app: Open) -> None
     assert {name: chosen(app, name) for name in address} == address
 
 
+@pytest.mark.slow
 def test_a_gallery_that_was_built_here_tells_which_filters_are_dead(open_app: Open) -> None:
     network = vizapp.load(NETWORK)
     assert "In the gallery" not in words(open_app("filters", layer="features.0"))

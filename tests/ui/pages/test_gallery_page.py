@@ -170,6 +170,7 @@ def test_a_click_on_a_card_is_a_link_and_the_way_back_is_a_click(
 
 
 @pytest.mark.parametrize("layer", ["features.1", "classifier.0"])
+@pytest.mark.slow
 def test_other_layers_and_class_scores_are_shown_too(
     open_app: Open, pictures: Path, network: Network, layer: str
 ) -> None:
@@ -329,6 +330,7 @@ def test_names_of_classes_and_files_stay_text(open_app: Open, pictures: Path, ne
         ({"layers": "nothing"}, "has no layer"),
     ],
 )
+@pytest.mark.slow
 def test_what_a_link_asks_and_is_not_there_is_told(
     open_app: Open, pictures: Path, network: Network, address: dict[str, str], told: str
 ) -> None:
@@ -430,6 +432,7 @@ def found_units(app: AppTest) -> list[str]:
     return [card["item"] for card in shown(app, "gallery.found")["cards"]]
 
 
+@pytest.mark.slow
 def test_a_search_ranks_the_units_of_all_layers_and_a_click_opens_one(
     open_app: Open, pictures: Path, network: Network
 ) -> None:
@@ -487,6 +490,7 @@ def test_a_link_of_the_last_release_searches_for_its_class(open_app: Open, pictu
     assert found_units(app)[0] == f"{best.site}:{best.channel}"
 
 
+@pytest.mark.slow
 def test_dogs_are_found_at_the_first_visit_and_breeds_can_be_taken_out(
     open_app: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

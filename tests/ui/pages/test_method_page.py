@@ -14,6 +14,7 @@ MORE = [page.key for page in sections()["More"]]
 
 
 @pytest.mark.parametrize(("network", "rule"), [("resnet20-cifar", "guided"), ("zfnet-mini", "deconvnet")])
+@pytest.mark.slow
 def test_the_sanity_check_is_of_the_rule_that_suits_the_network(open_app: Open, network: str, rule: str) -> None:
     """ResNet-20 has no max pool; all its deconvnet projections are the same weave."""
     app = open_app("sanity", network=f"vizapp/{network}", weights="random", picture="digit 3")

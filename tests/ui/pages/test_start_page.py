@@ -50,6 +50,7 @@ def test_every_card_is_filled(open_app: Open, network: str) -> None:
     assert set(links(app)) == {card.key for card in CARDS}
 
 
+@pytest.mark.slow
 def test_every_card_opens_its_page_on_what_it_shows(open_app: Open) -> None:
     app = open_app("start")
     found = links(app)
