@@ -192,6 +192,32 @@ def test_what_is_no_checkpoint_is_counted_and_listed(network: Network, photos: P
     assert "'epoch-3.pt' is text and no checkpoint" in told
 
 
+def test_sub_folders_as_hugging_face_writes_them_are_checkpoints_in_their_natural_order(
+    network: Network, photos: Path, run: Path, tmp_path: Path
+) -> None:
+    trained = tmp_path / "trained"
+    for step, seed, inside in (
+        (500, 1, "model.safetensors"),
+        (1500, 2, "pytorch_model.bin"),
+        (10000, 3, "model.safetensors"),
+    ):
+        place = trained / f"checkpoint-{step}"
+        place.mkdir(parents=True)
+        weights = module(seed).state_dict()
+        if inside.endswith(".bin"):
+            torch.save(weights, place / inside)
+        else:
+            save_file(weights, str(place / inside))
+        torch.save({}, place / "optimizer.pt")
+    (trained / "runs").mkdir()
+    found, plain = ask(network, trained, photos, units=2), ask(network, run, photos, units=2)
+    assert found.arrays["epochs"].tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(found.arrays["activation"], plain.arrays["activation"])
+    assert {row["checkpoint"] for row in found.table} == {f"checkpoint-{step}" for step in (500, 1500, 10000)}
+    assert found.facts["skipped"].endswith(": runs.")
+    assert "checkpoint-500 has no epoch" in found.facts["checkpoints"]
+
+
 def test_two_files_of_one_epoch_are_shown_and_told(network: Network, photos: Path, run: Path) -> None:
     torch.save(module(7).state_dict(), run / "best-epoch-9.pt")
     found = ask(network, run, photos, units=1)

@@ -23,7 +23,7 @@ from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
-from vizapp.zoo.series import Series, bundled_series, open_series
+from vizapp.zoo.series import Series, bundled_series, checkpoint_name, open_series
 
 MISMATCH = "checkpoint-mismatch"
 _SIDE = 72  # pixels to which small cells of the panels are enlarged
@@ -80,7 +80,7 @@ def evolution(question: Question, params: EvolutionParams, job: Job) -> Result:
         except VizError as error:
             if not is_no_checkpoint(error):
                 raise
-            broken[file.name] = str(error)
+            broken[checkpoint_name(file)] = str(error)
     if all(column is None for column in found) and not broken:
         return Result("evolution", {})  # not the leader of torchrun
     columns = [column for column in found if column is not None]
@@ -148,7 +148,7 @@ def join(
             f"{next(iter(broken.values()), '')}",
             code="no-checkpoints",
         )
-    kept = [number for number, file in enumerate(series.files) if file.name not in broken]
+    kept = [number for number, file in enumerate(series.files) if checkpoint_name(file) not in broken]
     files, epochs = [series.files[n] for n in kept], [series.epochs[n] for n in kept]
     picture = np.stack([column.picture for column in columns], 1)
     jump = np.zeros(picture.shape, bool)
@@ -198,7 +198,7 @@ def _table(
                 "layer": maker.site.name,
                 "channel": channel,
                 "epoch": int(arrays["epochs"][place]),
-                "checkpoint": files[place].name,
+                "checkpoint": checkpoint_name(files[place]),
                 "activation": float(column.activation[unit]),
                 "picture": int(column.picture[unit]),
                 "path": column.paths[unit],

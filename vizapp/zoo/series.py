@@ -21,6 +21,10 @@ from vizapp.zoo.recipe import Recipe
 from vizapp.zoo.registry import find_recipe
 
 Tick = Callable[[float], None]
+_INSIDE = (
+    "model.safetensors",
+    "pytorch_model.bin",
+)  # in a sub-folder of Hugging Face's Trainer; the first counts
 _EPOCH = re.compile(r"(?<![a-z])ep(?:och)?s?[-_=. ]*([0-9]{1,9})(?![0-9])", re.IGNORECASE)
 
 
@@ -45,7 +49,7 @@ class Series:
         if not twice:
             return ""
         names = " and ".join(
-            plain_name(f.name) for f, epoch in zip(self.files, self.epochs, strict=True) if epoch == twice[0]
+            checkpoint_name(f) for f, epoch in zip(self.files, self.epochs, strict=True) if epoch == twice[0]
         )
         more = f", and {len(twice) - 1} more epochs have several files" if len(twice) > 1 else ""
         return f"{names} are of the same epoch, {twice[0]}{more}; each is shown."
@@ -58,7 +62,7 @@ def bundled_series(network: str) -> Path | None:
 
 
 def open_series(folder: str | Path, tick: Tick | None = None) -> Series:
-    """The checkpoints in a folder, without its sub-folders.
+    """The checkpoints in a folder, and in its sub-folders as Hugging Face writes them (`checkpoint-500/model.safetensors`).
 
     The epoch of a file is in its name (`epoch-012.pt`, `ep=3.ckpt`), or else stored in it as `epoch` beside the weights. Where
     one has none, all files are taken in the natural order of their names, and the epochs are 1, 2, 3 ….
@@ -69,7 +73,8 @@ def open_series(folder: str | Path, tick: Tick | None = None) -> Series:
     place = local_path(folder, "folder of checkpoints")
     try:
         entries = sorted((path for path in place.iterdir() if not path.name.startswith(".")), key=_natural)
-        files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+        found = [_checkpoint_at(path) for path in entries]
+        files = [path for path in found if path is not None]
     except OSError as error:
         what = "is a file" if place.is_file() else "does not exist" if not place.exists() else str(error.strerror)
         raise VizError(
@@ -82,7 +87,7 @@ def open_series(folder: str | Path, tick: Tick | None = None) -> Series:
             f"There are no checkpoints in {quoted(showable(place.name))}: {count}. A checkpoint ends in {', '.join(SUFFIXES)}.",
             code="no-checkpoints",
         )
-    skipped = tuple(plain_name(path.name) for path in entries if path not in set(files))
+    skipped = tuple(plain_name(path.name) for path, file in zip(entries, found, strict=True) if file is None)
     epochs, timing = _epochs(files, tick)
     order = sorted(
         range(len(files)), key=lambda number: epochs[number]
@@ -91,13 +96,25 @@ def open_series(folder: str | Path, tick: Tick | None = None) -> Series:
     return Series(place, chosen, times, timing, skipped)
 
 
+def checkpoint_name(file: Path) -> str:
+    """The name to show of a checkpoint: that of its sub-folder, where it is in one as Hugging Face writes them."""
+    return plain_name(file.parent.name if file.name in _INSIDE else file.name)
+
+
+def _checkpoint_at(path: Path) -> Path | None:
+    """The checkpoint that an entry of the folder is or holds; None if there is none."""
+    if path.is_dir():
+        return next((path / name for name in _INSIDE if (path / name).is_file()), None)
+    return path if path.suffix.lower() in SUFFIXES and path.is_file() else None
+
+
 def _natural(path: Path) -> tuple[object, ...]:
     return natural_key(path.name)
 
 
 def _epochs(files: Sequence[Path], tick: Tick | None) -> tuple[list[int], str]:
     """The epoch of each file, and where it comes from."""
-    named = [_EPOCH.search(path.stem) for path in files]
+    named = [_EPOCH.search(checkpoint_name(path)) for path in files]
     if all(named):
         return [int(found[1]) for found in named if found], "Epochs are those in the names of the files."
     found: list[int] = []
@@ -109,7 +126,7 @@ def _epochs(files: Sequence[Path], tick: Tick | None) -> tuple[list[int], str]:
             epoch = read_checkpoint(path, tick).epoch if epoch is None else epoch
         if epoch is None:
             return list(range(1, len(files) + 1)), (
-                f"{plain_name(path.name)} has no epoch in its name or beside its weights, so the checkpoints are numbered in "
+                f"{checkpoint_name(path)} has no epoch in its name or beside its weights, so the checkpoints are numbered in "
                 "the natural order of their names."
             )
         found.append(epoch)
@@ -129,7 +146,7 @@ def at_checkpoint(network: Network, file: Path, tick: Tick | None = None) -> Net
         known = find_recipe(clean.name)
         recipe = replace(recipe, rename=known.rename, training_only=known.training_only)
     module, _ = build_with_state(recipe, checkpoint, len(clean.categories) or None)
-    weights = plain_name(file.name)
+    weights = checkpoint_name(file)
     filled = replace(clean, module=module, weights=weights, facts=clean.facts | {"weights": weights})
     if network is clean:
         return filled

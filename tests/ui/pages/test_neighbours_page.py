@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -124,6 +125,28 @@ def test_a_lasso_lists_its_photos_and_a_look_closer_fetches_thumbnails(open_app:
     assert "Selection CSV" not in offered(app)
     click(app, "neighbours.atlas", "chosen", 8)
     assert chosen(app, "folder") == str(folder)
+
+
+def test_a_lasso_opens_its_photos_on_other_pages(open_app: Open, folder: Path) -> None:
+    app = open_app("neighbours", data=str(folder), picture="digit 3")
+    click(app, "neighbours.atlas", "lasso", [3, 7, 11])
+    links = {link.proto.label: parse_qs(link.proto.query_string) for link in app.get("page_link")}
+    assert set(links) == {"Evaluate", "Gallery", "Neighbours"}
+    (place,) = {query["data"][0] for query in links.values()}
+    whole, some = vizapp.open_folder(folder), vizapp.open_folder(place)
+    numbers = vizapp.ask("atlas", vizapp.load("vizapp/lenet5-digits"), folder=str(folder)).arrays["pictures"][
+        [3, 7, 11]
+    ]
+    expected = [(whole.labels[number], (folder / whole.path(number)).resolve()) for number in numbers.tolist()]
+    assert [(some.labels[number], Path(some.image_ref(number).path).resolve()) for number in range(3)] == expected
+    page = open_app("evaluate", **{name: values[0] for name, values in links["Evaluate"].items()})
+    assert went_well(page)
+    assert any("of 3 photos" in one.proto.body for one in page.get("html"))
+    bundled = open_app("neighbours", data="digits", picture="digit 3")
+    press(bundled, "neighbours.start")
+    click(bundled, "neighbours.atlas", "lasso", [3, 7, 11])
+    assert "opens on no other page" in words(bundled)
+    assert not bundled.get("page_link")
 
 
 def test_colours_of_many_classes_differ() -> None:

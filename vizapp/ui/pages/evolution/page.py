@@ -57,8 +57,10 @@ def page() -> None:
             and asked.follow(lambda: _draw(asked, whole=False))
         ):
             return
-        for sentence in state.take_notes():  # about a run that failed
-            messages.warn(sentence)
+        if notes := state.take_notes():  # about a run that failed
+            for sentence in notes:
+                messages.warn(sentence)
+            _offer_another()
         if not asked.is_whole:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.caption("Not all checkpoints were looked at.")
@@ -66,6 +68,15 @@ def page() -> None:
         _draw(asked, whole=True)
     except VizError as error:
         messages.warn(str(error))
+        _offer_another()
+
+
+def _offer_another() -> None:
+    """Draw a button that forgets the given folder, such as one of the checkpoints of the network before."""
+    if forms.values(_KEY)["checkpoints"]:
+        st.button(
+            "Forget this folder", key="evolution.forget", on_click=forms.reset, args=(_KEY, ("checkpoints",)),
+        )  # fmt: skip
 
 
 def _subject() -> Subject | None:
@@ -105,9 +116,7 @@ def _series(subject: Subject) -> Series | None:
         )  # fmt: skip
     except VizError as error:
         messages.warn(str(error))
-        st.button(
-            "Forget this folder", key="evolution.forget", on_click=forms.reset, args=(_KEY, ("checkpoints",)),
-        )  # fmt: skip
+        _offer_another()
         return None
     return found
 
@@ -128,7 +137,8 @@ def _controls(subject: Subject, sites: tuple[Site, ...]) -> Site:
             with st.popover("Checkpoints", icon=":material/folder:"):
                 forms.draw(_KEY, ("checkpoints",))
                 messages.info(
-                    f"The path of a folder {access.place()} with one file per epoch: {', '.join(networks.CHECKPOINTS)}. "
+                    f"The path of a folder {access.place()} with one file per epoch: {', '.join(networks.CHECKPOINTS)}; "
+                    "or sub-folders as Hugging Face writes them. "
                     "The epoch is read from the name (epoch-012.pt), or from the file."
                 )
         options.popover(_KEY, _OPTIONS)

@@ -16,7 +16,7 @@ from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
 from vizapp.ui.session import compute, progress
 from vizapp.ui.session.compute import Keep
-from vizapp.zoo.series import Series
+from vizapp.zoo.series import Series, checkpoint_name
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SeriesRequest:
         times = dict(zip(self.series.files, self.series.epochs, strict=True))
         series = replace(self.series, files=tuple(known), epochs=tuple(times[file] for file in known))
         columns = [one for one in known.values() if isinstance(one, Column)]
-        broken = {file.name: one.sentence for file, one in known.items() if isinstance(one, NoCheckpoint)}
+        broken = {checkpoint_name(file): one.sentence for file, one in known.items() if isinstance(one, NoCheckpoint)}
         if not columns and len(known) < len(keys):
             return None
         return compute.remembered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +16,7 @@ import streamlit as st
 
 from vizapp import methods
 from vizapp.engine.trace.sites import Site, Unit
+from vizapp.files import atomic_write
 from vizapp.media.drawing import COLOURS, heat, limits
 from vizapp.media.picture import Picture
 from vizapp.media.source import FileSource
@@ -22,10 +24,12 @@ from vizapp.methods.base import Job, Result
 from vizapp.methods.embedding import NAMES
 from vizapp.methods.photo_features import unit_activations
 from vizapp.methods.tables import to_csv
+from vizapp.settings import settings
+from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import images
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.neighbours import photo_links
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import access, compute, downloads, forms, messages, state, url
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import layout, maps, unit_picker
 from vizapp.ui.widgets.components import component
@@ -205,14 +209,42 @@ def _selection(collection: Collection, network: Network, rows: list[dict[str, An
         )
     frame = pd.DataFrame(rows).drop(columns=["picture"])
     st.dataframe(frame, hide_index=True, key="atlas.rows", height=240)
+    csv, opens = _listed(collection, rows), isinstance(collection.source, FileSource)
+    if opens and access.names_folders() and not access.shared():
+        _links(csv)
+    elif opens:
+        messages.info(
+            "The list of these photos (CSV) opens as a folder on Gallery, Evaluate and every other page with one."
+        )
+    else:
+        messages.info("These photos are no files of a folder, so their list (CSV) opens on no other page.")
+    return File("Selection CSV", f"{title}-selection.csv", "text/csv", lambda: csv)
+
+
+def _listed(collection: Collection, rows: list[dict[str, Any]]) -> bytes:
+    """The list of photos, which opens as a folder if they are files."""
     source = collection.source
-    listed = [
+    return to_csv([
         {"path": str(source.start / source.names[row["picture"]]) if isinstance(source, FileSource) else row["path"]}
         | {"label": row["label"]}
         for row in rows
-    ]
-    messages.info("The list of these photos (CSV) opens as a folder on Gallery and every other page with a collection.")
-    return File("Selection CSV", f"{title}-selection.csv", "text/csv", lambda: to_csv(listed).encode())
+    ]).encode()  # fmt: skip
+
+
+def _links(csv: bytes) -> None:
+    """Draw links that open the listed photos as the collection of other pages."""
+    place = settings().cache / "selections" / f"{hashlib.sha256(csv).hexdigest()[:16]}.csv"
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(place, csv)
+    known = pages()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="atlas_links"):
+        st.caption("Open these photos on", width="content")
+        for name in ("evaluate", "gallery", "neighbours"):
+            st.page_link(
+                known[name].page, label=known[name].title, icon=known[name].icon, width="content",
+                query_params=url.link({state.DATA.name: str(place)}),
+            )  # fmt: skip
 
 
 def _take_selected(collection: Collection, network: Network) -> None:
