@@ -19,10 +19,14 @@ from vizapp.gallery.folder_pass import FolderPass
 from vizapp.gallery.store import is_intact, read_manifest
 from vizapp.media import bundled
 from vizapp.media.sources import open_folder
+from vizapp.methods import shipped_probe
 from vizapp.methods.base import Job, Question
 from vizapp.methods.collected import table_name
 from vizapp.methods.gallery import chosen_sites, place_for, revealing_site
+from vizapp.methods.linear_probe import fit_probe, recalls, split
 from vizapp.methods.photo_features import FolderFeatures, default_site, folder_features
+from vizapp.methods.probe import chosen_sites as probe_sites
+from vizapp.methods.probe import labelled
 from vizapp.zoo.network import Network
 
 MINI, LITE = "vizapp/zfnet-mini", "vizapp/efficientnet-lite0"
@@ -105,6 +109,36 @@ def test_the_first_view_of_neighbours_takes_no_pass(monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(own, near, rtol=1e-3, atol=1e-4)
         answers = vizapp.ask("predict", network, source.open(number)).arrays["probabilities"]
         assert found.table.matrix("classes")[number, 0] == answers.argmax()
+
+
+def test_the_first_view_of_what_each_layer_knows_takes_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails when the shipped probe is outdated: run python training/galleries.py."""
+    monkeypatch.setattr(FolderPass, "run", lambda *given: pytest.fail("outdated: run python training/galleries.py"))
+    network, source = load(LITE), open_folder("samples")
+    page = {"photos": 8, "curve": (5, 15, 30)}  # as the page asks
+    found = vizapp.ask("probe", network, folder=source, **page)
+    layers = [site.name for site in probe_sites(network, ())]
+    assert [row["layer"] for row in found.table] == ["pixels", *layers]
+    np.testing.assert_allclose([row["accuracy"] for row in found.table[1:]], found.arrays["accuracy"].mean(1))
+    assert found.arrays["recall"].shape == (len(layers), len(source.classes))
+    assert [panel.title for panel in found.panels] == ["accuracy"]
+    assert len(list(shipped_probe.FOLDER.iterdir())) == 1
+    with pytest.raises(pytest.fail.Exception, match="outdated"):
+        vizapp.ask("probe", network, folder=source, **page | {"seed": 1})
+
+
+@pytest.mark.slow
+def test_the_shipped_probe_is_that_of_the_shipped_features() -> None:
+    """At the last layer, from the features that are shipped for Neighbours; without a pass."""
+    source, table = open_folder("samples"), features_of_samples().table
+    found = vizapp.ask("probe", load(LITE), folder=source, photos=8, curve=(5, 15, 30))
+    members = labelled(table, source, 8).members
+    features = features_of_samples().matrix()
+    for number in range(3):
+        part = split(members, [8] * len(members), 50, 0, number)
+        fit = fit_probe(features[part.train], part.train_labels)
+        right = recalls(fit.scores(features[part.test]).argmax(1), part.test_labels)
+        assert found.arrays["accuracy"][-1, number] == pytest.approx(right.mean(), abs=0.01)
 
 
 def test_other_weights_layers_or_photos_find_no_shipped_features(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,11 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
         f"A line is the mean over the splits, a dot one split; guessing is right on {result.facts['chance']}. Where "
         "the line rises, a layer makes the classes easier to tell apart; what random weights reach is due to the architecture."
     )
+    if collection.text == "samples":
+        messages.must_know(
+            "These are overlapping crops of 18 photos, which tell which photo they are from nearly everywhere; a folder of "
+            "different photos of each class shows more."
+        )
     for name in ("curve", "left out", "unreadable", "ambiguous", "unlabelled", "copies"):
         if name in result.facts:
             messages.must_know(result.facts[name])
