@@ -278,5 +278,7 @@ def test_the_classics_name_their_heads(name: str, heads: tuple[str, ...]) -> Non
     arrays = vizapp.ask("predict", network, PHOTO).arrays
     assert arrays["heads"].tolist() == list(heads)
     assert arrays["head_classes"].tolist() == [int(scores.argmax()) for scores in expected]
+    if name.startswith("deeply"):
+        assert network.last_hidden_layer() is None, "vectors are in the companions alone"
     last = network.with_output(heads[-1])
     np.testing.assert_allclose(vizapp.ask("predict", last, PHOTO).arrays["logits"], expected[-1][0], rtol=1e-4)

@@ -80,3 +80,12 @@ def test_a_link_with_a_head_of_another_network_goes_on_with_the_default(open_app
     assert "it has one output, so leave it out" in sentences(app)
     assert chooser(app) is None
     assert "output" not in app.query_params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["start", "projection", "occlusion", "transform", "compare", "attribution"])
+def test_pages_ask_a_head(open_app: Open, page: str) -> None:
+    app = open_app(page, **FITS, output="companion 1")
+    assert went_well(app)
+    assert "ignored" not in sentences(app)
+    assert (chosen(app, "output"), chooser(app).value) == ("companion 1", "companion 1")
