@@ -292,6 +292,59 @@ def test_a_changed_unit_is_taken_apart_as_it_was_changed() -> None:
     assert apart(changed, Unit("0", 2, (2, 3))).parts.kind == "constant"
 
 
+def test_a_replaced_channel_is_still_one_of_its_layer() -> None:
+    module = seeded(nn.Sequential(nn.Conv2d(4, 3, 1), nn.Conv2d(3, 2, 3, padding=1))).double()
+    site = {one.name: one for one in survey(module, PHOTO)}["0"]
+    found = apart(intervene(module, [Change(site, (2,), "replace", 3.0)]), Unit("1", 0, (0, 3)))
+    assert [(one.site, one.channel) for one in found.below] == [("0", 0), ("0", 1), ("0", 2)]
+    assert found.patch[2].tolist() == [[0, 0, 0], [3, 3, 3], [3, 3, 3]]
+    assert found.padded.tolist() == [[True] * 3, [False] * 3, [False] * 3]
+
+
+def test_padding_by_an_operation_of_its_own_is_padding() -> None:
+    module = seeded(Run(lambda self, x: self.conv(F.pad(x, (2, 0, 1, 0))), conv=nn.Conv2d(4, 2, 3, stride=2))).double()
+    found = apart(module, Unit("conv", 1, (0, 1)))
+    assert found.padded.tolist() == [[True] * 3, [False] * 3, [False] * 3]
+    np.testing.assert_array_equal(found.patch[:, 1:], PHOTO[0, :, :2, :3])
+    assert found.cells[1:, :, 0].tolist() == [[0] * 3, [1] * 3]
+    assert found.cells[1:, :, 1].tolist() == [[0, 1, 2]] * 2
+
+
+def test_one_and_three_dimensions_and_layers_of_one_cell() -> None:
+    def run(self: Any, x: Tensor) -> Tensor:
+        rows = self.line(x.flatten(2))  # [1 3 97]
+        solid = self.solid(x[:, :, None])  # [1 3 1 7 9]
+        return self.last(torch.cat([rows.mean(2), solid.flatten(2).amax(2)], 1)[..., None, None])
+
+    module = Run(run, line=nn.Conv1d(4, 3, 3), solid=nn.Conv3d(4, 3, (1, 3, 3)), last=nn.Conv2d(6, 2, 1))
+    module = seeded(module).double()
+    found = apart(module, Unit("amax", 1))
+    solid = module.solid(PHOTO[:, :, None]).detach()[0, 1, 0]
+    assert found.value == float(solid.max())
+    found = apart(module, Unit("last", 1, (0, 0)))
+    assert found.products.shape == (6, 1, 1)
+    assert found.error < 1e-14
+    found = apart(module, Unit("line", 50, (0, 2)))  # the engine takes `[1 3 97]` for three tokens
+    assert found.products.shape == (4, 1, 3)
+    np.testing.assert_array_equal(found.patch[:, 0], PHOTO[0].flatten(1)[:, 50:53])
+    assert found.cells[0].tolist() == [[4, 6], [4, 7], [4, 8]]
+    two = seeded(nn.Sequential(nn.Conv2d(4, 2, (9, 11)), nn.Flatten(), nn.Linear(2, 2), nn.Softmax(1))).double()
+    for name in "0", "1", "2", "3":
+        found = apart(two, Unit(name, 1, (0, 0) if name == "0" else None))
+        assert found.error < 1e-14
+        assert found.value == float(two[: int(name) + 1](PHOTO).detach().flatten()[1])
+
+
+def test_a_dropout_that_is_on_is_a_stage() -> None:
+    def run(self: Any, x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return F.dropout(self.conv(x), 0.5, training=True)
+
+    found = apart(seeded(Run(run, conv=nn.Conv2d(4, 2, 1))), Unit("dropout", 1, (2, 3)))
+    assert found.value in (0, 2 * found.total)
+    assert [(one.words, one.before, one.after) for one in found.stages] == [("dropout", found.total, found.value)]
+
+
 def test_what_is_no_sum_is_named() -> None:
     def run(self: Any, x: Tensor) -> Tensor:
         return (self.conv(x).flatten(2) @ x.flatten(2).transpose(1, 2)).softmax(-1)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vizapp.engine.arithmetic.kinds import is_move, is_stage
+from vizapp.engine.arithmetic.kinds import is_move, is_stage, words
 from vizapp.engine.arithmetic.origins import NOWHERE, Ints, Origin, Origins, Places, place_of
 from vizapp.engine.arithmetic.parts import Floats, Parts, Summed, constant, parts_of, photo
 from vizapp.engine.arithmetic.stages import Stage, stage_of
@@ -91,12 +91,15 @@ def take_apart(origins: Origins, unit: Unit) -> CellArithmetic:
                 parts, layer = constant(number), step.name
             else:
                 value, place = int(values[0]), int(places[0])
+                before = float(recording.numbers[value].flatten()[place])
+                if before != number and not np.isnan(number):  # a cast that rounds, or dropout that is on
+                    stages.append(Stage(step.name, words(step), before, number))
         elif is_stage(step):
             summed = Summed(origins, step, value, place)
             source = next(value_refs((step.args, step.kwargs))).value
-            before = summed.broadcast(source)
-            stages.append(stage_of(summed, source, before))
-            value, place = source, before
+            from_place = summed.broadcast(source)
+            stages.append(stage_of(summed, source, from_place))
+            value, place = source, from_place
         else:
             parts, layer = parts_of(origins, step, value, place), step.name
     return _arranged(origins, parts, layer, number, kept, tuple(stages[::-1]))

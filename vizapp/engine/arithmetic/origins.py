@@ -126,6 +126,8 @@ class Origins:
             padded[here] |= earlier.padded
         if value in self.names:
             lost = (values != NOWHERE) & ~np.isin(values, [*self.names, 0])
+            if base_name(step) != "pad":  # a number that was replaced is still one of the layer
+                lost |= before == NOWHERE
             values[lost], found[lost] = value, places[lost]
         return Origin(values, found, padded)
 
