@@ -41,9 +41,17 @@ def built(name: str) -> tuple[nn.Module, Tensor]:
     """The network on random weights, and an input of the smallest side that it takes."""
     generator = torch.Generator().manual_seed(0)
     if (describe(name).parameters or 0) > HUGE:  # its own initialisation takes minutes
-        with torch.device("meta"):
-            module = torchvision.models.get_model(name.split("/")[1])
-        module = module.to_empty(device="cpu").eval()
+        with pytest.MonkeyPatch.context() as patch:
+            for init in (
+                "normal_",
+                "trunc_normal_",
+                "uniform_",
+                "kaiming_uniform_",
+                "kaiming_normal_",
+                "xavier_uniform_",
+            ):
+                patch.setattr(torch.nn.init, init, lambda tensor, *args, **kwargs: tensor)
+            module = torchvision.models.get_model(name.split("/")[1]).eval()
         for value in [*module.parameters(), *module.buffers()]:
             if value.is_floating_point():
                 value.data.uniform_(-0.02, 0.04, generator=generator)
