@@ -56,22 +56,19 @@ def factorise(features: np.ndarray, k: int, seed: int, tick: Callable[[float], N
     photos, height, width, channels = features.shape
     rectified = np.maximum(features, 0).reshape(-1, channels)
     peak = float(rectified.max())
-    weights, vectors = _factorised(rectified / peak, k, seed, tick) if peak > 0 else _nothing(rectified, k)
-    weights *= peak
+    if peak > 0:
+        rectified /= peak
+        weights, vectors = _factorised(rectified, k, seed, tick)
+        error = (_squared_error(rectified, weights, vectors) / _squared(rectified)) ** 0.5
+    else:
+        weights, vectors, error = np.zeros((len(rectified), k)), np.zeros((k, channels)), 0.0
     norms = np.linalg.norm(vectors, axis=1)
-    weights, vectors = weights * norms, np.divide(vectors, norms[:, None], where=norms[:, None] > 0, out=0 * vectors)
+    weights = weights * (norms * peak)
+    vectors = np.divide(vectors, norms[:, None], where=norms[:, None] > 0, out=np.zeros_like(vectors))
     order = np.argsort(-np.square(weights).sum(0, dtype=np.float64), kind="stable")
-    weights, vectors = weights[:, order], vectors[order]
-    maps = weights.reshape(photos, height, width, k).transpose(0, 3, 1, 2)
-    whole = float(np.linalg.norm(rectified))
-    error = _squared_error(rectified, weights, vectors) ** 0.5 / whole if whole else 0.0
-    return Factors(
-        np.ascontiguousarray(maps, np.float32), vectors.astype(np.float32), error, float((features < 0).mean())
-    )
-
-
-def _nothing(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((len(values), k), np.float32), np.zeros((k, values.shape[1]), np.float32)
+    maps = weights[:, order].reshape(photos, height, width, k).transpose(0, 3, 1, 2)
+    negative = float((features < 0).mean())
+    return Factors(np.ascontiguousarray(maps, np.float32), vectors[order].astype(np.float32), error, negative)
 
 
 def _factorised(values: np.ndarray, k: int, seed: int, tick: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
@@ -97,8 +94,11 @@ def _squared_error(values: np.ndarray, weights: np.ndarray, vectors: np.ndarray)
     """‖V − WH‖², without the memory of WH."""
     w, h = weights.astype(np.float64), vectors.astype(np.float64)
     cross = float(np.sum(weights * (values @ vectors.T), dtype=np.float64))
-    whole = float(np.einsum("ij,ij->", values, values, dtype=np.float64))
-    return max(0.0, whole - 2 * cross + float(np.sum((w.T @ w) * (h @ h.T))))
+    return max(0.0, _squared(values) - 2 * cross + float(np.sum((w.T @ w) * (h @ h.T))))
+
+
+def _squared(values: np.ndarray) -> float:
+    return float(np.einsum("ij,ij->", values, values, dtype=np.float64))
 
 
 def head_weights(network: Network, site: Site, crop: np.ndarray) -> tuple[np.ndarray | None, str]:
