@@ -100,7 +100,6 @@ def main_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "attribution", unit | {"attribution.explain": "unit", "attribution.steps": "4"}, ""
     yield "sanity", unit | {"sanity.explain": "unit"}, ""
     yield "neighbours", unit | {"data": photos, "colour": "unit"}, ""
-    yield "colours", {"layer": site.name, "photos": photos} | ({"cell": "0,0"} if site.is_map else {}), ""
 
 
 def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
@@ -127,6 +126,7 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "correspondence", {"correspondence.sites": site.name, "correspondence.draws": "2", "parts": parts}, ""
     yield "neighbours", {"layer": site.name, "data": photos, "neighbours.of": "cell"}, ""
     yield "neighbours", {"layer": site.name, "data": photos, "neighbours.of": "flat", "neighbours.metric": "cosine"}, ""
+    yield "colours", {"layer": site.name, "photos": photos} | ({"cell": "0,0"} if site.is_map else {}), ""
     yield "colours", {"layer": site.name, "photos": photos, "colours.parts": "2", "colours.foreground": "negative"}, ""
     yield "compare", {"match": site.name, "match2": site.name, "other_weights": "random"}, "compare.match"
     for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam"):
