@@ -102,7 +102,7 @@ def test_accuracies_are_those_of_scikit_learn_on_features_of_single_passes(netwo
                 expected = balanced_accuracy_score(part.test_labels, answers)
                 assert result.arrays[name][place, number] == pytest.approx(expected, abs=1e-9)
     assert result.arrays["curve_photos"].tolist() == [3, 6, 8]  # every class has more than 8, and none more than 50
-    assert result.facts["curve"].startswith("It stops before 50 photos of each class: the smallest class has 9,")
+    assert result.facts["curve"].startswith("The curve stops before 50 photos of each class: the smallest class has 9,")
     assert (result.arrays["curve"][1] == result.arrays["accuracy"][1]).all()
     assert (result.arrays["curve_pixels"][1] == result.arrays["accuracy_pixels"]).all()
     assert result.arrays["recall"].mean(1) == pytest.approx(result.arrays["accuracy"].mean(1))

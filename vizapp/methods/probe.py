@@ -131,8 +131,8 @@ def probe(question: Question, params: ProbeParams, job: Job) -> Result:
     facts |= told_photos(photos, table) | ({"note": note} if note else {})
     if without:
         facts["curve"] = (
-            f"It stops before {' and '.join(map(str, without))} photos of each class: the smallest class has {fewest}, and "
-            "some must be left to test on."
+            f"The curve stops before {' and '.join(map(str, without))} photos of each class: the smallest class has {fewest}, "
+            "and some must be left to test on."
         )
     return Result("probe", arrays, _panels(arrays, sites), facts, listed, documents={"probe.csv": to_csv(listed)})
 

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 import vizapp
 from tests.media.files import noise, saved
-from tests.ui.app import Open, chosen, click, offered, sentences, shown, turn_to, went_well, words
+from tests.ui.app import Open, chosen, click, offered, press, sentences, shown, turn_to, went_well, words
 from vizapp.methods.base import Result
 from vizapp.ui.pages.evaluate import charts, evaluate_runs, exports
 
@@ -67,6 +67,24 @@ def test_a_small_folder_is_evaluated_at_once_and_the_page_tells_what_the_method_
         card["line"] for card in cards(app)
     ]
     assert offered(app) == ["Arrays NPZ", "Photos CSV", "Classes CSV", "Labels CSV", "Photos Parquet"]
+
+
+def test_photos_that_come_and_go_in_a_class_folder_are_noticed(open_app: Open, photos: Path) -> None:
+    def told(app: AppTest) -> bool:
+        return any(f"of {count} photos" in one.proto.body for one in app.get("html"))
+
+    count = 10
+    assert told(open_app("evaluate", network=NETWORK, data=str(photos)))
+    (photos / "5" / "again.png").write_bytes((photos / "5" / "5.png").read_bytes())
+    count = 11
+    assert told(open_app("evaluate", network=NETWORK, data=str(photos)))
+    (photos / "5" / "again.png").unlink()
+    (photos / "4" / "4.png").unlink()
+    count = 9
+    app = open_app("evaluate", network=NETWORK, data=str(photos))
+    assert told(app)
+    press(app, "evaluate.read_again")
+    assert told(app)
 
 
 def test_a_cell_of_the_matrix_shows_its_photos_and_the_link_keeps_it(open_app: Open, photos: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ from vizapp.zoo.network import Network
 
 _CAPACITY = 512 * 2**20  # bytes of listings, approximately
 _LEFTOVER = 172_800.0  # seconds without use after which an upload is deleted, because its session must have ended
+_LOOKED_AT = 10_000  # entries of a folder whose dates are compared each time a page is drawn
 _DATASET, _UPLOAD = "torchvision/", re.compile(r"upload/([0-9a-f]{32})")
 
 
@@ -97,11 +99,11 @@ def keep(content: bytes) -> str:
 
 
 def list_collection(text: str) -> Collection | None:
-    """The collection, listed again when its folder or file has another date, or when the user asks for it."""
+    """The collection, listed again when its folder, one of its sub-folders or its file has another date, or on request."""
     stamp = ""
     if kind(text) == "folder":
         with contextlib.suppress(VizError):  # raised again below, when it is opened
-            stamp = file_stamp(access.allowed(text))
+            stamp = _folder_stamp(access.allowed(text))
 
     def work(tick: Tick) -> Collection:
         source = _open(text, tick)
@@ -111,6 +113,15 @@ def list_collection(text: str) -> Collection | None:
         ("collection", text, stamp, str(state.load(state.READ, 0))), work,
         size=lambda found: 300 * len(found.source), title="Listing the photos", shelf=_collections(),
     )  # fmt: skip
+
+
+def _folder_stamp(path: Path) -> str:
+    """The date of a file, or those of a folder and its sub-folders: they change when files are added or removed there."""
+    stamps = [file_stamp(path)]
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        inside = sorted(entry.path for entry in itertools.islice(entries, _LOOKED_AT) if entry.is_dir())
+        stamps += [file_stamp(Path(one)) for one in inside]
+    return " ".join(stamps)
 
 
 @st.cache_resource(show_spinner=False)

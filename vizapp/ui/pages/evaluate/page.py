@@ -65,6 +65,10 @@ def _form(network: Network) -> dict[str, object]:
             help="Networks on this machine with the same classes.",
             **state.bind(more, "evaluate.with", chosen, every_run=True, read=tuple),
         )  # fmt: skip
+        st.button(
+            "", key="evaluate.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
+            help="List the photos again",
+        )  # fmt: skip
     return {"crops": state.get(choice), "with_networks": tuple(chosen)}
 
 

@@ -18,7 +18,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.neighbours import neighbour_tiles
 from vizapp.methods.photo_features import default_site
 from vizapp.methods.tables import to_csv
-from vizapp.ui.inputs import image_picker, networks
+from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.neighbours import atlas_view, photo_links
 from vizapp.ui.session import access, compute, downloads, forms, messages, progress, state
@@ -50,6 +50,10 @@ def page() -> None:
         unit_picker.layer_list(_KEY, sites, site)
         unit_picker.switch(forms.choices(_KEY)["of"], _OF, "neighbours.of")
         options.popover(_KEY, _OPTIONS)
+        st.button(
+            "", key="neighbours.read_again", icon=":material/refresh:", type="tertiary", on_click=datasets.read_again,
+            help="List the photos again",
+        )  # fmt: skip
     options.changed_line(_KEY, _OPTIONS)
     if not _started(network, collection):
         return
