@@ -20,7 +20,7 @@ from vizapp.gallery.folder_pass import FolderPass
 from vizapp.methods import evolution_columns
 from vizapp.methods.base import Job, Result
 from vizapp.methods.collected import table_name
-from vizapp.methods.evolution import chosen_channels, chosen_site
+from vizapp.methods.evolution import chosen_channels, chosen_site, jumps
 from vizapp.settings import ASSETS
 from vizapp.zoo.network import Network
 from vizapp.zoo.series import at_checkpoint, bundled_series, open_series
@@ -147,6 +147,12 @@ def test_a_series_that_is_known_by_hand(tmp_path: Path) -> None:
     assert "zero on every photo" in found.facts["silent"]
     assert "In 3 of 6 cells" in found.facts["silent"]
     assert "accuracy" not in found.arrays
+
+
+def test_a_unit_that_is_silent_or_unknown_at_an_epoch_does_not_jump_there() -> None:
+    picture = np.array([[4, 0, 4, 5], [0, 3, -1, 2], [7, 7, 8, 8]])
+    activation = np.array([[1, 0, 2, 3], [0, 2, np.nan, 1], [1, 1, 1, 1]])
+    assert jumps(picture, activation).tolist() == [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 1, 0]]
 
 
 def test_a_new_checkpoint_takes_one_more_pass_and_the_same_question_none(

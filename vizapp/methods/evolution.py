@@ -50,9 +50,10 @@ def evolution(question: Question, params: EvolutionParams, job: Job) -> Result:
 
     `arrays`: `epochs` `[epochs]`; `channels` `[units]`, chosen at random from the layer; `activation` float32 `[units epochs]`
     of the strongest photo, `picture` `[units epochs]` its number; `jump` `[units epochs]`, whether that is another photo than
-    after the checkpoint before; `projection` float32 `[units epochs h w 3]`, the signed projection of that activation cut to
-    what the unit sees (zero beyond the photo), and `patch` uint8 `[units epochs h w 3]`, that part of the photo (grey beyond
-    it); smaller ones are centred, in zeros or grey. `field` `[units epochs 4]`: (top, left, bottom, right) in input pixels.
+    before (checkpoints where the unit is zero on all photos are passed over); `projection` float32 `[units epochs h w 3]`, the
+    signed projection of that activation cut to what the unit sees (zero beyond the photo), and `patch` uint8
+    `[units epochs h w 3]`, that part of the photo (grey beyond it); smaller ones are centred, in zeros or grey. `field`
+    `[units epochs 4]`: (top, left, bottom, right) in input pixels.
     `kernels` float32 `[epochs out in kh kw]` of the first convolution, if there is one. `accuracy` `[epochs]`, the share of
     right answers, if labels of the photos are classes of the network. Where a unit has no activation that is a number,
     `activation` is NaN and `picture` -1. `table`: a row per unit and epoch.
@@ -151,14 +152,13 @@ def join(
     kept = [number for number, file in enumerate(series.files) if checkpoint_name(file) not in broken]
     files, epochs = [series.files[n] for n in kept], [series.epochs[n] for n in kept]
     picture = np.stack([column.picture for column in columns], 1)
-    jump = np.zeros(picture.shape, bool)
-    jump[:, 1:] = picture[:, 1:] != picture[:, :-1]
+    activation = np.stack([column.activation for column in columns], 1)
     arrays = {
         "epochs": np.array(epochs, np.int64),
         "channels": np.array(maker.channels, np.int64),
-        "activation": np.stack([column.activation for column in columns], 1),
+        "activation": activation,
         "picture": picture,
-        "jump": jump,
+        "jump": jumps(picture, activation),
         "projection": _padded([column.projection for column in columns], 0),
         "patch": _padded([column.patch for column in columns], GREY),
         "field": np.stack([column.field for column in columns], 1),
@@ -270,6 +270,16 @@ def framed(cell: np.ndarray, jump: bool) -> np.ndarray:
     times = max(1, _SIDE // max(cell.shape[:2]))
     large = cell.repeat(times, axis=0).repeat(times, axis=1)
     return draw_box(large, (0, 0, *large.shape[:2]), thickness=3) if jump else large
+
+
+def jumps(picture: np.ndarray, activation: np.ndarray) -> np.ndarray:
+    """Where the strongest photo is another one than before, of `[units epochs]`; epochs with a silent unit are passed over."""
+    found, before = np.zeros(picture.shape, bool), np.full(len(picture), -1)
+    for place, (photo, strongest) in enumerate(zip(picture.T, activation.T, strict=True)):
+        means = (photo >= 0) & (strongest != 0)
+        found[:, place] = means & (before >= 0) & (photo != before)
+        before = np.where(means, photo, before)
+    return found
 
 
 def kernel_sheets(kernels: np.ndarray) -> list[np.ndarray]:

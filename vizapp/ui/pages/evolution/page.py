@@ -61,7 +61,7 @@ def page() -> None:
             for sentence in notes:
                 messages.warn(sentence)
             _offer_another()
-        if not asked.is_whole:
+        elif not asked.is_whole:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.caption("Not all checkpoints were looked at.")
                 progress.start_button("Continue", "evolution.go_on", asked.key)
