@@ -29,6 +29,7 @@ class ArithmeticParams(Params):
     walk: int = knob(0, "Steps to walk down along the largest contributions; 0 stays at the cell", low=0, high=1000)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # activations may be infinite or no numbers
 def arithmetic(question: Question, params: ArithmeticParams, job: Job) -> Result:
     """How one number of a layer was computed: kernel × patch for each channel below, then norm and activation function.
 
@@ -52,8 +53,9 @@ def arithmetic(question: Question, params: ArithmeticParams, job: Job) -> Result
     product of two activations has a second row, for the gate, whose index, contribution and share are None.
 
     With `walk`, `table` has a row per step of a walk towards the pixels, the unit first: `step`, `layer` (None: the photo),
-    `channel`, `row`, `column`, `value`, the `operation` that made it, and its `contribution` and `share` in the step before.
-    It goes to the channel and cell that raise the unit's number most; the arrays are those of the unit.
+    `channel`, `row`, `column`, `value`, the `operation` that made it, `contribution` and `share` of its channel in the step
+    before, and the `product` of its cell alone. It goes to the channel that raises the unit's number most, and in it to the
+    cell that does; the arrays are those of the unit.
     """
     network, unit = question.network, question.require_unit()
     site = network.site(unit.site)
@@ -115,6 +117,8 @@ def _facts(cell: CellArithmetic) -> dict[str, str]:
         )
     facts["check"] = (
         f"The parts sum to the number that the network computed within {cell.error:.1e} of the sum of their sizes."
+        if np.isfinite(cell.error)
+        else "Some parts are not finite, so they cannot be compared with the number that the network computed."
     )
     return facts
 
@@ -169,7 +173,7 @@ def _table(cell: CellArithmetic) -> tuple[dict[str, Any], ...]:
 
 def _step_row(number: int, step: WalkStep) -> dict[str, Any]:
     row, column = step.below.cell or (None, None)
-    part = {"contribution": step.contribution, "share": step.share} if number else {"contribution": None, "share": None}
+    part = {name: getattr(step, name) if number else None for name in ("contribution", "share", "product")}
     return {
         "step": number, "layer": step.below.site or None, "channel": step.below.channel, "row": row, "column": column,
         "value": step.below.value, "operation": step.operation, **part,
@@ -202,8 +206,8 @@ def _panels(cell: CellArithmetic, top: int) -> tuple[Panel, ...]:
 
 def _bars(cell: CellArithmetic, order: np.ndarray, width: int = 400, height: int = 10) -> np.ndarray:
     """A bar per contribution from the middle line, blue to the left and red to the right; then, grey, that of the rest."""
-    values = [float(cell.contributions[n]) for n in order]
-    values.append(float(np.delete(cell.contributions, order).sum()))
+    every = np.nan_to_num(cell.contributions)  # an infinite one takes the whole width
+    values = [*every[order].tolist(), float(np.nan_to_num(np.delete(every, order).sum()))]
     reach = max(map(abs, values)) or 1.0
     bars = np.full((len(values) * height, width, 3), 255, np.uint8)
     for number, value in enumerate(values):

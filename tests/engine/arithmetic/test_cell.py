@@ -351,3 +351,28 @@ def test_what_is_no_sum_is_named() -> None:
 
     with pytest.raises(VizError, match=r"'matmul' in 'matmul', which is no sum"):
         apart(Run(run, conv=nn.Conv2d(4, 4, 1)), Unit("matmul", 0, (0, 0)))
+
+
+@pytest.mark.parametrize("chosen", [
+    lambda x: torch.where(x > 0.3, x, x * 0.5), lambda x: x.masked_fill(x < 0, -1.0), lambda x: torch.where(x > 0, x, 0.0),
+])  # fmt: skip
+def test_numbers_chosen_by_a_mask_are_followed_through_the_sum_behind_it(chosen: Any) -> None:
+    torch.manual_seed(0)
+    module = Run(lambda self, x: F.max_pool2d(chosen(self.first(x)), 2), first=nn.Conv2d(4, 3, 3))
+    found = apart(module, Unit("max_pool2d", 1, (1, 2)))
+    expected = chosen(module.first(PHOTO))[0, 1, 2:4, 4:6]
+    assert found.value == float(expected.max())
+    np.testing.assert_array_equal(
+        found.patch[found.patch != 0], expected.detach().numpy()[expected.detach().numpy() != 0]
+    )
+
+
+def test_complex_numbers_are_refused_and_infinite_ones_answered() -> None:
+    module = Run(lambda self, x: torch.fft.fft2(x).abs())
+    with pytest.raises(VizError, match="fft2"):
+        apart(module, Unit("abs", 1, (1, 2)))
+    torch.manual_seed(0)
+    module = Run(lambda self, x: self.last(torch.log(x).flatten(1)), last=nn.Linear(4 * 9 * 11, 2))
+    found = apart(module, Unit("last", 0))
+    assert np.isnan(found.value)
+    assert np.isnan(found.patch).sum() == int((PHOTO < 0).sum())

@@ -71,3 +71,13 @@ def test_it_ends_with_a_sentence_where_there_is_no_sum() -> None:
     path, end = walked(silent, -torch.ones(1, 2, 2, 2), Unit("2", 0, (0, 0)))
     assert path == [("2", 0, (0, 0))]
     assert end == "what the photo gives to the number is zero"
+
+
+def test_a_step_tells_what_its_channel_gave_and_what_its_cell_alone() -> None:
+    layer = convolution([[1.0, -1.0]])
+    photo = torch.tensor([[[[1.0, 4.0]], [[2.0, 1.0]]]])
+    module = Run(lambda self, x: self.first(x).mean((2, 3)), first=layer)  # the mean of -1 and 3
+    sites = {site.name: site for site in survey(module, photo)}
+    found, _ = walk_down(Origins(record_operands(module, photo, set(sites)), sites), Unit("mean", 0), 1)
+    assert found[1].below.cell == (0, 1)
+    assert (found[1].contribution, found[1].product) == (1.0, 1.5)

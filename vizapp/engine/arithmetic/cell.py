@@ -10,7 +10,7 @@ import numpy as np
 
 from vizapp.engine.arithmetic.kinds import is_move, is_stage, words
 from vizapp.engine.arithmetic.origins import NOWHERE, Ints, Origin, Origins, Places, place_of
-from vizapp.engine.arithmetic.parts import Floats, Parts, Summed, constant, parts_of, photo
+from vizapp.engine.arithmetic.parts import Floats, Parts, Summed, constant, no_sum, parts_of, photo
 from vizapp.engine.arithmetic.stages import Stage, stage_of
 from vizapp.engine.trace.recording import value_refs
 from vizapp.engine.trace.sites import Unit
@@ -97,6 +97,8 @@ def take_apart(origins: Origins, unit: Unit) -> CellArithmetic:
         elif is_stage(step):
             summed = Summed(origins, step, value, place)
             source = next(value_refs((step.args, step.kwargs))).value
+            if recording.dtypes[source].is_complex:
+                raise no_sum(origins.step_of(source) or step)
             from_place = summed.broadcast(source)
             stages.append(stage_of(summed, source, from_place))
             value, place = source, from_place
@@ -120,15 +122,15 @@ def _arranged(
     products = weights if softmax else weights * patch
     if parts.kind == "maximum":
         products = np.where(weights == 0, 0.0, products)  # a loser may be infinite
+    summed, size = float(products.sum()) + parts.bias, float(np.abs(products).sum()) + abs(parts.bias)
     cells = np.stack([np.where(there, part[at], -1) for part in (places.rows, places.columns)], -1)
     outside = there & ((origin.values == NOWHERE) | origin.padded)[at]
-    total = float(products.sum()) + parts.bias if softmax else number
+    total = summed if softmax else number
     if softmax:
         assert parts.own is not None
         stages = (_softmax_stage(parts, layer, total, number), *stages)
     own = None if parts.own is None else tuple(int(n) for n in np.unravel_index(index[parts.own], flat.shape))
-    size = float(np.abs(products).sum()) + abs(parts.bias)
-    missed = abs(float(products.sum()) + parts.bias - total)
+    missed = abs(summed - total)
     real = there & (origin.values != NOWHERE)[at]
     strongest = np.where(real, np.abs(products), -1).reshape(len(flat), int(np.prod(flat.shape[1:]))).argmax(1).tolist()
     below = tuple(
@@ -140,9 +142,10 @@ def _arranged(
         its = origins.of(parts.gate[0], np.array([parts.gate[1]]))
         second = float(origins.recording.numbers[parts.gate[0]].flatten()[parts.gate[1]])
         gate = _one(origins.places(its), 0, second)
+    error = missed / size if size else missed
     return CellArithmetic(
         parts, layer, weights, patch, products, outside.any(0), cells.max(0, initial=-1), below, gate, own, total, kept, stages,
-        missed / size if size else missed,
+        error,
     )  # fmt: skip
 
 

@@ -35,6 +35,11 @@ class _Made(NamedTuple):
     stored: _Stored
     operands: dict[int, _Stored]
 
+    @property
+    def routing(self) -> dict[int, _Stored]:
+        """The masks and indices among the operands: by them numbers are followed back through moves before a sum."""
+        return {value: one for value, one in self.operands.items() if not is_number(one.tensor.dtype)}
+
 
 class OperandRecording(Recording):
     """A recording that keeps the operands of the sites in `wanted`, back to the sum (or selection) that made each.
@@ -98,7 +103,7 @@ class OperandRecording(Recording):
             for value in step.reads:
                 made = self._fresh.get(value) or before.get(value) or self._views.get(value)
                 if made is not None:
-                    operands |= {**(made.operands if looks_through(step) else {}), value: made.stored}
+                    operands |= {**(made.operands if looks_through(step) else made.routing), value: made.stored}
             for value in step.outputs:
                 if value in self._fresh:
                     self._fresh[value].operands.update(operands)
@@ -126,6 +131,11 @@ class OperandRecording(Recording):
             for stored in self._memory.pop(storage_of(tensor), ()):
                 with torch._C.DisableTorchFunction():
                     stored.tensor = stored.tensor.clone()
+
+
+def is_number(dtype: torch.dtype) -> bool:
+    """Whether values of this type are activations; others are masks and indices."""
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def looks_through(step: Step) -> bool:

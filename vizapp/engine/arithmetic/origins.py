@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.arithmetic.kinds import base_name, is_move
-from vizapp.engine.arithmetic.operands import OperandRecording
+from vizapp.engine.arithmetic.operands import OperandRecording, is_number
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import IDENTITIES
 from vizapp.engine.trace.recording import Step, ValueRef, map_leaves
@@ -72,7 +72,7 @@ class Origins:
         """
         shapes, offsets, total = dict[int, tuple[int, ...]](), dict[int, int](), 1  # 0: what a move fills up with
         for value in dict.fromkeys(step.reads):
-            if self.recording.dtypes[value].is_floating_point or self.recording.dtypes[value].is_complex:
+            if is_number(self.recording.dtypes[value]):
                 shapes[value], offsets[value] = self.shape(value), total
                 total += int(np.prod(shapes[value]))
         if len(shapes) == 1 and base_name(step) in IDENTITIES:
@@ -85,8 +85,8 @@ class Origins:
                 first, shape = offsets[leaf.value], shapes[leaf.value]
                 return torch.arange(first, first + int(np.prod(shape)), dtype=torch.float64).view(shape)
             if isinstance(leaf, Tensor):
-                is_index = not (leaf.is_floating_point() or leaf.is_complex())
-                return leaf.cpu() if is_index else torch.full(leaf.shape, -1.0, dtype=torch.float64)
+                constant = is_number(leaf.dtype)
+                return torch.full(leaf.shape, -1.0, dtype=torch.float64) if constant else leaf.cpu()
             return -1.0 if isinstance(leaf, float) else leaf
 
         args, kwargs = map_leaves(step.args, numbered), map_leaves(step.kwargs, numbered)

@@ -16,48 +16,49 @@ from vizapp.errors import VizError
 class WalkStep:
     """A number on the walk, and what it gave to the number before it.
 
-    `below`: the number and where it is. `operation`: what made it ("" for a pixel). `contribution`, `share`: as in
-    `CellArithmetic`; NaN for the first.
+    `below`: the number and where it is. `operation`: what made it ("" for a pixel). `contribution`, `share`: those of its whole
+    channel, as in `CellArithmetic`. `product`: what the cell alone gave. The three are NaN for the first.
     """
 
     below: Below
     operation: str
     contribution: float
     share: float
+    product: float
 
 
 def walk_down(origins: Origins, unit: Unit, steps: int) -> tuple[list[WalkStep], str]:
     """The numbers on the walk from a unit, itself first, at most `steps` more; and why it ended ("" at a pixel, or by `steps`).
 
-    Each step goes to the channel and the cell whose product raises the first number most, or lowers it least. Where a weight
-    or a norm's scale on the way is negative, it goes to what lowers the number below most.
+    Each step goes to the channel whose contribution raises the first number most, or lowers it least, and in it to the cell
+    whose product does. Where a weight or a norm's scale on the way is negative, it goes to what lowers the number below most.
 
     Raises:
         VizError: the unit's own number is no sum.
     """
     found, direction = list[WalkStep](), 1.0
-    below, contribution, share = Below(unit.site, unit.channel, unit.cell, float("nan")), float("nan"), float("nan")
+    below, given = Below(unit.site, unit.channel, unit.cell, float("nan")), (float("nan"),) * 3
     for number in range(steps + 1):
         if not below.site:
-            found.append(WalkStep(below, "", contribution, share))
+            found.append(WalkStep(below, "", *given))
             return found, "" if below.channel is not None else "the next number is in no layer"
         site = origins.sites[below.site]
         if site.is_map and below.cell is None:
-            found.append(WalkStep(below, "", contribution, share))
+            found.append(WalkStep(below, "", *given))
             return found, f"the next number of {below.site!r} is one of a special token, which has no cell"
         try:
             cell = take_apart(origins, Unit(below.site, below.channel or 0, below.cell))
         except VizError as error:
             if not number:
                 raise
-            found.append(WalkStep(below, "", contribution, share))
+            found.append(WalkStep(below, "", *given))
             return found, str(error)
-        found.append(WalkStep(below._replace(value=cell.value), cell.parts.words, contribution, share))
+        found.append(WalkStep(below._replace(value=cell.value), cell.parts.words, *given))
         if not np.any(cell.contributions):
             return found, "what the photo gives to the number is zero"
         below, place = _next(cell, direction)
         direction *= _direction(cell) * (float(np.sign(cell.weights[place])) or 1.0)
-        contribution, share = float(cell.contributions[place[0]]), float(cell.shares[place[0]])
+        given = float(cell.contributions[place[0]]), float(cell.shares[place[0]]), float(cell.products[place])
     return found, ""
 
 
