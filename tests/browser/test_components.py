@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from tests.browser.conftest import ROOT
+from tests.networks import seeded
+from vizapp.engine.layers.convolution_call import convolution_call
+from vizapp.ui.pages.feature_maps.sliding_kernel import data_of
 
 pytestmark = pytest.mark.browser
 Mount = Callable[..., Any]
@@ -577,3 +582,35 @@ def test_a_square_is_made_moved_and_sized_by_keys(mounted: Mount) -> None:
     press(page, "Delete")
     page.wait_for_function("sent.length == 2")
     assert sent(page)[-1] == ["box", []]
+
+
+def test_a_kernel_slides_by_keys_and_its_products_sum_to_the_map(mounted: Mount) -> None:
+    call = convolution_call(
+        seeded(nn.Sequential(nn.Conv2d(3, 2, 3, stride=2))),
+        torch.rand(1, 3, 15, 15, generator=torch.manual_seed(0)),
+        "0",
+    )
+    assert call is not None
+    data = data_of(call, 1, (2, 3))
+    page = mounted("kernel", data)
+    for key, (row, column) in ((None, (2, 3)), ("ArrowDown", (3, 3)), ("ArrowLeft", (3, 2))):
+        if key:
+            page.locator(".grid[role=application]").press(key)
+        value = shown(call.output[1, row, column])
+        assert page.locator("output").text_content() == f"cell {row},{column}: {value}"
+        assert page.locator(".equation b").text_content() == value
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(
+        "document.querySelector('#host').shadowRoot.querySelector('output').textContent > 'cell 3,3'"
+    )
+    page.get_by_role("button", name="Pause").click()
+    still = mounted("kernel", data, reduced_motion="reduce")
+    assert still.get_by_role("button", name="Play").count() == 0
+    still.get_by_role("button", name="One cell on").click()
+    assert still.locator("output").text_content().startswith("cell 2,4")
+    assert page.errors == still.errors == []
+
+
+def shown(value: float) -> str:
+    """A number as `short` of elements.js writes it, between 0.001 and 100."""
+    return f"{value:#.3g}".replace("-", "−")

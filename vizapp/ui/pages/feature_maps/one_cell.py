@@ -53,8 +53,8 @@ def draw(network: Network, picture: Picture, site: Site) -> None:
                 pictures |= one_channel.draw(network, picture, site, channel, unit.channel, unit.cell)
     if result is not None:
         name = downloads.file_name("arithmetic", network.name, walk.as_text(unit), picture.name)
-        table = downloads.documents(name, {"arithmetic.csv": to_csv(result.table)})
-        downloads.row("maps.cell", name, pictures, result.arrays, table)
+        table = downloads.File("Table CSV", f"{name}.csv", "text/csv", lambda: to_csv(result.table).encode())
+        downloads.row("maps.cell", name, pictures, result.arrays, [table])
 
 
 def _unit(network: Network, picture: Picture, site: Site) -> Unit | None:

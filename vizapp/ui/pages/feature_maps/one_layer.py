@@ -9,9 +9,9 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.media.drawing import limits
 from vizapp.media.picture import Picture
-from vizapp.methods.activations import scale_limits, statistics, strength_order
+from vizapp.methods.activations import scale_limits, statistics, strength_order, strongest_cell
 from vizapp.methods.base import Result
-from vizapp.ui.pages.feature_maps import one_channel, walk
+from vizapp.ui.pages.feature_maps import one_channel, sliding_kernel, walk
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import fader, layout, maps, unit_picker
 from vizapp.zoo.network import Network
@@ -42,6 +42,9 @@ def _draw(network: Network, picture: Picture, site: Site, result: Result, unchan
         else:
             unit_picker.bars("maps", values, order, channel, names)
         _facts(result)
+        if values.ndim == 3 and state.get(state.VIEW) == "maps":
+            chosen = state.get(state.CELL) or strongest_cell(values[channel])
+            sliding_kernel.draw(network, picture, site, channel, chosen)
     with right:
         unit_picker.stepper("maps", site.name, len(values), channel)
         is_zero = not (unchanged[channel].any() or values[channel].any())
