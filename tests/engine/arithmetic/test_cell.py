@@ -58,7 +58,7 @@ def correlated(x: np.ndarray, layer: Any, channel: int, cell: tuple[int, ...]) -
     [
         {"kernel_size": 3, "padding": 1}, {"kernel_size": (3, 2), "stride": (2, 1), "padding": (2, 0)},
         {"kernel_size": 3, "dilation": (2, 1), "padding": (2, 1), "groups": 2}, {"kernel_size": 2, "groups": 4, "bias": False},
-        {"kernel_size": (5, 3), "padding": "same", "dilation": (1, 2)},
+        {"kernel_size": (4, 3), "padding": "same", "dilation": (1, 2)},
     ],
 )  # fmt: skip
 def test_the_products_of_a_convolution_are_kernel_times_patch(options: dict[str, Any], mode: str) -> None:
@@ -101,7 +101,7 @@ def test_the_products_of_a_convolution_are_kernel_times_patch(options: dict[str,
 def test_a_transposed_convolution_reads_the_cells_that_reach_it(options: dict[str, Any]) -> None:
     layer = seeded(nn.ConvTranspose2d(4, 6, **options)).double()
     output, weight, count = layer(PHOTO).detach()[0], layer.weight.detach().numpy(), 4 // layer.groups
-    for channel, cell in itertools.product((0, 5), ((0, 0), (3, 4), (output.shape[1] - 1, output.shape[2] - 1))):
+    for channel, cell in itertools.product((0, 4), ((0, 0), (3, 4), (output.shape[1] - 1, output.shape[2] - 1))):
         first = channel // (6 // layer.groups) * count
         expected = np.zeros((count, *layer.kernel_size))
         reached = np.zeros(layer.kernel_size, bool)
@@ -279,6 +279,54 @@ def test_in_place_writing_and_reuse_do_not_change_what_is_read() -> None:
     assert found.error < 1e-12
 
 
+def test_a_part_that_was_written_through_a_view_is_followed_into_the_view() -> None:
+    def run(self: Any, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x[:, :2].relu_()
+        x[:, 3] = 7
+        return x * 2.0
+
+    module = seeded(Run(run, conv=nn.Conv2d(4, 4, 1))).double()
+    sums = module.conv(PHOTO).detach()[0]
+    for channel, words in ((1, ["ReLU", "times a constant"]), (2, ["times a constant"])):
+        found = apart(module, Unit("mul", channel, (2, 3)))
+        assert found.total == float(sums[channel, 2, 3])
+        assert [stage.words for stage in found.stages] == words
+    found = apart(module, Unit("mul", 3, (2, 3)))
+    assert (found.parts.kind, found.parts.bias, found.value) == ("constant", 7, 14)
+
+
+def test_constants_are_scale_and_shift() -> None:
+    each = torch.arange(4.0, dtype=torch.float64).reshape(4, 1, 1)
+
+    def run(self: Any, x: Tensor) -> Tensor:
+        return 1 - torch.add(x / 4 + each, 3, alpha=2)  # 1 - (x / 4 + channel + 6)
+
+    found = apart(Run(run), Unit("sub", 3, (2, 3)))
+    assert [(stage.scale, stage.shift) for stage in found.stages] == [(0.25, 0), (1, 3), (1, 6), (-1, 1)]
+    assert [stage.told for stage in found.stages] == ["× 0.25", "+ 3", "+ 6", "× −1 + 1"]
+    inverse = apart(Run(lambda self, x: 2 / x), Unit("rdiv", 0, (0, 0))).stages[0]
+    assert np.isnan(inverse.scale)
+    np.testing.assert_allclose(inverse.after, 2 / inverse.before)
+
+
+def test_adaptive_max_pools_and_minima() -> None:
+    found = apart(Run(lambda self, x: F.adaptive_max_pool2d(x, (2, 3))), Unit("adaptive_max_pool2d", 1, (1, 1)))
+    window = PHOTO[0, 1, 4:9, 3:8]  # of 9 rows the last 5, of 11 columns those from 11/3 to 22/3, rounded outwards
+    np.testing.assert_array_equal(found.patch[0], window)
+    assert found.value == found.contributions.sum() == float(window.max())
+    silent = PHOTO.clone()
+    silent[0, 1, 4:6] = -torch.inf
+    found = apart(Run(lambda self, x: F.max_pool2d(x, 3)), Unit("max_pool2d", 1, (1, 1)), silent)
+    assert found.contributions.sum() == found.value == float(silent[0, 1, 3, 3:6].max())
+    found = apart(Run(lambda self, x: x.amin((2, 3))), Unit("amin", 2))
+    assert found.value == found.contributions.sum() == float(PHOTO[0, 2].min())
+    found = apart(
+        Run(lambda self, x: torch.maximum(x, self.conv(x)), conv=nn.Conv2d(4, 4, 1)), Unit("maximum", 2, (3, 4))
+    )
+    assert sorted(found.patch.ravel())[-1] == found.value == found.contributions.sum()
+
+
 def test_a_changed_unit_is_taken_apart_as_it_was_changed() -> None:
     module = seeded(nn.Sequential(nn.Conv2d(4, 3, 1), nn.ReLU(inplace=True), nn.Conv2d(3, 2, 1))).double()
     site = {one.name: one for one in survey(module, PHOTO)}["0"]
@@ -301,13 +349,30 @@ def test_a_replaced_channel_is_still_one_of_its_layer() -> None:
     assert found.padded.tolist() == [[True] * 3, [False] * 3, [False] * 3]
 
 
-def test_padding_by_an_operation_of_its_own_is_padding() -> None:
-    module = seeded(Run(lambda self, x: self.conv(F.pad(x, (2, 0, 1, 0))), conv=nn.Conv2d(4, 2, 3, stride=2))).double()
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_padding_by_an_operation_of_its_own_is_padding(mode: str) -> None:
+    def run(self: Any, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (2, 0, 1, 0), mode=mode).contiguous())
+
+    module = seeded(Run(run, conv=nn.Conv2d(4, 2, 3, stride=2))).double()
     found = apart(module, Unit("conv", 1, (0, 1)))
     assert found.padded.tolist() == [[True] * 3, [False] * 3, [False] * 3]
     np.testing.assert_array_equal(found.patch[:, 1:], PHOTO[0, :, :2, :3])
+    np.testing.assert_array_equal(found.patch[:, 0], PHOTO[0, :, 1, :3] if mode == "reflect" else np.zeros((4, 3)))
     assert found.cells[1:, :, 0].tolist() == [[0] * 3, [1] * 3]
     assert found.cells[1:, :, 1].tolist() == [[0, 1, 2]] * 2
+
+
+def test_what_a_move_fills_up_with_is_a_constant() -> None:
+    for cell, kind in (((0, 1), "constant"), ((0, 0), "photo")):
+        found = apart(Run(lambda self, x: x.tril()), Unit("tril", 0, cell))
+        assert found.parts.kind == kind
+        assert found.value == (0 if kind == "constant" else float(PHOTO[0, 0, 0, 0]))
+
+
+def test_where_all_products_are_zero_the_way_on_is_a_real_cell() -> None:
+    found = apart(seeded(nn.Sequential(nn.Conv2d(4, 2, 3, padding=1))), Unit("0", 0, (0, 0)), torch.zeros(1, 4, 5, 5))
+    assert {one.cell for one in found.below} == {(0, 0)}
 
 
 def test_one_and_three_dimensions_and_layers_of_one_cell() -> None:

@@ -45,6 +45,15 @@ def test_a_negative_scale_of_a_norm_turns_it_too() -> None:
     assert walked(module, photo, Unit("1", 0, (0, 1)))[0][-1] == ("", 2, (0, 1))
     nn.init.constant_(norm.weight, -1)
     assert walked(module, photo, Unit("1", 0, (0, 1)))[0][-1] == ("", 1, (0, 1))
+    module = nn.Sequential(convolution([[1.0, -3.0, 2.0]]), convolution([[1.0]]), norm)
+    assert walked(module, photo, Unit("2", 0, (0, 1)))[0][1:] == [("0", 0, (0, 1)), ("", 1, (0, 1))]
+
+
+def test_a_negative_winner_is_the_winner() -> None:
+    photo = torch.full((1, 1, 2, 2), -2.0)
+    photo[0, 0, 1, 0] = -1
+    path, _ = walked(nn.Sequential(nn.MaxPool2d(2)), photo, Unit("0", 0, (0, 0)))
+    assert path[1] == ("", 0, (1, 0))
 
 
 def test_it_goes_through_winners_gates_and_softmax_by_their_own_number() -> None:

@@ -19,7 +19,7 @@ _WORDS = {
     "hardsigmoid": "hard sigmoid", "hardtanh": "hard tanh", "log_sigmoid": "log sigmoid", "logsigmoid": "log sigmoid",
     "clamp_min": "clamp", "clamp_max": "clamp", "rms_norm": "RMS norm", "mul": "times a constant",
     "truediv": "divided by a constant", "add": "plus a constant", "sub": "minus a constant",
-    "rsub": "subtracted from a constant", "neg": "negated",
+    "rdiv": "a constant divided by it", "rsub": "subtracted from a constant", "neg": "negated",
 }  # fmt: skip
 
 
