@@ -111,6 +111,18 @@ def test_the_atlas_has_a_point_for_each_photo_in_four_colourings(open_app: Open,
     assert went_well(app)
 
 
+def test_a_class_has_one_colour_as_label_and_as_answer(open_app: Open, folder: Path) -> None:
+    seen = [
+        shown(open_app("neighbours", data=str(folder), picture="digit 3", colour=way), "neighbours.atlas")
+        for way in ("class", "answer")
+    ]
+    labels, answers = (dict(zip(data["names"], data["colours"], strict=True)) for data in seen)
+    both = set(labels) & set(answers)
+    assert len(both) > 5
+    assert all(labels[name] == answers[name] for name in both)
+    assert len({*labels.values(), *answers.values()}) == len({*labels, *answers})
+
+
 def test_a_lasso_lists_its_photos_and_a_look_closer_fetches_thumbnails(open_app: Open, folder: Path) -> None:
     app = open_app("neighbours", data=str(folder), picture="digit 3")
     click(app, "neighbours.atlas", "lasso", [3, 7, 11])

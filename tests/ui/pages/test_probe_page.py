@@ -61,9 +61,8 @@ def test_a_click_probes_a_folder_and_a_bundled_collection_needs_none(
 
 def test_photos_without_classes_are_refused_with_a_sentence(open_app: Open, photos: Path) -> None:
     app = open_app("probe", data=str(photos / CLASSES[0]), **ASKED)
-    press(app, "probe.run")
     assert "have no classes" in sentences(app)
-    assert "probe.teach" not in [button.key for button in app.button]
+    assert not {"probe.run", "probe.teach"} & {button.key for button in app.button}
 
 
 def test_a_layer_that_the_network_lacks_gives_way_to_the_usual_ones(open_app: Open, photos: Path) -> None:

@@ -24,6 +24,7 @@ from vizapp.methods.base import Job, Result
 from vizapp.methods.embedding import NAMES
 from vizapp.methods.photo_features import unit_activations
 from vizapp.methods.tables import to_csv
+from vizapp.methods.truth import fold
 from vizapp.settings import settings
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import images
@@ -141,9 +142,15 @@ def _data(network: Network, collection: Collection, site: Site, result: Result) 
         words = {1: "right", 0: "wrong", -1: "true class unknown"}
         named = [words[number] for number in result.arrays["correct"].tolist()]
         return data | _by_name(named, list(words.values()), [_RIGHT, _WRONG, _GREY])
-    named = labels if way == "class" else [network.readable_name(n) for n in result.arrays["answers"].tolist()]
+    same = {fold(name): name for name in classes}  # a class has one colour as a label and as an answer
+    numbers = result.arrays["answers"].tolist() if "answers" in result.arrays else []
+    given: list[str] = [network.readable_name(number) for number in numbers]
+    answers = [same.get(fold(name), name) for name in given]
+    wanted = list(dict.fromkeys([*classes, *(name for name, _ in Counter(answers).most_common())]))
+    colours = dict(zip(wanted, palette(len(wanted)), strict=True))
+    named = labels if way == "class" else answers
     order = [name for name, _ in Counter(named).most_common()]
-    return data | _by_name(named, order, palette(len(order)))
+    return data | _by_name(named, order, [colours[name] for name in order])
 
 
 def _numbers(names: Sequence[str], order: Sequence[str]) -> np.ndarray:

@@ -38,7 +38,7 @@ def page() -> None:
     result = probe_runs.answer(network, collection, values)
     if result is not None:
         _draw(network, collection, result)
-    if collection.source.classes:
+    if len(collection.source.classes) > 1:
         teach_form.draw(network, collection)
 
 
@@ -50,7 +50,7 @@ def _form(network: Network, collection: Collection) -> dict[str, Any]:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="probe_controls"):
         source = collection.source
         count, classes = messages.plural(len(source), "photo"), len(source.classes)
-        messages.info(f"{collection.title} · {count} · {classes} classes")
+        messages.info(f"{collection.title} · {count} · {classes} {'class' if classes == 1 else 'classes'}")
         with st.popover("Options", icon=":material/tune:"):
             forms.draw(_KEY, _OPTIONS, suited)
         st.button(
