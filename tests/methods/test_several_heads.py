@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,32 @@ def test_the_classics_name_their_heads(name: str, heads: tuple[str, ...]) -> Non
         assert network.last_hidden_layer() is None, "vectors are in the companions alone"
     last = network.with_output(heads[-1])
     np.testing.assert_allclose(vizapp.ask("predict", last, PHOTO).arrays["logits"], expected[-1][0], rtol=1e-4)
+
+
+class TwoHeads(nn.Module):
+    """Two linear heads on a mean, returned as a function of these three says."""
+
+    def __init__(self, returned: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.first, self.a, self.b, self.returned = nn.Conv2d(3, 8, 3), nn.Linear(8, 5), nn.Linear(8, 5), returned
+
+    def forward(self, x: Tensor) -> Any:
+        mean = self.first(x).relu().mean((2, 3))
+        return self.returned(mean, self.a(mean), self.b(mean))
+
+
+@pytest.mark.parametrize(
+    ("returned", "heads"),
+    [
+        (lambda mean, a, b: {"fused": (a + b) / 2, "first": a, "second": b}, {"fused", "first", "second"}),
+        (lambda mean, a, b: (a, b, a + 0), {"0", "1", "2"}),
+        (lambda mean, a, b: (a, a.softmax(1)), {"0"}),
+        (lambda mean, a, b: (a, mean), {"0"}),
+    ],
+    ids=["averaged", "read by another", "probabilities", "features"],
+)
+def test_heads_that_others_are_made_of_answer_and_features_and_probabilities_do_not(
+    returned: Any, heads: set[str]
+) -> None:
+    network = vizapp.wrap(seeded(TwoHeads(returned)), (3, 16, 16))
+    assert {head.name for head in network.answers} == heads

@@ -202,17 +202,21 @@ def _rows(tiles: list[np.ndarray]) -> np.ndarray:
 def colour_facts(coloured: CellColours, photos: int) -> dict[str, str]:
     """What the colours are of, and how much of the variance they show."""
     count = math.prod(coloured.components.shape[:3])
-    over = "the photo" if photos == 1 else f"{photos} photos together"
+    over = f"{count:,} cell{'' if count == 1 else 's'} of "
+    over += "the photo" if photos == 1 else f"{photos} photos together"
     facts = {
-        "basis": f"Principal components over {count:,} cells of {over}; the largest loading of each is positive.",
+        "basis": f"Principal components over {over}; the largest loading of each is positive.",
         "explained": ", ".join(f"{100 * share:.1f} %" for share in coloured.explained)
         + " of the variance are in red, green and blue, each from its 1st to its 99th percentile over these cells.",
     }
     missing = int((coloured.explained == 0).sum())
     if missing == 3:
         facts["constant"] = "All cells are alike, so there is nothing to colour."
+        del facts["explained"]
     elif missing:
-        facts["constant"] = f"The cells vary in {3 - missing} directions only; the other colours stand still."
+        facts["constant"] = (
+            f"The cells vary in {'1 direction' if missing == 2 else '2 directions'} only; the other colours stand still."
+        )
     return facts
 
 

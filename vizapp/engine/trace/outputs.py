@@ -150,7 +150,8 @@ def find_heads(module: nn.Module, batch: Tensor) -> tuple[Head, ...]:
         scale, known = scales[path]
         own = {other: its for (logits, other), its in links.items() if logits == path}
         later = {other for other in nodes.keys() - own.keys() if other != path and node in graph.sources(nodes[other])}
-        is_source = any(not _is_view_of(graph, nodes[other], node) for other in later)
+        computed = {other for other in later if not _is_view_of(graph, nodes[other], node)}
+        is_source = bool(computed)
         decided = known or next(iter(own.values()), None) or ("sigmoid" if sizes[path] == 1 else "softmax")
         last, peers = graph.last_operation(node), list(sizes.values()).count(sizes[path])
         features = scale == "logits" and (last in _FEATURES or (last in _POOLS and peers == 1))
@@ -159,7 +160,8 @@ def find_heads(module: nn.Module, batch: Tensor) -> tuple[Head, ...]:
         is_second = any(other == path for _, other in links)
         layers = graph.layers(node)
         below = frozenset(graph.names[source] for source in graph.sources(node)).difference(layers)
-        answers = not (is_source or is_second or features)
+        # Of the same number of classes, it is no features: heads are averaged, or fused.
+        answers = not (is_second or features) and all(sizes[other] == sizes[path] for other in computed)
         head = Head(name, path, sizes[path], layers, decided, scale, features, answers=answers, below=below)
         heads.append(((is_source, is_second, rank, features), head))
     return tuple(head for _, head in sorted(heads, key=lambda ranked: ranked[0]))
