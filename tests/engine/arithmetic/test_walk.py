@@ -45,7 +45,7 @@ def test_a_negative_scale_of_a_norm_turns_it_too() -> None:
     assert walked(module, photo, Unit("1", 0, (0, 1)))[0][-1] == ("", 2, (0, 1))
     nn.init.constant_(norm.weight, -1)
     assert walked(module, photo, Unit("1", 0, (0, 1)))[0][-1] == ("", 1, (0, 1))
-    module = nn.Sequential(convolution([[1.0, -3.0, 2.0]]), convolution([[1.0]]), norm)
+    module = nn.Sequential(convolution([[1.0, -3.0, 4.0]]), convolution([[1.0]]), norm)
     assert walked(module, photo, Unit("2", 0, (0, 1)))[0][1:] == [("0", 0, (0, 1)), ("", 1, (0, 1))]
 
 

@@ -119,9 +119,10 @@ def _arranged(
     there, at = flat >= 0, flat.clip(0)
     weights, patch = (np.where(there, part[at], 0.0) for part in (parts.weights, parts.patch))
     softmax = parts.kind == "softmax"
-    products = weights if softmax else weights * patch
+    with np.errstate(invalid="ignore"):  # an infinite loser of a maximum, times 0
+        products = weights if softmax else weights * patch
     if parts.kind == "maximum":
-        products = np.where(weights == 0, 0.0, products)  # a loser may be infinite
+        products = np.where(weights == 0, 0.0, products)
     summed, size = float(products.sum()) + parts.bias, float(np.abs(products).sum()) + abs(parts.bias)
     cells = np.stack([np.where(there, part[at], -1) for part in (places.rows, places.columns)], -1)
     outside = there & ((origin.values == NOWHERE) | origin.padded)[at]
