@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import vizapp
 from tests.media.files import noise
@@ -70,6 +71,13 @@ def test_the_first_layer_ends_at_the_pixels_and_a_cell_at_the_border_has_padding
     assert found.facts["layer below"].startswith("the photo; 3 channels, 5 × 5")
     assert found.arrays["padded"].sum() == 25 - 9
     assert not found.arrays["products"][:, found.arrays["padded"]].any()
+
+
+def test_the_equation_of_a_pool_names_its_winner() -> None:
+    network = vizapp.wrap(nn.Sequential(nn.MaxPool2d(2)), (3, 48, 48))
+    found = vizapp.ask("arithmetic", network, PICTURE, unit=vizapp.Unit("0", 1, (2, 3)))
+    winner = float(network.prepare(PICTURE)[0, 1, 4:6, 6:8].max())
+    assert found.facts["equation"] == f"max pool of 4 = {winner:.4g}".replace("-", "−")
 
 
 def test_interventions_are_part_of_what_is_taken_apart(network: Network) -> None:

@@ -130,7 +130,9 @@ def _equation(cell: CellArithmetic) -> str:
         told = f"{signed(cell.patch[0, 0, 0])} × {signed(cell.weights[0, 0, 0])} = {signed(cell.total)}"
     elif parts.kind == "softmax":
         told = f"Σ exp = {signed(cell.total)}"
-    elif parts.kind in ("photo", "constant", "selection", "maximum"):
+    elif parts.kind == "maximum":
+        told = f"{parts.words} = {signed(cell.total)}"
+    elif parts.kind in ("photo", "constant", "selection"):
         told = signed(cell.total)
     elif len(contributions) == 2 and parts.kind == "sum" and not parts.bias:
         first, second = map(float, contributions)

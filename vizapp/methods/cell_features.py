@@ -31,7 +31,7 @@ def default_site(network: Network) -> Site:
         VizError: no layer has cells that are places in the photo.
     """
     last = network.last_feature_map()
-    maps = [site for site in network.sites if has_cells(site)]
+    maps = [site for site in network.sites_of_head() if has_cells(site)]
     kinds = {"activation", "add", "concat", "norm"}
     fine = [site for site in maps if site.kind in kinds and min(site.shape[1:]) >= FINE]
     site = fine[-1] if fine else last or (maps[-1] if maps else None)

@@ -250,7 +250,7 @@ class Network:
 
     def last_feature_map(self, until: Site | None = None) -> Site | None:
         """The last feature maps with places in the picture, up to `until`, that are not class maps; None if there are none."""
-        sites = self._sites_of_head() if until is None else self.sites[: self.sites.index(until) + 1]
+        sites = self.sites_of_head() if until is None else self.sites[: self.sites.index(until) + 1]
         maps = [site for site in sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
         kinds = {"activation", "add", "concat", "norm"}
         features = [site for site in maps if site.kind in kinds and site.channels != len(self.categories)]
@@ -266,12 +266,12 @@ class Network:
 
         None where there is none, as in SqueezeNet, which averages class maps.
         """
-        sites, scores = self._sites_of_head(), set(self.head.layers if self.heads else ())
+        sites, scores = self.sites_of_head(), set(self.head.layers if self.heads else ())
         until = next((place for place, site in enumerate(sites) if site.name in scores), len(sites))
         vectors = [site for site in sites[:until] if not site.is_map and site.kind != "identity"]
         return vectors[-1] if vectors else None
 
-    def _sites_of_head(self) -> tuple[Site, ...]:
+    def sites_of_head(self) -> tuple[Site, ...]:
         """All sites, of a network with several heads those that compute the class scores."""
         if len(self.heads) < 2:
             return self.sites

@@ -129,3 +129,19 @@ def test_what_a_link_names_wrongly_is_told_in_a_sentence(open_app: Open, link: d
     assert went_well(app)
     assert told in sentences(app) + words(app)
     assert shown(app, "maps.parts")["rows"]
+
+
+@pytest.mark.slow
+def test_a_gate_is_named_and_leads_to_the_number_that_it_is(open_app: Open) -> None:
+    network = vizapp.load("torchvision/mobilenet_v3_small", weights="none")
+    gated = next(site.name for site in network.sites if site.name.endswith("block.1.mul"))
+    app = open_app(
+        "feature_maps", network="torchvision/mobilenet_v3_small", weights="none", stages="cell", picture="chelsea",
+        layer=gated, channel="3", cell="5,5",
+    )  # fmt: skip
+    assert went_well(app)
+    label = app.button(key="maps.gate").label
+    app = press(app, "maps.gate")
+    assert chosen(app, "channel") == "3"
+    assert f"{chosen(app, 'layer')}:3" in label
+    assert chosen(app, "layer") != gated

@@ -90,6 +90,11 @@ def _sum(network: Network, picture: Picture, unit: Unit, result: Result) -> None
         padding = " Grey cells are padding." if data["padded"] and data["tiles"] else ""
         if data["tiles"]:
             messages.info(f"Red is above zero, blue below; patch, kernel and products have a scale each.{padding}")
+    for row in result.table:
+        below = _below(row) if row["index"] is None else None
+        if below is not None:
+            told = f"The gate, {row['value']:.4g}: {walk.as_text(below)}".replace("-", "−")
+            st.button(told, key="maps.gate", on_click=walk.go_down, args=(network, picture, unit, below))
     for name, sentence in facts.items():
         if name not in _TOLD:
             messages.info(f"{name.capitalize()}: {sentence}")
