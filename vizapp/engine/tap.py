@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Container, Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -166,7 +167,7 @@ class Trace(TorchFunctionMode):
         frame, module, path = self._running()
         if frame is not None and module is None:
             return path
-        if frame is not None and module is not None and _is_leaf(module) and path:
+        if frame is not None and module is not None and path and _is_leaf(module):
             if frame is not self._call:
                 self._call, self._call_name = frame, self._numbered(path)
             return self._call_name
@@ -222,7 +223,8 @@ class Tap(Trace):
         if self._stop and name not in self._wanted and self.kept.keys() == self._wanted:
             raise self.enough
         output = function(*args, **kwargs)
-        if operation_name(function) in _BATCH_NORMS and output.requires_grad and output.shape[0] == 1:
+        followed = torch.is_grad_enabled() and operation_name(function) in _BATCH_NORMS
+        if followed and output.requires_grad and output.shape[0] == 1:
             output.register_hook(Tensor.contiguous)
         # A hook on a layer (DeepLIFT's) may look at what the layer gave: it runs inside the layer's call.
         if name in self._wanted and not (name in self.kept and operation_name(function) == "detach"):

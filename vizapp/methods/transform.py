@@ -27,7 +27,7 @@ from vizapp.zoo.network import Network
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _BATCH = {"cpu": 8, "cuda": 64}
-_CACHED = 2**17  # values
+_CACHED = 2**16  # values
 _KEPT_BY_ALLOCATOR = 2**25  # bytes; glibc returns larger blocks to the system, and each use pays for new pages
 _SHOWN = 20  # pictures of the panel
 _NOUNS = {
@@ -243,18 +243,27 @@ def _distances(values: Tensor, clean: Tensor) -> Tensor:
     """Euclidean distances `[N]` of features `[N C h w]` or `[N C]` from `clean` `[1 C h w]` or `[1 C]`."""
     if values.ndim == 2:
         return (values.double() - clean.double()).square().sum(1).sqrt()
-    exact = torch.promote_types(values.dtype, torch.float32)  # over the channels of a cell; cells are summed in float64
+    exact = torch.promote_types(values.dtype, torch.float32)
     if values.device.type != "cpu":
-        return torch.linalg.vector_norm(values - clean.to(exact), dim=1).double().square().sum((1, 2)).sqrt()
-    cells = torch.empty((len(values), *values.shape[2:]), dtype=exact)
-    # Some rows of one photo at a time: their differences stay in the processor's cache.
-    rows = max(1, _CACHED // max(1, clean[0, :, 0].numel()))
-    strips = zip(clean.to(exact).split(rows, 2), values.split(rows, 2), cells.split(rows, 1), strict=True)
-    for own, others, norms in strips:
-        difference = torch.empty_like(own)
-        for other, norm in zip(others.split(1), norms.split(1), strict=True):
-            torch.linalg.vector_norm(torch.sub(other, own, out=difference), dim=1, out=norm)
-    return cells.double().square().sum((1, 2)).sqrt()
+        cells = torch.linalg.vector_norm(values - clean.to(exact), dim=1)
+        return cells.double().square().sum((1, 2)).sqrt()
+    # A part of one photo at a time: its differences stay in the processor's cache. Parts are summed in float64.
+    parts = _in_memory_order(clean, values).to(exact)[0].split(_CACHED)
+    difference = torch.empty_like(parts[0])
+    found = []
+    for one in _in_memory_order(values, values):
+        apart = (
+            torch.sub(other, own, out=difference[: len(own)])
+            for other, own in zip(one.split(_CACHED), parts, strict=True)
+        )
+        found.append(math.sqrt(sum(float(torch.dot(each, each)) for each in apart)))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _in_memory_order(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps `[N C h w]` as `[N numbers]`, in the order in which those of `like` lie in memory."""
+    last = like.is_contiguous(memory_format=torch.channels_last)
+    return (maps.permute(0, 2, 3, 1) if last else maps).reshape(len(maps), -1)
 
 
 def _batch_size(network: Network, sites: Sequence[Site]) -> int:
