@@ -53,7 +53,7 @@ def draw(network: Network, picture: Picture, unit: Unit) -> None:
         st.button(
             "Walk the largest contributions to the pixels", key="walk.down", icon=":material/moving:",
             on_click=_show, args=(unit, (*_texts(steps[: at + 1]), LARGEST)),
-            help="From this cell, at each step to the channel and cell that raise the number most",
+            help="From this cell, at each step to the channel that raises the number most, and in it to the cell that does",
         )  # fmt: skip
     if len(steps) == 1:
         return
@@ -140,8 +140,8 @@ def _along_the_largest(network: Network, picture: Picture, unit: Unit | None) ->
     for row in result.table:
         cell = None if row["row"] is None else (row["row"], row["column"])
         told = f"{row['value']:.3g}".replace("-", "−")
-        if row["share"] is not None:
-            told += f" · {100 * row['share']:+.0f} %".replace("-", "−")
+        if row["product"] is not None:
+            told += f" · gives {row['product']:+.2g}".replace("-", "−")
         if row["layer"] is None:
             steps.append(Step(None, cell, f"{colour(network, row['channel'])}\n{told}"))
         else:
