@@ -113,6 +113,18 @@ def test_a_clicked_photo_is_the_one_of_the_other_pages_with_its_right_class(open
     assert not turn_to(app, "evaluate").get("page_link"), "another photo was chosen since"
 
 
+def test_a_clicked_photo_that_is_no_file_keeps_its_right_class_as_an_upload(
+    open_app: Open, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vizapp.ui.pages.evaluate.photo_cards.kind", lambda text: "upload")
+    app = open_app("evaluate", network=NETWORK, data=str(photos))
+    first = result_of(photos).table[0]
+    app = click(app, "evaluate.photos", "chosen", cards(app)[0]["item"])
+    assert app.session_state["picture.origin"][0] == "given"
+    bars = shown(turn_to(app, "predict"), "predict.bars")
+    assert [row["name"] for row in bars["rows"] if row.get("mark")] == [first["right"]]
+
+
 def test_a_photo_of_the_bundled_digits_is_opened_too(open_app: Open) -> None:
     app = open_app("evaluate", network=NETWORK, confusion="3,3")
     assert went_well(app)

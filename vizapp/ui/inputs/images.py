@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -194,7 +195,8 @@ def open_from(origin: Origin) -> Picture:
     found = decoded_pictures().get(("given", rest[0]))
     if found is None or not uploads.is_registered(("picture", rest[0])):  # another session's, or evicted
         found = _restore(rest[0])
-    return found
+    label = state.load(state.LABELS, {}).get(rest[0])
+    return found if label is None else replace(found, label=label)
 
 
 def uri(pixels: np.ndarray) -> str:
@@ -247,6 +249,21 @@ def add_upload(new: Origin) -> Origin:
     if same is None:
         state.save(state.UPLOADS, [*kept, new])
     return same or new
+
+
+def add_from_collection(picture: Picture, name: str) -> Origin | None:
+    """Add a photo that is no file of a folder, with its class, to the uploaded photos; None if the user cancelled.
+
+    Raises:
+        VizError: it is too large to keep.
+    """
+    kept = keep(to_png(picture.pixels), name)
+    if kept is None:
+        return None
+    added = add_upload(kept)
+    if picture.label is not None:
+        state.save(state.LABELS, {**state.load(state.LABELS, {}), added[1]: picture.label})
+    return added
 
 
 def remove_upload(old: Origin) -> None:

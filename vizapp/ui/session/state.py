@@ -120,6 +120,7 @@ LINKED = "network.linked"  # networks named by an address, which are downloaded 
 READ = "data.read"  # how often the user had the data listed again
 LOOKED = "evolution.looked"  # how often the user had new checkpoints looked for
 UPLOADS = "picture.uploads"  # the origins of the uploaded photos, of which one may be the current picture
+LABELS = "picture.labels"  # classes of those that were taken from a collection, by digest of the file
 SECOND_ORIGIN = "occlusion.second"  # the picture kept for comparison; as ORIGIN
 UPLOADED = "occlusion.uploaded"  # origins of the photos uploaded for several sweeps, by file ID of the uploader
 EVALUATED = "evaluate.photo"  # collection, number and origin of the photo that was clicked there

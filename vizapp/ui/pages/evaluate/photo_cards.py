@@ -10,7 +10,6 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.gallery.photo_table import open_table
-from vizapp.media.drawing import to_png
 from vizapp.methods.base import Result
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import images
@@ -112,9 +111,9 @@ def _take(photos: Collection, true: dict[int, int]) -> None:
         except VizError as error:
             state.note(str(error))
             return
-        kept = images.keep(to_png(picture.pixels), picture.name)
-        if kept is not None:
-            state.save(state.ORIGIN, images.add_upload(kept))
+        added = images.add_from_collection(picture, picture.name)
+        if added is not None:
+            state.save(state.ORIGIN, added)
     state.put(state.CLASS, true[number])
     state.save(state.EVALUATED, (photos.text, number, images.origin()))
 

@@ -9,7 +9,6 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.errors import VizError
-from vizapp.media.drawing import to_png
 from vizapp.methods.base import Result
 from vizapp.methods.truth import true_class
 from vizapp.ui.inputs import datasets, images
@@ -41,9 +40,7 @@ def choose(collection: Collection, network: Network, number: int) -> None:
         if datasets.kind(collection.text) == "folder":
             origin: images.Origin | None = ("folder", collection.text, source.path(number))
         else:
-            picture = source.open(number)
-            origin = images.keep(to_png(picture.pixels), source.path(number).replace("/", " "))
-            origin = None if origin is None else images.add_upload(origin)
+            origin = images.add_from_collection(source.open(number), source.path(number).replace("/", " "))
     except VizError as error:
         state.note(str(error))
         return
