@@ -287,7 +287,7 @@ def kernel_sheets(kernels: np.ndarray) -> list[np.ndarray]:
     epochs, out = kernels.shape[:2]
     tiles = kernel_tiles(kernels.reshape(-1, *kernels.shape[2:]), "layer")
     columns, enlarge = math.ceil(math.sqrt(out)), max(1, 48 // max(tiles[0].shape[:2]))
-    return [sheet(tiles[n * out : (n + 1) * out], columns, 1, GREY, enlarge) for n in range(epochs)]
+    return [sheet(tiles[n * out : (n + 1) * out], columns, 2, enlarge=enlarge) for n in range(epochs)]
 
 
 METHOD = Method(
