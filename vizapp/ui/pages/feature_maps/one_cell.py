@@ -79,8 +79,8 @@ def _layer(network: Network, picture: Picture, site: Site) -> np.ndarray | None:
 def _sum(network: Network, picture: Picture, unit: Unit, result: Result) -> None:
     """Draw the equation and the contributions, and what is to be known about them."""
     facts = result.facts
-    terms = "".join(f"<span>{escape(term)}</span>" for term in facts["equation"].split(" → "))
-    st.html(f'<div class="vz-sum">{terms}</div>')
+    terms = facts["equation"].split(" → ")
+    st.html('<div class="vz-sum">' + "".join(f"<span>{escape(term)}</span>" for term in terms) + "</div>")
     rows = [row for row in result.table if row["index"] is not None]
     if rows:
         data = _data(network, unit, result, rows[:_SHOWN], rows[_SHOWN:])
