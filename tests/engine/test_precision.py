@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from vizapp.engine import precision as engine_precision
 from vizapp.engine.precision import Precision, arithmetic, others_may_compute
 
 FIRST, SECOND, CPU = torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cpu")
@@ -20,6 +21,9 @@ def settings() -> tuple[bool, bool]:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[tuple[bool, bool]]:
+    shared = engine_precision._TF32
+    with shared._changed:  # a thread of an earlier test may still compute
+        assert shared._changed.wait_for(lambda: not shared._holders, 60)
     before = settings()
     yield before
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
