@@ -116,8 +116,8 @@ def test_a_clicked_photo_is_the_one_of_the_other_pages_with_its_right_class(open
 def test_a_clicked_photo_that_is_no_file_keeps_its_right_class_as_an_upload(
     open_app: Open, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vizapp.ui.pages.evaluate.photo_cards.kind", lambda text: "upload")
     app = open_app("evaluate", network=NETWORK, data=str(photos))
+    monkeypatch.setattr("vizapp.ui.session.access.names_folders", lambda: False)
     first = result_of(photos).table[0]
     app = click(app, "evaluate.photos", "chosen", cards(app)[0]["item"])
     assert app.session_state["picture.origin"][0] == "given"

@@ -115,6 +115,14 @@ def list_collection(text: str) -> Collection | None:
     )  # fmt: skip
 
 
+def origin_of(collection: Collection, number: int) -> images.Origin | None:
+    """Where a photo is from: an upload, unless people may name its folder. None if cancelled; VizError if unreadable."""
+    path = collection.source.path(number)
+    if kind(collection.text) in ("folder", "samples", "digits") and access.names_folders():
+        return ("folder", collection.text, path)
+    return images.add_from_collection(collection.source.open(number), path.replace("/", " "))
+
+
 def _folder_stamp(path: Path) -> str:
     """The date of a file, or those of a folder and its sub-folders: they change when files are added or removed there."""
     stamps = [file_stamp(path)]

@@ -12,9 +12,9 @@ from vizapp.errors import VizError
 from vizapp.gallery.photo_table import open_table
 from vizapp.methods.base import Result
 from vizapp.ui.app.pages import pages
-from vizapp.ui.inputs import images
-from vizapp.ui.inputs.datasets import Collection, kind
-from vizapp.ui.session import access, compute, messages, state, url
+from vizapp.ui.inputs import datasets, images
+from vizapp.ui.inputs.datasets import Collection
+from vizapp.ui.session import compute, messages, state, url
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -103,17 +103,14 @@ def _take(photos: Collection, true: dict[int, int]) -> None:
     number = state.clicked("evaluate.photos", "chosen")
     if number not in true:
         return
-    if kind(photos.text) in ("folder", "samples", "digits") and access.names_folders():
-        state.save(state.ORIGIN, ("folder", photos.text, photos.source.path(number)))
-    else:
-        try:
-            picture = photos.source.open(number)
-        except VizError as error:
-            state.note(str(error))
-            return
-        added = images.add_from_collection(picture, picture.name)
-        if added is not None:
-            state.save(state.ORIGIN, added)
+    try:
+        origin = datasets.origin_of(photos, number)
+    except VizError as error:
+        state.note(str(error))
+        return
+    if origin is None:
+        return
+    state.save(state.ORIGIN, origin)
     state.put(state.CLASS, true[number])
     state.save(state.EVALUATED, (photos.text, number, images.origin()))
 

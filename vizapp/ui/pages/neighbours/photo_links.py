@@ -31,22 +31,15 @@ def own_number(collection: Collection) -> int | None:
 
 
 def choose(collection: Collection, network: Network, number: int) -> None:
-    """Make a photo of the collection the photo at hand, and its class the chosen one.
-
-    A photo that is no file of a folder becomes an upload.
-    """
-    source = collection.source
+    """Make a photo of the collection the photo at hand, and its class the chosen one."""
     try:
-        if datasets.kind(collection.text) == "folder":
-            origin: images.Origin | None = ("folder", collection.text, source.path(number))
-        else:
-            origin = images.add_from_collection(source.open(number), source.path(number).replace("/", " "))
+        origin = datasets.origin_of(collection, number)
     except VizError as error:
         state.note(str(error))
         return
     if origin is not None:
         state.save(state.ORIGIN, origin)
-        state.put(state.CLASS, true_class(network, source.labels[number]))
+        state.put(state.CLASS, true_class(network, collection.source.labels[number]))
 
 
 def unreadable(result: Result) -> None:
