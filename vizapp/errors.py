@@ -27,6 +27,11 @@ class VizError(Exception):
         self.code = code  # short, stable and hyphenated, such as "no-such-network"; for scripts and tests
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 photo`, `1,797 photos`; `many` where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def _shortened(text: str, most: int) -> str:
     """The text, without its middle if it has more than `most` characters."""
     return text if len(text) <= most else f"{text[: most - most // 10 - 1]}…{text[-(most // 10) :]}"

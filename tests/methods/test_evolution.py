@@ -106,7 +106,7 @@ def test_each_column_is_what_a_loop_over_the_photos_gives(network: Network, phot
                 jumps += jump
     assert jumps  # random weights agree on few photos
     assert not found.arrays["jump"][:, 0].any()
-    assert "3 photos have no label that is a class" in found.facts["accuracy"]
+    assert "3 photos without a label that is a class" in found.facts["accuracy"]
     assert [row["checkpoint"] for row in found.table[:3]] == ["epoch-2.pt", "epoch-9.pt", "epoch-10.pt"]
 
 
@@ -180,9 +180,31 @@ def test_interventions_are_those_of_every_checkpoint(network: Network, photos: P
     assert clean.arrays["activation"][[0, 3]].any()
 
 
-def test_a_checkpoint_of_another_network_is_named(network: Network, photos: Path, run: Path) -> None:
-    torch.save(nn.Sequential(nn.Conv2d(3, 5, 3)).state_dict(), run / "epoch-9b.pt")
-    with refuses("checkpoint-mismatch", "'epoch-9b.pt' does not fit small"):
+@pytest.mark.parametrize(
+    ("foreign", "first"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 6, 3)), "it lacks 3.weight"),
+        (nn.Sequential(*module(1)[:7], nn.Linear(8 * 36, 5)), "7.weight is 5×288 and not 2×288"),
+        (nn.Sequential(*module(1), nn.Linear(2, 2)), "it has 8.weight besides"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_named_and_the_others_are_shown(
+    network: Network, photos: Path, run: Path, foreign: nn.Module, first: str
+) -> None:
+    before = ask(network, run, photos, units=2)
+    torch.save(foreign.state_dict(), run / "epoch-9b.pt")
+    found = ask(network, run, photos, units=2)
+    sentence = f"'epoch-9b.pt' belongs to another network than small: {first}."
+    assert found.facts["skipped"] == f"1 other entry in the folder: epoch-9b.pt. {sentence}"
+    assert {row["checkpoint"] for row in found.table} == {f"epoch-{epoch}.pt" for epoch in (2, 9, 10)}
+    for name, array in before.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+    for epoch in (2, 9, 10):
+        torch.save(foreign.state_dict(), run / f"epoch-{epoch}.pt")
+    with refuses(
+        "no-checkpoints",
+        f"run holds no checkpoint of small. 'epoch-2.pt' belongs to another network than small: {first}.",
+    ):
         ask(network, run, photos)
 
 
@@ -247,7 +269,7 @@ def test_one_checkpoint_is_a_series_without_jumps(network: Network, photos: Path
         (lambda folder: folder.write_text("x"), "no-such-folder", "is a file; give a folder"),
         (lambda folder: folder.mkdir(), "no-checkpoints", "no checkpoints in 'series': it is empty"),
         (lambda folder: (folder.mkdir(), (folder / "a.txt").write_text("x")), "no-checkpoints", "none of its 1 files is one"),
-        (lambda folder: (folder.mkdir(), (folder / "1.pt").write_bytes(b"x")), "no-checkpoints", "None of the 1 files"),
+        (lambda folder: (folder.mkdir(), (folder / "1.pt").write_bytes(b"x")), "no-checkpoints", "no checkpoint of small."),
     ],
 )  # fmt: skip
 def test_a_folder_without_checkpoints_is_a_sentence(

@@ -13,7 +13,7 @@ import torch
 
 from vizapp.engine.memory.chunks import check_fits
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.drawing import GREY, contrasted, draw_box, sheet
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.evolution_columns import Column, Columns
@@ -25,9 +25,8 @@ from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
 from vizapp.zoo.series import Series, bundled_series, checkpoint_name, open_series
 
-MISMATCH = "checkpoint-mismatch"
 _SIDE = 72  # pixels to which small cells of the panels are enlarged
-_LISTED = 5  # skipped files
+_LISTED, _TOLD = 5, 2  # skipped files by name, and how many of the reasons
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def evolution(question: Question, params: EvolutionParams, job: Job) -> Result:
     `activation` is NaN and `picture` -1. `table`: a row per unit and epoch.
 
     Raises:
-        VizError: no checkpoints, one of another network (the sentence names the file), or no readable photo.
+        VizError: no checkpoints of this network, or no readable photo.
     """
     network, source = question.network, question.require_folder()
     series = open_series(folder_of(network, params.checkpoints))
@@ -82,16 +81,16 @@ def evolution(question: Question, params: EvolutionParams, job: Job) -> Result:
             if not is_no_checkpoint(error):
                 raise
             broken[checkpoint_name(file)] = str(error)
-    if all(column is None for column in found) and not broken:
+    if found and all(column is None for column in found):
         return Result("evolution", {})  # not the leader of torchrun
     columns = [column for column in found if column is not None]
     return join(maker, series, params, columns, broken)
 
 
 def is_no_checkpoint(error: VizError) -> bool:
-    """Whether a file of the series holds no weights that can be read, rather than those of another network."""
+    """Whether a file of the series holds no weights of the network that can be read; the others are looked at all the same."""
     gone = ("empty-file", "no-such-file")  # where a training writes or removes files meanwhile
-    return error.code in gone or (error.code.startswith("checkpoint-") and error.code != MISMATCH)
+    return error.code in gone or error.code.startswith("checkpoint-")
 
 
 def folder_of(network: Network, checkpoints: str) -> str | Path:
@@ -137,16 +136,15 @@ def join(
         maker: What made them.
         series: The series.
         params: What was asked.
-        columns: One for each checkpoint that could be read, in the order of the series.
+        columns: One for each checkpoint of the network, in the order of the series.
         broken: A sentence for each of the others, by the name of its file.
 
     Raises:
-        VizError: none could be read.
+        VizError: there is none.
     """
     if not columns:
         raise VizError(
-            f"None of the {len(series.files)} files of {series.folder.name} can be read as a checkpoint. "
-            f"{next(iter(broken.values()), '')}",
+            f"{series.folder.name} holds no checkpoint of {maker.network.name}. {next(iter(broken.values()), '')}",
             code="no-checkpoints",
         )
     kept = [number for number, file in enumerate(series.files) if checkpoint_name(file) not in broken]
@@ -229,17 +227,17 @@ def _facts(
     skipped = [*broken, *series.skipped]
     if skipped:
         listed = ", ".join(skipped[:_LISTED]) + (" …" if len(skipped) > _LISTED else "")
-        facts["skipped"] = f"{len(skipped)} other entries in the folder: {listed}." + (
-            f" {next(iter(broken.values()))}" if broken else ""
-        )
+        count_of = plural(len(skipped), "other entry", "other entries")
+        facts["skipped"] = " ".join([f"{count_of} in the folder: {listed}.", *list(broken.values())[:_TOLD]])
     if silent.any():
         facts["silent"] = (
-            f"In {int(silent.sum())} of {silent.size} cells the unit is zero on every photo; the photo there means nothing."
+            f"In {int(silent.sum())} of {plural(silent.size, 'cell')} the unit is zero on every photo; the photo there means "
+            "nothing."
         )
     unknown = sum(one is None for one in maker.classes)
     if "accuracy" in arrays and unknown:
         facts["accuracy"] = (
-            f"{unknown} photos have no label that is a class of {maker.network.name}; they do not count."
+            f"{plural(unknown, 'photo')} without a label that is a class of {maker.network.name} do not count."
         )
     return facts
 

@@ -47,6 +47,14 @@ class Checkpoint:
     epoch: int | None = None
 
 
+class KeyMismatch(VizError):
+    """The weights of a checkpoint are not those that a network has. `first`: the first that differs, in words."""
+
+    def __init__(self, file: str, network: str, keys: str, first: str) -> None:
+        super().__init__(f"The checkpoint {file!r} does not fit {network}; keys: {keys}", code="checkpoint-mismatch")
+        self.first = first
+
+
 def read_checkpoint(path: Path, tick: Callable[[float], None] | None = None) -> Checkpoint:
     """The weights in a `.pth`, `.pt`, `.th`, `.ckpt` or `.safetensors` file. Code in the file is never run.
 
@@ -134,7 +142,7 @@ def build_with_state(
     matched by their order (see `match_in_order`).
 
     Raises:
-        VizError: keys are missing, unexpected or of another shape; the message lists the first twenty of each.
+        KeyMismatch: keys are missing, unexpected or of another shape; the message lists the first twenty of each.
     """
     count = classes or len(recipe.categories)
     module = build_blank(recipe, count)
@@ -261,10 +269,8 @@ def _check(
             if pairs
             else "Does it belong to another network?"
         )
-        raise VizError(
-            f"The checkpoint {file!r} does not fit {network}; keys: {'; '.join(wrong)}. {hint}",
-            code="checkpoint-mismatch",
-        )
+        first = f"it lacks {missing[0]}" if missing else shapes[0] if shapes else f"it has {unexpected[0]} besides"
+        raise KeyMismatch(file, network, f"{'; '.join(wrong)}. {hint}", first)
 
 
 def _by(shape: Sequence[int]) -> str:

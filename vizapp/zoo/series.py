@@ -14,7 +14,7 @@ from pathlib import Path
 from vizapp.errors import VizError, plain_name, quoted, showable
 from vizapp.files import local_path, natural_key
 from vizapp.settings import ASSETS
-from vizapp.zoo.checkpoints import build_with_state, read_checkpoint
+from vizapp.zoo.checkpoints import KeyMismatch, build_with_state, read_checkpoint
 from vizapp.zoo.network import Network
 from vizapp.zoo.pickled import SUFFIXES
 from vizapp.zoo.recipe import Recipe
@@ -145,8 +145,13 @@ def at_checkpoint(network: Network, file: Path, tick: Tick | None = None) -> Net
     with suppress(VizError):  # a network of the user's own
         known = find_recipe(clean.name)
         recipe = replace(recipe, rename=known.rename, training_only=known.training_only)
-    module, _ = build_with_state(recipe, checkpoint, len(clean.categories) or None)
     weights = checkpoint_name(file)
+    try:
+        module, _ = build_with_state(recipe, checkpoint, len(clean.categories) or None)
+    except KeyMismatch as error:
+        raise VizError(
+            f"{quoted(weights)} belongs to another network than {clean.name}: {error.first}.", code=error.code
+        ) from None
     filled = replace(clean, module=module, weights=weights, facts=clean.facts | {"weights": weights})
     if network is clean:
         return filled

@@ -90,7 +90,19 @@ def test_a_folder_that_grows_is_looked_at_again_on_request(open_app: Open, addre
     app.button(key="evolution.look_again").click().run()
     assert went_well(app)
     assert shown(app, PLAYER)["ticks"] == ["4", "20", "100"]
-    assert "1 other entries in the folder: epoch-120.pt" in words(app)
+    assert "1 other entry in the folder: epoch-120.pt" in words(app)
+
+
+def test_a_checkpoint_of_another_network_hides_none_of_the_others(open_app: Open, address: dict[str, str]) -> None:
+    torch.save(torch.nn.Linear(3, 2).state_dict(), Path(address["evolution.checkpoints"]) / "epoch-30.pt")
+    app = open_app("evolution", **address)
+    assert went_well(app)
+    assert shown(app, PLAYER)["ticks"] == ["4", "20"]
+    assert "'epoch-30.pt' belongs to another network than vizapp/lenet5-digits: it lacks features.0.weight" in words(
+        app
+    )
+    assert not app.warning
+    assert "evolution.go_on" not in {button.key for button in app.button}
 
 
 def test_another_network_shows_the_example_and_takes_it_by_one_click(open_app: Open, address: dict[str, str]) -> None:
@@ -106,10 +118,10 @@ def test_another_network_shows_the_example_and_takes_it_by_one_click(open_app: O
 @pytest.mark.parametrize("fault", ["gone", "empty", "foreign"])
 def test_what_is_wrong_with_the_folder_is_a_sentence(open_app: Open, address: dict[str, str], fault: str) -> None:
     folder = Path(address["evolution.checkpoints"])
+    for path in list(folder.iterdir()):
+        path.unlink()
     if fault == "foreign":
         torch.save(torch.nn.Linear(3, 2).state_dict(), folder / "epoch-30.pt")
-    for path in [] if fault == "foreign" else folder.iterdir():
-        path.unlink()
     if fault == "gone":
         folder.rmdir()
     app = open_app("evolution", **address)
@@ -117,7 +129,7 @@ def test_what_is_wrong_with_the_folder_is_a_sentence(open_app: Open, address: di
     told = {
         "gone": "does not exist",
         "empty": "it is empty",
-        "foreign": "'epoch-30.pt' does not fit vizapp/lenet5-digits",
+        "foreign": "'epoch-30.pt' belongs to another network than vizapp/lenet5-digits: it lacks features.0.weight",
     }
     assert told[fault] in sentences(app)
     app.button(key="evolution.forget").click().run()
