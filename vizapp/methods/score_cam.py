@@ -12,7 +12,9 @@ from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.projection.project import argmax_cell
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
-from vizapp.methods.attribution import last_map_on_all_paths
+from vizapp.methods.attribution.layer import layer_without_gradient
+from vizapp.methods.attribution.params import AttributionParams
+from vizapp.methods.attribution.request import Request
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -37,10 +39,12 @@ def score_cam(question: Question, params: ScoreCamParams, job: Job) -> Result:
     clean = observe(network.module, batch, [own])[own.name][0]
     unit = replace(unit, site=own.name, cell=argmax_cell(clean, unit))
     place = (unit.channel, *(unit.cell or ()))
-    site = (
-        network.site(params.site) if params.site else last_map_on_all_paths(network, unit, batch, float(clean[place]))
-    )
-    if site is None or not site.is_map or not site.located:
+    if params.site:
+        site = network.site(params.site)
+    else:
+        request = Request(network, own, unit, batch, float(clean[place]), AttributionParams(), Job())
+        site = layer_without_gradient(request).site
+    if not site.is_map or not site.located:
         raise VizError("Score-CAM needs a layer whose cells are positions in the photo.", code="no-feature-map")
     maps = observe(network.module, batch, [site])[site.name].float()  # [1 C h w]
     varying = [c for c, one in enumerate(maps[0]) if one.max() > one.min()]

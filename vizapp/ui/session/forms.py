@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from vizapp import methods
+from vizapp.methods.attribution import KINDS
 from vizapp.methods.params import knobs
 from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
@@ -19,10 +20,7 @@ _DEFAULTS: dict[str, Any] = dict.fromkeys(
     ("attribution.kind", "dense.zoom", "probe.photos", "projection.rule", "sanity.rule")
 )
 _DEFAULTS["probe.curve"] = (5.0, 15.0, 30.0)
-_NAMES = {
-    "gradcam": "Grad-CAM", "guided_gradcam": "Guided Grad-CAM", "smoothgrad": "SmoothGrad", "deeplift": "DeepLIFT",
-    "rms": "RMS", "sites": "Layers",
-}  # fmt: skip
+_NAMES = {key: kind.title for key, kind in KINDS.items()} | {"rms": "RMS", "sites": "Layers"}
 FEW = 4  # with more choices, a dropdown replaces the row of buttons
 
 

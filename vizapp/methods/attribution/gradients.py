@@ -1,0 +1,150 @@
+"""Maps from gradients by the pixels: integrated gradients, SmoothGrad and DeepLIFT by Captum."""
+
+from __future__ import annotations
+
+import functools
+import os
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from vizapp.engine.tap import check_differentiable
+from vizapp.methods.attribution.kind import Kind
+from vizapp.methods.attribution.request import Request, UnitOf
+from vizapp.settings import settings
+
+_TRUSTED = 0.01  # largest gap of completeness
+_STEPS = 32  # if the user gives no number; of integrated gradients, in each part of the path
+_PARTS = 8
+
+
+@functools.cache
+def _captum() -> ModuleType:
+    # Captum imports matplotlib, which would otherwise write to the home folder or warn where it cannot.
+    os.environ.setdefault("MPLCONFIGDIR", str(settings().cache / "matplotlib"))
+    import captum.attr  # takes seconds, because it imports matplotlib
+
+    return captum.attr
+
+
+class IntegratedGradients(Kind):
+    """The gradient, averaged along the straight path from the baseline, times the way."""
+
+    key, title = "integrated_gradients", "Integrated gradients"
+    source = "Sundararajan et al. 2017, section 3"
+    caution = (
+        "It says what changes on the way from a plain colour to the photo; another colour gives another map, and what has "
+        "that colour gets nothing (Kindermans 2017)."
+    )
+    signed = by_captum = True
+
+    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
+        """Captum's integral along the path from the baseline. By default, where it is not exact enough, it is the sum over
+        parts of the path: the part with the largest gap of completeness is halved until the whole has a small one.
+        """
+        model, chosen = _differentiable(request), request.params.steps
+        values = {0.0: _on(model, 0 * request.batch), 1.0: request.value}
+
+        def integral(start: float, end: float) -> Tensor:
+            found: Tensor = _captum().IntegratedGradients(model).attribute(
+                end * request.batch, start * request.batch, target=0, n_steps=chosen or _STEPS, internal_batch_size=size
+            )  # fmt: skip
+            return found.detach()
+
+        def gap(part: tuple[float, float]) -> float:
+            return abs(float(parts[part].double().sum()) - (values[part[1]] - values[part[0]]))
+
+        parts = {(0.0, 1.0): integral(0, 1)}
+        while True:
+            found = torch.stack(list(parts.values())).sum(0)
+            told = _completeness(request, model, found, "Take more steps.")
+            if chosen or "caution" not in told or len(parts) == _PARTS:
+                break
+            request.job.report(0.1 + 0.9 * len(parts) / _PARTS)
+            start, end = worst = max(parts, key=gap)
+            middle = (start + end) / 2
+            values[middle] = _on(model, middle * request.batch)
+            del parts[worst]
+            parts |= {ends: integral(*ends) for ends in ((start, middle), (middle, end))}
+        note = f"{len(parts) * (chosen or _STEPS)} steps from {request.network.preprocessing.zero_colour}"
+        note += f", in {len(parts)} parts of the path" * (len(parts) > 1)
+        return found[0].sum(0), {"note": f"{note}.", **told}
+
+
+class SmoothGrad(Kind):
+    """The gradient, averaged over noisy copies of the photo."""
+
+    key, title = "smoothgrad", "SmoothGrad"
+    source = "Smilkov et al. 2017, section 3"
+    caution = (
+        "It shows how the score would change with a pixel, not what the pixel contributes (Smilkov 2017, section 2), and its "
+        "look depends on the noise."
+    )
+    signed = by_captum = True
+
+    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
+        """Captum's mean of the gradients, with their signs."""
+        model, batch, p = _differentiable(request), request.batch, request.params
+        samples = p.steps or _STEPS
+        with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
+            torch.manual_seed(p.seed)
+            found = _captum().NoiseTunnel(_captum().Saliency(model)).attribute(
+                batch, nt_type="smoothgrad", nt_samples=samples, nt_samples_batch_size=size, target=0, abs=False,
+                stdevs=p.noise * float(batch.max() - batch.min()),
+            )  # fmt: skip
+        return found[0].sum(0), {"note": f"{samples} noisy samples."}
+
+
+class DeepLift(Kind):
+    """The rescale rule: differences from the activations on a baseline, sent back."""
+
+    key, title = "deeplift", "DeepLIFT"
+    source = "Shrikumar et al. 2017, section 3.5"
+    caution = (
+        "It compares with one plain colour, and two networks that compute the same may get different maps (Sundararajan 2017, "
+        "section 2.2)."
+    )
+    signed = by_captum = True
+
+    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
+        """Captum's map."""
+        model = _differentiable(request)
+        found = _captum().DeepLift(model).attribute(request.batch, baselines=torch.zeros_like(request.batch), target=0)
+        advice = (
+            "DeepLIFT does not fit every operation of this network: functional activations get their plain gradient."
+        )
+        note = f"Against {request.network.preprocessing.zero_colour}."
+        return found[0].sum(0), {"note": note, **_completeness(request, model, found, advice)}
+
+
+def _differentiable(request: Request) -> UnitOf:
+    """The network up to the unit.
+
+    Raises:
+        VizError: autograd does not follow the unit from the pixels.
+    """
+    model = request.model()
+    check_differentiable(model(request.batch.clone().requires_grad_().clone()))  # the network may write into its input
+    return model
+
+
+def _on(model: UnitOf, batch: Tensor) -> float:
+    """The unit's activation on a picture `[1 C H W]`."""
+    with torch.no_grad():
+        return float(model(batch))
+
+
+def _completeness(request: Request, model: UnitOf, found: Tensor, advice: str) -> dict[str, str]:
+    """Whether the attributions add up to the rise of the unit above the baseline, as both methods promise."""
+    baseline = _on(model, torch.zeros_like(request.batch))
+    total, rise = float(found.detach().double().sum()), request.value - baseline
+    gap = abs(total - rise)
+    share = 0.0 if gap <= 1e-5 * (abs(request.value) + abs(baseline)) else gap / abs(rise) if rise else float("inf")
+    told = f"The attributions add up to {total:.4g}; the unit rises by {rise:.4g} from the baseline"
+    facts = {"completeness": f"{told}: a gap of {100 * share:.2f} %." if share < float("inf") else f"{told}."}
+    if share > _TRUSTED:
+        facts["caution"] = (
+            f"Do not trust these numbers: they should add up to {rise:.4g}, but they add up to {total:.4g}. {advice}"
+        )
+    return facts

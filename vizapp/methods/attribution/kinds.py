@@ -1,0 +1,19 @@
+"""All kinds of attribution, in the order in which people see them."""
+
+from __future__ import annotations
+
+from vizapp.methods.attribution import baselines, cams, gradients
+from vizapp.methods.attribution.kind import Kind
+
+KINDS: dict[str, Kind] = {
+    kind.key: kind
+    for kind in (
+        cams.GradCam(),
+        gradients.IntegratedGradients(),
+        gradients.SmoothGrad(),
+        gradients.DeepLift(),
+        cams.GuidedGradCam(),
+        baselines.RandomMap(),
+        baselines.Edges(),
+    )
+}

@@ -1,0 +1,28 @@
+"""The parameters of the method `attribution`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vizapp.methods.params import Params, knob
+
+
+@dataclass(frozen=True)
+class AttributionParams(Params):
+    """The kind of attribution and its options."""
+
+    kind: Literal[
+        "gradcam", "integrated_gradients", "smoothgrad", "deeplift", "guided_gradcam", "random", "edges"
+    ] = knob("integrated_gradients", "Kind of attribution")  # fmt: skip
+    steps: int = knob(
+        0,
+        "Steps of integrated gradients, or noisy samples of SmoothGrad; 0: 32, and up to 256 steps where 32 are too few",
+        low=0,
+        high=500,
+    )
+    noise: float = knob(
+        0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
+    )
+    layer: str = knob("", "Layer for Grad-CAM; by default the last feature map on all paths from the input to the unit")
+    seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
