@@ -114,13 +114,15 @@ def test_a_cifar_resnet_knows_most_of_the_pictures() -> None:
 
     91.7 % is published for the lossless pictures. These were saved as JPEG of quality 75 with colours at half resolution,
     all 10,000 of them; the next test shows what that alone does. Decoders agree to the last bit, other normalisations,
-    colour decoding and smoothing give 70 to 82.7 %, statistics of the batch 79 %, both mirror images 83.0 %.
+    colour decoding and smoothing give 70 to 82.7 %, statistics of the batch 79 %, both mirror images 83.0 %. A quarter of the
+    pictures is asked here.
     """
     network = vizapp.load("vizapp/resnet20-cifar", weights=shared("weights/cifar10_resnet20.th"), device="cpu")
     crops, answers, tables = [], [], set()
     with tarfile.open(shared("data/cifar10/test.tar")) as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.isfile() else None
+        files = [member for member in archive if member.isfile()]
+        for member in files[::4]:
+            file = archive.extractfile(member)
             if file is not None:
                 content = file.read()
                 with Image.open(io.BytesIO(content)) as image:
@@ -128,7 +130,7 @@ def test_a_cifar_resnet_knows_most_of_the_pictures() -> None:
                 crops.append(network.seen(vizapp.open_picture(content)))
                 answers.append(network.categories.index(member.name.split("/")[1]))
     assert tables == {(tuple(_saved(crops[0], 75).quantization[0]), (2, 2))}
-    assert len(crops) == 10_000
+    assert len(crops) == 2_500
     accuracy = top_1(network, crops, answers)
     print(f"resnet20: {accuracy:.2f} %")
     assert accuracy >= 81.0

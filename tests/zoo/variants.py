@@ -10,7 +10,7 @@ import pytest
 
 from vizapp.zoo.registry import describe, list_networks
 
-LARGE = 40e6  # parameters
+LARGE = 26e6  # parameters
 DEEPEST = (
     "vizapp/stochastic-depth1202-cifar",
     "vizapp/preactivation-resnet1001-cifar",

@@ -88,7 +88,12 @@ def test_small_networks_of_the_zoo(name: str) -> None:
 def test_networks_that_are_done_by_windows(name: str) -> None:
     size = (139, 123) if name == "vgg16" else (171, 155)
     assert "Only what an occluder touches" in check(name, size, (32, 33), 17, torch.float64, 6)
-    assert "Only what an occluder touches" in check(name, size, (32, 33), 17, torch.float32, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18", "googlenet", "shufflenet_v2_x0_5"])
+def test_windows_are_as_exact_as_single_precision(name: str) -> None:
+    assert "Only what an occluder touches" in check(name, (171, 155), (32, 33), 17, torch.float32, 6)
 
 
 @pytest.mark.slow
