@@ -53,7 +53,6 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "probe": ({"photos": 3, "splits": 1}, ROUNDING),  # shares of right answers
     "projection": ({"rule": "deconvnet"}, ROUNDING),
     "sanity": ({"seed": 1}, ROUNDING),
-    "score_cam": ({}, ROUNDING),
     "stages": ({}, ROUNDING),
     "teach": ({}, 1e-2),  # the fit ends where its slope is small
     "transform": ({"kind": "blur"}, ROUNDING),

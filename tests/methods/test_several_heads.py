@@ -137,7 +137,7 @@ def test_cams(network: Network, head: str, way: str) -> None:
     grad_cam = vizapp.ask("attribution", asked, PHOTO, unit=unit, kind="gradcam")
     assert grad_cam.facts["layer"] == site
     np.testing.assert_allclose(grad_cam.arrays["attribution"], heat(gradient.mean((2, 3), True)), rtol=1e-3, atol=1e-6)
-    score_cam = vizapp.ask("score_cam", asked, PHOTO, unit=unit)
+    score_cam = vizapp.ask("attribution", asked, PHOTO, unit=unit, kind="scorecam")
     masks = nn.functional.interpolate(maps, (64, 64), mode="bilinear")[0]
     low, high = masks.amin((1, 2), True), masks.amax((1, 2), True)
     with torch.no_grad():

@@ -129,7 +129,7 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "colours", {"layer": site.name, "photos": photos} | ({"cell": "0,0"} if site.is_map else {}), ""
     yield "colours", {"layer": site.name, "photos": photos, "colours.parts": "2", "colours.foreground": "negative"}, ""
     yield "compare", {"match": site.name, "match2": site.name, "other_weights": "random"}, "compare.match"
-    for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam"):
+    for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam", "ablationcam"):
         yield (
             "attribution",
             unit | {"attribution.explain": "unit", "attribution.kind": kind, "attribution.steps": "2"},
@@ -139,7 +139,8 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
                           "attribution.layer": site.name}, ""  # fmt: skip
     yield "feature_maps", unit | {"stages": "cell"}, ""
     if site.channels <= MANY_CHANNELS:
-        yield "score_cam", {"score_cam.explain": "answer", "score_cam.site": site.name}, ""
+        yield "attribution", {"attribution.explain": "answer", "attribution.kind": "scorecam",
+                              "attribution.layer": site.name}, ""  # fmt: skip
         yield "knockout", unit, ""
 
 

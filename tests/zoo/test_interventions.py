@@ -230,7 +230,8 @@ def test_interventions_come_before_the_parameters_of_a_method() -> None:
     [
         ("attribution", "attribution", {"kind": "gradcam"}),
         ("attribution", "attribution", {"kind": "integrated_gradients"}),
-        ("score_cam", "attribution", {}),
+        ("attribution", "attribution", {"kind": "scorecam"}),
+        ("attribution", "attribution", {"kind": "ablationcam"}),
         ("projection", "projection", {}),
         ("occlusion", "logit", {"window": 8, "stride": 8}),
         ("dense", "scores", {}),

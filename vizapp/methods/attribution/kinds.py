@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from vizapp.methods.attribution import baselines, cams, gradients
+from vizapp.methods.attribution import baselines, cams, gradients, masks
 from vizapp.methods.attribution.kind import Kind
 
 KINDS: dict[str, Kind] = {
     kind.key: kind
     for kind in (
         cams.GradCam(),
+        masks.ScoreCam(),
+        masks.AblationCam(),
         gradients.IntegratedGradients(),
         gradients.SmoothGrad(),
         gradients.DeepLift(),

@@ -13,7 +13,9 @@ class AttributionParams(Params):
     """The kind of attribution and its options."""
 
     kind: Literal[
-        "gradcam", "integrated_gradients", "smoothgrad", "deeplift", "guided_gradcam", "random", "edges"
+        "gradcam", "scorecam", "ablationcam",
+        "integrated_gradients", "smoothgrad", "deeplift", "guided_gradcam",
+        "random", "edges",
     ] = knob("integrated_gradients", "Kind of attribution")  # fmt: skip
     steps: int = knob(
         0,
@@ -24,5 +26,7 @@ class AttributionParams(Params):
     noise: float = knob(
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
-    layer: str = knob("", "Layer for Grad-CAM; by default the last feature map on all paths from the input to the unit")
-    seed: int = knob(0, "Random seed for the noise", low=0, high=2**31 - 1)
+    layer: str = knob(
+        "", "Layer that a CAM explains; by default the last feature map on all paths from the input to the unit"
+    )
+    seed: int = knob(0, "Random seed", low=0, high=2**31 - 1)

@@ -32,6 +32,11 @@ class Request:
         """Height and width of the input, and so of the map."""
         return self.batch.shape[2], self.batch.shape[3]
 
+    @property
+    def position(self) -> tuple[int, ...]:
+        """Where the unit is in the activations `[C h w]` of its layer, or `[C]`."""
+        return self.unit.channel, *(self.unit.cell or ())
+
     def model(self) -> UnitOf:
         """The network up to the unit; with in-place activations only if it computes something else without."""
         model = UnitOf(private_copy(self.network.module), self.site, self.unit).eval()

@@ -43,7 +43,6 @@ TERMS = {
     "architecture": ("stride", "receptive field", "top-1"),
     "transform": ("layer", "crop", "class"),
     "attribution": ("Grad-CAM", "guided", "activation"),
-    "score_cam": ("activation", "class"),
 }  # what each page explains in its sentences, by key of the page
 
 

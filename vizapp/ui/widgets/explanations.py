@@ -118,11 +118,6 @@ EXPLANATIONS = {
         "Red speaks for it and blue against it, the stronger the colour the more; these maps are fine and noisy.",
         "The methods disagree, because they ask different questions, so hide the region on the page Occlusion to check.",
     ),
-    "score_cam": Explanation(
-        "Which regions speak for a class or a unit, found by hiding the rest of the photo.",
-        "The brighter a region, the more it speaks for it; where the photo shows as it is, nothing does.",
-        "The map is as coarse as its layer, and says nothing about what speaks against the class.",
-    ),
 }  # fmt: skip
 _SLOPES = Explanation(
     "How the score of a class or a unit changes as each pixel becomes brighter.",

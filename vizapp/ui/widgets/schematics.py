@@ -306,6 +306,6 @@ _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "neighbours": _neighbours, "colours": _colours,
     "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
     "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
-    "score_cam": _cam, "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
+    "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
     "evaluate": _evaluate, "probe": _probe,
 }  # fmt: skip
