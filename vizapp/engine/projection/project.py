@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import chunk_size, in_chunks
-from vizapp.engine.projection.rules import Counted, Deconvnet, Rule
+from vizapp.engine.projection.rules import Deconvnet, Rule
 from vizapp.engine.projection.windowed_signal import (
     Signal,
     WindowedSignal,
@@ -26,6 +26,7 @@ from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Site, Unit, as_laid_out, channels_first, site_of_all
 from vizapp.errors import VizError
 
+Answer = TypeVar("Answer")
 Seed = Literal["value", "one"]
 Extent = Literal["cell", "map"]
 
@@ -120,13 +121,13 @@ def _project(
             code="no-derivative",
         )
     maps = channels_first(activation, site)[0]  # [channels h w] or [channels]
-    cells = _cells(maps, units)
+    cells = cells_of(maps, units)
     certificate, bytes_per_unit = Certificate(), 0
     half = any(torch.float16 in step.dtypes for step in recording.steps)
 
     def run(part: Sequence[int]) -> Tensor:
         nonlocal certificate, bytes_per_unit
-        start = _seed(maps, activation, site, [units[i] for i in part], [cells[i] for i in part], seed, extent)
+        start = seed_of(maps, activation, site, [units[i] for i in part], [cells[i] for i in part], seed, extent)
         for factor in _FACTORS if half else (1,):
             larger = map_values(start, lambda values, by=factor: values * by)  # type: ignore[misc]
             values, certificate, widest = _backward(recording, value, larger, rule)
@@ -135,18 +136,42 @@ def _project(
         bytes_per_unit = widest // len(part)
         return (values.float() if values.dtype == torch.float16 else values) / factor
 
-    # The first units, as many as surely fit, show how wide windows get (at most the maps); the other chunks are sized by that.
-    widest = max(math.prod(shape) for shape in recording.shapes) * activation.element_size()
-    best = _BEST_CHUNK.get(activation.device.type, _BEST_CHUNK["cpu"])
-    first = range(chunk_size(3 * widest, activation.device, min(max(4, best // widest), len(units))))
-    parts = list(in_chunks(first, run, len(first)))
-    size = min(chunk_size(3 * bytes_per_unit, activation.device), max(1, best // max(1, bytes_per_unit)))
-    parts += in_chunks(range(len(first), len(units)), run, size, tick)
-    activations = maps[_indices(units, cells, maps.device)]
+    parts = in_fitting_parts(recording, activation, len(units), lambda part: (run(part), bytes_per_unit), tick)
+    activations = maps[indices_of(units, cells, maps.device)]
     values, ends = torch.cat(parts), set[str]()
     if len(units) == 1 and not values.any():
-        _backward(recording, value, _seed(maps, activation, site, units, cells, seed, extent), rule, ends)
+        _backward(recording, value, seed_of(maps, activation, site, units, cells, seed, extent), rule, ends)
     return Projections(values, activations, cells, certificate, frozenset(ends))
+
+
+def in_fitting_parts(
+    recording: Recording, activation: Tensor, count: int, run: Callable[[Sequence[int]], tuple[Answer, int]],
+    tick: Callable[[float], None] | None,
+) -> list[Answer]:  # fmt: skip
+    """`run` on parts of `range(count)` that fit into memory.
+
+    The first units, as many as surely fit, show how wide windows get (at most the maps); the other parts are sized by that.
+
+    Args:
+        recording: The pass along which signals go back.
+        activation: That of the units' site.
+        count: How many units there are.
+        run: Sends some units back; gives the answer and the bytes of its widest signal per unit.
+        tick: Called with the share that is done, 0 to 1.
+    """
+    bytes_per_unit = 0
+
+    def sized(part: Sequence[int]) -> Answer:
+        nonlocal bytes_per_unit
+        answer, bytes_per_unit = run(part)
+        return answer
+
+    widest = max(math.prod(shape) for shape in recording.shapes) * activation.element_size()
+    best = _BEST_CHUNK.get(activation.device.type, _BEST_CHUNK["cpu"])
+    first = range(chunk_size(3 * widest, activation.device, min(max(4, best // widest), count)))
+    parts = list(in_chunks(first, sized, len(first)))
+    size = min(chunk_size(3 * bytes_per_unit, activation.device), max(1, best // max(1, bytes_per_unit)))
+    return parts + list(in_chunks(range(len(first), count), sized, size, tick))
 
 
 # Where a network computes in float16, whose smallest number is 6e-8, signals start larger by the first of these with which
@@ -166,7 +191,7 @@ def argmax_cell(maps: Tensor, unit: Unit) -> tuple[int, int] | None:
     return index // maps.shape[2], index % maps.shape[2]
 
 
-def _cells(maps: Tensor, units: Sequence[Unit]) -> tuple[tuple[int, int] | None, ...]:
+def cells_of(maps: Tensor, units: Sequence[Unit]) -> tuple[tuple[int, int] | None, ...]:
     """`argmax_cell` of each unit, asked of the device at once."""
     if maps.ndim == 1 or all(unit.cell is not None for unit in units):
         return tuple(argmax_cell(maps, unit) for unit in units)
@@ -175,20 +200,30 @@ def _cells(maps: Tensor, units: Sequence[Unit]) -> tuple[tuple[int, int] | None,
     return tuple(unit.cell or divmod(index, maps.shape[2]) for unit, index in zip(units, strongest, strict=True))
 
 
-def _indices(
+def indices_of(
     units: Sequence[Unit], cells: Sequence[tuple[int, int] | None], device: torch.device
 ) -> tuple[Tensor, ...]:
     """What picks the activations of units out of the maps: channels, then rows and columns where there are any."""
     return torch.tensor([(u.channel, *(c or ())) for u, c in zip(units, cells, strict=True)], device=device).unbind(1)
 
 
-def _seed(
+def seed_of(
     maps: Tensor, activation: Tensor, site: Site, units: Sequence[Unit], cells: Sequence[tuple[int, int] | None],
     seed: Seed, extent: Extent,
 ) -> Signal:  # fmt: skip
-    """The signals at the units' own site: zero except at the chosen activations."""
+    """The signals at the units' own site: zero except at the chosen activations.
+
+    Args:
+        maps: The activation of the site, channels first: `[channels h w]` or `[channels]`.
+        activation: The same as its operation laid it out.
+        site: The site.
+        units: The units of that site.
+        cells: The (row, column) of each; None for vectors.
+        seed: The signal: the activation ("value"), or 1 ("one").
+        extent: Only at the cells ("cell"), or on the whole map ("map").
+    """
     k, number = len(units), torch.arange(len(units), device=maps.device)
-    channel, *place = _indices(units, cells, maps.device)
+    channel, *place = indices_of(units, cells, maps.device)
     if maps.ndim == 1:
         start = maps.new_zeros(k, *activation.shape)
         start[number, 0, channel] = maps[channel] if seed == "value" else 1.0
@@ -211,22 +246,46 @@ def _seed(
 def _backward(
     recording: Recording, value: int, start: Signal, rule: Rule, ends: set[str] | None = None
 ) -> tuple[Tensor, Certificate, int]:
+    """The signals `[K C H W]` of a value at the picture, the certificate, and the bytes of the widest signal on the way."""
+    signals, counts, widest = send_back(recording, value, start, rule, ends)
+    return at_value(signals, 0, start, recording), Certificate(**counts), widest
+
+
+def at_value(signals: dict[int, Signal], value: int, start: Signal, recording: Recording) -> Tensor:
+    """The signals `[K C H W]` that have arrived at a value of the picture's shape; zero if none has."""
+    shape = recording.shapes[value]
+    if value in signals:
+        return as_tensor(signals[value], shape)[:, 0]
+    like = start.values if isinstance(start, WindowedSignal) else start
+    return like.new_zeros(len(like), *shape[1:])
+
+
+def send_back(
+    recording: Recording, value: int, start: Signal, rule: Rule, ends: set[str] | None = None
+) -> tuple[dict[int, Signal], dict[str, int], int]:
     """Send signals from a value back to the picture.
 
-    Returns them `[K C H W]`, the certificate, and the bytes of the widest signal on the way. Operations that no signal
-    passes are added to `ends`.
+    Returns those that no operation made (value 0 is the picture), how many operations count as what, and the bytes of the
+    widest signal on the way.
+
+    Args:
+        recording: The pass.
+        value: The value that the signals start at.
+        start: The signals.
+        rule: How they go back; the one that the pass was recorded with.
+        ends: Where to add the operations that no signal passes.
     """
     if ends is not None and not _passes(start):
         ends.add("start")
     signals: dict[int, Signal] = {value: start}
-    counts: dict[Counted, int] = {}
+    counts: dict[str, int] = {}
     widest = _bytes(start)
     for step in reversed(recording.steps):
         above = [signals.pop(output, None) for output in step.outputs]
         if all(signal is None for signal in above):
             continue
         below, counted = rule.backward(step, above, recording.shapes)
-        detached: Counted | None = "detached" if step.detached else None
+        detached = "detached" if step.detached else None
         for one in (counted, detached):
             if one is not None:
                 counts[one] = counts.get(one, 0) + (step.ctx.get("count", 1) if one == "gates" else 1)
@@ -239,12 +298,7 @@ def _backward(
                 signal = as_dtype(signal, dtype)
                 widest = max(widest, _bytes(signal))
                 signals[target] = _sum(signals[target], signal) if target in signals else signal
-    picture = recording.shapes[0]
-    if 0 not in signals:  # the unit does not depend on the pixels
-        units = start.units if isinstance(start, WindowedSignal) else len(start)
-        like = start.values if isinstance(start, WindowedSignal) else start
-        return like.new_zeros(units, *picture[1:]), Certificate(**counts), widest
-    return as_tensor(signals[0], picture)[:, 0], Certificate(**counts), widest
+    return signals, counts, widest
 
 
 def _bytes(signal: Signal) -> int:

@@ -98,9 +98,17 @@ class Rule(ABC):
 
     def capture(self, call: Call) -> tuple[dict[str, Any], Any]:
         """Run an operation unchanged; what its backward step needs (`Step.ctx`), and its output."""
-        family, ctx = self.family(call), dict[str, Any]()
+        return self.run(*self.classify(call), call)
+
+    def classify(self, call: Call) -> tuple[Family, dict[str, Any]]:
+        """The family of an operation that is about to run, and what its backward step needs to know of that."""
+        family = self.family(call)
         if family in {"other", "linear", "activation", "slope", "max pool"}:
-            family, ctx = self._written_out(family, call)
+            return self._written_out(family, call)
+        return family, {}
+
+    def run(self, family: Family, ctx: dict[str, Any], call: Call) -> tuple[dict[str, Any], Any]:
+        """Run an operation of that family; what its backward step needs, and its output."""
         if family == "max pool":
             more, output = pool_with_switches(call)
         else:
@@ -199,7 +207,7 @@ class Rule(ABC):
 
     def backward(
         self, step: Step, signals: list[Signal | None], shapes: Shapes
-    ) -> tuple[list[Signal | None], Counted | None]:
+    ) -> tuple[list[Signal | None], str | None]:
         """The signals at the inputs of a step, in the order of `step.inputs`, and what the step counts as.
 
         `signals` are those at its outputs (None: zero). `shapes[v]` is the shape of value v.
