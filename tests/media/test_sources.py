@@ -20,7 +20,7 @@ from vizapp.media import listing, loading
 from vizapp.media.bundled import Crop
 from vizapp.media.loading import batches
 from vizapp.media.picture import Picture, open_picture
-from vizapp.media.source import Source
+from vizapp.media.source import Source, skipped_note
 from vizapp.media.sources import open_folder
 from vizapp.media.transforms import View
 
@@ -415,3 +415,15 @@ def test_rows_that_lead_out_are_skipped_however_they_do_it(tmp_path: Path) -> No
     kept = ["in/a.png", "good.png", "in/../in/a.png", "none.png", str(root / "in" / "a.png")]
     (root / "list.csv").write_text("path\n" + "\n".join([*out, *kept, *out]))
     assert open_folder(root / "list.csv", root).names == tuple(kept)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "note"),
+    [
+        ([], ""),
+        (["a is damaged."], "1 photo was skipped: a is damaged."),
+        (["a is damaged."] * 1200, "1,200 photos were skipped, the first: a is damaged."),
+    ],
+)
+def test_skipped_photos_are_counted_in_words(reasons: list[str], note: str) -> None:
+    assert skipped_note(reasons) == note

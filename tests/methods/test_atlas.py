@@ -105,7 +105,7 @@ def test_each_photo_is_a_point_on_the_axes(network: Network, photos: Path) -> No
     np.testing.assert_allclose(found.arrays["activation"], body, rtol=1e-4, atol=1e-5)
     assert [row["picture"] for row in found.table] == [n for n in range(24) if n != DAMAGED]
     assert found.table[0]["answer"] == CLASSES[found.arrays["answers"][0]]
-    assert "1 photos were skipped" in found.facts["unreadable"]
+    assert "1 photo was skipped: " in found.facts["unreadable"]
 
 
 def maps_of_one(network: Network, picture: vizapp.Picture) -> list[np.ndarray]:
@@ -164,7 +164,7 @@ def test_photos_without_finite_features_are_no_points(photos: Path) -> None:
     found = vizapp.ask("atlas", network, folder=source, site=site)
     assert found.arrays["pictures"].tolist() == finite
     assert np.isfinite(found.arrays["positions"]).all()
-    assert f"{23 - len(finite)} photos were left out" in found.facts["not finite"]
+    assert f"{23 - len(finite)} photos left out" in found.facts["not finite"]
 
 
 def test_one_photo_is_one_point(network: Network, photos: Path, tmp_path: Path) -> None:

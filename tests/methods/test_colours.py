@@ -75,7 +75,7 @@ def test_the_photos_of_a_folder_share_the_basis(network: Network, photos: Path) 
     assert arrays["photo_factors"].shape == (4, 3, 12, 12)
     assert "576 cells of 4 photos together" in found.facts["basis"]
     assert found.facts["photos"] == "noise, 0.png, 2.png, 3.png (all 4 photos of " + photos.name + ")"
-    assert found.facts["unreadable"].startswith("1 photos were skipped")
+    assert found.facts["unreadable"].startswith("1 photo was skipped: ")
 
 
 def test_of_a_large_folder_evenly_spaced_photos_are_taken(network: Network, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_what_has_no_class_is_answered_counted_and_listed(network: Network, phot
     table = answers_of(result)
     assert len(table) == 35, "all that can be read"
     assert table[table["true"] < 0]["label"].isin(["unicorn"]).sum() == 6
-    assert "1 photos were skipped" in result.facts["unreadable"]
+    assert "1 photo was skipped: " in result.facts["unreadable"]
     assert result.arrays["count"].sum() == 23
 
 
@@ -252,7 +252,7 @@ def test_labels_that_are_taken_as_numbers_of_classes_are_told(network: Network, 
     place = listed(photos, ["ant/0.png", "bee/1.png"], "numbers.csv")
     place.write_text(place.read_text().replace(",ant\n", ",2\n").replace(",bee\n", ",03\n"))
     told = asked(network, place).facts["as numbers"]
-    assert told.startswith("2 and 1 more labels were taken as numbers of classes")
+    assert told.startswith("2 and 1 more were taken as numbers of classes")
     assert told.endswith(f"2 is {NAMES[2]}.")
 
 

@@ -160,7 +160,7 @@ def test_what_is_missing_is_told(network: Network, photos: Path) -> None:
     found = vizapp.ask("neighbours", network, noise(40, 44, seed=97), photos, k=100)
     assert sorted(found.arrays["indices"].tolist()) == [n for n in range(24) if n != DAMAGED]
     assert "only 23" in found.facts["fewer"]
-    assert found.facts["unreadable"].startswith("1 photos were skipped")
+    assert found.facts["unreadable"].startswith("1 photo was skipped: ")
     assert "09.png" in found.documents["unreadable.csv"]
     assert "among 23 photos" in found.facts["search"]
 
@@ -178,7 +178,7 @@ def test_features_that_are_not_finite_are_left_out_and_counted(photos: Path) -> 
     good, bad = (next(number for number, one in finite.items() if one == wanted) for wanted in (True, False))
     found = vizapp.ask("neighbours", network, source.open(good), source, site=site, k=50)
     assert sorted(found.arrays["indices"].tolist()) == [number for number, one in finite.items() if one]
-    assert found.facts["not finite"].startswith(f"{sum(not one for one in finite.values())} photos were left out")
+    assert found.facts["not finite"].startswith(f"{sum(not one for one in finite.values())} photo")
     with refuses("not-finite", "not finite"):
         vizapp.ask("neighbours", network, source.open(bad), source, site=site)
 

@@ -182,8 +182,8 @@ def test_no_photo_is_in_both_parts_under_another_name(network: Network, photos: 
     result = vizapp.ask("probe", network, folder=tmp_path, sites="8", photos=5, splits=1)
     assert result.facts["copies"].startswith(f"{16 + 16 + 14} photos")
     assert result.facts["ambiguous"].startswith("4 photos")
-    assert result.facts["unlabelled"].startswith("1 photos")
-    assert result.facts["unreadable"].startswith("1 photos")
+    assert result.facts["unlabelled"].startswith("1 photo without")
+    assert result.facts["unreadable"].startswith("1 photo was skipped")
 
 
 def test_splits_depend_on_the_seed_and_the_test_part_is_bounded() -> None:

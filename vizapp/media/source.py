@@ -144,6 +144,13 @@ def classes_of(labels: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted({label for label in labels if label is not None}, key=natural_key))
 
 
+def skipped_note(reasons: Sequence[str]) -> str:
+    """How many photos were skipped, and why the first was; empty without reasons."""
+    if len(reasons) < 2:
+        return f"1 photo was skipped: {reasons[0]}" if reasons else ""
+    return f"{len(reasons):,} photos were skipped, the first: {reasons[0]}"
+
+
 def file_stamp(path: Path) -> str:
     """Size and modification time of a file; "gone" if it does not exist."""
     try:

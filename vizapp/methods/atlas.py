@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vizapp.engine.memory.chunks import check_fits
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.drawing import COLOURS, GREY
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.embedding import BESIDE, KEPT, NAMES, beside, nonlinear, principal_axes, trustworthiness
@@ -88,7 +88,9 @@ def atlas(question: Question, params: AtlasParams, job: Job) -> Result:
             facts["photo"] = "projected onto the same axes" if axes else f"at the mean of its {BESIDE} nearest photos"
     facts["photos"] = f"{len(features):,} of {source.name}"
     if not finite.all():
-        facts["not finite"] = f"{(~finite).sum()} photos were left out because their features are not finite."
+        facts["not finite"] = (
+            f"{plural(int((~finite).sum()), 'photo')} left out because of features that are not finite."
+        )
     if found.unreadable:
         facts["unreadable"] = found.unreadable
     table = _table(found, arrays, finite)

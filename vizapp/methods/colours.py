@@ -12,7 +12,7 @@ import numpy as np
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError, quoted, read_index
 from vizapp.media.drawing import draw_box, lay_over, limits, sheet, veil
-from vizapp.media.source import spread
+from vizapp.media.source import skipped_note, spread
 from vizapp.media.transforms import resize
 from vizapp.methods.activations import OPACITY
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -165,7 +165,7 @@ def _crops(question: Question) -> tuple[list[np.ndarray], dict[str, str]]:
         part = f"{len(asked)} of {len(folder):,}" if len(asked) < len(folder) else f"all {len(folder)}"
         facts["photos"] = f"{', '.join(names)} ({part} photos of {folder.name})"
         if wrong:
-            facts["unreadable"] = f"{len(wrong)} photos were skipped, the first: {wrong[0]}"
+            facts["unreadable"] = skipped_note(wrong)
     if not crops:
         why = f" {wrong[0]}" if wrong else ""
         raise VizError(f"No photo of {folder.name if folder else 'the question'} can be read.{why}", code="no-photo")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.fully_convolutional.tiles import dense_map
-from vizapp.errors import VizError, nearest, showable
+from vizapp.errors import VizError, nearest, plural, showable
 from vizapp.gallery.collectors import Predictions
 from vizapp.gallery.folder_pass import Input
 from vizapp.gallery.mean_table import mean_table
@@ -20,7 +20,7 @@ from vizapp.gallery.photo_table import PhotoTable
 from vizapp.gallery.store import MANIFEST
 from vizapp.media.crops import GoogLeNetCrops, WholePhoto
 from vizapp.media.picture import open_picture
-from vizapp.media.source import Source
+from vizapp.media.source import Source, skipped_note
 from vizapp.methods import dense
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.collected import folder_table, passes_of, table_name
@@ -248,7 +248,8 @@ def _facts(
 ) -> dict[str, str]:  # fmt: skip
     count, lacking = len(found.true), Counter(source.labels[number] for number in arrays["without_class"].tolist())
     facts = {
-        "photos": f"{count:,} of {source.name} with a known class, of {np.count_nonzero(arrays['count'])} classes",
+        "photos": f"{count:,} of {source.name} with a known class, of "
+        f"{plural(int(np.count_nonzero(arrays['count'])), 'class', 'classes')}",
         "accuracy": f"{100 * (1 - float(arrays['top1'])):.2f} %; mean over the classes {100 * _mean_recall(arrays):.2f} %",
         "top-1 error": _rate(arrays, "top1", count), "top-5 error": _rate(arrays, "top5", count),
         "calibration error": f"{100 * float(arrays['calibration_error']):.2f} percentage points (15 bins)",
@@ -259,15 +260,16 @@ def _facts(
         if networks[0].interventions:
             facts["networks"] += "; only the first is changed"
     if networks[0].head.classes <= 5:
-        facts["top-5 error"] = f"0: {networks[0].name} has {networks[0].head.classes} classes."
+        facts["top-5 error"] = f"0: {networks[0].name} has {plural(networks[0].head.classes, 'class', 'classes')}."
     if taught.is_own(networks[0].name) and (about := taught.describe(networks[0].name)).data == source.name:
         facts["learned from"] = (
-            f"{networks[0].name} learned from {about.learned:,} photos of {source.name}; only photos that are not among these "
+            f"{networks[0].name} learned from {plural(about.learned, 'photo')} of {source.name}; only photos that are not "
+            "among these "
             "say how often it is right about others."
         )
     as_numbers = [label for label in dict.fromkeys(source.labels) if label and is_class_number(networks[0], label)]
     if as_numbers:
-        more = f" and {len(as_numbers) - 1} more labels" if len(as_numbers) > 1 else ""
+        more = f" and {len(as_numbers) - 1} more" if len(as_numbers) > 1 else ""
         facts["as numbers"] = (
             f"{as_numbers[0]}{more} were taken as numbers of classes, as no class has that name: {as_numbers[0]} is "
             f"{networks[0].class_name(true_classes(networks[0], as_numbers[:1])[0] or 0)}."
@@ -276,14 +278,12 @@ def _facts(
         facts["one class"] = "All photos are of one class: a network that always gives it would make no mistake."
     if lacking:
         named = ", ".join(f"{showable(label) if label else 'no label'} ({n:,})" for label, n in lacking.most_common(5))
-        more = f" and {len(lacking) - 5} more labels" if len(lacking) > 5 else ""
+        more = f" and {plural(len(lacking) - 5, 'more label')}" if len(lacking) > 5 else ""
         facts["without a class"] = (
-            f"{sum(lacking.values()):,} photos, which have answers but are not counted: {named}{more}. labels.csv lists all."
+            f"{plural(sum(lacking.values()), 'photo')} with an answer but not counted: {named}{more}. labels.csv lists all."
         )
     if table.unreadable:
-        facts["unreadable"] = (
-            f"{len(table.unreadable):,} photos were skipped, the first: {table.unreadable[0]['reason']}"
-        )
+        facts["unreadable"] = skipped_note([row["reason"] for row in table.unreadable])
     if len(arrays["classes"]) < networks[0].head.classes:
         facts["confusion"] = (
             f"of the {len(arrays['classes']):,} classes that occur most, of {networks[0].head.classes:,}"

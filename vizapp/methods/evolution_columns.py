@@ -21,7 +21,7 @@ from vizapp.gallery.photo_table import PhotoTable
 from vizapp.gallery.reader import load_crop, top_image
 from vizapp.gallery.tables import cell_boxes
 from vizapp.media.drawing import crop_box
-from vizapp.media.source import Source
+from vizapp.media.source import Source, skipped_note
 from vizapp.methods.base import Job
 from vizapp.methods.collected import folder_table, table_name
 from vizapp.methods.filters import first_convolution
@@ -177,7 +177,7 @@ def top_photos(
         return None
     state, failed = table.state(), table.unreadable
     values, pictures, cells = (state[key][:, 0].numpy() for key in _STORED[:3])
-    told = f"{len(failed)} photos were skipped, the first: {failed[0]['reason']}" if failed else ""
+    told = skipped_note([row["reason"] for row in failed])
     return TopPhotos(values, pictures, cells, _accuracy(table) if len(collectors) > 1 else None, told)
 
 

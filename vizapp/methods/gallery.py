@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import showable
+from vizapp.errors import plural, showable
 from vizapp.files import local_path
 from vizapp.gallery import GalleryOptions, build, open_gallery, shipped
 from vizapp.gallery.build import identity
@@ -22,7 +22,7 @@ from vizapp.gallery.search import TopClasses, require_places, search, shipped_cl
 from vizapp.gallery.shards import rank_and_world_size
 from vizapp.gallery.store import MANIFEST
 from vizapp.media.drawing import sheet
-from vizapp.media.source import Source
+from vizapp.media.source import Source, skipped_note
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -137,13 +137,13 @@ def _told(question: Question, found: Gallery, note: str) -> Result:
     facts = {
         "folder": showable(str(found.folder)),
         "pictures": f"{found.pictures} of {found.manifest['data']['name']}",
-        "units": f"{len(units)} units of {len(found.sites)} layers, the {found.top} strongest photos of each",
+        "units": f"{plural(len(units), 'unit')} of {plural(len(found.sites), 'layer')}, "
+        f"the {plural(found.top, 'strongest photo')} of each",
     }
     if dead:
-        facts["dead"] = f"{dead} units are above zero on no photo."
+        facts["dead"] = f"{plural(dead, 'unit')} above zero on no photo."
     if found.unreadable:
-        first = found.unreadable[0]
-        facts["unreadable"] = f"{len(found.unreadable)} photos were skipped, the first: {first['reason']}"
+        facts["unreadable"] = skipped_note([row["reason"] for row in found.unreadable])
     if note:
         facts["note"] = note
     arrays = {

@@ -12,7 +12,7 @@ import torch
 from vizapp.engine.memory.chunks import check_fits
 from vizapp.engine.occlusion.ablation import Ablation
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -189,7 +189,7 @@ def _facts(
     }
     zero = site.channels - len(units)
     if zero:
-        facts["zero"] = f"{zero} of {site.channels} units do not change, being zero everywhere or multiplied by 1."
+        facts["zero"] = f"Unchanged: {zero} of {plural(site.channels, 'unit')}, zero everywhere or multiplied by 1."
     return facts
 
 

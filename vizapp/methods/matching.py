@@ -12,7 +12,7 @@ import torch
 from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.statistics.correlation import BestMatches, Correlation
 from vizapp.engine.trace.observe import observe
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
 from vizapp.zoo.network import Network
@@ -70,7 +70,7 @@ def match_units(
         pass
     if found.pictures < FEWEST:
         raise VizError(
-            f"{found.pictures} photos of {folder.name} can be read; at least {FEWEST} are needed to correlate.",
+            f"{plural(found.pictures, 'photo')} of {folder.name} can be read; at least {FEWEST} are needed to correlate.",
             code="too-few-pictures",
         )
     unread = len(numbers) - found.pictures

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.gallery.reader import load_crop
 from vizapp.gallery.search_features import Nearest, nearest
 from vizapp.gallery.tables import cell_boxes
@@ -183,13 +183,12 @@ def _facts(found: FolderFeatures, params: NeighbourParams, near: Nearest) -> dic
         "features": f"{_FEATURES[params.of]}" if is_map else "the layer's vector",
         "distance": {"euclidean": "Euclidean", "cosine": "1 minus the cosine"}[params.metric],
     }
-    what = "cells of " if params.of == "cell" else ""
-    facts["search"] = f"exact, among {near.compared:,} {what}photos of {found.source.name}"
+    noun = "cell" if params.of == "cell" else "photo"
+    facts["search"] = f"exact, among {plural(near.compared, noun)} of {found.source.name}"
     if len(near.rows) < params.k:
-        facts["fewer"] = f"{params.k} neighbours were asked for, and there are only {len(near.rows)}."
+        facts["fewer"] = f"{plural(params.k, 'neighbour')} asked for, only {len(near.rows)} found."
     if near.not_finite:
-        what = "cells" if params.of == "cell" else "photos"
-        facts["not finite"] = f"{near.not_finite} {what} were left out because their features are not finite."
+        facts["not finite"] = f"{plural(near.not_finite, noun)} left out because of features that are not finite."
     if found.unreadable:
         facts["unreadable"] = found.unreadable
     return facts

@@ -14,7 +14,7 @@ from vizapp.engine.trace.observe import observe_together
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.gallery.collectors import Collector, Features, Predictions, feature_column
 from vizapp.gallery.photo_table import PhotoTable
-from vizapp.media.source import Source
+from vizapp.media.source import Source, skipped_note
 from vizapp.methods.base import Job
 from vizapp.methods.collected import BATCH, folder_table
 from vizapp.methods.truth import true_class
@@ -71,8 +71,7 @@ class FolderFeatures:
     @property
     def unreadable(self) -> str:
         """How many photos cannot be read, and why the first cannot; empty if all can."""
-        failed = self.table.unreadable
-        return f"{len(failed)} photos were skipped, the first: {failed[0]['reason']}" if failed else ""
+        return skipped_note([row["reason"] for row in self.table.unreadable])
 
 
 def folder_features(

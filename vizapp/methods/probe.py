@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vizapp.engine.memory.chunks import check_fits
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import VizError, quoted
+from vizapp.errors import VizError, plural, quoted
 from vizapp.gallery.collectors import Features, Rows, feature_column, pooled
 from vizapp.gallery.photo_table import PhotoTable
-from vizapp.media.source import Source
+from vizapp.media.source import Source, skipped_note
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.collected import folder_table, table_name
 from vizapp.methods.linear_probe import FOLDS, STRENGTHS, TICKS, Labelled, Split, distinct, fit_probe, recalls, split
@@ -294,18 +294,17 @@ def told_photos(photos: Labelled, table: PhotoTable) -> dict[str, str]:
         listed = [f"{name} ({count})" for name, count in photos.too_few.items()]
         more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
         facts["left out"] = (
-            f"{len(listed)} of {len(photos.classes) + len(listed)} classes, which have too few distinct photos: "
+            f"{len(listed)} of {len(photos.classes) + len(listed)} classes with too few distinct photos: "
             f"{', '.join(listed[:_LISTED])}{more}."
         )
     for name, count, why in (
-        ("copies", photos.copies, "have the same pixels as an earlier one and count once"),
-        ("ambiguous", photos.ambiguous, "are in several classes with the same pixels and were left out"),
-        ("unlabelled", photos.unlabelled, "have no class and were left out"),
+        ("copies", photos.copies, "with the same pixels as an earlier one, counted once"),
+        ("ambiguous", photos.ambiguous, "in several classes with the same pixels, left out"),
+        ("unlabelled", photos.unlabelled, "without a class, left out"),
     ):
-        facts |= {name: f"{count} photos {why}."} if count else {}
+        facts |= {name: f"{plural(count, 'photo')} {why}."} if count else {}
     if table.unreadable:
-        first = table.unreadable[0]
-        facts["unreadable"] = f"{len(table.unreadable)} photos could not be read, the first: {first['reason']}"
+        facts["unreadable"] = skipped_note([row["reason"] for row in table.unreadable])
     return facts
 
 

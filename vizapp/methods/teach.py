@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.gallery.collectors import Features
 from vizapp.media.source import Source
 from vizapp.methods import ask
@@ -85,7 +85,7 @@ def teach_head(question: Question, params: TeachParams, job: Job) -> Result:
     facts = {
         "taught": f"{taught.SOURCE}/{name}" if name else "not kept, as it has no name",
         "classes": ", ".join(photos.classes),
-        "accuracy": f"{100 * right.mean():.1f} % of {len(on.test)} photos that it did not learn from, as mean over "
+        "accuracy": f"{100 * right.mean():.1f} % of {plural(len(on.test), 'photo')} that it did not learn from, as mean over "
         f"{len(photos.classes)} classes",
         "layer": f"{layer.path}, on {layer.features.name} ({layer.features.channels} features)",
         "photos": f"{len(on.train)} learned from, {len(on.test)} held out with seed {params.seed}",

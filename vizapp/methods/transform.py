@@ -18,7 +18,7 @@ from vizapp.errors import VizError, quoted
 from vizapp.media.distortions import FAMILIES, Kind, ResizedPhoto, is_clean, resized_photo, usual_amounts
 from vizapp.media.drawing import sheet
 from vizapp.media.picture import Picture
-from vizapp.media.source import spread
+from vizapp.media.source import skipped_note, spread
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -126,7 +126,7 @@ def transform(question: Question, params: TransformParams, job: Job) -> Result:
     if question.folder is not None:
         facts |= {"pictures": f"{len(numbers)} of the {count} asked for, of {question.folder.name}"}
     if unreadable:
-        facts["unreadable"] = f"{len(unreadable)} photos were skipped, the first: {unreadable[0]}"
+        facts["unreadable"] = skipped_note(unreadable)
     return Result("transform", arrays, tuple(panels), facts, table, documents={"table.csv": to_csv(table)})
 
 

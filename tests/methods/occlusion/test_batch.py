@@ -49,7 +49,7 @@ def test_each_picture_of_a_folder_is_swept_as_it_is_alone(network, folder) -> No
     assert len(readable) == 13 > 3 * TOGETHER
     assert arrays["picture"].tolist() == readable
     assert result.facts["pictures"] == f"13 of the 14 of {folder.name}"
-    assert result.facts["unreadable"].startswith("1 photos were skipped, the first: ")
+    assert result.facts["unreadable"].startswith("1 photo was skipped: ")
     assert shares == sorted(shares)
     for place, number in enumerate(readable):
         alone = vizapp.ask("occlusion", network, folder.open(number), **SIZE)

@@ -59,7 +59,7 @@ def test_a_small_folder_is_evaluated_at_once_and_the_page_tells_what_the_method_
     headline = " ".join(block.proto.body for block in app.get("html"))
     assert "Right about 60.00 % of 10 photos" in headline
     assert result.facts["top-1 error"] in headline
-    assert "2 photos, which have answers but are not counted: cats (2)" in words(app)
+    assert "2 photos with an answer but not counted: cats (2)" in words(app)
     paths = {row["photo"]: row for row in result.table}
     assert len(cards(app)) == len(paths) == 4
     assert [card["title"] for card in cards(app)] == [row["given"] for row in result.table]

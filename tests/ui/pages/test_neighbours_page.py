@@ -47,7 +47,7 @@ def test_the_tiles_are_what_the_method_answers(open_app: Open, folder: Path) -> 
     assert titles(app) == [row["label"] for row in expected.table]
     assert [row["path"] in detail for row, detail in zip(expected.table, sheet["details"], strict=True)] == [True] * 6
     assert "among 30 photos" in words(app)
-    assert "1 photos were skipped" in words(app)
+    assert "1 photo was skipped: " in words(app)
     assert {"Neighbours PNG", "Arrays NPZ", "Table CSV", "Atlas PNG"} <= set(offered(app))
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.drawing import sheet, signed
 from vizapp.media.picture import Picture
-from vizapp.media.source import spread
+from vizapp.media.source import skipped_note, spread
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, asked_map, sweep_over
@@ -60,7 +60,7 @@ def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Res
     arrays = stacked(parts) | {"picture": np.array(kept, np.int64)}
     told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
     if unreadable:
-        told["unreadable"] = f"{len(unreadable)} photos were skipped, the first: {unreadable[0]}"
+        told["unreadable"] = skipped_note(unreadable)
     return Result("occlusion", arrays, (mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
 
 
@@ -141,7 +141,7 @@ def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[s
     known = [row for row in table if row["true"]]
     if known:
         right = sum(row["true"] == row["answer"] for row in known)
-        facts["true class"] = f"Known for {len(known)} photos; the network is right about {right} of them."
+        facts["true class"] = f"Known for {plural(len(known), 'photo')}; the network is right about {right} of them."
     return facts | {name: first[name] for name in ("square", "evaluation", "precision", "caution") if name in first}
 
 

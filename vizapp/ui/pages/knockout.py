@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import plural
 from vizapp.gallery.search import shipped_classes
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import over_photo
@@ -120,7 +121,7 @@ def _bars(network: Network, result: Result, channel: int) -> None:
     ]
     messages.heading("Change of the class's logit: largest losses and gains")
     charts.draw("knockout.bars", charts.effects(units, change[units], channel, notes))
-    messages.heading(f"All {messages.plural(len(order), 'unit')}, from the largest loss to the largest gain")
+    messages.heading(f"All {plural(len(order), 'unit')}, from the largest loss to the largest gain")
     charts.draw("knockout.all", charts.value_bars(change, order, channel))
 
 

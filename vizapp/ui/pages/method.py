@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
+from vizapp.errors import plural
 from vizapp.media.drawing import COLOURS
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source
@@ -185,7 +186,7 @@ def _folder(method: Method, network: Network) -> Source | None:
     messages.heading("Photos")
     found = image_picker.choose_collection(method.key, network)
     if found is not None:
-        st.caption(f"{messages.plural(len(found.source), 'photo')} of {messages.escaped(found.title)}.")
+        st.caption(f"{plural(len(found.source), 'photo')} of {messages.escaped(found.title)}.")
     return None if found is None else found.source
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp import methods
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.drawing import lay_over, veil
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
@@ -56,7 +56,8 @@ def page() -> None:
             _crops(network, picture, result)
         with layout.fold():
             crops, seconds = result.facts["crops"], result.facts["time"]
-            st.caption(f"{crops.capitalize()} · {len(result.arrays['logits'])} classes · {seconds} on {network.device}")
+            classes = plural(len(result.arrays["logits"]), "class", "classes")
+            st.caption(f"{crops.capitalize()} · {classes} · {seconds} on {network.device}")
             st.caption(result.facts["output"])
     with left:
         cam = _gradcam(network, picture, class_)
@@ -171,7 +172,7 @@ def _crops(network: Network, picture: Picture, result: Result) -> None:
     """Draw the crops that the network sees, with the most probable class of each."""
     _, height, width = network.input_size
     each = result.arrays["crop_probabilities"]
-    messages.heading(f"What the network sees: {messages.plural(len(each), 'crop')} of {width} × {height} pixels")
+    messages.heading(f"What the network sees: {plural(len(each), 'crop')} of {width} × {height} pixels")
     key = compute.key_of("predict.crops", network, picture, crops=state.get(state.CROPS))
     data = compute.remembered(key, lambda: _tiles(network, picture, each), lambda data: len(data["sprite"]))
     component("sheet")(key="predict.crops.sheet", data=data)
@@ -188,7 +189,7 @@ def _tiles(network: Network, picture: Picture, each: np.ndarray) -> dict[str, An
     drawn = [shrink(crop, _LARGEST_TILE) for crop in crops]
     return maps.sprite_data(drawn, 10) | {
         "side": 84, "most": 132, "items": list(range(len(drawn))), "titles": titles, "details": details, "chosen": None,
-        "label": messages.plural(len(drawn), "crop"), "still": True,
+        "label": plural(len(drawn), "crop"), "still": True,
     }  # fmt: skip
 
 

@@ -56,11 +56,6 @@ def linked(text: str) -> str:
     return "".join(f"[{escaped(p)}]({url})" if url else glossary.explained(escaped(p), known) for p, url in pieces)
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 picture`, `1,797 pictures`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def duration(seconds: float) -> str:
     """`8 s`, `3 min`, `2 h 10 min`."""
     if seconds < 90:

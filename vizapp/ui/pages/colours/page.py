@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.drawing import overlay, sheet, veil
 from vizapp.media.transforms import resize
 from vizapp.methods.cell_features import CellColours, check_cells, default_site, likeness
@@ -164,7 +164,7 @@ def _means(found: np.ndarray) -> list[str]:
 def _sheet(key: str, photos: Photos, tiles: list[np.ndarray], details: list[str] | None) -> np.ndarray:
     """Draw a picture per photo; returns them as one."""
     told = details or [""] * len(tiles)
-    data = maps.three_across(tiles, photos.names, told, f"{len(tiles)} photos", most=_LARGEST)
+    data = maps.three_across(tiles, photos.names, told, plural(len(tiles), "photo"), most=_LARGEST)
     component("sheet")(key=f"colours.{key}", data=data)
     return sheet(tiles, min(_ACROSS, len(tiles)), gap=2)
 

@@ -11,7 +11,7 @@ import numpy as np
 from vizapp.engine.memory.chunks import convert_out_of_memory
 from vizapp.engine.precision import arithmetic
 from vizapp.engine.trace.sites import Site, Unit
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.picture import Picture
 from vizapp.methods.base import check_pass
 from vizapp.methods.cell_features import CellColours, cell_features, colour_cells
@@ -65,7 +65,7 @@ def choose(network: Network, picture: Picture) -> Photos:
             names.append(name)
             found.append(other)
     if wrong:
-        messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+        messages.warn(f"{plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     crops = [
         compute.remembered(compute.key_of("colours.crop", network, one), partial(network.seen, one)) for one in found
     ]
@@ -81,7 +81,7 @@ def features(network: Network, site: Site, photos: Photos) -> np.ndarray | None:
     """The activations at all cells, kept so that a click needs no pass: float32 `[photos h w C]`."""
 
     def work(tick: Tick) -> np.ndarray:
-        what = f"the colours of {messages.plural(len(photos.crops), 'photo')} with {network.name}"
+        what = f"the colours of {plural(len(photos.crops), 'photo')} with {network.name}"
         with convert_out_of_memory(what, _LESS), arithmetic(network.device, "exact"):
             check_pass(network, what, _LESS)
             return cell_features(network, site, photos.crops, tick)

@@ -12,6 +12,7 @@ import streamlit as st
 
 from vizapp import methods
 from vizapp.engine.trace.sites import Site
+from vizapp.errors import plural
 from vizapp.methods.base import Result
 from vizapp.methods.correspondence import default_sites
 from vizapp.methods.parts import FEWEST
@@ -111,7 +112,7 @@ def _draw(network: Network, marked: Sequence[Photo], result: Result) -> None:
     with layout.fold():
         st.caption(f"**Squares:** {messages.escaped(result.facts['squares'])}")
         st.caption(f"Computed in {result.facts['time']}.")
-    name = downloads.file_name(_KEY, network.name, messages.plural(len(marked), "photo"))
+    name = downloads.file_name(_KEY, network.name, plural(len(marked), "photo"))
     csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: to_csv(result.table).encode())
     downloads.row(_KEY, name, {"Parts": result.panels[0].pixels}, result.arrays, [csv])
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import streamlit as st
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.picture import Picture
 from vizapp.methods.parts import Box
 from vizapp.ui.inputs import image_picker, images
@@ -59,7 +59,7 @@ def choose(network: Network) -> list[Photo]:
             box = None
         found.append(Photo(name, title or picture.name, picture, box))
     if wrong:
-        messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+        messages.warn(f"{plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     if outside:
         _, height, width = network.input_size
         messages.warn(

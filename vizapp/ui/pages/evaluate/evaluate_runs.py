@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from vizapp import methods
+from vizapp.errors import plural
 from vizapp.methods.base import Result
 from vizapp.methods.evaluate import pass_state
 from vizapp.ui.inputs.datasets import Collection
@@ -47,5 +48,5 @@ def _offer(photos: Collection, key: tuple[str, ...], is_begun: bool) -> None:
     """Draw the button that starts the pass."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         progress.start_button("Continue" if is_begun else "Run", "evaluate.run", key, type="primary")
-        st.caption(f"{messages.plural(len(photos.source), 'photo')} of {messages.escaped(photos.title)}")
+        st.caption(f"{plural(len(photos.source), 'photo')} of {messages.escaped(photos.title)}")
     messages.info("One pass over the photos. It can be cancelled, and goes on later from where it was.")

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.errors import plural
 from vizapp.media.source import Source
 from vizapp.methods.base import Result
 from vizapp.methods.evaluate import class_rows, label_rows, nothing_to_compare
@@ -135,7 +136,7 @@ def _draw(network: Network, photos: Collection, result: Result, example: bool = 
 def _rates(network: Network, photos: Collection, result: Result) -> None:
     facts = result.facts
     right, count = 100 * (1 - float(result.arrays["top1"])), int(result.arrays["count"].sum())
-    told = f"Right about {right:.2f} % of {count:,} photos"
+    told = f"Right about {right:.2f} % of {plural(count, 'photo')}"
     st.html(f'<div class="vz-headline">{escape(told)}</div>')
     shown = {
         "Top-1 error": facts["top-1 error"], "Top-5 error": facts["top-5 error"],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.gallery.photo_table import open_table
 from vizapp.methods.base import Result
 from vizapp.ui.app.pages import pages
@@ -30,13 +30,13 @@ def draw(network: Network, photos: Collection, result: Result) -> None:
         names = [network.readable_name(number) for number in chosen]
         words = f"{names[0]}, given as {names[1]}" if chosen[0] != chosen[1] else f"{names[0]}, and right"
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            messages.heading(f"{words}: {messages.plural(len(found), 'photo')}, the surest first")
+            messages.heading(f"{words}: {plural(len(found), 'photo')}, the surest first")
             st.button(
                 "Show the worst mistakes", key="evaluate.worst", type="tertiary", on_click=state.put,
                 args=(state.CONFUSION, None),
             )  # fmt: skip
     elif len(found):
-        messages.heading(f"The surest of {messages.plural(len(found), 'mistake')}")
+        messages.heading(f"The surest of {plural(len(found), 'mistake')}")
     else:
         messages.info("No mistake.")
     cards = [_card(network, photos, row) for row in found[:_SHOWN].tolist()]

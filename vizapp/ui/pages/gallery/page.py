@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.gallery.reader import Gallery
 from vizapp.methods.gallery import chosen_sites, revealing_site
 from vizapp.ui.inputs import datasets, galleries, image_picker, networks
@@ -63,7 +63,7 @@ def _line(asked: GalleryRequest) -> None:
         if not whole:
             label = "Watch" if elsewhere is not None else "Continue" if begun else "Build"
             progress.start_button(label, "gallery.build", asked.key, type="primary")
-        count, layers = messages.plural(len(source), "photo"), messages.plural(len(asked.sites), "layer")
+        count, layers = plural(len(source), "photo"), plural(len(asked.sites), "layer")
         messages.info(f"{asked.collection.title[:_TITLE]} · {count} · {layers}")
         _layers(asked)
         st.button(
@@ -195,7 +195,7 @@ def _controls(found: Gallery, sites: tuple[Site, ...], site: Site, channel: int 
 def _unreadable(found: Gallery) -> None:
     failed = found.unreadable
     if failed:
-        with st.expander(f"{messages.plural(len(failed), 'photo')} could not be read"):
+        with st.expander(f"{plural(len(failed), 'photo')} could not be read"):
             table = pd.DataFrame(failed[:1000])[["path", "reason"]]
             table["reason"] = table["reason"].map(access.discreet)
             st.dataframe(table, hide_index=True, key="gallery.unreadable", column_config={

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.errors import plural
 from vizapp.gallery.reader import is_silent
 from vizapp.ui.pages.gallery import unit_sheet
 from vizapp.ui.session import downloads, messages, state
@@ -96,7 +97,7 @@ def _facts(layer: LayerGallery) -> None:
     silent = int(is_silent(table).sum())
     below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
     counts = {"dead": silent, "never above zero": below, "always on": always}
-    parts = [messages.plural(len(table), "unit"), *(f"{count} {words}" for words, count in counts.items() if count)]
+    parts = [plural(len(table), "unit"), *(f"{count} {words}" for words, count in counts.items() if count)]
     sentence = ", ".join(parts) + "."
     if not layer.site.is_map:
         sentence += " They have no position in the photo, so whole photos are shown."

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.gallery.reader import Gallery
 from vizapp.gallery.search import EXCEPT, TopClasses, require_places, search
 from vizapp.methods.gallery import photos_with_classes
@@ -137,7 +137,7 @@ def _headline(asked: GalleryRequest, hits: int, of: int) -> None:
 def _meaning(asked: GalleryRequest, known: TopClasses, places: Sequence[int]) -> None:
     """Draw which classes are meant, and a fold to change them."""
     classes = _all_classes(asked.network, known)
-    parts = [f"{_name(text)}: {_count(len(wordnet.matches(text, classes)), 'class', 'classes')}" for text in _wanted()]
+    parts = [f"{_name(text)}: {plural(len(wordnet.matches(text, classes)), 'class', 'classes')}" for text in _wanted()]
     photos = int(known.counts[places].sum())
     sentence = (
         f"{'; '.join(parts)}. {photos:,} of {known.about} show {'it' if photos == 1 else 'them'} "
@@ -170,10 +170,6 @@ def _name(text: str) -> str:
     """A text as the user knows it: a number of WordNet by its name."""
     known = wordnet.synsets().get(text)
     return text if known is None else known.names[0]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _classified(asked: GalleryRequest, sites: Sequence[Site]) -> set[str]:

@@ -16,6 +16,7 @@ import streamlit as st
 
 from vizapp import methods
 from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import plural
 from vizapp.files import atomic_write
 from vizapp.media.drawing import COLOURS, heat, limits
 from vizapp.media.picture import Picture
@@ -67,7 +68,7 @@ def draw(network: Network, picture: Picture, collection: Collection, site: Site)
     about = state.name_of((collection.listing, network.digest, params))
     selected, sight = (_of(about, where, len(result.table)) for where in (_MARKED, _SIGHT))
     numbers = result.arrays["pictures"]
-    data |= {"key": about, "chosen": selected, "label": f"Atlas of {messages.plural(len(numbers), 'photo')}"}
+    data |= {"key": about, "chosen": selected, "label": f"Atlas of {plural(len(numbers), 'photo')}"}
     if sight:
         sprite = images.folder_thumbs(collection.source, numbers[sight].tolist(), _COLUMNS)
         if sprite is not None:
@@ -199,7 +200,7 @@ def _by_unit(
 def _selection(collection: Collection, network: Network, rows: list[dict[str, Any]], title: str) -> File:
     """Draw the photos inside of the lasso; returns their list as a file that opens as a folder."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="atlas_selection"):
-        messages.heading(f"{messages.plural(len(rows), 'photo')} inside of the line")
+        messages.heading(f"{plural(len(rows), 'photo')} inside of the line")
         st.button(
             "Clear", key="atlas.clear", type="tertiary", icon=":material/close:", on_click=state.clear, args=(_MARKED,)
         )

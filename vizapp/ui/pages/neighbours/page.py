@@ -12,6 +12,7 @@ import streamlit as st
 
 from vizapp import methods
 from vizapp.engine.trace.sites import Site, Unit
+from vizapp.errors import plural
 from vizapp.gallery.reader import load_crop
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
@@ -85,7 +86,7 @@ def _started(network: Network, collection: Collection) -> bool:
     key = ("neighbours.pass", network.digest, collection.listing)
     if collection.text == "samples" or count <= _AT_ONCE or progress.is_started(key):
         return True
-    progress.start_button(f"Look at {messages.plural(count, 'photo')}", "neighbours.start", key, type="primary")
+    progress.start_button(f"Look at {plural(count, 'photo')}", "neighbours.start", key, type="primary")
     messages.info(
         "One pass over the photos keeps their features and the network's answers. You can cancel it and continue later."
     )

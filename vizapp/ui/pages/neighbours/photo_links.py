@@ -8,12 +8,12 @@ import io
 import pandas as pd
 import streamlit as st
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.methods.base import Result
 from vizapp.methods.truth import true_class
 from vizapp.ui.inputs import datasets, images
 from vizapp.ui.inputs.datasets import Collection
-from vizapp.ui.session import access, messages, state
+from vizapp.ui.session import access, state
 from vizapp.zoo.network import Network
 
 _LISTED = 1000  # unreadable photos in the table
@@ -48,7 +48,7 @@ def unreadable(result: Result) -> None:
     if text is None:
         return
     rows = list(csv.DictReader(io.StringIO(text)))
-    with st.expander(f"{messages.plural(len(rows), 'photo')} could not be read"):
+    with st.expander(f"{plural(len(rows), 'photo')} could not be read"):
         table = pd.DataFrame(rows[:_LISTED])[["path", "reason"]]
         table["reason"] = table["reason"].map(access.discreet)
         st.dataframe(table, hide_index=True, key="neighbours.unreadable")

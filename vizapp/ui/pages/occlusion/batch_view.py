@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Question, Result
 from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary, sweeps
@@ -81,7 +81,7 @@ def _draw_finished(network: Network, photos: Sequence[Photo], results: Sequence[
     with layout.fold():
         st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
     strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
-    name = downloads.file_name("occlusion", network.name, messages.plural(len(photos), "photo"))
+    name = downloads.file_name("occlusion", network.name, plural(len(photos), "photo"))
     csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(pd.DataFrame(rows)))
     downloads.row("occlusion_several", name, {"Maps": sheet(strips, 1, gap=3), "Mean change": mean}, arrays, [csv])
 
@@ -98,7 +98,7 @@ def _open_photos(network: Network, chosen: Sequence[tuple[Origin, str]]) -> list
         asked = SweepRequest(network, picture, form.params(network, picture), form.unit(network))
         found.append(Photo(origin, name, asked))
     if wrong:
-        messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+        messages.warn(f"{plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     if not chosen:
         messages.info("Choose some photos. The same square slides over each; the maps appear below each other.")
     return found
@@ -112,7 +112,7 @@ def run_key(photos: Sequence[Photo]) -> Key:
 def _offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
     """Draw a button that sweeps the missing photos, and the number of finished ones."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        label = f"Sweep {messages.plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Continue"
+        label = f"Sweep {plural(len(missing), 'photo')}" if len(missing) == len(photos) else "Continue"
         progress.start_button(label, "occlusion.several.run", key, type="primary")
         if len(missing) < len(photos):
             st.caption(f"{len(photos) - len(missing)} of {len(photos)} are finished.")
@@ -128,7 +128,7 @@ def _offer(photos: Sequence[Photo], missing: Sequence[Photo], key: Key) -> None:
 
 def _follow(missing: list[Photo], key: Key, draw: Callable[[], None]) -> bool:
     """Sweep the photos and draw the progress and `draw`: see `progress.follow`."""
-    count = messages.plural(len(missing), "photo")
+    count = plural(len(missing), "photo")
     return progress.follow(
         [_request(missing, key)], "Sweeping", "occlusion.several.cancel", draw,
         lambda watched: f"{100 * watched.share:.0f} % of {count}", _PATIENCE,

@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site
+from vizapp.errors import plural
 from vizapp.methods.base import Result
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.occlusion import (
@@ -207,8 +208,8 @@ def _offer_finer(asked: SweepRequest, shown: SweepView, result: Result) -> None:
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button("Finer", key="occlusion.finer", icon=":material/grid_on:", on_click=start)
-        every = f"one every {messages.plural(stride, 'pixel')}"
-        st.caption(f"{rows} × {columns} positions, {every}. One every {messages.plural(stride // 2, 'pixel')}{time}.")
+        every = f"one every {plural(stride, 'pixel')}"
+        st.caption(f"{rows} × {columns} positions, {every}. One every {plural(stride // 2, 'pixel')}{time}.")
 
 
 def _offer_to_continue(one: SweepRequest, result: Result | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.methods.base import Result
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
@@ -49,8 +49,8 @@ def _form(network: Network, collection: Collection) -> dict[str, Any]:
     values = forms.values(_KEY)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="probe_controls"):
         source = collection.source
-        count, classes = messages.plural(len(source), "photo"), len(source.classes)
-        messages.info(f"{collection.title} · {count} · {classes} {'class' if classes == 1 else 'classes'}")
+        count, classes = plural(len(source), "photo"), plural(len(source.classes), "class", "classes")
+        messages.info(f"{collection.title} · {count} · {classes}")
         with st.popover("Options", icon=":material/tune:"):
             forms.draw(_KEY, _OPTIONS, suited)
         st.button(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Result
 from vizapp.methods.tables import to_csv
@@ -52,12 +52,12 @@ def draw(network: Network, second: Network | None) -> None:
 def _offer(photos: Sequence[Photo], missing: Sequence[CurveRequest], key: Key) -> None:
     """Draw a button that computes what is missing, and how long that takes."""
     waiting = sum(any(one.answer is None for one in photo) for photo in photos)
-    label = f"Run {messages.plural(waiting, 'photo' if waiting == len(photos) else 'more photo')}"
+    label = f"Run {plural(waiting, 'photo' if waiting == len(photos) else 'more photo')}"
     seconds = curve_runs.seconds(missing)
     time = "" if seconds is None else f", about {messages.duration(max(seconds, 1))}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         progress.start_button(label, "transform.several.run", key, type="primary")
-        st.caption(f"{messages.plural(sum(len(one.params.amounts) for one in missing), 'picture')} to compute{time}.")
+        st.caption(f"{plural(sum(len(one.params.amounts) for one in missing), 'picture')} to compute{time}.")
 
 
 def _open_photos(network: Network, second: Network | None, chosen: Sequence[tuple[images.Origin, str]]) -> list[Photo]:
@@ -71,7 +71,7 @@ def _open_photos(network: Network, second: Network | None, chosen: Sequence[tupl
             continue
         found.append(form.requests(network, second, picture))
     if wrong:
-        messages.warn(f"{messages.plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+        messages.warn(f"{plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
     if not chosen:
         messages.info("Choose some photos: each gives a thin line, and the thick line is their mean.")
     return found
@@ -96,7 +96,7 @@ def _draw_charts(photos: Sequence[Photo], first: Network) -> None:
         return
     finished = sum(all(one.answer is not None for one in photo) for photo in photos)
     if finished < len(photos):
-        messages.info(f"{finished} of {messages.plural(len(photos), 'photo')} so far.")
+        messages.info(f"{finished} of {plural(len(photos), 'photo')} so far.")
     left, right = layout.columns(1, 1, key="stacking_transform_charts")
     with left:
         messages.heading("Distance of the features from those of the clean photos")
@@ -142,7 +142,7 @@ def _downloads(network: Network, there: Sequence[tuple[CurveRequest, Result]]) -
     """The arrays of all photos, and a table with a row per photo and amount."""
     if not there:
         return
-    name = downloads.file_name("transform", there[0][0].params.kind, network.name, messages.plural(len(there), "photo"))
+    name = downloads.file_name("transform", there[0][0].params.kind, network.name, plural(len(there), "photo"))
     each = {f"{array}_each": np.stack([result.arrays[array] for _, result in there]) for array in there[0][1].arrays}
     arrays = {"amounts": each.pop("amounts_each")[0]} | each
     rows = [{"photo": asked.picture.name} | row for asked, result in there for row in result.table]

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from vizapp import methods
+from vizapp.errors import plural
 from vizapp.media.distortions import is_clean
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
@@ -18,7 +19,7 @@ from vizapp.methods.transform import TransformParams
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
-from vizapp.ui.session import compute, memory, messages, progress
+from vizapp.ui.session import compute, memory, progress
 from vizapp.zoo.network import Network
 
 _STRIDES = (6, 2, 1)  # every sixth amount comes first, then every second, then the rest
@@ -133,7 +134,7 @@ def follow(asked: Sequence[CurveRequest], draw: Callable[[], None]) -> bool:
     requests = [
         RunRequest(one.key, partial(run, one), str(one.network.device), partial(_is_finished, one)) for one in asked
     ]
-    count = messages.plural(sum(len(one.params.amounts) for one in asked), "picture")
+    count = plural(sum(len(one.params.amounts) for one in asked), "picture")
     return progress.follow(
         requests, "Computing", "transform.cancel", draw, lambda watched: f"{100 * watched.share:.0f} % of {count}"
     )
