@@ -42,6 +42,7 @@ LINKS = {
     "olah-2017": f"{_DOI}10.23915/distill.00007",
     "olah-2020": f"{_DOI}10.23915/distill.00024.001",
     "oquab-2023": f"{_ARXIV}2304.07193",
+    "petsiuk-2018": f"{_ARXIV}1806.07421",
     "scargle-1982": f"{_DOI}10.1086/160554",
     "selvaraju-2017": f"{_ARXIV}1610.02391",
     "sermanet-2013": f"{_ARXIV}1312.6229",

@@ -37,7 +37,9 @@ def test_a_kind_names_its_paper_and_a_caution_with_a_paper(name: str) -> None:
 def test_a_map_has_the_size_of_the_input_the_signs_that_it_declares_and_is_repeated_bit_for_bit(name: str) -> None:
     network = small()
     found = [
-        vizapp.ask("attribution", network, PICTURE, unit=vizapp.class_unit(network, class_), kind=name, steps=4)
+        vizapp.ask(
+            "attribution", network, PICTURE, unit=vizapp.class_unit(network, class_), kind=name, steps=4, masks=8
+        )
         for class_ in (0, 1, 2, 3, 0)
     ]
     maps = [each.arrays["attribution"] for each in found]

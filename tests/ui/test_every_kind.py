@@ -129,10 +129,16 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "colours", {"layer": site.name, "photos": photos} | ({"cell": "0,0"} if site.is_map else {}), ""
     yield "colours", {"layer": site.name, "photos": photos, "colours.parts": "2", "colours.foreground": "negative"}, ""
     yield "compare", {"match": site.name, "match2": site.name, "other_weights": "random"}, "compare.match"
-    for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam", "ablationcam"):
+    for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam", "ablationcam", "rise", "occlusion"):
         yield (
             "attribution",
-            unit | {"attribution.explain": "unit", "attribution.kind": kind, "attribution.steps": "2"},
+            unit
+            | {
+                "attribution.explain": "unit",
+                "attribution.kind": kind,
+                "attribution.steps": "2",
+                "attribution.masks": "4",
+            },
             "",
         )
     yield "attribution", {"attribution.explain": "class", "class": "1", "attribution.kind": "gradcam",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vizapp.methods.attribution import baselines, cams, gradients, masks
+from vizapp.methods.attribution import baselines, cams, gradients, masks, perturbations
 from vizapp.methods.attribution.kind import Kind
 
 KINDS: dict[str, Kind] = {
@@ -15,6 +15,8 @@ KINDS: dict[str, Kind] = {
         gradients.SmoothGrad(),
         gradients.DeepLift(),
         cams.GuidedGradCam(),
+        perturbations.Rise(),
+        perturbations.OcclusionMap(),
         baselines.RandomMap(),
         baselines.Edges(),
     )

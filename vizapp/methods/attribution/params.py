@@ -15,6 +15,7 @@ class AttributionParams(Params):
     kind: Literal[
         "gradcam", "scorecam", "ablationcam",
         "integrated_gradients", "smoothgrad", "deeplift", "guided_gradcam",
+        "rise", "occlusion",
         "random", "edges",
     ] = knob("integrated_gradients", "Kind of attribution")  # fmt: skip
     steps: int = knob(
@@ -26,6 +27,7 @@ class AttributionParams(Params):
     noise: float = knob(
         0.15, "Standard deviation of SmoothGrad's noise, as a share of the input range", low=0.01, high=1
     )
+    masks: int = knob(0, "Random masks of RISE; 0: 1000 (the paper takes 4000 to 8000)", low=0, high=20_000)
     layer: str = knob(
         "", "Layer that a CAM explains; by default the last feature map on all paths from the input to the unit"
     )

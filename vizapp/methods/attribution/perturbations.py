@@ -1,0 +1,128 @@
+"""Maps from what the unit answers when parts of the photo are hidden."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vizapp.engine.memory.chunks import in_chunks
+from vizapp.engine.occlusion.sweep import Sweep
+from vizapp.engine.trace.observe import observe
+from vizapp.methods.attribution.kind import Kind
+from vizapp.methods.attribution.request import Request, UnitOf
+from vizapp.methods.occlusion.occluder import filling, per_pixel, positions
+
+GRID = 7  # cells of a mask along each side
+KEPT = 0.5  # probability that a cell is shown
+MASKS = 1000  # where the user gives no number
+_TOGETHER = 32  # masks per pass
+
+
+class RandomMasks:
+    """Masks `[H W]` with numbers from 0 to 1: grids of cells that are shown or hidden at random, resized and shifted at random.
+
+    `size`: height and width. All is drawn at the start, so that masks do not depend on how many are made at once.
+    """
+
+    def __init__(self, size: tuple[int, int], count: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._size = size
+        self._grids = (torch.rand(count, GRID, GRID, generator=generator) < KEPT).float()
+        cells = [math.ceil(side / GRID) for side in size]
+        self._shifts = [torch.randint(cell, (count,), generator=generator) for cell in cells]
+        one_by_one = torch.eye(GRID)[None]  # what each cell of a side gives, resized to one cell more
+        self._resized = [
+            nn.functional.interpolate(one_by_one, (GRID + 1) * cell, mode="linear")[0].T.contiguous() for cell in cells
+        ]
+
+    def of(self, numbers: Sequence[int]) -> Tensor:
+        """The masks of these numbers `[n H W]`."""
+        which = torch.tensor(list(numbers))
+        rows, columns = (
+            resized[shifts[which][:, None] + torch.arange(side)]
+            for resized, shifts, side in zip(self._resized, self._shifts, self._size, strict=True)
+        )
+        return rows @ self._grids[which] @ columns.mT
+
+
+class Rise(Kind):
+    """The mean activation of the unit over random masks, each weighted by how much of the pixel it shows."""
+
+    key, title = "rise", "RISE"
+    source = "Petsiuk et al. 2018, section 3"
+    caution = (
+        "Half-hidden photos look like nothing that the network was trained on, so a score may fall because of the mask itself "
+        "(Hooker 2018). With few masks the map is noisy, and nothing smaller than a cell of the masks shows."
+    )
+    signed = True
+
+    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
+        """The sum over masks of activation times mask, divided by their number and by the share that is shown."""
+        count = request.params.masks or MASKS
+        masks, network, device = (
+            RandomMasks(request.size, count, request.params.seed),
+            request.network,
+            request.batch.device,
+        )
+        total, squares = (torch.zeros(request.size, dtype=torch.float64, device=device) for _ in range(2))
+        mean = 0.0
+
+        def add(numbers: Sequence[int]) -> float:
+            shown = masks.of(numbers).to(request.batch)
+            seen = observe(network.module, request.batch * shown[:, None], [request.site])[request.site.name]
+            values = seen.movedim(0, -1)[request.position].float()
+            weighted = (values[:, None] * shown.flatten(1).float()).double() / KEPT
+            total.add_(weighted.sum(0).view_as(total))
+            squares.add_(weighted.square_().sum(0).view_as(total))
+            return float(values.double().sum())
+
+        with torch.no_grad():
+            tick = lambda share: request.job.report(0.1 + 0.9 * share)  # noqa: E731
+            mean = sum(in_chunks(range(count), add, network.batch_limit(_TOGETHER), tick)) / count
+        found = total / count
+        error = (squares / count - found.square()).clamp_min(0).div(max(1, count - 1)).sqrt()
+        facts = {
+            "note": f"{count} masks with {GRID} x {GRID} cells, hidden parts filled with {network.preprocessing.zero_colour}; "
+            f"the mean activation is {mean:.4g}.",
+            "error": f"Standard error of a pixel: {float(error.mean()):.2g} on average; the map spans "
+            f"{float(found.min()):.4g} to {float(found.max()):.4g}.",
+        }
+        return found, facts
+
+
+class OcclusionMap(Kind):
+    """How much hiding a pixel lowers the unit: the mean over the grey squares that cover it."""
+
+    key, title = "occlusion", "Occlusion"
+    source = "Zeiler & Fergus 2013, section 4.2"
+    caution = (
+        "A square adds edges of its own and may hide several things at once; the network was not trained on such photos "
+        "(Hooker 2018)."
+    )
+    signed = True
+
+    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
+        """The drop `[H W]`, from a sweep with a square of a seventh of the shorter side, in steps of half of that."""
+        network, height_width = request.network, request.size
+        side = max(1, round(min(height_width) / GRID))
+        stride = max(1, side // 2)
+        boxes = positions(height_width, (side, side), stride).boxes
+
+        grey = network.batch([filling(network.display(request.batch), "grey")])
+        where = [tuple(box) for box in boxes.reshape(-1, 4).tolist()]
+        drops = np.zeros(len(where))
+        with torch.no_grad():
+            model = UnitOf(network.module, request.site, request.unit)
+            sweep = Sweep(network.module, model, request.batch, grey, where, footprint=network.footprint)
+            done = 0
+            for answers in sweep.batches():
+                lowered = sweep.clean_scores[0].double() - answers.scores[:, 0].double()
+                drops[list(answers.positions)] = lowered.cpu().numpy()
+                done += len(answers.positions)
+                request.job.report(0.1 + 0.9 * done / len(where))
+        facts = {"note": f"A grey square of {side} pixels at {len(where)} places, {stride} pixels apart."} | sweep.facts
+        return torch.from_numpy(per_pixel(drops.reshape(boxes.shape[:2]), boxes, height_width)), facts
