@@ -56,6 +56,7 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
     "stages": ({}, ROUNDING),
     "teach": ({}, 1e-2),  # the fit ends where its slope is small
     "transform": ({"kind": "blur"}, ROUNDING),
+    "trust": ({"kinds": "gradcam,random"}, 1e-3),  # a pixel of a map may come before or after another
 }
 # What is rounded as the larger values that it is a part or a difference of.
 ROUNDED_AS = {

@@ -56,6 +56,7 @@ _ASKED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "probe": ({"photos": 3, "splits": 1, "sites": "3, 6"}, ("accuracy", "accuracy_pixels")),
     "projection": ({"unit": UNIT}, ("projection", "activation")),
     "sanity": ({"unit": UNIT}, ("projection", "all", "similarity")),
+    "trust": ({"kinds": "gradcam", "measures": "road,randomisation"}, ("scores", "road", "maps")),
 }
 
 
@@ -279,6 +280,7 @@ def ask(key):
         "evaluate": {"folder": f"{photos}/../few.csv", "crops": "144", "workers": 0},
         "occlusion": {"window": 64, "stride": side // 4}, "attribution": {"steps": 8},
         "correspondence": {"parts": [(pixels, (9, 9, 99, 99))] * 12, "draws": 1, "sites": "4, 7"},
+        "trust": {"kinds": "gradcam,random", "measures": "deletion,road,randomisation"},
     }.get(key, {})
     vizapp.ask(key, net, **options)
 

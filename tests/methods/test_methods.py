@@ -44,6 +44,7 @@ QUICK: dict[str, dict[str, object]] = {
     "architecture": {"repeats": 0},
     "probe": {"photos": 3, "splits": 1},
     "attribution": {"steps": 2},
+    "trust": {"kinds": "gradcam,random", "measures": "deletion"},
     "correspondence": {
         "parts": [(np.full((60, 50, 3), grey, np.uint8), (2, 3, 20, 18)) for grey in (0, 60, 250)],
         "draws": 1,

@@ -1,0 +1,173 @@
+"""What a result of `trust` tells beside its numbers: how they were measured, and how to read them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from vizapp.methods.base import Question
+from vizapp.methods.trust.deletion import blur_sigma
+from vizapp.methods.trust.params import HIGHER, TrustParams
+from vizapp.methods.trust.photo import BASELINES, MapScores, is_class
+from vizapp.methods.trust.pointing import TOLERANCE, Box
+from vizapp.methods.trust.road import NOISE, SHARES
+from vizapp.zoo.network import Network
+
+CAUTION = (
+    "A photo with deleted pixels is none that the network was trained on, so a score may also fall for that (Hooker 2018); "
+    "compare kinds with each other and with random, and trust an order on which deletion, insertion and ROAD agree."
+)
+
+
+def told_facts(
+    question: Question,
+    params: TrustParams,
+    kinds: Sequence[str],
+    measures: Sequence[str],
+    box: Box | None,
+    found: Sequence[MapScores],
+    classes: Sequence[int],
+    arrays: dict[str, np.ndarray],
+) -> dict[str, str]:
+    """The facts by name.
+
+    Args:
+        question: The question.
+        params: Its parameters.
+        kinds: The kinds in the order of the arrays.
+        measures: The measures in the order of the arrays.
+        box: The object, for the pointing game.
+        found: What was measured of each photo.
+        classes: The class of each photo, -1 if a unit was given.
+        arrays: The arrays of the result.
+    """
+    network = question.network
+    facts = {
+        "explained": _explained(question, params, found, classes),
+        "order": _order(params, question.folder is not None),
+    }
+    facts |= {measure: _DEFINED[measure](network, box) for measure in measures}
+    facts["score"] = _score(question)
+    facts["reading"] = _reading(measures)
+    if "low" in arrays:
+        facts["interval"] = (
+            "± and the arrays low and high: the 95 % interval of the mean over the photos, by Student's t; photos where a "
+            "measure is not defined are left out."
+        )
+    if "wins" in arrays:
+        facts |= {f"{kind} against random": text for kind, text in _against_random(kinds, measures, arrays)}
+    reasons = Counter(item for one in found for item in one.undefined.items())
+    for (name, reason), count in reasons.items():
+        of = f" ({count} of {len(found)} photos)" if len(found) > 1 else ""
+        facts[f"not defined: {name}"] = f"{reason}{of}"
+    still = sum(not one.clean > 0 for one in found)
+    if still:
+        facts["not active"] = (
+            f"The unit is not above zero on {'the photo' if len(found) == 1 else f'{still} of {len(found)} photos'}, so there "
+            "is nothing to delete there."
+        )
+    flat = Counter(kind for one in found for kind in one.flat)
+    for kind, count in flat.items():
+        of = "" if len(found) == 1 else f" on {count} of {len(found)} photos"
+        facts[f"flat: {kind}"] = f"The map is the same everywhere{of}, so its pixels come in random order."
+    return facts | {"caution": CAUTION}
+
+
+def _explained(question: Question, params: TrustParams, found: Sequence[MapScores], classes: Sequence[int]) -> str:
+    network, unit = question.network, question.unit
+    if unit is not None:
+        named = network.class_names(network.site(unit.site))
+        return f"{named[unit.channel]} ({unit.channel})" if named else f"unit {unit.channel} of {unit.site}"
+    if question.folder is None:
+        return f"{network.class_name(classes[0])} ({classes[0]}), {100 * found[0].clean:.1f} %"
+    true = "the true class of each photo where its label is known, else the network's answer"
+    return true if params.about == "true" else "the network's answer for each photo"
+
+
+def _order(params: TrustParams, folder: bool) -> str:
+    seed = f"seed {params.seed}{' plus the number of the photo' * folder}"
+    return f"Pixels in the order of the map, the largest value first; equal values in an order drawn with {seed}."
+
+
+def _score(question: Question) -> str:
+    network, unit = question.network, question.unit
+    if unit is None or is_class(network, unit):
+        return f"The probability of the class. {network.output_description}"
+    return "The activation of the unit at its strongest cell, divided by that on the whole photo."
+
+
+def _deletion(network: Network, box: Box | None) -> str:
+    return f"Area under the score while the photo is deleted, 1 % of the pixels at a time, {_blur(network, 'to')}."
+
+
+def _insertion(network: Network, box: Box | None) -> str:
+    return f"Area under the score while the photo is inserted, 1 % of the pixels at a time, {_blur(network, 'from')}."
+
+
+def _blur(network: Network, way: str) -> str:
+    sigma = blur_sigma(*network.input_size[1:])
+    return f"{way} the photo blurred by a Gaussian with a standard deviation of {sigma:.3g} pixels"
+
+
+def _road(network: Network, box: Box | None) -> str:
+    return (
+        f"(LeRF − MoRF) / 2: half the mean score with {SHARES[0]}, {SHARES[1]}, … {SHARES[-1]} % of the pixels removed, least "
+        f"relevant first, less that with the most relevant first. Removed pixels are imputed from their neighbours, plus noise "
+        f"with a standard deviation of {NOISE} of the range from black to white."
+    )
+
+
+def _pointing(network: Network, box: Box | None) -> str:
+    return (
+        f"1 if the strongest pixel is at most {TOLERANCE} pixels from the box {','.join(map(str, box or ()))}, else 0."
+    )
+
+
+def _completeness(network: Network, box: Box | None) -> str:
+    return (
+        f"The gap between the sum of the map and what it promises, as a share of it; defined for {' and '.join(BASELINES)}, "
+        "whose maps add up to the rise of the unit above an input of zeros. The others promise no sum."
+    )
+
+
+def _randomisation(network: Network, box: Box | None) -> str:
+    return (
+        "Rank correlation (Spearman) of the absolute values with the same kind's map on the network with the numbers of every "
+        "parameter shuffled; 1 means that the map does not depend on what the network learned."
+    )
+
+
+_DEFINED = {
+    "deletion": _deletion, "insertion": _insertion, "road": _road, "pointing": _pointing, "completeness": _completeness,
+    "randomisation": _randomisation,
+}  # fmt: skip
+
+
+def _reading(measures: Sequence[str]) -> str:
+    parts = []
+    for word, higher in (("lower", False), ("higher", True)):
+        names = [measure for measure in measures if HIGHER[measure] is higher]
+        if names:
+            parts.append(f"{word} is better for {', '.join(names)}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _against_random(
+    kinds: Sequence[str], measures: Sequence[str], arrays: dict[str, np.ndarray]
+) -> list[tuple[str, str]]:
+    """For each kind on how many photos it is better than the random map, by measure."""
+    rows = []
+    for row, kind in enumerate(kinds):
+        counted = [
+            f"{measure} {arrays['wins'][row, column]} of {arrays['compared'][row, column]}"
+            for column, measure in enumerate(measures)
+            if arrays["compared"][row, column]
+        ]
+        if kind != "random" and counted:
+            rows.append(
+                (kind, f"better on {', '.join(counted)} photos" if "low" in arrays else f"better: {', '.join(counted)}")
+            )
+    return rows
