@@ -43,6 +43,7 @@ LINKS = {
     "olah-2020": f"{_DOI}10.23915/distill.00024.001",
     "oquab-2023": f"{_ARXIV}2304.07193",
     "petsiuk-2018": f"{_ARXIV}1806.07421",
+    "rong-2022": f"{_ARXIV}2202.00449",
     "scargle-1982": f"{_DOI}10.1086/160554",
     "selvaraju-2017": f"{_ARXIV}1610.02391",
     "sermanet-2013": f"{_ARXIV}1312.6229",
@@ -61,6 +62,7 @@ LINKS = {
     "wang-2020": f"{_ARXIV}1910.01279",
     "zagoruyko-2016": f"{_ARXIV}1605.07146",
     "zeiler-2013": f"{_ARXIV}1311.2901",
+    "zhang-2018": f"{_ARXIV}1608.00507",
     "zhou-2018": f"{_ARXIV}1806.02891",
 }
 # "Nie 2018", "Nie et al. 2018", "Zeiler & Fergus 2013", "Olah, Mordvintsev & Schubert 2017", 'Lin et al., "Network …", 2013'
