@@ -82,7 +82,7 @@ def projection(question: Question, params: ProjectionParams, job: Job) -> Result
     )
     facts = {"unit": f"{name}{where}"} | what_was_reversed(down.certificate, params.rule)
     if down.ends:
-        facts["silent"] = _silence(down.ends)
+        facts["silent"] = silence(down.ends)
     return Result("projection", arrays, panels, facts)
 
 
@@ -145,7 +145,7 @@ def what_was_reversed(certificate: Certificate, rule: str) -> dict[str, str]:
     return facts
 
 
-def _silence(ends: Collection[str]) -> str:
+def silence(ends: Collection[str]) -> str:
     """Why a projection is zero everywhere."""
     reasons = []
     if "start" in ends:

@@ -1,15 +1,14 @@
-"""Class activation maps whose weights come from the gradient at a layer."""
+"""Class activation maps whose weights come from one pass: from the gradient at a layer, or from its activations."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from vizapp.engine.projection.project import project
-from vizapp.engine.projection.rules import rule_named
+from vizapp.methods.attribution.gradients import projected
 from vizapp.methods.attribution.kind import Cam
 from vizapp.methods.attribution.layer import RecordedLayer
 from vizapp.methods.attribution.request import Request
-from vizapp.methods.projection import certificate_text
 
 _SPREAD = 0.1  # largest share of the squared gradient that the mean over cells may lose before Grad-CAM is called rough
 
@@ -38,6 +37,90 @@ class GradCam(Cam):
         return mean, facts
 
 
+class GradCamPlusPlus(Cam):
+    """Grad-CAM whose mean over cells counts a cell the more, the less of the map it needs to explain the score.
+
+    For the exponential of the unit, whose higher derivatives are powers of the gradient where the unit is linear in the maps
+    (equation 19). The exponential itself scales the whole map and is left out, as it overflows for large scores.
+    """
+
+    key, title = "gradcam++", "Grad-CAM++"
+    source = "Chattopadhay et al. 2018, section 3"
+    caution = (
+        "Like Grad-CAM it can mark places that the network did not use (Draelos & Carin 2020), and its weights are those of "
+        "the score's exponential, for layers without negative values."
+    )
+
+    def weights(self, layer: RecordedLayer, size: int) -> tuple[Tensor, dict[str, str]]:
+        """`[1 C 1 1]`: the sum over cells of the positive gradient g, each divided by 2 + g times the sum of the map."""
+        assert layer.gradient is not None
+        gradient, facts = layer.gradient.double().relu(), dict[str, str]()
+        below = 2 + gradient * layer.maps.double().sum((2, 3), keepdim=True)
+        defined = below > 0
+        if not defined.all():
+            facts["rough"] = (
+                f"A rough guide: Grad-CAM++ is defined for maps without negative values; {layer.site.name} has some, and "
+                f"{int((~defined).sum())} of its numbers get no weight."
+            )
+        alpha = defined / below.where(defined, torch.ones_like(below))
+        return (alpha * gradient).sum((2, 3), keepdim=True).to(layer.maps), facts
+
+
+class HiResCam(Cam):
+    """Each number of the layer times the unit's gradient there, summed over channels."""
+
+    key, title = "hirescam", "HiResCAM"
+    source = "Draelos & Carin 2020, section 3"
+    caution = (
+        "Exact where the unit is linear in the layer, as under one average and one linear layer (Draelos & Carin 2020); "
+        "elsewhere the gradient only says what a small change would do."
+    )
+
+    def weights(self, layer: RecordedLayer, size: int) -> tuple[Tensor, dict[str, str]]:
+        """The gradient `[1 C h w]`."""
+        assert layer.gradient is not None
+        return layer.gradient, {}
+
+
+class LayerCam(Cam):
+    """Each number of the layer times the unit's gradient there where that is positive, summed over channels."""
+
+    key, title = "layercam", "LayerCAM"
+    source = "Jiang et al. 2021, section III"
+    caution = (
+        "What lowers the score is left out before the sum, so the map adds up to more than the score, and in early layers "
+        "it shows noisy detail (Jiang 2021)."
+    )
+
+    def weights(self, layer: RecordedLayer, size: int) -> tuple[Tensor, dict[str, str]]:
+        """The positive gradient `[1 C h w]`."""
+        assert layer.gradient is not None
+        return layer.gradient.relu(), {}
+
+
+class EigenCam(Cam):
+    """The layer along its first principal direction: the direction in channels that holds most of the squared activations.
+
+    As in the paper, the vectors of the cells are not centred. The sign is open; the map is made to sum to more than 0.
+    """
+
+    key, title = "eigencam", "Eigen-CAM"
+    source = "Muhammad & Yeasin 2020, section III"
+    caution = (
+        "It is the same for every class and unit: it shows what the layer is active about, not what speaks for the class "
+        "(Muhammad & Yeasin 2020)."
+    )
+    needs_gradient = False
+
+    def weights(self, layer: RecordedLayer, size: int) -> tuple[Tensor, dict[str, str]]:
+        """The direction `[1 C 1 1]`, of length 1."""
+        cells = layer.maps[0].flatten(1).double()  # [C cells]
+        directions, lengths, _ = torch.linalg.svd(cells, full_matrices=False)
+        first = directions[:, 0] * (1 if (directions[:, 0] @ cells).sum() >= 0 else -1)
+        share = 100 * float(lengths[0].square() / lengths.square().sum().clamp_min(1e-300))
+        return first.to(layer.maps)[None, :, None, None], {"share": f"{share:.0f} % of the squared activations."}
+
+
 class GuidedGradCam(GradCam):
     """Grad-CAM times the projection of the unit by the guided rule."""
 
@@ -52,6 +135,5 @@ class GuidedGradCam(GradCam):
     def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
         """The product `[H W]`."""
         heat, facts = super().pixels(request, size)
-        network = request.network
-        (down,) = project(network.module, request.batch, [request.unit], network.sites, rule_named("guided"), "one")
-        return down.values[0].sum(0) * heat, facts | {"certificate": certificate_text(down.certificate, "guided")}
+        fine, more = projected(request, "guided")
+        return fine * heat, facts | more

@@ -1,4 +1,4 @@
-"""Maps from gradients by the pixels: integrated gradients, SmoothGrad and DeepLIFT by Captum."""
+"""Maps from signals that go back to the pixels: those of Captum, and the projections by the rules of two papers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from vizapp.engine.projection.project import project
+from vizapp.engine.projection.rules import RuleName, rule_named
 from vizapp.engine.tap import check_differentiable
 from vizapp.methods.attribution.kind import Kind
 from vizapp.methods.attribution.request import Request, UnitOf
+from vizapp.methods.projection import CAUTION, silence, what_was_reversed
 from vizapp.settings import settings
 
 _TRUSTED = 0.01  # largest gap of completeness
@@ -116,6 +119,40 @@ class DeepLift(Kind):
         )
         note = f"Against {request.network.preprocessing.zero_colour}."
         return found[0].sum(0), {"note": note, **_completeness(request, model, found, advice)}
+
+
+class Guided(Kind):
+    """The unit, sent back to the pixels; a rectifier passes what is positive where it was active itself."""
+
+    key, title = "guided", "Guided"
+    source = "Springenberg et al. 2014, section 3.4"
+    caution = CAUTION
+    signed = True
+
+    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
+        """The projection of the unit `[H W]`."""
+        return projected(request, "guided")
+
+
+class Deconvnet(Kind):
+    """The unit, sent back to the pixels; a rectifier passes what is positive."""
+
+    key, title = "deconvnet", "Deconvnet"
+    source = "Zeiler & Fergus 2013, section 2.1"
+    caution = CAUTION
+    signed = True
+
+    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
+        """The projection of the unit `[H W]`."""
+        return projected(request, "deconvnet")
+
+
+def projected(request: Request, rule: RuleName) -> tuple[Tensor, dict[str, str]]:
+    """The projection of the unit by a rule, from a signal of 1, summed over colours `[H W]`, and what was reversed how."""
+    network = request.network
+    (down,) = project(network.module, request.batch, [request.unit], network.sites, rule_named(rule), "one")
+    facts = {name: fact for name, fact in what_was_reversed(down.certificate, rule).items() if name != "caution"}
+    return down.values[0].sum(0), facts | ({"silent": silence(down.ends)} if down.ends else {})
 
 
 def _differentiable(request: Request) -> UnitOf:

@@ -9,11 +9,17 @@ KINDS: dict[str, Kind] = {
     kind.key: kind
     for kind in (
         cams.GradCam(),
+        cams.GradCamPlusPlus(),
+        cams.HiResCam(),
+        cams.LayerCam(),
+        cams.EigenCam(),
         masks.ScoreCam(),
         masks.AblationCam(),
         gradients.IntegratedGradients(),
         gradients.SmoothGrad(),
         gradients.DeepLift(),
+        gradients.Guided(),
+        gradients.Deconvnet(),
         cams.GuidedGradCam(),
         perturbations.Rise(),
         perturbations.OcclusionMap(),

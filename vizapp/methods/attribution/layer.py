@@ -97,12 +97,12 @@ def checked(request: Request) -> Site:
         VizError: it is no map, or runs after the unit.
     """
     site, sites = request.network.site(request.params.layer), request.network.sites
+    if sites.index(site) >= sites.index(request.site):
+        raise VizError(f"{site.name} does not run below the unit; choose an earlier layer.", code="not-below-unit")
     if not _shows_places(site):
         raise VizError(
             f"This kind needs a layer whose cells are positions in the photo; {site.name} gives "
             f"{' x '.join(map(str, site.shape))}. Leave layer empty for the last map.",
             code="no-feature-map",
         )
-    if sites.index(site) >= sites.index(request.site):
-        raise VizError(f"{site.name} does not run below the unit; choose an earlier layer.", code="not-below-unit")
     return site

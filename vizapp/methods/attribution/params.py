@@ -13,8 +13,8 @@ class AttributionParams(Params):
     """The kind of attribution and its options."""
 
     kind: Literal[
-        "gradcam", "scorecam", "ablationcam",
-        "integrated_gradients", "smoothgrad", "deeplift", "guided_gradcam",
+        "gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam",
+        "integrated_gradients", "smoothgrad", "deeplift", "guided", "deconvnet", "guided_gradcam",
         "rise", "occlusion",
         "random", "edges",
     ] = knob("integrated_gradients", "Kind of attribution")  # fmt: skip

@@ -33,7 +33,7 @@ _TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # more tiles are shown as one sheet
 _CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches")
 # What the ends of signed maps mean: of gradients, and of contributions.
-_SLOPES = ("smoothgrad", "guided_gradcam")
+_SLOPES = ("smoothgrad", "guided", "deconvnet", "guided_gradcam")
 _ENDS = {True: ("brighter lowers it", "brighter raises it"), False: ("against", "for")}
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 

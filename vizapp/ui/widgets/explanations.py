@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vizapp.methods.attribution import KINDS, Cam
 from vizapp.methods.base import Method
 
 
@@ -124,14 +125,13 @@ _SLOPES = Explanation(
     "Red where a brighter pixel raises it, blue where it lowers it, the stronger the colour the more; these maps are noisy.",
     "A pixel that the score depends on need not speak for the class, so hide the region on the page Occlusion to check.",
 )
-_OF_KINDS = {
-    "gradcam": Explanation(
-        "Which regions speak for a class or a unit.",
-        "The brighter a region, the more it speaks for it; where the photo shows as it is, nothing does.",
-        "Grad-CAM is as coarse as its layer, and leaves out what speaks against the class; the page Occlusion shows both.",
-    ),
-    "smoothgrad": _SLOPES,
-    "guided_gradcam": _SLOPES,
+_REGIONS = Explanation(
+    "Which regions speak for a class or a unit.",
+    "The brighter a region, the more it speaks for it; where the photo shows as it is, nothing does.",
+    "This map is as coarse as its layer, and leaves out what speaks against the class; the page Occlusion shows both.",
+)
+_OF_KINDS = {key: _REGIONS for key, kind in KINDS.items() if isinstance(kind, Cam)} | {
+    "smoothgrad": _SLOPES, "guided": _SLOPES, "deconvnet": _SLOPES, "guided_gradcam": _SLOPES,
 }  # fmt: skip
 
 
