@@ -7,14 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.occlusion.ablation import Ablation
-from vizapp.engine.trace.observe import observe
 from vizapp.methods.attribution.kind import Cam
 from vizapp.methods.attribution.layer import RecordedLayer
+from vizapp.methods.attribution.masked import MaskedPasses
 from vizapp.methods.attribution.request import UnitOf
-
-_AT_ONCE = 32  # masked photos per pass
 
 
 class ScoreCam(Cam):
@@ -37,19 +34,21 @@ class ScoreCam(Cam):
         request, maps, network = layer.request, layer.maps.float(), layer.request.network
         varying = [c for c, one in enumerate(maps[0]) if one.max() > one.min()]
 
-        def value(part: Sequence[int]) -> Tensor:
-            masks = nn.functional.interpolate(maps[:, list(part)], request.size, mode="bilinear")[0]  # [n H W]
+        def make(numbers: Sequence[int]) -> Tensor:
+            chosen = maps[:, [varying[number] for number in numbers]]
+            masks = nn.functional.interpolate(chosen, request.size, mode="bilinear")[0]  # [n H W]
             low, high = masks.amin((1, 2), True), masks.amax((1, 2), True)
-            masked = request.batch * ((masks - low) / (high - low)).to(request.batch)[:, None]
-            kept = observe(network.module, masked, [request.site])[request.site.name]
-            return kept.movedim(0, -1)[request.position].float().clone()  # a view would keep all channels
+            return masks.sub_(low).div_(high - low)
 
-        weights = torch.zeros(maps.shape[1], device=maps.device)
-        found = in_chunks(varying, value, network.batch_limit(_AT_ONCE), request.job.report)
-        weights[varying] = torch.cat([weights[:0], *found]).softmax(0)
+        weights, facts = torch.zeros(maps.shape[1], device=maps.device), dict[str, str]()
+        if varying:
+            passes = MaskedPasses(request, make, len(varying))
+            weights[varying] = torch.cat([values for values, _ in passes.answers()]).softmax(0)
+            facts = passes.facts
         return weights[None, :, None, None], {
             "channels": f"{len(varying)} of {maps.shape[1]} channels vary.",
             "fill": f"Masked parts are filled with {network.preprocessing.zero_colour}.",
+            **facts,
         }
 
 

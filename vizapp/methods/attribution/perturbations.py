@@ -9,17 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vizapp.engine.memory.chunks import in_chunks
 from vizapp.engine.occlusion.sweep import Sweep
-from vizapp.engine.trace.observe import observe
 from vizapp.methods.attribution.kind import Kind
+from vizapp.methods.attribution.masked import MaskedPasses
 from vizapp.methods.attribution.request import Request, UnitOf
 from vizapp.methods.occlusion.occluder import filling, per_pixel, positions
 
 GRID = 7  # cells of a mask along each side
 KEPT = 0.5  # probability that a cell is shown
 MASKS = 1000  # where the user gives no number
-_TOGETHER = 32  # masks per pass
 
 
 class RandomMasks:
@@ -63,35 +61,25 @@ class Rise(Kind):
     def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
         """The sum over masks of activation times mask, divided by their number and by the share that is shown."""
         count = request.params.masks or MASKS
-        masks, network, device = (
-            RandomMasks(request.size, count, request.params.seed),
-            request.network,
-            request.batch.device,
-        )
-        total, squares = (torch.zeros(request.size, dtype=torch.float64, device=device) for _ in range(2))
+        masks = RandomMasks(request.size, count, request.params.seed)
+        passes = MaskedPasses(request, lambda numbers: masks.of(numbers).to(request.batch.device), count)
+        total, squares = (torch.zeros(request.size, dtype=torch.float64, device=request.batch.device) for _ in range(2))
         mean = 0.0
-
-        def add(numbers: Sequence[int]) -> float:
-            shown = masks.of(numbers).to(request.batch)
-            seen = observe(network.module, request.batch * shown[:, None], [request.site])[request.site.name]
-            values = seen.movedim(0, -1)[request.position].float()
-            weighted = (values[:, None] * shown.flatten(1).float()).double() / KEPT
-            total.add_(weighted.sum(0).view_as(total))
-            squares.add_(weighted.square_().sum(0).view_as(total))
-            return float(values.double().sum())
-
-        with torch.no_grad():
-            tick = lambda share: request.job.report(0.1 + 0.9 * share)  # noqa: E731
-            mean = sum(in_chunks(range(count), add, network.batch_limit(_TOGETHER), tick)) / count
+        for values, shown in passes.answers():
+            weighted = (values[:, None] * shown.flatten(1)).double() / KEPT
+            total += weighted.sum(0).view_as(total)
+            squares += weighted.square_().sum(0).view_as(total)
+            mean += float(values.double().sum()) / count
         found = total / count
         error = (squares / count - found.square()).clamp_min(0).div(max(1, count - 1)).sqrt()
+        fill = request.network.preprocessing.zero_colour
         facts = {
-            "note": f"{count} masks with {GRID} x {GRID} cells, hidden parts filled with {network.preprocessing.zero_colour}; "
-            f"the mean activation is {mean:.4g}.",
+            "note": f"{count} masks with {GRID} x {GRID} cells, hidden parts filled with {fill}. "
+            f"The mean activation is {mean:.4g}.",
             "error": f"Standard error of a pixel: {float(error.mean()):.2g} on average; the map spans "
             f"{float(found.min()):.4g} to {float(found.max()):.4g}.",
         }
-        return found, facts
+        return found, facts | passes.facts
 
 
 class OcclusionMap(Kind):
