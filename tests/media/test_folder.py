@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from tests.errors import refuses
 from tests.media.files import noise, saved
 from vizapp.errors import VizError
 from vizapp.files import natural_key
-from vizapp.media import picture
-from vizapp.media.folder import list_folder
+from vizapp.media import folder, picture
+from vizapp.media.folder import folder_stamp, list_folder
 
 PNG = saved(noise(8, 8))
 
@@ -153,3 +154,62 @@ def test_a_walk_can_be_left(tmp_path: Path) -> None:
     with pytest.raises(Enough):
         list_folder(tmp_path, tick=leave)
     assert len(told) == 9
+
+
+def test_the_stamp_of_a_folder_changes_with_its_photos_at_any_depth_and_not_with_other_files(tmp_path: Path) -> None:
+    root, link = tmp_path / "root", tmp_path / "elsewhere"
+    place(root, "a.png", "b/1.png", "b/deep/er/2.PNG", "b/deep/er/3.jpg", ".hidden/4.png", "notes.txt")
+    place(link, "5.png")
+    (root / "link").symlink_to(link)
+    (root / "round").symlink_to(root)
+    (root / "self").symlink_to(root / "self")
+    before, known = folder_stamp(root), list_folder(root).listing_digest()
+    assert folder_stamp(root) == before
+    place(root, ".hidden/4.png", "notes.txt", data=b"other")
+    assert folder_stamp(root) == before
+
+    def touch(path: Path) -> None:
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+    changes: list[Callable[[], object]] = [
+        lambda: place(root, "b/deep/er/2.PNG", data=PNG + b" "),
+        lambda: touch(root / "b/deep/er/3.jpg"),
+        lambda: place(root, "b/deep/er/6.png"),
+        lambda: (root / "b/1.png").unlink(),
+        lambda: (root / "b/deep/er/6.png").rename(root / "b/deep/er/7.png"),
+        lambda: place(link, "5.png", data=b"other"),
+        lambda: (root / "b/deep").rename(root / "c"),
+    ]
+    for change in changes:
+        change()
+        after, now = folder_stamp(root), list_folder(root).listing_digest()
+        assert now != known, "the test changes nothing"
+        assert after[0] != before[0]
+        before, known = after, now
+
+
+def test_the_stamp_of_a_folder_leaves_out_what_lies_outside(tmp_path: Path) -> None:
+    place(tmp_path / "root", "a.png")
+    place(tmp_path / "outside", "5.png")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "root" / "6.png").symlink_to(tmp_path / "outside" / "5.png")
+    before = [folder_stamp(tmp_path / "root", within) for within in (tmp_path / "root", None)]
+    place(tmp_path / "outside", "5.png", data=b"other")
+    after = [folder_stamp(tmp_path / "root", within) for within in (tmp_path / "root", None)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_the_stamp_of_a_large_folder_looks_at_so_many_entries_and_on_a_slow_disk_at_as_many_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(tmp_path, *(f"{label}/{number}.png" for label in "ab" for number in range(20)))
+    stamp = folder_stamp(tmp_path, most=12)
+    place(tmp_path, *(f"{label}/{number}.png" for label in "ab" for number in range(20)), data=PNG + b" ")
+    assert folder_stamp(tmp_path, most=12) != stamp  # ten of the photos are among the twelve
+    assert folder_stamp(tmp_path, most=12)[1] == 12
+    now = iter(range(1000))
+    monkeypatch.setattr(folder.time, "monotonic", lambda: next(now))
+    late, most = folder_stamp(tmp_path, seconds=7)
+    assert 0 < most < 12
+    assert folder_stamp(tmp_path, most=most, seconds=1000) == (late, most)

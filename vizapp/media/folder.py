@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from vizapp.errors import VizError, plain_name, showable
 from vizapp.files import local_path, natural_key
 from vizapp.media.formats import picture_suffixes, readable_formats
 from vizapp.media.source import FileSource, classes_of
+
+MOST = 50_000  # entries whose dates are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +100,56 @@ def _walk(root: Path, within: Path | None, tick: Callable[[float], None]) -> tup
             else:
                 (files if at.is_file() else odd).append(place)
     return files, odd
+
+
+def folder_stamp(
+    root: Path, within: Path | None = None, most: int = MOST, seconds: float = 0.5
+) -> tuple[str, int]:  # fmt: skip
+    """A value that changes when photos of a folder are added, removed or replaced, at any depth; and the next `most`.
+
+    Names, sizes and dates are read, no content: about 4 µs per photo. It looks where `list_folder` does with the same `within`,
+    upper folders first, at `most` entries. On a slow disk it stops after that many seconds; called again with the number that
+    is returned, it looks at the same entries.
+    """
+    answer, suffixes, until = hashlib.sha256(), frozenset(picture_suffixes()), time.monotonic() + seconds
+    seen, folders, count, full = set[tuple[int, int]](), [str(root)], 0, False
+    for folder in folders:
+        rows = [folder]
+        with suppress(OSError):
+            own = os.stat(folder)
+            if (own.st_dev, own.st_ino) in seen:
+                continue
+            seen.add((own.st_dev, own.st_ino))
+            rows.append(str(own.st_mtime_ns))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    full = count >= most or time.monotonic() > until
+                    if full:
+                        break
+                    count += 1
+                    rows.append(_entry_stamp(entry, within, suffixes, folders))
+        answer.update("\n".join(sorted(rows)).encode("utf-8", "surrogateescape"))
+        if full:
+            break
+    return answer.hexdigest(), count if full else most
+
+
+def _entry_stamp(
+    entry: os.DirEntry[str], within: Path | None, suffixes: frozenset[str], folders: list[str]
+) -> str:  # fmt: skip
+    """Name, size and date of a photo or a folder, which is added to `folders`; empty for what `list_folder` skips."""
+    name = entry.name
+    try:
+        if name[0] == "." or (within is not None and entry.is_symlink() and not is_inside(Path(entry.path), within)):
+            return ""
+        if entry.is_dir():
+            folders.append(entry.path)
+        elif name[name.rfind(".") :].lower() not in suffixes:
+            return ""
+        status = entry.stat()
+    except OSError:  # a circular link
+        return ""
+    return f"{name}/{status.st_size} {status.st_mtime_ns}"
 
 
 def is_inside(place: Path, folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,24 @@ def test_photos_that_come_and_go_in_a_class_folder_are_noticed(open_app: Open, p
     assert told(app)
     press(app, "evaluate.read_again")
     assert told(app)
+
+
+def test_photos_replaced_in_place_and_in_deeper_folders_are_noticed(open_app: Open, photos: Path) -> None:
+    def headline(app: AppTest) -> str:
+        return next(one.proto.body for one in app.get("html") if "Right about" in one.proto.body)
+
+    (photos / "5" / "deep").mkdir()
+    deep = photos / "5" / "deep" / "again.png"
+    deep.write_bytes((photos / "5" / "5.png").read_bytes())
+    app = open_app("evaluate", network=NETWORK, data=str(photos))
+    before = headline(app)
+    assert "of 11 photos" in before
+    deep.write_bytes((photos / "8" / "8.png").read_bytes())
+    time.sleep(0.2)  # a folder is looked at again after ten times as long as that takes
+    after = headline(app.run())
+    assert after != before
+    deep.unlink()
+    assert "of 10 photos" in headline(open_app("evaluate", network=NETWORK, data=str(photos)))
 
 
 def test_a_cell_of_the_matrix_shows_its_photos_and_the_link_keeps_it(open_app: Open, photos: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import streamlit as st
 
 from vizapp.errors import VizError
+from vizapp.media import folder
 from vizapp.media.archive import close_archives
 from vizapp.media.datasets import is_downloaded
 from vizapp.media.source import Source, file_stamp
@@ -28,7 +28,7 @@ from vizapp.zoo.network import Network
 
 _CAPACITY = 512 * 2**20  # bytes of listings, approximately
 _LEFTOVER = 172_800.0  # seconds without use after which an upload is deleted, because its session must have ended
-_LOOKED_AT = 10_000  # entries of a folder whose dates are compared each time a page is drawn
+_AGAIN = 10.0  # a folder is looked at again after that many times as long as that takes
 _DATASET, _UPLOAD = "torchvision/", re.compile(r"upload/([0-9a-f]{32})")
 
 
@@ -99,7 +99,7 @@ def keep(content: bytes) -> str:
 
 
 def list_collection(text: str) -> Collection | None:
-    """The collection, listed again when its folder, one of its sub-folders or its file has another date, or on request."""
+    """The collection, listed again when photos of its folder were added, removed or replaced, or its file, or on request."""
     stamp = ""
     if kind(text) == "folder":
         with contextlib.suppress(VizError):  # raised again below, when it is opened
@@ -124,12 +124,16 @@ def origin_of(collection: Collection, number: int) -> images.Origin | None:
 
 
 def _folder_stamp(path: Path) -> str:
-    """The date of a file, or those of a folder and its sub-folders: they change when files are added or removed there."""
-    stamps = [file_stamp(path)]
-    with contextlib.suppress(OSError), os.scandir(path) as entries:
-        inside = sorted(entry.path for entry in itertools.islice(entries, _LOOKED_AT) if entry.is_dir())
-        stamps += [file_stamp(Path(one)) for one in inside]
-    return " ".join(stamps)
+    """The date of a file, or what changes with the photos of a folder: see `folder_stamp`."""
+    if not path.is_dir():
+        return file_stamp(path)
+    stamps: dict[str, tuple[float, str, int]] = state.load(state.STAMPS, {})
+    start, (until, stamp, most) = time.monotonic(), stamps.get(str(path), (0.0, "", folder.MOST))
+    if start >= until:
+        stamp, most = folder.folder_stamp(path, access.root(), most)
+        now = time.monotonic()
+        state.save(state.STAMPS, stamps | {str(path): (now + _AGAIN * (now - start), stamp, most)})
+    return stamp
 
 
 @st.cache_resource(show_spinner=False)
