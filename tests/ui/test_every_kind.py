@@ -99,6 +99,7 @@ def main_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "transform", {"transform.sites": site.name, "transform.kind": "scale", "transform.amounts": "1,1.5"}, ""
     yield "attribution", unit | {"attribution.explain": "unit", "attribution.steps": "4"}, ""
     yield "sanity", unit | {"sanity.explain": "unit"}, ""
+    yield "trust", unit | {"trust.explain": "unit", "trust.kinds": "gradcam,random", "trust.measures": "road"}, ""
     yield "neighbours", unit | {"data": photos, "colour": "unit"}, ""
 
 

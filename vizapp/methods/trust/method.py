@@ -156,5 +156,4 @@ METHOD = Method(
         Output("table", "table"),
         Output("maps", "support map"),
     ),
-    takes_long=True,
 )
