@@ -329,3 +329,14 @@ def test_the_network_to_compare_with_follows_the_network_until_another_is_chosen
 
     app = AppTest.from_function(run).run()
     assert app.session_state["found"] == [LITE, "a", None, "a", "layer", "b", None, "c", None, "c", "layer"]
+
+
+def test_a_link_to_a_folder_that_names_no_photo_shows_the_first(open_app: Open, tmp_path: Path) -> None:
+    for name, seed in (("two.png", 2), ("10.png", 10), ("1.png", 1)):
+        (tmp_path / name).write_bytes(saved(noise(40, 40, seed=seed)))
+    app = open_app("predict", folder=str(tmp_path))
+    assert went_well(app)
+    assert not app.warning
+    assert app.session_state["picture.origin"] == ("folder", str(tmp_path), "1.png")
+    assert chosen(app, "picture") == "1.png"
+    tells_only(open_app("predict", folder=str(tmp_path / "gone")), "There is no folder")

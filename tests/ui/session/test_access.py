@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,6 +91,29 @@ def test_what_lies_in_the_root_can_be_named(house: Path, monkeypatch: pytest.Mon
     for path in ("birds", "./birds", str(house / "birds"), "birds/../birds"):
         assert access.allowed(path) == house / "birds"
     assert access.allowed(".") == house
+
+
+@pytest.mark.parametrize("quoted", ["'{}'", '"{}"', "  '{}' "])
+def test_a_path_in_quotes_is_understood_on_ones_own_machine_alone(
+    open_app: Open, house: Path, monkeypatch: pytest.MonkeyPatch, quoted: str
+) -> None:
+    assert access.allowed(quoted.format(house / "birds")) == house / "birds"
+    named = house / "'birds'"
+    named.mkdir()
+    assert access.allowed(f"'{house}/'birds''") == named
+    monkeypatch.chdir(house)
+    assert access.allowed("'birds'") == Path("'birds'"), "there is a folder of that name"
+    for text in ("'", "''", "'\0'", "'birds"):
+        with suppress(VizError):
+            assert access.allowed(text) == Path(text)
+    app = open_app(folder=quoted.format(house / "birds"), picture="one.png")
+    assert went_well(app)
+    assert not app.warning
+    monkeypatch.setenv("VIZAPP_ROOT", str(house))
+    for text in (str(house.parent / "secret"), "~", "~root", "//host/share"):
+        found = access.allowed(quoted.format(text))
+        assert found.is_relative_to(house)
+        assert not found.exists()
 
 
 def test_a_server_without_a_root_opens_no_folder(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:

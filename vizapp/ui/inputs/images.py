@@ -155,8 +155,12 @@ def origin() -> Origin:
 
 
 def replace_missing() -> None:
-    """If the current picture is no longer in its folder, choose another one and show a note."""
+    """Choose a picture of the folder if its link names none, or, with a note, if the current one is no longer in it."""
     kind, *rest = origin()
+    if kind == "folder" and not rest[1]:
+        with suppress(VizError):  # told where the picture is opened
+            state.save(state.ORIGIN, ("folder", rest[0], folder(rest[0]).path(0)))
+        return
     if kind != "folder" or origin() == state.load(state.LINKED_ORIGIN):
         return
     try:

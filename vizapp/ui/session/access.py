@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from pathlib import Path
 
@@ -73,8 +74,15 @@ def checkpoint_mb() -> int:
     return settings().checkpoint_mb or (settings().upload_mb if shared() else CHECKPOINT_MB)
 
 
+def _unquoted(path: str) -> str:
+    """The path without the quotes in which file managers copy it, unless there is something of that name."""
+    text = path.strip()
+    quoted = len(text) > 2 and text[0] in "'\"" and text[0] == text[-1]
+    return text[1:-1] if quoted and not os.path.exists(text) else path
+
+
 def allowed(path: str, noun: str = "folder") -> Path:
-    """The resolved path that the user entered; relative to the root, if there is one.
+    """The path that the user entered; with a root the resolved one, relative to it. Without, quotes around it are left out.
 
     Links are followed before the path is compared with the root. The error does not reveal whether anything exists
     outside of the root.
@@ -84,7 +92,7 @@ def allowed(path: str, noun: str = "folder") -> Path:
     """
     inside = root()
     if inside is None:
-        return local_path(path, noun)
+        return local_path(_unquoted(path), noun)
     outside = VizError(
         f"{showable(path)} is outside of the folder that users of this server may open.", code="outside-the-root"
     )
