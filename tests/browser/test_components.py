@@ -614,3 +614,35 @@ def test_a_kernel_slides_by_keys_and_its_products_sum_to_the_map(mounted: Mount)
 def shown(value: float) -> str:
     """A number as `short` of elements.js writes it, between 0.001 and 100."""
     return f"{value:#.3g}".replace("-", "−")
+
+
+def test_the_view_of_an_atlas_is_never_empty(mounted: Mount) -> None:
+    """Whatever the wheel, dragging and the arrow keys ask for, a point is in it."""
+    corners = np.array([(0, 0), (1, 0), (1, 1)], np.float32)
+    page = mounted("atlas", {
+        "key": "k", "points": packed(corners.reshape(-1)), "colours": ["rgb(0,0,0)"],
+        "colour": packed(np.zeros(3)), "names": ["a"], "classes": ["a"],
+        "class": packed(np.zeros(3)), "chosen": [], "label": "Atlas of 3 photos",
+    })  # fmt: skip
+    canvas = page.locator("canvas")
+    box = canvas.bounding_box()
+    seen = """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((v) => v)"""
+
+    def is_filled() -> bool:
+        page.evaluate(TWO_FRAMES)
+        return bool(canvas.evaluate(seen))
+
+    assert is_filled()
+    page.mouse.move(box["x"] + 40, box["y"] + 40)  # no point is at the upper left
+    for _ in range(12):
+        page.mouse.wheel(0, -400)
+        assert is_filled()
+    for to in ((600, 420), (40, 40)):
+        page.mouse.down()
+        page.mouse.move(box["x"] + to[0], box["y"] + to[1])
+        page.mouse.up()
+        assert is_filled()
+    canvas.focus()
+    for key in ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown"):
+        press(page, *[key] * 20)
+        assert is_filled()

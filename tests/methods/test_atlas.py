@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 import vizapp
 from tests.errors import refuses
-from tests.media.files import noise
+from tests.media.files import noise, saved
 from tests.methods.test_neighbours import CLASSES, DAMAGED, SIDE, TWINS, Dividing, cache, maps_of, network, photos
+from vizapp.media.drawing import COLOURS, GREY
 from vizapp.methods.embedding import beside, nonlinear, principal_axes, trustworthiness
 from vizapp.zoo.network import Network
 
@@ -174,3 +176,23 @@ def test_one_photo_is_one_point(network: Network, photos: Path, tmp_path: Path) 
     assert np.isnan(found.arrays["trustworthiness"])
     with refuses("too-few-photos"):
         vizapp.ask("atlas", network, folder=tmp_path, map="tsne")
+
+
+def test_the_picture_has_a_legend_of_the_classes(network: Network, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "loose.png").write_bytes(saved(noise(SIDE, SIDE, 7)))
+    for name in ("cat", "owl"):
+        (tmp_path / name).symlink_to(photos / name)
+    found = vizapp.ask("atlas", network, folder=tmp_path)
+    pixels = found.panels[0].pixels
+    counts = Counter(row["label"] for row in found.table)
+    assert counts[None] == 1
+    legend = pixels[:, pixels.shape[0] :]
+    squares = [tuple(legend[24 + 24 * row, 4]) for row in range(len(counts))]
+    named = [label for label, _ in counts.most_common() if label is not None]
+    assert squares == [*map(tuple, COLOURS[: len(named)]), (GREY,) * 3]
+    assert (legend[24 + 24 * len(counts) :] == 255).all()
+    assert all((legend[20 + 24 * row : 40 + 24 * row, 24:] < 128).any() for row in range(len(counts))), "their names"
+    for name in ("cat", "owl"):
+        (tmp_path / name).unlink()
+    (tmp_path / "more.png").write_bytes(saved(noise(SIDE, SIDE, 8)))
+    assert vizapp.ask("atlas", network, folder=tmp_path).panels[0].pixels.shape == (640, 640, 3)

@@ -12,6 +12,7 @@ import torch
 from vizapp.engine.memory.chunks import check_fits
 from vizapp.errors import VizError, plural
 from vizapp.media.drawing import COLOURS, GREY
+from vizapp.media.film import Line, write_lines
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.embedding import BESIDE, KEPT, NAMES, beside, nonlinear, principal_axes, trustworthiness
 from vizapp.methods.output import Output
@@ -19,7 +20,7 @@ from vizapp.methods.params import Params, knob
 from vizapp.methods.photo_features import FolderFeatures, default_site, folder_features, unit_activations
 from vizapp.methods.tables import to_csv
 
-_SIDE, _MARGIN = 640, 24  # pixels of the panel
+_SIDE, _MARGIN, _LEGEND, _LINE = 640, 24, 200, 24  # pixels of the panel, of its legend's width and of a line
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _table(found: FolderFeatures, arrays: dict[str, np.ndarray], finite: np.ndar
 
 
 def _drawn(points: np.ndarray, table: tuple[dict[str, Any], ...], photo: np.ndarray | None) -> np.ndarray:
-    """The points as a picture, uint8 `[side side 3]`: the ten most frequent labels in colours, a ring for the photo."""
+    """The points as a picture, uint8 `[h w 3]`: the ten most frequent labels in colours, a ring for the photo, a legend."""
     labels = [row["label"] for row in table]
     order = [label for label, _ in Counter(labels).most_common(len(COLOURS)) if label is not None]
     every = points if photo is None else np.vstack([points, photo])
@@ -142,7 +143,17 @@ def _drawn(points: np.ndarray, table: tuple[dict[str, Any], ...], photo: np.ndar
         down, across = np.ogrid[:_SIDE, :_SIDE]
         apart = np.hypot(down - (_SIDE - 1 - places[-1, 1]), across - places[-1, 0])
         drawn[(apart > 7) & (apart < 11)] = 0
-    return drawn
+    if not order:
+        return drawn
+    colours = [*COLOURS[: len(order)].tolist(), *([[GREY] * 3] if set(labels) - set(order) else [])]
+    legend = np.full((_SIDE, _LEGEND, 3), 255, np.uint8)
+    for row, colour in enumerate(colours):
+        legend[_MARGIN + _LINE * row :][: _LINE // 2, : _LINE // 2] = colour
+    lines: list[Line] = [
+        (_LINE, _MARGIN + _LINE * row - 4, _LEGEND - _LINE - 4, name, _LINE // 2 + 4, (0, 0, 0))
+        for row, name in enumerate([*map(str, order), "others"][: len(colours)])
+    ]
+    return np.hstack([drawn, write_lines(legend, lines)])
 
 
 def _nothing_to_map(question: Question) -> str | None:

@@ -174,10 +174,19 @@ export default function (component) {
     if (class_[hovered] >= 0) element("b", "", tip, data.classes[class_[hovered]]);
     if (data.names && data.names[colour[hovered]] !== data.classes[class_[hovered]]) element("span", "", tip, data.names[colour[hovered]]);
   };
+  const filled = (to) => {  // the view, moved until one of the points is in it
+    const half = size().map((side) => (side / 2 - EDGE) / to.scale);
+    let least = Infinity, shift = [0, 0];
+    for (let n = 0; n < count && least; n++) {
+      const away = [points[2 * n] - to.x, points[2 * n + 1] - to.y].map((d, axis) => d - Math.min(Math.max(d, -half[axis]), half[axis]));
+      if (Math.hypot(...away) < least) [least, shift] = [Math.hypot(...away), away];
+    }
+    return { ...to, x: to.x + shift[0], y: to.y + shift[1] };
+  };
   const zoom = (factor, x = size()[0] / 2, y = size()[1] / 2) => {
     const now = state(), scale = Math.min(Math.max(now.scale * factor, scaleOfAll() / 2), scaleOfAll() * 1e4);
     const u = now.x + (x - size()[0] / 2) / now.scale, v = now.y - (y - size()[1] / 2) / now.scale;
-    root.__view = { scale, x: u - (x - size()[0] / 2) / scale, y: v + (y - size()[1] / 2) / scale };
+    root.__view = filled({ scale, x: u - (x - size()[0] / 2) / scale, y: v + (y - size()[1] / 2) / scale });
     repaint();
   };
   const at = (event) => {
@@ -211,7 +220,7 @@ export default function (component) {
     if (!drag) { hover(nearestTo(x, y)); return; }
     drag.moved ||= Math.hypot(x - drag.start[0], y - drag.start[1]) > 4;
     if (drag.line) drag.line.push([x, y]);
-    else if (drag.moved) root.__view = { ...drag.from, x: drag.from.x - (x - drag.start[0]) / drag.from.scale, y: drag.from.y + (y - drag.start[1]) / drag.from.scale };
+    else if (drag.moved) root.__view = filled({ ...drag.from, x: drag.from.x - (x - drag.start[0]) / drag.from.scale, y: drag.from.y + (y - drag.start[1]) / drag.from.scale });
     repaint();
   };
   canvas.onpointerup = canvas.onpointercancel = (event) => {
@@ -232,7 +241,7 @@ export default function (component) {
   canvas.onpointerleave = () => { if (!drag) hover(-1); };
   canvas.onkeydown = (event) => {
     const step = ARROWS[event.key];
-    if (step) root.__view = { ...state(), x: state().x + 40 * step[1] / state().scale, y: state().y - 40 * step[0] / state().scale };
+    if (step) root.__view = filled({ ...state(), x: state().x + 40 * step[1] / state().scale, y: state().y - 40 * step[0] / state().scale });
     else if (event.key === "+" || event.key === "=") zoom(1.5);
     else if (event.key === "-") zoom(1 / 1.5);
     else if (event.key === "0") root.__view = all();
