@@ -7,8 +7,10 @@ import re
 _ARXIV, _DOI = "https://arxiv.org/abs/", "https://doi.org/"
 # By first author and year. A paper without a DOI or an arXiv number is listed in docs/references.md alone.
 LINKS = {
+    "achtibat-2024": f"{_ARXIV}2402.05602",
     "adebayo-2018": f"{_ARXIV}1810.03292",
     "alain-2016": f"{_ARXIV}1610.01644",
+    "bach-2015": f"{_DOI}10.1371/journal.pone.0130140",
     "canziani-2016": f"{_ARXIV}1605.07678",
     "chattopadhay-2018": f"{_ARXIV}1710.11063",
     "chollet-2017": f"{_ARXIV}1610.02357",
@@ -35,6 +37,7 @@ LINKS = {
     "lomb-1976": f"{_DOI}10.1007/BF00648343",
     "long-2015": f"{_ARXIV}1411.4038",
     "luby-1988": f"{_DOI}10.1137/0217022",
+    "montavon-2019": f"{_DOI}10.1007/978-3-030-28954-6_10",
     "morcos-2018": f"{_ARXIV}1803.06959",
     "muhammad-2020": f"{_ARXIV}2008.00299",
     "nguyen-2016": f"{_ARXIV}1602.03616",

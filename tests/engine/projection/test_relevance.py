@@ -13,7 +13,7 @@ from vizapp.engine.projection.relevance_rule import Composite, Relevance
 from vizapp.engine.trace.sites import Unit, survey
 
 LOW, HIGH = (-2.0, -1.5, -1.0), (2.0, 2.5, 1.0)
-COMPOSITES: tuple[Composite, ...] = ("composite", "gamma", "plus", "epsilon", "zero")
+COMPOSITES: tuple[Composite, ...] = ("composite", "depth", "plus", "epsilon", "zero")
 
 
 def with_norms(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -154,8 +154,8 @@ def written_out(net: Branching, picture: Tensor, channel: int, rules: list[str],
 
 
 RULES = {
-    "composite": ["box", "gamma", "epsilon", "epsilon", "zero", "epsilon"],
-    "gamma": ["box", "gamma", "gamma", "gamma", "epsilon", "epsilon"],
+    "composite": ["box", "gamma", "gamma", "gamma", "epsilon", "epsilon"],
+    "depth": ["box", "gamma", "epsilon", "epsilon", "zero", "epsilon"],
     "plus": ["plus", "plus", "plus", "plus", "epsilon", "epsilon"],
     "epsilon": ["epsilon"] * 6,
     "zero": ["zero"] * 6,

@@ -70,7 +70,7 @@ def relevance(
         batch: The picture `[1 C H W]`, normalised as the network expects it.
         units: Units of one site; those of a map without a cell are taken at their strongest.
         sites: All sites of the network, from `survey`.
-        rule: The rules of the layers. If it is the composite and names no lower layers, they are the `lower_half`.
+        rule: The rules of the layers. If "depth" names no lower layers, they are the `lower_half`.
         tick: Called with the share that is done, 0 to 1.
 
     Raises:
@@ -78,7 +78,7 @@ def relevance(
         DoesNotFit: the signals of a single unit do not fit into memory.
     """
     site, rule = site_of_all(units, sites), rule or Relevance()
-    if rule.composite == "composite" and not rule.lower:
+    if rule.composite == "depth" and not rule.lower:
         rule = replace(rule, lower=frozenset(lower_half(sites, site.name)))
     recording = record(module, batch, {site.name}, rule)
     value, activation = recording.values[site.name]

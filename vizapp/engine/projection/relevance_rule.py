@@ -39,7 +39,7 @@ from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, map
 from vizapp.engine.trace.recording import Call, Step, map_leaves
 from vizapp.errors import VizError
 
-Composite = Literal["composite", "gamma", "plus", "epsilon", "zero"]
+Composite = Literal["composite", "depth", "plus", "epsilon", "zero"]
 # Linear operations that add numbers up.
 _SUMS = frozenset({
     "add", "sub", "rsub", "mean", "sum", "nansum", "trace", "cumsum", "diff", "interpolate", "upsample", "avg_pool1d",
@@ -58,14 +58,14 @@ class Relevance(Rule):
     """The rules of each layer, by its place.
 
     Args:
-        composite: "composite": box at the pixels, gamma in the layers named by `lower`, epsilon above, zero for vectors
-            (Montavon 2019). "gamma": box at the pixels, gamma for convolutions, epsilon for linear layers. "plus": positive
-            contributions for convolutions, epsilon for linear layers. "epsilon", "zero": everywhere.
+        composite: "composite": box at the pixels, gamma for convolutions, epsilon for vectors. "depth": box at the pixels,
+            gamma for the layers named by `lower`, epsilon for other convolutions, zero for vectors (as Montavon et al. divide
+            VGG-16). "plus": positive contributions for convolutions, epsilon for vectors. "epsilon", "zero": everywhere.
         epsilon: The stabiliser, as a share of the root mean square of the layer's output.
         gamma: What contributions of the output's sign are favoured by.
         low: The pixel values of black in the network's input space, per channel; empty: no box.
         high: Those of white.
-        lower: Names of the layers that "composite" gives to gamma.
+        lower: Names of the layers that "depth" gives to gamma.
     """
 
     composite: Composite = "composite"
@@ -185,9 +185,9 @@ class Relevance(Rule):
             return self.composite
         if box and self.composite != "plus":
             return "box"
-        if self.composite == "composite":
+        if self.composite == "depth":
             return "zero" if not maps else "gamma" if name in self.lower else "epsilon"
-        return self.composite if maps else "epsilon"
+        return "epsilon" if not maps else "plus" if self.composite == "plus" else "gamma"
 
     def _root(self, call: Call) -> Tensor:
         """The numbers that an activation reads, before they can be overwritten."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vizapp.methods.attribution import baselines, cams, gradients, masks, perturbations
+from vizapp.methods.attribution import baselines, cams, gradients, masks, perturbations, relevance
 from vizapp.methods.attribution.kind import Kind
 
 KINDS: dict[str, Kind] = {
@@ -21,6 +21,7 @@ KINDS: dict[str, Kind] = {
         gradients.Guided(),
         gradients.Deconvnet(),
         cams.GuidedGradCam(),
+        relevance.Lrp(),
         perturbations.Rise(),
         perturbations.OcclusionMap(),
         baselines.RandomMap(),

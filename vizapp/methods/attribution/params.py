@@ -14,7 +14,7 @@ class AttributionParams(Params):
 
     kind: Literal[
         "gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam",
-        "integrated_gradients", "smoothgrad", "deeplift", "guided", "deconvnet", "guided_gradcam",
+        "integrated_gradients", "smoothgrad", "deeplift", "guided", "deconvnet", "guided_gradcam", "lrp",
         "rise", "occlusion",
         "random", "edges",
     ] = knob("integrated_gradients", "Kind of attribution")  # fmt: skip
@@ -30,5 +30,9 @@ class AttributionParams(Params):
     masks: int = knob(0, "Random masks of RISE; 0: 1000 (the paper takes 4000 to 8000)", low=0, high=20_000)
     layer: str = knob(
         "", "Layer that a CAM explains; by default the last feature map on all paths from the input to the unit"
+    )
+    rule: Literal["composite", "depth", "plus", "epsilon", "zero"] = knob(
+        "composite",
+        "Rules of LRP: gamma in convolutions; by depth gamma or epsilon; positive contributions; epsilon or 0 everywhere",
     )
     seed: int = knob(0, "Random seed", low=0, high=2**31 - 1)
