@@ -325,8 +325,29 @@ def test_deeplift_explains_units_of_the_layers_that_it_watches() -> None:
         assert "0.00 %" in found.facts["completeness"]
 
 
+@pytest.mark.parametrize("class_", range(3))
+def test_deeplift_is_the_same_for_functional_rectifiers(class_: int) -> None:
+    found = [
+        vizapp.ask("attribution", network, PICTURE, unit=vizapp.class_unit(network, class_), kind="deeplift")
+        for network in (
+            vizapp.wrap(seeded(Written(functional)), input_size=(3, 4, 4), mean=0.5, std=1)
+            for functional in (False, True)
+        )
+    ]
+    assert "caution" not in found[1].facts
+    np.testing.assert_array_equal(found[0].arrays["attribution"], found[1].arrays["attribution"])
+
+
 def test_deeplift_that_does_not_add_up_says_so() -> None:
-    network = vizapp.wrap(seeded(Written(functional=True)), input_size=(3, 4, 4), mean=0.0, std=1)
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3 * 4 * 4, 3), nn.Linear(3 * 4 * 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(x.flatten(1)) * self.b(x.flatten(1)).exp()
+
+    network = vizapp.wrap(seeded(Product()), input_size=(3, 4, 4), mean=0.0, std=1)
     unit = vizapp.class_unit(network, 0)
     result = vizapp.ask("attribution", network, PICTURE, unit=unit, kind="deeplift")
     with torch.no_grad():

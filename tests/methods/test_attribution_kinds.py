@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import vizapp
 from tests.networks import seeded
+from vizapp.errors import VizError
 from vizapp.methods.attribution import KINDS, AttributionParams
 from vizapp.methods.params import knobs
 from vizapp.references import CITATION, LINKS, key
@@ -84,3 +86,54 @@ def test_edges_are_the_sobel_gradient_of_the_photo_that_the_network_sees() -> No
         "attribution", network, np.full((50, 50, 3), 90, np.uint8), unit=vizapp.Unit("1", 0), kind="edges"
     )
     assert not flat.arrays["attribution"].any()
+
+
+# ---------------------------------------------------------------------------------- one function, written in several ways
+
+
+class Written(nn.Module):
+    """Three convolutions with rectifiers and a max pool, the rectifiers written as `how` says."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3, 2), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 8, 3)
+        self.relus = nn.ModuleList(nn.ReLU(inplace=how == "modules in place") for _ in range(3))
+        self.head, self.how, self.count = nn.Linear(8, 4), how, 0
+
+    def rectified(self, x: Tensor, number: int) -> Tensor:
+        if self.how in {"modules", "modules in place"}:
+            return self.relus[number](x)
+        if self.how == "one module":
+            return self.relus[0](x)
+        if self.how == "in place":
+            return F.relu(x, inplace=True)
+        if self.how == "method in place":
+            return x.relu_()
+        return {"functional": F.relu, "clamp": lambda x: x.clamp(min=0)}[self.how](x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.rectified(self.a(x), 0)
+        x = F.max_pool2d(x + self.rectified(self.b(x), 1), 3, 2, 1)
+        return self.head(self.rectified(self.c(x), 2).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "how", ["functional", "one module", "modules in place", "in place", "method in place", "clamp"]
+)
+def test_a_network_has_the_same_maps_however_its_rectifiers_are_written(how: str) -> None:
+    networks = [vizapp.wrap(seeded(Written(each)), input_size=(3, 24, 40)) for each in ("modules", how)]
+    for name in KINDS:
+        found = []
+        for network in networks:
+            try:
+                unit = vizapp.class_unit(network, 1)
+                result = vizapp.ask("attribution", network, PICTURE, unit=unit, kind=name, steps=4)
+                found.append(result.arrays["attribution"])
+            except VizError as error:
+                found.append(error.code)
+        if isinstance(found[0], str):
+            assert found[0] == found[1]
+            continue
+        assert not isinstance(found[1], str), f"{name}: {found[1]}"
+        assert found[0].any(), name
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6 * np.abs(found[0]).max(), err_msg=name)

@@ -308,3 +308,44 @@ def test_what_torch_differentiates_wrongly_the_peers_show(peers: dict[str, Any])
         by_torch_cam(peers["TorchCAM"]["gradcam"], module, "stem", picture, 1),
     ):
         assert apart(peer, judge) > 0.01
+
+
+def deep_lift_by_captum(module: nn.Module, picture: Tensor, class_: int) -> np.ndarray:
+    from captum.attr import DeepLift  # as above
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = DeepLift(module).attribute(picture.clone(), torch.zeros_like(picture), target=class_)
+    return found[0].sum(0).detach().double().numpy()
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2)])
+def test_deep_lift_of_captum_loses_what_overlapping_windows_share(kernel: int, stride: int) -> None:
+    """Its max pool writes one window over the other, so that its numbers do not add up; ours do."""
+    layers = [nn.Conv2d(3, 6, 5), nn.MaxPool2d(kernel, stride), nn.Conv2d(6, 6, 3), nn.Sigmoid(), nn.Flatten()]
+    module = seeded(nn.Sequential(*layers, nn.Linear(6 * 4 * 4, 3))).double()
+    network = vizapp.wrap(module, input_size=(3, 17, 17))
+    picture = network.prepare(PICTURE)
+    for class_ in range(3):
+        found, captum = ours(network, class_, "deeplift"), deep_lift_by_captum(module, picture, class_)
+        with torch.no_grad():
+            rise = float((module(picture) - module(torch.zeros_like(picture)))[0, class_])
+        assert found.sum() == pytest.approx(rise, rel=1e-5)
+        if kernel == stride:
+            np.testing.assert_allclose(found, captum, rtol=1e-4, atol=1e-6 * np.abs(captum).max())
+        else:
+            assert abs(captum.sum() - rise) > 1e-3 * abs(rise)
+
+
+def test_deep_lift_of_captum_is_the_plain_gradient_of_functional_rectifiers() -> None:
+    modules = [seeded(Functional(functional)).double() for functional in (False, True)]
+    networks = [vizapp.wrap(module, input_size=(3, *SIZE)) for module in modules]
+    picture = networks[0].prepare(PICTURE)
+    maps = [ours(network, 2, "deeplift") for network in networks]
+    np.testing.assert_array_equal(*maps)
+    captum = [deep_lift_by_captum(module, picture, 2) for module in modules]
+    np.testing.assert_allclose(captum[0], maps[0], rtol=1e-4, atol=1e-6 * np.abs(maps[0]).max())
+    with torch.no_grad():
+        rise = float((modules[0](picture) - modules[0](torch.zeros_like(picture)))[0, 2])
+    assert maps[1].sum() == pytest.approx(rise, rel=1e-5)
+    assert abs(captum[1].sum() - rise) > 0.01 * abs(rise)

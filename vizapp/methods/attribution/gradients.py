@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.projection.project import project
+from vizapp.engine.projection.rescale import RescaleTap
 from vizapp.engine.projection.rules import RuleName, rule_named
-from vizapp.engine.tap import check_differentiable
+from vizapp.engine.tap import check_computed, check_differentiable
 from vizapp.methods.attribution.kind import Kind
-from vizapp.methods.attribution.request import Request, UnitOf
+from vizapp.methods.attribution.request import Request, UnitOf, activation
 from vizapp.methods.projection import CAUTION, silence, what_was_reversed
 from vizapp.settings import settings
 
@@ -108,15 +109,19 @@ class DeepLift(Kind):
         "It compares with one plain colour, and two networks that compute the same may get different maps (Sundararajan 2017, "
         "section 2.2)."
     )
-    signed = by_captum = True
+    signed = True
 
     def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
-        """Captum's map."""
-        model = _differentiable(request)
-        found = _captum().DeepLift(model).attribute(request.batch, baselines=torch.zeros_like(request.batch), target=0)
-        advice = (
-            "DeepLIFT does not fit every operation of this network: functional activations get their plain gradient."
-        )
+        """The contributions `[H W]`, from one pass over the photo and the baseline."""
+        model, batch = request.model(), request.batch
+        pair = torch.cat([batch, torch.zeros_like(batch)]).requires_grad_()
+        with RescaleTap(model.module, {request.site.name}) as tap:
+            model.module(pair.clone())  # the network may write into its input
+        check_computed([request.site.name], tap.kept)
+        value = activation(tap.kept, request.site, request.unit)[0]
+        check_differentiable(value)
+        found = torch.autograd.grad(value, pair)[0][:1] * batch
+        advice = "DeepLIFT has no rule for products of activations, softmax and largest numbers of whole maps."
         note = f"Against {request.network.preprocessing.zero_colour}."
         return found[0].sum(0), {"note": note, **_completeness(request, model, found, advice)}
 
