@@ -229,6 +229,7 @@ VIEWS = {
     "occlusion": f"occlusion?{MINI}&picture=rocket&position=8,11",
     "occlusion-two": f"occlusion?{MINI}&picture2=chelsea&network2=vizapp/lenet5-digits&window=20",
     "occlusion-drawn": "occlusion?way=hand&network=vizapp/lenet5-digits",
+    "attribution": f"attribution?{MINI}&trust.kinds=gradcam,guided_gradcam,random&trust.measures=deletion&trust.box=9,9,99,99",
     "dense": f"dense?{MINI}&picture=rocket",
     "dense-digits": "dense?network=vizapp/lenet5-digits&picture=camera&dense.zoom=0.25&place=8,9",
     "filters": f"filters?{MINI}&layer=features.conv1",

@@ -61,7 +61,8 @@ QUICK = (  # of the families that are not among the small ones; the others take 
     "vizapp/densenet40-12-cifar", "torchvision/resnext50_32x4d", "torchvision/mobilenet_v3_small",
 )  # fmt: skip
 PATIENCE = 600  # seconds for a page: what is tested here is whether it comes
-MANY_CHANNELS = 64  # more make Score-CAM slow
+MANY_CHANNELS = 64  # more make Knock out slow
+QUICK_MAPS = {"trust.kinds": "gradcam,random", "trust.measures": "road"}
 
 
 @cache
@@ -97,9 +98,8 @@ def main_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "gallery", {"layer": site.name, "layers": site.name, "channel": "0", "data": photos}, "gallery.build"
     yield "occlusion", {"occlusion.site": site.name, "map": "0", "window": side, "stride": side, "way": "sweep"}, ""
     yield "transform", {"transform.sites": site.name, "transform.kind": "scale", "transform.amounts": "1,1.5"}, ""
-    yield "attribution", unit | {"attribution.explain": "unit", "attribution.steps": "4"}, ""
+    yield "attribution", unit | QUICK_MAPS | {"attribution.explain": "unit"}, ""
     yield "sanity", unit | {"sanity.explain": "unit"}, ""
-    yield "trust", unit | {"trust.explain": "unit", "trust.kinds": "gradcam,random", "trust.measures": "road"}, ""
     yield "neighbours", unit | {"data": photos, "colour": "unit"}, ""
 
 
@@ -130,24 +130,10 @@ def more_visits(network: Network, site: Site, photos: str) -> Iterator[Visit]:
     yield "colours", {"layer": site.name, "photos": photos} | ({"cell": "0,0"} if site.is_map else {}), ""
     yield "colours", {"layer": site.name, "photos": photos, "colours.parts": "2", "colours.foreground": "negative"}, ""
     yield "compare", {"match": site.name, "match2": site.name, "other_weights": "random"}, "compare.match"
-    for kind in ("smoothgrad", "gradcam", "deeplift", "guided_gradcam", "ablationcam", "rise", "occlusion"):
-        yield (
-            "attribution",
-            unit
-            | {
-                "attribution.explain": "unit",
-                "attribution.kind": kind,
-                "attribution.steps": "2",
-                "attribution.masks": "4",
-            },
-            "",
-        )
-    yield "attribution", {"attribution.explain": "class", "class": "1", "attribution.kind": "gradcam",
-                          "attribution.layer": site.name}, ""  # fmt: skip
+    yield "attribution", {"attribution.explain": "class", "class": "1", "attribution.kind": "edges"} | QUICK_MAPS, ""
+    yield "attribution", {"several": "on", "photos": photos} | QUICK_MAPS, "attribution.several.run"
     yield "feature_maps", unit | {"stages": "cell"}, ""
     if site.channels <= MANY_CHANNELS:
-        yield "attribution", {"attribution.explain": "answer", "attribution.kind": "scorecam",
-                              "attribution.layer": site.name}, ""  # fmt: skip
         yield "knockout", unit, ""
 
 

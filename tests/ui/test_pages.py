@@ -53,7 +53,7 @@ def test_a_page_explains_itself_in_three_sentences_and_a_picture(open_app: Open,
     for title, text in zip(titles, found, strict=True):
         sentence = plain(text).removeprefix(f"**{title}.** ")
         if page in EXPLANATIONS:
-            known = explanation(page, None, "gradcam" if page == "attribution" else "")
+            known = explanation(page, None)
             said = getattr(known, {"What you see": "shows", "How to read it": "read", "Beware": "beware"}[title])
             assert sentence[:20] == said[:20]
         assert re.fullmatch(r"[A-Z][^.?!]+(\(\w+ et al\. \d+\))?[^.?!]*\.", sentence), "one sentence"

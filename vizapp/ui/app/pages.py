@@ -93,6 +93,13 @@ PAGES = (
         ), ("occlusion",), ("occlusion",), question="What if a part is hidden?",
     ),
     PageSpec(
+        "attribution/page.py", "Attribution", ":material/local_fire_department:",
+        (
+            forms.target("attribution"), state.CLASS, state.LAYER, state.CHANNEL, state.KIND, state.BY, state.SHARE,
+            state.SEVERAL, state.PHOTOS,
+        ), ("attribution", "trust"), ("trust",), question="Which part mattered?",
+    ),
+    PageSpec(
         "transform/page.py", "Transform", ":material/rotate_right:",
         (state.AMOUNT, state.SEVERAL, state.PHOTOS, state.SECOND_NETWORK, state.SECOND_WEIGHTS), ("transform",), ("transform",),
         question="What if it is moved, turned or blurred?",
@@ -142,9 +149,6 @@ PAGES = (
     ),
     PageSpec("about.py", "About", ":material/info:", question="What is this app?"),
 )  # fmt: skip
-_QUESTIONS = {
-    "attribution": "Which part mattered?"
-}  # of pages that are drawn from their method; else its first sentence
 
 
 def sections() -> dict[str, tuple[PageSpec, ...]]:
@@ -164,7 +168,7 @@ def _generic(method: Method) -> PageSpec:
     key = method.key if all(method.key != page.key for page in PAGES) else f"{method.key}_method"
     return PageSpec(
         "method.py", method.title, ":material/widgets:", choices, (method.key,), (method.key,), name=key,
-        question=_QUESTIONS.get(method.key, method.summary),
+        question=method.summary,
     )  # fmt: skip
 
 

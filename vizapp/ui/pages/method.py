@@ -32,16 +32,13 @@ from vizapp.zoo.network import Network
 _TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # more tiles are shown as one sheet
 _CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches")
-# What the ends of signed maps mean: of gradients, and of contributions.
-_SLOPES = ("smoothgrad", "guided", "deconvnet", "guided_gradcam")
-_ENDS = {True: ("brighter lowers it", "brighter raises it"), False: ("against", "for")}
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 
 
 def page() -> None:
     """Draw the page."""
     method = methods()[pages()[state.page()].methods[0]]
-    layout.page_title(method.title, method.summary, _kind(method))
+    layout.page_title(method.title, method.summary)
     st.caption(messages.linked(method.source))
     network = networks.current()
     if network is None:
@@ -71,20 +68,9 @@ def page() -> None:
 
 
 def _suited(method: Method, network: Network) -> dict[str, Any]:
-    """The parameters that suit the network, of those that are not chosen; Grad-CAM is the fastest, if there are maps below."""
-    classes = state.get(forms.target(method.key)) != "unit"
-    kind = "gradcam" if classes and network.last_feature_map() else "integrated_gradients"
-    suited = {"rule": revealing_rule(network), "kind": kind}
+    """The parameters that suit the network, of those that are not chosen."""
+    suited = {"rule": revealing_rule(network)}
     return {name: suited[name] for name, value in forms.values(method.key).items() if value is None and name in suited}
-
-
-def _kind(method: Method) -> str:
-    """The kind of map that the explanation is about; "" for methods without kinds."""
-    if method.key != "attribution":
-        return ""
-    network = networks.current() if networks.is_open() else None
-    chosen = forms.values(method.key)["kind"]
-    return str(chosen or ("gradcam" if network is None else _suited(method, network)["kind"]))
 
 
 def _about(network: Network, unit: Unit | None) -> str:
@@ -224,7 +210,7 @@ def _draw(method: Method, network: Network, picture: Picture | None, result: Res
         elif output.kind == "per-class map":
             _class_map(key, network, output, result, seen)
         elif output.over_photo and seen is not None and values.ndim == 2:
-            _over(key, network, output, values, seen, about, _ENDS[_kind(method) in _SLOPES])
+            _over(key, network, output, values, seen, about)
         else:
             drawn = _tiles(output, values)
             tiles |= {title: pixels for title, (pixels, _) in drawn.items()}
@@ -246,13 +232,10 @@ def _tiles(output: Output, values: np.ndarray) -> dict[str, tuple[np.ndarray, st
     return {title: (pixels, output.range_text(item)) for title, pixels, item in zip(titles, drawn, items, strict=True)}
 
 
-def _over(
-    key: str, network: Network, output: Output, values: np.ndarray, seen: np.ndarray, about: str = "",
-    ends: tuple[str, str] = _ENDS[False],
-) -> None:  # fmt: skip
+def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: np.ndarray, about: str = "") -> None:
     """Draw a map over the picture, with its numbers on hover, and its legend.
 
-    `about`: the name of what it supports; `ends`: what the signs of a support map mean.
+    `about`: the name of what it supports.
     """
     title = f"{output.label} for {about}" if output.kind == "support map" else output.label
     data = maps.photo_data(seen, title) | {
@@ -270,7 +253,7 @@ def _over(
         colours = maps.signed_ramp() if output.is_signed(values) else maps.ramp(through=True)
         data |= {"low": low, "high": high, "ramp": colours, "signed": output.is_signed(values)}
         if output.kind == "support map":
-            words = [f"−{high:.2g}, {ends[0]}", f"{ends[1]}, {high:.2g}"] if low < 0 else ["none", "most"]
+            words = [f"−{high:.2g}, against", f"for, {high:.2g}"] if low < 0 else ["none", "most"]
             data |= {"ends": words}
     component("map")(key=key, data=data)
     if output.kind == "signed map":
@@ -279,10 +262,9 @@ def _over(
         st.caption("The brighter, the more it matters for what is explained.")
     elif output.kind == "support map":
         name = messages.escaped(about)
-        signed = (
-            f"Red: {ends[1]}, blue: {ends[0]}" if ends != _ENDS[False] else f"Red speaks for {name}, blue against it"
+        st.caption(
+            f"Red speaks for {name}, blue against it." if low < 0 else f"The brighter, the more it speaks for {name}."
         )
-        st.caption(f"{signed}." if low < 0 else f"The brighter, the more it speaks for {name}.")
 
 
 def _class_map(key: str, network: Network, output: Output, result: Result, seen: np.ndarray | None) -> None:

@@ -16,10 +16,8 @@ from vizapp.ui.session import state
 from vizapp.ui.session.choice import Choice, one_of
 
 # Defaults of a page where they differ from those of Python and the command line. None: what suits network and photo.
-_DEFAULTS: dict[str, Any] = dict.fromkeys(
-    ("attribution.kind", "dense.zoom", "probe.photos", "projection.rule", "sanity.rule")
-)
-_DEFAULTS["probe.curve"] = (5.0, 15.0, 30.0)
+_DEFAULTS: dict[str, Any] = dict.fromkeys(("dense.zoom", "probe.photos", "projection.rule", "sanity.rule"))
+_DEFAULTS |= {"probe.curve": (5.0, 15.0, 30.0), "trust.kinds": ()}
 _NAMES = {key: kind.title for key, kind in KINDS.items()} | {"rms": "RMS", "sites": "Layers"}
 FEW = 4  # with more choices, a dropdown replaces the row of buttons
 

@@ -42,7 +42,7 @@ TERMS = {
     "compare": ("unit", "random weights", "logit"),
     "architecture": ("stride", "receptive field", "top-1"),
     "transform": ("layer", "crop", "class"),
-    "attribution": ("Grad-CAM", "guided", "activation"),
+    "attribution": ("Grad-CAM", "class", "unit", "random weights"),
 }  # what each page explains in its sentences, by key of the page
 
 

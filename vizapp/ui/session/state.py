@@ -79,6 +79,11 @@ BLEND = Choice("blend", 75, integer(0, 100))  # percent of the colours over the 
 AMOUNT = Choice("amount", None, number)  # of a transform; None: that of the clean photo
 EPOCH = Choice("epoch", None, integer(0))  # of a series of checkpoints; None: the last
 SEVERAL = Choice("several", "off", one_of("off", "on"))  # whether a transform is of several photos
+KIND = Choice("attribution.kind", None)  # of the map whose pixels are deleted; None: the best
+BY = Choice(
+    "by", "all", one_of("all", "deletion", "insertion", "road", "pointing", "completeness", "randomisation")
+)  # the measure by which maps are in order
+SHARE = Choice("share", 10, integer(0, 100))  # percent of the pixels that are deleted
 CONFUSION = Choice("confusion", None, cell)  # the true and the given class of the photos shown; None: the worst
 CARD = Choice("card", None, unit)  # the unit whose card is open
 CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: what it is compared with
@@ -90,7 +95,7 @@ _IN_ADDRESS = (
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
     OTHER_CHECKPOINT, MATCH, SECOND_MATCH, ASPECT, TRAINED, AMONG, AXIS, AMOUNT, SEVERAL, EPOCH,
-    CONFUSION,
+    CONFUSION, KIND, BY, SHARE,
     CARD, CARD_OF,
 )  # fmt: skip
 CHOICES = {choice.name: choice for choice in _IN_ADDRESS}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vizapp.methods.attribution import KINDS, Cam
 from vizapp.methods.base import Method
 
 
@@ -115,30 +114,17 @@ EXPLANATIONS = {
         "Distances are divided by the size of the clean features; compare the shapes of two layers' curves, not their heights.",
     ),
     "attribution": Explanation(
-        "How much each pixel adds to the score of a class or a unit, or takes from it.",
-        "Red speaks for it and blue against it, the stronger the colour the more; these maps are fine and noisy.",
-        "The methods disagree, because they ask different questions, so hide the region on the page Occlusion to check.",
+        "Maps of which pixels mattered for a class or a unit, made in different ways, and numbers that test each of them.",
+        "The score should fall early when the best pixels are deleted, and rise early when they come back; the arrow at a "
+        "number says which direction is better.",
+        "The maps answer different questions, and one photo says little, so trust an order on which several numbers and photos "
+        "agree.",
     ),
 }  # fmt: skip
-_SLOPES = Explanation(
-    "How the score of a class or a unit changes as each pixel becomes brighter.",
-    "Red where a brighter pixel raises it, blue where it lowers it, the stronger the colour the more; these maps are noisy.",
-    "A pixel that the score depends on need not speak for the class, so hide the region on the page Occlusion to check.",
-)
-_REGIONS = Explanation(
-    "Which regions speak for a class or a unit.",
-    "The brighter a region, the more it speaks for it; where the photo shows as it is, nothing does.",
-    "This map is as coarse as its layer, and leaves out what speaks against the class; the page Occlusion shows both.",
-)
-_OF_KINDS = {key: _REGIONS for key, kind in KINDS.items() if isinstance(kind, Cam)} | {
-    "smoothgrad": _SLOPES, "guided": _SLOPES, "deconvnet": _SLOPES, "guided_gradcam": _SLOPES,
-}  # fmt: skip
 
 
-def explanation(page: str, method: Method | None, kind: str = "") -> Explanation | None:
-    """The explanation of a page and of the kind of map that it shows; of a method without one, in words that hold for all."""
-    if kind in _OF_KINDS:
-        return _OF_KINDS[kind]
+def explanation(page: str, method: Method | None) -> Explanation | None:
+    """The explanation of a page; of a method without one, in words that hold for all."""
     if page in EXPLANATIONS or method is None:
         return EXPLANATIONS.get(page)
     return Explanation(

@@ -20,20 +20,17 @@ from vizapp.zoo.network import Network
 _UPLOADED = "The photo is an upload: the link shows it for a day, from this server only."
 
 
-def page_title(title: str, sentence: str, kind: str = "") -> None:
-    """Draw the title of the page, what it shows, its explanation, and buttons for its link and for a presentation.
-
-    `kind`: of the maps that the page shows, where it has several.
-    """
+def page_title(title: str, sentence: str) -> None:
+    """Draw the title of the page, what it shows, its explanation, and buttons for its link and for a presentation."""
     with st.container(horizontal=True, gap="small", key="page_title"):
         st.html(
             f'<div class="vz-title"><h1>{escape(title)}</h1><span class="vz-badge">{escape(networks.badge())}</span>'
             f"<p>{escape(sentence)}</p></div>"
         )
-        told = explanation(state.page(), methods().get(state.page()), kind)
+        told = explanation(state.page(), methods().get(state.page()))
         if told is not None:
             with st.popover("Explain", icon=":material/help:", type="tertiary", width="content"):
-                _explain(told, kind)
+                _explain(told)
         note = _UPLOADED if images.origin()[0] == "given" else ""
         component("share")(key="share", data={"note": note}, width="content")
         component("present")(
@@ -46,11 +43,11 @@ def _present() -> None:
     state.put(state.PRESENT, "on" if state.clicked("present", "present") else "off")
 
 
-def _explain(told: Explanation, kind: str) -> None:
+def _explain(told: Explanation) -> None:
     """Draw three sentences and a picture."""
     for title, sentence in (("What you see", told.shows), ("How to read it", told.read), ("Beware", told.beware)):
         st.markdown(f"**{title}.** {messages.linked(sentence)}")
-    st.html(schematics.schematic(state.page(), kind, st.context.theme.type or "light"))
+    st.html(schematics.schematic(state.page(), st.context.theme.type or "light"))
 
 
 def fold() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vizapp.media.drawing import COLOURS, diverging, heat, signed, tint, veil
+from vizapp.media.drawing import COLOURS, diverging, heat, signed, veil
 
 _INK = {"light": "#22262b", "dark": "#e4e5e3"}
 _ACCENT, _GREY, _FLAT = "#c8410b", "#a3a8ae", 'stroke="none"'
@@ -17,13 +17,13 @@ _BUMP = np.exp(
 )  # where something is
 
 
-def schematic(page: str, kind: str, theme: str) -> str:
-    """HTML of the drawing of a page and the kind of its map, as an image; of a method without one, a photo and its map.
+def schematic(page: str, theme: str) -> str:
+    """HTML of the drawing of a page, as an image; of a method without one, a photo and its map.
 
     `theme`: "light" or "dark".
     """
     ink = _INK.get(theme, _INK["light"])
-    words, body = _DRAWINGS.get(kind, _DRAWINGS.get(page, _map_of_method))()
+    words, body = _DRAWINGS.get(page, _map_of_method)()
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" fill="none" stroke="{ink}" '
         f'font-family="sans-serif" font-size="11.5" stroke-width="1.3">{body}</svg>'
@@ -232,20 +232,14 @@ def _architecture() -> tuple[str, str]:
 
 
 def _attribution() -> tuple[str, str]:
-    both = _BUMP - 0.9 * np.roll(_BUMP, (3, -3), (0, 1))
-    ramp = _ramp(250, diverging(np.linspace(-1, 1, 24)[None]), "against", "for")
-    drawn = _photo(20) + _arrow(106, 24) + _photo(142) + _map(142, tint(both, 1)) + ramp
-    return "The photo, and over it a map: red speaks for the class, blue against it", drawn + _words(
-        photo=59, what_mattered=181
+    maps = ((_BUMP, 0), (np.roll(_BUMP, (2, -2), (0, 1)), 1))
+    drawn = "".join(_photo(142, 36, 8 + 42 * n) + _map(142, veil(one, 0, 1), 36, 8 + 42 * n) for one, n in maps)
+    curves = (
+        f'<path d="M222 10v74h120" stroke="{_GREY}"/><path d="M222 16C236 66 252 80 342 82" stroke="{_ACCENT}"/>'
+        '<path d="M222 16C270 20 306 40 342 82"/>'
     )
-
-
-def _cam() -> tuple[str, str]:
-    ramp = _box(250, 54, 96, 9, "#808080", _FLAT) + _ramp(250, veil(np.linspace(0, 1, 24)[None], 0, 1), "none", "most")
-    drawn = _photo(20) + _arrow(106, 24) + _photo(142) + _map(142, veil(_BUMP, 0, 1)) + ramp
-    return "The photo, and over it a map, bright where it speaks for the class", drawn + _words(
-        photo=59, what_mattered=181
-    )
+    words = _words(photo=59, maps=160, score_while_it_is_deleted=282)
+    return "The photo, two maps of it, and two curves that fall", _photo(20) + _arrow(108, 26) + drawn + curves + words
 
 
 def _sanity() -> tuple[str, str]:
@@ -305,7 +299,7 @@ _DRAWINGS: dict[str, Callable[[], tuple[str, str]]] = {
     "start": _start, "predict": _predict, "feature_maps": _feature_maps, "projection": _projection, "gallery": _gallery,
     "neighbours": _neighbours, "colours": _colours,
     "occlusion": _occlusion, "transform": _transform, "knockout": _knockout, "dense": _dense, "filters": _filters,
-    "compare": _compare, "architecture": _architecture, "attribution": _attribution, "gradcam": _cam,
+    "compare": _compare, "architecture": _architecture, "attribution": _attribution,
     "sanity": _sanity, "correspondence": _correspondence, "evolution": _evolution,
     "evaluate": _evaluate, "probe": _probe,
 }  # fmt: skip

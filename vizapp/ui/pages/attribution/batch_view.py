@@ -1,0 +1,166 @@
+"""Several photos: the mean of each number with its interval, for each kind of map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.errors import VizError, plural
+from vizapp.media.drawing import sheet
+from vizapp.media.picture import Picture
+from vizapp.methods.attribution import KINDS
+from vizapp.methods.tables import frame_to_csv
+from vizapp.ui.inputs import image_picker, images
+from vizapp.ui.pages.attribution import cards, form, verdict
+from vizapp.ui.pages.attribution.batch_runs import Means, SeveralRequest, means
+from vizapp.ui.pages.attribution.verdict import MEASURES
+from vizapp.ui.session import downloads, forms, messages, progress, state
+from vizapp.ui.session.downloads import File
+from vizapp.ui.widgets import charts, layout
+from vizapp.zoo.network import Network
+
+MOST = 50  # photos
+
+
+def draw(network: Network, unit: Unit | None) -> None:
+    """Draw the choice of the photos, and the numbers over all of them. `unit`: None explains the answer of each photo."""
+    photos = _open(image_picker.choose_several("attribution", state.PHOTOS, MOST))
+    asked = SeveralRequest(network, photos, unit, form.kinds(), form.measures(), forms.values("trust")["seed"])
+    if not photos or not asked.measures:
+        return
+    missing = len(asked.keys) - len(asked.there())
+    if missing and progress.is_started(asked.key):
+        if asked.follow(lambda: _draw(asked)):
+            return
+        st.rerun()
+    for sentence in state.take_notes():
+        messages.warn(sentence)
+    if missing:
+        _offer(asked, missing)
+    now = means(asked)
+    if now.kinds:
+        _draw(asked)
+        _downloads(asked, now)
+
+
+def _open(chosen: Sequence[tuple[images.Origin, str]]) -> list[Picture]:
+    """The photos that can be opened; a message about the others."""
+    found, wrong = list[Picture](), list[str]()
+    for origin, _ in chosen:
+        try:
+            found.append(images.open_from(origin))
+        except VizError as error:
+            wrong.append(str(error))
+    if wrong:
+        messages.warn(f"{plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
+    if not chosen:
+        messages.info("Choose some photos: each map is measured on all of them.")
+    return found
+
+
+def _offer(asked: SeveralRequest, missing: int) -> None:
+    """Draw a button that measures what is missing."""
+    whole = len(asked.keys)
+    label = f"Measure {plural(len(asked.photos), 'photo')}" if missing == whole else "Continue"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        progress.start_button(label, "attribution.several.run", asked.key, type="primary")
+        done = (
+            f"{whole - missing} of {whole} are finished." if missing < whole else "You can cancel, and continue later."
+        )
+        st.caption(f"{plural(len(asked.kinds), 'map')} of each photo, some seconds each. {done}")
+
+
+def _draw(asked: SeveralRequest) -> None:
+    """Draw a headline, the chart of one measure, and the table of all."""
+    now = means(asked)
+    if not now.kinds:
+        return
+    scores = {
+        kind: dict(zip(asked.measures, row.tolist(), strict=True))
+        for kind, row in zip(now.kinds, now.mean, strict=True)
+    }
+    count = int(np.isfinite(now.per_photo).any((1, 2)).sum())
+    sentence = verdict.headline(scores, now.kinds, asked.measures, f"over {plural(count, 'photo')}")
+    if sentence:
+        st.html(f'<div class="vz-headline">{escape(sentence)}</div>')
+    form.orders(asked.measures)
+    by = str(state.get(state.BY))
+    order = verdict.ordered(scores, now.kinds, asked.measures if by == "all" else [by])
+    shown = by if by in asked.measures else asked.measures[0]
+    left, right = layout.columns(5, 6, key="stacking_several")
+    with left:
+        messages.heading(f"{MEASURES[shown].arrow}, mean and 95 % interval")
+        charts.draw("attribution.means", figure(now, order, asked.measures.index(shown)))
+        messages.info(MEASURES[shown].sentence)
+    with right:
+        messages.heading("All numbers: a click on a column sorts")
+        st.dataframe(_table(asked, now, order), hide_index=True, key="attribution.several.table")
+        messages.info(
+            "± is half of the 95 % interval of the mean over the photos. A map that beats random on about half of the photos "
+            "only tells nothing."
+        )
+    cards.missing(now.missing)
+
+
+def figure(now: Means, order: Sequence[str], column: int) -> go.Figure:
+    """A point with its interval per kind, from the best on top; the random map is a line that is to be beaten."""
+    drawn = go.Figure()
+    for plain in (False, True):
+        kinds = [kind for kind in order if (kind in verdict.BASELINES) == plain]
+        rows = [now.kinds.index(kind) for kind in kinds]
+        mean = now.mean[rows, column]
+        drawn.add_scatter(
+            x=mean, y=[KINDS[kind].title for kind in kinds], mode="markers",
+            marker={"size": 9, "symbol": "circle-open" if plain else "circle"},
+            error_x={"type": "data", "array": now.high[rows, column] - mean, "thickness": 1.6, "width": 4},
+            hovertemplate="%{y}: %{x:.3f} ± %{error_x.array:.3f}<extra></extra>",
+        )  # fmt: skip
+    if "random" in now.kinds:
+        chance = float(now.mean[now.kinds.index("random"), column])
+        drawn.add_vline(x=chance, line={"width": 1, "dash": "dash", "color": "#7f858c"})
+    drawn.update_layout(
+        height=60 + 32 * len(order), margin={"l": 8, "r": 8, "t": 8, "b": 32}, showlegend=False, xaxis={"zeroline": False},
+        yaxis={"categoryorder": "array", "categoryarray": [KINDS[kind].title for kind in order][::-1], "automargin": True},
+    )  # fmt: skip
+    return drawn
+
+
+def _table(asked: SeveralRequest, now: Means, order: Sequence[str]) -> pd.DataFrame:
+    """A row per kind: its means with intervals, and on how many photos it beats the random map by the first measure."""
+    rows = []
+    for kind in order:
+        at = now.kinds.index(kind)
+        row = {"Map": KINDS[kind].title}
+        for column, measure in enumerate(asked.measures):
+            mean, half = now.mean[at, column], now.high[at, column] - now.mean[at, column]
+            interval = "" if np.isnan(half) else f" ± {half:.3f}"
+            row[MEASURES[measure].arrow] = "" if np.isnan(mean) else f"{mean:.3f}{interval}"
+        beats = now.better(kind, 0, asked.measures[0])
+        row[f"Beats random by {MEASURES[asked.measures[0]].title.lower()}"] = (
+            "" if beats is None else "{} of {}".format(*beats)
+        )
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    return frame[[name for name in frame if frame[name].ne("").any()]]
+
+
+def _downloads(asked: SeveralRequest, now: Means) -> None:
+    name = downloads.file_name("attribution", asked.network.name, plural(len(asked.photos), "photo"))
+    rows = [
+        {"photo": photo.name, "map": kind} | dict(zip(asked.measures, now.per_photo[number, at].tolist(), strict=True))
+        for number, photo in enumerate(asked.photos)
+        for at, kind in enumerate(now.kinds)
+    ]
+    csv = File("Numbers CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(pd.DataFrame(rows)))
+    arrays = {
+        "kinds": np.array(now.kinds), "measures": np.array(asked.measures), "per_photo": now.per_photo, "scores": now.mean,
+        "low": now.low, "high": now.high,
+    }  # fmt: skip
+    photos = sheet([asked.network.seen(photo) for photo in asked.photos], 6, gap=2)
+    downloads.row("attribution_several", name, {"Photos": photos}, arrays, [csv])

@@ -1,0 +1,51 @@
+"""The files of the page Attribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from vizapp.media.drawing import sheet
+from vizapp.methods.attribution import KINDS
+from vizapp.methods.tables import frame_to_csv
+from vizapp.ui.pages.attribution import cards, verdict
+from vizapp.ui.pages.attribution.cards import MapsView
+from vizapp.ui.pages.attribution.map_runs import Found
+from vizapp.ui.session import downloads
+from vizapp.ui.session.downloads import File
+
+_ACROSS = 4
+
+
+def row(shown: MapsView) -> None:
+    """Draw the buttons: the grid as PNG, the numbers as CSV, maps, numbers and curves as NPZ."""
+    asked, now, measures = shown.asked, shown.found, shown.measures
+    kinds = [kind for kind in shown.order if kind in now.maps]
+    if not kinds:
+        return
+    name = downloads.file_name(
+        "attribution", asked.network.name, asked.unit.site, str(asked.unit.channel), asked.picture.name
+    )
+    seen = asked.network.seen(asked.picture)
+    pictures = [seen, *(cards.drawn(seen, kind, now.maps[kind]) for kind in kinds)]
+    empty = np.full(101, np.nan, np.float32)
+    arrays = {
+        "kinds": np.array(kinds), "measures": np.array(measures), "maps": np.stack([now.maps[kind] for kind in kinds]),
+        "scores": np.array([[verdict.value(now.scores, kind, one) for one in measures] for kind in kinds], np.float32),
+        "curves": np.stack([
+            np.stack([now.curves.get(kind, {}).get(one, empty) for one in measures]) if measures else np.zeros((0, 101))
+            for kind in kinds
+        ]),
+    }  # fmt: skip
+    frame = table(now, kinds, measures)
+    csv = File("Numbers CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(frame))
+    downloads.row("attribution", name, {"Maps": sheet(pictures, _ACROSS, gap=4)}, arrays, [csv])
+
+
+def table(now: Found, kinds: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
+    """A row per map with its numbers."""
+    rows = {KINDS[kind].title: [verdict.value(now.scores, kind, one) for one in measures] for kind in kinds}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(measures), dtype=float)
+    return frame.rename_axis("map").reset_index()
