@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import vizapp
+from tests.methods.test_memory import Convolutions
 from tests.networks import seeded
+from vizapp.engine.memory.chunks import DoesNotFit
 from vizapp.errors import VizError
 from vizapp.methods.attribution import KINDS, AttributionParams
 from vizapp.methods.params import knobs
@@ -127,7 +129,7 @@ def test_a_network_has_the_same_maps_however_its_rectifiers_are_written(how: str
         for network in networks:
             try:
                 unit = vizapp.class_unit(network, 1)
-                result = vizapp.ask("attribution", network, PICTURE, unit=unit, kind=name, steps=4)
+                result = vizapp.ask("attribution", network, PICTURE, unit=unit, kind=name, steps=4, masks=40)
                 found.append(result.arrays["attribution"])
             except VizError as error:
                 found.append(error.code)
@@ -137,3 +139,28 @@ def test_a_network_has_the_same_maps_however_its_rectifiers_are_written(how: str
         assert not isinstance(found[1], str), f"{name}: {found[1]}"
         assert found[0].any(), name
         np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6 * np.abs(found[0]).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_that_runs_out_of_memory_is_tried_with_fewer_pictures_at_once_or_told(name: str) -> None:
+    network = small()
+
+    def asked() -> np.ndarray:
+        unit = vizapp.class_unit(network, 1)
+        return vizapp.ask("attribution", network, PICTURE, unit=unit, kind=name, steps=9, masks=40).arrays[
+            "attribution"
+        ]
+
+    try:
+        whole = asked()
+    except VizError:
+        pytest.skip("the kind is not defined for this network")
+    with pytest.raises(DoesNotFit), Convolutions(0):
+        asked()
+    alone = 3 * 24 * 40  # numbers of one picture
+    if name == "deeplift":  # of two pictures at once
+        with pytest.raises(DoesNotFit), Convolutions(alone):
+            asked()
+        alone *= 2
+    with Convolutions(alone):
+        np.testing.assert_allclose(asked(), whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
