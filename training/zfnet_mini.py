@@ -69,14 +69,23 @@ def normalise(batch: np.ndarray) -> Tensor:
     return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
 
-def centre_crop(picture: np.ndarray) -> np.ndarray:
-    """The evaluation crop: short side 176, centre 160 x 160."""
+def centre_crop(picture: np.ndarray, margin: int = 0) -> np.ndarray:
+    """The evaluation crop: short side 176, centre 160 x 160, and at most 8 pixels around it."""
     height, width = picture.shape[:2]
     scale = EVALUATION_SIDE / min(height, width)
     size = (max(SIDE, round(width * scale)), max(SIDE, round(height * scale)))
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     top, left = (picture.shape[0] - SIDE) // 2, (picture.shape[1] - SIDE) // 2
-    return picture[top : top + SIDE, left : left + SIDE]
+    return picture[top - margin : top + SIDE + margin, left - margin : left + SIDE + margin]
+
+
+def write_squares(tests: Path, out: Path) -> None:
+    """Write the middle 176 x 176 of each test photo, resized as in training: vizapp resizes nothing and crops the same."""
+    pictures, labels, classes = read_split(tests)
+    for number, (picture, label) in enumerate(zip(pictures, labels.tolist(), strict=True)):
+        (out / classes[label]).mkdir(parents=True, exist_ok=True)
+        square = centre_crop(picture, (EVALUATION_SIDE - SIDE) // 2)
+        cv2.imwrite(str(out / classes[label] / f"{number:04}.png"), cv2.cvtColor(square, cv2.COLOR_RGB2BGR))
 
 
 def random_crop(picture: np.ndarray, dice: np.random.Generator) -> np.ndarray:
@@ -244,7 +253,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/zfnet-mini"))
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--squares", type=Path, help="only write the test photos there, resized as in training")
     options = parser.parse_args()
+    if options.squares:
+        write_squares(options.data / "test", options.squares)
+        return
     recipe = Recipe(epochs=options.epochs, seed=options.seed)
     options.work.mkdir(parents=True, exist_ok=True)
     cv2.setNumThreads(1)

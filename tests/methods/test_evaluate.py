@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +380,7 @@ def test_the_card_of_zfnet_mini_comes_out(tmp_path: Path, monkeypatch: pytest.Mo
     """Of some classes, with the crops of its training; of all 2,893 photos it is 72.38 % (docs/evaluate.md)."""
     test = shared("data/caltech101/test")
     monkeypatch.syspath_prepend(str(ROOT / "training"))
-    from zfnet_mini import centre_crop
+    from zfnet_mini import write_squares
 
     card = {
         cells[1].strip(): (int(cells[2]), cells[3].strip())
@@ -389,13 +388,12 @@ def test_the_card_of_zfnet_mini_comes_out(tmp_path: Path, monkeypatch: pytest.Mo
         if len(cells := line.split("|")) == 5 and cells[2].strip().isdigit()
     }
     names = ("anchor", "bass", "car_side", "Faces_easy", "wild_cat", "wrench")
-    for path in [path for name in names for path in (test / name).glob("*.jpg")]:
-        crop = centre_crop(vizapp.open_picture(path).pixels)
-        (tmp_path / "crops" / path.parent.name).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "crops" / path.parent.name / f"{path.stem}.png").write_bytes(saved(crop))
+    (tmp_path / "test").mkdir()
+    for name in names:
+        (tmp_path / "test" / name).symlink_to(test / name)
+    write_squares(tmp_path / "test", tmp_path / "squares")
     network = vizapp.load("vizapp/zfnet-mini", device="cpu")
-    as_they_are = replace(network, preprocessing=replace(network.preprocessing, resize=160))
-    result = vizapp.ask("evaluate", as_they_are, folder=tmp_path / "crops")
+    result = vizapp.ask("evaluate", network, folder=tmp_path / "squares")
     for name in names:
         number = network.categories.index(name)
         count, percent = card[name]
