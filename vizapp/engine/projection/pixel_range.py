@@ -11,7 +11,7 @@ from vizapp.engine.call_arguments import tensors_in
 from vizapp.engine.operations import IDENTITIES, LINEAR
 from vizapp.engine.projection.affine import affine
 from vizapp.engine.projection.rules import Rule, Shapes
-from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, merge, scale
+from vizapp.engine.projection.windowed_signal import Signal, added, scale
 from vizapp.engine.trace.recording import Call, Step, map_leaves
 
 _MIXING = frozenset(
@@ -92,12 +92,3 @@ class PixelRange:
                 if signal is not None:
                     signals[value] = added(signals[value], signal) if value in signals else signal
         return signals.get(0)
-
-
-def added(a: Signal, b: Signal) -> Signal:
-    """The sum of two signals at one value."""
-    if isinstance(a, WindowedSignal) and isinstance(b, WindowedSignal):
-        return merge(a, b)
-    assert isinstance(a, Tensor)
-    assert isinstance(b, Tensor)
-    return a + b

@@ -16,11 +16,11 @@ from vizapp.engine.projection.rules import Deconvnet, Rule
 from vizapp.engine.projection.windowed_signal import (
     Signal,
     WindowedSignal,
+    added,
     as_dtype,
     as_signal,
     as_tensor,
     map_values,
-    merge,
 )  # fmt: skip
 from vizapp.engine.trace.recording import Recording, record
 from vizapp.engine.trace.sites import Site, Unit, as_laid_out, channels_first, site_of_all
@@ -297,7 +297,7 @@ def send_back(
             if signal is not None and recording.sloped[target]:
                 signal = as_dtype(signal, dtype)
                 widest = max(widest, _bytes(signal))
-                signals[target] = _sum(signals[target], signal) if target in signals else signal
+                signals[target] = added(signals[target], signal) if target in signals else signal
     return signals, counts, widest
 
 
@@ -308,11 +308,3 @@ def _bytes(signal: Signal) -> int:
 
 def _passes(signal: Signal | None) -> bool:
     return signal is not None and bool((signal.values if isinstance(signal, WindowedSignal) else signal).any())
-
-
-def _sum(a: Signal, b: Signal) -> Signal:
-    if isinstance(a, WindowedSignal) and isinstance(b, WindowedSignal):
-        return merge(a, b)
-    assert isinstance(a, Tensor)
-    assert isinstance(b, Tensor)
-    return a + b

@@ -84,8 +84,7 @@ def relevance(
     value, activation = recording.values[site.name]
     if not recording.sloped[value]:
         raise VizError(
-            f"Layer {site.name!r} depends on the input only through masks, indices or whole numbers, so no relevance can be "
-            "sent back from it.",
+            f"Layer {site.name!r} depends on the input only through masks, indices or whole numbers: nothing can be sent back.",
             code="no-derivative",
         )
     maps = channels_first(activation, site)[0]

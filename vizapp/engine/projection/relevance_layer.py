@@ -50,6 +50,7 @@ class Layer:
     negative: Tensor | None = None  # where z < 0; None once it is known that no signal arrives there
     stabiliser: float = 0.0
     finished: bool = False
+    rectified: bool = False
 
     @property
     def composed(self) -> Affine:
@@ -70,31 +71,36 @@ class Layer:
         del self.steps[after:], self.scales[after:]
         self.finish(z)
 
-    def finish(self, z: Tensor) -> None:
-        """Compute the factor: `z` is the output, and nothing further belongs to the layer."""
-        self.finished, self.output = True, None
+    def finish(self, z: Tensor, rectified: bool = False) -> None:
+        """Compute the factor: `z` is the output, and nothing further belongs to the layer.
+
+        If only a rectifier reads it, signals arrive where z is positive alone, and the factor is zero elsewhere.
+        """
+        self.finished, self.output, self.negative = True, None, None
         if self.rule == "zero":
             return
+        self.rectified = rectified
         total, bias = self.composed
-        size = z.abs()
+        size = z.clamp_min(0) if rectified else z.abs()
         self.stabiliser = self.epsilon * float(torch.linalg.vector_norm(z)) / math.sqrt(z.numel())
         smallest = max(self.stabiliser, torch.finfo(z.dtype).tiny)
-        if self.rule in {"epsilon", "gamma"}:
+        if self.rule in {"epsilon", "gamma"} and not rectified:
             self.negative = z < 0
         if self.rule == "epsilon":
             self.factor = size / (size + smallest)
             return
         assert self.spread is not None
         total = total if isinstance(total, Tensor) else self.spread.new_tensor(total)
+        numerator = size if rectified else z
         if self.rule == "box":
             assert self.centred is not None
-            self.factor = z / (total * self.centred + total.abs() * self.spread + smallest)
+            self.factor = numerator / (total * self.centred + total.abs() * self.spread + smallest)
             return
         spread = total.abs() * self.spread + _size(bias)
         if self.rule == "gamma":
-            self.factor = size / (size + (self.gamma / 2) * (spread + size) + smallest)
+            self.factor = size / ((1 + self.gamma / 2) * size + (self.gamma / 2) * spread + smallest)
         else:
-            self.factor = z / ((spread + z) / 2 + smallest)
+            self.factor = numerator / ((spread + z) / 2 + smallest)
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -112,23 +118,26 @@ class Layer:
     def absorbed(self, signal: Signal) -> tuple[Tensor, Tensor]:
         """The relevance `[K]` that the bias and the stabiliser take from signals, to which the factor was applied."""
         bias, (alpha, beta) = self.composed.shift, self.weights
-        signed = signal if self.negative is None else _where_signed(signal, self.negative)
-        if self.rule == "box":
-            zero = total_of(signal, 0.0)
-            return zero, total_of(signal, self.stabiliser)
-        taken = total_of(signal, bias) if not isinstance(bias, float) or bias else total_of(signal, 0.0)
-        if beta and (not isinstance(bias, float) or bias):
-            taken = alpha * taken + beta * total_of(signed, _size(bias))
-        return taken, total_of(signed, self.stabiliser)
+        signed = signal
+        if self.negative is not None and self.factor is not None:
+            signed = scale(signal, 1 - 2 * self.negative.to(self.factor.dtype))
+        if isinstance(signal, WindowedSignal) and (isinstance(bias, float) or _is_per_channel(bias)):
+            totals = signal.values.sum((2, 3))  # the maps are read once
+            signed = totals if isinstance(signed, Tensor) or signed is signal else signed.values.sum((2, 3))
+            signal, bias = totals, bias.flatten() if isinstance(bias, Tensor) else bias
+        stabilised = total_of(signed, self.stabiliser)
+        if self.rule == "box" or (isinstance(bias, float) and not bias):
+            return torch.zeros_like(stabilised), stabilised
+        taken = alpha * total_of(signal, bias)
+        return taken + beta * total_of(signed, _size(bias)) if beta else taken, stabilised
+
+
+def _is_per_channel(number: Tensor) -> bool:
+    return number.ndim in {3, 4} and number.shape[-2:].numel() == 1 and number.shape[-3] == number.numel() > 1
 
 
 def _size(number: Tensor | float) -> Tensor | float:
     return number.abs() if isinstance(number, Tensor) else abs(number)
-
-
-def _where_signed(signal: Signal, negative: Tensor) -> Signal:
-    values = (signal.values if isinstance(signal, WindowedSignal) else signal).dtype
-    return scale(signal, 1 - 2 * negative.to(values))
 
 
 def total_of(signal: Signal, weight: Tensor | float) -> Tensor:
@@ -136,12 +145,5 @@ def total_of(signal: Signal, weight: Tensor | float) -> Tensor:
     values = signal.values if isinstance(signal, WindowedSignal) else signal
     if isinstance(weight, float):
         return weight * values.flatten(1).sum(1) if weight else values.new_zeros(len(values))
-    if (
-        isinstance(signal, WindowedSignal)
-        and weight.shape[-2:].numel() == 1
-        and weight.ndim >= 3
-        and weight.numel() > 1
-    ):
-        return values.sum((2, 3)) @ weight.flatten().to(values.dtype)
     weighted = scale(signal, weight)
     return (weighted.values if isinstance(weighted, WindowedSignal) else weighted).flatten(1).sum(1)

@@ -6,7 +6,7 @@ these nor a choice of numbers (a maximum, an index) is refused: its plain gradie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,16 +60,9 @@ def shared(step: Step, signals: list[Signal | None], shapes: _Shapes) -> tuple[l
     function = _FUNCTIONS.get(name) or (_half if name in _PRODUCTS and len(step.inputs) > 1 else None)
     if function is None:
         raise refusal(step)
-    changed = replace_function(step, function)
-    return derivative(changed, signals, shapes), "norms" if name in _NORMS else "attention"
-
-
-def replace_function(step: Step, function: Callable[..., Any]) -> Step:
-    """The step with a function that computes the same, with another derivative; it gets the old one first."""
     old = step.function
     changed = replace(step, function=lambda *args, **kwargs: function(old, *args, **kwargs))
-    changed.inputs, changed.ctx = step.inputs, step.ctx
-    return changed
+    return derivative(changed, signals, shapes), "norms" if name in _NORMS else "attention"
 
 
 def refusal(step: Step) -> VizError:
@@ -87,30 +80,18 @@ def balance(
 ) -> tuple[Tensor, Tensor]:
     """The relevance `[K]` that a step takes: what comes in, less what goes on."""
     at = dict(zip(step.reads if "instead" not in step.ctx else step.inputs, step.ctx["at"], strict=False))
-    if "instead" in step.ctx:
-        function, arguments = step.ctx["instead"]
-        output = function(*bind(arguments, at))
-    else:
-        args, kwargs = bind(step.args, {k: v.clone() for k, v in at.items()}), bind(step.kwargs, at)
-        with torch.no_grad():
-            output = step.function(*args, **kwargs)
-        output = args[0] if step.operation == "setitem" else output
-    results = list(tensors_in(output))
-    pairs = list(zip(signals, results, step.outputs, strict=False))
-    came = sum(_dot(signal, result, shapes[value]) for signal, result, value in pairs if signal is not None)
-    went = sum(
-        _dot(signal, at[value], shapes[value])
-        for signal, value in zip(below, step.inputs, strict=True)
-        if signal is not None
-    )
+    function, given = step.ctx.get("instead", (step.function, step.args))
+    args, kwargs = bind(given, {k: v.clone() for k, v in at.items()}), {} if "instead" in step.ctx else step.kwargs
+    output = function(*args, **bind(kwargs, at))
+    results = tensors_in(args[0] if step.operation == "setitem" else output)
+
+    def total(pairs: Iterable[tuple[Signal | None, Tensor, int]]) -> Any:
+        return sum((as_tensor(s, shapes[v]) * x).flatten(1).sum(1) for s, x, v in pairs if s is not None)
+
+    came = total(zip(signals, results, step.outputs, strict=False))
+    went = total(zip(below, (at[value] for value in step.inputs), step.inputs, strict=True))
     taken = came - went
-    assert isinstance(taken, Tensor)
     return taken, torch.zeros_like(taken)
-
-
-def _dot(signal: Signal, numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
-    values = as_tensor(signal, shape)
-    return (values * numbers).flatten(1).sum(1)
 
 
 def _part(x: Any, share: float) -> Any:
@@ -162,12 +143,5 @@ def _group_norm(
     return found if bias is None else found + bias.view(shape)
 
 
-def _normalize(old: Callable[..., Any], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    found: Tensor = old(input.detach(), *args, **kwargs)
-    return input * torch.where(input == 0, 0, found / input.detach())
-
-
-_NORMS: dict[str, Callable[..., Any]] = {
-    "layer_norm": _layer_norm, "rms_norm": _rms_norm, "group_norm": _group_norm, "normalize": _normalize,
-}  # fmt: skip
+_NORMS: dict[str, Callable[..., Any]] = {"layer_norm": _layer_norm, "rms_norm": _rms_norm, "group_norm": _group_norm}
 _FUNCTIONS = _NORMS | {"scaled_dot_product_attention": _attention}

@@ -29,13 +29,13 @@ from vizapp.engine.operations import (
     POINTWISE,
     SUMS_WITH_PRODUCTS,
     WEIGHTED,
-)
+)  # fmt: skip
 from vizapp.engine.projection.affine import Affine, affine
-from vizapp.engine.projection.pixel_range import PixelRange, added
+from vizapp.engine.projection.pixel_range import PixelRange
 from vizapp.engine.projection.relevance_layer import Layer, LayerRule, total_of
 from vizapp.engine.projection.relevance_products import balance, divisors, refusal, shared
 from vizapp.engine.projection.rules import Family, Rule, Shapes
-from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, map_values, scale
+from vizapp.engine.projection.windowed_signal import Signal, WindowedSignal, added, map_values, scale
 from vizapp.engine.trace.recording import Call, Step, map_leaves
 from vizapp.errors import VizError
 
@@ -46,7 +46,8 @@ _SUMS = frozenset({
     "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "index_add",
     "scatter_add", "sum_to_size", "trapezoid", "trapz", "lerp",
 }) | WEIGHTED | (BILINEAR - {"mul"}) | SUMS_WITH_PRODUCTS | LINEAR_IN_FIRST  # fmt: skip
-# Linear operations that may put constants beside what they read.
+_FILLING = frozenset({"masked_fill", "setitem", "index_fill", "pad", "lerp", "scatter"})
+# Linear operations that may put constants beside what they read, or fill in numbers.
 _WITH_CONSTANTS = SUMS_WITH_PRODUCTS | frozenset({
     "add", "sub", "rsub", "cat", "stack", "hstack", "vstack", "dstack", "column_stack", "where", "masked_fill", "setitem",
     "index_put", "index_fill", "masked_scatter", "pad", "lerp", "copy", "scatter", "index_copy",
@@ -75,8 +76,6 @@ class Relevance(Rule):
     high: tuple[float, ...] = ()
     lower: frozenset[str] = frozenset()
 
-    # ------------------------------------------------------------------------------------------------ forward pass
-
     def family(self, call: Call) -> Family:
         """As for other rules; functions of single numbers are activations, and so is local response norm."""
         family = super().family(call)
@@ -90,7 +89,7 @@ class Relevance(Rule):
             return self.run(family, ctx, call)
         scales = affine(call) if family in {"linear", "identity"} and "merged" not in ctx else None
         weighted = family == "linear" and call.operation in WEIGHTED and call.depends_on_input_alone
-        open_layer = self._read(call, scales is not None, weighted)
+        open_layer = self._read(call, scales is not None, weighted, family == "rectifier" and "merged" not in ctx)
         pixels = PixelRange.after(call, self.low, self.high) if family in {"linear", "identity"} else None
         layer = None
         if scales is not None:
@@ -112,7 +111,7 @@ class Relevance(Rule):
             layer.output = None if layer.finished else next(iter(tensors_in(output)), None)
         return ctx, output
 
-    def _read(self, call: Call, scales: bool, weighted: bool) -> Layer | None:
+    def _read(self, call: Call, scales: bool, weighted: bool, rectifies: bool) -> Layer | None:
         """End the layers that the call reads, unless it continues one, which is returned."""
         for value, tensor in zip(call.step.reads, call.inputs, strict=True):
             maker = call.recording.makers.get(value)
@@ -125,6 +124,8 @@ class Relevance(Rule):
             elif scales and not layer.finished:
                 return layer
             elif not layer.finished and not (weighted and layer.is_affine):
+                layer.finish(tensor, rectifies)
+            elif layer.rectified and not rectifies:
                 layer.finish(tensor)
         for value in set(call.step.inputs) - set(call.step.reads):  # where an activation starts that is written out
             maker, root = call.recording.makers.get(value), call.recording.tensor_of(value)
@@ -142,7 +143,8 @@ class Relevance(Rule):
         if weighted:
             return self._weighted(call, ctx)
         adds = call.operation in _SUMS
-        if call.operation in _WITH_CONSTANTS:
+        given = sum(1 for _ in tensors_in((call.args, call.kwargs)))
+        if call.operation in _FILLING or (call.operation in _WITH_CONSTANTS and given > len(call.inputs)):
             ctx["bias"] = _offset(call)
         if not adds and isinstance(ctx.get("bias", 0.0), float):
             return None
@@ -204,8 +206,14 @@ class Relevance(Rule):
         return found.clone()
 
     def keep(self, family: Family, call: Call, output: Any) -> dict[str, Any]:
-        """Where a rectifier is active."""
-        return {"ratio": output > 0, "one_sided": True} if family == "rectifier" else {}
+        """Where a rectifier is active, unless the factor of the layer below says so."""
+        if family != "rectifier":
+            return {}
+        maker = call.recording.makers.get(call.step.inputs[0])
+        below: Layer | None = None if maker is None else maker.ctx.get("layer")
+        if below is not None and below.rectified and maker is below.steps[-1]:
+            return {"below_layer": below, "one_sided": True}
+        return {"ratio": output > 0, "one_sided": True}
 
     def refine(self, steps: list[Step]) -> None:
         """End the layers that nothing reads, and see which of them get signals only where they are positive."""
@@ -224,8 +232,6 @@ class Relevance(Rule):
             if readers and all(r.ctx.get("one_sided") and not r.ctx.get("negated") for r in readers):
                 layer.negative = None
         super().refine(steps)
-
-    # ----------------------------------------------------------------------------------------------- backward pass
 
     def backward(
         self, step: Step, signals: list[Signal | None], shapes: Shapes
@@ -258,7 +264,10 @@ class Relevance(Rule):
 
     def rectifier(self, signal: Signal, step: Step) -> Signal:
         """The relevance passes: R / z below is R / a above times a / z."""
-        return scale(signal, step.ctx["ratio"])
+        below: Layer | None = step.ctx.get("below_layer")
+        if below is None:
+            return scale(signal, step.ctx["ratio"])
+        return signal if below.negative is None else scale(signal, ~below.negative)
 
     def _to_contributions(self, step: Step, layer: Layer, signal: Signal, shapes: Shapes) -> list[Signal | None]:
         """The signal below a layer with weights, from that at the first of its operations."""
@@ -267,7 +276,11 @@ class Relevance(Rule):
             return self.linear(signal, step, shapes)
         dtype = (signal.values if isinstance(signal, WindowedSignal) else signal).dtype
         tau = layer.tau(dtype)
-        (plain,) = self.linear(signal, step, shapes)
+        by_output = _by_output(tau, step)
+        if layer.rule != "box" and "below" not in step.ctx and by_output is not None:
+            joined = alpha * weight + beta * by_output * weight.abs()
+            return self._without_shift(step, self.linear(signal, with_weight(step, joined), shapes))
+        (plain,) = self.linear(signal, with_weight(step, weight), shapes)
         (sized,) = self.linear(_times(signal, tau), with_weight(step, weight.abs()), shapes)
         assert plain is not None
         assert sized is not None
@@ -278,11 +291,14 @@ class Relevance(Rule):
         sized = _times(sized, beta)
         if "below" in step.ctx:
             sized = scale(sized, 1 - 2 * step.ctx["below"].to(dtype))
-        down = added(_times(plain, alpha), sized)
-        if "shift" in step.ctx:  # the norm before counts all of its shift, at signals that are less than these
-            bias, stabiliser = step.ctx.get("absorbed", (0.0, 0.0))
-            step.ctx["absorbed"] = bias - total_of(down, step.ctx["shift"]), stabiliser
-        return [down]
+        return self._without_shift(step, [added(_times(plain, alpha), sized)])
+
+    def _without_shift(self, step: Step, down: list[Signal | None]) -> list[Signal | None]:
+        """The signals; what the norm before will count of its shift is taken from what the layer counts of it."""
+        if "shift" in step.ctx and down[0] is not None:
+            bias, stabiliser = step.ctx.get("absorbed", (0.0, total_of(down[0], 0.0)))
+            step.ctx["absorbed"] = bias - total_of(down[0], step.ctx["shift"]), stabiliser
+        return down
 
 
 _COUNTED = {"rectifier": "rectifiers", "activation": "activations", "max pool": "switches", "gate": "gates"}
@@ -292,12 +308,20 @@ def _times(signal: Signal, factor: Tensor | float) -> Signal:
     return scale(signal, factor) if isinstance(factor, Tensor) else map_values(signal, lambda values: values * factor)
 
 
+def _by_output(number: Tensor | float, step: Step) -> Tensor | float | None:
+    """A factor of a layer's output as one of its weights: one for each output channel; None if it varies over cells."""
+    if isinstance(number, float) or number.numel() == 1:
+        return number
+    if step.operation == "linear":
+        return number[:, None] if number.ndim == 1 else None
+    per_channel = number.ndim in {3, 4} and number.shape[-3] == number.numel() and "transpose" not in step.operation
+    return number.view(-1, *(1,) * (step.ctx["weight"].ndim - 1)) if per_channel else None
+
+
 def with_weight(step: Step, weight: Tensor) -> Step:
-    """The step of a layer with other weights, without bias."""
+    """The step of a layer with other weights, without bias; signals go to what it reads."""
     args, kwargs = _weight_in(step.args, step.kwargs, weight)
-    changed = replace(step, args=args, kwargs=kwargs)
-    changed.ctx = step.ctx
-    return changed
+    return replace(step, args=args, kwargs=kwargs, inputs=step.reads)
 
 
 def _run_with(call: Call, x: Tensor, weight: Tensor) -> Tensor:
@@ -326,8 +350,7 @@ def _offset(call: Call) -> Tensor | float:
 def _ratio(output: Tensor, root: Tensor) -> dict[str, Any]:
     """Output over input of a function of each number, and what it makes of zeros, which no ratio shows."""
     zero = root == 0
-    ratio = output / torch.where(zero, 1, root)
-    ratio = torch.where(zero, 0, ratio)
+    ratio = torch.where(zero, 0, output / torch.where(zero, 1, root))
     found: dict[str, Any] = {"ratio": ratio, "one_sided": not bool(((root < 0) & (output != 0)).any())}
     at_zero = torch.where(zero, output, 0)
     return found | ({"lost": at_zero} if at_zero.any() else {})

@@ -47,7 +47,7 @@ from vizapp.engine.operations import (
 from vizapp.engine.projection.elementwise import Elementwise, elementwise, guards
 from vizapp.engine.projection.gates import Gates, as_division, gates_of
 from vizapp.engine.projection.max_pools import UNPOOLS, Overlap, is_max_pool, pool_with_switches, unpool
-from vizapp.engine.projection.transposes import derivative, transpose_sum, windowed_transpose
+from vizapp.engine.projection.transposes import derivative, transpose_linear, transpose_sum, windowed_transpose
 from vizapp.engine.projection.windowed_signal import (
     Signal,
     WindowedSignal,
@@ -56,7 +56,7 @@ from vizapp.engine.projection.windowed_signal import (
     map_values,
     scale,
     sum_to_shape,
-)
+)  # fmt: skip
 from vizapp.engine.trace.recording import Call, GateOrigin, Step, ValueRef
 from vizapp.errors import VizError
 
@@ -242,6 +242,8 @@ class Rule(ABC):
         found = windowed_transpose(step, signal, shapes) if isinstance(signal, WindowedSignal) else None
         if found is not None:
             return found
+        if step.operation == "linear" and step.depends_on_input_alone:
+            return [transpose_linear(step, signal, shapes)]
         same = all(shapes[value] == shapes[step.outputs[0]] for value in step.inputs)
         if step.operation.rstrip("_") in {"add", "sub"} and same:
             return transpose_sum(step, signal)

@@ -33,6 +33,13 @@ def transpose_sum(step: Step, signal: Signal) -> list[Signal | None]:
     return given
 
 
+def transpose_linear(step: Step, signal: Signal, shapes: list[tuple[int, ...]]) -> Signal:
+    """Transpose of a linear layer with constant weights."""
+    weight = argument(step.args, step.kwargs, 1, "weight", None)
+    values = as_tensor(signal, shapes[step.outputs[0]])
+    return as_signal(values @ weight.to(values.dtype), shapes[step.inputs[0]])
+
+
 def windowed_transpose(step: Step, signal: WindowedSignal, shapes: list[tuple[int, ...]]) -> list[Signal | None] | None:
     """The signals at the inputs of a linear operation, computed on windows.
 

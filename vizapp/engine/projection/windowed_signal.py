@@ -135,6 +135,15 @@ def merge(a: WindowedSignal, b: WindowedSignal) -> WindowedSignal:
 Signal = WindowedSignal | Tensor  # of a value [1 C H W]: a WindowedSignal; of a value of any other shape s: [K, *s]
 
 
+def added(a: Signal, b: Signal) -> Signal:
+    """The sum of two signals at one value."""
+    if isinstance(a, WindowedSignal) and isinstance(b, WindowedSignal):
+        return merge(a, b)
+    assert isinstance(a, Tensor)
+    assert isinstance(b, Tensor)
+    return a + b
+
+
 def map_values(signal: Signal, change: Callable[[Tensor], Tensor]) -> Signal:
     """The signal with `change` applied to its values."""
     return signal.with_values(change(signal.values)) if isinstance(signal, WindowedSignal) else change(signal)

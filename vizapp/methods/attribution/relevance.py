@@ -74,17 +74,15 @@ def passed(found: Relevances) -> str:
     layers = ", ".join(
         f"{count(rule)} by {rule}" for rule in ("box", "gamma", "plus", "epsilon", "zero") if count(rule)
     )
-    told = [
-        (f"layers: {layers}", 1),
-        ("norms folded into them", count("folded")),
-        ("norms as layers of their own", count("affine")),
-        ("sums, means and pools in proportion", count("sum")),
-        ("rectifiers", count("rectifiers")),
-        ("other activations passed as they are", count("activations")),
-        ("max pools to their switches", count("switches")),
-        ("gates held constant", count("gates")),
-        ("divisions held constant (Achtibat 2024)", count("norms")),
-        ("products and softmax (Achtibat 2024)", count("attention")),
-        ("choices of a number", count("choices")),
-    ]
-    return "; ".join(what if what.startswith("layers") else f"{number} {what}" for what, number in told if number) + "."
+    return (
+        "; ".join([f"layers: {layers}", *(f"{count(key)} {text}" for key, text in _PASSED.items() if count(key))]) + "."
+    )
+
+
+_PASSED = {
+    "folded": "norms folded into them", "affine": "norms as layers of their own",
+    "sum": "sums, means and pools in proportion", "rectifiers": "rectifiers",
+    "activations": "other activations passed as they are", "switches": "max pools to their switches",
+    "gates": "gates held constant", "norms": "divisions held constant (Achtibat 2024)",
+    "attention": "products and softmax (Achtibat 2024)", "choices": "choices of a number",
+}  # fmt: skip
