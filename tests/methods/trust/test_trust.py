@@ -195,6 +195,16 @@ def test_a_map_that_is_the_same_everywhere_is_told() -> None:
     assert "flat: random" not in result.facts
 
 
+def test_a_blur_that_hides_little_is_told() -> None:
+    own = patch_network()
+    options = {"unit": vizapp.class_unit(own, "bright"), "kinds": "random", "measures": "deletion"}
+    assert "little" not in ask(own, bright(0), **options).facts["blurred"]
+    white = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    told = ask(own, white, **options).facts["blurred"]
+    assert "is 0.993, that of the blurred photo 0.993" in told  # the sigmoid of 20 - 15
+    assert "little" in told
+
+
 def test_a_folder_is_the_mean_of_its_photos_with_an_interval(tmp_path: Path) -> None:
     own = patch_network()
     photos = [bright(seed) for seed in range(4)]

@@ -15,6 +15,7 @@ from vizapp.methods.trust.pointing import TOLERANCE, Box
 from vizapp.methods.trust.road import NOISE, SHARES
 from vizapp.zoo.network import Network
 
+_LITTLE = 0.5  # share of the score that the blurred photo keeps, above which deletion is called weak
 CAUTION = (
     "A photo with deleted pixels is none that the network was trained on, so a score may also fall for that (Hooker 2018); "
     "compare kinds with each other and with random, and trust an order on which deletion, insertion and ROAD agree."
@@ -62,6 +63,8 @@ def told_facts(
     for (name, reason), count in reasons.items():
         of = f" ({count} of {len(found)} photos)" if len(found) > 1 else ""
         facts[f"not defined: {name}"] = f"{reason}{of}"
+    if {"deletion", "insertion"} & set(measures):
+        facts["blurred"] = _blurred(found)
     still = sum(not one.clean > 0 for one in found)
     if still:
         facts["not active"] = (
@@ -96,6 +99,18 @@ def _score(question: Question) -> str:
     if unit is None or is_class(network, unit):
         return f"The probability of the class. {network.output_description}"
     return "The activation of the unit at its strongest cell, divided by that on the whole photo."
+
+
+def _blurred(found: Sequence[MapScores]) -> str:
+    clean, hidden = (float(np.mean(values)) for values in zip(*((one.clean, one.hidden) for one in found), strict=True))
+    told = f"The score of the photo is {clean:.3g}, that of the blurred photo {hidden:.3g}{_mean(found)}."
+    if hidden > _LITTLE * clean:
+        told += " So deletion removes little of what the network uses: rather compare by ROAD."
+    return told
+
+
+def _mean(found: Sequence[MapScores]) -> str:
+    return f" (means over {len(found)} photos)" if len(found) > 1 else ""
 
 
 def _deletion(network: Network, box: Box | None) -> str:

@@ -36,8 +36,8 @@ class MapScores:
     """The maps of one photo, `[kinds H W]`, and what was measured of them.
 
     `scores`: `[kinds measures]`. `curves`: `[kinds measures 101]`. `road`: `[kinds 2 9]`. NaN where something is not defined;
-    `undefined` says why, by kind or "kind, measure". `clean`: the score of the photo itself. `flat`: kinds whose map is
-    the same everywhere.
+    `undefined` says why, by kind or "kind, measure". `clean` and `hidden`: the scores of the photo and of the blurred photo.
+    `flat`: kinds whose map is the same everywhere.
     """
 
     maps: np.ndarray
@@ -46,6 +46,7 @@ class MapScores:
     road: np.ndarray
     undefined: dict[str, str]
     clean: float
+    hidden: float
     flat: tuple[str, ...]
 
 
@@ -128,7 +129,7 @@ def measured(
             elif measure == "randomisation":
                 scores[row, column] = trial.similarity(maps[row], kind, made.facts.get("layer", ""), piece, undefined)
             piece(1.0)
-    return MapScores(maps, scores, curves, road, undefined, trial.clean, tuple(flat))
+    return MapScores(maps, scores, curves, road, undefined, trial.clean, trial.hidden, tuple(flat))
 
 
 class _Trial:
@@ -143,11 +144,11 @@ class _Trial:
         self.unit = replace(unit, site=site.name, cell=argmax_cell(maps, unit))
         self._question, self._seed, self._random = question, seed, random
         score = scorer(network, self.unit)
-        self.clean, hidden = float(score(self.photo)[0]), float(score(self.blurred)[0])
+        self.clean, self.hidden = float(score(self.photo)[0]), float(score(self.blurred)[0])
         self.rises = self.clean > 0
         unit_size = 1.0 if is_class(network, self.unit) else self.clean
         self._score: Score = lambda batch: score(batch) / unit_size
-        self._ends = self.clean / unit_size, hidden / unit_size
+        self._ends = self.clean / unit_size, self.hidden / unit_size
         self._size = network.batch_limit(_AT_ONCE.get(network.device.type, STEPS))
         self._network = network
 
