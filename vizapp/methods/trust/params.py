@@ -23,7 +23,7 @@ class TrustParams(Params):
     """Which maps are measured, and how."""
 
     kinds: tuple[str, ...] = knob(
-        ("gradcam", "integrated_gradients", "guided_gradcam", "random", "edges"), "Kinds of attribution"
+        ("gradcam", "layercam", "eigencam", "integrated_gradients", "guided", "random", "edges"), "Kinds of attribution"
     )
     measures: tuple[str, ...] = knob(
         (),
