@@ -142,6 +142,19 @@ def test_the_activation_of_a_linear_unit_is_relative_to_that_of_the_photo() -> N
     assert "divided" in result.facts["score"]
 
 
+def test_the_gap_of_lrp_is_what_is_missing_of_the_score(network: Network) -> None:
+    """Biases take a part, as they do in every network that has some."""
+    photo, unit = noise(40, 36, seed=6), vizapp.class_unit(network, 3)
+    score = float(network.module(network.prepare(photo))[0, 3])
+    pixels = vizapp.ask("attribution", network, photo, unit=unit, kind="lrp").arrays["attribution"]
+    result = ask(network, photo, unit=unit, kinds="lrp,integrated_gradients,random", measures="completeness")
+    found = result.arrays["scores"][:, 0]
+    expected = abs(pixels.sum(dtype=np.float64) - score) / abs(score)
+    assert expected > 0.002
+    assert found[0] == pytest.approx(expected, rel=1e-3)
+    assert np.isnan(found[2])
+
+
 def test_a_unit_that_is_not_active_has_nothing_to_delete() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2), nn.ReLU(), nn.Linear(2, 2))
     with torch.no_grad():

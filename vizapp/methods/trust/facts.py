@@ -10,7 +10,7 @@ import numpy as np
 from vizapp.methods.base import Question
 from vizapp.methods.trust.deletion import blur_sigma
 from vizapp.methods.trust.params import HIGHER, TrustParams
-from vizapp.methods.trust.photo import BASELINES, MapScores, is_class
+from vizapp.methods.trust.photo import MapScores, is_class
 from vizapp.methods.trust.pointing import TOLERANCE, Box
 from vizapp.methods.trust.road import NOISE, SHARES
 from vizapp.zoo.network import Network
@@ -142,8 +142,9 @@ def _pointing(network: Network, box: Box | None) -> str:
 
 def _completeness(network: Network, box: Box | None) -> str:
     return (
-        f"The gap between the sum of the map and what it promises, as a share of it; defined for {' and '.join(BASELINES)}, "
-        "whose maps add up to the rise of the unit above an input of zeros. The others promise no sum."
+        "The gap between the sum of the map and what it promises, as a share of it: for integrated_gradients and deeplift the "
+        "rise of the unit above an input of zeros, for lrp the unit's value, of which biases and stabilisers may take a part. "
+        "The other kinds promise no sum."
     )
 
 

@@ -23,7 +23,8 @@ class TrustParams(Params):
     """Which maps are measured, and how."""
 
     kinds: tuple[str, ...] = knob(
-        ("gradcam", "layercam", "eigencam", "integrated_gradients", "guided", "random", "edges"), "Kinds of attribution"
+        ("gradcam", "layercam", "eigencam", "integrated_gradients", "guided", "lrp", "random", "edges"),
+        "Kinds of attribution",
     )
     measures: tuple[str, ...] = knob(
         (),

@@ -23,10 +23,7 @@ from vizapp.methods.trust.pointing import Box, points_at
 from vizapp.methods.trust.road import SHARES, combined, noise_like, removal_curves
 from vizapp.zoo.network import Network, memory_format
 
-BASELINES = {
-    "integrated_gradients": True,
-    "deeplift": True,
-}  # kinds that promise a sum; whether above an input of zeros
+ADD_UP = {"integrated_gradients": True, "deeplift": True, "lrp": False}  # whether to the rise above an input of zeros
 _AT_ONCE = {"cpu": 8}  # photos of a pass; more are no faster, and cancelling waits for the end of one
 _IMPUTED = 6  # the same for ROAD, where imputing takes as long as the pass
 
@@ -124,8 +121,8 @@ def measured(
             elif measure == "pointing":
                 assert box is not None, "checked before"
                 scores[row, column] = points_at(ranks, box)
-            elif measure == "completeness" and kind in BASELINES:
-                scores[row, column] = trial.gap(maps[row])
+            elif measure == "completeness" and kind in ADD_UP:
+                scores[row, column] = trial.gap(maps[row], ADD_UP[kind])
             elif measure == "randomisation":
                 scores[row, column] = trial.similarity(maps[row], kind, made.facts.get("layer", ""), piece, undefined)
             piece(1.0)
@@ -177,15 +174,15 @@ class _Trial:
         noise = noise_like(self.photo, std, self._seed)
         return removal_curves(ranks, self.photo, noise, self._score, min(self._size, _IMPUTED), tick)
 
-    def gap(self, values: np.ndarray) -> float:
-        """How far the sum of a map is from the rise of the unit above an input of zeros, as a share of the rise."""
+    def gap(self, values: np.ndarray, above_zeros: bool) -> float:
+        """How far the sum of a map is from the unit's activation, or its rise above an input of zeros, as a share of it."""
         site = self._network.site(self.unit.site)
         place = (0, self.unit.channel, *(self.unit.cell or ()))
         photo, zeros = (
             float(observe(self._network.module, batch, [site])[site.name][place])
             for batch in (self.photo, torch.zeros_like(self.photo))
         )
-        rise = photo - zeros
+        rise = photo - zeros * above_zeros
         return abs(float(values.sum(dtype=np.float64)) - rise) / abs(rise) if rise else float("nan")
 
     def similarity(self, values: np.ndarray, kind: str, layer: str, tick: Tick, undefined: dict[str, str]) -> float:
