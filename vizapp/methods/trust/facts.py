@@ -47,9 +47,11 @@ def told_facts(
     network = question.network
     facts = {
         "explained": _explained(question, params, found, classes),
-        "order": _order(params, question.folder is not None),
+        "order": "Pixels in the order of the map, the largest value first; equal values in an order drawn with seed "
+        f"{params.seed}{' plus the number of the photo' * (question.folder is not None)}.",
     }
-    facts |= {measure: _DEFINED[measure](network, box) for measure in measures}
+    defined = _definitions(network, box)
+    facts |= {measure: defined[measure] for measure in measures}
     facts["score"] = _score(question)
     facts["reading"] = _reading(measures)
     if "low" in arrays:
@@ -89,11 +91,6 @@ def _explained(question: Question, params: TrustParams, found: Sequence[MapScore
     return true if params.about == "true" else "the network's answer for each photo"
 
 
-def _order(params: TrustParams, folder: bool) -> str:
-    seed = f"seed {params.seed}{' plus the number of the photo' * folder}"
-    return f"Pixels in the order of the map, the largest value first; equal values in an order drawn with {seed}."
-
-
 def _score(question: Question) -> str:
     network, unit = question.network, question.unit
     if unit is None or is_class(network, unit):
@@ -103,62 +100,30 @@ def _score(question: Question) -> str:
 
 def _blurred(found: Sequence[MapScores]) -> str:
     clean, hidden = (float(np.mean(values)) for values in zip(*((one.clean, one.hidden) for one in found), strict=True))
-    told = f"The score of the photo is {clean:.3g}, that of the blurred photo {hidden:.3g}{_mean(found)}."
+    of = f" (means over {len(found)} photos)" if len(found) > 1 else ""
+    told = f"The score of the photo is {clean:.3g}, that of the blurred photo {hidden:.3g}{of}."
     if hidden > _LITTLE * clean:
         told += " So deletion removes little of what the network uses: rather compare by ROAD."
     return told
 
 
-def _mean(found: Sequence[MapScores]) -> str:
-    return f" (means over {len(found)} photos)" if len(found) > 1 else ""
-
-
-def _deletion(network: Network, box: Box | None) -> str:
-    return f"Area under the score while the photo is deleted, 1 % of the pixels at a time, {_blur(network, 'to')}."
-
-
-def _insertion(network: Network, box: Box | None) -> str:
-    return f"Area under the score while the photo is inserted, 1 % of the pixels at a time, {_blur(network, 'from')}."
-
-
-def _blur(network: Network, way: str) -> str:
-    sigma = blur_sigma(*network.input_size[1:])
-    return f"{way} the photo blurred by a Gaussian with a standard deviation of {sigma:.3g} pixels"
-
-
-def _road(network: Network, box: Box | None) -> str:
-    return (
-        f"(LeRF − MoRF) / 2: half the mean score with {SHARES[0]}, {SHARES[1]}, … {SHARES[-1]} % of the pixels removed, least "
-        f"relevant first, less that with the most relevant first. Removed pixels are imputed from their neighbours, plus noise "
-        f"with a standard deviation of {NOISE} of the range from black to white."
-    )
-
-
-def _pointing(network: Network, box: Box | None) -> str:
-    return (
-        f"1 if the strongest pixel is at most {TOLERANCE} pixels from the box {','.join(map(str, box or ()))}, else 0."
-    )
-
-
-def _completeness(network: Network, box: Box | None) -> str:
-    return (
-        "The gap between the sum of the map and what it promises, as a share of it: for integrated_gradients and deeplift the "
-        "rise of the unit above an input of zeros, for lrp the unit's value, of which biases and stabilisers may take a part. "
-        "The other kinds promise no sum."
-    )
-
-
-def _randomisation(network: Network, box: Box | None) -> str:
-    return (
-        "Rank correlation (Spearman) of the absolute values with the same kind's map on the network with the numbers of every "
-        "parameter shuffled; 1 means that the map does not depend on what the network learned."
-    )
-
-
-_DEFINED = {
-    "deletion": _deletion, "insertion": _insertion, "road": _road, "pointing": _pointing, "completeness": _completeness,
-    "randomisation": _randomisation,
-}  # fmt: skip
+def _definitions(network: Network, box: Box | None) -> dict[str, str]:
+    """How each measure is made."""
+    blur = f"blurred by a Gaussian with a standard deviation of {blur_sigma(*network.input_size[1:]):.3g} pixels"
+    steps, told_box = "1 % of the pixels at a time", ",".join(map(str, box or ()))
+    return {
+        "deletion": f"Area under the score while the photo is deleted, {steps}, to the photo {blur}.",
+        "insertion": f"Area under the score while the photo is inserted, {steps}, from the photo {blur}.",
+        "road": f"(LeRF − MoRF) / 2: half the mean score with {SHARES[0]}, {SHARES[1]}, … {SHARES[-1]} % of the pixels "
+        "removed, least relevant first, less that with the most relevant first. Removed pixels are imputed from their "
+        f"neighbours, plus noise with a standard deviation of {NOISE} of the range from black to white.",
+        "pointing": f"1 if the strongest pixel is at most {TOLERANCE} pixels from the box {told_box}, else 0.",
+        "completeness": "The gap between the sum of the map and what it promises, as a share of it: for integrated_gradients "
+        "and deeplift the rise of the unit above an input of zeros, for lrp the unit's value, of which biases and stabilisers "
+        "may take a part. The other kinds promise no sum.",
+        "randomisation": "Rank correlation (Spearman) of the absolute values with the same kind's map on the network with the "
+        "numbers of every parameter shuffled; 1 means that the map does not depend on what the network learned.",
+    }
 
 
 def _reading(measures: Sequence[str]) -> str:
