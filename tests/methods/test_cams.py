@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import vizapp
 from tests.methods.test_attribution import NETWORKS, PICTURE, SIZE, Block, wrapped
 from tests.networks import seeded
+from vizapp.errors import VizError
 from vizapp.zoo.network import Network
 
 Formula = Callable[[np.ndarray, np.ndarray], np.ndarray]  # maps and gradients [C h w] -> heat [h w], before the ReLU
@@ -135,6 +136,29 @@ def test_hirescam_and_grad_cam_differ_where_a_layer_reads_each_cell_in_its_own_w
     assert np.abs(values[0] - values[1]).max() > 0.1
     assert found["gradcam"].facts["rough"].startswith("A rough guide")
     assert "rough" not in found["hirescam"].facts
+
+
+def test_hirescam_refuses_a_layer_that_is_read_through_a_layer_norm_alone() -> None:
+    """A layer norm does not depend on the length of a vector, so gradient and activation are perpendicular in a cell."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm, self.head = nn.Conv2d(3, 6, 8, 8), nn.LayerNorm(6, eps=1e-6), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.tanh(self.norm(self.stem(x).flatten(2).transpose(1, 2))).mean(1))
+
+    network = vizapp.wrap(seeded(Normed()), input_size=SIZE)
+    unit = vizapp.class_unit(network, 0)
+    with pytest.raises(VizError, match="HiResCAM is zero at every cell of stem") as error:
+        vizapp.ask("attribution", network, PICTURE, unit=unit, kind="hirescam", layer="stem")
+    assert error.value.code == "no-attribution"
+    assert (
+        vizapp.ask("attribution", network, PICTURE, unit=unit, kind="hirescam", layer="norm")
+        .arrays["attribution"]
+        .any()
+    )
 
 
 def exponential_weights(network: Network, class_: int) -> np.ndarray:

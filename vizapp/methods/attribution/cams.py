@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vizapp.errors import VizError
 from vizapp.methods.attribution.gradients import projected
 from vizapp.methods.attribution.kind import Cam
 from vizapp.methods.attribution.layer import RecordedLayer
 from vizapp.methods.attribution.request import Request
 
 _SPREAD = 0.1  # largest share of the squared gradient that the mean over cells may lose before Grad-CAM is called rough
+
+_ROUNDING = 1e-4  # a sum over channels that is a smaller share of the sum of its sizes is one of numbers that cancel
 
 
 class GradCam(Cam):
@@ -77,8 +80,19 @@ class HiResCam(Cam):
     )
 
     def weights(self, layer: RecordedLayer, size: int) -> tuple[Tensor, dict[str, str]]:
-        """The gradient `[1 C h w]`."""
+        """The gradient `[1 C h w]`.
+
+        Raises:
+            VizError: its product with the maps sums to zero in each cell, so that only rounding would show.
+        """
         assert layer.gradient is not None
+        product = layer.gradient * layer.maps
+        if product.sum(1).abs().max() < _ROUNDING * product.abs().sum(1).max():
+            raise VizError(
+                f"HiResCAM is zero at every cell of {layer.site.name}: the layers above do not depend on the length of a "
+                "cell's vector, as behind a layer norm. Choose another kind, or a layer behind the norm.",
+                code="no-attribution",
+            )
         return layer.gradient, {}
 
 
