@@ -29,9 +29,8 @@ class GradCam(Cam):
     def weights(self, layer: RecordedLayer, size: int) -> tuple[Tensor, dict[str, str]]:
         """`[1 C 1 1]`, and whether the mean loses much."""
         assert layer.gradient is not None
-        gradient = layer.gradient
-        mean, facts = gradient.mean((2, 3), keepdim=True), dict[str, str]()
-        spread = float((gradient - mean).square().sum() / gradient.square().sum())
+        mean, facts = layer.gradient.mean((2, 3), keepdim=True), dict[str, str]()
+        spread = float((layer.gradient - mean).square().sum() / layer.gradient.square().sum())
         if spread > _SPREAD:
             facts["rough"] = (
                 f"A rough guide: Grad-CAM averages the gradient over the cells of {layer.site.name}, but the layers above read "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from types import ModuleType
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class IntegratedGradients(Kind):
         parts of the path: the part with the largest gap of completeness is halved until the whole has a small one.
         """
         model, chosen = _differentiable(request), request.params.steps
-        values = {0.0: _on(model, 0 * request.batch), 1.0: request.value}
+        values = {0.0: model.value(0 * request.batch), 1.0: request.value}
 
         def integral(start: float, end: float) -> Tensor:
             found: Tensor = _captum().IntegratedGradients(model).attribute(
@@ -68,7 +69,7 @@ class IntegratedGradients(Kind):
             request.job.report(0.1 + 0.9 * len(parts) / _PARTS)
             start, end = worst = max(parts, key=gap)
             middle = (start + end) / 2
-            values[middle] = _on(model, middle * request.batch)
+            values[middle] = model.value(middle * request.batch)
             del parts[worst]
             parts |= {ends: integral(*ends) for ends in ((start, middle), (middle, end))}
         note = f"{len(parts) * (chosen or _STEPS)} steps from {request.network.preprocessing.zero_colour}"
@@ -118,38 +119,32 @@ class DeepLift(Kind):
         with RescaleTap(model.module, {request.site.name}) as tap:
             model.module(pair.clone())  # the network may write into its input
         check_computed([request.site.name], tap.kept)
-        value = activation(tap.kept, request.site, request.unit)[0]
-        check_differentiable(value)
+        check_differentiable(value := activation(tap.kept, request.site, request.unit)[0])
         found = torch.autograd.grad(value, pair)[0][:1] * batch
         advice = "DeepLIFT has no rule for products of activations, softmax and largest numbers of whole maps."
-        note = f"Against {request.network.preprocessing.zero_colour}."
-        return found[0].sum(0), {"note": note, **_completeness(request, model, found, advice)}
-
-
-class Guided(Kind):
-    """The unit, sent back to the pixels; a rectifier passes what is positive where it was active itself."""
-
-    key, title = "guided", "Guided"
-    source = "Springenberg et al. 2014, section 3.4"
-    caution = CAUTION
-    signed = True
-
-    def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
-        """The projection of the unit `[H W]`."""
-        return projected(request, "guided")
+        facts = {"note": f"Against {request.network.preprocessing.zero_colour}."}
+        return found[0].sum(0), facts | _completeness(request, model, found, advice)
 
 
 class Deconvnet(Kind):
-    """The unit, sent back to the pixels; a rectifier passes what is positive."""
+    """The projection of the unit to the pixels: a rectifier passes what is positive."""
 
-    key, title = "deconvnet", "Deconvnet"
+    key: ClassVar[RuleName] = "deconvnet"
+    title = "Deconvnet"
     source = "Zeiler & Fergus 2013, section 2.1"
     caution = CAUTION
     signed = True
 
     def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
-        """The projection of the unit `[H W]`."""
-        return projected(request, "deconvnet")
+        """The projection `[H W]`."""
+        return projected(request, self.key)
+
+
+class Guided(Deconvnet):
+    """The same; a rectifier passes what is positive where it was active itself."""
+
+    key, title = "guided", "Guided"
+    source = "Springenberg et al. 2014, section 3.4"
 
 
 def projected(request: Request, rule: RuleName) -> tuple[Tensor, dict[str, str]]:
@@ -171,15 +166,9 @@ def _differentiable(request: Request) -> UnitOf:
     return model
 
 
-def _on(model: UnitOf, batch: Tensor) -> float:
-    """The unit's activation on a picture `[1 C H W]`."""
-    with torch.no_grad():
-        return float(model(batch))
-
-
 def _completeness(request: Request, model: UnitOf, found: Tensor, advice: str) -> dict[str, str]:
     """Whether the attributions add up to the rise of the unit above the baseline, as both methods promise."""
-    baseline = _on(model, torch.zeros_like(request.batch))
+    baseline = model.value(torch.zeros_like(request.batch))
     total, rise = float(found.detach().double().sum()), request.value - baseline
     gap = abs(total - rise)
     share = 0.0 if gap <= 1e-5 * (abs(request.value) + abs(baseline)) else gap / abs(rise) if rise else float("inf")

@@ -54,11 +54,9 @@ class Cam(Kind):
         layer = explained_layer(request) if self.needs_gradient else layer_without_gradient(request)
         weights, more = self.weights(layer, size)
         heat = (weights * layer.maps).sum(1, keepdim=True).relu()
-        site = layer.site
-        special = site.prefix_tokens + site.suffix_tokens
+        special = layer.site.prefix_tokens + layer.site.suffix_tokens
         chosen = "" if request.params.layer else ", the last feature map on all paths from the input to the unit"
-        note = f"At layer {site.name}{chosen}."
-        note += f" Special tokens left out: {special}." if special else ""
+        note = f"At layer {layer.site.name}{chosen}." + (f" Special tokens left out: {special}." if special else "")
         note += "" if heat.any() else " The map is zero: no cell there raises the unit."
         pixels = nn.functional.interpolate(heat, size=request.size, mode="bilinear", align_corners=False)[0, 0]
-        return pixels, {"layer": site.name, "note": note} | more
+        return pixels, {"layer": layer.site.name, "note": note} | more

@@ -32,13 +32,10 @@ def explained_layer(request: Request) -> RecordedLayer:
     Raises:
         VizError: the chosen layer cannot be explained, or none has a gradient.
     """
-    found = _recorded(request)
-    if found is None:
-        layer = request.params.layer or "any feature map on all paths from the input to it"
-        raise VizError(
-            f"{request.site.name!r} has no gradient at {layer}; choose another layer.", code="no-feature-map"
-        )
-    return found
+    if (found := _recorded(request)) is not None:
+        return found
+    layer = request.params.layer or "any feature map on all paths from the input to it"
+    raise VizError(f"{request.site.name!r} has no gradient at {layer}; choose another layer.", code="no-feature-map")
 
 
 def layer_without_gradient(request: Request) -> RecordedLayer:
@@ -48,13 +45,11 @@ def layer_without_gradient(request: Request) -> RecordedLayer:
         VizError: the chosen layer cannot be explained, or there are no feature maps.
     """
     try:
-        found = _recorded(request)
+        if (found := _recorded(request)) is not None:
+            return found
     except RuntimeError as error:  # of a network that overwrites what autograd needs
         if is_out_of_memory(error):
             raise
-        found = None
-    if found is not None:
-        return found
     site = checked(request) if request.params.layer else request.network.last_feature_map(request.site)
     if site is None or not _shows_places(site):
         raise VizError(

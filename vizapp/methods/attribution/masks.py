@@ -72,7 +72,6 @@ class AblationCam(Cam):
         for some in ablation.scores(without):
             done.append(some)
             request.job.report(sum(map(len, done)) / len(without))
-        weights = layer.maps.new_zeros(layer.site.channels)
-        clean = ablation.clean_scores[0]
+        weights, clean = layer.maps.new_zeros(layer.site.channels), ablation.clean_scores[0]
         weights[ablation.live] = (clean - torch.cat(done)[:, 0]) / (clean.abs() if clean else 1)
         return weights[None, :, None, None], ablation.facts

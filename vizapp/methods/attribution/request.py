@@ -40,8 +40,7 @@ class Request:
     def model(self) -> UnitOf:
         """The network up to the unit; with in-place activations only if it computes something else without."""
         model = UnitOf(private_copy(self.network.module), self.site, self.unit).eval()
-        with torch.no_grad():
-            value = float(model(self.batch))
+        value = model.value(self.batch)
         if abs(value - self.value) > 1e-3 * max(abs(value), abs(self.value)):
             model.module = private_copy(self.network.module, in_place=True)
         return model
@@ -59,6 +58,11 @@ class UnitOf(nn.Module):
         with Tap(self.module, {self._site.name}, stop=False) as tap:
             self.module(batch)
         return activation(tap.kept, self._site, self._unit)[:, None]
+
+    @torch.no_grad()
+    def value(self, batch: Tensor) -> float:
+        """The unit's activation on a picture `[1 C H W]`."""
+        return float(self(batch))
 
 
 def activation(kept: dict[str, Tensor], site: Site, unit: Unit) -> Tensor:
