@@ -104,7 +104,7 @@ def reliability(curve: np.ndarray) -> go.Figure:
     figure.add_scatter(
         x=filled[:, 0], y=filled[:, 1], mode="lines+markers", line={"color": "#d55e00"},
         marker={"size": 6 + 26 * np.sqrt(share), "color": "#d55e00", "line": {"width": 0}},
-        customdata=filled[:, 2],
+        customdata=filled[:, 2], cliponaxis=False,
         hovertemplate="sure %{x:.1%}, right %{y:.1%}<br>%{customdata:,} photos<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
