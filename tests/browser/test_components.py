@@ -646,3 +646,73 @@ def test_the_view_of_an_atlas_is_never_empty(mounted: Mount) -> None:
     for key in ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown"):
         press(page, *[key] * 20)
         assert is_filled()
+
+
+# The photo that is deleted along a curve
+
+HALF = np.zeros((8, 8), np.uint8)
+HALF[:, 4:] = 101  # replaced at no share
+DELETION = {
+    "photo": png(np.full((8, 8, 3), (200, 0, 0), np.uint8)), "blurred": png(np.full((8, 8, 3), (0, 0, 200), np.uint8)),
+    "size": [8, 8], "steps": base64.b64encode((HALF + 30).clip(0, 101).tobytes()).decode(), "inserts": False,
+    "lines": [
+        {"item": "a", "title": "First", "note": "0.5", "plain": False, "values": [1 - n / 100 for n in range(101)]},
+        {"item": "random", "title": "Random", "note": "", "plain": True, "values": None},
+    ],
+    "chosen": "a", "at": 10, "low": 0, "high": 1, "share": True, "name": "Probability of cat", "label": "Deletion",
+    "done": ["Blurred: the", "of the pixels."],
+}  # fmt: skip
+COLOURS = """() => {
+  const canvas = document.querySelector('#host').shadowRoot.querySelector('canvas'), pen = canvas.getContext('2d');
+  return [0, 7].map((x) => [...pen.getImageData(x, 4, 1, 1).data].slice(0, 3));
+}"""
+
+
+def test_a_drag_along_the_curve_deletes_the_photo_and_is_sent_when_it_ends(mounted: Mount) -> None:
+    page = mounted("deletion", DELETION)
+    red, blue = [200, 0, 0], [0, 0, 200]
+    page.wait_for_function(f"({COLOURS})()[0][0] == 200")
+    assert page.locator(".words").text_content() == (
+        "Blurred: the 10 % of the pixels. Probability of cat: 100.0 % → 90.0 %."
+    )
+    box = page.locator(".chart").bounding_box()
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 60, steps=4)
+    assert page.evaluate(COLOURS) == [blue, red], "what is reached is replaced, the rest is not"
+    assert "100.0 % → 50.0 %" in page.locator(".words").text_content()
+    assert sent(page) == [], "nothing is asked while it is dragged"
+    page.draw(DELETION)  # the page runs again meanwhile
+    assert "50 %" in page.locator(".words").text_content()
+    page.mouse.up()
+    assert sent(page) == [["share", 50]]
+    page.locator("input").focus()
+    press(page, "ArrowRight")
+    assert sent(page)[-1] == ["share", 51]
+    page.locator(".legend button", has_text="Random").click()
+    assert sent(page)[-1] == ["chosen", "random"]
+    page.draw(DELETION | {"inserts": True, "at": 20})
+    assert page.evaluate(COLOURS) == [blue, blue], "nothing has come back yet"
+    page.draw(DELETION | {"inserts": True, "at": 40})
+    assert page.evaluate(COLOURS) == [red, blue]
+
+
+def test_a_card_is_chosen_and_tells_what_its_map_does_not_show(mounted: Mount) -> None:
+    card = {
+        "item": "gradcam", "title": "Grad-CAM", "picture": png(np.zeros((4, 4, 3), np.uint8)), "waiting": "", "plain": False,
+        "numbers": [{"name": "Deletion ↓", "value": "0.2", "hint": "", "mark": "best"}], "verdict": "", "good": False,
+        "caution": [["Not a cause (", None], ["Adebayo 2018", "https://arxiv.org/abs/1810.03292"], [").", None]],
+    }  # fmt: skip
+    other = card | {"item": "random", "title": "Random", "picture": None, "waiting": "not computed yet"}
+    data = {"cards": [card, other], "size": [4, 4], "chosen": "gradcam", "label": "Maps"}
+    page = mounted("attributions", data)
+    page.get_by_role("button", name="What Grad-CAM does not show").click()
+    told = page.locator(".caution:visible")
+    assert told.text_content() == "Not a cause (Adebayo 2018)."
+    assert told.locator("a").get_attribute("href") == "https://arxiv.org/abs/1810.03292"
+    assert sent(page) == []
+    page.draw(data | {"cards": [other, card]})
+    assert page.locator(".caution:visible").count() == 1, "it stays open when the order changes"
+    assert page.locator(".card .name").all_text_contents() == ["Random", "Grad-CAM"]
+    page.get_by_role("button", name="Random", exact=True).click()
+    assert sent(page) == [["chosen", "random"]]

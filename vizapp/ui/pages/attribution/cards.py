@@ -106,7 +106,7 @@ def _picture(asked: MapsRequest, kind: str, values: np.ndarray) -> str:
 def _number(shown: MapsView, kind: str, measure: str) -> dict[str, str]:
     about, scores = MEASURES[measure], shown.found.scores
     waits = measure not in scores.get(kind, {})
-    mark = "worse" if verdict.unbeaten(scores, kind, measure) else ""
+    mark = "worse" if about.faithful and verdict.unbeaten(scores, kind, measure) else ""
     if verdict.best(scores, shown.asked.kinds, measure) == kind:
         mark = "best"
     value = "…" if waits else number(measure, verdict.value(scores, kind, measure))

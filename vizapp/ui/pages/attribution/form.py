@@ -21,7 +21,7 @@ from vizapp.zoo.network import Network
 
 _KEY = "attribution"
 _TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
-_USUAL = ("gradcam", "layercam", "guided", "guided_gradcam", "lrp", "random", "edges")
+_USUAL = ("gradcam", "layercam", "guided", "random", "edges")
 _OF = {"off": "This photo", "on": "Several photos"}
 
 

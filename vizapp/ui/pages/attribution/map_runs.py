@@ -17,11 +17,13 @@ from vizapp.methods.base import Result
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
+from vizapp.ui.pages.attribution.verdict import BASELINES
 from vizapp.ui.session import compute, forms, progress
 from vizapp.ui.session.compute import Keep
 from vizapp.zoo.network import Network
 
 Item = tuple[str, str]  # "map" or "numbers", and the kind
+_OF_A_MAP = 0.05  # of the time that its numbers take
 # Kinds of about one pass: their maps are there before their numbers. A slow one comes with its numbers, computed once.
 QUICK = (
     "gradcam",
@@ -35,7 +37,6 @@ QUICK = (
     "random",
     "edges",
 )
-_PATIENCE = 1.0  # seconds that an update waits for more
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class MapsRequest:
 
     @property
     def keys(self) -> dict[Item, Key]:
-        """The cache key of each map and of its numbers, in the order in which they are computed."""
+        """The cache key of each map and of its numbers, in the order in which they are computed: what is to be beaten first."""
         alone = [kind for kind in self.kinds if kind in QUICK or not self.measures]
+        rest = sorted(self.kinds, key=lambda kind: (kind not in BASELINES, kind not in QUICK)) if self.measures else []
         return {("map", kind): self.map_key(kind) for kind in alone} | {
-            ("numbers", kind): self._key("trust", **self._numbers(kind)) for kind in self.kinds if self.measures
+            ("numbers", kind): self._key("trust", **self._numbers(kind)) for kind in rest
         }
 
     @property
@@ -104,15 +106,16 @@ class MapsRequest:
             known = [item for item, _ in self.there()]
             return f"numbers of {known.count('numbers')} of {len(self.kinds)} maps"
 
-        return progress.follow([request], "Computing", "attribution.cancel", draw, detail, _PATIENCE)
+        return progress.follow([request], "Computing", "attribution.cancel", draw, detail)
 
     def _make(self, tick: Tick, items: Sequence[Item], keep: Keep[Item]) -> None:
         """Compute and keep each item; a kind that is not defined for the network is kept as a sentence."""
         missing = {kind: found for (what, kind), found in self.there().items() if isinstance(found, NoMap)}
+        weights = [_OF_A_MAP if what == "map" and self.measures else 1 for what, _ in items]
         for number, item in enumerate(items):
 
             def report(share: float, number: int = number) -> None:
-                tick((number + share) / len(items))
+                tick((sum(weights[:number]) + share * weights[number]) / sum(weights))
 
             what, kind = item
             try:
