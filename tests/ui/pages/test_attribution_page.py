@@ -225,7 +225,7 @@ def test_the_map_that_beats_random_and_edges_by_most_numbers_is_to_be_trusted() 
     told = verdict.headline(scores, kinds, measures)
     assert told == (
         "Most to be trusted for this photo: Grad-CAM. It beats random and edges by deletion, insertion and ROAD. "
-        "Not by most numbers: DeepLIFT."
+        "DeepLIFT does not by most numbers."
     )
     assert verdict.about(scores, kinds, "gradcam", measures) == ("Best by insertion and ROAD.", True)
     told = "Best by deletion. Not better than random and edges by insertion and ROAD."

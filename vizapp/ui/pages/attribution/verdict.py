@@ -153,10 +153,13 @@ def headline(scores: Scores, kinds: Sequence[str], measures: Collection[str], wh
     first = ordered(scores, [kind for kind in passed if len(sides[kind][0]) == most], faithful)[0]
     won, lost = sides[first]
     why = f"It beats {against} by {_listed(won)}" + (f", not by {_listed(lost)}." if lost else ".")
-    rest = f" Not by most numbers: {', '.join(failed)}." if failed else ""
+    rest = f" {_joined(failed)} {'do' if len(failed) > 1 else 'does'} not by most numbers." if failed else ""
     return f"Most to be trusted {where}: {KINDS[first].title}. {why}{rest}"
 
 
 def _listed(measures: Sequence[str]) -> str:
-    names = [MEASURES[one].title if one == "road" else MEASURES[one].title.lower() for one in measures]
+    return _joined([MEASURES[one].title if one == "road" else MEASURES[one].title.lower() for one in measures])
+
+
+def _joined(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
