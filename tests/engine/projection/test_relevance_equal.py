@@ -180,3 +180,20 @@ def test_the_box_is_that_of_the_pixels_where_the_network_normalises_them(written
     seen = (picture - mean[:, None, None]) / 2
     expected = relevance(plain, seen, [Unit("head", 1)], survey(plain, seen), Relevance(low=low, high=high))
     assert difference(found.values, expected.values) < 1e-9
+
+
+class SeveralReaders(Plain):
+    """A convolution read by its norm and by a sum, and a sum by a rectifier and by a later sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(x)
+        y = self.relu1(self.norm1(y)) + y
+        z = self.norm2(self.conv2(self.relu2(y))) + y
+        y = self.conv3(z)
+        return self.head((self.relu3(y) + y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_nothing_is_lost_where_several_operations_read_a_layer(composite: Composite) -> None:
+    module = with_norms(SeveralReaders())
+    assert float(sent_back(module, photo(12), [Unit("head", 1)], composite).gap) < 1e-9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -51,6 +51,7 @@ class Layer:
     stabiliser: float = 0.0
     finished: bool = False
     rectified: bool = False
+    active: Tensor | None = None  # where z > 0, for a rectifier that can no longer count on the factor
 
     @property
     def composed(self) -> Affine:
@@ -65,11 +66,14 @@ class Layer:
     def end_at(self, step: Step, z: Tensor) -> None:
         """End the layer at one of its steps, whose output `z` others read, too; the later steps become transposes."""
         after = self.steps.index(step) + 1
-        tail = Layer("zero", 0.0, 0.0, steps=self.steps[after:], scales=self.scales[after:], finished=True)
-        for later in tail.steps:
-            later.ctx["layer"] = tail
-        del self.steps[after:], self.scales[after:]
-        self.finish(z)
+        head = replace(self, steps=self.steps[:after], scales=self.scales[:after], rectified=False)
+        for one in head.steps:
+            one.ctx["layer"] = head
+        self.active = self.factor != 0 if self.rectified and self.factor is not None else self.active
+        self.negative = None
+        self.rule, self.finished, self.stabiliser, self.factor, self.rectified = "zero", True, 0.0, None, False
+        del self.steps[:after], self.scales[:after]
+        head.finish(z)
 
     def finish(self, z: Tensor, rectified: bool = False) -> None:
         """Compute the factor: `z` is the output, and nothing further belongs to the layer.

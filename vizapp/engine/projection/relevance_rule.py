@@ -127,6 +127,7 @@ class Relevance(Rule):
                 layer.finish(tensor, rectifies)
             elif layer.rectified and not rectifies:
                 layer.finish(tensor)
+                layer.active = tensor > 0
         for value in set(call.step.inputs) - set(call.step.reads):  # where an activation starts that is written out
             maker, root = call.recording.makers.get(value), call.recording.tensor_of(value)
             layer = None if maker is None else maker.ctx.get("layer")
@@ -229,7 +230,11 @@ class Relevance(Rule):
                 layer.finish(layer.output)
             layer.output = None
             readers = users.get(step.outputs[0], [])
-            if readers and all(r.ctx.get("one_sided") and not r.ctx.get("negated") for r in readers):
+            if (
+                layer.factor is not None
+                and readers
+                and all(r.ctx.get("one_sided") and not r.ctx.get("negated") for r in readers)
+            ):
                 layer.negative = None
         super().refine(steps)
 
@@ -267,7 +272,7 @@ class Relevance(Rule):
         below: Layer | None = step.ctx.get("below_layer")
         if below is None:
             return scale(signal, step.ctx["ratio"])
-        return signal if below.negative is None else scale(signal, ~below.negative)
+        return signal if below.active is None else scale(signal, below.active)
 
     def _to_contributions(self, step: Step, layer: Layer, signal: Signal, shapes: Shapes) -> list[Signal | None]:
         """The signal below a layer with weights, from that at the first of its operations."""
