@@ -66,9 +66,8 @@ class Rise(Kind):
         total, squares = (torch.zeros(request.size, dtype=torch.float64, device=request.batch.device) for _ in range(2))
         mean = 0.0
         for values, shown in passes.answers():
-            weighted = (values[:, None] * shown.flatten(1)).double() / KEPT
-            total += weighted.sum(0).view_as(total)
-            squares += weighted.square_().sum(0).view_as(total)
+            total += torch.tensordot(values, shown, 1).double() / KEPT
+            squares += torch.tensordot(values.square(), shown.square(), 1).double() / KEPT**2
             mean += float(values.double().sum()) / count
         found = total / count
         error = (squares / count - found.square()).clamp_min(0).div(max(1, count - 1)).sqrt()
