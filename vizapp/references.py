@@ -8,9 +8,11 @@ _ARXIV, _DOI = "https://arxiv.org/abs/", "https://doi.org/"
 # By first author and year. A paper without a DOI or an arXiv number is listed in docs/references.md alone.
 LINKS = {
     "achtibat-2024": f"{_ARXIV}2402.05602",
+    "abnar-2020": f"{_ARXIV}2005.00928",
     "adebayo-2018": f"{_ARXIV}1810.03292",
     "alain-2016": f"{_ARXIV}1610.01644",
     "bach-2015": f"{_DOI}10.1371/journal.pone.0130140",
+    "bousselham-2024": f"{_ARXIV}2404.03214",
     "canziani-2016": f"{_ARXIV}1605.07678",
     "chattopadhay-2018": f"{_ARXIV}1710.11063",
     "chollet-2017": f"{_ARXIV}1610.02357",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vizapp.methods.attribution import baselines, cams, gradients, masks, perturbations, relevance
+from vizapp.methods.attribution import baselines, cams, gradients, masks, perturbations, relevance, transformers
 from vizapp.methods.attribution.kind import Kind
 
 KINDS: dict[str, Kind] = {
@@ -24,6 +24,8 @@ KINDS: dict[str, Kind] = {
         relevance.Lrp(),
         perturbations.Rise(),
         perturbations.OcclusionMap(),
+        transformers.Rollout(),
+        transformers.LeGrad(),
         baselines.RandomMap(),
         baselines.Edges(),
     )

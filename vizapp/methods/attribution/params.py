@@ -15,7 +15,7 @@ class AttributionParams(Params):
     kind: Literal[
         "gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam",
         "integrated_gradients", "smoothgrad", "deeplift", "guided", "deconvnet", "guided_gradcam", "lrp",
-        "rise", "occlusion",
+        "rise", "occlusion", "rollout", "legrad",
         "random", "edges",
     ] = knob("integrated_gradients", "Kind of attribution")  # fmt: skip
     steps: int = knob(
