@@ -71,6 +71,21 @@ class Clamped(Plain):
         return torch.where(x > 0, x, 0)
 
 
+class Assigned(Plain):
+    """Rectifiers that write zeros into a copy; what they copied is gone by then."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone().mul_(1).sub_(0)
+        x = self.pool(self.second(self.first(x)))
+        return self.head(rectified(self.conv3(x)).mean((2, 3)))
+
+    def first(self, x: Tensor) -> Tensor:
+        return rectified(self.norm1(self.conv1(x)))
+
+    def second(self, x: Tensor) -> Tensor:
+        return rectified(self.norm2(self.conv2(self.before(x))) + x)
+
+
 class NormsByHand(Plain):
     def first(self, x: Tensor) -> Tensor:
         scale, shift = scale_and_shift(self.norm1)
@@ -108,12 +123,18 @@ class WithMatrices(Plain):
         return torch.addmm(self.head.bias, x, self.head.weight.T)
 
 
+def rectified(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[x < 0] = 0
+    return x
+
+
 def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
     return scale[:, None, None], (norm.bias - norm.running_mean * scale)[:, None, None]  # type: ignore[operator]
 
 
-OTHERS: list[type[Plain]] = [Functional, InPlace, Shared, Clamped, NormsByHand, Folded, Split]
+OTHERS: list[type[Plain]] = [Functional, InPlace, Shared, Clamped, Assigned, NormsByHand, Folded, Split]
 
 
 @pytest.mark.parametrize("composite", COMPOSITES)

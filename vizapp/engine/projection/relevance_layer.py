@@ -63,6 +63,11 @@ class Layer:
         self.steps.append(step)
         self.scales.append(scales)
 
+    def only_copies_after(self, step: Step) -> bool:
+        """Whether the layer's later steps change no number."""
+        after = self.scales[self.steps.index(step) + 1 :]
+        return all(isinstance(part, float) for one in after for part in one) and all(one == (1.0, 0.0) for one in after)
+
     def end_at(self, step: Step, z: Tensor) -> None:
         """End the layer at one of its steps, whose output `z` others read, too; the later steps become transposes."""
         after = self.steps.index(step) + 1

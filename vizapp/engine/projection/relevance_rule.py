@@ -131,8 +131,15 @@ class Relevance(Rule):
         for value in set(call.step.inputs) - set(call.step.reads):  # where an activation starts that is written out
             maker, root = call.recording.makers.get(value), call.recording.tensor_of(value)
             layer = None if maker is None else maker.ctx.get("layer")
-            if maker is not None and layer is not None and root is not None and maker is not layer.steps[-1]:
+            if maker is None or layer is None or maker is layer.steps[-1]:
+                continue
+            if root is not None:
                 layer.end_at(maker, root)
+            elif layer.only_copies_after(maker):  # what the layer gives is the same
+                (last,) = layer.steps[-1].outputs
+                call.step.inputs, call.step.dtypes = (last,), (call.recording.dtypes[last],)
+            else:
+                raise _gone(call)
         return None
 
     def _affine(self, scales: Affine) -> Layer:
@@ -200,10 +207,7 @@ class Relevance(Rule):
                 return tensor.clone()
         found = call.recording.tensor_of(root)
         if found is None:
-            raise VizError(
-                f"LRP cannot follow how this network writes an activation at {call.step.name!r}: its input is gone by then.",
-                code="no-relevance",
-            )
+            raise _gone(call)
         return found.clone()
 
     def keep(self, family: Family, call: Call, output: Any) -> dict[str, Any]:
@@ -307,6 +311,13 @@ class Relevance(Rule):
 
 
 _COUNTED = {"rectifier": "rectifiers", "activation": "activations", "max pool": "switches", "gate": "gates"}
+
+
+def _gone(call: Call) -> VizError:
+    return VizError(
+        f"LRP cannot follow how this network writes an activation at {call.step.name!r}: its input is gone by then.",
+        code="no-relevance",
+    )
 
 
 def _times(signal: Signal, factor: Tensor | float) -> Signal:
