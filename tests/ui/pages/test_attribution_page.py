@@ -18,7 +18,7 @@ from vizapp.media.samples import all_digits, digit_pixels, open_sample
 from vizapp.methods.attribution import KINDS
 from vizapp.methods.base import Result
 from vizapp.methods.trust.params import HIGHER
-from vizapp.ui.pages.attribution import cards, form, map_runs, verdict
+from vizapp.ui.pages.attribution import batch_runs, cards, form, map_runs, verdict
 from vizapp.ui.session import progress
 
 PHOTO, FEW = "digit 3", {"trust.kinds": "gradcam,random", "trust.measures": "deletion,insertion"}
@@ -64,13 +64,14 @@ def test_the_first_view_has_maps_numbers_and_a_sentence_that_says_which_to_trust
     expected = answer(kinds="gradcam", measures="deletion,insertion,road,randomisation").arrays
     deletion, insertion, road, randomised = (f"{one:.3f}".replace("-", "−") for one in expected["scores"][0])
     assert numbers(found["gradcam"]) == {
-        "Deletion ↓": deletion, "Insertion ↑": insertion, "ROAD ↑": road, "Random weights ↓": randomised
+        "Deletion ↓": deletion, "Insertion ↑": insertion, "ROAD ↑": road, "Shuffled weights → 0": randomised
     }  # fmt: skip
     curves = shown(app, "attribution.curves")
     (line,) = [line for line in curves["lines"] if line["item"] == "gradcam"]
     np.testing.assert_allclose(line["values"], expected["curves"][0, 0], atol=1e-6)
     assert curves["chosen"] == next(iter(found)), "the best one"
-    assert KINDS[curves["chosen"]].title in headlines(app)
+    told = headlines(app)
+    assert ": " + KINDS[curves["chosen"]].title + ". It beats" in told or "No map is clearly better" in told
     assert offered(app) == ["Maps PNG", "Arrays NPZ", "Numbers CSV"]
 
 
@@ -87,7 +88,20 @@ def test_all_maps_are_drawn_by_one_rule() -> None:
     ]
     assert red[0] > red[2] + 60
     assert blue[2] > blue[0] + 60
-    assert np.isfinite(cards.drawn(photo, "gradcam", 0 * values)).all()
+    assert (cards.drawn(photo, "gradcam", 0 * values) == 100).all()
+
+
+def test_a_sparse_map_and_one_far_from_zero_are_drawn() -> None:
+    photo, sparse = np.full((20, 20, 3), 100, np.uint8), np.zeros((20, 20))
+    sparse[3, 4], sparse[5, 6] = 2e-8, 1e-8
+    drawn = cards.drawn(photo, "layercam", sparse).astype(int)
+    assert (drawn[0, 0] == 100).all()
+    assert np.abs(drawn[3, 4] - 100).max() > 100
+    assert (drawn[5, 6] != drawn[3, 4]).any()
+    level = 5 + np.linspace(0, 0.1, 400).reshape(20, 20)
+    drawn = cards.drawn(photo, "rise", level).astype(int)
+    assert (drawn[0, 0] == 100).all(), "the smallest value shows the photo"
+    assert np.abs(drawn[19, 19] - drawn[0, 0]).max() > 100
 
 
 def test_the_chosen_kinds_are_in_the_link_and_the_usual_ones_are_not(open_app: Open) -> None:
@@ -210,31 +224,82 @@ def test_several_photos_give_means_with_intervals(open_app: Open, tmp_path: Path
         row["Deletion ↓"] == f"{each.mean():.3f} ± {12.706 * each.std(ddof=1) / 2**0.5:.3f}"
     )  # Student's t, one degree
     assert row["Beats random by deletion"].endswith("of 2")
-    assert "over 2 photos" in headlines(app)
     assert offered(app) == ["Photos PNG", "Arrays NPZ", "Numbers CSV"]
 
 
-def test_the_map_that_beats_random_and_edges_by_most_numbers_is_to_be_trusted() -> None:
-    scores = {
-        "gradcam": {"deletion": 0.2, "insertion": 0.5, "road": 0.3},
+MEASURES = ["deletion", "insertion", "road"]
+
+
+def some_scores() -> dict[str, dict[str, float]]:
+    """Grad-CAM beats both baselines by two measures, DeepLIFT by one."""
+    return {
+        "gradcam": {"deletion": 0.2, "insertion": 0.5, "road": 0.05},
         "deeplift": {"deletion": 0.1, "insertion": 0.3, "road": -0.1},
         "random": {"deletion": 0.3, "insertion": 0.4, "road": 0.0},
         "edges": {"deletion": 0.4, "insertion": 0.2, "road": 0.1},
     }
-    kinds, measures = list(scores), ["deletion", "insertion", "road"]
-    told = verdict.headline(scores, kinds, measures)
-    assert told == (
-        "Most to be trusted for this photo: Grad-CAM. It beats random and edges by deletion, insertion and ROAD. "
-        "DeepLIFT does not by most numbers."
+
+
+def test_the_map_that_beats_random_and_edges_by_most_numbers_is_first_and_to_be_trusted() -> None:
+    scores = some_scores()
+    judged = verdict.Verdict(scores, list(scores), MEASURES)
+    assert judged.headline() == (
+        "Most to be trusted on this photo: Grad-CAM. It beats random and edges by deletion and insertion, not by ROAD."
     )
-    assert verdict.about(scores, kinds, "gradcam", measures) == ("Best by insertion and ROAD.", True)
-    told = "Best by deletion. Not better than random and edges by insertion and ROAD."
-    assert verdict.about(scores, kinds, "deeplift", measures) == (told, False)
-    assert verdict.ordered(scores, kinds, measures) == kinds
-    assert verdict.ordered(scores, kinds, ["deletion"]) == ["deeplift", "gradcam", "random", "edges"]
+    assert judged.about("gradcam") == ("Best by insertion. ROAD: no better than edges.", False)
+    told = "Best by deletion. Insertion: no better than random. ROAD: no better than random or edges."
+    assert judged.about("deeplift") == (told, False)
+    assert judged.ordered() == list(scores)
+    assert judged.ordered("deletion") == ["deeplift", "gradcam", "random", "edges"]
     scores["gradcam"] = scores["deeplift"] | {"deletion": 0.35}
-    assert "trust none of them" in verdict.headline(scores, kinds, measures)
-    assert verdict.headline({"gradcam": scores["gradcam"]}, ["gradcam"], measures) == "", "nothing to beat"
+    judged = verdict.Verdict(scores, ["gradcam", "random", "edges"], MEASURES)
+    assert judged.headline() == "No map is clearly better than random and edges on this photo."
+    assert verdict.Verdict({"gradcam": scores["gradcam"]}, ["gradcam"], MEASURES).headline() == "", "nothing to beat"
+
+
+def test_a_map_with_more_wins_comes_before_one_with_better_ranks() -> None:
+    scores = some_scores()
+    for kind, found in (("deeplift", 0.0), ("gradcam", 0.9), ("random", 0.1), ("edges", 1.0)):
+        scores[kind]["randomisation"] = found
+    scores["deeplift"]["insertion"], scores["gradcam"]["road"] = 0.39, -0.2
+    judged = verdict.Verdict(scores, list(scores)[::-1], [*MEASURES, "randomisation"])
+    assert judged.ordered()[0] == "gradcam"
+    assert "Grad-CAM" in judged.headline()
+
+
+def test_a_map_that_turns_over_with_the_weights_is_as_bad_as_one_that_ignores_them() -> None:
+    scores = {"gradcam": {"randomisation": -0.7}, "lrp": {"randomisation": 0.1}, "guided": {"randomisation": 0.6}}
+    judged = verdict.Verdict(scores, list(scores), ["randomisation"])
+    assert judged.best("randomisation") == "lrp"
+    assert judged.ordered("randomisation") == ["lrp", "guided", "gradcam"]
+
+
+def test_deletion_and_insertion_do_not_count_where_the_blurred_photo_keeps_the_score() -> None:
+    scores = some_scores()
+    judged = verdict.Verdict(scores, list(scores), MEASURES, weak=True)
+    assert judged.headline() == "No map is clearly better than random and edges on this photo."
+    assert judged.best("deletion") is None
+    assert judged.about("gradcam") == ("ROAD: no better than edges.", False)
+    for curve, weak in (([0.9, 0.2, 0.6], True), ([0.9, 0.2, 0.3], False), ([0.6, 0.9], True), ([0.3, 0.9], False)):
+        found = map_runs.Found({}, {}, {"gradcam": {"deletion": np.array(curve)}}, {}, {})
+        assert found.is_weak is weak
+
+
+def test_photos_name_a_map_only_if_the_interval_of_the_difference_leaves_out_zero() -> None:
+    base = np.array([0.1, 0.5, 0.9, 0.3])
+    steady, unsteady = np.array([0.1, 0.12, 0.11, 0.1]), np.array([0.3, -0.2, 0.3, -0.1])
+    each = np.stack([base + steady, base + unsteady, base], 1)[:, :, None]
+    kinds = ("gradcam", "lrp", "random")
+    now = batch_runs.Means(kinds, each, each.mean(0), each.mean(0), each.mean(0), {}, weak=False)
+    scores = {kind: {"insertion": float(one)} for kind, one in zip(kinds, each.mean(0)[:, 0], strict=True)}
+
+    def judged(*chosen: str) -> verdict.Verdict:
+        return verdict.Verdict(
+            scores, chosen, ["insertion"], beats=lambda kind, other, name: now.beats(kind, other, 0, name)
+        )
+
+    assert "Grad-CAM" in judged(*kinds).headline("over 4 photos", "too few")
+    assert judged("lrp", "random").headline("over 4 photos", "too few") == "too few"
 
 
 def test_the_measures_are_those_of_the_method() -> None:

@@ -115,8 +115,11 @@ EXPLANATIONS = {
     ),
     "attribution": Explanation(
         "Maps of which pixels mattered for a class or a unit, made in different ways, and numbers that test each of them.",
-        "The score should fall early when the best pixels are deleted, and rise early when they come back; the arrow at a "
-        "number says which direction is better.",
+        "Deletion is the mean score while the pixels that a map marks most are blurred first: low is good. Insertion is the "
+        "mean score while they come back first: high is good. ROAD is how much more the score falls without the most marked "
+        "pixels than without the least marked ones, each guessed from its neighbours: high is good. Shuffled weights is how "
+        "alike the map is to that of the network with its weights shuffled: near 0 is good, for a map should change with what "
+        "the network learned.",
         "The maps answer different questions, and one photo says little, so trust an order on which several numbers and photos "
         "agree.",
     ),

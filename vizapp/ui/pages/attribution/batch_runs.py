@@ -14,11 +14,11 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.methods.trust.interval import mean_interval, wins
-from vizapp.methods.trust.params import HIGHER
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
 from vizapp.ui.pages.attribution.map_runs import NoMap
+from vizapp.ui.pages.attribution.verdict import LITTLE, MEASURES
 from vizapp.ui.session import compute, progress, state
 from vizapp.ui.session.compute import Keep
 from vizapp.zoo.network import Network
@@ -29,9 +29,11 @@ _PATIENCE = 1.0  # seconds that an update waits for more
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """The numbers `[measures]` of one kind on one photo."""
+    """The numbers `[measures]` of one kind on one photo, and the scores of the photo and of the blurred one (NaN: unknown)."""
 
     values: np.ndarray
+    clean: float
+    blurred: float
 
     @property
     def nbytes(self) -> int:
@@ -69,6 +71,14 @@ class SeveralRequest:
     def _params(self, number: int, kind: str) -> dict[str, Any]:
         return {"kinds": (kind,), "measures": self.measures, "about": "answer", "seed": self.seed + number}
 
+    def _ends(self, curves: np.ndarray) -> tuple[float, float]:
+        """The scores of the photo and of the blurred photo."""
+        for name, ends in (("deletion", (0, -1)), ("insertion", (-1, 0))):
+            if name in self.measures:
+                curve = curves[self.measures.index(name)]
+                return float(curve[ends[0]]), float(curve[ends[1]])
+        return float("nan"), float("nan")
+
     def there(self) -> dict[Item, Numbers | NoMap]:
         """What is in the cache."""
         return {item: found for item, key in self.keys.items() if (found := compute.answers().get(key)) is not None}
@@ -104,7 +114,7 @@ class SeveralRequest:
                     tick=report,
                     **self._params(number, kind),
                 )
-                keep(item, Numbers(result.arrays["scores"][0]))
+                keep(item, Numbers(result.arrays["scores"][0], *self._ends(result.arrays["curves"][0])))
             except DoesNotFit:
                 raise
             except VizError as error:
@@ -116,6 +126,7 @@ class Means:
     """Means over the photos with the ends of their 95 % intervals, each `[kinds measures]`, of the kinds that are defined.
 
     `per_photo`: `[photos kinds measures]`, NaN where it is not there. `missing`: why kinds are not defined.
+    `weak`: the blurred photos keep most of the score.
     """
 
     kinds: tuple[str, ...]
@@ -124,14 +135,26 @@ class Means:
     low: np.ndarray
     high: np.ndarray
     missing: dict[str, str]
+    weak: bool
 
     def better(self, kind: str, measure: int, name: str) -> tuple[int, int] | None:
         """On how many photos a kind beats the random map by a measure, of how many; None without a random map."""
         if "random" not in self.kinds or kind == "random":
             return None
-        mine, its = (self.per_photo[:, self.kinds.index(one), measure] for one in (kind, "random"))
-        won, of = wins(mine, its, HIGHER[name])
+        mine, its = (self._merits(one, measure, name) for one in (kind, "random"))
+        won, of = wins(mine, its, higher=True)
         return int(won), int(of)
+
+    def beats(self, kind: str, other: str, measure: int, name: str) -> bool:
+        """Whether the 95 % interval of the difference on the same photos lies on the better side of 0."""
+        mine, its = (self._merits(one, measure, name) for one in (kind, other))
+        return bool(mean_interval(mine - its)[1] > 0)
+
+    def _merits(self, kind: str, measure: int, name: str) -> np.ndarray:
+        """How good the numbers `[photos]` of a kind are: higher is better."""
+        return np.array(
+            [MEASURES[name].merit(one) for one in self.per_photo[:, self.kinds.index(kind), measure].tolist()]
+        )
 
 
 def means(asked: SeveralRequest) -> Means:
@@ -145,6 +168,7 @@ def means(asked: SeveralRequest) -> Means:
     for (number, kind), one in there.items():
         if isinstance(one, Numbers):
             values[number, kinds.index(kind)] = one.values
-    return Means(
-        kinds, values, *mean_interval(values), {kind: why for kind, why in missing.items() if kind not in kinds}
-    )
+    ends = [(one.clean, one.blurred) for one in there.values() if isinstance(one, Numbers) and np.isfinite(one.clean)]
+    weak = sum(blurred for _, blurred in ends) > LITTLE * sum(clean for clean, _ in ends)
+    undefined = {kind: why for kind, why in missing.items() if kind not in kinds}
+    return Means(kinds, values, *mean_interval(values), undefined, weak)

@@ -17,9 +17,9 @@ from vizapp.media.picture import Picture
 from vizapp.methods.attribution import KINDS
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.inputs import image_picker, images
-from vizapp.ui.pages.attribution import cards, form, verdict
+from vizapp.ui.pages.attribution import cards, form
 from vizapp.ui.pages.attribution.batch_runs import Means, SeveralRequest, means
-from vizapp.ui.pages.attribution.verdict import MEASURES
+from vizapp.ui.pages.attribution.verdict import BASELINES, MEASURES, Verdict, is_told
 from vizapp.ui.session import downloads, forms, messages, progress, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import charts, layout
@@ -36,7 +36,7 @@ def draw(network: Network, unit: Unit | None) -> None:
         return
     missing = len(asked.keys) - len(asked.there())
     if missing and progress.is_started(asked.key):
-        if asked.follow(lambda: _draw(asked)):
+        if asked.follow(lambda: _draw(asked, whole=False)):
             return
         st.rerun()
     for sentence in state.take_notes():
@@ -45,7 +45,7 @@ def draw(network: Network, unit: Unit | None) -> None:
         _offer(asked, missing)
     now = means(asked)
     if now.kinds:
-        _draw(asked)
+        _draw(asked, whole=not missing)
         _downloads(asked, now)
 
 
@@ -76,8 +76,8 @@ def _offer(asked: SeveralRequest, missing: int) -> None:
         st.caption(f"{plural(len(asked.kinds), 'map')} of each photo, some seconds each. {done}")
 
 
-def _draw(asked: SeveralRequest) -> None:
-    """Draw a headline, the chart of one measure, and the table of all."""
+def _draw(asked: SeveralRequest, whole: bool) -> None:
+    """Draw a headline, the chart of one measure, and the table of all. `whole`: whether all photos are measured."""
     now = means(asked)
     if not now.kinds:
         return
@@ -86,13 +86,25 @@ def _draw(asked: SeveralRequest) -> None:
         for kind, row in zip(now.kinds, now.mean, strict=True)
     }
     count = int(np.isfinite(now.per_photo).any((1, 2)).sum())
-    sentence = verdict.headline(scores, now.kinds, asked.measures, f"over {plural(count, 'photo')}")
+    told = [name for name in asked.measures if is_told(scores, name)]
+
+    def beats(kind: str, other: str, measure: str) -> bool:
+        return now.beats(kind, other, asked.measures.index(measure), measure)
+
+    judged = Verdict(scores, now.kinds, told, now.weak, beats)
+    where = (
+        f"over {plural(count, 'photo')}" if whole else f"so far, over {count} of {plural(len(asked.photos), 'photo')}"
+    )
+    few = f"{plural(count, 'photo')} {'are' if count > 1 else 'is'} too few to tell which map to trust."
+    sentence = judged.headline(where, few)
     if sentence:
         st.html(f'<div class="vz-headline">{escape(sentence)}</div>')
-    form.orders(asked.measures)
+    if now.weak:
+        messages.must_know(cards.WEAK.replace("The blurred photo keeps", "The blurred photos keep"))
+    form.orders(told)
     by = str(state.get(state.BY))
-    order = verdict.ordered(scores, now.kinds, asked.measures if by == "all" else [by])
-    shown = by if by in asked.measures else asked.measures[0]
+    order = judged.ordered(by if by in told else "all")
+    shown = by if by in told else told[0]
     left, right = layout.columns(5, 6, key="stacking_several")
     with left:
         messages.heading(f"{MEASURES[shown].arrow}, mean and 95 % interval")
@@ -112,7 +124,7 @@ def figure(now: Means, order: Sequence[str], column: int) -> go.Figure:
     """A point with its interval per kind, from the best on top; the random map is a line that is to be beaten."""
     drawn = go.Figure()
     for plain in (False, True):
-        kinds = [kind for kind in order if (kind in verdict.BASELINES) == plain]
+        kinds = [kind for kind in order if (kind in BASELINES) == plain]
         rows = [now.kinds.index(kind) for kind in kinds]
         mean = now.mean[rows, column]
         drawn.add_scatter(

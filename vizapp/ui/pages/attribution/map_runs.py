@@ -17,7 +17,7 @@ from vizapp.methods.base import Result
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
-from vizapp.ui.pages.attribution.verdict import BASELINES
+from vizapp.ui.pages.attribution.verdict import BASELINES, LITTLE
 from vizapp.ui.session import compute, forms, progress
 from vizapp.ui.session.compute import Keep
 from vizapp.zoo.network import Network
@@ -142,6 +142,12 @@ class Found:
     curves: dict[str, dict[str, np.ndarray]]
     missing: dict[str, str]
     facts: dict[str, dict[str, str]]
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether blurring the whole photo leaves most of the score."""
+        curves = [known[name] for known in self.curves.values() for name in ("deletion", "insertion") if name in known]
+        return any(min(curve[0], curve[-1]) > LITTLE * max(curve[0], curve[-1]) for curve in curves)
 
 
 def found(asked: MapsRequest) -> Found:

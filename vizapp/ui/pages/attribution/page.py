@@ -9,10 +9,10 @@ import streamlit as st
 from vizapp.methods.trust.deletion import pixel_ranks
 from vizapp.methods.trust.pointing import TOLERANCE, points_at
 from vizapp.ui.inputs import images
-from vizapp.ui.pages.attribution import batch_view, cards, curves, exports, form, verdict
+from vizapp.ui.pages.attribution import batch_view, cards, curves, exports, form
 from vizapp.ui.pages.attribution.cards import MapsView
 from vizapp.ui.pages.attribution.map_runs import Found, MapsRequest, found
-from vizapp.ui.pages.attribution.verdict import MEASURES
+from vizapp.ui.pages.attribution.verdict import MEASURES, Verdict, is_told
 from vizapp.ui.session import forms, messages, progress, state
 from vizapp.ui.widgets import layout
 from vizapp.ui.widgets.components import component
@@ -53,23 +53,26 @@ def _one_photo(asked: MapsRequest) -> None:
 def _draw(asked: MapsRequest, whole: bool) -> None:
     """Draw what is there: the cards, the curves, the box; and if nothing more is on its way the table and the files."""
     now, box = found(asked), _box(asked)
-    measures = [name for name in asked.measures if verdict.is_told(now.scores, name)]
+    measures = [name for name in asked.measures if is_told(now.scores, name)]
     if box is not None:
         measures.append("pointing")
         for kind, values in now.maps.items():
             now.scores.setdefault(kind, {})["pointing"] = points_at(pixel_ranks(values, asked.seed), box)
     kinds = [kind for kind in asked.kinds if kind not in now.missing]
     by = str(state.get(state.BY))
-    order = verdict.ordered(now.scores, kinds, measures if by == "all" else [by]) if whole else kinds
+    judged = Verdict(now.scores, kinds, measures, now.is_weak)
+    order = judged.ordered(by if by in measures else "all") if whole else kinds
     chosen = state.get(state.KIND)
     if chosen not in kinds:
         chosen = next((kind for kind in order if kind in now.maps), "")
     slots = [st.container() for _ in range(4)]  # a large message that comes late moves nothing that is below it
-    shown = MapsView(asked, now, order, chosen, measures)
+    shown = MapsView(asked, now, order, chosen, judged, asked.is_whole)
     with slots[0]:
-        if whole and (sentence := verdict.headline(now.scores, order, measures)):
+        if shown.whole and (sentence := judged.headline()):
             st.html(f'<div class="vz-headline">{escape(sentence)}</div>')
         form.orders(measures)
+        if judged.weak:
+            messages.must_know(cards.WEAK)
         messages.must_know(cards.RULE)
     with slots[1]:
         cards.draw(shown)
