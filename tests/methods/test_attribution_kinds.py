@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import vizapp
+from tests.errors import refuses
 from tests.methods.test_memory import Convolutions
 from tests.networks import seeded
 from vizapp.engine.memory.chunks import DoesNotFit
@@ -181,3 +183,21 @@ def test_a_kind_that_runs_out_of_memory_is_tried_with_fewer_pictures_at_once_or_
         alone *= 2
     with Convolutions(alone):
         np.testing.assert_allclose(asked(), whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in {"random", "edges"}])
+def test_a_map_that_is_not_finite_is_refused(name: str) -> None:
+    network = network_for(name)
+    with torch.no_grad():
+        next(network.module.parameters())[0, 0, 0, 0] = float("nan")
+    with refuses("not-finite", name, "gives nan"):
+        vizapp.ask("attribution", network, PICTURE, unit=vizapp.class_unit(network, 1), kind=name, steps=4, masks=8)
+
+
+@pytest.mark.parametrize("name", ["scorecam", "ablationcam", "rise", "occlusion", "lrp"])
+def test_a_map_of_an_infinite_unit_is_refused(name: str) -> None:
+    network = small()
+    with torch.no_grad():
+        [*network.module.parameters()][-1][1] = float("inf")
+    with refuses("not-finite", name, "gives inf"):
+        vizapp.ask("attribution", network, PICTURE, unit=vizapp.class_unit(network, 1), kind=name, masks=8)

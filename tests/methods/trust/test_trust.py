@@ -208,6 +208,40 @@ def test_a_map_that_is_the_same_everywhere_is_told() -> None:
     assert "flat: random" not in result.facts
 
 
+def test_a_map_that_is_not_finite_has_no_scores() -> None:
+    own = patch_network()
+    with torch.no_grad():
+        own.module.head.weight[0, 0] = float("nan")
+    kinds = "integrated_gradients,random"
+    result = ask(
+        own, bright(0), kinds=kinds, measures="randomisation,pointing", box=BOX, unit=vizapp.class_unit(own, 0)
+    )
+    assert np.isnan(result.arrays["scores"][0]).all()
+    assert np.isfinite(result.arrays["scores"][1]).all()
+    assert not result.arrays["compared"][0].any()
+    assert "not finite" in result.facts["not defined: integrated_gradients"]
+    assert "not active" not in result.facts
+    assert "finite score" in result.facts["not finite"]
+
+
+def test_a_map_without_ranks_has_no_rank_correlation() -> None:
+    own = patch_network()
+    measures, unit = (
+        "pointing,randomisation",
+        vizapp.class_unit(own, 1),
+    )  # its weights are zero, those shuffled in are not
+    result = ask(own, bright(0), kinds="integrated_gradients", measures=measures, box=BOX, unit=unit)
+    assert np.isnan(result.arrays["scores"][0, 1])
+    assert "0 everywhere" in result.facts["not defined: integrated_gradients, randomisation"]
+
+
+@pytest.mark.parametrize(("side", "near"), [(59, True), (60, False)])
+def test_a_pointing_game_on_a_small_input_is_told(side: int, near: bool) -> None:
+    own = vizapp.wrap(seeded(nn.Sequential(nn.Flatten(), nn.Linear(3 * side * 80, 2))), (3, side, 80))
+    result = ask(own, noise(side, 80), kinds="random", measures="pointing", box=(1, 1, 9, 9))
+    assert ("nearly every map hits" in result.facts["pointing"]) is near
+
+
 def test_a_blur_that_hides_little_is_told() -> None:
     own = patch_network()
     options = {"unit": vizapp.class_unit(own, "bright"), "kinds": "random", "measures": "deletion"}

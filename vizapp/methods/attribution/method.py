@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from dataclasses import replace
 
 import torch
@@ -27,7 +28,10 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     `docs/attribution.md` describes the kinds. A unit of a map is explained at its strongest cell if it has none. CAMs look at
     a layer as a map, in its own layout: the tokens of a transformer lie on their grid, special tokens are left out. The fact
     "rough" says where averaging the gradient over cells loses it, as under fully connected layers. `arrays`: `attribution`
-    `[H W]` float32, summed over colours (CAMs: resized from their layer, not below zero).
+    `[H W]` float32, finite, summed over colours (CAMs: resized from their layer, not below zero).
+
+    Raises:
+        VizError: the kind is not defined for the network or unit, or its map is not finite.
     """
     network, unit = question.network, question.require_unit()
     site = network.site(unit.site)
@@ -43,8 +47,12 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     except (AssertionError, RuntimeError, AttributeError, TypeError, ValueError, LookupError) as error:
         if is_out_of_memory(error):
             raise
+        if not math.isfinite(request.value):
+            raise _not_finite(request) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise VizError(f"{params.kind} cannot be computed on this network: {reason}", code="captum-failed") from error
+    if not values.isfinite().all():
+        raise _not_finite(request)
     pixels = values.detach().float().cpu().numpy()
     by = f", computed by Captum {importlib.metadata.version('captum')}" if kind.by_captum else ""
     return Result(
@@ -64,6 +72,13 @@ def _in_parts(request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
                 raise
             release_frames(error)
         size //= 2
+
+
+def _not_finite(request: Request) -> VizError:
+    kind, value = request.params.kind, request.value
+    finite = math.isfinite(value)
+    why = "an activation or a gradient below the unit is not" if finite else f"the network gives {value} for the unit"
+    return VizError(f"{kind}'s map has numbers that are not finite: {why} on this photo.", code="not-finite")
 
 
 METHOD = Method(

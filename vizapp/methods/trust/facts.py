@@ -67,7 +67,12 @@ def told_facts(
         facts[f"not defined: {name}"] = f"{reason}{of}"
     if {"deletion", "insertion"} & set(measures):
         facts["blurred"] = _blurred(found)
-    still = sum(not one.clean > 0 for one in found)
+    unknown = sum(not np.isfinite(one.clean) for one in found)
+    if unknown:
+        facts["not finite"] = (
+            f"The network gives no finite score on {'the photo' if len(found) == 1 else f'{unknown} of {len(found)} photos'}."
+        )
+    still = sum(one.clean <= 0 for one in found)
     if still:
         facts["not active"] = (
             f"The unit is not above zero on {'the photo' if len(found) == 1 else f'{still} of {len(found)} photos'}, so there "
@@ -109,6 +114,8 @@ def _blurred(found: Sequence[MapScores]) -> str:
 
 def _definitions(network: Network, box: Box | None) -> dict[str, str]:
     """How each measure is made."""
+    side = min(network.input_size[1:])
+    near = f" That is more than a quarter of {side} pixels, so nearly every map hits." if side / 4 < TOLERANCE else ""
     blur = f"blurred by a Gaussian with a standard deviation of {blur_sigma(*network.input_size[1:]):.3g} pixels"
     steps, told_box = "1 % of the pixels at a time", ",".join(map(str, box or ()))
     return {
@@ -117,7 +124,7 @@ def _definitions(network: Network, box: Box | None) -> dict[str, str]:
         "road": f"(LeRF − MoRF) / 2: half the mean score with {SHARES[0]}, {SHARES[1]}, … {SHARES[-1]} % of the pixels "
         "removed, least relevant first, less that with the most relevant first. Removed pixels are imputed from their "
         f"neighbours, plus noise with a standard deviation of {NOISE} of the range from black to white.",
-        "pointing": f"1 if the strongest pixel is at most {TOLERANCE} pixels from the box {told_box}, else 0.",
+        "pointing": f"1 if the strongest pixel is at most {TOLERANCE} pixels from the box {told_box}, else 0.{near}",
         "completeness": "The gap between the sum of the map and what it promises, as a share of it: for integrated_gradients "
         "and deeplift the rise of the unit above an input of zeros, for lrp the unit's value, of which biases and stabilisers "
         "may take a part. The other kinds promise no sum.",

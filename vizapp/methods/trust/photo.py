@@ -189,7 +189,14 @@ class _Trial:
         """The rank correlation of the absolute values with those of the same kind, on the network with random weights."""
         assert self._random is not None, "made where it is asked for"
         other = self.map(self._random, kind, layer, tick, undefined)
-        return np.nan if other is None else rank_correlation(np.abs(values), np.abs(other.arrays["attribution"]))
+        if other is None:
+            return np.nan
+        first, second = np.abs(values), np.abs(other.arrays["attribution"])
+        for sizes, told in ((first, "map"), (second, "map on the network with shuffled parameters")):
+            if sizes.min() == sizes.max():
+                undefined[f"{kind}, randomisation"] = f"The {told} is {sizes.max():.3g} everywhere, so it has no ranks."
+                return np.nan
+        return rank_correlation(first, second)
 
 
 def _part(tick: Tick, start: float, end: float) -> Callable[[float], None]:
