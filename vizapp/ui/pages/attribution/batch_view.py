@@ -26,10 +26,12 @@ from vizapp.ui.widgets import charts, layout
 from vizapp.zoo.network import Network
 
 MOST = 50  # photos
+_TAKEN = "attribution.folder"  # the folder that was taken from beside the page
 
 
 def draw(network: Network, unit: Unit | None) -> None:
     """Draw the choice of the photos, and the numbers over all of them. `unit`: None explains the answer of each photo."""
+    _take_folder()
     photos = _open(image_picker.choose_several("attribution", state.PHOTOS, MOST))
     asked = SeveralRequest(network, photos, unit, form.kinds(), form.measures(), forms.values("trust")["seed"])
     if not photos or not asked.measures:
@@ -47,6 +49,15 @@ def draw(network: Network, unit: Unit | None) -> None:
     if now.kinds:
         _draw(asked, whole=not missing)
         _downloads(asked, now)
+
+
+def _take_folder() -> None:
+    """Begin with the photos of the folder that is open beside the page; another choice stays until another folder is opened."""
+    origin = images.origin()
+    if origin[0] == "folder" and state.load(_TAKEN) != origin[1]:
+        state.save(_TAKEN, origin[1])
+        if state.get(state.PHOTOS) == state.PHOTOS.default:
+            state.put(state.PHOTOS, origin[1])
 
 
 def _open(chosen: Sequence[tuple[images.Origin, str]]) -> list[Picture]:
@@ -73,7 +84,7 @@ def _offer(asked: SeveralRequest, missing: int) -> None:
         done = (
             f"{whole - missing} of {whole} are finished." if missing < whole else "You can cancel, and continue later."
         )
-        st.caption(f"{plural(len(asked.kinds), 'map')} of each photo, some seconds each. {done}")
+        st.caption(f"{plural(len(asked.kinds), 'map')} of each photo: {whole} in all, some seconds each. {done}")
 
 
 def _draw(asked: SeveralRequest, whole: bool) -> None:
@@ -111,11 +122,12 @@ def _draw(asked: SeveralRequest, whole: bool) -> None:
         charts.draw("attribution.means", figure(now, order, asked.measures.index(shown)))
         messages.info(MEASURES[shown].sentence)
     with right:
-        messages.heading("All numbers: a click on a column sorts")
-        st.dataframe(_table(asked, now, order), hide_index=True, key="attribution.several.table")
+        messages.heading("All numbers, from the best")
+        st.html(table(asked, now, order, told))
+        by_first = MEASURES[asked.measures[0]].title.lower()
         messages.info(
-            "± is half of the 95 % interval of the mean over the photos. A map that beats random on about half of the photos "
-            "only tells nothing."
+            f"± is half of the 95 % interval of the mean over the photos. Beats random: on so many photos, by {by_first}; "
+            "about half of them tells nothing."
         )
     cards.missing(now.missing)
 
@@ -143,23 +155,23 @@ def figure(now: Means, order: Sequence[str], column: int) -> go.Figure:
     return drawn
 
 
-def _table(asked: SeveralRequest, now: Means, order: Sequence[str]) -> pd.DataFrame:
-    """A row per kind: its means with intervals, and on how many photos it beats the random map by the first measure."""
+def table(asked: SeveralRequest, now: Means, order: Sequence[str], told: Sequence[str]) -> str:
+    """HTML with a row per kind: its means with intervals, and on how many photos it beats the random map."""
+    first = asked.measures[0]
+    heads = [MEASURES[name].arrow for name in told] + ["Beats random"] * ("random" in now.kinds)
     rows = []
     for kind in order:
-        at = now.kinds.index(kind)
-        row = {"Map": KINDS[kind].title}
-        for column, measure in enumerate(asked.measures):
+        at, cells = now.kinds.index(kind), []
+        for column in map(asked.measures.index, told):
             mean, half = now.mean[at, column], now.high[at, column] - now.mean[at, column]
-            interval = "" if np.isnan(half) else f" ± {half:.3f}"
-            row[MEASURES[measure].arrow] = "" if np.isnan(mean) else f"{mean:.3f}{interval}"
-        beats = now.better(kind, 0, asked.measures[0])
-        row[f"Beats random by {MEASURES[asked.measures[0]].title.lower()}"] = (
-            "" if beats is None else "{} of {}".format(*beats)
-        )
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    return frame[[name for name in frame if frame[name].ne("").any()]]
+            interval = "" if np.isnan(half) else f" <small>± {half:.3f}</small>"
+            cells.append("–" if np.isnan(mean) else f"{mean:.3f}{interval}".replace("-", "−"))
+        if "random" in now.kinds:
+            beats = now.better(kind, 0, first)
+            cells.append("" if beats is None else "{} of {}".format(*beats))
+        rows.append(f"<tr><th>{escape(KINDS[kind].title)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    top = "".join(f"<th>{head}</th>" for head in ("Map", *heads))
+    return f'<div class="vz-numbers"><table><thead><tr>{top}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _downloads(asked: SeveralRequest, now: Means) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from vizapp.media.drawing import COLOURS
 from vizapp.methods.attribution import KINDS
 from vizapp.methods.trust.deletion import STEPS, blurred, pixel_ranks, pixels_at
 from vizapp.methods.trust.photo import is_class
@@ -20,6 +21,7 @@ from vizapp.ui.widgets import unit_picker
 from vizapp.ui.widgets.components import component
 
 _KEY = "attribution.curves"
+_COLOURS = np.delete(COLOURS, 3, 0).tolist()  # without yellow, which is pale on white
 
 
 def draw(shown: MapsView, measure: str) -> None:
@@ -33,7 +35,7 @@ def draw(shown: MapsView, measure: str) -> None:
         {
             "item": kind, "title": KINDS[kind].title, "plain": kind in BASELINES,
             "note": number(measure, value(now.scores, kind, measure)) if kind in known else "",
-            "values": known[kind].tolist() if kind in known else None,
+            "values": known[kind].tolist() if kind in known else None, "colour": _colour(shown, kind),
         }
         for kind in order
     ]  # fmt: skip
@@ -52,6 +54,13 @@ def draw(shown: MapsView, measure: str) -> None:
         key=_KEY, data=data, on_share_change=partial(unit_picker.take_click, state.SHARE, _KEY, "share"),
         on_chosen_change=partial(unit_picker.take_click, state.KIND, _KEY, "chosen"),
     )  # fmt: skip
+
+
+def _colour(shown: MapsView, kind: str) -> str:
+    """The colour of a kind's curve, which stays when the order changes; "" for the maps without the network."""
+    kinds = [one for one in shown.asked.kinds if one not in BASELINES]
+    red, green, blue = _COLOURS[kinds.index(kind) % len(_COLOURS)] if kind in kinds else (0, 0, 0)
+    return f"rgb({red}, {green}, {blue})" if kind in kinds else ""
 
 
 def _name(asked: MapsRequest) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from vizapp.media.captions import captioned
 from vizapp.media.drawing import sheet
 from vizapp.methods.attribution import KINDS
 from vizapp.methods.tables import frame_to_csv
@@ -17,6 +18,7 @@ from vizapp.ui.session import downloads
 from vizapp.ui.session.downloads import File
 
 _ACROSS = 4
+_LEAST = 160  # pixels of the width of a map
 
 
 def row(shown: MapsView) -> None:
@@ -29,7 +31,8 @@ def row(shown: MapsView) -> None:
         "attribution", asked.network.name, asked.unit.site, str(asked.unit.channel), asked.picture.name
     )
     seen = asked.network.seen(asked.picture)
-    pictures = [seen, *(cards.drawn(seen, kind, now.maps[kind]) for kind in kinds)]
+    pictures = [captioned(seen, asked.picture.name, _LEAST)]
+    pictures += [captioned(cards.drawn(seen, kind, now.maps[kind]), KINDS[kind].title, _LEAST) for kind in kinds]
     empty = np.full(101, np.nan, np.float32)
     arrays = {
         "kinds": np.array(kinds), "measures": np.array(measures), "maps": np.stack([now.maps[kind] for kind in kinds]),

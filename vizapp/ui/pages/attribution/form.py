@@ -37,7 +37,8 @@ def draw(network: Network, picture: Picture) -> Unit | None:
         if target == "unit":
             unit = _layer_unit(network, picture, sites)
         else:
-            unit = class_unit(network, _class(network, target, told.arrays["probabilities"])) if told else None
+            assert told is not None, "checked before"
+            unit = class_unit(network, _class(network, target, told.arrays["probabilities"]))
         unit_picker.switch(state.SEVERAL, _OF, "attribution.several")
         options.popover("trust", ("seed",), draw_more=_draw_measures, more=(forms.choices("trust")["measures"],))
     _draw_kinds()
@@ -63,6 +64,9 @@ def _class(network: Network, target: str, shares: np.ndarray) -> int:
     """The class to explain: the answer, or the chosen one."""
     answer = int(shares.argmax())
     if target == "answer":
+        if state.get(state.CLASS) is not None:
+            state.put(state.CLASS, None)  # the link names no class that is not shown
+        _explained(network, answer, shares)
         return answer
     chosen = state.get(state.CLASS)
     if chosen is not None and chosen >= len(shares):
@@ -72,7 +76,14 @@ def _class(network: Network, target: str, shares: np.ndarray) -> int:
     number = answer if chosen is None else int(chosen)
     with st.container(width=280):
         unit_picker.class_list("attribution.class", network, range(len(shares)), number, label_visibility="collapsed")
+    _explained(network, number, shares)
     return number
+
+
+def _explained(network: Network, number: int, shares: np.ndarray) -> None:
+    """Say which class is explained, and how probable it is."""
+    name = messages.escaped(network.readable_name(number))
+    st.markdown(f"Explains **{name}**, {100 * shares[number]:.1f} %", width="content")
 
 
 def _layer_unit(network: Network, picture: Picture, sites: Sequence[Site]) -> Unit | None:

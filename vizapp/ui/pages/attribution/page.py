@@ -82,12 +82,13 @@ def _draw(asked: MapsRequest, whole: bool) -> None:
             curves.draw(shown, by if by in along else along[0])
     if not whole:
         return
-    with slots[3]:
-        left, right = layout.columns(4, 7, key="stacking_attribution")
-    with left:
-        _draw_box(asked, box)
-    with right:
-        _table(shown)
+    if state.get(state.PRESENT) != "on":
+        with slots[3]:
+            left, right = layout.columns(4, 7, key="stacking_attribution")
+        with left:
+            _draw_box(asked, box)
+        with right:
+            _table(shown)
     _facts(now, chosen)
     exports.row(shown)
 

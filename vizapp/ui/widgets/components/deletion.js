@@ -1,8 +1,8 @@
 // A photo that is deleted or inserted pixel by pixel in the order of a map, and the curves of several maps: dragging along the curve draws the photo at that
 // share of its pixels, without asking the server. data: {photo, blurred, size: [height, width], steps: base64 bytes, of each pixel in reading order the
-// first share in percent at which it is changed, inserts: whether it begins with the blurred photo, lines: [{item, title, note, plain, values: [a number per
-// percent] or null}], chosen: item, at: percent, low, high: of the axis, share: whether values are probabilities, done: [text before, text behind the share],
-// name: of the value, label}
+// first share in percent at which it is changed, inserts: whether it begins with the blurred photo, lines: [{item, title, note, plain, colour: of CSS or "",
+// values: [a number per percent] or null}], chosen: item, at: percent, low, high: of the axis, share: whether values are probabilities, done: [text before,
+// text behind the share], name: of the value, label}
 // The percent is sent when the drag ends: trigger "share". A click on the name of a line sends its item: trigger "chosen".
 
 const LAST = 100;
@@ -78,6 +78,8 @@ export default function (component) {
   for (const line of [...shown.filter((one) => one !== chosen), ...shown.filter((one) => one === chosen)]) {
     if (line === chosen) path("area", [[0, 100], ...points(line.values), [100, 100]]);
     const drawn = path(line === chosen ? "chosen" : line.plain ? "plain" : "", points(line.values));
+    if (line.colour) drawn.style.stroke = line.colour;
+    if (line.item === "edges") drawn.classList.add("dotted");
     drawn.appendChild(document.createElementNS(SVG, "title")).textContent = line.title;
   }
   for (const value of [data.low, (data.low + data.high) / 2, data.high]) element("span", "up", chart, data.share ? `${Math.round(100 * value)} %` : short(value)).style.top = `${100 * (1 - high(value))}%`;
@@ -123,7 +125,8 @@ export default function (component) {
     const on = line === chosen, button = element("button", `${line.plain ? "plain" : ""}${on ? " on" : ""}`, legend);
     button.type = "button";
     button.setAttribute("aria-pressed", on);
-    element("em", "", button);
+    const sign = element("em", line.item === "edges" ? "dotted" : "", button);
+    if (line.colour) sign.style.borderColor = line.colour;
     button.append(line.note ? `${line.title} ${line.note}` : line.title);
     button.onclick = () => setTriggerValue("chosen", line.item);
   }
