@@ -201,3 +201,75 @@ def test_a_map_of_an_infinite_unit_is_refused(name: str) -> None:
         [*network.module.parameters()][-1][1] = float("inf")
     with refuses("not-finite", name, "gives inf"):
         vizapp.ask("attribution", network, PICTURE, unit=vizapp.class_unit(network, 1), kind=name, masks=8)
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 6, 5, 2), nn.Conv2d(6, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.two(F.relu(self.one(2 * x - 1)))).mean((2, 3)))
+
+
+class Writing(Plain):
+    """The same, but it writes into its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.two(F.relu(self.one(x.mul_(2).sub_(1))))).mean((2, 3)))
+
+
+class OneAtATime(Plain):
+    """The same, but it refuses several photos."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) == 1, "one at a time"
+        return super().forward(x)
+
+
+class Mixing(Plain):
+    """The same of one photo, but of several it mixes the photos."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + (len(x) - 1) * x.mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize("written", [Writing, OneAtATime, Mixing])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in {"rollout", "legrad"}])
+def test_writing_into_the_input_or_taking_one_photo_at_a_time_changes_no_map(name: str, written: type[Plain]) -> None:
+    plain, other = (vizapp.wrap(seeded(kind()), input_size=(3, 16, 16)) for kind in (Plain, written))
+
+    def ask(network: vizapp.Network) -> np.ndarray:
+        unit = vizapp.class_unit(network, 1)
+        return vizapp.ask("attribution", network, PICTURE, unit=unit, kind=name, steps=4, masks=8).arrays["attribution"]
+
+    if name == "deeplift" and written is not Writing:
+        with refuses("one-at-a-time", "choose another kind"):
+            ask(other)
+        return
+    if name == "lrp" and written is Mixing:
+        return  # it hands its shares to the mean, too
+    expected = ask(plain)
+    np.testing.assert_allclose(ask(other), expected, atol=1e-4 * np.abs(expected).max())
+
+
+class Detached(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "unit", "code", "told"),
+    [
+        (None, vizapp.Unit("0", 0, (0, 0)), "no-feature-map", "choose a later unit"),
+        (Detached, vizapp.Unit("head", 0), "detached-unit", "no_grad"),
+    ],
+)
+@pytest.mark.parametrize("name", ["gradcam", "guided_gradcam"])
+def test_a_unit_without_a_layer_to_explain_is_told_why(
+    name: str, module: type[Plain] | None, unit: vizapp.Unit, code: str, told: str
+) -> None:
+    network = small() if module is None else vizapp.wrap(seeded(module()), input_size=(3, 24, 40))
+    with refuses(code, told):
+        vizapp.ask("attribution", network, PICTURE, unit=unit, kind=name)

@@ -85,7 +85,7 @@ class Sweep:
         self.bound = 1.0
         self._batches: OccluderBatches | None = None
         self._work = 0.0  # multiply-adds of a whole pass, where they are known
-        self._one_by_one = False
+        self._one_by_one = self._takes_batches = False  # the second, once it is known
         self._footprint, self._batch_size, self._most_fitting = footprint, BATCH, HEAD_BATCH
         occluders = None
         if not windows:
@@ -275,7 +275,24 @@ class Sweep:
     # ----------------------------------------------------------------------------------------------- whole passes
 
     def _run_whole_passes(self, positions: Sequence[int], channel: int | None) -> Answers:
-        size = 1 if self._one_by_one else len(positions)
+        if not self._one_by_one and len(positions) > 1:
+            try:
+                found = self._run_batches(positions, channel, len(positions))
+                if self._takes_batches or self._is_as_alone(found, positions[0]):
+                    self._takes_batches = True
+                    return found
+            except (AssertionError, *TORCH_ERRORS) as error:
+                if is_out_of_memory(error):
+                    raise
+            self._one_by_one = True
+        return self._run_batches(positions, channel, 1)
+
+    def _is_as_alone(self, found: Answers, first: int) -> bool:
+        """Whether the first answer of a batch is that to the picture alone, but for rounding."""
+        alone = self._run_batches([first], None, 1).scores[0]
+        return not bool((found.scores[0] - alone).abs().max() > 0.01 * alone.abs().max())
+
+    def _run_batches(self, positions: Sequence[int], channel: int | None, size: int) -> Answers:
         scores, sums = [], []
         for start in range(0, len(positions), size):
             batch = self.pictures(positions[start : start + size])

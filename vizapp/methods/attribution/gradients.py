@@ -14,6 +14,7 @@ from vizapp.engine.projection.project import project
 from vizapp.engine.projection.rescale import RescaleTap
 from vizapp.engine.projection.rules import RuleName, rule_named
 from vizapp.engine.tap import check_computed, check_differentiable
+from vizapp.errors import VizError
 from vizapp.methods.attribution.kind import Kind
 from vizapp.methods.attribution.request import Request, UnitOf, activation
 from vizapp.methods.projection import CAUTION, silence, what_was_reversed
@@ -49,6 +50,7 @@ class IntegratedGradients(Kind):
         parts of the path: the part with the largest gap of completeness is halved until the whole has a small one.
         """
         model, chosen = _differentiable(request), request.params.steps
+        size = min(size, model.at_once(request.batch)) if size > 1 else 1
         values = {0.0: model.value(0 * request.batch), 1.0: request.value}
 
         def integral(start: float, end: float) -> Tensor:
@@ -92,6 +94,7 @@ class SmoothGrad(Kind):
         """Captum's mean of the gradients, with their signs."""
         model, batch, p = _differentiable(request), request.batch, request.params
         samples = p.steps or _STEPS
+        size = min(size, model.at_once(batch)) if size > 1 else 1
         with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
             torch.manual_seed(p.seed)
             found = _captum().NoiseTunnel(_captum().Saliency(model)).attribute(
@@ -115,6 +118,12 @@ class DeepLift(Kind):
     def pixels(self, request: Request, size: int) -> tuple[Tensor, dict[str, str]]:
         """The contributions `[H W]`, from one pass over the photo and the baseline."""
         model, batch = request.model(), request.batch
+        if model.at_once(batch) == 1:
+            raise VizError(
+                "DeepLIFT passes the photo and its baseline through the network together, and this network takes, or answers, "
+                "one input at a time; choose another kind.",
+                code="one-at-a-time",
+            )
         pair = torch.cat([batch, torch.zeros_like(batch)]).requires_grad_()
         with RescaleTap(model.module, {request.site.name}) as tap:
             model.module(pair.clone())  # the network may write into its input
@@ -162,7 +171,7 @@ def _differentiable(request: Request) -> UnitOf:
         VizError: autograd does not follow the unit from the pixels.
     """
     model = request.model()
-    check_differentiable(model(request.batch.clone().requires_grad_().clone()))  # the network may write into its input
+    check_differentiable(model(request.batch.clone().requires_grad_()))
     return model
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import is_out_of_memory
+from vizapp.engine.tap import check_differentiable
 from vizapp.engine.trace.flow import gradients_at, sites_on_every_path
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site, channels_first
@@ -34,8 +35,15 @@ def explained_layer(request: Request) -> RecordedLayer:
     """
     if (found := _recorded(request)) is not None:
         return found
-    layer = request.params.layer or "any feature map on all paths from the input to it"
-    raise VizError(f"{request.site.name!r} has no gradient at {layer}; choose another layer.", code="no-feature-map")
+    name, module = request.site.name, request.model()
+    check_differentiable(module(request.batch.clone().requires_grad_()))
+    if request.params.layer:
+        text = f"the gradient of {name!r} is zero everywhere at {request.params.layer}, or there is none; choose another layer."
+    elif not _carrying(request, module.module):
+        text = f"no feature map below {name!r} carries all that it sees of the photo; choose a later unit, or another kind."
+    else:
+        text = f"the gradient of {name!r} is zero at all feature maps below it, so they have no weights; choose another unit."
+    raise VizError(f"{request.params.kind} shows nothing here: {text}", code="no-feature-map")
 
 
 def layer_without_gradient(request: Request) -> RecordedLayer:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from vizapp.engine.memory.chunks import is_out_of_memory
+from vizapp.engine.occlusion.sweep import TORCH_ERRORS
 from vizapp.engine.tap import Tap
 from vizapp.engine.trace.sites import Site, Unit, channels_first
 from vizapp.methods.attribution.params import AttributionParams
@@ -56,13 +59,26 @@ class UnitOf(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         """The unit's activation on each picture of `[N C H W]`."""
         with Tap(self.module, {self._site.name}, stop=False) as tap:
-            self.module(batch)
+            self.module(batch.clone() if batch.requires_grad else batch)  # the network may write into its input
         return activation(tap.kept, self._site, self._unit)[:, None]
+
+    @torch.no_grad()
+    def at_once(self, batch: Tensor) -> int:
+        """How many inputs fit into a pass, memory aside: 1 if the network fails on two, or answers otherwise than to one."""
+        pair = torch.cat([batch, torch.zeros_like(batch)])
+        try:
+            found = float(self(pair)[0])
+        except (AssertionError, TypeError, LookupError, *TORCH_ERRORS) as error:
+            if is_out_of_memory(error):
+                raise
+            return 1
+        alone = self.value(batch)
+        return 1 if abs(found - alone) > 1e-3 * max(abs(found), abs(alone)) else sys.maxsize
 
     @torch.no_grad()
     def value(self, batch: Tensor) -> float:
         """The unit's activation on a picture `[1 C H W]`."""
-        return float(self(batch))
+        return float(self(batch.clone()))
 
 
 def activation(kept: dict[str, Tensor], site: Site, unit: Unit) -> Tensor:
