@@ -115,7 +115,8 @@ def _draw(asked: SeveralRequest, whole: bool) -> None:
     form.orders(told)
     by = str(state.get(state.BY))
     order = judged.ordered(by if by in told else "all")
-    shown = by if by in told else told[0]
+    first = (judged.counted or told)[0]
+    shown = by if by in told else first
     left, right = layout.columns(5, 6, key="stacking_several")
     with left:
         messages.heading(f"{MEASURES[shown].arrow}, mean and 95 % interval")
@@ -123,8 +124,8 @@ def _draw(asked: SeveralRequest, whole: bool) -> None:
         messages.info(MEASURES[shown].sentence)
     with right:
         messages.heading("All numbers, from the best")
-        st.html(table(asked, now, order, told))
-        by_first = MEASURES[asked.measures[0]].title.lower()
+        st.html(_table(asked, now, order, told, first))
+        by_first = MEASURES[first].title if first == "road" else MEASURES[first].title.lower()
         messages.info(
             f"± is half of the 95 % interval of the mean over the photos. Beats random: on so many photos, by {by_first}; "
             "about half of them tells nothing."
@@ -155,9 +156,8 @@ def figure(now: Means, order: Sequence[str], column: int) -> go.Figure:
     return drawn
 
 
-def table(asked: SeveralRequest, now: Means, order: Sequence[str], told: Sequence[str]) -> str:
-    """HTML with a row per kind: its means with intervals, and on how many photos it beats the random map."""
-    first = asked.measures[0]
+def _table(asked: SeveralRequest, now: Means, order: Sequence[str], told: Sequence[str], first: str) -> str:
+    """HTML with a row per kind: its means with intervals, and on how many photos it beats the random map by `first`."""
     heads = [MEASURES[name].arrow for name in told] + ["Beats random"] * ("random" in now.kinds)
     rows = []
     for kind in order:
@@ -167,7 +167,7 @@ def table(asked: SeveralRequest, now: Means, order: Sequence[str], told: Sequenc
             interval = "" if np.isnan(half) else f" <small>± {half:.3f}</small>"
             cells.append("–" if np.isnan(mean) else f"{mean:.3f}{interval}".replace("-", "−"))
         if "random" in now.kinds:
-            beats = now.better(kind, 0, first)
+            beats = now.better(kind, asked.measures.index(first), first)
             cells.append("" if beats is None else "{} of {}".format(*beats))
         rows.append(f"<tr><th>{escape(KINDS[kind].title)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     top = "".join(f"<th>{head}</th>" for head in ("Map", *heads))

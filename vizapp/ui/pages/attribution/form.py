@@ -83,6 +83,10 @@ def _class(network: Network, target: str, shares: np.ndarray) -> int:
 def _explained(network: Network, number: int, shares: np.ndarray) -> None:
     """Say which class is explained, and how probable it is."""
     name = messages.escaped(network.readable_name(number))
+    if state.get(state.SEVERAL) == "on":  # the share is that of this photo
+        told = "the prediction of each photo" if explains_answer(network) else f"**{name}** on each photo"
+        st.markdown(f"Explains {told}", width="content")
+        return
     st.markdown(f"Explains **{name}**, {100 * shares[number]:.1f} %", width="content")
 
 

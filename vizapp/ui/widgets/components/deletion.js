@@ -71,6 +71,7 @@ export default function (component) {
     return drawn;
   };
   svg.replaceChildren();
+  chart.style.setProperty("--line", chosen?.colour || "var(--st-text-color)");
   for (const old of chart.querySelectorAll("span, i")) old.remove();
   path("axis", [[0, 0], [0, 100], [100, 100]]);
   const points = (values) => values.map((value, place) => [place * 100 / (values.length - 1), 100 * (1 - high(value))]);
