@@ -202,6 +202,21 @@ def test_a_cancelled_run_keeps_its_maps_and_goes_on_when_asked(open_app: Open, m
     assert "…" not in numbers(shown_cards(app)["gradcam"]).values()
 
 
+def test_several_photos_begin_with_the_folder_that_is_open_beside_the_page(open_app: Open, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(saved(digit_pixels(all_digits()[0][20])))
+    app = open_app("attribution", folder=str(tmp_path), picture="one.png", several="on", **FEW)
+    assert went_well(app)
+    assert app.button(key="attribution.several.run").label == "Measure 1 photo"
+    assert chosen(app, "photos") == str(tmp_path)
+
+
+def test_a_link_to_the_prediction_names_no_class(open_app: Open) -> None:
+    app = open_app("attribution", picture=PHOTO, **FEW, **{"class": "4"})
+    assert went_well(app)
+    assert "class" not in app.query_params
+    assert any(one.value.startswith("Explains **3**, ") for one in app.markdown)
+
+
 def test_a_kind_that_is_not_defined_is_told_below_the_others(open_app: Open) -> None:
     link = FEW | {"attribution.explain": "unit", "layer": "features.0", "channel": "2"}
     app = open_app("attribution", picture=PHOTO, **link)

@@ -58,6 +58,7 @@ def _take_folder() -> None:
         state.save(_TAKEN, origin[1])
         if state.get(state.PHOTOS) == state.PHOTOS.default:
             state.put(state.PHOTOS, origin[1])
+            st.rerun()  # the address was written before
 
 
 def _open(chosen: Sequence[tuple[images.Origin, str]]) -> list[Picture]:

@@ -66,6 +66,7 @@ def _class(network: Network, target: str, shares: np.ndarray) -> int:
     if target == "answer":
         if state.get(state.CLASS) is not None:
             state.put(state.CLASS, None)  # the link names no class that is not shown
+            st.rerun()  # the address was written before
         _explained(network, answer, shares)
         return answer
     chosen = state.get(state.CLASS)
