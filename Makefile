@@ -49,7 +49,7 @@ lock: .venv/test  ## renew requirements.lock: the newest releases that the requi
 		--no-annotate --output-file requirements.lock requirements.txt tests/requirements.txt
 
 bench: .venv/test  ## every benchmark: speed beside peers in the same run, the app's start, many people at once
-	for script in $(filter-out benchmarks/timing.py benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/timing.py benchmarks/gpu.py benchmarks/relevance.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 bench-gpu:  ## the benchmarks of methods on a GPU, in 6 minutes at most, with the Python that runs: it needs torch, not Streamlit
 	$(PYTHON) benchmarks/gpu.py
