@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import statistics
 import sys
 import time
@@ -107,9 +108,9 @@ def torch_cam(case: Case, layout: str) -> Side:
     )
     with torch.no_grad():
         module(batch)
-    cam.hook_a = [case.maps]
 
     def run(size: int) -> object:
+        cam.hook_a = [case.maps]  # anew: passes of the other sides are recorded, too
         cam.bs = size
         return cam._get_weights(CLASS)
 
@@ -189,6 +190,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
+    os.environ["TQDM_DISABLE"] = "1"  # pytorch-grad-cam draws a bar for each photo
     print(
         f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, {SIDE} x {SIDE}, random weights; ms per mask"
     )
