@@ -57,7 +57,8 @@ for script in sys.argv[1:]:
         runpy.run_path(script, run_name="__main__")
     except Known as known:
         print(json.dumps([script, known.args[0]], default=str))
-    for name in [name for name in sys.modules if name.split(".")[0] in ("vizapp", "card", "timing", "app", "people", "relevance")]:
+    ours = ("vizapp", "card", "timing", "app", "people", "relevance")
+    for name in [name for name in sys.modules if name.split(".")[0] in ours]:
         del sys.modules[name]
 """
 
