@@ -143,7 +143,7 @@ class _Trial:
         score = scorer(network, self.unit)
         self.clean, self.hidden = float(score(self.photo)[0]), float(score(self.blurred)[0])
         self.rises = self.clean > 0
-        unit_size = 1.0 if is_class(network, self.unit) else self.clean
+        unit_size = 1.0 if is_class(network, self.unit) else self.clean or 1.0  # a silent unit has no scale
         self._score: Score = lambda batch: score(batch) / unit_size
         self._ends = self.clean / unit_size, self.hidden / unit_size
         self._size = network.batch_limit(_AT_ONCE.get(network.device.type, STEPS))
