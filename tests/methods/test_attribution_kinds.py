@@ -160,7 +160,7 @@ def test_a_network_has_the_same_maps_however_its_rectifiers_are_written(how: str
         np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6 * np.abs(found[0]).max(), err_msg=name)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("rollout", "legrad")])  # without attention
 def test_a_kind_that_runs_out_of_memory_is_tried_with_fewer_pictures_at_once_or_told(name: str) -> None:
     network = small()
 
@@ -170,10 +170,7 @@ def test_a_kind_that_runs_out_of_memory_is_tried_with_fewer_pictures_at_once_or_
             "attribution"
         ]
 
-    try:
-        whole = asked()
-    except VizError:
-        pytest.skip("the kind is not defined for this network")
+    whole = asked()
     with pytest.raises(DoesNotFit), Convolutions(0):
         asked()
     alone = 3 * 24 * 40  # numbers of one picture

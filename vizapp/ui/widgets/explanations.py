@@ -115,11 +115,9 @@ EXPLANATIONS = {
     ),
     "attribution": Explanation(
         "Maps of which pixels mattered for a class or a unit, made in different ways, and numbers that test each of them.",
-        "Deletion is the mean score while the pixels that a map marks most are blurred first: low is good. Insertion is the "
-        "mean score while they come back first: high is good. ROAD is how much more the score falls without the most marked "
-        "pixels than without the least marked ones, each guessed from its neighbours: high is good. Shuffled weights is how "
-        "alike the map is to that of the network with its weights shuffled: near 0 is good, for a map should change with what "
-        "the network learned.",
+        "The score should fall soon when the pixels that a map marks most are blurred first (deletion: low is good), rise soon "
+        "when they come back first (insertion: high is good), and fall further without the most marked pixels than without the "
+        "least marked (ROAD: high is good), while a network with shuffled weights should give another map (near 0 is good).",
         "The maps answer different questions, and one photo says little, so trust an order on which several numbers and photos "
         "agree.",
     ),
