@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from vizapp.errors import VizError, quoted
 from vizapp.files import atomic_files, local_path
 from vizapp.media.drawing import to_png
 from vizapp.media.picture import Picture
-from vizapp.media.source import Source
+from vizapp.media.source import Source, spread
 from vizapp.methods.output import Output, pictures
 from vizapp.methods.params import Params
 from vizapp.zoo.network import Network
@@ -52,6 +52,21 @@ class Question:
         """The collection of pictures, for methods that need one."""
         assert self.folder is not None, "Method.answer checks `needs` before it runs the method"
         return self.folder
+
+    def pictures(self, most: int, unreadable: list[str]) -> tuple[Iterator[tuple[int, Picture]], int]:
+        """The picture (as number -1) and at most `most` of the folder, evenly spaced, with their numbers; and how many.
+
+        Messages about those that cannot be read go into `unreadable`. `most`: 0 for all.
+        """
+        alone = [] if self.picture is None else [(-1, self.picture)]
+        numbers = [] if self.folder is None else spread(len(self.folder), most)
+
+        def readable() -> Iterator[tuple[int, Picture]]:
+            yield from alone
+            if self.folder is not None:
+                yield from self.folder.open_readable(numbers, unreadable)
+
+        return readable(), len(alone) + len(numbers)
 
     def require_unit(self) -> Unit:
         """The unit, for methods that need one."""

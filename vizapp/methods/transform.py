@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,6 @@ from vizapp.engine.trace.sites import Site, channels_first
 from vizapp.errors import VizError, quoted
 from vizapp.media.distortions import FAMILIES, Kind, ResizedPhoto, is_clean, resized_photo, usual_amounts
 from vizapp.media.drawing import sheet
-from vizapp.media.picture import Picture
 from vizapp.media.source import skipped_note, spread
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
@@ -105,7 +104,7 @@ def transform(question: Question, params: TransformParams, job: Job) -> Result:
     check_amounts(network, params.kind, params.amounts)
     unreadable: list[str] = []
     numbers, found, panels = list[int](), list[_Curves](), list[Panel]()
-    pictures, count = _pictures(question, params.most, unreadable)
+    pictures, count = question.pictures(params.most, unreadable)
     for number, picture in pictures:
         photo, done = resized_photo(network.preprocessing.view, picture.pixels), len(numbers) + len(unreadable)
 
@@ -169,19 +168,6 @@ def amounts_of(network: Network, kind: Kind) -> tuple[float, ...]:
     """The usual amounts for this network: shifts are scaled to the size at which it crops photos."""
     view = network.preprocessing.view
     return usual_amounts(kind, min(view.resized(view.height, view.width)))
-
-
-def _pictures(question: Question, most: int, unreadable: list[str]) -> tuple[Iterator[tuple[int, Picture]], int]:
-    """The photos with their numbers, and how many there are at most; messages about the others go into `unreadable`."""
-    alone = [] if question.picture is None else [(-1, question.picture)]
-    numbers = [] if question.folder is None else spread(len(question.folder), most)
-
-    def readable() -> Iterator[tuple[int, Picture]]:
-        yield from alone
-        if question.folder is not None:
-            yield from question.folder.open_readable(numbers, unreadable)
-
-    return readable(), len(alone) + len(numbers)
 
 
 def _curves(

@@ -8,6 +8,7 @@ from scipy.stats import t
 
 from vizapp.methods.trust.deletion import pixel_ranks
 from vizapp.methods.trust.interval import RunningMean, mean_interval, wins
+from vizapp.methods.trust.params import merit
 from vizapp.methods.trust.pointing import points_at
 
 BOX = (40, 50, 60, 80)  # rows 40 to 59, columns 50 to 79
@@ -57,9 +58,15 @@ def test_photos_without_a_value_are_left_out_of_mean_and_interval() -> None:
 
 def test_wins_count_strictly_better_photos() -> None:
     values, other = np.array([1.0, 2, 3, np.nan, 5]), np.array([2.0, 2, 1, 1, np.nan])
-    assert wins(values, other, higher=True) == (1, 3)
-    assert wins(values, other, higher=False) == (1, 3)
-    assert wins(values + 1.5, other, higher=True) == (3, 3)
+    assert wins(values, other) == (1, 3)
+    assert wins(values + 1.5, other) == (3, 3)
+
+
+def test_a_correlation_of_minus_one_is_as_bad_as_one() -> None:
+    values = np.array([-0.9, 0.1, 0.9])
+    np.testing.assert_array_equal(merit("randomisation", values), [-0.9, -0.1, -0.9])
+    np.testing.assert_array_equal(merit("deletion", values), -values)
+    np.testing.assert_array_equal(merit("insertion", values), values)
 
 
 def test_a_running_mean_is_that_of_all_without_nan() -> None:

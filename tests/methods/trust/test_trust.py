@@ -155,12 +155,13 @@ def test_the_gap_of_lrp_is_what_is_missing_of_the_score(network: Network) -> Non
     assert np.isnan(found[2])
 
 
-def test_a_unit_that_is_not_active_has_nothing_to_delete() -> None:
+@pytest.mark.parametrize("site", ["1", "2"])  # below zero, and zero
+def test_a_unit_that_is_not_active_has_nothing_to_delete(site: str) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2), nn.ReLU(), nn.Linear(2, 2))
     with torch.no_grad():
         module[1].bias[:] = -100
     own = vizapp.wrap(module, (3, 16, 16))
-    result = ask(own, noise(16, 16), unit=vizapp.Unit("1", 1), kinds="random", measures="deletion,road,randomisation")
+    result = ask(own, noise(16, 16), unit=vizapp.Unit(site, 1), kinds="random", measures="deletion,road,randomisation")
     assert np.isnan(result.arrays["scores"][0, :2]).all()
     assert result.arrays["scores"][0, 2] == 1
     assert "not active" in result.facts

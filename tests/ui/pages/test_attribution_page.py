@@ -18,7 +18,7 @@ from vizapp.media.captions import captioned
 from vizapp.media.samples import all_digits, digit_pixels, open_sample
 from vizapp.methods.attribution import KINDS
 from vizapp.methods.base import Result
-from vizapp.methods.trust.params import HIGHER
+from vizapp.methods.trust.params import BETTER
 from vizapp.ui.pages.attribution import batch_runs, cards, form, map_runs, verdict
 from vizapp.ui.session import progress
 
@@ -154,7 +154,7 @@ def test_a_link_brings_back_the_map_the_order_the_share_and_the_box(open_app: Op
     click(app, "attribution.box", "box", [])
     assert "Pointing ↑" not in numbers(shown_cards(app)["gradcam"])
     app = open_app("attribution", picture=PHOTO, **FEW, **{"trust.box": "0,0,40,40"})
-    assert "not inside" in sentences(app)
+    assert "reaches outside" in sentences(app)
     assert shown(app, "attribution.box")["box"] is None
 
 
@@ -268,7 +268,7 @@ def test_the_map_that_beats_random_and_edges_by_most_numbers_is_first_and_to_be_
     scores = some_scores()
     judged = verdict.Verdict(scores, list(scores), MEASURES)
     assert judged.headline() == (
-        "Most to be trusted on this photo: Grad-CAM. It beats random and edges by deletion and insertion, not by ROAD."
+        "Most trustworthy on this photo: Grad-CAM. It beats random and edges by deletion and insertion, not by ROAD."
     )
     assert judged.about("gradcam") == ("Best by insertion. ROAD: no better than edges.", False)
     told = "Best by deletion. Insertion: no better than random. ROAD: no better than random or edges."
@@ -327,4 +327,4 @@ def test_photos_name_a_map_only_if_the_interval_of_the_difference_leaves_out_zer
 
 
 def test_the_measures_are_those_of_the_method() -> None:
-    assert list(verdict.MEASURES) == list(HIGHER)
+    assert list(verdict.MEASURES) == list(BETTER)

@@ -9,7 +9,7 @@ import numpy as np
 
 from vizapp.methods.base import Question
 from vizapp.methods.trust.deletion import blur_sigma
-from vizapp.methods.trust.params import HIGHER, TrustParams
+from vizapp.methods.trust.params import BETTER, TrustParams
 from vizapp.methods.trust.photo import MapScores, is_class
 from vizapp.methods.trust.pointing import TOLERANCE, Box
 from vizapp.methods.trust.road import NOISE, SHARES
@@ -135,8 +135,8 @@ def _definitions(network: Network, box: Box | None) -> dict[str, str]:
 
 def _reading(measures: Sequence[str]) -> str:
     parts = []
-    for word, higher in (("lower", False), ("higher", True)):
-        names = [measure for measure in measures if HIGHER[measure] is higher]
+    for word in dict.fromkeys(BETTER.values()):
+        names = [measure for measure in measures if BETTER[measure] == word]
         if names:
             parts.append(f"{word} is better for {', '.join(names)}")
     text = "; ".join(parts)

@@ -22,14 +22,10 @@ def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return mean, mean - half, mean + half
 
 
-def wins(values: np.ndarray, other: np.ndarray, higher: np.ndarray | bool) -> tuple[np.ndarray, np.ndarray]:
-    """On how many photos the values `[photos …]` are better than the others, of how many where both are known.
-
-    `higher`: whether more is better.
-    """
+def wins(values: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """On how many photos the values `[photos …]` are higher than the others, of how many where both are known."""
     both = np.isfinite(values) & np.isfinite(other)
-    better = np.where(higher, values > other, values < other)
-    return (better & both).sum(0), both.sum(0)
+    return ((values > other) & both).sum(0), both.sum(0)
 
 
 class RunningMean:

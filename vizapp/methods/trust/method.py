@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,13 @@ import torch
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
-from vizapp.media.source import spread
+from vizapp.media.source import skipped_note
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.tables import to_csv
 from vizapp.methods.trust.facts import told_facts
 from vizapp.methods.trust.interval import RunningMean, mean_interval, wins
-from vizapp.methods.trust.params import HIGHER, TrustParams, chosen_box, chosen_kinds, chosen_measures
+from vizapp.methods.trust.params import TrustParams, chosen_box, chosen_kinds, chosen_measures, merit
 from vizapp.methods.trust.photo import MapScores, measured, with_random_weights
 from vizapp.methods.truth import true_class
 from vizapp.zoo.network import Network, class_unit
@@ -51,7 +51,7 @@ def trust(question: Question, params: TrustParams, job: Job) -> Result:
     unreadable: list[str] = []
     numbers, classes, found = list[int](), list[int](), list[MapScores]()
     first, curves, road = None, RunningMean(), RunningMean()
-    pictures, count = _pictures(question, params.photos, unreadable)
+    pictures, count = question.pictures(params.photos, unreadable)
     for number, picture in pictures:
         done = len(numbers) + len(unreadable)
         unit, class_ = _unit(question, picture, params)
@@ -77,8 +77,9 @@ def trust(question: Question, params: TrustParams, job: Job) -> Result:
     mean, low, high = (values.astype(np.float32) for values in mean_interval(per_photo))
     arrays = {"scores": mean, "curves": curves.mean(), "road": road.mean(), "maps": first.maps}
     if "random" in kinds:
-        chance, higher = per_photo[:, [kinds.index("random")]], np.array([HIGHER[measure] for measure in measures])
-        arrays |= dict(zip(("wins", "compared"), wins(per_photo, chance, higher), strict=True))
+        merits = np.stack([merit(name, per_photo[..., column]) for column, name in enumerate(measures)], -1)
+        chance = merits[:, [kinds.index("random")]]
+        arrays |= dict(zip(("wins", "compared"), wins(merits, chance), strict=True))
     if question.folder is not None:
         arrays |= {"per_photo": per_photo.astype(np.float32), "low": low, "high": high}
         arrays |= {"picture": np.array(numbers, np.int64), "class": np.array(classes, np.int64)}
@@ -88,21 +89,8 @@ def trust(question: Question, params: TrustParams, job: Job) -> Result:
     if question.folder is not None:
         facts["photos"] = f"{len(numbers)} of the {count} asked for, of {question.folder.name}"
     if unreadable:
-        facts["unreadable"] = f"{len(unreadable)} photos were skipped, the first: {unreadable[0]}"
+        facts["unreadable"] = skipped_note(unreadable)
     return Result("trust", arrays, facts=facts, table=table, documents={"trust.csv": to_csv(table)})
-
-
-def _pictures(question: Question, most: int, unreadable: list[str]) -> tuple[Iterator[tuple[int, Picture]], int]:
-    """The photos with their numbers, and how many there are at most; messages about the others go into `unreadable`."""
-    alone = [] if question.picture is None else [(-1, question.picture)]
-    numbers = [] if question.folder is None else spread(len(question.folder), most)
-
-    def readable() -> Iterator[tuple[int, Picture]]:
-        yield from alone
-        if question.folder is not None:
-            yield from question.folder.open_readable(numbers, unreadable)
-
-    return readable(), len(alone) + len(numbers)
 
 
 def _unit(question: Question, picture: Picture, params: TrustParams) -> tuple[Unit, int]:

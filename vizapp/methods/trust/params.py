@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from vizapp.errors import VizError, nearest, quoted
 from vizapp.methods.attribution import AttributionParams
 from vizapp.methods.base import Question
 from vizapp.methods.params import Params, knob, knobs
 from vizapp.methods.trust.pointing import TOLERANCE, Box
 
-HIGHER = {  # measure: whether more is better
-    "deletion": False, "insertion": True, "road": True, "pointing": True, "completeness": False, "randomisation": False,
+BETTER: dict[str, Literal["lower", "higher", "nearer to 0"]] = {
+    "deletion": "lower", "insertion": "higher", "road": "higher", "pointing": "higher", "completeness": "lower",
+    "randomisation": "nearer to 0",  # a map that turns round is as bad as one that stays
 }  # fmt: skip
 KINDS = knobs(AttributionParams)["kind"].choices
 
@@ -41,6 +44,12 @@ class TrustParams(Params):
     seed: int = knob(0, "Random seed of the maps, of equal values, and of noise", low=0, high=2**31 - 1)
 
 
+def merit(measure: str, values: np.ndarray) -> np.ndarray:
+    """Numbers that are higher the better the values of a measure are, `[…]`."""
+    better = BETTER[measure]
+    return values if better == "higher" else -values if better == "lower" else -np.abs(values)
+
+
 def chosen_kinds(params: TrustParams) -> tuple[str, ...]:
     """The kinds that were asked for.
 
@@ -57,8 +66,8 @@ def chosen_measures(params: TrustParams, box: Box | None) -> tuple[str, ...]:
         VizError: one does not exist, or "pointing" lacks a box.
     """
     if not params.measures:
-        return tuple(measure for measure in HIGHER if box is not None or measure != "pointing")
-    found = _known(params.measures, tuple(HIGHER), "measure", "measures")
+        return tuple(measure for measure in BETTER if box is not None or measure != "pointing")
+    found = _known(params.measures, tuple(BETTER), "measure", "measures")
     if "pointing" in found and box is None:
         raise VizError(
             "The measure 'pointing' needs the object's box (box=(top, left, bottom, right) in Python, "

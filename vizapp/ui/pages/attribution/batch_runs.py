@@ -14,11 +14,12 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.methods.trust.interval import mean_interval, wins
+from vizapp.methods.trust.params import merit
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
 from vizapp.ui.pages.attribution.map_runs import NoMap
-from vizapp.ui.pages.attribution.verdict import LITTLE, MEASURES
+from vizapp.ui.pages.attribution.verdict import LITTLE
 from vizapp.ui.session import compute, progress, state
 from vizapp.ui.session.compute import Keep
 from vizapp.zoo.network import Network
@@ -142,7 +143,7 @@ class Means:
         if "random" not in self.kinds or kind == "random":
             return None
         mine, its = (self._merits(one, measure, name) for one in (kind, "random"))
-        won, of = wins(mine, its, higher=True)
+        won, of = wins(mine, its)
         return int(won), int(of)
 
     def beats(self, kind: str, other: str, measure: int, name: str) -> bool:
@@ -152,9 +153,7 @@ class Means:
 
     def _merits(self, kind: str, measure: int, name: str) -> np.ndarray:
         """How good the numbers `[photos]` of a kind are: higher is better."""
-        return np.array(
-            [MEASURES[name].merit(one) for one in self.per_photo[:, self.kinds.index(kind), measure].tolist()]
-        )
+        return merit(name, self.per_photo[:, self.kinds.index(kind), measure])
 
 
 def means(asked: SeveralRequest) -> Means:

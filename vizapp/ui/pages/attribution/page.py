@@ -105,7 +105,7 @@ def _box(asked: MapsRequest) -> tuple[int, int, int, int] | None:
     top, left, bottom, right = (int(value) for value in values)
     if not (0 <= top < bottom <= height and 0 <= left < right <= width):
         messages.warn(
-            f"The box {top},{left},{bottom},{right} is not inside of the {height} × {width} pixels that the network sees."
+            f"The box {top},{left},{bottom},{right} reaches outside the {height} × {width} pixels that the network sees."
         )
         state.put(forms.choices("trust")["box"], ())
         return None

@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 
+import numpy as np
+
 from vizapp.methods.attribution import KINDS
-from vizapp.methods.trust.params import HIGHER
+from vizapp.methods.trust.params import BETTER, merit
 
 BASELINES = ("random", "edges")
+_ARROWS = {"lower": "↓", "higher": "↑", "nearer to 0": "→ 0"}
 LITTLE = 0.5  # share of the score that the blurred photo keeps, above which deletion and insertion do not count
 Scores = Mapping[str, Mapping[str, float]]  # by kind, then by measure; NaN and missing: not known
 Beats = Callable[[str, str, str], bool]  # whether a kind beats another one by a measure
@@ -20,29 +23,22 @@ class Measure:
     """A number of a map: its title, and what it says.
 
     `faithful`: it asks the network whether the pixels matter. The others ask something else, and name no map to trust.
-    `to_zero`: best is 0, and a negative number is as bad as a positive one.
     """
 
     key: str
     title: str
     hint: str
     faithful: bool = False
-    to_zero: bool = False
-
-    def merit(self, value: float) -> float:
-        """A number that is higher the better the value is."""
-        return -abs(value) if self.to_zero else value if HIGHER[self.key] else -value
 
     @property
     def arrow(self) -> str:
         """The title with the direction that is better."""
-        return f"{self.title} {'→ 0' if self.to_zero else '↑' if HIGHER[self.key] else '↓'}"
+        return f"{self.title} {_ARROWS[BETTER[self.key]]}"
 
     @property
     def sentence(self) -> str:
         """What it says, and which direction is better."""
-        better = "Nearer to 0" if self.to_zero else "Higher" if HIGHER[self.key] else "Lower"
-        return f"{self.hint} {better} is better."
+        return f"{self.hint} {BETTER[self.key].capitalize()} is better."
 
 
 MEASURES = {
@@ -60,7 +56,7 @@ MEASURES = {
         Measure(
             "randomisation", "Shuffled weights",
             "How alike the map is to that of the network with shuffled weights; near 1 or −1 it ignores what the network "
-            "learned.", to_zero=True,
+            "learned.",
         ),
     )
 }  # fmt: skip
@@ -101,7 +97,7 @@ class Verdict:
 
     def merit(self, kind: str, measure: str) -> float:
         """How good a number is: higher is better; NaN if it is not known."""
-        return MEASURES[measure].merit(value(self.scores, kind, measure))
+        return float(merit(measure, np.array(value(self.scores, kind, measure))))
 
     def unbeaten(self, kind: str, measure: str) -> list[str]:
         """The maps without the network that a kind is not better than."""
@@ -199,7 +195,7 @@ class Verdict:
         same = sum(len(self.beaten(kind)[0]) == len(won) for kind in known) - 1
         so = "so does another map" if same == 1 else f"so do {same} other maps"
         others = f"; {so}, with no better mean rank" if same else ""
-        return f"Most to be trusted {where}: {KINDS[known[0]].title}. {why}{others}."
+        return f"Most trustworthy {where}: {KINDS[known[0]].title}. {why}{others}."
 
 
 def _listed(measures: Sequence[str]) -> str:
