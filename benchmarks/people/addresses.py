@@ -43,6 +43,7 @@ LINKS = [  # those without a network are of an earlier release, whose default wa
     "architecture?aspect=drawing",
     "architecture?aspect=comparison",
     "architecture?aspect=comparison&trained=CIFAR-10&among=all",
+    f"attribution?{LENET}&picture=digit 3&trust.kinds=gradcam,random&trust.measures=deletion",
     "about",
     *(f"{key}?{LENET}&picture=digit 3" for key, page in pages().items() if page not in PAGES_IN_SIGHT),
 ]  # fmt: skip
@@ -74,4 +75,6 @@ PRESSES = {  # buttons that start more work: the text that then appears, and lin
         ],
     ),
 }  # fmt: skip
-PAGES = [page.title for page in PAGES_IN_SIGHT if page.key != "about"]
+PAGES = [
+    page.title for page in PAGES_IN_SIGHT if page.key not in ("about", "attribution")
+]  # which takes long by default
