@@ -29,6 +29,16 @@ from vizapp.zoo.network import Network
 Value = TypeVar("Value")
 Item = TypeVar("Item")
 Keep = Callable[[Item, Any], None]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a part of a request has no result; kept with the results, so that it is not asked again."""
+
+    sentence: str
+    nbytes: int = 1000
+
+
 _NBYTES: Callable[[Any], int] = attrgetter("nbytes")
 _GRACE = 5.0  # seconds that the work for a dialog goes on between two looks at it
 _BY_NAME = ("network", "time of a pass")  # keys that name a network of the zoo instead of a digest

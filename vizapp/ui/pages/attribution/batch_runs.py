@@ -18,10 +18,9 @@ from vizapp.methods.trust.params import merit
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
-from vizapp.ui.pages.attribution.map_runs import NoMap
 from vizapp.ui.pages.attribution.verdict import LITTLE
 from vizapp.ui.session import compute, progress, state
-from vizapp.ui.session.compute import Keep
+from vizapp.ui.session.compute import Keep, Refusal
 from vizapp.zoo.network import Network
 
 Item = tuple[int, str]  # the number of the photo, and the kind
@@ -80,7 +79,7 @@ class SeveralRequest:
                 return float(curve[ends[0]]), float(curve[ends[1]])
         return float("nan"), float("nan")
 
-    def there(self) -> dict[Item, Numbers | NoMap]:
+    def there(self) -> dict[Item, Numbers | Refusal]:
         """What is in the cache."""
         return {item: found for item, key in self.keys.items() if (found := compute.answers().get(key)) is not None}
 
@@ -119,7 +118,7 @@ class SeveralRequest:
             except DoesNotFit:
                 raise
             except VizError as error:
-                keep(item, NoMap(str(error)))
+                keep(item, Refusal(str(error)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +158,7 @@ class Means:
 def means(asked: SeveralRequest) -> Means:
     """What the cache has of a request."""
     there = asked.there()
-    missing = {kind: one.sentence for (_, kind), one in there.items() if isinstance(one, NoMap)}
+    missing = {kind: one.sentence for (_, kind), one in there.items() if isinstance(one, Refusal)}
     kinds = tuple(
         kind for kind in asked.kinds if any(isinstance(there.get((n, kind)), Numbers) for n in range(len(asked.photos)))
     )

@@ -19,7 +19,7 @@ from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
 from vizapp.ui.pages.attribution.verdict import BASELINES, LITTLE
 from vizapp.ui.session import compute, forms, progress
-from vizapp.ui.session.compute import Keep
+from vizapp.ui.session.compute import Keep, Refusal
 from vizapp.zoo.network import Network
 
 Item = tuple[str, str]  # "map" or "numbers", and the kind
@@ -37,14 +37,6 @@ QUICK = (
     "random",
     "edges",
 )
-
-
-@dataclass(frozen=True)
-class NoMap:
-    """Why a kind has no map, or no numbers, for this network."""
-
-    sentence: str
-    nbytes: int = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +80,7 @@ class MapsRequest:
     def _numbers(self, kind: str) -> dict[str, Any]:
         return {"kinds": (kind,), "measures": self.measures, "seed": self.seed}
 
-    def there(self) -> dict[Item, Result | NoMap]:
+    def there(self) -> dict[Item, Result | Refusal]:
         """What is in the cache."""
         return {item: found for item, key in self.keys.items() if (found := compute.answers().get(key)) is not None}
 
@@ -110,7 +102,7 @@ class MapsRequest:
 
     def _make(self, tick: Tick, items: Sequence[Item], keep: Keep[Item]) -> None:
         """Compute and keep each item; a kind that is not defined for the network is kept as a sentence."""
-        missing = {kind: found for (what, kind), found in self.there().items() if isinstance(found, NoMap)}
+        missing = {kind: found for (what, kind), found in self.there().items() if isinstance(found, Refusal)}
         weights = [_OF_A_MAP if what == "map" and self.measures else 1 for what, _ in items]
         for number, item in enumerate(items):
 
@@ -124,7 +116,7 @@ class MapsRequest:
             except DoesNotFit:
                 raise
             except VizError as error:
-                missing[kind] = NoMap(str(error))
+                missing[kind] = Refusal(str(error))
             if kind in missing:
                 keep(item, missing[kind])
 
@@ -154,7 +146,7 @@ def found(asked: MapsRequest) -> Found:
     """What the cache has of a request."""
     now = Found({}, {}, {}, {}, {})
     for (what, kind), one in asked.there().items():
-        if isinstance(one, NoMap):
+        if isinstance(one, Refusal):
             now.missing[kind] = one.sentence
         elif what == "map":
             now.maps[kind] = one.arrays["attribution"]

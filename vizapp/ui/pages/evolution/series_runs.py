@@ -15,16 +15,8 @@ from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.service.runs import RunRequest
 from vizapp.ui.session import compute, progress
-from vizapp.ui.session.compute import Keep
+from vizapp.ui.session.compute import Keep, Refusal
 from vizapp.zoo.series import Series, checkpoint_name
-
-
-@dataclass(frozen=True)
-class NoCheckpoint:
-    """A file of the series that cannot be read, and why."""
-
-    sentence: str
-    nbytes: int = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +56,7 @@ class SeriesRequest:
         times = dict(zip(self.series.files, self.series.epochs, strict=True))
         series = replace(self.series, files=tuple(known), epochs=tuple(times[file] for file in known))
         columns = [one for one in known.values() if isinstance(one, Column)]
-        broken = {checkpoint_name(file): one.sentence for file, one in known.items() if isinstance(one, NoCheckpoint)}
+        broken = {checkpoint_name(file): one.sentence for file, one in known.items() if isinstance(one, Refusal)}
         if not columns and len(known) < len(keys):
             return None
         return compute.remembered(
@@ -103,4 +95,4 @@ class SeriesRequest:
             except VizError as error:
                 if not is_no_checkpoint(error):
                     raise
-                keep(file, NoCheckpoint(str(error)))
+                keep(file, Refusal(str(error)))
