@@ -1,31 +1,15 @@
-"""Prediction: the most probable classes of a picture."""
+"""Prediction of a classifier: the most probable classes of a photo."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from vizapp.media.crops import CornerCrops
-from vizapp.methods.base import Job, Method, Panel, Question, Result
-from vizapp.methods.output import Output
-from vizapp.methods.params import Params, knob
+from vizapp.methods.base import Job, Panel, Question, Result
+from vizapp.methods.predict.params import PredictParams
 from vizapp.methods.scores import top_rows
 from vizapp.zoo.network import Network
-
-
-@dataclass(frozen=True)
-class PredictParams(Params):
-    """`crops`: "one" is the centre crop of the network's own preprocessing; "ten" are AlexNet's: the four corners and
-    the centre of the resized picture, and their mirror images; "multi" are the ten crops at three scales."""
-
-    top: int = knob(5, "Number of classes to list", low=1, high=1000)
-    crops: Literal["one", "ten", "multi"] = knob(
-        "one", "The centre crop, the corners and centre with their mirror images, or those at three scales"
-    )
-
 
 _SCALES = {"ten": (1.0,), "multi": (1.0, 1.25, 1.5)}  # of the short side
 
@@ -45,7 +29,7 @@ def crops_of(question: Question, crops: str) -> tuple[list[np.ndarray], np.ndarr
     return list(several.apply(picture.pixels)), several.boxes(*shape)
 
 
-def predict(question: Question, params: PredictParams, job: Job) -> Result:
+def class_scores(question: Question, params: PredictParams, job: Job) -> Result:
     """The most probable classes of the photo, with probabilities and logits.
 
     `arrays`: `probabilities` `[classes]` and `logits` `[classes]`; over several crops, the mean of the crops'
@@ -97,13 +81,3 @@ def _strongest(chances: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
         "head_classes": np.array([int(chance.argmax()) for chance in chances.values()]),
         "head_probabilities": np.array([float(chance.max()) for chance in chances.values()], np.float32),
     }
-
-
-METHOD = Method(
-    key="predict",
-    title="Predict",
-    source="Krizhevsky et al. 2012, section 4.1 (ten crops)",
-    params=PredictParams,
-    run=predict,
-    shows=(Output("table", "table"),),
-)
