@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vizapp.zoo import load as load
     from vizapp.zoo import wrap as wrap
     from vizapp.zoo.interventions import Intervention as Intervention
+    from vizapp.zoo.target import Target as Target
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -36,6 +37,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "methods.teach": ["teach"],
         "zoo": ["class_unit", "list_networks", "load", "wrap"],
         "zoo.interventions": ["Intervention"],
+        "zoo.target": ["Target"],
     },
 )
 __all__ += ["__version__"]

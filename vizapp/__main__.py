@@ -33,6 +33,8 @@ try:
     from vizapp.zoo.intervention_text import read_intervention
     from vizapp.zoo.interventions import Intervention
     from vizapp.zoo.network import Network
+    from vizapp.zoo.target import Target
+    from vizapp.zoo.target_text import read_target
 except KeyboardInterrupt:  # these imports take seconds, so Ctrl+C may come here as well as in `main`
     print("vizapp: stopped.", file=sys.stderr)
     sys.exit(130)
@@ -132,6 +134,12 @@ def _add_method(commands: Any, method: Method) -> None:
         help="change units in every pass: CHANNELS is 3, 3,7, 3-9 or all; FACTOR 0 to 3 (0 silences), or mean:FOLDER, "
         "mean:NUMBER, add:NUMBER, freeze:PHOTO, skip; repeatable",
     )
+    command.add_argument(
+        "--target",
+        metavar="PARTS",
+        help="what of the output is explained: class=NAME cell=ROW,COLUMN; region=whole, predicted, TOP,LEFT,BOTTOM,RIGHT or a "
+        "mask file; box=TOP,LEFT,BOTTOM,RIGHT or a detection's number; embedding=PHOTO; head=NAME; separated by spaces",
+    )
     command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
     command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
     for knob in knobs(method.params).values():
@@ -187,6 +195,7 @@ def _answer(options: argparse.Namespace) -> None:
     folder = open_folder(given["folder"]) if given.get("folder") else None
     unit = read_unit(given["unit"]) if given.get("unit") else None
     interventions = [_with_photo(read_intervention(text)) for text in options.set]
+    target = _with_opened(read_target(options.target)) if options.target else None
     params = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
 
     if "out" in knobs(options.method.params) and options.out:
@@ -197,7 +206,7 @@ def _answer(options: argparse.Namespace) -> None:
         if given.get("class_") is not None:
             index = read_index(given["class_"])
             unit = class_unit(network, given["class_"] if index is None else index)
-        result = ask(options.command, network, picture, folder, unit, tick, interventions, **params)
+        result = ask(options.command, network, picture, folder, unit, tick, interventions, target, **params)
     if not _leads():
         return
     saved = result.save(options.out) if options.out else None
@@ -225,6 +234,11 @@ def _picture(text: str) -> Any:
 def _with_photo(given: Intervention) -> Intervention:
     """The intervention, with the photo that it freezes to opened."""
     return replace(given, value=_picture(given.value)) if given.operation == "freeze" else given
+
+
+def _with_opened(given: Target) -> Target:
+    """The target, with its photo opened."""
+    return given if given.embedding is None else replace(given, embedding=_picture(given.embedding))
 
 
 def _serve(options: argparse.Namespace) -> None:

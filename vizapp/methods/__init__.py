@@ -28,6 +28,7 @@ from vizapp.methods.params import build
 from vizapp.methods.plugins import plugins
 from vizapp.zoo.interventions import Intervention, under
 from vizapp.zoo.network import Network
+from vizapp.zoo.target import Target, toward
 
 
 def methods() -> dict[str, Method]:
@@ -76,6 +77,7 @@ def ask(
     unit: Unit | None = None,
     tick: Callable[[float], None] | None = None,
     interventions: Sequence[Intervention] = (),
+    target: Target | None = None,
     **params: Any,
 ) -> Result:
     """The result of a method for a network.
@@ -88,6 +90,8 @@ def ask(
         unit: The unit, if the method takes one.
         tick: Called with the progress from 0 to 1, at least twice a second in long work. If it raises, the work ends.
         interventions: What is changed in every pass, with any method.
+        target: What of the network's output is explained, if it is no unit: a cell or region of a class map, a box, an
+            embedding, a head, a class.
         **params: Parameters of the method; `vizapp.methods()[key].params` lists them with defaults and ranges.
 
     Raises:
@@ -97,6 +101,9 @@ def ask(
     question = _question(network, picture, folder, unit)
     if interventions:
         question = replace(question, network=under(question.network, interventions, question.folder, tick))
+    if target is not None:
+        aimed, of_class = toward(question.network, target, question.picture)
+        question = replace(question, network=aimed, unit=question.unit or of_class)
     built = chosen.fit(build(chosen.params, params, f"method {key!r}"), question.network, params)
     return chosen.answer(question, built, Job(tick))
 

@@ -248,6 +248,8 @@ class Method:
         }
         if question.network.interventions:
             facts["interventions"] = question.network.interventions
+        if question.network.target:
+            facts["target"] = question.network.target
         if question.picture is not None:
             notes = " ".join(question.picture.notes)
             facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name

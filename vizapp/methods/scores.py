@@ -17,15 +17,17 @@ def probabilities(network: Network, logits: np.ndarray, log_sum: np.ndarray | fl
     exact = logits.astype(np.float64)
     if network.head.link == "sigmoid":
         return np.exp(-np.logaddexp(0, -exact))
+    if network.head.link == "identity":
+        return exact
     return np.exp(exact - (log_sum_of(network, exact) if log_sum is None else log_sum))
 
 
 def log_sum_of(network: Network, logits: np.ndarray) -> np.ndarray:
     """What a softmax subtracts from logits `[classes ...]`, float64 `[...]`: the logarithm of the sum of their exponentials.
 
-    0 for a sigmoid, which subtracts nothing.
+    0 for others, which subtract nothing.
     """
-    if network.head.link == "sigmoid":
+    if network.head.link != "softmax":
         return np.zeros(logits.shape[1:])
     most = logits.max(0).astype(np.float64)
     return np.log(np.exp(logits - most).sum(0)) + most

@@ -91,7 +91,7 @@ def under(
         module=intervene(network.module, changes),
         unchanged=clean,
         interventions="; ".join(earlier + told),
-        interventions_digest=f"{digest.hexdigest()}-{clean.digest}",  # what is forgotten with the network, is by its digest
+        derived_digest=f"{digest.hexdigest()}-{clean.digest}",  # what is forgotten with the network, is by its digest
     )
 
 

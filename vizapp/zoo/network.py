@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 from unicodedata import normalize
 
 import numpy as np
@@ -23,8 +23,8 @@ from torch import Tensor, fx, nn
 from vizapp.engine.memory.chunks import SCRATCH, chunk_size, convert_out_of_memory
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
-from vizapp.engine.trace.output_scale import class_scores
-from vizapp.engine.trace.outputs import Head, Probabilities, find_heads
+from vizapp.engine.trace.output_scale import Link, class_scores
+from vizapp.engine.trace.outputs import ClassMap, Head, Probabilities, find_class_maps, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest, quoted
 from vizapp.media.picture import Picture, open_picture
@@ -33,6 +33,7 @@ from vizapp.zoo.preprocessing import Preprocessing
 
 __all__ = ["Network", "Preprocessing", "class_unit"]
 
+Task = Literal["classes", "embedding", "class map", "boxes", ""]
 _LIBRARIES = ("builtins", "torch", "torchvision", "timm", "vizapp")  # whose layers are known by their structure
 
 
@@ -44,8 +45,10 @@ class Network:
     `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name. `output`: name of the
     head, if the network has several and the caller chose one. `probabilities`: what makes its scores probabilities, if the
     caller said so. `interventions`: what is changed in every pass (see `zoo.interventions`), for people; then
-    `interventions_digest` stands for it in `digest`, and `unchanged` is the network without. `opened`: the network that this is
-    with another head; both measure once.
+    `derived_digest` stands for it in `digest`, and `unchanged` is the network without. `opened`: the network that this is
+    with another head; both measure once. `target`: what of its output is explained, for people (see `zoo.target`); then
+    `untargeted` is the network without, and `probabilities` the link. `signal`: the network to use in its place where signals
+    are sent down, if the target has no useful gradient.
     """
 
     name: str
@@ -56,11 +59,14 @@ class Network:
     weights: str
     facts: dict[str, str] = field(default_factory=dict)
     output: str | None = None
-    probabilities: Probabilities | None = None
+    probabilities: Probabilities | Link | None = None
     interventions: str = ""
-    interventions_digest: str = ""
+    derived_digest: str = ""
     unchanged: Network | None = None
     opened: Network | None = None
+    target: str = ""
+    untargeted: Network | None = None
+    signal: Network | None = None
     _others: dict[str, Network] = field(default_factory=dict, init=False, repr=False)  # by output
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
@@ -109,6 +115,34 @@ class Network:
         return measured(self.module, torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device))
 
     @property
+    def class_maps(self) -> tuple[ClassMap, ...]:
+        """The class maps that the network returns, the most likely first. The first access runs one forward pass."""
+        with self._lock:
+            return self._class_maps
+
+    @cached_property
+    def _class_maps(self) -> tuple[ClassMap, ...]:
+        if (same := self.unchanged or self.opened) is not None:
+            return same.class_maps
+        batch = torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device)
+        with ThreadPoolExecutor(1) as alone:
+            return alone.submit(find_class_maps, self.module, batch).result()
+
+    @property
+    def task(self) -> Task:
+        """What the network answers: class scores, a vector without classes (an embedding), a class map, or something else."""
+        if self.categories and any(head.answers for head in self.heads):
+            return "classes"
+        if self.class_maps:
+            return "class map"
+        return "" if not self.heads else "classes" if self.categories else "embedding"
+
+    @property
+    def quantity(self) -> str:
+        """What its answers are after their link, for texts: "probability", or what a target measures."""
+        return self.facts.get("quantity", "probability")
+
+    @property
     def heads(self) -> tuple[Head, ...]:
         """The class scores that the network returns, the most likely first. The first access runs one forward pass."""
         with self._lock:
@@ -131,8 +165,8 @@ class Network:
         """
         if not self.heads:
             raise VizError(
-                f"{self.name} returns no class scores but a class map, boxes or something else; select one of its layers, or "
-                "use a classification network.",
+                f"{self.name} returns no class scores but a class map, boxes or something else; give a target (a cell, a "
+                "region, a box), select one of its layers, or use a classification network.",
                 code="no-class-scores",
             )
         known = list(self.heads)
@@ -148,7 +182,9 @@ class Network:
                     code="no-such-output",
                 )
         head = next((head for head in known if head.classes == len(self.categories)), known[0])
-        return head if self.probabilities is None else head.declare(self.probabilities)
+        if self.target:
+            return replace(head, scale="logits", link=cast("Link", self.probabilities))
+        return head if self.probabilities is None else head.declare(cast("Probabilities", self.probabilities))
 
     @property
     def output_description(self) -> str:
@@ -196,9 +232,9 @@ class Network:
             if output not in self._others:
                 unchanged = self.unchanged and self.unchanged.with_output(output)
                 other = replace(self, output=output, unchanged=unchanged, opened=self.opened or self)
-                if self.interventions_digest and unchanged is not None:
-                    changes = hashlib.sha256(f"{output} {self.interventions_digest}".encode()).hexdigest()
-                    other = replace(other, interventions_digest=f"{changes}-{unchanged.digest}")
+                if self.derived_digest and unchanged is not None:
+                    changes = hashlib.sha256(f"{output} {self.derived_digest}".encode()).hexdigest()
+                    other = replace(other, derived_digest=f"{changes}-{unchanged.digest}")
                 if other.head.classes != len(self.categories):
                     other = replace(other, categories=numbered_names(other.head.classes))
                 self._others[output] = other
@@ -286,8 +322,8 @@ class Network:
 
     @cached_property
     def _digest(self) -> str:
-        if self.interventions_digest:
-            return self.interventions_digest
+        if self.derived_digest:
+            return self.derived_digest
         chosen = [text for text in (self.output, self.probabilities) if text is not None]
         if not chosen:
             return self._weights_digest
@@ -442,18 +478,27 @@ def class_unit(network: Network, class_: int | str, head: str | None = None) -> 
     names = network.categories
     if not names:
         raise VizError(f"{network.name} has no classes; name a layer and a channel instead.", code="no-class-scores")
-    index = class_ if isinstance(class_, str) else operator.index(class_)
-    if isinstance(index, str):
-        index = _class_index(network, index.strip())
-    if not 0 <= index < len(names):
-        raise VizError(f"{network.name} has classes 0 to {len(names) - 1}, not {quoted(index)}.", code="no-such-class")
+    index = class_index(network, class_)
     site = network.class_site
     if site is None:
         raise VizError(f"{network.name} has no layer with a unit per class.", code="no-class-units")
     return Unit(site=site.name, channel=index)
 
 
-def _class_index(network: Network, name: str) -> int:
+def class_index(network: Network, class_: int | str) -> int:
+    """The number of a class, by number or name.
+
+    Raises:
+        VizError: there is no such class, or several have that name.
+    """
+    index = _index_of_name(network, class_.strip()) if isinstance(class_, str) else operator.index(class_)
+    if not 0 <= index < len(network.categories):
+        last = len(network.categories) - 1
+        raise VizError(f"{network.name} has classes 0 to {last}, not {quoted(index)}.", code="no-such-class")
+    return index
+
+
+def _index_of_name(network: Network, name: str) -> int:
     names, name = [normalize("NFC", known) for known in network.categories], normalize("NFC", name)
     same = [i for i, known in enumerate(names) if known == name]
     same = same or [i for i, known in enumerate(names) if known.lower() == name.lower()]

@@ -159,5 +159,5 @@ def at_checkpoint(network: Network, file: Path, tick: Tick | None = None) -> Net
     changed.load_state_dict(module.state_dict())
     digest = hashlib.sha256(f"{network.digest} {filled.digest}".encode()).hexdigest()
     return replace(
-        network, module=changed, unchanged=filled, weights=weights, interventions_digest=f"{digest}-{filled.digest}"
+        network, module=changed, unchanged=filled, weights=weights, derived_digest=f"{digest}-{filled.digest}"
     )

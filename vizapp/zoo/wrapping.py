@@ -43,7 +43,8 @@ def wrap(
     Args:
         module: takes `[N C H W]`. A `DataParallel` is unwrapped. An `ExportedProgram` is copied, without its checks of shapes.
         input_size: channels, height and width of its input.
-        categories: class names, as a list or the path of a labels file. Default: numbered names.
+        categories: class names, as a list or the path of a labels file. Default: numbered names; none for a vector that
+            ends in a norm, which is an embedding. 0: it has no classes.
         mean: subtracted from pixels from 0 to 1. Default: ImageNet's for 3 channels, else 0.
         std: divides the difference. Default: ImageNet's for 3 channels, else 1.
         name: the network's name. Default: the name of its class.
@@ -75,7 +76,8 @@ def wrap(
         _per_channel(std, channels, IMAGENET_STD if channels == 3 else (1.0,)),
     )
     freeze(module, where, channels_last=False)
-    asked, given = read_classes(categories)
+    is_embedding = categories == 0 and isinstance(categories, int)
+    asked, given = (None, ()) if is_embedding else read_classes(categories)
     names = given or numbered_names(asked or 0)
     facts = {"weights": "the module's"}
     network = Network(
@@ -89,27 +91,49 @@ def wrap(
         output,
         check_probabilities(probabilities),
     )
+    if is_embedding:
+        _find_heads(network)
+        return network
     return name_classes(network, asked)
 
 
 def name_classes(network: Network, asked: int | None) -> Network:
-    """The network with a name for each of its class scores, found in one forward pass. `asked`: how many there should be.
+    """The network with a name for each of its classes, found in one forward pass. `asked`: how many there should be.
 
     Raises:
         VizError: it does not accept its input, or returns another number of class scores than asked for.
     """
     heads = _find_heads(network)
     head = network.head if heads or network.output is not None else None
-    if head is None or head.classes == len(network.categories):
+    if head is None:
+        return _name_map(network, asked)
+    if head.classes == len(network.categories):
         return network
     if asked is not None:
         raise VizError(
             f"{network.name} returns {head.classes} class scores, but {asked} categories were given.",
             code="class-count-mismatch",
         )
+    if head.embedding and network.output is None and network.probabilities is None:
+        return network
     network = replace(network, categories=numbered_names(head.classes))
     vars(network)["_heads"] = heads  # already found
     return network
+
+
+def _name_map(network: Network, asked: int | None) -> Network:
+    """The network with a name for each class of the class map that it returns, if it returns one."""
+    counts = [one.shape[0] for one in network.class_maps[:1]]
+    if not counts or counts[0] == len(network.categories):
+        return network
+    if asked is not None:
+        raise VizError(
+            f"{network.name} returns a map of {counts[0]} classes, but {asked} categories were given.",
+            code="class-count-mismatch",
+        )
+    named = replace(network, categories=numbered_names(counts[0]))
+    vars(named).update(_heads=network.heads, _class_maps=network.class_maps)  # already found
+    return named
 
 
 def _usable(module: Any) -> nn.Module:

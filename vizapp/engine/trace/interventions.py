@@ -10,11 +10,9 @@ operations of the pass, under the name of the site, and sends signals back throu
 
 from __future__ import annotations
 
-import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any, Literal
 
 import torch
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from vizapp.engine.operations import IDENTITIES
 from vizapp.engine.tap import Trace, check_computed, first_tensor, run_as
 from vizapp.engine.trace.cells import CHANNEL_AXIS
+from vizapp.engine.trace.forward_override import override_forward
 from vizapp.engine.trace.recording import Recording, Step, may_write
 from vizapp.engine.trace.sites import Site, as_laid_out
 from vizapp.errors import VizError
@@ -61,36 +60,24 @@ def intervene(module: nn.Module, changes: Sequence[Change]) -> nn.Module:
     earlier = module.__dict__.get("_intervened")
     if earlier is not None:
         module, changes = earlier[0], (*earlier[1], *changes)
-    twin = object.__new__(type(module))
-    own_forward = module.__dict__.get("forward")
-    twin.__dict__.update(module.__dict__)
     sites = {change.site.name: change.site for change in changes}
     compiled = {
         name: _SiteChange(site, [change for change in changes if change.site.name == name])
         for name, site in sites.items()
     }
 
-    def clean_forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return type(self).forward(self, *args, **kwargs) if own_forward is None else own_forward(*args, **kwargs)
-
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: nn.Module, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not any(
             change.acts for change in compiled.values()
         ):  # under a mode, torch's attention rounds in another way
-            return clean_forward(self, *args, **kwargs)
+            return run(*args, **kwargs)
         with _ChangedPass(self, compiled) as changed:
-            output = clean_forward(self, *args, **kwargs)
+            output = run(*args, **kwargs)
         check_computed(compiled, changed.done)
         return output
 
-    def deep_copy(self: nn.Module, memo: dict[int, Any]) -> nn.Module:
-        return intervene(copy.deepcopy(module, memo), changes)
-
-    twin.__dict__ |= {
-        "_intervened": (module, tuple(changes)),
-        "forward": MethodType(forward, twin),
-        "__deepcopy__": MethodType(deep_copy, twin),
-    }
+    twin = override_forward(module, forward, lambda copied: intervene(copied, changes))
+    twin.__dict__["_intervened"] = (module, tuple(changes))
     return twin
 
 

@@ -31,11 +31,11 @@ from vizapp.engine.operations import WEIGHTED
 from vizapp.engine.tap import Trace, operation_name
 
 Key = tuple[str | int, ...]  # of a tensor in nested dicts, tuples and records
-Link = Literal["softmax", "sigmoid"]  # what makes probabilities of logits
+Link = Literal["softmax", "sigmoid", "identity"]  # what makes probabilities of logits; "identity": the scores are shown
 Scale = Literal["logits", "probabilities", "log-probabilities"]
 
 _SCALES: tuple[Scale, Scale] = ("probabilities", "log-probabilities")
-_LINKS: tuple[Link, Link] = ("softmax", "sigmoid")
+_LINKS: tuple[Link, ...] = ("softmax", "sigmoid")
 _SIZES = (1e4, -1e4, 1.0, 8.0)  # of the numbers that replace results; the second ones are minus the first
 _BROKEN = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError)  # by such numbers
 _PICTURES = (1.0, 100.0)  # sizes of the numbers of random pictures
@@ -81,6 +81,8 @@ def as_chance(scale: Scale, scores: Tensor) -> Tensor:
 
 def apply_link(link: Link, logits: Tensor) -> Tensor:
     """Probabilities of logits `[N classes]`."""
+    if link == "identity":
+        return logits
     return logits.softmax(1) if link == "softmax" else logits.sigmoid()
 
 

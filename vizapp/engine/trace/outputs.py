@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vizapp.engine.call_arguments import tensors_in
-from vizapp.engine.operations import ACTIVATIONS, IDENTITIES, SHAPE_ONLY, WEIGHTED
+from vizapp.engine.operations import ACTIVATIONS, IDENTITIES, SHAPE_ONLY, SQUASHING, WEIGHTED
 from vizapp.engine.tap import Trace, operation_name
 from vizapp.engine.trace import output_scale
+from vizapp.engine.trace.forward_override import override_forward
 from vizapp.engine.trace.output_scale import Key, Link, Scale, VariedPasses, class_scores
 from vizapp.errors import VizError
 
@@ -30,6 +31,7 @@ _SAME = IDENTITIES | _RESHAPES
 _POOLS = frozenset({"mean", "adaptive_avg_pool2d", "avg_pool2d"})  # of features, or of class maps
 _FEATURES = frozenset(ACTIVATIONS) | {"normalize", "layer_norm", "batch_norm"}
 _PREFERRED = ("logits", "scores", "out")  # keys of class scores among others
+_EMBEDDINGS = frozenset({"normalize", "layer_norm", "batch_norm"})  # what embeddings end in, and class scores do not
 _LOGARITHMS = {"log", "log1p", "log_softmax", "logsigmoid", "log_sigmoid", "logaddexp", "logsumexp", "softplus"}
 
 
@@ -42,7 +44,7 @@ class Head:
     weighted one on; `below`, all before these that it depends on. `answers`: it is no features, and not the probabilities of
     another head. `link` turns logits into probabilities: over all classes
     together (softmax), or for each class by itself (sigmoid). `scale` says what the network returns; `declared`, that the
-    caller said so.
+    caller said so. `embedding`: it ends in a norm, as embeddings do.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Head:
     features: bool = False  # whether it ends as features do, in an activation, a norm or a mean
     declared: bool = False
     answers: bool = True
+    embedding: bool = False
     below: frozenset[str] = dataclasses.field(default=frozenset(), repr=False)
 
     @property
@@ -114,7 +117,7 @@ class Head:
         """Which scores these are and how they become probabilities, in a sentence."""
         of = f"{self.classes} classes" if self.classes > 1 else "one class"
         given = {
-            "logits": f"logits; probabilities are their {self.link}",
+            "logits": f"logits; probabilities are their {self.link}" if self.link != "identity" else "a score",
             "probabilities": "probabilities as the network returns them; logits are computed from them",
             "log-probabilities": "logarithms of probabilities",
         }[self.scale]
@@ -162,9 +165,68 @@ def find_heads(module: nn.Module, batch: Tensor) -> tuple[Head, ...]:
         below = frozenset(graph.names[source] for source in graph.sources(node)).difference(layers)
         # Of the same number of classes, it is no features: heads are averaged, or fused.
         answers = not (is_second or features) and all(sizes[other] == sizes[path] for other in computed)
-        head = Head(name, path, sizes[path], layers, decided, scale, features, answers=answers, below=below)
+        head = Head(
+            name, path, sizes[path], layers, decided, scale, features, answers=answers, below=below,
+            embedding=scale == "logits" and last in _EMBEDDINGS,
+        )  # fmt: skip
         heads.append(((is_source, is_second, rank, features), head))
     return tuple(head for _, head in sorted(heads, key=lambda ranked: ranked[0]))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMap:
+    """Scores of classes at each cell in what a network returns, a tensor `[N classes h w]`.
+
+    `head`: its name and key, and what the scores of a cell are, as for class scores. `shape`: classes, height and width.
+    """
+
+    head: Head
+    shape: tuple[int, int, int]
+
+    def logits(self, output: Any) -> Tensor | None:
+        """The logits `[N classes h w]` in what the network returned; None if the map is not there."""
+        found = self.head.pick(output)
+        return None if found is None or found.ndim != 4 else self.head.logits(found)
+
+
+def find_class_maps(module: nn.Module, batch: Tensor) -> tuple[ClassMap, ...]:
+    """The class maps that a network returns, the most likely first, from a pass over `batch` `[1 C H W]`.
+
+    They are floating-point tensors `[N classes h w]` with several cells that are computed from the picture and do not end in
+    a rectifier or a norm, as features do. Keys such as "logits" and "out" come first. The link and scale of a map are those
+    of its mean over all cells.
+    """
+    first = batch.clone()
+    with torch.no_grad(), _Graph(module, first) as graph:
+        output = module(first)
+    found = []
+    for path, tensor in _parts(output, ()):
+        if not tensor.is_floating_point() or tensor.ndim != 4 or tensor.shape[2:].numel() < 2:
+            continue
+        node = graph.node(tensor)
+        if len(tensor) != len(batch) or not node or graph.last_operation(node) in _FEATURES - SQUASHING:
+            continue
+        name = _name(module, output, path)
+        rank = _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
+        found.append((rank, name, path, (tensor.shape[1], tensor.shape[2], tensor.shape[3])))
+    return tuple(
+        ClassMap(dataclasses.replace(_head_of_mean(module, batch, path), name=name, path=path), shape)
+        for _, name, path, shape in sorted(found, key=lambda ranked: ranked[0])
+    )
+
+
+def _head_of_mean(module: nn.Module, batch: Tensor, path: Key) -> Head:
+    """The head of a network that returns the mean of a class map over its cells."""
+
+    def mean(self: nn.Module, run: Callable[..., Any], batch: Tensor) -> Tensor:
+        scores = output_scale.pick(run(batch), path)
+        assert scores is not None, "a pass found it"
+        return scores.mean((2, 3))
+
+    def averaged(module: nn.Module) -> nn.Module:
+        return override_forward(module, mean, averaged)
+
+    return find_heads(averaged(module), batch)[0]
 
 
 def _parts(output: Any, path: Key) -> Iterator[tuple[Key, Any]]:
