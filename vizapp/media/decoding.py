@@ -21,6 +21,7 @@ from vizapp.media import mapped
 from vizapp.media.formats import format_of, guess_kind, is_truncated, open_header, readable_formats
 from vizapp.media.process import Exceeded, Limits, call, is_short
 from vizapp.media.refusals import RefusedContent
+from vizapp.media.stacks import tiff_stack
 from vizapp.settings import settings
 
 SMALLEST = 4  # pixels a side
@@ -59,6 +60,17 @@ _TURNS = {  # whether rows and columns change places, then the steps in which bo
 _ON_WHITE = "Transparent parts laid on white."
 _WHITE_IS_ZERO = 0
 _PHOTOMETRIC, _SUBFILE, _PLANES, _BITS, _DNG_VERSION = 262, 254, 284, 258, 50706
+_READ_TAGS = (
+    _PHOTOMETRIC,
+    _SUBFILE,
+    _PLANES,
+    _BITS,
+    _DNG_VERSION,
+    259,
+    277,
+    338,
+)  # and compression, samples, extra samples
+_NEXT = -1  # where the next image is
 _RAW_COLOURS = (32803, 34892)  # of the colour filters of a sensor, and linear
 # What Pillow says of files that are whole and of a kind that it does not read.
 _NOT_READ = re.compile(r"unknown|unsupported|unrecognized|not available|not implemented|cannot handle", re.IGNORECASE)
@@ -98,6 +110,16 @@ def decode(
         return _decode(metered, subject, side)
     except _Slow:
         return _decode_apart(metered, subject, tick)
+
+
+def tiff_stack_in(file: BinaryIO, subject: str, tick: Callable[[float], None] | None) -> np.ndarray | None:
+    """The array in a TIFF file of several bands; None if the file is a photo. Raises VizError as `tiff_stack`."""
+    if format_of(file) != "TIFF":
+        return None
+    tags = _tiff_tags(file)
+    if tags.get(_PHOTOMETRIC) in _RAW_COLOURS or _DNG_VERSION in tags:
+        return None
+    return tiff_stack(file, tags, tags.get(_NEXT, 0) != 0, subject, tick)
 
 
 class _Slow(Exception):
@@ -290,7 +312,7 @@ def _tiff_tags(file: BinaryIO) -> dict[int, Any]:
         tags = TiffImagePlugin.ImageFileDirectory_v2(head[:8] if head[2] != 43 else head)
         file.seek(tags.next)
         tags.load(file)
-        found = {tag: tags[tag] for tag in (_PHOTOMETRIC, _SUBFILE, _PLANES, _BITS, _DNG_VERSION) if tag in tags}
+        found = {tag: tags[tag] for tag in _READ_TAGS if tag in tags} | {_NEXT: tags.next}
         return found | ({_DNG_VERSION: b""} if head[8:10] == b"CR" else {})  # Canon's mark
     return {}
 

@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image, ImageFile, features
 
+from vizapp.media.stacks import STACK_SUFFIXES
+
 # Formats that Pillow decodes itself. Not included: formats that it passes to another program (EPS to Ghostscript), and
 # containers whose header does not contain the size of the picture (ICO, ICNS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -102,16 +104,16 @@ def _formats() -> tuple[str, ...]:
 
 
 def readable_formats() -> str:
-    """The supported formats, for messages: `"JPEG, PNG, … or AVIF"`."""
+    """The supported formats, for messages: `"JPEG, PNG, …, NPY or NPZ"`."""
     names = [_SPELLING.get(key, key) for key in _formats()]
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+    return f"{', '.join(names)}, NPY or NPZ"
 
 
 @cache
 def picture_suffixes() -> frozenset[str]:
     """The file name suffixes of the supported formats, in lower case and with the dot."""
     registered = {suffix for suffix, key in Image.registered_extensions().items() if key in _formats()}
-    return frozenset(registered | {".mpo"})  # several JPEG pictures, of which the first is read
+    return frozenset({*registered, *STACK_SUFFIXES, ".mpo"})  # MPO: several JPEG pictures, of which the first is read
 
 
 def format_of(file: BinaryIO) -> str | None:

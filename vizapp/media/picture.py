@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from vizapp.errors import VizError, nearest, showable
 from vizapp.files import local_path
-from vizapp.media.decoding import check_size, decode, to_rgb
-from vizapp.media.mapped import bands
+from vizapp.media.decoding import check_size, decode, tiff_stack_in, to_rgb
+from vizapp.media.mapped import bands as strips
+from vizapp.media.stacks import as_bands, check_stack, drawn_bands, numpy_stack, shown_bands
 
-_ACCEPTED = "uint8 (0…255) or float (0…1) of shape [H W 3], [H W 4], [H W 1] or [H W]"
+_ROUNDING = 1e-3  # of a pixel; floats so close to whole ones hold a photo of 8 bits
 _SIBLINGS = 1000  # names that are compared with a misspelt one
 
 
@@ -26,8 +28,9 @@ class Picture:
     """A picture.
 
     `pixels`: uint8 `[H W 3]` RGB, read-only. `name`: a display and file name such as `"chelsea.png"`. `digest`: sha256
-    (hex) of shape and pixels. `notes`: a sentence for each conversion while it was read. `label`: its class in the data
-    set (its folder, or a column of a list), if any.
+    (hex) of shape, pixels and bands. `notes`: a sentence for each conversion while it was read. `label`: its class in the data
+    set (its folder, or a column of a list), if any. `bands`: all values of a stack `[H W C]`, of uint8, uint16, int16 or
+    float32, read-only; None of a photo. `shown`: the bands that `pixels` show, if they were chosen or stretched.
     """
 
     pixels: np.ndarray
@@ -35,6 +38,13 @@ class Picture:
     digest: str
     notes: tuple[str, ...] = ()
     label: str | None = None
+    bands: np.ndarray | None = None
+    shown: tuple[int, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pixels and the bands."""
+        return self.pixels.nbytes + (0 if self.bands is None else self.bands.nbytes)
 
     @property
     def height(self) -> int:
@@ -48,30 +58,70 @@ class Picture:
 
 
 def open_picture(
-    source: str | Path | bytes | np.ndarray | Picture, name: str = "", tick: Callable[[float], None] | None = None
+    source: str | Path | bytes | np.ndarray | Picture,
+    name: str = "",
+    tick: Callable[[float], None] | None = None,
+    bands: Sequence[int] | None = None,
 ) -> Picture:
     """The picture in a file, in the bytes of a file, or in an array.
 
-    Files: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF; the first frame, set upright, alpha on white. Arrays: uint8,
-    or float from 0 to 1, `[H W 3]` RGB, `[H W 4]` with alpha, `[H W]` or `[H W 1]` grey; they are copied.
-    `tick` is called from time to time while a file takes long to decode; it may raise to cancel.
+    Files: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM and AVIF; the first frame, set upright, alpha on white. NPY, NPZ with one array,
+    and TIFF of several bands: stacks, whose values are kept in full (`Picture.bands`) and shown from the 2nd to the 98th
+    percentile of each band. Arrays are copied. Photos are uint8, or float from 0 to 1, `[H W 3]` RGB, `[H W 4]` with alpha (not
+    in files), `[H W]` or `[H W 1]` grey; of floats and of four channels the values are kept, too. All others are stacks
+    `[H W C]` or `[C H W]`: the shortest axis is that of the bands, and a note tells which was taken.
+
+    Args:
+        source: the file, its bytes or the array; or a picture, for another name or other bands.
+        name: a display name. Default: that of the file.
+        tick: called from time to time while a file takes long to decode; it may raise to cancel.
+        bands: of a stack, the numbers (from 0) of the bands that are shown as red, green and blue, or of the one that is shown
+            in grey. Default: the first three, or the first of two.
 
     Raises:
-        VizError: the file does not exist or is not a picture, the picture is damaged, too small or too large, or the
-            array has another shape or type.
+        VizError: the file does not exist or is not a picture, the picture is damaged, too small or too large, the array has
+            another shape or type or numbers that are not finite, or there are no such bands.
     """
     if isinstance(source, Picture):
-        return replace(source, name=showable(name)) if name else source
-    if isinstance(source, (str, Path)):
-        return _from_path(local_path(source, "photo"), showable(name), tick)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(source), showable(name), tick)
-    if isinstance(source, np.ndarray):
-        return _from_array(source, showable(name))
-    raise VizError(
-        f"A photo cannot be read from {type(source).__name__}; give a path, the bytes of a file or a NumPy array.",
-        code="not-a-picture",
-    )
+        found = source
+    elif isinstance(source, (str, Path)):
+        found = _from_path(local_path(source, "photo"), tick)
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        found = _from_bytes(bytes(source), showable(name), tick)
+    elif isinstance(source, np.ndarray):
+        found = _from_array(source, showable(name))
+    else:
+        raise VizError(
+            f"A photo cannot be read from {type(source).__name__}; give a path, the bytes of a file or a NumPy array.",
+            code="not-a-picture",
+        )
+    found = replace(found, name=showable(name)) if name else found
+    return found if bands is None else _showing(found, tuple(bands))
+
+
+def _showing(picture: Picture, chosen: tuple[int, ...]) -> Picture:
+    """The picture with other bands shown."""
+    if picture.bands is None:
+        raise VizError(f"{picture.name} is a photo without bands to choose from.", code="no-bands")
+    if chosen == picture.shown:
+        return picture
+    notes = picture.notes[: len(picture.notes) - bool(picture.shown)]
+    return _stack(picture.bands, picture.name, notes, chosen, picture.label)
+
+
+def _stack(
+    values: np.ndarray,
+    name: str,
+    notes: tuple[str, ...],
+    chosen: tuple[int, ...] | None = None,
+    label: str | None = None,
+) -> Picture:
+    """The picture of the values `[H W C]`."""
+    check_size(values.shape[0], values.shape[1], name)
+    chosen = shown_bands(values, chosen, name)
+    what = f"bands {', '.join(map(str, chosen))}" if len(chosen) == 3 else f"band {chosen[0]}"
+    note = f"Shown, and given to networks for photos: {what}, from the 2nd to the 98th percentile of each."
+    return _picture(drawn_bands(values, chosen), name, (*notes, note), values, chosen, label)
 
 
 def open_thumbnail(path: str | Path, side: int, tick: Callable[[float], None] | None = None) -> np.ndarray:
@@ -82,10 +132,10 @@ def open_thumbnail(path: str | Path, side: int, tick: Callable[[float], None] | 
     Raises:
         VizError: as `open_picture`.
     """
-    return _from_path(local_path(path, "photo"), "", tick, side).pixels
+    return _from_path(local_path(path, "photo"), tick, side).pixels
 
 
-def _from_path(path: Path, name: str, tick: Callable[[float], None] | None, side: int = 0) -> Picture:
+def _from_path(path: Path, tick: Callable[[float], None] | None, side: int = 0) -> Picture:
     subject = showable(str(path))
     try:
         if path.is_dir():
@@ -97,12 +147,20 @@ def _from_path(path: Path, name: str, tick: Callable[[float], None] | None, side
         with path.open("rb") as file:
             if not file.read(1):
                 raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
+            if (array := _array_in(file, subject, tick)) is not None:
+                return _from_array(array, showable(path.name), alpha=False)
             pixels, notes = decode(file, subject, tick, side)
     except OSError as error:
         raise VizError(
             f"{subject} cannot be read: {(error.strerror or 'input/output error').lower()}.", code="unreadable"
         ) from error
-    return _picture(pixels, name or showable(path.name), notes)
+    return _picture(pixels, showable(path.name), notes)
+
+
+def _array_in(file: BinaryIO, subject: str, tick: Callable[[float], None] | None) -> np.ndarray | None:
+    """The array of a stack; None if the file is a photo."""
+    found = numpy_stack(file, subject)
+    return tiff_stack_in(file, subject, tick) if found is None else found
 
 
 def _siblings(path: Path) -> str:
@@ -116,39 +174,52 @@ def _from_bytes(data: bytes, name: str, tick: Callable[[float], None] | None) ->
     subject = name or "The photo"
     if not data:
         raise VizError(f"{subject} is empty (0 bytes).", code="empty-file")
+    if (array := _array_in(BytesIO(data), subject, tick)) is not None:
+        return _from_array(array, name or "picture", alpha=False)
     pixels, notes = decode(BytesIO(data), subject, tick)
     return _picture(pixels, name or "picture", notes)
 
 
-def _from_array(array: np.ndarray, name: str) -> Picture:
+def _from_array(array: np.ndarray, name: str, alpha: bool = True) -> Picture:
+    """The picture of an array. `alpha`: whether the fourth channel of a photo is its transparency."""
     subject = name or "The array"
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
-        advice = " (channels come last: array.transpose(1, 2, 0))" if first else ""
-        raise VizError(f"{subject} has shape {list(array.shape)}; accepted is {_ACCEPTED}{advice}.", code="bad-array")
-    check_size(array.shape[0], array.shape[1], subject)
-    pixels = _bytes_of(array, subject)
-    rgb, notes = to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))
-    return _picture(rgb, name or "picture", tuple(notes))
+    as_photo = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in ((1, 3, 4) if alpha else (1, 3)))
+    if as_photo:
+        check_size(array.shape[0], array.shape[1], subject)
+    check_stack(array.shape, array.dtype, subject)
+    if as_photo and (array.dtype == np.uint8 or (array.dtype.kind == "f" and _is_from_0_to_1(array))):
+        pixels = (
+            array if array.dtype == np.uint8 else np.rint(array.astype(np.float64).clip(0, 1) * 255).astype(np.uint8)
+        )
+        rgb, notes = to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels))
+        if array.shape[2:] != (4,) and (array is pixels or bool((np.abs(pixels - array * 255) <= _ROUNDING).all())):
+            return _picture(rgb, name or "picture", tuple(notes))
+        values, note = as_bands(array, subject)
+        return _picture(rgb, name or "picture", tuple(notes) if array is pixels else (note, *notes), values)
+    values, note = as_bands(array, subject)
+    return _stack(values, name or "picture", (note,))
 
 
-def _bytes_of(array: np.ndarray, subject: str) -> np.ndarray:
-    """A copy of the values as uint8; floats from 0 to 1 are scaled and rounded."""
-    if array.dtype == np.uint8:
-        return np.array(array)
-    if array.dtype.kind != "f":
-        raise VizError(f"{subject} holds {array.dtype} values; accepted is {_ACCEPTED}.", code="bad-array")
-    low, high = float(array.min()), float(array.max())
-    if not (low >= -1e-6 and high <= 1 + 1e-6):  # not(…): NaN is out of range as well; 1e-6 is rounding of float32
-        raise VizError(f"{subject} holds floats from {low:g} to {high:g}; accepted is {_ACCEPTED}.", code="bad-array")
-    return np.clip(np.rint(array.astype(np.float64) * 255), 0, 255).astype(np.uint8)
+def _is_from_0_to_1(array: np.ndarray) -> bool:
+    return bool(array.min() >= -1e-6 and array.max() <= 1 + 1e-6)  # false with NaN; 1e-6 is rounding of float32
 
 
-def _picture(pixels: np.ndarray, name: str, notes: tuple[str, ...]) -> Picture:
-    """The picture of `pixels`, which become read-only and must not be used elsewhere."""
+def _picture(
+    pixels: np.ndarray,
+    name: str,
+    notes: tuple[str, ...],
+    values: np.ndarray | None = None,
+    shown: tuple[int, ...] = (),
+    label: str | None = None,
+) -> Picture:
+    """The picture of `pixels` and, of a stack, `values`, which become read-only and must not be used elsewhere."""
     frozen = np.ascontiguousarray(pixels)
     frozen.setflags(write=False)
     digest = hashlib.sha256(str(frozen.shape).encode())
-    for part in bands(frozen):
+    for part in strips(frozen):
         digest.update(part.data)
-    return Picture(frozen, name, digest.hexdigest(), notes)
+    if values is not None:
+        values.setflags(write=False)
+        digest.update(f"{values.shape} {values.dtype} {shown}".encode())
+        digest.update(values.data)
+    return Picture(frozen, name, digest.hexdigest(), notes, label, values, shown)
