@@ -74,8 +74,13 @@ WATCH_SOCKET = """
 """
 
 
-def open_page(browser: Any, width: int = 1440, height: int = 1500, scheme: str = "light") -> Any:
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+def open_page(browser: Any, width: int = 1440, height: int = 1500, scheme: str = "light", moves: bool = False) -> Any:
+    """A page of its own; without `moves` as for people who want less motion: what Streamlit animates while it waits takes
+    more processor time than all else in a browser without a GPU."""
+    motion = "no-preference" if moves else "reduce"
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion=motion
+    )
     page = context.new_page()
     page.add_init_script(WATCH_SOCKET)
     page.set_default_timeout(PATIENCE)

@@ -253,7 +253,8 @@ LOOKS = [(view, 800, "dark") for view in VIEWS] + [(view, 1440, "light") for vie
 @pytest.mark.parametrize(("view", "width", "scheme"), LOOKS)
 def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
     """Keeps a screenshot for a person to look at; all words fit and can be read, on a phone as well."""
-    page = open_page(browser, width, 1300 if width > 1000 else 1900, scheme)
+    moves = view == "numbers"  # has a button that slides the kernel, for those who want motion
+    page = open_page(browser, width, 1300 if width > 1000 else 1900, scheme, moves)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
     if view not in {"about", "start", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:

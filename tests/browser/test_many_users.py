@@ -67,7 +67,7 @@ def test_an_upload_goes_when_its_page_was_closed(tmp_path: Path, browser: Any) -
     with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as server:
         try:
             app.wait_for(f"http://127.0.0.1:{port}")
-            page = browser.new_page()
+            page = browser.new_page(reduced_motion="reduce")
             page.goto(f"http://127.0.0.1:{port}/predict?network=vizapp/lenet5-digits")
             page.locator(".bars li").first.wait_for()
             page.get_by_role("radio", name="Upload").or_(
