@@ -217,10 +217,10 @@ MEASURED = """
 import sys
 import psutil, torch, torchvision.models, vizapp
 from vizapp.zoo import describe
-describe("torchvision/vgg11")
+describe("torchvision/alexnet")
 vizapp.load("lenet5-digits", device="cpu")
 before = psutil.Process().memory_info().rss
-net = vizapp.load("torchvision/vgg11", weights=sys.argv[1], device="cpu")
+net = vizapp.load("torchvision/alexnet", weights=sys.argv[1], device="cpu")
 # Not ru_maxrss, which a process has from the one that started it.
 peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")) - before
 size = sum(t.numel() * t.element_size() for t in net.module.state_dict().values())
@@ -236,10 +236,10 @@ def test_the_promise_is_what_opening_takes(kind: str, tmp_path: Path) -> None:
 
     root = Path(__file__).resolve().parents[3]
     if kind == "file":
-        net = vizapp.load("torchvision/vgg11", weights="none", device="cpu")
-        torch.save(net.module.state_dict(), tmp_path / "vgg11.pth")
+        net = vizapp.load("torchvision/alexnet", weights="none", device="cpu")
+        torch.save(net.module.state_dict(), tmp_path / "alexnet.pth")
         del net
-    given = "none" if kind == "none" else str(tmp_path / "vgg11.pth")
+    given = "none" if kind == "none" else str(tmp_path / "alexnet.pth")
     done = subprocess.run([sys.executable, "-c", MEASURED, given], cwd=root, capture_output=True, text=True, check=True)
     times = float(done.stdout)
     promise = 1.0 if kind == "none" else registry._WHILE_OPENING

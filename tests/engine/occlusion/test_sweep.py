@@ -74,7 +74,7 @@ def test_random_networks_agree_with_whole_passes(data, height: int, width: int) 
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data(), st.integers(15, 40), st.integers(15, 40))
 def test_many_random_networks_agree_with_whole_passes(data, height: int, width: int) -> None:
     test_random_networks_agree_with_whole_passes.hypothesis.inner_test(data, height, width)
