@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import vizapp
+from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.errors import VizError
 from vizapp.media.picture import open_picture
 from vizapp.zoo.interventions import under
@@ -227,3 +228,21 @@ def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(VizError) as caught:
         read_target(text)
     assert caught.value.code == "bad-target"
+
+
+def test_an_embedding_is_occluded_by_windows_as_by_whole_passes() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.normalize(self.layers(x).mean((2, 3)), dim=1)
+
+    aimed, _ = toward(network(Deep()), Target(embedding=np.ascontiguousarray(PHOTO.pixels[::-1])), PHOTO)
+    clean = aimed.prepare(PHOTO)
+    sweep = Sweep(aimed.module, aimed.scores, clean, clean * 0 + 0.5, [(0, 0, 4, 4), (6, 6, 10, 10), (12, 8, 16, 12)])
+    assert sweep.facts["evaluation"].startswith("Only what an occluder touches")
+    found = torch.cat([answers.scores for answers in sweep.batches()])
+    np.testing.assert_allclose(found, sweep.answer_by_whole_passes([0, 1, 2]).scores, atol=1e-6)

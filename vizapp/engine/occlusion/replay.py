@@ -59,7 +59,7 @@ class ReplayRecording(Recording):
             written = operation == "setitem" or (bool(args) and output is args[0])
             if written and not isinstance(step.args[0] if step.args else None, ValueRef):
                 raise NotReplayable("it writes what it sees into a buffer of its own")
-            if "out" in kwargs:
+            if kwargs.get("out") is not None:
                 raise NotReplayable("it writes results into tensors that it keeps")
         return output
 
