@@ -1,4 +1,4 @@
-"""Data sets that need no download: scikit-learn's digits, and crops of the sample photos."""
+"""Data sets that need no download: scikit-learn's digits, crops of the sample photos, the samples, and drawn shapes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture, open_picture
-from vizapp.media.samples import all_digits, digit_pixels, open_sample, sample_digest, sample_names
+from vizapp.media.samples import all_digits, digit_pixels, open_sample, sample_digest, sample_kind, sample_names
+from vizapp.media.shapes import MORE_SHAPES, SHAPES, SIDE, draw_shapes
 from vizapp.media.source import ImageRef, Source
 
 PARTS = 2  # the side of a crop is the shorter side of the photo divided by this …
 STEPS = 3  # … and crops start this fraction of a crop apart
+_ALL_SHAPES, _DRAWN_FROM, _OF_EACH = (*SHAPES, *MORE_SHAPES), 3_000_000, 10  # the first seed, photos of each shape
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,30 @@ class Crop:
         return open_picture(pixels, name=f"{self.name}-{self.top}-{self.left}.png")
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A sample photo as it is."""
+
+    name: str
+
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
+        """The whole photo."""
+        return _sample(self.name)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn photo of one shape."""
+
+    kind: int
+    number: int
+
+    def open(self, tick: Callable[[float], None] | None = None) -> Picture:
+        """The photo."""
+        drawn = draw_shapes(_DRAWN_FROM + self.kind + len(_ALL_SHAPES) * self.number, SIDE, 1, _ALL_SHAPES, self.kind)
+        return open_picture(drawn.pixels, name=f"{_ALL_SHAPES[self.kind]}-{self.number:02d}.png")
+
+
 @dataclass(frozen=True, eq=False)
 class Bundled(Source):
     """Bundled pictures: a reference and a path for each."""
@@ -61,7 +87,7 @@ class Bundled(Source):
     def stamp(self, index: int) -> str:
         """The digest of the photo's file: another version of the package may have another."""
         ref = self.refs[index]
-        return sample_digest(ref.name) if isinstance(ref, Crop) else ""
+        return sample_digest(ref.name) if isinstance(ref, Crop | Sample) else ""
 
 
 def open_digits() -> Bundled:
@@ -71,11 +97,25 @@ def open_digits() -> Bundled:
     return Bundled(Path("digits"), labels, tuple(map(str, range(10))), tuple(map(Digit, range(len(labels)))), names)
 
 
+def open_shapes() -> Bundled:
+    """80 drawn photos of one shape each. The class is the shape."""
+    refs = [Drawn(kind, number) for kind in range(len(_ALL_SHAPES)) for number in range(_OF_EACH)]
+    labels = tuple(_ALL_SHAPES[ref.kind] for ref in refs)
+    names = tuple(f"{_ALL_SHAPES[ref.kind]}/{ref.number:02d}.png" for ref in refs)
+    return Bundled(Path("shapes"), labels, _ALL_SHAPES, tuple(refs), names)
+
+
+def open_samples() -> Bundled:
+    """The sample photos as they are."""
+    names = tuple(name for name in sample_names() if sample_kind(name) == "photo")
+    return Bundled(Path("sample photos"), (None,) * len(names), (), tuple(map(Sample, names)), names)
+
+
 def open_crops() -> Bundled:
     """Overlapping square crops of the sample photos, half their shorter side wide. The class is the photo."""
     crops: list[Crop] = []
     for name in sample_names():
-        if not name.startswith("digit "):
+        if sample_kind(name) == "photo":
             photo = _sample(name)
             side = min(photo.height, photo.width) // PARTS
             tops, lefts = (range(0, length - side + 1, max(1, side // STEPS)) for length in (photo.height, photo.width))

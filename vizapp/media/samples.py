@@ -1,4 +1,4 @@
-"""Sample pictures: photos and digits from the packages scikit-image and scikit-learn. Nothing is downloaded."""
+"""Sample pictures: photos and digits from the packages scikit-image and scikit-learn, and drawn shapes, without a download."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from vizapp.errors import VizError, nearest
 from vizapp.media.picture import Picture, open_picture
+from vizapp.media.shapes import draw_shapes
 
 # Package and file of each photo. The files are read directly: importing the packages takes seconds, and some of their
 # functions download missing files.
@@ -38,13 +39,23 @@ _PHOTOS = {
 }
 OBJECTS = ("chelsea", "coffee", "camera", "motorcycle", "china", "rocket", "flower")  # the default network names them
 _DIGITS = ("sklearn", "datasets/data/digits.csv.gz")
+# Seed and largest number of shapes of each drawn sample. No network was trained on these seeds.
+_SEEDS = ((8, 4), (10, 4), (16, 4), (37, 4), (24, 4), (7, 1), (2, 1), (11, 1))
+_DRAWN = {f"shapes {number}": (2_000_000 + seed, most) for number, (seed, most) in enumerate(_SEEDS, 1)}
+_DRAWN_SIDE = 288
 _DIGIT_SIDE, _DIGIT_WHITE, _ENLARGED_SIDE = 8, 16, 28
 
 
 def sample_names() -> list[str]:
-    """The names that `open_sample` takes, the most interesting first; none if the packages are not installed."""
+    """The names that `open_sample` takes, the most interesting first; without the packages those of drawn shapes alone."""
     photos = [name for name, place in _PHOTOS.items() if _file(*place)]
-    return photos + ([f"digit {digit}" for digit in range(10)] if _file(*_DIGITS) else [])
+    return [*photos, *([f"digit {digit}" for digit in range(10)] if _file(*_DIGITS) else []), *_DRAWN]
+
+
+def sample_kind(name: str) -> str:
+    """What a sample is: "digit", "shapes" or "photo"."""
+    kind = name.partition(" ")[0]
+    return kind if kind in ("digit", "shapes") else "photo"
 
 
 def open_sample(name: str) -> Picture:
@@ -59,6 +70,9 @@ def open_sample(name: str) -> Picture:
         raise VizError(f"There is no sample photo {name!r}.{nearest(name, names)}{install}", code="no-such-sample")
     if name in _PHOTOS:
         return open_picture(_file(*_PHOTOS[name]) or "", name=f"{name}{Path(_PHOTOS[name][1]).suffix}")
+    if name in _DRAWN:
+        seed, most = _DRAWN[name]
+        return open_picture(draw_shapes(seed, _DRAWN_SIDE, most).pixels, name=f"{name}.png")
     values, digits = all_digits()
     first = int(np.argmax(digits == int(name[-1])))
     return open_picture(digit_pixels(values[first]), name=f"{name}.png")

@@ -11,14 +11,15 @@ from pathlib import Path
 from vizapp.errors import VizError, nearest, showable
 from vizapp.files import atomic_write, local_path
 from vizapp.media.archive import open_archive
-from vizapp.media.bundled import open_crops, open_digits
+from vizapp.media.bundled import open_crops, open_digits, open_shapes
 from vizapp.media.datasets import open_dataset
 from vizapp.media.folder import list_folder
 from vizapp.media.listing import open_listing
 from vizapp.media.source import Source
 from vizapp.settings import settings
 
-BUNDLED = ("digits", "samples")
+_BUNDLED = {"digits": open_digits, "samples": open_crops, "shapes": open_shapes}
+BUNDLED = tuple(_BUNDLED)
 MOST_FILES = 50_000  # in an uploaded zip file; listing takes 0.1 ms and 2 kB per file
 _LISTS = (".csv", ".tsv")
 _ENTRY = b"PK\1\2"  # precedes each entry in the directory of a zip file
@@ -30,9 +31,9 @@ def open_folder(
     """The pictures of a data set, not yet decoded.
 
     Takes a folder (recursive; sub-folders of the first level are classes), a zip file or its bytes, a CSV file of paths
-    and labels, `"digits"` (scikit-learn's), `"samples"` (the sample photos in overlapping crops), and data sets of
-    torchvision such as `"torchvision/CIFAR10"` (the test split; or `"torchvision/CIFAR10:train"`), downloaded if
-    necessary. With `within`, files outside of that folder are skipped, after resolving links. `tick` is called from time
+    and labels, `"digits"` (scikit-learn's), `"samples"` (the sample photos in overlapping crops), `"shapes"` (drawn), and
+    data sets of torchvision such as `"torchvision/CIFAR10"` (the test split; or `"torchvision/CIFAR10:train"`), downloaded
+    if necessary. With `within`, files outside of that folder are skipped, after resolving links. `tick` is called from time
     to time while a folder is listed; it may raise to cancel.
 
     Raises:
@@ -51,7 +52,7 @@ def open_folder(
     place = local_path(path, "folder")
     exists = os.path.exists(place)  # unlike Path.exists, False if it cannot be read; `list_folder` then says why
     if text in BUNDLED and not exists:
-        return open_digits() if text == "digits" else open_crops()
+        return _BUNDLED[text]()
     if os.path.isfile(place):
         return _from_file(place, within, tick)
     if not exists and "/" not in text and (hint := nearest(text, BUNDLED)):

@@ -30,15 +30,7 @@ def crops_of(question: Question, crops: str) -> tuple[list[np.ndarray], np.ndarr
 
 
 def class_scores(question: Question, params: PredictParams, job: Job) -> Result:
-    """The most probable classes of the photo, with probabilities and logits.
-
-    `arrays`: `probabilities` `[classes]` and `logits` `[classes]`; over several crops, the mean of the crops'
-    probabilities (Krizhevsky et al. 2012, section 4.1) and the mean of their logits. `crop_probabilities` `[crops classes]`;
-    `boxes` `[crops 4]`, the top, left, bottom and right of each crop in pixels of the photo (beyond its border where the crop
-    was padded). `table`: the top classes. The fact "output" says which output of the network these are, and how logits
-    become probabilities. A network with several heads also gives `heads`, their names, and `head_classes` and
-    `head_probabilities` `[heads]`, the most probable class of each and its probability.
-    """
+    """The most probable classes of the photo, with probabilities and logits; see `predict`."""
     network = question.network
     crops, boxes = crops_of(question, params.crops)
     heads, scores = network.answers, []
@@ -67,11 +59,33 @@ def class_scores(question: Question, params: PredictParams, job: Job) -> Result:
         (Panel("seen", network.seen(question.require_picture()), "The photo as the network sees it."),),
         {
             "crops": used,
-            "answer": f"{table[0]['name']} ({100 * table[0]['probability']:.1f} %)",
+            "answer": _answer(network, probabilities),
             "output": network.output_description,
-        },
+        }
+        | _not_exclusive(network, probabilities),
         table,
     )
+
+
+def _answer(network: Network, probabilities: np.ndarray) -> str:
+    """The answer in words: the most probable class, whether the only class is there, or all classes above 50 %."""
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    texts = [f"{network.class_name(number)} ({100 * probabilities[number]:.1f} %)" for number in order]
+    if network.head.link != "sigmoid":
+        return texts[0]
+    above = int((probabilities > 0.5).sum())
+    if len(order) == 1:
+        return f"{network.class_name(0)}: {'yes' if above else 'no'} (probability {100 * probabilities[0]:.1f} %)"
+    return ", ".join(texts[:above]) if above else f"no class above 50 %; the most probable is {texts[0]}"
+
+
+def _not_exclusive(network: Network, probabilities: np.ndarray) -> dict[str, str]:
+    """A fact about classes of which several may be there at once."""
+    if network.head.link != "sigmoid" or len(probabilities) < 2:
+        return {}
+    above = (probabilities > 0.5).sum()
+    told = "They do not exclude each other: each has a probability of its own"
+    return {"classes": f"{told}, and {above} of {len(probabilities)} are above 50 %."}
 
 
 def _strongest(chances: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ class PredictParams(Params):
     """`crops`: "one" is the centre crop of the network's own preprocessing; "ten" are AlexNet's: the four corners and
     the centre of the resized picture, and their mirror images; "multi" are the ten crops at three scales."""
 
-    top: int = knob(5, "Number of classes to list", low=1, high=1000)
+    top: int = knob(5, "Number of classes, or of nearest photos, to list", low=1, high=1000)
     crops: Literal["one", "ten", "multi"] = knob(
         "one", "The centre crop, the corners and centre with their mirror images, or those at three scales"
     )
