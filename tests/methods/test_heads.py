@@ -98,7 +98,8 @@ def test_one_logit_is_told_by_its_sigmoid() -> None:
     right = 1 / (1 + np.exp(-logit))
     predicted = vizapp.ask("predict", network, PHOTO)
     assert predicted.arrays["probabilities"] == pytest.approx(right, rel=1e-5)
-    assert predicted.facts["answer"] == f"sick ({100 * right:.1f} %)"
+    said = "yes" if right > 0.5 else "no"
+    assert predicted.facts["answer"] == f"sick: {said} (probability {100 * right:.1f} %)"
     swept = vizapp.ask("occlusion", network, PHOTO, window=8, stride=8)
     logits = swept.arrays["logit"].astype(float)
     np.testing.assert_allclose(swept.arrays["probability"], 1 / (1 + np.exp(-logits)), rtol=1e-5)

@@ -66,7 +66,8 @@ def open_sample(name: str) -> Picture:
     """
     names = sample_names()
     if name not in names:
-        install = "" if names else " The samples come with the packages scikit-image and scikit-learn: install them."
+        photos = any(sample_kind(one) == "photo" for one in names)
+        install = "" if photos else " The photos come with the packages scikit-image and scikit-learn: install them."
         raise VizError(f"There is no sample photo {name!r}.{nearest(name, names)}{install}", code="no-such-sample")
     if name in _PHOTOS:
         return open_picture(_file(*_PHOTOS[name]) or "", name=f"{name}{Path(_PHOTOS[name][1]).suffix}")
