@@ -16,7 +16,7 @@ from vizapp.errors import VizError, plural
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.scores import probabilities
+from vizapp.methods.scores import in_words, probabilities
 from vizapp.zoo.network import Network
 
 _CPU, _COPIES = torch.device("cpu"), 4  # of the scores of all units, in float64
@@ -135,9 +135,9 @@ def _scores(ablation: Ablation, factors: torch.Tensor, job: Job, part: tuple[flo
 
 
 def _margin(logits: np.ndarray, class_: int) -> np.ndarray:
-    """The logit of the class less that of the best other class: `[N]` of `[N classes]`."""
+    """The logit of the class less that of the best other class, if there is another: `[N]` of `[N classes]`."""
     others = np.delete(logits, class_, 1)
-    return logits[:, class_] - others.max(1, initial=-np.inf)
+    return logits[:, class_] - (others.max(1) if others.shape[1] else 0)
 
 
 def _fewest(
@@ -180,9 +180,9 @@ def _facts(
     network: Network, site: Site, class_: int, chance: np.ndarray, units: list[int], params: KnockoutParams
 ) -> dict[str, str]:
     best = int(chance.argmax())
-    answer = "" if best == class_ else f"; the answer is {network.class_name(best)}, {100 * chance[best]:.1f} %"
+    answer = "" if best == class_ else f"; the answer is {network.class_name(best)}, {in_words(network, chance[best])}"
     facts = {
-        "class": f"{network.class_name(class_)} ({class_}), {100 * chance[class_]:.1f} %{answer}",
+        "class": f"{network.class_name(class_)} ({class_}), {in_words(network, chance[class_])}{answer}",
         "layer": f"{site.name}, {site.kind}, {site.channels} units",
         "change": "each unit silenced" if params.factor == 0 else f"each unit multiplied by {params.factor:g}",
         "output": network.output_description,
@@ -217,6 +217,8 @@ def _table(network: Network, arrays: dict[str, np.ndarray]) -> tuple[dict[str, A
             "channel": channel, "logit change": logit, "probability change": chance, "rank": rank,
             "answer": network.class_name(label),
         }
+        if network.quantity == "probability"
+        else {"channel": channel, f"{network.quantity} change": logit}
         for channel, (logit, chance, rank, label) in enumerate(columns)
     ]  # fmt: skip
     return tuple(rows[channel] for channel in arrays["order"])

@@ -33,6 +33,11 @@ def log_sum_of(network: Network, logits: np.ndarray) -> np.ndarray:
     return np.log(np.exp(logits - most).sum(0)) + most
 
 
+def in_words(network: Network, share: float, digits: int = 1) -> str:
+    """A probability in percent; another quantity of the network, such as a cosine, as a number."""
+    return f"{100 * share:.{digits}f} %" if network.quantity == "probability" else f"{share:.{digits + 2}f}"
+
+
 def top_rows(network: Network, probabilities: np.ndarray, top: int, **more: np.ndarray) -> tuple[dict[str, Any], ...]:
     """A row for each of the `top` classes, the most probable first, with the further columns `more`, each `[classes]`."""
     return tuple(

@@ -21,6 +21,7 @@ from vizapp.media.source import skipped_note, spread
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
+from vizapp.methods.scores import in_words
 from vizapp.methods.tables import to_csv
 from vizapp.zoo.network import Network
 
@@ -306,7 +307,11 @@ def _table(
     if "label" in arrays:
         followed = np.mean([one.probability[:, _class(one)] for one in found if one.probability is not None], 0)
         for row, share, label in zip(rows, followed.tolist(), arrays["label"].tolist(), strict=True):
-            row |= {"probability": share, "label": label, "name": network.class_name(label)}
+            row |= (
+                {"probability": share, "label": label, "name": network.class_name(label)}
+                if network.quantity == "probability"
+                else {network.quantity: share}
+            )
     return tuple(rows)
 
 
@@ -328,11 +333,11 @@ def _facts(
     facts["layers"] = ", ".join(f"{site.name} ({' × '.join(map(str, site.shape))})" for site in sites)
     if found[0].clean is None:
         facts["note"] = f"{network.name} has no classes, so there are distances only."
-    elif len(found) > 1:
+    elif len(found) > 1 and network.head.classes > 1:
         facts["class"] = "of each photo the class that is most probable when it is clean"
     else:
-        share, number = 100 * float(found[0].clean.max()), _class(found[0])
-        facts["class"] = f"{network.class_name(number)} ({share:.1f} % when the photo is clean)"
+        share, number = in_words(network, float(found[0].clean.max())), _class(found[0])
+        facts["class"] = f"{network.class_name(number)} ({share} when the photo is clean)"
     silent = [site.name for n, site in enumerate(sites) if any(one.norm[n] == 0 for one in found)]
     if silent:
         facts["silent"] = (

@@ -304,7 +304,8 @@ def _embedding(network: Network, target: Target) -> tuple[Network, Unit | None]:
 
     def forward(self: nn.Module, run: Callable[..., Any], batch: Tensor) -> Tensor:
         vector = _vector(self, run, head, site, batch)
-        return run_as(SITE, F.linear, run_as(SITE, F.normalize, vector), direction.to(vector))
+        other = direction.to(vector.device, vector.dtype)
+        return run_as(SITE, lambda: F.linear(F.normalize(vector), other))
 
     told = f"cosine with {other.name}"
     made = _derived(network, forward, told, "identity", "cosine", other.digest.encode())
@@ -329,7 +330,7 @@ def _vector(module: nn.Module, run: Callable[..., Any], head: Head | None, site:
 
 
 class _LastValue(Trace):
-    """Keeps a copy of a site's value for the target, as an operation of the target: what follows may overwrite it."""
+    """Keeps a copy of a site's value for the target, as an operation of its own: what follows may overwrite it."""
 
     def __init__(self, module: nn.Module, site: Site) -> None:
         super().__init__(module)
@@ -340,7 +341,7 @@ class _LastValue(Trace):
         output = function(*args, **kwargs)
         tensor = first_tensor(output) if name == self._site.name else None
         if tensor is not None:
-            self.found[name] = run_as(SITE, torch.clone, tensor)
+            self.found[name] = run_as(f"{SITE}.embedding", torch.clone, tensor)
         return output
 
 

@@ -242,7 +242,7 @@ class Sweep:
     def _compare(self, expected: Answers, found: Answers, occluders: OccluderBatches) -> None:
         """Fall back if the plan's answers differ from those of whole passes; else say how close they are, and keep it."""
         right, given = expected.scores.double(), found.scores.double()
-        deviation = float((right.softmax(1) - given.softmax(1)).abs().max())
+        deviation = float((_comparable(right, right) - _comparable(given, right)).abs().max())
         others = [float((right - given).abs().max()) / max(1e-30, float(right.abs().max()))]
         if expected.sums is not None and found.sums is not None and self.maps is not None:
             size = self.maps[:, 0].abs().sum().clamp_min(float(expected.sums.abs().max()))
@@ -262,10 +262,11 @@ class Sweep:
             )
 
     def _tell(self, plans: OccluderPlans, deviation: float, checked: str) -> None:
+        what = "probabilities" if self.clean_scores.shape[1] > 1 else "scores"
         until = f"up to {plans.fallback_layer}" if plans.fallback_layer else "through all layers"
         self.facts["evaluation"] = (
             f"Only what an occluder touches is recomputed, {until}: {100 / self.bound:.0f} % of the multiply-adds. "
-            f"Checked on {checked} against whole passes: probabilities differ by at most {deviation:.1e}."
+            f"Checked on {checked} against whole passes: {what} differ by at most {deviation:.1e}."
         )
 
     def _fall_back(self, reason: str) -> None:
@@ -308,6 +309,11 @@ class Sweep:
     def _locate(self, position: int) -> tuple[int, Box]:
         picture, box = divmod(position, len(self.boxes))
         return picture, self.boxes[box]
+
+
+def _comparable(scores: Tensor, right: Tensor) -> Tensor:
+    """Scores `[N classes]` as probabilities; a single one, whose softmax is always 1, as it is if `right` is not above 1."""
+    return scores.softmax(1) if scores.shape[1] > 1 else scores / right.abs().max().clamp_min(1)
 
 
 def first_line(error: BaseException) -> str:

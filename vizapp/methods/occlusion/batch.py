@@ -58,10 +58,14 @@ def occlude_images(question: Question, params: OcclusionParams, job: Job) -> Res
         why = unreadable[0] if unreadable else "There is none in it."
         raise VizError(f"No photo of {source.name} can be read. {why}", code="no-readable-pictures")
     arrays = stacked(parts) | {"picture": np.array(kept, np.int64)}
-    told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(facts, table)
+    told = {"pictures": f"{len(kept)} of the {len(source)} of {source.name}"} | summary(
+        facts, table, question.network.quantity
+    )
     if unreadable:
         told["unreadable"] = skipped_note(unreadable)
-    return Result("occlusion", arrays, (mean_panel(arrays["mean_change"]), *panels), told, tuple(table))
+    return Result(
+        "occlusion", arrays, (mean_panel(arrays["mean_change"], question.network.quantity), *panels), told, tuple(table)
+    )
 
 
 def sweeps(
@@ -131,12 +135,14 @@ def stacked(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return arrays | {"positions": parts[0]["positions"], "mean_change": change.astype(np.float32)}
 
 
-def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Facts about all sweeps. `first`: the facts of the first one."""
+def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]], quantity: str = "probability") -> dict[str, str]:
+    """Facts about all sweeps. `first`: the facts of the first one. `quantity`: what was measured."""
     lost, same = (float(np.mean([row[name] for row in table])) for name in ("drop", "same"))
     facts = {
         "summary": f"The square lowers the probability by {100 * lost:.1f} percentage points on average; the prediction stays "
         f"the same at {100 * same:.0f} % of the positions."
+        if quantity == "probability"
+        else f"The square lowers the {quantity} by {lost:.3f} on average."
     }
     known = [row for row in table if row["true"]]
     if known:
@@ -145,8 +151,13 @@ def summary(first: Mapping[str, str], table: Sequence[dict[str, Any]]) -> dict[s
     return facts | {name: first[name] for name in ("square", "evaluation", "precision", "caution") if name in first}
 
 
-def mean_panel(change: np.ndarray) -> Panel:
-    """The mean change of the probability `[h w]`, with its range."""
-    points = 100 * float(np.abs(change).max(initial=0))
-    caption = f"Mean change of the probability: grey none, black −{points:.1f} points, white +{points:.1f}."
+def mean_panel(change: np.ndarray, quantity: str = "probability") -> Panel:
+    """The mean change of the probability, or another quantity, `[h w]`, with its range."""
+    most = float(np.abs(change).max(initial=0))
+    ends = (
+        f"−{100 * most:.1f} points, white +{100 * most:.1f}"
+        if quantity == "probability"
+        else f"−{most:.3g}, white +{most:.3g}"
+    )
+    caption = f"Mean change of the {quantity}: grey none, black {ends}."
     return Panel("mean-change", signed(change).repeat(8, 0).repeat(8, 1), caption)

@@ -13,7 +13,7 @@ from vizapp.methods.base import Panel
 from vizapp.methods.output import ranks
 
 OTHER = "#808080"
-_SMALLEST_SCALE = {"probability": 0.1, "logit": 1.0, "pixels": 1.0}  # ten percentage points; one logit
+_SMALLEST_SCALE = {"logit": 1.0, "pixels": 1.0}  # one logit; of others 0.1, ten percentage points
 
 
 def legend(
@@ -61,7 +61,7 @@ def loss(arrays: dict[str, np.ndarray], view: str = "probability") -> np.ndarray
 
 def full_scale(lost: np.ndarray, view: str = "probability") -> float:
     """The difference that has the full colour: the largest one, but at least ten percentage points, or one logit."""
-    return max(_SMALLEST_SCALE[view], float(np.abs(lost[np.isfinite(lost)]).max(initial=0)))
+    return max(_SMALLEST_SCALE.get(view, 0.1), float(np.abs(lost[np.isfinite(lost)]).max(initial=0)))
 
 
 def ends(view: str, scale: float) -> tuple[str, str]:
@@ -100,6 +100,7 @@ def panels(
     shown: Callable[[int, int], np.ndarray],
     class_name: str,
     map_name: str = "",
+    quantity: str = "probability",
 ) -> tuple[Panel, ...]:
     """(a) to (e), all of the size of what the network sees.
 
@@ -109,14 +110,23 @@ def panels(
         shown: The picture uint8 `[H W 3]` with the square at a row and column of the map.
         class_name: The class in question.
         map_name: The late map of (b), such as "map 3 of layer4"; empty where there is none.
+        quantity: What the array `probability` is: that, or what a target measures. Of a single score there is no (e).
     """
     lowest = np.unravel_index(arrays["probability"].argmin(), arrays["probability"].shape)
     hidden = shown(int(lowest[0]), int(lowest[1]))
     height, width = hidden.shape[:2]
     box = arrays["positions"][lowest]
     low, high = float(arrays["probability"].min()), float(arrays["probability"].max())
-    clean = f"{100 * float(arrays['clean_probability']):.1f} % without it"
-    caption = f"(a) The square where {class_name} is least probable: {100 * low:.1f} % ({clean})."
+    clean, full = float(arrays["clean_probability"]), full_scale(loss(arrays))
+    if quantity == "probability":
+        caption = (
+            f"(a) The square where {class_name} is least probable: {100 * low:.1f} % ({100 * clean:.1f} % without it)."
+        )
+        shares = f"Probability of {class_name}, {100 * low:.1f} to {100 * high:.1f} %"
+        points = f"{100 * full:.0f} points"
+    else:
+        caption = f"(a) The square where the {quantity} is lowest: {low:.3f} ({clean:.3f} without it)."
+        shares, points = f"{quantity.capitalize()}, {low:.3f} to {high:.3f}", f"{full:.2g}"
     found = [Panel("a-occluded", draw_box(hidden, box, thickness=1), caption)]
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     captions = {
@@ -124,12 +134,13 @@ def panels(
         "c": ("c-projection", "(c) Projection of that map to the pixels."),
         "d": (
             "d-probability",
-            f"(d) Probability of {class_name}, {100 * low:.1f} to {100 * high:.1f} %. Red: hiding lowers it, blue: hiding "
-            f"raises it, by {100 * full_scale(loss(arrays)):.0f} points where the colour is full.",
+            f"(d) {shares}. Red: hiding lowers it, blue: hiding raises it, by {points} where the colour is full.",
         ),
         "e": ("e-label", f"(e) The most probable class: {classes}."),
     }
     for letter, pixels in draw_maps(arrays, table, bool(map_name)).items():
+        if letter == "e" and arrays["classes"].size == 1:
+            continue
         key, caption = captions[letter]
         found.append(Panel(key, resize(pixels, height, width, "nearest"), caption))
     return tuple(found)

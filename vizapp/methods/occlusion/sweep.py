@@ -18,7 +18,7 @@ from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling
 from vizapp.methods.occlusion.panels import legend, panels
 from vizapp.methods.params import Params, knob
 from vizapp.methods.projection import ProjectionParams, projection, revealing_rule
-from vizapp.methods.scores import log_sum_of, probabilities
+from vizapp.methods.scores import in_words, log_sum_of, probabilities
 from vizapp.methods.truth import asked_class, true_class
 from vizapp.zoo.network import Network
 
@@ -180,7 +180,8 @@ class Occlusion:
         name_of = self.question.network.class_name
         name = name_of(self.class_) + (" (the true class)" if self.class_ == self.true else "")
         map_name = "" if self.site is None or self.channel is None else f"map {self.channel} of {self.site.name}"
-        return Result("occlusion", arrays, panels(arrays, table, self.shown, name, map_name), facts, table)
+        drawn = panels(arrays, table, self.shown, name, map_name, self.question.network.quantity)
+        return Result("occlusion", arrays, drawn, facts, table)
 
     # ---------------------------------------------------------------------------------------------------- details
 
@@ -218,7 +219,9 @@ class Occlusion:
         name_of = self.question.network.class_name
         square = f"{height} x {width} pixels every {params.stride}"
         clean = self._chance(self._clean_logits)
-        facts = {"class": f"{name_of(self.class_)} ({self.class_}), clean {100 * clean[self.class_]:.1f} %"}
+        facts = {
+            "class": f"{name_of(self.class_)} ({self.class_}), clean {in_words(self.question.network, clean[self.class_])}"
+        }
         if self.true is not None:
             best = int(clean.argmax())
             says = ", as the network says" if best == self.true else f"; the network says {name_of(best)}"

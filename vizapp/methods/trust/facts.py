@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vizapp.methods.base import Question
+from vizapp.methods.scores import in_words
 from vizapp.methods.trust.deletion import blur_sigma
 from vizapp.methods.trust.params import BETTER, TrustParams
 from vizapp.methods.trust.photo import MapScores, is_class
@@ -91,7 +92,7 @@ def _explained(question: Question, params: TrustParams, found: Sequence[MapScore
         named = network.class_names(network.site(unit.site))
         return f"{named[unit.channel]} ({unit.channel})" if named else f"unit {unit.channel} of {unit.site}"
     if question.folder is None:
-        return f"{network.class_name(classes[0])} ({classes[0]}), {100 * found[0].clean:.1f} %"
+        return f"{network.class_name(classes[0])} ({classes[0]}), {in_words(network, found[0].clean)}"
     true = "the true class of each photo where its label is known, else the network's answer"
     return true if params.about == "true" else "the network's answer for each photo"
 
@@ -99,6 +100,8 @@ def _explained(question: Question, params: TrustParams, found: Sequence[MapScore
 def _score(question: Question) -> str:
     network, unit = question.network, question.unit
     if unit is None or is_class(network, unit):
+        if network.quantity != "probability":
+            return f"The {network.quantity}, as the target defines it."
         return f"The probability of the class. {network.output_description}"
     return "The activation of the unit at its strongest cell, divided by that on the whole photo."
 
