@@ -136,7 +136,7 @@ def test_choices_survive_a_change_of_page(open_app: Open) -> None:
     app = open_app()
     app.number_input(key="predict.top").set_value(7).run()
     app.switch_page("vizapp/ui/pages/about.py").run()
-    app.switch_page("vizapp/ui/pages/predict.py").run()
+    app.switch_page("vizapp/ui/pages/predict/page.py").run()
     assert app.number_input(key="predict.top").value == 7
     assert shown(app, "sidebar.network")["chosen"] == "vizapp/lenet5-digits"
 

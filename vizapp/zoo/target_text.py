@@ -17,12 +17,14 @@ _NUMBER = r"-?[0-9]{1,6}(?:\.[0-9]{1,4})?"
 _MOST_TOLD = 60
 
 
-def read_target(text: str) -> Target:
+def read_target(text: str, files: bool = True) -> Target:
     """A target from `KEY=VALUE` parts separated by spaces.
 
     Keys: `class` (name or number), `cell` (row,column), `region` (whole, predicted, top,left,bottom,right in pixels, or the
     path of a picture of the crop's size whose bright pixels are the region), `box` (top,left,bottom,right or the number of a
     detection), `embedding` (path of a photo), `head` (name).
+
+    Without `files`, as for links, the path of a mask is refused; that of a photo stays a text in any case.
 
     Raises:
         VizError: the text has another form.
@@ -36,7 +38,7 @@ def read_target(text: str) -> Target:
     return Target(
         class_=given.get("class") if number is None else number,
         cell=_numbers(given["cell"], 2, text) if "cell" in given else None,  # type: ignore[arg-type]
-        region=_region(given["region"], text) if "region" in given else None,
+        region=_region(given["region"], text, files) if "region" in given else None,
         box=_box(given["box"], text) if "box" in given else None,
         embedding=given.get("embedding"),
         head=given.get("head"),
@@ -60,11 +62,13 @@ def _numbers(value: str, count: int, text: str) -> tuple[int, ...]:
     return tuple(part for part in parts if part is not None)
 
 
-def _region(value: str, text: str) -> str | tuple[int, int, int, int] | np.ndarray:
+def _region(value: str, text: str, files: bool) -> str | tuple[int, int, int, int] | np.ndarray:
     if re.fullmatch(rf"{_NUMBER}(,{_NUMBER})+", value):
         top, left, bottom, right = _numbers(value, 4, text)
         return top, left, bottom, right
     if Path(value).suffix:
+        if not files:
+            raise _wrong(text)
         return open_picture(value).pixels.max(2) > 127
     return value
 

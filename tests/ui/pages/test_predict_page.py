@@ -10,7 +10,7 @@ import vizapp
 from tests.ui.app import Open, chosen, click, offered, rgba, sentences, shown, turn_to, went_well, words
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Result
-from vizapp.ui.pages import predict
+from vizapp.ui.pages.predict import classes as predict
 
 FITS = {"network": "vizapp/resnet20-cifar", "weights": "random", "picture": "rocket"}  # its head averages over cells
 
@@ -65,7 +65,7 @@ def test_a_click_on_a_bar_shows_the_map_of_its_class_and_the_address_carries_it(
     assert (link.page, link.label) == ("occlusion", "Check it by hiding parts")
     assert f"class={second['item']}" in link.query_string
     assert shown(turn_to(app, "occlusion"), "occlusion.panels")["groups"]
-    app.switch_page("vizapp/ui/pages/predict.py").run()
+    app.switch_page("vizapp/ui/pages/predict/page.py").run()
     app = click(app, "predict.bars", "item", bars["rows"][0]["item"])
     assert "class" not in app.query_params, "the most probable one, of other photos as well"
 

@@ -85,7 +85,7 @@ def test_options_survive_a_change_of_page_and_go_back_to_their_defaults(open_app
     app = open_app("projection", layer=LAYER)
     app.segmented_control(key="form.projection.extent").set_value("map").run()
     assert "cell" not in shown(app, "projection.map") or shown(app, "projection.map")["cell"] is None
-    app.switch_page("vizapp/ui/pages/predict.py").run()
+    app.switch_page("vizapp/ui/pages/predict/page.py").run()
     assert "projection.extent" not in app.query_params
     app.switch_page("vizapp/ui/pages/projection/page.py").run()
     assert app.segmented_control(key="form.projection.extent").value == "map"

@@ -60,7 +60,8 @@ class PageSpec:
 PAGES = (
     PageSpec("start/page.py", "Start", ":material/home:", default=True, question="One photo, one network, all questions"),
     PageSpec(
-        "predict.py", "Predict", ":material/leaderboard:", (state.TOP, state.CROPS, state.CLASS), ("predict",),
+        "predict/page.py", "Predict", ":material/leaderboard:",
+        (state.TOP, state.CROPS, state.CLASS, state.THRESHOLD), ("predict",),
         question="What is it?",
     ),
     PageSpec(

@@ -85,7 +85,7 @@ def _under(network: Network, texts: Sequence[str], tick: Tick) -> tuple[Network,
 def _opened(given: Intervention) -> Intervention:
     """The intervention with its photos opened: an address must not open files of the machine."""
     if given.operation == "freeze":
-        return replace(given, value=_photo(str(given.value)))
+        return replace(given, value=named_photo(str(given.value)))
     if given.operation == "mean" and isinstance(given.value, str) and given.value not in BUNDLED:
         raise VizError(
             f"Means here are over the folder {' or '.join(BUNDLED)}, not {given.value!r}.", code="no-such-folder"
@@ -93,8 +93,12 @@ def _opened(given: Intervention) -> Intervention:
     return given
 
 
-def _photo(name: str) -> Picture:
-    """A sample, or an upload that is stored."""
+def named_photo(name: str) -> Picture:
+    """A sample, or an upload that is stored: what an address may name.
+
+    Raises:
+        VizError: there is none.
+    """
     digest = url.upload_digest(name)
     if digest is not None:
         content, given = stored_uploads.restore(digest, "photo")

@@ -449,7 +449,7 @@ def _load(name: str | Path, source: str, device: str, tick: Tick | None = None, 
         _rows.clear()  # it may have been downloaded
     # Computed here, because hashing the weights of a large network and a pass through it take a while.
     with suppress(VizError, MemoryError, RuntimeError):  # of a network that can only be looked at
-        _ = network.heads
+        _ = network.task
     compute.name_for_log(network.digest, network.name)
     return network
 

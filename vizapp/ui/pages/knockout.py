@@ -34,7 +34,7 @@ def page() -> None:
         "Knock out",
         "What the answer loses when one unit of a layer is silenced, and how few units it takes to change it.",
     )
-    asked = layout.network_and_picture()
+    asked = layout.answer_and_picture()
     sites = networks.sites(asked[0]) if asked is not None else ()
     if asked is None or not sites:
         return

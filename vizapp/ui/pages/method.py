@@ -40,7 +40,9 @@ def page() -> None:
     method = methods()[pages()[state.page()].methods[0]]
     layout.page_title(method.title, method.summary)
     st.caption(messages.linked(method.source))
-    network = networks.current()
+    explains = {"picture", "unit"} <= method.inputs
+    asked = layout.answer_and_picture() if explains else None
+    network = asked[0] if asked is not None else None if explains else networks.current()
     if network is None:
         return
     picture = images.current() if "picture" in method.inputs else None

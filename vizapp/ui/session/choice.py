@@ -12,6 +12,7 @@ from typing import Any
 
 from vizapp.errors import VizError, nearest, read_index
 from vizapp.zoo.intervention_text import read_intervention
+from vizapp.zoo.target_text import read_target
 
 LARGEST = "largest"  # ends a walk: from there on along the largest contributions, to the pixels
 _STEP = re.compile(r"([^;]+):([0-9]{1,7})(?:@([0-9]{1,5}),([0-9]{1,5}))?")
@@ -103,6 +104,12 @@ def interventions(value: str) -> tuple[str, ...]:
     for part in parts:
         read_intervention(part)
     return parts
+
+
+def target(value: str) -> str:
+    """Check a target, as the command line's `--target` takes it, but without files of the machine."""
+    read_target(value, files=False)
+    return value
 
 
 def names(value: str) -> tuple[str, ...]:

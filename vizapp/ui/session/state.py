@@ -13,7 +13,19 @@ from typing import Any
 
 import streamlit as st
 
-from vizapp.ui.session.choice import Choice, cell, integer, interventions, names, number, one_of, parts, unit, walk
+from vizapp.ui.session.choice import (
+    Choice,
+    cell,
+    integer,
+    interventions,
+    names,
+    number,
+    one_of,
+    parts,
+    target,
+    unit,
+    walk,
+)
 from vizapp.zoo import registry
 
 _WEIGHTS = {"none": "random", "default": "published"}  # the words of Python and the command line
@@ -25,11 +37,13 @@ CHECKPOINT = Choice("checkpoint", None, shared=True)  # of `weights=file`: the p
 OUTPUT = Choice("output", None, shared=True)  # the head of the network, by name; None: its own output
 PRESENT = Choice("present", "off", one_of("off", "on"), shared=True)  # presentation mode
 SET = Choice("set", (), interventions, shared=True, joint=";")  # what is changed in every pass, as texts
+TARGET = Choice("target", None, target, shared=True)  # what of the output is explained, as text; None: the class scores
 LAYER = Choice("layer", None)
 CHANNEL = Choice("channel", None, integer(0))
 CELL = Choice("cell", None, cell)
 TOP = Choice("top", 5, integer(1, 20))
 CROPS = Choice("crops", "one", one_of("one", "ten", "multi"))
+THRESHOLD = Choice("threshold", 50, integer(0, 100))  # percent: least score of the boxes that are shown
 ORDER = Choice("order", "strength", one_of("strength", "number"))
 SCALE = Choice("scale", "clipped", one_of("clipped", "layer", "channel"))
 STAGES = Choice(
@@ -90,7 +104,7 @@ CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: w
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
-    NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, SAMPLE, PRESENT, SET, LAYER, CHANNEL, CELL, TOP, CROPS, ORDER,
+    NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, SAMPLE, PRESENT, SET, TARGET, LAYER, CHANNEL, CELL, TOP, CROPS, THRESHOLD, ORDER,
     SCALE, STAGES, WALK, VIEW, COLOUR, BLEND, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
@@ -107,9 +121,9 @@ EARLIER = {
     SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
-    NETWORK: (OUTPUT, LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH, CARD,
-              CONFUSION, WALK),
-    LAYER: (CHANNEL, CELL, PAGE, WALK), CHANNEL: (WALK,), CELL: (WALK,),
+    NETWORK: (OUTPUT, TARGET, LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH,
+              CARD, CONFUSION, WALK),
+    TARGET: (CLASS, POSITION), LAYER: (CHANNEL, CELL, PAGE, WALK), CHANNEL: (WALK,), CELL: (WALK,),
     DATA: (GROUP, SEARCH, PAGE, CONFUSION), SORT: (PAGE,), SEED: (PAGE,),
     SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),
     OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
@@ -124,6 +138,7 @@ UPLOAD = "data.upload"  # the uploaded file that became the data
 LINKED = "network.linked"  # networks named by an address, which are downloaded on request only
 READ = "data.read"  # how often the user had the data listed again
 STAMPS = "data.stamps"  # of each folder: until when its stamp counts, the stamp, and at how many entries it looks
+TARGET_CLASS = "target.class"  # the target whose class became the chosen class
 LOOKED = "evolution.looked"  # how often the user had new checkpoints looked for
 UPLOADS = "picture.uploads"  # the origins of the uploaded photos, of which one may be the current picture
 LABELS = "picture.labels"  # classes of those that were taken from a collection, by digest of the file

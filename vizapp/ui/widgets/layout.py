@@ -10,9 +10,9 @@ import streamlit as st
 
 from vizapp.media.picture import Picture
 from vizapp.methods import methods
-from vizapp.ui.inputs import images, networks
+from vizapp.ui.inputs import images, networks, targets
 from vizapp.ui.session import messages, state
-from vizapp.ui.widgets import schematics
+from vizapp.ui.widgets import schematics, target_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.explanations import Explanation, explanation
 from vizapp.zoo.network import Network
@@ -65,6 +65,21 @@ def network_and_picture() -> tuple[Network, Picture] | None:
     """The current network and picture; None where a message explains why there is no network."""
     network = networks.current()
     return None if network is None else (network, images.current())
+
+
+def answer_and_picture(scores: bool = True) -> tuple[Network, Picture] | None:
+    """The current network toward what is explained of its output, and the picture; draws what is explained.
+
+    None where a message explains why there is none. `scores`: as for `targets.applied`.
+    """
+    asked = network_and_picture()
+    if asked is None:
+        return None
+    aimed = targets.applied(*asked, scores)
+    if aimed is None:
+        return None
+    target_picker.draw(asked[0], aimed, asked[1])
+    return aimed, asked[1]
 
 
 def facts_table(facts: Mapping[str, str]) -> str:

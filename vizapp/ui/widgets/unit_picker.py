@@ -20,6 +20,7 @@ from vizapp.ui.widgets import charts, layout, maps, network_diagram
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
 from vizapp.zoo.network import Network
+from vizapp.zoo.target import SITE
 
 Cell = tuple[int, int]
 
@@ -39,7 +40,7 @@ def open_page(
         then: Called after a click on a layer.
     """
     layout.page_title(title, sentence)
-    asked = layout.network_and_picture()
+    asked = layout.answer_and_picture(scores=False) if late else layout.network_and_picture()
     sites = networks.sites(asked[0]) if asked is not None else ()
     if asked is None or not sites:
         return None
@@ -57,6 +58,8 @@ def site(network: Network, sites: tuple[Site, ...], late: bool = False) -> Site:
     found = chosen_site(network, state.LAYER)
     if found is not None:
         return found
+    if late and network.target:
+        return network.site(SITE)
     last = [site for site in sites if site.kind == "convolution" and site.is_map and site.shape[1] * site.shape[2] > 1]
     if late and last and state.get(state.CHANNEL) is None and state.get(state.CELL) is None:
         state.put(state.LAYER, last[-1].name)

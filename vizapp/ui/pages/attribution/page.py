@@ -25,7 +25,7 @@ def page() -> None:
     layout.page_title(
         "Attribution", "Maps of what mattered, side by side, and a test of which one to trust for this photo."
     )
-    asked = layout.network_and_picture()
+    asked = layout.answer_and_picture()
     if asked is None:
         return
     network, picture = asked

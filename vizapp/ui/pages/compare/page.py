@@ -17,7 +17,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.filters import first_convolution
 from vizapp.methods.occlusion.panels import ends, full_scale, loss
 from vizapp.ui.app import sidebar
-from vizapp.ui.inputs import networks
+from vizapp.ui.inputs import networks, targets
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.compare import results
 from vizapp.ui.pages.compare.results import Pair
@@ -50,14 +50,14 @@ def page() -> None:
     layout.page_title("Compare", "Two networks, or one network with two sets of weights, on the same photo.")
     if networks.suit_other():
         st.rerun()  # for the address
-    asked = layout.network_and_picture()
+    asked = layout.answer_and_picture()
     with st.container(key="compare_other", border=True):
         messages.heading("Compared with")
         sidebar.network_choice("compare", state.OTHER, state.OTHER_WEIGHTS, state.OTHER_CHECKPOINT)
     second = networks.other() if asked is not None else None
     if asked is None or second is None:
         return
-    pair, picture = (asked[0], second), asked[1]
+    pair, picture = (asked[0], targets.like_current(second, asked[1])), asked[1]
     if not all(networks.sites(network) for network in pair):  # cancelled, as a message says
         return
     if pair[0].digest == pair[1].digest:

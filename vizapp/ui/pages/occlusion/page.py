@@ -39,7 +39,7 @@ _PANELS = "occlusion.panels"
 def page() -> None:
     """Draw the page."""
     layout.page_title("Occlusion", "Hide parts of the photo to see what the prediction depends on.")
-    asked = layout.network_and_picture()
+    asked = layout.answer_and_picture()
     if asked is None:
         return
     network, picture = asked

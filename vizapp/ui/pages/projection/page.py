@@ -13,6 +13,7 @@ from vizapp.media.picture import Picture
 from vizapp.methods.activations import over_photo, strength_order, strongest_cell
 from vizapp.methods.base import Result
 from vizapp.methods.projection import revealing_rule
+from vizapp.ui.inputs import targets
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
 from vizapp.ui.widgets import image_tiles, layout, options, projection_tiles, unit_picker
@@ -20,6 +21,7 @@ from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
 from vizapp.ui.widgets.projection_tiles import RULES
 from vizapp.zoo.network import Network
+from vizapp.zoo.target import SITE
 
 _MODES = {"one": "Selected unit", "nine": "Nine strongest"}
 _CONTRASTS = {"shared": "Shared scale", "own": "Scale per picture"}
@@ -54,9 +56,15 @@ def _controls(network: Network, sites: tuple[Site, ...], site: Site, mode: str) 
 # One unit
 
 
+def _first_of_target(network: Network, picture: Picture, site: Site, order: np.ndarray) -> np.ndarray:
+    """The order of the channels; of a target, its class comes first."""
+    class_ = targets.class_of(network.untargeted, picture) if site.name == SITE and network.untargeted else None
+    return order if class_ is None else np.array([class_, *order[order != class_]])
+
+
 def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> None:
     order = strength_order(values)
-    channel = unit_picker.channel(order)
+    channel = unit_picker.channel(_first_of_target(network, picture, site, order))
     at_cell = site.is_map and state.get(forms.choices("projection")["extent"]) == "cell"
     cell = (unit_picker.cell(values.shape[1:]) or strongest_cell(values[channel])) if at_cell else None
     unit = Unit(site.name, channel, cell)

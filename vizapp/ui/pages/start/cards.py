@@ -25,7 +25,7 @@ from vizapp.methods.filters import kernel_tiles
 from vizapp.methods.gallery import revealing_site
 from vizapp.methods.output import OPACITY
 from vizapp.methods.projection import revealing_rule
-from vizapp.ui.inputs import datasets, networks
+from vizapp.ui.inputs import datasets, networks, targets
 from vizapp.ui.session import compute, forms, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
 from vizapp.ui.widgets.maps import percent
@@ -47,6 +47,12 @@ class Subject:
 
     network: Network
     picture: Picture
+    aimed: Network | None = None  # the network toward what is explained of its output, which has class scores
+
+    @property
+    def answer(self) -> Subject:
+        """The same about the class scores of what is explained."""
+        return self if self.aimed is None else Subject(self.aimed, self.picture)
 
     @property
     def seen(self) -> np.ndarray:
@@ -130,11 +136,17 @@ def _predict(about: Subject) -> Answer | None:
     result = about.ask("predict")
     if result is None:
         return None
+    if about.network.task != "classes":
+        panel = next((one for one in result.panels if one.title != "seen"), None)
+        if panel is not None:
+            _picture("predict", panel.pixels, panel.caption)
+        return Answer(f"{result.facts['answer']}.", {})
     topk_bars.draw_prediction("start.bars", about.network, replace(result, table=result.table[:_BARS]))
     return Answer(f"The most probable of {len(result.arrays['logits']):,} classes.", {})
 
 
 def _attribution(about: Subject) -> Answer | None:
+    about = about.answer
     told = about.ask("predict")
     if told is None:
         return None
@@ -270,6 +282,7 @@ def _filters(about: Subject) -> Answer | None:
 
 def _occlusion(about: Subject) -> Answer | None:
     """The change of the prediction's probability with a grey square over each of about 7 × 7 places."""
+    about = about.answer
     side = min(about.network.input_size[1:])
     result = about.ask("occlusion", window=side // 4, stride=side // 7, site="")
     if result is None:
@@ -290,6 +303,7 @@ def _occlusion(about: Subject) -> Answer | None:
 
 def _transform(about: Subject) -> Answer | None:
     """The photo turned by the angle at which its answer is least probable."""
+    about = about.answer
     if not about.network.heads:
         raise VizError("Open the page to see how far its features move.", code="no-class-scores")
     result = about.ask("transform", **_defaults("transform") | {"kind": "rotate", "amounts": _ANGLES})
@@ -312,7 +326,7 @@ def _compare(about: Subject) -> Answer | None:
     if other is None:
         return None
     rows, told = [], []
-    for network in (about.network, other):
+    for network in (about.answer.network, targets.like_current(other, about.picture)):
         result = Subject(network, about.picture).ask("predict")
         if result is None:
             return None

@@ -12,7 +12,7 @@ from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.ui.app import sidebar
 from vizapp.ui.app.pages import pages
-from vizapp.ui.inputs import image_picker, images, networks
+from vizapp.ui.inputs import image_picker, images, networks, targets
 from vizapp.ui.pages.start.cards import CARDS, Card, Subject
 from vizapp.ui.session import messages, state, url
 from vizapp.ui.widgets import image_tiles, layout
@@ -44,7 +44,9 @@ def page() -> None:
     if network.weights == "none":
         with status:
             messages.info("Random weights: this network has learned nothing yet.")
-    subject = Subject(network, shown[0])
+    with status:
+        aimed = targets.applied(network, shown[0], scores=True)
+    subject = Subject(network, shown[0], aimed)
     for card, place in zip(CARDS, places, strict=True):
         with place["picture"]:
             messages.guard(partial(_fill, card, place, subject))

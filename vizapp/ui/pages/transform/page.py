@@ -29,7 +29,7 @@ _FRAMES = "transform.frames"
 def page() -> None:
     """Draw the page."""
     layout.page_title("Transform", "Turn, move, enlarge or spoil the photo: which layers notice, and does the answer?")
-    asked = layout.network_and_picture()
+    asked = layout.answer_and_picture()
     if asked is None or not networks.sites(asked[0]):
         return
     network, picture = asked

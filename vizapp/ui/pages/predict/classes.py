@@ -1,4 +1,4 @@
-"""Predict: the most probable classes, the part of the photo that the network sees, and the part that mattered."""
+"""Predict of a classifier: the most probable classes, the part of the photo that the network sees, and what mattered."""
 
 from __future__ import annotations
 
@@ -33,15 +33,8 @@ _TALLEST = 520  # pixels of a tall photo on the screen
 _LARGEST_TILE = 165  # pixels of a crop in the sheet
 
 
-def page() -> None:
-    """Draw the page."""
-    layout.page_title(
-        "Predict", "The classes that the network finds most probable, and which part of the photo mattered."
-    )
-    asked = layout.network_and_picture()
-    if asked is None:
-        return
-    network, picture = asked
+def draw(network: Network, picture: Picture) -> None:
+    """Draw the answer."""
     left, right = layout.columns(6, 5)
     with right:
         result = _predict(network, picture)
@@ -191,7 +184,3 @@ def _tiles(network: Network, picture: Picture, each: np.ndarray) -> dict[str, An
         "side": 84, "most": 132, "items": list(range(len(drawn))), "titles": titles, "details": details, "chosen": None,
         "label": plural(len(drawn), "crop"), "still": True,
     }  # fmt: skip
-
-
-if __name__ == "__main__":
-    page()

@@ -1,0 +1,125 @@
+"""Targets in the app: the bar that says what is explained, links, the picker, and Predict of a segmenter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vizapp
+from tests.ui.app import ASKING, Open, chosen, click, sentences, turn_to, went_well, words
+from vizapp.media.drawing import to_png
+from vizapp.media.samples import open_sample
+from vizapp.ui.inputs import networks
+from vizapp.zoo.network import Network
+from vizapp.zoo.target import Target, class_map_logits
+
+SIDE, PHOTO = 24, "flower"
+FITS = {"network": "vizapp/resnet20-cifar", "weights": "random", "picture": PHOTO}
+NAMES = ("background", "red", "blue")
+
+
+class Colours(nn.Module):
+    """A class map at half the size: the background is what is dark, the rest is red or blue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+        self.mean.weight.data = torch.eye(4, 3)[:, :, None, None].expand(4, 3, 3, 3) / 9
+        self.act = nn.ReLU()
+        self.mix = nn.Conv2d(4, 3, 1)
+        self.mix.weight.data = torch.tensor([[0, 0, 0, 0], [8, -4, -2, 0], [-4, -2, 8, 0]]).float()[:, :, None, None]
+        self.mix.bias.data = torch.tensor([0.3, 0.0, 0.0])
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": self.mix(self.act(self.mean(x)))}
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """The network that the app opens under the name of the links below."""
+    made = vizapp.wrap(
+        Colours(), (3, SIDE, SIDE), mean=0.0, std=1.0, categories=NAMES, name="tests/colours", device="cpu"
+    )
+    monkeypatch.setattr(networks, "load", lambda name, **options: made)
+    return made
+
+
+def bar(app: Any) -> str:
+    return " ".join(html.proto.body for html in app.get("html") if "<b>Explained</b>" in html.proto.body)
+
+
+def label(network: Network) -> np.ndarray:
+    return class_map_logits(network, network.prepare(open_sample(PHOTO)))[0].argmax(0).numpy()
+
+
+def test_pages_explain_the_largest_predicted_class_unless_something_is_chosen(open_app: Open, network: Network) -> None:
+    app = open_app("knockout", **FITS)
+    assert went_well(app)
+    counts = np.bincount(label(network).ravel(), minlength=3)
+    first = 1 + int(counts[1:].argmax())  # not the background
+    assert f"region predicted as {NAMES[first]}, {counts[first]} cells" in bar(app)
+    assert "target" not in app.query_params
+    told = vizapp.ask("predict", network, open_sample(PHOTO), target=Target(region="predicted"))
+    share = 100 * float(told.arrays["probabilities"][first])
+    assert f"**{NAMES[first]}**, {share:.1f} %." in " ".join(one.value for one in app.markdown)
+
+
+def test_a_link_names_a_target_that_pages_share_until_it_is_taken_back(open_app: Open, network: Network) -> None:
+    app = open_app("knockout", **FITS, target="class=blue cell=3,5")
+    assert went_well(app)
+    assert "blue, cell 3,5" in bar(app)
+    told = vizapp.ask("predict", network, open_sample(PHOTO), target=Target("blue", cell=(3, 5)))
+    share = 100 * float(told.arrays["probabilities"][2])
+    assert f"**blue**, {share:.1f} %." in " ".join(one.value for one in app.markdown)
+    app = turn_to(app, "occlusion")
+    assert went_well(app)
+    assert chosen(app, "target") == "class=blue cell=3,5"
+    assert f"{share:.1f} % unhidden" in words(app)
+    app.button(key="target.restore").click().run()
+    assert "target" not in app.query_params
+    assert "region predicted as" in bar(app)
+    assert went_well(app)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("cell=99,0", "The target cell=99,0 was dropped. The class map has cells 0,0 to 11,11"),
+        ("class=green region=whole", "no class 'green'"),
+        ("box=0", "returns no boxes"),
+        ("nonsense", "is not a target"),
+    ],
+)
+def test_what_does_not_fit_is_dropped_with_a_sentence(open_app: Open, network: Network, target: str, told: str) -> None:
+    app = open_app("knockout", **FITS, target=target)
+    assert went_well(app)
+    assert told in sentences(app)
+    assert "target" not in app.query_params
+
+
+@pytest.mark.parametrize("how", ["region={}", "region=whole {}", "embedding={}"])
+def test_links_open_no_files_of_the_machine(open_app: Open, network: Network, how: str, tmp_path: Path) -> None:
+    (tmp_path / "mask.png").write_bytes(to_png(np.full((SIDE, SIDE, 3), 255, np.uint8)))
+    app = open_app("knockout", **FITS, target=how.format(tmp_path / "mask.png"))
+    assert went_well(app)
+    assert "target" not in app.query_params
+    assert "is not a target" in sentences(app) or "no sample photo" in sentences(app)
+
+
+def test_another_network_has_no_target(open_app: Open, network: Network) -> None:
+    app = open_app("knockout", **FITS, target="cell=3,5")
+    app = click(app, "sidebar.network", "chosen", "vizapp/lenet5-digits")
+    assert "target" not in app.query_params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ASKING)
+def test_every_page_opens_with_a_segmenter(open_app: Open, network: Network, page: str) -> None:
+    app = open_app(page, **FITS)
+    assert went_well(app)
+    assert "returns no class scores" not in sentences(app)

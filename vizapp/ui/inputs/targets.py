@@ -1,0 +1,120 @@
+"""What is explained of a network's output: the same on every page that explains answers, and part of the link."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.errors import VizError, plain_name
+from vizapp.media.picture import Picture
+from vizapp.service.lru_cache import ByteBoundedCache
+from vizapp.ui.inputs import images, interventions
+from vizapp.ui.session import compute, messages, state
+from vizapp.zoo.network import Network
+from vizapp.zoo.target import Target, toward
+from vizapp.zoo.target_text import read_target, target_text
+
+_MOST = 8  # networks toward a target that are kept: each keeps the network itself
+_MOST_TOLD = 60
+
+
+@st.cache_resource(show_spinner=False)
+def _aimed() -> ByteBoundedCache[tuple[Network, Unit | None]]:
+    """The last networks toward a target, of all sessions, each with the unit of its class."""
+    return ByteBoundedCache(_MOST)
+
+
+def chosen() -> Target | None:
+    """The target of the session."""
+    text = state.get(state.TARGET)
+    return None if text is None else read_target(text, files=False)
+
+
+def choose(target: Target | None) -> None:
+    """Take this target in place of the session's."""
+    state.put(state.TARGET, None if target is None else target_text(target))
+
+
+def default(network: Network) -> Target | None:
+    """What is explained of a network without class scores if nothing is chosen; None if it has these, or nothing fits."""
+    if network.task == "embedding":
+        return Target(embedding=other_photos()[0])
+    return {"class map": Target(region="predicted"), "boxes": Target(box=0)}.get(network.task)
+
+
+def other_photos() -> list[str]:
+    """The sample photos that suit the network, without the current one."""
+    return [name for name in images.sample_names() if images.origin() != ("sample", name)]
+
+
+def applied(network: Network, picture: Picture, scores: bool = False) -> Network | None:
+    """The network toward the session's target; one that does not fit network or photo is dropped, with a sentence.
+
+    None where a message explains why there is none.
+
+    Args:
+        network: The network without a target.
+        picture: The photo of the question.
+        scores: Whether a network without class scores is given a target if none is chosen.
+    """
+    given = chosen()
+    target = default(network) if given is None and scores else given
+    if target is None:
+        return network
+    try:
+        found = _toward(network, target, picture)
+    except VizError as error:
+        if given is None:
+            messages.warn(f"{error} Choose what is explained.")
+            return network
+        text = plain_name(state.get(state.TARGET), _MOST_TOLD)
+        state.note(f"The target {text} was dropped. {error}")
+        choose(None)
+        st.rerun()
+    if found is None:
+        return None
+    aimed, unit = found
+    text = target_text(target)
+    if given is not None and given.class_ is not None and unit is not None and state.load(state.TARGET_CLASS) != text:
+        state.save(state.TARGET_CLASS, text)
+        if state.get(state.CLASS) is None and aimed.quantity == "probability":
+            state.put(state.CLASS, unit.channel)
+    return aimed
+
+
+def like_current(network: Network, picture: Picture) -> Network:
+    """The network that is compared with the current one, toward the same target; as it is if that does not fit, as is said."""
+    target = chosen() or default(network)
+    try:
+        found = None if target is None else _toward(network, target, picture)
+    except VizError as error:
+        messages.warn(str(error))
+        found = None
+    return network if found is None else found[0]
+
+
+def class_of(network: Network, picture: Picture) -> int | None:
+    """The class of the session's target or, without one, of the default; None if it has none or does not fit."""
+    target = chosen() or default(network)
+    try:
+        found = None if target is None else _toward(network, target, picture)
+    except VizError:
+        return None
+    return None if found is None or found[1] is None else found[1].channel
+
+
+def _toward(network: Network, target: Target, picture: Picture) -> tuple[Network, Unit | None] | None:
+    return compute.compute(
+        compute.key_of("target", network, picture, target=target_text(target)),
+        lambda tick: toward(network, _opened(target), picture),
+        size=lambda found: 1, title="Finding what is explained", device=str(network.device), shelf=_aimed(), raises=True,
+    )  # fmt: skip
+
+
+def _opened(target: Target) -> Target:
+    """The target with its photo opened: an address must not open files of the machine."""
+    if target.embedding is None:
+        return target
+    return replace(target, embedding=interventions.named_photo(str(target.embedding)))

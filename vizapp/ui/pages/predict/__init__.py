@@ -1,0 +1,1 @@
+"""The page Predict: a file for each kind of answer."""

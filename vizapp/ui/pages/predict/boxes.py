@@ -1,0 +1,96 @@
+"""Predict of a detector: the boxes that it finds, with their classes and scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from vizapp.errors import plural
+from vizapp.media.picture import Picture
+from vizapp.methods.base import Result
+from vizapp.ui.inputs import targets
+from vizapp.ui.pages.predict import explain_links
+from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.widgets import layout, maps
+from vizapp.ui.widgets.components import component
+from vizapp.zoo.network import Network
+from vizapp.zoo.target import Target
+
+_MAP, _LIST = "predict.boxes", "predict.detections"
+_GRID = 64  # cells of a side of the photo that tell where it was clicked
+
+
+def draw(network: Network, picture: Picture) -> None:
+    """Draw the answer."""
+    result = compute.run("predict", network, picture)
+    if result is None:
+        return
+    boxes, scores = result.arrays["boxes"], result.arrays["scores"]
+    left, right = layout.columns(7, 5)
+    with right:
+        st.slider("Least score, %", 0, 100, **state.bind(state.THRESHOLD, "predict.threshold"))
+        shown = [n for n in range(len(boxes)) if 100 * scores[n] >= state.get(state.THRESHOLD)]
+        chosen = _chosen(len(boxes))
+        _list(network, result, shown, chosen)
+        if len(boxes):
+            explain_links.draw("box")
+        with layout.fold():
+            messages.info(result.facts["output"])
+    with left:
+        _photo(network, picture, boxes, shown, chosen)
+    name = downloads.file_name("predict", network.name, picture.name)
+    downloads.row("predict", name, {panel.title.capitalize(): panel.pixels for panel in result.panels}, result.arrays)
+
+
+def _chosen(count: int) -> int | None:
+    """The detection that is explained."""
+    target = targets.chosen()
+    number = 0 if target is None else target.box
+    return number if isinstance(number, int) and number < count else None
+
+
+def _photo(network: Network, picture: Picture, boxes: np.ndarray, shown: list[int], chosen: int | None) -> None:
+    seen = network.seen(picture)
+    framed = [boxes[n].tolist() for n in shown if n != chosen]
+    data = maps.photo_data(seen, f"{picture.name}, with the boxes that the network finds") | {
+        "frames": framed if len(framed) != 1 else framed * 2,  # a single one would darken the rest
+        "field": boxes[chosen].tolist() if chosen in shown else None, "cells": [_GRID, _GRID],
+        "hint": "Click a box to explain it",
+    }  # fmt: skip
+
+    def choose() -> None:
+        clicked = state.clicked(_MAP, "cell")
+        if not isinstance(clicked, list):
+            return
+        y, x = ((place + 0.5) / _GRID * side for place, side in zip(clicked, seen.shape[:2], strict=True))
+        hit = [n for n in shown if boxes[n][0] <= y <= boxes[n][2] and boxes[n][1] <= x <= boxes[n][3]]
+        if hit:  # the smallest, as others may lie around it
+            sides = boxes[:, 2:] - boxes[:, :2]
+            targets.choose(Target(box=min(hit, key=lambda n: float(sides[n].prod()))))
+
+    component("map")(key=_MAP, data=data, on_cell_change=choose)
+
+
+def _list(network: Network, result: Result, shown: list[int], chosen: int | None) -> None:
+    labels, scores = result.arrays["labels"], result.arrays["scores"]
+    rows = [
+        {"name": network.readable_name(int(labels[n])), "share": float(scores[n]), "more": f"detection {n}", "item": n}
+        for n in shown
+    ]
+    if rows:
+        component("bars")(
+            key=_LIST,
+            data={"rows": rows, "label": "Detections and their scores", "chosen": chosen},
+            on_item_change=_take,
+        )
+    hidden = len(scores) - len(shown)
+    messages.info(
+        f"{plural(len(shown), 'detection')}." + (f" {hidden} below the least score are not shown." if hidden else "")
+        + " A click on one explains it."
+    )  # fmt: skip
+
+
+def _take() -> None:
+    clicked = state.clicked(_LIST, "item")
+    if clicked is not None:
+        targets.choose(Target(box=int(clicked)))
