@@ -48,16 +48,21 @@ def write_card(
         accuracy: Top-1 accuracy on the test pictures, from 0 to 1.
         table: Name, number of test pictures and accuracy of each class.
     """
-    lines = [f"# {title}", "", summary, "", "| | |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in rows.items()]
     total = sum(count for _, count, _ in table)
     average = sum(share for _, _, share in table) / len(table)
-    lines += [f"| top-1 accuracy | {100 * accuracy:.2f} % of {total} test pictures |"]
-    lines += [
-        f"| mean over classes | {100 * average:.2f} % |",
-        "",
-        "| class | test pictures | correct |",
-        "|---|---|---|",
-    ]
+    reached = {
+        "top-1 accuracy": f"{100 * accuracy:.2f} % of {total} test pictures",
+        "mean over classes": f"{100 * average:.2f} %",
+    }
+    write_facts(path, title, summary, rows | reached)
+    lines = ["", "| class | test pictures | correct |", "|---|---|---|"]
     lines += [f"| {name} | {count} | {100 * share:.0f} % |" for name, count, share in table]
+    with path.open("a") as card:
+        card.write("\n".join(lines) + "\n")
+
+
+def write_facts(path: Path, title: str, summary: str, rows: Mapping[str, str]) -> None:
+    """Write a model card in Markdown that is a table of facts."""
+    lines = [f"# {title}", "", summary, "", "| | |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in rows.items()]
     path.write_text("\n".join(lines) + "\n")

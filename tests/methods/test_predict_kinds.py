@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import vizapp
 from tests.errors import refuses
 from tests.networks import MeanColour, TwoShapes, shapes_photo
+from vizapp.__main__ import main
 from vizapp.methods.base import Result
 from vizapp.zoo.network import Network
 
@@ -214,3 +216,12 @@ class Texts(nn.Module):
 def test_what_says_nothing_that_can_be_read_is_refused_in_a_sentence() -> None:
     with refuses("no-prediction", "class map"):
         vizapp.ask("predict", wrapped(Texts().eval()), PHOTO)
+
+
+def test_a_class_map_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--network", "shapes-segmenter", "--picture", "shapes 1", "--out", str(tmp_path), "--json"]
+    assert main(["predict", *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in told["table"]} >= {"background", "square"}
+    assert (tmp_path / "label-over-photo.png").is_file()
+    assert np.load(tmp_path / "arrays.npz")["label"].shape == (96, 96)

@@ -17,6 +17,7 @@ from vizapp.zoo import classics
 from vizapp.zoo.classic.cifar_resnet import CifarResNet
 from vizapp.zoo.classic.efficientnet_lite import EfficientNetLite0, rename
 from vizapp.zoo.classic.lenet import LeNet5
+from vizapp.zoo.classic.shape_networks import ShapesDetector, ShapesEmbedding, ShapesSegmenter
 from vizapp.zoo.classic.zfnet import zfnet_mini
 from vizapp.zoo.classics import CIFAR10
 from vizapp.zoo.labels import imagenet_categories, numbered_names, read_labels
@@ -26,6 +27,7 @@ from vizapp.zoo.weights import package_file
 
 DIGITS = Preprocessing(1, 28, 28, 28, "bicubic", (0.3,), (0.38,))
 MINI = Preprocessing(3, 160, 160, 176)
+SHAPES_INPUT = Preprocessing(3, 96, 96, 96, mean=(0.5,) * 3, std=(0.25,) * 3)
 LITE = Preprocessing(3, 224, 224, 256, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3)
 _LITE_WEIGHTS = Published(
     file="efficientnet-lite0-57934424.pth",
@@ -50,7 +52,7 @@ def _accuracy(file: str) -> float | None:
 
 def _from_assets(
     build: Callable[[int], nn.Module], shape: Preprocessing, classes: int, size: tuple[int, int],
-    data: str, data_name: str, file: str,
+    data: str, data_name: str, file: str, kind: str = "classification",
 ) -> Recipe:  # fmt: skip
     """A network whose weights, class names and model card are in `assets`; `size`: parameters, multiply-adds."""
     path = ASSETS / f"{file}.safetensors"
@@ -65,8 +67,13 @@ def _from_assets(
         data=data,
         accuracy=_accuracy(file),
         size_mb=round(path.stat().st_size / 1e6, 2) if path.is_file() else None,
-        facts={"kind": "classification", "data": data_name},
+        facts={"kind": kind, "data": data_name},
     )
+
+
+def _shapes(build: Callable[[int], nn.Module], classes: int, size: tuple[int, int], kind: str, file: str) -> Recipe:
+    """A network for drawn shapes; arguments are those of `_from_assets`."""
+    return _from_assets(build, SHAPES_INPUT, classes, size, "shapes", "shapes", file, kind)
 
 
 def _efficientnet_lite0(name: str) -> Recipe:
@@ -113,6 +120,11 @@ _ROWS: dict[str, Callable[[str], Recipe]] = {  # called with the name
         _from_assets, LeNet5, DIGITS, 10, (44_426, 281_640), "digits", "scikit-learn's handwritten digits"
     ),
     "zfnet-mini": partial(_from_assets, zfnet_mini, MINI, 101, (4_146_181, 313_635_456), "Caltech-101", "Caltech-101"),
+    "shapes-segmenter": partial(_shapes, ShapesSegmenter, 5, (149_513, 81_146_880), "segmentation"),
+    "shapes-detector": partial(_shapes, ShapesDetector, 4, (185_520, 69_562_368), "detection"),
+    "shapes-embedding": partial(
+        _shapes, lambda _: ShapesEmbedding(), 0, (101_848, 36_165_632), "features (no classes)"
+    ),
     "resnet20-cifar": partial(_cifar_resnet, 20, (269_722, 40_551_040), "12fca82f", 91.73),
     "resnet32-cifar": partial(_cifar_resnet, 32, (464_154, 68_862_592), "d509ac18", 92.63),
     "resnet44-cifar": partial(_cifar_resnet, 44, (658_586, 97_174_144), "014dd654", 93.10),

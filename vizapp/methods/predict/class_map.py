@@ -11,13 +11,14 @@ from vizapp.errors import VizError
 from vizapp.media.captions import captioned, with_legend
 from vizapp.media.drawing import COLOURS, heat, lay_over, sheet
 from vizapp.methods.base import Job, Panel, Question, Result
-from vizapp.methods.output import OPACITY, label_colours
+from vizapp.methods.output import label_colours
 from vizapp.methods.predict.params import PredictParams
 from vizapp.zoo.network import Network
 from vizapp.zoo.target import class_map_logits
 
 NONE = -1  # the label of a cell where no class reaches a probability of 0.5, where classes do not exclude each other
 _TILE = 160  # least width of a map in pixels
+_OPACITY = 0.5  # of the label map over the photo: all of it is covered
 
 
 def class_map(question: Question, params: PredictParams, job: Job) -> Result:
@@ -82,7 +83,7 @@ def _panels(
     order = [row["class"] for row in table][: len(COLOURS)]
     colours = label_colours(arrays["label"], order)
     opaque = np.full(colours.shape[:2], 255, np.uint8)
-    over = lay_over(seen, np.dstack([colours, opaque]), OPACITY, "nearest")
+    over = lay_over(seen, np.dstack([colours, opaque]), _OPACITY, "nearest")
     names = [f"{row['name']} {100 * row['area']:.1f} %" for row in table[: len(order)]]
     legend = list(zip(COLOURS[: len(order)].tolist(), names, strict=True))
     panels = [
