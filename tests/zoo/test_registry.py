@@ -249,7 +249,7 @@ def test_a_network_without_classes_says_so() -> None:
     whole.module.reset_classifier(0)  # as timm's backbones are
     features = Network("backbone", whole.module, whole.device, whole.preprocessing, (), "none")
     with refuses("no-class-scores", "backbone"):
-        vizapp.ask("predict", features, open_sample("chelsea"))
+        features.scores(features.prepare(open_sample("chelsea")))
     with refuses("no-class-scores", "backbone"):
         vizapp.class_unit(features, 3)
 
