@@ -36,7 +36,16 @@ FLOORS = {
         ["tap"],
         ["receptive_field"],
         ["trace"],
-        ["projection", "occlusion", "fully_convolutional", "optimize", "statistics", "layers", "arithmetic"],
+        [
+            "projection",
+            "occlusion",
+            "fully_convolutional",
+            "optimize",
+            "statistics",
+            "layers",
+            "arithmetic",
+            "detection",
+        ],
     ],
     "ui": [["widgets.components"], ["session"], ["inputs"], ["widgets"], ["app"], ["pages"]],
 }
