@@ -84,7 +84,7 @@ def maximize_targets(question: Question, targets: Sequence[Target], params: Idea
     Raises:
         VizError: a channel or cell that the layer does not have; a size that does not fit the network.
     """
-    network = question.network
+    network = question.network.smooth
     site = network.site(targets[0].unit.site)
     targets = [replace(target, unit=replace(target.unit, site=site.name)) for target in targets]
     for target in targets:

@@ -107,7 +107,7 @@ def _sent_down(
     question: Question, units: Sequence[Unit], params: ProjectionParams, job: Job
 ) -> tuple[Projections, Boxes]:
     """The projections of units of one layer, and the (top, left, bottom, right) that each unit sees."""
-    network = question.network
+    network = question.network.smooth
     rule = params.build_rule()
     batch = network.prepare(question.require_picture())
 

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from vizapp.engine.detection.designs import detector_of
+from vizapp.engine.detection.detector import Detector
 from vizapp.engine.memory.chunks import SCRATCH, chunk_size, convert_out_of_memory
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.receptive_field.interval import ReceptiveField
@@ -129,13 +131,32 @@ class Network:
             return alone.submit(find_class_maps, self.module, batch).result()
 
     @property
+    def smooth(self) -> Network:
+        """The network to send signals down: itself, or what stands for it where a target has no useful gradient."""
+        return self.signal or self
+
+    @property
+    def detector(self) -> Detector | None:
+        """The detector that the network is; None if it returns no boxes. The first access runs two forward passes."""
+        with self._lock:
+            return self._detector
+
+    @cached_property
+    def _detector(self) -> Detector | None:
+        batch = torch.zeros(1, *self.input_size, dtype=self.dtype, device=self.device)
+        with ThreadPoolExecutor(1) as alone:
+            return alone.submit(detector_of, self.module, batch, len(self.categories)).result()
+
+    @property
     def task(self) -> Task:
-        """What the network answers: class scores, a vector without classes (an embedding), a class map, or something else."""
+        """What the network answers: class scores, a vector without classes (an embedding), a class map, boxes, or else."""
         if self.categories and any(head.answers for head in self.heads):
             return "classes"
         if self.class_maps:
             return "class map"
-        return "" if not self.heads else "classes" if self.categories else "embedding"
+        if self.heads:
+            return "classes" if self.categories else "embedding"
+        return "" if self.detector is None else "boxes"
 
     @property
     def quantity(self) -> str:

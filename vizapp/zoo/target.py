@@ -26,6 +26,7 @@ from vizapp.engine.trace.outputs import ClassMap, Head
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError, plural, quoted
 from vizapp.media.picture import Picture, open_picture
+from vizapp.zoo.box_target import toward_box
 from vizapp.zoo.network import Network, class_index, class_unit
 
 SITE = "target"  # the layer that holds the target's value
@@ -101,7 +102,22 @@ def toward(network: Network, target: Target, picture: Picture | None = None) -> 
     if kind == "class" and network.task != "class map":
         return network, class_unit(network, _class(target.class_))
     with convert_out_of_memory(f"a target with {network.name}"), arithmetic(network.device, "exact"):
+        if kind == "box":
+            return _box(network, target, picture)
         return _embedding(network, target) if kind == "embedding" else _of_map(network, target, picture)
+
+
+def _box(network: Network, target: Target, picture: Picture | None) -> tuple[Network, Unit | None]:
+    """The network toward a box, which is found on the photo."""
+    if network.task != "boxes":
+        raise VizError(
+            f"{network.name} returns no boxes; choose a detection network, or another target.", code="no-boxes"
+        )
+    if picture is None:
+        raise VizError("A box is looked for on a photo; give a photo, too.", code="missing-input")
+    class_ = None if target.class_ is None else _class(target.class_)
+    made = toward_box(network, target.box, class_, network.prepare(picture))
+    return made, class_unit(made, 0)
 
 
 def _class(given: Any) -> int | str:
@@ -120,11 +136,6 @@ def _of_map(network: Network, target: Target, picture: Picture | None) -> tuple[
             f"{network.name} returns no class map, so it has no cells or regions; choose a segmentation network, or a unit of "
             "one of its layers.",
             code="no-class-map",
-        )
-    if target.kind == "box":
-        raise VizError(
-            f"{network.name} returns no boxes; choose a detection network, or a cell or region of its class map.",
-            code="no-boxes",
         )
     the_map = network.class_maps[0]
     clean = (

@@ -289,16 +289,16 @@ class _Graph(Trace):
         self.operations.append(operation)
         self.inputs.append(numbers)
         for result in tensors_in(args[0] if operation == "setitem" else output):
-            if operation == "setitem" or any(result is tensor for tensor in given):
+            if operation == "setitem" or any(result is tensor for tensor in tensors_in((args, kwargs))):
                 self._overwrite(result)
             self._numbers[result] = len(self.names) - 1
         return output
 
     def _overwrite(self, written: Tensor) -> None:
-        """Views of the same memory have the new values, too."""
+        """Views of the same memory have the new values, too, and so has what it is a view of (a padded batch)."""
         memory = written.untyped_storage()._cdata
-        for other in list(self._numbers.keys()):
-            if other.untyped_storage()._cdata == memory:
+        for other in [*self._numbers.keys(), written._base]:
+            if other is not None and other.untyped_storage()._cdata == memory:
                 self._numbers[other] = len(self.names) - 1
 
     def node(self, tensor: Tensor) -> int:

@@ -14,6 +14,7 @@ from vizapp.methods.attribution.request import Request
 class Kind(ABC):
     """A kind of attribution map. It has no state.
 
+    `perturbs`: it looks only at what the unit is on changed inputs, so it may be a target without a useful gradient.
     `title`: for people. `source`: paper and section. `caution`: what the map must not be read as, with the paper that
     showed it. `signed`: the map has negative values, which speak against the unit. `by_captum`: Captum computes it.
     """
@@ -23,6 +24,7 @@ class Kind(ABC):
     source: ClassVar[str]
     caution: ClassVar[str]
     signed: ClassVar[bool] = False
+    perturbs: ClassVar[bool] = False
     by_captum: ClassVar[bool] = False
 
     @abstractmethod

@@ -33,14 +33,14 @@ def attribution(question: Question, params: AttributionParams, job: Job) -> Resu
     Raises:
         VizError: the kind is not defined for the network or unit, or its map is not finite.
     """
-    network, unit = question.network, question.require_unit()
+    kind, unit = KINDS[params.kind], question.require_unit()
+    network = question.network if kind.perturbs else question.network.smooth
     site = network.site(unit.site)
     batch = network.prepare(question.require_picture())
     maps = observe(network.module, batch, [site])[site.name][0]
     unit = replace(unit, site=site.name, cell=argmax_cell(maps, unit))
     request = Request(network, site, unit, batch, float(maps[(unit.channel, *(unit.cell or ()))]), params, job)
     job.report(0.1)
-    kind = KINDS[params.kind]
     try:
         with torch.enable_grad():
             values, facts = _in_parts(request, network.batch_limit(_AT_ONCE, gradients=True))

@@ -50,6 +50,7 @@ class RandomMasks:
 class Rise(Kind):
     """The mean activation of the unit over random masks, each weighted by how much of the pixel it shows."""
 
+    perturbs = True
     key, title = "rise", "RISE"
     source = "Petsiuk et al. 2018, section 3"
     caution = (
@@ -84,6 +85,7 @@ class Rise(Kind):
 class OcclusionMap(Kind):
     """How much hiding a pixel lowers the unit: the mean over the grey squares that cover it."""
 
+    perturbs = True
     key, title = "occlusion", "Occlusion"
     source = "Zeiler & Fergus 2013, section 4.2"
     caution = (
