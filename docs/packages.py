@@ -30,7 +30,7 @@ ROWS: list[tuple[str, int, str, str, list[list[str]]]] = [
         "",
         [
             ["projection", "occlusion", "fully_convolutional"],
-            ["optimize", "statistics", "layers", "arithmetic"],
+            ["optimize", "statistics", "layers", "arithmetic", "detection"],
             ["trace", "receptive_field", "tap"],
             ["memory", "precision", "operations", "call_arguments"],
         ],
