@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vizapp.errors import VizError
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.output import Output
+from vizapp.methods.predict.boxes import detections
 from vizapp.methods.predict.class_map import class_map
 from vizapp.methods.predict.classes import class_scores
 from vizapp.methods.predict.embedding import embedding
@@ -15,12 +16,13 @@ from vizapp.methods.predict.params import PredictParams
 _BY_TASK: dict[str, Callable[[Question, PredictParams, Job], Result]] = {
     "classes": class_scores,
     "class map": class_map,
+    "boxes": detections,
     "embedding": embedding,
 }
 
 
 def predict(question: Question, params: PredictParams, job: Job) -> Result:
-    """What the network says about the photo: classes, the class of each cell, or the photos most like it.
+    """What the network says about the photo: classes, the class of each cell, boxes, or the photos most like it.
 
     What is returned depends on the network (`Network.task`). The fact "output" says what it is, "answer" gives it in words.
 
@@ -35,16 +37,20 @@ def predict(question: Question, params: PredictParams, job: Job) -> Result:
     class; `area` float64 `[classes]`, the share of the cells with that label; `classes`, their numbers. `table`: the `top`
     classes that cover a cell, the largest first, with the mean of their probability over these cells.
 
+    Boxes (detection): `boxes` float32 `[n 4]`, the top, left, bottom and right in pixels of the crop, `labels` int64 `[n]` and
+    `scores` float32 `[n]`, the highest first; `masks` bool `[n H W]` and `keypoints` float32 `[n k 3]` (row, column, visible)
+    if the network returns them. `table`: those with a score from `threshold`.
+
     An embedding: `embedding` float32 `[D]`; `indices` and `distances` `[top]` of the nearest photos by 1 minus the cosine, as
     in `neighbours`, among the folder or the bundled photos. `table`: a row for each of these.
 
     Raises:
-        VizError: no photo, several crops for a map or an embedding, or the network returns none of these.
+        VizError: no photo, several crops for a map, boxes or an embedding, or the network returns none of these.
     """
     if question.network.task not in _BY_TASK:
         raise VizError(
-            f"{question.network.name} returns no class scores, class map or embedding that could be read; use Feature maps to "
-            "see what its layers compute.",
+            f"{question.network.name} returns no class scores, class map, boxes or embedding that could be read; use Feature "
+            "maps to see what its layers compute.",
             code="no-prediction",
         )
     return _BY_TASK[question.network.task](question, params, job)

@@ -17,3 +17,4 @@ class PredictParams(Params):
     crops: Literal["one", "ten", "multi"] = knob(
         "one", "The centre crop, the corners and centre with their mirror images, or those at three scales"
     )
+    threshold: float = knob(0.5, "Score from which a detector's boxes are listed and drawn", low=0.0, high=1.0)
