@@ -56,11 +56,11 @@ class Block(nn.Module):
 class Plain(nn.Module):
     """A ViT with `special` tokens before the patches, read out at these, or as the mean of the patches without any."""
 
-    def __init__(self, way: str = "fused", special: int = 1) -> None:
+    def __init__(self, way: str = "fused", special: int = 1, wide: int = SIDE) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, WIDTH, PATCH, PATCH)
         self.special = nn.Parameter(torch.randn(1, special, WIDTH))
-        self.places = nn.Parameter(torch.randn(1, special + (SIDE // PATCH) ** 2, WIDTH))
+        self.places = nn.Parameter(torch.randn(1, special + SIDE // PATCH * (wide // PATCH), WIDTH))
         self.blocks = nn.Sequential(*(Block(way) for _ in range(BLOCKS)))
         self.norm, self.head = nn.LayerNorm(WIDTH, eps=1e-6), nn.Linear(WIDTH, 4)
 
@@ -73,16 +73,16 @@ class Plain(nn.Module):
         return self.head(x[:, :special].mean(1) if special else x.mean(1))
 
 
-def vit(way: str, special: int = 1) -> Plain:
-    module = seeded(Plain(way, special))
+def vit(way: str, special: int = 1, wide: int = SIDE) -> Plain:
+    module = seeded(Plain(way, special, wide))
     with torch.no_grad():
         for block in module.blocks:
             block.qkv.weight.mul_(3)  # attention that is far from uniform
     return module
 
 
-def network_of(module: nn.Module) -> vizapp.Network:
-    return vizapp.wrap(module, input_size=(3, SIDE, SIDE))
+def network_of(module: nn.Module, wide: int = SIDE) -> vizapp.Network:
+    return vizapp.wrap(module, input_size=(3, SIDE, wide))
 
 
 def ask(network: vizapp.Network, kind: str, unit: vizapp.Unit | None = None) -> np.ndarray:
@@ -90,10 +90,10 @@ def ask(network: vizapp.Network, kind: str, unit: vizapp.Unit | None = None) -> 
     return vizapp.ask("attribution", network, PICTURE, unit=unit, kind=kind).arrays["attribution"]
 
 
-def by_formula(module: Plain, kind: str, special: int) -> np.ndarray:
+def by_formula(module: Plain, kind: str, special: int, wide: int = SIDE) -> np.ndarray:
     """The map of class 1 by the papers' formulas, in float64, on a batch of two equal photos."""
-    batch = network_of(module).prepare(PICTURE).double().repeat(2, 1, 1, 1)
-    slow = vit("oracle", special)
+    batch = network_of(module, wide).prepare(PICTURE).double().repeat(2, 1, 1, 1)
+    slow = vit("oracle", special, wide)
     slow.load_state_dict(module.state_dict())
     slow = slow.double().requires_grad_(True)
     slow(batch)[0, 1].backward()
@@ -109,16 +109,16 @@ def by_formula(module: Plain, kind: str, special: int) -> np.ndarray:
         maps = [each.grad[0].numpy() for each in attention]
         tokens = np.mean([np.maximum(each, 0).mean((0, 1)) for each in maps], 0)
     grid = torch.from_numpy(tokens[special:]).view(1, 1, SIDE // PATCH, -1)
-    pixels = F.interpolate(grid, (SIDE, SIDE), mode="bilinear")[0, 0].numpy()
+    pixels = F.interpolate(grid, (SIDE, wide), mode="bilinear")[0, 0].numpy()
     return pixels if kind == "rollout" else (pixels - pixels.min()) / np.ptp(pixels)
 
 
-@pytest.mark.parametrize("special", [0, 1, 2])
+@pytest.mark.parametrize(("special", "wide"), [(0, SIDE), (1, SIDE), (2, SIDE), (2, 48), (1, 16)])
 @pytest.mark.parametrize("kind", ["rollout", "legrad"])
-def test_a_map_is_that_of_the_paper_at_the_tokens_that_are_read(kind: str, special: int) -> None:
-    module = vit("fused", special)
-    expected = by_formula(module, kind, special)
-    found = ask(network_of(module), kind)
+def test_a_map_is_that_of_the_paper_at_the_tokens_that_are_read(kind: str, special: int, wide: int) -> None:
+    module = vit("fused", special, wide)
+    expected = by_formula(module, kind, special, wide)
+    found = ask(network_of(module, wide), kind)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     assert np.ptp(expected) > 0.05 * np.abs(expected).max(), "a flat map proves nothing"
 
@@ -170,6 +170,40 @@ def test_a_token_in_the_middle_is_explained_by_the_blocks_below_it() -> None:
     assert found.facts["note"].startswith("2 blocks with 2 heads, 4 x 4 patches")
     cells = found.arrays["attribution"].reshape(4, 8, 4, 8).mean((1, 3))
     assert cells.argmax() == 1 * 4 + 2, "half of the information stays where it is"
+
+
+class Moved(nn.Module):
+    """A ViT whose tokens are put into another order before a block, as the order matters to none of its parts."""
+
+    def __init__(self, module: Plain, order: list[int], block: int = 0) -> None:
+        super().__init__()
+        self.module, self.order, self.block = module, order, block
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.module
+        x = given.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([given.special.expand(len(x), -1, -1), x], 1) + given.places
+        for number, block in enumerate(given.blocks):
+            x = block(x[:, self.order] if number == self.block else x)
+        special = [self.order.index(number) for number in range(given.special.shape[1])]
+        return given.head(given.norm(x)[:, special].mean(1))
+
+
+@pytest.mark.parametrize("kind", ["rollout", "legrad"])
+def test_special_tokens_around_the_patches_give_the_map_of_those_before_them(kind: str) -> None:
+    module = vit("fused", 2, 48)
+    around = Moved(module, [1, *range(2, 26), 0])
+    expected = ask(network_of(module, 48), kind)
+    np.testing.assert_allclose(ask(network_of(around, 48), kind), expected, atol=1e-5 * expected.max())
+
+
+@pytest.mark.parametrize("kind", ["rollout", "legrad"])
+def test_tokens_in_another_order_are_refused_in_a_sentence(kind: str) -> None:
+    module = vit("fused", 2, 48)
+    with pytest.raises(VizError, match="whose places in the photo are not known"):
+        ask(network_of(Moved(module, [0, 1, 3, 2, *range(4, 26)]), 48), kind)
+    with pytest.raises(VizError, match="has them in another order at 'module"):
+        ask(network_of(Moved(module, [0, 1, 3, 2, *range(4, 26)], 2), 48), kind)
 
 
 class Windows(nn.Module):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.networks import seeded
-from vizapp.engine.trace.observe import observe
+from vizapp.engine.trace.observe import observe, observe_with_tokens
 from vizapp.engine.trace.sites import Site, as_laid_out, channels_first, survey
 from vizapp.errors import VizError
 
@@ -85,6 +85,78 @@ def test_tokens_lie_on_the_grid_of_patches_without_special_tokens(embed: str, be
         assert changed_cells(module, site) == OWN
 
 
+class Named(nn.Module):
+    """Class, distillation and register tokens around the patches, under the names that networks give them."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.patches, self.fc = way, nn.Conv2d(3, 6, PATCH, PATCH), nn.Linear(6, 6)
+        self.cls_token, self.dist_token = nn.Parameter(torch.randn(1, 1, 6)), nn.Parameter(torch.randn(1, 1, 6))
+        self.register_tokens, self.pos_embed = nn.Parameter(torch.randn(2, 6)), nn.Parameter(torch.randn(1, 19, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        cls, dist = self.cls_token.expand(len(x), -1, -1), self.dist_token.expand(len(x), -1, -1)
+        registers = self.register_tokens.unsqueeze(0).expand(len(x), -1, -1)
+        if self.way == "ends":
+            return torch.tanh(torch.cat([cls, dist, x, registers], 1) + self.pos_embed)
+        if self.way == "places first":
+            cls = cls + self.pos_embed[:, :1]
+            return torch.tanh(torch.cat([registers, dist, cls, x + self.pos_embed[:, 1:16]], 1))
+        x = torch.cat([cls, x], 1)
+        if self.way == "taken apart":  # as class attention does
+            own, x = self.fc(x[:, :1]), x[:, 1:]
+            return torch.tanh(torch.cat((torch.cat([own, dist, registers], 1), x), 1))
+        if self.way == "rotated":  # as rotary embeddings do: the patches alone
+            x = torch.cat([x[:, :1], registers, x[:, 1:]], 1)
+            turned = torch.stack([-x[:, 3:, 1::2], x[:, 3:, ::2]], -1).reshape(1, 15, 6)
+            return torch.tanh(torch.cat([x[:, :3], x[:, 3:] + turned], 1))
+        buffer = x.new_empty(1, 17, 6)
+        buffer[:, 1:], buffer[:, :1] = x, dist
+        return torch.tanh(buffer)
+
+
+@pytest.mark.parametrize(
+    ("way", "before", "after"),
+    [
+        ("ends", ["class", "distillation"], ["register_tokens 1", "register_tokens 2"]),
+        ("places first", ["register_tokens 1", "register_tokens 2", "distillation", "class"], []),
+        ("taken apart", ["class", "distillation", "register_tokens 1", "register_tokens 2"], []),
+        ("rotated", ["class", "register_tokens 1", "register_tokens 2"], []),
+        ("written", ["distillation", "class"], []),
+    ],
+)
+def test_special_tokens_have_the_names_of_their_parameters(way: str, before: list[str], after: list[str]) -> None:
+    torch.manual_seed(0)
+    module = Named(way).eval()
+    site = site_named(module, "tanh")
+    assert (site.prefix_tokens, site.suffix_tokens) == (len(before), len(after))
+    assert site.special == tuple(name.replace("register_tokens", "register") for name in before + after)
+    assert changed_cells(module, site) == OWN
+    picture = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    kept = observe_with_tokens(module, picture, site)[1][0]
+    for name, values in zip(before + after, kept.T, strict=True):
+        assert_is_of_parameter(module, way, name, values)
+
+
+def assert_is_of_parameter(module: Named, way: str, name: str, values: Tensor) -> None:
+    """Compare a token with its parameter, plus its place, or through the layer that the network puts it through."""
+    own = {"class": module.cls_token[0, 0], "distillation": module.dist_token[0, 0]}.get(name)
+    own = module.register_tokens[int(name[-1]) - 1] if own is None else own
+    if way == "ends":
+        own = (
+            own
+            + module.pos_embed[
+                0, {"class": 0, "distillation": 1}.get(name, 16 + int(name[-1]) if name[-1].isdigit() else 0)
+            ]
+        )
+    elif name == "class" and way == "places first":
+        own = own + module.pos_embed[0, 0]
+    elif name == "class" and way == "taken apart":
+        own = module.fc(own)
+    torch.testing.assert_close(values, torch.tanh(own).detach())
+
+
 def windows(x: Tensor, shift: int = 0) -> Tensor:
     """A function of each cell, in windows of 3 x 5 (one) or 1 x 5 (three), as Swin computes it."""
     x = x.permute(0, 2, 3, 1).roll(shift, 2)
@@ -121,6 +193,8 @@ def attention_to_all(x: Tensor) -> Tensor:
         (lambda x: torch.sigmoid(torch.cat([x, x.new_ones(1, 2, 3, 5)], 1)), "chw"),
         (lambda x: torch.sigmoid(torch.cat([x[:, :0], x], 1)), "chw"),
         (lambda x: torch.sigmoid(torch.cat([x[:, :, :0] * 2, x], 2)), "chw"),
+        (lambda x: torch.sigmoid(F.pad(x, (0, 2, 0, 4)) * 2)[:, :, :3, :5].sigmoid(), "chw"),
+        (lambda x: F.pad(x.movedim(1, 3).sin(), (0, 0, 1, 2, 0, 1))[:, :3, 1:6].sigmoid(), "hwc"),
         (lambda x: torch.sigmoid(x + (x[:, :0].flatten(2).mT @ x[:, :0].flatten(2)).mean()), "chw"),
         (lambda x: torch.sigmoid(torch.zeros(1, 6, 3, 5).index_add(1, torch.arange(6), x)), "chw"),
     ],
@@ -144,10 +218,28 @@ def test_regrouped_cells_are_followed(then: Callable[[Tensor], Tensor], layout: 
         lambda x: F.conv2d(torch.sigmoid(x.flip(2)), torch.ones(2, 6, 1, 1)),
         lambda x: torch.sigmoid(x.flatten(2)[:, :, torch.arange(14, -1, -1)]),
         lambda x: torch.sigmoid(x.flatten(2)[:, :, 1:]),
+        lambda x: torch.sigmoid(F.pad(x, (0, 3, 0, 0))),
+        lambda x: torch.sigmoid(F.pad(x.movedim(1, 3), (0, 0, 0, 0, 4, 0))),
+        lambda x: F.conv2d(F.pad(x, (0, 3, 0, 0)), torch.ones(2, 6, 1, 1)),
+        lambda x: torch.sigmoid(F.pad(x, (0, 2, 0, 4)).permute(0, 2, 3, 1).reshape(1, 49, 6)),
+        lambda x: torch.sigmoid((x * x.mean((2, 3), keepdim=True)).view(1, 2, 3, 15)),  # heads x channels x tokens
+        lambda x: torch.sigmoid(x.flatten(2).mT[:, x[0, 0].flatten().argsort()]),
     ],
 )
 def test_displaced_cells_are_not_said_to_lie_in_the_picture(then: Callable[[Tensor], Tensor]) -> None:
     assert not survey(seeded(Function(then)), torch.zeros(1, 3, *SIZE))[-1].located
+
+
+@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (1, 0, 0, 1), (2, 1, 1, 2)])
+def test_padding_on_both_sides_leaves_the_cells_in_place(padding: tuple[int, ...]) -> None:
+    module = seeded(Function(lambda x: torch.sigmoid(F.pad(x, padding))))
+    assert survey(module, torch.zeros(1, 3, *SIZE))[-1].located
+
+
+def test_a_pixel_of_padding_more_on_one_side_matters_less_the_larger_the_cells() -> None:
+    for stride, located in ((1, False), (8, True)):
+        module = nn.Sequential(nn.ZeroPad2d((0, 6, 0, 0)), seeded(nn.Conv2d(3, 4, 3, stride)))
+        assert survey(module, torch.zeros(1, 3, 24, 34))[-1].located == located
 
 
 def test_attention_matrices_are_not_located() -> None:

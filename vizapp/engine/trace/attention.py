@@ -1,4 +1,4 @@
-"""The attention of a pass: who looks at whom, however the network writes it.
+"""The attention of a pass: who looks at whom, however the network writes it, and which cells of the picture these are.
 
 Three ways are known: a softmax over keys whose result multiplies the values; `F.scaled_dot_product_attention`, whose softmax is
 hidden inside and is written out here; and torch's `MultiheadAttention`, which is asked for its weights.
@@ -7,7 +7,7 @@ hidden inside and is written out here; and torch's `MultiheadAttention`, which i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,22 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vizapp.engine.call_arguments import argument, tensors_in
 from vizapp.engine.operations import IDENTITIES, canonical_name
 from vizapp.engine.tap import Tap, check_computed, check_differentiable, qualified_name
+from vizapp.engine.trace.cells import CellIndex, CellsTrace
 
 _PRODUCTS = frozenset({"matmul", "bmm", "einsum"})
 
 
 @dataclass(eq=False)
 class Attention:
-    """One attention: `weights` `[… queries keys]`, whose rows sum to one, and the gradient of a number there."""
+    """One attention: `weights` `[… queries keys]`, whose rows sum to one, and the gradient of a number there.
+
+    `cells` says which cell of the picture each key is, as tokens `[1 keys 1]`; None if that is not known.
+    """
 
     name: str
     weights: Tensor
     gradient: Tensor | None = None
+    cells: CellIndex | None = None
 
     def note(self, gradient: Tensor) -> None:
         """Keep the gradient, in the form of the weights."""
@@ -90,6 +95,42 @@ class AttentionTap(Tap):
         return "View" in type(node).__name__ and "Softmax" in type(node.next_functions[0][0]).__name__
 
 
+class KeysTrace(CellsTrace):
+    """Finds the cells of the keys of attentions, by the names of these."""
+
+    def __init__(self, module: nn.Module, batch: Tensor, names: Collection[str]) -> None:
+        super().__init__(module, batch)
+        self.keys: dict[str, CellIndex] = {}
+        self._attentions = names
+
+    def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the operation, and keep the cells of its keys."""
+        if name in self._attentions:
+            cells = self._of_keys(canonical_name(qualified_name(function)).rstrip("_"), args, kwargs)
+            if cells is not None:
+                self.keys[name] = cells
+        return super().operate(name, function, args, kwargs)
+
+    def _of_keys(self, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CellIndex | None:
+        axis = -2
+        if operation == "multi_head_attention_forward":  # [keys 1 C]
+            tensor, axis = argument(args, kwargs, 1, "key", None), 0
+        elif operation == "scaled_dot_product_attention":
+            tensor = argument(args, kwargs, 2, "value", None)
+        elif operation in _PRODUCTS and len(factors := list(tensors_in((args, kwargs)))) == 2:
+            tensor = factors[1]
+            if operation == "einsum":
+                first, second = args[0].replace(" ", "").partition("->")[0].split(",")
+                axis = second.find(first[-1])
+        else:
+            return None
+        cells = self.cells(tensor)
+        if cells is None:
+            return None
+        keys = cells.index.movedim(axis, 0).flatten(1)
+        return CellIndex(keys[:, 0].view(1, -1, 1), cells.located) if bool((keys == keys[:, :1]).all()) else None
+
+
 def attention_weights(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
@@ -137,4 +178,10 @@ def attention_up_to(
         number = value(tap.kept)
     check_differentiable(number)
     torch.autograd.grad(number, picture, allow_unused=True)
-    return [found for found in tap.attention if found.gradient is not None]
+    found = [one for one in tap.attention if one.gradient is not None]
+    source = batch.detach().clone()
+    with torch.no_grad(), KeysTrace(module, source, {one.name for one in found}) as trace:
+        module(source)
+    for one in found:
+        one.cells = trace.keys.get(one.name)
+    return found

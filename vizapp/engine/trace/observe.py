@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vizapp.engine.tap import Tap, check_computed
-from vizapp.engine.trace.sites import Site, channels_first
+from vizapp.engine.trace.sites import Site, channels_first, special_tokens
 from vizapp.errors import VizError
 
 
@@ -25,6 +25,18 @@ def observe(module: nn.Module, batch: Tensor, sites: Sequence[Site]) -> dict[str
     with torch.no_grad(), Tap(module, {site.name for site in sites}) as tap:
         module(batch.clone())  # a network may write into its input
     return kept_by_picture(tap, sites, len(batch))
+
+
+def observe_with_tokens(module: nn.Module, batch: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+    """The activations of `batch` at a site as `observe` gives them, and those of its special tokens `[N C t]`.
+
+    Raises:
+        VizError: as `observe`.
+    """
+    with torch.no_grad(), Tap(module, {site.name}) as tap:
+        module(batch.clone())
+    maps = kept_by_picture(tap, [site], len(batch))[site.name]
+    return maps, special_tokens(tap.kept[site.name], site)
 
 
 def kept_by_picture(tap: Tap, sites: Sequence[Site], pictures: int) -> dict[str, Tensor]:

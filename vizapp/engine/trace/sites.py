@@ -32,10 +32,11 @@ class Site:
     input size, channels first: `(C, h, w)`, or `(C,)` for vectors. `layout` says how the operation itself lays it out:
     `"chw"`; `"hwc"` (Swin, ConvNeXt's inner layers); `"tokens"` `[T C]` (ViT) and `"tokens-last"` `[C T]`, of which the map
     leaves out `prefix_tokens` at the front (class, distillation and register tokens) and `suffix_tokens` at the end;
-    `"vector"`. `operation` is the torch function that made it. `receptive_field` is what its cells see of an input of the
-    network's own size; None for sites that no pass was made for. `located` says whether the cells lie in the picture as in
-    the map; those of attention matrices, of a shifted or transposed map, and of regrouped tokens do not. `calls`: how many
-    torch functions run under that name until the last one gives the result; more than one in some layers of torch.
+    `"vector"`. `special` names these tokens after the parameters that they come from. `operation` is the torch function
+    that made it. `receptive_field` is what its cells see of an input of the network's own size; None for sites that no
+    pass was made for. `located` says whether the cells lie in the picture as in the map; those of attention matrices, of a
+    shifted, transposed or one-sidedly padded map, and of regrouped tokens do not. `calls`: how many torch functions run
+    under that name until the last one gives the result; more than one in some layers of torch.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Site:
     suffix_tokens: int = 0
     located: bool = True
     calls: int = field(default=1, compare=False, repr=False)
+    special: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def channels(self) -> int:
@@ -154,8 +156,9 @@ def site_of(
         return None
     channels = shape[CHANNEL_AXIS[found.layout]]
     return Site(
-        name, kind, (channels, *found.grid), found.layout, operation, seen, found.prefix, found.suffix, found.located
-    )
+        name, kind, (channels, *found.grid), found.layout, operation, seen, found.prefix, found.suffix, found.located,
+        special=found.special,
+    )  # fmt: skip
 
 
 def site_of_all(units: Sequence[Unit], sites: Sequence[Site]) -> Site:
@@ -182,14 +185,12 @@ def kind_of(operation: str) -> Kind:
 
 
 def _arrangement_by_field(shape: tuple[int, ...], seen: ReceptiveField) -> Arrangement | None:
-    """A layout for cells that could not be followed; those without rows and columns are not places in the picture."""
+    """A layout for cells that could not be followed: nothing is known of their places in the picture."""
     axes = (seen.rows.axis, seen.columns.axis) if seen.is_upright else (seen.columns.axis, seen.rows.axis)
     if len(shape) == 3 and axes == (None, None):
         return Arrangement("tokens", (1, shape[1]), located=False)
     if len(shape) == 4 and axes in ((2, 3), (1, 2)):
-        return Arrangement(
-            "chw" if axes == (2, 3) else "hwc", (shape[axes[0]], shape[axes[1]]), located=seen.is_upright
-        )
+        return Arrangement("chw" if axes == (2, 3) else "hwc", (shape[axes[0]], shape[axes[1]]), located=False)
     if len(shape) == 4 and axes == (None, None):  # attention matrices, regrouped windows
         if shape[2] == shape[3] and shape[1] != shape[2]:
             return Arrangement("chw", (shape[2], shape[3]), located=False)
@@ -216,6 +217,15 @@ def channels_first(activation: Tensor, site: Site) -> Tensor:
             code="other-tokens",
         )
     return tokens[:, :, site.prefix_tokens : site.prefix_tokens + height * width].unflatten(2, (height, width))
+
+
+def special_tokens(activation: Tensor, site: Site) -> Tensor:
+    """The special tokens `[N C t]` of the activation of a site, in the order of their names `site.special`."""
+    count = site.prefix_tokens + site.suffix_tokens
+    if not count:
+        return activation.new_empty(len(activation), site.channels, 0)
+    tokens = activation if site.layout == "tokens-last" else activation.transpose(1, 2)
+    return torch.cat([tokens[:, :, : site.prefix_tokens], tokens[:, :, tokens.shape[2] - site.suffix_tokens :]], 2)
 
 
 def as_laid_out(maps: Tensor, site: Site) -> Tensor:

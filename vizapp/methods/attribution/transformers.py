@@ -29,24 +29,18 @@ class AttentionKind(Kind):
         weights = self._same_tokens(request, found)
         gradients = torch.stack([self._heads(each, each.gradient) for each in found])
         count = weights.shape[-1]
-        site = next(
-            (
-                site
-                for site in request.network.sites
-                if site.layout == "tokens" and site.located and site.is_map
-                and site.prefix_tokens + site.shape[1] * site.shape[2] + site.suffix_tokens == count
-            ),
-            None,
-        )  # fmt: skip
-        if site is None:
+        cells = found[0].cells
+        place = None if cells is None else cells.arrangement
+        if cells is None or place is None or not place.located:
             raise VizError(
-                f"{request.network.name} attends among {count} tokens that are no patches of the photo; choose another kind.",
+                f"{request.network.name} attends among {count} tokens whose places in the photo are not known; choose another "
+                "kind.",
                 code="tokens-without-grid",
             )
-        height, width = site.shape[1:]
-        grid = self.tokens(weights, gradients)[site.prefix_tokens :][: height * width].view(1, 1, height, width)
+        height, width = place.grid
+        grid = self.tokens(weights, gradients)[place.prefix :][: height * width].view(1, 1, height, width)
         pixels = nn.functional.interpolate(grid.float(), size=request.size, mode="bilinear", align_corners=False)[0, 0]
-        special = site.prefix_tokens + site.suffix_tokens
+        special = place.prefix + place.suffix
         note = f"{len(found)} blocks with {weights.shape[1]} heads, {height} x {width} patches"
         note += f"; special tokens left out: {special}." if special else "."
         return pixels, {"note": note}
@@ -70,6 +64,12 @@ class AttentionKind(Kind):
                 raise VizError(
                     f"{self.title} is defined for attention among the same tokens in all blocks; {name} has windows or other "
                     f"tokens at {each.name!r} ({' x '.join(map(str, shape))}). Choose another kind, such as gradcam.",
+                    code="no-attention",
+                )
+            if each.cells is not None and found[0].cells is not None and not each.cells.equals(found[0].cells):
+                raise VizError(
+                    f"{self.title} is defined for attention among the same tokens in all blocks; {name} has them in another "
+                    f"order at {each.name!r}. Choose another kind, such as gradcam.",
                     code="no-attention",
                 )
         return torch.stack([self._heads(each, each.weights) for each in found])
