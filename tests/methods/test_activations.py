@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 import vizapp
 from vizapp.media.drawing import heat
@@ -50,6 +52,54 @@ def test_a_clipped_scale_ends_at_the_value_that_99_of_100_do_not_exceed(bad: flo
     brightest = heat(np.array([[0.0, 1.0]]), 0, 1)[0, 1]
     finite = np.isfinite(values)
     assert ((tiles == brightest).all(-1)[finite] == (values >= high - (high - ordered[0]) / 510)[finite]).all()
+
+
+class Around(nn.Module):
+    """Patches of 8 x 8 pixels, a class token before them and two register tokens behind them; then the class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Conv2d(3, 5, 8, 8), nn.Linear(5, 3)
+        self.cls_token, self.reg_token = nn.Parameter(torch.randn(1, 1, 5)), nn.Parameter(torch.randn(1, 2, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x, self.reg_token.expand(len(x), -1, -1)], 1)
+        x = torch.tanh(x)
+        return self.head(x.mean(1))
+
+
+def test_special_tokens_are_given_beside_the_map_with_their_names() -> None:
+    torch.manual_seed(0)
+    module = Around().eval()
+    network = vizapp.wrap(module, input_size=(3, 16, 40))
+    picture = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("tanh", 2))
+    own = torch.cat([module.cls_token[0], module.reg_token[0]]).T
+    np.testing.assert_allclose(result.arrays["tokens"], torch.tanh(own).detach().numpy(), atol=1e-6)
+    expected = torch.tanh(module.patches(network.prepare(picture)))[0].detach().numpy()
+    np.testing.assert_allclose(result.arrays["activations"], expected, atol=1e-6)
+    assert result.facts["tokens"] == (
+        "The patch tokens are laid out as a map of 2 x 5; special tokens, in the array tokens: class, register 1, register 2."
+    )
+    before = vizapp.ask("activations", network, picture, unit=vizapp.Unit("patches", 2))
+    assert set(before.arrays) == {"activations"}
+
+
+def test_a_map_whose_cells_have_no_place_in_the_photo_is_not_laid_over_it() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(self.conv(x).flip(3)).mean((2, 3))
+
+    network = vizapp.wrap(Turned().eval(), input_size=(3, 16, 40))
+    picture = np.random.default_rng(0).integers(0, 256, (16, 40, 3), dtype=np.uint8)
+    result = vizapp.ask("activations", network, picture, unit=vizapp.Unit("tanh", 1))
+    np.testing.assert_array_equal(result.panels[1].pixels, heat(result.arrays["activations"][1]))
+    assert "not positions in the photo" in result.facts["cells"]
 
 
 def test_a_clipped_scale_of_a_sparse_layer_ends_at_its_largest_value() -> None:

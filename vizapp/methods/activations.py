@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vizapp.engine.trace.observe import observe
+from vizapp.engine.trace.observe import observe_with_tokens
 from vizapp.media.drawing import heat, lay_over, limits, veil
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output, contact_sheet
@@ -73,12 +73,15 @@ def over_photo(seen: np.ndarray, channel: np.ndarray) -> np.ndarray:
 def activations(question: Question, params: ActivationParams, job: Job) -> Result:
     """All feature maps of the unit's layer for the photo.
 
-    `arrays`: `activations` float32 `[C h w]` (or `[C]`). `table`: minimum, maximum, mean and fraction of zeros of each
-    channel, in the order of the sheet. A panel shows the unit's channel over the picture.
+    `arrays`: `activations` float32 `[C h w]` (or `[C]`); of a layer with special tokens, `tokens` float32 `[C t]`, whose names
+    are in the facts. `table`: minimum, maximum, mean and fraction of zeros of each
+    channel, in the order of the sheet. A panel shows the unit's channel over the picture, or alone if its cells have no
+    place in it.
     """
     network, picture, unit = question.network, question.require_picture(), question.require_unit()
     site = network.site(unit.site)
-    values = observe(network.module, network.prepare(picture), [site])[site.name][0].float().cpu().numpy()
+    maps, tokens = observe_with_tokens(network.module, network.prepare(picture), site)
+    values = maps[0].float().cpu().numpy()
     job.report(0.5)
     order = strength_order(values) if params.order == "strength" else np.arange(len(values))
     numbers = statistics(values)
@@ -95,7 +98,7 @@ def activations(question: Question, params: ActivationParams, job: Job) -> Resul
             ),
             Panel(
                 f"channel-{unit.channel}",
-                over_photo(network.seen(picture), chosen),
+                over_photo(network.seen(picture), chosen) if site.located else heat(chosen),
                 f"Channel {unit.channel}, strongest at cell {int(peak[0])},{int(peak[1])} with {chosen.max():.3g}.",
             ),
         )
@@ -106,13 +109,18 @@ def activations(question: Question, params: ActivationParams, job: Job) -> Resul
             "The cells of this layer are not positions in the photo, as those of attention matrices are not."
         )
     elif site.layout in ("tokens", "tokens-last"):
-        special = site.prefix_tokens + site.suffix_tokens
-        facts["tokens"] = f"The patch tokens are laid out as a map; special tokens left out: {special}."
+        around = (
+            f"special tokens, in the array tokens: {', '.join(site.special)}" if site.special else "no special tokens"
+        )
+        facts["tokens"] = f"The patch tokens are laid out as a map of {site.shape[1]} x {site.shape[2]}; {around}."
     if dead:
         facts["silent"] = f"{dead} of {len(values)} channels are never above zero on this photo."
     if not np.isfinite(values).all():
         facts["not finite"] = f"{int((~np.isfinite(values)).sum())} activations are infinite or NaN."
-    return Result("activations", {"activations": values.astype(np.float32)}, panels, facts, table)
+    arrays = {"activations": values.astype(np.float32)}
+    if tokens.shape[2]:
+        arrays["tokens"] = tokens[0].float().cpu().numpy()
+    return Result("activations", arrays, panels, facts, table)
 
 
 METHOD = Method(
