@@ -87,6 +87,8 @@ def test_every_method_gives_back_what_it_declares(key: str, network, picture, tm
         if output.kind == "table":
             assert result.table
             continue
+        if key == "predict":  # what it declares beside the table is of segmenters: see `test_predict_kinds`
+            continue
         assert matches(output, result.arrays[output.array]), output
         if output.is_map and output.kind != "per-class map":
             drawn = [output.draw(item) for item in output.items(result.arrays[output.array])[:2]]

@@ -62,6 +62,13 @@ def test_each_shape_is_labelled_at_its_middle_alone(segmented: Result) -> None:
     np.testing.assert_allclose(segmented.arrays["area"], np.array([574, 1, 1]) / 576)
 
 
+def test_what_the_method_declares_of_a_class_map_is_there(segmented: Result) -> None:
+    declared = {output.array: output.kind for output in vizapp.methods()["predict"].shows if output.kind != "table"}
+    assert declared == {"label": "label map", "scores": "per-class map"}
+    assert segmented.arrays["label"].dtype.kind == "i"
+    assert (segmented.arrays["scores"].dtype, segmented.arrays["scores"].shape) == (np.float32, (3, SIDE, SIDE))
+
+
 def test_the_table_has_a_row_for_each_class_that_is_there_the_largest_first(segmented: Result) -> None:
     assert [(row["class"], row["name"]) for row in segmented.table] == [(0, "ground"), (1, "square"), (2, "plus")]
     assert [row["area"] for row in segmented.table] == pytest.approx([574 / 576, 1 / 576, 1 / 576])

@@ -248,7 +248,7 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
     if output.kind == "label map":
         order = labels_by_frequency(values)
         shares = np.bincount(ranks(values, order).reshape(-1), minlength=len(order) + 1) / values.size
-        names = [network.readable_name(number) for number in order]
+        names = [network.readable_name(number) if number >= 0 else "no class" for number in order]
         st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
     else:
         low, high = output.limits(values)
