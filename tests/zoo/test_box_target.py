@@ -124,3 +124,11 @@ def test_a_classifier_has_no_boxes() -> None:
     network = _wrapped(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), ["a", "b"], (4, 4))
     with pytest.raises(VizError, match="returns no boxes"):
         vizapp.ask("predict", network, picture=np.zeros((4, 4, 3), np.uint8), target=vizapp.Target(box=0))
+
+
+@pytest.mark.parametrize("method", ["architecture", "arithmetic", "transform", "knockout"])
+def test_methods_answer_about_a_box_of_a_network_with_two_stages(method: str) -> None:
+    network, pixels = detector("fasterrcnn")
+    given = {"transform": {"amounts": [0, 90]}}.get(method, {})
+    target = vizapp.Target(box=0)
+    assert vizapp.ask(method, network, picture=pixels, target=target, **given).arrays  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ def _numbers(rows: Sequence[Layer], count: str) -> np.ndarray:
     return np.array(
         [
             [
-                *(tuple(row.shape) + nothing)[:3],
+                *(tuple(row.shape) + (np.nan,) * 3)[:3],
                 *(row.kernel or nothing),
                 (row.stride or nothing)[0],
                 *_sliding(row.window),

@@ -12,7 +12,10 @@ from tests.detectors import KINDS, BrightSquares, Queries, picture, small
 from vizapp.engine.detection.boxes import Proposals, TargetBox, match, target_of
 from vizapp.engine.detection.designs import detector_of
 from vizapp.engine.detection.detector import Detector
-from vizapp.engine.trace.sites import survey
+from vizapp.engine.projection.project import project
+from vizapp.engine.projection.rules import Gradient
+from vizapp.engine.tap import Tap
+from vizapp.engine.trace.sites import Unit, survey
 
 
 def slow_match(proposals: Proposals, target: TargetBox) -> float:
@@ -180,3 +183,27 @@ def test_queries_are_boxes_relative_to_the_picture() -> None:
 
 def test_other_networks_are_no_detectors() -> None:
     assert detector_of(torch.nn.Conv2d(3, 2, 3), picture(), 2) is None
+
+
+def test_cells_of_a_padded_batch_lie_where_they_are_in_the_picture() -> None:
+    """Of 48 × 40 pixels, 60 × 50 after resizing, in a batch of 64 × 64: cell 4,6 is centred at row 16 and column 24 there."""
+    module, batch = small("fasterrcnn"), picture()
+    sites = survey(module, batch)
+    assert all(site.located for site in sites if site.name.startswith("backbone"))
+    (down,) = project(module, batch, [Unit("backbone.first", 0, (4, 6))], sites, Gradient(), "one")
+    rows, columns = torch.where(down.values[0].abs().amax(0) > 0)
+    assert (int(rows.min()), int(rows.max())) == (
+        11,
+        15,
+    )  # 1.25 pixels there for one here, and the kernel reaches 2 far
+    assert (int(columns.min()), int(columns.max())) == (17, 21)
+    pixels = batch.clone().requires_grad_()
+    value = observe_with_gradient(module, pixels)
+    (slope,) = torch.autograd.grad(value, pixels)
+    assert down.values[0].allclose(slope[0], atol=1e-6)
+
+
+def observe_with_gradient(module: torch.nn.Module, batch: Tensor) -> Tensor:
+    with Tap(module, {"backbone.first"}) as tap:
+        module(batch)
+    return tap.kept["backbone.first"][0, 0, 4, 6]

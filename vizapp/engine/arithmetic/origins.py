@@ -140,7 +140,7 @@ class Origins:
             here = np.flatnonzero(origin.values == value)
             if value == NOWHERE:
                 continue
-            where = np.unravel_index(origin.places[here], self.shape(value))
+            where = np.unravel_index(origin.places[here], self.shape(value) or (1,))  # a single number has no axes
             name = self.names.get(value, "")
             if name or value == 0:
                 site = self.sites[name] if name else None

@@ -246,6 +246,8 @@ class CellsTrace(ReceptiveFieldTrace):
                 self._cells.pop(result, None)
             else:
                 self._cells[result] = cells
+            if base == "copy" and cells is not None and result._base is not None:
+                self._pad(result._base, result, cells)
         self._found_again(results)
         return output
 
@@ -258,6 +260,14 @@ class CellsTrace(ReceptiveFieldTrace):
             axes = (seen.rows.axis, seen.columns.axis)
             if axes in ((2, 3), (1, 2)) and _ascends(seen.rows) and _ascends(seen.columns):
                 self._cells[result] = CellIndex(_new_map(tuple(result.shape), (axes[1] - 1, axes[1])))
+
+    def _pad(self, whole: Tensor, view: Tensor, cells: CellIndex) -> None:
+        """A map `[C h w]` that was written into an empty batch `[N C H W]` is padded, as `F.pad` does it."""
+        if whole in self._cells or (whole.ndim, cells.index.ndim) != (4, 3) or whole.stride()[1:] != view.stride():
+            return
+        grid = cells.index[0].numpy()
+        if _distinct(grid) and _in_order(grid):
+            self._cells[whole] = CellIndex(_new_map(tuple(whole.shape), (2, 3)), cells.located)
 
     def _index(self, value: Any) -> Any:
         """Arguments with the cells of each tensor in its place."""
