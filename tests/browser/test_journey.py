@@ -158,7 +158,7 @@ def test_a_computation_can_be_cancelled_and_asked_again(address: str, browser: A
 
 def test_a_network_without_class_scores_is_told_and_nothing_else_is_left(address: str, browser: Any) -> None:
     page = open_page(browser)
-    page.goto(f"{address}/predict?network=torchvision/deeplabv3_resnet50&weights=random")
+    page.goto(f"{address}/dense?network=torchvision/deeplabv3_resnet50&weights=random")
     page.locator('[data-testid="stAlert"]').wait_for()
     settle(page)
     assert "no class scores" in page.locator('[data-testid="stAlert"]').inner_text()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import vizapp
-from tests.ui.app import ASKING, Open, chosen, click, sentences, turn_to, went_well, words
+from tests.ui.app import ASKING, Open, chosen, click, sentences, shown, turn_to, went_well, words
 from vizapp.media.drawing import to_png
 from vizapp.media.samples import open_sample
 from vizapp.ui.inputs import networks
@@ -20,6 +20,7 @@ from vizapp.zoo.target import Target, class_map_logits
 
 SIDE, PHOTO = 24, "flower"
 FITS = {"network": "vizapp/resnet20-cifar", "weights": "random", "picture": PHOTO}
+EXPLAIN = ("**What you see", "**How to read", "**Beware")  # general sentences of a page
 NAMES = ("background", "red", "blue")
 
 
@@ -33,7 +34,7 @@ class Colours(nn.Module):
         self.act = nn.ReLU()
         self.mix = nn.Conv2d(4, 3, 1)
         self.mix.weight.data = torch.tensor([[0, 0, 0, 0], [8, -4, -2, 0], [-4, -2, 8, 0]]).float()[:, :, None, None]
-        self.mix.bias.data = torch.tensor([0.3, 0.0, 0.0])
+        self.mix.bias = nn.Parameter(torch.tensor([0.3, 0.0, 0.0]))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {"out": self.mix(self.act(self.mean(x)))}
@@ -117,9 +118,80 @@ def test_another_network_has_no_target(open_app: Open, network: Network) -> None
     assert "target" not in app.query_params
 
 
+def test_the_picker_chooses_class_and_place(open_app: Open, network: Network) -> None:
+    app = open_app("knockout", **FITS | {"picture": "chelsea"})
+    app.selectbox(key="target.chosen_class").select("blue").run()
+    assert chosen(app, "target") == "class=2 region=whole", "it is predicted nowhere"
+    app = open_app("knockout", **FITS)
+    app.selectbox(key="target.chosen_class").select("blue").run()
+    assert chosen(app, "target") == "class=2 region=predicted"
+    app.button_group(key="target.where").set_value("cell").run()
+    assert chosen(app, "target") == "class=2 cell=6,6"
+    app = click(app, "target.cell", "cell", [1, 2])
+    assert chosen(app, "target") == "class=2 cell=1,2"
+    assert "blue, cell 1,2" in bar(app)
+    app.button_group(key="target.where").set_value("box").run()
+    assert chosen(app, "target") == "class=2 region=6,6,18,18"
+    app = click(app, "target.box", "box", [0, 0, 4, 8])
+    assert chosen(app, "target") == "class=2 region=0,0,4,8"
+    assert went_well(app)
+
+
+def test_predict_draws_the_label_map_whose_cells_and_classes_are_explained_by_a_click(
+    open_app: Open, network: Network
+) -> None:
+    app = open_app("predict", **FITS)
+    assert went_well(app)
+    right = label(network)
+    data = shown(app, "predict.labels")
+    assert data["cells"] == [12, 12]
+    areas = {row["item"]: row["share"] for row in shown(app, "predict.areas")["rows"]}
+    assert areas == pytest.approx({int(one): float((right == one).mean()) for one in np.unique(right)})
+    app = click(app, "predict.labels", "cell", [2, 7])
+    assert chosen(app, "target") == "cell=2,7"
+    assert shown(app, "predict.labels")["cell"] == [2, 7]
+    assert all("cell%3D2%2C7" in link.proto.query_string for link in app.get("page_link") if link.proto.page != "")
+    app = click(app, "predict.areas", "item", 0)
+    assert chosen(app, "target") == "class=0 region=predicted"
+    assert went_well(app)
+
+
+class Embedding(nn.Module):
+    """A vector of unit length: the colours of the photo's quarters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = Colours().mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = nn.functional.adaptive_avg_pool2d(self.mean(x), 2)
+        return nn.functional.normalize(pooled.flatten(1), dim=1)
+
+
+@pytest.mark.parametrize("page", ["predict", "occlusion", "knockout", "transform"])
+def test_likeness_to_another_photo_is_told_as_a_cosine(
+    open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = vizapp.wrap(Embedding(), (3, SIDE, SIDE), mean=0.0, std=1.0, name="tests/embedding", device="cpu")
+    monkeypatch.setattr(networks, "load", lambda name, **options: made)
+    app = open_app(page, **FITS, target="embedding=coffee")
+    assert went_well(app)
+    assert chosen(app, "target") == "embedding=coffee"
+    assert "cosine with coffee" in bar(app)
+    other = vizapp.ask("predict", made, open_sample(PHOTO), target=Target(embedding=open_sample("coffee")))
+    drawn = [html.proto.body for html in app.get("html") if html.proto.body.startswith('<div class="vz-head')]
+    said = " ".join([*drawn, words(app), *(one.value for one in app.markdown if not one.value.startswith(EXPLAIN))])
+    assert "robability" not in said
+    if page != "predict":
+        assert f"{float(other.arrays['logits'][0]):.3f}" in said
+        assert app.selectbox(key="target.photo").value == "coffee"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ASKING)
 def test_every_page_opens_with_a_segmenter(open_app: Open, network: Network, page: str) -> None:
     app = open_app(page, **FITS)
     assert went_well(app)
-    assert "returns no class scores" not in sentences(app)
+    assert page in ("dense", "evaluate") or "returns no class scores" not in sentences(app), (
+        "these two need a classifier"
+    )

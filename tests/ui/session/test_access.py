@@ -252,7 +252,7 @@ def test_the_log_has_a_line_per_answer_without_names_or_contents_of_pictures(
     app.segmented_control(key="sidebar.source").set_value("upload").run()
     app.file_uploader(key="sidebar.upload").upload("my secret.png", saved(noise(20, 30)), "image/png").run()
     app.run()
-    open_app(network="torchvision/lraspp_mobilenet_v3_large", weights="random")  # has no class scores
+    open_app("dense", network="torchvision/lraspp_mobilenet_v3_large", weights="random")  # has no class scores
     text = (tmp_path / "log").read_text()
     assert "secret" not in text
     lines = [json.loads(line) for line in text.splitlines()]
@@ -260,7 +260,7 @@ def test_the_log_has_a_line_per_answer_without_names_or_contents_of_pictures(
     net = "vizapp/lenet5-digits"
     for expected in (("network", net, "computed"), ("predict", net, "computed"), ("predict", net, "kept")):
         assert expected in told
-    assert ("predict", "torchvision/lraspp_mobilenet_v3_large", "refused") in told
+    assert ("dense.plan", "torchvision/lraspp_mobilenet_v3_large", "refused") in told
     for line in lines:
         assert {"time", "event", "seconds"} <= line.keys()
         if line["event"] == "answer":

@@ -15,6 +15,7 @@ from vizapp.gallery.search import shipped_classes
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import over_photo
 from vizapp.methods.base import Result
+from vizapp.methods.scores import in_words
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import networks
@@ -97,10 +98,10 @@ def _headline(network: Network, result: Result) -> None:
     name, before = network.readable_name(int(arrays["class"])), float(arrays["clean_probability"])
     unit = int(arrays["order"][0])
     change = float(arrays["probability_change"][unit])
-    said = f"{_does()} unit {unit} alone costs it most: {_percent(before)} → {_percent(before + change)}."
+    said = f"{_does()} unit {unit} alone costs it most: {in_words(network, before)} → {in_words(network, before + change)}."
     if arrays["logit_change"][unit] >= 0:
         said = f"{_does()} a unit of this layer never costs it anything."
-    st.markdown(f"**{messages.escaped(name)}**, {_percent(before)}. {said}")
+    st.markdown(f"**{messages.escaped(name)}**, {in_words(network, before)}. {said}")
 
 
 def _does() -> str:
@@ -115,19 +116,15 @@ def _bars(network: Network, result: Result, channel: int) -> None:
     units += [int(u) for u in order[max(0, len(order) - _GAINS) :] if change[u] > 0 and u not in units]
     before = float(arrays["clean_probability"])
     notes = [
-        f"{_percent(before)} → {_percent(before + float(arrays['probability_change'][u]))}\n"
+        f"{in_words(network, before)} → {in_words(network, before + float(arrays['probability_change'][u]))}\n"
         f"answer: {network.readable_name(int(arrays['label'][u]))}"
         for u in units
     ]
-    messages.heading("Change of the class's logit: largest losses and gains")
+    quantity = "class's logit" if network.quantity == "probability" else network.quantity
+    messages.heading(f"Change of the {quantity}: largest losses and gains")
     charts.draw("knockout.bars", charts.effects(units, change[units], channel, notes))
     messages.heading(f"All {plural(len(order), 'unit')}, from the largest loss to the largest gain")
     charts.draw("knockout.all", charts.value_bars(change, order, channel))
-
-
-def _percent(share: float) -> str:
-    """A probability; the effects of single units are small."""
-    return f"{100 * share:.1f} %"
 
 
 def _signed(change: float, digits: int) -> str:
@@ -184,9 +181,11 @@ def _unit(network: Network, picture: Picture, site: Site, result: Result, channe
     name, answer = (network.readable_name(int(arrays[key])) for key in ("class", "clean_label"))
     after = network.readable_name(int(arrays["label"][channel]))
     says = f"the answer stays {after}" if after == answer else f"the answer becomes {after}"
+    is_share = network.quantity == "probability"
+    what, told = (f"the probability of {name}" if is_share else name), f"{in_words(network, before + change)}"
+    logit = f" and its logit by {_signed(float(arrays['logit_change'][channel]), 3)}; {says}"
     messages.must_know(
-        f"{_does()} unit {channel} changes the probability of {name} from {_percent(before)} to {_percent(before + change)} "
-        f"and its logit by {_signed(float(arrays['logit_change'][channel]), 3)}; {says}."
+        f"{_does()} unit {channel} changes {what} from {in_words(network, before)} to {told}{logit if is_share else ''}."
     )
     known = _strongest_classes(network, site, channel)
     if known:

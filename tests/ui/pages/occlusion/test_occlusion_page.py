@@ -296,7 +296,6 @@ def test_a_position_shows_that_occluded_picture_and_its_answer(open_app: Open) -
         ({"occlusion.fill": "purple", **QUICK}, "fill is 'purple'"),
         ({"stride": "0"}, "choice of stride was ignored"),
         ({"network2": "vizapp/lenet6"}, "no network2"),
-        ({"network": "torchvision/lraspp_mobilenet_v3_large", "weights": "random"}, "returns no class scores"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_sentence(open_app: Open, address: dict[str, str], told: str) -> None:

@@ -66,6 +66,8 @@ def _colour(shown: MapsView, kind: str) -> str:
 def _name(asked: MapsRequest) -> str:
     """What the curves are of."""
     if is_class(asked.network, asked.unit):
+        if asked.network.quantity != "probability":
+            return asked.network.quantity.capitalize()
         return f"Probability of {asked.network.readable_name(asked.unit.channel)}"
     return f"Unit {asked.unit.channel} of {asked.unit.site}, of its activation on the whole photo"
 

@@ -12,6 +12,7 @@ from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import nearest
 from vizapp.media.picture import Picture
 from vizapp.methods.attribution import KINDS
+from vizapp.methods.scores import in_words
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.attribution.verdict import MEASURES
 from vizapp.ui.session import compute, forms, messages, state
@@ -88,7 +89,7 @@ def _explained(network: Network, number: int, shares: np.ndarray) -> None:
         told = "the prediction of each photo" if explains_answer(network) else f"**{name}** on each photo"
         st.markdown(f"Explains {told}", width="content")
         return
-    st.markdown(f"Explains **{name}**, {100 * shares[number]:.1f} %", width="content")
+    st.markdown(f"Explains **{name}**, {in_words(network, float(shares[number]))}", width="content")
 
 
 def _layer_unit(network: Network, picture: Picture, sites: Sequence[Site]) -> Unit | None:

@@ -16,7 +16,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling, per_pixel
 from vizapp.methods.occlusion.panels import OTHER, draw_maps, ends, full_scale, legend, loss
 from vizapp.methods.occlusion.sweep import Occlusion, occluded, places
-from vizapp.methods.scores import probabilities
+from vizapp.methods.scores import in_words, probabilities
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
@@ -116,7 +116,10 @@ def pictures(shown: SweepView, view: str, scale: float | None = None) -> dict[st
     if not shown.arrays:
         return {}
     found = draw_maps(shown.arrays, shown.table, bool(shown.map_name), view, scale)
-    found["e"][np.isnan(shown.arrays["probability"])] = GREY
+    if shown.asked.network.quantity == "probability":
+        found["e"][np.isnan(shown.arrays["probability"])] = GREY
+    else:  # a single score has no strongest class
+        found.pop("e")
     return found
 
 
@@ -124,6 +127,8 @@ def titles(shown: SweepView, view: str) -> dict[str, str]:
     """What the maps show, by letter."""
     name = shown.class_name + (", the true class" if shown.class_ == shown.true else "")
     words = {"probability": f"Probability of {name}", "logit": f"Logit of {name}", "pixels": f"Mean drop, {name}"}
+    if shown.asked.network.quantity != "probability":
+        words["probability"] = words["logit"] = name.capitalize()
     return {
         "b": f"Activation of {shown.map_name}", "c": "Projection of that channel", "d": words[view], "e": "Most probable class"
     }  # fmt: skip
@@ -151,7 +156,7 @@ def large(shown: SweepView, view: str, cell: Cell | None, scale: float, grid: tu
     unit = {"probability": "", "logit": " logits", "pixels": " logits on average"}[view]
     for one in over:
         clean = float(shown.arrays[f"clean_{'logit' if view == 'pixels' else view}"])
-        whole = f"{100 * clean:.1f} %" if view == "probability" else f"{clean:.2f}"
+        whole = in_words(shown.asked.network, clean) if view == "probability" else f"{clean:.2f}"
         one |= {
             "picture": uri(tint(loss(shown.arrays, view), scale)), "clean": clean,
             "ends": [f"{helps}{unit}", f"{hurts}{unit}"],
@@ -202,7 +207,7 @@ def group(
         "cell": list(cell) if cell else None,
         "maps": [_map(shown, view, letter, drawn[letter], scale) for letter in sorted(drawn)],
         "names": {str(row["class"]): [readable(row["name"]), row["colour"]] for row in shown.table},
-        "legend": _legend(shown.table),
+        "legend": _legend(shown.table) if asked.network.quantity == "probability" else [],
         "ramp": ramp(),
     }
 
@@ -218,7 +223,8 @@ def _map(shown: SweepView, view: str, letter: str, picture: str, scale: float) -
     if values.shape == shown.positions.shape:
         data["grid"] = grid
     data["values"] = base64.b64encode(values.astype("<f4").tobytes()).decode()
-    data["kind"] = {"b": "number", "d": _KINDS[view], "e": "class"}[letter]
+    kind = _KINDS[view] if shown.asked.network.quantity == "probability" else "number"
+    data["kind"] = {"b": "number", "d": kind, "e": "class"}[letter]
     if letter == "b":
         low, high = limits(values)  # the values of the darkest and the brightest colour
         data |= {"low": low, "high": float(np.nanmax(values)) if np.isfinite(values).any() else high}

@@ -12,6 +12,7 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import plural
 from vizapp.methods.base import Result
+from vizapp.methods.scores import in_words
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.occlusion import (
     batch_view,
@@ -238,9 +239,17 @@ def _choices(shown: SweepView, result: Result) -> None:
             "occlusion.class", shown.asked.network, sorted(peaks, key=lambda number: -peaks[number]), shown.class_,
             width=320, label_visibility="collapsed", filter_mode="contains",
         )  # fmt: skip
-        unit_picker.switch(state.SHOWN, _VIEWS, "occlusion.shown")
+        quantity = shown.asked.network.quantity
+        views = _VIEWS if quantity == "probability" else {"probability": quantity.capitalize(), "pixels": "Per pixel"}
+        unit_picker.switch(
+            state.SHOWN,
+            views,
+            "occlusion.shown",
+            value=state.get(state.SHOWN) if state.get(state.SHOWN) in views else "probability",
+        )
         true = "true class, " if shown.class_ == shown.true else ""
-        st.caption(f"{true}{100 * shown.clean:.1f} % unhidden, at most {100 * peaks[shown.class_]:.1f} % at a position")
+        clean, most = (in_words(shown.asked.network, share) for share in (shown.clean, peaks[shown.class_]))
+        st.caption(f"{true}{clean} unhidden, at most {most} at a position")
 
 
 def _sentences(results: list[Result]) -> None:

@@ -7,6 +7,7 @@ from html import escape
 import streamlit as st
 
 from vizapp.methods.base import Result
+from vizapp.methods.scores import in_words
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.session import messages, state
 from vizapp.ui.widgets import image_tiles, topk_bars
@@ -21,7 +22,7 @@ def headline(shown: SweepView, cell: Cell | None, view: str, chosen: bool) -> No
 
 def _words(shown: SweepView, cell: Cell | None, view: str, chosen: bool) -> str:
     if cell is None:
-        return f"{shown.class_name}: {_percent(shown.clean, False)} unhidden"
+        return f"{shown.class_name}: {_share(shown, shown.clean, False)} unhidden"
     inverse = shown.asked.params.inverse
     name = f"“{shown.class_name}”" if shown.class_name.isdigit() else shown.class_name
     what = f"{'Showing only' if inverse else 'Hiding'} {'this' if chosen else 'the marked'} square"
@@ -29,14 +30,14 @@ def _words(shown: SweepView, cell: Cell | None, view: str, chosen: bool) -> str:
         return f"{what}: logit of {name} {shown.arrays['clean_logit']:.1f} → {shown.arrays['logit'][cell]:.1f}"
     now = float(shown.arrays["probability"][cell])
     fine = abs(shown.clean - now) < 0.1 or min(shown.clean, now) < 0.01
-    change = f"{_percent(shown.clean, fine)} → {_percent(now, fine)}"
+    change = f"{_share(shown, shown.clean, fine)} → {_share(shown, now, fine)}"
     if not chosen and not inverse and shown.clean - now < _SMALL:
         return f"No square of this size matters much: {name} {change} at worst"
     return f"{what}: {name} {change}"
 
 
-def _percent(share: float, fine: bool) -> str:
-    return f"{100 * share:.{int(fine)}f} %"
+def _share(shown: SweepView, share: float, fine: bool) -> str:
+    return in_words(shown.asked.network, share, int(fine))
 
 
 def same_place(cell: Cell, first: SweepView, other: SweepView) -> Cell:
@@ -56,19 +57,25 @@ def draw(number: int, shown: SweepView, result: Result, cell: Cell) -> None:
         label, box = f"The photo with the square at {row},{column}", shown.positions.boxes[cell].tolist()
         image_tiles.picture(f"occlusion.position.{number}", shown.occluded(cell), label, box)
     with right:
-        topk_bars.draw_classes(
-            f"occlusion.bars.{number}", shown.asked.network, arrays["probabilities"][cell], arrays["classes"],
-            arrays["clean_probabilities"], "was",
-        )  # fmt: skip
+        if shown.asked.network.quantity != "probability":
+            now = float(shown.arrays["probability"][cell])
+            messages.info(f"{shown.class_name.capitalize()} here {now:.3f}, {shown.clean:.3f} unhidden.")
+        else:
+            topk_bars.draw_classes(
+                f"occlusion.bars.{number}", shown.asked.network, arrays["probabilities"][cell], arrays["classes"],
+                arrays["clean_probabilities"], "was",
+            )  # fmt: skip
     if number:
         return
-    least = "most" if shown.asked.params.inverse else "least"
+    probable = shown.asked.network.quantity == "probability"
+    inverse = shown.asked.params.inverse
+    least = ("most probable" if inverse else "least probable") if probable else "largest" if inverse else "smallest"
     if state.get(state.POSITION) is None:
         messages.info(
-            f"Position {row},{column}, where {shown.class_name} is {least} probable. Click another to see the answer there."
+            f"Position {row},{column}, where {shown.class_name} is {least}. Click another to see the answer there."
         )
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         messages.info(f"Position {row},{column}")
-        label = f"Where {messages.escaped(shown.class_name)} is {least} probable"
+        label = f"Where {messages.escaped(shown.class_name)} is {least}"
         st.button(label, key="occlusion.lowest", type="tertiary", on_click=state.put, args=(state.POSITION, None))

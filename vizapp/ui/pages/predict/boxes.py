@@ -22,7 +22,7 @@ _GRID = 64  # cells of a side of the photo that tell where it was clicked
 
 def draw(network: Network, picture: Picture) -> None:
     """Draw the answer."""
-    result = compute.run("predict", network, picture)
+    result = compute.run("predict", network, picture, threshold=state.get(state.THRESHOLD) / 100)
     if result is None:
         return
     boxes, scores = result.arrays["boxes"], result.arrays["scores"]

@@ -25,6 +25,7 @@ from vizapp.methods.filters import kernel_tiles
 from vizapp.methods.gallery import revealing_site
 from vizapp.methods.output import OPACITY
 from vizapp.methods.projection import revealing_rule
+from vizapp.methods.scores import in_words
 from vizapp.ui.inputs import datasets, networks, targets
 from vizapp.ui.session import compute, forms, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
@@ -294,7 +295,7 @@ def _occlusion(about: Subject) -> Answer | None:
     colours = resize(diverging(drop, 1), height, width)
     share = resize(np.rint(255 * np.abs(drop)).astype(np.uint8), height, width)[..., None] / 255 * _OPAQUE
     mixed = np.rint((1 - share) * about.seen + share * colours).astype(np.uint8)
-    _picture("occlusion", mixed, f"Where a square lowers the probability of {name}")
+    _picture("occlusion", mixed, f"Where a square lowers {name}")
     return Answer(
         f"Red: hiding it lowers {name}; blue: hiding it raises it.",  # without numbers: the page has other squares
         {"way": "sweep"},
@@ -315,7 +316,7 @@ def _transform(about: Subject) -> Answer | None:
     turned = resized_photo(about.network.preprocessing.view, about.picture.pixels).transformed("rotate", _ANGLES[worst])
     name, angle = about.network.readable_name(number), f"{_ANGLES[worst]:g}"
     _picture("transform", turned, f"The photo turned by {angle} degrees")
-    change = f"{percent(chances[0])} → {percent(chances[worst])}"
+    change = " → ".join(in_words(about.network, float(chances[n])) for n in (0, worst))
     return Answer(f"{name}: {change}, turned by {angle}°.", {"transform.kind": "rotate", "amount": angle})
 
 
@@ -331,6 +332,8 @@ def _compare(about: Subject) -> Answer | None:
         if result is None:
             return None
         first = result.table[0]
+        if network.quantity != "probability":
+            raise VizError("Open the page to compare the two networks.", code="no-class-scores")
         rows.append((network.readable_name(first["class"]), float(first["probability"]), network.name))
         told.append(network.name.partition("/")[2] + (" with random weights" if network.weights == "none" else ""))
     topk_bars.draw("start.answers", rows)

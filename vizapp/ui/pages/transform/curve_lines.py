@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vizapp.methods.base import Result
+from vizapp.methods.scores import in_words
 from vizapp.methods.transform_film import amount_text
 from vizapp.ui.pages.transform import form
 from vizapp.ui.pages.transform.charts import Line
@@ -81,7 +82,8 @@ def headline(asked: CurveRequest, result: Result | None, amount: float, chosen: 
     name, now = asked.network.readable_name(number), float(shares[at])
     label = int(result.arrays["label"][at])
     change = "" if label == number else f"; the answer becomes {asked.network.readable_name(label)}"
-    return f"{name}: {100 * clean:.1f} % → {100 * now:.1f} % at {where}{'' if chosen else ', at worst'}{change}"
+    before, after = (in_words(asked.network, share) for share in (clean, now))
+    return f"{name}: {before} → {after} at {where}{'' if chosen else ', at worst'}{change}"
 
 
 def explain(several: bool) -> None:

@@ -119,7 +119,7 @@ def _frames(asked: CurveRequest, amounts: Sequence[float]) -> list[str]:
 
 def _answers(network: Network, result: Result | None, amounts: Sequence[float]) -> list[list[list[object]]] | None:
     """The most probable classes at each amount; empty where they are not computed yet."""
-    if result is None or "probability" not in result.arrays:
+    if result is None or "probability" not in result.arrays or network.quantity != "probability":
         return None
     known = dict(zip(result.arrays["amounts"].tolist(), result.arrays["probability"], strict=True))
     found: list[list[list[object]]] = []
@@ -144,8 +144,9 @@ def _draw_charts(asked: Sequence[CurveRequest], amount: float, amounts: Sequence
     lines = curve_lines.probabilities(there, first)
     with right:
         if lines:
-            messages.heading("Probability of the clean photo's classes")
-            charts.draw("transform.probabilities", charts.figure(lines, kind, amount, percent=True), amounts)
+            is_share = first.quantity == "probability"
+            messages.heading("Probability of the clean photo's classes" if is_share else first.quantity.capitalize())
+            charts.draw("transform.probabilities", charts.figure(lines, kind, amount, percent=is_share), amounts)
         else:
             messages.info(f"{first.name} has no classes, so there are distances only.")
     curve_lines.explain(several=False)
