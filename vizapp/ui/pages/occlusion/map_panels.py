@@ -152,7 +152,7 @@ def large(shown: SweepView, view: str, cell: Cell | None, scale: float, grid: tu
     data = group(shown, view, cell, scale=scale)
     over = [one for one in data["maps"] if one["letter"] == "(d)"]
     inverse = shown.asked.params.inverse
-    helps, hurts = ends(view, scale)
+    helps, hurts = _ends(shown, view, scale)
     unit = {"probability": "", "logit": " logits", "pixels": " logits on average"}[view]
     for one in over:
         clean = float(shown.arrays[f"clean_{'logit' if view == 'pixels' else view}"])
@@ -229,8 +229,14 @@ def _map(shown: SweepView, view: str, letter: str, picture: str, scale: float) -
         low, high = limits(values)  # the values of the darkest and the brightest colour
         data |= {"low": low, "high": float(np.nanmax(values)) if np.isfinite(values).any() else high}
     elif letter == "d":
-        data |= {"ends": ends(view, scale), "ramp": signed_ramp()}
+        data |= {"ends": _ends(shown, view, scale), "ramp": signed_ramp()}
     return data
+
+
+def _ends(shown: SweepView, view: str, scale: float) -> list[str]:
+    """The ends of the colours of (d): points of a probability, or differences of another quantity."""
+    is_share = view == "probability" and shown.asked.network.quantity == "probability"
+    return list(ends(view if is_share or view == "pixels" else "logit", scale))
 
 
 def _legend(table: tuple[dict[str, Any], ...]) -> list[dict[str, str]]:
