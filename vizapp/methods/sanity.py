@@ -48,7 +48,7 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
     `similarity` `[3]`: the rank correlation (Spearman) of their absolute values with the trained projection's, where either
     is not zero; 1 when nothing changes.
     """
-    network, unit = question.network, question.require_unit()
+    network, unit = question.network.smooth, question.require_unit()
     batch, rule = network.prepare(question.require_picture()), rule_named(params.rule)
     (trained,) = project(network.module, batch, [unit], network.sites, rule, "one")
     job.report(0.1)
