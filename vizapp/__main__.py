@@ -26,6 +26,7 @@ try:
     from vizapp.media.picture import open_picture
     from vizapp.media.samples import open_sample, sample_names
     from vizapp.media.sources import open_folder
+    from vizapp.media.stacks import read_bands
     from vizapp.methods import ask, methods, problems
     from vizapp.methods.base import Method
     from vizapp.methods.params import Knob, build, knobs
@@ -107,6 +108,11 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
         metavar="FUNCTION",
         help="what turns class scores into probabilities: softmax, sigmoid or none; by default as found in the network",
     )
+    command.add_argument(
+        "--channel-map",
+        metavar="MAP",
+        help="what feeds each channel, such as R,G,B,mean: a band from 0, R, G or B as shown, L (luminance), mean, zero",
+    )
 
 
 def _add_method(commands: Any, method: Method) -> None:
@@ -118,7 +124,8 @@ def _add_method(commands: Any, method: Method) -> None:
     _add_weights(command)
     asked = method.needs | method.optional_inputs
     if "picture" in asked:
-        command.add_argument("--picture", help="a photo, or the name of a sample")
+        command.add_argument("--picture", help="a photo, a stack of bands (NPY, NPZ, TIFF), or the name of a sample")
+        command.add_argument("--bands", metavar="R,G,B", help="the bands of a stack that are shown, such as 3,2,1")
     if "folder" in asked:
         sources = "a folder of photos (sub-folders are classes), a zip or CSV file, digits, samples or torchvision/NAME"
         command.add_argument("--folder", help=sources)
@@ -182,16 +189,17 @@ def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) 
     if options.rename and options.weights not in ("default", "none"):
         for foreign, own in registry.match_checkpoint(options.network, options.weights):
             print(f"vizapp: {plain_name(foreign)} -> {own}", file=sys.stderr)
-    return load(
+    network = load(
         options.network, options.weights, options.device, classes, tick, options.output, options.probabilities,
         options.preprocessing, options.rename,
     )  # fmt: skip
+    return network.with_channels(options.channel_map) if options.channel_map else network
 
 
 def _answer(options: argparse.Namespace) -> None:
     given = vars(options)
     # Cheap checks first, so that a mistyped path is reported before a network is downloaded.
-    picture = _picture(given["picture"]) if given.get("picture") else None
+    picture = _picture(given["picture"], given["bands"]) if given.get("picture") else None
     folder = open_folder(given["folder"]) if given.get("folder") else None
     unit = read_unit(given["unit"]) if given.get("unit") else None
     interventions = [_with_photo(read_intervention(text)) for text in options.set]
@@ -225,10 +233,9 @@ def _leads() -> bool:
     return os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
 
 
-def _picture(text: str) -> Any:
-    if not os.path.exists(text) and text in sample_names():
-        return open_sample(text)
-    return open_picture(text)
+def _picture(text: str, bands: str | None = None) -> Any:
+    sample = not os.path.exists(text) and text in sample_names()
+    return open_picture(open_sample(text) if sample else text, bands=read_bands(bands) if bands else None)
 
 
 def _with_photo(given: Intervention) -> Intervention:

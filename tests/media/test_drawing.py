@@ -237,7 +237,12 @@ def test_other_arrays_are_refused() -> None:
     with pytest.raises(ValueError, match="heat takes"):
         heat(np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match="signed takes"):
-        signed(np.zeros((2, 2, 4)))
+        signed(np.zeros((2, 2, 4, 1)))
+
+
+def test_of_other_than_three_channels_the_mean_of_the_magnitudes_is_drawn() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (5, 6, 4))
+    assert np.array_equal(signed(values, 2), signed(np.abs(values).mean(2), 2))
 
 
 def test_a_map_is_placed_over_a_part_of_the_photo_also_where_that_reaches_out() -> None:

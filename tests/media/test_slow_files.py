@@ -67,8 +67,8 @@ def tiff_numbers(count: int) -> bytes:
 
 
 def tiff_frames(order: str, big: bool, last: int = 0) -> Made:
-    """Equal frames; `last` is where the last one says that the next is."""
-    tags = [(256, 24), (257, 20), (258, 8), (259, 1), (262, 1), (273, 16), (277, 1), (278, 20), (279, 480)]
+    """Equal frames in which white is 0, or they would be bands; `last` is where the last one says that the next is."""
+    tags = [(256, 24), (257, 20), (258, 8), (259, 1), (262, 0), (273, 16), (277, 1), (278, 20), (279, 480)]
     size = 8 + 20 * len(tags) + 8 if big else 2 + 12 * len(tags) + 4
 
     def made(count: int) -> bytes:

@@ -123,6 +123,7 @@ def test_planes_and_pages_are_bands() -> None:
         (stack("uint8", 1)[:, :, 0], {}),
         (stack("uint16", 1)[:, :, 0], {}),
         (np.stack([stack("uint8", 3)] * 3), {"photometric": "rgb"}),
+        (np.stack([stack("uint8", 1)[:, :, 0]] * 60), {"photometric": "minisblack"}),  # a film
     ],
 )
 def test_photos_in_tiff_files_stay_photos(array: np.ndarray, options: dict[str, object]) -> None:

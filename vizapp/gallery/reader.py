@@ -19,6 +19,7 @@ from vizapp.gallery import shipped
 from vizapp.gallery.store import EARLIER, MANIFEST, WORK, read_manifest, read_rows, read_units
 from vizapp.media.drawing import crop_box, draw_box, exceeds
 from vizapp.media.source import Source
+from vizapp.media.stacks import shown_values
 from vizapp.settings import settings
 from vizapp.zoo.network import Network
 
@@ -160,7 +161,7 @@ def top_image(
     for row in rows.itertuples():
         box = (int(row.top), int(row.left), int(row.bottom), int(row.right))
         seen = opened(int(row.picture)) if opened else load_crop(network, source, int(row.picture))
-        seen = np.full((*network.input_size[1:], 3), 128, np.uint8) if seen is None else seen
+        seen = np.full((*network.input_size[1:], 3), 128, np.uint8) if seen is None else shown_values(seen)
         label = row.label if isinstance(row.label, str) else None
         found.append(TopImage(seen, box, str(row.path), label, float(row.activation)))
     return found
@@ -169,9 +170,9 @@ def top_image(
 def load_crop(
     network: Network, source: Source, picture: int, tick: Callable[[float], None] | None = None
 ) -> np.ndarray | None:
-    """The network's crop of a picture, uint8 `[H W 3]`; None if it can no longer be read. `tick` may raise to cancel."""
+    """The network's crop of a picture, as `Network.crop` gives it; None if it can no longer be read. `tick` may raise."""
     try:
-        return network.seen(source.open(picture, tick))
+        return network.crop(source.open(picture, tick))
     except VizError:
         return None
 

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from vizapp.errors import VizError
+from vizapp.media.channels import value_range
 from vizapp.media.transforms import View, centre_crop, gaussian_blur, resize
 
 Kind = Literal["rotate", "shift-x", "shift-y", "scale", "brightness", "contrast", "blur", "noise", "jpeg"]
@@ -59,7 +61,8 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True, eq=False)
 class ResizedPhoto:
-    """The photo at the size at which a network crops it, uint8 `[h w 3]`, and the crop: its corner, height and width."""
+    """The photo at the size at which a network crops it, uint8 `[h w 3]` or, of bands, uint8 or float32 `[h w C]`, and the
+    crop: its corner, height and width."""
 
     pixels: np.ndarray
     top: int
@@ -69,11 +72,11 @@ class ResizedPhoto:
 
     @property
     def crop(self) -> np.ndarray:
-        """What the network sees of the photo as it is, uint8 `[height width 3]`."""
+        """What the network sees of the photo as it is, `[height width 3]`."""
         return self._crop(self.pixels)
 
     def transformed(self, kind: Kind, amount: float, edge: Edge = "grey", seed: int = 0) -> np.ndarray:
-        """What the network sees of the transformed photo, uint8 `[height width 3]`. The clean amount gives exactly `crop`.
+        """What the network sees of the transformed photo, `[height width 3]`. The clean amount gives exactly `crop`.
 
         Args:
             kind: "rotate" turns anticlockwise about the centre of the crop, "scale" enlarges about it; "shift-x" moves to
@@ -101,7 +104,10 @@ class ResizedPhoto:
         around = [(0, 0)] * 3
         around[axis] = (max(pixels, 0), max(-pixels, 0))
         if edge == "grey":
-            padded = np.pad(self.pixels, around, constant_values=_GREY)
+            grey = self._grey()
+            padded = np.stack([
+                np.pad(self.pixels[:, :, band], around[:2], constant_values=grey[band]) for band in range(len(grey))
+            ], 2)  # fmt: skip
         else:
             padded = np.pad(self.pixels, around, mode=_PADDED[edge])  # type: ignore[call-overload]
         start = max(-pixels, 0)
@@ -115,13 +121,25 @@ class ResizedPhoto:
         """
         middle = np.array([(self.width - 1) / 2, (self.height - 1) / 2])
         offset = middle + np.array([self.left, self.top]) - back @ middle
-        return np.asarray(
-            cv2.warpAffine(
-                self.pixels, np.column_stack([back, offset]), (self.width, self.height),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=_BORDERS[edge], borderValue=(_GREY,) * 3,
-            ),
-            np.uint8,
-        )  # fmt: skip
+
+        def warp(pixels: np.ndarray, grey: np.ndarray) -> np.ndarray:
+            return np.asarray(cv2.warpAffine(
+                pixels, np.column_stack([back, offset]), (self.width, self.height),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=_BORDERS[edge], borderValue=grey.tolist(),
+            ), pixels.dtype)  # fmt: skip
+
+        grey = self._grey()
+        if len(grey) == 3:
+            return warp(self.pixels, grey)
+        bands = range(len(grey))  # OpenCV takes at most four together
+        return np.stack([warp(np.ascontiguousarray(self.pixels[:, :, n]), grey[n : n + 1]) for n in bands], 2)
+
+    def _grey(self) -> np.ndarray:
+        """Mid-grey in each band `[C]`."""
+        if self.pixels.dtype == np.uint8:
+            return np.full(self.pixels.shape[2], _GREY, np.uint8)
+        low, high = value_range(self.pixels)
+        return low + (high - low) * (_GREY / 255)
 
 
 def is_clean(kind: Kind, amount: float) -> bool:
@@ -156,14 +174,25 @@ def _rotation(degrees: float) -> np.ndarray:
 
 
 def _corrupted(pixels: np.ndarray, kind: str, strength: float, seed: int) -> np.ndarray:
-    """A picture uint8 `[h w 3]` spoiled by one of ImageNet-C's corruptions."""
+    """A picture `[h w 3]` spoiled by one of ImageNet-C's corruptions; of bands `[h w C]`, each from the start of its range to
+    its end as a photo from 0 to 1.
+
+    Raises:
+        VizError: the corruption is defined for RGB alone.
+    """
+    if kind in ("jpeg", "brightness") and (pixels.dtype != np.uint8 or pixels.shape[2] != 3):
+        raise VizError(
+            f"{kind} is defined for photos in RGB, and the network takes {pixels.shape[2]} channels here; choose another kind.",
+            code="unsupported-channels",
+        )
     if kind == "blur":
         return gaussian_blur(pixels, strength)
     if kind == "jpeg":
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=int(strength))
         return np.asarray(Image.open(file).convert("RGB"))
-    values = pixels.astype(np.float64) / 255
+    low, high = (0, 255) if pixels.dtype == np.uint8 else value_range(pixels)
+    values = (pixels.astype(np.float64) - low) / np.maximum(high - low, 1e-300)
     if kind == "brightness":
         bright = values.max(2, keepdims=True)  # the value of HSV; colours of the same hue and saturation are multiples
         wanted = np.minimum(bright + strength, 1)
@@ -173,4 +202,5 @@ def _corrupted(pixels: np.ndarray, kind: str, strength: float, seed: int) -> np.
         values = (values - mean) * strength + mean
     else:
         values = values + np.random.default_rng(seed).normal(0, strength, values.shape)
-    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+    spoiled = low + values.clip(0, 1) * (high - low)
+    return (np.rint(spoiled) if pixels.dtype == np.uint8 else spoiled).astype(pixels.dtype)

@@ -81,10 +81,13 @@ def veil(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def signed(values: np.ndarray, scale: float | None = None) -> np.ndarray:
     """Uint8 `[H W 3]` of signed numbers `[H W 3]` or `[H W]`: 0 is mid-grey 128, plus and minus `scale` are 255 and 1.
 
-    `scale` is by default the largest finite magnitude. NaN is mid-grey.
+    `scale` is by default the largest finite magnitude. NaN is mid-grey. Of other numbers of channels `[H W C]` the mean of
+    their magnitudes is drawn.
     """
-    if values.ndim not in (2, 3) or values.shape[2:] not in ((), (3,)):
-        raise ValueError(f"signed takes [H W] or [H W 3], not {list(values.shape)}")
+    if values.ndim not in (2, 3):
+        raise ValueError(f"signed takes [H W] or [H W C], not {list(values.shape)}")
+    if values.shape[2:] not in ((), (3,)):
+        values = np.abs(values).mean(2)
     grey = np.rint(GREY + 127 * np.nan_to_num(_divide_by_scale(values, scale))).astype(np.uint8)
     return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
 

@@ -22,6 +22,7 @@ import numpy as np
 from vizapp.errors import VizError
 from vizapp.media.process import start
 from vizapp.media.source import ImageRef, Source
+from vizapp.media.transforms import View
 
 PREFETCHED = 2  # batches per process that are decoded ahead of the reader
 FEWEST_FOR_WORKERS = 400  # pictures; fewer are decoded faster without processes
@@ -35,14 +36,19 @@ Tick = Callable[[float], None]
 class Crop(Protocol):
     """What to take of each photo; picklable."""
 
+    @property
+    def view(self) -> View:
+        """The network's own crop, which knows what feeds its channels."""
+        ...
+
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """A crop `[H W 3]` of a photo `[H W 3]`, or several of one size, `[n H W 3]`."""
+        """A crop `[H W C]` of values `[H W C]`, or several of one size, `[n H W C]`."""
         ...
 
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """One batch: numbers, crops (`pixels`, each uint8 `[H W 3]` or `[n H W 3]`) and digests of the readable `pictures`.
+    """One batch: numbers, crops (`pixels`, each `[H W C]` or `[n H W C]`) and digests of the readable `pictures`.
 
     `failed`: number and error message of each unreadable one.
     """
@@ -70,7 +76,7 @@ def decode_batch(
     for index, ref in enumerate(refs, first):
         try:
             picture = ref.open(tick)
-            crops.append(view.apply(picture.pixels))
+            crops.append(view.apply(view.view.values(picture)))
         except VizError as error:
             failed.append((index, str(error)))
             continue

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vizapp.errors import VizError
+from vizapp.errors import VizError, quoted
 from vizapp.media.process import Exceeded, Limits, call
 from vizapp.settings import settings
 
@@ -132,7 +132,7 @@ def tiff_stack(
 
 
 def read_tiff(content: bytes, subject: str, plain: bool) -> np.ndarray | str | None:
-    """The first series of equal images in a TIFF file; None if that is one grey image.
+    """The first series of equal images in a TIFF file; None if that is one grey image, or several that are no clear stack.
 
     `plain`: give "compressed" instead of unpacking anything, which may take long.
 
@@ -148,6 +148,8 @@ def read_tiff(content: bytes, subject: str, plain: bool) -> np.ndarray | str | N
             dtype = np.dtype(series.dtype or "O")
             shape = tuple(length for length in series.shape if length > 1)
             if len(shape) < 3 and len(series.pages) == 1 and tiff.pages[0].samplesperpixel == 1:  # type: ignore[union-attr]
+                return None
+            if len(series.pages) > 1 and len(shape) == 3 and _band_axis(shape) is None:
                 return None
             check_stack(shape, dtype, subject)
             frames = [page.keyframe for page in series.pages if page is not None]
@@ -191,17 +193,15 @@ def as_bands(array: np.ndarray, subject: str) -> tuple[np.ndarray, str]:
     """
     check_stack(array.shape, array.dtype, subject)
     values = array[:, :, None] if array.ndim == 2 else array
-    first, middle, last = values.shape
-    shortest = min(first, last)
-    clear = first != last and shortest < middle and (shortest <= _FEW or 2 * shortest <= sorted(values.shape)[1])
-    if array.ndim == 3 and not (clear or last == 1):
+    axis = _band_axis(values.shape)
+    if array.ndim == 3 and axis is None:
         raise VizError(
             f"{subject} has shape {list(array.shape)}, in which no axis is clearly that of the bands; accepted is [H W C] or "
             "[C H W] with fewer bands than rows and columns.",
             code="ambiguous-axes",
         )
     order = "[H W]" if array.ndim == 2 else "[H W C]"
-    if array.ndim == 3 and first < last:
+    if array.ndim == 3 and axis == 0:
         values, order = values.transpose(1, 2, 0), "[C H W]"
     if values.shape[2] > MOST_BANDS:
         raise VizError(f"{subject} has {values.shape[2]:,} bands; at most {MOST_BANDS} are read.", code="bad-array")
@@ -221,6 +221,29 @@ def as_bands(array: np.ndarray, subject: str) -> tuple[np.ndarray, str]:
     values.setflags(write=False)
     noun = "1 band" if values.shape[2] == 1 else f"{values.shape[2]} bands"
     return values, f"{noun} of {kept.name}, read as {order}."
+
+
+def _band_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis of the bands, 0 or 2: the shortest of the three; None if that is not clear."""
+    first, middle, last = shape
+    shortest = min(first, last)
+    clear = first != last and shortest < middle and (shortest <= _FEW or 2 * shortest <= sorted(shape)[1])
+    return (0 if first < last else 2) if clear else 2 if last == 1 else None
+
+
+def read_bands(text: str) -> tuple[int, ...]:
+    """The numbers of bands in a text such as `"3,2,1"`.
+
+    Raises:
+        VizError: it has another form.
+    """
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise VizError(
+            f"bands are three numbers, for red, green and blue, or one, such as 3,2,1; {quoted(text)} was given.",
+            code="bad-bands",
+        ) from None
 
 
 def shown_bands(values: np.ndarray, chosen: tuple[int, ...] | None, subject: str) -> tuple[int, ...]:
@@ -248,6 +271,13 @@ def drawn_bands(values: np.ndarray, chosen: tuple[int, ...]) -> np.ndarray:
     for channel, band in enumerate(chosen if len(chosen) == 3 else chosen * 3):
         pixels[:, :, channel] = pixels[:, :, 0] if channel and len(chosen) == 1 else stretched(values[:, :, band])
     return pixels
+
+
+def shown_values(values: np.ndarray) -> np.ndarray:
+    """A network's crop `[H W C]` as a picture: uint8 `[H W 3]` as it is; else its first bands, as those of a stack."""
+    if values.dtype == np.uint8 and values.shape[2] == 3:
+        return values
+    return drawn_bands(values, (0, 1, 2) if values.shape[2] > 2 else (0,))
 
 
 def stretched(band: np.ndarray) -> np.ndarray:

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from vizapp.errors import VizError
+from vizapp.media.channels import PHOTO, Channels
 from vizapp.media.mapped import channel_of
+from vizapp.media.picture import Picture
 from vizapp.settings import settings
 
 Method = Literal["bilinear", "bicubic", "nearest", "area", "lanczos"]
@@ -33,6 +35,7 @@ class View:
 
     `resize`: the shorter side of the resized photo in pixels, or its height and width, which may change its proportions.
     `floor`: whether half a pixel of the crop's place is rounded down, as by transformers, and not to even, as by torchvision.
+    `channels`: what feeds the network's channels.
     """
 
     height: int
@@ -40,6 +43,16 @@ class View:
     resize: int | tuple[int, int]
     interpolation: Method = "bilinear"
     floor: bool = False
+    channels: Channels = PHOTO
+
+    @property
+    def view(self) -> View:
+        """The view itself, as of other crops."""
+        return self
+
+    def values(self, picture: Picture) -> np.ndarray:
+        """What of a picture is cropped for the network: `[H W C]` uint8, or float32 as `Channels.of` has it."""
+        return self.channels.of(picture)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width before the crop, of a photo of that height and width."""
@@ -58,13 +71,15 @@ class View:
         return top * down, left * across, (top + self.height) * down, (left + self.width) * across
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """The view of a photo `[H W 3]`: uint8 `[height width 3]`."""
+        """The view of a photo, or of other values `[H W C]`: `[height width C]` of their type."""
         resized = resize(pixels, *self.resized(*pixels.shape[:2]), self.interpolation)
         return centre_crop(resized, self.height, self.width, self.floor)
 
 
 def resize(pixels: np.ndarray, height: int, width: int, method: Method = "bilinear") -> np.ndarray:
-    """The resized picture, uint8 `[height width 3]` (or `[height width]` if grey). Shrinking is antialiased, except "nearest".
+    """The resized picture `[height width C]` (or `[height width]`), uint8 or float32. Shrinking is antialiased, but "nearest".
+
+    The channels are resized one by one; floats are not rounded.
 
     Raises:
         VizError: the result would have more pixels than the settings allow for a picture.
@@ -76,6 +91,8 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
             f"{most} megapixels; crop the photo to a less extreme shape first.",
             code="picture-too-large",
         )
+    if pixels.ndim == 3 and (pixels.shape[2] != 3 or pixels.dtype != np.uint8):
+        return np.stack([_resize(pixels[:, :, band], height, width, method) for band in range(pixels.shape[2])], 2)
     if pixels.ndim == 3 and pixels.nbytes > _LARGE:  # channel by channel, in a quarter of the memory
         with _turn:
             channels = [_resize(channel_of(pixels, number), height, width, method) for number in range(pixels.shape[2])]
@@ -84,7 +101,7 @@ def resize(pixels: np.ndarray, height: int, width: int, method: Method = "biline
 
 
 def _resize(pixels: np.ndarray, height: int, width: int, method: Method) -> np.ndarray:
-    return np.array(Image.fromarray(pixels).resize((width, height), _RESAMPLING[method]))
+    return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), _RESAMPLING[method]))
 
 
 def shrink(pixels: np.ndarray, largest: float, method: Method = "area") -> np.ndarray:
@@ -149,5 +166,6 @@ def _crop(pixels: np.ndarray, top: int, left: int, height: int, width: int) -> n
 
 
 def gaussian_blur(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """The picture `[H W 3]` blurred by a Gaussian of standard deviation `sigma` pixels; the border is mirrored."""
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.uint8)
+    """The picture `[H W C]` blurred by a Gaussian of standard deviation `sigma` pixels; the border is mirrored."""
+    found = np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101))
+    return found.reshape(pixels.shape).astype(pixels.dtype, copy=False)

@@ -83,7 +83,7 @@ def atlas(question: Question, params: AtlasParams, job: Job) -> Result:
     part = "" if measured == len(features) else f", measured on {measured:,} random photos"
     facts["trustworthiness"] = f"{trusted:.3f} at {near} neighbours{part}"
     if question.picture is not None:
-        wanted = found.of_photo(network.seen(question.picture))
+        wanted = found.of_photo(network.crop(question.picture))
         if np.isfinite(wanted).all():
             arrays["photo"] = axes.project(wanted[None])[0] if axes else beside(features, points, wanted)
             facts["photo"] = "projected onto the same axes" if axes else f"at the mean of its {BESIDE} nearest photos"

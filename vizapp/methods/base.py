@@ -254,6 +254,8 @@ class Method:
         facts = {
             "network": f"{question.network.name}, weights {question.network.weights}, on {question.network.device}"
         }
+        if question.network.preprocessing.channel_map:
+            facts["channels"] = f"fed by {', '.join(question.network.preprocessing.channel_map)}"
         if question.network.interventions:
             facts["interventions"] = question.network.interventions
         if question.network.target:

@@ -13,6 +13,7 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError, quoted, read_index
 from vizapp.media.drawing import draw_box, lay_over, limits, sheet, veil
 from vizapp.media.source import skipped_note, spread
+from vizapp.media.stacks import shown_values
 from vizapp.media.transforms import resize
 from vizapp.methods.activations import OPACITY
 from vizapp.methods.base import Job, Method, Panel, Question, Result
@@ -103,7 +104,7 @@ def colours(question: Question, params: ColourParams, job: Job) -> Result:
     arrays = {name: values if several else values[0] for name, values in arrays.items()}
     arrays |= {"axes": coloured.axes, "mean": coloured.mean, "explained": coloured.explained}
     height, width = crops[0].shape[:2]
-    panels = [Panel("photos" if several else "photo", _rows(crops))]
+    panels = [Panel("photos" if several else "photo", _rows(list(map(shown_values, crops))))]
     panels.append(Panel("colours", _rows([resize(one, height, width, "nearest") for one in drawn])))
     if cell:
         found = likeness(features, 0, cell)
@@ -154,13 +155,13 @@ def _crops(question: Question) -> tuple[list[np.ndarray], dict[str, str]]:
         VizError: none of them can be read.
     """
     network, folder = question.network, question.folder
-    crops = [] if question.picture is None else [network.seen(question.picture)]
+    crops = [] if question.picture is None else [network.crop(question.picture)]
     names = [] if question.picture is None else [question.picture.name]
     facts, wrong = dict[str, str](), list[str]()
     if folder is not None:
         asked = spread(len(folder), MOST_PHOTOS - len(crops))
         for number, picture in folder.open_readable(asked, wrong):
-            crops.append(network.seen(picture))
+            crops.append(network.crop(picture))
             names.append(folder.path(number))
         part = f"{len(asked)} of {len(folder):,}" if len(asked) < len(folder) else f"all {len(folder)}"
         facts["photos"] = f"{', '.join(names)} ({part} photos of {folder.name})"
@@ -180,7 +181,10 @@ def draw_colours(coloured: CellColours, foreground: str) -> np.ndarray:
 def over_photos(crops: list[np.ndarray], maps: np.ndarray, cell: tuple[int, int] | None = None) -> list[np.ndarray]:
     """Maps `[photos h w]` over the photos, on one scale; of a similarity the `cell` of the first photo is framed."""
     low, high = limits(maps) if cell is None else similarity_limits(maps, cell)
-    drawn = [lay_over(crop, veil(one, low, high), OPACITY, "nearest") for crop, one in zip(crops, maps, strict=True)]
+    drawn = [
+        lay_over(shown_values(crop), veil(one, low, high), OPACITY, "nearest")
+        for crop, one in zip(crops, maps, strict=True)
+    ]
     if cell is not None:
         step = [side / count for side, count in zip(crops[0].shape[:2], maps.shape[1:], strict=True)] * 2
         box = [round(place * one) for place, one in zip((*cell, cell[0] + 1, cell[1] + 1), step, strict=True)]

@@ -15,9 +15,11 @@ from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.engine.trace.observe import observe
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError
-from vizapp.media.drawing import GREY, draw_box, sheet
+from vizapp.media.drawing import draw_box, sheet
 from vizapp.media.picture import open_picture
+from vizapp.media.stacks import shown_values
 from vizapp.methods.base import Job, Method, Panel, Question, Result
+from vizapp.methods.occlusion.occluder import filling
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.parts import FEWEST, MOST, Box, Part, read_parts
@@ -152,7 +154,7 @@ def correspondence(question: Question, params: CorrespondenceParams, job: Job) -
             code="missing-input",
         )
     photos = [open_picture(part.photo) for part in params.parts]
-    crops, boxes = [network.seen(photo) for photo in photos], [part.box for part in params.parts]
+    crops, boxes = [network.crop(photo) for photo in photos], [part.box for part in params.parts]
     for photo, box in zip(photos, boxes, strict=True):
         _check_inside(network, photo.name, box)
     sites = tuple(dict.fromkeys(map(network.site, params.sites))) if params.sites else default_sites(network)
@@ -169,7 +171,7 @@ def correspondence(question: Question, params: CorrespondenceParams, job: Job) -
         "caution": "Compare within a layer, not between layers: at early layers a square leaves most features as they are, "
         "which makes all values low. A few photos are a small sample, and a sign counts however small the change is.",
     }
-    marked = [draw_box(crop, box) for crop, box in zip(crops, boxes, strict=True)]
+    marked = [draw_box(shown_values(crop), box) for crop, box in zip(crops, boxes, strict=True)]
     panel = Panel(
         "parts", sheet(marked, math.ceil(math.sqrt(len(marked))), gap=4), "What the network sees, parts framed."
     )
@@ -220,7 +222,7 @@ def _measure(
 def _hide(crop: np.ndarray, box: Box) -> np.ndarray:
     """The crop with a box of mid-grey."""
     hidden = crop.copy()
-    hidden[box[0] : box[2], box[1] : box[3]] = GREY
+    hidden[box[0] : box[2], box[1] : box[3]] = filling(crop, "grey")[0, 0]
     return hidden
 
 

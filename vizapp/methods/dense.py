@@ -103,7 +103,7 @@ def convolutional(network: Network) -> ConversionPlan:
         VizError: it cannot be converted; the sentence says why.
     """
     network.check_visible()
-    noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], network.input_size[0]), dtype=np.uint8)
     return plan_conversion(network.module, network.batch([noise]), network.head)
 
 
@@ -134,12 +134,12 @@ def _view(question: Question, params: DenseParams) -> View:
         check_fits(
             2 * 3 * height * width, torch.device("cpu"), f"the photo at {width} x {height} pixels", "a smaller zoom"
         )
-        return zoomed(picture.pixels, params.zoom)
+        return zoomed(network.preprocessing.view.values(picture), params.zoom)
     if params.zoom != 1 or params.scales != 1:
         raise VizError(
             'zoom and scales change the size of the photo; take input="photo" with them.', code="scaled-crop"
         )
-    seen, how = network.seen(picture), network.preprocessing
+    seen, how = network.crop(picture), network.preprocessing
     height, width = picture.height, picture.width
     name = "the resized photo, the crop that predict sees"
     sizes = how.view.resized(height, width)
@@ -194,7 +194,10 @@ def _votes(
 
     views, maps, votes = [view], [found], []
     if params.scales > 1:
-        views = [zoomed(question.require_picture().pixels, zoom) for zoom in _zooms(question, params.scales, made)]
+        views = [
+            zoomed(network.preprocessing.view.values(question.require_picture()), zoom)
+            for zoom in _zooms(question, params.scales, made)
+        ]
         maps = []
     each = 0.3 / (len(views) * (1 + params.flips))
     for number, scaled in enumerate(views):

@@ -9,6 +9,7 @@ import numpy as np
 from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import DenseMap
 from vizapp.media.drawing import heat, paste
+from vizapp.media.stacks import shown_values
 from vizapp.media.transforms import resize, shrink
 from vizapp.methods.base import Panel
 from vizapp.methods.output import label_colours
@@ -95,4 +96,4 @@ def _laid(view: View, made: ConversionPlan, found: DenseMap, colours: np.ndarray
     """A map uint8 `[h w 3]` over the view, with at most `SHOWN` pixels per side."""
     zoom = min(1.0, SHOWN / max(view.pixels.shape[:2]))
     top, left, bottom, right = (round(edge * zoom) for edge in covered(found.boxes(made.size)))
-    return paste(shrink(view.pixels, SHOWN, "bilinear"), colours, (top, left, bottom, right), 0.55)
+    return paste(shrink(shown_values(view.pixels), SHOWN, "bilinear"), colours, (top, left, bottom, right), 0.55)

@@ -175,10 +175,11 @@ def join(
 
 
 def _padded(columns: Sequence[Sequence[np.ndarray]], outside: int) -> np.ndarray:
-    """Pictures `[h w 3]` of some units (inner) after some epochs (outer) as `[units epochs H W 3]`, each in the centre."""
+    """Pictures `[h w C]` of some units (inner) after some epochs (outer) as `[units epochs H W C]`, each in the centre."""
     cells = [list(of_unit) for of_unit in zip(*columns, strict=True)]
-    height, width = (max(cell.shape[axis] for row in cells for cell in row) for axis in (0, 1))
-    whole = np.full((len(cells), len(columns), height, width, 3), outside, cells[0][0].dtype)
+    height, width, depth = (max(cell.shape[axis] for row in cells for cell in row) for axis in (0, 1, 2))
+    depth = 3 if depth == 1 else depth  # none of the units has a picture
+    whole = np.full((len(cells), len(columns), height, width, depth), outside, cells[0][0].dtype)
     for unit, row in enumerate(cells):
         for epoch, cell in enumerate(row):
             top, left = (height - cell.shape[0]) // 2, (width - cell.shape[1]) // 2

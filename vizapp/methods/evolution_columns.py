@@ -100,7 +100,7 @@ class Columns:
         images = top_image(network, self.source, rows, self._opened)
         at = {int(channel): place for place, channel in enumerate(rows["channel"])}
         places = [at.get(channel) for channel in self.channels]
-        nothing = np.zeros((1, 1, 3), np.float32)
+        nothing = np.zeros((1, 1, 1), np.float32)  # of any number of channels
         return Column(
             np.array([np.nan if n is None else rows["activation"][n] for n in places], np.float32),
             np.array([-1 if n is None else rows["picture"][n] for n in places], np.int64),

@@ -205,10 +205,10 @@ def _box(site: Site, cell: tuple[int, int] | None, extent: str, height: int, wid
 
 
 def _pixels(pictures: Tensor) -> np.ndarray:
-    """Pictures `[… C H W]` from 0 to 1 as uint8 `[… H W 3]`; grey unless they have three channels."""
+    """Pictures `[… C H W]` from 0 to 1 as uint8 `[… H W 3]`: of more than three channels three, of fewer the first."""
     scaled = pictures.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).movedim(-3, -1).cpu()
-    grey = scaled.shape[-1] != 3
-    return np.ascontiguousarray((scaled[..., :1].expand(*scaled.shape[:-1], 3) if grey else scaled).numpy())
+    grey = scaled.shape[-1] < 3
+    return np.ascontiguousarray((scaled[..., :1].expand(*scaled.shape[:-1], 3) if grey else scaled[..., :3]).numpy())
 
 
 def _result(

@@ -57,7 +57,7 @@ def match_units(
         if pictures:
             answers = []
             for network, site in zip(networks, chosen, strict=True):
-                batch = network.batch([network.seen(picture) for picture in pictures])
+                batch = network.batch([network.crop(picture) for picture in pictures])
                 values = observe(network.module, batch, [site])[site.name]
                 if values.ndim == 4:
                     values = values.mean((2, 3), dtype=torch.float64) if pool == "mean" else values.amax((2, 3))

@@ -15,6 +15,7 @@ from vizapp.gallery.search_features import Nearest, nearest
 from vizapp.gallery.tables import cell_boxes
 from vizapp.media.drawing import crop_box, draw_box, exceeds, sheet
 from vizapp.media.source import Source
+from vizapp.media.stacks import shown_values
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -62,7 +63,7 @@ def neighbours(question: Question, params: NeighbourParams, job: Job) -> Result:
     if found is None:
         return Result("neighbours", {})
     seen = network.seen(question.require_picture())
-    wanted, facts, cell = found.of_photo(seen), dict[str, str](), (0, 0)
+    wanted, facts, cell = found.of_photo(network.crop(question.require_picture())), dict[str, str](), (0, 0)
     if by_cell:
         maps = wanted.reshape(site.shape)
         cell, facts["cell"] = _cell(maps, question.unit)
@@ -157,7 +158,7 @@ def neighbour_tiles(
     size, tiles = network.input_size[1:], list[np.ndarray]()
     for place, number in enumerate(arrays["indices"][:_SHOWN].tolist()):
         seen = load(number) if load is not None else load_crop(network, source, number)
-        seen = np.full((*size, 3), 128, np.uint8) if seen is None else seen
+        seen = np.full((*size, 3), 128, np.uint8) if seen is None else shown_values(seen)
         if "boxes" in arrays:
             box = arrays["boxes"][place].tolist()
             if exceeds(box, seen.shape):

@@ -57,13 +57,14 @@ def revealing_rule(network: Network) -> Literal["deconvnet", "guided"]:
 def projection(question: Question, params: ProjectionParams, job: Job) -> Result:
     """The part of the photo that activates the unit, projected to the pixels.
 
-    `arrays`: `projection` `[H W 3]` float32, signed, in the network's normalised input space; `patch` uint8 `[h w 3]`, the
+    `arrays`: `projection` `[H W 3]` float32, signed, in the network's normalised input space (`[H W C]` of networks that take C
+    channels, other than 1); `patch` uint8 `[h w 3]`, the
     part of the picture that the unit's cell can see (grey beyond the border); `field` (top, left, bottom,
     right) in input pixels, which may extend beyond the border; `activation` of the unit.
     """
     unit, seen = question.require_unit(), question.network.seen(question.require_picture())
     down, boxes = _sent_down(question, [unit], params, job)
-    cell, box, pixels = down.cells[0], boxes[0], in_three_channels(down.values[0])
+    cell, box, pixels = down.cells[0], boxes[0], as_pixels(down.values[0])
     patch = crop_box(seen, box)
     arrays = {
         "projection": pixels,
@@ -94,7 +95,7 @@ def project_units(question: Question, units: Sequence[Unit], params: ProjectionP
     """
     down, boxes = _sent_down(question, units, params, job)
     arrays = {
-        "projection": np.stack([in_three_channels(values) for values in down.values]),
+        "projection": np.stack([as_pixels(values) for values in down.values]),
         "field": np.array(boxes, np.int64),
         "activation": down.activations.float().cpu().numpy(),
         "channel": np.array([unit.channel for unit in units], np.int64),
@@ -158,12 +159,15 @@ def silence(ends: Collection[str]) -> str:
     return f"No signal reaches the pixels: {'; '.join(reasons)}."
 
 
-def in_three_channels(values: torch.Tensor) -> np.ndarray:
-    """A projection `[C H W]` as float32 `[H W 3]`; the channel of a grey network is repeated three times."""
+def as_pixels(values: torch.Tensor) -> np.ndarray:
+    """A projection `[C H W]` as float32 `[H W C]`; the channel of a grey network is repeated three times."""
     pixels = values.permute(1, 2, 0).float().cpu().numpy()
-    return np.ascontiguousarray(
-        np.broadcast_to(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1], (*pixels.shape[:2], 3))
-    )
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)) if pixels.shape[2] == 1 else pixels)
+
+
+def depth_of(network: Network) -> int:
+    """The channels of a projection: those of the network's input, or three of a grey one."""
+    return 3 if network.input_size[0] == 1 else network.input_size[0]
 
 
 def _field_boxes(network: Network, site: str, cells: Sequence[tuple[int, int] | None]) -> Boxes:

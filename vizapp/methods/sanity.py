@@ -27,7 +27,7 @@ from vizapp.media.drawing import signed
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.projection import in_three_channels
+from vizapp.methods.projection import as_pixels
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
         "upper": [name for name in below if _layer_of(name) in upper],
         "all": [name for name, _ in network.module.named_parameters()],
     }
-    arrays = {"projection": in_three_channels(trained.values[0])}
+    arrays = {"projection": as_pixels(trained.values[0])}
     panels = [Panel("trained", signed(arrays["projection"]), "The trained network.")]
     similarity, drawn = [], dict[str, Tensor]()
     for number, (name, parameters) in enumerate(chosen.items()):
@@ -70,7 +70,7 @@ def sanity(question: Question, params: SanityParams, job: Job) -> Result:
         changed = randomised(network.module, needed, params.seed, drawn)
         job.report(0.2 + 0.8 * (number + 0.4) / len(chosen))
         (down,) = project(changed, batch, [fixed], network.sites, rule, "one")
-        arrays[name] = in_three_channels(down.values[0])
+        arrays[name] = as_pixels(down.values[0])
         similarity.append(rank_correlation(np.abs(arrays["projection"]), np.abs(arrays[name])))
         panels.append(Panel(name, signed(arrays[name]), f"{_WORDS[name]}: similarity {similarity[-1]:.2f}."))
     arrays["similarity"] = np.array(similarity, np.float32)

@@ -16,7 +16,7 @@ from vizapp.media.transforms import resize
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.projection import ProjectionParams, project_units, revealing_rule
+from vizapp.methods.projection import ProjectionParams, depth_of, project_units, revealing_rule
 from vizapp.zoo.network import Network
 
 FEWEST, MOST = 4, 6  # layers
@@ -94,7 +94,7 @@ def early_to_late(question: Question, params: StagesParams, job: Job) -> Result:
     shape, by = (len(sites), params.maps), ProjectionParams(rule=revealing_rule(network))
     channels, strength = np.full(shape, -1, np.int64), np.full(shape, np.nan, np.float32)
     fields, boxes = np.zeros((len(sites), 2), np.int64), np.zeros((len(sites), 4), np.int64)
-    down, without = np.full((len(sites), *seen.shape), np.nan, np.float32), dict[str, str]()
+    down, without = np.full((len(sites), *seen.shape[:2], depth_of(network)), np.nan, np.float32), dict[str, str]()
     for n, site in enumerate(sites):
         values = found[site.name][0].float().cpu().numpy().astype(np.float32)
         # Many channels reach the bound of a ReLU6; those that vary most are first.

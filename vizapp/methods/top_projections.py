@@ -18,7 +18,7 @@ from vizapp.errors import VizError
 from vizapp.gallery.reader import check_pictures, load_crop
 from vizapp.media.source import Source
 from vizapp.methods.base import Job, Result
-from vizapp.methods.projection import ProjectionParams, in_three_channels, what_was_reversed
+from vizapp.methods.projection import ProjectionParams, as_pixels, depth_of, what_was_reversed
 from vizapp.zoo.network import Network
 
 Box = tuple[int, int, int, int]
@@ -83,10 +83,10 @@ def top_projections(
             (answer,) = project(network.module, batch, units, network.sites, rule, params.seed, params.extent)
         certificate = answer.certificate
         for place, start in enumerate(starts):
-            pixels[start.number] = in_three_channels(_in_place(answer.values[place], part, batch))
+            pixels[start.number] = as_pixels(_in_place(answer.values[place], part, batch))
             activations[start.number] = float(answer.activations[place])
         job.report(len(pixels) / len(rows))
-    empty = np.zeros((*size, 3), np.float32)
+    empty = np.zeros((*size, depth_of(network)), np.float32)
     shown = [pixels.get(number, empty) for number in range(len(rows))]
     arrays = {
         "projection": np.stack(shown) if shown else np.zeros((0, 0, 0, 3), np.float32),

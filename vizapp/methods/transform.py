@@ -18,6 +18,7 @@ from vizapp.errors import VizError, quoted
 from vizapp.media.distortions import FAMILIES, Kind, ResizedPhoto, is_clean, resized_photo, usual_amounts
 from vizapp.media.drawing import sheet
 from vizapp.media.source import skipped_note, spread
+from vizapp.media.stacks import shown_values
 from vizapp.methods.base import Job, Method, Panel, Question, Result
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -107,7 +108,10 @@ def transform(question: Question, params: TransformParams, job: Job) -> Result:
     numbers, found, panels = list[int](), list[_Curves](), list[Panel]()
     pictures, count = question.pictures(params.most, unreadable)
     for number, picture in pictures:
-        photo, done = resized_photo(network.preprocessing.view, picture.pixels), len(numbers) + len(unreadable)
+        photo, done = (
+            resized_photo(network.preprocessing.view, network.preprocessing.view.values(picture)),
+            len(numbers) + len(unreadable),
+        )
 
         def tick(share: float, done: int = done) -> None:
             job.report((done + share) / count)
@@ -349,7 +353,7 @@ def _facts(
 def _panel(photo: ResizedPhoto, params: TransformParams) -> Panel:
     """Some of the transformed photos as one sheet."""
     shown = [params.amounts[n] for n in spread(len(params.amounts), _SHOWN)]
-    tiles = [photo.transformed(params.kind, amount, params.edge, params.seed) for amount in shown]
+    tiles = [shown_values(photo.transformed(params.kind, amount, params.edge, params.seed)) for amount in shown]
     return Panel("photos", sheet(tiles, 5, gap=2), f"{params.kind}: {', '.join(f'{amount:g}' for amount in shown)}")
 
 

@@ -223,7 +223,7 @@ def _means_over(
         pictures = [picture for _, picture in photos.open_readable(part)]
         if not pictures:
             return np.zeros(site.channels), 0
-        values = observe(network.module, network.batch([network.seen(one) for one in pictures]), [site])[site.name]
+        values = observe(network.module, network.batch([network.crop(one) for one in pictures]), [site])[site.name]
         means = values.double() if values.ndim == 2 else values.double().mean((2, 3))
         return means.sum(0).cpu().numpy(), len(pictures)
 

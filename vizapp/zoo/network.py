@@ -29,6 +29,7 @@ from vizapp.engine.trace.output_scale import Link, class_scores
 from vizapp.engine.trace.outputs import ClassMap, Head, Probabilities, find_class_maps, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest, quoted
+from vizapp.media.channels import read_channel_map
 from vizapp.media.picture import Picture, open_picture
 from vizapp.zoo.labels import imagenet_categories, imagenet_synonyms, numbered_names, readable
 from vizapp.zoo.preprocessing import Preprocessing
@@ -345,7 +346,8 @@ class Network:
     def _digest(self) -> str:
         if self.derived_digest:
             return self.derived_digest
-        chosen = [text for text in (self.output, self.probabilities) if text is not None]
+        channels = ",".join(self.preprocessing.channel_map) or None
+        chosen = [text for text in (self.output, self.probabilities, channels) if text is not None]
         if not chosen:
             return self._weights_digest
         # What is forgotten with the network is found by its digest, so that ends the digest.
@@ -367,12 +369,31 @@ class Network:
         return answer.hexdigest()
 
     def seen(self, picture: Picture | str | Path | bytes | np.ndarray) -> np.ndarray:
-        """The network's crop of a picture (or of what `open_picture` takes), uint8 `[H W 3]`, not normalized.
+        """The network's crop of a picture (or of what `open_picture` takes) as it is shown, uint8 `[H W 3]`, not normalized.
 
         Raises:
             VizError: that is no picture.
         """
         return self.preprocessing.seen(open_picture(picture).pixels)
+
+    def crop(self, picture: Picture | str | Path | bytes | np.ndarray) -> np.ndarray:
+        """What `batch` takes of a picture: `seen` of a photo; of a stack, or with a channel map, its values `[H W C]`.
+
+        Raises:
+            VizError: that is no picture, or it does not have the network's channels and no channel map says what feeds them.
+        """
+        return self.preprocessing.crop(open_picture(picture))
+
+    def with_channels(self, channel_map: str | Sequence[str | int]) -> Network:
+        """The same network with another channel map, such as `"R,G,B,mean"`; an empty one: none. It takes no further memory.
+
+        Raises:
+            VizError: the map has an unknown entry, or another number of entries than the network takes channels.
+        """
+        entries = read_channel_map(channel_map)
+        if entries == self.preprocessing.channel_map:
+            return self
+        return replace(self, preprocessing=replace(self.preprocessing, channel_map=entries), opened=self.opened or self)
 
     def class_name(self, index: int) -> str:
         """The name of a class, or its index if it has none."""
@@ -404,21 +425,24 @@ class Network:
         """The picture (or what `open_picture` takes) as network input `[1 C H W]` on the network's device.
 
         Raises:
-            VizError: that is no picture, or the network takes neither 1 nor 3 channels.
+            VizError: as for `crop`.
         """
-        return self.batch([self.seen(picture)])
+        return self.batch([self.crop(picture)])
 
     def batch(self, pixels: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-        """Crops of one size, each uint8 `[H W 3]`, as network input `[N C H W]` on its device.
+        """Crops of one size, each as `crop` gives them, as network input `[N C H W]` on its device.
 
         Raises:
-            VizError: the network takes neither 1 nor 3 channels.
+            VizError: they have another number of channels.
         """
         batch = self.preprocessing.normalize(pixels, self.device, self.dtype)
         return batch.contiguous(memory_format=memory_format(self.module))
 
     def display(self, tensor: Tensor) -> np.ndarray:
-        """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`: the inverse of `batch`."""
+        """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`: the inverse of `batch`.
+
+        Of inputs that are neither grey nor RGB, the first three channels, stretched.
+        """
         return self.preprocessing.denormalize(tensor)
 
     def scores(self, batch: Tensor) -> Tensor:

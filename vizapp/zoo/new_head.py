@@ -103,7 +103,7 @@ def _is_linear(network: Network, layer: LastLayer) -> bool:
     weight = random.normal(size=(_CLASSES, width)).astype(np.float32)
     bias = random.normal(size=_CLASSES).astype(np.float32)
     height, side = network.input_size[1:]
-    batch = network.batch(random.integers(0, 256, (1, height, side, 3), np.uint8))
+    batch = network.batch(random.integers(0, 256, (1, height, side, network.input_size[0]), np.uint8))
     run: Callable[[Tensor], Any] = with_head(network.module, layer, weight, bias)
     try:
         with torch.no_grad():

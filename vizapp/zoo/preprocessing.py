@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from vizapp.engine.memory.upload import upload
 from vizapp.errors import VizError
+from vizapp.media.channels import Channels, luminance
+from vizapp.media.picture import Picture
+from vizapp.media.stacks import shown_values
 from vizapp.media.transforms import Method, View
 
 Interpolation = Method
@@ -24,7 +27,9 @@ class Preprocessing:
 
     `resize`: the shorter side of the resized photo in pixels, or its height and width, which may change its proportions.
     `mean` and `std`: per channel, of pixels from 0 to 1. `channels`: 3 for RGB, 1 for luminance (Pillow's mode L).
-    `floor`: how the place of the crop is rounded, as in `View`.
+    `floor`: how the place of the crop is rounded, as in `View`. `channel_map`: what feeds each channel, as in `Channels`.
+    `mean` and `std` are of values from 0 to 1 where these are integers, which are divided by the largest value of their type,
+    and of floats as they are.
     """
 
     channels: int
@@ -35,6 +40,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     floor: bool = field(default=False, repr=False)
+    channel_map: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if min(self.channels, self.height, self.width) < 1:
@@ -50,6 +56,14 @@ class Preprocessing:
             )
         if min(self.std) <= 0:
             raise VizError(f"Each std must be above zero; {self.std} was given.", code="bad-normalization")
+        Channels(self.channels, self.channel_map)
+
+    def __repr__(self) -> str:
+        """As of other dataclasses; without `floor`, and without an empty channel map, so that digests stay as they were."""
+        shown = [f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if one.repr]
+        if self.channel_map:
+            shown.append(f"channel_map={self.channel_map!r}")
+        return f"Preprocessing({', '.join(shown)})"
 
     def seen(self, pixels: np.ndarray) -> np.ndarray:
         """The part of a photo, uint8 `[H W 3]`, that the network sees: uint8 `[height width 3]`."""
@@ -64,33 +78,52 @@ class Preprocessing:
     @property
     def view(self) -> View:
         """The crop alone, for processes that do not load the network."""
-        return View(self.height, self.width, self.resize, self.interpolation, self.floor)
+        channels = Channels(self.channels, self.channel_map)
+        return View(self.height, self.width, self.resize, self.interpolation, self.floor, channels)
+
+    def crop(self, picture: Picture) -> np.ndarray:
+        """What `normalize` takes of a picture: `[height width C]`, or `[height width 3]` where it takes the luminance."""
+        return self.view.apply(self.view.values(picture))
 
     def normalize(self, pixels: Sequence[np.ndarray] | np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Pictures of one size, each uint8 `[H W 3]`, as the tensor `[N C H W]` that the network takes.
+        """Crops of one size, each `[H W C]` uint8 or float32, as the tensor `[N C H W]` that the network takes.
 
-        On a CPU bit-identical to torchvision's `pil_to_tensor`, `convert_image_dtype` and `normalize`.
+        Of uint8 `[H W 3]` a network of one channel takes the luminance. On a CPU bit-identical to torchvision's
+        `pil_to_tensor`, `convert_image_dtype` and `normalize`.
         """
-        stack = np.stack(list(pixels))  # [N H W 3]
-        if self.channels == 1:
-            stack = _luminance(stack)[..., None]  # [N H W 1]
-        elif self.channels != 3:
+        stack = np.stack(list(pixels))  # [N H W C]
+        if self.channels == 1 and stack.shape[-1] == 3:
+            stack = luminance(stack)[..., None]  # [N H W 1]
+        if stack.shape[-1] != self.channels:
             raise VizError(
-                f"The network takes {self.channels} channels; a photo has 3, or 1 when converted to grey.",
+                f"The network takes {self.channels} channels; pictures of {stack.shape[-1]} were given.",
                 code="unsupported-channels",
             )
-        batch = upload(torch.from_numpy(stack), device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        batch = upload(torch.from_numpy(stack), device).permute(0, 3, 1, 2).to(torch.float32, copy=True)
+        if stack.dtype == np.uint8:
+            batch.div_(255)
         mean, std = self.constants(device)
         return batch.sub_(mean).div_(std).to(dtype)
 
     def denormalize(self, tensor: Tensor) -> np.ndarray:
-        """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`, clipped to the valid range."""
+        """The picture uint8 `[H W 3]` of a network input `[C H W]` or `[1 C H W]`.
+
+        One and three channels, and those that a map feeds from R, G and B, are clipped to the range from 0 to 1. Of others the
+        first three, or the first of two, are stretched, as bands are.
+        """
+        values = self.values(tensor)
+        if {"R", "G", "B"} <= set(self.channel_map):
+            values = values[:, :, [self.channel_map.index(colour) for colour in "RGB"]]
+        elif self.channel_map or self.channels not in (1, 3):
+            return shown_values(values)
+        scaled = np.rint(values.clip(0, 1) * np.float32(255)).astype(np.uint8)
+        return np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)))
+
+    def values(self, tensor: Tensor) -> np.ndarray:
+        """The values before the normalization, float32 `[H W C]`, of a network input `[C H W]` or `[1 C H W]`."""
         mean, std = self.constants(tensor.device)
         values = tensor.detach().to(torch.float32).reshape(self.channels, *tensor.shape[-2:])
-        scaled = (values * std + mean).clamp(0, 1).mul(255).round().to(torch.uint8)  # [C H W]
-        if self.channels != 3:
-            scaled = scaled[:1].expand(3, -1, -1)
-        return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
+        return (values * std + mean).permute(1, 2, 0).contiguous().cpu().numpy()
 
     def constants(self, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
         """Mean and std `[C 1 1]`."""
@@ -98,9 +131,3 @@ class Preprocessing:
             upload(torch.tensor(values, dtype=dtype), device).view(-1, 1, 1) for values in (self.mean, self.std)
         )
         return mean, std
-
-
-def _luminance(rgb: np.ndarray) -> np.ndarray:
-    """uint8 `[... 3]` to uint8 `[...]`, with the integer arithmetic of Pillow's `convert("L")`."""
-    weighted = rgb.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-    return ((weighted + 0x8000) >> 16).astype(np.uint8)

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from vizapp.engine.memory.chunks import as_does_not_fit, is_out_of_memory
 from vizapp.engine.trace.outputs import Head, Probabilities
 from vizapp.errors import VizError
+from vizapp.media.channels import read_channel_map
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.exported import open_program
 from vizapp.zoo.labels import Classes, numbered_names, read_classes
@@ -35,6 +36,7 @@ def wrap(
     device: str | torch.device | None = None,
     output: str | None = None,
     probabilities: Probabilities | None = None,
+    channel_map: str | Sequence[str | int] = (),
 ) -> Network:
     """The user's own module as a network. The module itself is put into evaluation mode and frozen (no gradients).
 
@@ -45,7 +47,8 @@ def wrap(
         input_size: channels, height and width of its input.
         categories: class names, as a list or the path of a labels file. Default: numbered names; none for a vector that
             ends in a norm, which is an embedding. 0: it has no classes.
-        mean: subtracted from pixels from 0 to 1. Default: ImageNet's for 3 channels, else 0.
+        mean: subtracted from pixels from 0 to 1, and from the values of stacks: integers divided by the largest value of their
+            type (255, 65535 or 32767), floats as they are. Default: ImageNet's for 3 channels, else 0.
         std: divides the difference. Default: ImageNet's for 3 channels, else 1.
         name: the network's name. Default: the name of its class.
         resize: shorter side of a photo before the centre crop. Default: the larger side of `input_size`.
@@ -54,6 +57,9 @@ def wrap(
             Default: the first with a score per category.
         probabilities: "softmax" or "sigmoid" of the class scores ("sigmoid" for labels that do not exclude each other), or
             "none" if the scores are probabilities. Default: as found; of logits the softmax, of one logit the sigmoid.
+        channel_map: what feeds each channel, such as "R,G,B,mean" or (7, 3, 2): the number of a band from 0, "R", "G" or "B" of
+            the photo as it is shown, "L" for its luminance, "mean" of all bands, or "zero". Default: the bands of a stack that
+            has as many as the network has channels, else the photo for 3 channels and its luminance for 1.
 
     Raises:
         VizError: it cannot be traced (scripted, compiled, quantized), does not accept such an input, or has no such output
@@ -74,6 +80,7 @@ def wrap(
         "bilinear",
         _per_channel(mean, channels, IMAGENET_MEAN if channels == 3 else (0.0,)),
         _per_channel(std, channels, IMAGENET_STD if channels == 3 else (1.0,)),
+        channel_map=read_channel_map(channel_map),
     )
     freeze(module, where, channels_last=False)
     is_embedding = categories == 0 and isinstance(categories, int)

@@ -101,7 +101,7 @@ class OcclusionMap(Kind):
         stride = max(1, side // 2)
         boxes = positions(height_width, (side, side), stride).boxes
 
-        grey = network.batch([filling(network.display(request.batch), "grey")])
+        grey = network.batch([filling(network.preprocessing.values(request.batch), "grey")])
         where = [tuple(box) for box in boxes.reshape(-1, 4).tolist()]
         drops = np.zeros(len(where))
         with torch.no_grad():

@@ -79,7 +79,7 @@ def sweeps(
     site = asked_map(question, params)[0]
     left, done = iter(pictures), 0
     while some := list(islice(left, TOGETHER)):
-        sweep = sweep_over(network, [network.seen(picture) for picture in some], params, site)
+        sweep = sweep_over(network, [network.crop(picture) for picture in some], params, site)
         for number, picture in enumerate(some):
             work = Occlusion(replace(question, picture=picture, folder=None), params, (sweep, number))
             for share in work.run():

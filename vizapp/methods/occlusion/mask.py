@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from vizapp.errors import VizError
+from vizapp.media.stacks import shown_values
 from vizapp.methods.base import Panel, Question, Result
 from vizapp.methods.occlusion.occluder import filling
 from vizapp.methods.scores import top_rows
@@ -28,7 +29,7 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
         VizError: the mask has another size, or `fill` is invalid.
     """
     network = question.network
-    seen = network.seen(question.require_picture())
+    seen = network.crop(question.require_picture())
     if mask.shape != seen.shape[:2]:
         raise VizError(
             f"The mask has {list(mask.shape)} pixels and the network sees {list(seen.shape[:2])}; give a mask of that size.",
@@ -42,5 +43,5 @@ def hide(question: Question, mask: np.ndarray, fill: str = "grey", seed: int = 0
     arrays = {"probabilities": now, "clean_probabilities": clean}
     arrays |= dict(zip(("clean_logits", "logits"), logits.cpu().numpy(), strict=True))
     facts = {"hidden": f"{100 * mask.astype(bool).mean():.1f} % of the photo, {fill}"}
-    panel = Panel("hidden", hidden, "What the network sees now.")
+    panel = Panel("hidden", shown_values(hidden), "What the network sees now.")
     return Result("occlusion", {k: v.astype(np.float32) for k, v in arrays.items()}, (panel,), facts, table)

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 
 from vizapp.errors import VizError, nearest
+from vizapp.media.channels import value_range
 from vizapp.media.transforms import gaussian_blur
 
 Grid = Literal["cover", "inside"]
 FILLS = ("grey", "mean", "blur", "noise", "black", "white")
-_GREY = 128  # 0.5 in pixel space
+_GREY = 128  # of 255: 0.5 in pixel space
 
 
 @dataclass(frozen=True)
@@ -65,28 +66,41 @@ def positions(size: tuple[int, int], window: tuple[int, int], stride: int, grid:
 
 
 def filling(seen: np.ndarray, fill: str, seed: int = 0) -> np.ndarray:
-    """The fill over the whole of the network's crop `seen`: uint8 `[H W 3]`.
+    """The fill over the whole of the network's crop `seen` `[H W C]`, in its type.
+
+    Black, white and grey are 0, 255 and 128 of uint8, and the same shares of floats from 0 to 1. Floats beyond have a range of
+    their own in each band: from its smallest to its largest value.
 
     Raises:
-        VizError: `fill` is neither one of `FILLS` nor a colour.
+        VizError: `fill` is neither one of `FILLS` nor a colour, or a colour for other than three channels.
     """
     if fill == "blur":
         return gaussian_blur(seen, max(seen.shape[:2]) / 14)  # of the default square, half a side
+    whole = seen.dtype == np.uint8
+    low, high = (0, 255) if whole else value_range(seen)
     if fill == "noise":
-        return np.random.default_rng(seed).integers(0, 256, seen.shape, dtype=np.uint8)
-    colours = {"grey": (_GREY,) * 3, "black": (0,) * 3, "white": (255,) * 3}
+        random = np.random.default_rng(seed)
+        if whole:
+            return random.integers(0, 256, seen.shape, dtype=np.uint8)
+        return (low + (high - low) * random.random(seen.shape)).astype(seen.dtype)
+    colours = {"grey": low + (high - low) * (_GREY / 255), "black": low, "white": high}
     if fill == "mean":
-        colour = tuple(int(value) for value in np.rint(seen.reshape(-1, 3).mean(0)))
+        colour = np.rint(seen.mean((0, 1))) if whole else seen.mean((0, 1))
     elif fill in colours:
-        colour = colours[fill]
+        colour = np.broadcast_to(colours[fill], seen.shape[2:])
     elif re.fullmatch(r"#[0-9a-fA-F]{6}", fill):
-        colour = tuple(bytes.fromhex(fill[1:]))
+        if seen.shape[2] != 3:
+            raise VizError(
+                f"fill is the colour {fill}, and the network takes {seen.shape[2]} channels; take one of {', '.join(FILLS)}.",
+                code="no-such-fill",
+            )
+        colour = low + (high - low) * np.array(tuple(bytes.fromhex(fill[1:]))) / 255
     else:
         raise VizError(
             f"fill is {fill!r}; it must be one of {', '.join(FILLS)}, or a colour such as #ff8800.{nearest(fill, FILLS)}",
             code="no-such-fill",
         )
-    return np.full_like(seen, 0) + np.array(colour, np.uint8)
+    return np.zeros_like(seen) + (np.rint(colour) if whole else colour).astype(seen.dtype)
 
 
 def coarse_to_fine(shape: tuple[int, int]) -> list[list[int]]:

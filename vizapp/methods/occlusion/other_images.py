@@ -17,6 +17,7 @@ from vizapp.gallery.store import read_manifest
 from vizapp.media.drawing import contrast_limit, sheet, signed
 from vizapp.media.source import Source, spread
 from vizapp.media.sources import open_folder
+from vizapp.media.stacks import shown_values
 from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.occlusion.sweep import Occlusion
 from vizapp.methods.projection import ProjectionParams, revealing_rule
@@ -111,7 +112,7 @@ def rows_of_pass(network: Network, source: Source, unit: Unit, job: Job) -> tupl
 
 def opened(network: Network, source: Source, numbers: Sequence[int]) -> dict[int, np.ndarray]:
     """The network's crops of the readable pictures, by number."""
-    return {number: network.seen(picture) for number, picture in source.open_readable(numbers)}
+    return {number: network.crop(picture) for number, picture in source.open_readable(numbers)}
 
 
 def other_pictures(
@@ -125,7 +126,7 @@ def other_pictures(
     """
     network = question.network
     picture = question.require_picture()
-    own, photo = network.seen(picture), Path(picture.name).stem if source.name == "samples" else None
+    own, photo = network.crop(picture), Path(picture.name).stem if source.name == "samples" else None
     seen: dict[int, np.ndarray] = {}
     kept = []
     for row in rows[rows["activation"] > 0].itertuples():
@@ -146,7 +147,9 @@ def other_pictures(
     )  # fmt: skip
     numbers = [int(number) for number in rows["picture"]]
     arrays = {
-        "others": np.stack([seen[number] for number in numbers]) if numbers else np.zeros((0, *own.shape), np.uint8),
+        "others": np.stack([shown_values(seen[number]) for number in numbers])
+        if numbers
+        else np.zeros((0, *own.shape[:2], 3), np.uint8),
         "others_projection": down.arrays["projection"].astype(np.float32),
         "others_activation": rows["activation"].to_numpy(np.float32),
         "others_picture": np.array(numbers, np.int64),

@@ -96,11 +96,11 @@ class Occlusion:
     def __init__(self, question: Question, params: OcclusionParams, among: tuple[Sweep, int] | None = None) -> None:
         self.question, self.params = question, params
         network = question.network
-        self.seen = network.seen(question.require_picture())
+        self.seen, self.crop = network.seen(question.require_picture()), network.crop(question.require_picture())
         self.positions = places(self.params, network)
         self.true = true_of(question, self.params)
         self.site, channel, class_ = asked_map(question, self.params)
-        self.sweep, number = among or (sweep_over(network, [self.seen], self.params, self.site), 0)
+        self.sweep, number = among or (sweep_over(network, [self.crop], self.params, self.site), 0)
         self._first = number * len(self.sweep.boxes)
         scores, maps = self._clean_pass(number)
         self.channel = None if maps is None else channel if channel is not None else self._strongest(maps[0])
@@ -189,7 +189,7 @@ class Occlusion:
         """Scores `[1 classes]` and the site's activations `[1 C h w]` of the picture without the square."""
         if self.params.inverse:  # the sweep then starts from the fill
             with torch.no_grad():
-                return self.sweep.scores_and_maps(self.question.network.batch([self.seen]))
+                return self.sweep.scores_and_maps(self.question.network.batch([self.crop]))
         maps = self.sweep.maps
         return self.sweep.clean_scores[number : number + 1], None if maps is None else maps[number : number + 1]
 
@@ -263,10 +263,10 @@ class Occlusion:
         return int((flat.sum(1) if self.params.strongest == "sum" else flat.amax(1)).argmax())
 
 
-def sweep_over(network: Network, seen: Sequence[np.ndarray], params: OcclusionParams, site: Site | None) -> Sweep:
-    """The sweep with these parameters over some crops, each uint8 `[H W 3]`."""
-    pictures = network.batch(list(seen))
-    filled = network.batch([filling(one, params.fill, params.seed) for one in seen])
+def sweep_over(network: Network, crops: Sequence[np.ndarray], params: OcclusionParams, site: Site | None) -> Sweep:
+    """The sweep with these parameters over some crops, as `Network.crop` gives them."""
+    pictures = network.batch(list(crops))
+    filled = network.batch([filling(one, params.fill, params.seed) for one in crops])
     clean, patch = (filled, pictures) if params.inverse else (pictures, filled)
     boxes = [tuple(box) for box in places(params, network).boxes.reshape(-1, 4).tolist()]
     return Sweep(

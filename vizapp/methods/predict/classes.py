@@ -19,14 +19,19 @@ def corner_crops(network: Network, crops: str) -> CornerCrops:
     return CornerCrops(network.preprocessing.view, _SCALES[crops])
 
 
-def crops_of(question: Question, crops: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """The crops of the photo, each uint8 `[H W 3]`, and (top, left, bottom, right) of each `[n 4]` in pixels of the photo."""
+def crops_of(question: Question, crops: str, shown: bool = False) -> tuple[list[np.ndarray], np.ndarray]:
+    """The crops of the photo, as `Network.crop` gives them or as they are shown (uint8 `[H W 3]`).
+
+    And (top, left, bottom, right) of each `[n 4]` in pixels of the photo.
+    """
     network, picture = question.network, question.require_picture()
     shape = picture.height, picture.width
     if crops == "one":
-        return [network.seen(picture)], np.array([network.preprocessing.view.box(*shape)], np.float32)
+        return [network.seen(picture) if shown else network.crop(picture)], np.array(
+            [network.preprocessing.view.box(*shape)], np.float32
+        )
     several = corner_crops(network, crops)
-    return list(several.apply(picture.pixels)), several.boxes(*shape)
+    return list(several.apply(picture.pixels if shown else several.view.values(picture))), several.boxes(*shape)
 
 
 def class_scores(question: Question, params: PredictParams, job: Job) -> Result:

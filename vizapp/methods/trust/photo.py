@@ -134,7 +134,7 @@ class _Trial:
 
     def __init__(self, question: Question, seed: int, random: Network | None) -> None:
         network, unit = question.network, question.require_unit()
-        seen = network.seen(question.require_picture())
+        seen = network.crop(question.require_picture())
         self.photo, self.blurred = network.batch([seen]), network.batch([blurred(seen)])
         site = network.site(unit.site)
         maps = observe(network.module, self.photo, [site])[site.name][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -10,7 +11,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.ui.inputs import image_picker, images, networks, uploads
 from vizapp.ui.session import access, messages, state, url
-from vizapp.ui.session.choice import Choice
+from vizapp.ui.session.choice import Choice, bands, channel_map
 from vizapp.ui.widgets import unit_picker
 from vizapp.ui.widgets.components import component
 
@@ -34,6 +35,37 @@ def _network() -> None:
             "Head", help="The network answers at several places. All pages ask this one.",
             **state.bind(state.OUTPUT, "sidebar.head", shown, options=list(heads), read=heads.get),
         )  # fmt: skip
+    _channels()
+
+
+def _channels() -> None:
+    """Draw what feeds the network's channels, where that is a question."""
+    count, bands = networks.channels(), images.stack_bands()
+    if count in (0, 1, 3) and not (count and bands) and state.get(state.CHANNELS) is None:
+        return
+    st.text_input(
+        f"Channels ({count})" if count else "Channels", placeholder="R,G,B,mean" if not bands else "3,2,1,zero",
+        help="What feeds each channel of the network, with commas: the number of a band from 0; R, G or B of the photo as "
+        "it is shown; L, its luminance; mean, that of all bands; zero. Empty: the bands in order, or the photo.",
+        **state.bind(state.CHANNELS, "sidebar.channels", state.get(state.CHANNELS) or "", read=_read_channels),
+    )  # fmt: skip
+
+
+def _read_channels(text: str) -> str | None:
+    return _read(text, channel_map, state.CHANNELS)
+
+
+def _read_bands(text: str) -> str | None:
+    return _read(text, bands, state.BANDS)
+
+
+def _read(text: str, read: Callable[[str], str], choice: Choice) -> str | None:
+    """The entered text as the choice has it; what it was, with a note, if it has another form."""
+    try:
+        return read(text) if text.strip() else None
+    except VizError as error:
+        state.note(str(error))
+        return state.get(choice)
 
 
 def network_choice(page: str, network: Choice, weights: Choice, checkpoint: Choice) -> None:
@@ -114,6 +146,13 @@ def _checkpoint(page: str, network: Choice, weights: Choice, choice: Choice) -> 
 def _picture() -> None:
     images.replace_missing()
     image_picker.choose_one("sidebar")
+    if count := images.stack_bands():
+        st.text_input(
+            f"Bands shown (0 to {count - 1})", placeholder="0,1,2" if count > 2 else "0",
+            help="The numbers of the bands that are shown as red, green and blue, such as 3,2,1; or of one, in grey. Each is "
+            "stretched from its 2nd to its 98th percentile.",
+            **state.bind(state.BANDS, "sidebar.bands", state.get(state.BANDS) or "", read=_read_bands),
+        )  # fmt: skip
 
 
 def _device() -> None:

@@ -19,6 +19,7 @@ from vizapp.media.drawing import sheet, to_jpeg, to_png
 from vizapp.media.picture import Picture, open_picture, open_thumbnail
 from vizapp.media.source import File, Source
 from vizapp.media.sources import BUNDLED, open_folder
+from vizapp.media.stacks import read_bands
 from vizapp.media.transforms import centre_crop, resize_short_side
 from vizapp.service import lru_cache
 from vizapp.service.jobs import Tick
@@ -46,7 +47,7 @@ def sample(name: str) -> Picture:
     found = shelf.get(key)
     if found is None:
         found = samples.open_sample(name)
-        shelf.put(key, found, found.pixels.nbytes)
+        shelf.put(key, found, found.nbytes)
     return found
 
 
@@ -57,7 +58,7 @@ def _decoded(key: Key, decode: Callable[[Tick], Picture]) -> Picture | None:
         VizError: it cannot be read.
     """
     return compute.compute(
-        key, decode, size=lambda picture: picture.pixels.nbytes, title="Decoding the photo", shelf=decoded_pictures(),
+        key, decode, size=lambda picture: picture.nbytes, title="Decoding the photo", shelf=decoded_pictures(),
         raises=True,
     )  # fmt: skip
 
@@ -177,15 +178,55 @@ def current() -> Picture:
     Raises:
         VizError: it is gone, or cannot be read.
     """
-    return open_from(origin())
+    drawn, found = stack_bands(), open_from(origin())
+    if not drawn and stack_bands():
+        st.rerun()  # the sidebar was drawn before it was open
+    return found
+
+
+def stack_bands() -> int:
+    """The number of bands of the current picture; 0 if it is a photo or not open yet."""
+    kind, *rest = origin()
+    if kind not in ("given", "folder"):
+        return 0
+    try:
+        key = ("given", rest[0]) if kind == "given" else _folder_key(*rest)
+    except VizError:  # told where the picture is opened
+        return 0
+    found = decoded_pictures().get(key)
+    return 0 if found is None or found.bands is None else found.bands.shape[2]
+
+
+def _folder_key(path: str, name: str) -> tuple[str, ...]:
+    source = folder(path)
+    return ("folder", str(source.root), name, source.stamp(source.index_of(name)))
 
 
 def open_from(origin: Origin) -> Picture:
-    """The picture of an origin. While a slow one is decoded, Cancel is shown.
+    """The picture of an origin, a stack with the chosen bands. While a slow one is decoded, Cancel is shown.
 
     Raises:
         VizError: it is gone, cannot be read, or decoding was cancelled.
     """
+    found, chosen = _opened(origin), state.get(state.BANDS)
+    if found.bands is None or chosen is None:
+        return found
+    key = ("bands", found.digest, chosen)
+    shown = decoded_pictures().get(key)
+    if shown is None:
+        try:
+            shown = open_picture(found, bands=read_bands(chosen))
+        except VizError as error:
+            state.note(f"The choice of bands was ignored. {error}")
+            state.put(state.BANDS, None)
+            st.rerun()
+        # What is forgotten with the upload is found by its digest.
+        shown = replace(shown, digest=f"{shown.digest}-{found.digest}")
+        decoded_pictures().put(key, shown, shown.pixels.nbytes)
+    return replace(shown, label=found.label)
+
+
+def _opened(origin: Origin) -> Picture:
     kind, *rest = origin
     if kind == "sample":
         return sample(rest[0])
@@ -195,7 +236,7 @@ def open_from(origin: Origin) -> Picture:
         path, name = rest
         source = folder(path)
         index = source.index_of(name)
-        key = ("folder", str(source.root), name, source.stamp(index))
+        key = _folder_key(path, name)
         return _unless_cancelled(_decoded(key, lambda tick: source.open(index, tick)), name)
     found = decoded_pictures().get(("given", rest[0]))
     if found is None or not uploads.is_registered(("picture", rest[0])):  # another session's, or evicted
@@ -288,7 +329,7 @@ def upload_thumbs(origins: Sequence[Origin], columns: int) -> str:
     """A contact sheet of uploaded photos, as a data URI. One that is gone is grey."""
 
     def made(one: Origin) -> np.ndarray:
-        key = ("thumb of upload", one[1])
+        key = ("thumb of upload", one[1], str(state.get(state.BANDS)))
         found = compute.answers().get(key)
         if found is None:
             found = _grey()
@@ -297,7 +338,7 @@ def upload_thumbs(origins: Sequence[Origin], columns: int) -> str:
                 compute.answers().put(key, found, found.nbytes)
         return cast(np.ndarray, found)
 
-    key = ("thumbs of uploads", *(str(one[1]) for one in origins))
+    key = ("thumbs of uploads", str(state.get(state.BANDS)), *(str(one[1]) for one in origins))
     return compute.remembered(key, lambda: uri(sheet([made(one) for one in origins], columns, gap=0)), len)
 
 

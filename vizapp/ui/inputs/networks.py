@@ -257,13 +257,13 @@ def forget_checkpoint(path: str) -> None:
 
 def current() -> Network | None:
     """The chosen network with the chosen head, under the session's interventions; None where a message explains why not."""
-    drawn = bool(heads())
+    drawn, known = bool(heads()), channels()
     network = _load_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)
     if network is None:
         return None
-    if not drawn and heads():
+    if (not drawn and heads()) or (not known and channels() not in (0, 1, 3)):
         st.rerun()  # the sidebar was drawn before it was open
-    return interventions.applied(_with_head(network))
+    return interventions.applied(_with_channels(_with_head(network)))
 
 
 def heads() -> dict[str, str | None]:
@@ -291,6 +291,30 @@ def _with_head(network: Network) -> Network:
     known = heads().get(other.head.name)
     if known != name:  # another name of it, or that of the network's own output
         state.put(state.OUTPUT, known)
+        st.rerun()
+    compute.name_for_log(other.digest, other.name)
+    return other
+
+
+def channels() -> int:
+    """How many channels the chosen network takes; 0 while it is not open."""
+    try:
+        network = open_networks().get(_key(*_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)))
+    except VizError:  # of a checkpoint; `current` says it
+        return 0
+    return 0 if network is None else network.input_size[0]
+
+
+def _with_channels(network: Network) -> Network:
+    """The network with the chosen channel map; if that does not fit, this is said and there is none."""
+    chosen = state.get(state.CHANNELS)
+    if chosen is None:
+        return network
+    try:
+        other = network.with_channels(chosen)
+    except VizError as error:
+        state.note(f"The channel map was ignored. {error}")
+        state.put(state.CHANNELS, None)
         st.rerun()
     compute.name_for_log(other.digest, other.name)
     return other

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from vizapp.errors import VizError, nearest, read_index
+from vizapp.media.channels import Channels, read_channel_map
+from vizapp.media.stacks import read_bands
 from vizapp.zoo.intervention_text import read_intervention
 from vizapp.zoo.target_text import read_target
 
@@ -66,6 +68,17 @@ def cell(value: str) -> tuple[int, int]:
         return integer(0)(row.strip()), integer(0)(column.strip())
     except VizError:
         raise VizError(f"{value!r} is not a cell, which is written row,column, as in 3,5.", code="not-a-cell") from None
+
+
+def bands(value: str) -> str:
+    """Check the numbers of bands, as in `3,2,1`."""
+    return ",".join(map(str, read_bands(value)))
+
+
+def channel_map(value: str) -> str:
+    """Check a channel map, as in `R,G,B,mean`."""
+    entries = read_channel_map(value)
+    return ",".join(Channels(len(entries), entries).map)
 
 
 def unit(value: str) -> str:

@@ -15,7 +15,9 @@ import streamlit as st
 
 from vizapp.ui.session.choice import (
     Choice,
+    bands,
     cell,
+    channel_map,
     integer,
     interventions,
     names,
@@ -35,6 +37,8 @@ WEIGHTS = Choice("weights", "published", one_of("published", "random", "file", a
 SAMPLE = Choice("picture", None, shared=True)  # None: one that suits the network; addresses: see `url.py`
 CHECKPOINT = Choice("checkpoint", None, shared=True)  # of `weights=file`: the path of a file, or `upload/DIGEST`
 OUTPUT = Choice("output", None, shared=True)  # the head of the network, by name; None: its own output
+CHANNELS = Choice("channels", None, channel_map, shared=True)  # what feeds the network's channels, as a text
+BANDS = Choice("bands", None, bands, shared=True)  # of a stack, those that are shown, as a text; None: the first
 PRESENT = Choice("present", "off", one_of("off", "on"), shared=True)  # presentation mode
 SET = Choice("set", (), interventions, shared=True, joint=";")  # what is changed in every pass, as texts
 TARGET = Choice("target", None, target, shared=True)  # what of the output is explained, as text; None: the class scores
@@ -104,7 +108,8 @@ CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: w
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
-    NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, SAMPLE, PRESENT, SET, TARGET, LAYER, CHANNEL, CELL, TOP, CROPS, THRESHOLD, ORDER,
+    NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, CHANNELS, SAMPLE, BANDS, PRESENT, SET, TARGET, LAYER, CHANNEL, CELL,
+    TOP, CROPS, THRESHOLD, ORDER,
     SCALE, STAGES, WALK, VIEW, COLOUR, BLEND, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
     POSITION, SECOND_PICTURE, SECOND_NETWORK, SECOND_WEIGHTS, PLACE, TINT, OTHER, OTHER_WEIGHTS,
@@ -121,8 +126,8 @@ EARLIER = {
     SORT: "random",
 }  # defaults of the last release where they were others
 RESETS = {
-    NETWORK: (OUTPUT, TARGET, LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH, EPOCH,
-              CARD, CONFUSION, WALK),
+    NETWORK: (OUTPUT, CHANNELS, TARGET, LAYER, CHANNEL, CELL, SITES, PAGE, WINDOW, STRIDE, MAP, CLASS, POSITION, PLACE, MATCH,
+              EPOCH, CARD, CONFUSION, WALK),
     TARGET: (CLASS, POSITION), LAYER: (CHANNEL, CELL, PAGE, WALK), CHANNEL: (WALK,), CELL: (WALK,),
     DATA: (GROUP, SEARCH, PAGE, CONFUSION), SORT: (PAGE,), SEED: (PAGE,),
     SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),

@@ -28,10 +28,11 @@ _LESS = "fewer photos, or a layer with fewer cells,"
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """The photo at hand and the others: names, what the network sees of them (uint8 `[H W 3]`), and digests of all pixels."""
+    """The photo at hand and the others: names, what is shown (uint8 `[H W 3]`), what the network gets, digests."""
 
     names: list[str]
     crops: list[np.ndarray]
+    inputs: list[np.ndarray]
     digests: tuple[str, ...]
 
 
@@ -66,10 +67,11 @@ def choose(network: Network, picture: Picture) -> Photos:
             found.append(other)
     if wrong:
         messages.warn(f"{plural(len(wrong), 'photo')} cannot be opened. {wrong[0]}")
-    crops = [
-        compute.remembered(compute.key_of("colours.crop", network, one), partial(network.seen, one)) for one in found
-    ]
-    return Photos(names, crops, tuple(one.digest for one in found))
+    crops, inputs = (
+        [compute.remembered(compute.key_of(f"colours.{of.__name__}", network, one), partial(of, one)) for one in found]
+        for of in (network.seen, network.crop)
+    )
+    return Photos(names, crops, inputs, tuple(one.digest for one in found))
 
 
 def key(part: str, network: Network, site: Site, photos: Photos, **params: Any) -> Key:
@@ -84,7 +86,7 @@ def features(network: Network, site: Site, photos: Photos) -> np.ndarray | None:
         what = f"the colours of {plural(len(photos.crops), 'photo')} with {network.name}"
         with convert_out_of_memory(what, _LESS), arithmetic(network.device, "exact"):
             check_pass(network, what, _LESS)
-            return cell_features(network, site, photos.crops, tick)
+            return cell_features(network, site, photos.inputs, tick)
 
     asked = key("cells", network, site, photos)
     return compute.compute(asked, work, title="Looking at the photos", device=str(network.device))
@@ -111,7 +113,7 @@ def parts(network: Network, site: Site, photos: Photos, values: np.ndarray, coun
     def work(tick: Tick) -> Parts:
         found = factorise(values, count, seed, lambda share: tick(0.9 * share))
         with convert_out_of_memory(f"the classes of parts with {network.name}"), arithmetic(network.device, "exact"):
-            return Parts(found, *head_weights(network, site, photos.crops[0]))
+            return Parts(found, *head_weights(network, site, photos.inputs[0]))
 
     asked = key("parts", network, site, photos, count=count, seed=seed)
     return compute.compute(asked, work, title="Finding the parts", device=str(network.device))

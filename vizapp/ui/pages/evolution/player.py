@@ -74,7 +74,7 @@ def _pictures(asked: SeriesRequest, result: Result) -> dict[str, Any]:
     key = ("evolution.pictures", *asked.key[1:], str(arrays["epochs"].tolist()))
 
     def made() -> dict[str, Any]:
-        projections = [contrasted(one) for one in arrays["projection"].reshape(-1, height, width, 3)]
+        projections = [contrasted(one) for one in arrays["projection"].reshape(-1, *arrays["projection"].shape[2:])]
         patches = list(arrays["patch"].reshape(-1, *arrays["patch"].shape[2:]))
         return {
             "projections": images.uri(sheet([shrink(one, _LARGEST) for one in projections], count, gap=0)),

@@ -101,7 +101,7 @@ def first_stride(asked: SweepRequest) -> int | None:
 def _choose_stride(asked: SweepRequest, tick: Tick) -> int:
     network, usual = asked.network, asked.params.stride
     count = places(asked.params, network).boxes[..., 0].size
-    batch = network.batch([network.seen(asked.picture)])
+    batch = network.prepare(asked.picture)
     for _ in range(2):  # the first pass is slow
         started = time.perf_counter()
         with torch.no_grad():

@@ -173,7 +173,7 @@ def _crops(network: Network, picture: Picture, result: Result) -> None:
 
 def _tiles(network: Network, picture: Picture, each: np.ndarray) -> dict[str, Any]:
     """Data of the sheet component for the crops, each with its most probable class."""
-    crops, _ = crops_of(Question(network, picture), state.get(state.CROPS))
+    crops, _ = crops_of(Question(network, picture), state.get(state.CROPS), shown=True)
     several = len(crops) > 1
     titles = [
         _PLACES[n % 5] + (", mirrored" if n % 10 >= 5 else "") if several else "Centre" for n in range(len(crops))
