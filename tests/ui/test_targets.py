@@ -120,6 +120,7 @@ def test_another_network_has_no_target(open_app: Open, network: Network) -> None
 
 def test_the_picker_chooses_class_and_place(open_app: Open, network: Network) -> None:
     app = open_app("knockout", **FITS | {"picture": "chelsea"})
+    assert app.selectbox(key="target.chosen_class").value == -1, "the strongest there"
     app.selectbox(key="target.chosen_class").select("blue").run()
     assert chosen(app, "target") == "class=2 region=whole", "it is predicted nowhere"
     app = open_app("knockout", **FITS)

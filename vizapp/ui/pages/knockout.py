@@ -146,6 +146,8 @@ def _table(result: Result) -> None:
 
 def _fewest(network: Network, picture: Picture, result: Result, params: dict[str, Any]) -> Result | None:
     """Draw the curve of the fewest units that change the answer, or the button that searches them."""
+    if network.quantity != "probability":
+        return None  # a single score has no other answer
     messages.heading("Fewest units that change the answer")
     choice = forms.choices("knockout")["fewest"]
     if not state.get(choice):

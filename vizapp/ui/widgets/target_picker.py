@@ -17,6 +17,7 @@ from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 from vizapp.zoo.target import Target
 
+_STRONGEST = -1  # in place of a class
 _PLACES = {"predicted": "Where predicted", "whole": "Whole map", "cell": "A cell", "box": "A region"}
 _CLASS, _WHERE, _CELL, _BOX, _PHOTO, _DETECTION = (
     f"target.{part}" for part in ("chosen_class", "where", "cell", "box", "photo", "detection")
@@ -70,12 +71,12 @@ def _of_map(network: Network, picture: Picture) -> None:
     if now.region is None and now.cell is None:
         where = "predicted"
     there = label_map.classes_present(result)
-    order: list[int | None] = [None, *there, *(one for one in range(len(network.categories)) if one not in there)]
+    order = [_STRONGEST, *there, *(one for one in range(len(network.categories)) if one not in there)]
     named = None if now.class_ is None else _number(network, now.class_)
-    state.save(_CLASS, named)
+    state.save(_CLASS, _STRONGEST if named is None else named)
     st.selectbox(
         "Class", order, key=_CLASS, filter_mode="contains", on_change=partial(_take_class, now, there),
-        format_func=lambda one: "The strongest there" if one is None else network.readable_name(one),
+        format_func=lambda one: "The strongest there" if one == _STRONGEST else network.readable_name(one),
     )  # fmt: skip
     state.save(_WHERE, where)
     st.segmented_control(
@@ -108,6 +109,7 @@ def _number(network: Network, class_: int | str) -> int | None:
 def _take_class(now: Target, there: list[int]) -> None:
     """Take a class at the place of now; one that is predicted nowhere on the photo, over the whole map."""
     number = state.load(_CLASS)
+    number = None if number == _STRONGEST else number
     region = now.region or (None if now.cell else "predicted")
     if isinstance(region, str) and number is not None and number not in there:
         region = "whole"

@@ -16,6 +16,7 @@ from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
 from vizapp.methods.filters import first_convolution
 from vizapp.methods.occlusion.panels import ends, full_scale, loss
+from vizapp.methods.scores import in_words
 from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks, targets
 from vizapp.ui.inputs.images import uri
@@ -171,12 +172,13 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
     for number, network in _side_by_side(pair):
         result = found[number]
         if result is not None:
-            values, clean = 100 * result.arrays["probability"], 100 * float(result.arrays["clean_probability"])
+            values, clean = result.arrays["probability"], float(result.arrays["clean_probability"])
+            whole, low, high = (in_words(network, float(one)) for one in (clean, values.min(), values.max()))
             seen, name = network.seen(picture), network.readable_name(int(result.arrays["class"]))
             pixels = _draw_loss(f"compare.occlusion.{number}", seen, loss(result.arrays), scale, "Occlusion map")
             st.caption(
-                f"{messages.escaped(name)}: {clean:.1f} % unhidden, {values.min():.1f} % to {values.max():.1f} % with a square "
-                "hidden. Red: hiding hurts. Blue: hiding helps."
+                f"{messages.escaped(name)}: {whole} unhidden, {low} to {high} with a square hidden. "
+                "Red: hiding hurts. Blue: hiding helps."
             )
             exports.add(number, "occlusion", result, pixels)
     if len(lost) == 2:
