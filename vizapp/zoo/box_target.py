@@ -21,7 +21,7 @@ from vizapp.zoo.network import Network, class_index
 
 
 def toward_box(network: Network, box: Any, class_: int | str | None, batch: Tensor) -> Network:
-    """The network whose only score is how well its proposals match a box (D-RISE, Petsiuk et al. 2021), from 0 to 1.
+    """The network whose only score is how well its proposals match a box (D-RISE: Petsiuk et al. 2021), from 0 to 1.
 
     Its `signal` has as its only score the class logit of the proposal that matches best on the photo, at a fixed place.
 

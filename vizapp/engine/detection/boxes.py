@@ -58,7 +58,7 @@ def iou(boxes: Tensor, box: Tensor) -> Tensor:
 
 
 def matches(proposals: Proposals, target: TargetBox) -> Tensor:
-    """How well each proposal matches a box, `[P]` from 0 to 1 (D-RISE, Petsiuk et al. 2021, section 3.2).
+    """How well each proposal matches a box, `[P]` from 0 to 1 (D-RISE: Petsiuk et al. 2021, section 3.2).
 
     The product of the boxes' intersection over union, the cosine of their class scores, and the proposal's objectness.
     """
