@@ -196,3 +196,14 @@ def test_every_page_opens_with_a_segmenter(open_app: Open, network: Network, pag
     assert page in ("dense", "evaluate") or "returns no class scores" not in sentences(app), (
         "these two need a classifier"
     )
+
+
+@pytest.mark.parametrize("page", ["occlusion", "attribution", "transform"])
+def test_several_photos_are_not_asked_about_the_region_of_one(open_app: Open, network: Network, page: str) -> None:
+    several = {"way": "several"} if page == "occlusion" else {"several": "on"}
+    app = open_app(page, **FITS, **several, target="class=blue region=predicted")
+    assert went_well(app)
+    assert "was found on one photo" in words(app)
+    app = open_app(page, **FITS, **several, target="class=blue region=whole")
+    assert went_well(app)
+    assert "was found on one photo" not in words(app)

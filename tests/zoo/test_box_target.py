@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import vizapp
 from tests.detectors import BrightSquares, picture, small
 from vizapp.engine.detection.boxes import match, target_of
 from vizapp.errors import VizError
+from vizapp.media.picture import open_picture
+from vizapp.zoo.target import toward
 
 
 def squares() -> tuple[vizapp.Network, np.ndarray]:
@@ -132,3 +135,18 @@ def test_methods_answer_about_a_box_of_a_network_with_two_stages(method: str) ->
     given = {"transform": {"amounts": [0, 90]}}.get(method, {})
     target = vizapp.Target(box=0)
     assert vizapp.ask(method, network, picture=pixels, target=target, **given).arrays  # type: ignore[arg-type]
+
+
+def test_targets_that_score_otherwise_have_other_digests() -> None:
+    """A detection compares with its own class scores, a given box with its class alone; classes may share a name."""
+    network, pixels = detector("fcos")
+    network = replace(network, categories=("background", "N/A", "N/A", "c"))
+    photo = open_picture(pixels)
+    found, _ = toward(network, vizapp.Target(box=0), photo)
+    label = int(network.detector.found(network.prepare(photo))[0].labels[0])  # type: ignore[union-attr]
+    sides = tuple(map(float, network.detector.found(network.prepare(photo))[0].boxes[0]))  # type: ignore[union-attr]
+    others = [toward(network, vizapp.Target(number, box=sides), photo)[0] for number in (1, 2)]  # type: ignore[arg-type]
+    same = toward(network, vizapp.Target(label, box=sides), photo)[0]  # type: ignore[arg-type]
+    assert len({one.digest for one in (network, found, *others)} | {same.digest}) == (4 if label in (1, 2) else 5)
+    assert found.signal is not None
+    assert found.signal.digest != found.digest

@@ -61,8 +61,10 @@ def toward_box(network: Network, box: Any, class_: int | str | None, batch: Tens
             code="no-such-box",
         )
     told = f"box {_place(target.box)} as {network.class_name(target.label)}"
-    matched = _derived(network, lambda: detector.matcher(target), told, "match", target)
-    signal = _derived(network, lambda: detector.signal(batch, target), f"class logit of {told}", "logit", target)
+    what = _bytes(target.box) + _bytes(target.scores) + str(target.label).encode()
+    matched = _derived(network, lambda: detector.matcher(target), told, "match", what)
+    told = f"class logit of {told}"
+    signal = _derived(network, lambda: detector.signal(batch, target), told, "logit", what + _bytes(batch))
     return replace(matched, signal=signal)
 
 
@@ -128,12 +130,14 @@ def _place(box: Tensor) -> str:
     return ",".join(f"{side:.0f}" for side in box.tolist())
 
 
-def _derived(network: Network, make: Callable[[], nn.Module], told: str, quantity: str, target: TargetBox) -> Network:
-    """The network with a pass that ends in one score. Interventions that it is under go on in that pass."""
+def _derived(network: Network, make: Callable[[], nn.Module], told: str, quantity: str, what: bytes) -> Network:
+    """The network with a pass that ends in one score, which `what` tells apart from others.
+
+    Interventions that the network is under go on in that pass.
+    """
     aimed = make()
     changes = network.module.__dict__.get("_intervened", (None, ()))[1]
-    sides = target.box.double().cpu().numpy().tobytes()
-    digest = hashlib.sha256(f"{told} {quantity} {network.digest}".encode() + sides)
+    digest = hashlib.sha256(f"{told} {quantity} {network.digest}".encode() + what)
     return replace(
         network,
         module=intervene(aimed, changes) if changes else aimed,
@@ -143,7 +147,11 @@ def _derived(network: Network, make: Callable[[], nn.Module], told: str, quantit
         facts=network.facts | {"quantity": quantity},
         target=told,
         untargeted=network,
-        unchanged=network.unchanged and _derived(network.unchanged, lambda: aimed, told, quantity, target),
+        unchanged=network.unchanged and _derived(network.unchanged, lambda: aimed, told, quantity, what),
         derived_digest=f"{digest.hexdigest()}-{network.digest.rpartition('-')[2]}",
         opened=None,
     )
+
+
+def _bytes(numbers: Tensor) -> bytes:
+    return numbers.detach().double().cpu().numpy().tobytes()

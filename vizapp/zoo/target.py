@@ -74,6 +74,12 @@ class Target:
             raise VizError(f"A target has either a {given[0]} or a {given[1]}, not both.", code="bad-target")
         return given[0] if given else "class" if self.class_ is not None else "head" if self.head is not None else ""
 
+    @property
+    def of_photo(self) -> bool:
+        """Whether it is found on one photo, in a network without class scores, and so is another one on the next."""
+        alone = self.kind == "class"
+        return alone or isinstance(self.box, int) or (isinstance(self.region, str) and self.region == "predicted")
+
 
 def toward(network: Network, target: Target, picture: Picture | None = None) -> tuple[Network, Unit | None]:
     """The network whose class scores are the target's, and the unit of the target's class, if the target names or implies one.

@@ -95,6 +95,23 @@ def like_current(network: Network, picture: Picture) -> Network:
     return network if found is None else found[0]
 
 
+def for_several(network: Network) -> Network | None:
+    """The network toward the session's target where several photos are asked about; None where a sentence says why not.
+
+    Where each photo has a region or a box of its own, the whole map stands for the region that nobody chose.
+    """
+    target, plain = chosen(), network.untargeted
+    if plain is None or not (target or default(plain) or Target()).of_photo:
+        return network
+    if target is None and plain.task == "class map":
+        return toward(plain, Target(region="whole"))[0]
+    messages.info(
+        f"What is explained ({network.target}) was found on one photo, and another photo has another. Choose a whole map, a "
+        "cell or a region to compare several photos."
+    )
+    return None
+
+
 def class_of(network: Network, picture: Picture) -> int | None:
     """The class of the session's target or, without one, of the default; None if it has none or does not fit."""
     target = chosen() or default(network)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from vizapp.methods.trust.deletion import pixel_ranks
 from vizapp.methods.trust.pointing import TOLERANCE, points_at
-from vizapp.ui.inputs import images
+from vizapp.ui.inputs import images, targets
 from vizapp.ui.pages.attribution import batch_view, cards, curves, exports, form
 from vizapp.ui.pages.attribution.cards import MapsView
 from vizapp.ui.pages.attribution.map_runs import Found, MapsRequest, found
@@ -33,7 +33,9 @@ def page() -> None:
     if unit is None:
         return
     if state.get(state.SEVERAL) == "on":
-        batch_view.draw(network, None if form.explains_answer(network) else unit)
+        aimed = targets.for_several(network)
+        if aimed is not None:
+            batch_view.draw(aimed, None if form.explains_answer(network) else unit)
         return
     _one_photo(MapsRequest(network, picture, unit, form.kinds(), form.measures(), forms.values("trust")["seed"]))
 

@@ -13,7 +13,7 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import plural
 from vizapp.methods.base import Result
 from vizapp.methods.scores import in_words
-from vizapp.ui.inputs import networks
+from vizapp.ui.inputs import networks, targets
 from vizapp.ui.pages.occlusion import (
     batch_view,
     compare_with,
@@ -50,7 +50,9 @@ def page() -> None:
         return
     _controls(network, sites, way)
     if way == "several":
-        batch_view.draw(network)
+        aimed = targets.for_several(network)
+        if aimed is not None:
+            batch_view.draw(aimed)
         return
     first = SweepRequest(network, picture, form.params(network, picture), None if way == "hand" else form.unit(network))
     if way == "hand":

@@ -13,7 +13,7 @@ from vizapp.media.distortions import resized_photo
 from vizapp.media.source import spread
 from vizapp.methods.base import Result
 from vizapp.methods.transform_film import amount_text
-from vizapp.ui.inputs import images, networks
+from vizapp.ui.inputs import images, networks, targets
 from vizapp.ui.pages.transform import batch_view, charts, curve_lines, exports, form
 from vizapp.ui.pages.transform.curve_runs import CurveRequest, follow
 from vizapp.ui.session import compute, messages, progress, state
@@ -41,7 +41,9 @@ def page() -> None:
     if second is not None and not networks.sites(second):
         second = None
     if state.get(state.SEVERAL) == "on":
-        batch_view.draw(network, second)
+        aimed, beside = targets.for_several(network), second and targets.for_several(second)
+        if aimed is not None and (beside is not None or second is None):
+            batch_view.draw(aimed, beside)
     else:
         _one_photo(form.requests(network, second, picture))
 
