@@ -188,6 +188,16 @@ def test_grad_cam_is_its_formula(name: str) -> None:
     np.testing.assert_allclose(found["attribution"], right, atol=1e-5 * float(right.max()) + 1e-9)
 
 
+def test_cams_of_a_cell_take_the_last_features_not_the_class_map() -> None:
+    """There HiResCAM is the contribution of each cell of the features; at the class map it would be the cell itself."""
+    maps = [
+        vizapp.ask("attribution", segmenter(), picture=PHOTO, target=Target(CLASS, cell=cell), kind="hirescam")
+        for cell in (CELL, (25, 5))
+    ]
+    assert {one.facts["layer"] for one in maps} == {"add"}
+    assert np.abs(maps[0].arrays["attribution"] - maps[1].arrays["attribution"]).max() > 1e-4
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_knocked_out_units_are_whole_passes_with_zeros(name: str) -> None:
     net, target, class_ = asked(name)

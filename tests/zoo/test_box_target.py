@@ -112,6 +112,8 @@ def test_interventions_go_on_in_a_pass_toward_a_box() -> None:
         ({"box": (0, 0, 8, 8), "class_": "red"}, "No proposal"),
         ({"box": 2}, "detections 0 to 1 on this photo, not 2"),
         ({"box": (8, 8, 8, 16)}, "empty or outside"),
+        ({"box": (0, 0, 10**400, 5)}, "give (top"),
+        ({"box": True}, "give (top"),
         ({"box": (1, 2, 3)}, "give (top, left, bottom, right)"),
         ({"box": 0, "class_": "blue"}, "no class 'blue'"),
     ],

@@ -188,6 +188,7 @@ def test_different_targets_have_different_digests_and_copies_keep_the_target() -
         (Target(region=(9, 0, 3, 4)), "empty-region", "no cells"),
         (Target(region=np.zeros((SIDE, SIDE), bool)), "empty-region", "no cells"),
         (Target(region=np.ones((3, 3), bool)), "other-size", "16 × 16"),
+        (Target(region=np.full((SIDE, SIDE), np.nan)), "no-such-region", "array of float64"),
         (Target(box=(0, 0, 4, 4)), "no-boxes", "no boxes"),
         (Target(embedding=PHOTO), "no-embedding", "no vector"),
         (Target(head="second"), "no-class-scores", "class map"),

@@ -45,7 +45,7 @@ def toward_box(network: Network, box: Any, class_: int | str | None, batch: Tens
     label = None if class_ is None else class_index(network, class_)
     number = None
     with suppress(TypeError):
-        number = operator.index(box)
+        number = None if isinstance(box, bool) else operator.index(box)
     if number is None:
         chosen = torch.tensor(_sides(network, box), device=batch.device)
         target = _target(network, found, chosen, label, proposals.scores)
@@ -72,9 +72,9 @@ def _sides(network: Network, box: Any) -> list[float]:
     """The sides of a box in pixels of the crop."""
     try:
         top, left, bottom, right = (float(side) for side in box)
-    except (TypeError, ValueError):
-        top = math.nan
-    if not math.isfinite(top):
+    except (TypeError, ValueError, OverflowError):
+        top = left = bottom = right = math.nan
+    if isinstance(box, (set, frozenset)) or not all(map(math.isfinite, (top, left, bottom, right))):
         raise VizError(
             f"The box of a target is {quoted(box)}; give (top, left, bottom, right) in pixels of the crop, or the number of a "
             "detection.",

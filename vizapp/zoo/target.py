@@ -190,8 +190,8 @@ def _cell(given: Any, the_map: ClassMap) -> tuple[np.ndarray, str]:
 def _region(network: Network, target: Target, the_map: ClassMap, clean: np.ndarray | None) -> tuple[np.ndarray, str]:
     """The cells of the region, bool `[h w]`, and the region in words."""
     region = "predicted" if target.region is None else target.region
-    if isinstance(region, np.ndarray) and region.ndim == 2:
-        cells = _cells_of(region.astype(bool), network, the_map)
+    if isinstance(region, np.ndarray) and region.ndim == 2 and region.dtype == bool:
+        cells = _cells_of(region, network, the_map)
         return cells, f"region of {plural(int(cells.sum()), 'cell')}"
     if not isinstance(region, str):
         return _box_cells(region, network, the_map)
@@ -248,8 +248,8 @@ def _box_cells(given: Any, network: Network, the_map: ClassMap) -> tuple[np.ndar
         top, left, bottom, right = map(operator.index, given)
     except (TypeError, ValueError):
         raise VizError(
-            f"The region of a target is {quoted(given)}; give whole, predicted, (top, left, bottom, right) in pixels of the "
-            "crop, or a mask.",
+            f"The region of a target is {_shortly(given)}; give whole, predicted, (top, left, bottom, right) in pixels of the "
+            "crop, or a bool mask of its size.",
             code="no-such-region",
         ) from None
     mask = np.zeros((height, width), bool)
@@ -261,6 +261,10 @@ def _box_cells(given: Any, network: Network, the_map: ClassMap) -> tuple[np.ndar
             code="empty-region",
         )
     return _cells_of(mask, network, the_map), f"region {top},{left} to {bottom},{right}"
+
+
+def _shortly(given: Any) -> str:
+    return f"an array of {given.dtype}" if isinstance(given, np.ndarray) else quoted(given)
 
 
 def _class_there(network: Network, target: Target, cells: np.ndarray, clean: np.ndarray | None) -> int | None:

@@ -82,11 +82,16 @@ def _recorded(request: Request) -> RecordedLayer | None:
 
 
 def _carrying(request: Request, module: nn.Module) -> list[Site]:
-    """The maps below the unit that carry all that it sees of the picture, in running order; the last few."""
+    """The maps below the unit that carry all that it sees of the picture, in running order; the last few.
+
+    Class maps are left out: the mean of the gradient there is the same for all cells and regions, so it says nothing of them.
+    """
     below = request.network.sites[: request.network.sites.index(request.site)]
     maps = {site.name: site for site in below if _shows_places(site) and site.kind not in {"reshape", "identity"}}
     names = sites_on_every_path(module, request.batch, request.site.name, list(maps))
-    return [maps[name] for name in names][-_CANDIDATES:]
+    whole = request.network.untargeted or request.network
+    scores = whole.class_maps[0].head.layers if whole.task == "class map" else ()
+    return [maps[name] for name in names if name not in scores][-_CANDIDATES:] or [maps[name] for name in names[-1:]]
 
 
 def _shows_places(site: Site) -> bool:
