@@ -330,6 +330,8 @@ def test_the_predicted_region_of_one_photo_is_not_that_of_others(tmp_path: Path)
     several = vizapp.ask("occlusion", net, folder=tmp_path, target=TARGETS["cell"][0], window=16, stride=16)
     assert several.arrays["logit"].shape == (2, 2, 2)
     cosines = vizapp.ask("occlusion", embedder(), folder=tmp_path, target=Target(embedding=OTHER), window=16, stride=16)
+    named = Target(embedding=vizapp.open_picture(OTHER.pixels, name="predicted.png"))
+    vizapp.ask("transform", embedder(), picture=PHOTO, folder=tmp_path, target=named, kind="shift-x", amounts=(0, 2))
     assert "cosine" in cosines.facts["summary"]
     assert "cosine" in cosines.panels[0].caption
 

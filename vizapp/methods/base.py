@@ -59,12 +59,12 @@ class Question:
         Messages about those that cannot be read go into `unreadable`. `most`: 0 for all.
 
         Raises:
-            VizError: the target is the predicted region of the picture, which differs on the others.
+            VizError: the target was found on the picture, and is another one on the others.
         """
         alone = [] if self.picture is None else [(-1, self.picture)]
-        if self.picture is not None and self.folder is not None and "predicted" in self.network.target:
+        if self.picture is not None and self.folder is not None and self.network.of_photo:
             raise VizError(
-                f"The target is the {self.network.target}, of one photo; for a folder choose a cell, a box or the whole map.",
+                f"The target is {self.network.target}, of one photo; for a folder choose a cell, a box or the whole map.",
                 code="target-of-one-photo",
             )
         numbers = [] if self.folder is None else spread(len(self.folder), most)

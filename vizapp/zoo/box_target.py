@@ -65,7 +65,7 @@ def toward_box(network: Network, box: Any, class_: int | str | None, batch: Tens
     matched = _derived(network, lambda: detector.matcher(target), told, "match", what)
     told = f"class logit of {told}"
     signal = _derived(network, lambda: detector.signal(batch, target), told, "logit", what + _bytes(batch))
-    return replace(matched, signal=signal)
+    return replace(matched, signal=signal, of_photo=number is not None)
 
 
 def _sides(network: Network, box: Any) -> list[float]:

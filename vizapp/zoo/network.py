@@ -51,7 +51,7 @@ class Network:
     `derived_digest` stands for it in `digest`, and `unchanged` is the network without. `opened`: the network that this is
     with another head; both measure once. `target`: what of its output is explained, for people (see `zoo.target`); then
     `untargeted` is the network without, and `probabilities` the link. `signal`: the network to use in its place where signals
-    are sent down, if the target has no useful gradient.
+    are sent down, if the target has no useful gradient. `of_photo`: the target was found on one photo, and differs on others.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Network:
     opened: Network | None = None
     target: str = ""
     untargeted: Network | None = None
+    of_photo: bool = False
     signal: Network | None = None
     _others: dict[str, Network] = field(default_factory=dict, init=False, repr=False)  # by output
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)

@@ -151,7 +151,7 @@ def _of_map(network: Network, target: Target, picture: Picture | None) -> tuple[
         cells, told = _cell(target.cell, the_map)
     else:
         cells, told = _region(network, target, the_map, clean)
-    made = _pointed(network, the_map, cells, told)
+    made = _pointed(network, the_map, cells, told, target.of_photo)
     number = _class_there(network, target, cells, clean)
     return made, None if number is None else class_unit(made, number)
 
@@ -276,7 +276,7 @@ def _class_there(network: Network, target: Target, cells: np.ndarray, clean: np.
     return None if clean is None else int(clean[:, cells].mean(1).argmax())
 
 
-def _pointed(network: Network, the_map: ClassMap, cells: np.ndarray, told: str) -> Network:
+def _pointed(network: Network, the_map: ClassMap, cells: np.ndarray, told: str, of_photo: bool) -> Network:
     """The network whose class scores are the mean logits over some cells, bool `[h w]`, of its class map."""
     weights = torch.from_numpy(cells / cells.sum()).to(network.device, network.dtype)  # [h w]
     (row, column), *others = np.argwhere(cells).tolist()
@@ -297,7 +297,7 @@ def _pointed(network: Network, the_map: ClassMap, cells: np.ndarray, told: str) 
 
         return run_as(SITE, mean)
 
-    return _derived(network, forward, told, the_map.head.link, more=cells.tobytes())
+    return _derived(network, forward, told, the_map.head.link, more=cells.tobytes(), of_photo=of_photo)
 
 
 # ------------------------------------------------------------------------------------------------------- embeddings
@@ -370,13 +370,9 @@ class _LastValue(Trace):
 
 
 def _derived(
-    network: Network,
-    forward: Callable[..., Any],
-    told: str,
-    link: Link,
-    quantity: str = "probability",
-    more: bytes = b"",
-) -> Network:
+    network: Network, forward: Callable[..., Any], told: str, link: Link, quantity: str = "probability", more: bytes = b"",
+    of_photo: bool = False,
+) -> Network:  # fmt: skip
     """The network with another pass, which ends in `[N K]` scores: of its classes, or one score that is no probability.
 
     Args:
@@ -386,6 +382,7 @@ def _derived(
         link: What makes probabilities of the scores; "identity" if they are none.
         quantity: What the scores are after their link.
         more: What else determines the scores, for the digest.
+        of_photo: Whether the target was found on one photo.
     """
     digest = hashlib.sha256(f"{told} {link} {quantity} {network.digest}".encode() + more).hexdigest()
     return replace(
@@ -397,7 +394,8 @@ def _derived(
         facts=network.facts | {"quantity": quantity},
         target=told,
         untargeted=network,
-        unchanged=network.unchanged and _derived(network.unchanged, forward, told, link, quantity, more),
+        of_photo=of_photo,
+        unchanged=network.unchanged and _derived(network.unchanged, forward, told, link, quantity, more, of_photo),
         derived_digest=f"{digest}-{network.digest.rpartition('-')[2]}",
         opened=None,
     )

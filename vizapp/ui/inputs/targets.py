@@ -101,7 +101,7 @@ def for_several(network: Network) -> Network | None:
     Where each photo has a region or a box of its own, the whole map stands for the region that nobody chose.
     """
     target, plain = chosen(), network.untargeted
-    if plain is None or not (target or default(plain) or Target()).of_photo:
+    if plain is None or not network.of_photo:
         return network
     if target is None and plain.task == "class map":
         return toward(plain, Target(region="whole"))[0]
