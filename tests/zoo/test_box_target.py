@@ -152,3 +152,11 @@ def test_targets_that_score_otherwise_have_other_digests() -> None:
     assert len({one.digest for one in (network, found, *others)} | {same.digest}) == (4 if label in (1, 2) else 5)
     assert found.signal is not None
     assert found.signal.digest != found.digest
+
+
+def test_vectors_with_an_entry_per_proposal_are_no_features_of_the_photo() -> None:
+    network, pixels = detector("fasterrcnn")
+    assert any(not site.is_map for site in network.sites)
+    aimed, _ = toward(network, vizapp.Target(box=0), vizapp.open_picture(pixels))
+    assert network.last_hidden_layer() is None
+    assert aimed.last_hidden_layer() is None

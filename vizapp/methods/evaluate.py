@@ -304,6 +304,12 @@ def _rate(arrays: dict[str, np.ndarray], name: str, count: int) -> str:
 
 def nothing_to_compare(network: Network, source: Source) -> VizError:
     """The error for photos of which none has a label that is a class of the network."""
+    if network.quantity != "probability":
+        return VizError(
+            f"Labels are compared with classes, but toward {network.target} the answer is a {network.quantity}; evaluate the "
+            "network without the target.",
+            code="target-without-classes",
+        )
     if not any(source.labels):
         return VizError(
             f"No photo in {source.name} has a label, so nothing says which answers are right: put the photos of each class "

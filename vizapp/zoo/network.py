@@ -323,8 +323,10 @@ class Network:
     def last_hidden_layer(self) -> Site | None:
         """The last vector that the class scores are computed from, or the network's last vector if it has no classes.
 
-        None where there is none, as in SqueezeNet, which averages class maps.
+        None where there is none, as in SqueezeNet, which averages class maps, and in detectors, whose vectors list proposals.
         """
+        if (self.untargeted or self).task == "boxes":
+            return None
         sites, scores = self.sites_of_head(), set(self.head.layers if self.heads else ())
         until = next((place for place, site in enumerate(sites) if site.name in scores), len(sites))
         vectors = [site for site in sites[:until] if not site.is_map and site.kind != "identity"]
