@@ -207,3 +207,39 @@ def test_several_photos_are_not_asked_about_the_region_of_one(open_app: Open, ne
     app = open_app(page, **FITS, **several, target="class=blue region=whole")
     assert went_well(app)
     assert "was found on one photo" not in words(app)
+
+
+@pytest.mark.parametrize("page", ["attribution", "transform", "compare", "start"])
+def test_the_class_of_the_target_is_explained_though_another_one_is_stronger(
+    open_app: Open, network: Network, page: str
+) -> None:
+    shares = vizapp.ask("predict", network, open_sample(PHOTO), target=Target("red", cell=(3, 5))).arrays[
+        "probabilities"
+    ]
+    weakest = int(shares.argmin())
+    assert weakest != shares.argmax()
+    app = open_app(page, **FITS, target=f"class={NAMES[weakest]} cell=3,5")
+    assert went_well(app)
+    drawn = " ".join([*(html.proto.body for html in app.get("html")), words(app), *(one.value for one in app.markdown)])
+    name, percent = NAMES[weakest], f"{100 * shares[weakest]:.1f} %"
+    expected = {
+        "attribution": f"Explains **{name}**, {percent}", "transform": f"{name}: {percent} →",
+        "compare": f"{name}: {percent} unhidden", "start": f"Bright: speaks for {name}",
+    }  # fmt: skip
+    assert expected[page] in drawn
+    if page == "start":
+        assert f"hiding it lowers {name}" in drawn
+        assert f"{name}: {percent} →" in drawn
+
+
+def test_projection_explains_the_default_and_predict_links_to_it(open_app: Open, network: Network) -> None:
+    app = open_app("projection", **FITS)
+    assert went_well(app)
+    counts = np.bincount(label(network).ravel(), minlength=3)
+    first = 1 + int(counts[1:].argmax())
+    assert f"region predicted as {NAMES[first]}" in bar(app)
+    assert app.selectbox(key="projection.layer").value == "target"
+    assert app.selectbox(key="projection.class").value == first
+    app = open_app("predict", **FITS)
+    queries = [link.proto.query_string for link in app.get("page_link") if "projection" in link.proto.page]
+    assert any("target=region%3Dpredicted" in one and "layer=target" in one for one in queries), queries

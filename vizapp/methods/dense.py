@@ -28,6 +28,13 @@ ROUNDING = 1e-4  # mean difference of logits that rounding explains
 CROPS = 2.5  # in the short side, at the scale that suits a photo
 MOST = 3000  # pixels of the longer side of an enlarged photo
 LARGEST = 256e6  # bytes of scores; of larger maps only the strongest classes are kept
+# What networks without classes return, and what shows it.
+_OTHERS = {"class map": "a class map", "boxes": "boxes", "embedding": "features but no classes"}
+_INSTEAD = {
+    "class map": "Predict shows the class of every place",
+    "boxes": "Predict shows the boxes",
+    "embedding": "Predict shows the photos most like this one",
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,11 @@ def convolutional(network: Network) -> ConversionPlan:
         VizError: it cannot be converted; the sentence says why.
     """
     network.check_visible()
+    if network.task in _OTHERS:
+        raise VizError(
+            f"{network.name} returns {_OTHERS[network.task]}. Dense takes a classification network; {_INSTEAD[network.task]}.",
+            code="no-class-scores",
+        )
     noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], network.input_size[0]), dtype=np.uint8)
     return plan_conversion(network.module, network.batch([noise]), network.head)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
@@ -12,7 +13,7 @@ from vizapp.media.picture import Picture
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import images, interventions
 from vizapp.ui.session import compute, messages, state
-from vizapp.zoo.network import Network
+from vizapp.zoo.network import Network, class_unit
 from vizapp.zoo.target import Target, toward
 from vizapp.zoo.target_text import read_target, target_text
 
@@ -75,13 +76,7 @@ def applied(network: Network, picture: Picture, scores: bool = False) -> Network
         st.rerun()
     if found is None:
         return None
-    aimed, unit = found
-    text = target_text(target)
-    if given is not None and given.class_ is not None and unit is not None and state.load(state.TARGET_CLASS) != text:
-        state.save(state.TARGET_CLASS, text)
-        if state.get(state.CLASS) is None and aimed.quantity == "probability":
-            state.put(state.CLASS, unit.channel)
-    return aimed
+    return found[0]
 
 
 def like_current(network: Network, picture: Picture) -> Network:
@@ -114,12 +109,32 @@ def for_several(network: Network) -> Network | None:
 
 def class_of(network: Network, picture: Picture) -> int | None:
     """The class of the session's target or, without one, of the default; None if it has none or does not fit."""
-    target = chosen() or default(network)
+    target = chosen() or default(network.untargeted or network)
     try:
         found = None if target is None else _toward(network, target, picture)
     except VizError:
         return None
     return None if found is None or found[1] is None else found[1].channel
+
+
+def class_unit_of(network: Network, picture: Picture) -> Unit | None:
+    """The unit of that class of the network toward the session's target."""
+    class_ = class_of(network, picture)
+    return None if class_ is None else class_unit(network, class_)
+
+
+def explained_class(network: Network, picture: Picture, probabilities: np.ndarray) -> int:
+    """The class of a network toward the session's target that is explained unless another one is chosen on the page.
+
+    It is that of the target; otherwise the most probable one.
+
+    Args:
+        network: The network, toward the target or without one.
+        picture: The photo of the question.
+        probabilities: Those of its classes on the photo, `[classes]`.
+    """
+    class_ = class_of(network, picture)
+    return int(probabilities.argmax()) if class_ is None or class_ >= len(probabilities) else class_
 
 
 def _toward(network: Network, target: Target, picture: Picture) -> tuple[Network, Unit | None] | None:

@@ -18,7 +18,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.scores import in_words
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.app.pages import pages
-from vizapp.ui.inputs import networks
+from vizapp.ui.inputs import networks, targets
 from vizapp.ui.session import compute, downloads, forms, messages, state, url
 from vizapp.ui.widgets import charts, image_tiles, layout, options, top_activations, unit_card, unit_picker
 from vizapp.ui.widgets.components import component
@@ -45,7 +45,7 @@ def page() -> None:
     told = compute.run("predict", network, picture)
     if told is None:
         return
-    class_ = _controls(network, sites, site, told)
+    class_ = _controls(network, picture, sites, site, told)
     params = {"unit": class_unit(network, class_), "site": site.name, "factor": forms.values("knockout")["factor"]}
     result = compute.run("knockout", network, picture, **params)
     if result is None:
@@ -73,7 +73,7 @@ def page() -> None:
     downloads.row("knockout", name, pictures, (result if fewest is None else fewest).arrays, [table])
 
 
-def _controls(network: Network, sites: tuple[Site, ...], site: Site, told: Result) -> int:
+def _controls(network: Network, picture: Picture, sites: tuple[Site, ...], site: Site, told: Result) -> int:
     """Draw the controls; returns the class."""
     count = len(told.arrays["logits"])
     chosen = state.get(state.CLASS)
@@ -81,7 +81,7 @@ def _controls(network: Network, sites: tuple[Site, ...], site: Site, told: Resul
         messages.warn(f"{network.name} has {count} classes and no class {chosen}. Showing the prediction.")
         state.put(state.CLASS, None)
         chosen = None
-    class_ = int(told.table[0]["class"]) if chosen is None else int(chosen)
+    class_ = targets.explained_class(network, picture, told.arrays["probabilities"]) if chosen is None else int(chosen)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="knockout_controls"):
         unit_picker.layer_list("knockout", sites, site)
         with st.container(width=300):

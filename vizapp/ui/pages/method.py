@@ -21,7 +21,7 @@ from vizapp.methods.output import OPACITY, TILES, Output, in_rows, labels_by_fre
 from vizapp.methods.params import knobs
 from vizapp.methods.projection import revealing_rule
 from vizapp.ui.app.pages import pages
-from vizapp.ui.inputs import image_picker, images, networks
+from vizapp.ui.inputs import image_picker, images, networks, targets
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import access, compute, downloads, forms, messages, progress, state
 from vizapp.ui.widgets import charts, image_tiles, layout, maps, options, topk_bars, unit_picker
@@ -119,7 +119,7 @@ def _unit(method: Method, network: Network, picture: Picture | None) -> tuple[bo
     if told is None:
         return False, None
     shares = told.arrays["probabilities"]
-    number = _class(method, network, len(shares), int(shares.argmax()))
+    number = _class(method, network, len(shares), targets.explained_class(network, picture, shares))
     topk_bars.draw_classes(f"{method.key}.bars", network, shares)
     return True, class_unit(network, number)
 

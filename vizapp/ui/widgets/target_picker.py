@@ -17,6 +17,7 @@ from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 from vizapp.zoo.target import Target
 
+_WITHOUT_CLASS = ("transform", "compare", "projection")  # pages that explain the class of the target alone
 _STRONGEST = -1  # in place of a class
 _PLACES = {"predicted": "Where predicted", "whole": "Whole map", "cell": "A cell", "box": "A region"}
 _CLASS, _WHERE, _CELL, _BOX, _PHOTO, _DETECTION = (
@@ -51,7 +52,7 @@ def _words(network: Network, aimed: Network, picture: Picture) -> str:
     """What is explained: the class and the place of its score."""
     if aimed.quantity != "probability":
         return aimed.target
-    class_ = state.get(state.CLASS)
+    class_ = state.get(state.CLASS) if state.page() not in _WITHOUT_CLASS else None
     if class_ is None or class_ >= len(aimed.categories):
         class_ = targets.class_of(network, picture)
     name = "" if class_ is None else aimed.readable_name(class_)

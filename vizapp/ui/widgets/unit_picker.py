@@ -40,7 +40,7 @@ def open_page(
         then: Called after a click on a layer.
     """
     layout.page_title(title, sentence)
-    asked = layout.answer_and_picture(scores=False) if late else layout.network_and_picture()
+    asked = layout.answer_and_picture() if late else layout.network_and_picture()
     sites = networks.sites(asked[0]) if asked is not None else ()
     if asked is None or not sites:
         return None

@@ -13,7 +13,7 @@ from vizapp.errors import nearest
 from vizapp.media.picture import Picture
 from vizapp.methods.attribution import KINDS
 from vizapp.methods.scores import in_words
-from vizapp.ui.inputs import networks
+from vizapp.ui.inputs import networks, targets
 from vizapp.ui.pages.attribution.verdict import MEASURES
 from vizapp.ui.session import compute, forms, messages, state
 from vizapp.ui.widgets import options, unit_picker
@@ -39,7 +39,7 @@ def draw(network: Network, picture: Picture) -> Unit | None:
             unit = _layer_unit(network, picture, sites)
         else:
             assert told is not None, "checked before"
-            unit = class_unit(network, _class(network, target, told.arrays["probabilities"]))
+            unit = class_unit(network, _class(network, picture, target, told.arrays["probabilities"]))
         unit_picker.switch(state.SEVERAL, _OF, "attribution.several")
         options.popover("trust", ("seed",), draw_more=_draw_measures, more=(forms.choices("trust")["measures"],))
     _draw_kinds()
@@ -61,9 +61,9 @@ def explains_answer(network: Network) -> bool:
     return bool(network.heads) and state.get(forms.target(_KEY)) == "answer"
 
 
-def _class(network: Network, target: str, shares: np.ndarray) -> int:
+def _class(network: Network, picture: Picture, target: str, shares: np.ndarray) -> int:
     """The class to explain: the answer, or the chosen one."""
-    answer = int(shares.argmax())
+    answer = targets.explained_class(network, picture, shares)
     if target == "answer":
         if state.get(state.CLASS) is not None:
             state.put(state.CLASS, None)  # the link names no class that is not shown

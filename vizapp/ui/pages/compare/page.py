@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.errors import plural
 from vizapp.media.drawing import lay_over, sheet, tint
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
@@ -94,7 +95,13 @@ def _names(pair: Pair) -> None:
         st.markdown(f"**{messages.escaped(network.name)}**, {messages.escaped(results.weights_of(network))}")
         _, height, width = network.input_size
         count = networks.short_count(network.parameters)
-        st.caption(f"{count} parameters · {width} × {height} px · {len(network.categories)} classes")
+        st.caption(f"{count} parameters · {width} × {height} px · {_output(network)}")
+
+
+def _output(network: Network) -> str:
+    """What the network answers, in short."""
+    network = network.untargeted or network
+    return plural(len(network.categories), "class", "classes") if network.categories else network.task
 
 
 # Zeiler & Fergus, Fig. 6 (a) to (c): first-layer filters
@@ -165,7 +172,7 @@ def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
 
 
 def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
-    messages.heading("Occlusion: where hiding a square changes the most probable class")
+    messages.heading("Occlusion: where hiding a square changes what is explained")
     found = [results.occlude(network, picture) for network in pair]
     lost = [loss(result.arrays) for result in found if result is not None]
     scale = max(map(full_scale, lost), default=1.0)  # one scale for both
@@ -194,7 +201,7 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
         with right:
             st.caption(
                 "**Where the two networks disagree.** Red: hiding the square hurts the first network more than the second. "
-                "Blue: it hurts the second more. Each change is that of the network's own most probable class."
+                "Blue: it hurts the second more. Each change is that of what is explained of the network."
             )
 
 

@@ -8,7 +8,7 @@ from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Job, Result
 from vizapp.methods.matching import match_units
-from vizapp.ui.inputs import images, networks
+from vizapp.ui.inputs import images, networks, targets
 from vizapp.ui.session import compute, messages
 from vizapp.ui.widgets import projection_tiles
 from vizapp.zoo.network import Network
@@ -49,11 +49,12 @@ def project_second_layer(network: Network, picture: Picture, site: str) -> Resul
 
 
 def occlude(network: Network, picture: Picture) -> Result | None:
-    """The occlusion map of the network's own answer, by a square of a seventh of the input: 7 × 7 positions, or 13 × 13 of
-    small inputs."""
+    """The occlusion map of what is explained, by a square of a seventh of the input: 7 × 7 positions, or 13 × 13 of small
+    inputs."""
     side = min(network.input_size[1:])
     stride = side // 7 if side > _SMALL else side // 14
-    return compute.run("occlusion", network, picture, window=max(2, side // 7), stride=max(1, stride))
+    unit = targets.class_unit_of(network, picture)
+    return compute.run("occlusion", network, picture, unit=unit, window=max(2, side // 7), stride=max(1, stride))
 
 
 def difference(first: tuple[np.ndarray, float], second: tuple[np.ndarray, float]) -> np.ndarray:

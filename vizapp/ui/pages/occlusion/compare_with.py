@@ -9,7 +9,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.ui.app import sidebar
-from vizapp.ui.inputs import images, networks
+from vizapp.ui.inputs import images, networks, targets
 from vizapp.ui.pages.occlusion import form
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import messages, state
@@ -78,6 +78,8 @@ def second_request(network: Network, picture: Picture) -> SweepRequest | None:
 def class_of(asked: SweepRequest, first: SweepRequest) -> int | None:
     """The class of (d): the chosen one, or the one of the same name in another network. None: the clean prediction."""
     chosen = state.get(state.CLASS)
+    if chosen is None and first.network.untargeted is not None:
+        chosen = targets.class_of(first.network, first.picture)
     if chosen is None or asked.network is first.network:
         return chosen
     name = first.network.class_name(chosen).lower()

@@ -229,7 +229,7 @@ def _choices(shown: SweepView, result: Result) -> None:
     """Draw the class of (d), one of those whose probabilities were kept, and the quantity of (d)."""
     classes, probabilities = result.arrays["classes"], result.arrays["probabilities"]
     peaks = dict(zip(classes.tolist(), probabilities.reshape(-1, len(classes)).max(0).tolist(), strict=True))
-    chosen = state.get(state.CLASS)
+    chosen = compare_with.class_of(shown.asked, shown.asked)
     if chosen is not None and chosen not in peaks:
         count = len(shown.asked.network.categories)
         why = f"the network has classes 0 to {count - 1}" if chosen >= count else "it is too improbable everywhere"

@@ -33,7 +33,7 @@ def draw(network: Network, picture: Picture) -> None:
         chosen = _chosen(len(boxes))
         _list(network, result, shown, chosen)
         if len(boxes):
-            explain_links.draw("box")
+            explain_links.draw(network, "box")
         with layout.fold():
             messages.info(result.facts["output"])
     with left:

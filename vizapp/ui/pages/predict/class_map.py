@@ -35,7 +35,7 @@ def draw(network: Network, picture: Picture) -> None:
         st.html(maps.legend(label_map.legend(network, result)))
     with right:
         _areas(network, result, targets.class_of(network, picture))
-        explain_links.draw("cell" if cell is not None else "region")
+        explain_links.draw(network, "cell" if cell is not None else "region")
         with layout.fold():
             st.caption(messages.linked(result.facts["output"]))
     name = downloads.file_name("predict", network.name, picture.name)

@@ -33,7 +33,7 @@ def draw(network: Network, picture: Picture) -> None:
             rows, hide_index=True, key="predict.table",
             column_config={"Cosine": st.column_config.NumberColumn("Cosine", format="%.3f")},
         )  # fmt: skip
-        explain_links.draw("likeness")
+        explain_links.draw(network, "likeness")
         with layout.fold():
             messages.info(result.facts["output"])
     name = downloads.file_name("predict", network.name, picture.name)

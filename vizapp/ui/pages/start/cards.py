@@ -151,7 +151,7 @@ def _attribution(about: Subject) -> Answer | None:
     told = about.ask("predict")
     if told is None:
         return None
-    number = int(told.arrays["probabilities"].argmax())
+    number = targets.explained_class(about.network, about.picture, told.arrays["probabilities"])
     params = _defaults("attribution") | {"kind": "gradcam"}
     result = about.ask("attribution", class_unit(about.network, number), **params)
     if result is None:
@@ -285,7 +285,8 @@ def _occlusion(about: Subject) -> Answer | None:
     """The change of the prediction's probability with a grey square over each of about 7 × 7 places."""
     about = about.answer
     side = min(about.network.input_size[1:])
-    result = about.ask("occlusion", window=side // 4, stride=side // 7, site="")
+    unit = targets.class_unit_of(about.network, about.picture)
+    result = about.ask("occlusion", unit, window=side // 4, stride=side // 7, site="")
     if result is None:
         return None
     name = about.network.readable_name(int(result.arrays["class"]))
@@ -310,7 +311,7 @@ def _transform(about: Subject) -> Answer | None:
     result = about.ask("transform", **_defaults("transform") | {"kind": "rotate", "amounts": _ANGLES})
     if result is None:
         return None
-    number = int(result.arrays["label"][0])
+    number = targets.explained_class(about.network, about.picture, result.arrays["probability"][0])
     chances = result.arrays["probability"][:, number]
     worst = 1 + int(chances[1:].argmin())
     turned = resized_photo(about.network.preprocessing.view, about.picture.pixels).transformed("rotate", _ANGLES[worst])

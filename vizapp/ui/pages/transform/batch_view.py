@@ -12,7 +12,7 @@ from vizapp.media.drawing import sheet
 from vizapp.methods.base import Result
 from vizapp.methods.tables import to_csv
 from vizapp.service.lru_cache import Key
-from vizapp.ui.inputs import image_picker, images
+from vizapp.ui.inputs import image_picker, images, targets
 from vizapp.ui.pages.transform import charts, curve_lines, curve_runs, form
 from vizapp.ui.pages.transform.charts import Line
 from vizapp.ui.pages.transform.curve_runs import CurveRequest, follow
@@ -135,7 +135,11 @@ def _own_class(asked: CurveRequest, result: Result) -> np.ndarray | None:
     """The probability of the clean photo's class at each amount; None if there are no classes."""
     if "probability" not in result.arrays:
         return None
-    return np.asarray(result.arrays["probability"][:, curve_lines.top_classes(asked, result, 1)[0]])
+    target = targets.chosen()
+    if target is not None and target.class_ is not None:
+        return np.asarray(result.arrays["probability"][:, curve_lines.top_classes(asked, result, 1)[0]])
+    clean = result.arrays["amounts"].tolist().index(asked.params.amounts[asked.clean])
+    return np.asarray(result.arrays["probability"][:, result.arrays["probability"][clean].argmax()])
 
 
 def _downloads(network: Network, there: Sequence[tuple[CurveRequest, Result]]) -> None:

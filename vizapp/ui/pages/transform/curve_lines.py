@@ -9,6 +9,7 @@ import numpy as np
 from vizapp.methods.base import Result
 from vizapp.methods.scores import in_words
 from vizapp.methods.transform_film import amount_text
+from vizapp.ui.inputs import targets
 from vizapp.ui.pages.transform import form
 from vizapp.ui.pages.transform.charts import Line
 from vizapp.ui.pages.transform.curve_runs import CurveRequest
@@ -58,9 +59,11 @@ def short_name(network: Network) -> str:
 
 
 def top_classes(asked: CurveRequest, result: Result, count: int = CLASSES) -> list[int]:
-    """The most probable classes of the clean photo."""
+    """The class that is explained, and the most probable others of the clean photo."""
     clean = result.arrays["amounts"].tolist().index(asked.params.amounts[asked.clean])
-    return [int(n) for n in np.argsort(-result.arrays["probability"][clean], kind="stable")[:count]]
+    shares = result.arrays["probability"][clean]
+    first = targets.explained_class(asked.network, asked.picture, shares)
+    return [first, *(int(n) for n in np.argsort(-shares, kind="stable") if n != first)][:count]
 
 
 def _amounts(asked: CurveRequest, result: Result, first: Network) -> np.ndarray:
