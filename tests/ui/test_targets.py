@@ -101,6 +101,8 @@ def test_what_does_not_fit_is_dropped_with_a_sentence(open_app: Open, network: N
     assert went_well(app)
     assert told in sentences(app)
     assert "target" not in app.query_params
+    app.run()
+    assert told in sentences(app) or target == "nonsense", "it stays until something else is chosen"
 
 
 @pytest.mark.parametrize("how", ["region={}", "region=whole {}", "embedding={}"])
@@ -146,6 +148,10 @@ def test_predict_draws_the_label_map_whose_cells_and_classes_are_explained_by_a_
     right = label(network)
     data = shown(app, "predict.labels")
     assert data["cells"] == [12, 12]
+    assert data["grey"], "the photo has no colours of its own below those of the classes"
+    panel = vizapp.ask("predict", network, open_sample(PHOTO)).panels[1].pixels
+    zoom = panel.shape[1] // 12
+    assert (panel[: 12 * zoom : zoom, ::zoom][right == 0] == 128).all(), "the background has no colour, here and there"
     areas = {row["item"]: row["share"] for row in shown(app, "predict.areas")["rows"]}
     assert areas == pytest.approx({int(one): float((right == one).mean()) for one in np.unique(right)})
     app = click(app, "predict.labels", "cell", [2, 7])

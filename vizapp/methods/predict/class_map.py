@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vizapp.errors import VizError
 from vizapp.media.captions import captioned, with_legend
-from vizapp.media.drawing import COLOURS, heat, lay_over, sheet
+from vizapp.media.drawing import COLOURS, GREY, heat, lay_over, sheet
 from vizapp.methods.base import Job, Panel, Question, Result
 from vizapp.methods.output import label_colours
 from vizapp.methods.predict.params import PredictParams
@@ -57,6 +57,11 @@ def class_map(question: Question, params: PredictParams, job: Job) -> Result:
     )
 
 
+def is_background(name: str) -> bool:
+    """Whether the name is that of a class that stands for everything else."""
+    return name.strip("_").lower() == "background"
+
+
 def _probabilities(network: Network, logits: Tensor) -> Tensor:
     return network.class_maps[0].head.probabilities(logits)
 
@@ -80,12 +85,15 @@ def _panels(
     seen: np.ndarray, arrays: dict[str, np.ndarray], chance: Tensor, table: tuple[dict[str, Any], ...]
 ) -> tuple[Panel, ...]:
     """The label map over the photo with its legend, and the probability of each class of the table."""
-    order = [row["class"] for row in table][: len(COLOURS)]
+    background = [row for row in table if is_background(row["name"])]  # grey, as what has no colour of its own
+    coloured = [row for row in table if row not in background][: len(COLOURS)]
+    order = [row["class"] for row in coloured]
     colours = label_colours(arrays["label"], order)
     opaque = np.full(colours.shape[:2], 255, np.uint8)
     over = lay_over(seen, np.dstack([colours, opaque]), _OPACITY, "nearest")
-    names = [f"{row['name']} {100 * row['area']:.1f} %" for row in table[: len(order)]]
-    legend = list(zip(COLOURS[: len(order)].tolist(), names, strict=True))
+    names = [f"{row['name']} {100 * row['area']:.1f} %" for row in (*coloured, *background)]
+    colours_of = [*COLOURS[: len(order)].tolist(), *([GREY] * 3 for _ in background)]
+    legend = list(zip(colours_of, names, strict=True))
     panels = [
         Panel("label", with_legend(colours, legend, _TILE), f"The class of each cell: {', '.join(names) or 'none'}."),
         Panel("label-over-photo", with_legend(over, legend, _TILE), "The same over the photo."),

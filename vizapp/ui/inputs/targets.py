@@ -36,6 +36,7 @@ def chosen() -> Target | None:
 def choose(target: Target | None) -> None:
     """Take this target in place of the session's."""
     state.put(state.TARGET, None if target is None else target_text(target))
+    state.save(state.DROPPED, None)
 
 
 def default(network: Network) -> Target | None:
@@ -50,7 +51,7 @@ def other_photos() -> list[str]:
     return [name for name in images.sample_names() if images.origin() != ("sample", name)]
 
 
-def applied(network: Network, picture: Picture, scores: bool = False) -> Network | None:
+def applied(network: Network, picture: Picture) -> Network | None:
     """The network toward the session's target; one that does not fit network or photo is dropped, with a sentence.
 
     None where a message explains why there is none.
@@ -58,10 +59,10 @@ def applied(network: Network, picture: Picture, scores: bool = False) -> Network
     Args:
         network: The network without a target.
         picture: The photo of the question.
-        scores: Whether a network without class scores is given a target if none is chosen.
     """
     given = chosen()
-    target = default(network) if given is None and scores else given
+    _tell_dropped(given)
+    target = default(network) if given is None else given
     if target is None:
         return network
     try:
@@ -71,12 +72,24 @@ def applied(network: Network, picture: Picture, scores: bool = False) -> Network
             messages.warn(f"{error} Choose what is explained.")
             return network
         text = plain_name(state.get(state.TARGET), _MOST_TOLD)
-        state.note(f"The target {text} was dropped. {error}")
         choose(None)
+        state.save(state.DROPPED, (f"The target {text} was dropped. {error}", _subject()))
         st.rerun()
     if found is None:
         return None
     return found[0]
+
+
+def _subject() -> tuple[object, ...]:
+    """What a sentence about a dropped target belongs to: network and photo."""
+    return state.get(state.NETWORK), images.origin()
+
+
+def _tell_dropped(given: Target | None) -> None:
+    """Say which target was dropped until another one, another network or another photo is chosen."""
+    sentence, subject = state.load(state.DROPPED) or ("", ())
+    if sentence and given is None and subject == _subject():
+        messages.warn(sentence)
 
 
 def like_current(network: Network, picture: Picture) -> Network:

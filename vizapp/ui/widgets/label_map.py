@@ -10,16 +10,12 @@ import numpy as np
 from vizapp.media.drawing import COLOURS
 from vizapp.methods.base import Result
 from vizapp.methods.output import label_colours
+from vizapp.methods.predict.class_map import is_background
 from vizapp.ui.inputs.images import uri
 from vizapp.ui.widgets import maps
 from vizapp.zoo.network import Network
 
 _MOST_TOLD = 20_000  # cells whose class is told on hover
-
-
-def is_background(network: Network, class_: int) -> bool:
-    """Whether the class stands for everything else."""
-    return network.class_name(class_).strip("_").lower() == "background"
 
 
 def classes_present(result: Result) -> list[int]:
@@ -29,7 +25,7 @@ def classes_present(result: Result) -> list[int]:
 
 
 def _coloured(network: Network, result: Result) -> list[int]:
-    return [one for one in classes_present(result) if not is_background(network, one)][: len(COLOURS)]
+    return [one for one in classes_present(result) if not is_background(network.class_name(one))][: len(COLOURS)]
 
 
 def data(network: Network, seen: np.ndarray, result: Result, cell: tuple[int, int] | None) -> dict[str, Any]:
@@ -39,7 +35,7 @@ def data(network: Network, seen: np.ndarray, result: Result, cell: tuple[int, in
     shown = np.where(np.isin(label, order), 255, 0).astype(np.uint8)
     known = np.unique(label)
     found = maps.photo_data(seen, "The class of each cell over the photo") | {
-        "heat": uri(np.dstack([label_colours(label, order), shown])), "cells": list(label.shape), "opacity": 0.6,
+        "heat": uri(np.dstack([label_colours(label, order), shown])), "cells": list(label.shape), "opacity": 0.6, "grey": True,
         "cell": None if cell is None else list(cell), "hint": "Click a cell to explain it",
     }  # fmt: skip
     if label.size <= _MOST_TOLD:

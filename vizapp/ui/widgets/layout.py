@@ -67,15 +67,15 @@ def network_and_picture() -> tuple[Network, Picture] | None:
     return None if network is None else (network, images.current())
 
 
-def answer_and_picture(scores: bool = True) -> tuple[Network, Picture] | None:
+def answer_and_picture() -> tuple[Network, Picture] | None:
     """The current network toward what is explained of its output, and the picture; draws what is explained.
 
-    None where a message explains why there is none. `scores`: as for `targets.applied`.
+    None where a message explains why there is none.
     """
     asked = network_and_picture()
     if asked is None:
         return None
-    aimed = targets.applied(*asked, scores)
+    aimed = targets.applied(*asked)
     if aimed is None:
         return None
     target_picker.draw(asked[0], aimed, asked[1])

@@ -45,7 +45,7 @@ def page() -> None:
         with status:
             messages.info("Random weights: this network has learned nothing yet.")
     with status:
-        aimed = targets.applied(network, shown[0], scores=True)
+        aimed = targets.applied(network, shown[0])
     subject = Subject(network, shown[0], aimed)
     for card, place in zip(CARDS, places, strict=True):
         with place["picture"]:

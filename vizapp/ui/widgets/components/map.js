@@ -1,6 +1,6 @@
 // A map of cells over a photo. data: {photo, size: [height, width], heat?, smooth?, cells?: [rows, columns], values?: base64 float32, low,
-// high, ramp?, ends?: [text, text] beside the ramp in place of low and high, scale?: its title, signed?: whether red and blue, cell?: [row, column], field?: [top, left,
-// bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, opacity, label, hint?, extent?: [top, left,
+// high, ramp?, ends?: [text, text] beside the ramp in place of low and high, scale?: its title, signed?: whether red and blue,
+// grey?: whether the photo loses its colours below the heat, cell?: [row, column], field?: [top, left, bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, opacity, label, hint?, extent?: [top, left,
 // bottom, right] where the map lies if not everywhere, crop?: {first: [top, left, bottom, right], step: [down, across]} what a cell saw,
 // tops?: {names, count, index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
 // A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
@@ -14,7 +14,7 @@ function picture_of(image, source, className, alt) {
 }
 
 // The photo loses its colours under a map that is red and blue.
-const blend = (photo, data, opacity) => { photo.style.filter = data.heat && data.signed ? `saturate(${Math.max(0, 1 - 1.15 * opacity)})` : ""; };
+const blend = (photo, data, opacity) => { photo.style.filter = data.heat && (data.signed || data.grey) ? `saturate(${Math.max(0, 1 - 1.15 * opacity)})` : ""; };
 
 // The colours of the map with what they mean, and how much of it is seen over the photo.
 function scale(root, heat, photo, data, opacity) {
@@ -76,8 +76,11 @@ export default function (component) {
     shade.setAttribute("d", `M0 0H${width}V${height}H0ZM${left} ${top}V${bottom}H${right}V${top}Z`);
     marks.appendChild(shade);
   }
-  const several = data.frames?.length > 1 ? " thin" : "";
-  for (const box of boxes) for (const name of ["under", "field"]) rectangle(name + several, marks, box, width / 300);
+  const many = data.frames?.length > 1 ? data.frames.length : 0; // these are thin; the field stands out among them
+  boxes.forEach((box, n) => {
+    const style = n < many ? (data.field ? " thin faint" : " thin") : "";
+    for (const name of ["under", "field"]) rectangle(name + style, marks, box, width / 300);
+  });
   const photo = picture.querySelector("img");
   blend(photo, data, opacity);
   if (data.heat) scale(root, heat, photo, data, opacity);
