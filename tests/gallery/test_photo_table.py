@@ -26,6 +26,7 @@ from vizapp.gallery.photo_table import FILE, PhotoTable, collect, open_table
 from vizapp.gallery.shards import Shards
 from vizapp.gallery.store import MANIFEST, WORK
 from vizapp.media.source import Source
+from vizapp.media.transforms import View
 from vizapp.zoo.network import Network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -259,6 +260,8 @@ def test_a_folder_without_a_readable_photo_is_refused(network, tmp_path) -> None
 class Halves:
     """Two crops of each photo."""
 
+    view = View(20, 24, 20)  # whose channels are those of a photo
+
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         return np.stack([pixels[:20, :24], pixels[-20:, -24:]])
 
@@ -279,6 +282,8 @@ def test_the_probabilities_of_several_crops_are_averaged(network: Network, sourc
 
 class Whole:
     """Each photo as it is."""
+
+    view = View(20, 24, 20)  # whose channels are those of a photo
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         return pixels

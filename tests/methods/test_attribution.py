@@ -147,7 +147,7 @@ def test_a_token_map_is_read_by_its_grid_in_oblong_pictures_too() -> None:
     with torch.no_grad():
         tokens = network.module.features(network.prepare(PICTURE))[0, 2:17]
     np.testing.assert_allclose(seen.arrays["activations"], tokens.T.reshape(6, 3, 5), rtol=1e-5, atol=1e-6)
-    assert "left out: 3" in seen.facts["tokens"]
+    assert "special 1, special 2, special 3" in seen.facts["tokens"]
 
 
 class Attending(ClassToken):

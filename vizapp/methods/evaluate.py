@@ -104,6 +104,8 @@ def evaluate(question: Question, params: EvaluateParams, job: Job) -> Result:
 def _networks(network: Network, params: EvaluateParams) -> list[Network]:
     """The network and those that are averaged with it."""
     found = [network]
+    if not network.target:
+        _ = network.head  # raises if it has no class scores
     if not network.categories:
         raise VizError(
             f"{network.name} has features but no classes; there is nothing to evaluate.", code="no-class-scores"
