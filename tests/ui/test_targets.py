@@ -15,6 +15,7 @@ from tests.ui.app import ASKING, Open, chosen, click, sentences, shown, turn_to,
 from vizapp.media.drawing import to_png
 from vizapp.media.samples import open_sample
 from vizapp.ui.inputs import networks
+from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.zoo.network import Network
 from vizapp.zoo.target import Target, class_map_logits
 
@@ -249,3 +250,18 @@ def test_projection_explains_the_default_and_predict_links_to_it(open_app: Open,
     app = open_app("predict", **FITS)
     queries = [link.proto.query_string for link in app.get("page_link") if "projection" in link.proto.page]
     assert any("target=region%3Dpredicted" in one and "layer=target" in one for one in queries), queries
+
+
+def test_a_stride_that_nobody_chose_goes_with_the_target(
+    open_app: Open, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_runs, "FIRST", 0.0)
+    app = open_app("occlusion", **FITS, target="cell=3,5")
+    assert "stride" in app.query_params
+    monkeypatch.setattr(sweep_runs, "FIRST", 1000.0)
+    app.button(key="target.restore").click().run()
+    assert went_well(app)
+    assert "stride" not in app.query_params
+    app.number_input(key="occlusion.stride").set_value(5).run()
+    app.selectbox(key="target.chosen_class").select("blue").run()
+    assert chosen(app, "stride") == "5"

@@ -143,6 +143,7 @@ UPLOAD = "data.upload"  # the uploaded file that became the data
 LINKED = "network.linked"  # networks named by an address, which are downloaded on request only
 READ = "data.read"  # how often the user had the data listed again
 STAMPS = "data.stamps"  # of each folder: until when its stamp counts, the stamp, and at how many entries it looks
+FIRST_STRIDE = "occlusion.first_stride"  # the stride that the first view took by itself, with the network's digest
 DROPPED = "target.dropped"  # the sentence about a target that did not fit, with network and photo
 LOOKED = "evolution.looked"  # how often the user had new checkpoints looked for
 UPLOADS = "picture.uploads"  # the origins of the uploaded photos, of which one may be the current picture

@@ -58,6 +58,7 @@ def page() -> None:
     if way == "hand":
         mask_editor.draw(first)
         return
+    _withdraw_stride(network)
     if state.get(state.STRIDE) is not None or state.get(state.POSITION) is not None:  # a position has a stride
         st.empty()  # where `first_stride` draws its progress, so that all below keeps its place
     else:
@@ -66,9 +67,20 @@ def page() -> None:
             return
         if stride != first.params.stride:
             state.put(state.STRIDE, stride)
+            state.save(state.FIRST_STRIDE, (network.digest, stride))
             st.rerun()  # for the controls above
     second = compare_with.second_request(network, picture)
     _sweep([first] if second is None else [first, second])
+
+
+def _withdraw_stride(network: Network) -> None:
+    """Take back a stride that nobody chose and that suited what was explained before."""
+    of_network, stride = state.load(state.FIRST_STRIDE) or ("", None)
+    if stride is not None and of_network != network.digest:
+        state.save(state.FIRST_STRIDE, None)
+        if state.get(state.STRIDE) == stride:
+            state.put(state.STRIDE, None)
+            st.rerun()
 
 
 def _controls(network: Network, sites: tuple[Site, ...], way: str) -> None:
