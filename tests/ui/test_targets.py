@@ -237,6 +237,7 @@ def test_the_class_of_the_target_is_explained_though_another_one_is_stronger(
     if page == "start":
         assert f"hiding it lowers {name}" in drawn
         assert f"{name}: {percent} →" in drawn
+        assert shown(app, "start.answers")["rows"][0]["name"] == name
 
 
 def test_projection_explains_the_default_and_predict_links_to_it(open_app: Open, network: Network) -> None:

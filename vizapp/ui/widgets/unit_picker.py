@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp.engine.trace.sites import Site
-from vizapp.errors import VizError
+from vizapp.errors import VizError, plural
 from vizapp.media.picture import Picture
 from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs import networks
@@ -221,7 +221,7 @@ def bars(page: str, values: np.ndarray, order: np.ndarray, channel: int, names: 
         names: Names of the channels; may be empty.
     """
     charts.draw(f"{page}.bars", charts.value_bars(values, order, channel, names))
-    st.caption(f"This layer has {len(values)} values and no map.")
+    st.caption(f"This layer has {plural(len(values), 'value')} and no map.")
 
 
 def open_card(site: str, channel: int, other: bool = False) -> None:

@@ -322,7 +322,7 @@ def _transform(about: Subject) -> Answer | None:
 
 
 def _compare(about: Subject) -> Answer | None:
-    """The first answers of both networks."""
+    """What is explained of both networks, by default their first answers."""
     networks.suit_other()
     other = networks.other()
     if other is None:
@@ -332,10 +332,12 @@ def _compare(about: Subject) -> Answer | None:
         result = Subject(network, about.picture).ask("predict")
         if result is None:
             return None
-        first = result.table[0]
         if network.quantity != "probability":
             raise VizError("Open the page to compare the two networks.", code="no-class-scores")
-        rows.append((network.readable_name(first["class"]), float(first["probability"]), network.name))
+        number, share = result.table[0]["class"], result.table[0]["probability"]
+        if (class_ := targets.class_of(network, about.picture)) is not None:
+            number, share = class_, result.arrays["probabilities"][class_]
+        rows.append((network.readable_name(number), float(share), network.name))
         told.append(network.name.partition("/")[2] + (" with random weights" if network.weights == "none" else ""))
     topk_bars.draw("start.answers", rows)
     return Answer(" against ".join(told) + ".", {})
