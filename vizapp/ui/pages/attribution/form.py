@@ -58,7 +58,9 @@ def _target(network: Network) -> str:
 
 def explains_answer(network: Network) -> bool:
     """Whether the answer is explained, of each photo its own."""
-    return bool(network.heads) and state.get(forms.target(_KEY)) == "answer"
+    target = targets.chosen()
+    named = target is not None and target.class_ is not None
+    return bool(network.heads) and state.get(forms.target(_KEY)) == "answer" and not named
 
 
 def _class(network: Network, picture: Picture, target: str, shares: np.ndarray) -> int:
