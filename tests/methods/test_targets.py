@@ -346,7 +346,7 @@ _MORE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _REFUSE = {
     "colours": "vector without cells", "dense": "convolutional|other form", "filters": "kernels|needs a unit",
-    "teach": "taught", "evaluate": "is a class of embedder",
+    "teach": "taught", "evaluate": "the answer is a cosine",
 }  # fmt: skip
 
 
@@ -387,4 +387,5 @@ def test_every_method_answers_or_says_why_not(
     assert found.facts["target"]
     for output in methods()[key].shows:
         array = found.arrays.get(output.array, np.zeros(1))
-        assert array.dtype.kind not in "fc" or np.isfinite(array).all(), output.array
+        if output.kind != "table":  # whose cells are NaN where a layer has no such number
+            assert array.dtype.kind not in "fc" or np.isfinite(array).all(), output.array

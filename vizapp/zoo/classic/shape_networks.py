@@ -7,7 +7,6 @@ from collections import OrderedDict
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 _CERTAIN, _OVERLAP, _MOST = 0.05, 0.5, 50  # least score of a box, largest IoU of two of a class, most boxes of a photo
 
@@ -105,6 +104,8 @@ class ShapesDetector(nn.Module):
 
     def _kept(self, scores: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """The boxes that remain of all cells of a photo: `scores` `[classes h*w]`, `boxes` `[h*w 4]`."""
+        from torchvision.ops import batched_nms  # takes a second, and only the detector needs it
+
         labels, cells = torch.nonzero(scores > _CERTAIN, as_tuple=True)
         found, boxes = scores[labels, cells], boxes[cells]
         kept = batched_nms(boxes, found, labels, _OVERLAP)[:_MOST]
