@@ -161,7 +161,7 @@ def test_a_network_without_class_scores_is_told_and_nothing_else_is_left(address
     page.goto(f"{address}/dense?network=torchvision/deeplabv3_resnet50&weights=random")
     page.locator('[data-testid="stAlert"]').wait_for()
     settle(page)
-    assert "no class scores" in page.locator('[data-testid="stAlert"]').inner_text()
+    assert "Dense takes a classification network" in page.locator('[data-testid="stAlert"]').inner_text()
     assert page.get_by_role("button", name="Cancel").count() == 0
     went_well(page)
     page.context.close()
