@@ -199,6 +199,7 @@ def test_several_photos_are_swept_pointed_at_together_and_opened_alone(address: 
     page.get_by_text("Together").wait_for()
     rows = page.locator(".panels .group.small")
     rows.nth(9).wait_for()
+    settle(page)  # what is still drawn again takes the mouse's cell away
     assert rows.count() == 10
     place = rows.nth(2).locator(".picture").nth(3)
     place.scroll_into_view_if_needed()

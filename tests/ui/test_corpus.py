@@ -21,18 +21,24 @@ from vizapp.ui.app.pages import pages
 from vizapp.ui.session import state
 
 SECONDS = 3.0  # of a whole run of the page, on a busy machine
-FEW = 24  # one of so many in every run of the tests; all of them in the slow ones
+FEW, FEWER = 24, 4  # one of so many in every run of the tests, and in the slow ones; all of them with the families
 
 
 def some(cases: Sequence[Any], step: int = FEW) -> list[Any]:
-    """Every so-manieth, and the rest marked slow, in portions."""
+    """Every so-manieth, and of the rest, in portions, one of four marked slow and the others families."""
     few = list(cases[::step])
     rest = [case for case in cases if case not in few]
-    portions = [rest[start : start + 60] for start in range(0, len(rest), 60)]
+    slow = rest[::FEWER]
+    left = [case for case in rest if case not in slow]
     return [
         pytest.param(few, id="few"),
-        *(pytest.param(p, id=f"rest {n}", marks=pytest.mark.slow) for n, p in enumerate(portions)),
+        *(pytest.param(p, id=f"rest {n}", marks=pytest.mark.slow) for n, p in enumerate(_portions(slow))),
+        *(pytest.param(p, id=f"all {n}", marks=pytest.mark.families) for n, p in enumerate(_portions(left))),
     ]
+
+
+def _portions(cases: list[Any]) -> list[list[Any]]:
+    return [cases[start : start + 60] for start in range(0, len(cases), 60)]
 
 
 def told(app: AppTest, case: Case, key: str) -> str:
