@@ -25,7 +25,7 @@ from vizapp.zoo.registry import describe
 
 NETWORKS = [name for name in vizapp.list_networks() if name.startswith(("torchvision/", "vizapp/"))]
 CLASSIFIERS = {f"torchvision/{name}" for name in torchvision.models.list_models(module=torchvision.models)}
-CLASSIFIERS |= {f"vizapp/{name}" for name in bundled.names()}
+CLASSIFIERS |= {f"vizapp/{name}" for name in bundled.names() if not name.startswith("shapes-")}
 PICTURE = vizapp.open_picture(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8))
 # Where the cells are regrouped for attention the field is given as the whole picture, also before cells are mixed.
 ATTENTIVE = ("torchvision/vit", "torchvision/swin", "torchvision/maxvit")

@@ -30,7 +30,8 @@ def built(name: str) -> tuple[nn.Module, Tensor]:
     assert recipe is not None
     shape = recipe.preprocessing
     deep_and_small = bare.endswith("-cifar") and bare.startswith(("resnet", "stochastic-depth", "preactivation"))
-    device = torch.device("cpu" if deep_and_small else "meta")  # operations on meta are written in Python
+    on_cpu = deep_and_small or bare == "shapes-detector"  # operations on meta are written in Python; some need numbers
+    device = torch.device("cpu" if on_cpu else "meta")
     with device:
         module = recipe.build(len(recipe.categories)).eval().requires_grad_(False)
     return module, torch.zeros(1, shape.channels, shape.height, shape.width, device=device)

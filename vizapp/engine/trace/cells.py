@@ -287,7 +287,10 @@ class CellsTrace(ReceptiveFieldTrace):
         if base == "setitem":
             whole = self._cells.get(args[0])
             index = torch.full(results[0].shape, -1, dtype=torch.int32) if whole is None else whole.index
-            if isinstance(args[2], Tensor):
+            masks = [
+                one for one in tensors_in(args[1]) if one.dtype == torch.bool
+            ]  # what they choose stays where it is
+            if isinstance(args[2], Tensor) and (args[2] in self._cells or not masks):
                 index = index.clone()
                 function(index, self._index(args[1]), self._part(args[2]))
             return [index]
