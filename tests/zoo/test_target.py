@@ -247,3 +247,13 @@ def test_an_embedding_is_occluded_by_windows_as_by_whole_passes() -> None:
     assert sweep.facts["evaluation"].startswith("Only what an occluder touches")
     found = torch.cat([answers.scores for answers in sweep.batches()])
     np.testing.assert_allclose(found, sweep.answer_by_whole_passes([0, 1, 2]).scores, atol=1e-6)
+
+
+def test_class_maps_are_made_of_all_bands() -> None:
+    bands = np.random.default_rng(3).random((SIDE, SIDE, 4), np.float32)
+    mix = nn.Conv2d(4, 4, 1, bias=False)
+    mix.weight.data = torch.eye(4)[:, :, None, None]
+    net = vizapp.wrap(nn.Sequential(mix), (4, SIDE, SIDE), mean=0.0, std=1.0)
+    found = vizapp.ask("predict", net, picture=bands).arrays
+    np.testing.assert_array_equal(found["label"], bands.argmax(2))
+    np.testing.assert_allclose(found["scores"], bands.transpose(2, 0, 1), atol=1e-6)

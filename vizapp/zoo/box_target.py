@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
 from collections.abc import Callable
@@ -137,20 +136,9 @@ def _derived(network: Network, make: Callable[[], nn.Module], told: str, quantit
     """
     aimed = make()
     changes = network.module.__dict__.get("_intervened", (None, ()))[1]
-    digest = hashlib.sha256(f"{told} {quantity} {network.digest}".encode() + what)
-    return replace(
-        network,
-        module=intervene(aimed, changes) if changes else aimed,
-        categories=(quantity,),
-        output=None,
-        probabilities="identity",
-        facts=network.facts | {"quantity": quantity},
-        target=told,
-        untargeted=network,
-        unchanged=network.unchanged and _derived(network.unchanged, lambda: aimed, told, quantity, what),
-        derived_digest=f"{digest.hexdigest()}-{network.digest.rpartition('-')[2]}",
-        opened=None,
-    )
+    unchanged = network.unchanged and _derived(network.unchanged, lambda: aimed, told, quantity, what)
+    module = intervene(aimed, changes) if changes else aimed
+    return network.toward(module, told, "identity", quantity, what, unchanged)
 
 
 def _bytes(numbers: Tensor) -> bytes:

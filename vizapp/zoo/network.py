@@ -263,6 +263,37 @@ class Network:
                 self._others[output] = other
             return self._others[output]
 
+    def toward(
+        self, module: nn.Module, told: str, link: Link, quantity: str, what: bytes, unchanged: Network | None,
+        of_photo: bool = False,
+    ) -> Network:  # fmt: skip
+        """The network with another pass, which ends in `[N K]` scores: of its classes, or one score that is no probability.
+
+        Args:
+            module: Runs that pass.
+            told: The target in words.
+            link: What makes probabilities of the scores; "identity" if they are none.
+            quantity: What the scores are after their link.
+            what: What else determines the scores, for the digest.
+            unchanged: The same of the network without interventions, if it is under some.
+            of_photo: Whether the target was found on one photo.
+        """
+        digest = hashlib.sha256(f"{told} {link} {quantity} {self.digest}".encode() + what).hexdigest()
+        return replace(
+            self,
+            module=module,
+            categories=(quantity,) if link == "identity" else self.categories,
+            output=None,
+            probabilities=link,
+            facts=self.facts | {"quantity": quantity},
+            target=told,
+            untargeted=self,
+            of_photo=of_photo,
+            unchanged=unchanged,
+            derived_digest=f"{digest}-{self.digest.rpartition('-')[2]}",
+            opened=None,
+        )
+
     def about(self, unit: Unit) -> Network:
         """The network with the head whose class the unit is; the network itself if that is its own head, or the unit no class.
 

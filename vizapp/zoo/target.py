@@ -5,11 +5,10 @@ A target makes of any network one with class scores, so that every method takes 
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -373,32 +372,9 @@ def _derived(
     network: Network, forward: Callable[..., Any], told: str, link: Link, quantity: str = "probability", more: bytes = b"",
     of_photo: bool = False,
 ) -> Network:  # fmt: skip
-    """The network with another pass, which ends in `[N K]` scores: of its classes, or one score that is no probability.
-
-    Args:
-        network: The network without a target.
-        forward: As for `override_forward`.
-        told: The target in words.
-        link: What makes probabilities of the scores; "identity" if they are none.
-        quantity: What the scores are after their link.
-        more: What else determines the scores, for the digest.
-        of_photo: Whether the target was found on one photo.
-    """
-    digest = hashlib.sha256(f"{told} {link} {quantity} {network.digest}".encode() + more).hexdigest()
-    return replace(
-        network,
-        module=_with_end(network.module, forward),
-        categories=(quantity,) if link == "identity" else network.categories,
-        output=None,
-        probabilities=link,
-        facts=network.facts | {"quantity": quantity},
-        target=told,
-        untargeted=network,
-        of_photo=of_photo,
-        unchanged=network.unchanged and _derived(network.unchanged, forward, told, link, quantity, more, of_photo),
-        derived_digest=f"{digest}-{network.digest.rpartition('-')[2]}",
-        opened=None,
-    )
+    """The network toward a target, whose pass is `forward`, as of `override_forward`; the others as of `Network.toward`."""
+    unchanged = network.unchanged and _derived(network.unchanged, forward, told, link, quantity, more, of_photo)
+    return network.toward(_with_end(network.module, forward), told, link, quantity, more, unchanged, of_photo)
 
 
 def _with_end(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:

@@ -29,8 +29,9 @@ def class_map(question: Question, params: PredictParams, job: Job) -> Result:
             f"{network.name} returns a class map, which is drawn over one crop; leave out 'crops'.",
             code="one-crop-only",
         )
-    seen = network.seen(question.require_picture())
-    logits = class_map_logits(network, network.batch([seen]))[0]  # [classes h w]
+    picture = question.require_picture()
+    seen = network.seen(picture)
+    logits = class_map_logits(network, network.prepare(picture))[0]  # [classes h w]
     chance = _probabilities(network, logits[None])[0]
     label, probability = chance.argmax(0), chance.amax(0)
     if network.class_maps[0].head.link == "sigmoid":

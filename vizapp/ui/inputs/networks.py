@@ -268,10 +268,7 @@ def current() -> Network | None:
 
 def heads() -> dict[str, str | None]:
     """The heads of the chosen network by name, as `state.OUTPUT` has them; empty if it has one only, or is not open yet."""
-    try:
-        network = open_networks().get(_key(*_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)))
-    except VizError:  # of a checkpoint; `current` says it
-        return {}
+    network = _opened()
     if network is None or len(network.heads) < 2 or len(network.answers) < 2:
         return {}
     return {head.name: None if head.path == network.head.path else head.name for head in network.answers}
@@ -298,11 +295,16 @@ def _with_head(network: Network) -> Network:
 
 def channels() -> int:
     """How many channels the chosen network takes; 0 while it is not open."""
-    try:
-        network = open_networks().get(_key(*_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)))
-    except VizError:  # of a checkpoint; `current` says it
-        return 0
+    network = _opened()
     return 0 if network is None else network.input_size[0]
+
+
+def _opened() -> Network | None:
+    """The chosen network if it is open."""
+    try:
+        return open_networks().get(_key(*_chosen(state.NETWORK, state.WEIGHTS, state.CHECKPOINT)))
+    except VizError:  # of a checkpoint; `current` says it
+        return None
 
 
 def _with_channels(network: Network) -> Network:
