@@ -21,6 +21,8 @@ ROWS: list[tuple[str, int, str, str, list[list[str]]]] = [
      [["pages", "app", "widgets", "inputs", "session"]]),
     ("service", 190, "long work for many people: jobs, fair turns, cache", "", []),
     ("methods", 266, "one visualization per file, for app, Python and shell", "vizapp.ask · python -m vizapp", []),
+    ("report", 290, "answers as one HTML file that needs no network", "result.to_html()", []),
+    ("components", 240, "scripts and styles of the browser, and their data", "", []),
     ("gallery", 318, "passes over whole collections, and their files", "", []),
     ("zoo", 20, "networks with weights, preprocessing and classes", "vizapp.load · vizapp.wrap", []),
     (
@@ -38,7 +40,7 @@ ROWS: list[tuple[str, int, str, str, list[list[str]]]] = [
     ("media", 46, "images as arrays; only here are OpenCV and Pillow", "vizapp.open_picture · open_folder", []),
 ]  # fmt: skip
 BASE = sorted({path.stem for path in (HERE.parent / "vizapp").glob("*.py")} - {"__init__", "__main__"})
-WIDTH, LEFT, RIGHT, LANE = 940, 12, 640, 36
+WIDTH, LEFT, RIGHT, LANE = 1012, 12, 640, 36
 STYLE = """
   text { font-family: ui-sans-serif, -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; fill: #1f2328 }
   .name { font-size: 17px; font-weight: 650 } .line { font-size: 13px; fill: #57606a }

@@ -23,9 +23,35 @@ BELOW = {
     "media": {"errors", "settings", "files"},
     "zoo": {"engine", "media", "errors", "settings", "files"},
     "gallery": {"zoo", "engine", "media", "errors", "settings", "files"},
-    "methods": {"gallery", "zoo", "engine", "media", "errors", "settings", "files", "references"},
+    "components": {"media", "errors"},
+    "report": {"components", "media", "errors", "settings", "files", "references"},
+    "methods": {
+        "report",
+        "components",
+        "gallery",
+        "zoo",
+        "engine",
+        "media",
+        "errors",
+        "settings",
+        "files",
+        "references",
+    },
     "service": {"errors", "settings", "files"},
-    "ui": {"service", "methods", "gallery", "zoo", "engine", "media", "errors", "settings", "files", "references"},
+    "ui": {
+        "service",
+        "methods",
+        "report",
+        "components",
+        "gallery",
+        "zoo",
+        "engine",
+        "media",
+        "errors",
+        "settings",
+        "files",
+        "references",
+    },
 }
 ONLY_IN = {"streamlit": "ui", "cv2": "media", "PIL": "media", "plotly": "ui"}
 
@@ -56,7 +82,7 @@ KNOWN_CIRCLES: set[frozenset[str]] = set()
 
 # Imports inside functions hide what a file needs: few, and each gives its reason in a comment on its own line.
 MOST_IN_FUNCTIONS = 39
-MOST_LINES = 60_599
+MOST_LINES = 64_500
 
 # Names that a stranger has to look up, each with the word that the field uses for it.
 FORBIDDEN_FILES = {

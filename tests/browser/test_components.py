@@ -21,7 +21,7 @@ from vizapp.ui.pages.feature_maps.sliding_kernel import data_of
 
 pytestmark = pytest.mark.browser
 Mount = Callable[..., Any]
-FOLDER = ROOT / "vizapp" / "ui" / "widgets" / "components"
+FOLDER = ROOT / "vizapp" / "components"
 PAGE = """<body style="margin: 20px; background: #fff"><button>Before</button>
 <div id="host" style="--st-primary-color: #c8410b; --st-background-color: #fff; --st-text-color: #22262b"></div>
 <button id="after">After</button></body>"""

@@ -349,7 +349,7 @@ def test_the_legend_of_dense_maps_escapes_the_names_of_classes() -> None:
 
 
 def test_components_write_text_and_never_html() -> None:
-    scripts = list((ROOT / "vizapp" / "ui" / "widgets" / "components").glob("*.js"))
+    scripts = list((ROOT / "vizapp" / "components").glob("*.js"))
     assert scripts
     for path in scripts:
         for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,9 +12,10 @@ from typing import Any, cast
 import numpy as np
 import streamlit as st
 
+from vizapp.components.data import uri
 from vizapp.errors import VizError
 from vizapp.media import samples
-from vizapp.media.drawing import sheet, to_jpeg, to_png
+from vizapp.media.drawing import sheet, to_png
 from vizapp.media.picture import Picture, open_picture, open_thumbnail
 from vizapp.media.source import File, Source
 from vizapp.media.sources import BUNDLED, open_folder
@@ -243,16 +243,6 @@ def _opened(origin: Origin) -> Picture:
         found = _restore(rest[0])
     label = state.load(state.LABELS, {}).get(rest[0])
     return found if label is None else replace(found, label=label)
-
-
-def uri(pixels: np.ndarray) -> str:
-    """A picture, uint8 `[H W 3]` or `[H W 4]`, as a PNG file in a data URI."""
-    return "data:image/png;base64," + base64.b64encode(to_png(pixels)).decode()
-
-
-def photo_uri(pixels: np.ndarray) -> str:
-    """A photo, uint8 `[H W 3]`, as a JPEG file in a data URI: where there are many, and colours need not be exact."""
-    return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(pixels)).decode()
 
 
 def thumb(picture: Picture) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.components.data import packed, photo_data, ramp, signed_ramp, uri
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import plural
 from vizapp.media.drawing import COLOURS
@@ -22,7 +23,6 @@ from vizapp.methods.params import knobs
 from vizapp.methods.projection import revealing_rule
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks, targets
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import access, compute, downloads, forms, messages, progress, state
 from vizapp.ui.widgets import charts, image_tiles, layout, maps, options, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
@@ -240,8 +240,8 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
     `about`: the name of what it supports.
     """
     title = f"{output.label} for {about}" if output.kind == "support map" else output.label
-    data = maps.photo_data(seen, title) | {
-        "heat": uri(output.draw_over(values)), "cells": list(values.shape), "values": maps.packed(values), "opacity": OPACITY,
+    data = photo_data(seen, title) | {
+        "heat": uri(output.draw_over(values)), "cells": list(values.shape), "values": packed(values), "opacity": OPACITY,
         "hint": "Hover over the map to read its values",
     }  # fmt: skip
     messages.heading(title)
@@ -252,7 +252,7 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
         st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
     else:
         low, high = output.limits(values)
-        colours = maps.signed_ramp() if output.is_signed(values) else maps.ramp(through=True)
+        colours = signed_ramp() if output.is_signed(values) else ramp(through=True)
         data |= {"low": low, "high": high, "ramp": colours, "signed": output.is_signed(values)}
         if output.kind == "support map":
             words = [f"−{high:.2g}, against", f"for, {high:.2g}"] if low < 0 else ["none", "most"]

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 import streamlit as st
 
-from vizapp.ui.widgets import maps
+from vizapp.components.data import photo_data
 from vizapp.ui.widgets.components import component
 
 
@@ -19,7 +19,7 @@ def title(words: str, note: str = "") -> None:
 
 def picture(key: str, pixels: np.ndarray, label: str, box: Sequence[int] | None = None) -> None:
     """Draw a picture, uint8 `[h w 3]`. `label` describes it; `box` is a frame to draw on it, if any."""
-    data = maps.photo_data(pixels, label)
+    data = photo_data(pixels, label)
     component("map")(key=key, data=data if box is None else data | {"field": list(box)})
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vizapp.components.data import packed, photo_data, uri
 from vizapp.media.drawing import COLOURS
 from vizapp.methods.base import Result
 from vizapp.methods.output import label_colours
 from vizapp.methods.predict.class_map import is_background
-from vizapp.ui.inputs.images import uri
-from vizapp.ui.widgets import maps
 from vizapp.zoo.network import Network
 
 _MOST_TOLD = 20_000  # cells whose class is told on hover
@@ -34,14 +33,14 @@ def data(network: Network, seen: np.ndarray, result: Result, cell: tuple[int, in
     order = _coloured(network, result)
     shown = np.where(np.isin(label, order), 255, 0).astype(np.uint8)
     known = np.unique(label)
-    found = maps.photo_data(seen, "The class of each cell over the photo") | {
+    found = photo_data(seen, "The class of each cell over the photo") | {
         "heat": uri(np.dstack([label_colours(label, order), shown])), "cells": list(label.shape), "opacity": 0.6, "grey": True,
         "cell": None if cell is None else list(cell), "hint": "Click a cell to explain it",
     }  # fmt: skip
     if label.size <= _MOST_TOLD:
         index = np.searchsorted(known, label).astype(np.float32)
         names = ["no class" if one < 0 else network.readable_name(int(one)) for one in known]
-        found["tops"] = {"names": names, "count": 1, "index": maps.packed(index), "share": maps.packed(chance)}
+        found["tops"] = {"names": names, "count": 1, "index": packed(index), "share": packed(chance)}
     return found
 
 

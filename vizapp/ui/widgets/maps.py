@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from html import escape
@@ -10,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.media.drawing import GREY, diverging, heat, limits, sheet, veil
+from vizapp.components.data import packed, percent, photo_data, ramp, uri
+from vizapp.media.drawing import GREY, limits, sheet, veil
 from vizapp.media.transforms import shrink
 from vizapp.methods.activations import OPACITY, channel_tiles
-from vizapp.ui.inputs.images import uri
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in input pixels
 LARGEST_TILE = 112  # pixels; larger maps are shrunk for the sheet
@@ -92,11 +91,6 @@ def map_data(seen: np.ndarray, values: np.ndarray, cell: tuple[int, int] | None,
     }
 
 
-def packed(values: np.ndarray) -> str:
-    """Numbers for the map component: base64 of float32."""
-    return base64.b64encode(values.astype("<f4").tobytes()).decode()
-
-
 def legend(items: Sequence[tuple[Sequence[int] | None, str, float]]) -> str:
     """HTML of the colours `(r, g, b)` of a label map, each with its class and share of cells; None: no colour."""
     keys = "".join(
@@ -104,11 +98,6 @@ def legend(items: Sequence[tuple[Sequence[int] | None, str, float]]) -> str:
         for colour, name, share in items
     )
     return f'<div class="vz-keys">{keys}</div>'
-
-
-def percent(share: float) -> str:
-    """A share in percent, with a decimal where it is small or nearly all."""
-    return f"{100 * share:.0f} %" if 0.1 <= share <= 0.99 or share in (0, 1) else f"{100 * share:.1f} %"
 
 
 def _swatch(colour: Sequence[int] | None) -> str:
@@ -119,18 +108,3 @@ def colour_scale(low: float, high: float, words: str) -> str:
     """HTML of the heat colours from `low` to `high`, and a sentence about them."""
     ends = f'<span>{low:.3g}</span><img src="{ramp()}" alt=""><span>{high:.3g}</span>'
     return f'<div class="vz-scale">{ends}<em>{escape(words)}</em></div>'
-
-
-def photo_data(pixels: np.ndarray, label: str) -> dict[str, Any]:
-    """Data of the map component for a picture without a map."""
-    return {"photo": uri(pixels), "size": list(pixels.shape[:2]), "label": label}
-
-
-def ramp(through: bool = False) -> str:
-    """The colours of the heat maps from low to high. `through`: as transparent as those of `veil`."""
-    return uri((veil if through else heat)(np.linspace(0, 1, 64)[None], 0, 1))
-
-
-def signed_ramp() -> str:
-    """The colours of the signed maps, from blue over white to red."""
-    return uri(diverging(np.linspace(-1, 1, 65)[None], 1))

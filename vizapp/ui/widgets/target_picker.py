@@ -8,9 +8,10 @@ from typing import Any
 
 import streamlit as st
 
+from vizapp.components.data import photo_uri
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
-from vizapp.ui.inputs import images, targets
+from vizapp.ui.inputs import targets
 from vizapp.ui.session import compute, messages, state
 from vizapp.ui.widgets import label_map, maps
 from vizapp.ui.widgets.components import component
@@ -87,7 +88,7 @@ def _of_map(network: Network, picture: Picture) -> None:
     seen = network.seen(picture)
     if where == "box":
         data = {
-            "photo": images.photo_uri(seen), "size": list(seen.shape[:2]), "name": picture.name,
+            "photo": photo_uri(seen), "size": list(seen.shape[:2]), "name": picture.name,
             "box": list(now.region) if isinstance(now.region, tuple) else None,
         }  # fmt: skip
         component("box")(key=_BOX, data=data, on_box_change=partial(_take_box, now))

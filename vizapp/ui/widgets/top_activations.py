@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vizapp.components.data import uri
 from vizapp.engine.trace.sites import Site
 from vizapp.gallery.reader import Gallery, TopImage, is_silent, load_crop, top_image
 from vizapp.media.drawing import contrast_limit, crop_box, narrow, sheet, signed
@@ -21,7 +22,6 @@ from vizapp.methods.top_projections import top_projections
 from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import Key
 from vizapp.ui.inputs.galleries import GalleryRequest
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute
 from vizapp.ui.session.compute import Keep
 

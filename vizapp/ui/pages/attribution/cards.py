@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from vizapp import references
+from vizapp.components.data import photo_uri
 from vizapp.media.drawing import lay_over, tint, veil
 from vizapp.methods.attribution import KINDS
-from vizapp.ui.inputs import images
 from vizapp.ui.pages.attribution.map_runs import Found, MapsRequest
 from vizapp.ui.pages.attribution.verdict import BASELINES, MEASURES, Verdict, value
 from vizapp.ui.session import compute, messages, state
@@ -134,7 +134,7 @@ def _picture(asked: MapsRequest, kind: str, values: np.ndarray) -> str:
     key = ("attribution.picture", *asked.map_key(kind))
 
     def made() -> str:
-        return images.photo_uri(drawn(asked.network.seen(asked.picture), kind, values))
+        return photo_uri(drawn(asked.network.seen(asked.picture), kind, values))
 
     return compute.remembered(key, made, size=len)
 

@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
+from vizapp.components.data import uri
 from vizapp.media.drawing import COLOURS
 from vizapp.methods.attribution import KINDS
 from vizapp.methods.trust.deletion import STEPS, blurred, pixel_ranks, pixels_at
 from vizapp.methods.trust.photo import is_class
-from vizapp.ui.inputs import images
 from vizapp.ui.pages.attribution.cards import MapsView, number
 from vizapp.ui.pages.attribution.map_runs import MapsRequest
 from vizapp.ui.pages.attribution.verdict import BASELINES, MEASURES, value
@@ -78,7 +78,7 @@ def _pictures(asked: MapsRequest, kind: str, values: np.ndarray) -> dict[str, st
     def made() -> dict[str, str]:
         seen = asked.network.seen(asked.picture)
         steps = base64.b64encode(first_shares(pixel_ranks(values, asked.seed)).tobytes()).decode()
-        return {"photo": images.uri(seen), "blurred": images.uri(blurred(seen)), "steps": steps}
+        return {"photo": uri(seen), "blurred": uri(blurred(seen)), "steps": steps}
 
     key = ("attribution.steps", *asked.map_key(kind))
     return compute.remembered(key, made, size=lambda found: sum(map(len, found.values())))

@@ -6,9 +6,10 @@ from html import escape
 
 import streamlit as st
 
+from vizapp.components.data import photo_uri
 from vizapp.methods.trust.deletion import pixel_ranks
 from vizapp.methods.trust.pointing import TOLERANCE, points_at
-from vizapp.ui.inputs import images, targets
+from vizapp.ui.inputs import targets
 from vizapp.ui.pages.attribution import batch_view, cards, curves, exports, form
 from vizapp.ui.pages.attribution.cards import MapsView
 from vizapp.ui.pages.attribution.map_runs import Found, MapsRequest, found
@@ -118,7 +119,7 @@ def _draw_box(asked: MapsRequest, box: tuple[int, int, int, int] | None) -> None
     messages.heading("Pointing game: draw a box around the object")
     seen = asked.network.seen(asked.picture)
     data = {
-        "photo": images.photo_uri(seen), "size": list(seen.shape[:2]), "box": None if box is None else list(box),
+        "photo": photo_uri(seen), "size": list(seen.shape[:2]), "box": None if box is None else list(box),
         "name": asked.picture.name,
     }  # fmt: skip
     component("box")(key=_BOX, data=data, on_box_change=_take_box)

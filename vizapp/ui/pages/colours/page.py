@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.components.data import photo_data, uri
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError, plural
 from vizapp.media.drawing import overlay, sheet, veil
@@ -27,7 +28,6 @@ from vizapp.methods.colours import (
 from vizapp.methods.factorization import FEWEST, MOST
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.inputs import networks
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.colours import photos as several
 from vizapp.ui.pages.colours.photos import Photos
 from vizapp.ui.session import compute, downloads, forms, messages, state
@@ -102,7 +102,7 @@ def _draw(network: Network, site: Site, photos: Photos, values: np.ndarray, colo
     with middle:
         explained = 100 * coloured.explained.sum()
         image_tiles.title("Colours", f"{explained:.0f} % of the variance")
-        data = maps.photo_data(blended[0], "Colours of the cells over the photo")
+        data = photo_data(blended[0], "Colours of the cells over the photo")
         _clickable("colours.own", data | {"cells": list(site.shape[1:]), "cell": list(cell) if cell else None})
         st.slider("Colours over the photos, %", 0, 100, step=5, **state.bind(state.BLEND, "colours.blend"))
     with right:
@@ -140,7 +140,7 @@ def _photo(photos: Photos, shape: tuple[int, ...], cell: Cell | None, found: np.
     """Draw the photo at hand, with the similarity over it if a cell is chosen."""
     if cell is None or found is None:
         image_tiles.title("Photo", "click a cell")
-        data = maps.photo_data(photos.crops[0], f"{photos.names[0]}, what the network sees")
+        data = photo_data(photos.crops[0], f"{photos.names[0]}, what the network sees")
         _clickable("colours.photo", data | {"cells": list(shape)})
         return
     image_tiles.title("Photo", f"similarity to cell {cell[0]},{cell[1]}")

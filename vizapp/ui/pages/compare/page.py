@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from vizapp.components.data import photo_data, signed_ramp, uri
 from vizapp.errors import plural
 from vizapp.media.drawing import lay_over, sheet, tint
 from vizapp.media.picture import Picture
@@ -20,11 +21,10 @@ from vizapp.methods.occlusion.panels import ends, full_scale, loss
 from vizapp.methods.scores import in_words
 from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks, targets
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.compare import results
 from vizapp.ui.pages.compare.results import Pair
 from vizapp.ui.session import access, compute, downloads, messages, progress, state
-from vizapp.ui.widgets import charts, kernel_sheets, layout, maps, projection_tiles, topk_bars, unit_picker
+from vizapp.ui.widgets import charts, kernel_sheets, layout, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -208,8 +208,8 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
 def _draw_loss(key: str, seen: np.ndarray, lost: np.ndarray, scale: float, label: str) -> np.ndarray:
     """Draw differences of probabilities `[h w]` over the photo, red above 0; returns that as a picture."""
     colours = tint(lost, scale)
-    data = maps.photo_data(seen, label) | {
-        "heat": uri(colours), "opacity": _OPACITY, "ramp": maps.signed_ramp(),
+    data = photo_data(seen, label) | {
+        "heat": uri(colours), "opacity": _OPACITY, "ramp": signed_ramp(),
         "ends": ends("probability", scale), "signed": True,
     }  # fmt: skip
     component("map")(key=key, data=data)

@@ -10,11 +10,12 @@ from urllib.parse import quote, unquote
 
 import streamlit as st
 
+from vizapp.components.data import uri
 from vizapp.errors import VizError, plural
 from vizapp.media.picture import Picture
 from vizapp.methods.parts import Box
 from vizapp.ui.inputs import image_picker, images
-from vizapp.ui.inputs.images import Origin, uri
+from vizapp.ui.inputs.images import Origin
 from vizapp.ui.session import compute, messages, state, url
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from vizapp.components.data import photo_data, ramp, uri
 from vizapp.media.drawing import COLOURS, heat
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
 from vizapp.methods.dense_view import NAMED, covered
 from vizapp.methods.output import label_colours
 from vizapp.methods.scores import probabilities
-from vizapp.ui.inputs.images import uri
-from vizapp.ui.widgets.maps import photo_data, ramp
 from vizapp.ui.widgets.topk_bars import TOP
 from vizapp.zoo.labels import readable
 from vizapp.zoo.network import Network

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from vizapp.components.data import photo_uri
 from vizapp.errors import VizError, plural
 from vizapp.gallery.photo_table import open_table
 from vizapp.methods.base import Result
@@ -93,7 +94,7 @@ def _thumb(photos: Collection, number: int) -> dict[str, Any] | None:
             pixels = images.thumb(source.open(number))
         except VizError:
             return {}
-        return {"src": images.photo_uri(pixels), "count": 1, "grid": [1, 1], "ratio": 1.0, "coarse": False}
+        return {"src": photo_uri(pixels), "count": 1, "grid": [1, 1], "ratio": 1.0, "coarse": False}
 
     return compute.remembered(key, made, size=lambda data: len(data.get("src", ""))) or None
 

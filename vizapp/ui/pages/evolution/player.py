@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from vizapp.components.data import uri
 from vizapp.media.drawing import contrasted, sheet
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
 from vizapp.methods.evolution import kernel_sheets
-from vizapp.ui.inputs import images
 from vizapp.ui.pages.evolution.series_runs import SeriesRequest
 from vizapp.ui.session import compute, messages, state
 from vizapp.ui.widgets import charts, layout
@@ -77,9 +77,9 @@ def _pictures(asked: SeriesRequest, result: Result) -> dict[str, Any]:
         projections = [contrasted(one) for one in arrays["projection"].reshape(-1, *arrays["projection"].shape[2:])]
         patches = list(arrays["patch"].reshape(-1, *arrays["patch"].shape[2:]))
         return {
-            "projections": images.uri(sheet([shrink(one, _LARGEST) for one in projections], count, gap=0)),
-            "patches": images.uri(sheet([shrink(one, _LARGEST) for one in patches], count, gap=0)),
-            "kernels": [images.uri(one) for one in kernel_sheets(arrays["kernels"])] if "kernels" in arrays else None,
+            "projections": uri(sheet([shrink(one, _LARGEST) for one in projections], count, gap=0)),
+            "patches": uri(sheet([shrink(one, _LARGEST) for one in patches], count, gap=0)),
+            "kernels": [uri(one) for one in kernel_sheets(arrays["kernels"])] if "kernels" in arrays else None,
         }
 
     rows = [

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from vizapp.components.data import uri
 from vizapp.media.drawing import sheet
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.methods import stages
 from vizapp.methods.base import Result
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import maps, unit_picker
 from vizapp.ui.widgets.components import component

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from vizapp.components.data import uri
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.media.drawing import GREY, contrast_limit, diverging
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import strength_order, strongest_cell
 from vizapp.methods.base import Result
 from vizapp.methods.tables import to_csv
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.feature_maps import one_channel, walk
 from vizapp.ui.session import compute, downloads, messages, state
 from vizapp.ui.widgets import layout, unit_picker

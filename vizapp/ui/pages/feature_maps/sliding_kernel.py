@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from vizapp.components.data import packed, uri
 from vizapp.engine.layers.convolution_call import ConvolutionCall, convolution_call
 from vizapp.engine.trace.sites import Site
 from vizapp.media.picture import Picture
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, messages
-from vizapp.ui.widgets import maps
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -81,10 +80,10 @@ def data_of(call: ConvolutionCall, channel: int, cell: tuple[int, int]) -> dict[
     )
     names = ["Red", "Green", "Blue"] if len(given) == 3 else ["Grey"] if len(given) == 1 else []
     return {
-        "photo": uri(_picture(call, given, outside)), "given": maps.packed(given), "size": [len(given), tall, wide],
-        "kernel": maps.packed(call.weight[channel]), "reach": list(window.kernel), "dilation": list(window.dilation),
+        "photo": uri(_picture(call, given, outside)), "given": packed(given), "size": [len(given), tall, wide],
+        "kernel": packed(call.weight[channel]), "reach": list(window.kernel), "dilation": list(window.dilation),
         "stride": list(window.stride), "bias": float(call.bias[channel]),
-        "map": maps.packed(output[top : top + sides[0], left : left + sides[1]]), "cells": sides, "first": [top, left],
+        "map": packed(output[top : top + sides[0], left : left + sides[1]]), "cells": sides, "first": [top, left],
         "at": [cell[0] - top, cell[1] - left], "names": names or [f"Channel {n}" for n in range(len(given))],
         "outside": np.flatnonzero(outside).tolist(), "label": f"Kernel {channel} sliding over the photo",
     }  # fmt: skip

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
+from vizapp.components.data import uri
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import check_unit
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, messages, state
 from vizapp.ui.session.choice import LARGEST, read_step
 from vizapp.ui.widgets.components import component

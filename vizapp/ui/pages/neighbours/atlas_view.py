@@ -15,6 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp import methods
+from vizapp.components.data import packed
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import plural
 from vizapp.files import atomic_write
@@ -33,7 +34,7 @@ from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.neighbours import photo_links
 from vizapp.ui.session import access, compute, downloads, forms, messages, state, url
 from vizapp.ui.session.downloads import File
-from vizapp.ui.widgets import layout, maps, unit_picker
+from vizapp.ui.widgets import layout, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -128,10 +129,10 @@ def _data(network: Network, collection: Collection, site: Site, result: Result) 
     labels = [row["label"] or _MISSING for row in result.table]
     classes = [name for name, _ in Counter(labels).most_common()]
     data: dict[str, Any] = {
-        "points": maps.packed((points - middle) / span + 0.5),
+        "points": packed((points - middle) / span + 0.5),
         "photo": None if photo is None else ((photo - middle) / span + 0.5).tolist(),
         "classes": classes,
-        "class": maps.packed(_numbers(labels, classes)),
+        "class": packed(_numbers(labels, classes)),
     }
     way = state.get(state.COLOUR)
     if way in ("answer", "correct") and "answers" not in result.arrays:
@@ -160,7 +161,7 @@ def _numbers(names: Sequence[str], order: Sequence[str]) -> np.ndarray:
 
 
 def _by_name(named: Sequence[str], order: Sequence[str], colours: list[str]) -> dict[str, Any]:
-    return {"colours": colours, "colour": maps.packed(_numbers(named, order)), "names": list(order)[:_LEGEND]}
+    return {"colours": colours, "colour": packed(_numbers(named, order)), "names": list(order)[:_LEGEND]}
 
 
 def palette(count: int) -> list[str]:
@@ -188,7 +189,7 @@ def _by_unit(
     colours = [f"rgb({r},{g},{b})" for r, g, b in ramp.tolist()]
     return data | {
         "colours": colours,
-        "colour": maps.packed(level),
+        "colour": packed(level),
         "names": None,
         "ends": [f"{low:.3g}", f"{high:.3g}"],
     }

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from vizapp import methods
+from vizapp.components.data import photo_data
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import plural
 from vizapp.gallery.reader import load_crop
@@ -171,7 +172,7 @@ def _agreement(rows: list[dict[str, Any]]) -> str:
 
 def _photo(network: Network, picture: Picture, site: Site, result: Result) -> None:
     seen = network.seen(picture)
-    data = maps.photo_data(seen, f"{picture.name}, what the network sees")
+    data = photo_data(seen, f"{picture.name}, what the network sees")
     if "cell" not in result.arrays:
         component("map")(key="neighbours.photo", data=data)
         return

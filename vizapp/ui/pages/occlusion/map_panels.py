@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vizapp.components.data import percent, ramp, signed_ramp, uri
 from vizapp.media.drawing import GREY, limits, tint
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import Result
@@ -17,10 +18,8 @@ from vizapp.methods.occlusion.occluder import Positions, coarse_to_fine, filling
 from vizapp.methods.occlusion.panels import OTHER, draw_maps, ends, full_scale, legend, loss
 from vizapp.methods.occlusion.sweep import Occlusion, occluded, places
 from vizapp.methods.scores import in_words, probabilities
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import sweep_runs
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
-from vizapp.ui.widgets.maps import percent, ramp, signed_ramp
 from vizapp.zoo.labels import readable
 
 Cell = tuple[int, int]

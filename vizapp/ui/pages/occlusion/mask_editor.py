@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from vizapp.components.data import uri
 from vizapp.media.drawing import to_png
 from vizapp.methods.base import Question, Result
 from vizapp.methods.occlusion.mask import hide
 from vizapp.service.lru_cache import Key
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.pages.occlusion import map_panels
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import compute, downloads, messages, state

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from vizapp.components.data import photo_data
 from vizapp.errors import plural
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
 from vizapp.ui.inputs import targets
 from vizapp.ui.pages.predict import explain_links
 from vizapp.ui.session import compute, downloads, messages, state
-from vizapp.ui.widgets import layout, maps
+from vizapp.ui.widgets import layout
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 from vizapp.zoo.target import Target
@@ -52,7 +53,7 @@ def _chosen(count: int) -> int | None:
 def _photo(network: Network, picture: Picture, boxes: np.ndarray, shown: list[int], chosen: int | None) -> None:
     seen = network.seen(picture)
     framed = [boxes[n].tolist() for n in shown if n != chosen]
-    data = maps.photo_data(seen, f"{picture.name}, with the boxes that the network finds") | {
+    data = photo_data(seen, f"{picture.name}, with the boxes that the network finds") | {
         "frames": framed if len(framed) != 1 else framed * 2,  # a single one would darken the rest
         "field": boxes[chosen].tolist() if chosen in shown else None, "cells": [_GRID, _GRID],
         "hint": "Click a box to explain it",

@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp import methods
+from vizapp.components.data import photo_data, ramp, uri
 from vizapp.errors import VizError, plural
 from vizapp.media.drawing import lay_over, veil
 from vizapp.media.picture import Picture
@@ -18,7 +19,6 @@ from vizapp.methods.predict import crops_of
 from vizapp.methods.truth import true_class
 from vizapp.service.jobs import Tick
 from vizapp.ui.app.pages import pages
-from vizapp.ui.inputs.images import uri
 from vizapp.ui.session import compute, downloads, messages, state, url
 from vizapp.ui.widgets import layout, maps, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
@@ -124,14 +124,14 @@ def _photo(network: Network, picture: Picture, result: Result, class_: int, cam:
     photo = shrink(picture.pixels, _LARGEST, "bilinear")
     zoom = photo.shape[0] / picture.height
     frames = np.unique(result.arrays["boxes"], axis=0)
-    data = maps.photo_data(photo, f"{picture.name}, with the part that the network sees framed")
+    data = photo_data(photo, f"{picture.name}, with the part that the network sees framed")
     data |= {"frames": (frames * zoom).tolist()}
     if isinstance(cam, Result):
         values = cam.arrays["attribution"]
         box = np.array(network.preprocessing.view.box(picture.height, picture.width)) * zoom
         data |= {
             "heat": uri(veil(values, 0, float(values.max()))), "smooth": True, "extent": box.tolist(), "opacity": OPACITY,
-            "ramp": maps.ramp(through=True), "ends": ["none", "most"], "scale": f"Support for {name}",
+            "ramp": ramp(through=True), "ends": ["none", "most"], "scale": f"Support for {name}",
         }  # fmt: skip
     tall = picture.height > picture.width
     with st.container(width=max(200, round(_TALLEST * picture.width / picture.height)) if tall else "stretch"):

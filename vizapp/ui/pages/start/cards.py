@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from vizapp import methods
+from vizapp.components.data import percent
 from vizapp.engine.trace.sites import Site, Unit
 from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery, top_image
@@ -29,7 +30,6 @@ from vizapp.methods.scores import in_words
 from vizapp.ui.inputs import datasets, networks, targets
 from vizapp.ui.session import compute, forms, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
-from vizapp.ui.widgets.maps import percent
 from vizapp.zoo import class_unit
 from vizapp.zoo.labels import readable
 from vizapp.zoo.network import Network

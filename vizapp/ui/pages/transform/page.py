@@ -9,11 +9,12 @@ from html import escape
 import numpy as np
 import streamlit as st
 
+from vizapp.components.data import photo_uri
 from vizapp.media.distortions import resized_photo
 from vizapp.media.source import spread
 from vizapp.methods.base import Result
 from vizapp.methods.transform_film import amount_text
-from vizapp.ui.inputs import images, networks, targets
+from vizapp.ui.inputs import networks, targets
 from vizapp.ui.pages.transform import batch_view, charts, curve_lines, exports, form
 from vizapp.ui.pages.transform.curve_runs import CurveRequest, follow
 from vizapp.ui.session import compute, messages, progress, state
@@ -113,7 +114,7 @@ def _frames(asked: CurveRequest, amounts: Sequence[float]) -> list[str]:
 
     def made() -> list[str]:
         photo = resized_photo(asked.network.preprocessing.view, asked.picture.pixels)
-        return [images.photo_uri(photo.transformed(params.kind, one, params.edge, params.seed)) for one in amounts]
+        return [photo_uri(photo.transformed(params.kind, one, params.edge, params.seed)) for one in amounts]
 
     key = ("transform.frames", asked.picture.digest, repr(asked.network.preprocessing), repr(params), str(len(amounts)))
     return compute.remembered(key, made, size=lambda found: sum(map(len, found)))
