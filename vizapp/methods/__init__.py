@@ -26,6 +26,7 @@ from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.params import build
 from vizapp.methods.plugins import plugins
+from vizapp.progress import notebook_progress
 from vizapp.zoo.interventions import Intervention, under
 from vizapp.zoo.network import Network
 from vizapp.zoo.target import Target, toward
@@ -89,6 +90,7 @@ def ask(
         folder: A collection of pictures, or anything that `open_folder` takes.
         unit: The unit, if the method takes one.
         tick: Called with the progress from 0 to 1, at least twice a second in long work. If it raises, the work ends.
+            Without one, a notebook shows a progress bar.
         interventions: What is changed in every pass, with any method.
         target: What of the network's output is explained, if it is no unit: a cell or region of a class map, a box, an
             embedding, a head, a class.
@@ -99,13 +101,14 @@ def ask(
     """
     chosen = method(key)
     question = _question(network, picture, folder, unit)
-    if interventions:
-        question = replace(question, network=under(question.network, interventions, question.folder, tick))
-    if target is not None:
-        aimed, of_class = toward(question.network, target, question.picture)
-        question = replace(question, network=aimed, unit=question.unit or of_class)
-    built = chosen.fit(build(chosen.params, params, f"method {key!r}"), question.network, params)
-    return chosen.answer(question, built, Job(tick))
+    with notebook_progress(tick, chosen.title) as tick:
+        if interventions:
+            question = replace(question, network=under(question.network, interventions, question.folder, tick))
+        if target is not None:
+            aimed, of_class = toward(question.network, target, question.picture)
+            question = replace(question, network=aimed, unit=question.unit or of_class)
+        built = chosen.fit(build(chosen.params, params, f"method {key!r}"), question.network, params)
+        return chosen.answer(question, built, Job(tick))
 
 
 def _question(network: Any, picture: Any, folder: Any, unit: Any) -> Question:

@@ -17,6 +17,7 @@ from vizapp.engine.memory.budget import memory_budget
 from vizapp.engine.memory.chunks import DoesNotFit, convert_out_of_memory, is_out_of_memory
 from vizapp.errors import VizError, nearest, plain_name, quoted
 from vizapp.files import local_path, natural_key
+from vizapp.progress import notebook_progress
 from vizapp.zoo import bundled, exported, hugging_face, onnx_zoo, taught, timm_zoo, torchvision_zoo
 from vizapp.zoo.catalogue import catalogue
 from vizapp.zoo.checkpoints import Checkpoint, build_with_state, match_in_order, read_checkpoint
@@ -183,7 +184,7 @@ def load(
             other published weights (torchvision's `IMAGENET1K_V1`).
         device: "auto" takes `VIZAPP_DEVICE` if set, else the first GPU, else the CPU.
         classes: the number of classes, a list of names, or the path of a labels file. Default: those of the weights.
-        tick: called with the progress of a download, from 0 to 1.
+        tick: called with the progress of a download, from 0 to 1. Without one, a notebook shows a progress bar.
         output: which of several outputs the class scores are, as for `wrap`.
         probabilities: "softmax", "sigmoid" or "none", as for `wrap`.
         preprocessing: in place of the network's own; or the path of a `preprocessor_config.json`.
@@ -213,30 +214,32 @@ def load(
         given = preprocessing if isinstance(preprocessing, Preprocessing) else read_preprocessing(preprocessing, own)
         recipe = replace(recipe, preprocessing=given)
     checkpoint, what = None, f"opening {recipe.name}"
-    path = (
-        find_weights(recipe, tick)
-        if kind == "published"
-        else local_path(named, "weights file")
-        if kind == "file"
-        else None
-    )
-    with memory_budget().reserve(_opening_bytes(recipe, path, where), what, tick), convert_out_of_memory(what):
-        if recipe.open is not None:
-            if kind != "published":
-                raise VizError(
-                    f'{recipe.name} holds its weights in the same file; use weights="default".', code="no-such-weights"
-                )
-            module, found = recipe.open(), count or len(recipe.categories)
-        elif path is None:
-            found = count or len(recipe.categories)
-            module = build_random(recipe, found)
-        elif kind == "published":
-            checkpoint = _read_published(recipe, path, tick)
-            module, found = _build_published(recipe, checkpoint, count)
-        else:
-            checkpoint = read_checkpoint(path, tick)
-            module, found = build_with_state(recipe, checkpoint, count, in_order=rename == "order")
-        freeze(module, where, channels_last=recipe.channels_last)
+    with notebook_progress(tick, f"Opening {recipe.name}") as tick:
+        path = (
+            find_weights(recipe, tick)
+            if kind == "published"
+            else local_path(named, "weights file")
+            if kind == "file"
+            else None
+        )
+        with memory_budget().reserve(_opening_bytes(recipe, path, where), what, tick), convert_out_of_memory(what):
+            if recipe.open is not None:
+                if kind != "published":
+                    raise VizError(
+                        f'{recipe.name} holds its weights in the same file; use weights="default".',
+                        code="no-such-weights",
+                    )
+                module, found = recipe.open(), count or len(recipe.categories)
+            elif path is None:
+                found = count or len(recipe.categories)
+                module = build_random(recipe, found)
+            elif kind == "published":
+                checkpoint = _read_published(recipe, path, tick)
+                module, found = _build_published(recipe, checkpoint, count)
+            else:
+                checkpoint = read_checkpoint(path, tick)
+                module, found = build_with_state(recipe, checkpoint, count, in_order=rename == "order")
+            freeze(module, where, channels_last=recipe.channels_last)
     network = Network(
         name=recipe.name,
         module=module,
