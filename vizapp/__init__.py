@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vizapp.media.sources import open_folder as open_folder
     from vizapp.methods import ask as ask
     from vizapp.methods.teach import teach as teach
+    from vizapp.report.document import Report as Report
     from vizapp.zoo import class_unit as class_unit
     from vizapp.zoo import list_networks as list_networks
     from vizapp.zoo import load as load
@@ -35,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "media.sources": ["open_folder"],
         "methods": ["ask"],
         "methods.teach": ["teach"],
+        "report.document": ["Report"],
         "zoo": ["class_unit", "list_networks", "load", "wrap"],
         "zoo.interventions": ["Intervention"],
         "zoo.target": ["Target"],

@@ -19,8 +19,8 @@ from tests.networks import Branching, seeded
 from vizapp.engine.trace.observe import observe
 from vizapp.media.drawing import to_png
 from vizapp.media.sources import open_folder
-from vizapp.zoo.intervention_text import in_words, intervention_text, read_intervention
-from vizapp.zoo.interventions import Intervention, under
+from vizapp.zoo.intervention_text import in_words, read_intervention
+from vizapp.zoo.interventions import Intervention, intervention_text, under
 from vizapp.zoo.network import Network
 
 NOISE = np.random.default_rng(0)

@@ -16,13 +16,17 @@ import numpy as np
 from vizapp.engine.memory.chunks import SCRATCH, check_fits, convert_out_of_memory, free_memory
 from vizapp.engine.precision import arithmetic, others_may_compute
 from vizapp.engine.trace.sites import Unit
-from vizapp.errors import VizError, quoted
+from vizapp.errors import VizError, quoted, without_folders
 from vizapp.files import atomic_files, local_path
 from vizapp.media.drawing import to_png
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source, spread
 from vizapp.methods.output import Output, pictures
 from vizapp.methods.params import Params
+from vizapp.methods.provenance import Provenance, are_texts, changed, of_network, of_picture, of_unit
+from vizapp.methods.section import section
+from vizapp.report.document import Report
+from vizapp.report.section import Section, View
 from vizapp.zoo.network import Network
 
 Need = Literal["picture", "folder", "unit"]
@@ -109,7 +113,7 @@ class Result:
     """The result of a method: arrays by name, panels to show, and facts for the reader. Holds no tensors.
 
     `store`: a folder with the parts of the result that are too large for memory. `manifest`: the file in it that is
-    written last.
+    written last. `provenance`: what was asked, set by `Method.answer`.
     """
 
     method: str
@@ -120,11 +124,25 @@ class Result:
     store: Path | None = None
     manifest: str = ""
     documents: dict[str, str] = field(default_factory=dict)  # file name -> text
+    provenance: Provenance | None = None
 
     @property
     def nbytes(self) -> int:
         """Approximate memory of the result."""
-        return sum(a.nbytes for a in self.arrays.values()) + sum(p.pixels.nbytes for p in self.panels)
+        crop = 0 if self.provenance is None else self.provenance.nbytes
+        return sum(a.nbytes for a in self.arrays.values()) + sum(p.pixels.nbytes for p in self.panels) + crop
+
+    def section(self, title: str = "", remark: str = "", link: str = "") -> Section:
+        """The result as a section of a report (`vizapp.Report`): its pictures, table and facts, and how to make it again.
+
+        `title`: by default method and photo. `remark`: the author's words above it. `link`: the address that opens it in the
+        app, by default on this machine.
+        """
+        return section(self, title, remark, link)
+
+    def to_html(self, title: str = "", remark: str = "", link: str = "") -> str:
+        """A report of this result alone, as one HTML file: see `section`."""
+        return Report((self.section(title, remark, link),)).to_html()
 
     def save(self, folder: str | Path) -> Path:
         """Write a PNG per panel, `arrays.npz`, `result.json` and the documents into the folder, and return it.
@@ -199,7 +217,8 @@ class Method:
     `shows`: describes the arrays, the most important first; page and panels are drawn from it. `incompatibility`: returns
     a message if the method cannot answer a question, else None. `fit(params, network, given)`: returns the parameters with
     defaults that suit the network, except for those in `given`, which the caller set. `memory_hint`: an input that would
-    take less memory. `takes_long`: it usually takes minutes, so the app asks before it starts.
+    take less memory. `takes_long`: it usually takes minutes, so the app asks before it starts. `views`: what a report shows
+    of a result that has a provenance, alive, beside what is drawn from `shows`.
     """
 
     key: str
@@ -214,6 +233,7 @@ class Method:
     memory_hint: str = ""
     shows: tuple[Output, ...] = ()
     takes_long: bool = False
+    views: Callable[[Result], tuple[View, ...]] | None = None
 
     @property
     def inputs(self) -> frozenset[Need]:
@@ -264,13 +284,24 @@ class Method:
             notes = " ".join(question.picture.notes)
             facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name
         facts |= result.facts | {"time": f"{time.perf_counter() - started:.2f} s"}
-        panels = result.panels or self._panels(question, result)
-        return replace(result, method=self.key, facts=facts, panels=panels)
+        asked = self.provenance(question, params)
+        panels = result.panels or tuple(
+            Panel(title, pixels) for title, pixels in pictures(self.shows, result.arrays, asked.seen).items()
+        )
+        return replace(result, method=self.key, facts=facts, panels=panels, provenance=asked)
 
-    def _panels(self, question: Question, result: Result) -> tuple[Panel, ...]:
-        """The panels of a result without panels, drawn from its declared outputs."""
-        seen = None if question.picture is None else question.network.seen(question.picture)
-        return tuple(Panel(title, pixels) for title, pixels in pictures(self.shows, result.arrays, seen).items())
+    def provenance(self, question: Question, params: Params) -> Provenance:
+        """What is asked, as results keep it."""
+        network, picture, folder = question.network, question.picture, question.folder
+        told: dict[str, Any] = of_network(network) | {"params": changed(params)}
+        told["repeatable"] = network.weights != "own" and are_texts(params)
+        if picture is not None:
+            told |= of_picture(picture) | {"seen": network.seen(picture)}
+        if folder is not None:
+            told["folder"] = without_folders(folder.name)
+        if question.unit is not None:
+            told |= of_unit(network, question.unit)
+        return Provenance(self.key, self.title, self.source, shows=self.shows, views=self.views, **told)
 
 
 def check_pass(network: Network, what: str, smaller: str = "") -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
+from vizapp.errors import VizError
+from vizapp.files import atomic_write, local_path
 from vizapp.report.section import Section
 
 
@@ -25,6 +28,19 @@ class Report:
     def to_html(self) -> str:
         """The report as one HTML document."""
         return "".join(_document(self))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report into a file, and return its path.
+
+        Raises:
+            VizError: the file cannot be written.
+        """
+        file = local_path(path, "report")
+        try:
+            atomic_write(file, self.to_html().encode())
+        except OSError as error:
+            raise VizError(f"Cannot write to {str(file)!r}: {error.strerror or error}.", code="unwritable") from None
+        return file
 
 
 def _document(report: Report) -> Iterable[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from vizapp.errors import VizError, plain_name, quoted
-from vizapp.zoo.interventions import Intervention, channel_runs, named_place
+from vizapp.zoo.interventions import Intervention, channel_list, named_place
 
 _FORM = re.compile(
     r"(?P<site>[^\s].*?):(?P<channels>all|[0-9][0-9, -]*)(?P<cells>(?:@[0-9]+,[0-9]+)*)=(?P<how>.*)", re.DOTALL
@@ -41,22 +40,11 @@ def read_intervention(text: str) -> Intervention:
     return Intervention(found["site"], _channels(found["channels"], text), operation, given, cells or None)  # type: ignore[arg-type]
 
 
-def intervention_text(given: Intervention) -> str:
-    """The text that `read_intervention` reads as this intervention, whose value is a number or a name."""
-    channels = _several(given.channels)
-    named = "all" if channels is None else ",".join(channel_runs(channels))
-    cells = "".join(f"@{row},{column}" for row, column in given.cells or ())
-    value = f"{given.value:g}" if isinstance(given.value, (int, float)) else str(given.value)
-    if given.operation != "scale":
-        value = given.operation if given.operation == "skip" or given.value == 0.0 else f"{given.operation}:{value}"
-    return f"{given.site}:{named}{cells}={value}"
-
-
 def in_words(given: Intervention) -> str:
     """The intervention for people, as facts of results tell it: `features.10: channels 3, 7 × 0`."""
     if given.operation == "skip":
         return f"{given.site}: branch skipped"
-    channels = _several(given.channels)
+    channels = channel_list(given.channels)
     where = named_place(given.site, channels, given.cells)
     value = f"{given.value:g}" if isinstance(given.value, (int, float)) else str(given.value)
     words = {"scale": f"× {value}", "add": f"+ {value}", "freeze": f"= values on {value}"}
@@ -68,10 +56,6 @@ def in_words(given: Intervention) -> str:
         else "= mean over the folder"
     )
     return f"{where} {words.get(given.operation, mean)}"
-
-
-def _several(channels: int | Sequence[int] | None) -> Sequence[int] | None:
-    return channels if channels is None or isinstance(channels, Sequence) else [channels]
 
 
 def _channels(text: str, whole: str) -> list[int] | None:

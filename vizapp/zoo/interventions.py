@@ -86,11 +86,13 @@ def under(
             digest.update(repr((change.site.name, change.channels, change.operation, change.cells)).encode())
             digest.update(torch.as_tensor(change.value).detach().cpu().double().numpy().tobytes())
     earlier = [network.interventions] if network.interventions else []
+    texts = [network.facts.get("set", ""), *map(intervention_text, interventions)]
     return replace(
         network,
         module=intervene(network.module, changes),
         unchanged=clean,
         interventions="; ".join(earlier + told),
+        facts=network.facts | {"set": "\n".join(filter(None, texts))},
         derived_digest=f"{digest.hexdigest()}-{clean.digest}",  # what is forgotten with the network, is by its digest
     )
 
@@ -263,6 +265,24 @@ def _check_branch(network: Network, site: Site) -> None:
             f"Layer {site.name!r} is no residual branch: its result does not go into an addition alone.{listed}",
             code="no-branch",
         )
+
+
+def intervention_text(given: Intervention) -> str:
+    """The text that `intervention_text.read_intervention` reads as this intervention; photos and folders are named."""
+    channels = channel_list(given.channels)
+    named = "all" if channels is None else ",".join(channel_runs(channels))
+    cells = "".join(f"@{row},{column}" for row, column in given.cells or ())
+    is_number = isinstance(given.value, (int, float))
+    value = f"{given.value:g}" if is_number else str(getattr(given.value, "name", given.value))
+    if given.operation != "scale":
+        is_bare = given.operation == "skip" or (is_number and given.value == 0)
+        value = given.operation if is_bare else f"{given.operation}:{value}"
+    return f"{given.site}:{named}{cells}={value}"
+
+
+def channel_list(channels: int | Sequence[int] | None) -> Sequence[int] | None:
+    """The channels of an intervention as a list; None for all."""
+    return channels if channels is None or isinstance(channels, Sequence) else [channels]
 
 
 def named_place(site: str, channels: Sequence[int] | None, cells: Sequence[tuple[int, int]] | None) -> str:

@@ -74,6 +74,15 @@ class Target:
         return given[0] if given else "class" if self.class_ is not None else "head" if self.head is not None else ""
 
     @property
+    def text(self) -> str:
+        """As `target_text.read_target` reads it; photos are named, and a mask is not written."""
+        parts = {
+            "class": self.class_, "cell": self.cell, "region": self.region, "box": self.box, "embedding": self.embedding,
+            "head": self.head,
+        }  # fmt: skip
+        return " ".join(f"{name}={_text(value)}" for name, value in parts.items() if value is not None)
+
+    @property
     def of_photo(self) -> bool:
         """Whether it is found on one photo, in a network without class scores, and so is another one on the next."""
         alone = self.kind == "class"
@@ -108,8 +117,20 @@ def toward(network: Network, target: Target, picture: Picture | None = None) -> 
         return network, class_unit(network, _class(target.class_))
     with convert_out_of_memory(f"a target with {network.name}"), arithmetic(network.device, "exact"):
         if kind == "box":
-            return _box(network, target, picture)
-        return _embedding(network, target) if kind == "embedding" else _of_map(network, target, picture)
+            aimed, unit = _box(network, target, picture)
+        else:
+            aimed, unit = _embedding(network, target) if kind == "embedding" else _of_map(network, target, picture)
+    aimed.facts["target"] = target.text
+    return aimed, unit
+
+
+def _text(value: Any) -> str:
+    """A part of a target as text: a photo by its name, numbers with commas."""
+    if isinstance(value, (str, int)):
+        return str(value)
+    if isinstance(value, np.ndarray) and value.ndim > 1:
+        return "MASK"
+    return ",".join(f"{number:g}" for number in value) if np.iterable(value) else str(getattr(value, "name", "PHOTO"))
 
 
 def _box(network: Network, target: Target, picture: Picture | None) -> tuple[Network, Unit | None]:

@@ -15,8 +15,8 @@ from vizapp.service.jobs import Tick
 from vizapp.service.lru_cache import ByteBoundedCache
 from vizapp.ui.inputs import stored_uploads
 from vizapp.ui.session import compute, state, url
-from vizapp.zoo.intervention_text import MOST_TOLD, in_words, intervention_text, read_intervention
-from vizapp.zoo.interventions import Intervention, under
+from vizapp.zoo.intervention_text import MOST_TOLD, in_words, read_intervention
+from vizapp.zoo.interventions import Intervention, intervention_text, under
 from vizapp.zoo.network import Network
 
 _MOST = 4  # networks under interventions that are kept: each keeps the network itself

@@ -21,6 +21,7 @@ from vizapp.methods.base import Method, Result
 from vizapp.methods.output import OPACITY, TILES, Output, in_rows, labels_by_frequency, ranks
 from vizapp.methods.params import knobs
 from vizapp.methods.projection import revealing_rule
+from vizapp.methods.section import CAUTIONS
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks, targets
 from vizapp.ui.session import access, compute, downloads, forms, messages, progress, state
@@ -31,7 +32,6 @@ from vizapp.zoo.network import Network
 
 _TARGETS = {"answer": "The prediction", "class": "A class", "unit": "A unit"}
 _SMALL_TILES = 12  # more tiles are shown as one sheet
-_CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches")
 _KNOWN = ("network", "picture", "time")  # facts that the page shows elsewhere
 
 
@@ -286,12 +286,12 @@ def _class_map(key: str, network: Network, output: Output, result: Result, seen:
 
 def _facts(result: Result) -> None:
     """Draw the cautions, and the other facts in a fold."""
-    for name in _CAUTIONS:
+    for name in CAUTIONS:
         if name in result.facts:
             messages.must_know(result.facts[name])
     with layout.fold():
         for name, fact in result.facts.items():
-            if name not in (*_CAUTIONS, *_KNOWN):
+            if name not in (*CAUTIONS, *_KNOWN):
                 st.caption(f"**{messages.escaped(forms.label(name))}:** {messages.escaped(access.discreet(fact))}")
         st.caption(f"Computed in {result.facts['time']}.")
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from pathlib import Path
 
 import streamlit as st
 
-from vizapp.errors import VizError, showable
+from vizapp.errors import VizError, showable, without_folders
 from vizapp.files import local_path
 from vizapp.settings import settings
 
 CHECKPOINT_MB = (
     512  # of the largest checkpoint that the owner of the machine uploads; a file is opened by its path at any size
 )
-_FOLDERS = re.compile(r"""(?<![^\s'"(\[{=:,;<‘“])/(?!/)(?:[^\s/'",;]+/)*(?=[^\s/])""")  # of an absolute path
 
 
 def shared() -> bool:
@@ -57,11 +55,8 @@ def place() -> str:
 
 
 def discreet(sentence: str) -> str:
-    """The sentence with the last name alone of each absolute path (`…/name`): users of a server must not see its folders.
-
-    Paths are recognized by their form. If only this machine's own folders were replaced, users could guess them.
-    """
-    return _FOLDERS.sub("…/", sentence) if shared() else sentence
+    """The sentence without folders of absolute paths where users must not see them, on a server."""
+    return without_folders(sentence) if shared() else sentence
 
 
 def names_folders() -> bool:

@@ -17,6 +17,7 @@ import streamlit as st
 from vizapp.errors import VizError, plural
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Question, Result
+from vizapp.methods.occlusion import METHOD
 from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary, sweeps
 from vizapp.methods.occlusion.sweep import places
 from vizapp.methods.tables import frame_to_csv
@@ -143,8 +144,8 @@ def _request(missing: list[Photo], key: Key) -> RunRequest:
     def work(tick: Tick, photos: list[Photo], keep: Keep[Photo]) -> None:
         pictures = [photo.asked.picture for photo in photos]
         answers = sweeps(question, pictures, params, lambda done: tick(done / len(photos)))
-        for photo, (_, result) in zip(photos, answers, strict=True):
-            keep(photo, result)
+        for photo, (picture, result) in zip(photos, answers, strict=True):
+            keep(photo, replace(result, provenance=METHOD.provenance(replace(question, picture=picture), params)))
 
     each = compute.keeping_each({photo: photo.asked.key for photo in missing}, missing, work)
 

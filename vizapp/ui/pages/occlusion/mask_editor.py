@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import streamlit as st
 from vizapp.components.data import uri
 from vizapp.media.drawing import to_png
 from vizapp.methods.base import Question, Result
+from vizapp.methods.occlusion import METHOD
 from vizapp.methods.occlusion.mask import hide
 from vizapp.service.lru_cache import Key
 from vizapp.ui.pages.occlusion import map_panels
@@ -103,7 +105,8 @@ def _key_of(asked: SweepRequest, mask: np.ndarray) -> Key:
 
 def _hide(asked: SweepRequest, mask: np.ndarray) -> Result:
     question, params = Question(asked.network, asked.picture), asked.params
-    return hide(question, _hidden(asked, mask), params.fill, params.seed, topk_bars.TOP)
+    provenance = replace(METHOD.provenance(question, params), shows=(), views=None, repeatable=False)
+    return replace(hide(question, _hidden(asked, mask), params.fill, params.seed, topk_bars.TOP), provenance=provenance)
 
 
 def _answers(asked: SweepRequest, result: Result, mask: np.ndarray) -> None:

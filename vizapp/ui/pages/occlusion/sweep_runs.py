@@ -17,6 +17,7 @@ import torch
 from vizapp.engine.trace.sites import Unit
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Job, Question, Result, check_unit
+from vizapp.methods.occlusion import METHOD
 from vizapp.methods.occlusion.occluder import coarse_to_fine
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, places
 from vizapp.service.jobs import Tick
@@ -187,7 +188,7 @@ def partial_result(asked: SweepRequest, begun: RunningSweep) -> Result | None:
     """
     count = int(begun.work.finished.sum())
     drawn = compute.compute(
-        ("kept", str(count), *asked.key), lambda tick: begun.work.result(Job(tick)), title="Drawing the finished part",
+        ("kept", str(count), *asked.key), lambda tick: _result(asked, begun, tick), title="Drawing the finished part",
         device=asked.device,
     )  # fmt: skip
     return answer_of(asked) or drawn
@@ -212,11 +213,17 @@ def _is_finished(asked: SweepRequest) -> bool:
     return answer_of(asked) is not None
 
 
+def _result(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
+    """The result of the finished positions, with what was asked, as `Method.answer` gives it."""
+    provenance = METHOD.provenance(plan.work.question, plan.work.params)
+    return replace(plan.work.result(Job(tick)), provenance=provenance)
+
+
 def _run(asked: SweepRequest, plan: RunningSweep, tick: Tick) -> Result:
     def go_on() -> Result:
         for share in plan.run():
             tick(0.97 * share)
-        return plan.work.result(Job(tick))
+        return _result(asked, plan, tick)
 
     with compute.logged(asked.key, asked.key) as entry:
         result = memory.retry_after_eviction(go_on)

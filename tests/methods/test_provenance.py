@@ -1,0 +1,110 @@
+"""What results keep of how they were asked, and that the command and the link ask the same again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+import torch
+
+import vizapp
+from tests.networks import seeded
+from vizapp.__main__ import main, parser
+from vizapp.media.samples import open_sample
+from vizapp.methods.base import Result
+from vizapp.methods.provenance import Provenance
+from vizapp.ui.app.pages import PAGES
+from vizapp.zoo.intervention_text import read_intervention
+from vizapp.zoo.interventions import Intervention, intervention_text
+from vizapp.zoo.network import Network
+from vizapp.zoo.target import Target
+from vizapp.zoo.target_text import read_target
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return vizapp.load("vizapp/lenet5-digits", device="cpu")
+
+
+def asked(result: Result) -> Provenance:
+    assert result.provenance is not None
+    return result.provenance
+
+
+def test_the_command_computes_the_same_arrays(network: Network, tmp_path: Path) -> None:
+    unit = vizapp.class_unit(network, 8)
+    changes = [Intervention("features.1", [1, 2, 5], "scale", 0.5), Intervention("features.4", 3, "add", -1.5)]
+    result = vizapp.ask(
+        "attribution", network, open_sample("digit 3"), unit=unit, interventions=changes, kind="smoothgrad", steps=3
+    )
+    words = shlex.split(asked(result).command)
+    assert words[:2] == ["vizapp", "attribution"]
+    assert main([*words[1:], "--device", "cpu", "--out", str(tmp_path)]) == 0
+    with np.load(tmp_path / "arrays.npz") as saved:
+        np.testing.assert_array_equal(saved["attribution"], result.arrays["attribution"])
+
+
+def test_a_unit_with_its_cell_is_in_the_command_and_the_link(network: Network) -> None:
+    unit = vizapp.Unit("features.1", 3, (4, 5))
+    found = asked(vizapp.ask("projection", network, open_sample("digit 3"), unit=unit, rule="guided"))
+    options = parser().parse_args(shlex.split(found.command)[1:])
+    assert (options.unit, options.class_, options.picture) == ("features.1:3@4,5", None, "digit 3")
+    query = parse_qs(urlsplit(found.link).query)
+    assert (query["layer"], query["channel"], query["cell"]) == (["features.1"], ["3"], ["4,5"])
+    assert query["picture"] == ["digit 3"]
+
+
+def test_a_photo_of_ones_own_is_named_and_kept_out_of_the_link(network: Network, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    own = vizapp.open_picture(pixels, name="digit 3.png")  # the name of a sample, with other pixels
+    found = asked(vizapp.ask("predict", network, own))
+    assert (found.picture, found.sample) == ("digit 3.png", "")
+    assert "picture" not in found.query
+    assert "'digit 3.png'" in found.command
+    assert found.seen is not None
+    assert found.seen.shape == (*network.input_size[1:], 3)
+
+
+def test_weights_are_named_without_their_folder(network: Network, tmp_path: Path) -> None:
+    torch.save(network.module.state_dict(), tmp_path / "mine.pt")
+    loaded = vizapp.load("vizapp/lenet5-digits", tmp_path / "mine.pt", device="cpu")
+    found = asked(vizapp.ask("predict", loaded, open_sample("digit 3")))
+    assert "--weights mine.pt" in found.command
+    assert str(tmp_path) not in repr(found)
+
+
+def test_a_module_of_pythons_has_no_command(tmp_path: Path) -> None:
+    module = seeded(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+                                        torch.nn.Flatten(), torch.nn.Linear(4, 3)))  # fmt: skip
+    found = asked(vizapp.ask("predict", vizapp.wrap(module, (3, 32, 32)), open_sample("digit 3")))
+    assert (found.command, found.link) == ("", "")
+
+
+@pytest.mark.parametrize("text", ["a.b:3,7=0", "a:all=mean:samples", "a:1-4@2,3@0,0=add:-1.5", "a:all=skip", "b:2=1.5"])
+def test_interventions_are_written_as_they_are_read(text: str) -> None:
+    given = read_intervention(text)
+    assert read_intervention(intervention_text(given)) == given
+
+
+@pytest.mark.parametrize(
+    "text", ["class=dog cell=3,4", "region=1,2,30,40", "box=1,2,3.5,4", "box=2", "region=predicted head=aux"]
+)
+def test_targets_are_written_as_they_are_read(text: str) -> None:
+    given = read_target(text)
+    assert read_target(given.text).__dict__ == given.__dict__
+
+
+def test_photos_of_targets_and_interventions_are_named(network: Network) -> None:
+    photo = open_sample("digit 3")
+    assert Target(embedding=photo).text == "embedding=digit 3.png"
+    assert intervention_text(Intervention("a", None, "freeze", photo)) == "a:all=freeze:digit 3.png"
+
+
+def test_every_link_leads_to_a_page() -> None:
+    for page in PAGES:
+        for key in page.methods:
+            found = Provenance(key, "", "", "n", "default").link
+            assert urlsplit(found).path == f"/{page.key}", key

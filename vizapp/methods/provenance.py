@@ -1,0 +1,181 @@
+"""How a result came about, in names and numbers: for reports, and to ask the same again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+
+from vizapp.engine.trace.sites import Unit
+from vizapp.errors import without_folders
+from vizapp.media.picture import Picture
+from vizapp.media.samples import open_sample, sample_names
+from vizapp.methods.output import Output
+from vizapp.methods.params import Params, knobs
+from vizapp.report.section import View
+from vizapp.zoo.network import Network
+
+APP = "http://localhost:8501"  # where `vizapp app` serves
+# The pages that show a method under another name than its key, and the names of parameters that the app has as plain choices.
+_PAGES = {
+    "activations": "feature_maps", "stages": "feature_maps", "arithmetic": "feature_maps", "trust": "attribution",
+    "atlas": "neighbours", "teach": "probe", "ideal": "filters",
+}  # fmt: skip
+_CHOICES = {"occlusion": ("window", "stride"), "predict": ("top", "crops")}
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """What was asked: the method, the network, the inputs and the parameters. Holds no network, tensor or path of the machine.
+
+    `network`, `weights`, `picture`, `folder`: names. `sample`: the sample photo that the picture is, if it is one. `unit`,
+    and `class_`, the class that it is, if it is one. `interventions` and `target`: as the options `--set` and `--target`
+    take them. `params`: the parameters that differ from their defaults, as texts. `categories`: the names of the classes.
+    `quantity`: what the network's answers are. `seen`: the crop that it saw, uint8 `[H W 3]`. `shows` and `views`: see
+    `Method`. `repeatable`: whether a command and a link ask the same; not with a module or a value that only Python has.
+    """
+
+    method: str
+    title: str
+    source: str
+    network: str
+    weights: str
+    output: str = ""
+    channels: str = ""
+    picture: str = ""
+    sample: str = ""
+    bands: str = ""
+    folder: str = ""
+    unit: Unit | None = None
+    class_: int | None = None
+    interventions: tuple[str, ...] = ()
+    target: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+    quantity: str = "probability"
+    seen: np.ndarray | None = None
+    shows: tuple[Output, ...] = ()
+    views: Callable[[Any], tuple[View, ...]] | None = None
+    repeatable: bool = True
+
+    @property
+    def command(self) -> str:
+        """The shell command that asks the same, if there is one; files and folders are in the current folder."""
+        if not self.repeatable:
+            return ""
+        options = {"network": self.network, "weights": "" if self.weights == "default" else self.weights}
+        options |= {"output": self.output, "channel-map": self.channels}
+        options |= {"picture": self.sample or self.picture, "bands": self.bands, "folder": self.folder}
+        if self.class_ is not None:
+            options["class"] = str(self.class_)
+        elif self.unit is not None:
+            at = f"@{self.unit.cell[0]},{self.unit.cell[1]}" if self.unit.cell else ""
+            options["unit"] = f"{self.unit.site}:{self.unit.channel}{at}"
+        options["target"] = self.target
+        given = [(name, text) for name, text in options.items() if text]
+        given += [("set", text) for text in self.interventions]
+        given += [(name.replace("_", "-"), text) for name, text in self.params.items()]
+        return " ".join(["vizapp", self.method, *(f"--{name} {shlex.quote(text)}" for name, text in given)])
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What the link to the app's page carries; without a photo, folder or weights that are files."""
+        query = {"network": self.network, "weights": "random" if self.weights == "none" else "", "output": self.output}
+        query |= {"channels": self.channels, "picture": self.sample, "target": self.target}
+        query["set"] = ";".join(self.interventions)
+        if self.class_ is not None:
+            query |= {f"{self.method}.explain": "class", "class": str(self.class_)}
+        elif self.unit is not None:
+            query |= {f"{self.method}.explain": "unit", "layer": self.unit.site, "channel": str(self.unit.channel)}
+            query["cell"] = ",".join(map(str, self.unit.cell or ()))
+        plain = _CHOICES.get(self.method, ())
+        query |= {name if name in plain else f"{self.method}.{name}": text for name, text in self.params.items()}
+        return {name: text for name, text in query.items() if text}
+
+    @property
+    def link(self) -> str:
+        """The address of the app's page, as `vizapp app` serves it; empty if there is none."""
+        return self.repeatable * f"{APP}/{_PAGES.get(self.method, self.method)}?{urlencode(self.query)}"
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the crop."""
+        return 0 if self.seen is None else self.seen.nbytes
+
+    def class_name(self, index: int) -> str:
+        """The name of a class, or its number if it has none."""
+        return self.categories[index] if 0 <= index < len(self.categories) else str(index)
+
+
+def of_network(network: Network) -> dict[str, Any]:
+    """What a provenance says of a network, by field."""
+    channels = ",".join(map(str, network.preprocessing.channel_map or ()))
+    return {
+        "network": without_folders(network.name), "weights": without_folders(network.weights),
+        "output": network.output or "", "channels": channels,
+        "interventions": tuple(filter(None, network.facts.get("set", "").split("\n"))),
+        "target": network.facts.get("target", ""), "categories": network.categories, "quantity": network.quantity,
+    }  # fmt: skip
+
+
+def of_picture(picture: Picture) -> dict[str, str]:
+    """What a provenance says of a photo, by field."""
+    name = picture.name.rpartition(".")[0]
+    is_sample = name in sample_names() and _sample_digest(name) == picture.digest
+    return {
+        "picture": without_folders(picture.name), "sample": name if is_sample else "",
+        "bands": ",".join(map(str, picture.shown)) if picture.bands is not None else "",
+    }  # fmt: skip
+
+
+@cache
+def _sample_digest(name: str) -> str:
+    return open_sample(name).digest
+
+
+def of_unit(network: Network, unit: Unit) -> dict[str, Any]:
+    """What a provenance says of a unit, by field. A target's class becomes part of the target."""
+    site = network.class_site
+    if site is None or site.name != unit.site:
+        return {"unit": unit}
+    target = network.facts.get("target", "")
+    if not target:
+        return {"unit": unit, "class_": unit.channel}
+    if not target.startswith(("cell=", "region=")):
+        return {}
+    return {"target": f"class={unit.channel} {target}"}
+
+
+def changed(params: Params) -> dict[str, str]:
+    """The parameters that differ from their defaults, as the command line takes them; without folders for output."""
+    values = {
+        name: (getattr(params, name), knob.default) for name, knob in knobs(type(params)).items() if name != "out"
+    }
+    return {
+        name: without_folders(_text(value))
+        for name, (value, default) in values.items()
+        if _has_text(value) and _text(value) != _text(default)
+    }
+
+
+def are_texts(params: Params) -> bool:
+    """Whether the command line can give all parameters."""
+    return all(_has_text(getattr(params, name)) for name in knobs(type(params)))
+
+
+def _has_text(value: Any) -> bool:
+    values = value if isinstance(value, (tuple, list)) else [value]
+    return all(isinstance(one, (str, int, float, type(None))) for one in values)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(_text, value))
+    return (
+        str(value).lower() if isinstance(value, bool) else f"{value:.12g}" if isinstance(value, float) else str(value)
+    )
