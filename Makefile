@@ -8,7 +8,7 @@ PATIENT := tests/engine tests/zoo tests/test_every_network.py
 unexport PYTHONDONTWRITEBYTECODE  # what pytest and Python compile is kept for the next process
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all lint check bench bench-gpu lock
+.PHONY: help app test test-all lint check bench bench-gpu site lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,8 +20,8 @@ help:  ## list the targets
 	$(INSTALL) -r requirements.txt
 	@touch $@
 
-.venv/test: .venv/run tests/requirements.txt
-	$(INSTALL) -r tests/requirements.txt
+.venv/test: .venv/run tests/requirements.txt docs/requirements.txt
+	$(INSTALL) -r tests/requirements.txt -r docs/requirements.txt
 	@touch $@
 
 app: .venv/run  ## serve the app on http://localhost:8501; options as in make app ARGS="--port 8600"
@@ -43,10 +43,13 @@ lint: .venv/test  ## lint, format, types
 
 check: lint test  ## lint, format, types, tests
 
+site: .venv/test  ## the documentation as a site, in build/site
+	$(BIN)/python -m mkdocs build --strict
+
 lock: .venv/test  ## renew requirements.lock: the newest releases that the requirements allow, to be tested
 	$(BIN)/python -m pip install --disable-pip-version-check uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--no-annotate --output-file requirements.lock requirements.txt tests/requirements.txt
+		--no-annotate --output-file requirements.lock requirements.txt tests/requirements.txt docs/requirements.txt
 
 bench: .venv/test  ## every benchmark: speed beside peers in the same run, the app's start, many people at once
 	for script in $(filter-out benchmarks/timing.py benchmarks/gpu.py benchmarks/relevance.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

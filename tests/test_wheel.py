@@ -54,7 +54,7 @@ def versions(wanted: list[Requirement]) -> dict[str, str]:
 
 def test_the_lock_pins_everything_that_is_installed_to_run_and_to_test() -> None:
     pinned, seen = pins(), set()
-    wanted = requirements("requirements.txt", "tests/requirements.txt")
+    wanted = requirements("requirements.txt", "tests/requirements.txt", "docs/requirements.txt")
     while wanted:
         one = wanted.pop()
         name = canonicalize_name(one.name)
