@@ -274,6 +274,7 @@ def test_as_a_process_of_its_own_too(name: str, tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=200) | st.from_regex(r"[a-z.]{0,9}:-?\d{0,30}(@-?\d{0,9},-?\d{0,9})?", fullmatch=True))
+@pytest.mark.slow
 def test_any_text_names_a_unit_or_is_refused(text: str) -> None:
     try:
         unit = read_unit(text)

@@ -300,6 +300,7 @@ def test_one_of_several_processes_is_killed_and_the_next_start_goes_on(victim: i
     assert files(out) == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_a_finished_gallery_is_told_and_the_next_start_makes_it_again(
     network, photos, whole, tmp_path
 ) -> None:

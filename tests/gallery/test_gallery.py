@@ -159,6 +159,7 @@ def test_leaving_and_asking_again_gives_the_same_bytes(network, photos, whole, t
         assert note == f"Resumed after {pictures // 8} batches."
 
 
+@pytest.mark.slow
 def test_leaving_inside_a_batch_that_was_cut_counts_none_of_its_pictures_twice(
     network, photos, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +387,7 @@ def test_pictures_that_are_gone_changed_or_others_are_told(network, photos, tmp_
             top_projections(network, other, rows, ProjectionParams(), Job())
 
 
+@pytest.mark.slow
 def test_a_field_alone_is_projected_where_nothing_pads() -> None:
     from vizapp.methods.top_projections import is_exact_alone
 

@@ -32,6 +32,7 @@ def alone(network, photos, tmp_path_factory) -> dict[str, bytes]:
     return files(out)
 
 
+@pytest.mark.slow
 def test_passes_at_the_same_time_give_what_one_gives(network, photos, alone, tmp_path: Path) -> None:
     out, told = tmp_path / "gallery", list[BaseException]()
     source, sites = vizapp.open_folder(photos), network.sites

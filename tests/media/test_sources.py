@@ -282,6 +282,7 @@ class Deadly:
         return open_picture(noise(8, 8))
 
 
+@pytest.mark.slow
 def test_a_picture_that_ends_the_process_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     tickets = [Deadly(number == 2) for number in range(4)]
     assert pickle.loads(pickle.dumps(tickets[0])).deadly is False

@@ -129,6 +129,7 @@ def test_beside_is_the_mean_of_the_five_nearest() -> None:
     np.testing.assert_allclose(beside(features, points, features[7]), points[order].mean(0))
 
 
+@pytest.mark.slow
 def test_t_sne_keeps_neighbours_together_and_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
     features = (RNG.normal(size=(60, 8)) + 20 * np.repeat(np.eye(3, 8), 20, 0)).astype(np.float32)
     points = nonlinear("tsne", features, 0, lambda share: None)

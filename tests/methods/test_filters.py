@@ -141,6 +141,7 @@ def test_one_scale_for_the_layer_or_one_per_filter() -> None:
     assert own[1][0, -1].tolist() == [255, 255, 255]
 
 
+@pytest.mark.slow
 def test_a_gallery_says_which_channels_no_picture_excites(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 24 * 24, 2))
     seeded(module)

@@ -84,6 +84,7 @@ def scikit_learn(points: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> Gr
     return search.fit(points, labels)
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_scikit_learn_on_features_of_single_passes(network: Network, photos: Path) -> None:
     sites, count = ("1", "8"), 6
     result = vizapp.ask(
@@ -243,6 +244,7 @@ def test_the_usual_layers_are_the_ends_of_the_stages_and_the_last_hidden_layer()
     )
 
 
+@pytest.mark.slow
 def test_the_usual_layers_are_ends_of_blocks_evenly_from_the_first_to_the_last() -> None:
     network = vizapp.load("vizapp/efficientnet-lite0", device="cpu")
     names = [site.name for site in chosen_sites(network, ())]

@@ -134,6 +134,7 @@ def test_a_layer_that_never_runs_is_not_above_a_class() -> None:
     assert "silent" not in changed.facts
 
 
+@pytest.mark.slow
 def test_very_many_numbers_are_shuffled_as_evenly_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them comes to each place equally often, and two neighbours do not stay together."""
     monkeypatch.setattr(sanity, "_MANY", 0)

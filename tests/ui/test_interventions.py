@@ -59,6 +59,7 @@ def test_a_silenced_unit_changes_the_answer_at_once_on_every_page_until_it_is_re
     assert shares(app, "predict.bars") == pytest.approx(expected(top=5))
 
 
+@pytest.mark.slow
 def test_a_unit_is_held_at_this_photos_value_and_at_its_mean(open_app: Open) -> None:
     app = press(open_app("feature_maps", picture=PHOTO, layer=LAYER, channel="2"), "maps.hold")
     assert chosen(app, "set") == f"{LAYER}:2=freeze:{PHOTO}"

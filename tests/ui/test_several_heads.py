@@ -33,6 +33,7 @@ def expected(network: Network) -> dict[str, float]:
     return {row["name"]: row["probability"] for row in vizapp.ask("predict", network, open_sample(PHOTO)).table}
 
 
+@pytest.mark.slow
 def test_a_head_is_chosen_beside_the_network_for_all_pages(open_app: Open, network: Network) -> None:
     app = open_app("predict", **FITS)
     assert went_well(app)

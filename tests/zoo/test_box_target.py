@@ -139,6 +139,7 @@ def test_methods_answer_about_a_box_of_a_network_with_two_stages(method: str) ->
     assert vizapp.ask(method, network, picture=pixels, target=target, **given).arrays  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_targets_that_score_otherwise_have_other_digests() -> None:
     """A detection compares with its own class scores, a given box with its class alone; classes may share a name."""
     network, pixels = detector("fcos")

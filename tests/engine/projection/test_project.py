@@ -286,6 +286,7 @@ def test_a_unit_gets_the_same_projection_alone_and_in_company() -> None:
         assert relative(together.values[place], alone.values[0]) < 1e-6
 
 
+@pytest.mark.slow
 def test_eight_threads_with_three_rules_get_the_serial_answers_and_leave_nothing() -> None:
     torch.manual_seed(0)
     module = torchvision.models.googlenet(weights=None, init_weights=False).eval().requires_grad_(False)

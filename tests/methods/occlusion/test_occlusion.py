@@ -154,6 +154,7 @@ def test_small_inputs_get_a_small_default_square() -> None:
     assert asked.arrays["probability"].shape == (4, 4)
 
 
+@pytest.mark.slow
 def test_the_default_is_32_by_8() -> None:
     network = vizapp.load("vizapp/zfnet-mini", device="cpu")
     result = vizapp.ask("occlusion", network, open_sample("motorcycle"))

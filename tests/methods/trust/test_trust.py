@@ -253,6 +253,7 @@ def test_a_blur_that_hides_little_is_told() -> None:
     assert "little" in told
 
 
+@pytest.mark.slow
 def test_a_folder_is_the_mean_of_its_photos_with_an_interval(tmp_path: Path) -> None:
     own = patch_network()
     photos = [bright(seed) for seed in range(4)]

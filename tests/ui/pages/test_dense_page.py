@@ -167,6 +167,7 @@ def test_python_takes_the_whole_photo_at_its_own_scale() -> None:
     assert result.arrays["label"].shape == ((60 - 28) // 4 + 1, (90 - 28) // 4 + 1)
 
 
+@pytest.mark.slow
 def test_the_agreement_with_honest_crops_is_the_headline_and_can_be_made_exact(open_app: Open) -> None:
     """ResNet-20 pads, so a pass over the photo differs from its crops."""
     network = {"network": "vizapp/resnet20-cifar", "weights": "random"}

@@ -144,6 +144,7 @@ def test_a_clicked_photo_that_is_no_file_keeps_its_right_class_as_an_upload(
     assert [row["name"] for row in bars["rows"] if row.get("mark")] == [first["right"]]
 
 
+@pytest.mark.slow
 def test_a_photo_of_the_bundled_digits_is_opened_too(open_app: Open) -> None:
     app = open_app("evaluate", network=NETWORK, confusion="3,3")
     assert went_well(app)

@@ -216,6 +216,7 @@ def test_what_is_known_so_far_is_shown_and_gone_on_with(open_app: Open, network:
     assert seen.rows(LAYER)["picture"].max() < 160
 
 
+@pytest.mark.slow
 def test_a_gallery_that_was_left_is_finished_to_the_same(
     open_app: Open, pictures: Path, network: Network, tmp_path: Path
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_gallery_that_was_left_is_finished_to_the_same(
     pd.testing.assert_frame_equal(again.rows(LAYER), open_gallery(tmp_path / "other").rows(LAYER))
 
 
+@pytest.mark.slow
 def test_a_pass_that_somebody_else_watches_can_be_joined(open_app: Open, pictures: Path, network: Network) -> None:
     source, sites, plan = open_folder(pictures), chosen_sites(network, ()), plan_of(network, GalleryParams())
     place, go_on = place_for(network, Question(network, folder=source), sites, plan), threading.Event()
@@ -385,6 +387,7 @@ def test_scores_below_zero_have_top_pictures_too(open_app: Open, pictures: Path,
     assert len(top_activations.rows_of(found, "classifier.4", 3)) == 0
 
 
+@pytest.mark.slow
 def test_an_uploaded_zip_file_has_a_link(open_app: Open, pictures: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -415,6 +418,7 @@ def test_galleries_of_other_weights_are_another_one_and_told(open_app: Open, pic
     assert app.button(key="gallery.build")
 
 
+@pytest.mark.slow
 def test_a_damaged_gallery_is_told_and_built_anew(open_app: Open, pictures: Path, network: Network) -> None:
     found = built(network, str(pictures))
     file = next(found.folder.glob("*features.4*.parquet"))
@@ -550,6 +554,7 @@ def test_units_are_ranked_as_their_numbers_say(pictures: Path, network: Network)
     assert first == unit_order.ranked(found, LAYER, "random", 1).tolist()
 
 
+@pytest.mark.slow
 def test_shuffling_and_paging_are_in_the_address(open_app: Open, pictures: Path, network: Network) -> None:
     found = built(network, str(pictures))
     app = open_app("gallery", data=str(pictures), layer=LAYER, sort="random", sheet="2")

@@ -139,6 +139,7 @@ def test_a_lasso_lists_its_photos_and_a_look_closer_fetches_thumbnails(open_app:
     assert chosen(app, "folder") == str(folder)
 
 
+@pytest.mark.slow
 def test_a_lasso_opens_its_photos_on_other_pages(open_app: Open, folder: Path) -> None:
     app = open_app("neighbours", data=str(folder), picture="digit 3")
     click(app, "neighbours.atlas", "lasso", [3, 7, 11])

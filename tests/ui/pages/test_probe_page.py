@@ -38,6 +38,7 @@ def headline(app: AppTest) -> str:
     return next((one.proto.body for one in app.get("html") if 'class="vz-headline"' in one.proto.body), "")
 
 
+@pytest.mark.slow
 def test_a_click_probes_a_folder_and_a_bundled_collection_needs_none(
     open_app: Open, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_taught_network_is_in_the_list_and_opens_on_every_page(open_app: Open,
     assert other.query_params["network"] in (BASE, [BASE])
 
 
+@pytest.mark.slow
 def test_on_a_shared_server_none_is_made_and_none_is_shown(
     open_app: Open, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,6 +244,7 @@ def test_an_uploaded_picture_its_answers_and_an_uploaded_checkpoint_can_be_let_g
 # What the log tells
 
 
+@pytest.mark.slow
 def test_the_log_has_a_line_per_answer_without_names_or_contents_of_pictures(
     open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
