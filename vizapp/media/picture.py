@@ -13,9 +13,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from vizapp.errors import VizError, nearest, showable
+from vizapp.errors import VizError, nearest, quoted, showable
 from vizapp.files import local_path
+from vizapp.markup import Displayed, card, paragraph, text
 from vizapp.media.decoding import check_size, decode, tiff_stack_in, to_rgb
+from vizapp.media.figures import figures
 from vizapp.media.mapped import bands as strips
 from vizapp.media.stacks import as_bands, check_stack, drawn_bands, numpy_stack, shown_bands
 
@@ -24,7 +26,7 @@ _SIBLINGS = 1000  # names that are compared with a misspelt one
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Picture(Displayed):
     """A picture.
 
     `pixels`: uint8 `[H W 3]` RGB, read-only. `name`: a display and file name such as `"chelsea.png"`. `digest`: sha256
@@ -40,6 +42,16 @@ class Picture:
     label: str | None = None
     bands: np.ndarray | None = None
     shown: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        bands = "" if self.bands is None else f", {self.bands.shape[2]} bands of {self.bands.dtype}"
+        return f"Picture({quoted(self.name)}, {self.width} × {self.height} pixels{bands})"
+
+    def _repr_html_(self) -> str:
+        told = "".join(paragraph(text(note)) for note in self.notes)
+        label = f" · class {text(self.label)}" if self.label is not None else ""
+        size = f"{self.width} × {self.height} pixels"
+        return card(self.name, f"{size}{label}", figures([(self.pixels, "")]), told)
 
     @property
     def nbytes(self) -> int:

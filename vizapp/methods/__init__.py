@@ -20,10 +20,12 @@ import numpy as np
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError, nearest
+from vizapp.markup import Displayed
 from vizapp.media.picture import Picture, open_picture
 from vizapp.media.source import Source
 from vizapp.media.sources import open_folder
 from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.notebook import methods_html
 from vizapp.methods.params import build
 from vizapp.methods.plugins import plugins
 from vizapp.progress import notebook_progress
@@ -32,10 +34,21 @@ from vizapp.zoo.network import Network
 from vizapp.zoo.target import Target, toward
 
 
+class _Methods(Displayed, dict[str, Method]):
+    """Methods by key, which notebooks display as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = ((key, method, sorted(method.needs), sorted(method.optional_inputs)) for key, method in self.items())
+        return methods_html(
+            [{"key": key, "needs": ", ".join(needs), "can use": ", ".join(more), "what it does": method.summary}
+             for key, method, needs, more in rows]
+        )  # fmt: skip
+
+
 def methods() -> dict[str, Method]:
     """All methods by key, in alphabetical order: those of this folder and those of other packages."""
     found = _bundled()
-    return dict(sorted((found | plugins(tuple(sys.path), frozenset(found)).methods).items()))
+    return _Methods(sorted((found | plugins(tuple(sys.path), frozenset(found)).methods).items()))
 
 
 def problems() -> tuple[str, ...]:

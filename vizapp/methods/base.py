@@ -18,9 +18,11 @@ from vizapp.engine.precision import arithmetic, others_may_compute
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError, quoted, without_folders
 from vizapp.files import atomic_files, local_path
+from vizapp.markup import Displayed
 from vizapp.media.drawing import to_png
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source, spread
+from vizapp.methods.notebook import method_html, result_html, result_text
 from vizapp.methods.output import Output, pictures
 from vizapp.methods.params import Params
 from vizapp.methods.provenance import Provenance, are_texts, changed, of_network, of_picture, of_unit
@@ -104,12 +106,12 @@ class Panel:
     """One picture to show: uint8 `[H W 3]`, with a title (also its file name) and a caption."""
 
     title: str
-    pixels: np.ndarray
+    pixels: np.ndarray = field(repr=False)
     caption: str = ""
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Displayed):
     """The result of a method: arrays by name, panels to show, and facts for the reader. Holds no tensors.
 
     `store`: a folder with the parts of the result that are too large for memory. `manifest`: the file in it that is
@@ -125,6 +127,12 @@ class Result:
     manifest: str = ""
     documents: dict[str, str] = field(default_factory=dict)  # file name -> text
     provenance: Provenance | None = None
+
+    def __repr__(self) -> str:
+        return result_text(self)
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
 
     @property
     def nbytes(self) -> int:
@@ -211,7 +219,7 @@ def _file_name(title: str) -> str:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Displayed):
     """A visualization. Its form, its command line and the generic tests are derived from this value.
 
     `shows`: describes the arrays, the most important first; page and panels are drawn from it. `incompatibility`: returns
@@ -234,6 +242,14 @@ class Method:
     shows: tuple[Output, ...] = ()
     takes_long: bool = False
     views: Callable[[Result], tuple[View, ...]] | None = None
+
+    def __repr__(self) -> str:
+        return f"Method({self.key!r}, {self.title!r})"
+
+    def _repr_html_(self) -> str:
+        given = "".join(f", {need}={need}" for need in ("picture", "folder", "unit") if need in self.needs)
+        call = f'vizapp.ask("{self.key}", network{given})'
+        return method_html(self.title, self.summary, self.source, call, self.params, self.shows)
 
     @property
     def inputs(self) -> frozenset[Need]:

@@ -107,6 +107,11 @@ class Knob:
             raise wrong
         return read
 
+    @property
+    def allowed(self) -> str:
+        """The values that it takes, for people."""
+        return ", ".join(self.choices) or ("see the help" if self.read is not None else self._range())
+
     def _range(self) -> str:
         nouns = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
         lists = {

@@ -29,9 +29,11 @@ from vizapp.engine.trace.output_scale import Link, class_scores
 from vizapp.engine.trace.outputs import ClassMap, Head, Probabilities, find_class_maps, find_heads
 from vizapp.engine.trace.sites import Footprint, Site, Unit, measured
 from vizapp.errors import VizError, nearest, quoted
+from vizapp.markup import Displayed
 from vizapp.media.channels import read_channel_map
 from vizapp.media.picture import Picture, open_picture
 from vizapp.zoo.labels import imagenet_categories, imagenet_synonyms, numbered_names, readable
+from vizapp.zoo.notebook import ANSWERS, network_html
 from vizapp.zoo.preprocessing import Preprocessing
 
 __all__ = ["Network", "Preprocessing", "class_unit"]
@@ -41,7 +43,7 @@ _LIBRARIES = ("builtins", "torch", "torchvision", "timm", "vizapp")  # whose lay
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Network(Displayed):
     """A frozen network with its preprocessing and class names. Safe to use from several threads.
 
     `module` is in evaluation mode on `device`, its parameters require no gradients, and it must not be modified.
@@ -73,6 +75,28 @@ class Network:
     signal: Network | None = None
     _others: dict[str, Network] = field(default_factory=dict, init=False, repr=False)  # by output
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Network({quoted(self.name)}, weights {quoted(self.weights)}, input {self._size_text}, on {self.device})"
+        )
+
+    def _repr_html_(self) -> str:
+        told, problem = {"weights": self.weights, "input": f"{self._size_text} (channels, height, width)"}, ""
+        sites: tuple[Site, ...] = ()
+        try:
+            sites = self.sites
+            told["gives"] = ANSWERS[self.task]
+        except VizError as error:
+            problem = str(error)
+        told |= {"parameters": f"{self.parameters:,}", "computes": f"{str(self.dtype)[6:]} on {self.device}"}
+        told |= {name: says for name in ("interventions", "target") if (says := getattr(self, name))}
+        example = self.last_feature_map() if sites else None
+        return network_html(self.name, told, self.facts, sites, self.categories, problem, example)
+
+    @property
+    def _size_text(self) -> str:
+        return " × ".join(map(str, self.input_size))
 
     @property
     def clean(self) -> Network:
