@@ -60,6 +60,11 @@ _SHAPES = {  # as the docstring of `Output` has them
     "images": "uint8 `[n H W 3]`", "curves": "`[steps]` or `[steps n]`", "table": "rows of `Result.table`",
 }  # fmt: skip
 
+# Where a docstring begins to list arrays, and where the next one follows: "…; `name`" or "…. `name`".
+_ARRAYS = re.compile(r"`arrays`.*?: (?=`)")
+_TYPED = re.compile(r": (?=`\w+` (?:float|int|uint|bool|`\[))")
+_ITEM = re.compile(r"[;.] (?:With [\w ]+: )?`[A-Za-z_]\w*`")
+
 
 @cache
 def methods() -> dict[str, Method]:
@@ -239,7 +244,7 @@ def _default(knob: Knob) -> str:
 
 
 def _shown(method: Method) -> Iterator[str]:
-    if not method.shows:
+    if all(output.kind == "table" for output in method.shows):
         return
     yield "What the app and `Result.save` draw of it, the most important first:\n"
     yield "| array | drawn as | shape | over the photo |"
@@ -252,24 +257,24 @@ def _shown(method: Method) -> Iterator[str]:
 
 def _described(text: str) -> str:
     """The docstring with a list item for each array that it describes, and links to the pages that it names."""
-    text = re.sub(r"`docs/([\w-]+)\.md`", r"[\1](docs/\1.md)", text)
+    text = re.sub(r"`?\bdocs/([\w-]+)\.md`?", r"[\1](docs/\1.md)", text)
     return "\n\n".join(_as_list(block) for block in text.split("\n\n")) + "\n"
 
 
 def _as_list(block: str) -> str:
-    """A paragraph about arrays as a list: items begin with a name in backticks, after a stop or in a line of their own."""
-    if not block.startswith("`"):
-        return "\n".join(line.strip() for line in block.splitlines())
-    items, depth, start = list[str](), 0, 0
-    text = "\n".join(line.strip() for line in block.splitlines())
-    for place, sign in enumerate(text):
-        depth += (sign == "(") - (sign == ")")
-        new = sign == "`" and re.search(r"(?:[;.:]\s|[;.:,]?\n)$", text[:place])
-        if new and depth == 0 and text[start:place].count("`") % 2 == 0 and start < place:
-            items.append(text[start:place])
-            start = place
-    items.append(text[start:])
-    return "\n".join(f"- {_joined(item).rstrip(';')}" for item in items)
+    """A paragraph of a docstring; what it says about arrays is a list, with an item for each name in backticks."""
+    text = _joined(block)
+    begins = _ARRAYS.search(text) or re.match(r"(?=`\w+`)", text) or _TYPED.search(text)
+    if begins is None:
+        return text
+    items, depth, start = list[str](), 0, begins.end()
+    for place in range(start, len(text)):
+        depth += (text[place] == "(") - (text[place] == ")")
+        if depth == 0 and _ITEM.match(text, place):
+            items.append(text[start : place + 1].rstrip(";"))
+            start = place + 2
+    listed = "\n".join(f"- {item}" for item in [*items, text[start:]])
+    return f"{text[: begins.end()].strip()}\n\n{listed}".lstrip()
 
 
 def _joined(text: str) -> str:
