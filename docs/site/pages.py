@@ -90,7 +90,7 @@ def topic_titles() -> dict[str, str]:
 
 def made() -> dict[str, str]:
     """The text of each page by its place in the site. Links are as from the top of the repository."""
-    found = {uri: "\n".join(_section(name) for name in names) for uri, names in SECTIONS.items()}
+    found = {uri: "\n".join(map(_section, names)).removeprefix("#") for uri, names in SECTIONS.items()}
     found["start/command-line.md"] += _commands()
     found["changelog.md"] = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     found["methods/index.md"] = _methods_index()
@@ -325,7 +325,9 @@ def _topic(title: str, about: str, names: list[str]) -> str:
 
 def _object(name: str) -> str:
     """The directive that mkdocstrings replaces by the documentation of an object."""
-    return f"::: {_path(name)}\n"
+    # `methods` is a package, too, which can be called.
+    called = "    options: {heading: vizapp.methods, toc_label: methods}\n" if name == "methods.methods" else ""
+    return f"::: {_path(name)}\n{called}"
 
 
 def _path(name: str) -> str:

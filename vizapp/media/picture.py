@@ -27,12 +27,16 @@ _SIBLINGS = 1000  # names that are compared with a misspelt one
 
 @dataclass(frozen=True, eq=False)
 class Picture(Displayed):
-    """A picture.
+    """A picture, as `open_picture` gives it.
 
-    `pixels`: uint8 `[H W 3]` RGB, read-only. `name`: a display and file name such as `"chelsea.png"`. `digest`: sha256
-    (hex) of shape, pixels and bands. `notes`: a sentence for each conversion while it was read. `label`: its class in the data
-    set (its folder, or a column of a list), if any. `bands`: all values of a stack `[H W C]`, of uint8, uint16, int16 or
-    float32, read-only; None of a photo. `shown`: the bands that `pixels` show, if they were chosen or stretched.
+    Attributes:
+        pixels: uint8 `[H W 3]` RGB, read-only.
+        name: A display and file name such as `"chelsea.png"`.
+        digest: sha256 (hex) of shape, pixels and bands.
+        notes: A sentence for each conversion while it was read.
+        label: Its class in the data set (its folder, or a column of a list), if any.
+        bands: All values of a stack `[H W C]`, of uint8, uint16, int16 or float32, read-only; None of a photo.
+        shown: The bands that `pixels` show, if they were chosen or stretched.
     """
 
     pixels: np.ndarray

@@ -26,10 +26,13 @@ class ImageRef(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Source(ABC):
-    """A data set of pictures in a fixed order, not yet decoded.
+    """A data set of pictures in a fixed order, not yet decoded, as `open_folder` gives it. `len` counts them.
 
-    `root`: its location or name. `labels`: the class of each picture, or None. `classes`: the distinct labels, in natural
-    order. `skipped`: files that are not pictures by their suffix.
+    Attributes:
+        root: Its location or name.
+        labels: The class of each picture, or None.
+        classes: The distinct labels, in natural order.
+        skipped: Files that are not pictures by their suffix.
     """
 
     root: Path

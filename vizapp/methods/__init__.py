@@ -46,7 +46,7 @@ class _Methods(Displayed, dict[str, Method]):
 
 
 def methods() -> dict[str, Method]:
-    """All methods by key, in alphabetical order: those of this folder and those of other packages."""
+    """All methods by key, in alphabetical order: those that come with vizapp and those of other packages."""
     found = _bundled()
     return _Methods(sorted((found | plugins(tuple(sys.path), frozenset(found)).methods).items()))
 

@@ -112,10 +112,18 @@ class Panel:
 
 @dataclass(frozen=True)
 class Result(Displayed):
-    """The result of a method: arrays by name, panels to show, and facts for the reader. Holds no tensors.
+    """The result of a method. Holds no tensors.
 
-    `store`: a folder with the parts of the result that are too large for memory. `manifest`: the file in it that is
-    written last. `provenance`: what was asked, set by `Method.answer`.
+    Attributes:
+        method: Key of the method.
+        arrays: NumPy arrays by name; the page of the method describes them.
+        panels: Pictures to show.
+        facts: What a reader should know, as texts by name.
+        table: Rows, each a value by column.
+        store: A folder with the parts of the result that are too large for memory.
+        manifest: The file in it that is written last.
+        documents: Further texts that `save` writes, by file name.
+        provenance: What was asked, set by `Method.answer`.
     """
 
     method: str
@@ -125,7 +133,7 @@ class Result(Displayed):
     table: tuple[dict[str, Any], ...] = ()
     store: Path | None = None
     manifest: str = ""
-    documents: dict[str, str] = field(default_factory=dict)  # file name -> text
+    documents: dict[str, str] = field(default_factory=dict)
     provenance: Provenance | None = None
 
     def __repr__(self) -> str:
@@ -222,20 +230,29 @@ def _file_name(title: str) -> str:
 class Method(Displayed):
     """A visualization. Its form, its command line and the generic tests are derived from this value.
 
-    `shows`: describes the arrays, the most important first; page and panels are drawn from it. `incompatibility`: returns
-    a message if the method cannot answer a question, else None. `fit(params, network, given)`: returns the parameters with
-    defaults that suit the network, except for those in `given`, which the caller set. `memory_hint`: an input that would
-    take less memory. `takes_long`: it usually takes minutes, so the app asks before it starts. `views`: what a report shows
-    of a result that has a provenance, alive, beside what is drawn from `shows`.
+    Attributes:
+        key: Its name for `ask`, the command line and links.
+        title: Its name for people.
+        source: The paper and section that define it.
+        params: The class of its parameters.
+        run: Computes the answer. The first line of its docstring is the summary.
+        needs: What it cannot do without.
+        optional_inputs: What it uses when given; a folder may then stand for the picture.
+        incompatibility: Returns a message if the method cannot answer a question, else None.
+        fit: Returns the parameters with defaults that suit the network, except for those that the caller set.
+        memory_hint: An input that would take less memory.
+        shows: Describes the arrays, the most important first; page and panels are drawn from it.
+        takes_long: It usually takes minutes, so the app asks before it starts.
+        views: What a report shows of a result that has a provenance, alive, beside what is drawn from `shows`.
     """
 
     key: str
     title: str
-    source: str  # the paper and section that define it
+    source: str
     params: type[Params]
     run: Callable[[Question, Any, Job], Result]
     needs: frozenset[Need] = frozenset({"picture"})
-    optional_inputs: frozenset[Need] = frozenset()  # used when given; a folder may then stand for the picture
+    optional_inputs: frozenset[Need] = frozenset()
     incompatibility: Callable[[Question], str | None] = lambda question: None
     fit: Callable[[Any, Network, Collection[str]], Any] = lambda params, network, given: params
     memory_hint: str = ""

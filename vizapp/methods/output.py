@@ -39,15 +39,16 @@ class Output:
     """One array of a result: its name, its kind, and whether it is drawn over the photo.
 
     Kinds and shapes (`n`: any number of leading dimensions that count items):
-        "signed map": `[n h w]`, both signs, 0 is "no contribution"; drawn blue, white, red.
-        "support map": `[n h w]`, what speaks for a unit; drawn as a heat map from 0, or as a signed map if it has both signs.
-        "signed image": `[n H W 3]`, both signs in the network's input space; drawn with 0 as mid-grey.
-        "heat map": `[n h w]`, from low to high; a vector `[C]` is drawn as bars.
-        "per-class map": `[classes h w]`; the array `classes`, if there is one, names the class of each row.
-        "label map": `[h w]` whole numbers, a class each.
-        "images": uint8 `[n H W 3]`.
-        "curves": `[steps]` or `[steps n]`.
-        "table": the rows of `Result.table`.
+
+    - "signed map": `[n h w]`, both signs, 0 is "no contribution"; drawn blue, white, red.
+    - "support map": `[n h w]`, what speaks for a unit; drawn as a heat map from 0, or as a signed map if it has both signs.
+    - "signed image": `[n H W 3]`, both signs in the network's input space; drawn with 0 as mid-grey.
+    - "heat map": `[n h w]`, from low to high; a vector `[C]` is drawn as bars.
+    - "per-class map": `[classes h w]`; the array `classes`, if there is one, names the class of each row.
+    - "label map": `[h w]` whole numbers, a class each.
+    - "images": uint8 `[n H W 3]`.
+    - "curves": `[steps]` or `[steps n]`.
+    - "table": the rows of `Result.table`.
     """
 
     array: str

@@ -35,8 +35,14 @@ _SIGNS = {"scale": "×", "add": "+", "mean": "=", "freeze": "=", "skip": "×"}
 class Intervention:
     """A change of some units in every pass of a network (Zhou, Sun, Bau & Torralba 2018).
 
-    `site` is the name of a layer. `channels` is a channel, several, or None for all. `cells` are (row, column) pairs, or None
-    for the whole map, special tokens of a transformer included. `operation` and `value`:
+    Attributes:
+        site: Name of the layer.
+        channels: A channel, several, or None for all.
+        operation: What is done; see below.
+        value: What it is done with; see below.
+        cells: (row, column) pairs, or None for the whole map, special tokens of a transformer included.
+
+    Operations and their values:
 
     - `"scale"`: times a factor from 0 to 3. 0 silences the unit.
     - `"add"`: plus a number.

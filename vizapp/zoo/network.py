@@ -46,14 +46,26 @@ _LIBRARIES = ("builtins", "torch", "torchvision", "timm", "vizapp")  # whose lay
 class Network(Displayed):
     """A frozen network with its preprocessing and class names. Safe to use from several threads.
 
-    `module` is in evaluation mode on `device`, its parameters require no gradients, and it must not be modified.
-    `categories`: class names in the order of the scores. `weights`: "default", "none" or a file name. `output`: name of the
-    head, if the network has several and the caller chose one. `probabilities`: what makes its scores probabilities, if the
-    caller said so. `interventions`: what is changed in every pass (see `zoo.interventions`), for people; then
-    `derived_digest` stands for it in `digest`, and `unchanged` is the network without. `opened`: the network that this is
-    with another head; both measure once. `target`: what of its output is explained, for people (see `zoo.target`); then
-    `untargeted` is the network without, and `probabilities` the link. `signal`: the network to use in its place where signals
-    are sent down, if the target has no useful gradient. `of_photo`: the target was found on one photo, and differs on others.
+    `vizapp.load` and `vizapp.wrap` make it.
+
+    Attributes:
+        name: Its name, as `load` takes it.
+        module: In evaluation mode on `device`. Its parameters require no gradients, and it must not be modified.
+        device: Where it computes.
+        preprocessing: From a photo to its input.
+        categories: Class names in the order of the scores.
+        weights: "default", "none" or a file name.
+        facts: What is known of it, such as its accuracy, as texts.
+        output: Name of the head, if the network has several and the caller chose one.
+        probabilities: What makes its scores probabilities, if the caller said so; of a target the link.
+        interventions: What is changed in every pass (see `Intervention`), for people.
+        derived_digest: Stands for interventions and target in `digest`.
+        unchanged: The network without interventions, if it is under some.
+        opened: The network that this is with another head; both measure once.
+        target: What of its output is explained (see `Target`), for people.
+        untargeted: The network without the target, if it has one.
+        of_photo: The target was found on one photo, and differs on others.
+        signal: The network to use in its place where signals are sent down, if the target has no useful gradient.
     """
 
     name: str

@@ -26,17 +26,23 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Site:
-    """One activation that every pass produces.
+    """One activation that every pass produces: a layer, to people.
 
-    `name` is spelled as torchvision's feature extraction spells it. `shape` is that of one picture at the network's own
-    input size, channels first: `(C, h, w)`, or `(C,)` for vectors. `layout` says how the operation itself lays it out:
-    `"chw"`; `"hwc"` (Swin, ConvNeXt's inner layers); `"tokens"` `[T C]` (ViT) and `"tokens-last"` `[C T]`, of which the map
-    leaves out `prefix_tokens` at the front (class, distillation and register tokens) and `suffix_tokens` at the end;
-    `"vector"`. `special` names these tokens after the parameters that they come from. `operation` is the torch function
-    that made it. `receptive_field` is what its cells see of an input of the network's own size; None for sites that no
-    pass was made for. `located` says whether the cells lie in the picture as in the map; those of attention matrices, of a
-    shifted, transposed or one-sidedly padded map, and of regrouped tokens do not. `calls`: how many torch functions run
-    under that name until the last one gives the result; more than one in some layers of torch.
+    Attributes:
+        name: As torchvision's feature extraction spells it.
+        kind: What the operation is.
+        shape: Of one picture at the network's own input size, channels first: `(C, h, w)`, or `(C,)` for vectors.
+        layout: How the operation itself lays it out: `"chw"`; `"hwc"` (Swin, ConvNeXt's inner layers); `"tokens"` `[T C]`
+            (ViT); `"tokens-last"` `[C T]`; `"vector"`.
+        operation: The torch function that made it.
+        receptive_field: What its cells see of an input of the network's own size; None for sites that no pass was made for.
+        prefix_tokens: Tokens at the front that the map leaves out: class, distillation and register tokens.
+        suffix_tokens: Tokens at the end that the map leaves out.
+        located: Whether the cells lie in the picture as in the map; those of attention matrices, of a shifted, transposed or
+            one-sidedly padded map, and of regrouped tokens do not.
+        calls: How many torch functions run under that name until the last one gives the result; more than one in some
+            layers of torch.
+        special: The tokens that the map leaves out, named after the parameters that they come from.
     """
 
     name: str
@@ -69,7 +75,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is explained: a channel of a site, at one `cell` (row, column), or at its strongest cell (None)."""
+    """What is explained: a channel of a layer, at one cell or wherever it is strongest.
+
+    Attributes:
+        site: Name of the layer, as in `Network.sites`.
+        channel: Number of the channel, from 0.
+        cell: (row, column), or None for the cell with the largest activation.
+    """
 
     site: str
     channel: int
