@@ -70,6 +70,7 @@ LINKS = {
     "venna-2001": f"{_DOI}10.1007/3-540-44668-0_68",
     "vinogradova-2020": f"{_ARXIV}2002.11434",
     "wang-2020": f"{_ARXIV}1910.01279",
+    "yosinski-2015": f"{_ARXIV}1506.06579",
     "zagoruyko-2016": f"{_ARXIV}1605.07146",
     "zeiler-2013": f"{_ARXIV}1311.2901",
     "zhai-2019": f"{_ARXIV}1811.12649",

@@ -10,7 +10,7 @@ import streamlit as st
 
 from vizapp.media.picture import Picture
 from vizapp.methods import methods
-from vizapp.ui.inputs import images, networks, targets
+from vizapp.ui.inputs import camera, images, networks, targets
 from vizapp.ui.session import messages, state
 from vizapp.ui.widgets import schematics, target_picker
 from vizapp.ui.widgets.components import component
@@ -31,6 +31,7 @@ def page_title(title: str, sentence: str) -> None:
         if told is not None:
             with st.popover("Explain", icon=":material/help:", type="tertiary", width="content"):
                 _explain(told)
+        camera.switch()
         note = _UPLOADED if images.origin()[0] == "given" else ""
         component("share")(key="share", data={"note": note}, width="content")
         component("present")(

@@ -15,7 +15,7 @@ from vizapp.ui.pages.attribution.cards import MapsView
 from vizapp.ui.pages.attribution.map_runs import Found, MapsRequest, found
 from vizapp.ui.pages.attribution.verdict import MEASURES, Verdict, is_told
 from vizapp.ui.session import forms, messages, progress, state
-from vizapp.ui.widgets import layout
+from vizapp.ui.widgets import layout, live
 from vizapp.ui.widgets.components import component
 
 _BOX = "attribution.box"
@@ -30,6 +30,8 @@ def page() -> None:
     if asked is None:
         return
     network, picture = asked
+    if live.draw(network):
+        return
     unit = form.draw(network, picture)
     if unit is None:
         return

@@ -8,7 +8,7 @@ from vizapp.engine.trace.sites import Site
 from vizapp.methods import stages
 from vizapp.ui.pages.feature_maps import early_to_late, one_cell, one_layer
 from vizapp.ui.session import state
-from vizapp.ui.widgets import unit_picker
+from vizapp.ui.widgets import live, unit_picker
 
 _STAGES = {"all": "Early → late", "one": "One layer", "cell": "One cell"}
 _ORDERS = {"strength": "Strongest first", "number": "By number"}
@@ -31,6 +31,8 @@ def page() -> None:
     if opened is None:
         return
     network, picture, sites, site = opened
+    if live.draw(network, site):
+        return
     shown = state.get(state.STAGES) or "all"
     if shown == "all" and not stages.stage_sites(network):
         shown = "one"

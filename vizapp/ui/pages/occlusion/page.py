@@ -28,7 +28,7 @@ from vizapp.ui.pages.occlusion import (
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
 from vizapp.ui.session import messages, progress, state
-from vizapp.ui.widgets import image_tiles, layout, options, unit_picker
+from vizapp.ui.widgets import image_tiles, layout, live, options, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
 
@@ -44,6 +44,8 @@ def page() -> None:
     if asked is None:
         return
     network, picture = asked
+    if live.draw(network):
+        return
     way = state.get(state.WAY)
     sites = networks.sites(network) if way != "hand" else ()
     if way != "hand" and not sites:  # cancelled, as a message says

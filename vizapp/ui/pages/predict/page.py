@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vizapp.ui.pages.predict import boxes, class_map, classes, embedding
-from vizapp.ui.widgets import layout
+from vizapp.ui.widgets import layout, live
 
 _SENTENCE = "What the network says about the photo, and which part of it mattered."
 _DRAWN_BY = {"class map": class_map.draw, "boxes": boxes.draw, "embedding": embedding.draw}
@@ -16,6 +16,8 @@ def page() -> None:
     if asked is None:
         return
     network, picture = asked[0].untargeted or asked[0], asked[1]
+    if live.draw(network):
+        return
     _DRAWN_BY.get(network.task, classes.draw)(network, picture)
 
 

@@ -16,7 +16,7 @@ from vizapp.methods.projection import revealing_rule
 from vizapp.ui.inputs import targets
 from vizapp.ui.pages.projection import sanity_check
 from vizapp.ui.session import compute, downloads, forms, messages, state
-from vizapp.ui.widgets import image_tiles, layout, options, projection_tiles, unit_picker
+from vizapp.ui.widgets import image_tiles, layout, live, options, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
 from vizapp.ui.widgets.projection_tiles import RULES
@@ -34,6 +34,8 @@ def page() -> None:
     if opened is None:
         return
     network, picture, sites, site = opened
+    if live.draw(network, site):
+        return
     mode = state.get(state.MODE)
     _controls(network, sites, site, mode)
     layer = compute.run("activations", network, picture, unit=Unit(site.name, 0))
