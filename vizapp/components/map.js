@@ -1,6 +1,6 @@
 // A map of cells over a photo. data: {photo, size: [height, width], heat?, smooth?, cells?: [rows, columns], values?: base64 float32, low,
 // high, ramp?, ends?: [text, text] beside the ramp in place of low and high, scale?: its title, signed?: whether red and blue,
-// grey?: whether the photo loses its colours below the heat, cell?: [row, column], field?: [top, left, bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, opacity, label, hint?, extent?: [top, left,
+// names?: {value: name} of values that are classes, grey?: whether the photo loses its colours below the heat, cell?: [row, column], field?: [top, left, bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, opacity, label, hint?, extent?: [top, left,
 // bottom, right] where the map lies if not everywhere, crop?: {first: [top, left, bottom, right], step: [down, across]} what a cell saw,
 // tops?: {names, count, index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
 // A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
@@ -111,7 +111,8 @@ export default function (component) {
       }
       return;
     }
-    if (values) element("b", "", tip, short(values[cell[0] * columns + cell[1]]));
+    const value = values?.[cell[0] * columns + cell[1]];
+    if (values) element("b", "", tip, data.names ? data.names[value] ?? String(value) : short(value));
     element("span", "", tip, ` at row ${cell[0]}, column ${cell[1]}`);
   };
   const words = () => [...tip.querySelectorAll("b, span")].slice(0, 3).map((part) => part.textContent.trim()).join(" ");

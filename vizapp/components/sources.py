@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -22,3 +23,11 @@ def style(name: str) -> str:
 
 def _read(file: str) -> str:
     return (_FOLDER / file).read_text("utf-8")
+
+
+def bundle(names: Sequence[str]) -> str:
+    """Some components as one script without modules: `COMPONENTS` has the function that draws each, by name."""
+    parts = [f"  {name}: (() => {{\n{_read(f'{name}.js')}\n}})()," for name in names]
+    return "\n".join([_read("elements.js"), "const COMPONENTS = {", *parts, "};"]).replace(
+        "export default function (component)", "return function (component)"
+    )

@@ -18,6 +18,7 @@ from vizapp.media.samples import open_sample, sample_names
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knobs
 from vizapp.report.section import View
+from vizapp.zoo.labels import readable
 from vizapp.zoo.network import Network
 
 APP = "http://localhost:8501"  # where `vizapp app` serves
@@ -107,9 +108,16 @@ class Provenance:
         """Memory of the crop."""
         return 0 if self.seen is None else self.seen.nbytes
 
-    def class_name(self, index: int) -> str:
-        """The name of a class, or its number if it has none."""
-        return self.categories[index] if 0 <= index < len(self.categories) else str(index)
+    @property
+    def subject(self) -> str:
+        """The name of what is explained."""
+        if self.class_ is not None:
+            return self.readable_name(self.class_)
+        return "the prediction" if self.unit is None else f"unit {self.unit.channel} of {self.unit.site}"
+
+    def readable_name(self, index: int) -> str:
+        """The name of a class in the form that people write, or its number if it has none."""
+        return readable(self.categories[index]) if 0 <= index < len(self.categories) else str(index)
 
 
 def of_network(network: Network) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from vizapp.errors import without_folders
 from vizapp.methods.provenance import Provenance
+from vizapp.methods.views import views
 from vizapp.report.section import Section
 
 # The facts without which a result misleads, and those that are told among what was asked.
-CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches")
-_ASKED = ("network", "picture", "channels", "interventions", "target")
+CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches", "limits")
+_ASKED = ("network", "picture", "channels", "interventions", "target", "certificate")
 
 
 class _Panel(Protocol):
@@ -21,6 +22,8 @@ class _Panel(Protocol):
     def title(self) -> str: ...
     @property
     def pixels(self) -> np.ndarray: ...
+    @property
+    def caption(self) -> str: ...
 
 
 class Answer(Protocol):
@@ -28,6 +31,8 @@ class Answer(Protocol):
 
     @property
     def method(self) -> str: ...
+    @property
+    def arrays(self) -> dict[str, np.ndarray]: ...
     @property
     def panels(self) -> Sequence[_Panel]: ...
     @property
@@ -41,17 +46,47 @@ class Answer(Protocol):
 def section(result: Answer, title: str, remark: str, link: str) -> Section:
     """The section of a result: see `Result.section`."""
     asked, facts = result.provenance, {name: without_folders(fact) for name, fact in result.facts.items()}
-    named = result.method if asked is None else asked.title
-    subject = "" if asked is None else asked.picture or asked.folder
+    if asked is None:
+        asked = Provenance(result.method, result.method, "", facts.get("network", ""), "", repeatable=False)
+    own = () if asked.views is None else asked.views(result)
+    shown = own or tuple(views(asked, result.arrays))
+    subject = asked.picture or asked.folder
+    # What a view shows is not shown again: the map alone, the map over the photo, and the photo below it.
+    told = {still for view in shown for still in view.stills}
+    told |= {output.array for output in asked.shows if f"{output.array}-over-photo" in told}
+    told |= {"seen"} if any(view.stills for view in shown) else set()
+    panels = [panel for panel in result.panels if panel.title not in told]
     return Section(
-        title=title or (f"{named} · {subject}" if subject else named),
-        source="" if asked is None else asked.source,
-        about=facts if asked is None else {},
+        title=title or (f"{asked.title} · {subject}" if subject else asked.title),
+        source=asked.source,
+        about=_about(asked, facts),
         cautions=tuple(facts[name] for name in CAUTIONS if name in facts),
-        pictures={panel.title: panel.pixels for panel in result.panels},
-        table=result.table,
+        views=shown,
+        pictures={panel.title: panel.pixels for panel in panels},
+        captions={panel.title: without_folders(panel.caption) for panel in panels},
+        table=tuple({name: _plain(value) for name, value in row.items()} for row in result.table),
         facts={name: fact for name, fact in facts.items() if name not in (*CAUTIONS, *_ASKED)},
-        command="" if asked is None else asked.command,
-        link=link or ("" if asked is None else asked.link),
+        command=asked.command,
+        link=link or asked.link,
         remark=remark,
     )
+
+
+def _about(asked: Provenance, facts: Mapping[str, str]) -> dict[str, str]:
+    """What was asked, and what certifies the answer."""
+    told = {
+        "network": facts.get("network", asked.network),
+        "photo": facts.get("picture", asked.picture),
+        "photos": asked.folder,
+        "explained": "" if asked.unit is None else asked.subject,
+        "target": facts.get("target", ""),
+        "changed": facts.get("interventions", ""),
+        "channels": facts.get("channels", ""),
+        "parameters": ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in asked.params.items()),
+        "certificate": facts.get("certificate", ""),
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _plain(value: Any) -> Any:
+    return without_folders(value) if isinstance(value, str) else value

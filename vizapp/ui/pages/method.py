@@ -9,16 +9,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.components.data import packed, photo_data, ramp, signed_ramp, uri
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import plural
-from vizapp.media.drawing import COLOURS
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source
-from vizapp.methods import methods
+from vizapp.methods import methods, views
 from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Method, Result
-from vizapp.methods.output import OPACITY, TILES, Output, in_rows, labels_by_frequency, ranks
+from vizapp.methods.output import TILES, Output, in_rows
 from vizapp.methods.params import knobs
 from vizapp.methods.projection import revealing_rule
 from vizapp.methods.section import CAUTIONS
@@ -239,34 +237,13 @@ def _over(key: str, network: Network, output: Output, values: np.ndarray, seen: 
 
     `about`: the name of what it supports.
     """
-    title = f"{output.label} for {about}" if output.kind == "support map" else output.label
-    data = photo_data(seen, title) | {
-        "heat": uri(output.draw_over(values)), "cells": list(values.shape), "values": packed(values), "opacity": OPACITY,
-        "hint": "Hover over the map to read its values",
-    }  # fmt: skip
-    messages.heading(title)
+    messages.heading(views.map_title(output, about))
     if output.kind == "label map":
-        order = labels_by_frequency(values)
-        shares = np.bincount(ranks(values, order).reshape(-1), minlength=len(order) + 1) / values.size
-        names = [network.readable_name(number) if number >= 0 else "no class" for number in order]
-        st.html(maps.legend(list(zip(COLOURS.tolist(), names, shares.tolist(), strict=False))))
-    else:
-        low, high = output.limits(values)
-        colours = signed_ramp() if output.is_signed(values) else ramp(through=True)
-        data |= {"low": low, "high": high, "ramp": colours, "signed": output.is_signed(values)}
-        if output.kind == "support map":
-            words = [f"−{high:.2g}, against", f"for, {high:.2g}"] if low < 0 else ["none", "most"]
-            data |= {"ends": words}
-    component("map")(key=key, data=data)
-    if output.kind == "signed map":
-        st.caption("Red raises what is explained, blue lowers it.")
-    elif output.kind == "heat map":
-        st.caption("The brighter, the more it matters for what is explained.")
-    elif output.kind == "support map":
-        name = messages.escaped(about)
-        st.caption(
-            f"Red speaks for {name}, blue against it." if low < 0 else f"The brighter, the more it speaks for {name}."
-        )
+        st.html(maps.legend(views.label_shares(output, values, network.readable_name)))
+    component("map")(key=key, data=views.map_data(output, values, seen, about, network.readable_name))
+    caption = views.map_caption(output, values, about)
+    if caption:
+        st.caption(messages.escaped(caption))
 
 
 def _class_map(key: str, network: Network, output: Output, result: Result, seen: np.ndarray | None) -> None:
