@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
 
 from vizapp.media.samples import sample_names
 from vizapp.settings import ASSETS
-from vizapp.ui.app import changes_bar, sidebar
+from vizapp.ui.app import changes_bar, report_dialog, sidebar
 from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import images, networks, uploads
-from vizapp.ui.session import access_log, downloads, messages, state, url
+from vizapp.ui.session import access_log, downloads, messages, reports, state, url
 from vizapp.ui.widgets import unit_card
 
 ICON = str(ASSETS / "icon.svg")
@@ -48,11 +48,26 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
         messages.warn(sentence)
     url.write_address(spec.carried)
     changes_bar.draw()
-    messages.guard(downloads.deliver)
-    card = partial(unit_card.show, known)
-    for part in (card, page.run) if unit_card.is_loaded() else (page.run, card):
+    if report_dialog.is_open():
+        st.container(key="given")  # the dialog delivers; what follows keeps its place
+    else:
+        messages.guard(downloads.deliver)
+    for part in _parts(partial(unit_card.show, known), partial(_run, page)):
         messages.guard(part)
     access_log.write("page", page=spec.key, seconds=time.perf_counter() - began)
+
+
+def _parts(card: Callable[[], None], page: Callable[[], None]) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The page and a dialog, which comes first where it does not wait for the page."""
+    if report_dialog.is_open():
+        return (report_dialog.show, page) if reports.is_drawn() else (page, report_dialog.show)
+    return (card, page) if unit_card.is_loaded() else (page, card)
+
+
+def _run(page: st.Page) -> None:
+    reports.begin()
+    page.run()
+    reports.end()
 
 
 def _questions(sections: Mapping[str, Sequence[PageSpec]]) -> str:

@@ -19,7 +19,7 @@ from vizapp.methods.scores import in_words
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import networks, targets
-from vizapp.ui.session import compute, downloads, forms, messages, state, url
+from vizapp.ui.session import compute, downloads, forms, messages, reports, state, url
 from vizapp.ui.widgets import charts, image_tiles, layout, options, top_activations, unit_card, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
@@ -68,6 +68,9 @@ def page() -> None:
         for name, fact in (result if fewest is None else fewest).facts.items():
             if name not in ("caution", "network", "picture", "time"):
                 messages.info(f"{forms.label(name)}: {fact}")
+    reports.offer(result)
+    if fewest is not None:
+        reports.offer(fewest, "Fewest units that change the answer")
     name = downloads.file_name("knockout", network.name, site.name, picture.name)
     table = downloads.File("Table CSV", f"{name}.csv", "text/csv", partial(frame_to_csv, pd.DataFrame(result.table)))
     downloads.row("knockout", name, pictures, (result if fewest is None else fewest).arrays, [table])

@@ -22,7 +22,7 @@ from vizapp.methods.projection import revealing_rule
 from vizapp.methods.section import CAUTIONS
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks, targets
-from vizapp.ui.session import access, compute, downloads, forms, messages, progress, state
+from vizapp.ui.session import access, compute, downloads, forms, messages, progress, reports, state
 from vizapp.ui.widgets import charts, image_tiles, layout, maps, options, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
@@ -56,6 +56,7 @@ def page() -> None:
         result = _answer(method, network, picture, folder, unit, suited)
         if result is None:
             return
+        reports.offer(result)
         _draw(method, network, picture, result, _about(network, unit))
     with right:
         _facts(result)

@@ -98,8 +98,8 @@ def _ask(file: File) -> None:
     state.save(state.GIVEN, [*_asked(), PendingDownload(secrets.token_hex(8), file)])
 
 
-def deliver() -> None:
-    """Send the clicked files to the browser, which saves each of them once.
+def deliver(key: str = "given") -> None:
+    """Send the clicked files to the browser, which saves each of them once. `key`: prefix of the widget keys.
 
     Raises:
         VizError: a file is too large, or its data are no longer there.
@@ -111,9 +111,11 @@ def deliver() -> None:
         if not given.packed:
             given.packed, given.made = _packed(given), time.monotonic()
             state.save(state.GIVEN, [*_asked(), given])
-    with st.container(key="given"):  # in every run, so that what follows keeps its place and is not drawn again
+    with st.container(
+        key=key.replace(".", "_")
+    ):  # in every run, so that what follows keeps its place and is not drawn again
         for given in asked:
-            component("given")(key=f"given.{given.click}", data=given.packed)
+            component("given")(key=f"{key}.{given.click}", data=given.packed)
 
 
 def _packed(given: PendingDownload) -> bytes:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from vizapp.errors import VizError, nearest
+from vizapp.errors import VizError, nearest, without_folders
 from vizapp.ui.session import access, state
 from vizapp.ui.session.choice import Choice
 from vizapp.zoo.registry import ZOOS
@@ -136,6 +137,14 @@ def write_address(page: Collection[Choice]) -> None:
     if st.query_params.to_dict() != carried:
         st.query_params.from_dict(carried)
     state.save(state.ADDRESS, carried)
+
+
+def address() -> str:
+    """The address of the view, as "Copy link" copies it; empty where it is not known or names folders of this machine."""
+    query = {name: text for name, text in state.load(state.ADDRESS, {}).items() if name != _UPLOADS}
+    if st.context.url is None or any(without_folders(text) != text for text in query.values()):
+        return ""
+    return f"{st.context.url}?{urlencode(query)}"
 
 
 def link(more: Mapping[str, str]) -> dict[str, str]:

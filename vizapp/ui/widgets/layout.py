@@ -11,7 +11,7 @@ import streamlit as st
 from vizapp.media.picture import Picture
 from vizapp.methods import methods
 from vizapp.ui.inputs import camera, images, networks, targets
-from vizapp.ui.session import messages, state
+from vizapp.ui.session import messages, reports, state
 from vizapp.ui.widgets import schematics, target_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.explanations import Explanation, explanation
@@ -21,7 +21,7 @@ _UPLOADED = "The photo is an upload: the link shows it for a day, from this serv
 
 
 def page_title(title: str, sentence: str) -> None:
-    """Draw the title of the page, what it shows, its explanation, and buttons for its link and for a presentation."""
+    """Draw the title of the page, what it shows, its explanation, and buttons for its link, a report and a presentation."""
     with st.container(horizontal=True, gap="small", key="page_title"):
         st.html(
             f'<div class="vz-title"><h1>{escape(title)}</h1><span class="vz-badge">{escape(networks.badge())}</span>'
@@ -34,6 +34,11 @@ def page_title(title: str, sentence: str) -> None:
         camera.switch()
         note = _UPLOADED if images.origin()[0] == "given" else ""
         component("share")(key="share", data={"note": note}, width="content")
+        count = len(reports.collected())
+        st.button(
+            f"Report ({count})" if count else "Report", key="report.button", on_click=state.save,
+            args=(state.REPORTING, state.page()), width="content", help="The answers of this page as a file to keep or send",
+        )  # fmt: skip
         component("present")(
             key="present", data={"on": state.get(state.PRESENT) == "on"}, width="content", on_present_change=_present
         )

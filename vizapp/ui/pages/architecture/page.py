@@ -10,7 +10,7 @@ import streamlit as st
 from vizapp.methods.base import Result
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.architecture import graph, zoo_scatter
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import compute, downloads, forms, messages, reports, state
 from vizapp.ui.widgets import layout, options, unit_picker
 from vizapp.zoo.devices import choose_device
 from vizapp.zoo.network import Network
@@ -66,6 +66,7 @@ def _table(network: Network) -> None:
         },
     )  # fmt: skip
     name = downloads.file_name("architecture", network.name)
+    reports.offer(result)
     downloads.row("architecture", name, {}, result.arrays, downloads.documents(name, result.documents))
 
 
@@ -98,7 +99,10 @@ def _rows(network: Network) -> tuple[dict[str, Any], ...] | None:
         if found is None or graph.fits(found.table):
             break
         found = compute.run("architecture", network, rows="modules", depth=depth, repeats=0)
-    return None if found is None else found.table
+    if found is None:
+        return None
+    reports.offer(found)
+    return found.table
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 
 from vizapp.engine.layers.summary import pass_seconds
 from vizapp.ui.inputs import networks
-from vizapp.ui.session import compute, messages, progress, state
+from vizapp.ui.session import compute, messages, progress, reports, state
 from vizapp.ui.widgets import charts, unit_picker
 from vizapp.zoo import describe, list_networks, load
 from vizapp.zoo.classics import FROM_TORCHVISION
@@ -141,6 +141,17 @@ def measure_seconds(name: str, device: str) -> float | None:
 
 def _table(listed: Sequence[Entry]) -> None:
     ordered = sorted(listed, key=lambda entry: -(entry.accuracy or 0))
+    rows = [
+        {
+            "network": e.name,
+            "parameters": e.parameters,
+            "multiply-adds": e.multiply_adds,
+            "top-1 %": e.accuracy,
+            "by": e.by,
+        }
+        for e in ordered
+    ]
+    reports.offer_drawn("architecture", f"Networks for {state.get(state.TRAINED)} compared", {}, rows)
     number = st.column_config.NumberColumn
     timed = any(e.seconds is not None for e in ordered)
     st.dataframe(

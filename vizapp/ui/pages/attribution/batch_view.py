@@ -15,12 +15,13 @@ from vizapp.errors import VizError, plural
 from vizapp.media.drawing import sheet
 from vizapp.media.picture import Picture
 from vizapp.methods.attribution import KINDS
+from vizapp.methods.base import Question
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.inputs import image_picker, images
 from vizapp.ui.pages.attribution import cards, form
 from vizapp.ui.pages.attribution.batch_runs import Means, SeveralRequest, means
 from vizapp.ui.pages.attribution.verdict import BASELINES, MEASURES, Verdict, is_told
-from vizapp.ui.session import downloads, forms, messages, progress, state
+from vizapp.ui.session import downloads, forms, messages, progress, reports, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import charts, layout
 from vizapp.zoo.network import Network
@@ -188,4 +189,10 @@ def _downloads(asked: SeveralRequest, now: Means) -> None:
         "low": now.low, "high": now.high,
     }  # fmt: skip
     photos = sheet([asked.network.seen(photo) for photo in asked.photos], 6, gap=2)
+    table = [
+        {"map": KINDS[kind].title} | dict(zip(asked.measures, row.tolist(), strict=True))
+        for kind, row in zip(now.kinds, now.mean, strict=True)
+    ]
+    title = f"Attribution maps compared on {plural(len(asked.photos), 'photo')}"
+    reports.offer_drawn("trust", title, {"Photos": photos}, table, asked=Question(asked.network))
     downloads.row("attribution_several", name, {"Photos": photos}, arrays, [csv])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import pandas as pd
 from vizapp.media.captions import captioned
 from vizapp.media.drawing import sheet
 from vizapp.methods.attribution import KINDS
+from vizapp.methods.base import Question, Result
 from vizapp.methods.tables import frame_to_csv
 from vizapp.ui.pages.attribution import cards, verdict
 from vizapp.ui.pages.attribution.cards import MapsView
 from vizapp.ui.pages.attribution.map_runs import Found
-from vizapp.ui.session import downloads
+from vizapp.ui.session import downloads, forms, reports
 from vizapp.ui.session.downloads import File
 
 _ACROSS = 4
@@ -44,7 +46,24 @@ def row(shown: MapsView) -> None:
     }  # fmt: skip
     frame = table(now, kinds, measures)
     csv = File("Numbers CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(frame))
+    _offer(shown, kinds, frame)
     downloads.row("attribution", name, {"Maps": sheet(pictures, _ACROSS, gap=4)}, arrays, [csv])
+
+
+def _offer(shown: MapsView, kinds: Sequence[str], frame: pd.DataFrame) -> None:
+    """Note for a report all maps with their numbers, and the chosen map alone."""
+    asked, now = shown.asked, shown.found
+    seen, box = asked.network.seen(asked.picture), forms.values("trust")["box"] if "pointing" in shown.measures else ()
+    pictures = {KINDS[kind].title: cards.drawn(seen, kind, now.maps[kind]) for kind in kinds}
+    rows: list[dict[str, Any]] = frame.to_dict("records")
+    facts = {name: fact for known in now.facts.values() for name, fact in known.items() if name in ("rough", "caution")}
+    reports.offer_drawn(
+        "trust", "Attribution maps compared", pictures, rows, facts, Question(asked.network, asked.picture, unit=asked.unit),
+        {"kinds": tuple(kinds), "measures": tuple(shown.measures), "seed": asked.seed, "box": box},
+    )  # fmt: skip
+    alone = asked.there().get(("map", shown.chosen))
+    if isinstance(alone, Result):
+        reports.offer(alone, KINDS[shown.chosen].title)
 
 
 def table(now: Found, kinds: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from vizapp.engine.trace.sites import Site
 from vizapp.errors import VizError, plural
 from vizapp.media.drawing import overlay, sheet, veil
 from vizapp.media.transforms import resize
+from vizapp.methods.base import Question
 from vizapp.methods.cell_features import CellColours, check_cells, default_site, likeness
 from vizapp.methods.colours import (
     about_parts,
@@ -27,10 +28,10 @@ from vizapp.methods.colours import (
 )
 from vizapp.methods.factorization import FEWEST, MOST
 from vizapp.methods.tables import frame_to_csv
-from vizapp.ui.inputs import networks
+from vizapp.ui.inputs import images, networks
 from vizapp.ui.pages.colours import photos as several
 from vizapp.ui.pages.colours.photos import Photos
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import compute, downloads, forms, messages, reports, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import image_tiles, layout, maps, options, unit_picker
 from vizapp.ui.widgets.components import component
@@ -129,6 +130,9 @@ def _draw(network: Network, site: Site, photos: Photos, values: np.ndarray, colo
     name = downloads.file_name(_KEY, network.name, site.name, photos.names[0])
     arrays |= more
     csv = File("Cells CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(_table(photos, arrays)))
+    reports.offer_drawn(
+        _KEY, f"Colours of {site.name}", shown | tiles, facts=facts, asked=Question(network, images.current())
+    )
     downloads.row(_KEY, name, shown | tiles, arrays, [csv])
 
 

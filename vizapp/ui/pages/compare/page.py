@@ -15,7 +15,7 @@ from vizapp.components.data import photo_data, signed_ramp, uri
 from vizapp.errors import plural
 from vizapp.media.drawing import lay_over, sheet, tint
 from vizapp.media.picture import Picture
-from vizapp.methods.base import Result
+from vizapp.methods.base import Question, Result
 from vizapp.methods.filters import first_convolution
 from vizapp.methods.occlusion.panels import ends, full_scale, loss
 from vizapp.methods.scores import in_words
@@ -23,7 +23,7 @@ from vizapp.ui.app import sidebar
 from vizapp.ui.inputs import networks, targets
 from vizapp.ui.pages.compare import results
 from vizapp.ui.pages.compare.results import Pair
-from vizapp.ui.session import access, compute, downloads, messages, progress, state
+from vizapp.ui.session import access, compute, downloads, messages, progress, reports, state
 from vizapp.ui.widgets import charts, kernel_sheets, layout, projection_tiles, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -42,6 +42,8 @@ class _Exports:
     def add(self, number: int, what: str, result: Result, picture: np.ndarray | None = None) -> None:
         """Add a result of one of the two networks, and how it is drawn."""
         who = _WHO[number]
+        if result.provenance is not None:
+            reports.offer(result, f"{what.capitalize()}, {who} network")
         self.arrays.update({f"{who}_{what}_{name}": array for name, array in result.arrays.items()})
         if picture is not None:
             self.pictures[f"{what.capitalize()} {who}"] = picture
@@ -156,7 +158,10 @@ def _projections(pair: Pair, picture: Picture, exports: _Exports) -> None:
             _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
             data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}")
             _units(f"compare.projections.{number}", data, site, number)
-            exports.add(number, "projections", result, sheet(down, 3, gap=4))
+            pixels = sheet(down, 3, gap=4)
+            exports.add(number, "projections", result, pixels)
+            title, about = f"Projections, {_WHO[number]} network", Question(network, picture)
+            reports.offer_drawn("projection", title, {"Projections": pixels}, facts=result.facts, asked=about)
             messages.info(f"{site}. Each projection has its own scale; mid-grey is zero.")
 
 
@@ -245,6 +250,7 @@ def _matches(pair: Pair, exports: _Exports) -> None:
         return
     result = results.match(pair, (sites[0], sites[1]), path)
     if result is not None:
+        reports.offer(result, "Matching units")
         exports.arrays.update(result.arrays)
         table = pd.DataFrame(result.table)
         st.dataframe(

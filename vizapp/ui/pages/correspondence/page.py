@@ -20,7 +20,7 @@ from vizapp.methods.tables import to_csv
 from vizapp.ui.inputs import networks
 from vizapp.ui.pages.correspondence import photos
 from vizapp.ui.pages.correspondence.photos import Photo
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import compute, downloads, forms, messages, reports, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import charts, layout, options
 from vizapp.zoo.network import Network
@@ -114,6 +114,7 @@ def _draw(network: Network, marked: Sequence[Photo], result: Result) -> None:
         st.caption(f"Computed in {result.facts['time']}.")
     name = downloads.file_name(_KEY, network.name, plural(len(marked), "photo"))
     csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: to_csv(result.table).encode())
+    reports.offer(result)
     downloads.row(_KEY, name, {"Parts": result.panels[0].pixels}, result.arrays, [csv])
 
 

@@ -14,7 +14,7 @@ from vizapp.methods.base import Result
 from vizapp.methods.dense import MOST, convolutional, suitable_zoom
 from vizapp.methods.scores import probabilities
 from vizapp.ui.pages.dense import overlay
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import compute, downloads, forms, messages, reports, state
 from vizapp.ui.widgets import image_tiles, layout, maps, options, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -49,6 +49,7 @@ def page() -> None:
     _pyramid(result)
     name = downloads.file_name("dense", network.name, picture.name)
     shown = {panel.title.capitalize(): panel.pixels for panel in result.panels[:2]}
+    reports.offer(result)
     downloads.row("dense", name, shown, result.arrays)
 
 

@@ -16,7 +16,7 @@ from vizapp.methods.truth import true_classes
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.evaluate import charts, evaluate_runs, exports, photo_cards
-from vizapp.ui.session import forms, messages, state
+from vizapp.ui.session import forms, messages, reports, state
 from vizapp.ui.widgets import layout
 from vizapp.zoo import local_networks
 from vizapp.zoo.network import Network
@@ -111,6 +111,7 @@ def _take_example() -> None:
 
 def _draw(network: Network, photos: Collection, result: Result, example: bool = False) -> None:
     """Draw the result; of an example without what would lead to other pages, which show the current network."""
+    reports.offer(result)
     _rates(network, photos, result)
     left, right = layout.columns(5, 4, key="stacking_evaluate_charts")
     with left:

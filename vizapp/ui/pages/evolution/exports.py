@@ -7,7 +7,7 @@ from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
 from vizapp.methods.evolution_film import HEIGHT, PER_SECOND, WIDTH, Film
 from vizapp.ui.pages.evolution.series_runs import SeriesRequest
-from vizapp.ui.session import downloads
+from vizapp.ui.session import downloads, reports
 from vizapp.ui.session.downloads import File
 
 
@@ -25,6 +25,7 @@ def row(asked: SeriesRequest, result: Result) -> None:
         ),
         File("Film WebM", f"{name}.webm", "video/webm", lambda: to_webm(film, PER_SECOND)),
     ]
+    reports.offer(result)
     downloads.row(
         "evolution", name, {panel.title.capitalize(): panel.pixels for panel in result.panels}, result.arrays, files
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vizapp.errors import VizError
 from vizapp.media.source import file_stamp
-from vizapp.methods.base import Result
+from vizapp.methods import method
+from vizapp.methods.base import Question, Result
 from vizapp.methods.evolution import EvolutionParams, is_no_checkpoint, join
 from vizapp.methods.evolution_columns import Column, Columns
 from vizapp.service.jobs import Tick
@@ -59,9 +60,10 @@ class SeriesRequest:
         broken = {checkpoint_name(file): one.sentence for file, one in known.items() if isinstance(one, Refusal)}
         if not columns and len(known) < len(keys):
             return None
+        told = method("evolution").provenance(Question(self.maker.network, folder=self.maker.source), self.params)
         return compute.remembered(
             ("evolution.joined", *(part for file in known for part in keys[file][1:]), *map(str, self.series.skipped)),
-            lambda: join(self.maker, series, self.params, columns, broken),
+            lambda: replace(join(self.maker, series, self.params, columns, broken), provenance=told),
         )
 
     @property

@@ -13,7 +13,7 @@ from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.methods import stages
 from vizapp.methods.base import Result
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session import compute, downloads, messages, reports, state
 from vizapp.ui.widgets import maps, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.projection_tiles import RULES
@@ -38,6 +38,7 @@ def draw(network: Network, picture: Picture) -> None:
     if "not projected" in result.facts:
         messages.info(f"Not projected: {result.facts['not projected']}")
     name = downloads.file_name("stages", network.name, picture.name)
+    reports.offer(result)
     downloads.row("maps", name, {"Early to late": result.panels[0].pixels}, result.arrays)
 
 

@@ -18,7 +18,7 @@ from vizapp.methods.activations import strength_order, strongest_cell
 from vizapp.methods.base import Result
 from vizapp.methods.tables import to_csv
 from vizapp.ui.pages.feature_maps import one_channel, walk
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session import compute, downloads, messages, reports, state
 from vizapp.ui.widgets import layout, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -52,6 +52,7 @@ def draw(network: Network, picture: Picture, site: Site) -> None:
                 channel = values if values.ndim == 2 else values[unit.channel]
                 pictures |= one_channel.draw(network, picture, site, channel, unit.channel, unit.cell)
     if result is not None:
+        reports.offer(result)
         name = downloads.file_name("arithmetic", network.name, walk.as_text(unit), picture.name)
         table = downloads.File("Table CSV", f"{name}.csv", "text/csv", lambda: to_csv(result.table).encode())
         downloads.row("maps.cell", name, pictures, result.arrays, [table])

@@ -12,7 +12,7 @@ from vizapp.media.picture import Picture
 from vizapp.methods.activations import scale_limits, statistics, strength_order, strongest_cell
 from vizapp.methods.base import Result
 from vizapp.ui.pages.feature_maps import one_channel, sliding_kernel, walk
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session import compute, downloads, messages, reports, state
 from vizapp.ui.widgets import fader, layout, maps, unit_picker
 from vizapp.zoo.network import Network
 
@@ -57,6 +57,7 @@ def _draw(network: Network, picture: Picture, site: Site, result: Result, unchan
         if values.ndim == 1 or state.get(state.CELL) is not None:
             walk.start_button(Unit(site.name, channel, state.get(state.CELL) if values.ndim == 3 else None))
     name = downloads.file_name(network.name, site.name, picture.name)
+    reports.offer(result)
     downloads.row("maps", name, pictures, result.arrays)
 
 

@@ -13,7 +13,7 @@ from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
 from vizapp.methods.base import check_unit
-from vizapp.ui.session import compute, messages, state
+from vizapp.ui.session import compute, messages, reports, state
 from vizapp.ui.session.choice import LARGEST, read_step
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -136,6 +136,7 @@ def _along_the_largest(network: Network, picture: Picture, unit: Unit | None) ->
     result = compute.run("arithmetic", network, picture, unit=unit, walk=_MOST)
     if result is None:
         return [_step(unit)]
+    reports.offer(result, "Walk along the largest contributions")
     steps = []
     for row in result.table:
         cell = None if row["row"] is None else (row["row"], row["column"])

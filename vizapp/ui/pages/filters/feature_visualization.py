@@ -6,7 +6,7 @@ import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
 from vizapp.methods.base import Result
-from vizapp.ui.session import compute, messages, progress
+from vizapp.ui.session import compute, messages, progress, reports
 from vizapp.ui.widgets import charts, image_tiles, layout, options, unit_card
 from vizapp.zoo.network import Network
 
@@ -25,6 +25,7 @@ def draw(network: Network, unit: Unit, at_once: bool = False) -> Result | None:
         return None
     result = compute.run("ideal", network, unit=unit, **params)
     if result is not None:
+        reports.offer(result)
         _show(result)
     return result
 

@@ -18,7 +18,7 @@ from vizapp.methods.activations import statistics, strength_order
 from vizapp.methods.base import Result
 from vizapp.methods.filters import slices_of
 from vizapp.ui.pages.filters import feature_visualization
-from vizapp.ui.session import compute, downloads, forms, messages, progress, state
+from vizapp.ui.session import compute, downloads, forms, messages, progress, reports, state
 from vizapp.ui.widgets import charts, image_tiles, kernel_sheets, layout, maps, options, unit_picker
 from vizapp.zoo.network import Network
 
@@ -110,6 +110,7 @@ def _show(network: Network, site: Site, result: Result) -> None:
         pictures = _one(result, chosen)
         ideal = feature_visualization.draw(network, Unit(site.name, chosen))
     arrays = dict(result.arrays)
+    reports.offer(result)
     if ideal is not None:
         pictures["Feature visualization"] = ideal.panels[0].pixels
         arrays |= {f"ideal_{name}": array for name, array in ideal.arrays.items()}

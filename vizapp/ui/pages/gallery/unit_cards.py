@@ -12,13 +12,16 @@ import streamlit as st
 
 from vizapp.errors import plural
 from vizapp.gallery.reader import is_silent
+from vizapp.media.drawing import sheet
+from vizapp.methods.base import Question
 from vizapp.ui.pages.gallery import unit_sheet
-from vizapp.ui.session import downloads, messages, state
+from vizapp.ui.session import downloads, messages, reports, state
 from vizapp.ui.widgets import top_activations, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.top_activations import LayerGallery, UnitPatches, UnitProjections
 
 _PER_PAGE = 12
+_TILE = 110  # pixels of a photo in a report
 _TITLES = 60  # characters of a class name on a card
 
 
@@ -49,6 +52,9 @@ def _draw_some(layer: LayerGallery, channels: list[int]) -> None:
         _draw(place, "gallery.patches", layer, looked, down)
         down |= top_activations.load_projections(layer, channels)
     _draw(place, "gallery.units", layer, looked, down)
+    pictures = {f"Unit {channel}": sheet(one.pictures(_TILE), 3, gap=2) for channel, one in looked.items() if one.shown}
+    asked = Question(layer.asked.network, folder=layer.asked.collection.source)
+    reports.offer_drawn("gallery", f"Units of {layer.site.name}", pictures, asked=asked, params={})
 
 
 def _draw(

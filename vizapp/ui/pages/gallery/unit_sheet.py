@@ -14,9 +14,10 @@ import streamlit as st
 from vizapp.engine.trace.sites import Unit
 from vizapp.gallery.reader import Gallery, is_silent
 from vizapp.media.drawing import sheet, to_png
+from vizapp.methods.base import Question
 from vizapp.methods.projection import revealing_rule
 from vizapp.methods.tables import frame_to_csv
-from vizapp.ui.session import downloads, messages, state
+from vizapp.ui.session import downloads, messages, reports, state
 from vizapp.ui.widgets import charts, image_tiles, layout, top_activations, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import three_across
@@ -49,6 +50,8 @@ def draw(layer: LayerGallery, channel: int, order: np.ndarray, found: Sequence[t
     _numbers(layer.found, site, channel, unit)
     _rows(rows)
     _downloads(layer, channel, rows, pictures)
+    asked = Question(layer.asked.network, folder=layer.asked.collection.source)
+    reports.offer_drawn("gallery", f"Unit {channel} of {site}", pictures, [], _facts(unit), asked, {})
 
 
 def _head(layer: LayerGallery, channel: int, order: np.ndarray, found: Sequence[tuple[str, int]]) -> None:

@@ -32,7 +32,7 @@ from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import images
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.neighbours import photo_links
-from vizapp.ui.session import access, compute, downloads, forms, messages, state, url
+from vizapp.ui.session import access, compute, downloads, forms, messages, reports, state, url
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import layout, unit_picker
 from vizapp.ui.widgets.components import component
@@ -97,6 +97,7 @@ def draw(network: Network, picture: Picture, collection: Collection, site: Site)
     files = [File("Table CSV", f"{title}.csv", "text/csv", lambda: to_csv(result.table).encode())]
     if selected:
         files.append(_selection(collection, network, [result.table[place] for place in selected], title))
+    reports.offer(result)
     downloads.row(_KEY, title, {"Atlas": result.panels[0].pixels}, result.arrays, files)
 
 

@@ -23,7 +23,7 @@ from vizapp.methods.tables import to_csv
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.neighbours import atlas_view, photo_links
-from vizapp.ui.session import access, compute, downloads, forms, messages, progress, state
+from vizapp.ui.session import access, compute, downloads, forms, messages, progress, reports, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import image_tiles, layout, maps, options, unit_picker
 from vizapp.ui.widgets.components import component
@@ -146,6 +146,7 @@ def _draw(network: Network, picture: Picture, collection: Collection, site: Site
         st.caption(f"Computed in {result.facts['time']}.")
     title = downloads.file_name(_KEY, network.name, site.name, picture.name)
     csv = File("Table CSV", f"{title}.csv", "text/csv", lambda: to_csv(result.table).encode())
+    reports.offer(result)
     downloads.row(
         _KEY, title, {panel.title.capitalize(): panel.pixels for panel in result.panels}, result.arrays, [csv]
     )

@@ -28,7 +28,7 @@ from vizapp.ui.inputs import image_picker, images
 from vizapp.ui.inputs.images import Origin
 from vizapp.ui.pages.occlusion import form, map_panels, sweep_runs
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
-from vizapp.ui.session import compute, downloads, messages, progress, state
+from vizapp.ui.session import compute, downloads, messages, progress, reports, state
 from vizapp.ui.session.compute import Keep
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import image_tiles, layout
@@ -81,6 +81,8 @@ def _draw_finished(network: Network, photos: Sequence[Photo], results: Sequence[
     messages.must_know(facts["caution"])
     with layout.fold():
         st.caption(f"**Computing:** {messages.escaped(facts['evaluation'])}")
+    for photo, result in zip(photos, results, strict=True):
+        reports.offer(result, f"Occlusion of {photo.name}")
     strips = [strip(network.seen(p.asked.picture), result) for p, result in zip(photos, results, strict=True)]
     name = downloads.file_name("occlusion", network.name, plural(len(photos), "photo"))
     csv = File("Table CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(pd.DataFrame(rows)))

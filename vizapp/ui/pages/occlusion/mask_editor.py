@@ -18,7 +18,7 @@ from vizapp.methods.occlusion.mask import hide
 from vizapp.service.lru_cache import Key
 from vizapp.ui.pages.occlusion import map_panels
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session import compute, downloads, messages, reports, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import layout, topk_bars
 from vizapp.ui.widgets.components import component
@@ -58,6 +58,7 @@ def _draw(asked: SweepRequest) -> None:
     with right:
         result = compute.compute(_key_of(asked, mask), lambda tick: _hide(asked, mask), device=asked.device)
         if result is not None:
+            reports.offer(result, f"Occlusion of {asked.picture.name} by hand")
             _answers(asked, result, mask)
 
 

@@ -27,7 +27,7 @@ from vizapp.ui.pages.occlusion import (
 )
 from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
 from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
-from vizapp.ui.session import messages, progress, state
+from vizapp.ui.session import messages, progress, reports, state
 from vizapp.ui.widgets import image_tiles, layout, live, options, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -207,6 +207,9 @@ def _draw_finished(
     _offer_finer(asked[0], shown[0], results[0])
     more = other_images.draw(shown[0])
     _sentences(results)
+    for view, result in zip(shown, results, strict=True):
+        second = "" if view is shown[0] else f"Occlusion of {view.asked.picture.name} with {view.asked.network.name}"
+        reports.offer(result, second)
     exports.row(shown[0], results[0], cell or shown[0].extreme, more)
 
 

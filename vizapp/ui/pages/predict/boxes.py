@@ -11,7 +11,7 @@ from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
 from vizapp.ui.inputs import targets
 from vizapp.ui.pages.predict import explain_links
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session import compute, downloads, messages, reports, state
 from vizapp.ui.widgets import layout
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -40,6 +40,7 @@ def draw(network: Network, picture: Picture) -> None:
     with left:
         _photo(network, picture, boxes, shown, chosen)
     name = downloads.file_name("predict", network.name, picture.name)
+    reports.offer(result)
     downloads.row("predict", name, {panel.title.capitalize(): panel.pixels for panel in result.panels}, result.arrays)
 
 

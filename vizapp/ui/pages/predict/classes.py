@@ -19,7 +19,7 @@ from vizapp.methods.predict import crops_of
 from vizapp.methods.truth import true_class
 from vizapp.service.jobs import Tick
 from vizapp.ui.app.pages import pages
-from vizapp.ui.session import compute, downloads, messages, state, url
+from vizapp.ui.session import compute, downloads, messages, reports, state, url
 from vizapp.ui.widgets import layout, maps, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.zoo import class_unit
@@ -59,7 +59,9 @@ def draw(network: Network, picture: Picture) -> None:
         _crops(network, picture, result)
     shown = {_FILES.get(panel.title, panel.title.capitalize()): panel.pixels for panel in result.panels}
     arrays = result.arrays
+    reports.offer(result)
     if isinstance(cam, Result):
+        reports.offer(cam, f"Grad-CAM of {network.readable_name(class_)}")
         values = cam.arrays["attribution"]
         shown |= {"Map": lay_over(network.seen(picture), veil(values, 0, float(values.max())), OPACITY)}
         arrays = arrays | {"gradcam": values}

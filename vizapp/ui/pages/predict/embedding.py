@@ -6,7 +6,7 @@ import streamlit as st
 
 from vizapp.media.picture import Picture
 from vizapp.ui.pages.predict import explain_links
-from vizapp.ui.session import compute, downloads, messages, state
+from vizapp.ui.session import compute, downloads, messages, reports, state
 from vizapp.ui.widgets import image_tiles, layout
 from vizapp.zoo.network import Network
 
@@ -38,4 +38,5 @@ def draw(network: Network, picture: Picture) -> None:
             messages.info(result.facts["output"])
     name = downloads.file_name("predict", network.name, picture.name)
     shown = {panel.title.capitalize(): panel.pixels for panel in result.panels}
+    reports.offer(result)
     downloads.row("predict", name, shown, result.arrays)

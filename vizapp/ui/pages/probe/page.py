@@ -13,7 +13,7 @@ from vizapp.methods.base import Result
 from vizapp.ui.inputs import datasets, image_picker, networks
 from vizapp.ui.inputs.datasets import Collection
 from vizapp.ui.pages.probe import charts, probe_runs, teach_form
-from vizapp.ui.session import downloads, forms, messages, state
+from vizapp.ui.session import downloads, forms, messages, reports, state
 from vizapp.ui.widgets import charts as drawing
 from vizapp.ui.widgets import layout, options
 from vizapp.zoo.network import Network
@@ -115,6 +115,7 @@ def _draw(network: Network, collection: Collection, result: Result) -> None:
             st.caption(f"**{name.capitalize()}:** {messages.escaped(result.facts[name])}")
     title = downloads.file_name(_KEY, network.name, collection.title)
     pictures = {panel.title.capitalize(): panel.pixels for panel in result.panels}
+    reports.offer(result)
     downloads.row(_KEY, title, pictures, result.arrays, downloads.documents(title, result.documents))
 
 

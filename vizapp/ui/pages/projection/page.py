@@ -11,11 +11,11 @@ from vizapp.engine.trace.sites import Site, Unit
 from vizapp.media.drawing import exceeds, sheet, signed
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import over_photo, strength_order, strongest_cell
-from vizapp.methods.base import Result
+from vizapp.methods.base import Question, Result
 from vizapp.methods.projection import revealing_rule
 from vizapp.ui.inputs import targets
 from vizapp.ui.pages.projection import sanity_check
-from vizapp.ui.session import compute, downloads, forms, messages, state
+from vizapp.ui.session import compute, downloads, forms, messages, reports, state
 from vizapp.ui.widgets import image_tiles, layout, live, options, projection_tiles, unit_picker
 from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.maps import Box
@@ -99,8 +99,11 @@ def _one(network: Network, picture: Picture, site: Site, values: np.ndarray) -> 
     checked = sanity_check.draw(network, picture, unit, box or (0, 0, *seen.shape[:2]))
     arrays = _arrays(results)
     if checked is not None:
+        reports.offer(checked)
         pictures |= {"Sanity check": sheet([panel.pixels for panel in checked.panels], 4, gap=4)}
         arrays |= {f"sanity_{name}": array for name, array in checked.arrays.items()}
+    for rule, result in results.items():
+        reports.offer(result, f"Projection, {RULES[rule]}")
     name = downloads.file_name("projection", network.name, site.name, str(channel), picture.name)
     downloads.row("projection", name, pictures, arrays)
 
@@ -222,6 +225,8 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
         messages.info(result.facts["certificate"])
     name = downloads.file_name("projection", network.name, site.name, "nine", picture.name)
     pictures = {"Patches": sheet(patches, 3, gap=2), "Projections": sheet(down, 3, gap=2)}
+    about = Question(network, picture)
+    reports.offer_drawn("projection", f"Projections of nine units of {site.name}", pictures, [], result.facts, about)
     downloads.row("projection", name, pictures, result.arrays)
 
 

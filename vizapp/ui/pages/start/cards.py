@@ -28,7 +28,7 @@ from vizapp.methods.output import OPACITY
 from vizapp.methods.projection import revealing_rule
 from vizapp.methods.scores import in_words
 from vizapp.ui.inputs import datasets, networks, targets
-from vizapp.ui.session import compute, forms, state
+from vizapp.ui.session import compute, forms, reports, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
 from vizapp.zoo import class_unit
 from vizapp.zoo.labels import readable
@@ -70,18 +70,22 @@ class Subject:
         """The layers with several cells that lie in the photo."""
         return [site for site in self.sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
 
-    def ask(self, method: str, unit: Unit | None = None, **params: Any) -> Result | None:
-        """The result of a method; None if it was cancelled. The method's page asks with the same key.
+    def ask(self, method: str, unit: Unit | None = None, title: str = "", **params: Any) -> Result | None:
+        """The result of a method, which the card shows; None if it was cancelled. The method's page asks with the same key.
 
         Raises:
             VizError: the method does not fit the network or the photo.
         """
-        network, picture = self.network, self.picture if "picture" in methods.method(method).inputs else None
-        return compute.compute(
+        asked = methods.method(method)
+        network, picture = self.network, self.picture if "picture" in asked.inputs else None
+        result = compute.compute(
             compute.key_of(method, network, picture, None, unit, **params),
             lambda tick: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params),
             device=str(network.device), raises=True,
         )  # fmt: skip
+        if result is not None:
+            reports.offer(result, title)
+        return result
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def _feature_maps(about: Subject) -> Answer | None:
     rows = list(dict.fromkeys((maps[0], maps[len(maps) // 2], maps[-1])))
     tiles = []
     for site in rows:
-        layer = about.ask("activations", Unit(site.name, 0))
+        layer = about.ask("activations", Unit(site.name, 0), f"Feature maps of {site.name}")
         if layer is None:
             return None
         values = layer.arrays["activations"]
@@ -193,7 +197,7 @@ def _projection(about: Subject) -> Answer | None:
     site = next((site for site in reversed(about.maps) if site.kind == "convolution"), None)
     if site is None:
         raise VizError(f"{about.network.name} has no convolution with a map.", code="no-convolution")
-    layer = about.ask("activations", Unit(site.name, 0))
+    layer = about.ask("activations", Unit(site.name, 0), f"Feature maps of {site.name}")
     if layer is None:
         return None
     values = layer.arrays["activations"]
@@ -329,7 +333,7 @@ def _compare(about: Subject) -> Answer | None:
         return None
     rows, told = [], []
     for network in (about.answer.network, targets.like_current(other, about.picture)):
-        result = Subject(network, about.picture).ask("predict")
+        result = Subject(network, about.picture).ask("predict", title=f"Prediction of {_who(network)}")
         if result is None:
             return None
         if network.quantity != "probability":
@@ -338,9 +342,13 @@ def _compare(about: Subject) -> Answer | None:
         if (class_ := targets.class_of(network, about.picture)) is not None:
             number, share = class_, result.arrays["probabilities"][class_]
         rows.append((network.readable_name(number), float(share), network.name))
-        told.append(network.name.partition("/")[2] + (" with random weights" if network.weights == "none" else ""))
+        told.append(_who(network))
     topk_bars.draw("start.answers", rows)
     return Answer(" against ".join(told) + ".", {})
+
+
+def _who(network: Network) -> str:
+    return network.name.partition("/")[2] + (" with random weights" if network.weights == "none" else "")
 
 
 def _architecture(about: Subject) -> Answer | None:

@@ -16,7 +16,7 @@ from vizapp.ui.inputs import image_picker, images, targets
 from vizapp.ui.pages.transform import charts, curve_lines, curve_runs, form
 from vizapp.ui.pages.transform.charts import Line
 from vizapp.ui.pages.transform.curve_runs import CurveRequest, follow
-from vizapp.ui.session import downloads, messages, progress, state
+from vizapp.ui.session import downloads, messages, progress, reports, state
 from vizapp.ui.session.downloads import File
 from vizapp.ui.widgets import layout
 from vizapp.zoo.network import Network
@@ -151,5 +151,7 @@ def _downloads(network: Network, there: Sequence[tuple[CurveRequest, Result]]) -
     arrays = {"amounts": each.pop("amounts_each")[0]} | each
     rows = [{"photo": asked.picture.name} | row for asked, result in there for row in result.table]
     table = File("Table CSV", f"{name}.csv", "text/csv", lambda: to_csv(rows).encode())
+    for asked, result in there:
+        reports.offer(result, f"Transform of {asked.picture.name}")
     photos = sheet([network.seen(asked.picture) for asked, _ in there], 6, gap=2)
     downloads.row("transform_several", name, {"Photos": photos}, arrays, [table])

@@ -14,6 +14,7 @@ from vizapp.errors import plural
 from vizapp.media.distortions import is_clean
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Result
+from vizapp.methods.provenance import changed
 from vizapp.methods.tables import to_csv
 from vizapp.methods.transform import TransformParams
 from vizapp.service.jobs import Tick
@@ -84,7 +85,10 @@ def joined(params: TransformParams, parts: Sequence[tuple[np.ndarray, Result]]) 
         arrays[name] = np.concatenate([result.arrays[name] for result in results], axis).take(order, axis)
     rows = [row for result in results for row in result.table]
     table = tuple(rows[n] for n in order)
-    return replace(results[0], arrays=arrays, table=table, panels=(), documents={"table.csv": to_csv(table)})
+    told = replace(results[0].provenance, params=changed(params)) if results[0].provenance else None
+    return replace(
+        results[0], arrays=arrays, table=table, panels=(), documents={"table.csv": to_csv(table)}, provenance=told
+    )
 
 
 def run(asked: CurveRequest, tick: Tick) -> Result:

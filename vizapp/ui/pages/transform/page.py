@@ -17,7 +17,7 @@ from vizapp.methods.transform_film import amount_text
 from vizapp.ui.inputs import networks, targets
 from vizapp.ui.pages.transform import batch_view, charts, curve_lines, exports, form
 from vizapp.ui.pages.transform.curve_runs import CurveRequest, follow
-from vizapp.ui.session import compute, messages, progress, state
+from vizapp.ui.session import compute, messages, progress, reports, state
 from vizapp.ui.widgets import layout
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -76,6 +76,9 @@ def _one_photo(asked: list[CurveRequest]) -> None:
     results = [one.so_far for one in asked]
     if results[0] is not None:
         _facts([result for result in results if result is not None])
+        for number, one in enumerate(results):
+            if one is not None:
+                reports.offer(one, f"Transform, {asked[number].network.name}" if number else "")
         exports.row(asked, [result for result in results if result is not None], amount)
 
 
