@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -40,7 +40,12 @@ def configuration() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def made_pages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("site_pages", DOCS / "site" / "pages.py")
+    return _module("pages")
+
+
+def _module(name: str) -> ModuleType:
+    """A file of docs/site."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", DOCS / "site" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -59,7 +64,7 @@ def _listed(nav: Any) -> Iterator[str]:
 def test_each_page_is_in_the_navigation_once(configuration: dict[str, Any]) -> None:
     listed = list(_listed(configuration["nav"]))
     assert len(listed) == len(set(listed))
-    assert set(PAGES) <= set(listed)
+    assert set(PAGES) - set(listed) == set(), "list them in mkdocs.yml, under nav"
 
 
 def test_the_reference_has_each_public_name(made_pages: ModuleType) -> None:
@@ -125,6 +130,36 @@ def test_the_page_of_a_method_says_what_it_takes_and_gives(made_pages: ModuleTyp
         "Raises [`VizError`](reference/errors.md): no such layer, or no photo.",
     ):
         assert line in page.splitlines()
+
+
+@pytest.fixture(scope="module")
+def hooks(made_pages: ModuleType) -> Iterator[ModuleType]:
+    pytest.importorskip("mkdocs")
+    path = list(sys.path)
+    yield _module("hooks")
+    sys.path[:] = path
+
+
+@pytest.mark.parametrize(
+    ("link", "repository", "led"),
+    [
+        ("[a](../README.md#command-line)", "", "[a](start/command-line.md)"),
+        ("[a](../README.md#documentation)", "", "[a](index.md)"),
+        ("[a](../CHANGELOG.md)", "", "[a](changelog.md)"),
+        ("[a](../vizapp/methods/occlusion/method.py)", "", "[a](methods/occlusion.md)"),
+        ("[a](../vizapp/settings.py)", "https://host/o/n", "[a](https://host/o/n/blob/main/vizapp/settings.py)"),
+        ("[a](../vizapp/settings.py)", "", "a"),
+        ("![a photo](start.png)", "", "![a photo](start.png)"),
+        ("[a](engine.md#precision)", "", "[a](engine.md#precision)"),
+        ("[a](gone.md) [b](#here) [c](https://host)", "", "[a](gone.md) [b](#here) [c](https://host)"),
+        ("```\n[a](../CHANGELOG.md)\n```", "", "```\n[a](../CHANGELOG.md)\n```"),
+    ],
+)
+def test_links_of_the_repository_lead_to_pages_of_the_site(
+    hooks: ModuleType, link: str, repository: str, led: str
+) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="server.md", generated_by=None), meta={})
+    assert hooks.on_page_markdown(link, page, SimpleNamespace(repo_url=repository), None) == led
 
 
 class _Tags(HTMLParser):

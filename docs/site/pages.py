@@ -60,6 +60,7 @@ _SHAPES = {  # as the docstring of `Output` has them
     "images": "uint8 `[n H W 3]`", "curves": "`[steps]` or `[steps n]`", "table": "rows of `Result.table`",
 }  # fmt: skip
 
+_FEW = 6  # sources that are listed on top of a page
 # Where a docstring begins to list arrays, and where the next one follows: "…; `name`" or "…. `name`".
 _ARRAYS = re.compile(r"`arrays`.*?: (?=`)")
 _TYPED = re.compile(r": (?=`\w+` (?:float|int|uint|bool|`\[))")
@@ -157,6 +158,8 @@ def _method(method: Method) -> str:
     if raises:
         lines.append(f"Raises [`VizError`](reference/errors.md): {_joined(raises).removeprefix('VizError: ')}\n")
     lines += ["## Command line\n", f"```text\n{_help(method.key)}\n```\n"]
+    if len(sources := _sources(method)) > _FEW:
+        lines += ["## Sources\n", *(f"- {source}" for source in sources)]
     return "\n".join(lines)
 
 
@@ -167,11 +170,17 @@ def _facts(method: Method) -> Iterator[str]:
         yield f"- **Can use:** {_and(_NEEDS[each] for each in sorted(method.optional_inputs))}"
     if method.takes_long:
         yield "- **Takes** minutes, usually; the app asks before it starts"
-    cited = "".join(f"[{text}]({url})" if url else text for text, url in references.split(method.source))
-    yield f"- **Source:** {cited}"
+    sources = _sources(method)
+    yield f"- **Source:** {'; '.join(sources)}" if len(sources) <= _FEW else "- **Source:** [several papers](#sources)"
     if (ROOT / "docs" / f"{method.key}.md").is_file():
         yield f"- **Guide:** [{method.title}](docs/{method.key}.md)"
     yield ""
+
+
+def _sources(method: Method) -> list[str]:
+    """The papers behind a method, with links."""
+    linked = "".join(f"[{text}]({url})" if url else text for text, url in references.split(method.source))
+    return linked.split("; ")
 
 
 def _needed(method: Method) -> str:
