@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,19 @@ PATIENCE = 60_000  # milliseconds; a first page imports torch on a busy machine
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder of the running app."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def address(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running app with a cache folder of its own, behind the proxy of `deploy/` where nginx is installed."""
     port = free_port()
     options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": "true"}
     command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "streamlit_app.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
-    cache = str(tmp_path_factory.mktemp("cache"))
-    environment = {**os.environ, "VIZAPP_DEVICE": "cpu", "VIZAPP_CACHE": cache}
+    environment = {**os.environ, "VIZAPP_DEVICE": "cpu", "VIZAPP_CACHE": str(cache)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as server:
         try:
             wait_for(f"http://127.0.0.1:{port}")
@@ -49,13 +55,19 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser() -> Iterator[Any]:
     """Chromium, or a skip where there is none."""
     api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright, launched(playwright.chromium) as chromium:
+        yield chromium
+
+
+@contextmanager
+def launched(kind: Any, *flags: str) -> Iterator[Any]:
+    """A Chromium of its own with more flags. `kind`: Playwright's, or the `browser_type` of another Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
+    chromium = kind.launch(executable_path=program, args=[*FLAGS, *flags])
+    yield chromium
+    chromium.close()
 
 
 # Notes when the page last asked the server for something and when it was last told something.
