@@ -15,6 +15,7 @@ LINKS = {
     "bousselham-2024": f"{_ARXIV}2404.03214",
     "canziani-2016": f"{_ARXIV}1605.07678",
     "chattopadhay-2018": f"{_ARXIV}1710.11063",
+    "cheng-2021": f"{_ARXIV}2107.06278",
     "chollet-2017": f"{_ARXIV}1610.02357",
     "collins-2018": f"{_ARXIV}1806.10206",
     "desai-2020": f"{_DOI}10.1109/WACV45572.2020.9093360",
@@ -76,6 +77,7 @@ LINKS = {
     "zhai-2019": f"{_ARXIV}1811.12649",
     "zhang-2018": f"{_ARXIV}1608.00507",
     "zhou-2018": f"{_ARXIV}1806.02891",
+    "zhu-2021": f"{_ARXIV}2010.04159",
 }
 # "Nie 2018", "Nie et al. 2018", "Zeiler & Fergus 2013", "Olah, Mordvintsev & Schubert 2017", 'Lin et al., "Network …", 2013'
 CITATION = re.compile(

@@ -46,7 +46,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "knockout": {"site": "transform.getitem_2"},  # the photo's channels: each unit takes a pass
     "neighbours": {"k": 1},
     "occlusion": {"window": 48, "stride": 48},
-    "probe": {"photos": 2, "splits": 1},
+    "probe": {"photos": 3, "splits": 1},
     "transform": {"kind": "shift-x", "amounts": (0, 4)},
     "trust": {"kinds": "random", "measures": "pointing", "box": (4, 4, 9, 9)},
 }
@@ -95,7 +95,7 @@ def ask(key: str, network: Network, unit: vizapp.Unit | None, folder: Path, out:
 
 
 def photos(network: Network, folder: Path) -> Path:
-    for number in range(4):
+    for number in range(8):  # four of each class: probe learns from three
         place = folder / network.categories[number % 2] / f"{number}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(saved(noise(HEIGHT, WIDTH, seed=number)))

@@ -1,4 +1,4 @@
-"""Image classifiers of transformers (optional): a local folder, or `hf:owner/name` on the Hugging Face hub.
+"""Networks for pictures of transformers (optional): a local folder, or `hf:owner/name` on the Hugging Face hub.
 
 A folder holds `config.json`, weights (`model.safetensors`, or a state dict `pytorch_model.bin`) and usually
 `preprocessor_config.json`. Code in it is never run: neither Python files nor pickles.
@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from vizapp.errors import VizError, plain_name, quoted
 from vizapp.files import local_path
+from vizapp.media.picture import open_picture
 from vizapp.zoo import hub, timm_zoo
+from vizapp.zoo.hugging_face_tasks import TASKS, Task, task_of
 from vizapp.zoo.labels import MOST_CLASSES, numbered_names, order_names
 from vizapp.zoo.preprocessing import Preprocessing
-from vizapp.zoo.processor import FILES, beside, read_config
+from vizapp.zoo.processor import FILES, beside, centre_square, read_config
 from vizapp.zoo.recipe import Published, Recipe
 
 _PREFIXES = ("hf:", "hf-hub:")  # the second is timm's; what kind a repository is, its configuration says
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-_CLASSIFIER = "ForImageClassification"
 _LEVELS = 2  # of 255: transformers' faster resizing rounds differently from Pillow's
 
 
@@ -43,12 +44,12 @@ def is_online(name: str) -> bool:
 
 
 def recipe(name: str, variant: str = "default") -> Recipe:
-    """The recipe of the image classifier in a folder or, if the name is `hf:owner/name`, in a repository of the hub.
+    """The recipe of the network in a folder or, if the name is `hf:owner/name`, in a repository of the hub.
 
     The folders and repositories of timm are understood, too. Of a repository only the configuration is downloaded here.
 
     Raises:
-        VizError: there is no configuration, or it is not one of an image classifier.
+        VizError: there is no configuration, or it is not one of a classifier, detector or segmenter.
     """
     online = is_online(name)
     if variant != "default":
@@ -67,19 +68,22 @@ def recipe(name: str, variant: str = "default") -> Recipe:
     if "architecture" in config:
         return replace(timm_zoo.hub_recipe(shown, config), published=published)
     _ = next((found for found in map(file, FILES) if found is not None), None)  # downloads it
-    _check_kind(name, config)
-    shape, given = beside(path.parent, *_input_size(config))
-    facts = {"kind": "classification", "architecture": _architecture(config)}
-    if not given:
+    task = _task(name, config)
+    shape, described = beside(path.parent, *_input_size(config))
+    facts = {"kind": task.kind, "architecture": _architecture(config)}
+    squares = described is not None and centre_square(described) is not None
+    if described is None:
         facts["preprocessing"] = "The folder does not describe it. ImageNet's mean and standard deviation are used."
+    if squares:
+        facts["preprocessing"] = "Of a photo the centre square is taken; transformers takes all of it."
     return Recipe(
         name=shown,
-        build=partial(_build, config),
+        build=partial(_build, task, config),
         preprocessing=shape,
         categories=_categories(config),
         published=published,
-        adopt=partial(_adopt, config),
-        check=partial(_check_processor, path.parent, shape) if given else (lambda: None),
+        adopt=partial(_adopt, task, config),
+        check=(lambda: None) if described is None else partial(_check_processor, path.parent, shape, squares),
         facts=facts,
         channels_last=False,
     )
@@ -122,15 +126,23 @@ def _architecture(config: Mapping[str, Any]) -> str:
     return plain_name(str(named[0])) if isinstance(named, list) else ""
 
 
-def _check_kind(name: str, config: Mapping[str, Any]) -> None:
+def _task(name: str, config: Mapping[str, Any]) -> Task:
+    """What the network answers.
+
+    Raises:
+        VizError: it is not one of the tasks, or the configuration does not say of which type it is.
+    """
     kind = _architecture(config)
-    if kind and _CLASSIFIER not in kind:
+    task = task_of(kind)
+    if task is None:
+        known = ", ".join(f"…{one.ending}" for one in TASKS)
         raise VizError(
-            f"{_shown(name)} holds {kind}, which is not one of transformers' image classifiers (…{_CLASSIFIER}).",
+            f"{_shown(name)} holds {kind}, which is none of transformers' networks that can be opened ({known}).",
             code="unsupported-network",
         )
     if not isinstance(config.get("model_type"), str):
         raise VizError(f"The config.json of {_shown(name)} names no model_type.", code="bad-configuration")
+    return task
 
 
 def _input_size(config: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -170,8 +182,8 @@ def _transformers() -> Any:
     return transformers
 
 
-def _configured(config: Mapping[str, Any], classes: int) -> tuple[type[Any], Any]:
-    """The class of the classifier, with logits as its output, and its configuration."""
+def _configured(task: Task, config: Mapping[str, Any], classes: int) -> tuple[type[Any], Any]:
+    """The class of the network, which returns its answer alone, and its configuration."""
     library, kind = _transformers(), str(config["model_type"])
     try:
         configured = library.AutoConfig.for_model(
@@ -179,43 +191,44 @@ def _configured(config: Mapping[str, Any], classes: int) -> tuple[type[Any], Any
         )
         if configured.num_labels != classes:
             configured.num_labels = classes
-        known = library.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(configured)]
+        known = getattr(library, task.mapping)[type(configured)]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         own = " It needs its own Python code, which is not run." if config.get("auto_map") else ""
         raise VizError(
-            f"This version of transformers has no image classifier of the type {plain_name(kind)!r}, or its configuration "
+            f"This version of transformers has no {task.kind} network of the type {plain_name(kind)!r}, or its configuration "
             f"is not understood ({plain_name(str(error).splitlines()[0] if str(error) else type(error).__name__)}).{own}",
             code="unsupported-network",
         ) from None
     options = known if isinstance(known, (tuple, list)) else (known,)
     chosen = next((option for option in options if option.__name__ == _architecture(config)), options[0])
-    return _classifier(chosen), configured
+    return _answering(chosen, task), configured
 
 
 @cache
-def _classifier(kind: type[Any]) -> type[Any]:
-    """The class with a forward pass that takes pictures and returns logits `[N classes]`."""
+def _answering(kind: type[Any], task: Task) -> type[Any]:
+    """The class with a forward pass that takes pictures and returns the task's answer."""
 
-    class Classifier(kind):  # type: ignore[misc]
+    class Answering(kind):  # type: ignore[misc]
         def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
             super().__init__(config, *arguments, **options)
             self.described = json.dumps(config.to_dict(), sort_keys=True, default=str)  # becomes part of the digest
 
-        def forward(self, pixel_values: Tensor) -> Tensor:
-            return super().forward(pixel_values).logits
+        def forward(self, pixel_values: Tensor) -> Any:
+            return task.answer(super().forward(pixel_values))
 
-    Classifier.__name__ = Classifier.__qualname__ = kind.__name__
-    return Classifier
+    Answering.__name__ = Answering.__qualname__ = kind.__name__
+    Answering.__module__ = kind.__module__  # transformers renames keys of old weights for its own classes alone
+    return Answering
 
 
-def _build(config: Mapping[str, Any], classes: int) -> nn.Module:
-    kind, configured = _configured(config, classes)
+def _build(task: Task, config: Mapping[str, Any], classes: int) -> nn.Module:
+    kind, configured = _configured(task, config, classes)
     return kind(configured)
 
 
-def _adopt(config: Mapping[str, Any], state: dict[str, Tensor]) -> nn.Module:
+def _adopt(task: Task, config: Mapping[str, Any], state: dict[str, Tensor]) -> nn.Module:
     """The network with the weights. transformers converts keys of old versions."""
-    kind, configured = _configured(config, len(_categories(config)))
+    kind, configured = _configured(task, config, len(_categories(config)))
     module, report = kind.from_pretrained(None, config=configured, state_dict=state, output_loading_info=True)
     wrong = [
         f"{len(report[what])} {what.partition('_')[0]} ({', '.join(sorted(map(str, report[what]))[:5])})"
@@ -227,8 +240,8 @@ def _adopt(config: Mapping[str, Any], state: dict[str, Tensor]) -> nn.Module:
     return module
 
 
-def _check_processor(folder: Path, shape: Preprocessing) -> None:
-    """Check the translated preprocessing against the pixels that the folder's own processor gives for two photos.
+def _check_processor(folder: Path, shape: Preprocessing, squares: bool) -> None:
+    """Check the translated preprocessing against the pixels that the folder's own processor gives for two photos, or `squares`.
 
     Raises:
         VizError: they differ.
@@ -238,12 +251,12 @@ def _check_processor(folder: Path, shape: Preprocessing) -> None:
             str(folder), local_files_only=True, backend="pil"
         )
         for size in ((3 * shape.height // 2 + 5, shape.width + 9), (shape.height + 2, 2 * shape.width + 1)):
-            photo = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+            photo = np.random.default_rng(0).integers(0, 256, (*(size[:1] * 2 if squares else size), 3), dtype=np.uint8)
             wanted = torch.as_tensor(np.asarray(processor(photo, return_tensors="np")["pixel_values"][0]))
-            given = shape.normalize([shape.seen(photo)], torch.device("cpu"), torch.float32)[0]
+            given = shape.normalize([shape.crop(open_picture(photo))], torch.device("cpu"), torch.float32)[0]
             level = _LEVELS / 255 / min(shape.std)
             if wanted.shape != given.shape or float((wanted - given).abs().max()) > level:
-                raise ValueError(f"its pixels for a photo of {size[1]} × {size[0]} are others")
+                raise ValueError(f"its pixels for a photo of {photo.shape[1]} × {photo.shape[0]} are others")
     except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VizError(

@@ -53,7 +53,7 @@ def translate(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
     Raises:
         VizError: it does something that vizapp does not: it pads, or does not crop to a fixed size.
     """
-    config = config.get("image_processor", config)
+    config = centre_square(config) or config.get("image_processor", config)
     kind = _KIND.sub("", str(config.get("image_processor_type") or config.get("feature_extractor_type") or ""))
     try:
         height, width, resize = _sizes(kind, config, default)
@@ -61,7 +61,9 @@ def translate(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
         if config.get("resample") is not None:
             method = _RESAMPLING[int(config["resample"])]
         mean, std = _normalization(kind, config, default)
-        return Preprocessing(default.channels, height, width, resize, method, mean, std, floor=True)
+        flipped = default.channels == 3 and config.get("do_flip_channel_order", kind == "MobileViT")
+        order = ("B", "G", "R") if flipped else default.channel_map
+        return Preprocessing(default.channels, height, width, resize, method, mean, std, floor=True, channel_map=order)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         reason = str(error) if isinstance(error, _Unsupported) else f"a value in it is not understood ({quoted(error)})"
         raise VizError(
@@ -69,6 +71,21 @@ def translate(config: Mapping[str, Any], default: Preprocessing) -> Preprocessin
             "preprocessing=FILE.",
             code="unsupported-preprocessing",
         ) from None
+
+
+def centre_square(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The configuration of a detector's processor, which keeps the proportions of photos, for their centre square alone.
+
+    None if all its photos get one size. A network here has one input size; a square photo loses nothing, and is not padded.
+    """
+    config = config.get("image_processor", config)
+    size = config.get("size")
+    short = size.get("shortest_edge") if isinstance(size, Mapping) and "longest_edge" in size else None
+    if "max_size" in config and isinstance(size, int):  # of older versions
+        short = size
+    if short is None:
+        return None
+    return {**config, "size": {"shortest_edge": short}, "crop_size": short, "do_center_crop": True, "do_pad": False}
 
 
 class _Unsupported(ValueError):
@@ -132,7 +149,7 @@ def _normalization(
     """Mean and std of pixels from 0 to 1, with the processor's rescaling in them."""
     channels = default.channels
     mean, std = [0.0] * channels, [1.0] * channels
-    if config.get("do_normalize", True):
+    if config.get("do_normalize", kind != "MobileViT"):
         mean = _numbers(config.get("image_mean", default.mean), channels)
         std = _numbers(config.get("image_std", default.std), channels)
     if kind == "EfficientNet" and config.get("include_top", True):  # normalized twice, the second time by std alone
@@ -149,8 +166,8 @@ def _numbers(given: Any, channels: int) -> list[float]:
     return values * channels if len(values) == 1 else values
 
 
-def beside(folder: Path, channels: int, height: int, width: int) -> tuple[Preprocessing, bool]:
-    """The preprocessing that a file in the folder describes, for a network of that input; and whether there is one.
+def beside(folder: Path, channels: int, height: int, width: int) -> tuple[Preprocessing, dict[str, Any] | None]:
+    """The preprocessing that a file in the folder describes, for a network of that input; and what is in the file, if any.
 
     Without it: the shorter side is resized to the input's, and ImageNet's mean and standard deviation are used.
     """
@@ -166,5 +183,6 @@ def beside(folder: Path, channels: int, height: int, width: int) -> tuple[Prepro
     )
     for name in FILES:
         if (folder / name).is_file():
-            return translate(read_config(folder / name), default), True
-    return default, False
+            described = read_config(folder / name)
+            return translate(described, default), described
+    return default, None

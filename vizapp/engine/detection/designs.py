@@ -38,7 +38,8 @@ def _field(output: Any, name: str) -> Any:
 class _Queries(Detector):
     """DETR and its kin: `logits` `[N Q K]` and `pred_boxes` `[N Q 4]` (centre x, centre y, width, height, from 0 to 1).
 
-    With a `background`, which is the last class, the link is the softmax; without, each class has its sigmoid.
+    With a `background`, which is the last class, the link is the softmax; without, each class has its sigmoid, and a query
+    may be several detections: the best pairs of query and class, as many as there are queries (Zhu et al. 2021).
     """
 
     def __init__(self, module: nn.Module, background: bool) -> None:
@@ -59,9 +60,15 @@ class _Queries(Detector):
     def detections(self, output: Any, batch: Tensor) -> list[Detections]:
         found = []
         for one in self.read(output, batch):
-            scores, labels = one.scores[:, : one.scores.shape[1] - self.background].max(1)
-            order = scores.argsort(descending=True, stable=True)
-            found.append(Detections(one.boxes[order, 0].float(), labels[order], scores[order].float()))
+            scores, classes = one.scores, one.scores.shape[1]
+            if self.background:
+                labels = scores[:, :-1].argmax(1)
+                pairs = torch.arange(len(scores), device=labels.device) * classes + labels
+            else:
+                pairs = torch.arange(scores.numel(), device=scores.device)
+            pairs = pairs[scores.flatten()[pairs].argsort(descending=True, stable=True)][: len(scores)]
+            boxes = one.boxes[pairs // classes, 0]
+            found.append(Detections(boxes.float(), pairs % classes, scores.flatten()[pairs].float()))
         return found
 
     def logit(self, batch: Tensor, index: int, target: TargetBox) -> nn.Module:
