@@ -8,7 +8,7 @@ PATIENT := tests/engine tests/zoo tests/test_every_network.py
 unexport PYTHONDONTWRITEBYTECODE  # what pytest and Python compile is kept for the next process
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all lint check bench bench-gpu site lock
+.PHONY: help app test test-all lint check bench bench-gpu site lock notebooks
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -50,6 +50,9 @@ lock: .venv/test  ## renew requirements.lock: the newest releases that the requi
 	$(BIN)/python -m pip install --disable-pip-version-check uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 		--no-annotate --output-file requirements.lock requirements.txt tests/requirements.txt docs/requirements.txt
+
+notebooks: .venv/test  ## run the notebooks in docs/notebooks and store them with their outputs (a minute)
+	$(BIN)/python docs/notebooks.py
 
 bench: .venv/test  ## every benchmark: speed beside peers in the same run, the app's start, many people at once
 	for script in $(filter-out benchmarks/timing.py benchmarks/gpu.py benchmarks/relevance.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

@@ -12,6 +12,7 @@ from PIL import Image
 from vizapp.markup import more, text
 
 _MOST, _ALONE, _AMONG = 8, 480, 224  # figures; largest side in pixels of up to two figures, and of several
+_ENLARGED = 0.75  # of that side: small pictures are enlarged to as much, in whole steps
 _LOSSLESS = 24_000  # bytes; a PNG file that is larger becomes a JPEG file
 
 
@@ -29,7 +30,7 @@ def figures(shown: Sequence[tuple[np.ndarray, str]]) -> str:
 def _figure(pixels: np.ndarray, caption: str, side: int) -> str:
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((side, side), Image.Resampling.BOX)
-    scale = max(1, _AMONG // max(image.size))
+    scale = max(1, int(_ENLARGED * side) // max(image.size))
     kind, file = _encoded(image)
     width, height = image.width * scale, image.height * scale
     style = "margin:0;max-width:100%" + (";image-rendering:pixelated" if scale > 1 else "")

@@ -16,7 +16,7 @@ from vizapp.methods.params import Params, knobs
 from vizapp.methods.section import CAUTIONS, Answer, section
 from vizapp.references import split
 
-_UNFOLDED = 10  # rows of a table that is seen at once
+_UNFOLDED = 15  # rows of a table that is seen at once
 _MOST_VALUES = 2**24  # of an array whose range is told
 
 
@@ -59,8 +59,8 @@ def result_html(result: Displayable) -> str:
         f"· {text(result.facts['network'])}" if "network" in result.facts else "",
         figures(pictures),
         *(paragraph(f"⚠ {cited(caution)}") for caution in told.cautions),
-        unfolding(size, table(result.table), unfolded=len(result.table) <= _UNFOLDED),
-        unfolding("Facts", pairs(facts)),
+        unfolding(size, table(result.table), unfolded=not pictures or len(result.table) <= _UNFOLDED),
+        unfolding("Facts", pairs(facts), unfolded=not pictures),
         unfolding("The same on the command line", told.command and code(told.command)),
         unfolding(f"Arrays ({len(arrays)})", table(rows)),
         paragraph('<code>result.save("folder")</code> · <code>result.to_html()</code>'),
