@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,7 +33,14 @@ def log_sum_of(network: Network, logits: np.ndarray) -> np.ndarray:
     return np.log(np.exp(logits - most).sum(0)) + most
 
 
-def in_words(network: Network, share: float, digits: int = 1) -> str:
+class Measured(Protocol):
+    """What has a quantity: a network, or a view of its answer."""
+
+    @property
+    def quantity(self) -> str: ...
+
+
+def in_words(network: Measured, share: float, digits: int = 1) -> str:
     """A probability in percent; another quantity of the network, such as a cosine, as a number."""
     return f"{100 * share:.{digits}f} %" if network.quantity == "probability" else f"{share:.{digits + 2}f}"
 

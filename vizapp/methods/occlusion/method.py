@@ -5,6 +5,7 @@ from __future__ import annotations
 from vizapp.methods.base import Job, Method, Question, Result
 from vizapp.methods.occlusion.batch import occlude_images
 from vizapp.methods.occlusion.other_images import with_others
+from vizapp.methods.occlusion.panel_data import views
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, fit_square
 from vizapp.methods.output import Output
 
@@ -45,6 +46,7 @@ METHOD = Method(
     optional_inputs=frozenset({"unit", "folder"}),
     fit=fit_square,
     memory_hint="a larger stride",
+    views=views,
     shows=(
         Output("probability", "heat map", over_photo=True),
         Output("label", "label map", over_photo=True, title="Most probable class"),

@@ -22,6 +22,7 @@ from tests.ui.app import Open, chosen, container_of, map_values, offered, senten
 from vizapp.engine.occlusion.sweep import Sweep
 from vizapp.media.samples import open_sample
 from vizapp.methods.base import Question
+from vizapp.methods.occlusion import panel_data
 from vizapp.methods.occlusion.mask import hide
 from vizapp.methods.occlusion.occluder import per_pixel
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams
@@ -623,7 +624,7 @@ def test_classes_beyond_the_colours_share_an_entry_of_the_legend() -> None:
 
     labels = np.arange(24).reshape(4, 6)
     table = legend(labels, 0, np.full(24, 1 / 24), "abcdefghijklmnopqrstuvwx".__getitem__)
-    entries = map_panels._legend(table)
+    entries = panel_data.legend_entries(table)
     assert len(entries) == len(COLOURS) + 1
     assert entries[-1]["name"] == f"{24 - len(COLOURS)} others"
     assert sum(float(entry["note"].split()[0]) for entry in entries) == pytest.approx(100, abs=1)
@@ -661,7 +662,7 @@ def test_only_finished_cells_are_drawn_until_the_coarse_map_is_there(open_app: O
         work._logits[place] = scores.numpy()
         work.finished.reshape(-1)[place] = True
     shown = map_panels.of_work(asked, work, None)
-    drawn = map_panels.pictures(shown, "probability")
+    drawn = panel_data.pictures(shown, "probability")
     for values in (shown.arrays["probability"], shown.arrays["activation"]):
         assert np.isfinite(values.ravel()).nonzero()[0].tolist() == [0, 30]
     for letter in "bde":

@@ -17,7 +17,7 @@ import streamlit as st
 from vizapp.errors import VizError, plural
 from vizapp.media.drawing import sheet
 from vizapp.methods.base import Question, Result
-from vizapp.methods.occlusion import METHOD
+from vizapp.methods.occlusion import METHOD, panel_data
 from vizapp.methods.occlusion.batch import mean_panel, row_of, stacked, strip, summary, sweeps
 from vizapp.methods.occlusion.sweep import places
 from vizapp.methods.tables import frame_to_csv
@@ -180,7 +180,7 @@ def _group(photo: Photo, result: Result, view: str) -> dict[str, Any]:
         shown = map_panels.of_result(photo.asked, result, None)
         row = row_of(photo.name, result)
         note = f"{100 * row['clean']:.1f} % without the square, lowest {100 * row['lowest']:.1f} %"
-        group = map_panels.group(shown, view, None, largest=_LARGEST)
+        group = panel_data.group(shown, view, None, largest=_LARGEST)
         titles = {"(b)": f"map {shown.map_name.rpartition(':')[2]}", "(d)": shown.class_name}
         for one in group["maps"]:
             one["title"] = titles.get(one["letter"], "")

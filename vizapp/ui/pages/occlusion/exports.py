@@ -8,11 +8,12 @@ import pandas as pd
 from vizapp.media.film import to_gif, to_webm
 from vizapp.media.transforms import resize
 from vizapp.methods.base import Result
+from vizapp.methods.occlusion import panel_data
 from vizapp.methods.occlusion.film import Film
 from vizapp.methods.occlusion.other_images import drawn as drawn_others
+from vizapp.methods.occlusion.panel_data import Cell
 from vizapp.methods.tables import frame_to_csv
-from vizapp.ui.pages.occlusion import map_panels
-from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
+from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.session import downloads, state
 from vizapp.ui.session.downloads import File
 
@@ -22,7 +23,7 @@ def row(shown: SweepView, result: Result, cell: Cell, more: dict[str, np.ndarray
     height, width = shown.seen.shape[:2]
     pictures = {"(a)": shown.occluded(cell)} | {
         f"({letter})": resize(pixels, height, width, "nearest")
-        for letter, pixels in map_panels.pictures(shown, state.get(state.SHOWN)).items()
+        for letter, pixels in panel_data.pictures(shown, state.get(state.SHOWN)).items()
     }
     pictures |= {"(c) others": drawn_others(more)} if more else {}
     name = downloads.file_name("occlusion", shown.asked.network.name, shown.asked.picture.name)

@@ -15,8 +15,8 @@ from vizapp.media.drawing import to_png
 from vizapp.methods.base import Question, Result
 from vizapp.methods.occlusion import METHOD
 from vizapp.methods.occlusion.mask import hide
+from vizapp.methods.occlusion.panel_data import colour_of
 from vizapp.service.lru_cache import Key
-from vizapp.ui.pages.occlusion import map_panels
 from vizapp.ui.pages.occlusion.sweep_runs import SweepRequest
 from vizapp.ui.session import compute, downloads, messages, reports, state
 from vizapp.ui.session.downloads import File
@@ -63,7 +63,7 @@ def _draw(asked: SweepRequest) -> None:
 
 
 def _data(asked: SweepRequest, seen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-    colour = map_panels.colour_of(asked, seen)
+    colour = colour_of(asked.params, seen)
     numbers = [int(part) for part in colour[4:-1].split()] if colour else list(_PATTERN)
     return {
         "photo": uri(seen),

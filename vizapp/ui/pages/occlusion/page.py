@@ -12,6 +12,8 @@ import streamlit as st
 from vizapp.engine.trace.sites import Site
 from vizapp.errors import plural
 from vizapp.methods.base import Result
+from vizapp.methods.occlusion import panel_data
+from vizapp.methods.occlusion.panel_data import Cell
 from vizapp.methods.scores import in_words
 from vizapp.ui.inputs import networks, targets
 from vizapp.ui.pages.occlusion import (
@@ -25,7 +27,7 @@ from vizapp.ui.pages.occlusion import (
     position,
     sweep_runs,
 )
-from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
+from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.pages.occlusion.sweep_runs import RunningSweep, SweepRequest
 from vizapp.ui.session import messages, progress, reports, state
 from vizapp.ui.widgets import image_tiles, layout, live, options, unit_picker
@@ -159,7 +161,7 @@ def _draw(shown: list[SweepView], cell: Cell | None, results: Sequence[Result] =
     `results` are missing while a sweep runs.
     """
     view = state.get(state.SHOWN)
-    scale = map_panels.scale_of(shown, view)
+    scale = panel_data.scale_of(shown, view)
     take = partial(unit_picker.take_click, state.POSITION)
     marks = [position.same_place(cell, shown[0], one) if cell else one.extreme if one.arrays else None for one in shown]
     if len(shown) == 1:
@@ -172,14 +174,14 @@ def _draw(shown: list[SweepView], cell: Cell | None, results: Sequence[Result] =
                 image_tiles.title(f"{one.asked.network.name} · {one.asked.picture.name}")
                 position.headline(one, marked, view, chosen=cell is not None)
             component("panels")(
-                key=key, data={"groups": [map_panels.large(one, view, marked, scale, shown[0].positions.shape)]},
+                key=key, data={"groups": [panel_data.large(one, view, marked, scale, shown[0].positions.shape)]},
                 on_cell_change=partial(take, key, "cell"),
             )  # fmt: skip
         if results and marked:
             with columns[-1] if len(shown) == 1 else columns[number]:
                 position.draw(number, one, results[number], marked)
     groups = [
-        map_panels.group(one, view, cell if n == 0 else None, not results, scale=scale) for n, one in enumerate(shown)
+        panel_data.group(one, view, cell if n == 0 else None, not results, scale=scale) for n, one in enumerate(shown)
     ]
     component("panels")(key=_PANELS, data={"groups": groups}, on_cell_change=partial(take, _PANELS, "cell"))
 

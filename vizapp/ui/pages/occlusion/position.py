@@ -7,8 +7,9 @@ from html import escape
 import streamlit as st
 
 from vizapp.methods.base import Result
+from vizapp.methods.occlusion.panel_data import Cell
 from vizapp.methods.scores import in_words
-from vizapp.ui.pages.occlusion.map_panels import Cell, SweepView
+from vizapp.ui.pages.occlusion.map_panels import SweepView
 from vizapp.ui.session import messages, state
 from vizapp.ui.widgets import image_tiles, topk_bars
 
