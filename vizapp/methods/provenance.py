@@ -69,19 +69,22 @@ class Provenance:
         """The shell command that asks the same, if there is one; files and folders are in the current folder."""
         if not self.repeatable:
             return ""
-        options = {"network": self.network, "weights": "" if self.weights == "default" else self.weights}
-        options |= {"output": self.output, "channel-map": self.channels}
-        options |= {"picture": self.sample or self.picture, "bands": self.bands, "folder": self.folder}
+        told = {"network": self.network, "weights": "" if self.weights == "default" else self.weights}
+        told |= {"output": self.output, "channel-map": self.channels}
+        told |= {"picture": self.sample or self.picture, "bands": self.bands, "folder": self.folder}
         if self.class_ is not None:
-            options["class"] = str(self.class_)
+            told["class"] = str(self.class_)
         elif self.unit is not None:
             at = f"@{self.unit.cell[0]},{self.unit.cell[1]}" if self.unit.cell else ""
-            options["unit"] = f"{self.unit.site}:{self.unit.channel}{at}"
-        options["target"] = self.target
-        given = [(name, text) for name, text in options.items() if text]
+            told["unit"] = f"{self.unit.site}:{self.unit.channel}{at}"
+        told["target"] = self.target
+        given = [(name, text) for name, text in told.items() if text]
         given += [("set", text) for text in self.interventions]
         given += [(name.replace("_", "-"), text) for name, text in self.params.items()]
-        return " ".join(["vizapp", self.method, *(f"--{name} {shlex.quote(text)}" for name, text in given)])
+        # A value that begins with a dash is joined to its option, for which it would be taken otherwise.
+        joints = ("=" if text.startswith("-") else " " for _, text in given)
+        options = (f"--{name}{joint}{shlex.quote(text)}" for (name, text), joint in zip(given, joints, strict=True))
+        return " ".join(["vizapp", self.method, *options])
 
     @property
     def query(self) -> dict[str, str]:
