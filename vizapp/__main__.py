@@ -29,9 +29,10 @@ try:
     from vizapp.media.sources import open_folder
     from vizapp.media.stacks import read_bands
     from vizapp.methods import ask, methods, problems
-    from vizapp.methods.base import Method
+    from vizapp.methods.base import Method, Result
     from vizapp.methods.params import Knob, build, knobs
     from vizapp.progress import Tick, bar
+    from vizapp.report.document import Report
     from vizapp.zoo import Card, class_unit, group_networks, list_networks, load, registry
     from vizapp.zoo.intervention_text import read_intervention
     from vizapp.zoo.interventions import Intervention
@@ -47,6 +48,7 @@ _NETWORK = (
     f"a name listed by 'networks' (default {registry.DEFAULT}), a folder of Hugging Face, an .onnx or .pt2 file, "
     "or hf:owner/name"
 )
+_LARGE_REPORT = 20 * 2**20  # bytes of a report whose size is told before it is made
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +73,10 @@ def _parser(prog: str, known: tuple[Method, ...]) -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
     for method in known:
         _add_method(commands, method)
+    report = commands.add_parser("report", help="save the answer of a METHOD as one HTML file that opens anywhere")
+    reported = report.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
+    for method in known:
+        _add_method(reported, method, report=True)
     app = commands.add_parser("app", help="serve the app; other options are passed to 'streamlit run'")
     app.add_argument("--port", "--server.port", type=int, help="the port, or the next free one, default 8501")
     app.add_argument("--address", "--server.address", help="default localhost; 0.0.0.0 serves other machines")
@@ -117,11 +123,11 @@ def _add_weights(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_method(commands: Any, method: Method) -> None:
+def _add_method(commands: Any, method: Method, report: bool = False) -> None:
     command = commands.add_parser(
         method.key, help=method.summary, description=f"{method.summary} Source: {method.source}."
     )
-    command.set_defaults(method=method)
+    command.set_defaults(method=method, report=report)
     command.add_argument("--network", default=registry.DEFAULT, help=_NETWORK)
     _add_weights(command)
     asked = method.needs | method.optional_inputs
@@ -149,7 +155,12 @@ def _add_method(commands: Any, method: Method) -> None:
         help="what of the output is explained: class=NAME cell=ROW,COLUMN; region=whole, predicted, TOP,LEFT,BOTTOM,RIGHT or a "
         "mask file; box=TOP,LEFT,BOTTOM,RIGHT or a detection's number; embedding=PHOTO; head=NAME; separated by spaces",
     )
-    command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
+    if report:
+        command.add_argument("--out", required=True, metavar="FILE", help="the HTML file")
+        command.add_argument("--title", default="", help="title of the report")
+        command.add_argument("--remark", default="", help="your words above the answer")
+    else:
+        command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
     command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
     for knob in knobs(method.params).values():
         if knob.name == "out":  # the common --out, which this method also reads
@@ -208,7 +219,7 @@ def _answer(options: argparse.Namespace) -> None:
     target = _with_opened(read_target(options.target)) if options.target else None
     params = {name[6:]: value for name, value in given.items() if name.startswith("param_") and value is not None}
 
-    if "out" in knobs(options.method.params) and options.out:
+    if "out" in knobs(options.method.params) and options.out and not options.report:
         params["out"] = options.out
     build(options.method.params, params, f"method {options.command!r}")
     with _progress("Opening the network") as tick:
@@ -220,6 +231,9 @@ def _answer(options: argparse.Namespace) -> None:
         result = ask(options.command, network, picture, folder, unit, tick, interventions, target, **params)
     if not _leads():
         return
+    if options.report:
+        _save_report(result, options)
+        return
     saved = result.save(options.out) if options.out else None
     if options.json:
         print(json.dumps(result.summary() | ({"out": str(saved)} if saved else {}), ensure_ascii=False))
@@ -229,6 +243,22 @@ def _answer(options: argparse.Namespace) -> None:
         print(f"{name}: {fact}")
     if saved:
         print(f"saved: {saved}")
+
+
+def _save_report(result: Result, options: argparse.Namespace) -> None:
+    """Save the report of a result, and tell its size; that of a large one before it is made."""
+    section = result.section(remark=options.remark)
+    report = Report((section,), options.title or section.title)
+    if report.nbytes > _LARGE_REPORT:
+        print(f"vizapp: the report will have {_megabytes(report.nbytes)}.", file=sys.stderr)
+    saved = report.save(options.out)
+    size = saved.stat().st_size
+    told = json.dumps({"out": str(saved), "bytes": size}, ensure_ascii=False)
+    print(told if options.json else f"saved: {saved}, {_megabytes(size)}")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MB"
 
 
 def _leads() -> bool:

@@ -14,7 +14,7 @@ from vizapp.methods.params import knobs
 
 GROUP = "vizapp.methods"
 _KEY = re.compile(r"[a-z][a-z0-9_]*")  # it is part of addresses and of the command line
-_COMMANDS = {"app", "methods", "networks", "sites"}  # of the command line, which are no methods
+_COMMANDS = {"app", "methods", "networks", "report", "sites"}  # of the command line, which are no methods
 
 
 @dataclass(frozen=True)

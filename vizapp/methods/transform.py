@@ -24,6 +24,8 @@ from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.scores import in_words
 from vizapp.methods.tables import to_csv
+from vizapp.methods.views import curves_data
+from vizapp.report.section import View
 from vizapp.zoo.network import Network
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -357,8 +359,21 @@ def _panel(photo: ResizedPhoto, params: TransformParams) -> Panel:
     return Panel("photos", sheet(tiles, 5, gap=2), f"{params.kind}: {', '.join(f'{amount:g}' for amount in shown)}")
 
 
+def views(result: Result) -> tuple[View, ...]:
+    """The curves over the amounts, for reports."""
+    amounts, rows = result.arrays["amounts"], result.table
+    layers = [name.removeprefix("distance ") for name in rows[0] if name.startswith("distance ")]
+    drawn = [("Distance of the features from those of the clean photo", result.arrays["distance"], layers)]
+    if "probability" in rows[0]:
+        name = f"Probability of {result.facts.get('class', 'the class').split(' (')[0]}"
+        drawn.insert(0, (name, np.array([[row["probability"] for row in rows]]), [name]))
+    return tuple(
+        View("curves", curves_data(amounts, lines, names, title, "amount"), title) for title, lines, names in drawn
+    )
+
+
 METHOD = Method(
     "transform", "Transform", "Zeiler & Fergus 2013, figure 5; Hendrycks & Dietterich 2019, section 4", TransformParams,
     transform, optional_inputs=frozenset({"folder"}), fit=_fit, memory_hint="fewer layers",
-    shows=(Output("table", "table"),),
+    shows=(Output("table", "table"),), views=views,
 )  # fmt: skip

@@ -21,6 +21,8 @@ from vizapp.methods.trust.interval import RunningMean, mean_interval, wins
 from vizapp.methods.trust.params import TrustParams, chosen_box, chosen_kinds, chosen_measures, merit
 from vizapp.methods.trust.photo import MapScores, measured, with_random_weights
 from vizapp.methods.truth import true_class
+from vizapp.methods.views import curves_data
+from vizapp.report.section import View
 from vizapp.zoo.network import Network, class_unit
 
 _NONE = np.zeros(0)
@@ -131,6 +133,19 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def views(result: Result) -> tuple[View, ...]:
+    """The curves of deletion and insertion, for reports."""
+    kinds, measures = (result.facts[name].split(",") for name in ("kinds", "measures"))
+    found = []
+    for number, measure in enumerate(measures):
+        lines = result.arrays["curves"][:, number]
+        if np.isfinite(lines).any():
+            title = f"{measure.capitalize()}: score while pixels are replaced"
+            data = curves_data(np.arange(lines.shape[1]), lines, kinds, title, "percent of the pixels")
+            found.append(View("curves", data, title))
+    return tuple(found)
+
+
 METHOD = Method(
     key="trust",
     title="Trust",
@@ -144,4 +159,5 @@ METHOD = Method(
         Output("table", "table"),
         Output("maps", "support map"),
     ),
+    views=views,
 )
