@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ def file(app: AppTest, label: str = "Download") -> str:
     told, content = sent(app)[-1]
     assert told["type"] == "text/html"
     return content.decode()
+
+
+def told_size(app: AppTest) -> float:
+    """The bytes that the file of this page is said to have."""
+    number, unit = re.search(r"One HTML file, about ([0-9.]+) (kB|MB), that", words(app)).groups()  # type: ignore[union-attr]
+    return float(number) * {"kB": 1e3, "MB": 1e6}[unit]
 
 
 def results(app: AppTest) -> list[Result]:
@@ -101,7 +108,9 @@ def test_every_page_reports_what_it_shows_and_a_click_computes_nothing(
     known = set(spec.methods) | _MORE.get(page, set())
     assert {one.method for one in there} <= known
     assert {one.method for one in there} & (set(spec.methods) or known)
+    told = told_size(app)
     content = file(app)
+    assert abs(told / len(content.encode()) - 1) < 0.2
     assert content.count("<h2") >= len(there)
     assert str(photos) not in content
 

@@ -82,6 +82,8 @@ def is_drawn() -> bool:
 def offer(result: Result, title: str = "") -> None:
     """Note that the page shows this result, which a cache holds. `title` tells it from others of its method."""
     page, whole, there = state.load(state.OFFERED, _NOTHING)
+    if any(one.result() is result for one in there.values()):
+        return
     title = title or methods()[result.method].title
     state.save(state.OFFERED, (page, whole, there | {title: Offer(title, weakref.ref(result))}))
 

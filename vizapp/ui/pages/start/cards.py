@@ -70,8 +70,10 @@ class Subject:
         """The layers with several cells that lie in the photo."""
         return [site for site in self.sites if site.is_map and site.located and site.shape[1] * site.shape[2] > 1]
 
-    def ask(self, method: str, unit: Unit | None = None, title: str = "", **params: Any) -> Result | None:
-        """The result of a method, which the card shows; None if it was cancelled. The method's page asks with the same key.
+    def ask(self, method: str, unit: Unit | None = None, title: str | None = "", **params: Any) -> Result | None:
+        """The result of a method; None if it was cancelled. The method's page asks with the same key.
+
+        `title`: what a report calls it, if not as its method; None if the card does not show it.
 
         Raises:
             VizError: the method does not fit the network or the photo.
@@ -83,7 +85,7 @@ class Subject:
             lambda tick: methods.ask(method, network, picture=picture, unit=unit, tick=tick, **params),
             device=str(network.device), raises=True,
         )  # fmt: skip
-        if result is not None:
+        if result is not None and title is not None:
             reports.offer(result, title)
         return result
 
@@ -197,7 +199,7 @@ def _projection(about: Subject) -> Answer | None:
     site = next((site for site in reversed(about.maps) if site.kind == "convolution"), None)
     if site is None:
         raise VizError(f"{about.network.name} has no convolution with a map.", code="no-convolution")
-    layer = about.ask("activations", Unit(site.name, 0), f"Feature maps of {site.name}")
+    layer = about.ask("activations", Unit(site.name, 0), title=None)
     if layer is None:
         return None
     values = layer.arrays["activations"]
