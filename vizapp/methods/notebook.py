@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,32 +13,14 @@ from vizapp.markup import card, code, link, pairs, paragraph, table, text, unfol
 from vizapp.media.figures import figures
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knobs
-from vizapp.methods.section import CAUTIONS, Answer, section
+from vizapp.methods.section import CAUTIONS, Answer
 from vizapp.references import split
 
 _UNFOLDED = 15  # rows of a table that is seen at once
 _MOST_VALUES = 2**24  # of an array whose range is told
 
 
-class _Panel(Protocol):
-    @property
-    def title(self) -> str: ...
-    @property
-    def pixels(self) -> np.ndarray: ...
-    @property
-    def caption(self) -> str: ...
-
-
-class Displayable(Answer, Protocol):
-    """What a card is made of: `methods.base.Result`."""
-
-    @property
-    def arrays(self) -> Mapping[str, np.ndarray]: ...
-    @property
-    def panels(self) -> Sequence[_Panel]: ...
-
-
-def result_text(result: Displayable) -> str:
+def result_text(result: Answer) -> str:
     """A result on one line, without the values of its arrays."""
     arrays = ", ".join(f"{name} {a.dtype} {list(a.shape)}" for name, a in result.arrays.items())
     parts = [f"arrays {plain_name(arrays, 600)}"] if arrays else []
@@ -46,22 +28,24 @@ def result_text(result: Displayable) -> str:
     return f"Result({', '.join([repr(result.method), *parts])})"
 
 
-def result_html(result: Displayable) -> str:
+def result_html(result: Answer) -> str:
     """The card of a result: its pictures and what must be known of them, then what unfolds."""
-    told, arrays = section(result, "", "", ""), result.arrays
-    facts = {name: without_folders(fact) for name, fact in result.facts.items() if name not in CAUTIONS}
+    asked, arrays = result.provenance, result.arrays
+    facts = {name: without_folders(fact) for name, fact in result.facts.items()}
+    cautions = [facts.pop(name) for name in CAUTIONS if name in facts]
+    title, command = ([asked.title, asked.picture or asked.folder], asked.command) if asked else ([result.method], "")
     pictures = [(p.pixels, f"{p.title}: {p.caption}" if p.caption else p.title) for p in result.panels]
     rows = [{"name": n, "type": a.dtype, "shape": " × ".join(map(str, a.shape)) or "one number", "range": _range(a)}
             for n, a in arrays.items()]  # fmt: skip
     size = f"Table ({plural(len(result.table), 'row')})"
     return card(
-        told.title,
-        f"· {text(result.facts['network'])}" if "network" in result.facts else "",
+        " · ".join(filter(None, title)),
+        f"· {text(facts['network'])}" if "network" in facts else "",
         figures(pictures),
-        *(paragraph(f"⚠ {cited(caution)}") for caution in told.cautions),
+        *(paragraph(f"⚠ {cited(caution)}") for caution in cautions),
         unfolding(size, table(result.table), unfolded=not pictures or len(result.table) <= _UNFOLDED),
         unfolding("Facts", pairs(facts), unfolded=not pictures),
-        unfolding("The same on the command line", told.command and code(told.command)),
+        unfolding("The same on the command line", command and code(command)),
         unfolding(f"Arrays ({len(arrays)})", table(rows)),
         paragraph('<code>result.save("folder")</code> · <code>result.to_html()</code>'),
     )
