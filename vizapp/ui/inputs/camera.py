@@ -68,7 +68,7 @@ def draw(network: Network, answer: Answer, name: str) -> None:
 
 def _turn(network: Network, answer: Answer, name: str) -> None:
     """One run of the fragment: the frame that has come is answered, or the frozen one becomes the photo."""
-    place = st.empty()
+    above, place = st.container(), st.empty()
     frames = state.load(state.FRAMES, ())
     if state.has(state.FROZEN):
         _keep_frozen(dict(frames))
@@ -76,7 +76,8 @@ def _turn(network: Network, answer: Answer, name: str) -> None:
     if frames:
         number, content = frames[-1]
         data |= {"number": number} | _answered(network, answer, content, place)
-    component("live")(key=_KEY, data=data, on_frame_change=_take_frame, on_freeze_change=_take_freeze)
+    with above:
+        component("live")(key=_KEY, data=data, on_frame_change=_take_frame, on_freeze_change=_take_freeze)
 
 
 def _answered(network: Network, answer: Answer, content: bytes, place: Any) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _projection(network: Network, site: Site | None) -> Answer:
     assert site is not None, "the page chooses one"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="live_projection"):
         st.number_input(
-            "Channel", 0, site.channels - 1, value=None, step=1, placeholder="The strongest", width=150,
+            "Channel", 0, site.channels - 1, value=None, step=1, placeholder="The strongest", width=190,
             **state.bind(state.CHANNEL, "live.channel", read=lambda channel: channel),
         )  # fmt: skip
         projection_tiles.rule_switch(network, "live.rule")
