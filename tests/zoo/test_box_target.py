@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 import vizapp
-from tests.detectors import BrightSquares, picture, small
+from tests.detectors import KINDS, BrightSquares, picture, small
 from vizapp.engine.detection.boxes import match, target_of
+from vizapp.engine.projection.relevance import relevance
+from vizapp.engine.projection.relevance_rule import Relevance
 from vizapp.errors import VizError
 from vizapp.media.picture import open_picture
 from vizapp.zoo.target import toward
@@ -161,3 +163,32 @@ def test_vectors_with_an_entry_per_proposal_are_no_features_of_the_photo() -> No
     aimed, _ = toward(network, vizapp.Target(box=0), vizapp.open_picture(pixels))
     assert network.last_hidden_layer() is None
     assert aimed.last_hidden_layer() is None
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"fcos"}))  # whose group norms LRP takes at a constant spread
+def test_relevance_without_stabiliser_is_the_gradient_times_the_input(kind: str) -> None:
+    """As in any network of rectifiers; what only moves boxes gets none, and may be written in any way."""
+    network, pixels = detector(kind)
+    aimed, unit = toward(network, vizapp.Target(box=0), open_picture(pixels))
+    assert unit is not None
+    batch = aimed.prepare(pixels)
+    found = relevance(aimed.smooth.module, batch, [unit], aimed.smooth.sites, Relevance(composite="zero"))
+    own = batch.clone().requires_grad_()
+    logit = aimed.smooth.module(own)[0, 0]
+    (slope,) = torch.autograd.grad(logit, own)
+    wanted = slope[0] * batch[0]
+    assert wanted.abs().max() > 0
+    torch.testing.assert_close(found.values[0], wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+    assert float(found.gap[0]) < 1e-4
+
+
+def test_the_relevance_of_a_returned_box_is_its_own_brightness() -> None:
+    """The score of a square is its mean red, so each of its 64 pixels has its red's share of it."""
+    network, _ = squares()
+    pixels = np.random.default_rng(0).integers(0, 90, (32, 40, 3), np.uint8)
+    pixels[8:16, 16:24, 0] = np.arange(190, 254).reshape(8, 8)
+    result = vizapp.ask("attribution", network, pixels, target=vizapp.Target(box=0), kind="lrp")
+    assert result.facts["target"] == "box 8,16,16,24 as red"
+    wanted = np.zeros((32, 40))
+    wanted[8:16, 16:24] = pixels[8:16, 16:24, 0] / 255 / 64
+    np.testing.assert_allclose(result.arrays["attribution"], wanted, atol=1e-6)

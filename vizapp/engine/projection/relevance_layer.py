@@ -91,7 +91,7 @@ class Layer:
         self.rectified = rectified
         total, bias = self.composed
         size = z.clamp_min(0) if rectified else z.abs()
-        self.stabiliser = self.epsilon * float(torch.linalg.vector_norm(z)) / math.sqrt(z.numel())
+        self.stabiliser = self.epsilon * float(torch.linalg.vector_norm(z)) / math.sqrt(max(z.numel(), 1))
         smallest = max(self.stabiliser, torch.finfo(z.dtype).tiny)
         if self.rule in {"epsilon", "gamma"} and not rectified:
             self.negative = z < 0

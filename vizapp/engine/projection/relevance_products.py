@@ -86,7 +86,7 @@ def balance(
     results = tensors_in(args[0] if step.operation == "setitem" else output)
 
     def total(pairs: Iterable[tuple[Signal | None, Tensor, int]]) -> Any:
-        return sum((as_tensor(s, shapes[v]) * x).flatten(1).sum(1) for s, x, v in pairs if s is not None)
+        return sum((as_tensor(s, shapes[v]) * x)[..., None].flatten(1).sum(1) for s, x, v in pairs if s is not None)
 
     came = total(zip(signals, results, step.outputs, strict=False))
     went = total(zip(below, (at[value] for value in step.inputs), step.inputs, strict=True))

@@ -101,6 +101,8 @@ class Relevance(Rule):
         if root is not None:
             made = next(iter(tensors_in(call.args[0] if call.operation == "setitem" else output)))
             ctx |= _ratio(made, root)
+        elif family == "activation":
+            ctx["gone"] = True  # an error where relevance gets here: boxes are computed beside the scores
         if call.operation in {"mul", "truediv"} and family == "other":
             ctx["divisors"] = divisors(call)
         if pixels is not None:
@@ -139,7 +141,7 @@ class Relevance(Rule):
                 (last,) = layer.steps[-1].outputs
                 call.step.inputs, call.step.dtypes = (last,), (call.recording.dtypes[last],)
             else:
-                raise _gone(call)
+                raise _gone(call.step)
         return None
 
     def _affine(self, scales: Affine) -> Layer:
@@ -199,16 +201,14 @@ class Relevance(Rule):
             return "zero" if not maps else "gamma" if name in self.lower else "epsilon"
         return "epsilon" if not maps else "plus" if self.composite == "plus" else "gamma"
 
-    def _root(self, call: Call) -> Tensor:
-        """The numbers that an activation reads, before they can be overwritten."""
+    def _root(self, call: Call) -> Tensor | None:
+        """The numbers that an activation reads, before they can be overwritten; None if they are gone."""
         (root,) = call.step.inputs
         for value, tensor in zip(call.step.reads, call.inputs, strict=True):
             if value == root:
                 return tensor.clone()
         found = call.recording.tensor_of(root)
-        if found is None:
-            raise _gone(call)
-        return found.clone()
+        return None if found is None else found.clone()
 
     def keep(self, family: Family, call: Call, output: Any) -> dict[str, Any]:
         """Where a rectifier is active, unless the factor of the layer below says so."""
@@ -256,6 +256,8 @@ class Relevance(Rule):
             return below, told
         if signal is None:
             return super().backward(step, signals, shapes)
+        if "gone" in step.ctx:
+            raise _gone(step)
         if layer is not None and step is layer.steps[-1]:
             signal = signal if layer.factor is None else scale(signal, layer.factor)
             step.ctx["absorbed"] = layer.absorbed(signal)
@@ -313,9 +315,9 @@ class Relevance(Rule):
 _COUNTED = {"rectifier": "rectifiers", "activation": "activations", "max pool": "switches", "gate": "gates"}
 
 
-def _gone(call: Call) -> VizError:
+def _gone(step: Step) -> VizError:
     return VizError(
-        f"LRP cannot follow how this network writes an activation at {call.step.name!r}: its input is gone by then.",
+        f"LRP cannot follow how this network writes an activation at {step.name!r}: its input is gone by then.",
         code="no-relevance",
     )
 
