@@ -2,6 +2,8 @@
 
     python deploy/check.py
 
+It does the same for a Hugging Face Space, in the folder that `space.py` lays out, at the same time.
+
 It copies what the image copies, checks that the installed packages are those that the image installs, and starts the image's
 command with the image's environment, as the image's user where this is possible. Then it runs the health check of the image,
 asks for the first page, and checks that the app wrote to the cache folder only. Where nginx is installed, the same is asked
@@ -25,9 +27,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from string import Template
+
+try:
+    from deploy import space
+except ImportError:  # run as a file
+    import space  # type: ignore[no-redef]
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60  # seconds until a server answers
+_INSTALLED: list[list[str]] = []  # what was checked already
 HEADERS = (
     "Content-Security-Policy",
     "X-Frame-Options",
@@ -38,10 +47,12 @@ HEADERS = (
 
 
 def instructions(dockerfile: Path = ROOT / "deploy" / "Dockerfile") -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile and their arguments, with continued lines joined."""
+    """The instructions of a Dockerfile and what they are given, with continued lines joined and arguments at their defaults."""
     lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in joined.splitlines()]
+    found = [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in joined.splitlines()]
+    defaults = dict(rest.split("=", 1) for name, rest in found if name == "ARG")
+    return [(name, Template(rest).safe_substitute(defaults)) for name, rest in found]
 
 
 class ImageFolder:
@@ -49,18 +60,19 @@ class ImageFolder:
 
     Args:
         folder: An empty folder; `/app` and `/cache` of the image become folders inside.
-        port: Replaces the port of the image.
+        source: The folder that the image is built from.
+        dockerfile: Its Dockerfile.
     """
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.root, self._port = folder, port
+    def __init__(self, folder: Path, source: Path = ROOT, dockerfile: Path = ROOT / "deploy" / "Dockerfile") -> None:
+        self.root, self._source, self.port = folder, source, free_port()  # the last replaces the port of the image
         self.workdir = folder
         self.user: int | None = None
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder / "home")}
         self.command: list[str] = []
         self.health: list[str] = []
         (folder / "home").mkdir()
-        for name, rest in instructions():
+        for name, rest in instructions(dockerfile):
             getattr(self, f"_{name.lower()}", lambda rest: None)(rest)
         self.files = self._listing()
 
@@ -81,9 +93,9 @@ class ImageFolder:
 
     def _copy(self, rest: str) -> None:
         *sources, target = shlex.split(rest)
-        ignored = [line.removeprefix("**/") for line in (ROOT / ".dockerignore").read_text().split()]
+        ignored = [line.removeprefix("**/") for line in (self._source / ".dockerignore").read_text().split()]
         for source in sources:
-            path, to = ROOT / source, self.workdir / target
+            path, to = self._source / source, self.workdir / target
             if path.is_dir():
                 shutil.copytree(path, to, ignore=shutil.ignore_patterns(*ignored), dirs_exist_ok=True)
             else:
@@ -96,10 +108,12 @@ class ImageFolder:
             if words[:2] == ["pip", "install"]:
                 index = words.index("--index-url") if "--index-url" in words else len(words)
                 wanted = [word for word in words[2:index] + words[index + 2 :] if word != "--no-cache-dir"]
-                _check(
-                    [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-index", *wanted],
-                    self.workdir,
-                )
+                if wanted not in _INSTALLED:
+                    _INSTALLED.append(wanted)
+                    _check(
+                        [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--no-index", *wanted],
+                        self.workdir,
+                    )
             elif words[0] == "useradd":
                 self.user = int(words[words.index("--uid") + 1])
             elif words[0] == "mkdir":
@@ -125,6 +139,7 @@ class ImageFolder:
         for word in shlex.split(rest):
             name, _, value = word.partition("=")
             self.environment[name] = str(self._inside(value)) if value.startswith("/") else value
+        self.environment["STREAMLIT_SERVER_PORT"] = str(self.port)
 
     def _healthcheck(self, rest: str) -> None:
         self.health = self._words(rest[rest.index("[") :])
@@ -133,8 +148,7 @@ class ImageFolder:
         self.command = self._words(rest)
 
     def _words(self, text: str) -> list[str]:
-        words = json.loads(text.replace("8501", str(self._port)))
-        return [sys.executable if word == "python" else word for word in words]
+        return [sys.executable if word == "python" else word for word in json.loads(text)]
 
     def _inside(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -185,13 +199,23 @@ def proxied(port: int, folder: Path) -> Iterator[str]:
             nginx.terminate()
 
 
-def _ask(address: str) -> None:
-    """The health check, a run of the first page's script, and the page itself with its first script."""
+def _ask(address: str, framed_by: str = "") -> None:
+    """The health check, a run of the first page's script, and the page itself with its first script.
+
+    `framed_by`: a site that may show the app in a frame, and the only one.
+    """
     for path in ("/_stcore/health", "/_stcore/script-health-check", "/"):
         with urllib.request.urlopen(address + path, timeout=PATIENCE) as answer:
             body = answer.read().decode()
-            missing = [name for name in HEADERS if len(answer.headers.get_all(name, [])) != 1]
+            missing = [
+                name
+                for name in HEADERS
+                if len(answer.headers.get_all(name, [])) != (not framed_by or name != "X-Frame-Options")
+            ]
             assert not missing, f"{path} has no {missing}, or has them twice"
+            frames = re.search("frame-ancestors ([^;]*)", answer.headers["Content-Security-Policy"])
+            assert frames is not None
+            assert frames[1].split() == ["'self'", *framed_by.split()], frames[0]
             print(f"{path}: {answer.status} {body[:20]!r}")
     script = re.search(r'src="\.(/static/[^"]+\.js)"', body)
     assert script, "the page names no script"
@@ -205,24 +229,27 @@ def main() -> None:
     if shutil.which("docker") and not subprocess.run(["docker", "info"], capture_output=True).returncode:
         _check(["docker", "build", "-f", "deploy/Dockerfile", "-t", "vizapp", "."], ROOT)
         _check(["docker", "run", "--rm", "vizapp", "python", "-m", "vizapp", "methods"], ROOT)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary, ExitStack() as stack:
-        port = free_port()
-        image = ImageFolder(Path(temporary), port)
-        server = stack.enter_context(image.run([*image.command, "--server.scriptHealthCheckEnabled=true"]))
-        stack.callback(server.terminate)
-        wait_for(f"http://127.0.0.1:{port}")
-        assert image.run(image.health).wait(PATIENCE) == 0, "the health check of the image fails"
-        _ask(f"http://127.0.0.1:{port}")
+    with ExitStack() as stack:
+        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))) for _ in range(4)]
+        space.lay_out(folders[0])
+        both = {"": ImageFolder(folders[1]), space.SITE: ImageFolder(folders[2], folders[0], folders[0] / "Dockerfile")}
+        for image in both.values():
+            server = stack.enter_context(image.run([*image.command, "--server.scriptHealthCheckEnabled=true"]))
+            stack.callback(server.terminate)
+        for site, image in both.items():
+            wait_for(f"http://127.0.0.1:{image.port}")
+            assert image.run(image.health).wait(PATIENCE) == 0, "the health check of the image fails"
+            _ask(f"http://127.0.0.1:{image.port}", site)
         if shutil.which("nginx"):
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            address = stack.enter_context(proxied(port, Path(folder)))
+            address = stack.enter_context(proxied(both[""].port, folders[3]))
             _ask(address)
             with urllib.request.urlopen(f"{address}/healthz", timeout=PATIENCE) as answer:
                 assert answer.status == 200
         else:
             print("no nginx on this machine")
-        assert not image.written(), f"written beside the cache folder: {image.written()}"
-    print(f"The steps of the image work ({time.monotonic() - began:.0f} s).")
+        for image in both.values():
+            assert not image.written(), f"written beside the cache folder: {image.written()}"
+    print(f"The steps of the image and of the Space work ({time.monotonic() - began:.0f} s).")
 
 
 if __name__ == "__main__":

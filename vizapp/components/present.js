@@ -178,7 +178,9 @@ export default function (component) {
     const typed = event.composedPath()[0];
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || typed.matches?.(TYPED)) return;
     const leaves = data.on && event.key === "Escape" && !document.querySelector('[data-baseweb="popover"], [role="dialog"]:not(.stage)');
-    if (event.key.toLowerCase() === "f" || leaves) setTriggerValue("present", !data.on);
+    if (event.key.toLowerCase() !== "f" && !leaves) return;
+    if (leaves) event.preventDefault();  // a tour listens, too
+    setTriggerValue("present", !data.on);
   };
   const resized = () => { if (stage?.current) stage.fit(); };
   window.addEventListener("keydown", keys, true);

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
 
 from vizapp.media.samples import sample_names
 from vizapp.settings import ASSETS
-from vizapp.ui.app import changes_bar, report_dialog, sidebar
+from vizapp.ui.app import changes_bar, report_dialog, sidebar, tour_bar, tours
 from vizapp.ui.app.pages import PageSpec
 from vizapp.ui.inputs import images, networks, uploads
 from vizapp.ui.session import access_log, downloads, messages, reports, state, url
@@ -42,6 +42,9 @@ def show(sections: Mapping[str, Sequence[PageSpec]]) -> None:
     state.show_page(spec.key)
     uploads.note_session()
     messages.guard(lambda: _read_address(specs.values(), spec))
+    followed: list[tours.Tour | None] = []
+    messages.guard(lambda: followed.append(tour_bar.follow(_known, specs)))
+    tour_bar.draw(followed[0] if followed else None)
     st.html(ASSETS / "present.css" if state.get(state.PRESENT) == "on" else "<style></style>")
     messages.guard(sidebar.draw)
     for sentence in state.take_notes():
@@ -87,8 +90,12 @@ def _quoted(text: str) -> str:
 
 def _read_address(specs: Iterable[PageSpec], page: PageSpec) -> None:
     more = [choice for spec in specs for choice in spec.carried]
-    nets, samples = networks.labels(), sample_names()
-    known = {"network2": nets, "picture": samples, "picture2": samples}
-    known |= {name: networks.offered(st.query_params.get(name)) for name in ("network", "other")}
-    url.read_address(known, more, page.carried)
+    url.read_address(_known(st.query_params), more, page.carried)
     images.restore_uploads()
+
+
+def _known(query: Mapping[str, str]) -> dict[str, Collection[str]]:
+    """The valid values of some choices for a link with these parameters."""
+    nets, samples = networks.labels(), sample_names()
+    known: dict[str, Collection[str]] = {"network2": nets, "picture": samples, "picture2": samples}
+    return known | {name: networks.offered(query.get(name)) for name in ("network", "other")}

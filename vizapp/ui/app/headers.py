@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vizapp.settings import settings
 from vizapp.ui.session import access
 
 # Scripts come from the app only: Streamlit loads those of components as blobs, and its styles are inline; Graphviz draws the
@@ -23,8 +24,18 @@ HEADERS = {
 }
 
 
+def headers() -> dict[str, str]:
+    """`HEADERS`, where the sites of `VIZAPP_FRAMES` may show the app in a frame."""
+    sites = settings().frames
+    if not sites:
+        return HEADERS
+    policy = POLICY.replace("frame-ancestors 'self'", " ".join(("frame-ancestors 'self'", *sites)))
+    kept = {name: value for name, value in HEADERS.items() if name != "X-Frame-Options"}  # it cannot name sites
+    return kept | {"Content-Security-Policy": policy}
+
+
 class SecurityHeaders:
-    """ASGI middleware that adds `HEADERS` to every response in server mode. On one's own machine, editors embed the app."""
+    """ASGI middleware that adds `headers` to every response in server mode. On one's own machine, editors embed the app."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,7 +46,7 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start" and access.shared():
                 kept = [(name, value) for name, value in message["headers"] if name.decode().title() not in HEADERS]
-                message["headers"] = [*kept, *((name.encode(), value.encode()) for name, value in HEADERS.items())]
+                message["headers"] = [*kept, *((name.encode(), value.encode()) for name, value in headers().items())]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from vizapp.methods import methods, problems
 from vizapp.settings import ASSETS
+from vizapp.ui.app import tour_bar
 from vizapp.ui.session import access, messages
 from vizapp.ui.session.glossary import GLOSSARY
 from vizapp.ui.widgets import layout
@@ -32,6 +33,9 @@ def page() -> None:
     layout.page_title("About", "See what a convolutional network computes.")
     with st.container(width=720):
         st.markdown(_WHAT)
+        st.subheader("Tours", anchor=False)
+        for problem in tour_bar.links("about", told=True):
+            messages.warn(problem)
         st.subheader("Terms", anchor="terms")
         st.markdown("\n".join(f"- **{term}**: {meaning}" for term, meaning in GLOSSARY.items()))
         st.subheader("Your photos", anchor=False)

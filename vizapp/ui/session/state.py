@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import streamlit as st
@@ -40,6 +40,9 @@ OUTPUT = Choice("output", None, shared=True)  # the head of the network, by name
 CHANNELS = Choice("channels", None, channel_map, shared=True)  # what feeds the network's channels, as a text
 BANDS = Choice("bands", None, bands, shared=True)  # of a stack, those that are shown, as a text; None: the first
 PRESENT = Choice("present", "off", one_of("off", "on"), shared=True)  # presentation mode
+TOUR = Choice("tour", None, shared=True)  # the tour that is shown, in presentation mode: a name or the path of a file
+STEP = Choice("step", 1, integer(1), shared=True)  # of the tour
+AUTOPLAY = Choice("autoplay", "off", one_of("off", "on"), shared=True)  # whether the tour moves on, and begins again
 SET = Choice("set", (), interventions, shared=True, joint=";")  # what is changed in every pass, as texts
 TARGET = Choice("target", None, target, shared=True)  # what of the output is explained, as text; None: the class scores
 LAYER = Choice("layer", None)
@@ -108,7 +111,8 @@ CARD_OF = Choice("card_of", "network", one_of("network", "other"))  # `other`: w
 DEVICE = Choice("device", "auto")  # not in addresses: another machine has other devices
 # The choices that an address may carry, in reading order: a network resets the layer, so it comes first.
 _IN_ADDRESS = (
-    NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, CHANNELS, SAMPLE, BANDS, PRESENT, SET, TARGET, LAYER, CHANNEL, CELL,
+    NETWORK, WEIGHTS, CHECKPOINT, OUTPUT, CHANNELS, SAMPLE, BANDS, PRESENT, TOUR, STEP, AUTOPLAY, SET,
+    TARGET, LAYER, CHANNEL, CELL,
     TOP, CROPS, THRESHOLD, ORDER,
     SCALE, STAGES, WALK, VIEW, COLOUR, BLEND, IDEAL, MODE, PART, CONTRAST, DATA, SITES, SORT, SEED,
     GROUP, SEARCH, WITHIN, PAGE, WAY, PHOTOS, PARTS, WINDOW, STRIDE, MAP, CLASS, SHOWN,
@@ -131,7 +135,7 @@ RESETS = {
     TARGET: (CLASS, POSITION), LAYER: (CHANNEL, CELL, PAGE, WALK), CHANNEL: (WALK,), CELL: (WALK,),
     DATA: (GROUP, SEARCH, PAGE, CONFUSION), SORT: (PAGE,), SEED: (PAGE,),
     SEARCH: (PAGE,), WITHIN: (PAGE,), STRIDE: (POSITION,), PHOTOS: (PARTS,),
-    OTHER: (SECOND_MATCH,), CARD: (CARD_OF,),
+    OTHER: (SECOND_MATCH,), CARD: (CARD_OF,), PRESENT: (TOUR, STEP, AUTOPLAY), TOUR: (STEP,),
 }  # fmt: skip
 
 # Plain keys, which no address carries.
@@ -161,10 +165,13 @@ REPORTING = "report.open"  # the page on which the dialog "Report" is open
 COLLECTED = "report.collected"  # keys, titles and remarks of the answers that were collected for the report
 WHOLE = "report.whole"  # title and remark of the collected report
 SAID = "report.said"  # a sentence that the dialog says once
+AT_STEP = "tour.at"  # the tour and the step whose choices were set last
 ADDRESS = "address"  # the parameters of the address when it was last read or written
+_CHOSEN = "choice."  # begins the keys of choices
 _SHOWN_PAGE = "page"
 _NOTES = "notes"  # sentences to show once
 _WISHES = "wishes"  # what the user asked for: see `wish`
+_OF_VIEW = (ORIGIN, LINKED_ORIGIN, FIRST_STRIDE, DROPPED, SECOND_ORIGIN, EVALUATED, MASK, FROZEN, REPORTING, _WISHES)
 FINGERPRINT_KEYS = (ORIGIN, SECOND_ORIGIN, UPLOADED, UPLOAD, READ)
 
 
@@ -185,6 +192,15 @@ def put(choice: Choice, value: Any) -> None:
     changed = [choice, *(other for other in _IN_ADDRESS if other.follows == choice and get(other) == value)]
     for dependent in [reset for one in changed for reset in RESETS.get(one, ())]:
         st.session_state[dependent.key] = dependent.default
+
+
+def reset(kept: Collection[Choice] = ()) -> None:
+    """Set all choices but `kept` and the device to their defaults; forget what was asked for, and keep what was uploaded."""
+    keys = {choice.key for choice in (*kept, DEVICE)}
+    for key in [key for key in st.session_state if str(key).startswith(_CHOSEN) and key not in keys]:
+        del st.session_state[key]
+    for key in _OF_VIEW:
+        clear(key)
 
 
 def bind(
@@ -296,7 +312,7 @@ def person() -> str:
 
 def mark() -> str:
     """A fingerprint of all choices and wishes: it changes whenever the page may show something else."""
-    chosen = sorted(str(name) for name in st.session_state if str(name).startswith("choice."))
+    chosen = sorted(str(name) for name in st.session_state if str(name).startswith(_CHOSEN))
     values = [(name, st.session_state.get(name)) for name in (*chosen, *FINGERPRINT_KEYS)]
     return hashlib.sha256(repr((values, sorted(load(_WISHES, ())))).encode()).hexdigest()[:12]
 

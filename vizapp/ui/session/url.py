@@ -19,7 +19,7 @@ from vizapp.ui.session import access, state
 from vizapp.ui.session.choice import Choice
 from vizapp.zoo.registry import ZOOS
 
-_FOLDER, _UPLOAD = "folder", re.compile(r"upload/([0-9a-f]{64})")
+FOLDER, _UPLOAD = "folder", re.compile(r"upload/([0-9a-f]{64})")
 _UPLOADS, _SHORT, _MOST = (
     "uploads",
     16,
@@ -73,10 +73,39 @@ def read_address(
     for choice, dependents in state.RESETS.items():
         if choice.name in given:  # it resets them, also those that the address names as before
             given |= {one.name: address[one.name] for one in dependents if one.name in address}
-    if {_FOLDER, state.SAMPLE.name} & set(given) and _read_origin():
-        given.pop(state.SAMPLE.name, None)
+    origin = _read_origin(address) if {FOLDER, state.SAMPLE.name} & set(given) else None
+    _put(given, choices, known, origin, "The link's")
+    state.save(state.ADDRESS, written | given)
+
+
+def read_link(
+    query: Mapping[str, str], known: dict[str, Collection[str]], page: Collection[Choice], whose: str
+) -> None:
+    """Take over all parameters of the link of a page, where everything else has its default.
+
+    Args:
+        query: The parameters by name.
+        known: As for `read_address`.
+        page: The choices of the page.
+        whose: Begins the note about an invalid value, as in `The link's`.
+    """
+    choices = state.CHOICES | {choice.name: choice for choice in page}
+    _put(dict(query), choices, known, _read_origin(query), whose)
+
+
+def _put(
+    given: dict[str, str],
+    choices: Mapping[str, Choice],
+    known: dict[str, Collection[str]],
+    origin: tuple[Any, ...] | None,
+    whose: str,
+) -> None:
+    """Set the choices that are given as texts; `origin`: the photo, where it is none of the samples."""
+    if origin is not None:
+        state.save(state.ORIGIN, origin)
+        state.save(state.LINKED_ORIGIN, origin)
     for name, choice in choices.items():
-        if name not in given:
+        if name not in given or (choice is state.SAMPLE and origin is not None):
             continue
         try:
             value = choice.read(given[name])
@@ -85,38 +114,33 @@ def read_address(
             if name in known and value not in known[name]:
                 raise VizError(f"There is no {name} {value!r}.{nearest(value, known[name])}", code="no-such-choice")
         except VizError as error:
-            state.note(f"The link's choice of {name} was ignored. {error}")
+            state.note(f"{whose} choice of {name} was ignored. {error}")
             continue
         state.put(choice, value)
         if choice in (state.NETWORK, state.SECOND_NETWORK, state.OTHER):
             state.save(state.LINKED, {*state.load(state.LINKED, ()), value})
         if choice is state.SAMPLE:
             state.save(state.ORIGIN, ("sample", value))
-    state.save(state.ADDRESS, written | given)
 
 
 def _is_earlier(choices: Collection[str]) -> bool:
     """Whether the address is of the last release, which left out its default network: it names anything but a network."""
     given = set(st.query_params.to_dict())
-    known = {*choices, _FOLDER} - {state.PRESENT.name}  # the last release had no presentations
-    return state.NETWORK.name not in given and bool(given & known)
+    known = {*choices, FOLDER} - {state.PRESENT.name}  # the last release had no presentations and no tours
+    return not {state.NETWORK.name, state.TOUR.name} & given and bool(given & known)
 
 
-def _read_origin() -> bool:
-    """Take over a photo of a folder, or an upload; whether the address names one."""
-    name, folder = st.query_params.get(state.SAMPLE.name, ""), st.query_params.get(_FOLDER)
+def _read_origin(query: Mapping[str, str]) -> tuple[Any, ...] | None:
+    """The photo of a folder, or the upload, that a link names; None if it names neither."""
+    name, folder = query.get(state.SAMPLE.name, ""), query.get(FOLDER)
     digest = upload_digest(name)
-    origin = ("folder", folder, name) if folder is not None else ("given", digest, "") if digest is not None else None
-    if origin is not None:
-        state.save(state.ORIGIN, origin)
-        state.save(state.LINKED_ORIGIN, origin)
-    return origin is not None
+    return ("folder", folder, name) if folder is not None else ("given", digest, "") if digest is not None else None
 
 
 def _written_origin(origin: tuple[Any, ...]) -> dict[str, str]:
     kind, *rest = origin
     if kind == "folder":
-        return {_FOLDER: rest[0], state.SAMPLE.name: rest[1]}
+        return {FOLDER: rest[0], state.SAMPLE.name: rest[1]}
     return {state.SAMPLE.name: upload_text(rest[0])} if kind == "given" else {}
 
 
@@ -150,6 +174,13 @@ def address() -> str:
 def link(more: Mapping[str, str]) -> dict[str, str]:
     """The query of a link to a page about the current network and picture, with `more` choices of that page."""
     return _carried(()) | dict(more)
+
+
+def settled(page: Collection[Choice]) -> dict[str, str]:
+    """The query of the current view on a page with these choices. The address counts as read when it is that."""
+    carried = _carried(page)
+    state.save(state.ADDRESS, carried)
+    return carried
 
 
 def _carried(page: Collection[Choice]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
-from vizapp.ui.app import sidebar
+from vizapp.ui.app import sidebar, tour_bar
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks, targets
 from vizapp.ui.pages.start.cards import CARDS, Card, Subject
@@ -34,6 +34,7 @@ def page() -> None:
             status = st.container()
     with st.container(key="start_cards"):
         places = [_draw_empty(card) for card in CARDS]
+    tour_bar.links("start")
     shown: list[Picture] = []
     with photo:
         messages.guard(lambda: shown.append(_photo()))
