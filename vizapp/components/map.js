@@ -1,6 +1,6 @@
 // A map of cells over a photo. data: {photo, size: [height, width], heat?, smooth?, cells?: [rows, columns], values?: base64 float32, low,
 // high, ramp?, ends?: [text, text] beside the ramp in place of low and high, scale?: its title, signed?: whether red and blue,
-// names?: {value: name} of values that are classes, grey?: whether the photo loses its colours below the heat, cell?: [row, column], field?: [top, left, bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, opacity, label, hint?, extent?: [top, left,
+// names?: {value: name} of values that are classes, grey?: whether the photo loses its colours below the heat, cell?: [row, column], field?: [top, left, bottom, right], frames?: [box] drawn on the photo, which is darker outside of a single one, tags?: [text] on the first frames, tag?: that on the field, opacity, label, hint?, extent?: [top, left,
 // bottom, right] where the map lies if not everywhere, crop?: {first: [top, left, bottom, right], step: [down, across]} what a cell saw,
 // tops?: {names, count, index: base64 float32, share: base64 float32} the strongest classes of each cell, told while it is pointed at}
 // A click on a cell sends [row, column]: trigger "cell". The opacity of the map is changed in the browser alone.
@@ -51,7 +51,7 @@ export default function (component) {
     picture = element("div", "picture", root);
     element("img", "photo", picture);
   }
-  for (const old of root.querySelectorAll(".picture > svg, .flag, .below, .tip")) old.remove();
+  for (const old of root.querySelectorAll(".picture > svg, .flag, .tag, .below, .tip")) old.remove();
   picture.className = "picture" + (data.cells ? "" : " still");
   picture.style.aspectRatio = `${width} / ${height}`;
   picture_of(picture.querySelector("img"), data.photo, width < 64 ? "photo coarse" : "photo", data.label || "");
@@ -81,6 +81,13 @@ export default function (component) {
     const style = n < many ? (data.field ? " thin faint" : " thin") : "";
     for (const name of ["under", "field"]) rectangle(name + style, marks, box, width / 300);
   });
+  const tagged = (text, [y, x, , end]) => {
+    const far = x > 0.6 * width, up = y > 0.06 * height;
+    Object.assign(element("div", up ? "tag up" : "tag", picture, text).style,
+      { top: `${100 * y / height}%`, [far ? "right" : "left"]: `${100 * (far ? 1 - end / width : x / width)}%` });
+  };
+  (data.tags || []).forEach((text, n) => tagged(text, boxes[n]));
+  if (data.tag && data.field) tagged(data.tag, boxes[boxes.length - 1]);
   const photo = picture.querySelector("img");
   blend(photo, data, opacity);
   if (data.heat) scale(root, heat, photo, data, opacity);

@@ -125,3 +125,17 @@ def test_the_right_class_of_a_photo_in_a_folder_is_marked_whatever_is_chosen(
     rows = shown(app, "predict.bars")["rows"]
     assert [row["name"] for row in rows if row.get("mark")] == marked
     assert not any(row.get("mark") for row in shown(open_app(picture="digit 3"), "predict.bars")["rows"])
+
+
+def test_boxes_have_their_class_and_score_on_the_photo(open_app: Open) -> None:
+    app = open_app(network="vizapp/shapes-detector", picture="shapes 1")
+    assert went_well(app)
+    network = vizapp.load("vizapp/shapes-detector")
+    found, names = vizapp.ask("predict", network, picture=open_sample("shapes 1")).arrays, network.categories
+    told = [f"{names[n]} {100 * score:.0f} %" for n, score in zip(found["labels"], found["scores"], strict=True)]
+    count = int((found["scores"] >= 0.5).sum())
+    data = shown(app, "predict.boxes")
+    assert count > 1
+    assert data["tag"] == told[0]  # of the one that is explained, whose box is the field
+    assert data["tags"] == told[1:count]
+    assert data["frames"][: len(data["tags"])] == [pytest.approx(box) for box in found["boxes"][1:count].tolist()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
 from vizapp.components.data import photo_data
@@ -18,6 +17,7 @@ from vizapp.zoo.network import Network
 from vizapp.zoo.target import Target
 
 _MAP, _LIST = "predict.boxes", "predict.detections"
+_TAGS = 8  # boxes with their class and score on the photo, the highest scores: more would hide it
 _GRID = 64  # cells of a side of the photo that tell where it was clicked
 
 
@@ -38,7 +38,7 @@ def draw(network: Network, picture: Picture) -> None:
         with layout.fold():
             messages.info(result.facts["output"])
     with left:
-        _photo(network, picture, boxes, shown, chosen)
+        _photo(network, picture, result, shown, chosen)
     name = downloads.file_name("predict", network.name, picture.name)
     reports.offer(result)
     downloads.row("predict", name, {panel.title.capitalize(): panel.pixels for panel in result.panels}, result.arrays)
@@ -51,12 +51,19 @@ def _chosen(count: int) -> int | None:
     return number if isinstance(number, int) and number < count else None
 
 
-def _photo(network: Network, picture: Picture, boxes: np.ndarray, shown: list[int], chosen: int | None) -> None:
-    seen = network.seen(picture)
-    framed = [boxes[n].tolist() for n in shown if n != chosen]
+def _photo(network: Network, picture: Picture, result: Result, shown: list[int], chosen: int | None) -> None:
+    seen, boxes = network.seen(picture), result.arrays["boxes"]
+    others = [n for n in shown if n != chosen]
+    framed = [boxes[n].tolist() for n in others]
+
+    def tag(number: int) -> str:
+        label, score = int(result.arrays["labels"][number]), float(result.arrays["scores"][number])
+        return f"{network.readable_name(label)} {100 * score:.0f} %"
+
     data = photo_data(seen, f"{picture.name}, with the boxes that the network finds") | {
         "frames": framed if len(framed) != 1 else framed * 2,  # a single one would darken the rest
         "field": boxes[chosen].tolist() if chosen in shown else None, "cells": [_GRID, _GRID],
+        "tags": [tag(n) for n in others[:_TAGS]], "tag": tag(chosen) if chosen in shown else "",
         "hint": "Click a box to explain it",
     }  # fmt: skip
 
