@@ -115,6 +115,40 @@ def test_every_page_reports_what_it_shows_and_a_click_computes_nothing(
     assert str(photos) not in content
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "address", "titles"),
+    [
+        ("feature_maps", {"layer": "features.4"}, ["Feature maps"]),
+        ("feature_maps", {"stages": "cell", "layer": "features.4"}, ["Arithmetic of a cell"]),
+        ("projection", {"mode": "nine", "layer": "features.0"}, ["Projections of nine units of features.0"]),
+        ("filters", {"ideal": "on", "ideal.steps": "2", "layer": "features.0"}, ["Feature visualization"]),
+        ("architecture", {"aspect": "drawing"}, ["Architecture"]),
+        ("architecture", {"aspect": "comparison"}, ["Networks for ImageNet compared"]),
+        ("occlusion", {"way": "hand"}, ["Occlusion of digit 3.png by hand"]),
+        ("colours", {"colours.parts": "2", "cell": "1,1", "layer": "features.4"}, ["Colours of features.4"]),
+        ("attribution", {"trust.kinds": "gradcam,random", "trust.measures": "deletion", "trust.box": "2,2,20,20"},
+         ["Attribution maps compared", "Grad-CAM"]),
+        ("predict", {"network": "vizapp/shapes-segmenter", "picture": "shapes"}, ["Predict"]),
+        ("predict", {"network": "vizapp/shapes-detector", "picture": "shapes"}, ["Predict"]),
+        ("predict", {"network": "vizapp/shapes-embedding", "picture": "shapes"}, ["Predict"]),
+    ],
+)  # fmt: skip
+def test_each_view_of_a_page_reports_what_it_shows(
+    open_app: Open,
+    page: str,
+    address: dict[str, str],
+    titles: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    patient: None,
+) -> None:
+    app = open_app(page, **({"picture": "digit 3"} | address))
+    assert went_well(app)
+    dialog(app)
+    assert list(app.session_state["report.offered"][2]) == titles
+    assert file(app).count("<h2") >= len(titles)
+
+
 def test_a_single_answer_takes_the_title_and_the_remark_of_the_fields(open_app: Open) -> None:
     app = dialog(open_app("knockout", picture="digit 3"))
     assert answers(app) == []  # one needs no choice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ def row(shown: MapsView) -> None:
     )
     seen = asked.network.seen(asked.picture)
     pictures = [captioned(seen, asked.picture.name, _LEAST)]
-    pictures += [captioned(cards.drawn(seen, kind, now.maps[kind]), KINDS[kind].title, _LEAST) for kind in kinds]
+    drawn = {KINDS[kind].title: cards.drawn(seen, kind, now.maps[kind]) for kind in kinds}
+    pictures += [captioned(pixels, title, _LEAST) for title, pixels in drawn.items()]
     empty = np.full(101, np.nan, np.float32)
     arrays = {
         "kinds": np.array(kinds), "measures": np.array(measures), "maps": np.stack([now.maps[kind] for kind in kinds]),
@@ -46,19 +47,18 @@ def row(shown: MapsView) -> None:
     }  # fmt: skip
     frame = table(now, kinds, measures)
     csv = File("Numbers CSV", f"{name}.csv", "text/csv", lambda: frame_to_csv(frame))
-    _offer(shown, kinds, frame)
+    _offer(shown, kinds, drawn, frame)
     downloads.row("attribution", name, {"Maps": sheet(pictures, _ACROSS, gap=4)}, arrays, [csv])
 
 
-def _offer(shown: MapsView, kinds: Sequence[str], frame: pd.DataFrame) -> None:
+def _offer(shown: MapsView, kinds: Sequence[str], drawn: Mapping[str, np.ndarray], frame: pd.DataFrame) -> None:
     """Note for a report all maps with their numbers, and the chosen map alone."""
     asked, now = shown.asked, shown.found
-    seen, box = asked.network.seen(asked.picture), forms.values("trust")["box"] if "pointing" in shown.measures else ()
-    pictures = {KINDS[kind].title: cards.drawn(seen, kind, now.maps[kind]) for kind in kinds}
+    box = forms.values("trust")["box"] if "pointing" in shown.measures else ()
     rows: list[dict[str, Any]] = frame.to_dict("records")
     facts = {name: fact for known in now.facts.values() for name, fact in known.items() if name in ("rough", "caution")}
     reports.offer_drawn(
-        "trust", "Attribution maps compared", pictures, rows, facts, Question(asked.network, asked.picture, unit=asked.unit),
+        "trust", "Attribution maps compared", drawn, rows, facts, Question(asked.network, asked.picture, unit=asked.unit),
         {"kinds": tuple(kinds), "measures": tuple(shown.measures), "seed": asked.seed, "box": box},
     )  # fmt: skip
     alone = asked.there().get(("map", shown.chosen))
