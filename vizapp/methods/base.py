@@ -334,6 +334,8 @@ class Method(Displayed):
             told["folder"] = without_folders(folder.name)
         if question.unit is not None:
             told |= of_unit(network, question.unit)
+        if self.views is not None and network.heads:
+            told["link_function"] = network.head.link
         return Provenance(self.key, self.title, self.source, shows=self.shows, views=self.views, **told)
 
 

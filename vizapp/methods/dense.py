@@ -16,6 +16,7 @@ from vizapp.engine.memory.chunks import check_fits, in_chunks
 from vizapp.errors import VizError, read_index
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Job, Method, Question, Result
+from vizapp.methods.dense_overlay import photo_panel, views
 from vizapp.methods.dense_view import View, panels, zoomed
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
@@ -100,7 +101,8 @@ def dense(question: Question, params: DenseParams, job: Job) -> Result:
         facts |= _checks(difference, float(np.abs(found.peak).max()), agrees, made)
     chance = probabilities(network, found.scores, found.log_sum)
     shown = panels(view, made, found, chance, table, pyramid, network.class_name(int(found.mean.argmax())))
-    return Result("dense", arrays, shown, facts, table)
+    photo = photo_panel(question.require_picture().pixels)
+    return Result("dense", arrays, (*shown, photo), facts, table)
 
 
 def convolutional(network: Network) -> ConversionPlan:
@@ -329,5 +331,6 @@ METHOD = Method(
     params=DenseParams,
     run=dense,
     memory_hint="a smaller zoom",
+    views=views,
     shows=(Output("label", "label map"), Output("scores", "per-class map"), Output("table", "table")),
 )

@@ -38,7 +38,9 @@ class Provenance:
     and `class_`, the class that it is, if it is one. `interventions` and `target`: as the options `--set` and `--target`
     take them. `params`: the parameters that differ from their defaults, as texts. `categories`: the names of the classes.
     `quantity`: what the network's answers are. `seen`: the crop that it saw, uint8 `[H W 3]`. `shows` and `views`: see
-    `Method`. `repeatable`: whether a command and a link ask the same; not with a module or a value that only Python has.
+    `Method`. `size`: height and width of the photo. `link_function`: what makes probabilities of the scores, if
+    `views` may need it.
+    `repeatable`: whether a command and a link ask the same; not with a module or a value that only Python has.
     """
 
     method: str
@@ -62,6 +64,8 @@ class Provenance:
     seen: np.ndarray | None = None
     shows: tuple[Output, ...] = ()
     views: Callable[[Any], tuple[View, ...]] | None = None
+    size: tuple[int, int] = (0, 0)
+    link_function: str = ""
     repeatable: bool = True
 
     @property
@@ -134,12 +138,12 @@ def of_network(network: Network) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def of_picture(picture: Picture) -> dict[str, str]:
+def of_picture(picture: Picture) -> dict[str, Any]:
     """What a provenance says of a photo, by field."""
     name = picture.name.rpartition(".")[0]
     is_sample = name in sample_names() and _sample_digest(name) == picture.digest
     return {
-        "picture": without_folders(picture.name), "sample": name if is_sample else "",
+        "size": picture.pixels.shape[:2], "picture": without_folders(picture.name), "sample": name if is_sample else "",
         "bands": ",".join(map(str, picture.shown)) if picture.bands is not None else "",
     }  # fmt: skip
 

@@ -14,12 +14,17 @@ def probabilities(network: Network, logits: np.ndarray, log_sum: np.ndarray | fl
 
     `log_sum` `[...]` is that of all classes, for logits of some classes alone.
     """
+    return probabilities_of(network.head.link, logits, log_sum)
+
+
+def probabilities_of(link: str, logits: np.ndarray, log_sum: np.ndarray | float | None = None) -> np.ndarray:
+    """As `probabilities`, by the link of the head."""
     exact = logits.astype(np.float64)
-    if network.head.link == "sigmoid":
+    if link == "sigmoid":
         return np.exp(-np.logaddexp(0, -exact))
-    if network.head.link == "identity":
+    if link == "identity":
         return exact
-    return np.exp(exact - (log_sum_of(network, exact) if log_sum is None else log_sum))
+    return np.exp(exact - (_log_sum(exact) if log_sum is None else log_sum))
 
 
 def log_sum_of(network: Network, logits: np.ndarray) -> np.ndarray:
@@ -29,8 +34,12 @@ def log_sum_of(network: Network, logits: np.ndarray) -> np.ndarray:
     """
     if network.head.link != "softmax":
         return np.zeros(logits.shape[1:])
+    return _log_sum(logits)
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
     most = logits.max(0).astype(np.float64)
-    return np.log(np.exp(logits - most).sum(0)) + most
+    return np.asarray(np.log(np.exp(logits - most).sum(0)) + most)
 
 
 class Measured(Protocol):

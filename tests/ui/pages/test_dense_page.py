@@ -16,8 +16,8 @@ from tests.media.files import noise, saved
 from tests.ui.app import Open, chosen, floats, offered, pixels, sentences, shown, went_well, words
 from vizapp.media.drawing import COLOURS, GREY, heat
 from vizapp.media.samples import open_sample
+from vizapp.methods import dense_overlay as overlay
 from vizapp.methods.base import Result
-from vizapp.ui.pages.dense import overlay
 
 PHOTO = "camera"  # 512 × 512; lenet5-digits looks at 28 × 28 of it
 SMALL = {"picture": PHOTO, "dense.zoom": "0.25"}  # 128 × 128: 26 × 26 cells
@@ -128,11 +128,11 @@ def test_a_large_map_tells_the_classes_that_are_kept() -> None:
     arrays = dict(result.arrays) | {"scores": result.arrays["scores"][[2, 5]], "classes": np.array([2, 5])}
     data = overlay.data(
         open_sample(PHOTO).pixels,
+        1.0,
         Result("dense", arrays, table=result.table),
-        vizapp.load("lenet5-digits", weights="none", device="cpu", classes=list("abcdefghij")),
-        "class",
+        "softmax",
+        "abcdefghij".__getitem__,
         5,
-        None,
     )
     assert set(data["tops"]["names"]) <= {"c", "f"}
     assert data["tops"]["count"] == 2

@@ -343,7 +343,7 @@ def test_what_is_put_into_html_is_escaped_and_markdown_never_lets_html_through()
 
 
 def test_the_legend_of_dense_maps_escapes_the_names_of_classes() -> None:
-    from vizapp.ui.pages.dense.overlay import legend
+    from vizapp.methods.dense_overlay import legend
 
     table = ({"class": 0, "name": EVIL, "share": 1.0},)
     assert "<img" not in maps.legend(legend(SimpleNamespace(table=table)))  # type: ignore[arg-type]

@@ -10,10 +10,11 @@ import streamlit as st
 from vizapp.engine.fully_convolutional.conversion_plan import ConversionPlan
 from vizapp.engine.fully_convolutional.tiles import available_strides
 from vizapp.media.picture import Picture
+from vizapp.media.transforms import shrink
+from vizapp.methods import dense_overlay as overlay
 from vizapp.methods.base import Result
 from vizapp.methods.dense import MOST, convolutional, suitable_zoom
 from vizapp.methods.scores import probabilities
-from vizapp.ui.pages.dense import overlay
 from vizapp.ui.session import compute, downloads, forms, messages, reports, state
 from vizapp.ui.widgets import image_tiles, layout, maps, options, topk_bars, unit_picker
 from vizapp.ui.widgets.components import component
@@ -142,7 +143,12 @@ def _map(network: Network, picture: Picture, result: Result) -> None:
             unit_picker.class_list("dense.class", network, kept, shown)
     if tint == "labels":
         st.html(maps.legend(overlay.legend(result)))
-    data = overlay.data(picture.pixels, result, network, tint, shown, _cell(shape))
+    photo, zoom = (
+        shrink(picture.pixels, overlay.LARGEST, "bilinear"),
+        min(1.0, overlay.LARGEST / max(picture.pixels.shape[:2])),
+    )
+    chosen = shown if tint == "class" else None
+    data = overlay.data(photo, zoom, result, network.head.link, network.readable_name, chosen, _cell(shape))
     component("map")(
         key="dense.map", data=data, on_cell_change=partial(unit_picker.take_click, state.PLACE, "dense.map", "cell")
     )

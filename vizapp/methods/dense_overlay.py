@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from vizapp.components.data import photo_data, ramp, uri
+from vizapp.components.data import percent, photo_data, ramp, uri
 from vizapp.media.drawing import COLOURS, heat
 from vizapp.media.transforms import shrink
-from vizapp.methods.base import Result
+from vizapp.methods.base import Panel, Result
 from vizapp.methods.dense_view import NAMED, covered
 from vizapp.methods.output import label_colours
-from vizapp.methods.scores import probabilities
-from vizapp.ui.widgets.topk_bars import TOP
+from vizapp.methods.scores import probabilities_of
+from vizapp.report.section import View
 from vizapp.zoo.labels import readable
-from vizapp.zoo.network import Network
 
 LARGEST = 1100  # pixels of the longer side of the photo in the browser
+TOP = 5  # classes of a cell
+PHOTO = "photo"  # the panel with the photo under the map
 
 
 def kept_classes(result: Result) -> np.ndarray:
@@ -27,32 +28,51 @@ def kept_classes(result: Result) -> np.ndarray:
     return result.arrays.get("classes", np.arange(len(result.arrays["scores"])))
 
 
+def photo_panel(pixels: np.ndarray) -> Panel:
+    """The photo under the map, as the browser shows it."""
+    return Panel(PHOTO, shrink(pixels, LARGEST, "bilinear"), "The photo under the map.")
+
+
+def views(result: Result) -> tuple[View, ...]:
+    """The labels over the photo, and the classes of each cell, for reports."""
+    asked, pixels = result.provenance, {panel.title: panel.pixels for panel in result.panels}
+    if asked is None or PHOTO not in pixels:
+        return ()
+    made = data(pixels[PHOTO], pixels[PHOTO].shape[0] / asked.size[0], result, asked.link_function, asked.readable_name)
+    colours = [
+        (f"#{bytes(colour or (128, 128, 128)).hex()}", f"{name}, {percent(share)}")
+        for colour, name, share in legend(result)
+    ]
+    stills = {name: shrink(pixels[name], LARGEST, "bilinear") for name in ("labels", PHOTO) if name in pixels}
+    return (View("map", made, "The most probable class of each cell", "", tuple(colours), stills),)
+
+
 def data(
-    pixels: np.ndarray,
+    photo: np.ndarray,
+    zoom: float,
     result: Result,
-    network: Network,
-    tint: str,
-    shown: int,
-    cell: tuple[int, int] | None,
+    link: str,
+    name_of: Callable[[int], str],
+    shown: int | None = None,
+    cell: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Data of the map component: the labels, or the probability of one class, over the photo.
 
     Args:
-        pixels: The photo, uint8 `[H W 3]`.
+        photo: The photo as it is shown, uint8 `[H W 3]`, with at most `LARGEST` pixels per side.
+        zoom: Its pixels per pixel of the photo itself.
         result: The result of the method `dense`.
-        network: Its network.
-        tint: "labels" or "class".
-        shown: The class to show.
+        link: What makes probabilities of its scores.
+        name_of: The name of a class.
+        shown: The class to show; None: the labels.
         cell: The chosen cell.
     """
     boxes, label = result.arrays["boxes"], result.arrays["label"]
-    zoom = min(1.0, LARGEST / max(pixels.shape[:2]))
-    photo = shrink(pixels, LARGEST, "bilinear")
     h, w = label.shape
-    chance = probabilities(network, result.arrays["scores"], result.arrays["log_sum"])
+    chance = probabilities_of(link, result.arrays["scores"], result.arrays["log_sum"])
     step = [float(boxes[-1, -1, i] - boxes[0, 0, i]) / max(count - 1, 1) * zoom for i, count in enumerate((h, w))]
     over: dict[str, Any]
-    if tint == "labels":
+    if shown is None:
         named = [int(row["class"]) for row in result.table[:NAMED]]
         opacity = np.where(np.isin(label, named), 255, 0).astype(np.uint8)  # other classes leave the photo as it is
         over = {"heat": uri(np.dstack([label_colours(label, named), opacity]))}
@@ -60,7 +80,7 @@ def data(
         rows = np.flatnonzero(kept_classes(result) == shown)
         values = chance[rows[0]] if len(rows) else np.full((h, w), np.nan)
         over = {"heat": uri(heat(values, 0, 1)), "ramp": ramp(), "low": 0.0, "high": 1.0, "ends": ["0 %", "100 %"]}
-        over["scale"] = f"Probability of {network.readable_name(shown)}"
+        over["scale"] = f"Probability of {name_of(shown)}"
     return (
         photo_data(photo, "Predictions over the photo")
         | over
@@ -69,7 +89,7 @@ def data(
             "cell": list(cell) if cell else None,
             "extent": [edge * zoom for edge in covered(boxes)],
             "crop": {"first": [float(edge) * zoom for edge in boxes[0, 0]], "step": step},
-            "tops": _tops(chance, kept_classes(result), network.readable_name),
+            "tops": _tops(chance, kept_classes(result), name_of),
             "opacity": 0.55,
             "hint": "Hover over a cell to see its classes and its crop; click to select it",
         }
