@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import threading
 import time
 from pathlib import Path
@@ -30,6 +31,12 @@ from vizapp.zoo import class_unit
 MINI, LENET = "vizapp/zfnet-mini", "vizapp/lenet5-digits"
 CAMERA = "live.camera"
 FIVE = ("predict", "feature_maps", "projection", "occlusion", "attribution")
+
+
+@pytest.fixture(autouse=True)
+def rubbish_is_looked_for_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests count all objects."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)
 
 
 def frame(name: str = "motorcycle") -> bytes:

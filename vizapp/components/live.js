@@ -48,7 +48,7 @@ async function open(live) {
   if (!navigator.mediaDevices) return live.tell(INSECURE);
   live.opening = true;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, frameRate: { ideal: 30 } } });
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 480 }, frameRate: { ideal: 15 } } });
     live.stream = stream;
     if (!live.alive || document.hidden) return close(live);
     stream.getVideoTracks()[0].onended = () => { close(live); live.tell(NONE); };

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit import config
 
 from vizapp.settings import settings
-from vizapp.ui.session import access
+from vizapp.ui.session import access, memory
 
 DELAY = 0.5  # seconds until the server that is starting answers
 
@@ -19,6 +19,7 @@ DELAY = 0.5  # seconds until the server that is starting answers
 @asynccontextmanager
 async def open_server(app: st.App) -> AsyncIterator[None]:
     """Let the server accept the largest upload that the app offers, then open the browser."""
+    memory.keep_loaded()
     config.set_option("server.maxUploadSize", max(settings().upload_mb, access.checkpoint_mb()))
     async with open_browser(app):
         yield

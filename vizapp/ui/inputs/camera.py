@@ -12,6 +12,7 @@ import binascii
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import streamlit as st
@@ -63,7 +64,14 @@ def is_on() -> bool:
 
 def draw(network: Network, answer: Answer, name: str) -> None:
     """Draw the camera and what `answer` says to its frames. `name`: what the answer is, in words."""
+    _keep_loaded()
     st.fragment(lambda: messages.guard(lambda: _turn(network, answer, name)))()
+
+
+@cache
+def _keep_loaded() -> None:
+    """Once, when the pages and the list of networks are loaded: a frame is a run of a script."""
+    memory.keep_loaded()
 
 
 def _turn(network: Network, answer: Answer, name: str) -> None:

@@ -34,6 +34,16 @@ def empty_caches() -> None:
         torch.cuda.empty_cache()
 
 
+def keep_loaded() -> None:
+    """Look no longer for rubbish in what is loaded by now, which mostly stays.
+
+    Streamlit looks after each run of a script (`runner.postScriptGC`). In the half million objects of the libraries that
+    takes a fifth of a second, ten times as long as the answer to a frame of a camera.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def retry_after_eviction(run: Callable[[], Value], opens: bool = False) -> Value:
     """`run()`; if it does not fit into memory, evict all caches and try once more. Freed memory goes back to the system.
 
