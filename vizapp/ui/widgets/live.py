@@ -37,7 +37,7 @@ from vizapp.zoo import class_unit
 from vizapp.zoo.network import Network
 
 Data = dict[str, Any]
-LARGEST = 720  # pixels of the longer side of a picture that is sent to the browser
+LARGEST = 600  # pixels of the longer side of a picture that is sent to the browser
 LARGEST_MAP = 128  # pixels of the longer side of a map over the frame
 SECONDS = 0.3  # that a sweep goes on for one frame; places that it does not reach take the value of their neighbour
 QUICK = ("gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "guided", "guided_gradcam", "lrp", "edges")
