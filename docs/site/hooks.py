@@ -21,6 +21,7 @@ import pages  # noqa: E402  found from any folder
 
 _CODE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _ALONE = re.compile(r"^\[[^\]]*\]\([^)\s]*\)$", re.MULTILINE)  # a link with a line of its own
+_TO_PAGE = re.compile(r'(href="(?!\w+:)[^"#]+)\.(?:md|ipynb)(?=["#])')
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -90,3 +91,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if key in pages.methods():
         parts.append(f"\n\nParameters and arrays: [{key}](methods/{key}.md).\n")
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead the links of notebooks to pages, which MkDocs does for Markdown alone."""
+    return _TO_PAGE.sub(r"\1.html", html) if page.file.src_uri.endswith(".ipynb") else html
