@@ -1,0 +1,36 @@
+"""`vizapp report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vizapp import __main__ as command_line
+from vizapp.__main__ import main
+
+ASKED = ["report", "predict", "--network", "vizapp/lenet5-digits", "--device", "cpu", "--picture", "digit 3"]
+
+
+def test_the_report_is_written_and_its_size_is_told_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "report.html"
+    assert main([*ASKED, "--out", str(file), "--title", "Mine & <yours>", "--remark", "Look"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [f"saved: {file}, {file.stat().st_size / 2**20:.1f} MB"]
+    assert shown.err == ""
+    assert "<title>Mine &amp; &lt;yours&gt;</title>" in file.read_text(encoding="utf-8")
+
+
+def test_the_size_of_a_large_report_is_told_before_it_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "_LARGE_REPORT", 1000)
+    assert main([*ASKED, "--out", str(tmp_path / "missing" / "report.html")]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("vizapp: the report will have 0.")
+    assert "Cannot write" in second
+
+
+def test_a_report_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(ASKED) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
