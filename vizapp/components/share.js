@@ -27,7 +27,8 @@ function mergeHistory() {
   for (const event of ["pointerdown", "keydown"]) window.addEventListener(event, () => { acted = true; }, true);
   window.addEventListener("popstate", () => { acted = false; }, true);
   history.pushState = (state, title, url) => {
-    const samePage = new URL(url, location.href).pathname === location.pathname;
+    const { href, pathname } = new URL(url, location.href), samePage = pathname === location.pathname;
+    if (href === location.href) return;
     (samePage && !acted ? history.replaceState : push).call(history, state, title, url);
     acted = false;
   };

@@ -51,7 +51,9 @@ def follow(known: Known, specs: Mapping[st.Page, PageSpec]) -> Tour | None:
     url.read_link(step.query, known(step.query), spec.carried, f"Step {number}: the")
     state.save(state.AT_STEP, (name, number))
     if step.page != state.page():
-        st.switch_page(page, query_params=url.settled(spec.carried))
+        here = st.query_params.to_dict()  # the browser hears of a new query before it hears of the new page
+        state.save(state.ADDRESS, here)
+        st.switch_page(page, query_params=here)
     return tour
 
 

@@ -176,13 +176,6 @@ def link(more: Mapping[str, str]) -> dict[str, str]:
     return _carried(()) | dict(more)
 
 
-def settled(page: Collection[Choice]) -> dict[str, str]:
-    """The query of the current view on a page with these choices. The address counts as read when it is that."""
-    carried = _carried(page)
-    state.save(state.ADDRESS, carried)
-    return carried
-
-
 def _carried(page: Collection[Choice]) -> dict[str, str]:
     """The shared choices and those of the page that differ from the default, and the network, as an address carries them."""
     shared = [choice for choice in state.CHOICES.values() if choice.shared]
