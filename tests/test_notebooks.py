@@ -23,9 +23,13 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def kinds(notebook: NotebookNode) -> list[list[tuple[str, list[str]]]]:
-    """What each code cell shows: the type of each output, and its forms."""
+    """What each code cell shows: the type of each output, and its forms; without what libraries write to the error stream."""
     return [
-        [(output.output_type, sorted(output.get("data", {}))) for output in cell.outputs]
+        [
+            (output.output_type, sorted(output.get("data", {})))
+            for output in cell.outputs
+            if output.output_type != "stream"
+        ]
         for cell in code_cells(notebook)
     ]
 
