@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tests.media.files import saved
@@ -273,9 +274,11 @@ def test_no_folder_of_the_machine_is_in_a_report(
     open_app: Open, photos: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VIZAPP_MODE", mode)
+    monkeypatch.setattr(type(st.context), "url", "http://viz.example/predict")  # as a browser tells it
     monkeypatch.setenv("VIZAPP_ROOT", str(photos.parent) if mode == "server" else "")
     app = dialog(open_app(folder="photos" if mode == "server" else str(photos), picture="1.png"))
     app.button(key="report.add").click().run()
     for content in (file(app), file(app, "Download all")):
         assert "1.png" in content
+        assert ("http://viz.example/predict?" in content) == (mode == "server")  # whose folders are below its root
         assert str(photos.parent) not in content
