@@ -44,7 +44,8 @@ def section_html(section: Section, name: str) -> Iterator[str]:
     yield from _table(section.table)
     more = dict(section.facts) | ({"sources": section.source} if is_long else {})
     if more:
-        yield f"<details><summary>More about it</summary>{_definitions(more)}</details>"
+        alone = " open" * (not (section.views or section.pictures or section.table))  # then the facts are the answer
+        yield f"<details{alone}><summary>More about it</summary>{_definitions(more)}</details>"
     yield _again(section)
     yield "</section>"
 
