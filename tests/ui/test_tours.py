@@ -82,6 +82,7 @@ def is_at(app: AppTest, tour: Tour, number: int) -> None:
     by_itself = {"stride"}  # of the first view of Occlusion
     assert not set(found) - set(wanted) - by_itself, "nothing of an earlier step"
     assert linked(app, "tour") == tour.name
+    assert linked(app, "step") == str(number), "Back leads to it"
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -157,6 +158,17 @@ def test_leaving_the_presentation_leaves_the_tour(open_app: Open, small: None) -
     app.query_params["tour"] = "small"
     app.query_params["step"] = "3"
     is_at(app.run(), open_tour("small"), 3)
+
+
+def test_visitors_cannot_leave_a_tour_that_always_plays(open_app: Open, small: None) -> None:
+    app = open_app("start", tour="small", autoplay="always")
+    is_at(app, open_tour("small"), 1)
+    bar = shown(app, "-tour")
+    assert bar["on"]
+    assert bar["always"]
+    is_at(click(app, "present", "present", False), open_tour("small"), 1)
+    is_at(click(app, "tour", "step", 2), open_tour("small"), 2)
+    assert linked(app, "autoplay") == "always"
 
 
 def test_a_file_of_this_machine_is_a_tour_but_not_on_a_server(

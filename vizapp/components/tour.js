@@ -1,5 +1,5 @@
 // The bar of a tour: title and text of the step, a dot per step, buttons and keys to move, play and leave.
-// data: {title, steps: [{title, text, seconds}], step (from 1), on (whether it plays)}. Triggers: "step" (a number), "play" (true or false), "leave".
+// data: {title, steps: [{title, text, seconds}], step (from 1), on (whether it plays), always (whether it cannot be paused or left)}. Triggers: "step" (a number), "play" (true or false), "leave".
 // The words change at once. The page is hidden until the app has drawn that of the new step, by an attribute that `assets/tour.css` reads.
 
 const QUIET = 150, LATE = 1500;  // milliseconds without a run until a page is drawn; after those, what is drawn of it is shown
@@ -51,10 +51,11 @@ export default function (component) {
     });
     button(0, "‹", "Previous step (left arrow key)", () => move(step - 1)).disabled = step === 1;
     button(1, "›", "Next step (right arrow key)", () => move(step + 1)).disabled = step === last;
-    const play = button(2, data.on ? "Pause" : "Play", data.on ? "Stay at this step" : "Move on by itself, and begin again at the end", () => setTriggerValue("play", !data.on));
+    const play = button(2, data.on ? "Pause" : "Play", data.on ? "Pause: stay at this step" : "Play: move on by itself, and begin again at the end", () => setTriggerValue("play", !data.on));
     play.setAttribute("aria-pressed", data.on);
     play.classList.toggle("on", data.on);
-    button(3, "Leave", "Leave the tour and keep this page (Escape)", () => setTriggerValue("leave", true));
+    const out = button(3, "Leave", "Leave the tour and keep this page (Escape)", () => setTriggerValue("leave", true));
+    for (const one of [play, out]) one.hidden = data.always;
     line.hidden = !data.on;
   };
   const move = (to) => {
@@ -67,9 +68,20 @@ export default function (component) {
     root.__moved = performance.now();
   };
 
+  // A dialog leaves room for the bar and keeps it in reach: react-aria, which makes all else inert, knows this attribute.
+  const place = document.querySelector('[data-testid="stBottom"]');
+  const stay = () => {
+    if (!place) return;
+    if (!place.dataset.reactAriaTopLayer) place.dataset.reactAriaTopLayer = "true";
+    place.closest("[inert]")?.removeAttribute("inert");  // by a dialog that was there first
+    const height = `${place.offsetHeight}px`;
+    if (page.style.getPropertyValue("--vz-tour") !== height) page.style.setProperty("--vz-tour", height);
+  };
+
   // The page of the step has been drawn when no run of the script goes on, or follows at once.
   let quiet = performance.now(), before = quiet;
   const look = () => {
+    stay();
     const now = performance.now(), runs = document.querySelector('[data-testid="stApp"]')?.dataset.testScriptState !== "notRunning";
     if (runs) quiet = now;
     if (!shown && step === data.step && now - (root.__moved || 0) > QUIET) {
@@ -90,7 +102,7 @@ export default function (component) {
   const leave = (event) => {
     if (event.key !== "Escape" || !free(event) || document.querySelector('[data-baseweb="popover"], [role="dialog"]:not(.stage)')) return;
     event.preventDefault();
-    setTriggerValue("leave", true);
+    if (!data.always) setTriggerValue("leave", true);
   };
   const turn = (event) => {
     const to = { Home: 1, End: last }[event.key] ?? (event.key in MOVES ? step + MOVES[event.key] : 0);
@@ -99,6 +111,7 @@ export default function (component) {
     move(to);
   };
   draw();
+  stay();
   const timer = setInterval(look, 50);
   window.addEventListener("keydown", leave, true);  // before what else listens to Escape
   window.addEventListener("keydown", turn);  // after the pictures, which walk with the arrow keys
@@ -108,6 +121,8 @@ export default function (component) {
     window.removeEventListener("keydown", leave, true);
     window.removeEventListener("keydown", turn);
     for (const sign of SIGNS) window.removeEventListener(sign, wait, { capture: true });
-    if (again !== true) delete page.dataset.tour;
+    if (again === true) return;
+    delete page.dataset.tour;
+    delete place?.dataset.reactAriaTopLayer;
   });
 }

@@ -32,7 +32,7 @@ def follow(known: Known, specs: Mapping[st.Page, PageSpec]) -> Tour | None:
     if name is None:
         state.clear(state.AT_STEP)
         return None
-    number, tour = state.get(state.STEP), None
+    number, tour = state.get(state.STEP) or 1, None
     try:
         tour = tours.open_tour(name)
     finally:
@@ -41,13 +41,13 @@ def follow(known: Known, specs: Mapping[st.Page, PageSpec]) -> Tour | None:
     if number > len(tour.steps):
         state.note(f"The tour {tour.title!r} has {len(tour.steps)} steps and no step {number}. This is the first.")
         number = 1
+    state.put(state.STEP, number)  # so that the address names it, and Back leads to it
     if state.load(state.AT_STEP) == (name, number):
         return tour
     step = tour.steps[number - 1]
     page, spec = next((page, spec) for page, spec in specs.items() if spec.key == step.page)
     state.reset(_KEPT)
     state.save(state.PRESENT.key, "on")
-    state.put(state.STEP, number)
     url.read_link(step.query, known(step.query), spec.carried, f"Step {number}: the")
     state.save(state.AT_STEP, (name, number))
     if step.page != state.page():
@@ -63,7 +63,10 @@ def draw(tour: Tour | None) -> None:
     if tour is None:
         return
     steps = [{"title": step.title, "text": step.text, "seconds": step.seconds} for step in tour.steps]
-    data = {"title": tour.title, "steps": steps, "step": state.get(state.STEP), "on": state.get(state.AUTOPLAY) == "on"}
+    data = {
+        "title": tour.title, "steps": steps, "step": state.get(state.STEP), "on": state.get(state.AUTOPLAY) != "off",
+        "always": state.get(state.AUTOPLAY) == "always",
+    }  # fmt: skip
     with st.bottom:
         component("tour")(
             key="tour", data=data, on_step_change=_move, on_play_change=_play, on_leave_change=leave

@@ -41,8 +41,8 @@ CHANNELS = Choice("channels", None, channel_map, shared=True)  # what feeds the 
 BANDS = Choice("bands", None, bands, shared=True)  # of a stack, those that are shown, as a text; None: the first
 PRESENT = Choice("present", "off", one_of("off", "on"), shared=True)  # presentation mode
 TOUR = Choice("tour", None, shared=True)  # the tour that is shown, in presentation mode: a name or the path of a file
-STEP = Choice("step", 1, integer(1), shared=True)  # of the tour
-AUTOPLAY = Choice("autoplay", "off", one_of("off", "on"), shared=True)  # whether the tour moves on, and begins again
+STEP = Choice("step", None, integer(1), shared=True)  # of the tour; a link without it begins at the first
+AUTOPLAY = Choice("autoplay", "off", one_of("off", "on", "always"), shared=True)  # `always`: nobody can stop the tour
 SET = Choice("set", (), interventions, shared=True, joint=";")  # what is changed in every pass, as texts
 TARGET = Choice("target", None, target, shared=True)  # what of the output is explained, as text; None: the class scores
 LAYER = Choice("layer", None)

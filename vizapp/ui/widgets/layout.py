@@ -46,7 +46,8 @@ def page_title(title: str, sentence: str) -> None:
 
 def _present() -> None:
     """Enter or leave presentation mode, as the button or its key asked."""
-    state.put(state.PRESENT, "on" if state.clicked("present", "present") else "off")
+    if state.get(state.AUTOPLAY) != "always":
+        state.put(state.PRESENT, "on" if state.clicked("present", "present") else "off")
 
 
 def _explain(told: Explanation) -> None:
