@@ -318,8 +318,10 @@ class Method(Displayed):
             facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name
         facts |= result.facts | {"time": f"{time.perf_counter() - started:.2f} s"}
         asked = self.provenance(question, params)
+        readings = {output.array: output.reading for output in self.shows}
         panels = result.panels or tuple(
-            Panel(title, pixels) for title, pixels in pictures(self.shows, result.arrays, asked.seen).items()
+            Panel(title, pixels, readings.get(title, ""))
+            for title, pixels in pictures(self.shows, result.arrays, asked.seen).items()
         )
         return replace(result, method=self.key, facts=facts, panels=panels, provenance=asked)
 

@@ -36,7 +36,7 @@ TILES = 144  # most tiles of one sheet
 
 @dataclass(frozen=True)
 class Output:
-    """One array of a result: its name, its kind, and whether it is drawn over the photo.
+    """One array of a result: its name, its kind, whether it is drawn over the photo, and what its colours mean.
 
     Kinds and shapes (`n`: any number of leading dimensions that count items):
 
@@ -49,12 +49,15 @@ class Output:
     - "images": uint8 `[n H W 3]`.
     - "curves": `[steps]` or `[steps n]`.
     - "table": the rows of `Result.table`.
+
+    `reading`: the sentence below it, by default, for a map over the photo, what its kind says.
     """
 
     array: str
     kind: Kind
     over_photo: bool = False
     title: str = ""
+    reading: str = ""
 
     @property
     def label(self) -> str:

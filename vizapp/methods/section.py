@@ -14,7 +14,7 @@ from vizapp.report.section import Section
 
 # The facts without which a result misleads, and those that are told among what was asked.
 CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches", "limits")
-_ASKED = ("network", "picture", "channels", "interventions", "target", "certificate")
+_ASKED = ("network", "picture", "channels", "interventions", "target", "square", "certificate")
 
 
 class _Panel(Protocol):
@@ -82,6 +82,7 @@ def _about(asked: Provenance, facts: Mapping[str, str]) -> dict[str, str]:
         "target": facts.get("target", ""),
         "changed": facts.get("interventions", ""),
         "channels": facts.get("channels", ""),
+        "square": facts.get("square", ""),
         "parameters": ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in asked.params.items()),
         "certificate": facts.get("certificate", ""),
     }

@@ -51,6 +51,10 @@ _ACTS = {
     "noise": "Gaussian noise with a standard deviation of 0.08, 0.12, 0.18, 0.26, 0.38 for pixels from 0 to 1.",
     "jpeg": "JPEG of quality 25, 18, 15, 10, 7.",
 }  # fmt: skip
+AXES = {kind: f"Severity of {'JPEG' if kind == 'jpeg' else kind}" for kind in KINDS} | {
+    "rotate": "Turned, degrees", "shift-x": "Moved to the right, pixels", "shift-y": "Moved down, pixels",
+    "scale": "Enlarged, times",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -361,14 +365,16 @@ def _panel(photo: ResizedPhoto, params: TransformParams) -> Panel:
 
 def views(result: Result) -> tuple[View, ...]:
     """The curves over the amounts, for reports."""
-    amounts, rows = result.arrays["amounts"], result.table
+    amounts, rows, asked = result.arrays["amounts"], result.table, result.provenance
+    kind = asked.params.get("kind", TransformParams.kind) if asked else ""
     layers = [name.removeprefix("distance ") for name in rows[0] if name.startswith("distance ")]
     drawn = [("Distance of the features from those of the clean photo", result.arrays["distance"], layers)]
     if "probability" in rows[0]:
         name = f"Probability of {result.facts.get('class', 'the class').split(' (')[0]}"
         drawn.insert(0, (name, np.array([[row["probability"] for row in rows]]), [name]))
     return tuple(
-        View("curves", curves_data(amounts, lines, names, title, "amount"), title) for title, lines, names in drawn
+        View("curves", curves_data(amounts, lines, names, title, AXES.get(kind, "")), title)
+        for title, lines, names in drawn
     )
 
 

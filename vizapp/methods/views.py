@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,15 +81,17 @@ def map_title(output: Output, about: str) -> str:
 
 def map_caption(output: Output, values: np.ndarray, about: str) -> str:
     """What the colours of a map mean; empty for classes, which have a legend."""
+    if output.reading:
+        return output.reading
     if output.kind == "signed map":
         return "Red raises what is explained, blue lowers it."
     if output.kind == "heat map":
-        return "The brighter, the more it matters for what is explained."
+        return "The brighter, the higher the value."
     if output.kind != "support map":
         return ""
     is_signed = output.limits(values)[0] < 0
     return (
-        f"Red speaks for {about}, blue against it." if is_signed else f"The brighter, the more it speaks for {about}."
+        f"Red speaks for {about}, blue against it." if is_signed else f"The brighter, the more it matters for {about}."
     )
 
 
@@ -110,7 +113,7 @@ def strongest_class(
     """The map of the class with the largest mean, of `[classes h w]`, and what describes it."""
     row = int(values.reshape(len(values), -1).mean(1).argmax())
     number = row if classes is None else int(classes[row])
-    return Output(output.array, "heat map", output.over_photo, f"{output.label}: {name_of(number)}"), values[row]
+    return replace(output, kind="heat map", title=f"{output.label}: {name_of(number)}"), values[row]
 
 
 def curves_data(x: np.ndarray, lines: np.ndarray, names: Sequence[str], label: str, axis: str = "") -> dict[str, Any]:

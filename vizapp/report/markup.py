@@ -101,7 +101,8 @@ def _figures(
 def _table(rows: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
     if not rows:
         return
-    names = list(dict.fromkeys(name for row in rows[:MOST_ROWS] for name in row))
+    told = {name for row in rows[:MOST_ROWS] for name, value in row.items() if value is not None}
+    names = [name for name in dict.fromkeys(name for row in rows[:MOST_ROWS] for name in row) if name in told]
     heads = "".join(f"<th>{text(name.replace('_', ' '))}</th>" for name in names)
     yield f'<div class="table"><table><thead><tr>{heads}</tr></thead><tbody>'
     for row in rows[:MOST_ROWS]:

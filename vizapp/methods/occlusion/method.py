@@ -9,6 +9,10 @@ from vizapp.methods.occlusion.panel_data import views
 from vizapp.methods.occlusion.sweep import Occlusion, OcclusionParams, fit_square
 from vizapp.methods.output import Output
 
+# True as well where all but the square is hidden.
+_HIGH = "Bright: it is high with the square here, dark: it is low."
+_DROP = "Red: with a square here, the logit is lower than that of the whole photo, blue: it is higher."
+
 
 def occlusion(question: Question, params: OcclusionParams, job: Job) -> Result:
     """Probability, prediction and activation of a late feature map for each position of a square that hides a part.
@@ -48,10 +52,10 @@ METHOD = Method(
     memory_hint="a larger stride",
     views=views,
     shows=(
-        Output("probability", "heat map", over_photo=True),
+        Output("probability", "heat map", over_photo=True, reading=_HIGH),
         Output("label", "label map", over_photo=True, title="Most probable class"),
-        Output("activation", "heat map", over_photo=True),
+        Output("activation", "heat map", over_photo=True, reading=_HIGH),
         Output("projection", "signed image"),
-        Output("per_pixel", "signed map", over_photo=True, title="Mean drop of the logit"),
+        Output("per_pixel", "signed map", over_photo=True, title="Mean drop of the logit", reading=_DROP),
     ),
 )

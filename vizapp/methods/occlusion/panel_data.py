@@ -77,7 +77,8 @@ def views(result: Result) -> tuple[View, ...]:
         asked.network, asked.picture, params, asked.quantity, asked.seen, where, class_name=asked.readable_name(kept),
         **of_class(result, kept, asked.seen),
     )  # fmt: skip
-    caption = "Red: hiding this place lowers what is explained, blue: it raises it. A click marks a cell."
+    what = "all but this place" if params.inverse else "this place"
+    caption = f"(d) Red: hiding {what} lowers what is explained, blue: it raises it. A click marks a cell."
     stills = {panel.title: panel.pixels for panel in result.panels if panel.title in _STILLS}
     data = {"groups": [group(shown, "probability", shown.extreme)]}
     return (View("panels", data, caption=caption, stills=stills),)

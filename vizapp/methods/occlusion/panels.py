@@ -22,7 +22,7 @@ def legend(
     """The classes of a label map, the class of the clean picture first, then by number of cells.
 
     Each row has `class`, `name`, `colour` (one of `COLOURS`; classes beyond these share `OTHER`), `share` of the cells,
-    `clean` (the probability for the clean picture) and `true` (whether it is the true class). The true class comes
+    `clean` (the probability for the clean picture) and `true` (whether it is the true class, None if unknown). The true class comes
     second if it is not the first, and is listed even if it has no cell.
 
     Args:
@@ -43,7 +43,7 @@ def legend(
             "colour": "#" + bytes(COLOURS[place]).hex() if place < len(COLOURS) else OTHER,
             "share": float(shares.get(class_, 0.0)),
             "clean": float(probabilities[class_]),
-            "true": class_ == true,
+            "true": None if true is None else class_ == true,
         }
         for place, class_ in enumerate(order)
     )

@@ -74,7 +74,10 @@ METHOD = Method(
     incompatibility=_no_photo,
     shows=(
         Output("label", "label map", over_photo=True, title="The class of each cell"),
-        Output("scores", "per-class map", over_photo=True, title="Logit of a class"),
+        Output(
+            "scores", "per-class map", over_photo=True, title="Logit of a class",
+            reading="The brighter, the larger the logit of the class in a cell.",
+        ),
         Output("table", "table"),
     ),
-)
+)  # fmt: skip

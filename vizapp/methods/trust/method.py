@@ -134,14 +134,20 @@ def _number(value: float) -> float | None:
 
 
 def views(result: Result) -> tuple[View, ...]:
-    """The curves of deletion and insertion, for reports."""
+    """The curves of deletion, insertion and ROAD, for reports."""
     kinds, measures = (result.facts[name].split(",") for name in ("kinds", "measures"))
     found = []
     for number, measure in enumerate(measures):
         lines = result.arrays["curves"][:, number]
         if np.isfinite(lines).any():
-            title = f"{measure.capitalize()}: score while pixels are replaced"
-            data = curves_data(np.arange(lines.shape[1]), lines, kinds, title, "percent of the pixels")
+            done = {"deletion": "deleted", "insertion": "inserted"}.get(measure, "replaced")
+            title = f"{measure.capitalize()}: the score while pixels are {done}"
+            data = curves_data(np.arange(lines.shape[1]), lines, kinds, title, f"Pixels {done}, percent")
+            found.append(View("curves", data, title))
+    for end, lines in zip(("most", "least"), result.arrays["road"].swapaxes(0, 1), strict=True):
+        if np.isfinite(lines).any():
+            title = f"ROAD: the score while pixels are removed, the {end} relevant first"
+            data = curves_data(np.arange(10, 100, 10), lines, kinds, title, "Pixels removed, percent")
             found.append(View("curves", data, title))
     return tuple(found)
 
@@ -157,7 +163,7 @@ METHOD = Method(
     memory_hint="fewer photos",
     shows=(
         Output("table", "table"),
-        Output("maps", "support map"),
+        Output("maps", "support map", reading="Row by row, in the order of the table."),
     ),
     views=views,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -254,7 +255,7 @@ def _class_map(key: str, network: Network, output: Output, result: Result, seen:
     best = classes[int(values.reshape(len(values), -1).mean(1).argmax())]
     number = state.get(state.CLASS) if state.get(state.CLASS) in classes else best
     unit_picker.class_list(f"{key}.class", network, classes, number, label=output.label)
-    one = Output(output.array, "heat map", output.over_photo, network.readable_name(number))
+    one = replace(output, kind="heat map", title=network.readable_name(number))
     if output.over_photo and seen is not None:
         _over(key, network, one, values[classes.index(number)], seen)
         return

@@ -12,12 +12,9 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from vizapp.methods.transform import AXES
 from vizapp.ui.session import state
 
-_TITLES = {
-    "rotate": "Turned, degrees", "shift-x": "Moved to the right, pixels", "shift-y": "Moved down, pixels",
-    "scale": "Enlarged, times",
-}  # fmt: skip
 _TICKS = {"rotate": 45} | dict.fromkeys(("brightness", "contrast", "blur", "noise", "jpeg"), 1)
 # Distinguishable on white and on black, and with colour-vision deficiency (Okabe & Ito 2008).
 COLOURS = ("#d55e00", "#3f8fd2", "#009e73", "#cc79a7", "#9467bd", "#a57f5f", "#e69f00", "#7f858c")
@@ -54,7 +51,7 @@ def figure(lines: Sequence[Line], kind: str, amount: float | None, percent: bool
     drawn.update_layout(
         height=300, margin={"l": 48, "r": 8, "t": 8, "b": 40}, hovermode="closest",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        xaxis={"title": _TITLES.get(kind, "Severity"), "zeroline": False, "dtick": _TICKS.get(kind)},
+        xaxis={"title": AXES[kind], "zeroline": False, "dtick": _TICKS.get(kind)},
         yaxis={"title": None, "rangemode": "tozero", "tickformat": ".0%" if percent else None}
         | ({"range": [0, 1.02]} if percent else {}),
     )  # fmt: skip

@@ -1,0 +1,70 @@
+"""What reports say below maps and along axes is true of what is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import vizapp
+from vizapp.media.samples import open_sample
+from vizapp.methods import methods
+from vizapp.methods.output import Output
+from vizapp.methods.views import map_caption, strongest_class
+from vizapp.report.section import View
+from vizapp.zoo.network import Network
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return vizapp.load("vizapp/lenet5-digits", device="cpu")
+
+
+def curves(asked: str, network: Network, **params: object) -> tuple[View, ...]:
+    views = vizapp.ask(asked, network, open_sample("digit 3"), **params).section().views
+    assert {view.component for view in views} == {"curves"}
+    return views
+
+
+def test_every_heat_map_over_the_photo_says_what_its_colours_mean() -> None:
+    over = [(m.key, one) for m in methods().values() for one in m.shows if one.over_photo]
+    kinds = {"heat map", "per-class map"}
+    assert {(key, one.array) for key, one in over if one.kind in kinds and not one.reading} == set()
+    assert {("occlusion", "probability"), ("predict", "scores")} <= {(key, one.array) for key, one in over}
+
+
+def test_the_reading_of_a_map_is_kept_for_the_map_of_one_class() -> None:
+    scores = next(one for one in methods()["predict"].shows if one.array == "scores")
+    one, values = strongest_class(scores, np.array([[[0.0]], [[2.0]]]), np.array([7, 3]), str)
+    assert (one.kind, one.label, values.item()) == ("heat map", "Logit of a class: 3", 2.0)
+    assert map_caption(one, values, "3") == scores.reading
+    assert "logit" in scores.reading
+
+
+def test_a_map_of_any_quantity_is_not_said_to_show_what_matters() -> None:
+    assert map_caption(Output("a", "heat map", True), np.eye(2), "cat") == "The brighter, the higher the value."
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_occlusion_says_what_is_hidden(network: Network, inverse: bool) -> None:
+    answer = vizapp.ask("occlusion", network, open_sample("digit 3"), window=14, stride=14, inverse=inverse)
+    (view,) = answer.section().views
+    assert ("all but this place" in view.caption) == inverse
+    assert answer.section().about["square"] == answer.facts["square"]
+    assert "<th>clean</th>" in answer.to_html()
+    assert "<th>true</th>" not in answer.to_html()  # it is unknown
+
+
+@pytest.mark.parametrize(
+    ("kind", "axis"),
+    [("rotate", "degrees"), ("shift-y", "down, pixels"), ("scale", "times"), ("jpeg", "Severity of JPEG")],
+)
+def test_the_axis_of_a_transform_has_its_unit(network: Network, kind: str, axis: str) -> None:
+    views = curves("transform", network, kind=kind, amounts=(1, 2))
+    assert all(axis in view.data["axis"] for view in views)
+
+
+def test_trust_shows_a_curve_per_kind_for_each_measure_that_has_one(network: Network) -> None:
+    views = curves("trust", network, kinds=("gradcam", "random"), measures=("deletion", "road"))
+    assert [view.heading.split(":")[0] for view in views] == ["Deletion", "ROAD", "ROAD"]
+    assert all([line["name"] for line in view.data["series"]] == ["gradcam", "random"] for view in views)
+    assert all("percent" in view.data["axis"] for view in views)
