@@ -22,8 +22,8 @@ def legend(
     """The classes of a label map, the class of the clean picture first, then by number of cells.
 
     Each row has `class`, `name`, `colour` (one of `COLOURS`; classes beyond these share `OTHER`), `share` of the cells,
-    `clean` (the probability for the clean picture) and `true` (whether it is the true class, None if unknown). The true class comes
-    second if it is not the first, and is listed even if it has no cell.
+    `clean` (the probability for the clean picture) and `true` (whether it is the true class, None if unknown). The
+    true class comes second if it is not the first, and is listed even if it has no cell.
 
     Args:
         labels: The label map `[h w]`.
