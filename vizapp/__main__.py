@@ -349,9 +349,10 @@ def _list_methods(options: argparse.Namespace) -> None:
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     texts = [{k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
     if texts:
-        widths = {k: max(len(k), *(len(row[k]) for row in texts)) for k in texts[0]}
-        for row in [{k: k for k in texts[0]}, *texts]:
-            print("  ".join(row[k].ljust(widths[k]) for k in row).rstrip())
+        names = list(dict.fromkeys(name for row in texts for name in row))
+        widths = {k: max(len(k), *(len(row.get(k, "")) for row in texts)) for k in names}
+        for row in [{k: k for k in names}, *texts]:
+            print("  ".join(row.get(k, "").ljust(widths[k]) for k in names).rstrip())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from unicodedata import bidirectional, category
 
 LONGEST = 255  # characters of a name: what file systems allow
 LONGEST_SENTENCE, _LONGEST_WORD = 4000, 300  # characters; of what is longer, beginning and end are kept
-_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 _FOLDERS = re.compile(r"""(?<![^\s'"(\[{=:,;<‘“])/(?!/)(?:[^\s/'",;]+/)*(?=[^\s/])""")  # of an absolute path
 _MARKS = "\u200e\u200f\u061c"
@@ -60,7 +60,7 @@ def plain_name(text: str, longest: int = LONGEST) -> str:
 
 def _acts(character: str) -> bool:
     """Whether it is a control, surrogate, line-separator or bidirectional character."""
-    return category(character) in {"Cc", "Cs", "Zl", "Zp"} or bidirectional(character) in _TURNS or character in _MARKS
+    return category(character) in {"Cc", "Cs", "Zl", "Zp"} or bidirectional(character) in TURNS or character in _MARKS
 
 
 def without_folders(sentence: str) -> str:

@@ -103,6 +103,39 @@ def test_photos_of_targets_and_interventions_are_named(network: Network) -> None
     assert intervention_text(Intervention("a", None, "freeze", photo)) == "a:all=freeze:digit 3.png"
 
 
+def test_sample_photos_of_targets_and_interventions_are_found_again(network: Network, tmp_path: Path) -> None:
+    photo = open_sample("digit 3")
+    changes = [Intervention("features.1", 0, "freeze", open_sample("digit 8"))]
+    result = vizapp.ask(
+        "predict", network, photo, target=Target(embedding=open_sample("digit 4")), interventions=changes
+    )
+    assert main([*shlex.split(asked(result).command)[1:], "--device", "cpu", "--out", str(tmp_path)]) == 0
+    with np.load(tmp_path / "arrays.npz") as saved:
+        np.testing.assert_array_equal(saved["probabilities"], result.arrays["probabilities"])
+
+
+def test_how_the_network_was_opened_is_in_the_command(tmp_path: Path) -> None:
+    for given in ({"probabilities": "sigmoid"}, {"classes": 4, "weights": "none"}):
+        opened = vizapp.load("vizapp/lenet5-digits", device="cpu", **given)
+        result = vizapp.ask("predict", opened, open_sample("digit 6"))
+        assert asked(result).link == ""  # the app opens it otherwise
+        assert main([*shlex.split(asked(result).command)[1:], "--device", "cpu", "--out", str(tmp_path)]) == 0
+        with np.load(tmp_path / "arrays.npz") as saved:
+            np.testing.assert_array_equal(saved["probabilities"], result.arrays["probabilities"])
+    named = vizapp.load("vizapp/lenet5-digits", device="cpu", classes=list("abcdefghij"))
+    assert asked(vizapp.ask("predict", named, open_sample("digit 6"))).command == ""
+
+
+def test_what_has_no_name_has_no_command(network: Network) -> None:
+    photo = open_sample("digit 6")
+    assert asked(vizapp.ask("predict", network, photo.pixels)).command == ""
+    mask = np.zeros((96, 96), bool)
+    mask[:40] = True
+    maps = vizapp.load("vizapp/shapes-segmenter", device="cpu")
+    found = asked(vizapp.ask("predict", maps, open_sample("shapes 1"), target=Target(class_=2, region=mask)))
+    assert (found.command, found.link) == ("", "")
+
+
 def test_every_link_leads_to_a_page() -> None:
     for page in PAGES:
         for key in page.methods:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
+from torch import nn
 
 import vizapp
 from vizapp.media.samples import open_sample
@@ -68,3 +74,38 @@ def test_trust_shows_a_curve_per_kind_for_each_measure_that_has_one(network: Net
     assert [view.heading.split(":")[0] for view in views] == ["Deletion", "ROAD", "ROAD"]
     assert all([line["name"] for line in view.data["series"]] == ["gradcam", "random"] for view in views)
     assert all("percent" in view.data["axis"] for view in views)
+
+
+def test_an_occlusion_shows_the_class_that_was_asked_for(network: Network) -> None:
+    photo, unit = open_sample("digit 3"), vizapp.class_unit(network, 8)
+    answer = vizapp.ask("occlusion", network, photo, unit=unit, window=14, stride=14)
+    maps = {one["letter"]: one for one in answer.section().views[0].data["groups"][0]["maps"]}
+    assert maps["(d)"]["title"] == "Probability of 8"
+    shown = np.frombuffer(base64.b64decode(maps["(d)"]["values"]), "<f4")
+    np.testing.assert_array_equal(shown, answer.arrays["probability"].ravel())
+
+
+def test_an_occlusion_without_a_finite_probability_has_a_report() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    nn.init.constant_(module[4].weight, math.nan)
+    wrapped = vizapp.wrap(module, (3, 16, 16))
+    answer = vizapp.ask("occlusion", wrapped, np.zeros((16, 16, 3), np.uint8), window=8, stride=8)
+    assert np.isnan(answer.arrays["probability"]).all()
+    assert answer.section().views[0].data["groups"][0]["cell"] == [0, 0]
+
+
+def test_the_curves_of_a_folder_name_no_single_class(network: Network, tmp_path: Path) -> None:
+    for name in ("digit 3", "digit 8"):
+        Image.fromarray(open_sample(name).pixels).save(tmp_path / f"{name}.png")
+    answer = vizapp.ask("transform", network, folder=tmp_path, kind="shift-x", amounts=(0, 2))
+    assert answer.section().views[0].heading == "Probability of the class"
+    assert "right by whole pixels" in answer.section().about["transform"]
+
+
+def test_a_single_answer_has_one_heading(network: Network) -> None:
+    answer = vizapp.ask("predict", network, open_sample("digit 3"))
+    assert answer.to_html().count("Predict · digit 3.png</h") == 1
+    assert "<h1>Mine</h1>" in answer.to_html("Mine")
+    both = vizapp.Report((answer.section(), answer.section()), "Two").to_html()
+    assert both.count("<h2>Predict · digit 3.png</h2>") == 2
+    assert "<h1>Two</h1>" in both

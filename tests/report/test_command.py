@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vizapp import __main__ as command_line
 from vizapp.__main__ import main
+from vizapp.media.samples import open_sample
 
 ASKED = ["report", "predict", "--network", "vizapp/lenet5-digits", "--device", "cpu", "--picture", "digit 3"]
 
@@ -34,3 +36,14 @@ def test_the_size_of_a_large_report_is_told_before_it_is_made(
 def test_a_report_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ASKED) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_rows_of_different_columns_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("digit 3", "digit 8"):
+        Image.fromarray(open_sample(name).pixels).save(tmp_path / f"{name}.png")
+    asked = ["trust", "--network", "vizapp/lenet5-digits", "--device", "cpu", "--folder", str(tmp_path)]
+    assert main([*asked, "--kinds", "random,gradcam", "--measures", "deletion", "--photos", "2"]) == 0
+    heads, random, gradcam = capsys.readouterr().out.splitlines()[:3]
+    assert heads.endswith("beats random")
+    assert gradcam.startswith("gradcam")
+    assert len(random) < len(gradcam) <= len(heads)

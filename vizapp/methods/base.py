@@ -30,6 +30,7 @@ from vizapp.methods.section import section
 from vizapp.report.document import Report
 from vizapp.report.section import Section, View
 from vizapp.zoo.network import Network
+from vizapp.zoo.registry import OWN
 
 Need = Literal["picture", "folder", "unit"]
 _PLENTY = 2**32  # with this many free bytes the memory of a pass is not checked first, because the check takes a pass
@@ -329,9 +330,11 @@ class Method(Displayed):
         """What is asked, as results keep it."""
         network, picture, folder = question.network, question.picture, question.folder
         told: dict[str, Any] = of_network(network) | {"params": changed(params)}
-        told["repeatable"] = network.weights != "own" and are_texts(params)
+        told["repeatable"] = network.weights != "own" and are_texts(params) and told["options"] != OWN
+        told["repeatable"] &= "region=MASK" not in told["target"]  # an array
         if picture is not None:
             told |= of_picture(picture) | {"seen": network.seen(picture)}
+            told["repeatable"] &= picture.name != "picture"  # that of an array
         if folder is not None:
             told["folder"] = without_folders(folder.name)
         if question.unit is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ _PAGES = {
     "activations": "feature_maps", "stages": "feature_maps", "arithmetic": "feature_maps", "trust": "attribution",
     "atlas": "neighbours", "teach": "probe", "ideal": "filters",
 }  # fmt: skip
+_NAMED = re.compile(r"(\bembedding=|\bfreeze:)(.+?)\.(?:png|jpg)(?=$| head=)")
 _CHOICES = {"occlusion": ("window", "stride"), "predict": ("top", "crops")}
 
 
@@ -34,7 +36,8 @@ _CHOICES = {"occlusion": ("window", "stride"), "predict": ("top", "crops")}
 class Provenance:
     """What was asked: the method, the network, the inputs and the parameters. Holds no network, tensor or path of the machine.
 
-    `network`, `weights`, `picture`, `folder`: names. `sample`: the sample photo that the picture is, if it is one. `unit`,
+    `network`, `weights`, `picture`, `folder`: names. `sample`: the sample photo that the picture is, if it is one.
+    `options`: with which the network was opened, as the command line takes them. `unit`,
     and `class_`, the class that it is, if it is one. `interventions` and `target`: as the options `--set` and `--target`
     take them. `params`: the parameters that differ from their defaults, as texts. `categories`: the names of the classes.
     `quantity`: what the network's answers are. `seen`: the crop that it saw, uint8 `[H W 3]`. `shows` and `views`: see
@@ -49,6 +52,7 @@ class Provenance:
     network: str
     weights: str
     output: str = ""
+    options: str = ""
     channels: str = ""
     picture: str = ""
     sample: str = ""
@@ -86,9 +90,10 @@ class Provenance:
         given += [("set", text) for text in self.interventions]
         given += [(name.replace("_", "-"), text) for name, text in self.params.items()]
         # A value that begins with a dash is joined to its option, for which it would be taken otherwise.
+        opened = [self.options] if self.options else []
         joints = ("=" if text.startswith("-") else " " for _, text in given)
         options = (f"--{name}{joint}{shlex.quote(text)}" for (name, text), joint in zip(given, joints, strict=True))
-        return " ".join(["vizapp", self.method, *options])
+        return " ".join(["vizapp", self.method, *options, *opened])
 
     @property
     def query(self) -> dict[str, str]:
@@ -108,7 +113,9 @@ class Provenance:
     @property
     def link(self) -> str:
         """The address of the app's page, as `vizapp app` serves it; empty if there is none."""
-        return self.repeatable * f"{APP}/{_PAGES.get(self.method, self.method)}?{urlencode(self.query)}"
+        return (
+            self.repeatable and not self.options
+        ) * f"{APP}/{_PAGES.get(self.method, self.method)}?{urlencode(self.query, errors='replace')}"
 
     @property
     def nbytes(self) -> int:
@@ -133,9 +140,17 @@ def of_network(network: Network) -> dict[str, Any]:
     return {
         "network": without_folders(network.name), "weights": without_folders(network.weights),
         "output": network.output or "", "channels": channels,
-        "interventions": tuple(filter(None, network.facts.get("set", "").split("\n"))),
-        "target": network.facts.get("target", ""), "categories": network.categories, "quantity": network.quantity,
+        "interventions": tuple(map(_with_samples, filter(None, network.facts.get("set", "").split("\n")))),
+        "target": _with_samples(network.facts.get("target", "")),
+        "options": network.facts.get("options", ""), "categories": network.categories, "quantity": network.quantity,
     }  # fmt: skip
+
+
+def _with_samples(text: str) -> str:
+    """An intervention or target with the sample photos in it by the names that the command line takes."""
+    return _NAMED.sub(
+        lambda found: found[1] + (found[2] if found[2] in sample_names() else found[0][len(found[1]) :]), text
+    )
 
 
 def of_picture(picture: Picture) -> dict[str, Any]:
@@ -163,7 +178,7 @@ def of_unit(network: Network, unit: Unit) -> dict[str, Any]:
         return {"unit": unit, "class_": unit.channel}
     if not target.startswith(("cell=", "region=")):
         return {}
-    return {"target": f"class={unit.channel} {target}"}
+    return {"target": f"class={unit.channel} {_with_samples(target)}"}
 
 
 def changed(params: Params) -> dict[str, str]:

@@ -14,7 +14,7 @@ from vizapp.report.section import Section
 
 # The facts without which a result misleads, and those that are told among what was asked.
 CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches", "limits")
-_ASKED = ("network", "picture", "channels", "interventions", "target", "square", "certificate")
+_ASKED = ("network", "picture", "channels", "interventions", "target", "square", "transform", "certificate")
 
 
 class _Panel(Protocol):
@@ -82,11 +82,18 @@ def _about(asked: Provenance, facts: Mapping[str, str]) -> dict[str, str]:
         "target": facts.get("target", ""),
         "changed": facts.get("interventions", ""),
         "channels": facts.get("channels", ""),
+        "transform": facts.get("transform", ""),
         "square": facts.get("square", ""),
-        "parameters": ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in asked.params.items()),
+        "parameters": ", ".join(f"{name.replace('_', ' ')} {_short(text)}" for name, text in asked.params.items()),
         "certificate": facts.get("certificate", ""),
     }
     return {name: text for name, text in told.items() if text}
+
+
+def _short(text: str) -> str:
+    """A parameter for reading; the command has all of it."""
+    values = text.split(",")
+    return text if len(values) <= 12 else f"{','.join(values[:6])} … {values[-1]} ({len(values)} values)"
 
 
 def _plain(value: Any) -> Any:

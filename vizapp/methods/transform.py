@@ -33,6 +33,7 @@ _BATCH = {"cpu": 8, "cuda": 64}
 _CACHED = 2**16  # values
 _KEPT_BY_ALLOCATOR = 2**25  # bytes; glibc returns larger blocks to the system, and each use pays for new pages
 _SHOWN = 20  # pictures of the panel
+_EACH = "of each photo"
 _NOUNS = {
     "pixels": "a whole number of pixels", "degrees": "a number of degrees", "times": "a factor",
     "severity": "a severity, a whole number",
@@ -344,7 +345,7 @@ def _facts(
     if found[0].clean is None:
         facts["note"] = f"{network.name} has no classes, so there are distances only."
     elif len(found) > 1 and network.head.classes > 1:
-        facts["class"] = "of each photo the class that is most probable when it is clean"
+        facts["class"] = f"{_EACH} the class that is most probable when it is clean"
     else:
         share, number = in_words(network, float(found[0].clean.max())), _class(found[0])
         facts["class"] = f"{network.class_name(number)} ({share} when the photo is clean)"
@@ -370,7 +371,8 @@ def views(result: Result) -> tuple[View, ...]:
     layers = [name.removeprefix("distance ") for name in rows[0] if name.startswith("distance ")]
     drawn = [("Distance of the features from those of the clean photo", result.arrays["distance"], layers)]
     if "probability" in rows[0]:
-        name = f"Probability of {result.facts.get('class', 'the class').split(' (')[0]}"
+        told = result.facts.get("class", "")
+        name = f"Probability of {'the class' if told.startswith(_EACH) else told.split(' (')[0]}"
         drawn.insert(0, (name, np.array([[row["probability"] for row in rows]]), [name]))
     return tuple(
         View("curves", curves_data(amounts, lines, names, title, AXES.get(kind, "")), title)

@@ -53,6 +53,9 @@ class Report:
 
 
 def _document(report: Report) -> Iterator[str]:
+    # The section of a single answer needs no heading of its own if the report is named like it, or not at all.
+    title, alone = report.title, len(report.sections) == 1 and report.title in (Report.title, report.sections[0].title)
+    title = report.sections[0].title if alone else title
     components = sorted({view.component for section in report.sections for view in section.views})
     script, style = _script(components), _style()
     policy = {
@@ -64,8 +67,8 @@ def _document(report: Report) -> Iterator[str]:
     yield f'<meta http-equiv="Content-Security-Policy" content="{rules}">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f'<meta name="generator" content="vizapp {VERSION}">'
-    yield f'<title>{text(report.title)}</title><link rel="icon" href="{_icon()}"><style>{style}</style></head><body><main>'
-    yield f"<header><h1>{text(report.title)}</h1>"
+    yield f'<title>{text(title)}</title><link rel="icon" href="{_icon()}"><style>{style}</style></head><body><main>'
+    yield f"<header><h1>{text(title)}</h1>"
     yield f'<p class="remark">{text(report.remark)}</p>' if report.remark else ""
     yield "</header>"
     names = [f"section-{number}" for number in range(1, len(report.sections) + 1)]
@@ -74,7 +77,7 @@ def _document(report: Report) -> Iterator[str]:
         entries = (f'<li><a href="#{name}">{text(section.title)}</a></li>' for name, section in listed)
         yield f'<nav aria-label="Contents"><ol>{"".join(entries)}</ol></nav>'
     for name, section in zip(names, report.sections, strict=True):
-        yield from section_html(section, name)
+        yield from section_html(section, name, alone)
     yield f"<footer>Made with vizapp {VERSION}.</footer></main><script>{script}</script></body></html>\n"
 
 
@@ -92,7 +95,7 @@ def _style() -> str:
     light, dark = (_variables(theme[scheme]) for scheme in ("light", "dark"))
     fonts = _variables({name: theme[name] for name in ("font", "codeFont")})
     schemes = f":root {{ {fonts} {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
-    return schemes + _read("report.css")
+    return schemes + _read("report.css") + f"@media print {{ :root {{ {light} }} }}\n"
 
 
 def _variables(options: dict[str, object]) -> str:

@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
+from unicodedata import bidirectional, category
 
 import numpy as np
 
 from vizapp import references
+from vizapp.errors import TURNS
 from vizapp.report.section import Section, View
 
 MOST_ROWS = 200  # of a table
@@ -20,7 +22,17 @@ _SMALL = 192  # pixels: narrower pictures are enlarged by whole factors
 
 def text(content: object) -> str:
     """Any text as HTML."""
-    return escape(str(content).encode("utf-8", "replace").decode().replace("\0", "\ufffd"))
+    return escape(_visible(str(content)))
+
+
+def _visible(content: str) -> str:
+    """The text with U+FFFD for what is no character or acts on others: controls, halves of pairs, turns of direction."""
+    plain = content.isascii() and content.isprintable()
+    return content if plain else "".join("\ufffd" if _acts(c) else c for c in content)
+
+
+def _acts(character: str) -> bool:
+    return (category(character) in {"Cc", "Cs"} and character not in "\n\t") or bidirectional(character) in TURNS
 
 
 def linked(content: str) -> str:
@@ -30,9 +42,9 @@ def linked(content: str) -> str:
     )
 
 
-def section_html(section: Section, name: str) -> Iterator[str]:
-    """A section in pieces; `name` is its ID in the document."""
-    yield f'<section id="{name}"><h2>{text(section.title)}</h2>'
+def section_html(section: Section, name: str, alone: bool = False) -> Iterator[str]:
+    """A section in pieces; `name` is its ID in the document. `alone`: its title is that of the document."""
+    yield f'<section id="{name}" class="alone">' if alone else f'<section id="{name}"><h2>{text(section.title)}</h2>'
     is_long = len(section.source) > _LONG_SOURCE
     yield f'<p class="source">{linked(section.source)}</p>' if section.source and not is_long else ""
     yield f'<p class="remark">{text(section.remark)}</p>' if section.remark else ""
@@ -57,11 +69,13 @@ def as_json(data: Any) -> str:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {_visible(str(key)): _finite(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(one) for one in value]
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, str):
+        return _visible(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

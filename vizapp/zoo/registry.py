@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +35,7 @@ from vizapp.zoo.wrapping import name_classes
 
 Tick = Callable[[float], None]
 DEFAULT = "vizapp/efficientnet-lite0"  # trained on ImageNet, installed with vizapp
+OWN = "own"  # options or weights that have no text on the command line
 GROUPS = ("On this machine", "Needs download", "No published weights")
 _WHILE_OPENING = 2.2  # peak memory / weights: the network, the state dict that was read, a copy of the largest layer
 _SOURCES: dict[str, Source] = {"vizapp": bundled, "torchvision": torchvision_zoo, "timm": timm_zoo}  # in look-up order
@@ -247,7 +250,7 @@ def load(
         preprocessing=recipe.preprocessing,
         categories=labels or _categories(recipe, found, checkpoint),
         weights=plain_name(Path(named).name) if kind == "file" else named,
-        facts=_facts(recipe, kind, checkpoint),
+        facts=_facts(recipe, kind, checkpoint) | _options(classes, probabilities, preprocessing, rename),
         output=output,
         probabilities=chosen,
     )
@@ -256,6 +259,16 @@ def load(
     if output is not None or chosen is not None:
         _ = network.head  # raises if there is none of that name, or it returns something else
     return network
+
+
+def _options(classes: Classes, probabilities: str | None, preprocessing: Any, rename: str | None) -> dict[str, str]:
+    """What `load` was given, as a fact: options of the command line, or `OWN` if it has no text there."""
+    named = {"classes": classes, "probabilities": probabilities, "preprocessing": preprocessing, "rename": rename}
+    given = {name: value for name, value in named.items() if value is not None}
+    if not all(isinstance(value, (str, int, Path)) for value in given.values()):
+        return {"options": OWN}
+    texts = (f"--{name} {shlex.quote(plain_name(Path(str(value)).name))}" for name, value in given.items())
+    return {"options": " ".join(texts)} if given else {}
 
 
 def match_checkpoint(name: str | Path, weights: str | Path) -> list[tuple[str, str]]:

@@ -61,7 +61,7 @@ class SweepView:
     def extreme(self) -> Cell:
         """The position where hiding lowers that class most; if all else is hidden, the one that keeps most of it."""
         values = self.arrays["probability"] * (-1 if self.params.inverse else 1)
-        row, column = np.unravel_index(int(np.nanargmin(values)), self.positions.shape)
+        row, column = np.unravel_index(int(np.where(np.isnan(values), np.inf, values).argmin()), self.positions.shape)
         return int(row), int(column)
 
 
@@ -72,7 +72,7 @@ def views(result: Result) -> tuple[View, ...]:
         return ()
     params = build(OcclusionParams, dict(asked.params), "method 'occlusion'")
     where = positions(asked.seen.shape[:2], params.size, params.stride, params.grid)
-    kept = kept_class(result, None)
+    kept = kept_class(result, int(result.arrays["class"]))
     shown = SweepView(
         asked.network, asked.picture, params, asked.quantity, asked.seen, where, class_name=asked.readable_name(kept),
         **of_class(result, kept, asked.seen),
