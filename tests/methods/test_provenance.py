@@ -136,6 +136,18 @@ def test_what_has_no_name_has_no_command(network: Network) -> None:
     assert (found.command, found.link) == ("", "")
 
 
+def test_links_carry_the_choices_of_the_page(network: Network) -> None:
+    photo, unit = open_sample("digit 6"), vizapp.class_unit(network, 3)
+    query = asked(vizapp.ask("attribution", network, photo, unit=unit, kind="lrp")).query
+    assert (query["trust.kinds"], query["attribution.explain"], query["class"]) == ("lrp", "class", "3")
+    query = asked(vizapp.ask("knockout", network, photo, site="features.1")).query
+    assert query["layer"] == "features.1"
+    query = asked(vizapp.ask("trust", network, photo, unit=unit, kinds=("random",), measures=("deletion",))).query
+    assert (query["trust.kinds"], query["attribution.explain"]) == ("random", "class")
+    query = asked(vizapp.ask("ideal", network, unit=unit, steps=2)).query
+    assert (query["ideal"], query["layer"], query["channel"]) == ("on", unit.site, "3")
+
+
 def test_every_link_leads_to_a_page() -> None:
     for page in PAGES:
         for key in page.methods:

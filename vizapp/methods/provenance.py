@@ -29,7 +29,9 @@ _PAGES = {
     "atlas": "neighbours", "teach": "probe", "ideal": "filters",
 }  # fmt: skip
 _NAMED = re.compile(r"(\bembedding=|\bfreeze:)(.+?)\.(?:png|jpg)(?=$| head=)")
-_CHOICES = {"occlusion": ("window", "stride"), "predict": ("top", "crops")}
+_CHOICES = {"occlusion": ("window", "stride"), "predict": ("top", "crops"), "activations": ("order", "scale")}
+_OTHERS = {"attribution.kind": "trust.kinds", "knockout.site": "layer"}  # choices of another name
+_PARTS = {"ideal": {"ideal": "on"}, "arithmetic": {"stages": "cell"}}  # what of a page to show
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +103,16 @@ class Provenance:
         query = {"network": self.network, "weights": "random" if self.weights == "none" else "", "output": self.output}
         query |= {"channels": self.channels, "picture": self.sample, "target": self.target}
         query["set"] = ";".join(self.interventions)
-        if self.class_ is not None:
-            query |= {f"{self.method}.explain": "class", "class": str(self.class_)}
+        query |= _PARTS.get(self.method, {})
+        explain = f"{_PAGES.get(self.method, self.method)}.explain"
+        if self.class_ is not None and self.method != "ideal":
+            query |= {explain: "class", "class": str(self.class_)}
         elif self.unit is not None:
-            query |= {f"{self.method}.explain": "unit", "layer": self.unit.site, "channel": str(self.unit.channel)}
+            query |= {explain: "unit", "layer": self.unit.site, "channel": str(self.unit.channel)}
             query["cell"] = ",".join(map(str, self.unit.cell or ()))
         plain = _CHOICES.get(self.method, ())
-        query |= {name if name in plain else f"{self.method}.{name}": text for name, text in self.params.items()}
+        named = {name: name if name in plain else f"{self.method}.{name}" for name in self.params}
+        query |= {_OTHERS.get(named[name], named[name]): text for name, text in self.params.items()}
         return {name: text for name, text in query.items() if text}
 
     @property
