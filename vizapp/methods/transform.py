@@ -52,7 +52,7 @@ _ACTS = {
     "noise": "Gaussian noise with a standard deviation of 0.08, 0.12, 0.18, 0.26, 0.38 for pixels from 0 to 1.",
     "jpeg": "JPEG of quality 25, 18, 15, 10, 7.",
 }  # fmt: skip
-AXES: dict[str, str] = {kind: f"Severity of {'JPEG' if kind == 'jpeg' else kind}" for kind in KINDS} | {
+AXES: dict[str, str] = {str(kind): f"Severity of {'JPEG' if kind == 'jpeg' else kind}" for kind in KINDS} | {
     "rotate": "Turned, degrees", "shift-x": "Moved to the right, pixels", "shift-y": "Moved down, pixels",
     "scale": "Enlarged, times",
 }  # fmt: skip

@@ -56,8 +56,8 @@ def section_html(section: Section, name: str, alone: bool = False) -> Iterator[s
     yield from _table(section.table)
     more = dict(section.facts) | ({"sources": section.source} if is_long else {})
     if more:
-        alone = " open" * (not (section.views or section.pictures or section.table))  # then the facts are the answer
-        yield f"<details{alone}><summary>More about it</summary>{_definitions(more)}</details>"
+        unfolded = " open" * (not (section.views or section.pictures or section.table))  # then the facts are the answer
+        yield f"<details{unfolded}><summary>More about it</summary>{_definitions(more)}</details>"
     yield _again(section)
     yield "</section>"
 
