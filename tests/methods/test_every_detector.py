@@ -128,7 +128,7 @@ def slope(network: Network, unit: vizapp.Unit) -> np.ndarray:
     kept: list[torch.Tensor] = []
     assert unit.cell is not None
     with network.module.get_submodule(unit.site).register_forward_hook(
-        lambda module, given, output: kept.append(output)
+        lambda module, given, output: kept.append(output.clone())  # a rectifier may write over it
     ):
         pixels = network.prepare(vizapp.open_picture(PIXELS)).requires_grad_()
         network.module(pixels)
