@@ -94,12 +94,12 @@ def test_maps_panels_and_curves_answer_to_pointer_and_keys(browser: Any, address
     assert "at row" in parts.nth(0).locator(".tip").inner_text()
 
     parts.nth(1).locator(".chart").hover()
-    assert "amount 0" in parts.nth(1).locator(".place").inner_text()
+    assert "pixels 0" in parts.nth(1).locator(".place").inner_text()
     assert float(parts.nth(1).locator(".key b").first.inner_text()) > 0
     parts.nth(1).locator(".chart").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    assert "amount 2" in parts.nth(1).locator(".place").inner_text()
+    assert "pixels 2" in parts.nth(1).locator(".place").inner_text()
 
     panel = parts.nth(3).locator(".picture").nth(1)
     panel.hover(position={"x": 5, "y": 5})

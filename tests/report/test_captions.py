@@ -109,3 +109,12 @@ def test_a_single_answer_has_one_heading(network: Network) -> None:
     both = vizapp.Report((answer.section(), answer.section()), "Two").to_html()
     assert both.count("<h2>Predict · digit 3.png</h2>") == 2
     assert "<h1>Two</h1>" in both
+
+
+def test_the_feature_maps_of_a_layer_are_not_said_to_explain_a_unit(network: Network) -> None:
+    unit = vizapp.Unit("features.1", 0)
+    about = vizapp.ask("activations", network, open_sample("digit 3"), unit=unit).section().about
+    assert about["layer"] == "features.1"
+    assert "explained" not in about
+    about = vizapp.ask("projection", network, open_sample("digit 3"), unit=unit).section().about
+    assert about["explained"] == "unit 0 of features.1"

@@ -14,7 +14,8 @@ from vizapp.report.section import Section
 
 # The facts without which a result misleads, and those that are told among what was asked.
 CAUTIONS = ("caution", "rough", "silent", "not finite", "extended", "detached", "custom", "no switches", "limits")
-_ASKED = ("network", "picture", "channels", "interventions", "target", "square", "transform", "certificate")
+_OF_LAYER = ("activations", "filters")  # methods that show all channels of the unit's layer
+_ASKED = ("network", "picture", "channels", "interventions", "target", "folder", "square", "transform", "certificate")
 
 
 class _Panel(Protocol):
@@ -74,11 +75,13 @@ def section(result: Answer, title: str, remark: str, link: str) -> Section:
 
 def _about(asked: Provenance, facts: Mapping[str, str]) -> dict[str, str]:
     """What was asked, and what certifies the answer."""
+    of_layer = asked.method in _OF_LAYER
     told = {
         "network": facts.get("network", asked.network),
         "photo": facts.get("picture", asked.picture),
         "photos": asked.folder,
-        "explained": "" if asked.unit is None else asked.subject,
+        "layer": asked.unit.site if asked.unit is not None and of_layer else "",
+        "explained": "" if asked.unit is None or of_layer else asked.subject,
         "target": facts.get("target", ""),
         "changed": facts.get("interventions", ""),
         "channels": facts.get("channels", ""),

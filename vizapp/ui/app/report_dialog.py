@@ -89,7 +89,10 @@ def _choose() -> list[Packed]:
     """Draw the answers of the page; returns those that are chosen and still there."""
     answers, there = reports.shown(), []
     if not answers:
-        messages.info("There is nothing to report yet: this page shows no answer.")
+        messages.info(
+            "There is nothing to report yet: this page has no finished answer. Wait for its numbers, or freeze a live photo, "
+            "and open this again."
+        )
     for place, one in enumerate(answers):
         try:
             packed = reports.pack(one)
