@@ -18,7 +18,7 @@ from tests.ui.app import Open, click, pixels, rgba, sentences, shown, turn_to, w
 from vizapp import methods
 from vizapp.engine.trace.sites import Unit
 from vizapp.errors import VizError
-from vizapp.media.drawing import to_jpeg
+from vizapp.media.drawing import to_jpeg, to_png
 from vizapp.media.picture import open_picture
 from vizapp.media.samples import open_sample
 from vizapp.media.transforms import resize
@@ -44,8 +44,7 @@ def frame(name: str = "motorcycle") -> bytes:
 
 
 def send(app: AppTest, number: int, content: bytes) -> AppTest:
-    jpeg = f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
-    return click(app, CAMERA, "frame", {"number": number, "jpeg": jpeg})
+    return click(app, CAMERA, "frame", {"number": number, "jpeg": uri(content)})
 
 
 def on(open_app: Open, page: str, network: str = MINI, **more: str) -> AppTest:
@@ -190,7 +189,15 @@ def test_a_refusal_of_a_frame_is_told_beside_the_camera(open_app: Open, monkeypa
     assert shown(app, CAMERA)["refused"] == "No map for this frame."
 
 
-STRANGE = [None, 3, {"number": "x", "jpeg": ""}, {"number": 1, "jpeg": 5}, {"number": 1, "jpeg": "a,%"}]
+def uri(content: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
+STRANGE = [
+    None, 3, {"number": "x", "jpeg": ""}, {"number": 1, "jpeg": 5}, {"number": 1, "jpeg": "a,%"},
+    {"number": 1, "jpeg": uri(to_png(np.zeros((8, 8, 3), np.uint8)))},
+    {"number": 1, "jpeg": uri(to_jpeg(np.zeros((8000, 8000, 3), np.uint8)))},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("sent", STRANGE)
@@ -201,7 +208,7 @@ def test_what_no_camera_sends_is_ignored(sent: Any, open_app: Open) -> None:
 
 
 def test_a_frame_that_is_no_picture_is_refused(open_app: Open) -> None:
-    app = send(on(open_app, "predict", LENET), 1, b"no picture")
+    app = send(on(open_app, "predict", LENET), 1, frame()[:40])
     assert went_well(app)
     assert shown(app, CAMERA)["refused"]
 

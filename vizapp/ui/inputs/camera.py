@@ -34,7 +34,8 @@ PAGES = ("predict", "feature_maps", "projection", "occlusion", "attribution")
 PATIENCE = 10.0  # seconds of computing after which a network is too slow
 _KEY = "live.camera"
 _LOOK = 0.1  # seconds between two looks at a frame that takes long
-_LARGEST = 4 * 2**20  # characters of a frame
+_LARGEST = 600_000  # characters of a frame, which has 200,000 or less
+_JPEG = b"\xff\xd8\xff"
 _SIDES = 128, 384  # pixels: the shorter side of a frame at least and at most
 
 
@@ -137,7 +138,8 @@ def _take_frame() -> None:
         number, jpeg = int(given["number"]), given["jpeg"]
         if len(jpeg) <= _LARGEST:
             content = base64.b64decode(jpeg.partition(",")[2], validate=True)
-            state.save(state.FRAMES, (*state.load(state.FRAMES, ())[-1:], (number, content)))
+            if content.startswith(_JPEG):
+                state.save(state.FRAMES, (*state.load(state.FRAMES, ())[-1:], (number, content)))
 
 
 def _take_freeze() -> None:
