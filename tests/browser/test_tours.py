@@ -14,7 +14,11 @@ pytestmark = pytest.mark.browser
 
 STEP = '[[steps]]\ntitle = "Step {0}"\ntext = "It reads {0}."\nlink = "{1}?network=vizapp/lenet5-digits&picture=digit+{0}"\n'
 PAGES = ("predict", "feature_maps", "architecture")
-TOUR = 'title = "Digits"\nseconds = 2\n' + "".join(STEP.format(1 + number, page) for number, page in enumerate(PAGES))
+TOUR = (
+    'title = "Digits"\nseconds = 3600\n'
+    + "".join(STEP.format(1 + number, page) for number, page in enumerate(PAGES))
+    + "seconds = 2\n"
+)  # only the last moves on soon
 TOUR = TOUR.replace("digit+2", "digit+2&stages=one&layer=features.4&channel=3&card=features.4:3")
 
 
