@@ -58,7 +58,12 @@ REFUSED = {
     "filters": "is not computed by a single convolution",
     "teach": "cannot be taught new classes",
 }
-MISSING = {"table", "road", "curves"}  # arrays with NaN where there is nothing to tell
+MISSING = {
+    "table",
+    "road",
+    "curves",
+    "strength",
+}  # arrays with NaN where there is nothing to tell, as of too few channels
 
 
 def built(name: str) -> Network:
