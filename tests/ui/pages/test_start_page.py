@@ -23,7 +23,7 @@ PICTURED = {card.key for card in CARDS} - {"predict", "gallery", "search", "arch
 def links(app: AppTest) -> dict[str, dict[str, str]]:
     """The query of each card's link, by the key of the card."""
     by_question = {card.question or pages()[card.page].question: card.key for card in CARDS}
-    found = [element.proto for element in app.get("page_link")]
+    found = [element.proto for element in app.get("page_link") if not element.proto.query_string.startswith("tour=")]
     return {by_question[link.label]: dict(parse_qsl(link.query_string)) for link in found}
 
 
