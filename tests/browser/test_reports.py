@@ -35,6 +35,7 @@ def test_a_report_of_two_pages_opens_without_network_and_its_links_lead_back(
     dialog.wait_for(state="detached")
     page.get_by_role("button", name="Report (2)").first.wait_for()
     page.set_viewport_size({"width": 1440, "height": 1500})
+    settle(page)  # the navigation is laid out anew
     turn_to(page, pages()["knockout"])
     page.get_by_text("alone costs it most").wait_for()
     settle(page)
