@@ -20,9 +20,9 @@ from app import FLAGS, server, wait_for
 
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PAGES = ("predict", "feature_maps", "projection", "occlusion", "attribution")
-NETWORKS = {  # those of boxes, class maps and embeddings explain one photo on the last two pages
-    "vizapp/zfnet-mini": PAGES, "vizapp/lenet5-digits": PAGES, "vizapp/shapes-segmenter": PAGES[:3],
-    "vizapp/shapes-detector": PAGES[:3], "vizapp/shapes-embedding": PAGES[:3], "vizapp/efficientnet-lite0": PAGES,
+NETWORKS = {  # those of boxes and class maps explain one photo on the other pages, and those of embeddings on the last two
+    "vizapp/zfnet-mini": PAGES, "vizapp/lenet5-digits": PAGES, "vizapp/shapes-segmenter": PAGES[:2],
+    "vizapp/shapes-detector": PAGES[:2], "vizapp/shapes-embedding": PAGES[:3], "vizapp/efficientnet-lite0": PAGES,
 }  # fmt: skip
 BARS = {"occlusion": 2.0}  # frames per second; 8 on the other pages
 WITHOUT = {"vizapp/efficientnet-lite0"}

@@ -121,6 +121,7 @@ def test_occlusion_sweeps_coarsely_over_the_frame(open_app: Open) -> None:
     assert data["over"] == data["box"]
 
 
+@pytest.mark.slow
 def test_attribution_explains_the_answer_to_the_frame_and_the_chosen_class(open_app: Open) -> None:
     network = vizapp.load(MINI, device="cpu")
     app = send(on(open_app, "attribution"), 1, frame())

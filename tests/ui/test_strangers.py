@@ -560,6 +560,7 @@ def test_files_whose_names_are_no_text_can_be_listed_shown_and_written(tmp_path:
 # What the log tells of long work
 
 
+@pytest.mark.slow
 def test_sweeps_and_galleries_have_their_lines_in_the_log(
     open_app: Open, house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_checkpoint_of_another_network_hides_none_of_the_others(open_app: Open
     assert "evolution.go_on" not in {button.key for button in app.button}
 
 
+@pytest.mark.slow
 def test_another_network_shows_the_example_and_takes_it_by_one_click(open_app: Open, address: dict[str, str]) -> None:
     app = open_app("evolution", network="vizapp/zfnet-mini", weights="random")
     assert went_well(app)
