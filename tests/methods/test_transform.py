@@ -20,6 +20,7 @@ from tests.media.files import noise, saved
 from tests.networks import Branching, seeded
 from vizapp.engine.tap import Tap
 from vizapp.media.distortions import FAMILIES, ResizedPhoto, resized_photo
+from vizapp.media.samples import open_sample
 from vizapp.methods.base import Result
 from vizapp.methods.transform import chosen_sites
 from vizapp.zoo.network import Network
@@ -265,3 +266,13 @@ def test_texts_and_numbers_give_the_same_amounts(network: Network) -> None:
         for given in ("10, 20,-30.5", [10, 20, -30.5])
     )
     assert first.tolist() == second.tolist() == [10, 20, -30.5]
+
+
+def test_a_class_that_the_target_names_is_the_one_that_is_followed() -> None:
+    network, photo = vizapp.load("vizapp/shapes-segmenter", device="cpu"), open_sample("shapes 1")
+    target = vizapp.Target(class_="disc", region="whole")
+    found = vizapp.ask("transform", network, photo, target=target, kind="rotate", amounts=(0.0, 10.0))
+    disc = network.categories.index("disc")
+    assert found.arrays["probability"].argmax(1).tolist() != [disc, disc]
+    assert [row["probability"] for row in found.table] == pytest.approx(found.arrays["probability"][:, disc], abs=1e-6)
+    assert found.facts["class"].startswith("disc (")

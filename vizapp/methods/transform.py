@@ -79,12 +79,13 @@ class TransformParams(Params):
 @dataclass(frozen=True)
 class _Curves:
     """Of one photo: distances `[sites S]`, norms of the clean features `[sites]`, and if the network has classes
-    probabilities `[S classes]` and those of the clean photo `[classes]`, all float64."""
+    probabilities `[S classes]` and those of the clean photo `[classes]`, all float64. `asked`: the class of the target."""
 
     distance: np.ndarray
     norm: np.ndarray
     probability: np.ndarray | None
     clean: np.ndarray | None
+    asked: int | None = None
 
     @property
     def relative(self) -> np.ndarray:
@@ -111,7 +112,8 @@ def transform(question: Question, params: TransformParams, job: Job) -> Result:
     network = question.network
     sites = chosen_sites(network, params.sites)
     check_amounts(network, params.kind, params.amounts)
-    unreadable: list[str] = []
+    unit, class_site, unreadable = question.unit, network.class_site, list[str]()
+    asked = unit.channel if unit is not None and class_site is not None and unit.site == class_site.name else None
     numbers, found, panels = list[int](), list[_Curves](), list[Panel]()
     pictures, count = question.pictures(params.most, unreadable)
     for number, picture in pictures:
@@ -123,7 +125,7 @@ def transform(question: Question, params: TransformParams, job: Job) -> Result:
         def tick(share: float, done: int = done) -> None:
             job.report((done + share) / count)
 
-        found.append(_curves(network, photo, params, sites, tick))
+        found.append(replace(_curves(network, photo, params, sites, tick), asked=asked))
         numbers.append(number)
         panels = panels or [_panel(photo, params)]
     if not found:
@@ -302,9 +304,9 @@ def _each(found: Sequence[_Curves]) -> dict[str, np.ndarray]:
 
 
 def _class(one: _Curves) -> int:
-    """The most probable class of the clean photo."""
+    """The class of the target, or else the most probable one of the clean photo."""
     assert one.clean is not None
-    return int(one.clean.argmax())
+    return int(one.clean.argmax()) if one.asked is None else one.asked
 
 
 def _table(
@@ -344,10 +346,11 @@ def _facts(
     facts["layers"] = ", ".join(f"{site.name} ({' × '.join(map(str, site.shape))})" for site in sites)
     if found[0].clean is None:
         facts["note"] = f"{network.name} has no classes, so there are distances only."
-    elif len(found) > 1 and network.head.classes > 1:
+    elif len(found) > 1 and network.head.classes > 1 and found[0].asked is None:
         facts["class"] = f"{_EACH} the class that is most probable when it is clean"
     else:
-        share, number = in_words(network, float(found[0].clean.max())), _class(found[0])
+        number = _class(found[0])
+        share = in_words(network, float(np.mean([one.clean[number] for one in found if one.clean is not None])))
         facts["class"] = f"{network.class_name(number)} ({share} when the photo is clean)"
     silent = [site.name for n, site in enumerate(sites) if any(one.norm[n] == 0 for one in found)]
     if silent:
