@@ -15,7 +15,8 @@ from vizapp.ui.pages.start.cards import CARDS
 
 pytestmark = pytest.mark.browser
 
-# Notes when the caption of each card is no longer the title of its page, which it is until the card is filled.
+# Notes when the caption of each card is no longer the title of its page, which it is until the card is filled. A busy
+# browser may draw several cards at once; tests/ui/pages/test_start_page.py tests that each is sent before the next is computed.
 _WATCH = f"""
   window.filled = {{}};
   const titles = {json.dumps({card.key: pages()[card.page].title for card in CARDS})};
@@ -40,7 +41,6 @@ def test_cards_come_one_after_the_other_for_your_photo_and_open_their_page(addre
     page.wait_for_function("count => Object.keys(window.filled).length === count", arg=len(CARDS))
     times = page.evaluate("window.filled")
     assert sorted(times, key=times.get) == [card.key for card in CARDS]
-    assert times["compare"] - times["predict"] > 50, "milliseconds: not all at once"
     settle(page)
     assert page.title() == "Start · vizapp"
     button = page.locator(".stMain").get_by_role("button", name="Use your photo")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
@@ -14,7 +17,8 @@ from tests.media.files import noise, saved
 from tests.ui.app import Open, chosen, click, components, drawn, sentences, shown, turn_to, went_well, words
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import networks
-from vizapp.ui.pages.start.cards import CARDS
+from vizapp.ui.pages.start import cards
+from vizapp.ui.pages.start.cards import CARDS, Answer, Card, Subject
 
 # Grad-CAM does not fit the networks of these tests, whose last layers are fully connected.
 PICTURED = {card.key for card in CARDS} - {"predict", "gallery", "search", "architecture", "compare"}
@@ -48,6 +52,28 @@ def test_every_card_is_filled(open_app: Open, network: str) -> None:
     assert len([e for e in app.get("html") if '<div class="vz-blocks' in e.proto.body]) == 1
     assert ("Not built yet" in words(app)) != shipped, "of the gallery"
     assert set(links(app)) == {card.key for card in CARDS}
+
+
+def test_each_card_is_sent_before_the_next_is_computed(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    caption = DeltaGenerator.caption
+
+    def noted(self: DeltaGenerator, body: Any, *args: Any, **options: Any) -> DeltaGenerator:
+        seen.append(f"sent {body}")
+        return caption(self, body, *args, **options)
+
+    def computed(card: Card) -> Card:
+        def draw(subject: Subject) -> Answer:
+            seen.append(f"computed {card.key}")
+            return Answer(f"answer of {card.key}", {})
+
+        return replace(card, draw=draw)
+
+    monkeypatch.setattr(DeltaGenerator, "caption", noted)
+    monkeypatch.setattr(cards, "CARDS", tuple(map(computed, CARDS)))
+    assert went_well(open_app("start"))
+    steps = [step.replace("\\", "") for step in seen if step.startswith(("computed", "sent answer of"))]
+    assert steps == [step for card in CARDS for step in (f"computed {card.key}", f"sent answer of {card.key}")]
 
 
 @pytest.mark.slow
