@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from string import Template
+from typing import Any
 
 try:
     from deploy import space
@@ -35,7 +36,7 @@ except ImportError:  # run as a file
     import space  # type: ignore[no-redef]
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 60  # seconds until a server answers
+PATIENCE = 120  # seconds until a server answers: twice what Streamlit gives a script
 _INSTALLED: list[list[str]] = []  # what was checked already
 HEADERS = (
     "Content-Security-Policy",
@@ -199,13 +200,21 @@ def proxied(port: int, folder: Path) -> Iterator[str]:
             nginx.terminate()
 
 
+def _opened(address: str) -> Any:
+    """The answer of an address. A busy machine may be late with the first run of a script; the second finds results kept."""
+    try:
+        return urllib.request.urlopen(address, timeout=PATIENCE)
+    except OSError:
+        return urllib.request.urlopen(address, timeout=PATIENCE)
+
+
 def _ask(address: str, framed_by: str = "") -> None:
     """The health check, a run of the first page's script, and the page itself with its first script.
 
     `framed_by`: a site that may show the app in a frame, and the only one.
     """
     for path in ("/_stcore/health", "/_stcore/script-health-check", "/"):
-        with urllib.request.urlopen(address + path, timeout=PATIENCE) as answer:
+        with _opened(address + path) as answer:
             body = answer.read().decode()
             missing = [
                 name

@@ -22,7 +22,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-first-run",
 ]  # fmt: skip
-PATIENCE = 60_000  # milliseconds; a first page imports torch on a busy machine
+PATIENCE = 120_000  # milliseconds; a first page imports torch on a busy machine
 
 
 @pytest.fixture(scope="session")
