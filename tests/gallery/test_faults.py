@@ -271,7 +271,7 @@ SHARED_PLAN = GalleryOptions(batch=32, workers=0, every=8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.families)])
 def test_one_of_several_processes_is_killed_and_the_next_start_goes_on(victim: int, tmp_path: Path) -> None:
     script = tmp_path / "shared.py"
     script.write_text(SHARED)

@@ -17,6 +17,7 @@ from PIL import Image
 import vizapp
 from tests.errors import refuses
 from tests.gallery.conftest import SIZE
+from vizapp.__main__ import main
 from vizapp.engine.receptive_field.field import receptive_fields
 from vizapp.engine.trace.observe import observe
 from vizapp.errors import VizError
@@ -451,37 +452,23 @@ def test_statistics_of_units_that_are_known_by_hand(tmp_path) -> None:
     np.testing.assert_allclose(units["selectivity"], [(0.7 - 0.32) / 1.02, 0, (1.7 - 1.32) / 3.02], rtol=1e-6)
 
 
-def run(*arguments: str, processes: int = 0) -> subprocess.CompletedProcess[str]:
-    start = [sys.executable, "-m", "vizapp"]
-    if processes:
-        start = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            str(processes),
-            "-m",
-            "vizapp",
-        ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*start, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-
-
 LENET = ("gallery", "--network", "lenet5-digits", "--folder", "digits")
 
 
 @pytest.mark.slow
-def test_the_command_line_makes_the_digits_gallery(tmp_path) -> None:
-    done = run(*LENET, "--sites", "features.4,classifier.4", "--out", str(tmp_path / "out"))
+def test_the_command_line_makes_the_digits_gallery(tmp_path, capsys) -> None:
+    asked = [*LENET, "--sites", "features.4,classifier.4", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "vizapp", *asked], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     rows = pd.read_parquet(tmp_path / "out")
     digits = rows[(rows.site == "classifier.4") & (rows["rank"] < 5)]
     assert (digits.label.astype(int) == digits.channel).mean() > 0.95, "a class is excited most by its own digits"
-    again = run(*LENET, "--sites", "features.4", "--out", str(tmp_path / "out"))
-    assert again.returncode == 2
-    assert again.stderr.count("\n") == 1
-    assert "other layers" in again.stderr
+    assert main([*LENET, "--sites", "features.4", "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "other layers" in told
 
 
 FORKED = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,14 +182,22 @@ table(network, vizapp.open_folder(sys.argv[1]), Path(sys.argv[2]), watch=watch)
 """
 
 
+@pytest.fixture(scope="module")
+def killed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a killed process left."""
+    out = tmp_path_factory.mktemp("killed") / "out"
+    command = [sys.executable, "-c", KILLED, str(photos), str(out)]
+    assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == -signal.SIGKILL
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["nothing", "a part", "the checkpoint"])
 def test_a_killed_process_loses_nothing_even_if_its_files_are_damaged(
-    network, photos, source, whole, tmp_path, damaged
+    network, killed, source, whole, tmp_path, damaged
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED, str(photos), str(out)]
-    assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == -signal.SIGKILL
+    shutil.copytree(killed, out)
     victims = {"a part": sorted((out / WORK).glob("rows-*"))[-1:], "the checkpoint": [out / WORK / NAME], "nothing": []}
     for victim in victims[damaged]:
         victim.write_bytes(victim.read_bytes()[:-7])
