@@ -18,7 +18,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER_MEMORY = 1.5e9  # bytes that a worker may need
-FEW, EVERY = 2, 8  # cases of a test in a quick run: the first ones, then one of so many
+FEW, EVERY = 2, 16  # cases of a test in a quick run: the first ones, then one of so many
 _MOVED = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TORCH_HOME", "HF_HOME")
 _TEMPORARY = os.path.realpath(tempfile.gettempdir())
 _WRITABLE = tuple(
