@@ -206,6 +206,7 @@ def test_a_copy_for_which_there_is_no_room_is_none(network, photos, tmp_path, di
     assert files(result.save(tmp_path / "copy")) == files(out)
 
 
+@pytest.mark.slow
 def test_decoding_processes_that_are_killed_are_replaced(network, photos, whole, tmp_path) -> None:
     """What they were working on is decoded by others, so that not a byte differs."""
     killed: list[int] = []

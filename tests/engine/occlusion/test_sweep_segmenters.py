@@ -44,7 +44,7 @@ def built(name: str) -> nn.Module:
 @pytest.mark.parametrize(
     "name",
     [
-        "lraspp_mobilenet_v3_large",
+        pytest.param("lraspp_mobilenet_v3_large", marks=pytest.mark.slow),
         pytest.param("unet", marks=pytest.mark.slow),
         pytest.param("deeplabv3_mobilenet_v3_large", marks=pytest.mark.slow),
         pytest.param("fcn_resnet50", marks=pytest.mark.slow),
