@@ -716,3 +716,21 @@ def test_a_card_is_chosen_and_tells_what_its_map_does_not_show(mounted: Mount) -
     assert page.locator(".card .name").all_text_contents() == ["Random", "Grad-CAM"]
     page.get_by_role("button", name="Random", exact=True).click()
     assert sent(page) == [["chosen", "random"]]
+
+
+# Bars
+
+
+@pytest.mark.parametrize("width", [320, 480, 900])
+def test_a_long_note_leaves_the_name_of_its_bar_in_one_line(mounted: Mount, width: int) -> None:
+    long = "also trash can, garbage can, wastebin, ash bin, ash-bin, ashbin, dustbin, trash barrel, trash bin · logit 4.021"
+    rows = [{"name": "envelope", "share": 0.041, "more": "logit 4.3"}, {"name": "ashcan", "share": 0.029, "more": long}]
+    page = mounted("bars", {"rows": rows, "label": "Classes and their shares"}, width=width)
+    page.add("bars", {"rows": [rows[1] | {"more": ""}], "label": "Without a note"})
+    page.add("bars", {"rows": [{"name": "cosine", "share": -0.2, "told": "−0.200", "more": ""}], "label": "One number"})
+    heights = page.locator(".name").evaluate_all(
+        "names => names.map((name) => name.offsetHeight / parseFloat(getComputedStyle(name).fontSize))"
+    )
+    assert max(heights) < 2, "a name of one word has one line"
+    assert page.locator(".share").last.text_content() == "−0.200"
+    assert page.locator(".bar i").last.bounding_box()["width"] <= 2, "below zero there is no bar"

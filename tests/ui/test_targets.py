@@ -176,7 +176,7 @@ class Embedding(nn.Module):
         return nn.functional.normalize(pooled.flatten(1), dim=1)
 
 
-@pytest.mark.parametrize("page", ["predict", "occlusion", "knockout", "transform"])
+@pytest.mark.parametrize("page", ["predict", "occlusion", "knockout", "transform", "compare", "sanity", "attribution"])
 def test_likeness_to_another_photo_is_told_as_a_cosine(
     open_app: Open, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,9 +189,13 @@ def test_likeness_to_another_photo_is_told_as_a_cosine(
     other = vizapp.ask("predict", made, open_sample(PHOTO), target=Target(embedding=open_sample("coffee")))
     drawn = [html.proto.body for html in app.get("html") if html.proto.body.startswith('<div class="vz-head')]
     said = " ".join([*drawn, words(app), *(one.value for one in app.markdown if not one.value.startswith(EXPLAIN))])
-    assert "robability" not in said
+    assert "robabilit" not in said
     if page != "predict":
-        assert f"{float(other.arrays['logits'][0]):.3f}" in said
+        cosine = f"{float(other.arrays['logits'][0]):.3f}"
+        bars = {"compare": "compare.bars.0", "sanity": "sanity.bars"}.get(page)
+        assert shown(app, bars)["rows"][0]["told"] == cosine if bars else cosine in said
+        if page == "attribution":
+            assert not shown(app, "attribution.curves")["share"], "a cosine is no percentage"
         assert app.selectbox(key="target.photo").value == "coffee"
 
 

@@ -1,5 +1,5 @@
-// A bar per row, the first or the chosen one in the accent colour. data: {rows: [{name, share: 0 to 1, more, item?, mark?}], chosen?: item,
-// label}; `more` shows when a row is pointed at, `mark` is said beside the name. Where rows have items, a click sends the item: trigger "item".
+// A bar per row, the first or the chosen one in the accent colour. data: {rows: [{name, share, more, told?, item?, mark?}], chosen?: item, label};
+// `share` from 0 to 1 is said in percent, or as `told`; `more` shows when a row is pointed at, `mark` is said beside the name. Where rows have items, a click sends the item: trigger "item".
 
 const LARGEST = 3;  // times as large letters, enlarged
 
@@ -16,8 +16,8 @@ export default function (component) {
     const name = element(opens ? "button" : "span", "name", item, row.name);
     if (row.mark) element("span", "mark", name, `✓ ${row.mark}`);
     element("span", "more", item, row.more);
-    element("span", "share", item, percent(row.share));
-    element("i", "", element("div", "bar", item)).style.width = `${100 * row.share}%`;
+    element("span", "share", item, row.told ?? percent(row.share));
+    element("i", "", element("div", "bar", item)).style.width = `${100 * Math.min(Math.max(row.share, 0), 1)}%`;
     if (!opens) {
       item.tabIndex = 0;
       return;

@@ -20,7 +20,7 @@ from vizapp.methods.dense_overlay import photo_panel, views
 from vizapp.methods.dense_view import View, panels, zoomed
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
-from vizapp.methods.scores import probabilities
+from vizapp.methods.scores import no_classifier, probabilities
 from vizapp.zoo.network import Network
 
 # By how many native strides OverFeat's six scales exceed its crop (section 3.3: 24 … 240 pixels of 36).
@@ -29,13 +29,6 @@ ROUNDING = 1e-4  # mean difference of logits that rounding explains
 CROPS = 2.5  # in the short side, at the scale that suits a photo
 MOST = 3000  # pixels of the longer side of an enlarged photo
 LARGEST = 256e6  # bytes of scores; of larger maps only the strongest classes are kept
-# What networks without classes return, and what shows it.
-_OTHERS = {"class map": "a class map", "boxes": "boxes", "embedding": "features but no classes"}
-_INSTEAD = {
-    "class map": "Predict shows the class of every place",
-    "boxes": "Predict shows the boxes",
-    "embedding": "Predict shows the photos most like this one",
-}
 
 
 @dataclass(frozen=True)
@@ -112,11 +105,8 @@ def convolutional(network: Network) -> ConversionPlan:
         VizError: it cannot be converted; the sentence says why.
     """
     network.check_visible()
-    if network.task in _OTHERS:
-        raise VizError(
-            f"{network.name} returns {_OTHERS[network.task]}. Dense takes a classification network; {_INSTEAD[network.task]}.",
-            code="no-class-scores",
-        )
+    if (error := no_classifier(network, "Dense")) is not None:
+        raise error
     noise = np.random.default_rng(0).integers(0, 256, (*network.input_size[1:], network.input_size[0]), dtype=np.uint8)
     return plan_conversion(network.module, network.batch([noise]), network.head)
 

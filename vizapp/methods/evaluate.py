@@ -28,6 +28,7 @@ from vizapp.methods.error_rates import Answers, rates
 from vizapp.methods.output import Output
 from vizapp.methods.params import Params, knob
 from vizapp.methods.predict import corner_crops
+from vizapp.methods.scores import no_classifier
 from vizapp.methods.tables import to_csv
 from vizapp.methods.truth import fold, is_class_number, true_classes
 from vizapp.zoo import load, taught
@@ -104,6 +105,8 @@ def evaluate(question: Question, params: EvaluateParams, job: Job) -> Result:
 def _networks(network: Network, params: EvaluateParams) -> list[Network]:
     """The network and those that are averaged with it."""
     found = [network]
+    if not network.target and (error := no_classifier(network, "Evaluate")) is not None:
+        raise error
     if not network.target:
         _ = network.head  # raises if it has no class scores
     if not network.categories:
@@ -305,7 +308,9 @@ def _rate(arrays: dict[str, np.ndarray], name: str, count: int) -> str:
 
 
 def nothing_to_compare(network: Network, source: Source) -> VizError:
-    """The error for photos of which none has a label that is a class of the network."""
+    """The error for a network that is no classifier, or photos of which none has a label that is a class of the network."""
+    if not network.target and (error := no_classifier(network, "Evaluate")) is not None:
+        return error
     if network.quantity != "probability":
         return VizError(
             f"Labels are compared with classes, but toward {network.target} the answer is a {network.quantity}; evaluate the "

@@ -6,7 +6,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vizapp.errors import VizError
 from vizapp.zoo.network import Network
+
+# What networks that are no classifiers return, and what shows it.
+_OTHERS = {
+    "class map": ("a class map", "Predict shows the class of every place"),
+    "boxes": ("boxes", "Predict shows the boxes"),
+    "embedding": ("features but no classes", "Predict shows the photos most like this one"),
+}
 
 
 def probabilities(network: Network, logits: np.ndarray, log_sum: np.ndarray | float | None = None) -> np.ndarray:
@@ -52,6 +60,22 @@ class Measured(Protocol):
 def in_words(network: Measured, share: float, digits: int = 1) -> str:
     """A probability in percent; another quantity of the network, such as a cosine, as a number."""
     return f"{100 * share:.{digits}f} %" if network.quantity == "probability" else f"{share:.{digits + 2}f}"
+
+
+def no_classifier(network: Network, title: str) -> VizError | None:
+    """The error of a method, by its title, for networks that return a class map, boxes or an embedding; None for others."""
+    if network.task not in _OTHERS:
+        return None
+    returns, instead = _OTHERS[network.task]
+    return VizError(
+        f"{network.name} returns {returns}. {title} takes a classification network; {instead}.", code="no-class-scores"
+    )
+
+
+def name_in_text(network: Network, class_: int) -> str:
+    """What a sentence calls a class; of a network toward a box or an embedding, "the match" or "the cosine"."""
+    name = network.readable_name(class_)
+    return name if network.quantity == "probability" else f"the {name}"
 
 
 def top_rows(network: Network, probabilities: np.ndarray, top: int, **more: np.ndarray) -> tuple[dict[str, Any], ...]:

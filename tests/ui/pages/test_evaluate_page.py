@@ -14,6 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import vizapp
+from tests.errors import refuses
 from tests.media.files import noise, saved
 from tests.ui.app import Open, chosen, click, offered, press, sentences, shown, turn_to, went_well, words
 from vizapp.methods.base import Result
@@ -241,3 +242,18 @@ def test_of_many_classes_the_matrix_shows_those_with_most_confusions() -> None:
     z = figure["data"][0]["z"]
     shares = np.frombuffer(base64.b64decode(z["bdata"]), z["dtype"]) if isinstance(z, dict) else np.ravel(z)
     assert shares.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "returns"),
+    [("vizapp/shapes-segmenter", "a class map"), ("vizapp/shapes-embedding", "features but no classes")],
+)
+def test_a_network_that_is_no_classifier_is_told_so_without_advice_about_folders(
+    open_app: Open, photos: Path, network: str, returns: str
+) -> None:
+    app = open_app("evaluate", network=network, data=str(photos))
+    assert went_well(app)
+    assert f"{network} returns {returns}. Evaluate takes a classification network" in sentences(app)
+    assert "sub-folders" not in words(app)
+    with refuses("no-class-scores", "Evaluate takes a classification network"):
+        vizapp.ask("evaluate", vizapp.load(network), folder=photos, workers=0)

@@ -139,3 +139,18 @@ def test_boxes_have_their_class_and_score_on_the_photo(open_app: Open) -> None:
     assert data["tag"] == told[0]  # of the one that is explained, whose box is the field
     assert data["tags"] == told[1:count]
     assert data["frames"][: len(data["tags"])] == [pytest.approx(box) for box in found["boxes"][1:count].tolist()]
+
+
+def test_a_detection_below_the_least_score_is_framed_when_it_is_explained(open_app: Open) -> None:
+    app = open_app(network="vizapp/shapes-detector", picture="shapes 1", threshold="99")
+    assert went_well(app)
+    found = vizapp.ask("predict", vizapp.load("vizapp/shapes-detector"), picture=open_sample("shapes 1")).arrays
+    best = found["scores"].max()
+    assert best < 0.99
+    data = shown(app, "predict.boxes")
+    assert data["field"] == pytest.approx(found["boxes"][0].tolist())
+    assert not data["frames"]
+    assert "Click" not in data["hint"]
+    said = words(app)
+    assert f"the best of {len(found['scores'])} has {100 * best:.1f} %. The framed one is explained." in said
+    assert "0 detections" not in said

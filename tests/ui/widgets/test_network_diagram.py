@@ -6,7 +6,7 @@ import pytest
 
 from vizapp import load
 from vizapp.engine.trace.sites import Site
-from vizapp.ui.widgets.network_diagram import MOST_BLOCKS, blocks, drawing
+from vizapp.ui.widgets.network_diagram import MOST_BLOCKS, blocks, drawing, shown_kind
 
 NETWORKS = [
     "vizapp/lenet5-digits", "torchvision/squeezenet1_0", pytest.param("torchvision/vgg19", marks=pytest.mark.slow),
@@ -32,6 +32,11 @@ def test_every_site_is_in_one_block_in_running_order(name: str) -> None:
 def test_a_small_network_has_a_box_per_site() -> None:
     sites = [site(f"features.{i}") for i in range(MOST_BLOCKS)]
     assert [block.sites for block in blocks(sites)] == [(s,) for s in sites]
+
+
+def test_what_enlarges_maps_is_no_pooling() -> None:
+    found = {site.name: (site.kind, shown_kind(site)) for site in load("vizapp/shapes-segmenter").sites}
+    assert found["interpolate"] == ("resize", "other")
 
 
 def test_rectifiers_and_normalisations_join_the_layer_before_them() -> None:

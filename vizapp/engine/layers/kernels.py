@@ -17,7 +17,7 @@ from vizapp.engine.trace.sites import kind_of
 from vizapp.errors import VizError
 
 # Kinds of operations that map channel c to channel c.
-_CHANNEL_BY_CHANNEL = frozenset({"activation", "norm", "pool", "identity"})
+_CHANNEL_BY_CHANNEL = frozenset({"activation", "norm", "pool", "resize", "identity"})
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from vizapp.engine.trace.opaque_ops import OpaqueOpDetector
 from vizapp.errors import VizError, nearest
 
 Kind = Literal[
-    "convolution", "linear", "activation", "pool", "norm", "add", "concat", "multiply", "attention", "softmax", "reshape",
-    "identity", "other",
+    "convolution", "linear", "activation", "pool", "resize", "norm", "add", "concat", "multiply", "attention", "softmax",
+    "reshape", "identity", "other",
 ]  # fmt: skip
 
 
@@ -255,8 +255,9 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys(["linear", "addmm"], "linear"),
     **dict.fromkeys(ACTIVATIONS, "activation"),
     **dict.fromkeys(
-        ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "lp_pool2d", "interpolate"], "pool"
+        ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "lp_pool2d"], "pool"
     ),
+    **dict.fromkeys(["interpolate", "upsample"], "resize"),
     **dict.fromkeys(["batch_norm", "layer_norm", "group_norm", "instance_norm", "local_response_norm", "normalize"], "norm"),
     **dict.fromkeys(["add", "sub"], "add"),
     **dict.fromkeys(["cat", "concat", "stack"], "concat"),

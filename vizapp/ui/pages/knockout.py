@@ -187,7 +187,7 @@ def _unit(network: Network, picture: Picture, site: Site, result: Result, channe
     after = network.readable_name(int(arrays["label"][channel]))
     says = f"the answer stays {after}" if after == answer else f"the answer becomes {after}"
     is_share = network.quantity == "probability"
-    what, told = (f"the probability of {name}" if is_share else name), f"{in_words(network, before + change)}"
+    what, told = (f"the probability of {name}" if is_share else f"the {name}"), f"{in_words(network, before + change)}"
     logit = f" and its logit by {_signed(float(arrays['logit_change'][channel]), 3)}; {says}"
     messages.must_know(
         f"{_does()} unit {channel} changes {what} from {in_words(network, before)} to {told}{logit if is_share else ''}."

@@ -55,7 +55,7 @@ def effects(units: Sequence[int], changes: np.ndarray, chosen: int, notes: Seque
             hovertemplate="%{y}: %{x:+.4g}<br>%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(
-        height=40 + 22 * len(units), margin={"l": 74, "r": 8, "t": 6, "b": 30}, showlegend=False, bargap=0.25,
+        height=66 + 22 * len(units), margin={"l": 74, "r": 8, "t": 6, "b": 56}, showlegend=False, bargap=0.25,
         barmode="overlay", xaxis={"title": "change", "zeroline": True},
         yaxis={"categoryorder": "array", "categoryarray": titles[::-1], "title": None},
     )  # fmt: skip

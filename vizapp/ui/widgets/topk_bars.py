@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from vizapp.methods.base import Result
+from vizapp.methods.scores import in_words
 from vizapp.ui.session import state
 from vizapp.ui.widgets.components import component
 from vizapp.zoo.network import Network
@@ -43,8 +45,7 @@ def draw_prediction(
             rows.append((more, float(result.arrays["probabilities"][more]), float(result.arrays["logits"][more])))
     drawn, clickable = [], chosen is not None or opens is not None
     for class_, share, logit in rows:
-        name, _, note = _row(network, class_, share, f"logit {logit:.3f}")
-        row = {"name": name, "share": share, "more": note} | ({"item": class_} if clickable else {})
+        row = _row(network, class_, share, f"logit {logit:.3f}") | ({"item": class_} if clickable else {})
         drawn.append(row | ({"mark": "the right class"} if class_ == true else {}))
     take = partial(_take, key, opens or partial(_choose, rows[0][0]))
     data = {"rows": drawn, "chosen": rows[0][0] if chosen is None else chosen, "label": _LABEL}
@@ -62,10 +63,17 @@ def _choose(top: int, clicked: int) -> None:
     state.put(state.CLASS, None if clicked == top else clicked)
 
 
-def _row(network: Network, class_: int, share: float, note: str) -> tuple[str, float, str]:
-    """A row of `draw`; WordNet's other names of the class follow the note."""
+def _row(network: Network, class_: int, share: float, note: str) -> dict[str, Any]:
+    """The row of a class, with WordNet's other names of it before the note; of a network toward a box or an embedding the row
+    of its one score, which is no share and has no note."""
+    if network.quantity != "probability":
+        return {"name": network.readable_name(class_), "share": share, "told": in_words(network, share), "more": ""}
     others = network.synonyms(class_)
-    return network.readable_name(class_), share, f"also {others} · {note}" if others else note
+    return {
+        "name": network.readable_name(class_),
+        "share": share,
+        "more": f"also {others} · {note}" if others else note,
+    }
 
 
 def draw_classes(
@@ -91,4 +99,4 @@ def draw_classes(
         number = place if classes is None else int(classes[place])
         note = f"class {number}" if others is None else f"{word} {100 * float(others[place]):.1f} %"
         rows.append(_row(network, number, float(probabilities[place]), note))
-    draw(key, rows)
+    component("bars")(key=key, data={"rows": rows, "label": _LABEL})

@@ -39,7 +39,7 @@ def draw(shown: MapsView, measure: str) -> None:
         }
         for kind in order
     ]  # fmt: skip
-    share = is_class(asked.network, asked.unit)
+    share = is_class(asked.network, asked.unit) and asked.network.quantity == "probability"
     low = min(0.0, *(float(curve.min()) for curve in known.values()))
     high = max(float(curve.max()) for curve in known.values())
     high = min(1.0, math.ceil(10 * high) / 10) if share else high

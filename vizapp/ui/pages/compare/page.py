@@ -187,7 +187,9 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
             values, clean = result.arrays["probability"], float(result.arrays["clean_probability"])
             whole, low, high = (in_words(network, float(one)) for one in (clean, values.min(), values.max()))
             seen, name = network.seen(picture), network.readable_name(int(result.arrays["class"]))
-            pixels = _draw_loss(f"compare.occlusion.{number}", seen, loss(result.arrays), scale, "Occlusion map")
+            pixels = _draw_loss(
+                f"compare.occlusion.{number}", network, seen, loss(result.arrays), scale, "Occlusion map"
+            )
             st.caption(
                 f"{messages.escaped(name)}: {whole} unhidden, {low} to {high} with a square hidden. "
                 "Red: hiding hurts. Blue: hiding helps."
@@ -201,8 +203,8 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
         with left:
             seen = pair[0].seen(picture)
             exports.pictures["Difference"] = _draw_loss(
-                "compare.difference", seen, difference, full_scale(difference), "Difference of the occlusion maps"
-            )
+                "compare.difference", pair[0], seen, difference, full_scale(difference), "Difference of the occlusion maps"
+            )  # fmt: skip
         with right:
             st.caption(
                 "**Where the two networks disagree.** Red: hiding the square hurts the first network more than the second. "
@@ -210,12 +212,12 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
             )
 
 
-def _draw_loss(key: str, seen: np.ndarray, lost: np.ndarray, scale: float, label: str) -> np.ndarray:
-    """Draw differences of probabilities `[h w]` over the photo, red above 0; returns that as a picture."""
+def _draw_loss(key: str, network: Network, seen: np.ndarray, lost: np.ndarray, scale: float, label: str) -> np.ndarray:
+    """Draw differences `[h w]` of probabilities, matches or cosines over the photo, red above 0; returns that as a picture."""
     colours = tint(lost, scale)
     data = photo_data(seen, label) | {
         "heat": uri(colours), "opacity": _OPACITY, "ramp": signed_ramp(),
-        "ends": ends("probability", scale), "signed": True,
+        "ends": ends(network.quantity, scale), "signed": True,
     }  # fmt: skip
     component("map")(key=key, data=data)
     return lay_over(seen, colours, _OPACITY, "nearest")

@@ -75,17 +75,20 @@ def _form(network: Network) -> dict[str, object]:
 
 def _nothing(network: Network, source: Source) -> None:
     """Say why there is nothing to evaluate; where nobody chose these photos, show what works with one click."""
-    messages.warn(str(nothing_to_compare(network, source)))
-    if any(source.labels) and state.get(state.DATA):
+    error = nothing_to_compare(network, source)
+    messages.warn(str(error))
+    classifies = error.code != "no-class-scores"
+    if classifies and any(source.labels) and state.get(state.DATA):
         rows = label_rows(network, source, [None] * len(source))
         st.dataframe(
             pd.DataFrame([{"Label": row["label"] or "none", "Photos": row["photos"]} for row in rows[:1000]]),
             hide_index=True, key="evaluate.without", height=min(38 + 35 * len(rows), 220), width=420,
         )  # fmt: skip
-    messages.info(
-        "Choose a folder whose sub-folders are named like classes of the network (or like ImageNet's numbers, n01440764), a "
-        "CSV file with the columns path and label, or a data set."
-    )
+    if classifies:
+        messages.info(
+            "Choose a folder whose sub-folders are named like classes of the network (or like ImageNet's numbers, "
+            "n01440764), a CSV file with the columns path and label, or a data set."
+        )
     example = None if state.get(state.DATA) else networks.published(_GREY)
     digits = None if example is None else datasets.list_collection("digits")
     st.button(

@@ -71,12 +71,11 @@ def draw(number: int, shown: SweepView, result: Result, cell: Cell) -> None:
     probable = shown.asked.network.quantity == "probability"
     inverse = shown.asked.params.inverse
     least = ("most probable" if inverse else "least probable") if probable else "largest" if inverse else "smallest"
+    what = shown.class_name if probable else f"the {shown.class_name}"
     if state.get(state.POSITION) is None:
-        messages.info(
-            f"Position {row},{column}, where {shown.class_name} is {least}. Click another to see the answer there."
-        )
+        messages.info(f"Position {row},{column}, where {what} is {least}. Click another to see the answer there.")
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         messages.info(f"Position {row},{column}")
-        label = f"Where {messages.escaped(shown.class_name)} is {least}"
+        label = f"Where {messages.escaped(what)} is {least}"
         st.button(label, key="occlusion.lowest", type="tertiary", on_click=state.put, args=(state.POSITION, None))

@@ -62,9 +62,9 @@ def _photo(network: Network, picture: Picture, result: Result, shown: list[int],
 
     data = photo_data(seen, f"{picture.name}, with the boxes that the network finds") | {
         "frames": framed if len(framed) != 1 else framed * 2,  # a single one would darken the rest
-        "field": boxes[chosen].tolist() if chosen in shown else None, "cells": [_GRID, _GRID],
-        "tags": [tag(n) for n in others[:_TAGS]], "tag": tag(chosen) if chosen in shown else "",
-        "hint": "Click a box to explain it",
+        "field": None if chosen is None else boxes[chosen].tolist(), "cells": [_GRID, _GRID],
+        "tags": [tag(n) for n in others[:_TAGS]], "tag": "" if chosen is None else tag(chosen),
+        "hint": "Click a box to explain it" if shown else "No box reaches the least score",
     }  # fmt: skip
 
     def choose() -> None:
@@ -93,10 +93,16 @@ def _list(network: Network, result: Result, shown: list[int], chosen: int | None
             on_item_change=_take,
         )
     hidden = len(scores) - len(shown)
-    messages.info(
-        f"{plural(len(shown), 'detection')}." + (f" {hidden} below the least score are not shown." if hidden else "")
-        + " A click on one explains it."
-    )  # fmt: skip
+    if shown:
+        told = f" {hidden} below the least score {'is' if hidden == 1 else 'are'} not shown." if hidden else ""
+        messages.info(f"{plural(len(shown), 'detection')}.{told} A click on one explains it.")
+    elif hidden:
+        framed = "" if chosen is None else " The framed one is explained."
+        messages.info(
+            f"No detection reaches the least score: the best of {hidden} has {100 * scores.max():.1f} %.{framed}"
+        )
+    else:
+        messages.info("The network detects nothing on this photo.")
 
 
 def _take() -> None:

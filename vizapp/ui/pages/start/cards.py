@@ -26,7 +26,7 @@ from vizapp.methods.filters import kernel_tiles
 from vizapp.methods.gallery import revealing_site
 from vizapp.methods.output import OPACITY
 from vizapp.methods.projection import revealing_rule
-from vizapp.methods.scores import in_words
+from vizapp.methods.scores import in_words, name_in_text
 from vizapp.ui.inputs import datasets, networks, targets
 from vizapp.ui.session import compute, forms, reports, state
 from vizapp.ui.widgets import image_tiles, network_diagram, topk_bars
@@ -162,7 +162,7 @@ def _attribution(about: Subject) -> Answer | None:
     result = about.ask("attribution", class_unit(about.network, number), **params)
     if result is None:
         return None
-    name, values = about.network.readable_name(number), result.arrays["attribution"]
+    name, values = name_in_text(about.network, number), result.arrays["attribution"]
     _picture(
         "attribution",
         lay_over(about.seen, veil(values, 0, float(values.max()) or 1), OPACITY),
@@ -295,7 +295,7 @@ def _occlusion(about: Subject) -> Answer | None:
     result = about.ask("occlusion", unit, window=side // 4, stride=side // 7, site="")
     if result is None:
         return None
-    name = about.network.readable_name(int(result.arrays["class"]))
+    name = name_in_text(about.network, int(result.arrays["class"]))
     drop = np.nan_to_num(float(result.arrays["clean_probability"]) - result.arrays["probability"])
     drop /= max(_SPAN, float(np.abs(drop).max()))  # now from -1 to 1
     height, width = about.seen.shape[:2]

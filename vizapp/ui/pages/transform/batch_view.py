@@ -103,9 +103,10 @@ def _draw_charts(photos: Sequence[Photo], first: Network) -> None:
         charts.draw("transform.distances", charts.figure(drawn[0], kind, None, percent=False))
     with right:
         if drawn[1]:
-            messages.heading("Probability of each photo's own class")
-            charts.draw("transform.probabilities", charts.figure(drawn[1], kind, None, percent=True))
-    curve_lines.explain(several=True)
+            is_share = first.quantity == "probability"
+            messages.heading("Probability of each photo's own class" if is_share else first.quantity.capitalize())
+            charts.draw("transform.probabilities", charts.figure(drawn[1], kind, None, percent=is_share))
+    curve_lines.explain(first.quantity if drawn[1] else "", several=True)
 
 
 def _add(

@@ -89,15 +89,20 @@ def headline(asked: CurveRequest, result: Result | None, amount: float, chosen: 
     return f"{name}: {before} → {after} at {where}{'' if chosen else ', at worst'}{change}"
 
 
-def explain(several: bool) -> None:
-    """Say in two sentences what the curves mean."""
+def explain(quantity: str, several: bool) -> None:
+    """Say in two sentences what the curves mean; those on the right are of `quantity`, "" if there are none."""
     messages.info(
         "On the left, a layer that jumps at once notices the slightest change, as a first layer does when edges move; one that "
         "rises slowly has learned to ignore it, as late layers have for small movements (Zeiler & Fergus 2013, figure 5)."
     )
+    if not quantity:
+        return
+    if several:
+        of = "probability of one photo's own class" if quantity == "probability" else f"{quantity} of one photo"
+        messages.info(f"On the right, each thin line is the {of}, and the thick one their mean.")
+        return
+    told = "probabilities show" if quantity == "probability" else f"{quantity} shows"
     messages.info(
-        "On the right, "
-        + ("each thin line is the probability of one photo's own class, and the thick one their mean"
-           if several else "the probabilities show whether what moved in the features matters for the answer")
-        + ("." if several else "; click a curve, or move the slider, to see the photo there.")
-    )  # fmt: skip
+        f"On the right, the {told} whether what moved in the features matters for the answer; click a curve, or move the "
+        "slider, to see the photo there."
+    )

@@ -155,7 +155,7 @@ def _draw_charts(asked: Sequence[CurveRequest], amount: float, amounts: Sequence
             charts.draw("transform.probabilities", charts.figure(lines, kind, amount, percent=is_share), amounts)
         else:
             messages.info(f"{first.name} has no classes, so there are distances only.")
-    curve_lines.explain(several=False)
+    curve_lines.explain(first.quantity if lines else "", several=False)
 
 
 def _facts(results: Sequence[Result]) -> None:
