@@ -137,13 +137,17 @@ def test_a_unit_that_is_silent_at_first_is_woken() -> None:
                 self.one.bias.fill_(-6.0)
 
         def forward(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
             return torch.cat([torch.relu(self.one(x)), self.two(x)], 1)
 
+    sizes: list[int] = []
     module = Shy().eval().requires_grad_(False)
     canvas = ImageParam(3, 24, 24)
-    for site in ("relu", "cat"):  # what goes into the rectifier is climbed; behind the concatenation, noise is tried
-        found = painted(module, [Unit(site, 0), Unit(site, 1)], canvas, OptimizationConfig(steps=48))
+    # What goes into the rectifier is climbed; behind the concatenation, noise is tried.
+    for site, other in (("relu", 1), ("cat", 2)):
+        found = painted(module, [Unit(site, 0), Unit(site, other)], canvas, OptimizationConfig(steps=48))
         assert (found.activations > 1).all(), site
+    assert sizes.count(1) > 4, "noise is tried for the silent unit alone; four passes find layers and norms"
 
 
 def test_diversity_pushes_restarts_apart() -> None:
@@ -253,7 +257,7 @@ def test_units_are_painted_together_and_in_parts_where_memory_is_short(monkeypat
     module = Counting()
     units = [Unit("see", 0), Unit("see", 1)]
     together = painted(module, units, ImageParam(3, 15, 15), OptimizationConfig(steps=7))
-    assert set(sizes[1:]) == {2}, "the first pass finds the layers"
+    assert set(sizes[2:]) == {2}, "the first passes find the layers and the norms"
     sizes.clear()
     monkeypatch.setitem(activation_maximization._BEST_CHUNK, "cpu", 1)
     apart = painted(module, units, ImageParam(3, 15, 15), OptimizationConfig(steps=7), tick=shares.append)

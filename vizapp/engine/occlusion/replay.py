@@ -16,6 +16,7 @@ from vizapp.engine.receptive_field.field import input_field, is_read_out
 from vizapp.engine.receptive_field.interval import Activation, ReceptiveField
 from vizapp.engine.receptive_field.rules import fields_after
 from vizapp.engine.tap import operation_name
+from vizapp.engine.trace.constant_norms import factor_and_shift, with_norm
 from vizapp.engine.trace.recording import Recording, Step, ValueRef, bind, may_write, storage_of
 
 _PRODUCTS = frozenset({"conv2d", "conv_transpose2d", "linear"})
@@ -129,7 +130,7 @@ def fold_batch_norm(steps: list[Step], kept: Collection[int]) -> list[Step]:
         if step.operation != "batch_norm" or len(step.inputs) != 1 or step.inputs[0] not in makers:
             continue
         value, maker = step.inputs[0], makers[step.inputs[0]]
-        scale = None if used[value] > 1 or value in kept else _scale(step)
+        scale = None if used[value] > 1 or value in kept else factor_and_shift(step.args, step.kwargs)
         if scale is not None:
             answer[maker] = None
             answer[position] = _with_norm(steps[maker], step, *scale)
@@ -154,33 +155,14 @@ def round_weights(steps: list[Step], dtype: torch.dtype) -> list[Step]:
     ]
 
 
-def _scale(step: Step) -> tuple[Tensor, Tensor] | None:
-    """Factor and shift `[C]` of a batch norm, in float64; None where it is not a constant one."""
-    mean, variance, weight, bias = (
-        argument(step.args, step.kwargs, position, name, None)
-        for position, name in enumerate(("running_mean", "running_var", "weight", "bias"), 1)
-    )
-    training = argument(step.args, step.kwargs, 5, "training", False)
-    if training or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
-        return None
-    eps = argument(step.args, step.kwargs, 7, "eps", 1e-5)
-    factor = (variance.double() + eps).rsqrt()
-    factor = factor if weight is None else factor * weight.double()
-    shift = -mean.double() * factor
-    return factor, shift if bias is None else shift + bias.double()
-
-
 def _with_norm(convolution: Step, norm: Step, factor: Tensor, shift: Tensor) -> Step:
     args, kwargs = convolution.args, convolution.kwargs
     weight = argument(args, kwargs, 1, "weight", None)
-    bias = argument(args, kwargs, 2, "bias", None)
-    shift = shift if bias is None else shift + bias.double() * factor
-    new_weight = (weight.double() * factor[:, None, None, None]).to(weight.dtype)
-    layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    weight, bias = with_norm(weight, argument(args, kwargs, 2, "bias", None), factor, shift)
     new_args = (
         argument(args, kwargs, 0, "input", None),
-        new_weight.contiguous(memory_format=layout),
-        shift.to(weight.dtype),
+        weight,
+        bias,
         argument(args, kwargs, 3, "stride", 1),
         argument(args, kwargs, 4, "padding", 0),
         argument(args, kwargs, 5, "dilation", 1),

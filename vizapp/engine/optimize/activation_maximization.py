@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vizapp.engine.memory.chunks import Tick, check_fits, chunk_size, in_chunks
+from vizapp.engine.optimize.folded_norms import FoldedNorm, FoldingTap, fold_norms
 from vizapp.engine.optimize.image_parametrization import ImageParam, seed_of
-from vizapp.engine.tap import Tap, check_computed, check_differentiable, operation_name
+from vizapp.engine.tap import check_computed, check_differentiable, operation_name
 from vizapp.engine.trace.sites import Site, Unit, channels_first, kind_of, site_of_all
 from vizapp.errors import VizError
 
@@ -146,11 +148,11 @@ def _texture(sites: Sequence[Site]) -> Site | None:
     return next((site for site in reversed(sites) if site.is_map and site.shape[1] * site.shape[2] >= 16), None)
 
 
-class _PreActivationTap(Tap):
-    """A Tap that also keeps pre-activations, so that an inactive ReLU unit still has a gradient."""
+class _PreActivationTap(FoldingTap):
+    """A tap that also keeps pre-activations, so that an inactive ReLU unit still has a gradient."""
 
-    def __init__(self, module: nn.Module, keep: Collection[str]) -> None:
-        super().__init__(module, keep)
+    def __init__(self, module: nn.Module, keep: Collection[str], norms: dict[str, FoldedNorm]) -> None:
+        super().__init__(module, keep, norms)
         self.given: dict[str, Tensor] = {}
 
     def operate(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -170,6 +172,16 @@ class _Optimizer:
     ascent: OptimizationConfig
     device: torch.device
     dtype: torch.dtype
+
+    @cached_property
+    def wanted(self) -> list[str]:
+        return [site.name for site in (self.site, self.texture) if site is not None]
+
+    @cached_property
+    def norms(self) -> dict[str, FoldedNorm]:
+        shape = (1, self.canvas.channels, self.canvas.height, self.canvas.width)
+        grey = torch.full(shape, 0.5, dtype=self.dtype, device=self.device)
+        return fold_norms(self.module, self.normalise(grey).to(self.dtype, copy=True), self.wanted)
 
     def optimize(self, targets: Sequence[Target], tick: Tick) -> MaximizedImages:
         """The images of these targets, in one batch."""
@@ -211,15 +223,18 @@ class _Optimizer:
         )  # Fourier transforms and Adam need more than half precision
         parameters = self.canvas.start(seeds, self.device, dtype)
         seen = torch.zeros(len(targets), device=self.device, dtype=dtype)
+        begun, silent = torch.zeros_like(seen), list(range(len(targets)))
         for draw in range(_DRAWS):
+            if draw:
+                again = [seed_of(seeds[i], draw - 1) for i in silent]
+                parameters[silent] = _STRONGER * self.canvas.start(again, self.device, dtype)
+                seen[silent] = 1
+            pictures = self.canvas.render(parameters[silent], seen[silent])
             with torch.no_grad():
-                begun, climbed, _ = self._activations(self.canvas.render(parameters, seen), targets)
-            silent = torch.nonzero(climbed == 0).flatten().tolist()
-            if not silent or draw == _DRAWS - 1:
+                begun[silent], climbed, _ = self._activations(pictures, [targets[i] for i in silent])
+            silent = [i for i, value in zip(silent, climbed.tolist(), strict=True) if value == 0]
+            if not silent:
                 break
-            again = [seed_of(seeds[i], draw) for i in silent]
-            parameters[silent] = _STRONGER * self.canvas.start(again, self.device, dtype)
-            seen[silent] = 1
         return parameters.requires_grad_(), seen, begun
 
     def _ascent_direction(self, painted: Tensor, draws: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
@@ -247,10 +262,9 @@ class _Optimizer:
 
         The value to maximize is the activation; for an inactive ReLU unit it is the largest pre-activation.
         """
-        wanted = [site.name for site in (self.site, self.texture) if site is not None]
-        with _PreActivationTap(self.module, wanted) as tap:
+        with _PreActivationTap(self.module, self.wanted, self.norms) as tap:
             self.module(self.normalise(pictures).to(self.dtype, copy=True))  # the network may write into its input
-        check_computed(wanted, tap.kept)
+        check_computed(self.wanted, tap.kept)
         tap.kept = {name: kept.to(pictures.dtype) for name, kept in tap.kept.items()}
         excited = self._reduce_maps(self._select_channels(tap.kept[self.site.name], targets), targets)
         given = tap.given.get(self.site.name)
