@@ -10,17 +10,24 @@ import pytest
 
 from vizapp.zoo.registry import describe, list_networks
 
-LARGE = 26e6  # parameters
+# Larger ones with other blocks or other layers than the smallest of their family.
+ALSO = ("torchvision/resnet50", "torchvision/mobilenet_v3_large")
 DEEPEST = (
     "vizapp/stochastic-depth1202-cifar",
     "vizapp/preactivation-resnet1001-cifar",
 )  # of 110 and 164 layers, repeated
+# Of the same layers as another network, with other widths or another input size.
+ALIKE = (
+    "vizapp/overfeat-accurate",
+    "vizapp/zfnet-512-1024-512",
+    "torchvision/fasterrcnn_mobilenet_v3_large_fpn",
+)
 # v2 is another design, not a size.
 _SIZE = re.compile(r"_(t|s|m|l|b|h|tiny|small|base|large)(?=_\d+$|$)|(_\d+)+[mg]f|(?<![v\d])\d+")
 
 
 def parameters(names: Iterable[str], side: int | None = None) -> list[object]:
-    """The names as parameters of a slow test: of each family the smallest network, and the largest up to `LARGE`.
+    """The names as parameters of a slow test: of each family the smallest network.
 
     The others repeat what these do. So do networks whose input is longer than `side`.
     """
@@ -34,8 +41,8 @@ def parameters(names: Iterable[str], side: int | None = None) -> list[object]:
 
 
 def is_chosen(name: str) -> bool:
-    """Whether it is the smallest of its family, or the largest up to `LARGE`."""
-    return name in chosen_members() and name not in DEEPEST
+    """Whether it is the smallest of its family, or of another design than that."""
+    return name in ALSO or (name in smallest_members() and name not in DEEPEST + ALIKE)
 
 
 def family(name: str) -> str:
@@ -44,13 +51,9 @@ def family(name: str) -> str:
 
 
 @cache
-def chosen_members() -> frozenset[str]:
-    """The smallest network of each family of torchvision's and the classic ones, and its largest up to `LARGE`."""
-    families: dict[str, list[str]] = {}
+def smallest_members() -> frozenset[str]:
+    """The smallest network of each family of torchvision's and the classic ones."""
+    found: dict[str, str] = {}
     for name in sorted(list_networks(), key=lambda name: describe(name).parameters or 0):
-        families.setdefault(family(name), []).append(name)
-    found = set()
-    for names in families.values():
-        small = [name for name in names if (describe(name).parameters or 0) <= LARGE]
-        found |= {names[0], *small[-1:]}
-    return frozenset(found)
+        found.setdefault(family(name), name)
+    return frozenset(found.values())
