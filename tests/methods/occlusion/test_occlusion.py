@@ -263,6 +263,8 @@ def test_hiding_the_middle_of_photos_costs_more_than_hiding_their_border() -> No
         rows = list(csv.DictReader(lines))[::15]
     lower = counted = 0
     for row in rows:
+        if counted == 20:
+            break
         unit = vizapp.class_unit(network, int(row["class_index"]))
         photo = vizapp.open_picture(folder / "images" / row["file"])
         if vizapp.ask("predict", network, photo).table[0]["class"] != unit.channel:
@@ -274,5 +276,5 @@ def test_hiding_the_middle_of_photos_costs_more_than_hiding_their_border() -> No
         counted += 1
         lower += a["probability"][middle].mean() < a["probability"][ring].mean()
     print(f"the middle counts more in {lower} of {counted} photos")
-    assert counted >= 20
+    assert counted == 20
     assert lower / counted > 0.5, "most of them"
