@@ -124,7 +124,7 @@ class Sides:
         module, precision = self.network.module, self.precision
         sweep = Sweep(module, self.network.scores, self.picture, patch, self.boxes, precision=precision)  # type: ignore[arg-type]
         for turn in coarse_to_fine(self.where.shape):
-            answers += sweep.batches(turn)
+            answers += sweep.batches(sweep.arranged(turn))
             if not coarse:
                 answers[-1].scores.cpu()
                 coarse = time.perf_counter() - start

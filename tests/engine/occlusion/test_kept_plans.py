@@ -49,6 +49,10 @@ def passes(module: Counted, seed: int) -> int:
     return module.passes - before
 
 
+def test_the_first_picture_takes_a_clean_pass_and_one_over_both_positions_that_are_checked() -> None:
+    assert passes(seeded(Counted()).double(), 0) == 2
+
+
 def test_another_picture_takes_one_pass_to_begin_and_gets_its_own_answers() -> None:
     module = seeded(Counted()).double()
     assert "Checked on 2 positions" in swept(module, 0).facts["evaluation"]

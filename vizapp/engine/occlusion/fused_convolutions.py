@@ -6,7 +6,7 @@ oneDNN's fused convolutions, as torch's compiler calls them, with weights that a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 from vizapp.engine.call_arguments import argument, pair
 from vizapp.engine.trace.recording import Step, ValueRef
 
+CONVOLUTION_AND_SUM = "conv2d_and_add"  # of two values
+_CONSTANTS = (("weight", None), ("bias", None), ("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1))
 _CLAMPS: dict[str, tuple[str, list[float]]] = {"relu": ("relu", []), "relu6": ("hardtanh", [0.0, 6.0])}
 
 
@@ -53,12 +55,13 @@ def fuse(steps: list[Step], shapes: list[tuple[int, ...]], kept: Collection[int]
 
 
 def _is_plain_convolution(step: Step, shapes: list[tuple[int, ...]]) -> bool:
-    """Whether the step is a convolution of maps `[1 C h w]` in float32 with constant weights and numbers as padding."""
+    """Whether the step is a convolution of maps `[1 C h w]` in float32 on a CPU with constant weights, padded by numbers."""
     weight = argument(step.args, step.kwargs, 1, "weight", None)
     if step.operation != "conv2d" or not step.depends_on_input_alone or len(shapes[step.inputs[0]]) != 4:
         return False
     padded = argument(step.args, step.kwargs, 4, "padding", 0)
-    return isinstance(weight, Tensor) and weight.dtype == torch.float32 and not isinstance(padded, str)
+    suits = isinstance(weight, Tensor) and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    return suits and not isinstance(padded, str) and torch.backends.mkldnn.is_available()
 
 
 def _other(step: Step, value: int, shapes: list[tuple[int, ...]]) -> int | None:
@@ -70,36 +73,49 @@ def _other(step: Step, value: int, shapes: list[tuple[int, ...]]) -> int | None:
     return other if shapes[other] == shapes[value] else None
 
 
+class FusedConvolution:
+    """A convolution whose weights are laid out for oneDNN, with the rectifier behind it: `clamp` is its name, or empty.
+
+    It is called as `torch.nn.functional.conv2d` is, with constants as when it was made, but for the padding; `added` is a
+    value of its result's shape that is added before the rectifier.
+    """
+
+    def __init__(self, step: Step, size: tuple[int, ...], clamp: str) -> None:
+        self.constants = [
+            argument(step.args, step.kwargs, position, key, default)
+            for position, (key, default) in enumerate(_CONSTANTS, 1)
+        ]
+        weight, self._bias, stride, padding, dilation, self._groups = self.constants
+        self._stride, self._dilation = list(pair(stride)), list(pair(dilation))
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+            weight.detach(), list(pair(padding)), self._stride, self._dilation, self._groups, list(size)
+        )
+        self.constants[0] = torch.empty_like(weight, device="meta")  # its shape is all that is asked for
+        self._clamp = clamp
+
+    def __call__(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int,
+        added: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The convolution of `[N C h w]`."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        fixed = self._weight, self._bias, list(pair(padding)), self._stride, self._dilation, self._groups
+        if added is None:
+            attribute, numbers = _CLAMPS.get(self._clamp, ("none", []))
+            found: Tensor = torch.ops.mkldnn._convolution_pointwise(x, *fixed, attribute, numbers, "")
+        else:
+            added = added.contiguous(memory_format=torch.channels_last)
+            found = torch.ops.mkldnn._convolution_pointwise.binary(
+                x, added, *fixed, "add", None, self._clamp or None, [], ""
+            )
+        return found
+
+
 def _fused(
     step: Step, other: int | None, clamp: str, name: str, outputs: tuple[int, ...], shapes: list[tuple[int, ...]]
 ) -> Step:
-    stride, padding, dilation = (
-        list(pair(argument(step.args, step.kwargs, position, key, default)))
-        for position, key, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
-    )
-    weight, bias = (
-        argument(step.args, step.kwargs, position, key, None) for position, key in ((1, "weight"), (2, "bias"))
-    )
-    groups = argument(step.args, step.kwargs, 6, "groups", 1)
-    size = list(shapes[step.inputs[0]])
-    weight = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), padding, stride, dilation, groups, size)
-    attribute, numbers = _CLAMPS.get(clamp, ("none", []))
-
-    def convolution(x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, padding, stride, dilation, groups, attribute, numbers, ""
-        )
-        return found
-
-    def convolution_and_sum(x: Tensor, added: Tensor) -> Tensor:
-        x, added = (each.contiguous(memory_format=torch.channels_last) for each in (x, added))
-        found: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, added, weight, bias, padding, stride, dilation, groups, "add", None, clamp or None, [], ""
-        )
-        return found
-
-    function: Callable[..., Any] = convolution if other is None else convolution_and_sum
-    inputs = step.inputs if other is None else (*step.inputs, other)
-    operation = "conv2d" if other is None else "add"
-    return Step(name, operation, function, tuple(map(ValueRef, inputs)), {}, inputs, outputs)
+    function = FusedConvolution(step, shapes[step.inputs[0]], clamp)
+    args = (ValueRef(step.inputs[0]), *function.constants)
+    if other is None:
+        return Step(name, "conv2d", function, args, {}, step.inputs, outputs)
+    return Step(name, CONVOLUTION_AND_SUM, function, (*args, ValueRef(other)), {}, (*step.inputs, other), outputs)

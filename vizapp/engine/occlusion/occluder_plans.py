@@ -20,6 +20,7 @@ from vizapp.engine.precision import Precision
 from vizapp.engine.trace.recording import Step
 
 SIZE_CLASSES = 6  # of rows and of columns of occluders, by how much they touch
+PARTS = {"cpu": 4}  # into which a full batch may be cut, for windows of fewer sizes; elsewhere 2, as each is launched
 MOST_KEPT = 4  # networks whose plans are kept: they hold a copy of the weights that batch norms were folded into
 _kept: WeakKeyDictionary[nn.Module, tuple[Hashable, OccluderPlans]] = WeakKeyDictionary()
 _kept_lock = threading.Lock()
@@ -62,6 +63,10 @@ class OccluderPlans:
         self._cells = np.array([(rows.index(box[::2]), columns.index(box[1::2])) for box in boxes])
         occluder_work = self._planner.work_per_occluder()
         self._classes = size_classes(occluder_work.mean(1)), size_classes(occluder_work.mean(0))
+        self._class_work = np.zeros((SIZE_CLASSES + 1, SIZE_CLASSES + 1))
+        classes = np.meshgrid(*self._classes, indexing="ij")
+        np.maximum.at(self._class_work, tuple(classes), occluder_work)
+        self._parts = PARTS.get(recording.picture.device.type, 2)
         self.work, self.head = sum(self._planner.work), self._planner.head
         self.bound = self.work / max(1.0, float(occluder_work[tuple(self._cells.T)].mean()))
         self.fallback_layer = self._planner.plan(range(len(rows)), range(len(columns))).fallback_layer
@@ -81,20 +86,41 @@ class OccluderPlans:
             for old, new, known in zip(steps, recording.steps, constants, strict=True)
         )
 
+    def arranged(self, positions: Sequence[int]) -> list[int]:
+        """The positions in another order: those beside each other have windows of similar sizes, the largest first."""
+        return sorted(positions, key=self._rank)
+
     def groups(self, positions: Sequence[int], together: int) -> list[list[int]]:
-        """Batches of occluders whose windows have similar sizes, as indices of `positions`."""
+        """Batches of occluders whose windows have similar sizes, as indices of `positions`.
 
-        def kind(n: int) -> tuple[int, int]:
-            row, column = self._cells[positions[n] % self._count]
-            return self._classes[0][row], self._classes[1][column]
-
+        All windows of a batch are as large as its largest. Dynamic programming finds the batches that waste the least work,
+        of at most `together` occluders, and not of less than a part of that.
+        """
+        order = sorted(range(len(positions)), key=lambda n: self._rank(positions[n]))
+        kinds = np.array([self._kind(positions[n]) for n in order])
+        count, least = len(order), min(len(order), max(1, together // self._parts))
+        best, cut = np.full(count + 1, np.inf), np.zeros(count + 1, int)
+        best[0] = 0
+        for end in range(least, count + 1):
+            first = max(0, end - together)
+            rows, columns = np.maximum.accumulate(kinds[first:end][::-1])[::-1][: end - least - first + 1].T
+            starts = np.arange(first, end - least + 1)
+            costs = best[starts] + (end - starts) * self._class_work[rows, columns]
+            best[end], cut[end] = costs.min(), starts[costs.argmin()]
         groups: list[list[int]] = []
-        for n in sorted(range(len(positions)), key=kind):
-            full = not groups or len(groups[-1]) >= together
-            if full or (kind(groups[-1][0]) != kind(n) and len(groups[-1]) >= together // 2):
-                groups.append([])
-            groups[-1].append(n)
-        return groups
+        end = count
+        while end:
+            groups.append(order[cut[end] : end])
+            end = int(cut[end])
+        return groups[::-1]
+
+    def _kind(self, position: int) -> tuple[int, int]:
+        row, column = self._cells[position % self._count]
+        return self._classes[0][row], self._classes[1][column]
+
+    def _rank(self, position: int) -> tuple[int, int]:
+        row, column = self._kind(position)
+        return -row, -column if row % 2 else column
 
     def occluders(self, positions: Sequence[int]) -> Occluders:
         """Those at some positions: position i is box `i % len(boxes)` on picture `i // len(boxes)`."""

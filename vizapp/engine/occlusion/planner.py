@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument
+from vizapp.engine.occlusion.fused_convolutions import CONVOLUTION_AND_SUM, fuse
 from vizapp.engine.occlusion.incremental_plan import AffectedCells, IncrementalPlan, Operate, Range
 from vizapp.engine.occlusion.replay import ReplayRecording, fold_batch_norm, receptive_fields_of, round_weights
 from vizapp.engine.occlusion.rule_table import window_rule
@@ -63,13 +64,14 @@ class Planner:
         precision: Precision = "exact",
     ) -> None:  # fmt: skip
         fields = receptive_fields_of(recording.steps, recording.shapes)
-        steps = needed_steps(fold_batch_norm(recording.steps, wanted), wanted)
-        self.steps = round_weights(steps, torch.bfloat16) if precision == "bf16" else steps
         self.shapes = recording.shapes
+        steps = needed_steps(fold_batch_norm(recording.steps, wanted), wanted)
+        rounded = precision == "bf16"
+        self.steps = round_weights(steps, torch.bfloat16) if rounded else fuse(steps, self.shapes, wanted)
         self.affected = {
             value: found
-            for value, shape in enumerate(self.shapes)
-            if (found := affected_cells(fields[value], shape, rows, columns)) is not None
+            for value in (0, *(value for step in self.steps for value in step.outputs))
+            if (found := affected_cells(fields[value], self.shapes[value], rows, columns)) is not None
         }
         self.last_use = {value: position for position, step in enumerate(self.steps) for value in step.inputs}
         self.last_use |= dict.fromkeys(wanted, len(self.steps))  # nothing may be written over them
@@ -146,6 +148,6 @@ def needed_steps(steps: list[Step], wanted: set[int]) -> list[Step]:
 def work_of(step: Step, shapes: list[tuple[int, ...]]) -> int:
     """Multiply-adds of a convolution or linear layer on the whole map."""
     weight = argument(step.args, step.kwargs, 1, "weight", None)
-    if step.operation not in {"conv2d", "linear"} or not isinstance(weight, Tensor):
+    if step.operation not in {"conv2d", CONVOLUTION_AND_SUM, "linear"} or not isinstance(weight, Tensor):
         return 0
     return weight.numel() * (int(np.prod(shapes[step.outputs[0]])) // weight.shape[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vizapp.engine.occlusion import pointwise_rules, sliding_rules, view_rules
+from vizapp.engine.occlusion.fused_convolutions import CONVOLUTION_AND_SUM
 from vizapp.engine.occlusion.incremental_plan import DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import BINARY, CONCATENATIONS, IDENTITIES, POINTWISE
 from vizapp.engine.occlusion.view_rules import VIEWS
@@ -22,7 +23,7 @@ RULES: dict[str, Make] = {
     **dict.fromkeys(["transpose", "swapaxes"], view_rules.transpose),
     **dict.fromkeys(["chunk", "split"], view_rules.split),
     "copy": pointwise_rules.copy,
-    "conv2d": sliding_rules.convolution,
+    **dict.fromkeys(["conv2d", CONVOLUTION_AND_SUM], sliding_rules.convolution),
     "max_pool2d": sliding_rules.max_pool,
     "avg_pool2d": sliding_rules.average_pool,
     "adaptive_avg_pool2d": sliding_rules.unchanged_pool,

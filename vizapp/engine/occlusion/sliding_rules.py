@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, pair
 from vizapp.engine.occlusion.cell_index import Parts, runs_of_cells
+from vizapp.engine.occlusion.fused_convolutions import CONVOLUTION_AND_SUM, FusedConvolution
 from vizapp.engine.occlusion.incremental_plan import BatchState, DirtyRegion, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import mark_aliased
 from vizapp.engine.trace.recording import Step
@@ -54,11 +55,13 @@ def _sliding(
 
 
 def convolution(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], position: int) -> Operate | None:
-    """A convolution, of any stride, dilation and number of groups."""
+    """A convolution, of any stride, dilation and number of groups; a fused one may also add another value."""
     args, kwargs = step.args, step.kwargs
     weight = argument(args, kwargs, 1, "weight", None)
     if not _cells_last(plan, step, regions) or not isinstance(weight, Tensor) or weight.ndim != 4:
         return None
+    convolve = step.function if isinstance(step.function, FusedConvolution) else F.conv2d
+    added = plan.on_region(step.inputs[1], regions[0]) if step.operation == CONVOLUTION_AND_SUM else None
     bias, groups = argument(args, kwargs, 2, "bias", None), argument(args, kwargs, 6, "groups", 1)
     stride, dilation = pair(argument(args, kwargs, 3, "stride", 1)), pair(argument(args, kwargs, 5, "dilation", 1))
     padding, kernel = argument(args, kwargs, 4, "padding", 0), pair(tuple(weight.shape[-2:]))
@@ -67,16 +70,19 @@ def convolution(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion], p
     padding = (0, 0) if padding == "valid" else pair(padding)
 
     def apply(block: Tensor, state: BatchState) -> Tensor:
-        return F.conv2d(block, weight, bias, stride, 0, dilation, groups)
+        more = () if added is None else (added(state),)
+        found: Tensor = convolve(block, weight, bias, stride, 0, dilation, groups, *more)
+        return found
 
     return _sliding(plan, step, regions[0], kernel, stride, padding, dilation, 0.0, apply)
 
 
 def _cells_last(plan: IncrementalPlan, step: Step, regions: list[DirtyRegion]) -> bool:
+    count = 2 if step.operation == CONVOLUTION_AND_SUM else 1
     return (
-        len(step.inputs) == len(step.outputs) == 1
-        and len(plan.shapes[step.inputs[0]]) == len(plan.shapes[step.outputs[0]]) == 4
-        and plan.regions[step.inputs[0]].axes == regions[0].axes == (2, 3)
+        (len(step.inputs), len(step.outputs)) == (count, 1)
+        and all(len(plan.shapes[value]) == 4 for value in (*step.inputs, *step.outputs))
+        and all(plan.regions[value].axes == regions[0].axes == (2, 3) for value in step.inputs)
     )
 
 

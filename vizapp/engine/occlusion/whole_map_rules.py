@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vizapp.engine.call_arguments import argument, tensors_in
+from vizapp.engine.occlusion.fused_convolutions import CONVOLUTION_AND_SUM
 from vizapp.engine.occlusion.incremental_plan import BatchState, Get, IncrementalPlan, Operate
 from vizapp.engine.occlusion.pointwise_rules import (
     BINARY,
@@ -23,7 +24,8 @@ from vizapp.engine.trace.recording import Step, ValueRef, bind
 
 Shapes = list[tuple[int, ...]]
 _FRESH = frozenset({
-    "conv2d", "batch_norm", "linear", "max_pool2d", "avg_pool2d", "layer_norm", "add", "cat", "local_response_norm",
+    "conv2d", CONVOLUTION_AND_SUM, "batch_norm", "linear", "max_pool2d", "avg_pool2d", "layer_norm", "add", "cat",
+    "local_response_norm",
 })  # fmt: skip
 _BATCHED = frozenset({
     "conv2d", "conv_transpose2d", "batch_norm", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d",
@@ -102,6 +104,8 @@ def _takes_batches(step: Step, shapes: Shapes) -> bool:
     if any(shape[:1] != (1,) for shape in [*given, *results]):
         return False
     rank = len(given[0])
+    if base == CONVOLUTION_AND_SUM:
+        return True
     if base in _BATCHED:
         return len(given) == 1 and rank == 4
     if base in POINTWISE | IDENTITIES:

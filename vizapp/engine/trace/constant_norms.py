@@ -29,6 +29,6 @@ def factor_and_shift(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Ten
 def with_norm(weight: Tensor, bias: Tensor | None, factor: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution that includes a norm with this factor and shift `[C]`; the layout stays."""
     shift = shift if bias is None else shift + bias.double() * factor
-    new_weight = (weight.double() * factor[:, None, None, None]).to(weight.dtype)
-    layout = torch.channels_last if weight.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    return new_weight.contiguous(memory_format=layout), shift.to(weight.dtype)
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    new_weight = weight.to(wide) * factor[:, None, None, None].to(wide)
+    return new_weight.to(weight.dtype), shift.to(weight.dtype)

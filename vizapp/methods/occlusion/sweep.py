@@ -120,7 +120,7 @@ class Occlusion:
         """Evaluate all positions, coarse to fine; yields the progress after each batch. Leave the loop to stop."""
         finished = self.finished.reshape(-1)
         for turn in coarse_to_fine(self.positions.shape):
-            left = [self._first + place for place in turn if not finished[place]]
+            left = self.sweep.arranged([self._first + place for place in turn if not finished[place]])
             for answers in self.sweep.batches(left, self.channel):
                 places = [place - self._first for place in answers.positions]
                 scores = answers.scores.double().cpu().numpy()
