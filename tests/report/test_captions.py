@@ -55,6 +55,17 @@ def test_occlusion_says_what_is_hidden(network: Network, inverse: bool) -> None:
     answer = vizapp.ask("occlusion", network, open_sample("digit 3"), window=14, stride=14, inverse=inverse)
     (view,) = answer.section().views
     assert ("all but this place" in view.caption) == inverse
+    captions = {panel.title: panel.caption for panel in answer.panels}
+    of_hiding = [caption for caption in captions.values() if "hiding" in caption]
+    assert len(of_hiding) == 2
+    assert all(("hiding all but the square" in caption) == inverse for caption in of_hiding)
+    values, box = answer.arrays["probability"], answer.arrays["positions"]
+    share, place = (values.max(), values.argmax()) if inverse else (values.min(), values.argmin())
+    assert f"{'most' if inverse else 'least'} probable: {100 * share:.1f} %" in captions["a-occluded"]
+    drawn = next(panel.pixels for panel in answer.panels if panel.title == "a-occluded")
+    seen, (top, left, bottom, right) = answer.provenance.seen, np.clip(box.reshape(-1, 4)[place], 0, 28)
+    inner = np.s_[top + 1 : bottom - 1, left + 1 : right - 1]  # without the frame of the square
+    assert (drawn[inner] == (seen[inner] if inverse else 128)).all()
     assert answer.section().about["square"] == answer.facts["square"]
     assert "<th>clean</th>" in answer.to_html()
     assert "<th>true</th>" not in answer.to_html()  # it is unknown

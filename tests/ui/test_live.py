@@ -107,13 +107,15 @@ def test_the_projection_is_that_of_the_strongest_unit_or_of_the_chosen_one(open_
     assert shown(app, CAMERA)["words"].startswith("Channel 3 of")
 
 
-def test_occlusion_sweeps_coarsely_over_the_frame(open_app: Open) -> None:
-    app = send(on(open_app, "occlusion", LENET), 1, frame())
+@pytest.mark.parametrize("inverse", [False, True])
+def test_occlusion_sweeps_coarsely_over_the_frame(open_app: Open, inverse: bool) -> None:
+    app = send(on(open_app, "occlusion", LENET, **{"occlusion.inverse": str(inverse)}), 1, frame())
     network = vizapp.load(LENET, device="cpu")
-    still = methods.ask("occlusion", network, picture=frame(), window=4, stride=4).arrays
+    still = methods.ask("occlusion", network, picture=frame(), window=4, stride=4, inverse=inverse).arrays
     colours, data = rgba(shown(app, CAMERA)["picture"]), shown(app, CAMERA)
     lost = still["clean_probability"] - still["probability"]
     assert "49 of 49 places" in data["words"]
+    assert ("Hiding all but what is red lowers it" in data["words"]) == inverse
     assert colours.shape[:2] == lost.shape
     strong = np.abs(lost) > 0.02
     assert strong.any()

@@ -55,6 +55,13 @@ def test_class_and_percentage_are_written_and_the_percentage_changes() -> None:
     assert (first[number] != last[number]).any()
 
 
+def test_the_ends_of_the_colours_have_other_words_where_all_but_the_square_is_hidden() -> None:
+    legend = (slice(685, 715), slice(680, 1270))
+    hiding, showing = (film(np.full((4, 4), 0.5), inverse)[0][legend] for inverse in (False, True))
+    assert (hiding[:, :130] != showing[:, :130]).any()
+    assert (hiding[:, 446:] != showing[:, 446:]).any()
+
+
 def test_a_long_sweep_is_thinned_out_and_keeps_its_ends_and_long_names_are_cut() -> None:
     seen = np.full((30, 40, 3), 200, np.uint8)
     where = positions((30, 40), (4, 4), 1)

@@ -80,9 +80,11 @@ class Film(Frames):
         frame = np.full((HEIGHT, WIDTH, 3), _PAPER, np.uint8)
         right = _EDGE + WIDTH // 2 - 20
         helps, hurts = (end.replace("−", "-") for end in ends("probability", scale))  # the font has no "−"
+        inverse = self._params.inverse
+        raised, lowered = ("more probable", "less probable") if inverse else ("hiding helps", "hiding hurts")
         frame[664:680, right + 130 : right + 430] = diverging(np.linspace(-1, 1, 300)[None], 1)
         return write_lines(frame, [
             (_EDGE, 30, _ROOM[1], name, 36, _INK), (right, 40, _ROOM[1], f"{100 * clean:.1f} % in the whole photo", 26, _INK),
             (right, 660, 130, helps, 20, _INK), (right + 446, 660, 130, hurts, 20, _INK),
-            (right, 690, 130, "hiding helps", 18, _QUIET), (right + 446, 690, 130, "hiding hurts", 18, _QUIET),
+            (right, 690, 130, raised, 18, _QUIET), (right + 446, 690, 130, lowered, 18, _QUIET),
         ])  # fmt: skip

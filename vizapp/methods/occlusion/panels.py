@@ -101,6 +101,7 @@ def panels(
     class_name: str,
     map_name: str = "",
     quantity: str = "probability",
+    inverse: bool = False,
 ) -> tuple[Panel, ...]:
     """(a) to (e), all of the size of what the network sees.
 
@@ -111,30 +112,34 @@ def panels(
         class_name: The class in question.
         map_name: The late map of (b), such as "map 3 of layer4"; empty where there is none.
         quantity: What the array `probability` is: that, or what a target measures. Of a single score there is no (e).
+        inverse: Whether everything but the square is hidden. (a) is then where it is highest instead of lowest.
     """
-    lowest = np.unravel_index(arrays["probability"].argmin(), arrays["probability"].shape)
-    hidden = shown(int(lowest[0]), int(lowest[1]))
+    values = arrays["probability"]
+    marked = np.unravel_index(values.argmax() if inverse else values.argmin(), values.shape)
+    hidden = shown(int(marked[0]), int(marked[1]))
     height, width = hidden.shape[:2]
-    box = arrays["positions"][lowest]
+    box = arrays["positions"][marked]
     low, high = float(arrays["probability"].min()), float(arrays["probability"].max())
     clean, full = float(arrays["clean_probability"]), full_scale(loss(arrays))
+    square, end = ("Only the square is shown", "most") if inverse else ("The square", "least")
+    at, whole = (high, "in the whole photo") if inverse else (low, "without it")
+    what = "hiding all but the square" if inverse else "hiding"
     if quantity == "probability":
-        caption = (
-            f"(a) The square where {class_name} is least probable: {100 * low:.1f} % ({100 * clean:.1f} % without it)."
-        )
+        caption = f"(a) {square} where {class_name} is {end} probable: {100 * at:.1f} % ({100 * clean:.1f} % {whole})."
         shares = f"Probability of {class_name}, {100 * low:.1f} to {100 * high:.1f} %"
         points = f"{100 * full:.0f} points"
     else:
-        caption = f"(a) The square where the {quantity} is lowest: {low:.3f} ({clean:.3f} without it)."
+        end = "highest" if inverse else "lowest"
+        caption = f"(a) {square} where the {quantity} is {end}: {at:.3f} ({clean:.3f} {whole})."
         shares, points = f"{quantity.capitalize()}, {low:.3f} to {high:.3f}", f"{full:.2g}"
     found = [Panel("a-occluded", draw_box(hidden, box, thickness=1), caption)]
     classes = ", ".join(row["name"] for row in table[:4]) + (" …" if len(table) > 4 else "")
     captions = {
-        "b": ("b-activation", f"(b) Sum of {map_name}, dark where hiding lowers it."),
+        "b": ("b-activation", f"(b) Sum of {map_name}, dark where {what} lowers it."),
         "c": ("c-projection", "(c) Projection of that map to the pixels."),
         "d": (
             "d-probability",
-            f"(d) {shares}. Red: hiding lowers it, blue: hiding raises it, by {points} where the colour is full.",
+            f"(d) {shares}. Red: {what} lowers it, blue: it raises it, by {points} where the colour is full.",
         ),
         "e": ("e-label", f"(e) The most probable class: {classes}."),
     }

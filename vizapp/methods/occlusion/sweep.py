@@ -180,7 +180,8 @@ class Occlusion:
         name_of = self.question.network.class_name
         name = name_of(self.class_) + (" (the true class)" if self.class_ == self.true else "")
         map_name = "" if self.site is None or self.channel is None else f"map {self.channel} of {self.site.name}"
-        drawn = panels(arrays, table, self.shown, name, map_name, self.question.network.quantity)
+        quantity = self.question.network.quantity
+        drawn = panels(arrays, table, self.shown, name, map_name, quantity, self.params.inverse)
         return Result("occlusion", arrays, drawn, facts, table)
 
     # ---------------------------------------------------------------------------------------------------- details

@@ -133,9 +133,10 @@ def _occlusion(network: Network, site: Site | None) -> Answer:
                 break
         found = work.maps()
         lost, done = clean - found["probability"], found["finished"]
+        hidden = "all but what" if params.inverse else "what"
         words = (
-            f"{network.readable_name(work.class_)}, {in_words(network, clean)}. Hiding what is red lowers it, what is blue "
-            f"raises it. {done.sum()} of {done.size} places of a square of {window} pixels."
+            f"{network.readable_name(work.class_)}, {in_words(network, clean)}. Hiding {hidden} is red lowers it, {hidden} is "
+            f"blue raises it. {done.sum()} of {done.size} places of a square of {window} pixels."
         )
         return {"picture": uri(tint(lost, full_scale(lost))), "over": True, "words": words}
 

@@ -209,7 +209,7 @@ def _draw_together(rows: list[dict[str, Any]], facts: dict[str, str], mean: np.n
     with left:
         image_tiles.title("Mean change")
         image_tiles.picture("occlusion.mean", mean, "Mean change of the probability")
-        messages.info(f"Dark: hiding lowers the probability. Full contrast ±{100 * peak:.1f} points.")
+        messages.info(f"Dark: less probable than in the whole photo. Full contrast ±{100 * peak:.1f} points.")
     with right:
         st.markdown(messages.escaped(" ".join(facts[name] for name in ("summary", "true class") if name in facts)))
         _table(rows)
