@@ -37,6 +37,18 @@ def test_the_page_opens_from_early_to_late_and_each_picture_opens_the_card_of_it
     assert app.selectbox(key="maps.layer").value == "features.1"
 
 
+def test_the_strip_shows_as_many_maps_as_the_address_asks_for_and_projects_nothing_if_it_says_so(open_app: Open) -> None:
+    app = open_app("feature_maps", picture=PHOTO, stages="all", **{"stages.maps": "2", "stages.project": "False"})
+    assert went_well(app)
+    data = shown(app, "maps.early_to_late")
+    assert [len(row["items"]) for row in data["rows"]] == [2, 2]
+    assert not any(any(row["pair"]) for row in data["rows"])
+    assert "what excites" not in words(app)
+    app.number_input(key="form.stages.maps").set_value(4).run()
+    assert [len(row["items"]) for row in shown(app, "maps.early_to_late")["rows"]] == [4, 4]
+    assert chosen(app, "stages.maps") == "4"
+
+
 def test_the_sheet_is_clipped_at_the_99th_percentile_and_says_so(open_app: Open) -> None:
     app = open_app("feature_maps", picture=PHOTO, layer="features.1")
     values = activations("features.1")

@@ -67,7 +67,7 @@ PAGES = (
     PageSpec(
         "feature_maps/page.py", "Feature maps", ":material/grid_view:",
         (state.STAGES, state.LAYER, state.CHANNEL, state.CELL, state.WALK, state.ORDER, state.SCALE, state.VIEW),
-        ("activations", "stages", "arithmetic"), question="What do early and late layers see?",
+        ("activations", "stages", "arithmetic"), ("stages",), question="What do early and late layers see?",
     ),
     PageSpec(
         "projection/page.py", "Projection", ":material/filter_center_focus:",

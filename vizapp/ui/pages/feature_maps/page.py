@@ -8,7 +8,7 @@ from vizapp.engine.trace.sites import Site
 from vizapp.methods import stages
 from vizapp.ui.pages.feature_maps import early_to_late, one_cell, one_layer
 from vizapp.ui.session import state
-from vizapp.ui.widgets import live, unit_picker
+from vizapp.ui.widgets import live, options, unit_picker
 
 _STAGES = {"all": "Early → late", "one": "One layer", "cell": "One cell"}
 _ORDERS = {"strength": "Strongest first", "number": "By number"}
@@ -55,6 +55,7 @@ def _controls(sites: tuple[Site, ...], site: Site, shown: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="maps_controls"):
         unit_picker.switch(state.STAGES, _STAGES, "maps.stages", value=shown)
         if shown == "all":
+            options.popover("stages", early_to_late.OPTIONS)
             return
         unit_picker.layer_list("maps", sites, site)
         if shown == "cell":
