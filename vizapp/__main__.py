@@ -29,8 +29,9 @@ try:
     from vizapp.media.sources import open_folder
     from vizapp.media.stacks import read_bands
     from vizapp.methods import ask, methods, problems
-    from vizapp.methods.base import Method, Result
+    from vizapp.methods.base import Method
     from vizapp.methods.params import Knob, build, knobs
+    from vizapp.methods.reopen import open_result
     from vizapp.progress import Tick, bar
     from vizapp.report.document import Report
     from vizapp.zoo import Card, class_unit, group_networks, list_networks, load, registry
@@ -73,8 +74,16 @@ def _parser(prog: str, known: tuple[Method, ...]) -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
     for method in known:
         _add_method(commands, method)
-    report = commands.add_parser("report", help="save the answer of a METHOD as one HTML file that opens anywhere")
-    reported = report.add_subparsers(dest="command", required=True, metavar="METHOD", parser_class=_Parser)
+    report = commands.add_parser("report", help="save answers as one HTML file that opens anywhere")
+    report.add_argument(
+        "--from",
+        dest="saved",
+        nargs="+",
+        metavar="FOLDER",
+        help="answers saved with --out, in place of a METHOD",
+    )
+    _add_report(report, required=False)
+    reported = report.add_subparsers(dest="command", metavar="METHOD", parser_class=_Parser)
     for method in known:
         _add_method(reported, method, report=True)
     app = commands.add_parser("app", help="serve the app; other options are passed to 'streamlit run'")
@@ -156,18 +165,23 @@ def _add_method(commands: Any, method: Method, report: bool = False) -> None:
         "mask file; box=TOP,LEFT,BOTTOM,RIGHT or a detection's number; embedding=PHOTO; head=NAME; separated by spaces",
     )
     if report:
-        command.add_argument("--out", required=True, metavar="FILE", help="the HTML file")
-        command.add_argument("--title", default="", help="title of the report")
-        command.add_argument("--remark", default="", help="your words above the answer")
+        _add_report(command, required=True)
     else:
         command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
-    command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
+        command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
     for knob in knobs(method.params).values():
         if knob.name == "out":  # the common --out, which this method also reads
             continue
         option, metavar = f"--{knob.name.replace('_', '-')}", knob.name.upper()
         alone: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(knob.default, bool) else {}
         command.add_argument(option, dest=f"param_{knob.name}", metavar=metavar, help=_help(knob), **alone)
+
+
+def _add_report(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument("--out", required=required, metavar="FILE", help="the HTML file")
+    command.add_argument("--title", default="", help="title of the report")
+    command.add_argument("--remark", default="", help="your words above the answer")
+    command.add_argument("--json", action="store_true", help="print the file and its size as JSON")
 
 
 def _help(knob: Knob) -> str:
@@ -232,7 +246,8 @@ def _answer(options: argparse.Namespace) -> None:
     if not _leads():
         return
     if options.report:
-        _save_report(result, options)
+        section = result.section(remark=options.remark)
+        _save_report(Report((section,), options.title or section.title), options)
         return
     saved = result.save(options.out) if options.out else None
     if options.json:
@@ -245,10 +260,20 @@ def _answer(options: argparse.Namespace) -> None:
         print(f"saved: {saved}")
 
 
-def _save_report(result: Result, options: argparse.Namespace) -> None:
-    """Save the report of a result, and tell its size; that of a large one before it is made."""
-    section = result.section(remark=options.remark)
-    report = Report((section,), options.title or section.title)
+def _collect(options: argparse.Namespace) -> None:
+    """Save the report of answers that were saved before."""
+    if not options.saved or not options.out:
+        missing = (
+            "a METHOD, or --from with the folders of saved answers" if not options.saved else "--out with the HTML file"
+        )
+        raise VizError(f"Give {missing}. See 'vizapp report --help'.", code="bad-arguments")
+    sections = tuple(open_result(folder).section() for folder in options.saved)
+    title = options.title or (sections[0].title if len(sections) == 1 else Report.title)
+    _save_report(Report(sections, title, options.remark), options)
+
+
+def _save_report(report: Report, options: argparse.Namespace) -> None:
+    """Save a report, and tell its size; that of a large one before it is made."""
     if report.nbytes > _LARGE_REPORT:
         print(f"vizapp: the report will have {_megabytes(report.nbytes)}.", file=sys.stderr)
     saved = report.save(options.out)
@@ -367,7 +392,13 @@ def _progress(what: str) -> Iterator[Tick | None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 after a VizError, 130 after Ctrl+C."""
-    commands = {"app": _serve, "networks": _list_networks, "sites": _list_sites, "methods": _list_methods}
+    commands = {
+        None: _collect,
+        "app": _serve,
+        "networks": _list_networks,
+        "sites": _list_sites,
+        "methods": _list_methods,
+    }
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names and signs that the terminal's encoding lacks

@@ -18,7 +18,9 @@ ASKED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("key", [pytest.param("attribution", marks=pytest.mark.slow), "knockout", "arithmetic", "stages"])
+@pytest.mark.parametrize(
+    "key", [pytest.param("attribution", marks=pytest.mark.slow), "knockout", "arithmetic", "stages"]
+)
 def test_a_link_asks_the_same(key: str, open_app: Open, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     network, given = vizapp.load("vizapp/lenet5-digits", device="cpu"), dict(ASKED[key])
     unit = vizapp.class_unit(network, given.pop("class_")) if "class_" in given else given.pop("unit", None)

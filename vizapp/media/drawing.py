@@ -188,6 +188,31 @@ def sheet(
     return whole
 
 
+def boxes(
+    heights: Sequence[float],
+    widths: Sequence[float],
+    colours: Sequence[Sequence[int]],
+    size: tuple[int, int],
+    middle: bool,
+) -> np.ndarray:
+    """Boxes beside each other on white, uint8 `[H W 3]`, with gaps where there is room.
+
+    Args:
+        heights: Of each, from 0 to 1, which is the whole height; a box is at least a pixel high.
+        widths: Their proportions.
+        colours: RGB of each.
+        size: Height and width of the picture.
+        middle: Whether they are in the middle of the height, instead of on the ground.
+    """
+    picture = np.full((*size, 3), 255, np.uint8)
+    ends = np.rint(np.cumsum([0.0, *widths]) / max(sum(widths), 1e-9) * size[1]).astype(int)
+    for height, left, right, colour in zip(heights, ends[:-1], ends[1:], colours, strict=True):
+        tall = max(1, round(min(height, 1.0) * size[0]))
+        top = (size[0] - tall) // (2 if middle else 1)
+        picture[top : top + tall, left : max(right - 1, left + 1)] = colour
+    return picture
+
+
 def overlay(photo: np.ndarray, heat: np.ndarray, opacity: float = 0.5, method: Method = "bilinear") -> np.ndarray:
     """The photo, uint8 `[H W 3]`, under a map, uint8 `[h w 3]`, resized to it; `opacity` of the map from 0 to 1."""
     _check(photo, (3,))

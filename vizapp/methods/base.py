@@ -22,6 +22,7 @@ from vizapp.markup import Displayed
 from vizapp.media.drawing import to_png
 from vizapp.media.picture import Picture
 from vizapp.media.source import Source, spread
+from vizapp.methods import asked
 from vizapp.methods.notebook import method_html, result_html, result_text
 from vizapp.methods.output import Output, pictures
 from vizapp.methods.params import Params
@@ -162,7 +163,9 @@ class Result(Displayed):
         return Report((self.section(title, remark, link),)).to_html()
 
     def save(self, folder: str | Path) -> Path:
-        """Write a PNG per panel, `arrays.npz`, `result.json` and the documents into the folder, and return it.
+        """Write a PNG per panel, `arrays.npz`, `result.json`, `asked.json` and the documents into the folder, and return it.
+
+        `asked.json` is what `vizapp report --from` needs besides.
 
         If the result has a `store`, the folder becomes a copy of it. The rest then goes into the sub-folder `_result`,
         which readers of Parquet folders ignore.
@@ -185,6 +188,8 @@ class Result(Displayed):
                 np.savez_compressed(part / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
                 told = json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n"
                 (part / "result.json").write_text(told, encoding="utf-8")
+                if self.provenance is not None:
+                    (part / asked.FILE).write_text(asked.to_json(self.provenance), encoding="utf-8")
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
         except OSError as error:
@@ -305,26 +310,15 @@ class Method(Displayed):
             check_pass(question.network, what, self.memory_hint)
             result = self.run(question, params, job)
         job.report(1.0)
-        facts = {
-            "network": f"{question.network.name}, weights {question.network.weights}, on {question.network.device}"
-        }
-        if question.network.preprocessing.channel_map:
-            facts["channels"] = f"fed by {', '.join(question.network.preprocessing.channel_map)}"
-        if question.network.interventions:
-            facts["interventions"] = question.network.interventions
-        if question.network.target:
-            facts["target"] = question.network.target
-        if question.picture is not None:
-            notes = " ".join(question.picture.notes)
-            facts["picture"] = f"{question.picture.name}. {notes}" if notes else question.picture.name
+        facts = facts_about(question)
         facts |= result.facts | {"time": f"{time.perf_counter() - started:.2f} s"}
-        asked = self.provenance(question, params)
+        told = self.provenance(question, params)
         readings = {output.array: output.reading for output in self.shows}
         panels = result.panels or tuple(
             Panel(title, pixels, readings.get(title, ""))
-            for title, pixels in pictures(self.shows, result.arrays, asked.seen).items()
+            for title, pixels in pictures(self.shows, result.arrays, told.seen).items()
         )
-        return replace(result, method=self.key, facts=facts, panels=panels, provenance=asked)
+        return replace(result, method=self.key, facts=facts, panels=panels, provenance=told)
 
     def provenance(self, question: Question, params: Params) -> Provenance:
         """What is asked, as results keep it."""
@@ -342,6 +336,22 @@ class Method(Displayed):
         if self.views is not None and network.heads:
             told["link_function"] = network.head.link
         return Provenance(self.key, self.title, self.source, shows=self.shows, views=self.views, **told)
+
+
+def facts_about(question: Question) -> dict[str, str]:
+    """What every result says of its network and photo."""
+    network, picture = question.network, question.picture
+    facts = {"network": f"{network.name}, weights {network.weights}, on {network.device}"}
+    if network.preprocessing.channel_map:
+        facts["channels"] = f"fed by {', '.join(network.preprocessing.channel_map)}"
+    if network.interventions:
+        facts["interventions"] = network.interventions
+    if network.target:
+        facts["target"] = network.target
+    if picture is not None:
+        notes = " ".join(picture.notes)
+        facts["picture"] = f"{picture.name}. {notes}" if notes else picture.name
+    return facts
 
 
 def check_pass(network: Network, what: str, smaller: str = "") -> None:

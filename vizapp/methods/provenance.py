@@ -31,7 +31,11 @@ _PAGES = {
 _NAMED = re.compile(r"(\bembedding=|\bfreeze:)(.+?)\.(?:png|jpg)(?=$| head=)")
 _CHOICES = {"occlusion": ("window", "stride"), "predict": ("top", "crops"), "activations": ("order", "scale")}
 _OTHERS = {"attribution.kind": "trust.kinds", "knockout.site": "layer"}  # choices of another name
-_PARTS = {"ideal": {"ideal": "on"}, "arithmetic": {"stages": "cell"}, "stages": {"stages": "all"}}  # what of a page to show
+_PARTS = {
+    "ideal": {"ideal": "on"},
+    "arithmetic": {"stages": "cell"},
+    "stages": {"stages": "all"},
+}  # what of a page to show
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ def section_html(section: Section, name: str, alone: bool = False) -> Iterator[s
     yield "".join(f'<p class="caution">{linked(sentence)}</p>' for sentence in section.cautions)
     for view in section.views:
         yield from _view(view)
-    yield from _figures(section.images, section.pictures, section.captions)
+    yield from _figures(section.images, section.pictures, section.captions, section.columns)
     yield from _table(section.table)
     more = dict(section.facts) | ({"sources": section.source} if is_long else {})
     if more:
@@ -96,15 +96,15 @@ def _view(view: View) -> Iterator[str]:
 
 
 def _figures(
-    images: Mapping[str, str], pictures: Mapping[str, np.ndarray], captions: Mapping[str, str]
+    images: Mapping[str, str], pictures: Mapping[str, np.ndarray], captions: Mapping[str, str], columns: int = 0
 ) -> Iterator[str]:
     if not images:
         return
-    yield '<div class="pictures">'
+    yield f'<div class="pictures{f" columns-{columns}" * bool(columns)}">'
     for title, address in images.items():
         width = pictures[title].shape[1]
         shown = width * math.ceil(_SMALL / width)
-        small = ' class="coarse"' if shown > width else ""
+        small = ' class="coarse"' if shown > width * (1 + bool(columns)) else ""
         named = text(title.replace("-", " ").capitalize())
         below = f"<br>{linked(captions[title])}" if captions.get(title) else ""
         yield f'<figure><img{small} width="{shown}" alt="{named}" src="{address}">'

@@ -38,8 +38,8 @@ class Section:
     """One answer as a report shows it. Holds text, pictures and numbers only: no network, no path of the machine.
 
     `about`: what was asked (network, photo, what is explained), by name. `cautions`: what a reader must know, as sentences.
-    `pictures`: uint8 `[H W 3]` by title, for those parts that no view shows; `captions`: the words below them. `command` and
-    `link`: what makes it again.
+    `pictures`: uint8 `[H W 3]` by title, for those parts that no view shows; `captions`: the words below them; `columns`: how
+    many stand beside each other, as wide as fits (0: in their size, as many as fit). `command` and `link`: what makes it again.
     """
 
     title: str
@@ -54,6 +54,7 @@ class Section:
     command: str = ""
     link: str = ""
     remark: str = ""
+    columns: int = 0
 
     @cached_property
     def images(self) -> dict[str, str]:

@@ -37,7 +37,9 @@ def test_the_page_opens_from_early_to_late_and_each_picture_opens_the_card_of_it
     assert app.selectbox(key="maps.layer").value == "features.1"
 
 
-def test_the_strip_shows_as_many_maps_as_the_address_asks_for_and_projects_nothing_if_it_says_so(open_app: Open) -> None:
+def test_the_strip_shows_as_many_maps_as_the_address_asks_for_and_projects_nothing_if_it_says_so(
+    open_app: Open,
+) -> None:
     app = open_app("feature_maps", picture=PHOTO, stages="all", **{"stages.maps": "2", "stages.project": "False"})
     assert went_well(app)
     data = shown(app, "maps.early_to_late")

@@ -33,11 +33,12 @@ def show() -> None:
 
 
 def _draw() -> None:
-    with st.container(key="report_page"):
+    here, whole = st.columns(2, gap="medium")  # so that both are in sight
+    with here, st.container(key="report_page"):
         messages.heading("This page")
         _draw_page()
     entries = reports.collected()
-    with st.container(key="report_whole"):
+    with whole, st.container(key="report_whole"):
         messages.heading(f"Your report: {plural(len(entries), 'answer')}" if entries else "Your report")
         if entries:
             _draw_whole(entries)
@@ -93,17 +94,18 @@ def _choose() -> list[Packed]:
             "There is nothing to report yet: this page has no finished answer. Wait for its numbers, or freeze a live photo, "
             "and open this again."
         )
-    for place, one in enumerate(answers):
-        try:
-            packed = reports.pack(one)
-        except VizError as error:
-            messages.warn(str(error))
-            continue
-        label = messages.escaped(packed.title)
-        if len(answers) == 1:
-            st.markdown(label)
-        if len(answers) == 1 or st.checkbox(label, value=True, key=f"report.chosen.{place}.{packed.key}"):
-            there.append(packed)
+    with st.container(gap="xxsmall"):
+        for one in answers:
+            try:
+                packed = reports.pack(one)
+            except VizError as error:
+                messages.warn(str(error))
+                continue
+            label = messages.escaped(packed.title)
+            if len(answers) == 1:
+                st.markdown(label)
+            if len(answers) == 1 or st.checkbox(label, value=True, key=f"report.chosen.{one.title}"):
+                there.append(packed)
     return there
 
 
@@ -125,9 +127,6 @@ def _draw_whole(entries: list[Entry]) -> None:
     title, remark = reports.title_and_remark()
     _field(st.text_input, "Title", _WHOLE_TITLE, title, _take_whole, placeholder=Report.title)
     _field(st.text_area, "Remark", _WHOLE_REMARK, remark, _take_whole, placeholder="About all of it", height=68)
-    for place, one in enumerate(entries):
-        with st.container(border=True, key=f"report_entry_{place}"):
-            _draw_entry(one, place, len(entries))
     there = [one.key for one in entries if one.is_kept]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _buttons("report.all", "Download all", "report", reports.whole_report)
@@ -136,6 +135,9 @@ def _draw_whole(entries: list[Entry]) -> None:
             "Clear", key="report.clear", icon=":material/delete:", type="tertiary", on_click=_clear, args=(numbers,)
         )
         st.caption(f"One HTML file, {_size(reports.nbytes(there, reports.whole_report))}" if there else "")
+    for place, one in enumerate(entries):
+        with st.container(border=True, key=f"report_entry_{place}"):
+            _draw_entry(one, place, len(entries))
 
 
 def _draw_entry(entry: Entry, place: int, count: int) -> None:

@@ -20,7 +20,7 @@ import streamlit as st
 
 from vizapp.errors import VizError
 from vizapp.methods import methods
-from vizapp.methods.base import Panel, Question, Result
+from vizapp.methods.base import Panel, Question, Result, facts_about
 from vizapp.methods.params import build
 from vizapp.report.document import Report
 from vizapp.report.section import Section
@@ -50,6 +50,7 @@ class Offer:
 
     title: str
     result: weakref.ref[Result]
+    columns: int = 0  # of its pictures, see `Section`
 
 
 @dataclass(frozen=True)
@@ -91,26 +92,33 @@ def offer(result: Result, title: str = "") -> None:
 def offer_drawn(
     method: str, title: str, pictures: Mapping[str, np.ndarray], table: Sequence[dict[str, Any]] = (),
     facts: Mapping[str, str] = MappingProxyType({}), asked: Question | None = None, params: Mapping[str, Any] | None = None,
+    captions: Mapping[str, str] = MappingProxyType({}), columns: int = 0,
 ) -> None:  # fmt: skip
     """Note what the page has put together itself; it is kept with the results.
 
     Args:
-        method: The method that it belongs to.
+        method: The method that it belongs to. Empty: it is the page as a whole, and comes first.
         title: Its title.
         pictures: uint8 `[H W 3]` by title.
         table: Rows.
         facts: Sentences by name.
         asked: What it is about.
         params: Parameters with which the method makes the same; None if it does not.
+        captions: The words below the pictures, by title.
+        columns: How many pictures stand beside each other; 0: as many as fit.
     """
-    known, told = methods()[method], None
-    if asked is not None:
+    known, told = methods().get(method), None
+    if asked is not None and known is not None:
         told = known.provenance(asked, build(known.params, dict(params or {}), method))
         told = replace(told, shows=(), views=None, repeatable=told.repeatable and params is not None)
-    panels = tuple(Panel(name, pixels) for name, pixels in pictures.items())
+    elif asked is not None:
+        facts = facts_about(asked) | dict(facts)
+    panels = tuple(Panel(name, pixels, captions.get(name, "")) for name, pixels in pictures.items())
     result = Result(method, {}, panels, dict(facts), tuple(table), provenance=told)
     compute.answers().put(("report.drawn", state.person(), state.page(), title), result, result.nbytes)
-    offer(result, title)
+    page, whole, there = state.load(state.OFFERED, _NOTHING)
+    made = {title: Offer(title, weakref.ref(result), columns)}
+    state.save(state.OFFERED, (page, whole, there | made if method else made | there))
 
 
 def shown() -> list[Offer]:
@@ -135,7 +143,7 @@ def pack(one: Offer) -> Packed:
     if found is None or found.result() is not result:  # the ID may be that of one that is gone
         method = methods().get(result.method)
         named = "" if method is not None and method.title == one.title else one.title
-        section = result.section(named, link=link)
+        section = replace(result.section(named, link=link), columns=one.columns)
         found = Packed(secrets.token_hex(8), section.title, zlib.compress(pickle.dumps(section), _LEVEL), one.result)
         compute.answers().put(cached, found, len(found.content))
     return found

@@ -83,19 +83,19 @@ def maxima(edges: np.ndarray, counts: np.ndarray) -> go.Figure:
     low, high = edges[:-1], edges[1:]
     figure = go.Figure()
     figure.add_bar(
-        x=np.arange(len(counts)), y=counts, customdata=np.stack([_texts(low), _texts(high)], 1),
+        x=np.arange(len(counts)), y=counts, customdata=np.stack([texts(low), texts(high)], 1),
         hovertemplate="%{customdata[0]} to %{customdata[1]}<br>%{y:,} photos<extra></extra>",
     )  # fmt: skip
     places = np.unique(np.linspace(0, len(counts), min(6, len(counts) + 1)).round().astype(int))
     figure.update_layout(
         height=230, margin={"l": 44, "r": 8, "t": 6, "b": 24}, showlegend=False, bargap=0.06,
-        xaxis={"tickvals": places - 0.5, "ticktext": _texts(edges[places]), "title": None, "showgrid": False},
+        xaxis={"tickvals": places - 0.5, "ticktext": texts(edges[places]), "title": None, "showgrid": False},
         yaxis={"title": None, "rangemode": "tozero"},
     )  # fmt: skip
     return figure
 
 
-def _texts(numbers: np.ndarray) -> list[str]:
+def texts(numbers: np.ndarray) -> list[str]:
     """Short texts of numbers; the edges next to zero become zero."""
     return [
         "0" if abs(number) < 2.5e-4 else f"{number:.2g}" if abs(number) < 0.01 else f"{number:.3g}".replace("inf", "∞")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from vizapp.components.data import photo_data, signed_ramp, uri
+from vizapp.components.data import percent, photo_data, signed_ramp, uri
 from vizapp.errors import plural
 from vizapp.media.drawing import lay_over, sheet, tint
 from vizapp.media.picture import Picture
@@ -30,16 +30,22 @@ from vizapp.zoo.network import Network
 
 _WHO = ("first", "second")
 _OPACITY = 0.8  # of the occlusion maps over the photo
+_DISAGREE = "Where the two networks disagree."
+_DIFFERENCE = (
+    "Red: hiding the square hurts the first network more than the second. Blue: it hurts the second more. Each change is "
+    "that of what is explained of the network."
+)
 
 
 @dataclass(frozen=True)
 class _Exports:
-    """What can be downloaded: pictures by title, arrays by name."""
+    """What can be downloaded: pictures by title, arrays by name. `captions`: what a report says of the pictures."""
 
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
 
-    def add(self, number: int, what: str, result: Result, picture: np.ndarray | None = None) -> None:
+    def add(self, number: int, what: str, result: Result, picture: np.ndarray | None = None, caption: str = "") -> None:
         """Add a result of one of the two networks, and how it is drawn."""
         who = _WHO[number]
         if result.provenance is not None:
@@ -47,6 +53,7 @@ class _Exports:
         self.arrays.update({f"{who}_{what}_{name}": array for name, array in result.arrays.items()})
         if picture is not None:
             self.pictures[f"{what.capitalize()} {who}"] = picture
+            self.captions[f"{what.capitalize()} {who}"] = caption
 
 
 def page() -> None:
@@ -68,15 +75,31 @@ def page() -> None:
         messages.info("Both are the same network with the same weights. Choose another network or other weights.")
     exports = _Exports()
     _names(pair)
-    _answers(pair, picture, exports)
+    rows = _answers(pair, picture, exports)
     place = st.container()
     _filters(pair, exports)
     _projections(pair, picture, exports)
     with place:  # last, because these take longest
         _occlusion(pair, picture, exports)
+    _offer(pair, picture, exports, rows)
     _matches(pair, exports)
     name = downloads.file_name("compare", *(network.name for network in pair), picture.name)
     downloads.row("compare", name, exports.pictures, exports.arrays)
+
+
+def _offer(pair: Pair, picture: Picture, exports: _Exports, rows: list[dict[str, Any]]) -> None:
+    """Offer what the page shows of both networks for a report; `rows`: their answers."""
+    both = " and ".join(f"{network.name} ({results.weights_of(network)})" for network in pair)
+    pictures = {_in_report(title): pixels for title, pixels in exports.pictures.items()}
+    captions = {_in_report(title): told for title, told in exports.captions.items()}
+    about = Question(pair[0], picture)
+    title, facts = f"Two networks on {picture.name}", {"network": both}
+    reports.offer_drawn("", title, pictures, rows, facts, about, captions=captions, columns=2)
+
+
+def _in_report(title: str) -> str:
+    what, _, who = title.partition(" ")
+    return f"{what}, {who} network" if who else what
 
 
 def _side_by_side(pair: Pair) -> Iterator[tuple[int, Network]]:
@@ -124,16 +147,30 @@ def _filters(pair: Pair, exports: _Exports) -> None:
             st.markdown(messages.escaped(result.facts["diagnosis"]))
             with layout.fold():
                 st.caption(messages.escaped(_counts(result)))
-            exports.add(number, "filters", result, result.panels[0].pixels)
+            told = f"{result.facts['diagnosis']} {_counts(result)}{_bands(result)}"
+            exports.add(number, "filters", result, result.panels[0].pixels, told)
         answers.append(result)
     found = [result for result in answers if result is not None and "bands" in result.facts]
     if len(found) == 2:
         labels = results.labels(pair)
-        shares = [result.arrays["bands"] / max(1, result.arrays["bands"].sum()) for result in found]
+        shares = list(map(_shares, found))
         charts.draw("compare.bands", charts.coverage(dict(zip(labels, shares, strict=True)), kernel_sheets.BANDS))
         messages.info(
             "Share of the filters tuned to low (below 1/6 cycle per pixel), middle and high (from 1/3) frequencies."
         )
+
+
+def _shares(result: Result) -> np.ndarray:
+    """The shares `[3]` of the filters that are tuned to low, middle and high frequencies."""
+    return result.arrays["bands"] / max(1, result.arrays["bands"].sum())
+
+
+def _bands(result: Result) -> str:
+    """The same in words; empty where they are unknown."""
+    if "bands" not in result.facts:
+        return ""
+    shares = zip(kernel_sheets.BANDS, _shares(result).tolist(), strict=True)
+    return f" Tuned to frequencies that are {', '.join(f'{band.lower()}: {percent(share)}' for band, share in shares)}."
 
 
 def _counts(result: Result) -> str:
@@ -159,14 +196,17 @@ def _projections(pair: Pair, picture: Picture, exports: _Exports) -> None:
             data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}")
             _units(f"compare.projections.{number}", data, site, number)
             pixels = sheet(down, 3, gap=4)
-            exports.add(number, "projections", result, pixels)
             title, about = f"Projections, {_WHO[number]} network", Question(network, picture)
+            told = f"{site}. Each projection has its own scale; mid-grey is zero."
+            exports.add(number, "projections", result, pixels, f"The nine strongest units of {told}")
             reports.offer_drawn("projection", title, {"Projections": pixels}, facts=result.facts, asked=about)
-            messages.info(f"{site}. Each projection has its own scale; mid-grey is zero.")
+            messages.info(told)
 
 
-def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
+def _answers(pair: Pair, picture: Picture, exports: _Exports) -> list[dict[str, Any]]:
+    """Draw the most probable classes; returns them as rows."""
     messages.heading("Predictions")
+    rows: list[dict[str, Any]] = [{} for _ in range(topk_bars.TOP)]
     for number, network in _side_by_side(pair):
         result = compute.run("predict", network, picture, top=topk_bars.TOP)
         if result is not None:
@@ -174,6 +214,10 @@ def _answers(pair: Pair, picture: Picture, exports: _Exports) -> None:
             opens = None if site is None else partial(unit_picker.open_card, site.name, other=bool(number))
             topk_bars.draw_prediction(f"compare.bars.{number}", network, result, opens=opens)
             exports.add(number, "answer", result)
+            for row, told in zip(rows, result.table, strict=False):
+                row[f"{_WHO[number]} network"] = network.readable_name(told["class"])
+                row[f"{_WHO[number]} probability"] = told["probability"]
+    return [row for row in rows if row]
 
 
 def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
@@ -190,11 +234,9 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
             pixels = _draw_loss(
                 f"compare.occlusion.{number}", network, seen, loss(result.arrays), scale, "Occlusion map"
             )
-            st.caption(
-                f"{messages.escaped(name)}: {whole} unhidden, {low} to {high} with a square hidden. "
-                "Red: hiding hurts. Blue: hiding helps."
-            )
-            exports.add(number, "occlusion", result, pixels)
+            told = f"{name}: {whole} unhidden, {low} to {high} with a square hidden. Red: hiding hurts. Blue: hiding helps."
+            st.caption(messages.escaped(told))
+            exports.add(number, "occlusion", result, pixels, f"{told} {_full_colour(network, scale)}")
     if len(lost) == 2:
         clean_values = [(r.arrays["probability"], float(r.arrays["clean_probability"])) for r in found if r is not None]
         difference = results.difference(clean_values[0], clean_values[1])
@@ -202,14 +244,19 @@ def _occlusion(pair: Pair, picture: Picture, exports: _Exports) -> None:
         left, right = st.columns(2, gap="medium")
         with left:
             seen = pair[0].seen(picture)
+            widest = full_scale(difference)
             exports.pictures["Difference"] = _draw_loss(
-                "compare.difference", pair[0], seen, difference, full_scale(difference), "Difference of the occlusion maps"
-            )  # fmt: skip
-        with right:
-            st.caption(
-                "**Where the two networks disagree.** Red: hiding the square hurts the first network more than the second. "
-                "Blue: it hurts the second more. Each change is that of what is explained of the network."
+                "compare.difference", pair[0], seen, difference, widest, "Difference of the occlusion maps"
             )
+            exports.captions["Difference"] = f"{_DISAGREE} {_DIFFERENCE} {_full_colour(pair[0], widest)}"
+        with right:
+            st.caption(f"**{_DISAGREE}** {_DIFFERENCE}")
+
+
+def _full_colour(network: Network, scale: float) -> str:
+    """What the ends of the colours are, for reports."""
+    helps, hurts = ends(network.quantity, scale)
+    return f"Full colour: {hurts} or {helps}."
 
 
 def _draw_loss(key: str, network: Network, seen: np.ndarray, lost: np.ndarray, scale: float, label: str) -> np.ndarray:
@@ -220,7 +267,8 @@ def _draw_loss(key: str, network: Network, seen: np.ndarray, lost: np.ndarray, s
         "ends": ends(network.quantity, scale), "signed": True,
     }  # fmt: skip
     component("map")(key=key, data=data)
-    return lay_over(seen, colours, _OPACITY, "nearest")
+    grey = seen.mean(2, keepdims=True).round().astype(np.uint8).repeat(3, 2)  # as the component draws it
+    return lay_over(grey, colours, _OPACITY, "nearest")
 
 
 def _matches(pair: Pair, exports: _Exports) -> None:

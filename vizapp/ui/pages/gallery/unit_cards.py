@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,14 +21,15 @@ from vizapp.ui.widgets.components import component
 from vizapp.ui.widgets.top_activations import LayerGallery, UnitPatches, UnitProjections
 
 _PER_PAGE = 12
-_TILE = 110  # pixels of a photo in a report
+_TILE = 72  # pixels of a photo in a report
 _TITLES = 60  # characters of a class name on a card
 
 
 def draw(layer: LayerGallery, order: np.ndarray) -> None:
     """Draw a page of units, patches first; `order` is the order of the units."""
-    _facts(layer)
-    draw_pages(len(order), lambda some: _draw_some(layer, [int(channel) for channel in order[some]]))
+    told = _facts(layer)
+    messages.info(told)
+    draw_pages(len(order), lambda some: _draw_some(layer, [int(channel) for channel in order[some]], told))
     if layer.is_whole:
         downloads.buttons("gallery.all", [unit_sheet.whole_gallery(layer)])
 
@@ -42,7 +43,37 @@ def draw_pages(count: int, draw_some: Callable[[slice], None]) -> None:
     _pager(number, pages)
 
 
-def _draw_some(layer: LayerGallery, channels: list[int]) -> None:
+def offer(
+    layer: LayerGallery,
+    title: str,
+    cards: Sequence[tuple[dict[str, Any], UnitPatches, UnitProjections | None]],
+    facts: dict[str, str],
+) -> None:
+    """Offer a page of cards for a report: patches beside projections, and a table of the units that have none.
+
+    Args:
+        layer: A layer of the gallery.
+        title: Title of the section.
+        cards: Data of the units component for each, its patches and its projections.
+        facts: Sentences by name.
+    """
+    pictures, captions, rows = dict[str, np.ndarray](), dict[str, str](), []
+    for card, looked, down in cards:
+        told = ". ".join(str(card[name]) for name in ("note", "line") if card.get(name))
+        if not looked.shown:
+            rows.append({"unit": card["title"], "why it has no photo": card["empty"]})
+            continue
+        nines = [sheet(one.pictures(_TILE), 3, gap=2) for one in (looked, down) if one is not None and one.pictures()]
+        pictures[card["title"]], captions[card["title"]] = sheet(nines, 2, gap=8), told
+    asked = Question(layer.asked.network, folder=layer.asked.collection.source)
+    if layer.is_whole:
+        facts = facts | {"pictures": "Left the parts of the photos that the unit sees, right their projections."}
+    else:
+        facts = facts | {"projections": "They follow after the last photo."}
+    reports.offer_drawn("gallery", title, pictures, rows, facts, asked, {}, captions, columns=2)
+
+
+def _draw_some(layer: LayerGallery, channels: list[int], told: str) -> None:
     looked = top_activations.load_patches(layer, channels)
     if not looked:
         return
@@ -52,9 +83,8 @@ def _draw_some(layer: LayerGallery, channels: list[int]) -> None:
         _draw(place, "gallery.patches", layer, looked, down)
         down |= top_activations.load_projections(layer, channels)
     _draw(place, "gallery.units", layer, looked, down)
-    pictures = {f"Unit {channel}": sheet(one.pictures(_TILE), 3, gap=2) for channel, one in looked.items() if one.shown}
-    asked = Question(layer.asked.network, folder=layer.asked.collection.source)
-    reports.offer_drawn("gallery", f"Units of {layer.site.name}", pictures, asked=asked, params={})
+    cards = [(_card(layer, channel, one, down.get(channel)), one, down.get(channel)) for channel, one in looked.items()]
+    offer(layer, f"Units of {layer.site.name}", cards, {"units": f"{told} Here are {len(cards)} of them."})
 
 
 def _draw(
@@ -97,8 +127,8 @@ def _note(layer: LayerGallery, channel: int, unit: pd.Series) -> str:
     return f"up to {maximum:,.0f}" if abs(maximum) >= 1000 else f"up to {maximum:.3g}"
 
 
-def _facts(layer: LayerGallery) -> None:
-    """Draw the number of units, and how many of them are dead."""
+def _facts(layer: LayerGallery) -> str:
+    """The number of units, and how many of them are dead."""
     table = layer.found.units_of(layer.site.name)
     silent = int(is_silent(table).sum())
     below, always = int(table["dead"].sum()) - silent, int(table["always_on"].sum())
@@ -107,7 +137,7 @@ def _facts(layer: LayerGallery) -> None:
     sentence = ", ".join(parts) + "."
     if not layer.site.is_map:
         sentence += " They have no position in the photo, so whole photos are shown."
-    messages.info(sentence)
+    return sentence
 
 
 def _pager(number: int, pages: int) -> None:

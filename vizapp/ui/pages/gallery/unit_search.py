@@ -212,13 +212,19 @@ def _draw_cards(
     for drawn, name in enumerate(missing):
         _show(place, f"gallery.found.{drawn}", layers, known, some, looked, down, "Projecting …")
         down |= {(name, n): one for n, one in top_activations.load_projections(layers[name], channels[name]).items()}
-    _show(place, "gallery.found", layers, known, some, looked, down, "No projections yet")
+    cards = _show(place, "gallery.found", layers, known, some, looked, down, "No projections yet")
+    units = list(zip(some["site"], some["channel"].tolist(), strict=True))
+    shown = [(card, looked[unit], down.get(unit)) for card, unit in zip(cards, units, strict=True)]
+    names = " or ".join(map(_name, _wanted()))
+    if shown:
+        unit_cards.offer(layers[units[0][0]], f"Units that fire for {names}", shown, {"order": SCORE})
 
 
 def _show(
     place: Any, key: str, layers: dict[str, LayerGallery], known: TopClasses, some: pd.DataFrame,
     looked: dict[tuple[str, int], UnitPatches], down: dict[tuple[str, int], UnitProjections], waiting: str,
-) -> None:  # fmt: skip
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Draw the cards; returns their data."""
     cards = []
     for row in some.itertuples():
         unit, layer = (row.site, row.channel), layers[row.site]
@@ -240,6 +246,7 @@ def _show(
         component("units")(
             key=key, data=data, on_chosen_change=partial(_open, key), on_card_change=partial(_open_card, key)
         )
+    return cards
 
 
 def _most(classes: dict[str, int]) -> str:

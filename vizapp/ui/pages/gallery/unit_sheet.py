@@ -12,8 +12,9 @@ import pandas as pd
 import streamlit as st
 
 from vizapp.engine.trace.sites import Unit
+from vizapp.errors import plural
 from vizapp.gallery.reader import Gallery, is_silent
-from vizapp.media.drawing import sheet, to_png
+from vizapp.media.drawing import boxes, sheet, to_png
 from vizapp.methods.base import Question
 from vizapp.methods.projection import revealing_rule
 from vizapp.methods.tables import frame_to_csv
@@ -25,6 +26,7 @@ from vizapp.ui.widgets.top_activations import LayerGallery, UnitPatches, UnitPro
 
 _LARGEST = 260  # pixels of a tile on the screen
 _CLASSES = 6
+_BAR = (200, 65, 11)  # the colour of the histogram in a report
 
 
 def draw(layer: LayerGallery, channel: int, order: np.ndarray, found: Sequence[tuple[str, int]]) -> None:
@@ -42,16 +44,33 @@ def draw(layer: LayerGallery, channel: int, order: np.ndarray, found: Sequence[t
         return
     site = layer.site.name
     unit, rows = layer.found.unit(site, channel), layer.found.rows(site, channel)
-    pictures: dict[str, np.ndarray] = {}
+    pictures, captions, facts = dict[str, np.ndarray](), dict[str, str](), _facts(unit)
     if looked.shown:
-        pictures = _nines(layer, channel, looked)
+        pictures, captions, told = _nines(layer, channel, looked)
+        facts |= told
     elif is_silent(unit):
         messages.info("This unit is dead: it is zero for every photo, so it has no top photos.")
     _numbers(layer.found, site, channel, unit)
     _rows(rows)
     _downloads(layer, channel, rows, pictures)
     asked = Question(layer.asked.network, folder=layer.asked.collection.source)
-    reports.offer_drawn("gallery", f"Unit {channel} of {site}", pictures, [], _facts(unit), asked, {})
+    drawn = _histogram(layer.found, site, channel)
+    if drawn is not None:
+        captions["Histogram"] = drawn[1]
+    more = {} if drawn is None else {"Histogram": drawn[0]}
+    mix = ", ".join(f"{name} {count}" for name, count in layer.found.classes(site, channel).items())
+    facts |= {"classes of the top photos": mix} if mix and not is_silent(unit) else {}
+    reports.offer_drawn(
+        "gallery",
+        f"Unit {channel} of {site}",
+        pictures | more,
+        _named(rows).to_dict("records"),
+        facts,
+        asked,
+        {},
+        captions,
+        2,
+    )
 
 
 def _head(layer: LayerGallery, channel: int, order: np.ndarray, found: Sequence[tuple[str, int]]) -> None:
@@ -82,9 +101,12 @@ def _go(site: str, channel: int) -> None:
     state.put(state.CHANNEL, channel)
 
 
-def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, np.ndarray]:
-    """Draw patches, projections and whole pictures side by side; returns them as sheets by title."""
+def _nines(
+    layer: LayerGallery, channel: int, looked: UnitPatches
+) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, str]]:
+    """Draw patches, projections and whole pictures side by side; returns them as sheets, with captions, and facts, by title."""
     whole = {"Patches": looked.pictures(), "Photos": [item.framed for item in looked.shown]}
+    notes = {"Patches": _size(looked), "Photos": "framed: what the unit sees"}
     titles = [
         f"{place + 1} · {item.label}" if item.label else str(place + 1) for place, item in enumerate(looked.shown)
     ]
@@ -92,9 +114,9 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
     unit = Unit(layer.site.name, channel)
     left, middle, right = layout.columns(1, 1, 1)
     with left:
-        _nine("Patches", _size(looked), whole["Patches"], titles, details, unit)
+        _nine("Patches", notes["Patches"], whole["Patches"], titles, details, unit)
     with right:
-        _nine("Photos", "framed: what the unit sees", whole["Photos"], titles, details, unit)
+        _nine("Photos", notes["Photos"], whole["Photos"], titles, details, unit)
     with middle:
         down: UnitProjections | None = None
         if layer.is_whole:
@@ -102,8 +124,10 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
             if down is not None:
                 tiles = whole["Projections"] = down.pictures()
                 height, width = tiles[0].shape[:2]
-                note = f"{revealing_rule(layer.asked.network)}, {width} × {height} pixels, mid-grey is zero"
-                _nine("Projections", note, tiles, titles, details, unit)
+                notes["Projections"] = (
+                    f"{revealing_rule(layer.asked.network)}, {width} × {height} pixels, mid-grey is zero"
+                )
+                _nine("Projections", notes["Projections"], tiles, titles, details, unit)
         else:
             image_tiles.title("Projections")
             messages.info("Projections follow after the last photo.")
@@ -114,7 +138,12 @@ def _nines(layer: LayerGallery, channel: int, looked: UnitPatches) -> dict[str, 
         if "certificate" in down.facts:
             with layout.fold():
                 messages.info(down.facts["certificate"])
-    return {title: sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Photos") if title in whole}
+    sheets = {
+        str(title): sheet(whole[title], 3, gap=2) for title in ("Patches", "Projections", "Photos") if title in whole
+    }
+    known = {} if down is None else down.facts
+    facts = {str(name): known[name] for name in ("unreadable", "caution", "certificate") if name in known}
+    return sheets, {title: f"{note[:1].upper()}{note[1:]}." for title, note in notes.items()}, facts
 
 
 def _size(looked: UnitPatches) -> str:
@@ -156,6 +185,20 @@ def _numbers(found: Gallery, site: str, channel: int, unit: pd.Series) -> None:
                 messages.info(f"and {len(mix) - len(shown)} more")
 
 
+def _histogram(found: Gallery, site: str, channel: int) -> tuple[np.ndarray, str] | None:
+    """The histogram of the photos' maxima as a picture, and what it shows; None without counts."""
+    edges, counts = found.histogram(site, channel)
+    if not len(counts):
+        return None
+    heights = (counts / counts.max()).tolist()
+    drawn = boxes(heights, [1] * len(counts), [_BAR] * len(counts), (160, 480), middle=False)
+    low, high = (number for number in charts.texts(edges[[0, -1]]))
+    return drawn, (
+        f"Strongest activation of each photo, from {low} to {high} in bins of growing width. The highest bar: "
+        f"{plural(int(counts.max()), 'photo')}."
+    )
+
+
 def _facts(unit: pd.Series) -> dict[str, str]:
     words = {"dead": is_silent(unit), "never above zero": unit["dead"], "always on": unit["always_on"]}
     state_of = next((word for word, holds in words.items() if holds), "alive")
@@ -174,13 +217,17 @@ def _facts(unit: pd.Series) -> dict[str, str]:
 
 
 def _rows(rows: pd.DataFrame) -> None:
+    with st.expander(f"The {len(rows)} strongest photos as a table"):
+        st.dataframe(_named(rows), hide_index=True, key="gallery.rows")
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a unit as people read them."""
     names = {
         "rank": "Rank", "activation": "Activation", "label": "Class", "path": "Photo", "row": "Row", "column": "Column",
     }  # fmt: skip
     shown = [name for name in names if name != "label" or rows["label"].notna().any()]
-    with st.expander(f"The {len(rows)} strongest photos as a table"):
-        table = rows[shown].assign(rank=rows["rank"] + 1).rename(columns=names)
-        st.dataframe(table, hide_index=True, key="gallery.rows")
+    return rows[shown].assign(rank=rows["rank"] + 1).rename(columns=names)
 
 
 # Files

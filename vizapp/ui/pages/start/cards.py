@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from vizapp.errors import VizError
 from vizapp.gallery.reader import find_galleries, open_gallery, top_image
 from vizapp.gallery.search import require_places, search, shipped_classes
 from vizapp.media.distortions import resized_photo
-from vizapp.media.drawing import busiest, contrasted, crop_box, diverging, heat, lay_over, sheet, veil
+from vizapp.media.drawing import boxes, busiest, contrasted, crop_box, diverging, heat, lay_over, sheet, veil
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import centre_crop, resize, resize_short_side, shrink
 from vizapp.methods.activations import strength_order, strongest_cell
@@ -92,10 +92,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a card says below its picture, and what its link adds to the address of the page."""
+    """What a card says below its picture, what its link adds to the address of the page, and what a report shows of it.
+
+    `picture`: uint8 `[H W 3]`. `words`: what stands in place of one.
+    """
 
     sentence: str
     link: dict[str, str]
+    picture: np.ndarray | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,10 +121,17 @@ class Card:
         return self.name or self.page
 
 
-def _picture(page: str, pixels: np.ndarray, label: str) -> None:
-    """Draw the picture of a page's card, uint8 `[H W 3]`, that `label` describes."""
+def _picture(page: str, pixels: np.ndarray, label: str) -> np.ndarray:
+    """Draw the picture of a page's card, uint8 `[H W 3]`, that `label` describes; returns it as it is drawn."""
     pixels = pixels.repeat(scale := max(1, _TILE // max(pixels.shape[:2])), 0).repeat(scale, 1)
-    image_tiles.picture(f"start.{page}", shrink(pixels, _LARGEST), label)
+    image_tiles.picture(f"start.{page}", pixels := shrink(pixels, _LARGEST), label)
+    return pixels
+
+
+def _in_words(rows: Iterable[tuple[str, float, str]]) -> str:
+    """Bars in words, for reports."""
+    named = (f"{name} {percent(share)}" + (f" ({note})" if note else "") for name, share, note in rows)
+    return f"{', '.join(named)}."
 
 
 def _defaults(method: str) -> dict[str, Any]:
@@ -145,11 +157,12 @@ def _predict(about: Subject) -> Answer | None:
         return None
     if about.network.task != "classes":
         panel = next((one for one in result.panels if one.title != "seen"), None)
-        if panel is not None:
-            _picture("predict", panel.pixels, panel.caption)
-        return Answer(f"{result.facts['answer']}.", {})
-    topk_bars.draw_prediction("start.bars", about.network, replace(result, table=result.table[:_BARS]))
-    return Answer(f"The most probable of {len(result.arrays['logits']):,} classes.", {})
+        drawn = None if panel is None else _picture("predict", panel.pixels, panel.caption)
+        return Answer(f"{result.facts['answer']}.", {}, drawn)
+    told = replace(result, table=result.table[:_BARS])
+    topk_bars.draw_prediction("start.bars", about.network, told)
+    rows = ((about.network.readable_name(row["class"]), float(row["probability"]), "") for row in told.table)
+    return Answer(f"The most probable of {len(result.arrays['logits']):,} classes.", {}, words=_in_words(rows))
 
 
 def _attribution(about: Subject) -> Answer | None:
@@ -163,13 +176,13 @@ def _attribution(about: Subject) -> Answer | None:
     if result is None:
         return None
     name, values = name_in_text(about.network, number), result.arrays["attribution"]
-    _picture(
+    drawn = _picture(
         "attribution",
         lay_over(about.seen, veil(values, 0, float(values.max()) or 1), OPACITY),
         f"Grad-CAM of {name} over the photo",
     )
     rough = ", a rough guide for this network" if "rough" in result.facts else ""
-    return Answer(f"Bright: speaks for {name} (Grad-CAM{rough}).", {"attribution.kind": "gradcam"})
+    return Answer(f"Bright: speaks for {name} (Grad-CAM{rough}).", {"attribution.kind": "gradcam"}, drawn)
 
 
 def _feature_maps(about: Subject) -> Answer | None:
@@ -186,12 +199,12 @@ def _feature_maps(about: Subject) -> Answer | None:
         values = layer.arrays["activations"]
         order = strength_order(values)[:_ACROSS]
         tiles += [resize(heat(values[channel]), _TILE, _TILE, "nearest") for channel in order]
-    _picture(
+    drawn = _picture(
         "feature_maps",
         sheet(tiles, min(_ACROSS, len(tiles)), gap=3),
         "Feature maps of an early, a middle and a late layer",
     )
-    return Answer(f"Top to bottom: {', '.join(site.name for site in rows)}.", {state.STAGES.name: "all"})
+    return Answer(f"Top to bottom: {', '.join(site.name for site in rows)}.", {state.STAGES.name: "all"}, drawn)
 
 
 def _projection(about: Subject) -> Answer | None:
@@ -211,8 +224,8 @@ def _projection(about: Subject) -> Answer | None:
         return None
     values = result.arrays["projection"]
     pixels = crop_box(contrasted(values), busiest(values, min(values.shape[:2]) // 2))
-    _picture("projection", pixels, f"Projection of unit {channel} of {site.name}, enlarged")
-    return Answer(f"Unit {channel} of {site.name}, {rule} rule, enlarged.", _link(unit, mode="one"))
+    drawn = _picture("projection", pixels, f"Projection of unit {channel} of {site.name}, enlarged")
+    return Answer(f"Unit {channel} of {site.name}, {rule} rule, enlarged.", _link(unit, mode="one"), drawn)
 
 
 def _gallery(about: Subject) -> Answer | None:
@@ -230,13 +243,13 @@ def _gallery(about: Subject) -> Answer | None:
     units = found.units_of(site)
     channel = int(np.where(units["dead"], -np.inf, units["selectivity"]).argmax())
     items = top_image(network, collection.source, found.rows(site, channel)[: _ACROSS**2])
-    _picture(
+    drawn = _picture(
         "gallery",
         sheet([shrink(item.patch, _TILE) for item in items], _ACROSS, gap=2),
         f"The top photos of unit {channel}",
     )
     data = {} if state.get(state.DATA) is None else {state.DATA.name: collection.text}
-    return Answer(f"Unit {channel} of {site}.", _link(Unit(site, channel), **data))
+    return Answer(f"Unit {channel} of {site}.", _link(Unit(site, channel), **data), drawn)
 
 
 def _search(about: Subject) -> Answer | None:
@@ -249,7 +262,8 @@ def _search(about: Subject) -> Answer | None:
     best = table[table["site"].isin(hidden)][:2]  # their names need two lines
     rows = [(f"{row.site} · {row.channel}", row.hits / row.of, f"{row.hits} of {row.of}") for row in best.itertuples()]
     topk_bars.draw("start.search", rows)
-    return Answer(f"Dogs among the {known.top.shape[1]} photos that excite a unit most.", {state.SEARCH.name: _EXAMPLE})
+    sentence, found = f"Dogs among the {known.top.shape[1]} photos that excite a unit most.", _in_words(rows)
+    return Answer(sentence, {state.SEARCH.name: _EXAMPLE}, words=found)
 
 
 def _dense(about: Subject) -> Answer | None:
@@ -263,9 +277,9 @@ def _dense(about: Subject) -> Answer | None:
     result = about.ask("dense", zoom=suitable_zoom(plan, picture), check=0)
     if result is None:
         return None
-    _picture("dense", _square(result.panels[0].pixels), "The class at each place of the photo, as colours")
+    drawn = _picture("dense", _square(result.panels[0].pixels), "The class at each place of the photo, as colours")
     shares = [f"{readable(str(row['name']))}: {percent(row['share'])}" for row in result.table[:2]]
-    return Answer(f"{', '.join(shares)} of the places.", {})
+    return Answer(f"{', '.join(shares)} of the places.", {}, drawn)
 
 
 def _filters(about: Subject) -> Answer | None:
@@ -280,11 +294,11 @@ def _filters(about: Subject) -> Answer | None:
     strongest = np.argsort(-norms, kind="stable")[: _KERNELS_ACROSS**2]
     tiles = kernel_tiles(kernels[strongest], "filter")
     enlarge = max(1, _TILE // max(tiles[0].shape[:2]) // 2)
-    _picture(
+    drawn = _picture(
         "filters", sheet(tiles, _KERNELS_ACROSS, gap=4, enlarge=enlarge), "The strongest kernels of the first layer"
     )
     link = {"layer": site.name, "channel": str(strongest[0])}
-    return Answer(f"The strongest of {len(kernels)} kernels of {site.name}.", link)
+    return Answer(f"The strongest of {len(kernels)} kernels of {site.name}.", link, drawn)
 
 
 def _occlusion(about: Subject) -> Answer | None:
@@ -302,10 +316,11 @@ def _occlusion(about: Subject) -> Answer | None:
     colours = resize(diverging(drop, 1), height, width)
     share = resize(np.rint(255 * np.abs(drop)).astype(np.uint8), height, width)[..., None] / 255 * _OPAQUE
     mixed = np.rint((1 - share) * about.seen + share * colours).astype(np.uint8)
-    _picture("occlusion", mixed, f"Where a square lowers {name}")
+    drawn = _picture("occlusion", mixed, f"Where a square lowers {name}")
     return Answer(
         f"Red: hiding it lowers {name}; blue: hiding it raises it.",  # without numbers: the page has other squares
         {"way": "sweep"},
+        drawn,
     )
 
 
@@ -322,9 +337,9 @@ def _transform(about: Subject) -> Answer | None:
     worst = 1 + int(chances[1:].argmin())
     turned = resized_photo(about.network.preprocessing.view, about.picture.pixels).transformed("rotate", _ANGLES[worst])
     name, angle = about.network.readable_name(number), f"{_ANGLES[worst]:g}"
-    _picture("transform", turned, f"The photo turned by {angle} degrees")
+    drawn = _picture("transform", turned, f"The photo turned by {angle} degrees")
     change = " → ".join(in_words(about.network, float(chances[n])) for n in (0, worst))
-    return Answer(f"{name}: {change}, turned by {angle}°.", {"transform.kind": "rotate", "amount": angle})
+    return Answer(f"{name}: {change}, turned by {angle}°.", {"transform.kind": "rotate", "amount": angle}, drawn)
 
 
 def _compare(about: Subject) -> Answer | None:
@@ -346,7 +361,7 @@ def _compare(about: Subject) -> Answer | None:
         rows.append((network.readable_name(number), float(share), network.name))
         told.append(_who(network))
     topk_bars.draw("start.answers", rows)
-    return Answer(" against ".join(told) + ".", {})
+    return Answer(" against ".join(told) + ".", {}, words=_in_words(rows))
 
 
 def _who(network: Network) -> str:
@@ -357,21 +372,38 @@ def _architecture(about: Subject) -> Answer | None:
     sites = about.sites
     if not sites:
         return None
-    st.html(_blocks(sites))
+    blocks = network_diagram.drawing(sites, None)["blocks"]
+    st.html(_blocks(blocks))
     module = about.network.module
     parameters = sum(parameter.numel() for parameter in module.parameters())
     weighted = sum(site.kind in ("convolution", "linear") for site in sites)
-    return Answer(f"{weighted} layers with {networks.short_count(parameters)} weights.", {})
+    return Answer(f"{weighted} layers with {networks.short_count(parameters)} weights.", {}, _blocks_drawn(blocks))
 
 
-def _blocks(sites: tuple[Site, ...]) -> str:
+def _blocks(blocks: Sequence[dict[str, Any]]) -> str:
     """HTML of the layers as boxes: as high and as wide as in the diagram of the other pages, without names."""
     bars = "".join(
-        f'<i style="height: {100 * max(block["height"], 0.04):.0f}%; flex: {block["width"]:.0f}; '
-        f'background: {_KINDS.get(block["kind"], "#a3a8ae")}"></i>'
-        for block in network_diagram.drawing(sites, None)["blocks"]
+        f'<i style="height: {100 * _height(block):.0f}%; flex: {block["width"]:.0f}; background: {_colour(block)}"></i>'
+        for block in blocks
     )
     return f'<div class="vz-blocks" role="img" aria-label="The layers as boxes">{bars}</div>'
+
+
+def _blocks_drawn(blocks: Sequence[dict[str, Any]]) -> np.ndarray:
+    """The same as a picture."""
+    colours, widths = (
+        [list(bytes.fromhex(_colour(block)[1:])) for block in blocks],
+        [block["width"] for block in blocks],
+    )
+    return boxes(list(map(_height, blocks)), widths, colours, (_LARGEST, _LARGEST), middle=True)
+
+
+def _height(block: dict[str, Any]) -> float:
+    return max(block["height"], 0.04)
+
+
+def _colour(block: dict[str, Any]) -> str:
+    return _KINDS.get(block["kind"], "#a3a8ae")
 
 
 CARDS = (

@@ -10,11 +10,12 @@ import streamlit as st
 from vizapp.errors import VizError
 from vizapp.media.picture import Picture
 from vizapp.media.transforms import shrink
+from vizapp.methods.base import Question
 from vizapp.ui.app import sidebar, tour_bar
 from vizapp.ui.app.pages import pages
 from vizapp.ui.inputs import image_picker, images, networks, targets
-from vizapp.ui.pages.start.cards import CARDS, Card, Subject
-from vizapp.ui.session import messages, state, url
+from vizapp.ui.pages.start.cards import CARDS, Answer, Card, Subject
+from vizapp.ui.session import messages, reports, state, url
 from vizapp.ui.widgets import image_tiles, layout
 
 _PHOTO = 320  # pixels of the longer side
@@ -48,9 +49,11 @@ def page() -> None:
     with status:
         aimed = targets.applied(network, shown[0])
     subject = Subject(network, shown[0], aimed)
+    told: dict[str, Answer] = {}
     for card, place in zip(CARDS, places, strict=True):
         with place["picture"]:
-            messages.guard(partial(_fill, card, place, subject))
+            messages.guard(partial(_fill, card, place, subject, told))
+    _offer(subject, told)
 
 
 def _photo() -> Picture:
@@ -70,20 +73,38 @@ def _draw_empty(card: Card) -> dict[str, Any]:
 
 
 def _link(card: Card, place: dict[str, Any], more: dict[str, str]) -> None:
-    spec = pages()[card.page]
-    place["link"].page_link(spec.page, label=card.question or spec.question, query_params=url.link(more))
+    place["link"].page_link(pages()[card.page].page, label=_question(card), query_params=url.link(more))
 
 
-def _fill(card: Card, place: dict[str, Any], subject: Subject) -> None:
-    """Draw the picture of a card, or a sentence that says why there is none."""
+def _question(card: Card) -> str:
+    return card.question or pages()[card.page].question
+
+
+def _fill(card: Card, place: dict[str, Any], subject: Subject, told: dict[str, Answer]) -> None:
+    """Draw the picture of a card, or a sentence that says why there is none; note the answer by its question."""
     try:
         answer = card.draw(subject)
     except VizError as error:
+        told[_question(card)] = Answer(str(error), {})
         place["words"].caption(messages.escaped(str(error)))
         return
     if answer is not None:
+        told[_question(card)] = answer
         place["words"].caption(messages.escaped(answer.sentence))
         _link(card, place, answer.link)
+
+
+def _offer(subject: Subject, told: dict[str, Answer]) -> None:
+    """Offer the cards for a report: their pictures with the sentences, and a table of those without a picture."""
+    pictures = {question: answer.picture for question, answer in told.items() if answer.picture is not None}
+    captions = {question: told[question].sentence for question in pictures}
+    rows = [
+        {"question": question, "answer": f"{answer.words} {answer.sentence}".strip()}
+        for question, answer in told.items()
+        if question not in pictures
+    ]
+    asked, title = Question(subject.network, subject.picture), f"All questions about {subject.picture.name}"
+    reports.offer_drawn("", title, pictures, rows, asked=asked, captions=captions, columns=4)
 
 
 if __name__ == "__main__":
