@@ -12,6 +12,7 @@ from tests.media.files import noise
 from vizapp.media.drawing import (
     COLOURS,
     GREY,
+    boxes,
     busiest,
     categorical,
     contrast_limit,
@@ -274,3 +275,16 @@ def test_a_veil_is_the_heat_and_as_opaque_as_the_value_is_high() -> None:
     share = 0.5 * drawn[..., 3:] / 255
     np.testing.assert_allclose(over, (1 - share) * photo + share * drawn[..., :3], atol=0.51)
     assert (over[0, 0] == photo[0, 0]).all()
+
+
+@pytest.mark.parametrize("middle", [False, True])
+def test_boxes_stand_on_the_ground_or_in_the_middle_and_keep_their_proportions(middle: bool) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    drawn = boxes([1.0, 0.5, 0.0], [1, 2, 1], colours, (40, 80), middle)
+    found = [(drawn == colour).all(2) for colour in colours]
+    assert [mask.any(1).sum() for mask in found] == [40, 20, 1]
+    assert [mask.any(0).sum() for mask in found] == [19, 39, 19]  # one pixel is the gap
+    assert [np.flatnonzero(mask.any(0))[0] for mask in found] == [0, 20, 60]
+    rows = np.flatnonzero(found[1].any(1))
+    assert (rows[0], rows[-1]) == ((10, 29) if middle else (20, 39))
+    assert (drawn[~np.any(found, 0)] == 255).all()

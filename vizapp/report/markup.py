@@ -105,11 +105,16 @@ def _figures(
         width = pictures[title].shape[1]
         shown = width * math.ceil(_SMALL / width)
         small = ' class="coarse"' if shown > width * (1 + bool(columns)) else ""
-        named = text(title.replace("-", " ").capitalize())
+        named = text(_named(title))
         below = f"<br>{linked(captions[title])}" if captions.get(title) else ""
         yield f'<figure><img{small} width="{shown}" alt="{named}" src="{address}">'
         yield f"<figcaption><b>{named}</b>{below}</figcaption></figure>"
     yield "</div>"
+
+
+def _named(title: str) -> str:
+    """The title of a picture, in which names of layers and classes keep their case."""
+    return (title[:1].upper() + title[1:]).replace("-", " ")
 
 
 def _table(rows: tuple[Mapping[str, Any], ...]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 import zipfile
@@ -24,7 +25,7 @@ from vizapp.gallery.build import open_partial_gallery
 from vizapp.gallery.search import TopClasses, require_places, search, top_classes
 from vizapp.media.bundled import open_digits
 from vizapp.media.sources import open_folder
-from vizapp.methods.base import Job, Question
+from vizapp.methods.base import Job, Question, Result
 from vizapp.methods.gallery import GalleryParams, chosen_sites, place_for, plan_of
 from vizapp.methods.projection import ProjectionParams
 from vizapp.methods.top_projections import top_projections
@@ -71,6 +72,14 @@ def built(network: Network, data: str, layers: tuple[str, ...] = (), watch: Any 
 def cards(app: AppTest) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = shown(app, "gallery.units")["cards"]
     return found
+
+
+def reported(app: AppTest) -> Result:
+    """The only answer that the page offers for a report."""
+    ((_, one),) = app.session_state["report.offered"][2].items()
+    result = one.result()
+    assert result is not None
+    return result
 
 
 def test_without_a_gallery_one_sentence_and_one_click_build_it(open_app: Open, pictures: Path) -> None:
@@ -144,6 +153,12 @@ def test_a_link_opens_the_sheet_of_a_unit_in_a_fresh_session(open_app: Open, pic
     assert (whole[:28, :28] != seen).any(axis=2).sum() > 20  # the frame
     assert len(offered(app)) == 3
     assert sum(bar["share"] for bar in shown(app, "gallery.classes")["rows"]) == pytest.approx(1)
+    report = reported(app)
+    assert [panel.title for panel in report.panels] == ["Patches", "Projections", "Photos", "Histogram"]
+    assert [entry["Photo"] for entry in report.table] == found.rows(LAYER, channel)["path"].tolist()
+    counts = [bar["more"].split()[0] for bar in shown(app, "gallery.classes")["rows"]]
+    assert re.findall(r"(\d+)(?:,|$)", report.facts["classes of the top photos"])[: len(counts)] == counts
+    assert "caution" in report.facts
 
 
 def test_a_link_to_a_gallery_that_is_not_there_offers_to_build_it(open_app: Open, pictures: Path) -> None:
@@ -298,6 +313,13 @@ def test_dead_units_are_said_to_be_dead(open_app: Open, tmp_path: Path, network:
     assert f"{len(dead)} dead" in words(app)
     first = cards(app)[0]
     assert (first["item"] in dead, first["note"], first["patches"]) == (True, "dead", None)
+    report = reported(app)
+    told = [f"Unit {card['item']}" for card in cards(app) if card["patches"] is None]
+    assert [row["unit"] for row in report.table] == told
+    assert {"Dead: zero for every photo"} == {row["why it has no photo"] for row in report.table}
+    assert [panel.title for panel in report.panels] == [
+        f"Unit {c['item']}" for c in cards(app) if c["patches"] is not None
+    ]
     app = open_app("gallery", data=str(tmp_path), layer=LAYER, channel=str(dead[0]))
     assert went_well(app)
     assert "This unit is dead" in words(app)
@@ -456,6 +478,12 @@ def test_a_search_ranks_the_units_of_all_layers_and_a_click_opens_one(
         f"{r.hits} of {r.of} · score {r.score:.2f}" for r in table[:12].itertuples()
     ]
     assert all(card["patches"]["count"] == card["down"]["count"] == 9 for card in cards)
+    report = reported(app)
+    assert [panel.title for panel in report.panels] == [
+        f"Unit {r.channel} of {r.site}" for r in table[:12].itertuples()
+    ]
+    assert all(panel.caption.startswith(card["note"]) for panel, card in zip(report.panels, cards, strict=True))
+    assert all(panel.pixels.shape[1] == 2 * (3 * 72 + 2 * 2) + 8 for panel in report.panels), "patches and projections"
     assert "two: 1 class. 31 of the 41 photos show them (76 %)" in sentences(app) + words(app)
     app.segmented_control(key="gallery.within").set_value("classes").run()
     assert {unit.partition(":")[0] for unit in found_units(app)} == {"classifier.4"}

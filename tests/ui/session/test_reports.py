@@ -7,23 +7,25 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tests.media.files import saved
-from tests.ui.app import PAGES, Open, press, sentences, turn_to, went_well, words
+from tests.ui.app import PAGES, Open, pixels, press, sentences, shown, turn_to, went_well, words
 from tests.ui.session.test_downloads import button, sent
 from vizapp.media.samples import all_digits, digit_pixels
 from vizapp.methods.base import Method, Result
 from vizapp.ui.app.pages import pages
+from vizapp.ui.pages.start.cards import CARDS
 from vizapp.ui.session import compute, progress, reports
 from vizapp.ui.session.reports import Entry
 
 # Answers that a page shows beside those of its own methods.
 _MORE = {
     "predict": {"attribution"}, "start": {"predict", "attribution", "activations", "projection", "filters", "dense",
-    "occlusion", "transform"}, "compare": {"predict", "occlusion", "filters", "projection"}, "projection": {"sanity"},
+    "occlusion", "transform", ""}, "compare": {"predict", "occlusion", "filters", "projection", ""}, "projection": {"sanity"},
 }  # fmt: skip
 _SLOW = {"start", "evaluate", "attribution", "evolution", "neighbours", "gallery", "transform", "compare"}
 _NAME = "<img src=x onerror=alert(1)> _a_ *b* [c](d) $e$.png"
@@ -60,6 +62,47 @@ def results(app: AppTest) -> list[Result]:
 def answers(app: AppTest) -> list[str]:
     """The answers of the page among which the dialog lets choose."""
     return [box.label.replace("\\", "") for box in app.checkbox if box.key.startswith("report.")]
+
+
+def whole_page(app: AppTest) -> Result:
+    """What the page offers first: all that it shows."""
+    one = next(iter(app.session_state["report.offered"][2].values())).result()
+    assert one is not None
+    assert one.method == ""
+    return one
+
+
+def check_start(app: AppTest) -> None:
+    whole, asked = whole_page(app), {card.key: card.question or pages()[card.page].question for card in CARDS}
+    captions = {panel.title: panel.caption for panel in whole.panels}
+    rows = {row["question"]: row["answer"] for row in whole.table}
+    assert {*captions, *rows} == set(asked.values())
+    assert set(rows) == {asked[key] for key in ("predict", "gallery", "search", "compare")}
+    told = [caption.value.replace("\\", "") for caption in app.caption]
+    assert all(caption in told for caption in captions.values())
+    bars = shown(app, "start.bars")["rows"]
+    assert rows[asked["predict"]].startswith(f"{bars[0]['name']} {100 * bars[0]['share']:.0f}")
+    drawn = next(panel.pixels for panel in whole.panels if panel.title == asked["filters"])
+    np.testing.assert_array_equal(drawn, pixels(shown(app, "start.filters")["photo"]))
+
+
+def check_compare(app: AppTest) -> None:
+    whole = whole_page(app)
+    captions = {panel.title: panel.caption for panel in whole.panels}
+    each = [f"{what}, {who} network" for what in ("Filters", "Projections", "Occlusion") for who in ("first", "second")]
+    assert list(captions) == [*each, "Difference"]
+    told = [caption.value.replace("\\", "") for caption in app.caption]
+    assert all(
+        any(one and caption.startswith(one) for one in told) for name, caption in captions.items() if "Occl" in name
+    )
+    first, second = (shown(app, f"compare.bars.{number}")["rows"] for number in (0, 1))
+    assert [row["first network"] for row in whole.table] == [row["name"] for row in first]
+    assert [row["second probability"] for row in whole.table] == pytest.approx([row["share"] for row in second])
+    assert "random weights" in whole.facts["network"]
+    box = next(box for box in app.checkbox if box.label == "Projections, second network")
+    box.uncheck().run()  # which draws the page anew
+    app.button(key="report.add").click().run()
+    assert [one.title for one in entries(app)] == [one for one in answers(app) if one != box.label]
 
 
 def entries(app: AppTest) -> list[Entry]:
@@ -114,6 +157,7 @@ def test_every_page_reports_what_it_shows_and_a_click_computes_nothing(
     assert abs(told / len(content.encode()) - 1) < 0.2
     assert content.count("<section") >= len(there)
     assert str(photos) not in content
+    {"start": check_start, "compare": check_compare}.get(page, lambda app: None)(app)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import streamlit as st
 from vizapp.errors import plural
 from vizapp.gallery.reader import is_silent
 from vizapp.media.drawing import sheet
+from vizapp.media.transforms import Method, resize
 from vizapp.methods.base import Question
 from vizapp.ui.pages.gallery import unit_sheet
 from vizapp.ui.session import downloads, messages, reports, state
@@ -63,7 +64,8 @@ def offer(
         if not looked.shown:
             rows.append({"unit": card["title"], "why it has no photo": card["empty"]})
             continue
-        nines = [sheet(one.pictures(_TILE), 3, gap=2) for one in (looked, down) if one is not None and one.pictures()]
+        tiles = [list(map(_as_tile, one.pictures(_TILE))) for one in (looked, down) if one is not None]
+        nines = [sheet(nine, 3, gap=2) for nine in tiles if nine]
         pictures[card["title"]], captions[card["title"]] = sheet(nines, 2, gap=8), told
     asked = Question(layer.asked.network, folder=layer.asked.collection.source)
     if layer.is_whole:
@@ -71,6 +73,14 @@ def offer(
     else:
         facts = facts | {"projections": "They follow after the last photo."}
     reports.offer_drawn("gallery", title, pictures, rows, facts, asked, {}, captions, columns=2)
+
+
+def _as_tile(pixels: np.ndarray) -> np.ndarray:
+    """A picture in the size of the tiles of a report."""
+    height, width = pixels.shape[:2]
+    scale = _TILE / max(height, width)
+    method: Method = "nearest" if scale > 2 else "bilinear"
+    return resize(pixels, max(1, round(scale * height)), max(1, round(scale * width)), method)
 
 
 def _draw_some(layer: LayerGallery, channels: list[int], told: str) -> None:

@@ -214,10 +214,16 @@ def _draw_cards(
         down |= {(name, n): one for n, one in top_activations.load_projections(layers[name], channels[name]).items()}
     cards = _show(place, "gallery.found", layers, known, some, looked, down, "No projections yet")
     units = list(zip(some["site"], some["channel"].tolist(), strict=True))
-    shown = [(card, looked[unit], down.get(unit)) for card, unit in zip(cards, units, strict=True)]
+    shown = [(_titled(card), looked[unit], down.get(unit)) for card, unit in zip(cards, units, strict=True)]
     names = " or ".join(map(_name, _wanted()))
     if shown:
         unit_cards.offer(layers[units[0][0]], f"Units that fire for {names}", shown, {"order": SCORE})
+
+
+def _titled(card: dict[str, Any]) -> dict[str, Any]:
+    """The data of a card with the title that a report gives it."""
+    site, _, channel = card["item"].rpartition(":")
+    return card | {"title": f"Unit {channel} of {site}"} if card["title"].startswith(site) else card
 
 
 def _show(
