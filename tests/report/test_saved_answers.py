@@ -78,9 +78,9 @@ def test_a_store_keeps_what_was_asked_beside_its_tables(saved: dict[str, tuple[R
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("result.json", None), ("asked.json", None), ("arrays.npz", None), ("seen.png", None),
-        ("result.json", "[1]"), ("result.json", "{"), ("asked.json", "{}"), ("arrays.npz", "PK"), ("asked.json", "other"),
-        ("result.json", "panel"), ("arrays.npz", "pickle"),
+        ("result.json", None), ("arrays.npz", None), ("seen.png", None), ("result.json", "[1]"), ("result.json", "{"),
+        ("arrays.npz", "PK"), ("arrays.npz", "other"), ("result.json", "panel"), ("result.json", "earlier"),
+        ("arrays.npz", "pickle"),
     ],
 )  # fmt: skip
 def test_a_folder_without_a_whole_answer_is_one_line(
@@ -97,6 +97,9 @@ def test_a_folder_without_a_whole_answer_is_one_line(
         shutil.copy(folder / "seen.png", tmp_path / "seen.png")
         told["panels"][0]["file"] = "../seen.png"
         (folder / file).write_text(json.dumps(told))
+    elif content == "earlier":
+        told = json.loads((folder / file).read_text("utf-8"))
+        (folder / file).write_text(json.dumps({name: value for name, value in told.items() if name != "asked"}))
     elif content == "pickle":
         np.savez(folder / "arrays.npz", probabilities=np.array([{}], object))
     else:

@@ -1,9 +1,8 @@
-"""What was asked, as the file `asked.json` of a saved result: a provenance as JSON, with the crop as a PNG file in it."""
+"""What was asked, as `result.json` of a saved result tells it: a provenance in JSON's types, the crop as a PNG file in it."""
 
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 from vizapp.engine.trace.sites import Unit
@@ -11,33 +10,29 @@ from vizapp.media.drawing import to_png
 from vizapp.media.picture import open_picture
 from vizapp.methods.provenance import Provenance
 
-FILE = "asked.json"
 _TEXTS = (
     "method", "title", "source", "network", "weights", "output", "options", "channels", "picture", "sample", "bands", "folder",
     "target", "quantity", "link_function",
 )  # fmt: skip
 
 
-def to_json(asked: Provenance) -> str:
-    """A provenance as JSON, without what a method says of itself (`shows` and `views`)."""
+def told(asked: Provenance) -> dict[str, Any]:
+    """A provenance in types of JSON, without what a method says of itself (`shows` and `views`)."""
     unit, seen = asked.unit, asked.seen
-    told: dict[str, Any] = {name: getattr(asked, name) for name in _TEXTS}
-    told |= {
+    return {name: getattr(asked, name) for name in _TEXTS} | {
         "unit": None if unit is None else [unit.site, unit.channel, unit.cell], "class": asked.class_,
         "interventions": asked.interventions, "params": dict(asked.params), "categories": asked.categories,
         "size": asked.size, "repeatable": asked.repeatable,
         "seen": "" if seen is None else base64.b64encode(to_png(seen)).decode(),
     }  # fmt: skip
-    return json.dumps(told) + "\n"
 
 
-def from_json(text: str) -> Provenance:
-    """The provenance that `to_json` wrote.
+def read(told: dict[str, Any]) -> Provenance:
+    """The provenance of which `told` tells.
 
     Raises:
         ValueError, TypeError, KeyError, VizError: it is not one.
     """
-    told = json.loads(text)
     unit, (height, width) = told["unit"], map(int, told["size"])
     texts: dict[str, Any] = {name: _text(told[name]) for name in _TEXTS}
     return Provenance(

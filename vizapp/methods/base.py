@@ -163,9 +163,9 @@ class Result(Displayed):
         return Report((self.section(title, remark, link),)).to_html()
 
     def save(self, folder: str | Path) -> Path:
-        """Write a PNG per panel, `arrays.npz`, `result.json`, `asked.json` and the documents into the folder, and return it.
+        """Write a PNG per panel, `arrays.npz`, `result.json` and the documents into the folder, and return it.
 
-        `asked.json` is what `vizapp report --from` needs besides.
+        `result.json` is the `summary`, with the `provenance` as `asked`, of which `vizapp report --from` makes a report again.
 
         If the result has a `store`, the folder becomes a copy of it. The rest then goes into the sub-folder `_result`,
         which readers of Parquet folders ignore.
@@ -186,10 +186,9 @@ class Result(Displayed):
                 for panel in self.panels:
                     (part / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
                 np.savez_compressed(part / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
-                told = json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n"
-                (part / "result.json").write_text(told, encoding="utf-8")
-                if self.provenance is not None:
-                    (part / asked.FILE).write_text(asked.to_json(self.provenance), encoding="utf-8")
+                told = json.dumps(self.summary(), indent=1, ensure_ascii=False).removesuffix("\n}")
+                more = "" if self.provenance is None else f',\n "asked": {json.dumps(asked.told(self.provenance))}'
+                (part / "result.json").write_text(f"{told}{more}\n}}\n", encoding="utf-8")
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
         except OSError as error:
@@ -202,7 +201,7 @@ class Result(Displayed):
         return whole
 
     def summary(self) -> dict[str, Any]:
-        """The content of `result.json`: method, facts, table, and the shape and type of each array."""
+        """What `result.json` tells: method, facts, table, and the shape and type of each array."""
         return {
             "method": self.method,
             "facts": self.facts,

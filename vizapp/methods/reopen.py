@@ -20,13 +20,13 @@ def open_result(folder: str | Path) -> Result:
     """The result in a folder, with what reports show of it: arrays, pictures, facts, table, and what was asked.
 
     Raises:
-        VizError: the folder holds no whole result, or one of a version that did not save what was asked.
+        VizError: the folder holds no whole result, or one of a version that did not tell what was asked.
     """
     whole = local_path(folder, "folder")
     place = whole / "_result" if (whole / "_result" / "result.json").is_file() else whole
     try:
         told = json.loads((place / "result.json").read_text("utf-8"))
-        provenance = asked.from_json((place / asked.FILE).read_text("utf-8"))
+        provenance = asked.read(told["asked"])
         with np.load(place / "arrays.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         found = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
@@ -38,7 +38,9 @@ def open_result(folder: str | Path) -> Result:
     except OSError as error:
         name = Path(error.filename or place).name
         why = f"{name}: {error.strerror or error}"
-    except (ValueError, TypeError, KeyError, AttributeError, EOFError, BadZipFile, VizError) as error:
+    except KeyError as error:
+        why = f"result.json lacks {error}"
+    except (ValueError, TypeError, AttributeError, EOFError, BadZipFile, VizError) as error:
         why = str(error).rstrip(".")
     else:
         method = methods().get(provenance.method)
