@@ -184,13 +184,14 @@ class _Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The built pages by place."""
+    """The built pages, and the files of notebooks, by place."""
     pytest.importorskip("mkdocs")
     place = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {path.relative_to(place).as_posix(): path.read_text(encoding="utf-8") for path in place.rglob("*.html")}
+    files = [*place.rglob("*.html"), *place.rglob("*.ipynb")]
+    return {path.relative_to(place).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
 @pytest.mark.slow
@@ -211,12 +212,24 @@ def test_the_site_has_each_page_method_and_public_name(site: dict[str, str]) -> 
 @pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere_and_keeps_to_its_pages(site: dict[str, str]) -> None:
     for name, text in site.items():
+        if name.endswith(".ipynb"):
+            continue
         tags = _Tags(text)
+        files = [Path(name).with_suffix(".ipynb").name] if name.startswith("notebooks/") else []  # to be downloaded
         assert not [address for address in tags.loads if re.match(r"(\w+:)?//", address)], name
         assert not [
             link
             for link in tags.links
-            if not re.match(r"\w+:", link) and link.partition("#")[0].endswith((".md", ".ipynb"))
+            if not re.match(r"\w+:", link) and link.partition("#")[0].endswith((".md", ".ipynb")) and link not in files
         ], name
         # In a notebook, the name of a photo stands over it.
         assert (None not in tags.alts) if name.startswith("notebooks/") else all(tags.alts), name
+
+
+@pytest.mark.slow
+def test_each_notebook_can_be_downloaded_from_its_page(site: dict[str, str]) -> None:
+    sources = sorted((DOCS / "notebooks").glob("*.ipynb"))
+    assert sources
+    for source in sources:
+        assert source.name in _Tags(site[f"notebooks/{source.stem}.html"]).links
+        assert site[f"notebooks/{source.name}"] == source.read_text(encoding="utf-8")

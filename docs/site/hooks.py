@@ -94,5 +94,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links of notebooks to pages, which MkDocs does for Markdown alone."""
-    return _TO_PAGE.sub(r"\1.html", html) if page.file.src_uri.endswith(".ipynb") else html
+    """Lead the links of notebooks to pages, which MkDocs does for Markdown alone, and offer the file of a notebook."""
+    name = posixpath.basename(page.file.src_uri)
+    if not name.endswith(".ipynb"):
+        return html
+    return f'<p><a href="{name}" download>Download this notebook</a></p>' + _TO_PAGE.sub(r"\1.html", html)
