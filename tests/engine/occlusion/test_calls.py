@@ -35,6 +35,12 @@ class Calls(TorchDispatchMode):
         if function is torch.ops.aten.convolution.default:
             like = F.conv2d(args[0].to("meta"), args[1].to("meta"), None, *args[3:6], args[8])
             return args[0].new_zeros(like.shape).contiguous(memory_format=torch.channels_last)
+        if function is torch.ops.mkldnn._convolution_pointwise.default:
+            weight = torch.empty(args[1].shape, device="meta")
+            like = F.conv2d(args[0].to("meta"), weight, None, args[4], args[3], args[5], args[6])
+            return args[0].new_zeros(like.shape).contiguous(memory_format=torch.channels_last)
+        if function is torch.ops.mkldnn._convolution_pointwise.binary:
+            return torch.zeros_like(args[1])
         return function(*args, **(kwargs or {}))
 
 
