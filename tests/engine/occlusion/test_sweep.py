@@ -353,7 +353,8 @@ def test_the_more_a_square_costs_the_fewer_are_answered_at_once(monkeypatch: pyt
     cost = float(sweep._batches.plans._planner.work_per_occluder().mean())  # all squares of this grid are asked for
     monkeypatch.setattr("vizapp.engine.occlusion.sweep.WORK", 10 * cost)
     sizes = [len(part.positions) for part in sweep.batches()]
-    assert set(sizes[:-1]) == {10}
+    assert len(sizes) == -(-len(sweep) // 10)
+    assert max(sizes) - min(sizes) <= 1, "they are of one size, and none is small"
     monkeypatch.setattr("vizapp.engine.occlusion.sweep.WORK", 0.01 * cost)
     assert {len(part.positions) for part in sweep.batches()} == {1}
 

@@ -114,7 +114,8 @@ class Sweep:
         start = 0
         while start < len(positions):
             self._batch_size = self._fitting_batch_size()
-            part = positions[start : start + self._at_once()]
+            left = len(positions) - start
+            part = positions[start : start + -(-left // -(-left // self._at_once()))]  # no small one at the end
             fitting = 0
             for answers in in_chunks(part, lambda part: self.answer(part, channel), len(part)):
                 fitting = max(fitting, len(answers.positions))
