@@ -37,6 +37,7 @@ from people.steps import go, press, step
 
 PATIENCE = 120_000  # milliseconds
 SHORT, LONGEST_WAIT = 3.0, 60.0  # seconds of computing of a short question, and that none may wait
+PROGRAM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 # Without motion, which takes more of the processor than all else in browsers without a GPU, and is not the server's work.
 WINDOW = {"viewport": {"width": 1440, "height": 1200}, "reduced_motion": "reduce"}
 STORES = {"VIZAPP_DEVICE": "cpu", "VIZAPP_ANSWER_MB": "48", "VIZAPP_NETWORK_GB": "0.05", "MALLOC_ARENA_MAX": "2"}
@@ -96,7 +97,7 @@ async def crowd(
         wait_for(address)
         watching = asyncio.create_task(watch(psutil.Process(process.pid), curve, max(1.0, seconds / 120)))
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            browser = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
             until = time.monotonic() + seconds
 
             def over() -> bool:
@@ -118,7 +119,7 @@ async def alone(addresses: list[str], log: Path) -> Seen:
     with tempfile.TemporaryDirectory() as cache, server(log, VIZAPP_CACHE=cache, **STORES) as (address, _):
         wait_for(address)
         async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            browser = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
             page = await opened(await browser.new_context(**WINDOW))
             for told in addresses:
                 link, _, pressed = told.partition(" then ")

@@ -150,7 +150,7 @@ PROBLEMS = {
 
 
 def test_what_is_wrong_with_the_camera_is_told_in_a_sentence(browser: Any, address: str) -> None:
-    with launched(browser.browser_type, FAKE[0], "--deny-permission-prompts") as chromium:
+    with launched(browser.browser_type, FAKE[0], f"{FAKE[1]}=deny") as chromium:
         page = switched_on(chromium, address, "predict", "")
         for sentence, change in PROBLEMS.items():
             if sentence != next(iter(PROBLEMS)):

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
+from tests.browser.conftest import PATIENCE
 
 pytestmark = pytest.mark.browser
 IMPATIENT = """
@@ -39,9 +40,10 @@ def apart(work: Coroutine[Any, Any, Any]) -> Any:
 
 def test_everybody_gets_what_a_person_alone_gets(tmp_path: Path) -> None:
     pytest.importorskip("playwright.async_api")
-    if shutil.which("chromium") is None:
-        pytest.skip("no Chromium on this machine")
     import many_users
+
+    if many_users.PROGRAM is None:
+        pytest.skip("no Chromium on this machine")
 
     # With this seed they begin with the digits, an upload, three pages of the same photo and two of others.
     seen, curve = apart(many_users.crowd(4, 8, 5, tmp_path / "log", least=4, rest=0))
@@ -69,6 +71,7 @@ def test_an_upload_goes_when_its_page_was_closed(tmp_path: Path, browser: Any) -
         try:
             app.wait_for(f"http://127.0.0.1:{port}")
             page = browser.new_page(reduced_motion="reduce")
+            page.set_default_timeout(PATIENCE)
             page.goto(f"http://127.0.0.1:{port}/predict?network=vizapp/lenet5-digits")
             page.locator(".bars li").first.wait_for()
             page.get_by_role("radio", name="Upload").or_(
