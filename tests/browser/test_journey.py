@@ -247,30 +247,30 @@ VIEWS |= {key: f"{key}?{MINI}" for key, spec in pages().items() if key not in _S
 
 
 FIRST = {address.partition("?")[0]: view for view, address in reversed(VIEWS.items())}  # the first view of each page
-LOOKS = [(view, 800, "dark") for view in VIEWS] + [(view, 1440, "light") for view in FIRST.values()]
+WIDTHS = {1440: "light", 800: "dark", 390: "dark"}
 
 
-@pytest.mark.parametrize(("view", "width", "scheme"), LOOKS)
-def test_how_it_looks(address: str, browser: Any, view: str, width: int, scheme: str) -> None:
-    """Keeps a screenshot for a person to look at; all words fit and can be read, on a phone as well."""
+@pytest.mark.parametrize("view", VIEWS)
+def test_how_it_looks(address: str, browser: Any, view: str) -> None:
+    """Keeps screenshots for a person to look at; all words fit and can be read, on a phone as well."""
     moves = view == "numbers"  # has a button that slides the kernel, for those who want motion
-    page = open_page(browser, width, 1300 if width > 1000 else 1900, scheme, moves)
+    widths = WIDTHS if view in FIRST.values() else {800: "dark", 390: "dark"}
+    width, scheme = next(iter(widths.items()))
+    page = open_page(browser, width, 1900, scheme, moves)
     page.goto(f"{address}/{VIEWS[view]}")
     page.locator(".vz-title").wait_for()
     if view not in {"about", "start", "predict", "gallery", "architecture-drawing", "architecture-comparison"}:
         page.locator('[class*="_downloads"] button').first.wait_for()
-    settle(page)
-    keep(page, f"{view}-{width}-{scheme}")
-    if view == "architecture-drawing":  # Streamlit's Graphviz rejects with nothing if it is drawn again meanwhile
-        page.errors[:] = [error for error in page.errors if error != "undefined"]
-    went_well(page)
-    assert misfits(page) == []
-    assert faint(page) == []
-    if width == 800:
-        page.set_viewport_size({"width": 390, "height": 1900})
+    for width, scheme in widths.items():
+        page.set_viewport_size({"width": width, "height": 1300 if width > 1000 else 1900})
+        page.emulate_media(color_scheme=scheme)
         settle(page)
-        keep(page, f"{view}-390-{scheme}")
+        keep(page, f"{view}-{width}-{scheme}")
+        if view == "architecture-drawing":  # Streamlit's Graphviz rejects with nothing if it is drawn again meanwhile
+            page.errors[:] = [error for error in page.errors if error != "undefined"]
+        went_well(page)
         assert misfits(page) == []
+        assert faint(page) == []
     page.context.close()
 
 
