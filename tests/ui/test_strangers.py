@@ -408,10 +408,10 @@ def test_uploads_that_an_ended_server_left_go_after_two_days(open_app: Open, mon
 
 def test_an_uploaded_zip_file_lists_no_more_files_than_can_be_listed() -> None:
     entry = b"PK\1\2" + bytes(42)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(vizapp.VizError, match="more than 50,000 files"):
         open_folder(entry * (MOST_FILES + 1))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert not (settings().cache / "uploads").exists()
 
 
