@@ -10,17 +10,23 @@ from torch import Tensor, nn
 
 import vizapp
 from tests.networks import Branching, seeded
+from vizapp.methods import methods
 from vizapp.methods.attribution.perturbations import GRID, RandomMasks
 
 PICTURE = np.random.default_rng(3).integers(0, 256, (60, 50, 3), dtype=np.uint8)
 
 
 def masks_by_hand(size: tuple[int, int], count: int, seed: int) -> np.ndarray:
-    """Petsiuk 2018, section 3.2, step by step; the random numbers are drawn as documented: grids, rows, columns."""
+    """Petsiuk 2018, section 3.2, step by step; the random numbers are drawn as documented: grids, rows, columns.
+
+    There are half as many of them as masks: a mask with an odd number is the opposite of the one before it.
+    """
     generator = torch.Generator().manual_seed(seed)
-    grids = (torch.rand(count, GRID, GRID, generator=generator) < 0.5).numpy()
+    drawn = (torch.rand(-(-count // 2), GRID, GRID, generator=generator) < 0.5).numpy()
+    grids = [drawn[n // 2] if n % 2 == 0 else ~drawn[n // 2] for n in range(count)]
     cells = [-(-side // GRID) for side in size]
-    shifts = [torch.randint(cell, (count,), generator=generator).tolist() for cell in cells]
+    drawn_shifts = [torch.randint(cell, (len(drawn),), generator=generator).tolist() for cell in cells]
+    shifts = [[each[n // 2] for n in range(count)] for each in drawn_shifts]
     found = np.zeros((count, *size))
     for n in range(count):
         for row in range(size[0]):
@@ -34,7 +40,7 @@ def masks_by_hand(size: tuple[int, int], count: int, seed: int) -> np.ndarray:
                     for near_x in (int(x), min(int(x) + 1, GRID - 1)):
                         part = (1 - abs(y - near_y)) * (1 - abs(x - near_x))
                         twice = (1 + (int(y) == GRID - 1)) * (1 + (int(x) == GRID - 1))
-                        number += part * grids[n, near_y, near_x] / twice
+                        number += part * grids[n][near_y, near_x] / twice
                 found[n, row, column] = number
     return found
 
@@ -97,13 +103,34 @@ def test_the_expectation_of_rise_on_a_linear_network_is_the_closed_form() -> Non
     expected = (np.einsum("ikjl,jl->ik", second, weighted) + bias * p) / p
     masks = RandomMasks(size, count, 0).of(range(count)).double().numpy()
     values = bias + np.einsum("nij,ij->n", masks, weighted)
-    error = (values[:, None, None] * masks / p).std(0) / np.sqrt(count)
+    pairs = (values[:, None, None] * masks / p).reshape(-1, 2, *size).mean(1)  # a mask and its opposite go together
+    error = pairs.std(0) / np.sqrt(len(pairs))
     z = (result.arrays["attribution"] - expected) / error
     assert np.abs(z).mean() < 3, "pixels share their masks, so their errors go together"
     assert np.abs(z).max() < 4.5
     assert np.ptp(expected) > 10 * error.mean(), "a map without differences proves nothing"
     told = float(result.facts["error"].partition(": ")[2].partition(" ")[0])
     assert told == pytest.approx(error.mean(), rel=0.05)
+
+
+def test_a_unit_that_answers_alike_to_all_masks_gets_a_flat_map() -> None:
+    """The paper's sum of a constant is the constant times how often a pixel is shown, which must not look like a map."""
+    module = seeded(nn.Sequential(nn.Flatten(), nn.Linear(3 * 14 * 14, 2)))
+    nn.init.zeros_(module[1].weight)
+    nn.init.constant_(module[1].bias, 7.0)
+    network = vizapp.wrap(module, input_size=(3, 14, 14))
+    result = vizapp.ask("attribution", network, PICTURE, unit=vizapp.Unit("1", 0), kind="rise", masks=20)
+    np.testing.assert_allclose(result.arrays["attribution"], 7, rtol=1e-6)
+    assert float(result.facts["error"].partition(": ")[2].partition(" ")[0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_map_far_above_zero_is_drawn_from_its_lowest_value() -> None:
+    (output,) = methods()["attribution"].shows
+    far = np.linspace(14, 16, 12).reshape(3, 4)
+    assert output.limits(far) == (14, 16)
+    assert len(np.unique(output.draw(far).reshape(-1, 3), axis=0)) == 12
+    assert output.limits(far - 13.9) == (0, far.max() - 13.9), "nearly 0"
+    assert output.limits(np.full((3, 4), 5.0))[0] == 0, "no differences to show"
 
 
 def test_rise_reports_its_progress_and_can_be_cancelled() -> None:

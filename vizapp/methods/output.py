@@ -30,6 +30,7 @@ _DIMENSIONS = {
     "signed map": 2, "support map": 2, "signed image": 3, "heat map": 2, "per-class map": 3, "label map": 2, "images": 3,
 }  # fmt: skip
 OPACITY = 0.8  # of a map over the photo
+NEAR = 0.1  # share of the largest value up to which the smallest one counts as 0
 _FLAT = 208  # opacity of classes, of 255: they are opaque everywhere
 TILES = 144  # most tiles of one sheet
 
@@ -41,7 +42,8 @@ class Output:
     Kinds and shapes (`n`: any number of leading dimensions that count items):
 
     - "signed map": `[n h w]`, both signs, 0 is "no contribution"; drawn blue, white, red.
-    - "support map": `[n h w]`, what speaks for a unit; drawn as a heat map from 0, or as a signed map if it has both signs.
+    - "support map": `[n h w]`, what speaks for a unit; drawn as a signed map if it has both signs, otherwise as a heat map from
+      0, or from its lowest value if that is more than a tenth of the highest (a mean activation, as RISE's).
     - "signed image": `[n H W 3]`, both signs in the network's input space; drawn with 0 as mid-grey.
     - "heat map": `[n h w]`, from low to high; a vector `[C]` is drawn as bars.
     - "per-class map": `[classes h w]`; the array `classes`, if there is one, names the class of each row.
@@ -84,7 +86,8 @@ class Output:
             peak = contrast_limit(values) or 1.0
             return -peak, peak
         low, high = limits(values)
-        return (0.0, high or 1.0) if self.kind == "support map" else (low, high)
+        from_zero = self.kind == "support map" and (low <= NEAR * high or bool((values == low).all()))
+        return (0.0, high or 1.0) if from_zero else (low, high)
 
     def range_text(self, item: np.ndarray) -> str:
         """The range of the colours of one item, as a short text."""

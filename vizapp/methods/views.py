@@ -70,7 +70,9 @@ def map_data(
     signed = output.is_signed(values)
     data |= {"low": low, "high": high, "ramp": signed_ramp() if signed else ramp(through=True), "signed": signed}
     if output.kind == "support map":
-        data["ends"] = [f"−{high:.2g}, against", f"for, {high:.2g}"] if low < 0 else ["none", "most"]
+        data["ends"] = (
+            [f"−{high:.2g}, against", f"for, {high:.2g}"] if low < 0 else ["least" if low else "none", "most"]
+        )
     return data
 
 

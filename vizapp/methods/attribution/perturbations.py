@@ -18,28 +18,33 @@ from vizapp.methods.occlusion.occluder import filling, per_pixel, positions
 GRID = 7  # cells of a mask along each side
 KEPT = 0.5  # probability that a cell is shown
 MASKS = 1000  # where the user gives no number
+_TOGETHER = 64  # masks that are summed at once: an even number, for pairs
 
 
 class RandomMasks:
     """Masks `[H W]` with numbers from 0 to 1: grids of cells that are shown or hidden at random, resized and shifted at random.
+
+    Each mask with an odd number shows what the one before it hides. So every pixel is shown equally often, and what the unit
+    answers to all masks alike adds no noise to a map (antithetic sampling).
 
     `size`: height and width. All is drawn at the start, so that masks do not depend on how many are made at once.
     """
 
     def __init__(self, size: tuple[int, int], count: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self._size = size
-        self._grids = (torch.rand(count, GRID, GRID, generator=generator) < KEPT).float()
+        self._size, pairs = size, math.ceil(count / 2)
+        grids = (torch.rand(pairs, GRID, GRID, generator=generator) < KEPT).float()
+        self._grids = torch.stack([grids, 1 - grids], 1).flatten(0, 1)
         cells = [math.ceil(side / GRID) for side in size]
-        self._shifts = [torch.randint(cell, (count,), generator=generator) for cell in cells]
+        self._shifts = [torch.randint(cell, (pairs,), generator=generator).repeat_interleave(2) for cell in cells]
         one_by_one = torch.eye(GRID)[None]  # what each cell of a side gives, resized to one cell more
         self._resized = [
             nn.functional.interpolate(one_by_one, (GRID + 1) * cell, mode="linear")[0].T.contiguous() for cell in cells
         ]
 
-    def of(self, numbers: Sequence[int]) -> Tensor:
+    def of(self, numbers: Sequence[int] | Tensor) -> Tensor:
         """The masks of these numbers `[n H W]`."""
-        which = torch.tensor(list(numbers))
+        which = torch.as_tensor(numbers)
         rows, columns = (
             resized[shifts[which][:, None] + torch.arange(side)]
             for resized, shifts, side in zip(self._resized, self._shifts, self._size, strict=True)
@@ -64,18 +69,21 @@ class Rise(Kind):
         count = request.params.masks or MASKS
         masks = RandomMasks(request.size, count, request.params.seed)
         passes = MaskedPasses(request, lambda numbers: masks.of(numbers).to(request.batch.device), count)
-        total, squares = (torch.zeros(request.size, dtype=torch.float64, device=request.batch.device) for _ in range(2))
-        mean = 0.0
-        for values, shown in passes.answers():
-            total += torch.tensordot(values, shown, 1).double() / KEPT
-            squares += torch.tensordot(values.square(), shown.square(), 1).double() / KEPT**2
-            mean += float(values.double().sum()) / count
-        found = total / count
-        error = (squares / count - found.square()).clamp_min(0).div(max(1, count - 1)).sqrt()
+        values = torch.cat([values for values, _ in passes.answers()]).double()
+        total, of_pairs, squares = torch.zeros(3, *request.size, dtype=torch.float64, device=values.device)
+        for numbers in torch.arange(count).split(_TOGETHER):
+            shown = values[numbers, None, None] * masks.of(numbers).to(values) / KEPT
+            total += shown.sum(0)
+            pairs = shown[: len(shown) // 2 * 2].unflatten(0, (-1, 2)).mean(1)
+            of_pairs += pairs.sum(0)
+            squares += pairs.square().sum(0)
+        found, count_of_pairs = total / count, max(1, count // 2)
+        variance = (squares / count_of_pairs - (of_pairs / count_of_pairs).square()).clamp_min(0)
+        error = (variance / max(1, count_of_pairs - 1)).sqrt()
         fill = request.network.preprocessing.zero_colour
         facts = {
             "note": f"{count} masks with {GRID} x {GRID} cells, hidden parts filled with {fill}. "
-            f"The mean activation is {mean:.4g}.",
+            f"The mean activation is {float(values.mean()):.4g}.",
             "error": f"Standard error of a pixel: {float(error.mean()):.2g} on average; the map spans "
             f"{float(found.min()):.4g} to {float(found.max()):.4g}.",
         }

@@ -14,6 +14,7 @@ from vizapp import references
 from vizapp.components.data import photo_uri
 from vizapp.media.drawing import lay_over, tint, veil
 from vizapp.methods.attribution import KINDS
+from vizapp.methods.output import NEAR
 from vizapp.ui.pages.attribution.map_runs import Found, MapsRequest
 from vizapp.ui.pages.attribution.verdict import BASELINES, MEASURES, Verdict, value
 from vizapp.ui.session import compute, messages, state
@@ -31,7 +32,6 @@ WEAK = (
 )
 _KEY = "attribution.cards"
 _FULL, _OPACITY, _PALE = 0.99, 0.85, 0.55  # quantile with full colour; opacity of that; share of white in the photo
-_NEAR = 0.1  # share of the largest value up to which the smallest one counts as 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def drawn(seen: np.ndarray, kind: str, values: np.ndarray) -> np.ndarray:
         pale = np.rint(_PALE * 255 + (1 - _PALE) * grey).astype(np.uint8)
         return lay_over(pale, tint(values, _scale(np.abs(finite))), 1)
     low, high = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
-    if 0 <= low <= _NEAR * high:
+    if 0 <= low <= NEAR * high:
         low = 0.0
     scale = _scale(finite - low)
     return lay_over(
