@@ -264,6 +264,11 @@ def test_units_are_painted_together_and_in_parts_where_memory_is_short(monkeypat
     assert set(sizes) == {1}
     assert shares == pytest.approx([(i + 1) / 14 for i in range(14)])
     torch.testing.assert_close(apart.pictures, together.pictures, atol=1e-3, rtol=0)
+    sizes.clear()
+    monkeypatch.setattr(activation_maximization, "chunk_size", lambda *_: 3)
+    four = [Target(Unit("see", 0), ((0, 1.0), (1, share))) for share in (0.0, 0.1, 0.2, 0.3)]
+    painted(module, four, ImageParam(3, 15, 15), OptimizationConfig(steps=1))
+    assert set(sizes[2:]) == {2}, "four fit as twice two, not as three and one"
 
 
 def test_a_network_may_write_into_its_input() -> None:
