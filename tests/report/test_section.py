@@ -26,6 +26,16 @@ def test_a_section_has_the_pictures_the_facts_and_what_makes_it_again(result: Re
     assert result.section().link.startswith("http://localhost:8501/attribution?")
 
 
+@pytest.mark.parametrize(
+    ("target", "explained"),
+    [(vizapp.Target("ring", cell=(40, 10)), "ring"), (vizapp.Target("ring", region="predicted"), "ring"), (None, "")],
+)
+def test_a_section_names_the_class_of_a_target(target: vizapp.Target | None, explained: str) -> None:
+    network = vizapp.load("vizapp/shapes-segmenter", device="cpu")
+    section = vizapp.ask("predict", network, open_sample("shapes 1"), target=target).section()
+    assert section.about.get("explained", "") == explained
+
+
 def test_a_report_is_saved_where_it_is_told(result: Result, tmp_path: Path) -> None:
     report = vizapp.Report((result.section(),), "Two <digits>")
     saved = report.save(tmp_path / "report.html")

@@ -132,11 +132,18 @@ class Provenance:
         return 0 if self.seen is None else self.seen.nbytes
 
     @property
+    def explained_class(self) -> str:
+        """The name of the class that is explained, as the unit or as a part of the target; empty if there is none."""
+        part = re.match(r"class=(.+?) (?:cell|region)=", self.target)
+        if part is not None:
+            return self.readable_name(int(part[1])) if part[1].isdecimal() else readable(part[1])
+        return "" if self.class_ is None else self.readable_name(self.class_)
+
+    @property
     def subject(self) -> str:
         """The name of what is explained."""
-        if self.class_ is not None:
-            return self.readable_name(self.class_)
-        return "the prediction" if self.unit is None else f"unit {self.unit.channel} of {self.unit.site}"
+        unit = self.unit
+        return self.explained_class or ("the prediction" if unit is None else f"unit {unit.channel} of {unit.site}")
 
     def readable_name(self, index: int) -> str:
         """The name of a class in the form that people write, or its number if it has none."""

@@ -81,7 +81,7 @@ def _about(asked: Provenance, facts: Mapping[str, str]) -> dict[str, str]:
         "photo": facts.get("picture", asked.picture),
         "photos": asked.folder,
         "layer": asked.unit.site if asked.unit is not None and of_layer else "",
-        "explained": "" if asked.unit is None or of_layer else asked.subject,
+        "explained": "" if of_layer or not (asked.unit or asked.explained_class) else asked.subject,
         "target": facts.get("target", ""),
         "changed": facts.get("interventions", ""),
         "channels": facts.get("channels", ""),
