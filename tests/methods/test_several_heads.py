@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 import vizapp
 from tests.errors import refuses
 from tests.networks import seeded
+from vizapp.engine.occlusion.fused_convolutions import FusedConvolution
 from vizapp.gallery import open_gallery
 from vizapp.media.picture import open_picture
 from vizapp.methods.base import Question
@@ -149,25 +150,34 @@ def test_cams(network: Network, head: str, way: str) -> None:
 
 
 class Counted(TorchFunctionMode):
-    """Counts the convolutions with a kernel."""
+    """Counts the convolutions with a bias, torch's and fused ones."""
 
-    def __init__(self, kernel: Tensor) -> None:
+    def __init__(self, bias: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        self.kernel, self.count = kernel, 0
+        self.bias, self.count = bias, 0
+        run = FusedConvolution.__call__
+
+        def counted(*args: Any, **kwargs: Any) -> Tensor:
+            self.count += args[3] is self.bias
+            return run(*args, **kwargs)
+
+        monkeypatch.setattr(FusedConvolution, "__call__", counted)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += getattr(func, "__name__", "") == "conv2d" and args[1] is self.kernel
+        self.count += getattr(func, "__name__", "") == "conv2d" and args[2] is self.bias
         return func(*args, **(kwargs or {}))
 
 
 @each
 @both
-def test_occlusion_computes_nothing_behind_the_head(network: Network, head: str, way: str) -> None:
+def test_occlusion_computes_nothing_behind_the_head(
+    network: Network, head: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, unit = chosen(network, head, way)
     question = Question(asked.about(unit), open_picture(PHOTO), unit=unit)
     work = Occlusion(question, OcclusionParams(window=16, stride=16, fill="black"))
     assert "Only what an occluder touches" in str(work.sweep.facts)
-    counted = Counted(network.module.stages[2][0].weight)
+    counted = Counted(network.module.stages[2][0].bias, monkeypatch)
     with counted:
         for _ in work.run():
             pass
