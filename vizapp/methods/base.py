@@ -186,9 +186,9 @@ class Result(Displayed):
                 for panel in self.panels:
                     (part / f"{_file_name(panel.title)}.png").write_bytes(to_png(panel.pixels))
                 np.savez_compressed(part / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
-                told = json.dumps(self.summary(), indent=1, ensure_ascii=False).removesuffix("\n}")
-                more = "" if self.provenance is None else f',\n "asked": {json.dumps(asked.told(self.provenance))}'
-                (part / "result.json").write_text(f"{told}{more}\n}}\n", encoding="utf-8")
+                more = {} if self.provenance is None else {"asked": asked.told(self.provenance)}
+                told = json.dumps(self.summary() | more, indent=1, ensure_ascii=False) + "\n"
+                (part / "result.json").write_text(told, encoding="utf-8")
                 for name, text in self.documents.items():
                     (part / name).write_text(text, encoding="utf-8")
         except OSError as error:
