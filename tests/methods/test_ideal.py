@@ -182,7 +182,10 @@ def test_a_direction_is_named_by_its_terms(network) -> None:
 
 @pytest.mark.slow
 def test_squeezenets_classes_are_recognised_by_another_network() -> None:
-    """What is painted for SqueezeNet is seen by MobileNet, which had no part in it, far above chance (0.5 % for top 5)."""
+    """What is painted for SqueezeNet is seen by MobileNet, which had no part in it, far above chance (rank 500 of 1,000).
+
+    Rounding decides which of several pictures of a class the steps reach, so single ranks differ between processors.
+    """
     painter = vizapp.load(
         "torchvision/squeezenet1_0", weights=str(shared("weights/squeezenet1_0-imagenet-decompressed.pth"))
     )
@@ -192,10 +195,10 @@ def test_squeezenets_classes_are_recognised_by_another_network() -> None:
     classes = [130, 340, 920, 985]
     unit = vizapp.Unit(painter.sites[-1].name, classes[0])
     result = vizapp.ask("ideal", painter, unit=unit, channels=",".join(map(str, classes[1:])), steps=96, size=128)
-    seen = 0
+    ranks = []
     for picture, number in zip(result.arrays["pictures"], classes, strict=True):
-        table = vizapp.ask("predict", judge, vizapp.open_picture(picture, "ideal"), top=5).table
-        seen += number in [row["class"] for row in table]
-    print(f"{seen} of {len(classes)} are recognised")
+        table = vizapp.ask("predict", judge, vizapp.open_picture(picture, "ideal"), top=1000).table
+        ranks.append(1 + [row["class"] for row in table].index(number))
     assert (result.arrays["activation"] > 5 * np.abs(result.arrays["begun"])).all()
-    assert seen >= 2
+    assert np.median(ranks) <= 50, ranks
+    assert max(ranks) <= 250, ranks
