@@ -33,7 +33,7 @@ try:
     from vizapp.methods.params import Knob, build, knobs
     from vizapp.methods.reopen import open_result
     from vizapp.progress import Tick, bar
-    from vizapp.report.document import Report
+    from vizapp.report.document import Report, report_file
     from vizapp.zoo import Card, class_unit, group_networks, list_networks, load, registry
     from vizapp.zoo.intervention_text import read_intervention
     from vizapp.zoo.interventions import Intervention
@@ -82,7 +82,7 @@ def _parser(prog: str, known: tuple[Method, ...]) -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="answers saved with --out, in place of a METHOD",
     )
-    _add_report(report, required=False)
+    _add_report(report, "")
     reported = report.add_subparsers(dest="command", metavar="METHOD", parser_class=_Parser)
     for method in known:
         _add_method(reported, method, report=True)
@@ -165,7 +165,7 @@ def _add_method(commands: Any, method: Method, report: bool = False) -> None:
         "mask file; box=TOP,LEFT,BOTTOM,RIGHT or a detection's number; embedding=PHOTO; head=NAME; separated by spaces",
     )
     if report:
-        _add_report(command, required=True)
+        _add_report(command, argparse.SUPPRESS)
     else:
         command.add_argument("--out", help="folder for pictures, arrays.npz and result.json")
         command.add_argument("--json", action="store_true", help="print the facts and the table as JSON")
@@ -177,11 +177,12 @@ def _add_method(commands: Any, method: Method, report: bool = False) -> None:
         command.add_argument(option, dest=f"param_{knob.name}", metavar=metavar, help=_help(knob), **alone)
 
 
-def _add_report(command: argparse.ArgumentParser, required: bool) -> None:
-    command.add_argument("--out", required=required, metavar="FILE", help="the HTML file")
-    command.add_argument("--title", default="", help="title of the report")
-    command.add_argument("--remark", default="", help="your words above the answer")
-    command.add_argument("--json", action="store_true", help="print the file and its size as JSON")
+def _add_report(command: argparse.ArgumentParser, default: str) -> None:
+    """Add the options of reports; those of a method leave alone what stands before it."""
+    command.add_argument("--out", metavar="FILE", default=default, help="the HTML file")
+    command.add_argument("--title", default=default, help="title of the report")
+    command.add_argument("--remark", default=default, help="your words above the answer")
+    command.add_argument("--json", action="store_true", default=default, help="print the file and its size as JSON")
 
 
 def _help(knob: Knob) -> str:
@@ -226,6 +227,8 @@ def _network(options: argparse.Namespace, tick: Tick | None) -> Network:
 def _answer(options: argparse.Namespace) -> None:
     given = vars(options)
     # Cheap checks first, so that a mistyped path is reported before a network is downloaded.
+    if options.report:
+        _check_report(options, "" if not options.saved else "either a METHOD or --from, not both")
     picture = _picture(given["picture"], given["bands"]) if given.get("picture") else None
     folder = open_folder(given["folder"]) if given.get("folder") else None
     unit = read_unit(given["unit"]) if given.get("unit") else None
@@ -262,14 +265,18 @@ def _answer(options: argparse.Namespace) -> None:
 
 def _collect(options: argparse.Namespace) -> None:
     """Save the report of answers that were saved before."""
-    if not options.saved or not options.out:
-        missing = (
-            "a METHOD, or --from with the folders of saved answers" if not options.saved else "--out with the HTML file"
-        )
-        raise VizError(f"Give {missing}. See 'vizapp report --help'.", code="bad-arguments")
+    _check_report(options, "" if options.saved else "a METHOD, or --from with the folders of saved answers")
     sections = tuple(open_result(folder).section() for folder in options.saved)
     title = options.title or (sections[0].title if len(sections) == 1 else Report.title)
     _save_report(Report(sections, title, options.remark), options)
+
+
+def _check_report(options: argparse.Namespace, missing: str) -> None:
+    """Refuse a report that cannot be made as it is asked for; `missing`: what to give instead."""
+    missing = missing or ("" if options.out else "--out with the HTML file")
+    if missing:
+        raise VizError(f"Give {missing}. See 'vizapp report --help'.", code="bad-arguments")
+    report_file(options.out)
 
 
 def _save_report(report: Report, options: argparse.Namespace) -> None:

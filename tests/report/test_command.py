@@ -47,3 +47,29 @@ def test_rows_of_different_columns_are_printed(tmp_path: Path, capsys: pytest.Ca
     assert heads.endswith("beats random")
     assert gradcam.startswith("gradcam")
     assert len(random) < len(gradcam) <= len(heads)
+
+
+def _refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("name", ["report.txt", "report", ".", "html", ""])
+def test_a_report_is_an_html_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (ASKED, ["report", "--from", str(tmp_path)]):
+        assert "HTML file" in _refused([*words, "--out", name], capsys)
+
+
+def test_a_report_is_of_a_method_or_of_saved_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tmp_path / "report.html")
+    words = ["report", "--from", str(tmp_path), "--title", "Mine", *ASKED[1:], "--out", file]
+    assert "not both" in _refused(words, capsys)
+
+
+def test_the_options_of_a_report_may_stand_before_its_method(tmp_path: Path) -> None:
+    file = tmp_path / "REPORT.HTM"
+    assert main(["report", "--out", str(file), "--title", "Mine", "--remark", "Look", *ASKED[1:]]) == 0
+    content = file.read_text(encoding="utf-8")
+    assert "<h1>Mine</h1>" in content
+    assert 'class="remark">Look<' in content

@@ -42,14 +42,26 @@ class Report:
         """Write the report into a file, and return its path.
 
         Raises:
-            VizError: the file cannot be written.
+            VizError: the file cannot be written, or its name does not end in .html or .htm.
         """
-        file = local_path(path, "report")
+        file = report_file(path)
         try:
             atomic_write(file, self.to_html().encode())
         except OSError as error:
             raise VizError(f"Cannot write to {str(file)!r}: {error.strerror or error}.", code="unwritable") from None
         return file
+
+
+def report_file(path: str | Path) -> Path:
+    """The path of a file for a report.
+
+    Raises:
+        VizError: its name does not end in .html or .htm, by which browsers know what it is.
+    """
+    file = local_path(path, "report")
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise VizError(f"A report is an HTML file: {str(path)!r} must end in .html or .htm.", code="bad-file-name")
+    return file
 
 
 def _document(report: Report) -> Iterator[str]:

@@ -27,6 +27,7 @@ PICTURED = {card.key for card in CARDS} - {"predict", "gallery", "search", "arch
 def links(app: AppTest) -> dict[str, dict[str, str]]:
     """The query of each card's link, by the key of the card."""
     by_question = {card.question or pages()[card.page].question: card.key for card in CARDS}
+    by_question |= {card.unanswered: card.key for card in CARDS if card.unanswered}
     found = [element.proto for element in app.get("page_link") if not element.proto.query_string.startswith("tour=")]
     return {by_question[link.label]: dict(parse_qsl(link.query_string)) for link in found}
 
@@ -52,6 +53,7 @@ def test_every_card_is_filled(open_app: Open, network: str) -> None:
     assert len([e for e in app.get("html") if '<div class="vz-blocks' in e.proto.body]) == 1
     assert ("Not built yet" in words(app)) != shipped, "of the gallery"
     assert set(links(app)) == {card.key for card in CARDS}
+    assert not any("dogs" in element.proto.label for element in app.get("page_link")), "it knows none"
 
 
 def test_each_card_is_sent_before_the_next_is_computed(open_app: Open, monkeypatch: pytest.MonkeyPatch) -> None:

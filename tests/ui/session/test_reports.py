@@ -73,7 +73,8 @@ def whole_page(app: AppTest) -> Result:
 
 
 def check_start(app: AppTest) -> None:
-    whole, asked = whole_page(app), {card.key: card.question or pages()[card.page].question for card in CARDS}
+    whole, of_pages = whole_page(app), pages()
+    asked = {card.key: card.unanswered or card.question or of_pages[card.page].question for card in CARDS}
     captions = {panel.title: panel.caption for panel in whole.panels}
     rows = {row["question"]: row["answer"] for row in whole.table}
     assert {*captions, *rows} == set(asked.values())
@@ -82,6 +83,7 @@ def check_start(app: AppTest) -> None:
     assert all(caption in told for caption in captions.values())
     bars = shown(app, "start.bars")["rows"]
     assert rows[asked["predict"]].startswith(f"{bars[0]['name']} {100 * bars[0]['share']:.0f}")
+    assert rows[asked["compare"]].count("with random weights") == 2, "beside its answer, and in the sentence"
     drawn = next(panel.pixels for panel in whole.panels if panel.title == asked["filters"])
     np.testing.assert_array_equal(drawn, pixels(shown(app, "start.filters")["photo"]))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vizapp.engine.trace.sites import Unit
-from vizapp.media.drawing import contrast_limit, contrasted, crop_box
+from vizapp.media.drawing import contrast_limit, contrasted, crop_box, sheet
 from vizapp.media.picture import Picture
 from vizapp.methods.activations import strength_order
 from vizapp.methods.base import Job, Question, Result
@@ -21,7 +21,13 @@ from vizapp.zoo.network import Network
 
 PARTS = {"patch": "Receptive field", "whole": "Whole photo"}  # what is shown of a picture
 OPTIONS = ("seed", "extent", "pools", "response_norm", "gates", "extended")  # of a projection of one unit
+_TILE = 64  # pixels that small tiles come near to
 RULES = {"deconvnet": "Deconvnet", "guided": "Guided", "gradient": "Gradient"}
+
+
+def nine(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """The tiles as one picture, three in a row, uint8 `[H W 3]`: small ones enlarged, so that the gaps stay narrow."""
+    return sheet(tiles, 3, gap=2, enlarge=max(1, _TILE // max(max(tile.shape[:2]) for tile in tiles)))
 
 
 def rule(network: Network) -> str:

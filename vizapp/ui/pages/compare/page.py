@@ -13,7 +13,7 @@ import streamlit as st
 
 from vizapp.components.data import percent, photo_data, signed_ramp, uri
 from vizapp.errors import plural
-from vizapp.media.drawing import lay_over, sheet, tint
+from vizapp.media.drawing import lay_over, tint
 from vizapp.media.picture import Picture
 from vizapp.methods.base import Question, Result
 from vizapp.methods.filters import first_convolution
@@ -195,7 +195,7 @@ def _projections(pair: Pair, picture: Picture, exports: _Exports) -> None:
             _, down = projection_tiles.tiles(network.seen(picture), result, state.get(state.PART))
             data = projection_tiles.grid_data(down, result, None, (), f"Nine units of {site}")
             _units(f"compare.projections.{number}", data, site, number)
-            pixels = sheet(down, 3, gap=4)
+            pixels = projection_tiles.nine(down)
             title, about = f"Projections, {_WHO[number]} network", Question(network, picture)
             told = f"{site}. Each projection has its own scale; mid-grey is zero."
             exports.add(number, "projections", result, pixels, f"The nine strongest units of {told}")

@@ -224,7 +224,7 @@ def _nine(network: Network, picture: Picture, site: Site, values: np.ndarray) ->
     with layout.fold():
         messages.info(result.facts["certificate"])
     name = downloads.file_name("projection", network.name, site.name, "nine", picture.name)
-    pictures = {"Patches": sheet(patches, 3, gap=2), "Projections": sheet(down, 3, gap=2)}
+    pictures = {"Patches": projection_tiles.nine(patches), "Projections": projection_tiles.nine(down)}
     about = Question(network, picture)
     reports.offer_drawn("projection", f"Projections of nine units of {site.name}", pictures, [], result.facts, about)
     downloads.row("projection", name, pictures, result.arrays)

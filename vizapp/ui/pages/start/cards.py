@@ -107,13 +107,14 @@ class Answer:
 class Card:
     """A card: the key of its page, and what draws its picture (None where a message explains why there is none).
 
-    `question` and `name`: of a second card of a page.
+    `question` and `name`: of a second card of a page. `unanswered`: its question where the network has no answer.
     """
 
     page: str
     draw: Callable[[Subject], Answer | None]
     question: str = ""
     name: str = ""
+    unanswered: str = ""
 
     @property
     def key(self) -> str:
@@ -358,8 +359,8 @@ def _compare(about: Subject) -> Answer | None:
         number, share = result.table[0]["class"], result.table[0]["probability"]
         if (class_ := targets.class_of(network, about.picture)) is not None:
             number, share = class_, result.arrays["probabilities"][class_]
-        rows.append((network.readable_name(number), float(share), network.name))
         told.append(_who(network))
+        rows.append((network.readable_name(number), float(share), told[-1]))
     topk_bars.draw("start.answers", rows)
     return Answer(" against ".join(told) + ".", {}, words=_in_words(rows))
 
@@ -412,7 +413,7 @@ CARDS = (
     Card("feature_maps", _feature_maps),
     Card("projection", _projection),
     Card("gallery", _gallery),
-    Card("gallery", _search, "Which units fire for dogs?", "search"),
+    Card("gallery", _search, "Which units fire for dogs?", "search", "Which units fire for a class?"),
     Card("filters", _filters),
     Card("architecture", _architecture),
     Card("dense", _dense),

@@ -72,8 +72,9 @@ def _draw_empty(card: Card) -> dict[str, Any]:
     return place
 
 
-def _link(card: Card, place: dict[str, Any], more: dict[str, str]) -> None:
-    place["link"].page_link(pages()[card.page].page, label=_question(card), query_params=url.link(more))
+def _link(card: Card, place: dict[str, Any], more: dict[str, str], question: str = "") -> None:
+    label = question or _question(card)
+    place["link"].page_link(pages()[card.page].page, label=label, query_params=url.link(more))
 
 
 def _question(card: Card) -> str:
@@ -85,7 +86,8 @@ def _fill(card: Card, place: dict[str, Any], subject: Subject, told: dict[str, A
     try:
         answer = card.draw(subject)
     except VizError as error:
-        told[_question(card)] = Answer(str(error), {})
+        told[card.unanswered or _question(card)] = Answer(str(error), {})
+        _link(card, place, {}, card.unanswered)
         place["words"].caption(messages.escaped(str(error)))
         return
     if answer is not None:
