@@ -368,7 +368,8 @@ def test_the_last_bundled_column_is_the_gallery_of_the_shipped_network(tmp_path:
     rows = open_gallery(tmp_path / "gallery").rows(site)
     assert found.arrays["channels"].tolist() == rows["channel"].tolist()
     assert found.arrays["picture"][:, -1].tolist() == rows["picture"].tolist()
-    assert found.arrays["activation"][:, -1].tolist() == rows["activation"].tolist()
+    # What is shipped was computed on another processor, which rounds otherwise.
+    np.testing.assert_allclose(found.arrays["activation"][:, -1], rows["activation"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("places", [[4], pytest.param([0, 7, 9], marks=pytest.mark.slow)])
